@@ -1,0 +1,136 @@
+"""Parquet objects of the workspace: deterministic bytes, checked pages, facts in the footer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from latentscale.digest import canonical_json
+from latentscale.errors import DamagedObjectError, StorageError
+from latentscale.storage.objects import ObjectInfo, Store, explain_os_error
+
+FACTS_KEY = b"latentscale"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footer:
+    """What the footer of a parquet object says.
+
+    Attributes
+    ----------
+    rows : int
+    facts : dict
+        What the stage that wrote it put there: it follows from input and settings alone.
+    schema : pyarrow.Schema
+    """
+
+    rows: int
+    facts: dict[str, Any]
+    schema: pa.Schema
+
+
+def encode_table(
+    table: pa.Table, *, facts: Mapping[str, Any], row_group_rows: int = 65_536, byte_stream_split: Sequence[str] = ()
+) -> pa.Buffer:
+    """Return ``table`` as the bytes of a parquet file; the same table and facts give the same bytes."""
+    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
+    metadata[FACTS_KEY] = canonical_json(dict(facts))
+    sink = pa.BufferOutputStream()
+    dictionary = [name for name in table.column_names if name not in byte_stream_split]
+    with pq.ParquetWriter(
+        sink,
+        table.schema.with_metadata(metadata),
+        compression="zstd",
+        # A flipped byte otherwise reads as other data in one file of five.
+        write_page_checksum=True,
+        use_dictionary=cast(Any, dictionary),
+        use_byte_stream_split=cast(Any, list(byte_stream_split) or False),
+        store_schema=True,
+    ) as writer:
+        writer.write_table(table.replace_schema_metadata(metadata), row_group_size=row_group_rows)
+    return sink.getvalue()
+
+
+def write_parquet(
+    store: Store,
+    name: str,
+    table: pa.Table,
+    *,
+    facts: Mapping[str, Any],
+    row_group_rows: int = 65_536,
+    byte_stream_split: Sequence[str] = (),
+) -> ObjectInfo:
+    """Write ``table`` as object ``name`` in one piece."""
+    data = encode_table(table, facts=facts, row_group_rows=row_group_rows, byte_stream_split=byte_stream_split)
+    return store.put_bytes(name, memoryview(data))
+
+
+def open_parquet(store: Store, name: str) -> pq.ParquetFile:
+    """Open a parquet object; every page read through it is checked against its checksum.
+
+    Raises
+    ------
+    DamagedObjectError
+        If the object is not a whole parquet file.
+    """
+    try:
+        return pq.ParquetFile(store.open(name), page_checksum_verification=True, pre_buffer=not store.is_local)
+    except pa.ArrowException as error:
+        raise _damaged(store, name, error) from error
+
+
+def read_parquet(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a parquet object, or some of its columns."""
+    try:
+        with open_parquet(store, name) as file:
+            return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
+    except pa.ArrowException as error:
+        raise _damaged(store, name, error) from error
+    except OSError as error:
+        raise _damaged_or_store(store, name, error) from error
+
+
+def read_batches(
+    store: Store, name: str, columns: Sequence[str] | None = None, *, batch_rows: int = 8_192
+) -> Iterator[pa.RecordBatch]:
+    """Read a parquet object batch by batch, at most ``batch_rows`` rows each."""
+    try:
+        with open_parquet(store, name) as file:
+            yield from file.iter_batches(
+                batch_size=batch_rows, columns=list(columns) if columns is not None else None, use_threads=False
+            )
+    except pa.ArrowException as error:
+        raise _damaged(store, name, error) from error
+    except OSError as error:
+        raise _damaged_or_store(store, name, error) from error
+
+
+def read_footer(store: Store, name: str) -> Footer:
+    """Read the footer of a parquet object that LatentScale wrote."""
+    with open_parquet(store, name) as file:
+        metadata = file.metadata.metadata or {}
+        try:
+            facts = json.loads(metadata[FACTS_KEY])
+        except (KeyError, ValueError) as error:
+            raise _damaged(store, name, error) from error
+        return Footer(rows=file.metadata.num_rows, facts=facts, schema=file.schema_arrow)
+
+
+def _damaged(store: Store, name: str, error: BaseException) -> DamagedObjectError:
+    return DamagedObjectError(
+        f"{name} is damaged: {error}",
+        where=store.path(name),
+        hint="Delete that object and run the same command again: it is made anew.",
+    )
+
+
+def _damaged_or_store(store: Store, name: str, error: OSError) -> DamagedObjectError | StorageError:
+    # Arrow reports a failed checksum as an OSError without a number; the operating system always gives one.
+    if error.errno is None:
+        return _damaged(store, name, error)
+    return explain_os_error(error, "read", store.path(name))
