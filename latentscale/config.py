@@ -268,12 +268,7 @@ class JobConfig(Settings):
         return self
 
 
-def stage_settings(config: JobConfig) -> dict[str, Settings]:
-    """The settings that alter results, by stage."""
-    return {
-        name: getattr(config, name)
-        for name in ("ingest", "embed", "neighbors", "project", "cluster", "label", "quality", "publish")
-    }
+_GROUPS = ("ingest", "embed", "neighbors", "project", "cluster", "label", "quality", "publish", "engine")
 
 
 def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
@@ -297,13 +292,13 @@ def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
         raise _explain(error, where) from error
 
 
-def load_job(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
-    """Read ``job.yaml`` and apply ``--set key=value`` overrides.
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a ``job.yaml`` as nested settings, not validated yet.
 
     Raises
     ------
     ConfigError
-        If the file is missing, is not YAML, or holds a setting that cannot be.
+        If the file is missing or is not YAML.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -313,8 +308,10 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no settings", hint="latentscale init writes a commented job.yaml.")
-    apply_overrides(values, overrides)
-    return parse_job(values, where=str(path))
+    for key in ("corpus", *_GROUPS):
+        if key in values and not isinstance(values[key], dict):
+            raise ConfigError(f"{key} is not a group of settings", where=str(path))
+    return values
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -346,7 +343,7 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _keys(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5) or _elsewhere(first["loc"])
+        near = _elsewhere(first["loc"]) or difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}."
         return ConfigError(f"there is no setting {place!r}", where=where, hint=hint)
     if first["type"] == "missing":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latentscale.digest import canonical_json
-from latentscale.errors import DamagedObjectError, StorageError
+from latentscale.errors import DamagedObjectError
 from latentscale.storage.objects import ObjectInfo, Store, explain_os_error
 
 FACTS_KEY = b"latentscale"
@@ -70,44 +71,46 @@ def write_parquet(
     return store.put_bytes(name, memoryview(data))
 
 
-def open_parquet(store: Store, name: str) -> pq.ParquetFile:
+@contextmanager
+def open_parquet(store: Store, name: str) -> Generator[pq.ParquetFile]:
     """Open a parquet object; every page read through it is checked against its checksum.
 
     Raises
     ------
     DamagedObjectError
-        If the object is not a whole parquet file.
+        If the object is not a whole parquet file, or a page is not what was written.
+    StorageError
+        If the store does not answer.
     """
     try:
-        return pq.ParquetFile(store.open(name), page_checksum_verification=True, pre_buffer=not store.is_local)
+        with (
+            store.open(name) as raw,
+            pq.ParquetFile(raw, page_checksum_verification=True, pre_buffer=not store.is_local) as file,
+        ):
+            yield file
     except pa.ArrowException as error:
         raise _damaged(store, name, error) from error
+    except OSError as error:
+        # Arrow reports a failed checksum as an OSError without a number; the operating system always gives one.
+        if error.errno is None:
+            raise _damaged(store, name, error) from error
+        raise explain_os_error(error, "read", store.path(name)) from error
 
 
 def read_parquet(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a parquet object, or some of its columns."""
-    try:
-        with open_parquet(store, name) as file:
-            return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
-    except pa.ArrowException as error:
-        raise _damaged(store, name, error) from error
-    except OSError as error:
-        raise _damaged_or_store(store, name, error) from error
+    with open_parquet(store, name) as file:
+        return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
 
 
 def read_batches(
     store: Store, name: str, columns: Sequence[str] | None = None, *, batch_rows: int = 8_192
 ) -> Iterator[pa.RecordBatch]:
     """Read a parquet object batch by batch, at most ``batch_rows`` rows each."""
-    try:
-        with open_parquet(store, name) as file:
-            yield from file.iter_batches(
-                batch_size=batch_rows, columns=list(columns) if columns is not None else None, use_threads=False
-            )
-    except pa.ArrowException as error:
-        raise _damaged(store, name, error) from error
-    except OSError as error:
-        raise _damaged_or_store(store, name, error) from error
+    with open_parquet(store, name) as file:
+        yield from file.iter_batches(
+            batch_size=batch_rows, columns=list(columns) if columns is not None else None, use_threads=False
+        )
 
 
 def read_footer(store: Store, name: str) -> Footer:
@@ -128,9 +131,3 @@ def _damaged(store: Store, name: str, error: BaseException) -> DamagedObjectErro
         hint="Delete that object and run the same command again: it is made anew.",
     )
 
-
-def _damaged_or_store(store: Store, name: str, error: OSError) -> DamagedObjectError | StorageError:
-    # Arrow reports a failed checksum as an OSError without a number; the operating system always gives one.
-    if error.errno is None:
-        return _damaged(store, name, error)
-    return explain_os_error(error, "read", store.path(name))

@@ -1,0 +1,54 @@
+# make demo · make test · make test-slow · make lint · make lock · make clean
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Compiled byte code makes the first import of numba and scikit-learn ten times shorter.
+unexport PYTHONDONTWRITEBYTECODE
+export UV_LINK_MODE := copy
+
+.PHONY: demo test test-slow lint lock clean browser
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+# Exact versions with checksums, then the package itself, whose build makes the viewer.
+$(VENV)/.base: $(BIN)/uv requirements/base.lock pyproject.toml hatch_build.py
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/base.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.base requirements/dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/dev.lock
+	touch $@
+
+demo: $(VENV)/.base ## the bundled corpus, from parquet to a page
+	$(BIN)/latentscale run demo --out maps/demo
+
+browser: ## Chromium for the tests of the page, from Debian
+	@if [ -z "$$LATENTSCALE_CHROMIUM" ] && ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-dejavu-core; \
+	fi
+
+test: $(VENV)/.dev browser ## everything that a change must pass
+	$(BIN)/pytest -q -m "not slow"
+
+test-slow: $(VENV)/.dev browser ## many kills, Ray, large pages
+	$(BIN)/pytest -q -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+lock: $(BIN)/uv ## new versions; the files hold names, versions and checksums, no address
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	  --no-emit-find-links pyproject.toml -o requirements/base.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	  --no-emit-find-links --extra dev --extra ray pyproject.toml -o requirements/dev.lock
+	! grep -n '://' requirements/*.lock
+
+clean:
+	rm -rf $(VENV) maps dist latentscale/viewer/static latentscale/viewer/web/node_modules

@@ -1,0 +1,1 @@
+"""The numerical stages on processors."""

@@ -1,0 +1,273 @@
+"""Lay documents out in a few dimensions with UMAP (McInnes, Healy and Melville 2018) over one shared neighbour graph."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from latentscale.backends.cpu.parallel import blocks, one_blas_thread
+from latentscale.errors import CorpusError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from latentscale.backends.results import NeighborGraph
+
+# Exact mode cuts every epoch into rounds, and a round into lanes that run at the same time. Both are fixed, so that the
+# result does not depend on the machine's threads. A vertex sees the others of its lane as they are now and those of
+# other lanes as they were when the round began: with 8 rounds that concerns one edge in nine.
+_LANES = 8
+_ROUNDS = 8
+_PCA_SAMPLE = 200_000
+
+
+def fuzzy_graph(graph: NeighborGraph, *, n_neighbors: int) -> Any:
+    """Build UMAP's fuzzy simplicial set from the first neighbours of a graph.
+
+    Parameters
+    ----------
+    graph : NeighborGraph
+        With ``k >= min(n_neighbors, n) - 1``.
+    n_neighbors : int
+        As in umap-learn, which counts the document itself: the first ``n_neighbors - 1`` of the graph are used.
+
+    Returns
+    -------
+    scipy.sparse.csr_array, float32, shape (n, n)
+        Symmetric, weights in (0, 1], no diagonal, sorted indices.
+
+    Raises
+    ------
+    ShapeError
+        If the graph has too few neighbours.
+    """
+    from scipy import sparse
+
+    n = len(graph)
+    wanted = min(n_neighbors, n) - 1
+    if graph.k < wanted:
+        raise ShapeError(
+            f"the neighbour graph has {graph.k} neighbours a document, n_neighbors={n_neighbors} needs {wanted}",
+            hint=f"Set neighbors.k to {wanted} or more, or lower project.n_neighbors.",
+        )
+    if wanted < 1:
+        return sparse.csr_array((n, n), dtype=np.float32)
+    from latentscale.backends.cpu.neighbor_kernels import membership_strengths
+
+    distances = np.ascontiguousarray(graph.distances[:, :wanted])
+    weights = np.empty((n, wanted), np.float32)
+    mean = float(distances.mean(dtype=np.float64)) * wanted / (wanted + 1)
+    membership_strengths(distances, float(np.log2(wanted + 1)), mean, weights)
+    directed = sparse.csr_array(
+        (
+            weights.ravel(),
+            np.ascontiguousarray(graph.indices[:, :wanted]).ravel(),
+            np.arange(0, n * wanted + 1, wanted, dtype=np.int64),
+        ),
+        shape=(n, n),
+    )
+    directed.eliminate_zeros()
+    mirrored = directed.T.tocsr()
+    fuzzy = (directed + mirrored - directed.multiply(mirrored)).tocsr().astype(np.float32)
+    fuzzy.sort_indices()
+    return fuzzy
+
+
+def layout(
+    fuzzy: Any,
+    vectors: NDArray[Any],
+    *,
+    n_components: int,
+    min_dist: float,
+    spread: float,
+    n_epochs: int | None,
+    mode: Literal["exact", "fast"],
+    seed: int,
+    negative_sample_rate: int,
+    learning_rate: float,
+    threads: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Lay out the documents of a fuzzy graph in ``n_components`` dimensions.
+
+    Starts from the first principal components of ``vectors``, never from a spectral layout (which hangs on large
+    sets). ``exact`` gives the same bits for any number of threads on one kind of machine; in ``fast`` the threads
+    read each other's moves as they come, so that two runs differ.
+
+    Parameters
+    ----------
+    fuzzy : scipy.sparse.csr_array, shape (n, n)
+        From :func:`fuzzy_graph`; used for any number of layouts.
+    vectors : ndarray, shape (n, dim)
+        What the graph was built from, float32 or float16, a mapped file included.
+    n_epochs : int or None
+        None: 500 up to 10,000 documents and 200 above, as umap-learn has it.
+    progress : callable, optional
+        Called with (epochs done, epochs) after each epoch.
+
+    Returns
+    -------
+    float32 ndarray, shape (n, n_components)
+        Unitless. Documents with no neighbours stay where the principal components put them.
+
+    Raises
+    ------
+    ShapeError
+        If the graph and the vectors are of different numbers of documents.
+    """
+    n = int(fuzzy.shape[0])
+    if len(vectors) != n:
+        raise ShapeError(
+            f"the neighbour graph covers {n:,} documents, the embedding {len(vectors):,}",
+            hint="Build the graph from the same snapshot.",
+        )
+    epochs = default_epochs(n) if n_epochs is None else n_epochs
+    positions = principal_start(vectors, n_components=n_components, seed=seed)
+    if n < 2 or fuzzy.nnz == 0 or epochs < 1:
+        return positions
+    a, b = curve(spread=spread, min_dist=min_dist)
+    weights = (fuzzy.data / fuzzy.data.max()).astype(np.float32)
+    # UMAP drops the edges that would be sampled in no epoch.
+    weights[weights < 1.0 / epochs] = 0.0
+    constants = (
+        *_tables(a, b),
+        int(negative_sample_rate),
+        np.uint64(seed & 0xFFFFFFFFFFFFFFFF),
+    )
+    _descend(
+        positions,
+        (fuzzy.indptr.astype(np.int64), fuzzy.indices.astype(np.int32), weights),
+        constants,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        mode=mode,
+        threads=threads,
+        progress=progress,
+    )
+    return positions
+
+
+def _descend(
+    positions: NDArray[np.float32],
+    edges: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    constants: tuple[Any, ...],
+    *,
+    epochs: int,
+    learning_rate: float,
+    mode: Literal["exact", "fast"],
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    from latentscale.backends.cpu.layout_kernels import move_vertices
+
+    n = len(positions)
+    if mode == "exact":
+        shift = n
+        places = np.concatenate([positions, positions])
+        chunks = blocks(n, max(1, -(-n // (_LANES * _ROUNDS))))
+        rounds = [chunks[turn::_ROUNDS] for turn in range(min(_ROUNDS, len(chunks)))]
+    else:
+        shift = 0
+        places = positions
+        rounds = [blocks(n, max(1, -(-n // max(1, threads))))]
+    indptr, tail, weight = edges
+
+    def move(piece: tuple[int, int], epoch: int) -> None:
+        alpha = np.float32(learning_rate * (1.0 - epoch / epochs))
+        move_vertices(places, shift, piece[0], piece[1], indptr, tail, weight, epoch, alpha, *constants)
+
+    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="latentscale-layout") as pool:
+        for epoch in range(epochs):
+            for pieces in rounds:
+                if threads <= 1 or len(pieces) == 1:
+                    for piece in pieces:
+                        move(piece, epoch)
+                else:
+                    list(pool.map(move, pieces, [epoch] * len(pieces)))
+                if shift:
+                    for start, stop in pieces:
+                        places[n + start : n + stop] = places[start:stop]
+            if progress is not None:
+                progress(epoch + 1, epochs)
+    if shift:
+        positions[:] = places[:n]
+
+
+def _tables(a: float, b: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """UMAP's attraction and repulsion by squared distance, as the kernel reads them."""
+    from latentscale.backends.cpu.layout_kernels import FIRST_BITS, PIECES_SHIFT, TABLE_SIZE
+
+    bits = FIRST_BITS + (np.arange(TABLE_SIZE, dtype=np.int32) << PIECES_SHIFT)
+    square = bits.view(np.float32).astype(np.float64)
+    power = a * square**b
+    pull = 2.0 * b * power / (square * (1.0 + power))
+    push = 2.0 * b / ((0.001 + square) * (1.0 + power))
+    return pull.astype(np.float32), push.astype(np.float32)
+
+
+def default_epochs(n: int) -> int:
+    """Epochs for ``n`` documents, as umap-learn chooses them."""
+    return 500 if n <= 10_000 else 200
+
+
+def curve(*, spread: float, min_dist: float) -> tuple[float, float]:
+    """Fit UMAP's ``a`` and ``b``, the shape of 1 / (1 + a d^2b), as ``umap.umap_.find_ab_params`` does."""
+    from scipy.optimize import curve_fit
+
+    x = np.linspace(0, spread * 3, 300)
+    y = np.where(x < min_dist, 1.0, np.exp(-(x - min_dist) / spread))
+    (a, b), _ = curve_fit(lambda d, a, b: 1.0 / (1.0 + a * d ** (2 * b)), x, y)
+    return float(a), float(b)
+
+
+def principal_start(vectors: NDArray[Any], *, n_components: int, seed: int) -> NDArray[np.float32]:
+    """Place documents by their first principal components, jittered, each axis stretched to [0, 10] as in UMAP.
+
+    The components are those of at most 200,000 rows, evenly spread. A component without variance is a random
+    spread over [0, 1] instead, so that no two documents start on one point.
+
+    Returns
+    -------
+    float32 ndarray, shape (n, n_components)
+    """
+    n, dim = vectors.shape
+    random = np.random.default_rng(seed)
+    if n < 2:
+        return np.zeros((n, n_components), np.float32)
+    sample = vectors if n <= _PCA_SAMPLE else vectors[np.linspace(0, n - 1, _PCA_SAMPLE).astype(np.int64)]
+    with one_blas_thread():
+        mean = np.zeros(dim)
+        spread = np.zeros((dim, dim))
+        for start, stop in blocks(len(sample), 8192):
+            rows = np.asarray(sample[start:stop], np.float32)
+            mean += rows.sum(axis=0, dtype=np.float64)
+            spread += rows.T @ rows
+        mean /= len(sample)
+        covariance = spread / len(sample) - np.outer(mean, mean)
+        if not np.isfinite(covariance).all():
+            raise CorpusError("the embedding has values that are not numbers (NaN or infinite)")
+        values, axes = np.linalg.eigh(covariance)
+        kept = min(n_components, dim)
+        axes = axes[:, ::-1][:, :kept].astype(np.float32)
+        # The sign of an eigenvector is arbitrary: the largest entry is made positive.
+        axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(kept)])
+        positions = np.zeros((n, n_components), np.float32)
+        for start, stop in blocks(n, 8192):
+            rows = np.asarray(vectors[start:stop], np.float32) - mean.astype(np.float32)
+            positions[start:stop, :kept] = rows @ axes
+    # Rounding leaves a little variance on axes that have none.
+    floor = 1e-6 * max(float(values[-1]), 0.0) + 1e-12
+    flat = np.ones(n_components, bool)
+    flat[:kept] = values[::-1][:kept] <= floor
+    positions[:, flat] = 0.0
+    widest = float(np.abs(positions).max())
+    positions *= 10.0 / widest if widest > 0 else 0.0
+    positions += random.normal(scale=1e-4, size=positions.shape).astype(np.float32)
+    positions -= positions.min(axis=0)
+    extent = positions.max(axis=0)
+    positions *= np.where(flat, 1.0, 10.0) / np.where(extent > 0, extent, 1.0)
+    return positions.astype(np.float32)

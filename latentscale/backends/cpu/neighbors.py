@@ -1,0 +1,218 @@
+"""Find the nearest documents of every document, and measure how many were found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from latentscale.backends.cpu.compiled import cache_note
+from latentscale.backends.cpu.descent import descend
+from latentscale.backends.cpu.parallel import blocks, run_blocks
+from latentscale.backends.cpu.vectors import unit_rows
+from latentscale.backends.results import NeighborGraph
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Measured on two cores with 256 dimensions (docs/decisions.md): up to here the exact search costs less than importing
+# pynndescent, searching and measuring the recall together, or little more, and its answer is the true one.
+EXACT_LIMIT = 15_000
+_TILE_ROWS = 256
+_TILE_COLUMNS = 2048
+_RECALL_K = 15
+_RECALL_SAMPLE = 1000
+# float32 rounding of 1 - x·x for a unit vector of some hundred dimensions stays below this.
+_ZERO = np.float32(1e-6)
+# Each widening of the approximate search: neighbours searched for (times k), trees (times the default), delta.
+_SEARCHES = ((1.0, 1.0, 0.001), (1.5, 1.5, 0.0005), (2.5, 2.0, 0.0001))
+_SMALLEST_SEARCH = 20
+
+
+def nearest_neighbors(
+    vectors: NDArray[Any],
+    *,
+    k: int,
+    method: Literal["auto", "exact", "pynndescent"],
+    recall_target: float,
+    seed: int,
+    threads: int,
+) -> NeighborGraph:
+    """Find the ``k`` nearest other documents of each, by cosine distance.
+
+    ``exact`` is a product of blocks of the matrix with itself, the same bits for any number of threads.
+    ``pynndescent`` (NN-descent, Dong et al. 2011) is approximate: its recall is measured against the exact answer for
+    a sample of documents, and the search widened until ``recall_target`` is reached, or the answer says that it was not.
+
+    Parameters
+    ----------
+    vectors : float32 or float16 ndarray, shape (n, dim)
+        A mapped file is fine; a float32 copy of it is made (4 bytes a value). Rows need not have length 1.
+    k : int
+        Lowered to ``n - 1`` where it is larger.
+    method : {"auto", "exact", "pynndescent"}
+        ``auto``: exact up to 15,000 documents.
+    recall_target : float
+        In [0, 1], of the 15 nearest.
+
+    Raises
+    ------
+    ShapeError
+        If ``vectors`` is not a matrix.
+    CorpusError
+        If a value is NaN or infinite.
+    """
+    unit = unit_rows(vectors)
+    n = len(unit)
+    k = max(0, min(k, n - 1))
+    if n < 2 or k == 0:
+        return NeighborGraph(
+            indices=np.empty((n, 0), np.int32),
+            distances=np.empty((n, 0), np.float32),
+            recall=None,
+            method="exact",
+            details={"reason": "fewer than two documents have no neighbours"},
+        )
+    if method == "exact" or (method == "auto" and n <= EXACT_LIMIT) or k >= n - 2 or n <= 4 * _SMALLEST_SEARCH:
+        graph = _exact(unit, k=k, threads=threads)
+        reason = "asked for" if method == "exact" else f"{n:,} documents: exact is used up to {EXACT_LIMIT:,}"
+        if method == "pynndescent":
+            reason = f"{n:,} documents are too few for an approximate search"
+        indices, distances = graph
+        return _graph(indices, distances, recall=1.0, method="exact", details={"reason": reason})
+    return _approximate(unit, k=k, recall_target=recall_target, seed=seed, threads=threads, asked=method)
+
+
+def exact_neighbors(
+    unit: NDArray[np.float32], rows: NDArray[np.int64], *, k: int, threads: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Find the ``k`` nearest of some rows among all, themselves excluded.
+
+    Parameters
+    ----------
+    unit : float32 ndarray, shape (n, dim)
+        Rows of length 1 (or 0).
+    rows : int64 ndarray, shape (m,)
+
+    Returns
+    -------
+    indices : int32 ndarray, shape (m, k)
+    similarities : float32 ndarray, shape (m, k)
+        Falling; ties by position.
+    """
+    from latentscale.backends.cpu.neighbor_kernels import merge_top_k
+
+    # One more than asked for: a row is its own nearest, though not always the first among identical ones.
+    indices = np.full((len(rows), k + 1), -1, np.int32)
+    best = np.full((len(rows), k + 1), -np.inf, np.float32)
+    consecutive = bool(len(rows) == len(unit))
+
+    def search(start: int, stop: int) -> None:
+        some = unit[start:stop] if consecutive else unit[rows[start:stop]]
+        scores = np.empty((stop - start, _TILE_COLUMNS), np.float32)
+        for first, last in blocks(len(unit), _TILE_COLUMNS):
+            tile = scores[:, : last - first] if last - first == _TILE_COLUMNS else np.empty_like(scores[:, : last - first])
+            np.matmul(some, unit[first:last].T, out=tile)
+            for row in range(start, stop):
+                own = int(rows[row]) - first
+                if 0 <= own < last - first:
+                    tile[row - start, own] = -np.inf
+            merge_top_k(tile, first, indices[start:stop], best[start:stop])
+
+    run_blocks(search, blocks(len(rows), _TILE_ROWS), threads=threads)
+    return indices[:, :k], best[:, :k]
+
+
+def _exact(unit: NDArray[np.float32], *, k: int, threads: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    candidates, _ = exact_neighbors(unit, np.arange(len(unit)), k=k, threads=threads)
+    indices, distances, _ = _measured(unit, candidates, k=k, threads=threads)
+    return indices, distances
+
+
+def _approximate(
+    unit: NDArray[np.float32], *, k: int, recall_target: float, seed: int, threads: int, asked: str
+) -> NeighborGraph:
+    n = len(unit)
+    size = min(k, _RECALL_K)
+    sample = np.sort(np.random.default_rng(seed).choice(n, min(n, _RECALL_SAMPLE), replace=False)).astype(np.int64)
+    _, truth = exact_neighbors(unit, sample, k=size, threads=threads)
+    tried: list[dict[str, Any]] = []
+    indices, distances, recall = np.empty((0, 0), np.int32), np.empty((0, 0), np.float32), 0.0
+    for widen, trees, delta in _SEARCHES:
+        width = min(n - 1, max(_SMALLEST_SEARCH, round(widen * k) + 1))
+        candidates = descend(unit, width=width, trees=trees, delta=delta, seed=seed, threads=threads)
+        indices, distances, recall = _completed(unit, candidates, k=k, sample=sample, truth=truth, threads=threads)
+        del candidates
+        tried.append({"searched": width, "trees": trees, "delta": delta, "recall": round(recall, 4)})
+        if recall >= recall_target:
+            break
+    notes = [
+        f"The neighbour search found {recall:.1%} of the true neighbours, below the target of {recall_target:.0%}; "
+        "method 'exact' finds all of them."
+    ] if recall < recall_target else []
+    reason = "asked for" if asked == "pynndescent" else f"{n:,} documents: exact is used up to {EXACT_LIMIT:,}"
+    details = {"reason": reason, "recall_k": size, "recall_sample": len(sample), "searches": tried}
+    return _graph(indices, distances, recall=recall, method="pynndescent", details=details, notes=notes)
+
+
+def _completed(
+    unit: NDArray[np.float32],
+    candidates: NDArray[np.int32],
+    *,
+    k: int,
+    sample: NDArray[np.int64],
+    truth: NDArray[np.float32],
+    threads: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], float]:
+    """Measure candidates, fill rows that have too few, and compare the sample with the truth.
+
+    A neighbour counts as found if it is as near as the last true one: identical documents are interchangeable.
+    """
+    indices, distances, short = _measured(unit, candidates, k=k, threads=threads)
+    if len(short):
+        missing, _ = exact_neighbors(unit, short, k=k, threads=threads)
+        wider = np.full((len(unit), k), -1, np.int32)
+        wider[short] = missing
+        filled, measured, _ = _measured(unit, wider, k=k, threads=threads, rows=short)
+        indices[short], distances[short] = filled[short], measured[short]
+    size = truth.shape[1]
+    limit = np.maximum(np.float32(1.0) - truth[:, -1], 0.0) + _ZERO
+    return indices, distances, float((distances[sample, :size] <= limit[:, None]).mean())
+
+
+def _measured(
+    unit: NDArray[np.float32],
+    candidates: NDArray[np.int32],
+    *,
+    k: int,
+    threads: int,
+    rows: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+    """Cosine distances of candidates, sorted; and the rows that have fewer than ``k`` of them."""
+    from latentscale.backends.cpu.neighbor_kernels import measure_rows
+
+    indices = np.full((len(unit), k), -1, np.int32)
+    distances = np.zeros((len(unit), k), np.float32)
+    candidates = np.ascontiguousarray(candidates, np.int32)
+
+    def measure(start: int, stop: int) -> None:
+        measure_rows(unit, start, stop, candidates, indices, distances, _ZERO)
+
+    ranges = blocks(len(unit), 4096) if rows is None else [(int(row), int(row) + 1) for row in rows]
+    run_blocks(measure, ranges, threads=threads)
+    return indices, distances, np.flatnonzero(indices[:, -1] < 0)
+
+
+def _graph(
+    indices: NDArray[np.int32],
+    distances: NDArray[np.float32],
+    *,
+    recall: float,
+    method: str,
+    details: dict[str, Any],
+    notes: list[str] | None = None,
+) -> NeighborGraph:
+    told = [*(notes or []), *([note] if (note := cache_note()) else [])]
+    return NeighborGraph(
+        indices=indices, distances=distances, recall=recall, method=method, notes=told, details=details
+    )

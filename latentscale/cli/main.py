@@ -1,0 +1,105 @@
+"""The command `latentscale`: its commands, its errors and its exit codes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+import typer
+
+from latentscale import __version__
+from latentscale.cli import explore, inspect, prepare, work
+from latentscale.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_REQUEST, LatentScaleError
+
+app = typer.Typer(
+    name="latentscale",
+    help="Turn a text corpus of any size into an explorable, labelled map.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (work, explore, inspect, prepare):
+    module.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"latentscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say the version."),
+    debug: bool = typer.Option(False, "--debug", envvar="LATENTSCALE_DEBUG", help="Show tracebacks."),
+) -> None:
+    """Turn a text corpus of any size into an explorable, labelled map."""
+    if debug:
+        os.environ["LATENTSCALE_DEBUG"] = "1"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the code of docs/errors.md."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    code = 0
+    try:
+        code = app(args=given, standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+        _say("Interrupted. What was done is kept; to go on:", f"  latentscale {shlex.join(given)}")
+    except typer.Abort:
+        code = EXIT_INTERRUPTED
+    except LatentScaleError as error:
+        code = error.exit_code
+        _say(*f"Error: {error}".splitlines()[:6])
+    except typer.Exit as error:
+        code = error.exit_code
+    except Exception as error:  # noqa: BLE001 - a person gets a sentence, and the traceback when asking for it
+        code = _unexpected(error)
+    if code and os.environ.get("LATENTSCALE_DEBUG") and sys.exc_info()[0] is None:
+        _say(f"exit code {code}")
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", file=sys.stderr)
+    if os.environ.get("LATENTSCALE_DEBUG"):
+        traceback.print_exc()
+
+
+def _unexpected(error: Exception) -> int:
+    import click
+
+    if isinstance(error, click.ClickException):
+        error.show()
+        return EXIT_REQUEST
+    if isinstance(error, MemoryError):
+        _say("Error: there is not enough memory", "  next: latentscale plan shows what each stage needs.")
+        return EXIT_ENVIRONMENT
+    if isinstance(error, OSError):
+        from latentscale.storage.objects import explain_os_error
+
+        _say(*f"Error: {explain_os_error(error, 'use', str(error.filename or 'a file'))}".splitlines())
+        return EXIT_ENVIRONMENT
+    _say(
+        f"Error: {type(error).__name__}: {error}",
+        "  This is a fault of LatentScale. What was done is kept; the same command goes on from there.",
+        "  next: run it again with --debug and report the traceback.",
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Take the vectors that a corpus already has, and refuse those that cannot be used, row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from latentscale.errors import CorpusError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnVectors:
+    """The vectors of a column.
+
+    Attributes
+    ----------
+    vectors : float32 ndarray, shape (n_rows, dim)
+        As they are in the corpus, or L2-normalised where that was asked for; zero where ``embeddable`` is false.
+    embeddable : bool ndarray, shape (n_rows,)
+        False where the corpus has null, or a vector of zeros, which has no direction.
+    """
+
+    vectors: NDArray[np.float32]
+    embeddable: NDArray[np.bool_]
+
+
+def column_width(kind: pa.DataType, *, name: str) -> int | None:
+    """Check that a column of type ``kind`` can hold vectors, before any row is read.
+
+    Returns
+    -------
+    int or None
+        The width, where the type fixes it.
+
+    Raises
+    ------
+    CorpusError
+        If the type is not a list of numbers.
+    """
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    item: Any = getattr(kind, "value_type", None)
+    if not is_list or not (pa.types.is_floating(item) or pa.types.is_integer(item)):
+        raise CorpusError(
+            f"column {name!r} is of type {kind}, and vectors are lists of numbers",
+            hint="Name the column that holds the vectors, or embed the text instead: embed.model=static.",
+        )
+    return kind.list_size if isinstance(kind, pa.FixedSizeListType) else None
+
+
+def column_vectors(
+    column: pa.Array | pa.ChunkedArray,
+    *,
+    name: str,
+    dim: int | None = None,
+    first_row: int = 0,
+    file: str | None = None,
+    normalise: bool = True,
+) -> ColumnVectors:
+    """Turn a list column into a matrix.
+
+    Parameters
+    ----------
+    column : pyarrow array
+        ``list``, ``large_list`` or ``fixed_size_list`` of half, float, double or integers; null rows are allowed.
+    name : str
+        Of the column, for messages.
+    dim : int, optional
+        The width that every vector must have; by default that of the first vector.
+    first_row : int
+        Row number, in ``file``, of the first row of ``column``; for messages.
+    file : str, optional
+        Where the column came from; for messages.
+    normalise : bool
+        Scale each vector to length 1, as every embedder does.
+
+    Raises
+    ------
+    CorpusError
+        For a type that cannot hold vectors, another width, a null, NaN or infinite element; it names the row.
+    """
+    fixed = column_width(column.type, name=name)
+    array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # older pyarrow returns a chunked array without chunks for zero rows
+        array = pa.array([], type=column.type)
+    present = np.flatnonzero(_as_numpy(array.is_valid()))
+    lengths = np.full(len(present), fixed) if fixed is not None else _as_numpy(array.drop_null().value_lengths())
+
+    def where(position: int) -> str:
+        place = f"row {first_row + int(present[position])}, column {name}"
+        return f"{file}, {place}" if file else place
+
+    width = dim or fixed or (int(lengths[0]) if len(lengths) else 0)
+    wrong = np.flatnonzero(lengths != width)
+    if len(wrong):
+        raise CorpusError(
+            f"a vector of {int(lengths[wrong[0]]):,} numbers among vectors of {width:,} ({len(wrong):,} such rows)",
+            where=where(int(wrong[0])),
+            hint="Every vector must come from one model; set the others to null to leave them out of the map.",
+        )
+    if width == 0 and len(present):
+        raise CorpusError("the vectors are empty", where=where(0))
+
+    flat: Any = array.drop_null().flatten() if len(present) else pa.array([], type=array.type.value_type)
+    if flat.null_count:
+        at = int(np.flatnonzero(_as_numpy(flat.is_null()))[0]) // width
+        raise CorpusError("a vector with a null in it", where=where(at), hint=_HINT)
+    numbers = _as_numpy(flat).reshape(len(present), max(width, 1) if len(present) else width)
+    with np.errstate(over="ignore"):  # a double that float32 cannot hold becomes infinite and is named below
+        values = numbers.astype(np.float32)
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        at = int(np.flatnonzero(~finite)[0])
+        raise CorpusError(
+            f"a vector with NaN, infinity or a number that float32 cannot hold ({int((~finite).sum()):,} such rows)",
+            where=where(at),
+            hint=_HINT,
+        )
+    norms = np.sqrt(np.einsum("ij,ij->i", values, values, dtype=np.float64))
+    found = norms > 0
+    if normalise:
+        values = np.divide(values, norms[:, None], where=found[:, None], out=values, casting="same_kind")
+
+    vectors = np.zeros((len(array), width), dtype=np.float32)
+    embeddable = np.zeros(len(array), dtype=np.bool_)
+    vectors[present] = values
+    embeddable[present] = found
+    return ColumnVectors(vectors=vectors, embeddable=embeddable)
+
+
+_HINT = "Set such a vector to null to leave its document out of the map, or compute it again."
+
+
+def _as_numpy(array: Any) -> NDArray[Any]:
+    return np.asarray(array.to_numpy(zero_copy_only=False))

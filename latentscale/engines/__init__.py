@@ -1,0 +1,70 @@
+"""Engines run the work of stages: in this process, or on a Ray cluster; the pipeline does not know which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from latentscale.config import EngineConfig
+
+Task = TypeVar("Task")
+Receipt = TypeVar("Receipt")
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """What the pipeline asks of an engine."""
+
+    @property
+    def name(self) -> str:
+        """``local`` or ``ray``."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What runs the work, for the run's record."""
+        ...
+
+    def map_shards(
+        self,
+        make_worker: Callable[[], Callable[[Task], Receipt]],
+        tasks: Sequence[Task],
+        *,
+        task_type: type[Task],
+        receipt_type: Any,
+    ) -> Iterator[Receipt]:
+        """Run a worker over tasks and yield each receipt as it comes, in any order.
+
+        Parameters
+        ----------
+        make_worker : callable
+            Makes a worker; it may travel to another process, and is called once a worker.
+        tasks : sequence of dataclass
+            References to shards, never their rows.
+        task_type, receipt_type : type
+            What a task and a receipt are, for engines that send them as JSON.
+
+        Raises
+        ------
+        LatentScaleError
+            What a worker raised.
+        """
+        ...
+
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Run one function that needs the whole data, and return what it returns."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        ...
+
+
+def open_engine(config: EngineConfig) -> Engine:
+    """Open the engine that ``config`` names."""
+    if config.name == "ray":
+        from latentscale.engines.ray import RayEngine
+
+        return RayEngine(config)
+    from latentscale.engines.local import LocalEngine
+
+    return LocalEngine()

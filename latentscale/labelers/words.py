@@ -1,0 +1,204 @@
+"""Words of texts as a person would read them, and which of them cannot carry a label."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_CHARACTERS = 1_000
+"""Characters of a text that are read for keyphrases: what a text is about is said early."""
+
+BREAK = 0
+"""Id of what no phrase crosses: punctuation, markup, the end of a line with a stop, the end of the text."""
+
+_TAG = re.compile(r"<[^<>]{0,300}>")
+_URL = re.compile(r"(?:https?://|ftp://|www\.)\S+|\S+@\S+\.\w+")
+# A word; or one Han or kana character, since those scripts do not space their words; or any other visible sign.
+_TOKEN = re.compile(
+    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+    r"|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+"
+    r"(?:['’\-][^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)*(?:\+\+|\#(?!\w))?"
+    r"|[^\w\s]|\n"
+)
+_UNSPACED = re.compile(r"^[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]$")
+_CONTRACTION = re.compile(r"['’](?:t|m|re|ve|ll|d)$")
+_POSSESSIVE = re.compile(r"['’]s?$")
+
+_ENDINGS = (
+    "ization isation ication etical ations ation ments ment ings ing ers ies ied ed er es ions ion ally ally al ly ic ical "
+    "s y e"
+).split()  # fmt: skip
+
+# Beyond scikit-learn's list: verbs and fillers that every corpus has, and that make fragments ("library contains").
+_FILLERS = frozenset(
+    """able accordingly actually additional additionally aim aims allow allowed allowing allows already alternative
+    application applied apply appropriate arbitrary ask asked available avoid based basic begin behind best better big
+    bit bring call called came case cases certain change changed come comes coming common commonly complete completely
+    consist consists contain contained containing contains correctly course create created creates creating current
+    currently deal default depend depending depends describe described designed desired different difficult directly did
+    does doing done easily easy either enable enabled enables ensure especially etc ever example examples exist existing
+    exists feature features file files final finally fine fit follow followed following form full fully furthermore gave
+    general generally get gets getting give given gives giving goal goes going gone good got great handle happen happened
+    happens having help helps hi hello high highly however i'm implement implementation implemented implementing
+    implements important improve improved include included includes including instead intended just keep key kind
+    know known large later latest least left let lets like likely little long look looking looks lot lots low made mainly
+    maintain make makes making manner matter maybe mean means method modern multiple necessary need needed needing needs
+    new nice non normal normally note novel number numerous obtain offer offers ok old one ones optional optionally
+    original originally particular particularly perform performed performs place please plus popular possible powerful
+    present presented presents prevent previous previously problem proceed produce produced propose proposed provide
+    provided provides providing purpose put quick quickly quite rather reading real really reason recent recently regarding
+    related release require required requires result results right run running runs said say says section set sets several
+    shall show showing shown shows similar simple simply simplify single slightly small solution something soon specific
+    specified standard start started step still stop stuff suitable support supported supporting supports sure take taken
+    takes taking tell thank thanks thing things think thought time times too took top tried tries true try trying two type
+    types typical typically understand upon use used useful user users uses using usually various version versions very
+    want wanted wants way ways well went whether while wish without wonder work worked working works would write
+    writing written wrong yes yet
+    gt lt amp nbsp quot http https www com org html""".split()
+)
+
+# Fine within a phrase ("pending for days", "home page"), empty by themselves.
+_WEAK = frozenset(
+    """address ago amount area bits code couple data date day days details early edition end figure figures free function
+    group half history hour hours home house info information int issue issues item items latest level line lines link
+    links list local main man minute minutes month months morning night object order page pages part parts people person
+    piece point process program programs public purposes report resource resources search second seconds side site start
+    state status study system systems task text title today tomorrow topic topics tool tools top total unable unit
+    value values visit website week weeks word words world year years yesterday""".split()
+)
+
+
+def stop_words() -> frozenset[str]:
+    """Return the words, lower-cased, that neither begin nor end a phrase: scikit-learn's English list and fillers."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return frozenset(ENGLISH_STOP_WORDS) | _FILLERS
+
+
+class Vocabulary:
+    """Every written form of a word that was met, with its id from 1 on."""
+
+    def __init__(self) -> None:
+        self._ids: defaultdict[str, int] = defaultdict(count(1).__next__)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of the words of the first ``MAX_CHARACTERS`` of ``text``; ``BREAK`` where a phrase must end."""
+        cut = text[:MAX_CHARACTERS]
+        if "<" in cut:
+            cut = _TAG.sub(" | ", cut)
+        if "&" in cut:
+            cut = html.unescape(cut)
+        if "://" in cut or "www." in cut or "@" in cut:
+            cut = _URL.sub(" | ", cut)
+        return list(map(self._ids.__getitem__, _TOKEN.findall(cut)))
+
+    def forms(self) -> list[str]:
+        """Return the written forms; ``forms()[i]`` has id ``i`` (the first is the break)."""
+        return ["", *self._ids]
+
+
+class Words:
+    """The words behind the written forms: case and plural folded.
+
+    Parameters
+    ----------
+    forms : sequence of str
+        ``Vocabulary.forms()``.
+    counts : int64 ndarray, shape (n_forms,)
+        How often each form was met.
+
+    Attributes
+    ----------
+    of_form : int32 ndarray, shape (n_forms,)
+        The word of each form; 0 is a break.
+    folded : list of str
+        The case-folded form of each form; empty for a break.
+    carries : bool ndarray, shape (n_words,)
+        Whether a word may begin or end a phrase.
+    stands : bool ndarray, shape (n_words,)
+        Whether it may be a phrase by itself.
+    """
+
+    def __init__(self, forms: list[str], counts: NDArray[np.int64]) -> None:
+        folded = [_fold(form) for form in forms]
+        totals: defaultdict[str, int] = defaultdict(int)
+        for word, n in zip(folded, counts, strict=True):
+            totals[word] += int(n)
+        ids: dict[str, int] = {"": 0}
+        of_form = np.zeros(len(forms), dtype=np.int32)
+        spellings: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for position, (form, word) in enumerate(zip(forms, folded, strict=True)):
+            if not word:
+                continue
+            of_form[position] = ids.setdefault(_singular(word, totals), len(ids))
+            written = _POSSESSIVE.sub("", form)
+            spellings[word][written] = spellings[word].get(written, 0) + int(counts[position])
+        self.of_form = of_form
+        self.folded = folded
+        self._usual = {word: _usual(by_form) for word, by_form in spellings.items()}
+        stops = stop_words()
+        self.carries = np.array([self._may_carry(word, stops) for word in ids])
+        self._texts = list(ids)
+        self.stands = self.carries & np.array([len(word) > 1 and word not in _WEAK for word in ids])
+
+    def text(self, word: int) -> str:
+        """Return the folded word."""
+        return self._texts[word]
+
+    def write(self, forms: Iterable[int]) -> str:
+        """Write the phrase made of these forms, each in the spelling that the corpus mostly uses."""
+        return join_words([self._usual[self.folded[form]] for form in forms])
+
+    def _may_carry(self, word: str, stops: frozenset[str]) -> bool:
+        if not word or word in stops or word[0].isdigit() or _CONTRACTION.search(word):
+            return False
+        spelling = self._usual.get(word, word)
+        # "C" and "R" are languages, "s" and "x" are leftovers.
+        return len(word) > 1 or spelling.isupper() or bool(_UNSPACED.match(word))
+
+
+def join_words(words: list[str]) -> str:
+    """Join words with spaces, except between characters of scripts that have none."""
+    text = ""
+    for word in words:
+        glued = not text or (_UNSPACED.match(text[-1]) and _UNSPACED.match(word))
+        text += word if glued else f" {word}"
+    return text
+
+
+def stem(word: str) -> str:
+    """Cut the commonest English endings: only to tell that two words of one label say the same."""
+    word = word.lower()
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            word = word[: -len(ending)]
+            break
+    if len(word) > 4 and word[-1] == word[-2]:
+        word = word[:-1]
+    return word[:6]
+
+
+def _fold(form: str) -> str:
+    if not form or not (form[0].isalnum() or form[0] == "_"):
+        return ""
+    return _POSSESSIVE.sub("", form.casefold()).strip("_")
+
+
+def _singular(word: str, known: dict[str, int]) -> str:
+    """Fold a plural into its singular where the corpus has both; a plural on its own stays as it is."""
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        for candidate in (word[:-3] + "y" if word.endswith("ies") else "", word[:-1], word[:-2]):
+            if len(candidate) > 2 and candidate in known:
+                return candidate
+    return word
+
+
+def _usual(by_form: dict[str, int]) -> str:
+    form, n = max(by_form.items(), key=lambda item: (item[1], item[0]))
+    return form if n >= 0.6 * sum(by_form.values()) else form.lower()

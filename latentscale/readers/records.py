@@ -1,0 +1,98 @@
+"""What every reader yields: blocks of rows in input order, with the rows that had to be set aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from latentscale.config import IngestConfig
+
+EXCERPT = 160
+
+
+@dataclass(slots=True)
+class RejectedRows:
+    """Rows set aside, column by column; all lists are of one length.
+
+    Attributes
+    ----------
+    position : list of int
+        Place of the row in its block.
+    source_row : list of int
+        0-based, as in the documents.
+    line : list of int or None
+        1-based physical line where the row begins, in files that have lines.
+    column, reason, detail : list of str
+        The column at fault ("" for the whole row), one machine word, and an excerpt.
+    """
+
+    position: list[int] = field(default_factory=list[int])
+    source_row: list[int] = field(default_factory=list[int])
+    line: list[int | None] = field(default_factory=list["int | None"])
+    column: list[str] = field(default_factory=list[str])
+    reason: list[str] = field(default_factory=list[str])
+    detail: list[str] = field(default_factory=list[str])
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def add(self, *, position: int, source_row: int, line: int | None, column: str, reason: str, detail: str) -> None:
+        """Set one row aside."""
+        self.position.append(position)
+        self.source_row.append(source_row)
+        self.line.append(line)
+        self.column.append(column)
+        self.reason.append(reason)
+        self.detail.append(excerpt(detail))
+
+
+@dataclass(slots=True, kw_only=True)
+class Block:
+    """Some rows of one input, in order.
+
+    Each of ``size`` positions is either in ``table`` (at ``position``) or in ``rejects``.
+
+    Attributes
+    ----------
+    source : str
+        Path of the input, relative to the corpus.
+    size : int
+        Rows that were read.
+    table : pyarrow.Table
+        Source columns of the rows that could be read, under their own names.
+    position : int64 ndarray, shape (table.num_rows,)
+        Ascending.
+    source_row : int64 ndarray, shape (table.num_rows,)
+        0-based: data row of parquet and CSV (header and blank lines not counted), line of JSONL and text.
+    line : int64 ndarray or None, shape (table.num_rows,)
+        1-based physical line, where the format has lines.
+    cost : int64 ndarray, shape (table.num_rows,)
+        Bytes of a row.
+    rejects : RejectedRows
+    """
+
+    source: str
+    size: int
+    table: pa.Table
+    position: NDArray[np.int64]
+    source_row: NDArray[np.int64]
+    line: NDArray[np.int64] | None
+    cost: NDArray[np.int64]
+    rejects: RejectedRows
+
+
+def excerpt(text: str) -> str:
+    """Shorten a text to what fits an error message, without anything that UTF-8 cannot carry."""
+    short = text[:EXCERPT].encode("utf-8", "replace").decode("utf-8")
+    return short if len(text) <= EXCERPT else short + "…"
+
+
+def record_limit(ingest: IngestConfig) -> int:
+    """Bytes of one record at most: what a text of the longest allowed length can take as escaped JSON, and some room.
+
+    A longer record is set aside unread, so that one endless line cannot fill the memory.
+    """
+    return (4 << 20) + 12 * ingest.max_text_characters

@@ -1,0 +1,109 @@
+"""Project: UMAP layouts of the neighbour graph, two-dimensional for the map and of a few dimensions for clustering."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from latentscale.config import ProjectConfig
+from latentscale.provenance import measured
+from latentscale.stages.neighbors import read_graph
+from latentscale.stages.vectors import load_vectors
+from latentscale.storage.artifacts import ArtifactWriter, Record, read_table
+from latentscale.storage.objects import Store
+from latentscale.storage.snapshots import read_snapshot
+
+VERSION = 1
+MAP_DIMENSIONS = 2
+# Up to here a layout that is repeatable to the bit takes seconds; above, it is parallel unless asked otherwise.
+EXACT_DOCUMENTS = 20_000
+
+
+def resolve_mode(config: ProjectConfig, documents: int) -> Literal["exact", "fast"]:
+    """``exact`` or ``fast``, where the settings leave it open by the number of documents."""
+    if config.mode == "auto":
+        return "exact" if documents <= EXACT_DOCUMENTS else "fast"
+    return config.mode
+
+
+def projection_request(
+    config: ProjectConfig, neighbors: Record, *, n_components: int, mode: Literal["exact", "fast"]
+) -> dict[str, Any]:
+    """Everything that alters a layout; the one for clustering packs its points as tightly as it can."""
+    return {
+        "version": VERSION,
+        "neighbors": neighbors.id,
+        "snapshot": neighbors.request["snapshot"],
+        "embedding": neighbors.request["embedding"],
+        "n_components": n_components,
+        "n_neighbors": config.n_neighbors,
+        "min_dist": config.min_dist if n_components == MAP_DIMENSIONS else 0.0,
+        "spread": config.spread,
+        "n_epochs": config.n_epochs,
+        "negative_sample_rate": config.negative_sample_rate,
+        "learning_rate": config.learning_rate,
+        "seed": config.seed,
+        "mode": mode,
+    }
+
+
+def make_projection(store: Store, request: dict[str, Any], neighbors: Record, threads: int, run: str | None) -> Record:
+    """Lay out the graph of ``request`` and write the coordinates."""
+    from latentscale.backends.cpu.layout import layout
+
+    writer = ArtifactWriter(store, "projection", request, [neighbors], run=run)
+    with measured() as cost:
+        vectors = load_vectors(store, read_snapshot(store, request["snapshot"]), request["embedding"])
+        coordinates = layout(
+            _fuzzy_graph(store, neighbors, request["n_neighbors"]),
+            vectors.matrix,
+            n_components=request["n_components"],
+            min_dist=request["min_dist"],
+            spread=request["spread"],
+            n_epochs=request["n_epochs"],
+            mode=request["mode"],
+            seed=request["seed"],
+            negative_sample_rate=request["negative_sample_rate"],
+            learning_rate=request["learning_rate"],
+            threads=threads,
+            progress=None,
+        )
+        table = pa.table(
+            {
+                "row_id": pa.array(vectors.row_ids),
+                "coordinates": pa.FixedSizeListArray.from_arrays(
+                    pa.array(coordinates.reshape(-1)), request["n_components"]
+                ),
+            }
+        )
+        writer.put_table("coordinates", table, byte_stream_split=["coordinates.list.element"])
+    return writer.commit(
+        counts={"documents": len(vectors), "n_components": request["n_components"]},
+        cost=cost,
+        choices={"backend": "cpu", "mode": request["mode"]},
+    )
+
+
+_fuzzy: tuple[tuple[str, str, int], csr_matrix] | None = None
+
+
+def _fuzzy_graph(store: Store, neighbors: Record, n_neighbors: int) -> csr_matrix:
+    """UMAP's fuzzy set of a graph, computed once for all layouts of it in this process."""
+    global _fuzzy
+    from latentscale.backends.cpu.layout import fuzzy_graph
+
+    key = (store.url, neighbors.id + neighbors.content, n_neighbors)
+    if _fuzzy is None or _fuzzy[0] != key:
+        _fuzzy = (key, fuzzy_graph(read_graph(store, neighbors), n_neighbors=n_neighbors))
+    return _fuzzy[1]
+
+
+def read_coordinates(store: Store, record: Record) -> NDArray[np.float32]:
+    """Coordinates of a layout, float32 of shape (n, n_components), in ``row_id`` order."""
+    column = read_table(store, record, "coordinates", ["coordinates"])["coordinates"]
+    flat = np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])
+    return flat.reshape(-1, int(record.counts["n_components"]))

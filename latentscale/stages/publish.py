@@ -1,0 +1,372 @@
+"""Publish: tie a layout, clusters and labels together as points, tables, quality figures and a page."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from latentscale.config import PublishConfig, QualityConfig
+from latentscale.errors import ConfigError, CorpusError
+from latentscale.provenance import measured
+from latentscale.readers.columns import conform, unify_columns
+from latentscale.stages.cluster import Clusters, read_clusters
+from latentscale.stages.measure import measure_map
+from latentscale.stages.neighbors import read_graph
+from latentscale.stages.project import read_coordinates
+from latentscale.stages.thumbnail import draw_thumbnail
+from latentscale.stages.vectors import load_vectors, stream_documents
+from latentscale.storage.artifacts import ArtifactWriter, Record, read_table
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import encode_table
+from latentscale.storage.snapshots import Snapshot, read_footers, read_snapshot
+from latentscale.storage.workspace_record import WorkspaceRecord
+from latentscale.viewer import ViewerData, write_page, write_tiles
+
+VERSION = 1
+POINTS_ROWS = 131_072
+MAX_PARTITIONS = 1_000
+PAGE_FOLDER = "viewer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapParents:
+    """The artifacts that a map ties together."""
+
+    neighbors: Record
+    projection: Record
+    clusters: Record
+    labels: Record
+
+    def records(self) -> list[Record]:
+        """All of them, in the order of the stages."""
+        return [self.neighbors, self.projection, self.clusters, self.labels]
+
+
+def map_request(
+    publish: PublishConfig,
+    quality: QualityConfig,
+    parents: MapParents,
+    *,
+    title: str,
+    workspace: WorkspaceRecord,
+    vectors_column: str | None,
+) -> dict[str, Any]:
+    """Everything that alters a map."""
+    return {
+        "version": VERSION,
+        "snapshot": parents.neighbors.request["snapshot"],
+        "embedding": parents.neighbors.request["embedding"],
+        "neighbors": parents.neighbors.id,
+        "projection": parents.projection.id,
+        "clusters": parents.clusters.id,
+        "labels": parents.labels.id,
+        "publish": publish.model_dump(mode="json") | {"title": title},
+        "quality": quality.model_dump(mode="json"),
+        "text": workspace.text_column,
+        "vectors": vectors_column,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Published:
+    """What leaves the workspace, from the settings and the schemas of the shards."""
+
+    schema: pa.Schema
+    text: str
+    page: list[str]
+    points: list[str]
+
+    def sentence(self, where: str) -> str:
+        others = [name for name in self.page if name != self.text]
+        text = {"page": "the text and ", "points": "the text and ", "none": ""}[where]
+        return f"{text}{len(others)} columns" + (f": {', '.join(others)}" if others else "")
+
+
+def check_published(
+    store: Store,
+    snapshot: Snapshot,
+    publish: PublishConfig,
+    quality: QualityConfig,
+    text: str,
+    vectors: str | None,
+) -> None:
+    """Find a wrong column name before anything is computed.
+
+    Raises
+    ------
+    ConfigError
+        If a published column, the one to partition by or the one to compare with is not in the corpus.
+    """
+    columns = _published(store, snapshot, publish.model_dump(), text, vectors).schema.names
+    for setting, wanted in (("publish.partition_by", publish.partition_by), ("quality.against", quality.against)):
+        if wanted is None or wanted in columns or (setting == "publish.partition_by" and wanted.startswith("layer_")):
+            continue
+        near = difflib.get_close_matches(wanted, columns, n=1)
+        raise ConfigError(
+            f"{setting}: the corpus has no column {wanted!r}",
+            hint=(f"Did you mean {near[0]!r}? " if near else "") + f"Its columns: {', '.join(columns)}.",
+        )
+
+
+def _published(
+    store: Store, snapshot: Snapshot, settings: Mapping[str, Any], text: str, vectors: str | None
+) -> _Published:
+    footers = read_footers(store, [shard.name for shard in snapshot.shards])
+    unified = unify_columns([(footer.schema, footer.facts) for footer in footers])
+    available = [name for name in unified.names if name != vectors]
+    chosen = available if settings["columns"] is None else list(settings["columns"])
+    for name in chosen:
+        if name not in available:
+            raise ConfigError(
+                f"publish.columns: the corpus has no column {name!r}", hint=f"Its columns: {', '.join(available)}."
+            )
+    others = [name for name in chosen if name != text]
+    return _Published(
+        schema=pa.schema([unified.field(name) for name in available]),
+        text=text,
+        page=([text] if settings["text"] != "none" else []) + others,
+        points=others + ([text] if settings["text"] == "points" else []),
+    )
+
+
+def make_map(store: Store, request: dict[str, Any], parents: MapParents, threads: int, run: str | None) -> Record:
+    """Write everything of the map of ``request``; its record last."""
+    from latentscale.backends.cpu.clustering import density
+
+    writer = ArtifactWriter(store, "map", request, parents.records(), run=run)
+    settings = request["publish"]
+    with measured() as cost:
+        snapshot = read_snapshot(store, request["snapshot"])
+        vectors = load_vectors(store, snapshot, request["embedding"])
+        clusters = read_clusters(store, parents.clusters)
+        coordinates = read_coordinates(store, parents.projection)
+        columns = _published(store, snapshot, settings, request["text"], request["vectors"])
+        labels = _map_labels(read_table(store, parents.labels, "labels"), clusters, coordinates)
+        quality = measure_map(
+            store,
+            snapshot,
+            vectors,
+            read_graph(store, parents.neighbors),
+            coordinates,
+            clusters,
+            settings=request["quality"],
+            parents=parents,
+            threads=threads,
+        )
+        thickness = density(coordinates)
+        partitions = _write_points(
+            writer, store, snapshot, clusters, coordinates, thickness, labels, columns, settings["partition_by"]
+        )
+        writer.put("labels.parquet", memoryview(encode_table(labels, facts={"map": writer.id})), rows=labels.num_rows)
+        writer.put("thumbnail.png", draw_thumbnail(coordinates, clusters, labels))
+        writer.put("quality.json", json.dumps(quality, indent=1, ensure_ascii=False).encode())
+        counts = dict(parents.clusters.counts) | {
+            "published": columns.sentence(settings["text"]) + (f", in {partitions:,} partitions" if partitions else "")
+        }
+        if settings["viewer"]:
+            counts["page"] = _write_viewer(
+                writer, store, snapshot, clusters, coordinates, labels, columns, settings, quality
+            )
+    return writer.commit(counts=counts, cost=cost, choices={"backend": "cpu"})
+
+
+def _map_labels(table: pa.Table, clusters: Clusters, coordinates: NDArray[np.float32]) -> pa.Table:
+    """Add to the labels what depends on the layout, the centre and hull of each cluster, and its centroid."""
+    from latentscale.backends.cpu.clustering import hulls
+
+    memberships = clusters.memberships()
+    layers, ids = table["layer"].to_numpy(), table["cluster"].to_numpy()
+    outlines = [hulls(coordinates, membership) for membership in memberships]
+    centroids = np.concatenate([chunk.flatten().to_numpy() for chunk in clusters.tree["centroid"].chunks] or [[]])
+    dim = clusters.tree.schema.field("centroid").type.list_size
+    centroids = centroids.reshape(-1, dim).astype(np.float32)
+    weights = clusters.tree["size"].to_numpy().astype(np.float32)
+    coarser = clusters.coarser()
+    xs, ys, polygons, means = [], [], [], []
+    for layer, cluster in zip(layers.tolist(), ids.tolist(), strict=True):
+        places = coordinates[memberships[layer] == cluster]
+        middle = np.median(places, axis=0)
+        xs.append(float(middle[0]))
+        ys.append(float(middle[1]))
+        polygons.append(np.asarray(outlines[layer][cluster], dtype=np.float32).reshape(-1))
+        inside = np.array([cluster]) if layer == 0 else np.flatnonzero(coarser[layer - 1] == cluster)
+        mean = (centroids[inside] * weights[inside, None]).sum(axis=0)
+        means.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
+    flat = np.concatenate(means) if means else np.empty(0, dtype=np.float32)
+    return (
+        table.append_column("x", pa.array(xs, pa.float32()))
+        .append_column("y", pa.array(ys, pa.float32()))
+        .append_column("hull", pa.array(polygons, pa.list_(pa.float32())))
+        .append_column("centroid", pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(np.float32)), dim))
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ points
+
+
+def _point_columns(
+    clusters: Clusters, coordinates: NDArray[np.float32], thickness: NDArray[np.float32], labels: pa.Table
+) -> dict[str, pa.Array]:
+    finest = labels.filter(pc.equal(labels["layer"], 0))
+    names = dict(zip(finest["cluster"].to_pylist(), finest["label"].to_pylist(), strict=True))
+    dictionary = pa.array([names[i] for i in range(len(names))], pa.string())
+    noise = clusters.cluster < 0
+    columns = {
+        "row_id": pa.array(clusters.row_ids),
+        "x": pa.array(coordinates[:, 0]),
+        "y": pa.array(coordinates[:, 1]),
+        "cluster": pa.array(clusters.cluster),
+        "nearest_cluster": pa.array(clusters.nearest_cluster),
+        "probability": pa.array(clusters.probability),
+        "density": pa.array(thickness.astype(np.float32)),
+    }
+    for depth, membership in enumerate(clusters.memberships()[1:], start=1):
+        columns[f"layer_{depth}"] = pa.array(membership)
+    columns["label"] = pa.DictionaryArray.from_arrays(
+        pa.array(np.where(noise, 0, clusters.cluster), mask=noise), dictionary
+    )
+    return columns
+
+
+def _write_points(
+    writer: ArtifactWriter,
+    store: Store,
+    snapshot: Snapshot,
+    clusters: Clusters,
+    coordinates: NDArray[np.float32],
+    thickness: NDArray[np.float32],
+    labels: pa.Table,
+    columns: _Published,
+    partition_by: str | None,
+) -> int:
+    """Write ``points/update=<snapshot>/`` part by part; return the number of partitions, 0 without any."""
+    fixed = _point_columns(clusters, coordinates, thickness, labels)
+    folder = f"points/update={snapshot.id}"
+    read = list(
+        dict.fromkeys(
+            ["source", "source_row", *columns.points, *([partition_by] if partition_by in columns.schema.names else [])]
+        )
+    )
+    schema = pa.schema([pa.field("source", pa.string()), pa.field("source_row", pa.int64()), *columns.schema])
+    partitions: set[str] = set()
+    pieces: list[pa.Table] = []
+    part = start = 0
+
+    def flush() -> None:
+        nonlocal part, start
+        if not pieces:
+            return
+        documents = pa.concat_tables(pieces)
+        stop = start + documents.num_rows
+        table = pa.table({name: column.slice(start, stop - start) for name, column in fixed.items()})
+        for name in documents.column_names:
+            table = table.append_column(name, documents[name])
+        for value, piece in _split(table, partition_by, keep=partition_by in columns.points):
+            inner = f"{folder}/{value}" if value else folder
+            if value and value not in partitions:
+                partitions.add(value)
+                if len(partitions) > MAX_PARTITIONS:
+                    raise CorpusError(
+                        f"publish.partition_by: {partition_by!r} has more than {MAX_PARTITIONS:,} values",
+                        hint="Partition by a column with fewer values.",
+                    )
+            data = memoryview(
+                encode_table(piece, facts={"map": writer.id}, byte_stream_split=["x", "y", "probability", "density"])
+            )
+            writer.put(f"{inner}/part-{part:05d}.parquet", data, rows=piece.num_rows)
+        part, start = part + 1, stop
+        pieces.clear()
+
+    for table in _documents(store, snapshot, clusters.row_ids, read, schema):
+        pieces.append(table)
+        if sum(piece.num_rows for piece in pieces) >= POINTS_ROWS:
+            flush()
+    flush()
+    return len(partitions)
+
+
+def _split(table: pa.Table, partition_by: str | None, *, keep: bool) -> Iterator[tuple[str, pa.Table]]:
+    """Yield (hive folder, rows) for each value of the column, which the folder then holds instead of the rows."""
+    if partition_by is None:
+        yield "", table
+        return
+    if partition_by not in table.column_names:
+        raise ConfigError(
+            f"publish.partition_by: there is no column {partition_by!r}",
+            hint=f"There are: {', '.join(table.column_names)}.",
+        )
+    column = table[partition_by]
+    rest = table.drop_columns([partition_by])
+    for value in pc.unique(column).to_pylist():
+        mask = pc.is_null(column) if value is None else pc.equal(column, pa.scalar(value, column.type))
+        spelled = "__HIVE_DEFAULT_PARTITION__" if value is None else quote(str(value), safe="")
+        yield f"{quote(partition_by, safe='')}={spelled}", rest.filter(mask)
+
+
+def _documents(
+    store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], names: list[str], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """Stream columns of the map's documents, all of one type each."""
+    wanted = pa.schema([schema.field(name) for name in names])
+    for _, batch in stream_documents(store, snapshot, row_ids, names):
+        yield conform(pa.Table.from_batches([batch]), wanted)
+
+
+# -------------------------------------------------------------------------------------------------------------- page
+
+
+def _write_viewer(
+    writer: ArtifactWriter,
+    store: Store,
+    snapshot: Snapshot,
+    clusters: Clusters,
+    coordinates: NDArray[np.float32],
+    labels: pa.Table,
+    columns: _Published,
+    settings: Mapping[str, Any],
+    quality: Mapping[str, Any],
+) -> dict[str, Any]:
+    def documents() -> Iterator[pa.RecordBatch]:
+        done = 0
+        for table in _documents(store, snapshot, clusters.row_ids, columns.page, columns.schema):
+            ids = pa.array(clusters.row_ids[done : done + table.num_rows])
+            done += table.num_rows
+            yield from table.add_column(0, "row_id", ids).combine_chunks().to_batches()
+
+    data = ViewerData(
+        name=str(settings["title"]),
+        row_ids=clusters.row_ids,
+        coordinates=coordinates,
+        clusters=clusters.cluster,
+        nearest_clusters=clusters.nearest_cluster,
+        labels=labels.drop_columns(["centroid"]),
+        documents=documents,
+        text_column=columns.text if settings["text"] != "none" else None,
+        columns=columns.page,
+        stats={"map": writer.id, "quality": dict(quality)},
+    )
+    with tempfile.TemporaryDirectory(prefix="latentscale-page-") as scratch:
+        return write_tiles(data, lambda name, content: writer.put(f"viewer/{name}", content), scratch=Path(scratch))
+
+
+def write_public_page(store: Store, record: Record) -> None:
+    """Write ``viewer/``, the page at a stable address, so that it shows the map of ``record``; its manifest last."""
+    if "page" not in record.counts:
+        return
+    generation = dict(record.counts["page"]) | {"url": f"../{record.folder}/viewer/"}
+    write_page(
+        [generation],
+        lambda name, content: store.put_bytes(f"{PAGE_FOLDER}/{name}", content) and None,
+        title=str(record.request["publish"]["title"]),
+    )

@@ -1,0 +1,83 @@
+"""Runs: what was asked, by which command, with what outcome, kept beside what they made."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from latentscale.provenance import environment, now
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import write_parquet
+
+FOLDER = "runs"
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One execution.
+
+    Attributes
+    ----------
+    id : str
+        The time of its start, then six random hex characters.
+    command : list of str
+        As typed.
+    job : dict
+        The settings, defaults included.
+    status : str
+        ``running``, ``done``, ``interrupted`` or ``failed``.
+    facts : dict
+        Counts, artifacts, choices, costs by stage.
+    """
+
+    id: str
+    command: list[str]
+    job: dict[str, Any]
+    status: str = "running"
+    started: str = ""
+    ended: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, store: Store) -> None:
+        """Write ``run.json``."""
+        document = {
+            "schema": 1,
+            "id": self.id,
+            "status": self.status,
+            "started": self.started,
+            "ended": self.ended,
+            "command": self.command,
+            "environment": environment(),
+            "facts": self.facts,
+            "job": self.job,
+        }
+        data = json.dumps(document, indent=1, ensure_ascii=False, default=str).encode()
+        store.put_bytes(f"{FOLDER}/{self.id}/run.json", data)
+
+    def end(self, store: Store, status: str, events: bytes, metrics: Sequence[dict[str, Any]]) -> None:
+        """Write the outcome, the events and the cost of each shard."""
+        self.status, self.ended = status, now()
+        store.put_bytes(f"{FOLDER}/{self.id}/events.jsonl", events)
+        if metrics:
+            table = pa.Table.from_pylist(list(metrics))
+            write_parquet(store, f"{FOLDER}/{self.id}/metrics.parquet", table, facts={"run": self.id})
+        self.write(store)
+
+
+def start_run(job: dict[str, Any], command: Sequence[str] | None = None) -> Run:
+    """Begin a run."""
+    identity = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    return Run(id=identity, command=list(sys.argv if command is None else command), job=job, started=now())
+
+
+def list_runs(store: Store) -> list[dict[str, Any]]:
+    """Read the records of all runs, the oldest first."""
+    names = sorted(name for name in store.list(FOLDER) if name.endswith("/run.json"))
+    return [json.loads(store.read_bytes(name)) for name in names]

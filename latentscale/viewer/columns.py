@@ -1,0 +1,187 @@
+"""Learn, while documents stream past, by which columns points can be coloured, and keep their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+CATEGORIES = 64
+NULL_CODE = 255
+OTHER_CODE = 64
+_MAX_DISTINCT = 20_000
+_LONG_TEXT = 200
+_SAMPLE = 1_000_000
+
+
+class ColumnValues:
+    """The values of one source column, one number a row, on disk.
+
+    ``kind`` is ``categories`` (codes of text, booleans and whole numbers of few values), ``numbers`` or ``dates``
+    (days since 1970), or None when nothing can be told from a colour: long text, names that are all different.
+    """
+
+    def __init__(self, name: str, *, column_id: str, rows: int, scratch: Path) -> None:
+        self.name = name
+        self.column_id = column_id
+        self.kind: str | None = None
+        self._rows = rows
+        self._path = scratch / f"{column_id}.values"
+        self._values: NDArray[Any] | None = None
+        self._codes: dict[str, int] = {}
+        self._given_up = False
+        self._whole = False
+        self._lut: NDArray[np.uint8] | None = None
+
+    def add(self, start: int, column: pa.Array) -> None:
+        """Take the values of rows ``start`` onwards."""
+        if self._given_up:
+            return
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if self.kind is None:
+            self._open(column)
+        if self._values is None:
+            return
+        stop = start + len(column)
+        if self.kind == "categories":
+            self._values[start:stop] = self._encode(column)
+            if len(self._codes) > _MAX_DISTINCT:
+                self._give_up()
+        elif self.kind == "numbers":
+            self._values[start:stop] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        else:
+            days = pc.cast(pc.cast(column, pa.timestamp("ms"), safe=False), pa.int64())
+            self._values[start:stop] = (
+                pc.cast(days, pa.float64(), safe=False).to_numpy(zero_copy_only=False) / 86_400_000
+            )
+
+    def finish(self) -> dict[str, Any] | None:
+        """The column's entry in ``index.json``, or None if points cannot be coloured by it."""
+        if self._given_up or self._values is None:
+            return None
+        if self.kind == "categories":
+            return self._finish_categories()
+        values = self._values
+        finite = values[np.isfinite(values)]
+        if not len(finite):
+            return None
+        if self._whole and len(distinct := np.unique(finite[:: max(1, len(finite) // _SAMPLE)])) <= 12:
+            names = {float(v): i for i, v in enumerate(np.unique(finite) if len(finite) > _SAMPLE else distinct)}
+            if len(names) <= CATEGORIES:
+                return self._as_categories(names)
+        sample = np.sort(finite[:: max(1, len(finite) // _SAMPLE)])
+        knots = np.quantile(sample, np.linspace(0, 1, 65))
+        return {
+            **self._head(),
+            "min": _number(finite.min()),
+            "max": _number(finite.max()),
+            "quantiles": [_number(v) for v in knots],
+            "nulls": int(self._rows - len(finite)),
+        }
+
+    def take(self, rows: NDArray[np.int64]) -> pa.Array:
+        """What a tile's file holds for ``rows``: uint8 codes (64 other, 255 null) or float32 (NaN null)."""
+        assert self._values is not None
+        values = self._values[rows]
+        if self._lut is not None:
+            return pa.array(self._lut[values], pa.uint8())
+        return pa.array(values.astype(np.float32), pa.float32())
+
+    def close(self) -> None:
+        """Free the disk."""
+        self._values = None
+        self._path.unlink(missing_ok=True)
+
+    def _head(self) -> dict[str, Any]:
+        return {"id": self.column_id, "name": self.name, "kind": self.kind}
+
+    def _open(self, column: pa.Array) -> None:
+        kind = column.type
+        if pa.types.is_null(kind):
+            return  # A later batch may have a type.
+        if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            if not pa.types.is_boolean(kind) and _mean_length(column) > _LONG_TEXT:
+                self._give_up()
+                return
+            self.kind, dtype = "categories", np.uint16
+        elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            self.kind, dtype, self._whole = "numbers", np.float64, pa.types.is_integer(kind)
+        elif pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+            self.kind, dtype = "dates", np.float64
+        else:
+            self._give_up()
+            return
+        # On disk and not in memory: eight bytes a row and column would be gigabytes at 100 million.
+        self._values = np.memmap(self._path, dtype, "w+", shape=(self._rows,))
+        self._values[:] = 65_535 if self.kind == "categories" else np.nan
+
+    def _encode(self, column: pa.Array) -> NDArray[np.uint16]:
+        encoded = pc.cast(column, pa.string()).dictionary_encode()
+        codes = self._codes
+        names = encoded.dictionary.to_pylist()
+        lut = np.fromiter((codes.setdefault(v, len(codes)) for v in names), np.uint16, len(names))
+        if not len(lut):
+            return np.full(len(column), 65_535, np.uint16)
+        index = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        return np.where(column.is_null().to_numpy(zero_copy_only=False), np.uint16(65_535), lut[index])
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        self._codes = {}
+        self.close()
+
+    def _finish_categories(self) -> dict[str, Any] | None:
+        assert self._values is not None
+        counts = np.zeros(65_536, np.int64)
+        for start in range(0, self._rows, 1 << 22):
+            counts += np.bincount(self._values[start : start + (1 << 22)], minlength=65_536)
+        nulls, counts = int(counts[65_535]), counts[: len(self._codes)]
+        if not len(counts):
+            return None
+        # By count, then by name: the same column gives the same codes whatever the order of the rows.
+        names = list(self._codes)
+        ranked = sorted(range(len(names)), key=lambda i: (-int(counts[i]), names[i]))
+        shown = ranked if len(ranked) <= CATEGORIES else ranked[: CATEGORIES - 1]
+        rest = ranked[len(shown) :]
+        if rest and counts[shown].sum() < 0.1 * counts.sum():
+            self._give_up()
+            return None
+        lut = np.full(65_536, OTHER_CODE, np.uint8)
+        lut[65_535] = NULL_CODE
+        lut[shown] = np.arange(len(shown))
+        self._lut = lut
+        return {
+            **self._head(),
+            "categories": [[names[i][:120], int(counts[i])] for i in shown],
+            "other": [len(rest), int(counts[rest].sum())],
+            "nulls": nulls,
+        }
+
+    def _as_categories(self, names: dict[float, int]) -> dict[str, Any]:
+        assert self._values is not None
+        values = self._values
+        codes = np.full(self._rows, 65_535, np.uint16)
+        for value, code in names.items():
+            codes[values == value] = code
+        self.close()
+        self.kind = "categories"
+        self._codes = {str(int(value)): code for value, code in names.items()}
+        self._values = codes
+        entry = self._finish_categories()
+        assert entry is not None
+        return entry
+
+
+def _mean_length(column: pa.Array) -> float:
+    characters = pc.call_function("utf8_length", [column])
+    return pc.call_function("mean", [characters]).as_py() or 0.0
+
+
+def _number(value: float) -> float:
+    """Seven significant digits: what float32 tiles hold."""
+    return float(f"{float(value):.7g}")

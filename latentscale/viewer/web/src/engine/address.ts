@@ -1,0 +1,53 @@
+/** The state of the page as the part of its address behind `#`: a shared link shows the same. */
+
+export interface AddressState {
+  /** Centre, and the units of the map that the smaller side of the window shows. */
+  view?: [x: number, y: number, span: number];
+  theme?: "dark" | "light";
+  colour?: string;
+  scale?: "linear" | "quantile";
+  /** `layer.id` of clusters, `n` for noise. */
+  clusters?: string[];
+  /** Codes of the categories of the colour column. */
+  categories?: number[];
+  pinned?: number;
+}
+
+export function writeAddress(state: AddressState): string {
+  const parts: string[] = [];
+  if (state.view) parts.push(`v=${state.view.map((v) => Number(v.toPrecision(7))).join(",")}`);
+  if (state.theme) parts.push(`t=${state.theme}`);
+  if (state.colour && state.colour !== "cluster") parts.push(`c=${encodeURIComponent(state.colour)}`);
+  if (state.scale) parts.push(`s=${state.scale}`);
+  if (state.clusters?.length) parts.push(`i=${state.clusters.join(",")}`);
+  if (state.categories?.length) parts.push(`k=${state.categories.join(",")}`);
+  if (state.pinned !== undefined) parts.push(`p=${state.pinned}`);
+  return parts.length ? `#${parts.join("&")}` : "";
+}
+
+/** Anything that does not parse is left out: an address is typed by people. */
+export function readAddress(hash: string): AddressState {
+  const state: AddressState = {};
+  for (const part of hash.replace(/^#/, "").split("&")) {
+    const at = part.indexOf("=");
+    if (at < 0) continue;
+    const key = part.slice(0, at);
+    let value: string;
+    try {
+      value = decodeURIComponent(part.slice(at + 1));
+    } catch {
+      continue;
+    }
+    const items = value.split(",").filter(Boolean);
+    if (key === "v") {
+      const [x, y, span] = items.map(Number);
+      if (items.length === 3 && [x, y, span].every(Number.isFinite) && span > 0) state.view = [x, y, span];
+    } else if (key === "t" && (value === "dark" || value === "light")) state.theme = value;
+    else if (key === "c" && /^[a-z_]+(:?\d+)?$/.test(value)) state.colour = value;
+    else if (key === "s" && (value === "linear" || value === "quantile")) state.scale = value;
+    else if (key === "i") state.clusters = items.filter((item) => /^(\d+\.\d+|n)$/.test(item));
+    else if (key === "k") state.categories = items.map(Number).filter((n) => Number.isInteger(n) && n >= 0 && n <= 255);
+    else if (key === "p" && /^-?\d+$/.test(value)) state.pinned = Number(value);
+  }
+  return state;
+}

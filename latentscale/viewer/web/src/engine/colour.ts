@@ -1,0 +1,114 @@
+/** Colours: twelve hues in OKLCH, their shades, ramps, and the palette texture's bytes. */
+
+import type { ClusterEntry } from "./format";
+
+export type Theme = "dark" | "light";
+export type Rgb = [number, number, number];
+
+/**
+ * Lightness, chroma and hue on light ground. Found by a search for the largest least distance between any two of the
+ * twelve, seen with normal sight and (Machado et al. 2009, severity 1) with protanopia, deuteranopia and tritanopia, on
+ * light and dark ground: 0.134 in OKLab with normal sight, 0.083 with the others (tests/colour.test.ts).
+ */
+export const HUES: readonly [number, number, number][] = [
+  [0.561, 0.11, 256.8],
+  [0.738, 0.153, 75.9],
+  [0.635, 0.109, 192.9],
+  [0.661, 0.153, 11.3],
+  [0.672, 0.131, 295.0],
+  [0.5, 0.133, 129.5],
+  [0.75, 0.097, 230.7],
+  [0.5, 0.19, 342.8],
+  [0.615, 0.116, 96.3],
+  [0.5, 0.19, 300.7],
+  [0.75, 0.093, 137.1],
+  [0.545, 0.085, 14.8],
+];
+
+const LIFT: Record<Theme, number> = { light: 0, dark: 0.09 };
+export const NOISE: Record<Theme, Rgb> = { light: [176, 180, 188], dark: [96, 103, 116] };
+export const NULL_COLOUR: Record<Theme, Rgb> = { light: [200, 203, 209], dark: [68, 74, 85] };
+
+export function oklch(l: number, c: number, h: number): Rgb {
+  const angle = (h * Math.PI) / 180;
+  // Out of the screen's gamut: less chroma, same lightness and hue.
+  for (let chroma = c; ; chroma *= 0.92) {
+    const rgb = oklab(l, chroma * Math.cos(angle), chroma * Math.sin(angle));
+    if (chroma < 0.002 || rgb.every((v) => v >= -0.002 && v <= 1.002))
+      return rgb.map((v) => Math.round(255 * gamma(Math.min(1, Math.max(0, v))))) as Rgb;
+  }
+}
+
+function oklab(l: number, a: number, b: number): Rgb {
+  const l3 = (l + 0.3963377774 * a + 0.2158037573 * b) ** 3;
+  const m3 = (l - 0.1055613458 * a - 0.0638541728 * b) ** 3;
+  const s3 = (l - 0.0894841775 * a - 1.291485548 * b) ** 3;
+  return [
+    4.0767416621 * l3 - 3.3077115913 * m3 + 0.2309699292 * s3,
+    -1.2684380046 * l3 + 2.6097574011 * m3 - 0.3413193965 * s3,
+    -0.0041960863 * l3 - 0.7034186147 * m3 + 1.707614701 * s3,
+  ];
+}
+
+const gamma = (v: number): number => (v <= 0.0031308 ? 12.92 * v : 1.055 * v ** (1 / 2.4) - 0.055);
+
+/** A cluster's colour: its hue, moved a little by its shade (-1 to 1). */
+export function clusterColour(hue: number, shade: number, theme: Theme): Rgb {
+  const [l, c, h] = HUES[((hue % 12) + 12) % 12];
+  return oklch(l + LIFT[theme] + 0.055 * shade, c * (1 - 0.12 * Math.abs(shade)), h + 11 * shade);
+}
+
+/** The same hue for text: dark enough on light ground, light enough on dark. */
+export function inkColour(hue: number, shade: number, theme: Theme): Rgb {
+  const [, c, h] = HUES[((hue % 12) + 12) % 12];
+  return theme === "dark" ? oklch(0.88 + 0.02 * shade, Math.min(c, 0.075), h + 8 * shade) : oklch(0.36 + 0.02 * shade, Math.min(c, 0.1), h + 8 * shade);
+}
+
+/** Colours for the categories of a column: twelve hues, then lighter and darker turns of them. */
+export function categoryColour(code: number, theme: Theme): Rgb {
+  const turn = Math.floor(code / 12);
+  return clusterColour(code % 12, turn === 0 ? 0 : turn % 2 ? -1.6 * Math.ceil(turn / 2) * 0.7 : 1.6 * (turn / 2) * 0.7, theme);
+}
+
+/** A ramp of one direction of lightness: dark to light on dark ground, light to dark on light. */
+export function rampColour(t: number, theme: Theme): Rgb {
+  const u = Math.min(1, Math.max(0, t));
+  // Through blue, green and yellow: lightness rises evenly, so the order survives in grey.
+  const hue = 285 - 195 * u;
+  return theme === "dark" ? oklch(0.42 + 0.5 * u, 0.11 + 0.05 * Math.sin(Math.PI * u), hue) : oklch(0.86 - 0.52 * u, 0.09 + 0.06 * Math.sin(Math.PI * u), 100 + 185 * u);
+}
+
+export const css = ([r, g, b]: Rgb, alpha = 1): string =>
+  alpha === 1 ? `rgb(${r} ${g} ${b})` : `rgb(${r} ${g} ${b} / ${alpha})`;
+
+export const PALETTE_WIDTH = 256;
+
+export interface Palette {
+  width: number;
+  height: number;
+  data: Uint8Array;
+}
+
+export function emptyPalette(colours: number): Palette {
+  const height = Math.max(1, Math.ceil(colours / PALETTE_WIDTH));
+  return { width: PALETTE_WIDTH, height, data: new Uint8Array(4 * PALETTE_WIDTH * height) };
+}
+
+export function setColour(palette: Palette, index: number, rgb: Rgb, alpha: number): void {
+  palette.data.set([...rgb, alpha], 4 * index);
+}
+
+/** One texel a cluster of layer 0, at `id + 1`; texel 0 is noise. Alpha 255 shown, 0 put aside. */
+export function clusterPalette(
+  clusters: readonly ClusterEntry[],
+  colourOf: (cluster: ClusterEntry) => Rgb,
+  noise: Rgb,
+  shown: (id: number) => boolean,
+): Palette {
+  const fine = clusters.filter((cluster) => cluster.layer === 0);
+  const last = fine.reduce((most, cluster) => Math.max(most, cluster.id), -1);
+  const palette = emptyPalette(last + 2);
+  setColour(palette, 0, noise, shown(-1) ? 255 : 0);
+  for (const cluster of fine) setColour(palette, cluster.id + 1, colourOf(cluster), shown(cluster.id) ? 255 : 0);
+  return palette;
+}

@@ -1,0 +1,102 @@
+/** The files of the viewer as they are on disk (docs/viewer-format.md). */
+
+export const SCHEMA = 1;
+
+export interface GenerationEntry {
+  schema: number;
+  url: string;
+  name: string;
+  documents: number;
+  noise: number;
+  layers: number[];
+  origin: [number, number];
+  side: number;
+  view: [number, number, number, number];
+  tiles: number;
+  packs: number;
+  page_levels: number;
+  root: [count: number, bytes: number, children: number];
+}
+
+export interface Manifest {
+  schema: number;
+  title: string;
+  generations: GenerationEntry[];
+}
+
+export interface ClusterEntry {
+  id: number;
+  layer: number;
+  label: string;
+  parent: number | null;
+  x: number | null;
+  y: number | null;
+  size: number;
+  nearest: number;
+  hue: number;
+  shade: number;
+  px: number;
+  zoom: [number, number] | null;
+}
+
+export interface LabelsFile {
+  layers: number;
+  hue_layer: number;
+  clusters: ClusterEntry[];
+}
+
+export interface ClusterDetail {
+  source: string | null;
+  keyphrases: string[];
+  exemplars: number[];
+  hull: number[];
+}
+
+export interface CategoryColumn {
+  id: string;
+  name: string;
+  kind: "categories";
+  categories: [name: string, count: number][];
+  other: [distinct: number, count: number];
+  nulls: number;
+}
+
+export interface NumberColumn {
+  id: string;
+  name: string;
+  kind: "numbers" | "dates";
+  min: number;
+  max: number;
+  quantiles: number[];
+  nulls: number;
+}
+
+export type ColourColumn = CategoryColumn | NumberColumn;
+
+export interface IndexFile {
+  text: string | null;
+  columns: string[];
+  colours: ColourColumn[];
+  pages: [name: string, first: number][];
+  ids: { rows: number; first: number[] };
+  stats: Record<string, unknown>;
+}
+
+export interface PageFile {
+  tiles: [z: number, x: number, y: number, first: number, count: number, children: number, bytes: number][];
+  packs: [index: number, first: number, bytes: number, footer: number][];
+}
+
+/** Raised with a sentence that a person can act on. */
+export class ViewerError extends Error {}
+
+export function checkManifest(value: unknown): Manifest {
+  const manifest = value as Manifest;
+  if (!manifest || typeof manifest !== "object" || !Array.isArray(manifest.generations) || !manifest.generations.length)
+    throw new ViewerError("manifest.json does not describe a map.");
+  if (manifest.schema !== SCHEMA)
+    throw new ViewerError(
+      `This map is of format ${String(manifest.schema)} and the page reads format ${SCHEMA}: publish the map again.`,
+    );
+  return manifest;
+}

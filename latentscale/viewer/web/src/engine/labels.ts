@@ -1,0 +1,22 @@
+/** Which labels to show: their zoom ranges were computed when the map was published. */
+
+import type { ClusterEntry } from "./format";
+import type { Box } from "./lod";
+
+export const MAX_LABELS = 150;
+
+/** Coarse layers first, then by size; at most `limit`. `zoom` is log2 of pixels a unit. */
+export function visibleLabels(ordered: readonly ClusterEntry[], view: Box, zoom: number, limit = MAX_LABELS): ClusterEntry[] {
+  const shown: ClusterEntry[] = [];
+  for (const cluster of ordered) {
+    if (shown.length >= limit) break;
+    const { x, y, zoom: range } = cluster;
+    if (!range || x === null || y === null || zoom < range[0] || zoom > range[1]) continue;
+    if (x < view.x0 || x > view.x1 || y < view.y0 || y > view.y1) continue;
+    shown.push(cluster);
+  }
+  return shown;
+}
+
+export const labelOrder = (clusters: readonly ClusterEntry[]): ClusterEntry[] =>
+  clusters.filter((c) => c.zoom).sort((a, b) => b.layer - a.layer || b.size - a.size || a.id - b.id);

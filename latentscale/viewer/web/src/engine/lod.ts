@@ -1,0 +1,140 @@
+/** Which tiles to draw: an additive quadtree walked from the root under a budget of points. */
+
+import type { GenerationEntry, PageFile } from "./format";
+
+export interface Box {
+  x0: number;
+  y0: number;
+  x1: number;
+  y1: number;
+}
+
+export interface TileInfo {
+  key: string;
+  z: number;
+  x: number;
+  y: number;
+  first: number;
+  count: number;
+  children: number;
+  bytes: number;
+}
+
+export interface PackInfo {
+  index: number;
+  first: number;
+  bytes: number;
+  footer: number;
+}
+
+/** What is known of a generation's tiles; grows as tile pages arrive. */
+export class TileTree {
+  readonly tiles = new Map<string, TileInfo>();
+  readonly packs: PackInfo[] = [];
+  readonly pages = new Set<string>();
+
+  constructor(readonly entry: GenerationEntry) {
+    const [count, bytes, children] = entry.root;
+    this.tiles.set("0-0-0", { key: "0-0-0", z: 0, x: 0, y: 0, first: 0, count, children, bytes });
+  }
+
+  addPage(name: string, page: PageFile): void {
+    this.pages.add(name);
+    for (const [z, x, y, first, count, children, bytes] of page.tiles) {
+      const key = `${z}-${x}-${y}`;
+      this.tiles.set(key, { key, z, x, y, first, count, children, bytes });
+    }
+    const known = new Set(this.packs.map((pack) => pack.index));
+    for (const [index, first, bytes, footer] of page.packs)
+      if (!known.has(index)) this.packs.push({ index, first, bytes, footer });
+    this.packs.sort((a, b) => a.first - b.first);
+  }
+
+  /** The page that lists a tile. */
+  pageOf(z: number, x: number, y: number): string {
+    const up = z % this.entry.page_levels;
+    return `${z - up}-${x >> up}-${y >> up}`;
+  }
+
+  bounds(tile: { z: number; x: number; y: number }): Box {
+    const edge = this.entry.side / 2 ** tile.z;
+    const x0 = this.entry.origin[0] + tile.x * edge;
+    const y0 = this.entry.origin[1] + tile.y * edge;
+    return { x0, y0, x1: x0 + edge, y1: y0 + edge };
+  }
+
+  /** The pack that holds a position, if a page that lists it is here. */
+  packOf(position: number): PackInfo | undefined {
+    let low = 0;
+    let high = this.packs.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.packs[middle].first <= position) low = middle + 1;
+      else high = middle;
+    }
+    return this.packs[low - 1];
+  }
+}
+
+export interface Choice {
+  /** Tiles to draw, coarse first. */
+  tiles: TileInfo[];
+  /** Pages that must be read before the walk can go on. */
+  pages: string[];
+  /** Points in the chosen tiles. */
+  points: number;
+  /** Whether something in view was left out: too small on the screen yet, or over the budget. */
+  sampled: boolean;
+  overBudget: boolean;
+}
+
+export interface LodOptions {
+  view: Box;
+  /** Pixels a unit of the map. */
+  scale: number;
+  /** Points at most. */
+  budget: number;
+  /** A tile is opened when its edge is this many pixels on the screen. */
+  minEdge: number;
+}
+
+export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge }: LodOptions): Choice {
+  const choice: Choice = { tiles: [], pages: [], points: 0, sampled: false, overBudget: false };
+  const pages = new Set<string>();
+  const cx = (view.x0 + view.x1) / 2;
+  const cy = (view.y0 + view.y1) / 2;
+  let level: [number, number, number][] = [[0, 0, 0]];
+  while (level.length) {
+    const here: { tile: TileInfo; far: number }[] = [];
+    for (const [z, x, y] of level) {
+      const box = tree.bounds({ z, x, y });
+      if (box.x1 < view.x0 || box.x0 > view.x1 || box.y1 < view.y0 || box.y0 > view.y1) continue;
+      if (z > 0 && (box.x1 - box.x0) * scale < minEdge) {
+        choice.sampled = true;
+        continue;
+      }
+      const tile = tree.tiles.get(`${z}-${x}-${y}`);
+      const page = tree.pageOf(z, x, y);
+      if (!tile || !tree.pages.has(page)) pages.add(page);
+      if (!tile) {
+        choice.sampled = true;
+        continue;
+      }
+      here.push({ tile, far: Math.hypot((box.x0 + box.x1) / 2 - cx, (box.y0 + box.y1) / 2 - cy) });
+    }
+    here.sort((a, b) => a.far - b.far);
+    level = [];
+    for (const { tile } of here) {
+      if (tile.z > 0 && choice.points + tile.count > budget) {
+        choice.sampled = choice.overBudget = true;
+        continue;
+      }
+      choice.tiles.push(tile);
+      choice.points += tile.count;
+      for (let i = 0; i < 4; i++)
+        if (tile.children & (1 << i)) level.push([tile.z + 1, 2 * tile.x + (i & 1), 2 * tile.y + (i >> 1)]);
+    }
+  }
+  choice.pages = [...pages];
+  return choice;
+}

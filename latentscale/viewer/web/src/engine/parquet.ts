@@ -1,0 +1,111 @@
+/** Parquet to typed arrays and rows: hyparquet with one codec, which a strict content policy allows. */
+
+import { decompress } from "fzstd";
+import { parquetMetadataAsync, parquetRead, type AsyncBuffer, type FileMetaData } from "hyparquet";
+
+/** A damaged page must not ask for gigabytes. */
+const MAX_PAGE = 64 << 20;
+const compressors = {
+  ZSTD: (input: Uint8Array, outputLength: number): Uint8Array => {
+    if (outputLength > MAX_PAGE) throw new Error(`a page of ${outputLength} bytes is too large`);
+    return decompress(input, new Uint8Array(outputLength));
+  },
+};
+
+export interface TilePoints {
+  count: number;
+  /** x0, y0, x1, y1, … inside the tile, 0–65535. */
+  xy: Uint16Array;
+  cluster: Int32Array;
+}
+
+async function columnsOf(bytes: ArrayBuffer, count: number, into: Record<string, { set(i: number, v: number): void }>) {
+  const file: AsyncBuffer = { byteLength: bytes.byteLength, slice: (start, end) => bytes.slice(start, end) };
+  await parquetRead({
+    file,
+    compressors,
+    onChunk: ({ columnName, columnData, rowStart }) => {
+      const sink = into[columnName];
+      if (!sink) return;
+      const end = Math.min(columnData.length, count - rowStart);
+      const data = columnData as ArrayLike<number | null>;
+      for (let i = 0; i < end; i++) sink.set(rowStart + i, data[i] === null ? NaN : Number(data[i]));
+    },
+  });
+}
+
+export async function decodeTile(bytes: ArrayBuffer, count: number): Promise<TilePoints> {
+  const xy = new Uint16Array(2 * count);
+  const cluster = new Int32Array(count);
+  await columnsOf(bytes, count, {
+    x: { set: (i, v) => void (xy[2 * i] = v) },
+    y: { set: (i, v) => void (xy[2 * i + 1] = v) },
+    cluster: { set: (i, v) => void (cluster[i] = v) },
+  });
+  return { count, xy, cluster };
+}
+
+export async function decodeColumn(bytes: ArrayBuffer, count: number): Promise<Float32Array> {
+  const value = new Float32Array(count).fill(NaN);
+  await columnsOf(bytes, count, { value: { set: (i, v) => void (value[i] = v) } });
+  return value;
+}
+
+/** Row ids and positions of one file of `ids/`: row ids ascend. */
+export async function decodeIds(bytes: ArrayBuffer, count: number): Promise<{ rowIds: Float64Array; positions: Float64Array }> {
+  const rowIds = new Float64Array(count).fill(NaN);
+  const positions = new Float64Array(count);
+  await columnsOf(bytes, count, {
+    row_id: { set: (i, v) => void (rowIds[i] = v) },
+    position: { set: (i, v) => void (positions[i] = v) },
+  });
+  return { rowIds, positions };
+}
+
+export type Fetcher = (start: number, end: number) => Promise<ArrayBuffer>;
+
+export interface PackFooter {
+  metadata: FileMetaData;
+  /** First row of each group, and the number of rows at the end. */
+  starts: number[];
+  /** Byte range of each group. */
+  ranges: [number, number][];
+  columns: string[];
+}
+
+export async function readFooter(fetcher: Fetcher, bytes: number, footer: number): Promise<PackFooter> {
+  const metadata = await parquetMetadataAsync({ byteLength: bytes, slice: (s, e) => fetcher(s, e ?? bytes) }, { initialFetchSize: footer });
+  const starts = [0];
+  const ranges: [number, number][] = [];
+  for (const group of metadata.row_groups) {
+    starts.push(starts[starts.length - 1] + Number(group.num_rows));
+    let low = Infinity;
+    let high = 0;
+    for (const { meta_data: chunk } of group.columns) {
+      if (!chunk) continue;
+      const at = Number(chunk.dictionary_page_offset ?? chunk.data_page_offset);
+      low = Math.min(low, at);
+      high = Math.max(high, at + Number(chunk.total_compressed_size));
+    }
+    ranges.push([low, high]);
+  }
+  const columns = metadata.schema.slice(1).map((element) => element.name);
+  return { metadata, starts, ranges, columns };
+}
+
+/** The rows of one group, each an array in the order of `footer.columns`: objects would let a column be `__proto__`. */
+export async function readGroup(footer: PackFooter, group: number, fetcher: Fetcher): Promise<unknown[][]> {
+  const [low, high] = footer.ranges[group];
+  const bytes = await fetcher(low, high);
+  let rows: unknown[][] = [];
+  await parquetRead({
+    file: { byteLength: high, slice: (start, end) => bytes.slice(start - low, (end ?? high) - low) },
+    metadata: footer.metadata,
+    compressors,
+    rowStart: footer.starts[group],
+    rowEnd: footer.starts[group + 1],
+    rowFormat: "array",
+    onComplete: (found) => void (rows = found as unknown[][]),
+  });
+  return rows;
+}

@@ -1,0 +1,54 @@
+/** The nearest drawn point to a place, by brute force over the tiles that could hold it. */
+
+import type { Box } from "./lod";
+
+export interface Pickable {
+  bounds: Box;
+  xy: Uint16Array;
+  cluster: Int32Array;
+  count: number;
+}
+
+export interface Picked<T> {
+  tile: T;
+  index: number;
+  x: number;
+  y: number;
+}
+
+/**
+ * `reach` is in units of the map. `shown` says whether a point is visible at all (not filtered out).
+ * Points are looked at in the tile's own steps of 1/65536, so no coordinate is decoded but the winner's.
+ */
+export function pickNearest<T extends Pickable>(
+  tiles: Iterable<T>,
+  x: number,
+  y: number,
+  reach: number,
+  shown: (tile: T, index: number) => boolean,
+): Picked<T> | null {
+  let best: Picked<T> | null = null;
+  let nearest = reach;
+  for (const tile of tiles) {
+    const { x0, y0, x1, y1 } = tile.bounds;
+    if (x < x0 - nearest || x > x1 + nearest || y < y0 - nearest || y > y1 + nearest) continue;
+    const step = (x1 - x0) / 65536;
+    const tx = (x - x0) / step - 0.5;
+    const ty = (y - y0) / step - 0.5;
+    let limit = (nearest / step) ** 2;
+    const { xy, count } = tile;
+    for (let i = 0; i < count; i++) {
+      const dx = xy[2 * i] - tx;
+      const d = dx * dx;
+      if (d > limit) continue;
+      const dy = xy[2 * i + 1] - ty;
+      const square = d + dy * dy;
+      if (square <= limit && shown(tile, i)) {
+        limit = square;
+        nearest = Math.sqrt(square) * step;
+        best = { tile, index: i, x: x0 + (xy[2 * i] + 0.5) * step, y: y0 + (xy[2 * i + 1] + 0.5) * step };
+      }
+    }
+  }
+  return best;
+}

@@ -1,0 +1,152 @@
+/** Start: the manifest, then the root tile and the labels at once, then everything else. */
+
+import { render } from "preact";
+import { effect } from "@preact/signals";
+import { readAddress, writeAddress } from "./engine/address";
+import { checkManifest, ViewerError, type ClusterDetail, type LabelsFile, type Manifest } from "./engine/format";
+import { Generation } from "./engine/generation";
+import { betterScale } from "./engine/scale";
+import { MissingFile, Store } from "./engine/store";
+import { MapView, type Camera } from "./map/map-view";
+import * as state from "./state";
+import { commands } from "./commands";
+import { App } from "./ui/app";
+
+const address = readAddress(location.hash);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+state.theme.value = address.theme ?? (dark.matches ? "dark" : "light");
+state.themeChosen.value = address.theme !== undefined;
+dark.addEventListener("change", () => {
+  if (!state.themeChosen.value) state.theme.value = dark.matches ? "dark" : "light";
+});
+effect(() => {
+  document.documentElement.dataset.theme = state.theme.value;
+});
+state.panelOpen.value = innerWidth > 800;
+
+const root = document.getElementById("app")!;
+root.replaceChildren();
+render(<App />, root);
+void start();
+
+async function start(): Promise<void> {
+  const store = new Store(location.href.replace(/[?#].*$/, ""));
+  try {
+    const manifest = checkManifest(await store.json<Manifest>("manifest.json"));
+    document.title = manifest.title;
+    const generations = manifest.generations.map((entry, i) => new Generation(i, entry, store));
+    const current = generations[generations.length - 1];
+    const labels = current.json<LabelsFile>("labels.json");
+    state.manifest.value = manifest;
+    if (!document.createElement("canvas").getContext("webgl2"))
+      throw new ViewerError("This browser offers no WebGL 2, by which the map is drawn.");
+    const map = show(manifest, generations);
+    const file = await labels;
+    restore(file);
+    state.labels.value = file;
+    keepAddress(map);
+    const [details, index] = await Promise.all([current.json<ClusterDetail[]>("clusters.json"), current.index()]);
+    state.details.value = details;
+    state.index.value = index;
+    if (address.pinned !== undefined) await map.pinRow(address.pinned, !address.view);
+  } catch (error) {
+    state.trouble.value = explain(error as Error);
+  }
+}
+
+function show(manifest: Manifest, generations: Generation[]): MapView {
+  const [x0, y0, x1, y1] = manifest.generations[manifest.generations.length - 1].view;
+  const box = { x0, y0, x1, y1 };
+  let camera: Camera | null = null;
+  if (address.view) {
+    const [x, y, span] = address.view;
+    camera = { x, y, zoom: Math.log2(Math.min(innerWidth, innerHeight) / span) };
+  }
+  const map = new MapView(
+    {
+      canvas: document.getElementById("canvas") as HTMLCanvasElement,
+      labels: document.getElementById("labels")!,
+      overlay: document.getElementById("overlay") as unknown as SVGSVGElement,
+    },
+    generations,
+    camera,
+    box,
+  );
+  Object.assign(commands, {
+    reset: () => map.reset(box),
+    zoom: (steps: number) => map.zoomBy(steps),
+    pan: (right: number, up: number) => map.panBy(right, up),
+    pinRow: (rowId: number) => void map.pinRow(rowId, true),
+    document: async (rowId: number) => {
+      for (const generation of [...generations].reverse()) {
+        const position = await generation.positionOf(rowId);
+        if (position !== null) return generation.document(position);
+      }
+      return null;
+    },
+  });
+  return map;
+}
+
+function restore(labels: LabelsFile): void {
+  const known = new Set(labels.clusters.map((c) => `${c.layer}.${c.id}`));
+  const refs = (address.clusters ?? []).filter((ref) => ref === "n" || known.has(ref));
+  if (refs.length) state.isolated.value = new Set(refs);
+  if (address.colour) state.colour.value = address.colour;
+  if (address.scale) {
+    state.scale.value = address.scale;
+    state.scaleChosen.value = true;
+  }
+  if (address.categories?.length) state.categories.value = new Set(address.categories);
+  effect(() => {
+    const column = state.column.value;
+    if (column && column.kind !== "categories" && !state.scaleChosen.value) state.scale.value = betterScale(column);
+  });
+}
+
+function keepAddress(map: MapView): void {
+  let timer = 0;
+  let moved = address.view !== undefined;
+  const write = (): void => {
+    clearTimeout(timer);
+    timer = window.setTimeout(() => {
+      const { x, y, zoom } = map.camera;
+      const { width, height } = map.size();
+      const hash = writeAddress({
+        view: moved ? [x, y, Math.min(width, height) / 2 ** zoom] : undefined,
+        theme: state.themeChosen.value ? state.theme.value : undefined,
+        colour: state.colour.value,
+        scale: state.scaleChosen.value ? state.scale.value : undefined,
+        clusters: [...state.isolated.value],
+        categories: [...state.categories.value],
+        pinned: state.pinned.value?.document.rowId ?? (state.index.value ? undefined : address.pinned),
+      });
+      history.replaceState(null, "", hash || location.pathname + location.search);
+    }, 250);
+  };
+  map.onCamera = () => {
+    moved = true;
+    write();
+  };
+  effect(() => {
+    void [state.theme.value, state.themeChosen.value, state.colour.value, state.scale.value, state.scaleChosen.value];
+    void [state.isolated.value, state.categories.value, state.pinned.value, state.index.value];
+    write();
+  });
+  addEventListener("hashchange", () => location.reload());
+}
+
+function explain(error: Error): state.Trouble {
+  if (error instanceof MissingFile)
+    return {
+      title: "The map's files are not here",
+      text: `${error.message} The page needs the whole workspace, not only its viewer folder. Serve the folder above this one:`,
+      command: "latentscale view WORKSPACE",
+    };
+  if (error instanceof ViewerError) return { title: "The map cannot be shown", text: error.message };
+  return {
+    title: "The map could not be read",
+    text: `${error.message}. If the server is running, look at the address, and at its rules for other sites (CORS).`,
+  };
+}
+

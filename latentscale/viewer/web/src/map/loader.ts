@@ -1,0 +1,124 @@
+/** Keeps the tiles that a view needs: asks for them in order, gives up on those that left the view. */
+
+import type { Generation, LoadedTile } from "../engine/generation";
+import { chooseTiles, type Box, type Choice, type TileInfo } from "../engine/lod";
+
+const PARALLEL = 6;
+/** Tiles that left the view are kept up to this many points. */
+const KEPT_POINTS = 3_000_000;
+
+export interface Drawn {
+  tiles: LoadedTile[];
+  points: number;
+  sampled: boolean;
+  overBudget: boolean;
+  loading: boolean;
+}
+
+export class TileLoader {
+  private readonly loaded = new Map<string, LoadedTile>();
+  private readonly running = new Map<string, AbortController>();
+  private wanted: { generation: Generation; info: TileInfo; name: string }[] = [];
+  private failed = new Map<string, number>();
+  private last: Choice[] = [];
+  private pagesLoading = 0;
+
+  constructor(
+    private readonly generations: readonly Generation[],
+    private readonly changed: () => void,
+    private readonly problem: (error: Error) => void,
+  ) {}
+
+  /** Choose what to draw, and start to fetch what is missing. */
+  want(view: Box, scale: number, budget: number, minEdge: number): void {
+    this.last = this.generations.map((generation) =>
+      chooseTiles(generation.tree, { view, scale, budget: budget / this.generations.length, minEdge }),
+    );
+    this.wanted = this.last
+      .flatMap((choice, i) =>
+        choice.tiles.map((info) => ({ generation: this.generations[i], info, name: `${i}/${info.key}` })),
+      )
+      .sort((a, b) => a.info.z - b.info.z);
+    const names = new Set(this.wanted.map((item) => item.name));
+    for (const [name, controller] of this.running) {
+      if (names.has(name)) continue;
+      controller.abort();
+      this.running.delete(name);
+    }
+    this.last.forEach((choice, i) => {
+      for (const key of choice.pages) {
+        if (this.running.has(`page ${i}/${key}`) || (this.failed.get(`page ${i}/${key}`) ?? 0) > 2) continue;
+        this.pagesLoading += 1;
+        this.running.set(`page ${i}/${key}`, new AbortController());
+        this.generations[i]
+          .page(key)
+          .catch((error: Error) => this.fail(`page ${i}/${key}`, error))
+          .finally(() => {
+            this.pagesLoading -= 1;
+            this.running.delete(`page ${i}/${key}`);
+            this.changed();
+          });
+      }
+    });
+    this.pump();
+  }
+
+  drawn(): Drawn {
+    const tiles: LoadedTile[] = [];
+    let loading = this.pagesLoading > 0;
+    for (const item of this.wanted) {
+      const tile = this.loaded.get(item.name);
+      if (tile) tiles.push(tile);
+      else if ((this.failed.get(item.name) ?? 0) <= 2) loading = true;
+    }
+    return {
+      tiles,
+      points: tiles.reduce((sum, tile) => sum + tile.count, 0),
+      sampled: this.last.some((choice) => choice.sampled),
+      overBudget: this.last.some((choice) => choice.overBudget),
+      loading,
+    };
+  }
+
+  private pump(): void {
+    for (const { generation, info, name } of this.wanted) {
+      if (this.running.size >= PARALLEL) return;
+      if (this.loaded.has(name) || this.running.has(name) || (this.failed.get(name) ?? 0) > 2) continue;
+      const controller = new AbortController();
+      this.running.set(name, controller);
+      generation
+        .tile(info, controller.signal)
+        .then((tile) => {
+          this.loaded.set(name, tile);
+          this.evict();
+        })
+        .catch((error: Error) => {
+          if (error.name !== "AbortError") this.fail(name, error);
+        })
+        .finally(() => {
+          if (this.running.get(name) === controller) this.running.delete(name);
+          this.changed();
+          this.pump();
+        });
+    }
+  }
+
+  private fail(name: string, error: Error): void {
+    const times = (this.failed.get(name) ?? 0) + 1;
+    this.failed.set(name, times);
+    if (times > 2) this.problem(error);
+  }
+
+  private evict(): void {
+    let points = 0;
+    for (const tile of this.loaded.values()) points += tile.count;
+    if (points <= KEPT_POINTS) return;
+    const names = new Set(this.wanted.map((item) => item.name));
+    for (const [name, tile] of this.loaded) {
+      if (points <= KEPT_POINTS) return;
+      if (names.has(name)) continue;
+      this.loaded.delete(name);
+      points -= tile.count;
+    }
+  }
+}

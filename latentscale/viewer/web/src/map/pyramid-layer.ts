@@ -1,0 +1,286 @@
+/** The one deck.gl layer of the page: every visible tile is one draw of points, coloured through a palette texture. */
+
+import { Layer, type LayerProps, type UpdateParameters } from "@deck.gl/core";
+import type { Buffer, Device, RenderPass, Texture } from "@luma.gl/core";
+import { Model } from "@luma.gl/engine";
+import type { LoadedTile } from "../engine/generation";
+import type { Palette } from "../engine/colour";
+
+/** A luma.gl 9.4 uniform block is read line by line: one member a line. */
+const block = /* glsl */ `\
+layout(std140) uniform pyramidUniforms {
+  vec2 offset;
+  vec2 scale;
+  float size;
+  float opacity;
+  float aside;
+  float mode;
+  float under;
+  float pixelRatio;
+} pyramid;
+`;
+
+type PyramidUniforms = {
+  offset: [number, number];
+  scale: [number, number];
+  size: number;
+  opacity: number;
+  aside: number;
+  mode: number;
+  under: number;
+  pixelRatio: number;
+};
+
+const pyramidModule = {
+  name: "pyramid",
+  vs: block,
+  fs: block,
+  uniformTypes: {
+    offset: "vec2<f32>",
+    scale: "vec2<f32>",
+    size: "f32",
+    opacity: "f32",
+    aside: "f32",
+    mode: "f32",
+    under: "f32",
+    pixelRatio: "f32",
+  },
+} as const;
+
+const vs = /* glsl */ `\
+#version 300 es
+#define SHADER_NAME pyramid-vertex
+in vec2 positions;
+in float clusters;
+in float shades;
+uniform sampler2D clusterPalette;
+uniform sampler2D shadePalette;
+out vec4 vColor;
+out float vSize;
+
+vec4 look(sampler2D palette, int index) {
+  return texelFetch(palette, ivec2(index & 255, index >> 8), 0);
+}
+
+void main(void) {
+  gl_Position = vec4(positions * pyramid.scale + pyramid.offset, 0.0, 1.0);
+  int cluster = int(clusters) + 1;
+  vec4 own = look(clusterPalette, cluster);
+  vec4 color = own;
+  bool shown = own.a > 0.5;
+  if (pyramid.mode > 0.5) {
+    color = look(shadePalette, int(shades));
+    shown = shown && color.a > 0.5;
+  }
+  bool noise = pyramid.mode < 0.5 && cluster == 0;
+  float alpha = pyramid.opacity * (noise ? 0.55 : 1.0);
+  float size = pyramid.size * (noise ? 0.82 : 1.0);
+  if (!shown) {
+    alpha = pyramid.aside;
+    size *= 0.8;
+  }
+  vColor = vec4(color.rgb, alpha);
+  vSize = clamp(size * pyramid.pixelRatio, 1.0, 32.0);
+  gl_PointSize = vSize + 1.0;
+  // Two passes: noise and what was put aside lie under the rest, whatever the order of the tiles.
+  bool below = noise || !shown;
+  if (below != (pyramid.under > 0.5) || alpha <= 0.0) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
+}
+`;
+
+const fs = /* glsl */ `\
+#version 300 es
+#define SHADER_NAME pyramid-fragment
+precision highp float;
+in vec4 vColor;
+in float vSize;
+out vec4 fragColor;
+
+void main(void) {
+  float r = length(gl_PointCoord - 0.5) * (vSize + 1.0);
+  float edge = clamp(0.5 * vSize + 0.5 - r, 0.0, 1.0);
+  float alpha = vColor.a * edge;
+  if (alpha < 0.004) discard;
+  fragColor = vec4(vColor.rgb * alpha, alpha);
+}
+`;
+
+export interface PyramidLayerProps extends LayerProps {
+  tiles: readonly LoadedTile[];
+  /** Colour of each cluster; alpha 0 puts it aside. */
+  clusterPalette: Palette;
+  /** Colour of each shade, and which shade each point of a tile has; null colours by cluster. */
+  shadePalette: Palette | null;
+  shades: ((tile: LoadedTile) => Uint8Array | Uint16Array | null) | null;
+  /** Changes when the values of `shades` do. */
+  shadeKey: string;
+  pointSize: number;
+  pointOpacity: number;
+  asideOpacity: number;
+  /** Whether any point can be noise or put aside. */
+  layered: boolean;
+}
+
+interface TileBuffers {
+  positions: Buffer;
+  clusters: Buffer;
+  shades: Buffer | null;
+  shadeKey: string;
+}
+
+export class PyramidLayer extends Layer<PyramidLayerProps> {
+  static override layerName = "PyramidLayer";
+
+  declare state: {
+    model: Model;
+    buffers: Map<LoadedTile, TileBuffers>;
+    clusterTexture: Texture;
+    shadeTexture: Texture;
+  };
+
+  /** None: deck.gl would set its own shader modules (picking, projection, lights), which this layer has no use for. */
+  override getModels(): Model[] {
+    return [];
+  }
+
+  override initializeState(): void {
+    const { device } = this.context;
+    const clusterTexture = paletteTexture(device, this.props.clusterPalette);
+    const shadeTexture = paletteTexture(device, this.props.shadePalette ?? this.props.clusterPalette);
+    const model = new Model(device, {
+      id: `${this.props.id}-model`,
+      vs,
+      fs,
+      modules: [pyramidModule as never],
+      topology: "point-list",
+      bufferLayout: [
+        { name: "positions", format: "unorm16x2" },
+        { name: "clusters", format: "float32" },
+        { name: "shades", format: "float32" },
+      ],
+      parameters: {
+        depthWriteEnabled: false,
+        depthCompare: "always",
+        blend: true,
+        blendColorOperation: "add",
+        blendColorSrcFactor: "one",
+        blendColorDstFactor: "one-minus-src-alpha",
+        blendAlphaOperation: "add",
+        blendAlphaSrcFactor: "one",
+        blendAlphaDstFactor: "one-minus-src-alpha",
+      },
+      bindings: { clusterPalette: clusterTexture, shadePalette: shadeTexture },
+      vertexCount: 0,
+    });
+    this.setState({ model, buffers: new Map(), clusterTexture, shadeTexture });
+  }
+
+  override updateState({ props, oldProps }: UpdateParameters<this>): void {
+    const { device } = this.context;
+    if (props.clusterPalette !== oldProps.clusterPalette && oldProps.clusterPalette) {
+      this.state.clusterTexture.destroy();
+      this.setState({ clusterTexture: paletteTexture(device, props.clusterPalette) });
+    }
+    if (props.shadePalette !== oldProps.shadePalette && props.shadePalette) {
+      this.state.shadeTexture.destroy();
+      this.setState({ shadeTexture: paletteTexture(device, props.shadePalette) });
+    }
+    if (props.tiles !== oldProps.tiles) {
+      const kept = new Set(props.tiles);
+      for (const [tile, buffers] of this.state.buffers) {
+        if (kept.has(tile)) continue;
+        destroyBuffers(buffers);
+        this.state.buffers.delete(tile);
+      }
+    }
+    this.setNeedsRedraw();
+  }
+
+  override draw(): void {
+    const { model, clusterTexture, shadeTexture } = this.state;
+    const { tiles, pointSize, pointOpacity, asideOpacity, layered, shades } = this.props;
+    const { viewport, renderPass, device } = this.context;
+    const [cx, cy] = viewport.center;
+    const scale = 2 ** viewport.zoom;
+    const perUnit: [number, number] = [(2 * scale) / viewport.width, (2 * scale) / viewport.height];
+    const pixelRatio = device.getDefaultCanvasContext().cssToDeviceRatio();
+    model.setBindings({ clusterPalette: clusterTexture, shadePalette: shadeTexture });
+    for (let i = layered ? 0 : tiles.length; i < 2 * tiles.length; i++) {
+      const tile = tiles[i % tiles.length];
+      const buffers = this.buffersOf(tile);
+      if (shades && !buffers.shades) continue;
+      const { bounds } = tile;
+      const edge = bounds.x1 - bounds.x0;
+      // In double precision here, once a tile: inside the tile 65,536 steps are exact at any depth.
+      const uniforms: PyramidUniforms = {
+        offset: [(bounds.x0 - cx) * perUnit[0], (bounds.y0 - cy) * perUnit[1]],
+        scale: [edge * perUnit[0], edge * perUnit[1]],
+        size: pointSize,
+        opacity: pointOpacity,
+        aside: asideOpacity,
+        mode: shades ? 1 : 0,
+        under: i < tiles.length ? 1 : 0,
+        pixelRatio,
+      };
+      model.setAttributes({
+        positions: buffers.positions,
+        clusters: buffers.clusters,
+        shades: buffers.shades ?? buffers.clusters,
+      });
+      model.setVertexCount(tile.count);
+      model.shaderInputs.setProps({ pyramid: uniforms });
+      model.draw(renderPass as RenderPass);
+    }
+  }
+
+  override finalizeState(): void {
+    super.finalizeState(this.context);
+    for (const buffers of this.state.buffers.values()) destroyBuffers(buffers);
+    this.state.model.destroy();
+    this.state.clusterTexture.destroy();
+    this.state.shadeTexture.destroy();
+  }
+
+  private buffersOf(tile: LoadedTile): TileBuffers {
+    const { device } = this.context;
+    let buffers = this.state.buffers.get(tile);
+    if (!buffers) {
+      buffers = {
+        positions: device.createBuffer({ data: tile.xy }),
+        clusters: device.createBuffer({ data: Float32Array.from(tile.cluster) }),
+        shades: null,
+        shadeKey: "",
+      };
+      this.state.buffers.set(tile, buffers);
+    }
+    const { shades, shadeKey } = this.props;
+    if (shades && buffers.shadeKey !== shadeKey) {
+      const values = shades(tile);
+      buffers.shades?.destroy();
+      buffers.shades = values && device.createBuffer({ data: Float32Array.from(values) });
+      buffers.shadeKey = values ? shadeKey : "";
+    } else if (!shades && buffers.shades) {
+      buffers.shades.destroy();
+      buffers.shades = null;
+      buffers.shadeKey = "";
+    }
+    return buffers;
+  }
+}
+
+function destroyBuffers(buffers: TileBuffers): void {
+  buffers.positions.destroy();
+  buffers.clusters.destroy();
+  buffers.shades?.destroy();
+}
+
+function paletteTexture(device: Device, { data, width, height }: Palette): Texture {
+  const texture = device.createTexture({
+    width,
+    height,
+    format: "rgba8unorm",
+    sampler: { minFilter: "nearest", magFilter: "nearest" },
+  });
+  texture.writeData(data, { width, height });
+  return texture;
+}

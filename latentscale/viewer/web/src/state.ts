@@ -1,0 +1,125 @@
+/** What the page knows and what the person chose: signals that the panels read and the map follows. */
+
+import { computed, signal } from "@preact/signals";
+import type { Theme } from "./engine/colour";
+import type { ClusterDetail, ClusterEntry, ColourColumn, IndexFile, LabelsFile, Manifest } from "./engine/format";
+import type { Document } from "./engine/generation";
+import type { ScaleKind } from "./engine/scale";
+
+export interface Trouble {
+  title: string;
+  text: string;
+  command?: string;
+}
+
+export interface Point {
+  x: number;
+  y: number;
+  /** Cluster of layer 0, -1 for noise. */
+  cluster: number;
+}
+
+export interface Hovered extends Point {
+  generation: number;
+  position: number;
+  document: Document | null;
+  failed: boolean;
+}
+
+export interface Pinned extends Point {
+  document: Document;
+}
+
+export const trouble = signal<Trouble | null>(null);
+export const notice = signal<string | null>(null);
+export const manifest = signal<Manifest | null>(null);
+export const labels = signal<LabelsFile | null>(null);
+export const details = signal<ClusterDetail[] | null>(null);
+export const index = signal<IndexFile | null>(null);
+
+export const theme = signal<Theme>("dark");
+export const themeChosen = signal(false);
+/** `cluster`, `layer:1`…, `nearest_cluster`, `density` or the id of a column. */
+export const colour = signal("cluster");
+export const scale = signal<ScaleKind>("linear");
+export const scaleChosen = signal(false);
+/** `layer.id` of what is isolated, `n` for noise. */
+export const isolated = signal<ReadonlySet<string>>(new Set());
+export const categories = signal<ReadonlySet<number>>(new Set());
+/** The cluster under the pointer in the list. */
+export const pointed = signal<ClusterEntry | null>(null);
+
+export const hovered = signal<Hovered | null>(null);
+export const hoverCard = signal<{ left: number; top: number } | null>(null);
+export const pinned = signal<Pinned | null>(null);
+export const pinning = signal(false);
+
+export const drawn = signal({ points: 0, sampled: false, overBudget: false, loading: true, slowed: false });
+export const panelOpen = signal(true);
+export const settingsOpen = signal(false);
+export const helpOpen = signal(false);
+export const sizeFactor = signal(1);
+export const opacityFactor = signal(1);
+
+export const documents = computed(() => manifest.value?.generations.reduce((sum, g) => sum + g.documents, 0) ?? 0);
+export const noise = computed(() => manifest.value?.generations.reduce((sum, g) => sum + g.noise, 0) ?? 0);
+
+export const byRef = computed(() => new Map((labels.value?.clusters ?? []).map((c) => [`${c.layer}.${c.id}`, c])));
+
+/** Clusters of layer 0 below each cluster, itself included if it is one. */
+export const leaves = computed(() => {
+  const found = new Map<string, number[]>();
+  const refs = byRef.value;
+  for (const cluster of labels.value?.clusters ?? []) {
+    if (cluster.layer !== 0) continue;
+    let at: ClusterEntry | undefined = cluster;
+    while (at) {
+      const ref: string = `${at.layer}.${at.id}`;
+      const list = found.get(ref);
+      if (list) list.push(cluster.id);
+      else found.set(ref, [cluster.id]);
+      at = at.parent === null ? undefined : refs.get(`${at.layer + 1}.${at.parent}`);
+    }
+  }
+  return found;
+});
+
+/** The clusters of layer 0 that are shown, or null for all; -1 is noise. */
+export const shownClusters = computed<ReadonlySet<number> | null>(() => {
+  if (!isolated.value.size) return null;
+  const shown = new Set<number>();
+  for (const ref of isolated.value) {
+    if (ref === "n") shown.add(-1);
+    else for (const id of leaves.value.get(ref) ?? []) shown.add(id);
+  }
+  return shown;
+});
+
+/** Documents in what is isolated, of all. */
+export const isolatedDocuments = computed(() => {
+  const shown = shownClusters.value;
+  if (!shown) return documents.value;
+  let count = shown.has(-1) ? noise.value : 0;
+  for (const id of shown) count += byRef.value.get(`0.${id}`)?.size ?? 0;
+  return count;
+});
+
+export const column = computed<ColourColumn | null>(
+  () => index.value?.colours.find((entry) => entry.id === colour.value) ?? null,
+);
+
+export function ancestor(cluster: ClusterEntry, layer: number): ClusterEntry {
+  let at = cluster;
+  while (at.layer < layer && at.parent !== null) {
+    const up = byRef.value.get(`${at.layer + 1}.${at.parent}`);
+    if (!up) break;
+    at = up;
+  }
+  return at;
+}
+
+export function toggled<T>(set: ReadonlySet<T>, item: T): ReadonlySet<T> {
+  const next = new Set(set);
+  if (!next.delete(item)) next.add(item);
+  return next;
+}

@@ -1,0 +1,154 @@
+/** Buttons, the badge that says what is drawn, help, and what went wrong. */
+
+import { commands } from "../commands";
+import * as state from "../state";
+import { toggleTheme } from "./app";
+import { Icon } from "./icon";
+import { count } from "./words";
+
+export function Toolbar() {
+  if (!state.manifest.value) return null;
+  const dark = state.theme.value === "dark";
+  const shifted = state.pinned.value !== null || state.isolated.value.size === 1;
+  return (
+    <div class={`toolbar ${shifted ? "shifted" : ""}`} role="toolbar" aria-label="View">
+      <div class="card buttons">
+        <button class="icon" aria-label="Zoom in" title="Zoom in (+)" onClick={() => commands.zoom(0.6)}>
+          <Icon name="plus" />
+        </button>
+        <button class="icon" aria-label="Zoom out" title="Zoom out (−)" onClick={() => commands.zoom(-0.6)}>
+          <Icon name="minus" />
+        </button>
+        <button class="icon" aria-label="Show the whole map" title="Whole map (0)" onClick={() => commands.reset()}>
+          <Icon name="whole" />
+        </button>
+      </div>
+      <div class="card buttons">
+        <button class="icon" aria-label={dark ? "Light page" : "Dark page"} title="Dark or light (t)" onClick={toggleTheme}>
+          <Icon name={dark ? "sun" : "moon"} />
+        </button>
+        <button
+          class="icon"
+          aria-label="Size and opacity of the points"
+          aria-expanded={state.settingsOpen.value}
+          title="Points"
+          onClick={() => (state.settingsOpen.value = !state.settingsOpen.value)}
+        >
+          <Icon name="points" />
+        </button>
+        <button class="icon" aria-label="Help" aria-expanded={state.helpOpen.value} title="Help (?)" onClick={() => (state.helpOpen.value = !state.helpOpen.value)}>
+          <Icon name="help" />
+        </button>
+      </div>
+      {state.settingsOpen.value && (
+        <div class="card settings">
+          <Slider name="Point size" value={state.sizeFactor.value} from={0.4} to={3} set={(v) => (state.sizeFactor.value = v)} />
+          <Slider name="Opacity" value={state.opacityFactor.value} from={0.15} to={1.25} set={(v) => (state.opacityFactor.value = v)} />
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Slider({ name, value, from, to, set }: { name: string; value: number; from: number; to: number; set(v: number): void }) {
+  return (
+    <label class="slider">
+      <span>{name}</span>
+      <input type="range" min={from} max={to} step={0.05} value={value} onInput={(event) => set(Number(event.currentTarget.value))} />
+    </label>
+  );
+}
+
+/** Every count names its base: drawn of all. */
+export function Badge() {
+  if (!state.manifest.value || state.trouble.value) return null;
+  const { points, sampled, overBudget, loading, slowed } = state.drawn.value;
+  const all = state.documents.value;
+  const part = points < all;
+  const why = overBudget
+    ? slowed
+      ? "fewer points are drawn, to keep the page smooth"
+      : "as many as this machine draws smoothly"
+    : sampled || part
+      ? "zoom in for more"
+      : "";
+  return (
+    <div class="badge" role="status">
+      {loading && <span class="pulse" aria-hidden="true" />}
+      {part ? (
+        <>
+          <b>{count(points)}</b> of {count(all)} documents drawn{why && !loading ? `: ${why}` : ""}
+        </>
+      ) : (
+        <>
+          All <b>{count(all)}</b> documents drawn
+        </>
+      )}
+    </div>
+  );
+}
+
+const KEYS: [string, string][] = [
+  ["drag, arrows", "move"],
+  ["wheel, + and −", "zoom"],
+  ["0", "the whole map"],
+  ["rest on a point", "read it"],
+  ["click a point", "pin it with all its columns"],
+  ["click in the list", "isolate clusters, several if you like"],
+  ["/", "find a cluster"],
+  ["t", "dark or light"],
+  ["Esc", "close, then show all again"],
+];
+
+export function Help() {
+  if (!state.helpOpen.value) return null;
+  return (
+    <div class="veil" onClick={() => (state.helpOpen.value = false)}>
+      <div class="card help" role="dialog" aria-modal="true" aria-label="Help" onClick={(event) => event.stopPropagation()}>
+        <h2>Around the map</h2>
+        <dl>
+          {KEYS.map(([key, does]) => (
+            <div key={key}>
+              <dt>{key}</dt>
+              <dd>{does}</dd>
+            </div>
+          ))}
+        </dl>
+        <p class="muted small">
+          Each point is a document; documents that say similar things lie close together. Distances between far groups
+          mean little. The address of this page keeps the view: share it.
+        </p>
+        <button class="button" onClick={() => (state.helpOpen.value = false)}>
+          Close
+        </button>
+      </div>
+    </div>
+  );
+}
+
+export function Notice() {
+  const text = state.notice.value;
+  if (!text) return null;
+  return (
+    <div class="card notice" role="alert">
+      <span>{text}</span>
+      <button class="icon" aria-label="Dismiss" onClick={() => (state.notice.value = null)}>
+        <Icon name="close" />
+      </button>
+    </div>
+  );
+}
+
+export function TroubleCard() {
+  const trouble = state.trouble.value;
+  if (!trouble) return null;
+  return (
+    <div class="veil solid">
+      <div class="card help" role="alert">
+        <h2>{trouble.title}</h2>
+        <p>{trouble.text}</p>
+        {trouble.command && <code>{trouble.command}</code>}
+      </div>
+    </div>
+  );
+}

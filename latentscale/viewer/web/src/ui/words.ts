@@ -1,0 +1,35 @@
+/** Numbers and values in words. */
+
+export const count = (n: number): string => n.toLocaleString("en");
+
+export const percent = (part: number, whole: number): string => {
+  if (!whole) return "0 %";
+  const value = (100 * part) / whole;
+  return `${value >= 10 || value === 0 ? Math.round(value) : value.toFixed(1)} %`;
+};
+
+export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
+
+/** Any value of a document as text: corpus text is hostile and never markup. */
+export function valueText(value: unknown): string {
+  if (value === null || value === undefined) return "";
+  if (value instanceof Date) {
+    const text = Number.isNaN(value.getTime()) ? "" : value.toISOString();
+    return text.endsWith("T00:00:00.000Z") ? text.slice(0, 10) : text.replace("T", " ").replace(/(\.000)?Z$/, "");
+  }
+  if (value instanceof Uint8Array) return `${value.length} bytes`;
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(7)));
+  if (typeof value === "object") return JSON.stringify(value, (_, v: unknown) => (typeof v === "bigint" ? String(v) : v));
+  return String(value);
+}
+
+/** The address of a link, if a value is one that may be followed. */
+export function linkOf(value: unknown): string | null {
+  if (typeof value !== "string" || !/^https?:\/\/[^\s]+$/i.test(value) || value.length > 2000) return null;
+  try {
+    const url = new URL(value);
+    return url.protocol === "http:" || url.protocol === "https:" ? url.href : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,337 @@
+"""The SDK: a workspace, the maps in it, and what can be asked of them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import polars as pl
+
+from latentscale.config import parse_job
+from latentscale.errors import WorkspaceError
+from latentscale.observe import Mode, Observer
+from latentscale.pipeline import Outcome, Pipeline, StageName
+from latentscale.storage.artifacts import Record, list_records, read_record
+from latentscale.storage.frames import read_parts, scan_objects
+from latentscale.storage.head import read_head
+from latentscale.storage.objects import Store
+from latentscale.storage.runs import list_runs
+from latentscale.storage.snapshots import Snapshot, read_snapshot
+from latentscale.storage.workspace_record import WorkspaceRecord, read_workspace
+
+if TYPE_CHECKING:
+    from latentscale.search import Hit
+
+STAGE_GROUPS = ("ingest", "embed", "neighbors", "project", "cluster", "label", "quality", "publish", "engine")
+
+
+class Map:
+    """One published map: a projection, its clusters and their labels.
+
+    Attributes
+    ----------
+    record : Record
+        Every parameter, the parents, counts and costs.
+    """
+
+    def __init__(self, workspace: Workspace, record: Record) -> None:
+        self._workspace = workspace
+        self.record = record
+
+    @property
+    def store(self) -> Store:
+        """The objects of the workspace."""
+        return self._workspace.store
+
+    @property
+    def id(self) -> str:
+        """``map-<8 hex>``."""
+        return self.record.id
+
+    @property
+    def url(self) -> str:
+        """Folder of the map."""
+        return f"{self._workspace.url}/{self.record.folder}"
+
+    @property
+    def page(self) -> str:
+        """The public page, which shows the current map."""
+        return f"{self._workspace.url}/viewer/index.html"
+
+    @cached_property
+    def quality(self) -> dict[str, Any]:
+        """What was measured of the map, as in ``quality.json``."""
+        return cast(dict[str, Any], json.loads(self._workspace.store.read_bytes(f"{self.record.folder}/quality.json")))
+
+    def points(self) -> pl.LazyFrame:
+        """The documents of the map with their places, clusters and source columns.
+
+        Returns
+        -------
+        polars.LazyFrame
+            ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster``, ``probability``, ``density``, ``layer_<n>``,
+            ``label``, ``source``, ``source_row`` and the published source columns; one row a document.
+        """
+        names = [part.name for part in self.record.parts if part.name.startswith("points/")]
+        return scan_objects(self._workspace.store, [f"{self.record.folder}/{name}" for name in names])
+
+    def labels(self) -> pl.DataFrame:
+        """The clusters of all layers: label, keyphrases, exemplars, parent, centre, hull, sizes."""
+        return read_parts(self._workspace.store, [f"{self.record.folder}/labels.parquet"])
+
+    def search(self, text: str, *, k: int = 10) -> list[Hit]:
+        """Find the ``k`` documents whose vectors are nearest to that of ``text``."""
+        from latentscale.search import search
+
+        return search(self._workspace.store, self.record, text, k=k)
+
+    def view(self, *, port: int = 0, open_browser: bool = True) -> None:
+        """Serve the page on this machine until interrupted."""
+        self._workspace.view(port=port, open_browser=open_browser)
+
+    def __repr__(self) -> str:
+        counts = self.record.counts
+        name = f" {self.record.name!r}" if self.record.name else ""
+        return (
+            f"<Map {self.id}{name} of {self._workspace.name!r}\n"
+            f"  documents {counts['documents']:,} · clusters {counts['clusters']:,} "
+            f"· noise {counts['noise_share']:.0%} · layers {len(counts['layers'])}\n"
+            f"  {self.url}>"
+        )
+
+    def _repr_html_(self) -> str:
+        image = self._workspace.store.read_bytes(f"{self.record.folder}/thumbnail.png")
+        data = base64.b64encode(image).decode()
+        return (
+            f'<figure><img alt="map" src="data:image/png;base64,{data}"><pre>{html.escape(repr(self))}</pre></figure>'
+        )
+
+
+class Workspace:
+    """All that belongs to one corpus, in a folder or at an fsspec URL.
+
+    Parameters
+    ----------
+    url : str or Path
+    storage_options : mapping, optional
+        For fsspec.
+    """
+
+    def __init__(self, url: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.store = Store(str(url), options=storage_options)
+        self.url = self.store.url
+        self._options = dict(storage_options or {})
+
+    # ------------------------------------------------------------------------------------------------- what is there
+
+    @property
+    def record(self) -> WorkspaceRecord:
+        """What ``workspace.json`` says.
+
+        Raises
+        ------
+        WorkspaceError
+            If nothing has been ingested yet.
+        """
+        return read_workspace(self.store)
+
+    @property
+    def name(self) -> str:
+        """Name of the workspace."""
+        return self.record.name
+
+    @property
+    def current(self) -> Map | None:
+        """The map that the page shows, or None."""
+        head = read_head(self.store)
+        return None if head is None else self.get(head)
+
+    @property
+    def maps(self) -> list[Map]:
+        """All maps, the oldest first."""
+        return [Map(self, record) for record in list_records(self.store, ["map"])]
+
+    @property
+    def artifacts(self) -> list[Record]:
+        """Records of all artifacts, the oldest first."""
+        return list_records(self.store)
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """Records of all runs, the oldest first."""
+        return list_runs(self.store)
+
+    def get(self, identity: str) -> Map:
+        """Return a map by id or name.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is none.
+        """
+        record = read_record(self.store, identity)
+        if record.kind != "map":
+            raise WorkspaceError(f"{identity} is a {record.kind}, not a map", hint="latentscale list shows the maps.")
+        return Map(self, record)
+
+    def the_map(self, identity: str | None = None) -> Map:
+        """Return a map by id or name, or the current one.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is none.
+        """
+        if identity is not None:
+            return self.get(identity)
+        current = self.current
+        if current is None:
+            read_workspace(self.store)
+            raise WorkspaceError(f"{self.url} has no map yet", hint=f"latentscale publish {self.url}")
+        return current
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The documents of the last run.
+
+        Raises
+        ------
+        WorkspaceError
+            If nothing has been ingested to the end yet.
+        """
+        read_workspace(self.store)
+        for run in reversed(self.runs):
+            if run["facts"].get("snapshot"):
+                return read_snapshot(self.store, run["facts"]["snapshot"])
+        raise WorkspaceError(
+            f"{self.url} holds no complete set of documents yet", hint="Run `latentscale ingest` or `run` to its end."
+        )
+
+    def rejects(self) -> pl.DataFrame:
+        """All rows that were set aside: ``source``, ``source_row``, ``column``, ``reason``, ``detail``."""
+        names = [name for name in self.store.list("rejects") if name.endswith(".parquet")]
+        frame = (
+            read_parts(self.store, names) if names else pl.DataFrame(schema=dict.fromkeys(REJECT_COLUMNS, pl.String))
+        )
+        return frame.select(REJECT_COLUMNS)
+
+    # --------------------------------------------------------------------------------------------------- work on it
+
+    def ingest(
+        self, corpus: Any, *, text: str | None = None, id: str | None = None, progress: Mode = "quiet", **settings: Any
+    ) -> Snapshot:
+        """Read a corpus into the workspace.
+
+        Parameters
+        ----------
+        corpus : str, Path, sequence of those, data frame or iterator of batches
+            Files, folders, globs or URLs; a pandas, polars or Arrow frame; or an iterator of record batches or of
+            lists of dicts.
+        text, id : str, optional
+            As in ``CorpusConfig``, as are all other ``settings``.
+        """
+        values = {"corpus": {"sources": self._sources(corpus), "text": text, "id": id, **settings}, "out": self.url}
+        outcome = self.run(values, until="ingest", progress=progress)
+        assert outcome.snapshot is not None
+        return outcome.snapshot
+
+    def map(self, *, progress: Mode = "quiet", **groups: Mapping[str, Any]) -> Map:
+        """Make, or find, a map of the documents.
+
+        Parameters
+        ----------
+        **groups
+            Settings by stage, such as ``project={"n_neighbors": 25}``.
+        """
+        values = {**self.settings(), **{group: dict(settings) for group, settings in groups.items()}}
+        outcome = self.run(values, snapshot=self.snapshot, progress=progress)
+        assert outcome.map is not None
+        return Map(self, outcome.map)
+
+    def settings(self, *, of_last_run: bool = False) -> dict[str, Any]:
+        """Settings with the workspace's corpus: all others at their defaults, or those of the last run."""
+        values: dict[str, Any] = {"corpus": self.record.corpus, "out": self.url}
+        if of_last_run:
+            job = next((run["job"] for run in reversed(self.runs)), None)
+            if job is not None:
+                values |= {group: job[group] for group in STAGE_GROUPS}
+        return values
+
+    def run(
+        self,
+        values: Mapping[str, Any],
+        *,
+        until: StageName = "publish",
+        snapshot: Snapshot | None = None,
+        progress: Mode = "quiet",
+        command: Sequence[str] | None = None,
+    ) -> Outcome:
+        """Run the stages of a job up to ``until``; those whose artifact is there do nothing."""
+        config = parse_job({**values, "out": self.url}, where="the settings")
+        return Pipeline(config, Observer(progress), command=command).run(until=until, snapshot=snapshot)
+
+    def _sources(self, corpus: Any) -> list[str]:
+        if isinstance(corpus, str | Path):
+            return [str(corpus)]
+        if isinstance(corpus, Sequence) and corpus and all(isinstance(item, str | Path) for item in corpus):
+            return [str(item) for item in cast(Sequence[str | Path], corpus)]
+        from latentscale.readers.frames import spool_frame
+
+        return [spool_frame(corpus, self.store)]
+
+    def view(self, *, port: int = 0, open_browser: bool = True) -> None:
+        """Serve the page on this machine until interrupted."""
+        from latentscale.serving import serve
+
+        serve(self.store, port=port, open_browser=open_browser)
+
+    def __repr__(self) -> str:
+        current = self.current
+        return f"<Workspace {self.name!r} at {self.url}: {current.id if current else 'no map yet'}>"
+
+
+REJECT_COLUMNS = ("source", "source_row", "column", "reason", "detail")
+
+
+def open(url: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> Workspace:  # noqa: A001
+    """Open a workspace, or a place for one."""
+    return Workspace(url, storage_options=storage_options)
+
+
+def run(
+    corpus: Any,
+    *,
+    out: str | Path,
+    text: str | None = None,
+    id: str | None = None,
+    progress: Mode = "auto",
+    storage_options: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Map:
+    """Turn a corpus into a map, from the first stage to the page.
+
+    Parameters
+    ----------
+    corpus : str, Path, sequence of those, data frame or iterator of batches
+    out : str or Path
+        The workspace.
+    text, id : str, optional
+        As in ``CorpusConfig``.
+    **settings
+        Settings by stage, such as ``project={"n_neighbors": 25}``, and ``corpus={...}`` for the rest of the corpus's.
+
+    Returns
+    -------
+    Map
+    """
+    workspace = Workspace(out, storage_options=storage_options)
+    sources = workspace._sources(corpus)  # pyright: ignore[reportPrivateUsage]
+    corpus_settings = {"sources": sources, "text": text, "id": id, **settings.pop("corpus", {})}
+    outcome = workspace.run({"corpus": corpus_settings, **settings}, progress=progress)
+    assert outcome.map is not None
+    return Map(workspace, outcome.map)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from latentscale.config import JobConfig, apply_overrides, parse_job, read_yaml
+from latentscale.errors import ConfigError
+from latentscale.scaffold import job_schema, job_yaml
+
+LEAST = {"corpus": {"sources": "x.csv"}, "out": "maps/x"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({**LEAST, "projekt": {}}, "Did you mean 'project'"),
+        ({**LEAST, "project": {"n_neighbours": 3}}, "Did you mean 'n_neighbors'"),
+        ({**LEAST, "min_dist": 0.3}, "Did you mean 'project.min_dist'"),
+        ({**LEAST, "project": {"n_neighbors": "many"}}, "project.n_neighbors"),
+        ({**LEAST, "neighbors": {"k": 5}}, "set neighbors.k to 14 or more"),
+        ({**LEAST, "name": "../x"}, "is not a name"),
+        ({**LEAST, "embed": {"model": "column"}}, "go together"),
+        ({**LEAST, "cluster": {"method": "column"}}, "go together"),
+        ({"corpus": {"sources": "x.csv"}}, "'out' is missing"),
+        ({**LEAST, "corpus": {"sources": "x.csv", "encoding": "utf-9"}}, "utf-9"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_would_be_right(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_job(values, where="job.yaml")
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 6
+    assert caught.value.exit_code == 2
+
+
+def test_overrides_are_laid_over_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("corpus: {sources: [a.csv], text: body}\nout: maps/a\n")
+    values = read_yaml(path)
+    apply_overrides(values, ["project.n_neighbors=30", "corpus.limit=5", "cluster.method=kmeans"])
+    job = parse_job(values, where=str(path))
+    assert (job.project.n_neighbors, job.corpus.limit, job.cluster.method) == (30, 5, "kmeans")
+    for bad in ("project.n_neighbors", "=3", "out.x=3"):
+        with pytest.raises(ConfigError):
+            apply_overrides(dict(values), [bad])
+
+
+def test_yaml_that_is_not_a_job_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    for text in ("- a\n- b\n", "a: [\n", "project: 3\n"):
+        path.write_text(text)
+        with pytest.raises(ConfigError):
+            read_yaml(path)
+
+
+def test_the_text_template_names_its_columns() -> None:
+    job = parse_job({**LEAST, "corpus": {"sources": "x", "text": "{title}\n{abstract} {title}"}}, where="")
+    assert job.corpus.text_columns() == ("title", "abstract")
+    assert job.corpus.is_template()
+
+
+def test_the_written_job_is_one_and_shows_every_setting() -> None:
+    text = job_yaml()
+    assert parse_job(yaml.safe_load(text), where="job.yaml") == parse_job(
+        {"corpus": {"sources": ["demo"], "text": "text"}, "out": "maps/demo"}, where=""
+    )
+    # With the comments taken away every default is valid too, and no setting is left out.
+    opened = "\n".join(
+        line.replace("# ", "", 1) if line.lstrip().startswith("# ") and _is_setting(line) else line
+        for line in text.splitlines()
+    )
+    values = yaml.safe_load(opened)
+    job = JobConfig.model_validate(values)
+    for name, field in job_schema()["properties"].items():
+        assert name in values or field.get("default") is None, name
+    for group in ("project", "cluster", "publish", "engine"):
+        assert set(values[group]) == set(type(getattr(job, group)).model_fields)
+
+
+def _is_setting(line: str) -> bool:
+    name, separator, _ = line.lstrip()[2:].partition(":")
+    names = set(JobConfig.model_fields)
+    for field in JobConfig.model_fields.values():
+        names |= set(getattr(field.annotation, "model_fields", {}))
+    return bool(separator) and name in names
