@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -131,9 +131,7 @@ class Pipeline:
             unit_keys=[unit.key for unit in units] if snapshot is None else None,
         )
         # Options for a store may hold keys, which no record keeps.
-        run = start_run(
-            self.config.model_dump(mode="json", exclude={"corpus": {"storage_options"}}), self._command
-        )
+        run = start_run(self.config.model_dump(mode="json", exclude={"corpus": {"storage_options"}}), self._command)
         outcome = Outcome(workspace=self.store.url, run=run.id)
         with self._recorded(run, outcome):
             if snapshot is None:
@@ -144,7 +142,7 @@ class Pipeline:
         return outcome
 
     @contextmanager
-    def _recorded(self, run: Run, outcome: Outcome) -> Iterator[None]:
+    def _recorded(self, run: Run, outcome: Outcome) -> Generator[None]:
         run.write(self.store)
         status = "failed"
         try:

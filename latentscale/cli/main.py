@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any, cast
 
 import typer
 
@@ -80,10 +81,9 @@ def _say(*lines: str) -> None:
 
 
 def _unexpected(error: Exception) -> int:
-    import click
-
-    if isinstance(error, click.ClickException):
-        error.show()
+    # A wrong option; newer versions of typer carry click within them, older ones import it.
+    if any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
+        cast(Any, error).show()
         return EXIT_REQUEST
     if isinstance(error, MemoryError):
         _say("Error: there is not enough memory", "  next: latentscale plan shows what each stage needs.")

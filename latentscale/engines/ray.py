@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -84,6 +85,8 @@ class RayEngine:
     name = "ray"
 
     def __init__(self, config: EngineConfig) -> None:
+        # Ray's C++ side prints warnings of its own to the terminal; what matters reaches us as an exception.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         self._ray = cast(Any, require("ray", extra="ray", used_for="the engine 'ray'"))
         self._data = cast(Any, require("ray.data", extra="ray", used_for="the engine 'ray'"))
         self._started = not self._ray.is_initialized()

@@ -20,6 +20,8 @@ _MAX_DOCUMENTS = 120_000
 _CANDIDATES = 200
 # A share outside the cluster below which a phrase is no rarer for us: chance, in samples of a thousand.
 _RARE = 0.003
+# Share of a cluster's documents that must have a phrase for it to stand for its two words.
+_JOINED = 0.05
 _MAX_PHRASES_IN_LABEL = 3
 _MAX_WORDS_IN_LABEL = 5
 
@@ -39,7 +41,7 @@ class ClusterLabel:
     source : {"keyphrases", "none"}
         ``"none"``: its texts have no usable word, and the label is its number.
     coverage : float
-        Share of the cluster's documents (of those read) that have a phrase of the label.
+        Share of the cluster's documents (of those read) that have a word or phrase that the label is made of.
     coverage_outside : float
         The same for all other documents.
     documents_read : int
@@ -104,7 +106,7 @@ def label_clusters(
     taken: set[frozenset[str]] = set()
     for layer, membership in enumerate(memberships):
         table = _Table.count(terms, membership[positions], sizes[layer], len(membership))
-        lower = {choice.phrases[0] for choice in chosen if choice.phrases}
+        lower = {column for choice in chosen for column in choice.phrases[:1]}
         for row, cluster in enumerate(table.clusters):
             if cluster < 0:
                 continue
@@ -140,9 +142,7 @@ class _Table:
     total: NDArray[np.float64]
 
     @classmethod
-    def count(
-        cls, terms: Terms, clusters: NDArray[np.int32], sizes: dict[int, int], n_documents: int
-    ) -> _Table:
+    def count(cls, terms: Terms, clusters: NDArray[np.int32], sizes: dict[int, int], n_documents: int) -> _Table:
         from scipy.sparse import csr_matrix, diags_array
 
         present, inverse = np.unique(np.concatenate([clusters, _listed(sizes)]), return_inverse=True)
@@ -194,10 +194,15 @@ def _choose(
     # c-TF-IDF alone puts a phrase of three members in a hundred first, if only no other cluster has it; the information
     # that a phrase gives on the cluster (its term of the Kullback-Leibler divergence) asks for both.
     surprise = np.log(shares / np.maximum(outside, _RARE))
-    score = shares * np.maximum(surprise, 1e-3) * table.weights[columns] ** 0.25 * (1.0 + 0.3 * (lengths - 1))
+    score = shares * np.maximum(surprise, 1e-3) * table.weights[columns] ** 0.25
+    # Between phrases of equal worth: two words say more than one, and a name more than a description.
+    score[(lengths > 1) & (words.carries[terms.words[columns]].sum(axis=1) == lengths)] *= 1.3
+    score[words.named[terms.words[columns]].any(axis=1)] *= 1.15
+    score[_leaning(terms, table, row, columns, lengths)] *= 0.3
+    score[_fragments(terms.words[columns], lengths, shares)] *= 0.6
     # A coarser layer says something more general than the clusters that it is made of.
     score[np.isin(columns, list(lower))] *= 0.6
-    order = np.lexsort((columns, -score))[: _CANDIDATES]
+    order = np.lexsort((columns, -score))[:_CANDIDATES]
 
     stems = [_stems(terms.words[columns[at]], words) for at in order]
     kept: list[int] = []
@@ -220,15 +225,65 @@ def _choose(
         covered = incidence[:, label].any(axis=1)
     taken.add(spelt)
     picked = tuple(keyphrases[at] for at in label)
+    shown = _joined(terms, columns, shares, picked) or picked
     return _Choice(
         layer=layer,
         cluster=cluster,
-        phrases=picked,
+        phrases=shown,
         keyphrases=tuple(keyphrases),
         coverage=float(covered.mean()),
         coverage_outside=_outside(terms, table, row, picked),
         documents_read=len(members),
     )
+
+
+def _leaning(
+    terms: Terms, table: _Table, row: int, columns: NDArray[np.int32], lengths: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell which phrases begin or end with a word that is frequent everywhere: the stop words of any language."""
+    single = (terms.words[:, 1:] == 0).all(axis=1)
+    alone = np.full(int(terms.words.max(initial=0)) + 1, -1, dtype=np.int64)
+    alone[terms.words[single, 0]] = np.flatnonzero(single)
+    inside = np.zeros(len(table.total))
+    begin, end = table.shares.indptr[row : row + 2]
+    inside[table.shares.indices[begin:end]] = table.shares.data[begin:end]
+    everywhere = table.total / table.sizes.sum()
+    common = (everywhere > 0.1) & (inside < 1.5 * everywhere)
+    first = alone[terms.words[columns, 0]]
+    last = alone[terms.words[columns, lengths - 1]]
+    return (lengths > 1) & ((common[first] & (first >= 0)) | (common[last] & (last >= 0)))
+
+
+def _fragments(
+    phrases: NDArray[np.int32], lengths: NDArray[np.int64], shares: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    """Return the phrases that nearly always stand in a longer one: "programming language" where "Haskell" precedes it.
+
+    Of the longest phrases counted, those are fragments that run on into another one.
+    """
+    frequent = np.flatnonzero((lengths > 1) & (shares >= 0.1))
+    share = {tuple(phrases[at, : lengths[at]].tolist()): float(shares[at]) for at in frequent.tolist()}
+    longest = phrases.shape[1]
+    whole: dict[tuple[int, ...], float] = {}
+    for phrase, value in share.items():
+        inner = (phrase[:-1], phrase[1:])
+        for part in inner:
+            whole[part] = max(whole.get(part, 0.0), value)
+    found: list[int] = []
+    for at in frequent.tolist():
+        phrase = tuple(phrases[at, : lengths[at]].tolist())
+        limit = 0.85 * share[phrase]
+        if len(phrase) < longest:
+            fragment = whole.get(phrase, 0.0) >= limit
+        else:
+            fragment = any(
+                value >= limit and (other[:-1] == phrase[1:] or other[1:] == phrase[:-1])
+                for other, value in share.items()
+                if len(other) == longest and other != phrase
+            )
+        if fragment:
+            found.append(at)
+    return np.array(found, dtype=np.int64)
 
 
 def _stems(phrase: NDArray[np.int32], words: Words) -> set[str]:
@@ -250,6 +305,21 @@ def _compose(
         label.append(best)
         covered |= incidence[:, best]
     return label, covered
+
+
+def _joined(
+    terms: Terms, columns: NDArray[np.int32], shares: NDArray[np.float32], picked: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    """Return the phrase in which the cluster itself joins the two words of a label: "lost my card" for "card, lost"."""
+    named = terms.words[list(picked)]
+    if len(picked) != 2 or (named > 0).sum() != 2:
+        return None
+    candidates = terms.words[columns]
+    last = candidates[np.arange(len(columns)), (candidates > 0).sum(axis=1) - 1]
+    first, second = int(named[0, 0]), int(named[1, 0])
+    both = ((candidates[:, 0] == first) & (last == second)) | ((candidates[:, 0] == second) & (last == first))
+    both &= shares >= _JOINED
+    return (int(columns[both][np.argmax(shares[both])]),) if both.any() else None
 
 
 def _outside(terms: Terms, table: _Table, row: int, phrases: Sequence[int]) -> float:
@@ -300,7 +370,7 @@ def _read(
     lengths: list[int] = []
     for rows, batch in texts():
         wanted = np.flatnonzero(sample[rows])
-        encoded = [vocabulary.encode(batch[at]) for at in wanted]
+        encoded = [vocabulary.encode(batch[at]) for at in wanted.tolist()]
         positions.append(np.asarray(rows, dtype=np.int64)[wanted])
         lengths.extend(map(len, encoded))
         forms.append(np.fromiter((form for text in encoded for form in text), np.int32))
@@ -317,18 +387,18 @@ def _write(
     chosen: list[_Choice], terms: Terms, forms: NDArray[np.int32], starts: NDArray[np.int64], words: Words
 ) -> list[ClusterLabel]:
     """Spell the chosen phrases as the corpus does."""
-    columns = sorted({column for choice in chosen for column in choice.keyphrases})
-    spelt = dict(
-        zip(columns, map(words.write, find_forms(forms, starts, words, terms.words[columns])), strict=True)
-    )
+    columns = sorted({column for choice in chosen for column in (*choice.keyphrases, *choice.phrases)})
+    spelt = dict(zip(columns, map(words.write, find_forms(forms, starts, words, terms.words[columns])), strict=True))
     used: set[str] = set()
     labels: list[ClusterLabel] = []
     for choice in chosen:
         parts = [spelt[column] for column in choice.phrases]
         label = _capitalised(", ".join(parts)) if parts else f"Cluster {choice.cluster}"
         if label in used:
-            label = f"{label} ({choice.cluster})" if f"{label} ({choice.cluster})" not in used else (
-                f"{label} ({choice.layer}.{choice.cluster})"
+            label = (
+                f"{label} ({choice.cluster})"
+                if f"{label} ({choice.cluster})" not in used
+                else (f"{label} ({choice.layer}.{choice.cluster})")
             )
         used.add(label)
         labels.append(

@@ -65,14 +65,14 @@ def count_terms(
     base = len(large)
     if base ** ngram_range[1] >= 2**62:
         raise OverflowError(f"{base:,} words are too many for phrases of {ngram_range[1]}")
-    carries, stands = words.carries[large], words.stands[large]
+    carries, stands, joins = words.carries[large], words.stands[large], words.joins[large]
 
     rows: list[NDArray[np.int32]] = []
     columns: list[NDArray[np.int64]] = []
     names: list[NDArray[np.int32]] = []
     offset = 0
     for length in range(ngram_range[0], ngram_range[1] + 1):
-        positions = _phrases(stream, owner, length, edge=stands if length == 1 else carries)
+        positions = _phrases(stream, owner, length, edge=stands if length == 1 else carries, inside=joins)
         keys = np.zeros(len(positions), dtype=np.int64)
         for step in range(length):
             keys = keys * base + stream[positions + step]
@@ -114,7 +114,9 @@ def find_forms(
         wanted = phrases[lengths == length][:, :length]
         used = np.zeros(len(everything), dtype=np.bool_)
         used[wanted[wanted < len(used)]] = True
-        positions = _phrases(np.where(used[stream], stream, BREAK), owner, int(length), edge=everything)
+        positions = _phrases(
+            np.where(used[stream], stream, BREAK), owner, int(length), edge=everything, inside=everything
+        )
         found = np.stack([stream[positions + step] for step in range(length)], axis=1)
         spelt = np.stack([of_letters[forms[positions + step]] for step in range(length)], axis=1)
         both, counts = np.unique(np.concatenate([found, spelt], axis=1), axis=0, return_counts=True)
@@ -125,20 +127,29 @@ def find_forms(
 
 
 def _phrases(
-    stream: NDArray[np.int64], owner: NDArray[np.int32], length: int, *, edge: NDArray[np.bool_]
+    stream: NDArray[np.int64],
+    owner: NDArray[np.int32],
+    length: int,
+    *,
+    edge: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
     """Return where phrases of ``length`` words begin."""
     n = len(stream) - length + 1
     if n <= 0:
         return np.empty(0, dtype=np.int64)
     good = edge[stream[:n]] & edge[stream[length - 1 :]] & (owner[:n] == owner[length - 1 :])
+    for step in range(1, length - 1):
+        good &= inside[stream[step : n + step]]
     for step in range(length):
         good &= stream[step : n + step] != BREAK
+        for other in range(step):  # "buffalo buffalo" is a word said twice
+            good &= stream[step : n + step] != stream[other : n + other]
     return np.flatnonzero(good)
 
 
 def _distinct(documents: NDArray[np.int32], keys: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return each pair of a document and a key once. Tokens are in the order of documents, so one stable sort will do."""
+    """Return each pair of a document and a key once; documents come in order, so one stable sort will do."""
     order = np.argsort(keys, kind="stable")
     documents, keys = documents[order], keys[order]
     first = np.ones(len(keys), dtype=np.bool_)

@@ -6,6 +6,7 @@ import html
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from importlib.resources import files
 from itertools import count
 
 import numpy as np
@@ -23,7 +24,7 @@ _URL = re.compile(r"(?:https?://|ftp://|www\.)\S+|\S+@\S+\.\w+")
 _TOKEN = re.compile(
     r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
     r"|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+"
-    r"(?:['’\-][^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)*(?:\+\+|\#(?!\w))?"
+    r"(?:(?:['’\-]|\.(?=[^\W\d]))[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)*(?:\+\+|\#(?!\w))?"
     r"|[^\w\s]|\n"
 )
 _UNSPACED = re.compile(r"^[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]$")
@@ -31,46 +32,22 @@ _CONTRACTION = re.compile(r"['’](?:t|m|re|ve|ll|d)$")
 _POSSESSIVE = re.compile(r"['’]s?$")
 
 _ENDINGS = (
-    "ization isation ication etical ations ation ments ment ings ing ers ies ied ed er es ions ion ally ally al ly ic ical "
-    "s y e"
-).split()  # fmt: skip
-
-# Beyond scikit-learn's list: verbs and fillers that every corpus has, and that make fragments ("library contains").
-_FILLERS = frozenset(
-    """able accordingly actually additional additionally aim aims allow allowed allowing allows already alternative
-    application applied apply appropriate arbitrary ask asked available avoid based basic begin behind best better big
-    bit bring call called came case cases certain change changed come comes coming common commonly complete completely
-    consist consists contain contained containing contains correctly course create created creates creating current
-    currently deal default depend depending depends describe described designed desired different difficult directly did
-    does doing done easily easy either enable enabled enables ensure especially etc ever example examples exist existing
-    exists feature features file files final finally fine fit follow followed following form full fully furthermore gave
-    general generally get gets getting give given gives giving goal goes going gone good got great handle happen happened
-    happens having help helps hi hello high highly however i'm implement implementation implemented implementing
-    implements important improve improved include included includes including instead intended just keep key kind
-    know known large later latest least left let lets like likely little long look looking looks lot lots low made mainly
-    maintain make makes making manner matter maybe mean means method modern multiple necessary need needed needing needs
-    new nice non normal normally note novel number numerous obtain offer offers ok old one ones optional optionally
-    original originally particular particularly perform performed performs place please plus popular possible powerful
-    present presented presents prevent previous previously problem proceed produce produced propose proposed provide
-    provided provides providing purpose put quick quickly quite rather reading real really reason recent recently regarding
-    related release require required requires result results right run running runs said say says section set sets several
-    shall show showing shown shows similar simple simply simplify single slightly small solution something soon specific
-    specified standard start started step still stop stuff suitable support supported supporting supports sure take taken
-    takes taking tell thank thanks thing things think thought time times too took top tried tries true try trying two type
-    types typical typically understand upon use used useful user users uses using usually various version versions very
-    want wanted wants way ways well went whether while wish without wonder work worked working works would write
-    writing written wrong yes yet
-    gt lt amp nbsp quot http https www com org html""".split()
+    *("ization", "isation", "ication", "etical", "ations", "ation", "ments", "ment", "ings", "ing", "ers", "ies"),
+    *("ied", "ed", "er", "es", "ions", "ion", "ally", "al", "ly", "ical", "ic", "s", "y", "e"),
 )
 
+# Beyond scikit-learn's list: verbs and fillers that every corpus has, and that make fragments ("library contains").
+_FILLERS = "fillers.txt"
+
 # Fine within a phrase ("pending for days", "home page"), empty by themselves.
-_WEAK = frozenset(
-    """address ago amount area bits code couple data date day days details early edition end figure figures free function
-    group half history hour hours home house info information int issue issues item items latest level line lines link
-    links list local main man minute minutes month months morning night object order page pages part parts people person
-    piece point process program programs public purposes report resource resources search second seconds side site start
-    state status study system systems task text title today tomorrow topic topics tool tools top total unable unit
-    value values visit website week weeks word words world year years yesterday""".split()
+_WEAK = "weak.txt"
+
+# The only words that may stand inside a phrase without carrying it: "lack of funds", "card was declined".
+_CONNECTORS = frozenset(
+    (
+        *("a", "an", "and", "as", "at", "by", "for", "from", "in", "into", "is", "my", "not", "of", "on", "or", "our"),
+        *("the", "to", "was", "with", "your"),
+    )
 )
 
 
@@ -78,7 +55,11 @@ def stop_words() -> frozenset[str]:
     """Return the words, lower-cased, that neither begin nor end a phrase: scikit-learn's English list and fillers."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    return frozenset(ENGLISH_STOP_WORDS) | _FILLERS
+    return frozenset(ENGLISH_STOP_WORDS) | _listed(_FILLERS)
+
+
+def _listed(name: str) -> frozenset[str]:
+    return frozenset((files(__package__ or "latentscale.labelers") / name).read_text(encoding="utf-8").split())
 
 
 class Vocabulary:
@@ -88,8 +69,9 @@ class Vocabulary:
         self._ids: defaultdict[str, int] = defaultdict(count(1).__next__)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of the words of the first ``MAX_CHARACTERS`` of ``text``; ``BREAK`` where a phrase must end."""
-        cut = text[:MAX_CHARACTERS]
+        """Return the ids of the words and signs in the first ``MAX_CHARACTERS`` of ``text``."""
+        # Not in the middle of a word, unless that is all there is.
+        cut = text if len(text) <= MAX_CHARACTERS else "".join(text[:MAX_CHARACTERS].rsplit(maxsplit=1)[:1])
         if "<" in cut:
             cut = _TAG.sub(" | ", cut)
         if "&" in cut:
@@ -123,6 +105,10 @@ class Words:
         Whether a word may begin or end a phrase.
     stands : bool ndarray, shape (n_words,)
         Whether it may be a phrase by itself.
+    joins : bool ndarray, shape (n_words,)
+        Whether it may be inside a phrase.
+    named : bool ndarray, shape (n_words,)
+        Whether it is usually not in lower case, as names and abbreviations are.
     """
 
     def __init__(self, forms: list[str], counts: NDArray[np.int64]) -> None:
@@ -142,10 +128,13 @@ class Words:
         self.of_form = of_form
         self.folded = folded
         self._usual = {word: _usual(by_form) for word, by_form in spellings.items()}
-        stops = stop_words()
+        stops, weak = stop_words(), _listed(_WEAK)
         self.carries = np.array([self._may_carry(word, stops) for word in ids])
+        # Outside English the list is no help, and any word may be inside.
+        self.joins = self.carries | np.array([word in _CONNECTORS or word not in stops for word in ids])
+        self.named = np.array([self._usual.get(word, "") != word for word in ids])
         self._texts = list(ids)
-        self.stands = self.carries & np.array([len(word) > 1 and word not in _WEAK for word in ids])
+        self.stands = self.carries & np.array([len(word) > 1 and word not in weak for word in ids])
 
     def text(self, word: int) -> str:
         """Return the folded word."""

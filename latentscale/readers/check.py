@@ -54,18 +54,27 @@ def check_corpus(inputs: Sequence[InputFile], corpus: CorpusConfig, ingest: Inge
     if corpus.where and not named:
         raise ConfigError(f"the condition {corpus.where!r} names no column", where="corpus.where")
     columns: dict[str, str] = {}
+    objects: dict[str, pa.DataType] = {}
+    first_objects: InputFile | None = None
     rows: int | None = 0
     some = False
     for file in _chosen(inputs):
         found, count, table = _look(file, corpus, ingest)
         if found is None:
             continue
-        _check_columns(file, found, corpus)
+        if file.format == "jsonl":
+            # An object may lack a key, and a small file may hold one object: all files together must have it.
+            objects = {name: kind for name, kind in found.items() if name not in objects} | objects
+            first_objects = first_objects or file
+        else:
+            _check_columns(file, found, corpus)
         columns |= {name: str(kind) for name, kind in found.items() if name not in columns}
         rows = None if rows is None or count is None else rows + count
         some = some or count is None or count > 0
         if table is not None and table.num_rows:
             _check_first_rows(file, table, corpus)
+    if first_objects is not None and objects:
+        _check_columns(first_objects, objects, corpus)
     if not some:
         what = inputs[0].path if len(inputs) == 1 else f"all {len(inputs):,} files"
         raise CorpusError(

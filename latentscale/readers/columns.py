@@ -157,8 +157,9 @@ def _unified(kinds: list[pa.DataType], allowed: set[str] | None) -> pa.DataType:
         return pa.string() if narrowest is None or len(allowed) == len(_CANDIDATES) else _TYPES[narrowest]
     common = _common(present)
     for name in _CANDIDATES:
-        if name in allowed and (_TYPES[name] == common or _common([_TYPES[name], common]) == common):
-            return common
+        merged = _common([_TYPES[name], common]) if name in allowed else pa.string()
+        if not pa.types.is_string(merged):
+            return merged
     return pa.string()
 
 

@@ -67,6 +67,10 @@ def parse_line(line: bytes) -> tuple[Any, str | None, str]:
             return None, "undecodable", line.decode("utf-8", "backslashreplace")
         try:
             value = json.loads(text)
+            # Half of a surrogate pair, which JSON can escape and UTF-8 cannot carry.
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return None, "undecodable", text
         except (ValueError, RecursionError):
             return None, "not_json", text
     if not isinstance(value, dict):

@@ -19,6 +19,8 @@ from latentscale.storage.objects import explain_os_error
 BLOCK_BYTES = 4 << 20
 # A file made with `zstd --long=31` (dumps of whole sites are) needs a window of this size.
 _ZSTD_WINDOW = 1 << 31
+# A byte of zstd can become 32 kilobytes: this much is decompressed at once, 64 MiB at worst.
+_ZSTD_PIECE = 2 << 10
 _MAGIC = ((b"\x1f\x8b", "gzip", ".gz"), (b"\x28\xb5\x2f\xfd", "zstd", ".zst"), (b"PAR1", "parquet", ".parquet"))
 
 
@@ -54,6 +56,44 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("latentscale-mark", _mark)
 
 
+class _Zstandard:
+    """The frames of a zstd file; the package's own reader takes a file that is cut short for a whole one."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._input = memoryview(b"")
+        self._output = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Read at most ``size`` bytes; none at the end of the last frame.
+
+        Raises
+        ------
+        EOFError
+            If the last frame is not whole.
+        """
+        while not len(self._output):
+            if not len(self._input):
+                self._input = memoryview(self._raw.read(BLOCK_BYTES))
+                if not len(self._input):
+                    if self._frame is not None:
+                        raise EOFError("the last frame has no end")
+                    return b""
+            piece = self._input[:_ZSTD_PIECE]
+            if self._frame is None:
+                self._frame = self._decompressor.decompressobj()
+            self._output = memoryview(self._frame.decompress(piece))
+            unused = 0
+            if self._frame.eof:
+                unused = len(self._frame.unused_data)
+                self._frame = None
+            self._input = self._input[len(piece) - unused :]
+        taken, self._output = self._output[:size], self._output[size:]
+        return taken.tobytes()
+
+
 class Decompressed:
     """The decompressed bytes of an input, read in exact amounts.
 
@@ -70,8 +110,7 @@ class Decompressed:
         if file.compression == "gzip":
             self._stream: BinaryIO = cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb"))
         elif file.compression == "zstd":
-            decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-            self._stream = cast(BinaryIO, decompressor.stream_reader(raw, read_across_frames=True, closefd=False))
+            self._stream = cast(BinaryIO, _Zstandard(raw))
         else:
             self._stream = raw
 

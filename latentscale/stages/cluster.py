@@ -53,7 +53,10 @@ def clusters_request(
             "cluster_selection_epsilon": config.cluster_selection_epsilon,
         }
     elif config.method == "kmeans":
-        request |= {"n_clusters": config.n_clusters, "seed": config.seed}
+        request |= {
+            "n_clusters": config.n_clusters,
+            "seed": config.seed,
+        }
     else:
         request |= {"column": config.column}
     return request
@@ -121,7 +124,12 @@ def _find(
     from latentscale.backends.cpu.clustering import hdbscan, kmeans
 
     if request["method"] == "kmeans":
-        return kmeans(vectors.matrix, n_clusters=request["n_clusters"], seed=request["seed"], threads=threads)
+        return kmeans(
+            vectors.matrix,
+            n_clusters=request["n_clusters"],
+            seed=request["seed"],
+            threads=threads,
+        )
     points = vectors.matrix if projection is None else read_coordinates(store, projection)
     return hdbscan(
         points,
@@ -184,10 +192,7 @@ class Clusters:
 
     def memberships(self) -> list[NDArray[np.int32]]:
         """For layers 0, 1, …: the cluster of each document, -1 for noise (int32, shape (n,))."""
-        layers = [self.cluster]
-        for of_cluster in self.coarser():
-            layers.append(_lift(of_cluster, self.cluster))
-        return layers
+        return [self.cluster, *(_lift(layer, self.cluster) for layer in self.coarser())]
 
     def nearest_memberships(self) -> list[NDArray[np.int32]]:
         """As ``memberships``, with noise counted to its nearest cluster."""

@@ -194,4 +194,3 @@ def read_receipt(store: Store, embedding_id: str, shard: Shard) -> EmbedReceipt:
         dim=facts["dim"],
         languages=facts["languages"],
     )
-

@@ -513,7 +513,7 @@ class IngestWorker:
 
     def _types(self, unit: IngestUnit, table: pa.Table) -> dict[str, list[str]]:
         """What the columns of text in CSV files could be; in other formats text is text."""
-        if unit.inputs[0].format not in ("csv", "tsv"):
+        if any(file.format not in ("csv", "tsv") for file in unit.inputs):
             return {}
         kept = {stored_text_column(self._corpus)}
         return {

@@ -32,6 +32,9 @@ LABELS_SCHEMA = pa.schema(
         ("size", pa.int64()),
         ("nearest_size", pa.int64()),
         ("persistence", pa.float32()),
+        ("coverage", pa.float32()),
+        ("coverage_outside", pa.float32()),
+        ("documents_read", pa.int64()),
     ]
 )
 
@@ -69,9 +72,16 @@ def make_labels(store: Store, request: dict[str, Any], clusters: Record, run: st
             seed=request["seed"],
         )
         vectors = load_vectors(store, snapshot, clusters.request["embedding"])
-        rows = [
+        rows: list[dict[str, Any]] = [
             _row(found, memberships, label.layer, label.cluster)
-            | {"label": label.label, "source": label.source, "keyphrases": list(label.keyphrases)}
+            | {
+                "label": label.label,
+                "source": label.source,
+                "keyphrases": list(label.keyphrases),
+                "coverage": label.coverage,
+                "coverage_outside": label.coverage_outside,
+                "documents_read": label.documents_read,
+            }
             for label in labels
         ]
         _use_column_names(found, rows)

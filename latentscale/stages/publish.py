@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from latentscale.config import PublishConfig, QualityConfig
@@ -142,7 +141,7 @@ def _published(
 
 def make_map(store: Store, request: dict[str, Any], parents: MapParents, threads: int, run: str | None) -> Record:
     """Write everything of the map of ``request``; its record last."""
-    from latentscale.backends.cpu.clustering import density
+    from latentscale.backends.cpu.shapes import density
 
     writer = ArtifactWriter(store, "map", request, parents.records(), run=run)
     settings = request["publish"]
@@ -161,7 +160,6 @@ def make_map(store: Store, request: dict[str, Any], parents: MapParents, threads
             coordinates,
             clusters,
             settings=request["quality"],
-            parents=parents,
             threads=threads,
         )
         thickness = density(coordinates)
@@ -183,7 +181,7 @@ def make_map(store: Store, request: dict[str, Any], parents: MapParents, threads
 
 def _map_labels(table: pa.Table, clusters: Clusters, coordinates: NDArray[np.float32]) -> pa.Table:
     """Add to the labels what depends on the layout, the centre and hull of each cluster, and its centroid."""
-    from latentscale.backends.cpu.clustering import hulls
+    from latentscale.backends.cpu.shapes import hulls
 
     memberships = clusters.memberships()
     layers, ids = table["layer"].to_numpy(), table["cluster"].to_numpy()
@@ -218,8 +216,8 @@ def _map_labels(table: pa.Table, clusters: Clusters, coordinates: NDArray[np.flo
 def _point_columns(
     clusters: Clusters, coordinates: NDArray[np.float32], thickness: NDArray[np.float32], labels: pa.Table
 ) -> dict[str, pa.Array]:
-    finest = labels.filter(pc.equal(labels["layer"], 0))
-    names = dict(zip(finest["cluster"].to_pylist(), finest["label"].to_pylist(), strict=True))
+    finest = [row for row in labels.select(["layer", "cluster", "label"]).to_pylist() if row["layer"] == 0]
+    names = {row["cluster"]: row["label"] for row in finest}
     dictionary = pa.array([names[i] for i in range(len(names))], pa.string())
     noise = clusters.cluster < 0
     columns = {
@@ -253,11 +251,9 @@ def _write_points(
     """Write ``points/update=<snapshot>/`` part by part; return the number of partitions, 0 without any."""
     fixed = _point_columns(clusters, coordinates, thickness, labels)
     folder = f"points/update={snapshot.id}"
-    read = list(
-        dict.fromkeys(
-            ["source", "source_row", *columns.points, *([partition_by] if partition_by in columns.schema.names else [])]
-        )
-    )
+    read = ["source", "source_row", *columns.points]
+    if partition_by is not None and partition_by in columns.schema.names and partition_by not in read:
+        read.append(partition_by)
     schema = pa.schema([pa.field("source", pa.string()), pa.field("source_row", pa.int64()), *columns.schema])
     partitions: set[str] = set()
     pieces: list[pa.Table] = []
@@ -272,7 +268,7 @@ def _write_points(
         table = pa.table({name: column.slice(start, stop - start) for name, column in fixed.items()})
         for name in documents.column_names:
             table = table.append_column(name, documents[name])
-        for value, piece in _split(table, partition_by, keep=partition_by in columns.points):
+        for value, piece in _split(table, partition_by):
             inner = f"{folder}/{value}" if value else folder
             if value and value not in partitions:
                 partitions.add(value)
@@ -296,7 +292,7 @@ def _write_points(
     return len(partitions)
 
 
-def _split(table: pa.Table, partition_by: str | None, *, keep: bool) -> Iterator[tuple[str, pa.Table]]:
+def _split(table: pa.Table, partition_by: str | None) -> Iterator[tuple[str, pa.Table]]:
     """Yield (hive folder, rows) for each value of the column, which the folder then holds instead of the rows."""
     if partition_by is None:
         yield "", table
@@ -306,12 +302,12 @@ def _split(table: pa.Table, partition_by: str | None, *, keep: bool) -> Iterator
             f"publish.partition_by: there is no column {partition_by!r}",
             hint=f"There are: {', '.join(table.column_names)}.",
         )
-    column = table[partition_by]
+    codes = table[partition_by].combine_chunks().dictionary_encode(null_encoding="encode")
     rest = table.drop_columns([partition_by])
-    for value in pc.unique(column).to_pylist():
-        mask = pc.is_null(column) if value is None else pc.equal(column, pa.scalar(value, column.type))
+    for code, value in enumerate(codes.dictionary.to_pylist()):
+        chosen = np.flatnonzero(codes.indices.to_numpy(zero_copy_only=False) == code)
         spelled = "__HIVE_DEFAULT_PARTITION__" if value is None else quote(str(value), safe="")
-        yield f"{quote(partition_by, safe='')}={spelled}", rest.filter(mask)
+        yield f"{quote(partition_by, safe='')}={spelled}", rest.take(pa.array(chosen))
 
 
 def _documents(

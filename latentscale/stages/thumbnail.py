@@ -37,9 +37,7 @@ def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels:
     scale = float(min((WIDTH - 2 * MARGIN) / extent[0], (HEIGHT - 2 * MARGIN) / extent[1]))
     middle = (low + high) / 2
     pixels = (coordinates - middle) * scale * np.array([1, -1]) + np.array([WIDTH / 2, HEIGHT / 2])
-    colors = np.vstack([cluster_colors(clusters.coarser(), len(clusters.tree), theme="dark"), [NOISE]]).astype(
-        np.float64
-    )
+    colors = np.vstack([cluster_colors(labels, theme="dark"), [NOISE]]).astype(np.float64)
     light = np.zeros((HEIGHT, WIDTH, 3))
     weight = np.zeros((HEIGHT, WIDTH))
     radius = 2 if len(coordinates) <= 20_000 else 1
@@ -76,9 +74,14 @@ def _draw_labels(image: Image.Image, labels: pa.Table, middle: NDArray[np.floati
         y = -(row["y"] - middle[1]) * scale + HEIGHT / 2
         left, top, right, bottom = draw.textbbox((x, y), row["label"], font=font, anchor="mm")
         outside = left < 4 or right > WIDTH - 4 or top < 4 or bottom > HEIGHT - 4
-        if outside or any(left < r + 8 and right > l - 8 and top < b + 6 and bottom > t - 6 for l, t, r, b in taken):
+        hidden = any(_overlap((left, top, right, bottom), other) for other in taken)
+        if outside or hidden:
             continue
         taken.append((left, top, right, bottom))
         draw.text(
             (x, y), row["label"], font=font, fill=(238, 240, 245), anchor="mm", stroke_width=3, stroke_fill=GROUND
         )
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] + 8 and a[2] > b[0] - 8 and a[1] < b[3] + 6 and a[3] > b[1] - 6

@@ -80,6 +80,9 @@ class InputFile:
 def list_inputs(corpus: CorpusConfig) -> list[InputFile]:
     """List the files of a corpus, source by source and by path within a source; a file named twice counts once.
 
+    Of a directory all readable files below it belong to the corpus, but text files (.txt, .md …) only where it holds no
+    tables (parquet, CSV, JSON lines); a pattern or ``corpus.format`` takes what it says.
+
     Raises
     ------
     CorpusError
@@ -143,6 +146,8 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
 
 def format_of(name: str) -> tuple[Format | None, Compression]:
     """Read format and compression off a file's name; the format is None where the suffix says nothing."""
+    if name.startswith(("http://", "https://")):
+        name = name.partition("?")[0]
     stem, suffix = posixpath.splitext(name.lower())
     compression = COMPRESSIONS.get(suffix, "none")
     if compression != "none":
@@ -227,7 +232,10 @@ def _one_file(fs: fsspec.AbstractFileSystem, source: str, root: str, wanted: str
 
 def _expand_folder(fs: fsspec.AbstractFileSystem, source: str, root: str, wanted: str) -> list[InputFile]:
     root = root.rstrip("/") or root
-    return _select(fs, source, root, _walk(fs, root), wanted, what="directory", explicit=False)
+    files = _select(fs, source, root, _walk(fs, root), wanted, what="directory", explicit=False)
+    tables = [file for file in files if file.format not in ("lines", "files")]
+    # A README beside the tables of a data set is about them, not one of its documents.
+    return tables or files
 
 
 def _expand_glob(fs: fsspec.AbstractFileSystem, source: str, pattern: str, wanted: str) -> list[InputFile]:

@@ -70,6 +70,16 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     return {"layers": layers, "hue_layer": hue_layer, "clusters": clusters}, details
 
 
+def cluster_hues(labels: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The hue (0–11) and shade (-1–1) of each row of ``labels``, which is as ``ViewerData.labels``."""
+    rows = labels.to_pylist()
+    order = sorted(range(len(rows)), key=lambda i: (rows[i]["layer"], -rows[i]["size"], rows[i]["cluster"]))
+    layers = max((row["layer"] for row in rows), default=-1) + 1
+    _, hues, shades = _colours([rows[i] for i in order], layers=layers)
+    back = np.argsort(order)
+    return hues[back], shades[back]
+
+
 def _colours(rows: Sequence[dict[str, Any]], *, layers: int) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
     """A hue for each cluster of one layer, so that neighbours differ; shades of it for what lies below."""
     index = {(row["layer"], row["cluster"]): i for i, row in enumerate(rows)}

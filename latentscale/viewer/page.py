@@ -67,9 +67,7 @@ def write_page(generations: Sequence[Mapping[str, Any]], put: Callable[[str, byt
             hint="Merge the map's generations.",
         )
     folder = static_files()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name != "index.html" and not name.startswith("."):
-            put(name, path.read_bytes())
+    for path in sorted(p for p in (folder / "assets").rglob("*") if p.is_file()):
+        put(path.relative_to(folder).as_posix(), path.read_bytes())
     put("index.html", (folder / "index.html").read_bytes())
     put("manifest.json", manifest)

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from latentscale.backends.results import NeighborGraph
 
-# Exact mode cuts every epoch into rounds, and a round into lanes that run at the same time. Both are fixed, so that the
-# result does not depend on the machine's threads. A vertex sees the others of its lane as they are now and those of
-# other lanes as they were when the round began: with 8 rounds that concerns one edge in nine.
-_LANES = 8
+# Exact mode cuts every epoch into rounds, and a round into lanes that run at the same time. Both depend on the number of
+# documents alone, so that the result does not depend on the machine's threads. A vertex sees the others of its lane as
+# they are now and those of other lanes as they were when the round began: with 8 rounds that concerns one edge in nine.
 _ROUNDS = 8
+_LANES = 8
+_MANY_LANES = 32
+_MANY = 50_000
 _PCA_SAMPLE = 200_000
 
 
@@ -105,7 +107,7 @@ def layout(
     vectors : ndarray, shape (n, dim)
         What the graph was built from, float32 or float16, a mapped file included.
     n_epochs : int or None
-        None: 500 up to 10,000 documents and 200 above, as umap-learn has it.
+        None: see :func:`default_epochs`.
     progress : callable, optional
         Called with (epochs done, epochs) after each epoch.
 
@@ -168,7 +170,8 @@ def _descend(
     if mode == "exact":
         shift = n
         places = np.concatenate([positions, positions])
-        chunks = blocks(n, max(1, -(-n // (_LANES * _ROUNDS))))
+        lanes = _MANY_LANES if n >= _MANY else _LANES
+        chunks = blocks(n, max(1, -(-n // (lanes * _ROUNDS))))
         rounds = [chunks[turn::_ROUNDS] for turn in range(min(_ROUNDS, len(chunks)))]
     else:
         shift = 0
@@ -210,8 +213,11 @@ def _tables(a: float, b: float) -> tuple[NDArray[np.float32], NDArray[np.float32
 
 
 def default_epochs(n: int) -> int:
-    """Epochs for ``n`` documents, as umap-learn chooses them."""
-    return 500 if n <= 10_000 else 200
+    """Epochs for ``n`` documents: 500 up to 2,000, where they cost nothing, and 200 above.
+
+    umap-learn takes 500 up to 10,000; at 10,000 descriptions 200 were as faithful (docs/decisions.md).
+    """
+    return 500 if n <= 2_000 else 200
 
 
 def curve(*, spread: float, min_dist: float) -> tuple[float, float]:

@@ -15,9 +15,9 @@ from latentscale.backends.results import NeighborGraph
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Measured on two cores with 256 dimensions (docs/decisions.md): up to here the exact search costs less than importing
-# pynndescent, searching and measuring the recall together, or little more, and its answer is the true one.
-EXACT_LIMIT = 15_000
+# Up to this many multiply-adds (30,000 documents of 256 dimensions, 2.5 s on two cores) the exact search costs no more
+# than importing pynndescent, searching and measuring the recall together, and its answer is the true one.
+EXACT_LIMIT = 30_000**2 * 256
 _TILE_ROWS = 256
 _TILE_COLUMNS = 2048
 _RECALL_K = 15
@@ -51,7 +51,7 @@ def nearest_neighbors(
     k : int
         Lowered to ``n - 1`` where it is larger.
     method : {"auto", "exact", "pynndescent"}
-        ``auto``: exact up to 15,000 documents.
+        ``auto``: exact up to 30,000 documents of 256 dimensions, fewer of more (by ``n * n * dim``).
     recall_target : float
         In [0, 1], of the 15 nearest.
 
@@ -73,9 +73,9 @@ def nearest_neighbors(
             method="exact",
             details={"reason": "fewer than two documents have no neighbours"},
         )
-    if method == "exact" or (method == "auto" and n <= EXACT_LIMIT) or k >= n - 2 or n <= 4 * _SMALLEST_SEARCH:
+    if method == "exact" or (method == "auto" and n * n * unit.shape[1] <= EXACT_LIMIT) or k >= n - 2 or n <= 4 * _SMALLEST_SEARCH:
         graph = _exact(unit, k=k, threads=threads)
-        reason = "asked for" if method == "exact" else f"{n:,} documents: exact is used up to {EXACT_LIMIT:,}"
+        reason = "asked for" if method == "exact" else _reason(unit)
         if method == "pynndescent":
             reason = f"{n:,} documents are too few for an approximate search"
         indices, distances = graph
@@ -150,7 +150,7 @@ def _approximate(
         f"The neighbour search found {recall:.1%} of the true neighbours, below the target of {recall_target:.0%}; "
         "method 'exact' finds all of them."
     ] if recall < recall_target else []
-    reason = "asked for" if asked == "pynndescent" else f"{n:,} documents: exact is used up to {EXACT_LIMIT:,}"
+    reason = "asked for" if asked == "pynndescent" else _reason(unit)
     details = {"reason": reason, "recall_k": size, "recall_sample": len(sample), "searches": tried}
     return _graph(indices, distances, recall=recall, method="pynndescent", details=details, notes=notes)
 
@@ -201,6 +201,11 @@ def _measured(
     ranges = blocks(len(unit), 4096) if rows is None else [(int(row), int(row) + 1) for row in rows]
     run_blocks(measure, ranges, threads=threads)
     return indices, distances, np.flatnonzero(indices[:, -1] < 0)
+
+
+def _reason(unit: NDArray[np.float32]) -> str:
+    bound = int((EXACT_LIMIT / unit.shape[1]) ** 0.5)
+    return f"{len(unit):,} documents of {unit.shape[1]} dimensions: exact is used up to {bound:,}"
 
 
 def _graph(

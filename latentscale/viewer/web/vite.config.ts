@@ -9,6 +9,9 @@ export default defineConfig({
     emptyOutDir: true,
     target: "es2022",
     assetsInlineLimit: 0,
+    // The libraries' licences travel with their code.
+    license: { fileName: "licenses.md" },
+    chunkSizeWarningLimit: 1000,
     modulePreload: { polyfill: false },
     rollupOptions: {
       output: {

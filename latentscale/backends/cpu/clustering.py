@@ -1,0 +1,373 @@
+"""Group documents: HDBSCAN on a layout, spherical K-means on vectors, and Ward layers over either."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from latentscale.backends.cpu.parallel import blocks, run_blocks
+from latentscale.backends.cpu.shapes import density, hulls
+from latentscale.backends.cpu.vectors import unit_rows
+from latentscale.backends.results import Clustering
+from latentscale.errors import CorpusError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["density", "hdbscan", "hulls", "kmeans", "layer_tree", "nearest_centroid"]
+
+_ROWS_AT_ONCE = 4096
+_TOP_LAYER = 12
+_SAMPLE = 20_000
+_STARTS = 5
+_MOST_ITERATIONS = 100
+
+
+def hdbscan(
+    points: NDArray[Any],
+    *,
+    min_cluster_size: int,
+    min_samples: int | None,
+    cluster_selection_method: Literal["eom", "leaf"],
+    cluster_selection_epsilon: float,
+) -> Clustering:
+    """Cluster points by density (HDBSCAN*, Campello et al. 2015) with the package ``hdbscan``.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, 2 to about 10)
+        A layout; Euclidean.
+    min_samples : int or None
+        None: ``min_cluster_size``. Lowered to ``n - 1`` where it is larger, which is noted.
+
+    Returns
+    -------
+    Clustering
+        With fewer documents than ``min_cluster_size``, all are noise, and a note says so.
+
+    Raises
+    ------
+    CorpusError
+        If a coordinate is NaN or infinite.
+    """
+    points = np.ascontiguousarray(points, np.float64)
+    if not np.isfinite(points).all():
+        raise CorpusError("the layout has coordinates that are not numbers (NaN or infinite)")
+    n = len(points)
+    used = min_cluster_size if min_samples is None else min_samples
+    details: dict[str, Any] = {
+        "min_cluster_size": min_cluster_size,
+        "min_samples": used,
+        "cluster_selection_method": cluster_selection_method,
+        "cluster_selection_epsilon": cluster_selection_epsilon,
+    }
+    if n < min_cluster_size or n < 3:
+        note = f"{n:,} documents are fewer than min_cluster_size={min_cluster_size}: all of them are noise."
+        if n >= min_cluster_size:
+            note = f"{n:,} documents are too few to have clusters: all of them are noise."
+        return _noise(n, method="hdbscan", notes=[note], details=details)
+    notes: list[str] = []
+    if used > n - 1:
+        notes.append(f"min_samples={used} was lowered to {n - 1}, as there are {n:,} documents.")
+        used = details["min_samples"] = n - 1
+    if not np.ptp(points, axis=0).any():
+        # No density to speak of: HDBSCAN would divide by the distances, which are all zero.
+        one = np.zeros(n, np.int32)
+        notes.append("All documents are at one point: they are one cluster.")
+        return Clustering(
+            labels=one,
+            probabilities=np.ones(n, np.float32),
+            persistence=np.ones(1, np.float32),
+            method="hdbscan",
+            notes=notes,
+            details=details,
+        )
+    with warnings.catch_warnings():
+        # The package warns about its own use of scikit-learn and about divisions by distances of zero, which it means.
+        warnings.simplefilter("ignore")
+        from hdbscan import HDBSCAN
+
+        fitted: Any = HDBSCAN(
+            min_cluster_size=max(2, min_cluster_size),
+            min_samples=max(1, used),
+            cluster_selection_method=cluster_selection_method,
+            cluster_selection_epsilon=float(cluster_selection_epsilon),
+            core_dist_n_jobs=1,
+        ).fit(points)
+    labels = np.asarray(fitted.labels_, np.int32)
+    if labels.max(initial=-1) < 0:
+        notes.append("HDBSCAN found no cluster: all documents are noise; try a smaller min_cluster_size.")
+    probabilities = np.nan_to_num(np.asarray(fitted.probabilities_, np.float32))
+    persistence = np.nan_to_num(np.asarray(fitted.cluster_persistence_, np.float32))
+    return _by_size(labels, probabilities, persistence, method="hdbscan", notes=notes, details=details)
+
+
+def kmeans(
+    vectors: NDArray[Any],
+    *,
+    n_clusters: int | None,
+    seed: int,
+    threads: int,
+) -> Clustering:
+    """Cluster directions (spherical K-means, Dhillon and Modha 2001), the same bits for any number of threads.
+
+    Five K-means++ starts are tried on at most 20,000 documents; the best goes on with all of them.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (n, dim)
+    n_clusters : int or None
+        None: chosen by the silhouette of a sample over about a dozen candidates, evenly spread on a log scale; the
+        curve is in ``details["curve"]``. Lowered to the number of documents where it is larger, which is noted.
+    threads : int
+        Threads that work at once.
+
+    Returns
+    -------
+    Clustering
+        ``probabilities`` are cosine similarities to the own centroid, cut at 0. ``persistence`` is NaN.
+
+    Raises
+    ------
+    CorpusError
+        If a value is NaN or infinite.
+    """
+    unit = unit_rows(vectors)
+    n = len(unit)
+    details: dict[str, Any] = {"starts": _STARTS, "max_iterations": _MOST_ITERATIONS, "seed": seed}
+    if n == 0:
+        return _noise(0, method="kmeans", notes=[], details=details)
+    notes: list[str] = []
+    random = np.random.default_rng(seed)
+    sample = unit if n <= _SAMPLE else unit[np.sort(random.choice(n, _SAMPLE, replace=False))]
+    if n_clusters is None:
+        n_clusters, curve = _best_silhouette(sample, random=random, threads=threads)
+        details["curve"] = curve
+        if curve and n_clusters == curve[-1]["n_clusters"]:
+            notes.append(f"The best silhouette was at the most clusters tried ({n_clusters}); more might be better.")
+    if n_clusters > n:
+        notes.append(f"n_clusters={n_clusters} was lowered to {n}, the number of documents.")
+        n_clusters = n
+    details["n_clusters"] = n_clusters
+    fits = [
+        _lloyd(sample, _spread_out(sample, n_clusters, random), threads=threads)
+        for _ in range(_STARTS)
+    ]
+    labels, similarity, centroids = max(fits, key=lambda fit: float(fit[1].sum(dtype=np.float64)))
+    if sample is not unit:
+        labels, similarity, _ = _lloyd(unit, centroids, threads=threads)
+    occupied, labels = np.unique(labels, return_inverse=True)
+    if len(occupied) < n_clusters:
+        notes.append(f"{len(occupied)} clusters for the {n_clusters} asked for: there are too few different documents.")
+    return _by_size(
+        labels.astype(np.int32),
+        np.maximum(similarity, 0.0),
+        np.full(len(occupied), np.nan, np.float32),
+        method="kmeans",
+        notes=notes,
+        details=details,
+    )
+
+
+def nearest_centroid(
+    vectors: NDArray[Any], labels: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Send noise to the nearest centroid in the embedding space, by cosine; all others keep their cluster.
+
+    Returns
+    -------
+    nearest : int32 ndarray, shape (n,)
+        Equal to ``labels`` where that is not -1; -1 everywhere if there is no cluster.
+    centroids : float32 ndarray, shape (k, dim)
+        Mean directions of the members, of length 1; a cluster of zero vectors has a zero centroid.
+
+    Raises
+    ------
+    ShapeError
+        If the two are of different numbers of documents.
+    """
+    if len(vectors) != len(labels):
+        raise ShapeError(f"the embedding has {len(vectors):,} documents, the clustering {len(labels):,}")
+    unit = unit_rows(vectors)
+    k = int(labels.max(initial=-1)) + 1
+    nearest = labels.astype(np.int32).copy()
+    if k == 0:
+        return nearest, np.zeros((0, unit.shape[1]), np.float32)
+    centroids = _means(unit, nearest, k, threads=1)
+    noise = np.flatnonzero(nearest < 0)
+    if len(noise):
+        nearest[noise] = _assign(unit[noise], centroids, threads=1)[0]
+    return nearest, centroids
+
+
+def layer_tree(
+    centroids: NDArray[np.float32], sizes: NDArray[Any], *, factor: float, max_layers: int
+) -> list[NDArray[np.int32]]:
+    """Group clusters into coarser and coarser layers by Ward's method over their centroids.
+
+    Parameters
+    ----------
+    centroids : float32 ndarray, shape (k, dim)
+    sizes : int ndarray, shape (k,)
+        Documents of each cluster; ids of a layer's groups run by falling size.
+    factor : float
+        Each layer has about so many times fewer groups than the one below.
+    max_layers : int
+        Coarser layers at most.
+
+    Returns
+    -------
+    list of int32 ndarray, shape (k,)
+        For each coarser layer, from fine to coarse, the group of each of the finest clusters. Nothing for fewer than
+        8 clusters; the last layer has at least 2 groups, and at most 12 unless ``max_layers`` ended it before.
+    """
+    k = len(centroids)
+    layers: list[NDArray[np.int32]] = []
+    if k < 8 or max_layers < 1:
+        return layers
+    from scipy.cluster.hierarchy import cut_tree, linkage
+
+    from latentscale.backends.cpu.parallel import one_blas_thread
+
+    with one_blas_thread():
+        tree = linkage(np.asarray(centroids, np.float64), method="ward")
+    groups = float(k)
+    while len(layers) < max_layers and (not layers or groups > _TOP_LAYER):
+        groups = max(2.0, groups / factor)
+        cut = cut_tree(tree, n_clusters=round(groups)).ravel()
+        layers.append(_ids_by_size(cut.astype(np.int32), np.asarray(sizes, np.float64)))
+    return layers
+
+
+def _best_silhouette(
+    sample: NDArray[np.float32], *, random: np.random.Generator, threads: int
+) -> tuple[int, list[dict[str, Any]]]:
+    """Try candidates from 2 to n / 20 (at most 400) and keep the best mean silhouette (cosine) of 2,000 documents."""
+    from sklearn.metrics import silhouette_score
+
+    n = len(sample)
+    most = min(400, n // 20)
+    if most < 2:
+        return 1, []
+    candidates = np.unique(np.geomspace(2, most, 14).round().astype(int))
+    some = np.sort(random.choice(n, min(n, 2000), replace=False))
+    apart = np.clip(1.0 - sample[some] @ sample[some].T, 0.0, 2.0)
+    np.fill_diagonal(apart, 0.0)
+    curve: list[dict[str, Any]] = []
+    for count in candidates:
+        start = _spread_out(sample, int(count), random)
+        labels = _lloyd(sample, start, threads=threads)[0][some]
+        different = len(np.unique(labels))
+        score = float(silhouette_score(apart, labels, metric="precomputed")) if 1 < different < len(some) else -1.0
+        curve.append({"n_clusters": int(count), "silhouette": round(score, 4)})
+    return max(curve, key=lambda point: point["silhouette"])["n_clusters"], curve
+
+
+def _spread_out(sample: NDArray[np.float32], k: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """Choose ``k`` starting centroids far apart (k-means++, Arthur and Vassilvitskii 2007)."""
+    from sklearn.cluster import kmeans_plusplus
+
+    from latentscale.backends.cpu.parallel import one_blas_thread
+
+    with one_blas_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer different rows than k: the caller notes empty clusters
+        few = sample if len(sample) <= 10_000 else sample[np.sort(random.choice(len(sample), 10_000, replace=False))]
+        centers, _ = kmeans_plusplus(few, min(k, len(few)), random_state=int(random.integers(2**31)))
+    return np.ascontiguousarray(centers, np.float32)
+
+
+def _lloyd(
+    unit: NDArray[np.float32], centroids: NDArray[np.float32], *, threads: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    labels = np.full(len(unit), -1, np.int32)
+    similarity = np.zeros(len(unit), np.float32)
+    for _ in range(_MOST_ITERATIONS):
+        before = labels
+        labels, similarity = _assign(unit, centroids, threads=threads)
+        if int((labels != before).sum()) * 1000 <= len(unit):
+            break
+        moved = _means(unit, labels, len(centroids), threads=threads)
+        empty = ~moved.any(axis=1)
+        moved[empty] = centroids[empty]
+        centroids = moved
+    return labels, similarity, centroids
+
+
+def _assign(
+    unit: NDArray[np.float32], centroids: NDArray[np.float32], *, threads: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    labels = np.empty(len(unit), np.int32)
+    similarity = np.empty(len(unit), np.float32)
+
+    def work(start: int, stop: int) -> None:
+        scores = unit[start:stop] @ centroids.T
+        labels[start:stop] = scores.argmax(axis=1)
+        similarity[start:stop] = scores.max(axis=1)
+
+    run_blocks(work, blocks(len(unit), _ROWS_AT_ONCE), threads=threads)
+    return labels, similarity
+
+
+def _means(unit: NDArray[np.float32], labels: NDArray[np.int32], k: int, *, threads: int) -> NDArray[np.float32]:
+    """Mean directions of the rows of each label, of length 1; labels of -1 are left out."""
+    from scipy import sparse
+
+    def work(start: int, stop: int) -> NDArray[np.float64]:
+        some = labels[start:stop]
+        kept = np.flatnonzero(some >= 0)
+        members = sparse.csr_array(
+            (np.ones(len(kept), np.float32), (some[kept], kept)), shape=(k, stop - start), dtype=np.float32
+        )
+        return np.asarray(members @ unit[start:stop], np.float64)
+
+    # Added up in the order of the blocks, so that the threads do not matter.
+    total = np.sum(run_blocks(work, blocks(len(unit), 4 * _ROWS_AT_ONCE), threads=threads), axis=0)
+    lengths = np.linalg.norm(total, axis=1, keepdims=True)
+    return (total / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+def _ids_by_size(labels: NDArray[np.int32], weights: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
+    """Rename ids so that they run by falling size, ties by first member; -1 stays."""
+    ids, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    sizes = np.bincount(inverse, weights=weights, minlength=len(ids))
+    order = [i for i in np.lexsort((first, -sizes)) if ids[i] >= 0]
+    renamed = np.full(len(ids), -1, np.int32)
+    renamed[order] = np.arange(len(order), dtype=np.int32)
+    return renamed[inverse]
+
+
+def _by_size(
+    labels: NDArray[np.int32],
+    probabilities: NDArray[np.float32],
+    persistence: NDArray[np.float32],
+    *,
+    method: str,
+    notes: list[str],
+    details: dict[str, Any],
+) -> Clustering:
+    renamed = _ids_by_size(labels)
+    ordered = np.empty_like(persistence)
+    kept = labels >= 0
+    old, first = np.unique(labels[kept], return_index=True)
+    ordered[renamed[kept][first]] = persistence[old]
+    return Clustering(
+        labels=renamed,
+        probabilities=np.clip(probabilities, 0.0, 1.0).astype(np.float32),
+        persistence=ordered,
+        method=method,
+        notes=notes,
+        details=details,
+    )
+
+
+def _noise(n: int, *, method: str, notes: list[str], details: dict[str, Any]) -> Clustering:
+    return Clustering(
+        labels=np.full(n, -1, np.int32),
+        probabilities=np.zeros(n, np.float32),
+        persistence=np.empty(0, np.float32),
+        method=method,
+        notes=notes,
+        details=details,
+    )

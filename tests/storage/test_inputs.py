@@ -1,0 +1,132 @@
+"""Listing the files of a corpus."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from latentscale.config import CorpusConfig
+from latentscale.errors import CorpusError
+from latentscale.storage.inputs import InputFile, fingerprint, list_inputs, open_input
+
+
+def listed(*sources: str | Path, **settings: object) -> list[InputFile]:
+    return list_inputs(CorpusConfig(sources=tuple(map(str, sources)), **settings))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "news"
+    for name in ("b.csv", "a.jsonl.gz", "2024/c.parquet", "2024/notes.docx", ".hidden.csv", "_SUCCESS", "_x/d.csv"):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def test_a_directory_gives_its_readable_files_by_path(folder: Path):
+    files = listed(folder)
+    assert [(f.path, f.format, f.compression) for f in files] == [
+        ("2024/c.parquet", "parquet", "none"),
+        ("a.jsonl.gz", "jsonl", "gzip"),
+        ("b.csv", "csv", "none"),
+    ]
+    assert all(f.size == 1 for f in files)
+
+
+def test_text_files_beside_tables_are_read_only_when_a_pattern_names_them(folder: Path):
+    (folder / "README.md").write_text("about")
+    assert "README.md" not in [f.path for f in listed(folder)]
+    assert [f.path for f in listed(folder / "*.md")] == ["README.md"]
+    assert [f.path for f in listed(folder, format="files")] == ["2024/notes.docx", "README.md"]
+
+
+def test_a_glob_with_two_stars_reaches_below(folder: Path):
+    assert [f.path for f in listed(folder / "**" / "*.parquet")] == ["2024/c.parquet"]
+    assert [f.path for f in listed(f"{folder}/*.csv")] == ["b.csv"]
+
+
+def test_a_file_given_twice_counts_once(folder: Path):
+    assert [f.path for f in listed(folder / "b.csv", folder, folder / "*.csv")] == [
+        "b.csv",
+        "2024/c.parquet",
+        "a.jsonl.gz",
+    ]
+
+
+def test_two_files_of_one_relative_path_get_different_ones(tmp_path: Path):
+    for name in ("one/a.csv", "two/a.csv"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("text\nhello\n")
+    paths = [f.path for f in listed(tmp_path / "one", tmp_path / "two")]
+    assert paths == ["a.csv", "two/a.csv"]
+
+
+def test_a_link_to_a_file_is_followed_and_a_link_to_a_folder_is_not(folder: Path):
+    (folder / "linked.csv").symlink_to(folder / "b.csv")
+    (folder / "loop").symlink_to(folder)
+    assert [f.path for f in listed(folder)] == ["2024/c.parquet", "a.jsonl.gz", "b.csv", "linked.csv"]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path):
+    (tmp_path / "a[1].csv").write_text("text\nx\n")
+    assert [f.path for f in listed(tmp_path / "a[1].csv")] == ["a[1].csv"]
+
+
+def test_a_missing_file_is_named_with_its_near_ones(folder: Path):
+    with pytest.raises(CorpusError, match="there is no") as error:
+        listed(folder / "bb.csv")
+    assert "b.csv" in str(error.value)
+    assert len(str(error.value).splitlines()) <= 6
+
+
+def test_a_directory_without_a_readable_file_says_what_is_there(tmp_path: Path):
+    (tmp_path / "report.docx").write_bytes(b"x")
+    with pytest.raises(CorpusError) as error:
+        listed(tmp_path)
+    assert "1 .docx" in str(error.value)
+    assert ".parquet" in str(error.value)
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(tmp_path: Path):
+    with pytest.raises(CorpusError, match="matches no readable file"):
+        listed(tmp_path / "*.csv")
+
+
+def test_a_file_of_unknown_format_is_an_error_unless_the_format_is_given(tmp_path: Path):
+    path = tmp_path / "dump.json"
+    path.write_text('{"text": "x"}\n')
+    with pytest.raises(CorpusError, match="no format that its name tells"):
+        listed(path)
+    assert listed(path, format="jsonl")[0].format == "jsonl"
+
+
+def test_a_url_of_another_file_system_is_listed_and_read():
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/corpus/x/a.csv", b"text\nhello\n")
+    files = listed("memory://corpus")
+    assert [(f.path, f.size) for f in files] == [("x/a.csv", 11)]
+    with open_input(files[0], {}) as stream:
+        assert stream.read() == b"text\nhello\n"
+
+
+def test_the_fingerprint_follows_the_file_or_its_bytes(folder: Path):
+    path = folder / "b.csv"
+    before = listed(path)[0]
+    os.utime(path, ns=(1, 1))
+    after = listed(path)[0]
+    assert fingerprint(before, "stat", {}) != fingerprint(after, "stat", {})
+    content = fingerprint(before, "content", {})
+    assert fingerprint(after, "content", {}) == content
+    path.write_bytes(b"y")
+    assert fingerprint(before, "content", {}) != content
+
+
+def test_an_unreadable_file_is_an_error_with_its_name(folder: Path):
+    file = listed(folder / "b.csv")[0]
+    (folder / "b.csv").unlink()
+    with pytest.raises(CorpusError, match=r"b\.csv is gone"):
+        open_input(file, {})

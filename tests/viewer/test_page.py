@@ -1,0 +1,47 @@
+"""The public page is written manifest last, and small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from latentscale.errors import ShapeError
+from latentscale.viewer import static_files, write_page, write_tiles
+
+
+def test_the_manifest_is_written_last_and_names_the_generation(synthetic: ModuleType, tmp_path: Path) -> None:
+    disk = synthetic.Disk(tmp_path / "viewer")
+    (tmp_path / "s").mkdir()
+    entry = write_tiles(synthetic.make_data(200), synthetic.Disk(tmp_path / "g"), scratch=tmp_path / "s")
+    write_page([{**entry, "url": "../maps/map-1/viewer/"}], disk, title="A map")
+    assert disk.names[-1] == "manifest.json"
+    assert disk.names[-2] == "index.html"
+    manifest = json.loads((tmp_path / "viewer/manifest.json").read_bytes())
+    assert manifest["title"] == "A map"
+    assert manifest["generations"][0]["url"] == "../maps/map-1/viewer/"
+    assert (tmp_path / "viewer/manifest.json").stat().st_size < 1500
+
+
+@pytest.mark.parametrize("url", ["", "/maps/m/viewer/", "https://example.org/", "../maps/m/viewer"])
+def test_a_generation_is_named_by_a_relative_folder(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match="relative"):
+        write_page([{"url": url}], lambda *_: None, title="t")
+
+
+def test_the_page_asks_no_other_site_and_allows_no_inline_code() -> None:
+    html = (static_files() / "index.html").read_text()
+    assert "default-src 'none'" in html
+    assert "unsafe" not in html
+    assert "://" not in html
+    assert "<style" not in html
+    assert "style=" not in html
+
+
+def test_the_page_and_its_code_are_within_300_kb_as_servers_send_them() -> None:
+    import gzip
+
+    sent = sum(len(gzip.compress(p.read_bytes())) for p in (static_files() / "assets").iterdir())
+    assert sent < 250_000
