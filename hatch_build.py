@@ -51,8 +51,8 @@ def is_current(root: Path) -> bool:
     """Whether ``static/`` was built from the source as it is. Without the source there is nothing to build."""
     if not (root / WEB / "package.json").is_file():
         return (root / STATIC / "index.html").is_file()
-    stamp = root / STATIC / STAMP
-    return (root / STATIC / "index.html").is_file() and stamp.is_file() and stamp.read_text().strip() == source_hash(root)
+    page, stamp = root / STATIC / "index.html", root / STATIC / STAMP
+    return page.is_file() and stamp.is_file() and stamp.read_text().strip() == source_hash(root)
 
 
 def node_command() -> list[str] | None:
@@ -78,20 +78,26 @@ def build(root: Path) -> None:
             f"The viewer's page must be built and there is no Node {LEAST_NODE} or later. "
             f"Install it, or: pip install '{NODE_PACKAGE}'"
         )
-    npm = _npm(node)
-    web = root / WEB
-    with tempfile.TemporaryDirectory(prefix="latentscale-npm-") as cache:
-        environment = {
-            **os.environ,
-            "PATH": os.pathsep.join([str(Path(node[0]).parent), os.environ.get("PATH", "")]),
-            "npm_config_update_notifier": "false",
-        }
-        # A machine that has a cache keeps using it; otherwise nothing is left behind.
-        if not Path(os.environ.get("npm_config_cache", "~/.npm")).expanduser().is_dir():
-            environment["npm_config_cache"] = cache
-        _run([*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], web, environment, "npm ci")
-        _run([*node, "node_modules/vite/bin/vite.js", "build", "--logLevel", "warn"], web, environment, "vite build")
+    install(root, node)
+    vite = [*node, "node_modules/vite/bin/vite.js", "build", "--logLevel", "warn"]
+    _run(vite, root / WEB, _environment(node), "vite build")
     (root / STATIC / STAMP).write_text(source_hash(root) + "\n")
+
+
+def install(root: Path, node: list[str]) -> None:
+    """Put the libraries that the lock file names into the git-ignored ``node_modules``."""
+    with tempfile.TemporaryDirectory(prefix="latentscale-npm-") as cache:
+        environment = _environment(node)
+        # A machine that has a cache keeps using it; otherwise nothing is left behind.
+        if not Path(os.environ.get("npm_config_cache", "~/.npm")).expanduser().is_dir():  # noqa: SIM112 - npm's spelling
+            environment["npm_config_cache"] = cache
+        command = [*_npm(node), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        _run(command, root / WEB, environment, "npm ci")
+
+
+def _environment(node: list[str]) -> dict[str, str]:
+    path = os.pathsep.join([str(Path(node[0]).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path, "npm_config_update_notifier": "false"}
 
 
 def _major(node: list[str]) -> int:

@@ -261,6 +261,11 @@ class Pipeline:
         notice = language_notice(languages) if config.embed.model == "static" else None
         if notice:
             self.observer.note(notice)
+        cut = sum(receipt.truncated for receipt in receipts)
+        if cut:
+            self.observer.note(
+                f"{cut:,} texts are longer than {config.embed.max_tokens:,} tokens: the rest of them is not read"
+            )
         found = find_record(self.store, "embedding", writer.id)
         if found is not None:
             return found
@@ -269,6 +274,8 @@ class Pipeline:
             "embedded": embedded,
             "unique": sum(receipt.unique for receipt in receipts),
             "tokens": sum(receipt.tokens for receipt in receipts),
+            "unknown": sum(receipt.unknown for receipt in receipts),
+            "truncated": sum(receipt.truncated for receipt in receipts),
             "dim": receipts[0].dim,
         }
         return writer.commit(
@@ -288,8 +295,8 @@ class Pipeline:
         if last < STAGES.index("embed"):
             return
         # A wrong column name is found now and not after the layout.
-        publish.check_published(
-            self.store, snapshot, config.publish, config.quality, workspace.text_column, self._vectors_column
+        clustering, measuring, publishing = publish.resolve_columns(
+            self.store, snapshot, config, workspace.text_column, self._vectors_column
         )
         embedding = records["embed"] = self._embed(snapshot, workspace, run, outcome)
         if last < STAGES.index("neighbors"):
@@ -318,7 +325,7 @@ class Pipeline:
             if wanted != project.MAP_DIMENSIONS:
                 layout = records["layout"] = self._projection(graph, wanted, mode, run, outcome)
         request = cluster.clusters_request(
-            config.cluster,
+            clustering,
             snapshot_id=snapshot.id,
             embedding=embedding,
             projection=layout,
@@ -347,8 +354,8 @@ class Pipeline:
             return
         parents = publish.MapParents(neighbors=graph, projection=plane, clusters=clusters, labels=labels)
         request = publish.map_request(
-            config.publish,
-            config.quality,
+            publishing,
+            measuring,
             parents,
             title=config.publish.title or workspace.name,
             workspace=workspace,

@@ -13,6 +13,7 @@ from latentscale.errors import ResourceError
 from latentscale.provenance import available_processors
 from latentscale.readers.check import check_corpus
 from latentscale.readers.streams import Decompressed
+from latentscale.stages.embed import opened_embedder
 from latentscale.stages.ingest import plan_ingest
 from latentscale.storage.inputs import InputFile, list_inputs, open_input
 from latentscale.storage.objects import Store
@@ -222,9 +223,7 @@ def _minutes(stage: str, documents: int, length: float, processors: int) -> floa
 def _dimensions(config: JobConfig) -> int:
     if config.embed.model == "column":
         return 768
-    from latentscale.embedders import open_embedder
-
-    return open_embedder(config.embed.model, max_tokens=config.embed.max_tokens).dim
+    return opened_embedder(config.embed.model, config.embed.max_tokens).dim
 
 
 def _estimate_rows(inputs: list[InputFile], config: JobConfig) -> int:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latentscale.embedders import open_embedder
 from latentscale.errors import RequestError
+from latentscale.stages.embed import opened_embedder
 from latentscale.stages.vectors import load_vectors, stream_documents
 from latentscale.storage.artifacts import Record, find_record
 from latentscale.storage.objects import Store
@@ -49,7 +49,7 @@ def search(store: Store, record: Record, text: str, *, k: int) -> list[Hit]:
             "the vectors of this map came with the corpus: a text cannot be embedded in their space",
             hint="Search for words with polars: map.points().",
         )
-    embedder = open_embedder(embedding.choices["model"], max_tokens=embedding.choices["max_tokens"])
+    embedder = opened_embedder(embedding.choices["model"], embedding.choices["max_tokens"])
     if dict(embedder.identity()) != dict(embedding.request["model"]):
         raise RequestError(
             "the model that made this map is not the one that is installed",

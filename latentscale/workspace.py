@@ -305,6 +305,7 @@ def open(url: str | Path, *, storage_options: Mapping[str, Any] | None = None) -
 
 def run(
     corpus: Any,
+    /,
     *,
     out: str | Path,
     text: str | None = None,

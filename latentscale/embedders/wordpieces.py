@@ -49,7 +49,11 @@ class WordPieces:
             else:
                 rest.append(text)
                 words.append(None)
-        self._learn(fresh)
+        missing = [word for word in fresh if word not in self._ids]
+        if 2 * len(missing) > sum(len(found) for found in words if found is not None):
+            # Hashes, serial numbers: words that never come back are not worth keeping.
+            return self._encode(texts)
+        self._learn(fresh, missing)
         others = iter(self._encode(rest))
         look_up = self._ids.__getitem__
         return [next(others) if found is None else list(chain.from_iterable(map(look_up, found))) for found in words]
@@ -59,8 +63,7 @@ class WordPieces:
             return []
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
-    def _learn(self, words: set[str]) -> None:
-        missing = [word for word in words if word not in self._ids]
+    def _learn(self, words: set[str], missing: list[str]) -> None:
         size = sum(map(len, missing)) + _ENTRY_BYTES * len(missing)
         if self._bytes + size > _CACHE_BYTES:
             # Starting over keeps the bound without the cost of an order of use; common words are back in one batch.

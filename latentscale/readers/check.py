@@ -61,6 +61,8 @@ def check_corpus(inputs: Sequence[InputFile], corpus: CorpusConfig, ingest: Inge
     for file in _chosen(inputs):
         found, count, table = _look(file, corpus, ingest)
         if found is None:
+            # Where not one of the first rows can be read, the limit on rejects will say why.
+            some = some or count is None
             continue
         if file.format == "jsonl":
             # An object may lack a key, and a small file may hold one object: all files together must have it.
@@ -127,12 +129,12 @@ def _look(
     if file.format in ("csv", "tsv"):
         from latentscale.readers.delimited import read_header
 
-        if file.size == 0:
-            return None, 0, None
         with open_input(file, corpus.storage_options) as raw:
-            names = read_header(file, raw, corpus, ingest).names
-        blocks = _first_block(file, corpus, ingest)
-        return dict.fromkeys(names, pa.string()), None if blocks else 0, blocks.table if blocks else None
+            header = read_header(file, raw, corpus, ingest)
+        if header is None:
+            return None, 0, None
+        block = _first_block(file, corpus, ingest)
+        return dict.fromkeys(header.names, pa.string()), None if block else 0, block.table if block else None
     block = _first_block(file, corpus, ingest)
     if block is None:
         return None, 0, None

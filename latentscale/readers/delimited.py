@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +15,13 @@ from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.errors import CorpusError
 from latentscale.readers.parquet import distinct_names, row_costs
 from latentscale.readers.records import Block, RejectedRows, record_limit
-from latentscale.readers.streams import LongLine, read_lines
+from latentscale.readers.streams import BLOCK_BYTES, LongLine, read_lines
 from latentscale.storage.inputs import InputFile
 
 BATCH_RECORDS = 4_096
-BATCH_BYTES = 4 << 20
 _COMMON_DELIMITERS = ",;\t|"
+# A record: its fields, how many physical lines it takes, and why it is set aside, if it is known already.
+_Entry = tuple[list[str], int, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,52 +45,71 @@ class _TooMuch(Exception):  # noqa: N818 - never leaves this module
 
 
 class _LineSource:
-    """Physical lines of a file, with those of the batch in hand kept, so that a bad record can be read again."""
+    """Physical lines of a file, with those of the batch in hand kept, so that a bad record can be read again.
+
+    Attributes
+    ----------
+    long : LongLine or None
+        A line that no record may be as long as: the lines before it are all that is given until it is set to None.
+    fills : int
+        How often lines were fetched.
+    """
 
     def __init__(self, file: InputFile, raw: BinaryIO, encoding: str, limit: int) -> None:
         self._pieces = read_lines(file, raw, encoding=encoding, limit=limit)
-        self._waiting: deque[str] = deque()
+        self._lines: list[str] = []
+        self._begin = 0
+        self._at = 0
+        self._held = 0
         self._limit = limit
-        self.taken: list[str] = []
-        self.bytes = 0
         self.long: LongLine | None = None
+        self.fills = 0
 
-    def __iter__(self) -> Iterator[str]:
-        return self
+    def lines(self) -> Iterator[str]:
+        """Give line after line, from the place where the last iterator stopped."""
+        while self._at < len(self._lines) or self._fill():
+            line = self._lines[self._at]
+            self._at += 1
+            yield line
 
-    def __next__(self) -> str:
-        if not self._waiting:
-            self._fill()
-        line = self._waiting.popleft()
-        self.taken.append(line)
-        self.bytes += len(line)
-        if self.bytes > self._limit + BATCH_BYTES:
-            raise _TooMuch
-        return line
-
-    def _fill(self) -> None:
+    def _fill(self) -> bool:
         if self.long is not None:
-            raise StopIteration
-        piece = next(self._pieces)
+            return False
+        if self._held > self._limit + BLOCK_BYTES:
+            raise _TooMuch
+        piece = next(self._pieces, None)
+        if piece is None:
+            return False
         if isinstance(piece, LongLine):
             self.long = piece
-            raise StopIteration
+            return False
         # `newline=""` ends lines at \n, \r\n and \r and keeps what it found, as the csv module wants it.
-        self._waiting.extend(io.StringIO(piece.data.decode("utf-8", "surrogateescape"), newline=""))
+        fetched = list(io.StringIO(piece.data.decode("utf-8", "surrogateescape"), newline=""))
+        self._lines = [*self._lines[self._begin :], *fetched]
+        self._at -= self._begin
+        self._begin = 0
+        self._held += len(piece.data)
+        self.fills += 1
+        return True
+
+    @property
+    def taken(self) -> list[str]:
+        """The lines of the batch."""
+        return self._lines[self._begin : self._at]
 
     @property
     def waiting(self) -> bool:
         """Whether lines were put back that have not been read again."""
-        return bool(self._waiting)
+        return self._at < len(self._lines)
 
     def begin(self) -> None:
-        """Forget the lines of the last batch."""
-        self.taken = []
-        self.bytes = 0
+        """Begin a batch."""
+        self._begin = self._at
+        self._held = 0
 
-    def give_back(self, lines: Sequence[str]) -> None:
-        """Put lines back, to be read next."""
-        self._waiting.extendleft(reversed(lines))
+    def give_back(self, count: int) -> None:
+        """Put the last ``count`` lines back, to be read next."""
+        self._at -= count
 
 
 def delimiter_of(file: InputFile, corpus: CorpusConfig) -> str:
@@ -112,20 +131,21 @@ def read_delimited(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest:
         If the header cannot be read.
     """
     limit = record_limit(ingest)
-    csv.field_size_limit(max(csv.field_size_limit(), limit + BATCH_BYTES))
+    csv.field_size_limit(max(csv.field_size_limit(), limit + 2 * BLOCK_BYTES))
     source = _LineSource(file, raw, corpus.encoding, limit)
     delimiter = delimiter_of(file, corpus)
     header, header_lines = _read_header(file, source, delimiter)
-    yield from _Records(file, source, delimiter, header, line=header_lines).blocks()
+    if header is not None:
+        yield from _Records(file, source, delimiter, header, line=header_lines).blocks()
 
 
-def read_header(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: IngestConfig) -> Header:
-    """Read only the header of a CSV or TSV file.
+def read_header(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: IngestConfig) -> Header | None:
+    """Read only the header of a CSV or TSV file; None where the file holds nothing.
 
     Raises
     ------
     CorpusError
-        If the file is empty or its first record cannot be read.
+        If its first record cannot be read.
     """
     source = _LineSource(file, raw, corpus.encoding, record_limit(ingest))
     return _read_header(file, source, delimiter_of(file, corpus))[0]
@@ -140,10 +160,10 @@ def likely_delimiter(header: Header, delimiter: str, wanted: Sequence[str]) -> s
     return None
 
 
-def _read_header(file: InputFile, source: _LineSource, delimiter: str) -> tuple[Header, int]:
+def _read_header(file: InputFile, source: _LineSource, delimiter: str) -> tuple[Header | None, int]:
     source.begin()
     try:
-        names = next((row for row in csv.reader(source, delimiter=delimiter, strict=True) if row), None)
+        names = next((row for row in csv.reader(source.lines(), delimiter=delimiter, strict=True) if row), None)
     except (csv.Error, _TooMuch) as error:
         raise CorpusError(
             f"the header of {file.path} cannot be read: {error or 'a quote without an end'}",
@@ -151,7 +171,7 @@ def _read_header(file: InputFile, source: _LineSource, delimiter: str) -> tuple[
             hint="The first line must hold the names of the columns.",
         ) from error
     if names is None:
-        raise CorpusError(f"{file.path} holds nothing, not even a header", where=file.url)
+        return None, 0
     lines = len(source.taken)
     try:
         "".join(names).encode()
@@ -181,42 +201,46 @@ class _Records:
 
     def blocks(self) -> Iterator[Block]:
         source = self._source
-        reader = csv.reader(source, delimiter=self._delimiter, strict=True)
+        reader = self._reader()
         while True:
             source.begin()
+            before, fills = reader.line_num, source.fills
             rows: list[list[str]] = []
+            ends: list[int] = []
             problem: Exception | None = None
             try:
                 for row in reader:
                     rows.append(row)
-                    if len(rows) >= BATCH_RECORDS or source.bytes > BATCH_BYTES:
+                    ends.append(reader.line_num)
+                    if len(rows) >= BATCH_RECORDS or source.fills != fills:
                         break
             except (csv.Error, _TooMuch) as error:
                 problem = error
-            lines = [1] * len(rows) if len(source.taken) == len(rows) else [1 + _breaks(row) for row in rows]
-            bad = source.taken[sum(lines) :]
-            entries: list[tuple[list[str], int, str | None]] = [
-                (row, count, None) for row, count in zip(rows, lines, strict=True)
-            ]
-            if self._delimiter == "\t" and self._width > 1 and len(source.taken) != len(rows):
-                entries = self._unjoin(entries, source.taken)
+            taken = source.taken
+            lines = np.diff(np.asarray(ends, dtype=np.int64), prepend=before).tolist()
+            bad = taken[sum(lines) :]
+            entries: list[_Entry] = [(row, count, None) for row, count in zip(rows, lines, strict=True)]
+            if self._delimiter == "\t" and self._width > 1 and sum(lines) != len(rows):
+                entries = self._unjoin(entries, taken)
             if problem is not None and bad:
                 entries.append(self._judge_alone(bad, problem))
-                source.give_back(bad[1:])
+                source.give_back(len(bad) - 1)
             if entries:
                 yield self._block(entries)
             if source.long is not None and not source.waiting:
                 yield self._long_line(source.long)
                 source.long = None
-            elif problem is None and not rows:
+                reader = self._reader()
+            elif problem is not None:
+                reader = self._reader()
+            elif not rows:
                 return
-            if problem is not None or not rows:
-                reader = csv.reader(source, delimiter=self._delimiter, strict=True)
 
-    def _unjoin(
-        self, entries: list[tuple[list[str], int, str | None]], taken: list[str]
-    ) -> list[tuple[list[str], int, str | None]]:
-        result: list[tuple[list[str], int, str | None]] = []
+    def _reader(self) -> Any:
+        return csv.reader(self._source.lines(), delimiter=self._delimiter, strict=True)
+
+    def _unjoin(self, entries: list[_Entry], taken: list[str]) -> list[_Entry]:
+        result: list[_Entry] = []
         place = 0
         for row, count, reason in entries:
             alone = [_bare(line).split("\t") for line in taken[place : place + count]] if count > 1 else []
@@ -227,7 +251,7 @@ class _Records:
             place += count
         return result
 
-    def _judge_alone(self, bad: list[str], problem: Exception) -> tuple[list[str], int, str | None]:
+    def _judge_alone(self, bad: list[str], problem: Exception) -> _Entry:
         """Take the first line of a bad record as it stands, without quoting, if that fits; else set it aside."""
         line = _bare(bad[0])
         fields = line.split(self._delimiter)
@@ -240,7 +264,7 @@ class _Records:
         row = [long.data.decode("utf-8", "replace")]
         return self._block([(row, 1, "too_long")])
 
-    def _block(self, entries: list[tuple[list[str], int, str | None]]) -> Block:
+    def _block(self, entries: list[_Entry]) -> Block:
         rejects = RejectedRows()
         rows: list[list[str]] = []
         positions: list[int] = []
@@ -310,10 +334,6 @@ class _Records:
             column = self._names[place]
             text = row[place].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         rejects.add(position=position, source_row=0, line=line, column=column, reason=reason, detail=text)
-
-
-def _breaks(row: list[str]) -> int:
-    return sum(field.count("\n") + field.count("\r") - field.count("\r\n") for field in row)
 
 
 def _bare(line: str) -> str:

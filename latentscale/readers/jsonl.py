@@ -140,7 +140,7 @@ class _Reader:
         return Block(
             source=self._file.path,
             size=size,
-            table=table_of(columns_of(rows, lists=self._lists), len(rows)),
+            table=table_of(columns_of(rows, lists=self._lists, where=self._file.url), len(rows)),
             position=position,
             source_row=source_row,
             line=source_row + 1,

@@ -21,7 +21,9 @@ MAX_COLUMNS = 2_000
 _INT64 = (-(2**63), 2**63 - 1)
 
 
-def columns_of(rows: Sequence[dict[str, Any]], *, lists: frozenset[str] = frozenset()) -> dict[str, pa.Array]:
+def columns_of(
+    rows: Sequence[dict[str, Any]], *, lists: frozenset[str] = frozenset(), where: str
+) -> dict[str, pa.Array]:
     """Make columns of JSON objects; a key that an object does not have is null.
 
     Strings, booleans, whole numbers of 64 bits and other numbers keep their type; whole and other numbers together
@@ -32,6 +34,8 @@ def columns_of(rows: Sequence[dict[str, Any]], *, lists: frozenset[str] = frozen
     rows : sequence of dict
     lists : frozenset of str
         Columns whose lists of numbers are kept as lists of float64 (vectors).
+    where : str
+        The file, for the error message.
 
     Raises
     ------
@@ -42,6 +46,7 @@ def columns_of(rows: Sequence[dict[str, Any]], *, lists: frozenset[str] = frozen
     if len(names) > MAX_COLUMNS:
         raise CorpusError(
             f"the objects have more than {MAX_COLUMNS:,} different keys (such as {names[-1][:40]!r})",
+            where=where,
             hint="Put what varies into one nested object: it is kept as text.",
         )
     full = set(map(len, rows)) <= {len(names)}

@@ -14,7 +14,7 @@ from latentscale.config import ClusterConfig
 from latentscale.errors import CorpusError
 from latentscale.provenance import measured
 from latentscale.stages.project import read_coordinates
-from latentscale.stages.vectors import Vectors, load_vectors, stream_documents
+from latentscale.stages.vectors import Vectors, column_values, load_vectors
 from latentscale.storage.artifacts import ArtifactWriter, Record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import Snapshot, read_snapshot
@@ -142,9 +142,7 @@ def _find(
 
 def _from_column(store: Store, snapshot: Snapshot, vectors: Vectors, column: str) -> tuple[Clustering, list[str]]:
     """Take the clusters from a source column: ids by size, null is noise."""
-    values: list[str | None] = []
-    for _, batch in stream_documents(store, snapshot, vectors.row_ids, [column]):
-        values.extend(None if value is None else str(value) for value in batch.column(0).to_pylist())
+    values = column_values(store, snapshot, vectors.row_ids, column)
     counts: dict[str, int] = {}
     for value in values:
         if value is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from latentscale.config import EmbedConfig
 from latentscale.digest import artifact_id
-from latentscale.embedders import open_embedder
+from latentscale.embedders import Embedder, open_embedder
 from latentscale.embedders.column import column_vectors
 from latentscale.embedders.language import count_languages
 from latentscale.storage.objects import ObjectInfo, Store
@@ -31,8 +33,10 @@ class EmbedReceipt:
     ----------
     key : str
         Of the shard of documents.
-    rows, embedded, unique, tokens : int
-        Documents, those with a vector, different texts, tokens read.
+    rows, embedded, unique : int
+        Documents, those with a vector, different texts.
+    tokens, unknown, truncated : int
+        Tokens read, those of them that the model does not know, and texts that were cut; each text counts once.
     seconds : float
         0 where the shard was there already.
     languages : dict of str to int
@@ -44,6 +48,8 @@ class EmbedReceipt:
     embedded: int
     unique: int
     tokens: int
+    unknown: int
+    truncated: int
     dim: int
     seconds: float = 0.0
     languages: dict[str, int] = field(default_factory=dict[str, int])
@@ -57,8 +63,14 @@ def embedding_request(config: EmbedConfig, *, text_column: str, vectors_column: 
     if config.model == "column":
         model: Mapping[str, Any] = {"model": "column", "column": vectors_column}
     else:
-        model = open_embedder(config.model, max_tokens=config.max_tokens).identity()
+        model = opened_embedder(config.model, config.max_tokens).identity()
     return {"version": VERSION, "model": dict(model), "dtype": config.dtype, "text": text_column}
+
+
+@lru_cache(maxsize=2)
+def opened_embedder(model: str, max_tokens: int) -> Embedder:
+    """Open an embedder once a process: loading the model takes half a second."""
+    return open_embedder(model, max_tokens=max_tokens)
 
 
 def vector_name(embedding_id: str, key: str) -> str:
@@ -89,14 +101,12 @@ class EmbedWorker:
         self._config = config
         self._text_column = text_column
         self._vectors_column = vectors_column
-        self._embedder = None if config.model == "column" else open_embedder(config.model, max_tokens=config.max_tokens)
+        self._embedder = None if config.model == "column" else opened_embedder(config.model, config.max_tokens)
         request = embedding_request(config, text_column=text_column, vectors_column=vectors_column)
         self._embedding_id = artifact_id("embedding", request)
 
     def __call__(self, shard: Shard) -> EmbedReceipt:
         """Embed one shard, unless its vectors are there."""
-        import time
-
         started = time.perf_counter()
         name = vector_name(self._embedding_id, shard.key)
         if self._store.exists(name):
@@ -106,7 +116,7 @@ class EmbedWorker:
             column = read_parquet(self._store, shard.name, [str(self._vectors_column)]).column(0)
             found = column_vectors(column, name=str(self._vectors_column), file=shard.name)
             vectors, embeddable = found.vectors, found.embeddable
-            unique, tokens = shard.rows, 0
+            unique, tokens, unknown, truncated = shard.rows, 0, 0, 0
         else:
             texts = read_parquet(self._store, shard.name, [self._text_column]).column(0)
             encoded = texts.combine_chunks().dictionary_encode()
@@ -120,6 +130,7 @@ class EmbedWorker:
             vectors = embedded.vectors if alike else embedded.vectors[inverse]
             embeddable = embedded.embeddable if alike else embedded.embeddable[inverse]
             unique, tokens = len(different), embedded.tokens
+            unknown, truncated = embedded.unknown, embedded.truncated
             languages = dict(sorted(count_languages(different).items()))
         self._write_rejects(shard, embeddable)
         receipt = EmbedReceipt(
@@ -128,30 +139,21 @@ class EmbedWorker:
             embedded=int(embeddable.sum()),
             unique=unique,
             tokens=tokens,
+            unknown=unknown,
+            truncated=truncated,
             dim=int(vectors.shape[1]),
             languages=languages,
         )
-        facts = {
-            "embedding": self._embedding_id,
-            "rows": receipt.rows,
-            "embedded": receipt.embedded,
-            "unique": unique,
-            "tokens": tokens,
-            "dim": receipt.dim,
-            "languages": languages,
-        }
+        facts = {key: value for key, value in asdict(receipt).items() if key not in ("key", "seconds")}
         table = vector_table(vectors, embeddable, self._config.dtype)
-        write_parquet(self._store, name, table, facts=facts, byte_stream_split=["vector.list.element"])
-        return EmbedReceipt(
-            key=receipt.key,
-            rows=receipt.rows,
-            embedded=receipt.embedded,
-            unique=unique,
-            tokens=tokens,
-            dim=receipt.dim,
-            seconds=round(time.perf_counter() - started, 4),
-            languages=languages,
+        write_parquet(
+            self._store,
+            name,
+            table,
+            facts={"embedding": self._embedding_id, **facts},
+            byte_stream_split=["vector.list.element"],
         )
+        return replace(receipt, seconds=round(time.perf_counter() - started, 4))
 
     def _write_rejects(self, shard: Shard, embeddable: NDArray[np.bool_]) -> None:
         lost = np.flatnonzero(~embeddable)
@@ -184,13 +186,6 @@ def vector_table(vectors: NDArray[np.float32], embeddable: NDArray[np.bool_], dt
 
 def read_receipt(store: Store, embedding_id: str, shard: Shard) -> EmbedReceipt:
     """Read from a shard of vectors what embedding it gave."""
-    facts = read_footer(store, vector_name(embedding_id, shard.key)).facts
-    return EmbedReceipt(
-        key=shard.key,
-        rows=facts["rows"],
-        embedded=facts["embedded"],
-        unique=facts["unique"],
-        tokens=facts["tokens"],
-        dim=facts["dim"],
-        languages=facts["languages"],
-    )
+    facts = dict(read_footer(store, vector_name(embedding_id, shard.key)).facts)
+    del facts["embedding"]
+    return EmbedReceipt(key=shard.key, **facts)

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from latentscale.config import CorpusConfig, IngestConfig
-from latentscale.digest import digest
 from latentscale.errors import CorpusError, RejectLimitError
-from latentscale.readers import RejectedRows, read_input
+from latentscale.readers import read_input
 from latentscale.readers.check import CorpusCheck, check_corpus
 from latentscale.readers.columns import (
     candidate_types,
-    concat,
     conform,
     stored_id_column,
     stored_name,
     stored_text_column,
-    text_of,
     unify_columns,
 )
-from latentscale.readers.documents import DOCUMENT, REJECT, SAMPLE, WHERE, DocumentMaker, Documents
-from latentscale.storage.inputs import InputFile, fingerprint, open_input
+from latentscale.readers.documents import DOCUMENT, DocumentMaker
+from latentscale.readers.shard import EXAMPLES, REJECT_SCHEMA, Shard
+from latentscale.stages.ingest_plan import VERSION, IngestUnit, plan_ingest, stage_digest
 from latentscale.storage.objects import ObjectInfo, Store
 from latentscale.storage.parquet import Footer, read_footer, write_parquet
 from latentscale.storage.snapshots import read_footers
@@ -51,50 +46,10 @@ __all__ = [
     "unify_columns",
 ]
 
-VERSION = 1
 FOLDER = "documents"
 REJECTS = "rejects"
 LAST = "e"
 """Ends the key of a unit's last shard, so that a listing alone says whether the unit is complete."""
-
-# Smaller files are read together; a group holds about so many bytes.
-TINY_BYTES = 4 << 20
-GROUP_BYTES = 16 << 20
-# Parquet files up to this size are one unit, so that a plan need not open each of a million small files.
-WHOLE_PARQUET_BYTES = 32 << 20
-_FILE_COST = 4 << 10
-_EXAMPLES = 3
-_EXPANSION = 4
-
-REJECT_SCHEMA = pa.schema(
-    [
-        ("source", pa.string()),
-        ("source_row", pa.int64()),
-        ("line", pa.int64()),
-        ("column", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestUnit:
-    """Work that is done in one go, and gives one or more shards.
-
-    Attributes
-    ----------
-    key : str
-        Digest of what is read and of the settings that alter the result; 32 hex characters.
-    inputs : tuple of InputFile
-        Read one after the other.
-    row_groups : (int, int) or None
-        Of a large parquet file: the first row group and the one after the last.
-    """
-
-    key: str
-    inputs: tuple[InputFile, ...]
-    row_groups: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,106 +103,6 @@ class ShardReceipt:
     renamed: dict[str, str]
     vector_width: int | None = None
     seconds: float = 0.0
-
-
-# ---------------------------------------------------------------------------------------------------------- planning
-
-
-def stage_digest(corpus: CorpusConfig, ingest: IngestConfig) -> str:
-    """Digest of all settings that alter the shards of a given input."""
-    return digest(
-        {
-            "version": VERSION,
-            "text": text_of(corpus),
-            "id": corpus.id,
-            "encoding": corpus.encoding,
-            "delimiter": corpus.delimiter,
-            "where": corpus.where,
-            "limit": corpus.limit,
-            "sample": corpus.sample,
-            "vectors": corpus.vectors,
-            "shard_rows": ingest.shard_rows,
-            "shard_bytes": ingest.shard_bytes,
-            "max_text_characters": ingest.max_text_characters,
-        }
-    )
-
-
-def plan_ingest(inputs: Sequence[InputFile], corpus: CorpusConfig, ingest: IngestConfig) -> list[IngestUnit]:
-    """Cut the inputs into units of work, in input order.
-
-    A large parquet file gives units of whole row groups, about ``shard_rows`` rows each; any other large file one unit
-    that reads it from beginning to end; files below 4 MiB are read together. Where a group ends depends only on the
-    path and size of the file that ends it, so that an added file alters one group. With ``limit`` everything is one
-    unit, since only a reader that goes from the first file on knows when there are enough documents.
-
-    Raises
-    ------
-    CorpusError
-        If a large parquet file is damaged.
-    """
-    stage = stage_digest(corpus, ingest)
-    if corpus.limit is not None:
-        return [_unit(inputs, corpus, ingest, stage)] if inputs else []
-    units: list[IngestUnit] = []
-    group: list[InputFile] = []
-    for file in inputs:
-        if file.size < TINY_BYTES:
-            if group and group[0].format != file.format:
-                units.append(_unit(group, corpus, ingest, stage))
-                group = []
-            group.append(file)
-            if _ends_group(file):
-                units.append(_unit(group, corpus, ingest, stage))
-                group = []
-            continue
-        if group:
-            units.append(_unit(group, corpus, ingest, stage))
-            group = []
-        if file.format == "parquet" and file.compression == "none" and file.size > WHOLE_PARQUET_BYTES:
-            units.extend(
-                _unit([file], corpus, ingest, stage, row_groups=groups) for groups in _row_groups(file, corpus, ingest)
-            )
-        else:
-            units.append(_unit([file], corpus, ingest, stage))
-    if group:
-        units.append(_unit(group, corpus, ingest, stage))
-    return units
-
-
-def _unit(
-    files: Sequence[InputFile],
-    corpus: CorpusConfig,
-    ingest: IngestConfig,
-    stage: str,
-    *,
-    row_groups: tuple[int, int] | None = None,
-) -> IngestUnit:
-    prints = [[fingerprint(file, ingest.fingerprint, corpus.storage_options), file.format] for file in files]
-    key = digest({"stage": stage, "inputs": prints, "row_groups": row_groups})
-    return IngestUnit(key=key, inputs=tuple(files), row_groups=row_groups)
-
-
-def _ends_group(file: InputFile) -> bool:
-    """Say by chance, drawn from the path, whether a group ends here; the odds are the file's part of a full group."""
-    size = max(file.size * (1 if file.compression == "none" else _EXPANSION), _FILE_COST)
-    drawn = int.from_bytes(hashlib.blake2b(file.path.encode(), digest_size=8).digest(), "big")
-    return drawn < size * 2**64 // GROUP_BYTES
-
-
-def _row_groups(file: InputFile, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[tuple[int, int]]:
-    from latentscale.readers.parquet import open_source_parquet
-
-    with open_input(file, corpus.storage_options) as raw:
-        metadata = open_source_parquet(file, raw).metadata
-        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    start = rows = 0
-    for group, size in enumerate(sizes):
-        if group > start and rows + size > ingest.shard_rows:
-            yield start, group
-            start, rows = group, 0
-        rows += size
-    yield start, len(sizes)
 
 
 # ------------------------------------------------------------------------------------------------ what is there already
@@ -372,7 +227,7 @@ def check_rejects(receipts: Sequence[ShardReceipt], ingest: IngestConfig) -> Non
     reasons: Counter[str] = Counter()
     for receipt in receipts:
         reasons.update(receipt.reasons)
-    examples = [example for receipt in receipts for example in receipt.examples][:_EXAMPLES]
+    examples = [example for receipt in receipts for example in receipt.examples][:EXAMPLES]
     counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(4))
     if rejected and not documents and rejected == rows:
         raise CorpusError(
@@ -445,19 +300,19 @@ class IngestWorker:
         """
         receipts: list[ShardReceipt] = []
         started = time.perf_counter()
-        waiting: _Shard | None = None
+        waiting: Shard | None = None
         # A shard is written when it is known whether another follows.
         for shard in self._shards(unit):
             if waiting is not None:
                 receipts.append(self._write(unit, waiting, len(receipts), last=False, started=started))
                 started = time.perf_counter()
             waiting = shard
-        receipts.append(self._write(unit, waiting or _Shard(), len(receipts), last=True, started=started))
+        receipts.append(self._write(unit, waiting or Shard(), len(receipts), last=True, started=started))
         return receipts
 
-    def _shards(self, unit: IngestUnit) -> Iterator[_Shard]:
+    def _shards(self, unit: IngestUnit) -> Iterator[Shard]:
         maker = DocumentMaker(self._corpus, self._ingest)
-        shard = _Shard()
+        shard = Shard()
         left = self._corpus.limit
         for file in unit.inputs:
             for block in read_input(file, self._corpus, self._ingest, row_groups=unit.row_groups):
@@ -475,7 +330,7 @@ class IngestWorker:
                         begin = end
                     if begin < stop:
                         yield shard.sealed(maker)
-                        shard = _Shard()
+                        shard = Shard()
                 if left is not None:
                     left -= int(ends[stop - 1]) if stop else 0
                     if left <= 0:
@@ -484,7 +339,7 @@ class IngestWorker:
         if shard.rows_in:
             yield shard.sealed(maker)
 
-    def _write(self, unit: IngestUnit, shard: _Shard, index: int, *, last: bool, started: float) -> ShardReceipt:
+    def _write(self, unit: IngestUnit, shard: Shard, index: int, *, last: bool, started: float) -> ShardReceipt:
         key = shard_key(unit.key, index, last=last)
         name = document_name(key)
         found = self._store.info(name)
@@ -520,95 +375,4 @@ class IngestWorker:
             field.name: candidate_types(table.column(field.name))
             for field in table.schema
             if pa.types.is_string(field.type) and field.name not in kept
-        }
-
-
-@dataclass(slots=True)
-class _Shard:
-    """A shard as it fills."""
-
-    tables: list[pa.Table] = field(default_factory=list[pa.Table])
-    sources: list[tuple[str, NDArray[np.int64]]] = field(default_factory=list["tuple[str, NDArray[np.int64]]"])
-    rejects: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in REJECT_SCHEMA.names})
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(4, dtype=np.int64))
-    bytes: int = 0
-    renamed: dict[str, str] = field(default_factory=dict[str, str])
-    vector_width: int | None = None
-
-    @property
-    def rows_in(self) -> int:
-        return int(self.counts.sum())
-
-    def room(self, documents: Documents, begin: int, stop: int, ingest: IngestConfig) -> int:
-        """Say up to where rows from ``begin`` on fit: the bounds hold for any cut of the input into blocks."""
-        kind = documents.kind
-        is_document = kind == DOCUMENT
-        costs = np.zeros(len(kind), dtype=np.int64)
-        costs[is_document] = documents.cost
-        rejects = np.cumsum(kind[begin:stop] == REJECT)
-        ends = (
-            np.searchsorted(np.cumsum(is_document[begin:stop]), ingest.shard_rows - self.counts[DOCUMENT], "right"),
-            np.searchsorted(rejects, ingest.shard_rows - self.counts[REJECT], "right"),
-            np.searchsorted(np.cumsum(costs[begin:stop]), ingest.shard_bytes - self.bytes, "right"),
-        )
-        end = begin + int(min(ends))
-        return begin + 1 if end == begin and not self.rows_in else end
-
-    def take(self, documents: Documents, begin: int, end: int) -> None:
-        """Add the rows from position ``begin`` to ``end``."""
-        first, count = (
-            int((documents.kind[:begin] == DOCUMENT).sum()),
-            int((documents.kind[begin:end] == DOCUMENT).sum()),
-        )
-        if count or not self.tables:
-            self.tables.append(documents.table.slice(first, count))
-            self.sources.append((documents.source, documents.source_row[first : first + count]))
-        self.bytes += int(documents.cost[first : first + count].sum())
-        self.counts += np.bincount(documents.kind[begin:end], minlength=4)
-        rejects: RejectedRows = documents.rejects
-        chosen = [i for i, position in enumerate(rejects.position) if begin <= position < end]
-        for name in REJECT_SCHEMA.names:
-            values = (
-                [documents.source] * len(chosen) if name == "source" else [getattr(rejects, name)[i] for i in chosen]
-            )
-            self.rejects[name].extend(values)
-
-    def sealed(self, maker: DocumentMaker) -> _Shard:
-        """Note what the maker has learnt until here."""
-        self.renamed = dict(maker.renamed)
-        self.vector_width = maker.vector_width
-        return self
-
-    def table(self, corpus: CorpusConfig) -> pa.Table:
-        """The table of the shard: row, source, source_row, text, source columns."""
-        names: list[str] = list(dict.fromkeys(source for source, _ in self.sources))
-        codes = [np.full(len(rows), names.index(source), dtype=np.int32) for source, rows in self.sources]
-        rows = [rows for _, rows in self.sources]
-        body = concat(self.tables) if self.tables else pa.table({stored_text_column(corpus): pa.array([], pa.string())})
-        indices = pa.array(np.concatenate(codes) if codes else np.zeros(0, dtype=np.int32))
-        columns: dict[str, Any] = {
-            "row": pa.array(np.arange(body.num_rows, dtype=np.int32)),
-            "source": pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string())),
-            "source_row": pa.array(np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)),
-        }
-        return pa.table(columns | {name: body.column(name) for name in body.column_names})
-
-    def facts(self) -> dict[str, Any]:
-        """Counts and names for the footer; they follow from the input and the settings alone."""
-        rejects = self.rejects
-        places = [
-            f"{rejects['source'][i]}:{rejects['line'][i]} {rejects['reason'][i]}"
-            if rejects["line"][i] is not None
-            else f"{rejects['source'][i]} row {rejects['source_row'][i]} {rejects['reason'][i]}"
-            for i in range(min(_EXAMPLES, len(rejects["source"])))
-        ]
-        return {
-            "rows_in": self.rows_in,
-            "rows": int(self.counts[DOCUMENT]),
-            "rejected": int(self.counts[REJECT]),
-            "filtered": {"where": int(self.counts[WHERE]), "sample": int(self.counts[SAMPLE])},
-            "reasons": dict(sorted(Counter(rejects["reason"]).items())),
-            "examples": places,
-            "renamed": dict(sorted(self.renamed.items())),
-            "vector_width": self.vector_width,
         }

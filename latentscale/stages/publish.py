@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.config import PublishConfig, QualityConfig
+from latentscale.config import ClusterConfig, JobConfig, PublishConfig, QualityConfig
 from latentscale.errors import ConfigError, CorpusError
 from latentscale.provenance import measured
-from latentscale.readers.columns import conform, unify_columns
+from latentscale.readers.columns import conform, stored_name, unify_columns
 from latentscale.stages.cluster import Clusters, read_clusters
 from latentscale.stages.measure import measure_map
 from latentscale.stages.neighbors import read_graph
@@ -36,6 +37,7 @@ VERSION = 1
 POINTS_ROWS = 131_072
 MAX_PARTITIONS = 1_000
 PAGE_FOLDER = "viewer"
+_LAYER = re.compile(r"layer_[1-9]\d*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,47 +94,57 @@ class _Published:
         return f"{text}{len(others)} columns" + (f": {', '.join(others)}" if others else "")
 
 
-def check_published(
-    store: Store,
-    snapshot: Snapshot,
-    publish: PublishConfig,
-    quality: QualityConfig,
-    text: str,
-    vectors: str | None,
-) -> None:
-    """Find a wrong column name before anything is computed.
+def resolve_columns(
+    store: Store, snapshot: Snapshot, config: JobConfig, text: str, vectors: str | None
+) -> tuple[ClusterConfig, QualityConfig, PublishConfig]:
+    """Turn the source columns that settings name into those that are stored, before anything is computed.
 
     Raises
     ------
     ConfigError
-        If a published column, the one to partition by or the one to compare with is not in the corpus.
+        If a column is not in the corpus, with the nearest that is.
     """
-    columns = _published(store, snapshot, publish.model_dump(), text, vectors).schema.names
-    for setting, wanted in (("publish.partition_by", publish.partition_by), ("quality.against", quality.against)):
-        if wanted is None or wanted in columns or (setting == "publish.partition_by" and wanted.startswith("layer_")):
-            continue
-        near = difflib.get_close_matches(wanted, columns, n=1)
+    columns = _source_columns(store, snapshot, vectors).names
+
+    def stored(setting: str, name: str) -> str:
+        for known in (stored_name(name, config.corpus), name):
+            if known in columns:
+                return known
+        near = difflib.get_close_matches(name, columns, n=1)
         raise ConfigError(
-            f"{setting}: the corpus has no column {wanted!r}",
+            f"{setting}: the corpus has no column {name!r}",
             hint=(f"Did you mean {near[0]!r}? " if near else "") + f"Its columns: {', '.join(columns)}.",
         )
+
+    cluster, quality, publish = config.cluster, config.quality, config.publish
+    if cluster.column is not None:
+        cluster = cluster.model_copy(update={"column": stored("cluster.column", cluster.column)})
+    if quality.against is not None:
+        quality = quality.model_copy(update={"against": stored("quality.against", quality.against)})
+    if publish.columns is not None:
+        names = [stored("publish.columns", name) for name in publish.columns]
+        publish = publish.model_copy(update={"columns": tuple(dict.fromkeys(name for name in names if name != text))})
+    if publish.partition_by is not None and not _LAYER.match(publish.partition_by):
+        name = stored("publish.partition_by", publish.partition_by)
+        publish = publish.model_copy(update={"partition_by": name})
+    return cluster, quality, publish
+
+
+def _source_columns(store: Store, snapshot: Snapshot, vectors: str | None) -> pa.Schema:
+    """All source columns of a snapshot, of one type each, without the vectors."""
+    footers = read_footers(store, [shard.name for shard in snapshot.shards])
+    unified = unify_columns([(footer.schema, footer.facts) for footer in footers])
+    return pa.schema([field for field in unified if field.name != vectors])
 
 
 def _published(
     store: Store, snapshot: Snapshot, settings: Mapping[str, Any], text: str, vectors: str | None
 ) -> _Published:
-    footers = read_footers(store, [shard.name for shard in snapshot.shards])
-    unified = unify_columns([(footer.schema, footer.facts) for footer in footers])
-    available = [name for name in unified.names if name != vectors]
-    chosen = available if settings["columns"] is None else list(settings["columns"])
-    for name in chosen:
-        if name not in available:
-            raise ConfigError(
-                f"publish.columns: the corpus has no column {name!r}", hint=f"Its columns: {', '.join(available)}."
-            )
+    schema = _source_columns(store, snapshot, vectors)
+    chosen = schema.names if settings["columns"] is None else list(settings["columns"])
     others = [name for name in chosen if name != text]
     return _Published(
-        schema=pa.schema([unified.field(name) for name in available]),
+        schema=schema,
         text=text,
         page=([text] if settings["text"] != "none" else []) + others,
         points=others + ([text] if settings["text"] == "points" else []),

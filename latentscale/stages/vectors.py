@@ -129,3 +129,14 @@ def stream_documents(
                 whole = high - low == batch.num_rows
                 yield np.arange(first + low, first + high), batch if whole else batch.take(pa.array(wanted))
             start += batch.num_rows
+
+
+def column_values(store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], column: str) -> list[str | None]:
+    """Values of one source column as text, in the order of ``row_ids``; null where a shard has no such column."""
+    values: list[str | None] = []
+    for places, batch in stream_documents(store, snapshot, row_ids, [column]):
+        if column not in batch.schema.names:
+            values.extend([None] * len(places))
+        else:
+            values.extend(None if value is None else str(value) for value in batch.column(column).to_pylist())
+    return values

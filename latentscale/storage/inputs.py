@@ -175,7 +175,8 @@ def _expand(source: str, wanted: str, options: dict[str, Any]) -> list[InputFile
         ) from error
     except ImportError as error:
         raise MissingPackageError(
-            f"{source} needs a package that is not installed ({error})", hint="pip install 'latentscale[s3]'"
+            f"{source} needs a package that is not installed ({error})",
+            hint="pip install 'latentscale[s3]'" if source.startswith("s3") else "Install that package.",
         ) from error
     except OSError as error:
         raise explain_os_error(error, "list", source) from error

@@ -78,7 +78,8 @@ def claim_workspace(
     if unit_keys is None:
         return read_workspace(store)
     if not store.exists(OBJECT):
-        others = list(store.list())
+        # A frame handed over in Python is put there first.
+        others = [name for name in store.list() if not name.startswith("uploads/")]
         if others:
             raise WorkspaceError(
                 f"{store.url} is not empty and is not a workspace (it holds {others[0]!r})",

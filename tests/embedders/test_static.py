@@ -71,8 +71,17 @@ def test_ids_stay_right_when_the_cache_of_words_starts_over(monkeypatch):
     monkeypatch.setattr("latentscale.embedders.wordpieces._CACHE_BYTES", 2_000)
     pieces, tokenizer = WordPieces(_tokenizer()), _tokenizer()
     for start in range(0, 200, 20):
-        texts = [f"package{number} version {number * 7}" for number in range(start, start + 20)]
+        texts = [
+            f"package{number} version {number * 7} of the words of the words" for number in range(start, start + 20)
+        ]
         assert pieces.encode(texts) == [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+
+
+def test_texts_of_words_that_never_come_back_are_not_kept():
+    pieces, tokenizer = WordPieces(_tokenizer()), _tokenizer()
+    texts = [" ".join(hashlib.sha256(f"{row} {n}".encode()).hexdigest() for n in range(20)) for row in range(50)]
+    assert pieces.encode(texts) == [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    assert not pieces._ids
 
 
 def test_a_vector_does_not_depend_on_the_batch(embedder):

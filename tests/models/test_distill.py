@@ -29,7 +29,8 @@ def test_quantising_keeps_directions_and_clips_outliers():
     assert small.dtype == np.int8
     assert small.max() == 127
     cosine = (small[1:] * table[1:]).sum(1) / (np.linalg.norm(small[1:], axis=1) * np.linalg.norm(table[1:], axis=1))
-    assert cosine.min() > 0.999
+    assert cosine.mean() > 0.999
+    assert cosine.min() > 0.98
 
 
 def test_a_teacher_that_is_no_encoder_in_safetensors_is_refused(tmp_path):

@@ -20,7 +20,7 @@ import zstandard
 from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.errors import ConfigError, CorpusError, RejectLimitError
 from latentscale.readers.frames import spool_frame
-from latentscale.stages import ingest
+from latentscale.stages import ingest, ingest_plan
 from latentscale.storage.inputs import list_inputs
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_footer, read_parquet
@@ -352,8 +352,8 @@ def test_shards_end_at_rows_or_bytes_and_the_last_says_so(tmp_path: Path, run: C
 
 
 def test_a_large_parquet_is_cut_at_row_groups(tmp_path: Path, run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ingest, "TINY_BYTES", 0)
-    monkeypatch.setattr(ingest, "WHOLE_PARQUET_BYTES", 0)
+    monkeypatch.setattr(ingest_plan, "TINY_BYTES", 0)
+    monkeypatch.setattr(ingest_plan, "WHOLE_PARQUET_BYTES", 0)
     table = pa.table({"text": [f"text {i}" for i in range(1_000)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=100)
     made = run(tmp_path / "a.parquet", text="text", shard_rows=250)
@@ -365,7 +365,7 @@ def test_a_large_parquet_is_cut_at_row_groups(tmp_path: Path, run: Callable[...,
 
 
 def test_an_added_small_file_alters_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ingest, "GROUP_BYTES", 1 << 18)
+    monkeypatch.setattr(ingest_plan, "GROUP_BYTES", 1 << 18)
     folder = tmp_path / "many"
     folder.mkdir()
     for i in range(2_000):
@@ -473,6 +473,20 @@ def test_a_key_that_some_files_of_json_lines_lack_is_null_there(tmp_path: Path, 
     assert [(row["text"], row["id"]) for row in made.documents()] == [("one", None), ("two", 7)]
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_a_corpus_and_a_workspace_may_be_at_a_url(tmp_path: Path, kind: str):
+    import fsspec
+
+    name = f"a.{kind}.zst"
+    fsspec.filesystem("memory").pipe_file(f"/raw-{kind}/{name}", write(tmp_path / name, ROWS).read_bytes())
+    plain = write(tmp_path / f"b.{kind}", ROWS).read_bytes()
+    fsspec.filesystem("memory").pipe_file(f"/raw-{kind}/b.{kind}", plain)
+    store = Store(f"memory://ws-{kind}")
+    made = Run(store, f"memory://raw-{kind}", text="text", shard_rows=2)
+    assert made.texts() == [row["text"] for row in ROWS] * 2
+    assert Run(store, f"memory://raw-{kind}", text="text", shard_rows=2).pending == []
+
+
 def test_the_demo_corpus_is_read_by_its_word(run: Callable[..., Run]):
     made = run("demo")
     made.limits()
@@ -558,6 +572,28 @@ def test_a_corpus_without_rows_is_refused(tmp_path: Path, run: Callable[..., Run
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "d.parquet")
     for name in ("a.csv", "b.jsonl", "c.txt", "d.parquet"):
         assert "no rows" in refused(lambda name=name: run(tmp_path / name, text="text"))
+
+
+def test_a_json_array_is_refused_as_what_it_is(tmp_path: Path, run: Callable[..., Run]):
+    (tmp_path / "a.jsonl").write_text(json.dumps([{"text": "a"}, {"text": "b"}], indent=1))
+    message = refused(run(tmp_path / "a.jsonl", text="text").limits)
+    assert "rows are set aside" in message
+    assert "Each line must be one JSON object" in message
+
+
+def test_an_empty_file_among_others_is_no_error(tmp_path: Path, run: Callable[..., Run]):
+    for name in ("a.csv", "b.csv.gz", "c.jsonl", "d.txt"):
+        (tmp_path / name).write_bytes(b"")
+    write(tmp_path / "z.csv", [{"text": "one"}, {"text": "two"}])
+    names = ("a.csv", "b.csv.gz", "c.jsonl", "d.txt", "z.csv")
+    assert run([tmp_path / name for name in names], text="text").texts() == ["one", "two"]
+
+
+def test_thousands_of_different_keys_are_refused(tmp_path: Path, run: Callable[..., Run]):
+    rows = [{"text": "a", f"key {i}": 1} for i in range(3_000)]
+    message = refused(lambda: run(write(tmp_path / "a.jsonl", rows), text="text"))
+    assert "more than 2,000 different keys" in message
+    assert "a.jsonl" in message
 
 
 def test_too_many_rejects_end_with_their_places(tmp_path: Path, run: Callable[..., Run]):

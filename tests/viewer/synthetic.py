@@ -12,7 +12,8 @@ import pyarrow as pa
 from latentscale.viewer import ViewerData, write_page, write_tiles
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-WORDS = "amber basin cedar delta ember fjord grove haven inlet jetty knoll lagoon meadow nectar orchard prairie".split()
+WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven")
+WORDS += ("inlet", "jetty", "knoll", "lagoon", "meadow", "nectar", "orchard", "prairie")
 LABELS = pa.schema(
     [
         ("layer", pa.int32()),

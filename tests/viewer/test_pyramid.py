@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,5 +96,5 @@ def test_what_one_page_lists_has_positions_in_one_range() -> None:
     points = np.random.default_rng(1).normal(0, 1, (20_000, 2)).astype(np.float32)
     pages = [tile.page for tile in build(points, 20).tiles]
     assert len(set(pages)) > 3
-    changes = sum(a != b for a, b in zip(pages, pages[1:], strict=False))
+    changes = sum(a != b for a, b in itertools.pairwise(pages))
     assert changes == len(set(pages)) - 1

@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 
     from latentscale.backends.results import NeighborGraph
 
-# Exact mode cuts every epoch into rounds, and a round into lanes that run at the same time. Both depend on the number of
-# documents alone, so that the result does not depend on the machine's threads. A vertex sees the others of its lane as
-# they are now and those of other lanes as they were when the round began: with 8 rounds that concerns one edge in nine.
-_ROUNDS = 8
-_LANES = 8
-_MANY_LANES = 32
-_MANY = 50_000
 _PCA_SAMPLE = 200_000
 
 
@@ -97,8 +90,8 @@ def layout(
     """Lay out the documents of a fuzzy graph in ``n_components`` dimensions.
 
     Starts from the first principal components of ``vectors``, never from a spectral layout (which hangs on large
-    sets). ``exact`` gives the same bits for any number of threads on one kind of machine; in ``fast`` the threads
-    read each other's moves as they come, so that two runs differ.
+    sets). ``exact`` works on one thread and gives the same bits on one kind of machine; in ``fast`` the threads see
+    each other's moves as they come, so that two runs differ. Both release the GIL: two layouts can run side by side.
 
     Parameters
     ----------
@@ -166,38 +159,22 @@ def _descend(
 ) -> None:
     from latentscale.backends.cpu.layout_kernels import move_vertices
 
-    n = len(positions)
-    if mode == "exact":
-        shift = n
-        places = np.concatenate([positions, positions])
-        lanes = _MANY_LANES if n >= _MANY else _LANES
-        chunks = blocks(n, max(1, -(-n // (lanes * _ROUNDS))))
-        rounds = [chunks[turn::_ROUNDS] for turn in range(min(_ROUNDS, len(chunks)))]
-    else:
-        shift = 0
-        places = positions
-        rounds = [blocks(n, max(1, -(-n // max(1, threads))))]
     indptr, tail, weight = edges
+    workers = 1 if mode == "exact" else max(1, threads)
+    pieces = blocks(len(positions), -(-len(positions) // workers))
 
     def move(piece: tuple[int, int], epoch: int) -> None:
         alpha = np.float32(learning_rate * (1.0 - epoch / epochs))
-        move_vertices(places, shift, piece[0], piece[1], indptr, tail, weight, epoch, alpha, *constants)
+        move_vertices(positions, *piece, indptr, tail, weight, epoch, alpha, *constants)
 
-    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="latentscale-layout") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="latentscale-layout") as pool:
         for epoch in range(epochs):
-            for pieces in rounds:
-                if threads <= 1 or len(pieces) == 1:
-                    for piece in pieces:
-                        move(piece, epoch)
-                else:
-                    list(pool.map(move, pieces, [epoch] * len(pieces)))
-                if shift:
-                    for start, stop in pieces:
-                        places[n + start : n + stop] = places[start:stop]
+            if workers == 1:
+                move(pieces[0], epoch)
+            else:
+                list(pool.map(move, pieces, [epoch] * len(pieces)))
             if progress is not None:
                 progress(epoch + 1, epochs)
-    if shift:
-        positions[:] = places[:n]
 
 
 def _tables(a: float, b: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

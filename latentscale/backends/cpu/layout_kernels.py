@@ -29,17 +29,13 @@ def coefficient(table, square):
 
 
 @kernel()
-def move_vertices(places, shift, start, stop, indptr, tail, weight, epoch, alpha, pull, push, negatives, seed):
-    """Move the vertices ``start:stop`` through one epoch.
-
-    ``places`` holds the positions (n, dim), followed by a copy of them if ``shift`` is n: vertices outside of
-    ``start:stop`` are read there, as they were when it was made.
-    """
-    n = np.uint64(indptr.shape[0] - 1)
+def move_vertices(places, start, stop, indptr, tail, weight, epoch, alpha, pull, push, negatives, seed):
+    """Take the edges of the vertices ``start:stop`` through one epoch; both ends of an edge move, as in umap-learn."""
+    n = np.uint64(places.shape[0])
     dim = places.shape[1]
     four = np.float32(4.0)
     for i in range(start, stop):
-        # A generator for each vertex and epoch (splitmix64 seeds a xorshift): no state to keep, any order of blocks.
+        # A generator for each vertex and epoch (splitmix64 seeds a xorshift): no state to keep.
         state = seed + np.uint64(i) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(epoch) * np.uint64(0xD1B54A32D192ED03)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -49,20 +45,16 @@ def move_vertices(places, shift, start, stop, indptr, tail, weight, epoch, alpha
             if math.floor((epoch + 1) * weight[e]) == math.floor(epoch * weight[e]):
                 continue
             j = np.int64(tail[e])
-            if j < start or j >= stop:
-                j += shift
-            # Two steps: in UMAP an edge moves both its ends, once from either side. Here each end moves itself only,
-            # so that a block writes no other's vertices. (One step of double length throws outliers off the map.)
-            for _ in range(2):
-                square = np.float32(0.0)
+            square = np.float32(0.0)
+            for d in range(dim):
+                step = places[i, d] - places[j, d]
+                square += step * step
+            if square > 0.0:
+                force = coefficient(pull, square)
                 for d in range(dim):
-                    step = places[i, d] - places[j, d]
-                    square += step * step
-                if square > 0.0:
-                    force = coefficient(pull, square)
-                    for d in range(dim):
-                        step = force * (places[i, d] - places[j, d])
-                        places[i, d] -= alpha * min(max(step, -four), four)
+                    step = alpha * min(max(force * (places[i, d] - places[j, d]), -four), four)
+                    places[i, d] -= step
+                    places[j, d] += step
             for _ in range(negatives):
                 state ^= state >> np.uint64(12)
                 state ^= state << np.uint64(25)
@@ -70,8 +62,6 @@ def move_vertices(places, shift, start, stop, indptr, tail, weight, epoch, alpha
                 j = np.int64((((state * np.uint64(0x2545F4914F6CDD1D)) >> np.uint64(32)) * n) >> np.uint64(32))
                 if j == i:
                     continue
-                if j < start or j >= stop:
-                    j += shift
                 square = np.float32(0.0)
                 for d in range(dim):
                     step = places[i, d] - places[j, d]

@@ -32,7 +32,8 @@ void start();
 async function start(): Promise<void> {
   const store = new Store(location.href.replace(/[?#].*$/, ""));
   try {
-    const manifest = checkManifest(await store.json<Manifest>("manifest.json"));
+    // The one file that changes: a copy that the browser kept may name generations of yesterday.
+    const manifest = checkManifest(await store.json<Manifest>("manifest.json", { fresh: true }));
     document.title = manifest.title;
     const generations = manifest.generations.map((entry, i) => new Generation(i, entry, store));
     const current = generations[generations.length - 1];

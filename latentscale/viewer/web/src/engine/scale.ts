@@ -52,6 +52,7 @@ export function formatValue(value: number, column: NumberColumn): string {
     return column.max - column.min < 3 ? text.slice(0, 16).replace("T", " ") : text.slice(0, 10);
   }
   const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e7) return value.toLocaleString("en", { useGrouping: size >= 10_000 });
   if (size >= 1e6 || (size > 0 && size < 1e-3)) return value.toPrecision(3);
   return value.toLocaleString("en", { maximumSignificantDigits: 4, useGrouping: size >= 10_000 });
 }

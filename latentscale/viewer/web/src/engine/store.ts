@@ -58,8 +58,8 @@ export class Store {
     return new URL(name, this.base).href;
   }
 
-  async json<T>(name: string, signal?: AbortSignal): Promise<T> {
-    const bytes = await this.file(name, signal);
+  async json<T>(name: string, { fresh = false } = {}): Promise<T> {
+    const bytes = await this.file(name, undefined, fresh ? "no-cache" : undefined);
     try {
       return JSON.parse(new TextDecoder().decode(bytes)) as T;
     } catch {
@@ -67,8 +67,8 @@ export class Store {
     }
   }
 
-  async file(name: string, signal?: AbortSignal): Promise<ArrayBuffer> {
-    const response = await this.ask(name, {}, signal);
+  async file(name: string, signal?: AbortSignal, cache?: RequestCache): Promise<ArrayBuffer> {
+    const response = await this.ask(name, {}, signal, cache);
     const bytes = await response.arrayBuffer();
     this.traffic.bytes += bytes.byteLength;
     return bytes;
@@ -113,10 +113,10 @@ export class Store {
     return promise;
   }
 
-  private async ask(name: string, headers: Record<string, string>, signal?: AbortSignal): Promise<Response> {
+  private async ask(name: string, headers: Record<string, string>, signal?: AbortSignal, cache?: RequestCache): Promise<Response> {
     if (this.missing.has(name)) throw new MissingFile(`${name} is missing on the server.`);
     this.traffic.requests += 1;
-    const response = await this.get(this.url(name), { headers, signal, credentials: "same-origin" });
+    const response = await this.get(this.url(name), { headers, signal, cache, credentials: "same-origin" });
     if (response.status === 404 || response.status === 410) {
       this.missing.add(name);
       throw new MissingFile(`${name} is missing on the server.`);

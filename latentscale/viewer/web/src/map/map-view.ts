@@ -251,7 +251,7 @@ export class MapView {
     const near = Math.abs(target - this.pointSize) < 0.02 * target;
     this.pointSize = near ? target : this.pointSize + 0.35 * (target - this.pointSize);
     const filtered = state.isolated.value.size > 0 || state.categories.value.size > 0;
-    const opacity = (state.theme.value === "dark" ? 0.82 : 0.78) * state.opacityFactor.value;
+    const opacity = (state.theme.value === "dark" ? 0.74 : 0.72) * state.opacityFactor.value;
     this.deck.setProps({
       layers: [
         new PyramidLayer({
@@ -271,7 +271,7 @@ export class MapView {
     if (!near) this.refresh();
   }
 
-  /** Diameter in px: a third of the ground covered, between a dot and a bead. */
+  /** Diameter in px: about a third of the ground covered, between a dot and a bead. */
   private targetSize(): number {
     const view = this.viewBox();
     const scale = 2 ** this.camera.zoom;
@@ -287,7 +287,7 @@ export class MapView {
     const h = Math.min(y1, view.y1) - Math.max(y0, view.y0);
     const area = Math.max(w * h, 0.05 * (view.x1 - view.x0) * (view.y1 - view.y0)) * scale * scale;
     const each = area / Math.max(points, 1);
-    return Math.min(9, Math.max(2, 2 * Math.sqrt((0.36 * each) / Math.PI)));
+    return Math.min(8, Math.max(2, 2 * Math.sqrt((0.3 * each) / Math.PI)));
   }
 
   private updatePalettes(): void {

@@ -18,11 +18,11 @@ export function App() {
         <canvas id="canvas" tabIndex={0} aria-label="Map of the documents. Arrow keys pan, plus and minus zoom." />
         <svg id="overlay" aria-hidden="true" />
         <div id="labels" aria-hidden="true" />
+        <Toolbar />
+        <Badge />
+        <HoverCard />
       </main>
       <Panel />
-      <Toolbar />
-      <Badge />
-      <HoverCard />
       <PinnedPanel />
       <Help />
       <Notice />
@@ -47,8 +47,10 @@ function onKey(event: KeyboardEvent): void {
     "?": () => (state.helpOpen.value = !state.helpOpen.value),
     t: toggleTheme,
     "/": () => {
+      const find = () => document.getElementById("find")?.focus();
+      if (state.panelOpen.value) return find();
       state.panelOpen.value = true;
-      requestAnimationFrame(() => document.getElementById("find")?.focus());
+      requestAnimationFrame(find);
     },
   };
   // Arrows scroll the list while it has the focus.

@@ -184,10 +184,11 @@ function Topics() {
   const phrases = state.details.value;
   const found = useMemo(() => {
     if (!words) return null;
-    return labels.clusters.filter(
-      (c, i) =>
-        c.label.toLowerCase().includes(words) || phrases?.[i]?.keyphrases.some((p) => p.toLowerCase().includes(words)),
+    const named = labels.clusters.filter((c) => c.label.toLowerCase().includes(words));
+    const meant = labels.clusters.filter(
+      (c, i) => !named.includes(c) && phrases?.[i]?.keyphrases.some((p) => p.toLowerCase().includes(words)),
     );
+    return [...named, ...meant];
   }, [words, labels, phrases]);
   const isolated = state.isolated.value;
   const chosen = isolated.size > 0;

@@ -1,0 +1,74 @@
+import { describe, expect, it } from "vitest";
+import { readAddress, writeAddress } from "../src/engine/address";
+import type { ClusterEntry, NumberColumn } from "../src/engine/format";
+import { labelOrder, visibleLabels } from "../src/engine/labels";
+import { betterScale, formatValue, NO_VALUE, position, shadeIndex, valueAt } from "../src/engine/scale";
+import { Cache } from "../src/engine/store";
+import { linkOf, valueText } from "../src/ui/words";
+
+describe("the address", () => {
+  it("brings back what was written", () => {
+    const state = { view: [1.25, -3, 0.5] as [number, number, number], theme: "light" as const, colour: "c3", scale: "quantile" as const, clusters: ["0.3", "1.2", "n"], categories: [0, 64], pinned: 123456789 };
+    expect(readAddress(writeAddress(state))).toEqual(state);
+  });
+  it.each(["#v=1,2", "#v=1,2,0", "#v=a,b,c", "#t=blue", "#c=<img>", "#p=1.5", "#k=900", "#%E0%A4%A", "#i=x", "#"])("ignores %s", (hash) => {
+    const { clusters = [], categories = [], ...rest } = readAddress(hash);
+    expect([...clusters, ...categories, ...Object.keys(rest)]).toEqual([]);
+  });
+});
+
+describe("values and links", () => {
+  it("shows values of any kind as text", () => {
+    expect(valueText(null)).toBe("");
+    expect(valueText(12345678901234567890n)).toBe("12345678901234567890");
+    expect(valueText(new Date(0))).toBe("1970-01-01");
+    expect(valueText({ a: 1n })).toBe('{"a":"1"}');
+    expect(valueText(0.1 + 0.2)).toBe("0.3");
+    expect(valueText("<b>x</b>")).toBe("<b>x</b>");
+  });
+  it("follows http and https and nothing else", () => {
+    expect(linkOf("https://example.org/a?b=c")).toBe("https://example.org/a?b=c");
+    for (const bad of ["javascript:alert(1)", " https://x.y", "data:text/html,x", "https://", "see https://x.y", 5, null, "ftp://x.y"]) expect(linkOf(bad)).toBeNull();
+  });
+});
+
+describe("scales", () => {
+  const column: NumberColumn = { id: "c", name: "n", kind: "numbers", min: 0, max: 1000, nulls: 0, quantiles: [0, 1, 2, 4, 1000] };
+  it("are linear or by rank, and back", () => {
+    expect(position(500, column, "linear")).toBe(0.5);
+    expect(position(2, column, "quantile")).toBe(0.5);
+    expect(position(-5, column, "quantile")).toBe(0);
+    for (const kind of ["linear", "quantile"] as const) for (const t of [0, 0.3, 0.5, 1]) expect(position(valueAt(t, column, kind), column, kind)).toBeCloseTo(t);
+    expect(shadeIndex(NaN, column, "linear")).toBe(NO_VALUE);
+    expect(shadeIndex(1000, column, "linear")).toBe(254);
+  });
+  it("go by rank where a few large values would hide the rest", () => {
+    expect(betterScale({ ...column, quantiles: Array.from({ length: 65 }, (_, i) => (i === 64 ? 1000 : i / 10)) })).toBe("quantile");
+    expect(betterScale({ ...column, quantiles: Array.from({ length: 65 }, (_, i) => (1000 * i) / 64) })).toBe("linear");
+  });
+  it("show dates as dates", () => {
+    expect(formatValue(1, { ...column, kind: "dates" })).toBe("1970-01-02");
+  });
+});
+
+describe("labels", () => {
+  const make = (id: number, layer: number, size: number, zoom: [number, number] | null) => ({ id, layer, size, zoom, x: id, y: 0 }) as ClusterEntry;
+  it("show coarse layers first, then by size, in view and in their zooms, up to a limit", () => {
+    const ordered = labelOrder([make(0, 0, 5, [1, 9]), make(1, 0, 9, [1, 9]), make(2, 1, 1, [0, 4]), make(3, 0, 1, null)]);
+    const view = { x0: -1, y0: -1, x1: 5, y1: 1 };
+    expect(visibleLabels(ordered, view, 2).map((c) => c.id)).toEqual([2, 1, 0]);
+    expect(visibleLabels(ordered, view, 5).map((c) => c.id)).toEqual([1, 0]);
+    expect(visibleLabels(ordered, view, 2, 1).map((c) => c.id)).toEqual([2]);
+    expect(visibleLabels(ordered, { ...view, x0: 0.5 }, 5).map((c) => c.id)).toEqual([1]);
+  });
+});
+
+it("the cache drops what was not used for longest", () => {
+  const cache = new Cache<number>(10);
+  cache.set("a", 1, 4);
+  cache.set("b", 2, 4);
+  cache.get("a");
+  cache.set("c", 3, 4);
+  expect([cache.get("a"), cache.get("b"), cache.get("c")]).toEqual([1, undefined, 3]);
+  expect(cache.size).toBe(8);
+});

@@ -1,0 +1,207 @@
+"""Chromium, two kinds of server, and maps to open: everything on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import importlib.util
+import io
+import os
+import re
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+WIDTH, HEIGHT = 1200, 800
+FLAGS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+def load(name: str, path: Path) -> ModuleType:
+    """Import a module that belongs to no package."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def chromium_path() -> str:
+    named = os.environ.get("LATENTSCALE_CHROMIUM")
+    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on the PATH (apt-get install chromium), and LATENTSCALE_CHROMIUM is not set")
+    return found
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> ModuleType:
+    return load("viewer_synthetic", ROOT / "tests/viewer/synthetic.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built_page() -> None:
+    """The page of the source as it is now."""
+    hook = load("hatch_build_for_tests", ROOT / "hatch_build.py")
+    if not hook.is_current(ROOT) and hook.node_command() is None:
+        pytest.skip(f"the page is not built and there is no Node {hook.LEAST_NODE} or later")
+    hook.build(ROOT)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class WholeFiles(http.server.SimpleHTTPRequestHandler):
+    """``python -m http.server``: every answer is a whole file, whatever range was asked for."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Ranges(WholeFiles):
+    """A server that answers single byte ranges."""
+
+    def do_GET(self) -> None:
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        path = Path(self.translate_path(self.path))
+        if not match or not path.is_file():
+            super().do_GET()
+            return
+        content = path.read_bytes()[int(match[1]) : int(match[2]) + 1]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {match[1]}-{match[2]}/{path.stat().st_size}")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@contextlib.contextmanager
+def serve(folder: Path, handler: type[WholeFiles]) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@dataclass(kw_only=True)
+class Site:
+    """A workspace below a sub-path of a server."""
+
+    origin: str
+    folder: Path
+    data: Any
+
+    def url(self, rest: str = "") -> str:
+        return f"{self.origin}/some/path/{self.folder.name}/viewer/index.html{rest}"
+
+
+@pytest.fixture(scope="session")
+def make_site(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
+    with contextlib.ExitStack() as stack:
+
+        def make(n: int, handler: type[WholeFiles] = WholeFiles, **options: Any) -> Site:
+            top = tmp_path_factory.mktemp("served")
+            data = synthetic.make_data(n, **options)
+            folder = synthetic.write_workspace(data, top / "some/path/work space")
+            return Site(origin=stack.enter_context(serve(top, handler)), folder=folder, data=data)
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def site(make_site: Callable[..., Site]) -> Site:
+    """20,000 documents from a server without ranges."""
+    return make_site(20_000)
+
+
+@pytest.fixture(scope="session", params=[WholeFiles, Ranges], ids=["whole-files", "ranges"])
+def either(request: pytest.FixtureRequest, site: Site, make_site: Callable[..., Site]) -> Site:
+    """The same from both kinds of server."""
+    return site if request.param is WholeFiles else make_site(20_000, request.param)
+
+
+@dataclass(kw_only=True)
+class Opened:
+    """A page, and everything that it did which it must not."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def goto(self, url: str, *, ready: bool = True) -> Page:
+        self.page.goto(url)
+        if ready:
+            self.ready()
+        return self.page
+
+    def ready(self) -> None:
+        """Wait until every tile of the view is drawn."""
+        self.page.wait_for_selector(".badge:not(:has(.pulse))", timeout=30_000)
+        # Two frames and the points' way to their size.
+        self.page.wait_for_timeout(500)
+
+    def picture(self) -> Image.Image:
+        return Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Callable[..., Opened]]:
+    """Open pages; after the test, none may have logged an error or asked another site."""
+    with contextlib.ExitStack() as stack:
+        pages: list[tuple[Opened, bool]] = []
+
+        def make(*, scheme: str = "dark", errors: bool = False, **options: Any) -> Opened:
+            context = browser.new_context(
+                viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme, reduced_motion="reduce", **options
+            )
+            stack.callback(context.close)
+            page = context.new_page()
+            it = Opened(page=page)
+            page.on("request", lambda request: it.requests.append(request.url))
+            page.on("pageerror", lambda error: it.problems.append(f"error: {error}"))
+            page.on("console", lambda m: it.problems.append(m.text) if m.type in {"error", "warning"} else None)
+            page.on("dialog", lambda dialog: (it.problems.append("dialog"), dialog.dismiss()))
+            pages.append((it, errors))
+            return it
+
+        yield make
+        for it, errors in pages:
+            assert errors or it.problems == []
+            foreign = [u for u in it.requests if not re.match(r"(http://127\.0\.0\.1:\d+/|data:|blob:|file:)", u)]
+            assert foreign == []

@@ -1,0 +1,305 @@
+"""The page in a real browser: what is drawn, read, chosen and shared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+Open = Callable[..., "Opened"]  # noqa: F821 - the classes of conftest.py, which importlib mode cannot import
+CENTRE = (600, 400)
+
+
+def coloured(picture: Image.Image) -> int:
+    """Pixels of the map's own part that are neither ground nor grey."""
+    pixels = np.asarray(picture.crop((330, 0, 1140, 760))).astype(int)
+    return int((pixels.max(axis=2) - pixels.min(axis=2) > 45).sum())
+
+
+def at(picture: Image.Image, x: int, y: int, reach: int = 1) -> np.ndarray:
+    return np.asarray(picture.crop((x - reach, y - reach, x + reach + 1, y + reach + 1))).astype(int).mean(axis=(0, 1))
+
+
+def lonely(data, *, cluster: int | None = None) -> int:
+    """A document that no other lies near, so that a pixel and a pick are its own."""
+    from scipy.spatial import cKDTree
+
+    distance = cKDTree(data.coordinates).query(data.coordinates, k=2)[0][:, 1]
+    if cluster is not None:
+        distance = np.where(data.clusters == cluster, distance, 0)
+    else:
+        distance = np.where(data.clusters >= 0, distance, 0)
+    return int(distance.argmax())
+
+
+def view_of(data, row: int, span: float = 1.0) -> str:
+    x, y = data.coordinates[row]
+    return f"#v={x:.6f},{y:.6f},{span}"
+
+
+def test_points_are_drawn_in_colour_with_their_labels(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url())
+    assert coloured(it.picture()) > 10_000
+    expect(page).to_have_title("Synthetic map")
+    expect(page.locator(".badge")).to_have_text("All 20,000 documents drawn")
+    expect(page.locator(".facts")).to_have_text(re.compile(r"^20,000 documents · 16 clusters · 20 % noise$"))
+    labels = page.locator("#labels .label").all_text_contents()
+    assert {"amber region", "basin region"} <= set(labels)
+    assert 4 < len(labels) <= 150
+
+
+def test_labels_on_the_screen_do_not_overlap(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url())
+    for _ in range(5):
+        boxes = [b.bounding_box() for b in page.locator("#labels .label").all()]
+        for i, a in enumerate(boxes):
+            for b in boxes[:i]:
+                apart = a["x"] + a["width"] <= b["x"] + 1 or b["x"] + b["width"] <= a["x"] + 1
+                above = a["y"] + a["height"] <= b["y"] + 1 or b["y"] + b["height"] <= a["y"] + 1
+                assert apart or above, (a, b)
+        page.keyboard.press("+")
+        it.ready()
+
+
+def test_resting_on_a_point_shows_its_text(either, opened: Open, synthetic) -> None:
+    it = opened()
+    for row in (lonely(either.data), lonely(either.data, cluster=3)):
+        page = it.goto("about:blank", ready=False)
+        page = it.goto(either.url(view_of(either.data, row)))
+        page.mouse.move(CENTRE[0] + 2, CENTRE[1] + 2)
+        card = page.locator(".hover-card")
+        expect(card).to_contain_text(synthetic.text_of(row))
+        expect(page.locator("#overlay .hovered")).to_have_count(1)
+        page.mouse.move(*CENTRE, steps=1)
+        page.mouse.move(CENTRE[0], CENTRE[1] + 250)
+
+
+def test_a_server_with_ranges_sends_parts_of_row_packs_and_one_without_sends_few(either, opened: Open) -> None:
+    it = opened()
+    sizes: list[tuple[int, int]] = []
+    it.page.on("response", lambda r: sizes.append((r.status, len(r.body()))) if "/rows/" in r.url else None)
+    page = it.goto(either.url(view_of(either.data, lonely(either.data))))
+    page.mouse.move(*CENTRE)
+    expect(page.locator(".hover-card")).to_contain_text("Document number")
+    statuses = {status for status, _ in sizes}
+    assert statuses in ({206}, {200})
+    assert sum(size for _, size in sizes) < (200_000 if statuses == {206} else 1_400_000)
+
+
+def test_a_click_pins_the_document_with_all_its_columns(either, opened: Open, synthetic) -> None:
+    row = lonely(either.data, cluster=5)
+    it = opened()
+    page = it.goto(either.url(view_of(either.data, row)))
+    page.mouse.click(*CENTRE)
+    panel = page.get_by_role("complementary", name="Pinned document")
+    expect(panel).to_contain_text(synthetic.text_of(row))
+    names = panel.locator("dt").all_text_contents()
+    assert names == [name for name in either.data.columns if name != "body"]
+    values = dict(zip(names, panel.locator("dd").all_text_contents(), strict=True))
+    assert values["note"] == f"note {row}"
+    assert values["published"] == str(np.datetime64(row % 3650, "D"))
+    assert values["score"] == ("–" if row % 10 == 0 else str(row))
+    assert values["__proto__"] == f"proto {row % 3}"
+    links = panel.locator("a")
+    if row % 2:
+        expect(links).to_have_attribute("href", f"https://example.org/{row}")
+        expect(links).to_have_attribute("rel", "noopener noreferrer")
+    else:
+        expect(links).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+
+
+def test_the_list_isolates_clusters_and_escape_brings_all_back(site, opened: Open) -> None:
+    row = lonely(site.data, cluster=5)
+    it = opened()
+    page = it.goto(site.url(view_of(site.data, row, span=0.2)))
+    before = at(it.picture(), *CENTRE)
+    region = page.get_by_role("button", name=re.compile("^amber region"))
+    region.click()
+    expect(region).to_have_attribute("aria-pressed", "true")
+    size = int(((site.data.clusters >= 0) & (site.data.clusters // 4 == 0)).sum())
+    expect(page.locator(".chosen")).to_contain_text(f"{size:,} of 20,000 documents")
+    page.mouse.move(600, 700)
+    page.wait_for_timeout(300)
+    aside = at(it.picture(), *CENTRE)
+    assert np.ptp(aside) < 0.5 * np.ptp(before), "a point of another cluster loses its colour"
+    page.mouse.move(*CENTRE)
+    page.wait_for_timeout(400)
+    expect(page.locator(".hover-card")).to_have_count(0)
+    page.get_by_role("button", name=re.compile("^basin region")).click()
+    page.wait_for_timeout(300)
+    assert np.allclose(at(it.picture(), *CENTRE), before, atol=12), "cluster 5 is part of the second region"
+    page.keyboard.press("Escape")
+    expect(page.locator(".chosen")).to_have_count(0)
+
+
+def test_points_take_the_colour_of_a_column(site, opened: Open) -> None:
+    row = lonely(site.data, cluster=5)
+    it = opened()
+    page = it.goto(site.url(view_of(site.data, row, span=0.2)))
+    picker = page.get_by_label("Colour by")
+    seen = [at(it.picture(), *CENTRE)]
+    for name in ("kind", "score", "Density", "Nearest cluster, noise too"):
+        picker.select_option(label=name)
+        page.wait_for_timeout(700)
+        seen.append(at(it.picture(), *CENTRE))
+    assert np.abs(seen[1] - seen[2]).max() > 20
+    assert np.abs(seen[2] - seen[3]).max() > 5
+    assert np.allclose(seen[4], seen[0], atol=12), "the nearest cluster of a clustered point is its own"
+    picker.select_option(label="kind")
+    values = page.locator(".categories .row")
+    expect(values).to_have_count(5)
+    page.wait_for_timeout(500)
+    own = f"kind {int(site.data.nearest_clusters[row]) % 5}"
+    other = next(f"kind {i}" for i in range(5) if f"kind {i}" != own)
+    page.locator(".categories").get_by_role("button", name=re.compile(f"^{other}")).click()
+    page.wait_for_timeout(300)
+    assert np.ptp(at(it.picture(), *CENTRE)) < 0.5 * np.ptp(seen[1])
+    picker.select_option(label="score")
+    expect(page.locator(".ramp")).to_contain_text("2,000 of 20,000 documents have no value")
+    expect(page.locator(".ramp-ends")).to_contain_text("19,999")
+
+
+def test_an_address_brings_back_what_was_seen(site, opened: Open, synthetic) -> None:
+    row = lonely(site.data, cluster=5)
+    it = opened(scheme="dark")
+    page = it.goto(site.url(view_of(site.data, row)))
+    page.get_by_label("Colour by").select_option(label="published")
+    page.get_by_role("button", name=re.compile("^basin region")).click()
+    page.get_by_role("button", name="Light page").click()
+    page.mouse.click(*CENTRE)
+    expect(page.get_by_role("complementary", name="Pinned document")).to_be_visible()
+    page.wait_for_timeout(500)
+    shared = page.url
+    assert re.search(r"#v=.*&t=light&c=c\d+.*&i=1\.1.*&p=" + str(3 * row + 5), shared)
+    other = opened(scheme="dark")
+    again = other.goto(shared)
+    expect(again.locator("html")).to_have_attribute("data-theme", "light")
+    expect(again.get_by_role("complementary", name="Pinned document")).to_contain_text(synthetic.text_of(row))
+    expect(again.get_by_label("Colour by").locator("option:checked")).to_have_text("published")
+    expect(again.get_by_role("button", name=re.compile("^basin region"))).to_have_attribute("aria-pressed", "true")
+    again.wait_for_timeout(600)
+    difference = np.abs(np.asarray(it.picture()).astype(int) - np.asarray(other.picture())).max(axis=2)
+    assert (difference > 40).mean() < 0.002, "the same picture"
+
+
+@pytest.mark.parametrize(("scheme", "ground"), [("dark", (14, 17, 23)), ("light", (251, 251, 249))])
+def test_the_page_follows_the_system_and_its_button(site, opened: Open, scheme: str, ground: tuple[int, ...]) -> None:
+    it = opened(scheme=scheme)
+    page = it.goto(site.url())
+    first = it.picture()
+    assert tuple(at(first, 700, 794, 2).round().astype(int)) == ground
+    assert coloured(first) > 10_000
+    page.keyboard.press("t")
+    page.wait_for_timeout(300)
+    other = (251, 251, 249) if scheme == "dark" else (14, 17, 23)
+    assert tuple(at(it.picture(), 700, 794, 2).round().astype(int)) == other
+
+
+def test_keys_zoom_pan_help_and_find(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url())
+
+    def view() -> list[float]:
+        page.wait_for_timeout(450)
+        found = re.search(r"v=([^&]+)", page.url)
+        return [float(v) for v in found[1].split(",")] if found else []
+
+    page.keyboard.press("+")
+    x, y, span = view()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowUp")
+    moved = view()
+    assert moved[0] > x
+    assert moved[1] > y
+    page.keyboard.press("-")
+    assert view()[2] > span
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("/")
+    page.keyboard.type("cedar")
+    rows = page.locator(".topics .row")
+    expect(rows.first).to_contain_text("cedar")
+    assert 2 <= rows.count() <= 4
+
+
+def test_the_wheel_zooms_and_a_drag_moves(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url())
+    page.mouse.move(*CENTRE)
+    page.mouse.wheel(0, -600)
+    page.wait_for_timeout(800)
+    zoomed = page.url
+    assert "#v=" in zoomed
+    page.mouse.down()
+    page.mouse.move(500, 300, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(800)
+    assert page.url != zoomed
+
+
+def test_a_sample_says_of_how_many(make_site, opened: Open) -> None:
+    site = make_site(120_000)
+    it = opened()
+    page = it.goto(site.url())
+    # Software drawing: fifty thousand points at most.
+    text = page.locator(".badge").text_content()
+    drawn = int(re.match(r"([\d,]+) of 120,000 documents drawn", text)[1].replace(",", ""))
+    assert 16_384 <= drawn <= 50_000
+    assert "as many as this machine draws smoothly" in text
+
+
+def test_the_first_picture_costs_little(site, opened: Open) -> None:
+    it = opened()
+    sent: dict[str, int] = {}
+    it.page.on("response", lambda r: sent.__setitem__(r.url, len(r.body())))
+    it.goto(site.url())
+    data = sum(size for url, size in sent.items() if "/assets/" not in url)
+    assert data < 160_000
+    assert not [url for url in sent if "/rows/" in url or "/cols/" in url]
+
+
+def test_chosen_clusters_show_their_exemplars(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url())
+    page.get_by_role("button", name=re.compile("^cedar region")).click()
+    panel = page.get_by_role("complementary", name="Chosen cluster")
+    expect(panel.locator(".exemplar")).to_have_count(3)
+    expect(panel).to_contain_text("of 20,000 documents")
+    panel.locator(".exemplar").first.click()
+    expect(page.get_by_role("complementary", name="Pinned document")).to_be_visible()
+
+
+def test_a_small_window_keeps_the_map_in_sight(site, opened: Open) -> None:
+    it = opened()
+    it.page.set_viewport_size({"width": 390, "height": 760})
+    page = it.goto(site.url())
+    expect(page.locator(".panel")).to_have_count(0)
+    page.get_by_role("button", name="Synthetic map").click()
+    expect(page.locator(".panel")).to_be_visible()
+
+
+def test_nothing_stands_in_the_way_of_assistive_technology(site, opened: Open) -> None:
+    axe = Path(__file__).parents[2] / "latentscale/viewer/web/node_modules/axe-core/axe.min.js"
+    if not axe.is_file():
+        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
+    for scheme in ("dark", "light"):
+        it = opened(scheme=scheme)
+        page = it.goto(site.url(view_of(site.data, lonely(site.data))))
+        page.mouse.click(*CENTRE)
+        expect(page.get_by_role("complementary", name="Pinned document")).to_be_visible()
+        page.evaluate(axe.read_text())
+        found = page.evaluate(
+            "() => axe.run(document).then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html)]))"
+        )
+        assert found == []

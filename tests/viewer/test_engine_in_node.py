@@ -1,0 +1,74 @@
+"""The page's engine, run by Node on tiles that Python wrote."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from latentscale.viewer import write_tiles
+
+ROOT = Path(__file__).parents[2]
+WEB = ROOT / "latentscale/viewer/web"
+
+
+def hook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def node() -> list[str]:
+    build = hook()
+    command = build.node_command()
+    if command is None:
+        pytest.skip(f"no Node {build.LEAST_NODE} or later on this machine (pip install '{build.NODE_PACKAGE}')")
+    if not (WEB / "node_modules/vitest").is_dir():
+        build.install(ROOT, command)
+    return command
+
+
+def run(node: list[str], *arguments: str, **environment: str) -> None:
+    done = subprocess.run(
+        [*node, *arguments], cwd=WEB, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+
+
+def test_the_engine_reads_what_python_wrote_and_passes_its_own_tests(
+    node: list[str], synthetic: ModuleType, tmp_path: Path
+) -> None:
+    data = synthetic.make_data(40_000)
+    entry = write_tiles(data, synthetic.Disk(tmp_path / "generation"), scratch=tmp_path)
+    (tmp_path / "entry.json").write_text(json.dumps({**entry, "url": "generation/"}))
+    expected = {
+        "rowIds": data.row_ids.tolist(),
+        "x": data.coordinates[:, 0].tolist(),
+        "y": data.coordinates[:, 1].tolist(),
+        "clusters": data.clusters.tolist(),
+    }
+    (tmp_path / "expected.json").write_text(json.dumps(expected))
+    run(node, "node_modules/vitest/vitest.mjs", "run", VIEWER_FIXTURE=str(tmp_path))
+
+
+def test_the_page_is_type_correct(node: list[str]) -> None:
+    run(node, "node_modules/typescript/bin/tsc", "--noEmit")
+
+
+def test_the_built_page_is_that_of_the_source(node: list[str]) -> None:
+    build = hook()
+    build.build(ROOT)
+    assert build.is_current(ROOT)
+
+
+def test_the_lock_file_names_no_host() -> None:
+    assert "://" not in (WEB / "package-lock.json").read_text()
