@@ -52,10 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = 0
     try:
         code = app(args=given, standalone_mode=False) or 0
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-        _say("Interrupted. What was done is kept; to go on:", f"  latentscale {shlex.join(given)}")
-    except typer.Abort:
+    except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except LatentScaleError as error:
         code = error.exit_code
@@ -64,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except Exception as error:  # noqa: BLE001 - a person gets a sentence, and the traceback when asking for it
         code = _unexpected(error)
-    if code and os.environ.get("LATENTSCALE_DEBUG") and sys.exc_info()[0] is None:
-        _say(f"exit code {code}")
+    # Versions of typer differ in what they make of an interrupt: the exception, their own, or this exit code.
+    if code == EXIT_INTERRUPTED:
+        _say("Interrupted. What was done is kept; to go on:", f"  latentscale {shlex.join(given)}")
     sys.stdout.flush()
     sys.exit(code)
 
@@ -76,7 +74,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _say(*lines: str) -> None:
     print(*lines, sep="\n", file=sys.stderr)
-    if os.environ.get("LATENTSCALE_DEBUG"):
+    if os.environ.get("LATENTSCALE_DEBUG") and sys.exc_info()[0] is not None:
         traceback.print_exc()
 
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from latentscale.labelers.words import BREAK, Words
 
+EARLY = 25
+"""Words and signs at the beginning of a text, where its title is or its first sentence."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
@@ -21,10 +24,13 @@ class Terms:
         Word ids of each phrase, 0 after its end.
     documents : scipy CSR matrix, shape (n_documents, n_terms), float32
         1 where a document has the phrase.
+    early : scipy CSR matrix, shape (n_documents, n_terms), float32
+        1 where it is among the first ``EARLY`` words and signs of the document.
     """
 
     words: NDArray[np.int32]
     documents: Any
+    early: Any
 
 
 def count_terms(
@@ -69,6 +75,7 @@ def count_terms(
 
     rows: list[NDArray[np.int32]] = []
     columns: list[NDArray[np.int64]] = []
+    early: list[NDArray[np.bool_]] = []
     names: list[NDArray[np.int32]] = []
     offset = 0
     for length in range(ngram_range[0], ngram_range[1] + 1):
@@ -76,18 +83,24 @@ def count_terms(
         keys = np.zeros(len(positions), dtype=np.int64)
         for step in range(length):
             keys = keys * base + stream[positions + step]
-        documents, keys = _distinct(owner[positions], keys)
+        documents, keys, first = _distinct(owner[positions], keys, positions)
         terms, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
         frequent = counts >= min_documents
         number = np.cumsum(frequent) - 1 + offset
         of_pair = frequent[inverse]
         rows.append(documents[of_pair])
         columns.append(number[inverse[of_pair]])
+        early.append((first - starts[documents] < EARLY)[of_pair])
         names.append(_spell(terms[frequent], length, base, large, width=ngram_range[1]))
         offset += int(frequent.sum())
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    matrix = csr_matrix((np.ones(len(row), dtype=np.float32), (row, column)), shape=(n_documents, offset))
-    return Terms(words=np.concatenate(names), documents=matrix)
+    row, column, soon = np.concatenate(rows), np.concatenate(columns).astype(np.int32), np.concatenate(early)
+
+    def matrix(row: NDArray[np.int32], column: NDArray[np.int32]) -> Any:
+        return csr_matrix((np.ones(len(row), dtype=np.float32), (row, column)), shape=(n_documents, offset))
+
+    return Terms(
+        words=np.concatenate(names), documents=matrix(row, column), early=matrix(row[soon], column[soon])
+    )
 
 
 def find_forms(
@@ -148,13 +161,15 @@ def _phrases(
     return np.flatnonzero(good)
 
 
-def _distinct(documents: NDArray[np.int32], keys: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return each pair of a document and a key once; documents come in order, so one stable sort will do."""
+def _distinct(
+    documents: NDArray[np.int32], keys: NDArray[np.int64], positions: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return each pair of a document and a key once, where it is first; documents come in order: one stable sort."""
     order = np.argsort(keys, kind="stable")
     documents, keys = documents[order], keys[order]
     first = np.ones(len(keys), dtype=np.bool_)
     first[1:] = (keys[1:] != keys[:-1]) | (documents[1:] != documents[:-1])
-    return documents[first], keys[first]
+    return documents[first], keys[first], positions[order[first]]
 
 
 def _spell(

@@ -31,6 +31,7 @@ _UNSPACED = re.compile(r"^[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]
 _CONTRACTION = re.compile(r"['’](?:t|m|re|ve|ll|d)$")
 _POSSESSIVE = re.compile(r"['’]s?$")
 
+_VERSION = re.compile(r"^(.*?[^\W\d]{2})v?[\d.]+$")
 _ENDINGS = (
     *("ization", "isation", "ication", "etical", "ations", "ation", "ments", "ment", "ings", "ing", "ers", "ies"),
     *("ied", "ed", "er", "es", "ions", "ion", "ally", "al", "ly", "ical", "ic", "s", "y", "e"),
@@ -109,6 +110,8 @@ class Words:
         Whether it may be inside a phrase.
     named : bool ndarray, shape (n_words,)
         Whether it is usually not in lower case, as names and abbreviations are.
+    weak, connects, verbal : bool ndarray, shape (n_words,)
+        Whether it says little by itself; whether it only links others; whether it looks like an English participle.
     """
 
     def __init__(self, forms: list[str], counts: NDArray[np.int64]) -> None:
@@ -128,13 +131,18 @@ class Words:
         self.of_form = of_form
         self.folded = folded
         self._usual = {word: _usual(by_form) for word, by_form in spellings.items()}
+        self._capital = {word: found for word, by_form in spellings.items() if (found := _capital(by_form))}
         stops, weak = stop_words(), _listed(_WEAK)
         self.carries = np.array([self._may_carry(word, stops) for word in ids])
         # Outside English the list is no help, and any word may be inside.
         self.joins = self.carries | np.array([word in _CONNECTORS or word not in stops for word in ids])
         self.named = np.array([self._usual.get(word, "") != word for word in ids])
         self._texts = list(ids)
-        self.stands = self.carries & np.array([len(word) > 1 and word not in weak for word in ids])
+        self.weak = np.array([word in weak for word in ids])
+        self.connects = np.array([word in _CONNECTORS for word in ids])
+        self.stands = self.carries & ~self.weak
+        self.stands &= np.array([len(word) > 1 and not _is_adverb(word, totals) for word in ids])
+        self.verbal = np.array([word.endswith(("ed", "ing")) and len(word) > 5 and word.isascii() for word in ids])
 
     def text(self, word: int) -> str:
         """Return the folded word."""
@@ -143,6 +151,14 @@ class Words:
     def write(self, forms: Iterable[int]) -> str:
         """Write the phrase made of these forms, each in the spelling that the corpus mostly uses."""
         return join_words([self._usual[self.folded[form]] for form in forms])
+
+    def capitalise(self, text: str) -> str:
+        """Begin with a capital: as the corpus does with that word, if it does ("GCC"), and "iPhone" as it is."""
+        first, space, rest = text.partition(" ")
+        bare = first.rstrip(",")
+        if bare == bare.lower():
+            first = self._capital.get(_fold(bare), bare[:1].upper() + bare[1:]) + first[len(bare) :]
+        return first + space + rest
 
     def _may_carry(self, word: str, stops: frozenset[str]) -> bool:
         if not word or word in stops or word[0].isdigit() or _CONTRACTION.search(word):
@@ -162,15 +178,25 @@ def join_words(words: list[str]) -> str:
 
 
 def stem(word: str) -> str:
-    """Cut the commonest English endings: only to tell that two words of one label say the same."""
+    """Cut the commonest English endings and version numbers: only to tell that two words of one label say the same."""
     word = word.lower()
+    word = _VERSION.sub(r"\1", word)
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 4:
             word = word[: -len(ending)]
             break
-    if len(word) > 4 and word[-1] == word[-2]:
+    if len(word) > 3 and word[-1] == word[-2]:
         word = word[:-1]
     return word[:6]
+
+
+def alike(first: str, second: str) -> bool:
+    """Tell whether two stems are of near-synonyms: "auto" and "automa", "mail" and "email"."""
+    if len(first) > len(second):
+        first, second = second, first
+    if len(first) < 4:
+        return first == second
+    return second.startswith(first) or (second.endswith(first) and len(second) - len(first) <= 2)
 
 
 def _fold(form: str) -> str:
@@ -191,3 +217,16 @@ def _singular(word: str, known: dict[str, int]) -> str:
 def _usual(by_form: dict[str, int]) -> str:
     form, n = max(by_form.items(), key=lambda item: (item[1], item[0]))
     return form if n >= 0.6 * sum(by_form.values()) else form.lower()
+
+
+def _capital(by_form: dict[str, int]) -> str:
+    """Return the commonest spelling that begins with a capital, unless that is hardly ever used."""
+    form, n = max(((form, n) for form, n in by_form.items() if form[:1].isupper()), key=lambda x: x[::-1], default=("", 0))
+    return form if n >= max(2, 0.02 * sum(by_form.values())) else ""
+
+
+def _is_adverb(word: str, known: dict[str, int]) -> bool:
+    """Tell "safely" from "family": the corpus has the word that it is made from."""
+    if not word.endswith("ly") or len(word) < 6:
+        return False
+    return any(base in known for base in (word[:-2], word[:-3] + "y", word[:-1] + "e"))

@@ -77,7 +77,8 @@ def make_clusters(
         if request["method"] == "column":
             clustering, names = _from_column(store, snapshot, vectors, request["column"])
         else:
-            clustering = _find(store, request, vectors, projection, threads)
+            points = vectors.matrix if projection is None else read_coordinates(store, projection)
+            clustering = find_clusters(points, request, threads=threads)
         nearest, centroids = nearest_centroid(vectors.matrix, clustering.labels)
         sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
         layers = layer_tree(centroids, sizes, factor=request["layer_factor"], max_layers=request["max_layers"] - 1)
@@ -118,19 +119,12 @@ def make_clusters(
     )
 
 
-def _find(
-    store: Store, request: dict[str, Any], vectors: Vectors, projection: Record | None, threads: int
-) -> Clustering:
+def find_clusters(points: NDArray[np.float32], request: dict[str, Any], *, threads: int) -> Clustering:
+    """Cluster ``points`` (float32, shape (n, d)) as ``request`` says."""
     from latentscale.backends.cpu.clustering import hdbscan, kmeans
 
     if request["method"] == "kmeans":
-        return kmeans(
-            vectors.matrix,
-            n_clusters=request["n_clusters"],
-            seed=request["seed"],
-            threads=threads,
-        )
-    points = vectors.matrix if projection is None else read_coordinates(store, projection)
+        return kmeans(points, n_clusters=request["n_clusters"], seed=request["seed"], threads=threads)
     return hdbscan(
         points,
         min_cluster_size=request["min_cluster_size"],

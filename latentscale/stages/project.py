@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from latentscale.config import ProjectConfig
 from latentscale.provenance import measured
 from latentscale.stages.neighbors import read_graph
-from latentscale.stages.vectors import load_vectors
+from latentscale.stages.vectors import Vectors, load_vectors
 from latentscale.storage.artifacts import ArtifactWriter, Record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import read_snapshot
@@ -53,31 +53,15 @@ def projection_request(
 
 def make_projection(store: Store, request: dict[str, Any], neighbors: Record, threads: int, run: str | None) -> Record:
     """Lay out the graph of ``request`` and write the coordinates."""
-    from latentscale.backends.cpu.layout import layout
-
     writer = ArtifactWriter(store, "projection", request, [neighbors], run=run)
     with measured() as cost:
         vectors = load_vectors(store, read_snapshot(store, request["snapshot"]), request["embedding"])
-        coordinates = layout(
-            _fuzzy_graph(store, neighbors, request["n_neighbors"]),
-            vectors.matrix,
-            n_components=request["n_components"],
-            min_dist=request["min_dist"],
-            spread=request["spread"],
-            n_epochs=request["n_epochs"],
-            mode=request["mode"],
-            seed=request["seed"],
-            negative_sample_rate=request["negative_sample_rate"],
-            learning_rate=request["learning_rate"],
-            threads=threads,
-            progress=None,
-        )
+        coordinates = compute_layout(store, request, neighbors, vectors, threads=threads)
+        flat = pa.array(coordinates.reshape(-1))
         table = pa.table(
             {
                 "row_id": pa.array(vectors.row_ids),
-                "coordinates": pa.FixedSizeListArray.from_arrays(
-                    pa.array(coordinates.reshape(-1)), request["n_components"]
-                ),
+                "coordinates": pa.FixedSizeListArray.from_arrays(flat, request["n_components"]),
             }
         )
         writer.put_table("coordinates", table, byte_stream_split=["coordinates.list.element"])
@@ -85,6 +69,28 @@ def make_projection(store: Store, request: dict[str, Any], neighbors: Record, th
         counts={"documents": len(vectors), "n_components": request["n_components"]},
         cost=cost,
         choices={"backend": "cpu", "mode": request["mode"]},
+    )
+
+
+def compute_layout(
+    store: Store, request: dict[str, Any], neighbors: Record, vectors: Vectors, *, threads: int
+) -> NDArray[np.float32]:
+    """Lay out a graph as ``request`` says; float32 of shape (n, n_components)."""
+    from latentscale.backends.cpu.layout import layout
+
+    return layout(
+        _fuzzy_graph(store, neighbors, request["n_neighbors"]),
+        vectors.matrix,
+        n_components=request["n_components"],
+        min_dist=request["min_dist"],
+        spread=request["spread"],
+        n_epochs=request["n_epochs"],
+        mode=request["mode"],
+        seed=request["seed"],
+        negative_sample_rate=request["negative_sample_rate"],
+        learning_rate=request["learning_rate"],
+        threads=threads,
+        progress=None,
     )
 
 

@@ -171,6 +171,8 @@ def make_map(store: Store, request: dict[str, Any], parents: MapParents, threads
             read_graph(store, parents.neighbors),
             coordinates,
             clusters,
+            made_by=parents.clusters,
+            n_neighbors=parents.projection.request["n_neighbors"],
             settings=request["quality"],
             threads=threads,
         )

@@ -21,8 +21,9 @@ __all__ = ["density", "hdbscan", "hulls", "kmeans", "layer_tree", "nearest_centr
 _ROWS_AT_ONCE = 4096
 _TOP_LAYER = 12
 _SAMPLE = 20_000
-_STARTS = 5
+_STARTS = 3
 _MOST_ITERATIONS = 100
+_CURVE_SAMPLE = 5_000
 
 
 def hdbscan(
@@ -64,9 +65,9 @@ def hdbscan(
         "cluster_selection_epsilon": cluster_selection_epsilon,
     }
     if n < min_cluster_size or n < 3:
-        note = f"{n:,} documents are fewer than min_cluster_size={min_cluster_size}: all of them are noise."
+        note = f"There are fewer documents ({n:,}) than min_cluster_size={min_cluster_size}: all of them are noise."
         if n >= min_cluster_size:
-            note = f"{n:,} documents are too few to have clusters: all of them are noise."
+            note = f"Clusters by density need three documents, there are {n}: all of them are noise."
         return _noise(n, method="hdbscan", notes=[note], details=details)
     notes: list[str] = []
     if used > n - 1:
@@ -113,7 +114,7 @@ def kmeans(
 ) -> Clustering:
     """Cluster directions (spherical K-means, Dhillon and Modha 2001), the same bits for any number of threads.
 
-    Five K-means++ starts are tried on at most 20,000 documents; the best goes on with all of them.
+    Three K-means++ starts are tried on at most 20,000 documents; the best goes on with all of them.
 
     Parameters
     ----------
@@ -151,10 +152,7 @@ def kmeans(
         notes.append(f"n_clusters={n_clusters} was lowered to {n}, the number of documents.")
         n_clusters = n
     details["n_clusters"] = n_clusters
-    fits = [
-        _lloyd(sample, _spread_out(sample, n_clusters, random), threads=threads)
-        for _ in range(_STARTS)
-    ]
+    fits = [_lloyd(sample, _spread_out(sample, n_clusters, random), threads=threads) for _ in range(_STARTS)]
     labels, similarity, centroids = max(fits, key=lambda fit: float(fit[1].sum(dtype=np.float64)))
     if sample is not unit:
         labels, similarity, _ = _lloyd(unit, centroids, threads=threads)
@@ -171,9 +169,7 @@ def kmeans(
     )
 
 
-def nearest_centroid(
-    vectors: NDArray[Any], labels: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def nearest_centroid(vectors: NDArray[Any], labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Send noise to the nearest centroid in the embedding space, by cosine; all others keep their cluster.
 
     Returns
@@ -251,6 +247,8 @@ def _best_silhouette(
     most = min(400, n // 20)
     if most < 2:
         return 1, []
+    sample = sample if n <= _CURVE_SAMPLE else sample[np.sort(random.choice(n, _CURVE_SAMPLE, replace=False))]
+    n = len(sample)
     candidates = np.unique(np.geomspace(2, most, 14).round().astype(int))
     some = np.sort(random.choice(n, min(n, 2000), replace=False))
     apart = np.clip(1.0 - sample[some] @ sample[some].T, 0.0, 2.0)

@@ -40,7 +40,9 @@ def cache_note() -> str | None:
 
 def wanted_cache_folder() -> Path:
     """Where compiled code should be kept on this machine; computed only, neither made nor looked at."""
-    tag = f"python{sys.version_info[0]}.{sys.version_info[1]}-numba{version('numba')}-pynndescent{version('pynndescent')}"
+    tag = (
+        f"python{sys.version_info[0]}.{sys.version_info[1]}-numba{version('numba')}-pynndescent{version('pynndescent')}"
+    )
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(chosen).absolute() / f"latentscale-{tag}"
     if sys.platform == "win32":
@@ -86,7 +88,7 @@ def kernel(*, fastmath: bool = True) -> Callable[[Callable[..., Any]], Callable[
     import numba
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        dispatcher = numba.njit(nogil=True, fastmath=fastmath, boundscheck=False)(function)
+        dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath, boundscheck=False)(function)
         dispatcher._cache = _cache_class()(function)
         return dispatcher
 
@@ -94,42 +96,35 @@ def kernel(*, fastmath: bool = True) -> Callable[[Callable[..., Any]], Callable[
 
 
 def import_cached(module: str) -> ModuleType:
-    """Import a library whose functions numba compiles, with its compiled code kept in our cache folder.
+    """Import a library whose functions ask numba to cache them, with our cache instead of numba's.
 
-    Numba's setting is changed for the duration of the import only: a function remembers the folder that was set when
-    it was defined. Damaged entries are removed, and the import tried once more.
+    Numba's own writes beside the library or to a folder of its choice, refuses to define a function where it finds
+    none, and executes damaged entries. Only functions defined during the import are concerned.
     """
     with _import_lock:
         if module in sys.modules:
             return sys.modules[module]
-        import numba
+        from numba.core import dispatcher
 
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(cache_folder())
+        kind: Any = dispatcher.Dispatcher
+        before = kind.enable_caching
+        checked = _cache_class()
+
+        def enable_caching(self: Any) -> None:
+            self._cache = checked(self.py_func)
+
+        kind.enable_caching = enable_caching
         try:
-            try:
-                return importlib.import_module(module)
-            except ImportError:
-                raise
-            except Exception:  # noqa: BLE001 - a damaged entry raises whatever its bytes lead to
-                forget_compiled_code()
-                return importlib.import_module(module)
+            return importlib.import_module(module)
         finally:
-            numba.config.CACHE_DIR = before
-
-
-def forget_compiled_code() -> None:
-    """Remove the kept code of this version; the next call compiles again."""
-    folder = cache_folder()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            kind.enable_caching = before
 
 
 @cache
-def _source_stamp() -> str:
-    """A digest of every kernel's source: a kernel is compiled again when one that it calls has changed."""
+def _stamp(folder: Path) -> str:
+    """A digest of the compiled modules of a folder: a function is compiled again when one that it calls has changed."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*kernels*.py")):
+    for path in sorted(folder.glob("*kernels.py" if folder == Path(__file__).parent else "*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -139,16 +134,19 @@ def _cache_class() -> Any:
     """Numba's function cache with our folder, a checksum for each entry, and entry names of their own."""
     from numba.core import caching
 
-    class Locator(caching._CacheLocator):
+    numba_caching: Any = caching
+
+    class Locator(numba_caching._CacheLocator):
         def __init__(self, function: Any) -> None:
+            self._source = Path(function.__code__.co_filename)
             self._line = function.__code__.co_firstlineno
-            self._py_file = function.__code__.co_filename
+            self._py_file = str(self._source)
 
         def get_cache_path(self) -> str:
-            return str(cache_folder())
+            return str(cache_folder() / self._source.parent.name)
 
         def get_source_stamp(self) -> str:
-            return _source_stamp()
+            return _stamp(self._source.parent)
 
         def get_disambiguator(self) -> str:
             return str(self._line)
@@ -157,10 +155,10 @@ def _cache_class() -> Any:
         def from_function(cls, py_func: Any, py_file: str) -> Any:
             return cls(py_func)
 
-    class Entries(caching.CompileResultCacheImpl):
+    class Entries(numba_caching.CompileResultCacheImpl):
         _locator_classes = [Locator]  # noqa: RUF012 - numba's own attribute
 
-    class CheckedFile(caching.IndexDataCacheFile):
+    class CheckedFile(numba_caching.IndexDataCacheFile):
         def save(self, key: Any, data: Any) -> None:
             # Named by signature: numba's running numbers let two processes give one name to different code.
             name = f"{self._index_name[:-4]}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
@@ -182,13 +180,12 @@ def _cache_class() -> Any:
                 raise FileNotFoundError(f"{name} is damaged")  # which numba takes for a missing entry
             return super()._load_data(name)
 
-    class CheckedCache(caching.FunctionCache):
+    class CheckedCache(numba_caching.FunctionCache):
         _impl_class = Entries
 
         def __init__(self, function: Any) -> None:
             super().__init__(function)
-            own: Any = self
-            own._cache_file = CheckedFile(
+            self._cache_file = CheckedFile(
                 cache_path=self._cache_path,
                 filename_base=self._impl.filename_base,
                 source_stamp=self._impl.locator.get_source_stamp(),

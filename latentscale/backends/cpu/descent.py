@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentscale.backends.cpu.compiled import forget_compiled_code, import_cached
+from latentscale.backends.cpu.compiled import import_cached
 from latentscale.backends.cpu.parallel import blocks
 
 if TYPE_CHECKING:
@@ -43,40 +43,30 @@ def descend(
     int32 ndarray, shape (n, width)
         Nearest first; -1 where fewer were found.
     """
-    with _one_caller:
-        try:
-            return _search(unit, width=width, trees=trees, delta=delta, seed=seed, threads=threads)
-        except (OSError, MemoryError, ImportError):
-            raise
-        except Exception:  # noqa: BLE001 - a damaged entry of the cache raises whatever its bytes lead to
-            forget_compiled_code()
-            return _search(unit, width=width, trees=trees, delta=delta, seed=seed, threads=threads)
-
-
-def _search(
-    unit: NDArray[np.float32], *, width: int, trees: float, delta: float, seed: int, threads: int
-) -> NDArray[np.int32]:
     import numba
 
     import_cached("pynndescent")
     from pynndescent.hybrid_forest import make_hybrid_leaf_array
 
-    state = np.random.RandomState(seed & 0xFFFFFFFF)  # noqa: NPY002 - the library's own generator is seeded from one
+    library: Any = numba
+    # The library draws its own seeds from numpy's older generator.
+    state = np.random.RandomState(seed & 0xFFFFFFFF)
     rng_state = state.randint(-(2**31) + 1, 2**31 - 1, 3).astype(np.int64)
-    before = numba.get_num_threads()
-    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
-    try:
-        leaves = make_hybrid_leaf_array(
-            unit,
-            max(3, min(24, round(trees * 2.0 * np.log10(len(unit))))),
-            max(60, min(256, 5 * width)),
-            int(state.randint(0, 2**62, dtype=np.int64)),
-            angular=True,
-            max_depth=200,
-        )
-        return _rounds(unit, width, rng_state, leaves, delta)
-    finally:
-        numba.set_num_threads(before)
+    with _one_caller:
+        before = numba.get_num_threads()
+        numba.set_num_threads(max(1, min(threads, library.config.NUMBA_NUM_THREADS)))
+        try:
+            leaves = make_hybrid_leaf_array(
+                unit,
+                max(3, min(24, round(trees * 2.0 * np.log10(len(unit))))),
+                max(60, min(256, 5 * width)),
+                int(state.randint(0, 2**62, dtype=np.int64)),
+                angular=True,
+                max_depth=200,
+            )
+            return _rounds(unit, width, rng_state, leaves, delta)
+        finally:
+            numba.set_num_threads(before)
 
 
 def _rounds(

@@ -25,7 +25,9 @@ def empty_graph(n, width):
 
 
 @kernel(fastmath=False)
-def collect_candidates(graph, width, rng_state, lanes, new, new_order, old, old_order, active, targets, sources, bounds):
+def collect_candidates(
+    graph, width, rng_state, lanes, new, new_order, old, old_order, active, targets, sources, bounds
+):
     """Choose the neighbours' neighbours to compare in this round."""
     build_candidates_owner(
         graph, width, rng_state, lanes, new, new_order, old, old_order, active, targets, sources, bounds

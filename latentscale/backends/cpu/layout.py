@@ -1,4 +1,4 @@
-"""Lay documents out in a few dimensions with UMAP (McInnes, Healy and Melville 2018) over one shared neighbour graph."""
+"""Lay documents out in a few dimensions with UMAP (McInnes et al. 2018) over one shared neighbour graph."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def nearest_neighbors(
 
     ``exact`` is a product of blocks of the matrix with itself, the same bits for any number of threads.
     ``pynndescent`` (NN-descent, Dong et al. 2011) is approximate: its recall is measured against the exact answer for
-    a sample of documents, and the search widened until ``recall_target`` is reached, or the answer says that it was not.
+    a sample of documents, and the search widened until ``recall_target`` is reached; a note says where it was not.
 
     Parameters
     ----------
@@ -73,7 +73,12 @@ def nearest_neighbors(
             method="exact",
             details={"reason": "fewer than two documents have no neighbours"},
         )
-    if method == "exact" or (method == "auto" and n * n * unit.shape[1] <= EXACT_LIMIT) or k >= n - 2 or n <= 4 * _SMALLEST_SEARCH:
+    if (
+        method == "exact"
+        or (method == "auto" and n * n * unit.shape[1] <= EXACT_LIMIT)
+        or k >= n - 2
+        or n <= 4 * _SMALLEST_SEARCH
+    ):
         graph = _exact(unit, k=k, threads=threads)
         reason = "asked for" if method == "exact" else _reason(unit)
         if method == "pynndescent":
@@ -111,7 +116,9 @@ def exact_neighbors(
         some = unit[start:stop] if consecutive else unit[rows[start:stop]]
         scores = np.empty((stop - start, _TILE_COLUMNS), np.float32)
         for first, last in blocks(len(unit), _TILE_COLUMNS):
-            tile = scores[:, : last - first] if last - first == _TILE_COLUMNS else np.empty_like(scores[:, : last - first])
+            tile = (
+                scores[:, : last - first] if last - first == _TILE_COLUMNS else np.empty_like(scores[:, : last - first])
+            )
             np.matmul(some, unit[first:last].T, out=tile)
             for row in range(start, stop):
                 own = int(rows[row]) - first
@@ -136,23 +143,54 @@ def _approximate(
     size = min(k, _RECALL_K)
     sample = np.sort(np.random.default_rng(seed).choice(n, min(n, _RECALL_SAMPLE), replace=False)).astype(np.int64)
     _, truth = exact_neighbors(unit, sample, k=size, threads=threads)
+    copies = _copies(unit, k=k)
     tried: list[dict[str, Any]] = []
     indices, distances, recall = np.empty((0, 0), np.int32), np.empty((0, 0), np.float32), 0.0
     for widen, trees, delta in _SEARCHES:
         width = min(n - 1, max(_SMALLEST_SEARCH, round(widen * k) + 1))
         candidates = descend(unit, width=width, trees=trees, delta=delta, seed=seed, threads=threads)
+        if copies is not None:
+            candidates = np.hstack([copies, candidates])
         indices, distances, recall = _completed(unit, candidates, k=k, sample=sample, truth=truth, threads=threads)
         del candidates
         tried.append({"searched": width, "trees": trees, "delta": delta, "recall": round(recall, 4)})
         if recall >= recall_target:
             break
-    notes = [
-        f"The neighbour search found {recall:.1%} of the true neighbours, below the target of {recall_target:.0%}; "
-        "method 'exact' finds all of them."
-    ] if recall < recall_target else []
+    notes = (
+        [
+            f"The neighbour search found {recall:.1%} of the true neighbours, below the target of {recall_target:.0%}; "
+            "method 'exact' finds all of them."
+        ]
+        if recall < recall_target
+        else []
+    )
     reason = "asked for" if asked == "pynndescent" else _reason(unit)
     details = {"reason": reason, "recall_k": size, "recall_sample": len(sample), "searches": tried}
     return _graph(indices, distances, recall=recall, method="pynndescent", details=details, notes=notes)
+
+
+def _copies(unit: NDArray[np.float32], *, k: int) -> NDArray[np.int32] | None:
+    """The first ``k + 1`` rows identical to each row, -1 where there are none; None if all rows differ.
+
+    NN-descent gives each of many identical rows some of the others, at random, and tears them into parts; the exact
+    search gives all of them the first ones.
+    """
+    random = np.random.default_rng(0)
+    factors = random.integers(1, 2**63, unit.shape[1], dtype=np.uint64) | np.uint64(1)
+    keys = np.empty(len(unit), np.uint64)
+    for start, stop in blocks(len(unit), 8192):
+        keys[start:stop] = (unit[start:stop].view(np.uint32) * factors).sum(axis=1, dtype=np.uint64)
+    order = np.argsort(keys, kind="stable")
+    borders = np.flatnonzero(np.diff(keys[order])) + 1
+    starts, ends = np.append(0, borders), np.append(borders, len(keys))
+    if len(starts) == len(keys):
+        return None
+    first = np.full((len(unit), k + 1), -1, np.int32)
+    for start, end in zip(starts[ends - starts > 1].tolist(), ends[ends - starts > 1].tolist(), strict=True):
+        same = order[start:end]
+        kept = same[: k + 1]
+        first[same, : len(kept)] = kept
+    return first
 
 
 def _completed(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 
 def blocks(n: int, size: int) -> list[tuple[int, int]]:
@@ -16,7 +16,7 @@ def blocks(n: int, size: int) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> Generator[None]:
     """Keep matrix products on the calling thread.
 
     How a BLAS cuts a product among its threads changes the last bits of the result; we cut it ourselves.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def hulls(coordinates: NDArray[Any], labels: NDArray[np.int32]) -> list[NDArray[
     k = int(labels.max(initial=-1)) + 1
     bounds = np.searchsorted(labels[order], np.arange(k + 1))
     outlines: list[NDArray[np.float32]] = []
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds.tolist()):
         members = points[order[start:stop]]
         outline = np.empty((0, 2), np.float32)
         if len(members) >= 3:

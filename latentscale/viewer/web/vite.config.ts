@@ -1,9 +1,16 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
+
+const noLoaders = fileURLToPath(new URL("src/map/no-loaders.ts", import.meta.url));
 
 // Everything is relative: the site is served below any path, from any server.
 export default defineConfig({
   base: "./",
-  resolve: { conditions: ["visgl:webgl-only", "browser", "import", "module", "default"] },
+  resolve: {
+    conditions: ["visgl:webgl-only", "browser", "import", "module", "default"],
+    // 14 kB gzipped that nothing here would call.
+    alias: { "@loaders.gl/core": noLoaders, "@loaders.gl/images": noLoaders },
+  },
   build: {
     outDir: "../static",
     emptyOutDir: true,

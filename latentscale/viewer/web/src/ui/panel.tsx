@@ -29,9 +29,9 @@ export function Panel() {
         </button>
       </header>
       <p class="facts">
-        {plural(state.documents.value, "document")}
-        {labels && ` · ${plural(clusters, "cluster")}`}
-        {labels && ` · ${percent(state.noise.value, state.documents.value)} noise`}
+        <span>{plural(state.documents.value, "document")}</span>
+        {labels && <span> · {plural(clusters, "cluster")}</span>}
+        {labels && <span> · {percent(state.noise.value, state.documents.value)} noise</span>}
       </p>
       <ColourBy />
       {labels && <Topics />}
