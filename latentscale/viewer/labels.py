@@ -39,7 +39,9 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     layers = max((row["layer"] for row in rows), default=-1) + 1
     hue_layer, hues, shades = _colours(rows, layers=layers)
     sizes = _font_sizes(rows, layers=layers)
-    zooms = _zoom_ranges(rows, sizes=sizes, layers=layers, side=side)
+    # Three or four clusters say little, and their labels would cover those of the layer that has the hues.
+    drawn = [row if not hue_layer or row["layer"] <= hue_layer else {**row, "label": ""} for row in rows]
+    zooms = _zoom_ranges(drawn, sizes=sizes, layers=layers, side=side)
     clusters: list[dict[str, Any]] = []
     details: list[dict[str, Any]] = []
     for i, row in enumerate(rows):

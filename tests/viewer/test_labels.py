@@ -79,3 +79,10 @@ def test_a_label_without_a_place_is_listed_but_not_drawn() -> None:
 def test_a_map_without_clusters_has_no_labels() -> None:
     empty = table(1, 1, 0).slice(0, 0)
     assert label_entries(empty, side=1.0) == ({"layers": 0, "hue_layer": 0, "clusters": []}, [])
+
+
+def test_a_few_clusters_above_the_layer_with_the_hues_are_not_on_the_map() -> None:
+    found = label_entries(table(100, 3, 4), side=20.0)[0]
+    assert (found["layers"], found["hue_layer"]) == (3, 1)
+    assert all(c["zoom"] is None for c in found["clusters"] if c["layer"] == 2)
+    assert any(c["zoom"] for c in found["clusters"] if c["layer"] == 1)

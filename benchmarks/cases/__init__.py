@@ -1,0 +1,1 @@
+"""The cases, one module each: ``run(context)`` measures and returns a ``Result``."""

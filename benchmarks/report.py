@@ -1,0 +1,142 @@
+"""Results of cases: tables, targets, and the README that shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results"
+BEGIN, END = "<!-- results: written by benchmarks.run, not by hand -->", "<!-- end of results -->"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A figure that is to be reached.
+
+    Attributes
+    ----------
+    what : str
+    value, limit : float
+    unit : str
+    at_least : bool
+        Whether more is better.
+    """
+
+    what: str
+    value: float
+    limit: float
+    unit: str = ""
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is reached."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a case found.
+
+    Attributes
+    ----------
+    title : str
+        One sentence: what is measured, beside what.
+    parameters : dict
+        Sizes and settings.
+    rows : list of dict
+        ``what`` and figures; ``_s`` are seconds, ``_mb`` 10^6 bytes, ``_kb`` 10^3 bytes.
+    targets : list of Target
+    notes : list of str
+        How it is measured, and what a reader should know.
+    """
+
+    title: str
+    parameters: dict[str, Any]
+    rows: list[dict[str, Any]]
+    targets: list[Target] = field(default_factory=list[Target])
+    notes: list[str] = field(default_factory=list[str])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of the files in ``results/``."""
+        values = asdict(self)
+        values["targets"] = [asdict(target) | {"met": target.met} for target in self.targets]
+        return _rounded(values)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return value
+
+
+def shown(value: Any) -> str:
+    """A figure as a reader wants it: three digits that count, thousands separated."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown table of all columns that the rows have, in the order of their first appearance."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = [name.replace("_s", " s").replace("_mb", " MB").replace("_kb", " kB").replace("_", " ") for name in names]
+    head = ["" if name == "what" else name for name in head]
+    lines = [head, ["---"] + ["---:"] * (len(names) - 1), *([shown(row.get(name)) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def describe(case: str, record: Mapping[str, Any]) -> str:
+    """One case as Markdown."""
+    parameters = ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in record["parameters"].items())
+    hardware = record["environment"]["hardware"]
+    place = (
+        f"{record['date']}, {hardware['processor']}, {hardware['processors']} processors, "
+        f"{hardware['memory_bytes'] / 2**30:.0f} GiB, commit {record['commit']}, load before the case {record['load']}"
+    )
+    parts = [f"### {case}", record["title"], f"*{parameters}; {place}.*", table(record["rows"])]
+    parts += ["\n".join(f"- {note}" for note in record["notes"])] if record["notes"] else []
+    return "\n\n".join(parts)
+
+
+def verdicts(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """All targets of all cases as one Markdown table, missed ones too."""
+    rows = [
+        {
+            "case": case,
+            "target": target["what"],
+            "wanted": f"{'≥' if target['at_least'] else '≤'} {shown(target['limit'])} {target['unit']}".rstrip(),
+            "measured": f"{shown(target['value'])} {target['unit']}".rstrip(),
+            "": "met" if target["met"] else "**missed**",
+        }
+        for case, record in records.items()
+        for target in record["targets"]
+    ]
+    return table(rows) if rows else ""
+
+
+def read_results() -> dict[str, dict[str, Any]]:
+    """All results that are kept, by case."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def write_readme() -> None:
+    """Put the tables of all kept results into README.md, between the two marks."""
+    readme = FOLDER / "README.md"
+    records = read_results()
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    body = "\n\n".join([verdicts(records), *(describe(case, record) for case, record in records.items())])
+    readme.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")
