@@ -29,10 +29,10 @@ demo: $(VENV)/.base ## the bundled corpus, from parquet to a page
 browser: ## Chromium for the tests of the page, from Debian
 	@if [ -z "$$LATENTSCALE_CHROMIUM" ] && ! command -v chromium chromium-browser google-chrome >/dev/null; then \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-dejavu-core; \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-inter fonts-dejavu-core; \
 	fi
 
-test: $(VENV)/.dev browser ## everything that a change must pass
+test: $(VENV)/.dev browser lint ## everything that a change must pass
 	$(BIN)/pytest -q -m "not slow"
 
 test-slow: $(VENV)/.dev browser ## many kills, Ray, large pages

@@ -89,11 +89,15 @@ def sample(context: Context, rows: int) -> Corpus:
     return Corpus(path=path, text=everything.text, classes=everything.classes, **facts)
 
 
-def copies(context: Context, rows: int) -> Corpus:
-    """``rows`` documents by repeating the corpus; each copy's texts end with its number, so that no two are alike."""
+def copies(context: Context, rows: int, *, group_rows: int) -> Corpus:
+    """``rows`` documents by repeating the corpus; each copy's texts end with its number, so that copies differ.
+
+    ``group_rows`` is the size of a row group, at which ingest may cut a large file.
+    """
     everything = whole(context)
     path = context.folder("corpora") / f"copies-{rows}.parquet"
-    _, facts = fresh(write_copies, source=everything.path, path=path, rows=rows, text=everything.text)
+    source = everything.path
+    _, facts = fresh(write_copies, source=source, path=path, rows=rows, text=everything.text, group_rows=group_rows)
     return Corpus(path=path, text=everything.text, classes=None, **facts)
 
 
@@ -164,18 +168,18 @@ def write_sample(source: str, path: str, rows: int, text: str) -> dict[str, Any]
     return _write(frame[chosen], path, text)
 
 
-def write_copies(source: str, path: str, rows: int, text: str) -> dict[str, Any]:
+def write_copies(source: str, path: str, rows: int, text: str, group_rows: int) -> dict[str, Any]:
     """Write a parquet file again and again, numbered."""
     import polars as pl
 
     frame = pl.read_parquet(source)
     count = -(-rows // len(frame))
     numbered = [frame.with_columns(pl.col(text) + f"\nCopy {number}.") for number in range(count)]
-    return _write(pl.concat(numbered).head(rows), path, text)
+    return _write(pl.concat(numbered).head(rows), path, text, group_rows=group_rows)
 
 
-def _write(frame: Any, path: str, text: str) -> dict[str, Any]:
-    frame.write_parquet(path)
+def _write(frame: Any, path: str, text: str, *, group_rows: int | None = None) -> dict[str, Any]:
+    frame.write_parquet(path, row_group_size=group_rows)
     return _facts(frame, text)
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.corpora import Context
-from benchmarks.processes import REPOSITORY, PartFailedError, fresh
+from benchmarks.processes import REPOSITORY, PartFailedError
 from benchmarks.report import RESULTS, Result, describe, verdicts, write_readme
+from latentscale.provenance import environment
 
 CASES = tuple(sorted(path.stem for path in (Path(__file__).parent / "cases").glob("[a-z]*.py")))
 
@@ -79,19 +80,12 @@ def _measure(case: str, context: Context) -> dict[str, Any] | None:
         "commit": _commit(),
         "load": load,
         "minutes": round((time.monotonic() - started) / 60, 2),
-        "environment": fresh(environment)[1],
+        "environment": environment(),
     }
     if not context.quick:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{case}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return record
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware."""
-    from latentscale.provenance import environment as found
-
-    return found()
 
 
 def _commit() -> str:

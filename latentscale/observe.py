@@ -20,13 +20,13 @@ JSON_INTERVAL = 5.0
 
 
 class _Rate(ProgressColumn):
-    """Rows a second and time left."""
+    """Rows or steps a second, and time left."""
 
     def render(self, task: Task) -> Text:
         if not task.speed or task.finished:
             return Text("")
         left = "" if task.time_remaining is None else f" · {int(task.time_remaining)} s left"
-        return Text(f"{task.speed:,.0f} rows/s{left}", style="dim")
+        return Text(f"{task.speed:,.0f} {task.fields['unit']}/s{left}", style="dim")
 
 
 class StageProgress:
@@ -37,23 +37,33 @@ class StageProgress:
     observer : Observer
     stage : str
     total : int or None
-        Rows, where they are known.
+        Rows or steps, where their number is known.
+    unit : str
+        What is counted.
     """
 
-    def __init__(self, observer: Observer, stage: str, total: int | None) -> None:
+    def __init__(self, observer: Observer, stage: str, total: int | None, unit: str) -> None:
         self.stage = stage
         self.total = total
         self.done = 0
         self._observer = observer
         self._started = time.monotonic()
         self._said = self._started
-        self._bar = observer.progress.add_task(stage, total=total) if observer.progress else None
+        self._bar = observer.progress.add_task(stage, total=total, unit=unit) if observer.progress else None
 
     def advance(self, rows: int) -> None:
         """Count rows that are done."""
-        self.done += rows
+        self._show(self.done + rows)
+
+    def reach(self, done: int, total: int) -> None:
+        """Say how far a stage is that counts steps, not rows."""
+        self.total = total
+        self._show(done)
+
+    def _show(self, done: int) -> None:
+        self.done = done
         if self._bar is not None and self._observer.progress:
-            self._observer.progress.update(self._bar, advance=rows)
+            self._observer.progress.update(self._bar, completed=done, total=self.total)
         elif time.monotonic() - self._said >= JSON_INTERVAL:
             self._said = time.monotonic()
             rate = self.done / max(self._said - self._started, 1e-9)
@@ -63,7 +73,7 @@ class StageProgress:
                 stage=self.stage,
                 done=self.done,
                 total=self.total,
-                rows_per_second=round(rate, 1),
+                per_second=round(rate, 1),
                 seconds_left=left,
             )
 
@@ -112,7 +122,7 @@ class Observer:
             )
 
     @contextmanager
-    def stage(self, stage: str, *, total: int | None = None) -> Generator[StageProgress]:
+    def stage(self, stage: str, *, total: int | None = None, unit: str = "rows") -> Generator[StageProgress]:
         """Watch one stage."""
         self.event("stage started", stage=stage, total=total)
         if self.mode == "terminal":
@@ -125,7 +135,7 @@ class Observer:
                 console=self.console,
             )
             self.progress.start()
-        progress = StageProgress(self, stage, total)
+        progress = StageProgress(self, stage, total, unit)
         started = time.monotonic()
         try:
             yield progress
@@ -134,7 +144,9 @@ class Observer:
             if self.progress:
                 self.progress.stop()
                 self.progress = None
-        self.event("stage done", stage=stage, rows=progress.done, seconds=round(time.monotonic() - started, 3))
+        self.event(
+            "stage done", stage=stage, done=progress.done, unit=unit, seconds=round(time.monotonic() - started, 3)
+        )
 
     def events_jsonl(self) -> bytes:
         """All events so far, a JSON document a line."""

@@ -15,6 +15,7 @@ from latentscale.embedders.language import language_notice
 from latentscale.engines import Engine, open_engine
 from latentscale.errors import CorpusError, LatentScaleError
 from latentscale.observe import Observer
+from latentscale.planning import check_resources
 from latentscale.provenance import available_processors, measured
 from latentscale.readers.columns import stored_name
 from latentscale.stages import cluster, embed, ingest, label, neighbors, project, publish
@@ -301,6 +302,8 @@ class Pipeline:
         embedding = records["embed"] = self._embed(snapshot, workspace, run, outcome)
         if last < STAGES.index("neighbors"):
             return
+        # Said now, and not by the operating system an hour later.
+        check_resources(snapshot.documents, int(embedding.counts["dim"]), self.store, 0.0)
         mode = project.resolve_mode(config.project, snapshot.documents)
         request = neighbors.neighbors_request(
             config.neighbors, config.project, snapshot_id=snapshot.id, embedding=embedding, exact=mode == "exact"
@@ -382,6 +385,7 @@ class Pipeline:
             [graph],
             outcome,
             partial(project.make_projection, self.store, request, graph, self.threads, run.id),
+            steps=True,
         )
 
     def _stage(
@@ -391,16 +395,19 @@ class Pipeline:
         request: dict[str, Any],
         parents: Sequence[Record],
         outcome: Outcome,
-        make: Callable[[], Record],
+        make: Callable[..., Record],
+        *,
+        steps: bool = False,
     ) -> Record:
-        """Find the artifact of ``request``, or make it with the engine."""
+        """Find the artifact of ``request``, or make it with the engine; ``steps``: ``make`` tells its progress."""
         found = find_artifact(self.store, kind, request, parents)
         if found is not None:
             self.observer.event("found", stage=title, artifact=found.id)
             return found
-        with self.observer.stage(title) as progress:
-            record = self.engine.call(make)
-            progress.advance(int(record.counts.get("documents", 0)))
+        with self.observer.stage(title, unit="steps" if steps else "documents") as progress:
+            record = self.engine.call(make, progress=progress.reach if steps else None)
+            if not steps:
+                progress.advance(int(record.counts.get("documents", 0)))
         outcome.made.append(title)
         self.observer.event("artifact", id=record.id, counts=record.counts, choices=record.choices, cost=record.cost)
         for text in record.notes:

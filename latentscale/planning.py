@@ -28,24 +28,24 @@ PROCESS_BYTES = 400e6
 # benchmarks/results/pipeline.json has the run. Another machine is somewhat faster or slower.
 CPU_SECONDS = {
     "ingest": 2.0e-5,
-    "embed": 1.6e-4,
-    "neighbors": 1.4e-4,
-    "project": 6.5e-4,
-    "cluster": 1.2e-4,
-    "label": 1.8e-4,
-    "publish": 2.5e-4,
+    "embed": 6.5e-5,
+    "neighbors": 1.1e-4,
+    "project": 2.8e-4,
+    "cluster": 3.5e-5,
+    "label": 1.5e-4,
+    "publish": 4.0e-5,
 }
 # How much of a stage runs on all processors at once.
-PARALLEL = {"embed", "neighbors", "project"}
+PARALLEL = {"neighbors", "project"}
 # Bytes of memory a document beside its vector, at the peak of the stage.
 MEMORY = {
     "ingest": 0.0,
     "embed": 0.0,
-    "neighbors": 1_500.0,
-    "project": 2_000.0,
-    "cluster": 1_200.0,
-    "label": 1_500.0,
-    "publish": 2_500.0,
+    "neighbors": 6_000.0,
+    "project": 4_000.0,
+    "cluster": 4_000.0,
+    "label": 6_000.0,
+    "publish": 8_000.0,
 }
 GLOBAL_STAGES = ("neighbors", "project", "cluster", "label", "publish")
 

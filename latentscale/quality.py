@@ -260,7 +260,7 @@ def red_flags(facts: Mapping[str, Any]) -> list[str]:
         return [f"{documents:,.0f} documents are too few for a map to mean much."]
     if (recall := value("recall")) is not None and recall < 0.9:
         flags.append(f"The search found {recall:.0%} of the true neighbours: parts of the map may be torn apart.")
-    if (trust := value("trustworthiness")) is not None and trust < 0.85:
+    if (trust := value("trustworthiness")) is not None and trust < 0.8:
         flags.append(f"Trustworthiness is {trust:.2f}: many documents that lie together are not alike.")
     if (kept := value("preservation")) is not None and kept < 0.1:
         flags.append(f"{kept:.0%} of each document's nearest are near it on the map: read regions, not neighbours.")

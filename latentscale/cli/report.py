@@ -69,6 +69,15 @@ def _map_lines(shown: Map, outcome: Outcome) -> list[tuple[str, str]]:
     measured = [f"{title} {_number(quality[key])}" for key, title in QUALITY_SHOWN if quality.get(key) is not None]
     if measured:
         lines.append(("quality", " · ".join(measured)))
+    against = quality.get("against")
+    if against:
+        scores = f"NMI {against['nmi']:.3f}, ARI {against['ari']:.3f}, purity {against['purity']:.3f}"
+        lines.append(
+            (
+                f"with {against['column']}",
+                f"{scores}; noise at its nearest cluster: NMI {against['nearest']['nmi']:.3f}",
+            )
+        )
     lines += [("look out", flag) for flag in quality.get("red_flags", [])]
     lines.append(("on the page", counts["published"]))
     return lines

@@ -50,8 +50,16 @@ class Engine(Protocol):
         """
         ...
 
-    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Run one function that needs the whole data, and return what it returns."""
+    def call(self, function: Callable[..., Result], *, progress: Callable[[int, int], None] | None = None) -> Result:
+        """Run one function that needs the whole data, and return what it returns.
+
+        Parameters
+        ----------
+        function : callable
+            A partial of a module's function; it may travel to another process.
+        progress : callable, optional
+            Called with (done, total) by functions that take a ``progress``, where the engine runs them here.
+        """
         ...
 
     def close(self) -> None:

@@ -34,9 +34,9 @@ class LocalEngine:
         for task in tasks:
             yield worker(task)
 
-    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+    def call(self, function: Callable[..., Result], *, progress: Callable[[int, int], None] | None = None) -> Result:
         """Call the function."""
-        return function(*arguments)
+        return function() if progress is None else function(progress=progress)
 
     def close(self) -> None:
         """Nothing is held."""

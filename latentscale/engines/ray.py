@@ -150,15 +150,15 @@ class RayEngine:
                 _raise(row["failure"])
             yield receipts.validate_json(row["receipt"])
 
-    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Run the function as one Ray task that takes the processors of its node."""
+    def call(self, function: Callable[..., Result], *, progress: Callable[[int, int], None] | None = None) -> Result:
+        """Run the function as one Ray task that takes the processors of its node; it reports no progress."""
         # The actors of the stage before may still be ending; a task that asks for what the largest node has can wait.
         cpus = max(
             (int(node["Resources"].get("CPU", 0)) for node in self._ray.nodes() if node["Alive"]), default=self._cpus
         )
         task = self._ray.remote(num_cpus=max(cpus, 1), max_retries=0)(_call)
         try:
-            result, failure = self._ray.get(task.remote(function, arguments))
+            result, failure = self._ray.get(task.remote(function))
         except self._ray.exceptions.RayError as error:
             raise StorageError(
                 f"the worker of a global stage was lost: {' '.join(str(error).split())[:300]}",
@@ -174,8 +174,8 @@ class RayEngine:
             self._ray.shutdown()
 
 
-def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, str]:
+def _call(function: Callable[..., Any]) -> tuple[Any, str]:
     try:
-        return function(*arguments), ""
+        return function(), ""
     except LatentScaleError as error:
         return None, _describe(error)

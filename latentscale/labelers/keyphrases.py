@@ -9,8 +9,15 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from latentscale.labelers.compose import choose_phrases, distinct_phrases, joining_phrase
-from latentscale.labelers.scores import find_candidates
+from latentscale.labelers.compose import (
+    choose_phrases,
+    distinct_phrases,
+    holding_phrase,
+    joining_phrase,
+    phrase_stems,
+    telling_phrases,
+)
+from latentscale.labelers.scores import Candidates, find_candidates
 from latentscale.labelers.shares import Layer, measure_layer
 from latentscale.labelers.terms import Terms, count_terms, find_forms
 from latentscale.labelers.words import Vocabulary, Words
@@ -107,8 +114,10 @@ def label_clusters(
         parents = _parents(memberships[depth - 1], membership) if depth else None
         layer = measure_layer(terms, membership, positions, weights, finer=finer, parents=parents)
         groups = (memberships[depth - 1] if depth else membership)[positions]
-        for row in np.flatnonzero(layer.clusters >= 0).tolist():
-            chosen.append(_choose(terms, layer, row, depth, groups, weights, words, taken, max_keyphrases))
+        chosen.extend(
+            _choose(terms, layer, row, depth, groups, weights, words, taken, max_keyphrases)
+            for row in np.flatnonzero(layer.clusters >= 0).tolist()
+        )
         finer = layer
     return _write(chosen, terms, forms, starts, words, memberships, positions, weights)
 
@@ -141,35 +150,52 @@ def _choose(
     found = find_candidates(terms, layer, row, words, limit=_CANDIDATES)
     if len(found.columns) == 0:
         return _Choice(layer=depth, cluster=cluster, documents_read=len(members))
-    kept, stems = distinct_phrases(found, terms, words, limit=max(max_keyphrases, _CONSIDERED))
+    kept = distinct_phrases(found, terms, words, limit=max(max_keyphrases, _CONSIDERED))
     columns = found.columns[kept]
     incidence = terms.documents[members][:, columns].toarray() > 0
-    lift = found.shares[kept] / np.maximum(found.outside[kept], 1e-9)
     label = choose_phrases(
         incidence,
         np.unique(groups[members], return_inverse=True)[1],
         weights[members],
         found.worth[kept],
-        lift,
+        telling_phrases(found, terms, words)[kept],
         found.lengths[kept],
     )
     # The next best phrases tell two clusters apart that the same words name.
     spare = [at for at in range(len(kept)) if at not in label]
-    while (spelt := frozenset().union(*(stems[at] for at in label))) in taken and spare:
+    while True:
+        counted = tuple(int(columns[at]) for at in label)
+        shown = _shown(found, terms, words, counted, incidence[:, label], weights[members])
+        spelt = frozenset().union(*(phrase_stems(terms.words[column], words) for column in shown))
+        if spelt not in taken or not spare:
+            break
         label.append(spare.pop(0))
     taken.add(spelt)
-    counted = tuple(int(columns[at]) for at in label)
-    both = float(np.average(incidence[:, label].all(axis=1), weights=weights[members]))
-    joined = joining_phrase(found.columns.tolist(), found.shares, terms, counted, both)
     rest = [at for at in range(len(kept)) if at not in label]
     return _Choice(
         layer=depth,
         cluster=cluster,
         counted=counted,
-        shown=counted if joined is None else (joined,),
+        shown=shown,
         keyphrases=tuple(int(columns[at]) for at in sorted([*label, *rest][:max_keyphrases])),
         documents_read=len(members),
     )
+
+
+def _shown(
+    found: Candidates,
+    terms: Terms,
+    words: Words,
+    label: tuple[int, ...],
+    has: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+) -> tuple[int, ...]:
+    """Return the phrases that a reader sees for ``label``: words that the cluster joins are shown joined."""
+    joined = joining_phrase(found, terms, label, float(np.average(has.all(axis=1), weights=weights)))
+    if joined is not None:
+        return (joined,)
+    held = holding_phrase(found, terms, words, label)
+    return label if held is None else (held, *label[1:])
 
 
 def _weights(memberships: Sequence[NDArray[np.int32]], positions: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -98,9 +98,7 @@ def count_terms(
     def matrix(row: NDArray[np.int32], column: NDArray[np.int32]) -> Any:
         return csr_matrix((np.ones(len(row), dtype=np.float32), (row, column)), shape=(n_documents, offset))
 
-    return Terms(
-        words=np.concatenate(names), documents=matrix(row, column), early=matrix(row[soon], column[soon])
-    )
+    return Terms(words=np.concatenate(names), documents=matrix(row, column), early=matrix(row[soon], column[soon]))
 
 
 def find_forms(

@@ -28,6 +28,7 @@ _TOKEN = re.compile(
     r"|[^\w\s]|\n"
 )
 _UNSPACED = re.compile(r"^[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]$")
+_LETTERS_ONLY = re.compile(r"[bcdfghj-np-tv-xz]{2,5}$")  # "xml", which nobody reads as a word
 _CONTRACTION = re.compile(r"['’](?:t|m|re|ve|ll|d)$")
 _POSSESSIVE = re.compile(r"['’]s?$")
 
@@ -157,7 +158,8 @@ class Words:
         first, space, rest = text.partition(" ")
         bare = first.rstrip(",")
         if bare == bare.lower():
-            first = self._capital.get(_fold(bare), bare[:1].upper() + bare[1:]) + first[len(bare) :]
+            plain = bare.upper() if _LETTERS_ONLY.match(bare) else bare[:1].upper() + bare[1:]
+            first = self._capital.get(_fold(bare), plain) + first[len(bare) :]
         return first + space + rest
 
     def _may_carry(self, word: str, stops: frozenset[str]) -> bool:
@@ -221,7 +223,9 @@ def _usual(by_form: dict[str, int]) -> str:
 
 def _capital(by_form: dict[str, int]) -> str:
     """Return the commonest spelling that begins with a capital, unless that is hardly ever used."""
-    form, n = max(((form, n) for form, n in by_form.items() if form[:1].isupper()), key=lambda x: x[::-1], default=("", 0))
+    form, n = max(
+        ((form, n) for form, n in by_form.items() if form[:1].isupper()), key=lambda x: x[::-1], default=("", 0)
+    )
     return form if n >= max(2, 0.02 * sum(by_form.values())) else ""
 
 

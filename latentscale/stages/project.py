@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -51,12 +52,20 @@ def projection_request(
     }
 
 
-def make_projection(store: Store, request: dict[str, Any], neighbors: Record, threads: int, run: str | None) -> Record:
+def make_projection(
+    store: Store,
+    request: dict[str, Any],
+    neighbors: Record,
+    threads: int,
+    run: str | None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Record:
     """Lay out the graph of ``request`` and write the coordinates."""
     writer = ArtifactWriter(store, "projection", request, [neighbors], run=run)
     with measured() as cost:
         vectors = load_vectors(store, read_snapshot(store, request["snapshot"]), request["embedding"])
-        coordinates = compute_layout(store, request, neighbors, vectors, threads=threads)
+        coordinates = compute_layout(store, request, neighbors, vectors, threads=threads, progress=progress)
         flat = pa.array(coordinates.reshape(-1))
         table = pa.table(
             {
@@ -73,7 +82,13 @@ def make_projection(store: Store, request: dict[str, Any], neighbors: Record, th
 
 
 def compute_layout(
-    store: Store, request: dict[str, Any], neighbors: Record, vectors: Vectors, *, threads: int
+    store: Store,
+    request: dict[str, Any],
+    neighbors: Record,
+    vectors: Vectors,
+    *,
+    threads: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Lay out a graph as ``request`` says; float32 of shape (n, n_components)."""
     from latentscale.backends.cpu.layout import layout
@@ -90,7 +105,7 @@ def compute_layout(
         negative_sample_rate=request["negative_sample_rate"],
         learning_rate=request["learning_rate"],
         threads=threads,
-        progress=None,
+        progress=progress,
     )
 
 

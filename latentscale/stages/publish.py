@@ -91,7 +91,8 @@ class _Published:
     def sentence(self, where: str) -> str:
         others = [name for name in self.page if name != self.text]
         text = {"page": "the text and ", "points": "the text and ", "none": ""}[where]
-        return f"{text}{len(others)} columns" + (f": {', '.join(others)}" if others else "")
+        number = f"{len(others)} column{'' if len(others) == 1 else 's'}"
+        return f"{text}{number}" + (f": {', '.join(others)}" if others else "")
 
 
 def resolve_columns(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # Cells along the widest side.
 _CELLS = {2: 512, 3: 96}
-_BANDWIDTH = 0.01
+_BANDWIDTH = {2: 0.01, 3: 0.03}
 _SHARE = 0.95
 
 
@@ -20,7 +20,8 @@ def density(coordinates: NDArray[Any]) -> NDArray[np.float32]:
     """Estimate the documents per unit of area (2-D) or volume (3-D) around each document.
 
     A Gaussian kernel density on a grid, read by interpolation; linear in n. The kernel's standard deviation is a
-    hundredth of the map: of the widest extent of the middle 98 % of the layout, and at least one cell of the grid.
+    hundredth (in 3-D three hundredths) of the map: of the widest extent of the middle 98 % of the layout, and at least
+    one cell of the grid.
 
     Parameters
     ----------
@@ -44,8 +45,8 @@ def density(coordinates: NDArray[Any]) -> NDArray[np.float32]:
         return np.zeros(n, np.float32)
     cells = _CELLS[dim]
     # Square cells; a margin of four standard deviations keeps the whole kernel of every document on the grid.
-    cell = max(float((high - low).max()) / (cells - 8), _BANDWIDTH * extent / 4)
-    sigma = max(_BANDWIDTH * extent / cell, 1.0)
+    cell = max(float((high - low).max()) / (cells - 8), _BANDWIDTH[dim] * extent / 4)
+    sigma = max(_BANDWIDTH[dim] * extent / cell, 1.0)
     margin = 4 * sigma + 1
     shape = [min(cells * 4, int(np.ceil(width / cell)) + 1 + 2 * int(margin)) for width in high - low]
     place = (points - low) / cell + int(margin)

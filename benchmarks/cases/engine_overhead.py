@@ -1,0 +1,288 @@
+"""What the engines add to the worker calls that they make."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import corpora, workspaces
+from benchmarks.corpora import Context
+from benchmarks.processes import fresh, own_cpu_seconds
+from benchmarks.report import Result, Target
+
+REPEATS = 3
+WORKERS = 2
+SMALL_SHARDS = 256
+# On the machine of the first results, a shard of so many rows is ten seconds of embedding.
+LARGE_SHARD_ROWS = 110_000
+LARGE_SHARDS = 4
+SLEEP = 10.0
+SLEEPERS = 6
+
+
+def run(context: Context) -> Result:
+    """Local by accounting inside one run, and beside a bare loop; Ray beside two bare processes at once."""
+    rows: list[dict[str, Any]] = []
+    targets: list[Target] = []
+    corpus = corpora.whole(context)
+    for size in (16_384, SMALL_SHARDS):
+        workspace = context.folder("engine") / f"shards-{size}"
+        setting = f"ingest.shard_rows={size}"
+        workspaces.run_corpus(corpus, workspace, "--set", setting, compiled=context.compiled, verb="ingest")
+        found = _local(workspace, 1 if context.quick else REPEATS)
+        rows += found
+        if size != SMALL_SHARDS:
+            share = found[0]["added_cpu_percent"]
+            targets.append(Target(what="local engine and pipeline, beyond the calls", value=share, limit=3, unit="%"))
+    slept = fresh(ray_sleep, seconds=0.5 if context.quick else SLEEP, shards=SLEEPERS)[1]
+    rows.append({"what": f"ray, {SLEEPERS} shards that only sleep {SLEEP:.0f} s", **slept})
+    shard_rows, shards = (2_000, 4) if context.quick else (LARGE_SHARD_ROWS, LARGE_SHARDS)
+    large = corpora.copies(context, shards * shard_rows, group_rows=shard_rows)
+    workspace = context.folder("engine") / "large"
+    sizes = ("--set", f"ingest.shard_rows={shard_rows}", "--set", "ingest.shard_bytes=1000000000")
+    workspaces.run_corpus(large, workspace, *sizes, compiled=context.compiled, verb="ingest")
+    shutil.rmtree(workspace / "embeddings", ignore_errors=True)  # of an earlier run in the same scratch folder
+    pair = _two_bare_loops(workspace)
+    ray = fresh(ray_embed, workspace=workspace)[1]
+    ray["added_wall_percent"] = 100 * (ray["wall_s"] / pair["wall_s"] - 1)
+    ray["added_cpu_percent"] = 100 * (ray["cpu_s"] / pair["cpu_s"] - 1)
+    rows += [
+        {"what": f"two bare loops at once, {shards} shards of {shard_rows:,} rows", **pair},
+        {"what": "ray with two workers, the same shards", **ray},
+    ]
+    targets.append(
+        Target(what="ray beyond its start, shards of about 10 s", value=ray["added_wall_percent"], limit=5, unit="%")
+    )
+    return Result(
+        title="What the engines add to the same EmbedWorker calls: local beside a loop, Ray beside two loops at once.",
+        parameters=corpus.facts() | {"repeats": 1 if context.quick else REPEATS, "workers": WORKERS},
+        rows=rows,
+        targets=targets,
+        notes=[
+            "Local: processor time of `Workspace.run(until='embed')` less that inside the worker, its making included, "
+            "as a share of the latter: both are taken in one process, so that noise between processes cancels. "
+            "The bare loops beside it are a check.",
+            "Ray's fair rival on two processors is two plain processes, each with half of the shards, released at one "
+            "moment when both have opened the model: they share caches and memory as Ray's two actors do. "
+            "Both sides run with OMP_NUM_THREADS=1, as Ray sets it.",
+            "Ray's start is the time until the first worker begins its first shard: cluster, actors, imports, model. "
+            "From there to the last receipt is its wall time; ending the cluster is a column of its own. "
+            "Its processor time is that inside the workers; `tree_cpu_s` is that of all its processes, start included.",
+            "Shards that sleep show the scheduling alone: the added time is over the ideal of an even split.",
+        ],
+    )
+
+
+def _local(workspace: Path, repeats: int) -> list[dict[str, Any]]:
+    runs: dict[Callable[..., dict[str, Any]], list[dict[str, Any]]] = {pipeline: [], bare_loop: []}
+    for _ in range(repeats):
+        for part, found in runs.items():
+            found.append(fresh(part, workspace=workspace)[1])
+    ours, bare = runs[pipeline], runs[bare_loop]
+    shards = bare[0]["shards"]
+    cpu = statistics.median(run["cpu_s"] for run in bare)
+    return [
+        {
+            "what": f"local, whole stage, {shards} shards",
+            "cpu_s": statistics.median(run["cpu_s"] for run in ours),
+            "wall_s": statistics.median(run["wall_s"] for run in ours),
+            "added_cpu_percent": statistics.median(100 * (r["cpu_s"] / r["inside_cpu_s"] - 1) for r in ours),
+            "added_wall_percent": statistics.median(100 * (r["wall_s"] / r["inside_wall_s"] - 1) for r in ours),
+        },
+        {
+            "what": f"bare loop, {shards} shards",
+            "cpu_s": cpu,
+            "wall_s": statistics.median(run["wall_s"] for run in bare),
+        },
+    ]
+
+
+def _two_bare_loops(workspace: Path) -> dict[str, Any]:
+    gate = workspace / f"gate-{time.time_ns()}"
+    gate.mkdir()
+    run_half = partial(fresh, half_loop, workspace=workspace, gate=gate, variables={"OMP_NUM_THREADS": "1"})
+    with ThreadPoolExecutor(WORKERS) as pool:
+        halves = [facts for _, facts in pool.map(lambda half: run_half(half=half), range(WORKERS))]
+    return {
+        "cpu_s": sum(half["cpu_s"] for half in halves),
+        "wall_s": max(half["ended"] for half in halves) - min(half["started"] for half in halves),
+        "longest_shard_s": max(half["longest"] for half in halves),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ in fresh processes
+
+
+def pipeline(workspace: str) -> dict[str, Any]:
+    """Run the embed stage as the pipeline does, and count what is spent inside the worker."""
+    import latentscale
+    from latentscale.config import EmbedConfig
+    from latentscale.stages import embed
+
+    inside = {"cpu": 0.0, "wall": 0.0}
+    original = embed.EmbedWorker
+
+    class Counted(original):
+        def __init__(self, *arguments: Any) -> None:
+            cpu, wall = own_cpu_seconds(), time.perf_counter()
+            super().__init__(*arguments)
+            inside["cpu"] += own_cpu_seconds() - cpu
+            inside["wall"] += time.perf_counter() - wall
+
+        def __call__(self, shard: Any) -> Any:
+            cpu, wall = own_cpu_seconds(), time.perf_counter()
+            receipt = super().__call__(shard)
+            inside["cpu"] += own_cpu_seconds() - cpu
+            inside["wall"] += time.perf_counter() - wall
+            return receipt
+
+    embed.EmbedWorker = Counted
+    opened = latentscale.open(workspace)
+    shutil.rmtree(Path(workspace, embed.FOLDER), ignore_errors=True)
+    settings, snapshot = opened.settings(of_last_run=True), opened.snapshot
+    embed.opened_embedder(EmbedConfig().model, EmbedConfig().max_tokens)  # the bare loop does not count it either
+    cpu, wall = own_cpu_seconds(), time.perf_counter()
+    opened.run(settings, until="embed", snapshot=snapshot)
+    facts = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall}
+    shutil.rmtree(Path(workspace, embed.FOLDER))
+    return facts | {"inside_cpu_s": inside["cpu"], "inside_wall_s": inside["wall"]}
+
+
+def bare_loop(workspace: str) -> dict[str, Any]:
+    """The same calls in a loop."""
+    import latentscale
+    from latentscale.config import EmbedConfig
+    from latentscale.stages.embed import FOLDER, EmbedWorker, opened_embedder
+
+    opened = latentscale.open(workspace)
+    snapshot, column = opened.snapshot, opened.record.text_column
+    shutil.rmtree(Path(workspace, FOLDER), ignore_errors=True)
+    opened_embedder(EmbedConfig().model, EmbedConfig().max_tokens)
+    cpu, wall = own_cpu_seconds(), time.perf_counter()
+    worker = EmbedWorker(opened.store, EmbedConfig(), column, None)
+    for shard in snapshot.shards:
+        worker(shard)
+    facts = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall}
+    shutil.rmtree(Path(workspace, FOLDER))
+    return facts | {"shards": len(snapshot.shards)}
+
+
+def half_loop(workspace: str, gate: str, half: int) -> dict[str, Any]:
+    """Every second shard in a loop, begun when the other process is ready too."""
+    import latentscale
+    from latentscale.config import EmbedConfig
+    from latentscale.stages.embed import EmbedWorker
+
+    opened = latentscale.open(workspace)
+    shards = opened.snapshot.shards[half::WORKERS]
+    worker = EmbedWorker(opened.store, EmbedConfig(), opened.record.text_column, None)
+    Path(gate, str(half)).touch()
+    while len(list(Path(gate).iterdir())) < WORKERS:
+        time.sleep(0.005)
+    started, cpu, longest = time.time(), own_cpu_seconds(), 0.0
+    for shard in shards:
+        begun = time.perf_counter()
+        worker(shard)
+        longest = max(longest, time.perf_counter() - begun)
+    return {"started": started, "ended": time.time(), "cpu_s": own_cpu_seconds() - cpu, "longest": longest}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """When a worker did a shard, on the clock that all processes of the machine share."""
+
+    started: float
+    ended: float
+    cpu_s: float
+
+
+class TimedWorker:
+    """Calls another worker, and says when."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
+        self._worker = make()
+
+    def __call__(self, task: Any) -> Timed:
+        """Do one shard."""
+        started, cpu = time.time(), own_cpu_seconds()
+        self._worker(task)
+        return Timed(started=started, ended=time.time(), cpu_s=own_cpu_seconds() - cpu)
+
+
+def ray_sleep(seconds: float, shards: int) -> dict[str, Any]:
+    """Ray over shards that cost no processor time."""
+    from latentscale.storage.snapshots import Shard
+
+    tasks = [Shard(key=str(number), name="", rows=0, base=0, bytes=0) for number in range(shards)]
+    found = _through_ray(partial(TimedWorker, partial(_sleeper, seconds)), tasks)
+    ideal = seconds * shards / WORKERS
+    return found | {"added_wall_percent": 100 * (found["wall_s"] / ideal - 1)}
+
+
+def _sleeper(seconds: float) -> Callable[[Any], None]:
+    return lambda _: time.sleep(seconds)
+
+
+def ray_embed(workspace: str) -> dict[str, Any]:
+    """Ray over shards of documents."""
+    import latentscale
+    from latentscale.config import EmbedConfig
+    from latentscale.stages.embed import FOLDER, EmbedWorker
+
+    opened = latentscale.open(workspace)
+    shutil.rmtree(Path(workspace, FOLDER), ignore_errors=True)
+    make = partial(EmbedWorker, opened.store, EmbedConfig(), opened.record.text_column, None)
+    return _through_ray(partial(TimedWorker, make), list(opened.snapshot.shards))
+
+
+def _through_ray(make: Callable[[], Any], tasks: list[Any]) -> dict[str, Any]:
+    from latentscale.config import EngineConfig
+    from latentscale.engines import open_engine
+    from latentscale.storage.snapshots import Shard
+
+    ended = threading.Event()
+    seen: dict[tuple[int, float], float] = {}
+    watcher = threading.Thread(target=_watch_tree, args=(ended, seen), daemon=True)
+    begun = time.time()
+    engine = open_engine(EngineConfig(name="ray", workers=WORKERS))
+    opened = time.time()
+    watcher.start()
+    receipts = list(engine.map_shards(make, tasks, task_type=Shard, receipt_type=Timed))
+    done = time.time()
+    ended.set()
+    watcher.join()
+    engine.close()
+    closed = time.time()
+    first = min(receipt.started for receipt in receipts)
+    return {
+        "cpu_s": sum(receipt.cpu_s for receipt in receipts),
+        "wall_s": done - first,
+        "longest_shard_s": max(receipt.ended - receipt.started for receipt in receipts),
+        "start_s": first - begun,
+        "of_which_cluster_s": opened - begun,
+        "end_s": closed - done,
+        "tree_cpu_s": sum(seen.values()),
+    }
+
+
+def _watch_tree(ended: threading.Event, seen: dict[tuple[int, float], float]) -> None:
+    """Note the processor time of this process and all below it, until they end."""
+    import psutil
+
+    own = psutil.Process(os.getpid())
+    while not ended.wait(0.5):
+        for process in [own, *own.children(recursive=True)]:
+            try:
+                times = process.cpu_times()
+                seen[(process.pid, process.create_time())] = times.user + times.system
+            except psutil.Error:
+                continue

@@ -1,0 +1,145 @@
+"""Gigabytes of JSON lines through the ingest stage, beside loops that only read them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.corpora import Context
+from benchmarks.processes import fresh, own_cpu_seconds
+from benchmarks.report import Result, Target
+
+BLOCK = 4 << 20
+
+
+def run(context: Context) -> Result:
+    """Make the file, ingest it once, read it with each of the bare loops once."""
+    path = context.folder("jsonl") / "corpus.jsonl"
+    _, made = fresh(make_corpus, path=path, size=int(context.gigabytes * 1e9))
+    parts = {
+        "ingest: read, check, write shards": ingest,
+        "pyarrow.json, one thread, nothing written": bare_arrow,
+        "polars scan_ndjson to sink_parquet, all threads": bare_polars,
+        "orjson line by line, nothing kept": bare_orjson,
+    }
+    rows: list[dict[str, Any]] = []
+    for name, part in parts.items():
+        usage, facts = fresh(part, path=path, scratch=context.folder("jsonl"), compiled=context.compiled)
+        assert facts["rows"] == made["rows"], f"{name}: {facts['rows']} of {made['rows']} rows"
+        size = path.stat().st_size / 1e6
+        rows.append(
+            {
+                "what": name,
+                "mb_per_cpu_second": size / facts["cpu_s"],
+                "mb_per_second": size / facts["wall_s"],
+                "cpu_s": facts["cpu_s"],
+                "wall_s": facts["wall_s"],
+                "peak_mb": usage.peak_mb,
+            }
+        )
+    gigabytes = path.stat().st_size / 1e9
+    path.unlink()
+    return Result(
+        title="JSON lines to checked shards of documents, beside loops that only read.",
+        parameters={"gigabytes": round(gigabytes, 2), "rows": made["rows"]},
+        rows=rows,
+        targets=[Target(what="ingest, peak memory", value=rows[0]["peak_mb"], limit=1_000, unit="MB")],
+        notes=[
+            "The lines are the documents that ship with the package, numbered, again and again.",
+            "No rival does what ingest does (compose texts, set bad rows aside with their place, keep types stable "
+            "over the whole corpus, cut shards, compress): its price is the difference.",
+        ],
+    )
+
+
+# ------------------------------------------------------------------------------------------------ in fresh processes
+
+
+def make_corpus(path: str, size: int) -> dict[str, Any]:
+    """Write ``size`` bytes of JSON lines from the demo corpus, numbered so that no two lines are alike."""
+    import orjson
+    import polars as pl
+
+    from latentscale.demo import corpus_path
+
+    rows = pl.read_parquet(corpus_path()).to_dicts()
+    written = number = 0
+    with Path(path).open("wb") as file:
+        while written < size:
+            row = rows[number % len(rows)] | {"number": number, "score": number / 7}
+            written += file.write(orjson.dumps(row, default=str) + b"\n")
+            number += 1
+    return {"rows": number}
+
+
+def _timed(count: Any) -> dict[str, Any]:
+    wall, cpu = time.perf_counter(), own_cpu_seconds()
+    rows = count()
+    return {"rows": rows, "wall_s": time.perf_counter() - wall, "cpu_s": own_cpu_seconds() - cpu}
+
+
+def ingest(path: str, scratch: str) -> dict[str, Any]:
+    """The whole stage: list, check, plan, read, write shards."""
+    import tempfile
+
+    from latentscale.config import CorpusConfig, IngestConfig
+    from latentscale.stages import ingest as stage
+    from latentscale.storage.inputs import list_inputs
+    from latentscale.storage.objects import Store
+
+    def whole(folder: str) -> int:
+        corpus, settings = CorpusConfig(sources=(path,), text="text"), IngestConfig()
+        inputs = list_inputs(corpus)
+        stage.check_corpus(inputs, corpus, settings)
+        worker = stage.IngestWorker(Store(str(Path(folder, "workspace"))), corpus, settings)
+        receipts = [receipt for unit in stage.plan_ingest(inputs, corpus, settings) for receipt in worker(unit)]
+        stage.check_rejects(receipts, settings)
+        return sum(receipt.rows for receipt in receipts)
+
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        return _timed(lambda: whole(folder))
+
+
+def blocks(path: str) -> Iterator[bytes]:
+    """Blocks of whole lines."""
+    with Path(path).open("rb") as file:
+        kept = b""
+        while chunk := file.read(BLOCK):
+            head, _, kept = (kept + chunk).rpartition(b"\n")
+            yield head
+        if kept:
+            yield kept
+
+
+def bare_arrow(path: str, scratch: str) -> dict[str, Any]:
+    """``pyarrow.json`` on one thread, nothing written."""
+    import pyarrow as pa
+    import pyarrow.json
+
+    options = pyarrow.json.ReadOptions(use_threads=False, block_size=4 * BLOCK)
+    return _timed(
+        lambda: sum(pyarrow.json.read_json(pa.BufferReader(b), read_options=options).num_rows for b in blocks(path))
+    )
+
+
+def bare_polars(path: str, scratch: str) -> dict[str, Any]:
+    """The streaming engine of polars, from JSON lines to one parquet file."""
+    import tempfile
+
+    import polars as pl
+
+    def whole(target: Path) -> int:
+        pl.scan_ndjson(path).sink_parquet(target)
+        return pl.scan_parquet(target).select(pl.len()).collect().item()
+
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        return _timed(lambda: whole(Path(folder, "all.parquet")))
+
+
+def bare_orjson(path: str, scratch: str) -> dict[str, Any]:
+    """``orjson`` line by line, nothing kept."""
+    import orjson
+
+    return _timed(lambda: sum(len(list(map(orjson.loads, block.split(b"\n")))) for block in blocks(path)))

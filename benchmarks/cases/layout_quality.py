@@ -1,0 +1,212 @@
+"""Layouts and clusters beside umap-learn, hdbscan and scikit-learn: what they cost, and how good they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import byhand, corpora, workspaces
+from benchmarks.byhand import NEIGHBORS, Clock
+from benchmarks.corpora import Context
+from benchmarks.processes import fresh
+from benchmarks.report import Result, Target
+
+SIZES = (10_000, 20_000)
+SEED = 42
+
+
+def run(context: Context) -> Result:
+    """Both sides in processes that have compiled their code before the clock starts."""
+    workspaces.warm(context)
+    folder = context.folder("layout")
+    available = corpora.whole(context).rows
+    sizes = [size for size in ((800, 1_500) if context.quick else SIZES) if size <= available] or [available]
+    files: list[str] = []
+    for size in sizes:
+        corpus = corpora.sample(context, size)
+        path = folder / f"vectors-{size}.npy"
+        fresh(write_vectors, corpus=corpus.path, column=corpus.text, classes=corpus.classes, path=path)
+        files.append(str(path))
+    _, ours = fresh(lay_out, files=files, folder=folder, compiled=context.compiled)
+    _, theirs = fresh(lay_out_by_hand, files=files, folder=folder)
+    _, quality = fresh(judge, files=files, folder=folder, compiled=context.compiled)
+    rows: list[dict[str, Any]] = []
+    targets: list[Target] = []
+    for size, file in zip(sizes, files, strict=True):
+        found = ours[file] | theirs[file]
+        for name, cost in found.items():
+            rows.append({"what": f"{size:,}: {name}", **cost, **quality[file].get(name, {})})
+        default = {name: quality[file][name] for name in ("latentscale exact", "umap.UMAP(metric='cosine')")}
+        mine, base = default.values()
+        for figure in ("trustworthiness", "preservation"):
+            what = f"{size:,} documents, {figure}@{NEIGHBORS} of umap-learn's"
+            targets.append(Target(what=what, value=mine[figure] / base[figure], limit=0.98, at_least=True))
+        spent = found["latentscale exact"]["cpu_s"] / found["umap.UMAP(metric='cosine')"]["cpu_s"]
+        targets.append(Target(what=f"{size:,} documents, CPU-seconds of umap-learn's", value=spent, limit=1))
+    for method in ("HDBSCAN", "K-means"):
+        pair = [quality[files[0]].get(f"{who} {method}", {}).get("nmi") for who in ("latentscale", "by hand:")]
+        if None not in pair:
+            targets.append(Target(what=f"{method}, NMI of that by hand", value=pair[0] / pair[1], limit=0.98, at_least=True))
+    return Result(
+        title="UMAP layouts beside umap-learn's, and clusters against known classes beside the same steps by hand.",
+        parameters=corpora.whole(context).facts() | {"sample_for_quality": 1_000, "classes": _classes(context)},
+        rows=rows,
+        targets=targets,
+        notes=[
+            "Processor time holds the neighbour graph and the layout; code is compiled before the clock starts on both "
+            "sides (cold_warm_10k is about that).",
+            "Trustworthiness (Venna and Kaski 2001) and preservation of the 15 nearest are measured by "
+            "latentscale.quality.faithfulness on the same sampled documents for all.",
+            "Clusters: HDBSCAN on the 5-D layout with the same settings, noise sent to the nearest centroid, then NMI "
+            "with the classes; K-means with as many clusters as there are classes.",
+            "The layout in mode `fast` and umap-learn's without a seed differ a little from run to run.",
+        ],
+    )
+
+
+def _classes(context: Context) -> str:
+    return corpora.whole(context).classes or "none"
+
+
+# ------------------------------------------------------------------------------------------------ in fresh processes
+
+
+def write_vectors(corpus: str, column: str, path: str, classes: str | None = None) -> dict[str, Any]:
+    """Embed a column with the shipped model; save the vectors and the classes as numbers."""
+    import polars as pl
+
+    from latentscale.embedders.static import StaticEmbedder
+
+    frame = pl.read_parquet(corpus)
+    embedded = StaticEmbedder().embed(frame[column].to_list())
+    np.save(path, embedded.vectors[embedded.embeddable])
+    if classes is not None:
+        codes = frame[classes].cast(pl.String).fill_null("").cast(pl.Categorical).to_physical().to_numpy()
+        np.save(_beside(path, "classes"), codes[embedded.embeddable])
+    return {}
+
+
+def _beside(path: str, name: str) -> Path:
+    return Path(path).with_suffix(f".{name}.npy")
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def _save(file: str, name: str, array: Any) -> None:
+    np.save(_beside(file, _slug(name)), np.asarray(array))
+
+
+def lay_out(files: list[str], folder: str) -> dict[str, Any]:
+    """LatentScale's graph, layouts and clusters."""
+    from latentscale.backends.cpu.clustering import hdbscan, kmeans, nearest_centroid
+    from latentscale.backends.cpu.layout import fuzzy_graph, layout
+    from latentscale.backends.cpu.neighbors import nearest_neighbors
+    from latentscale.provenance import available_processors
+    from latentscale.stages.cluster import default_min_cluster_size
+
+    threads = available_processors()
+    common: dict[str, Any] = {"spread": 1.0, "n_epochs": None, "seed": SEED, "negative_sample_rate": 5}
+    common |= {"learning_rate": 1.0, "threads": threads}
+
+    def graph_of(matrix: np.ndarray) -> Any:
+        return nearest_neighbors(matrix, k=NEIGHBORS, method="auto", recall_target=0.95, seed=SEED, threads=threads)
+
+    small = np.load(files[0])[:500]
+    for mode in ("exact", "fast"):
+        layout(fuzzy_graph(graph_of(small), n_neighbors=NEIGHBORS), small, n_components=2, min_dist=0.1, mode=mode, **common)
+    answer: dict[str, Any] = {}
+    for file in files:
+        matrix = np.load(file)
+        found = answer[file] = {}
+        for mode in ("exact", "fast"):
+            clock = Clock()
+            fuzzy = fuzzy_graph(graph_of(matrix), n_neighbors=NEIGHBORS)
+            points = layout(fuzzy, matrix, n_components=2, min_dist=0.1, mode=mode, **common)
+            clock.step("all")
+            found[f"latentscale {mode}"] = clock.steps["all"]
+            _save(file, f"latentscale {mode}", points)
+        if file != files[0] or not _beside(file, "classes").exists():
+            continue
+        clock = Clock()
+        fuzzy = fuzzy_graph(graph_of(matrix), n_neighbors=NEIGHBORS)
+        space = layout(fuzzy, matrix, n_components=5, min_dist=0.0, mode="exact", **common)
+        size = default_min_cluster_size(len(matrix))
+        settings: dict[str, Any] = {"cluster_selection_method": "eom", "cluster_selection_epsilon": 0.0}
+        clusters = hdbscan(space, min_cluster_size=size, min_samples=min(10, size), **settings)
+        clock.step("hdbscan")
+        nearest, _ = nearest_centroid(matrix, clusters.labels)
+        noise = float((clusters.labels < 0).mean())
+        found["latentscale HDBSCAN"] = clock.steps["hdbscan"] | {"noise": noise, "clusters": clusters.n_clusters}
+        _save(file, "latentscale HDBSCAN", nearest)
+        k = len(np.unique(np.load(_beside(file, "classes"))))
+        clock = Clock()
+        means = kmeans(matrix, n_clusters=k, seed=SEED, threads=threads)
+        clock.step("kmeans")
+        found["latentscale K-means"] = clock.steps["kmeans"] | {"clusters": k}
+        _save(file, "latentscale K-means", means.labels)
+    return answer
+
+
+def lay_out_by_hand(files: list[str], folder: str) -> dict[str, Any]:
+    """The same with umap-learn, hdbscan and scikit-learn."""
+    import hdbscan
+    import umap
+    from sklearn.cluster import KMeans
+
+    # umap-learn takes another way below 4,096 rows; this compiles what the large ones need.
+    warm = np.random.default_rng(SEED).normal(size=(4_200, 32)).astype(np.float32)
+    umap.UMAP(metric="cosine", n_epochs=5).fit(warm)
+    answer: dict[str, Any] = {}
+    for file in files:
+        matrix = np.load(file)
+        found = answer[file] = {}
+        clock = Clock()
+        points = umap.UMAP(n_neighbors=NEIGHBORS, metric="cosine").fit_transform(matrix)
+        clock.step("all")
+        found["umap.UMAP(metric='cosine')"] = clock.steps["all"]
+        _save(file, "umap.UMAP(metric='cosine')", np.asarray(points, np.float32))
+        if file != files[0] or not _beside(file, "classes").exists():
+            continue
+        clock = Clock()
+        model = umap.UMAP(n_neighbors=NEIGHBORS, metric="cosine", n_components=5, min_dist=0.0, init="pca")
+        space = model.fit_transform(matrix)
+        size = max(5, len(matrix) // 500)
+        labels = hdbscan.HDBSCAN(min_cluster_size=size, min_samples=min(10, size)).fit_predict(space)
+        clock.step("hdbscan")
+        count = int(labels.max(initial=-1)) + 1
+        found["by hand: HDBSCAN"] = clock.steps["hdbscan"] | {"noise": float((labels < 0).mean()), "clusters": count}
+        _save(file, "by hand: HDBSCAN", byhand.to_nearest(matrix, labels))
+        k = len(np.unique(np.load(_beside(file, "classes"))))
+        clock = Clock()
+        means = KMeans(n_clusters=k, n_init=5, random_state=SEED).fit_predict(matrix)
+        clock.step("kmeans")
+        found["by hand: K-means"] = clock.steps["kmeans"] | {"clusters": k}
+        _save(file, "by hand: K-means", means)
+    return answer
+
+
+def judge(files: list[str], folder: str) -> dict[str, Any]:
+    """Measure all layouts and clusterings that were saved."""
+    from sklearn.metrics import normalized_mutual_info_score
+
+    from latentscale.quality import faithfulness
+
+    answer: dict[str, Any] = {}
+    for file in files:
+        matrix, found = np.load(file), answer.setdefault(file, {})
+        for name in ("latentscale exact", "latentscale fast", "umap.UMAP(metric='cosine')"):
+            points = np.load(_beside(file, _slug(name)))
+            kept = faithfulness(matrix, points, k=NEIGHBORS, sample=1_000, seed=0, threads=2)
+            found[name] = {"trustworthiness": kept.trustworthiness, "preservation": kept.preservation}
+        if not _beside(file, "classes").exists() or file != files[0]:
+            continue
+        classes = np.load(_beside(file, "classes"))
+        for method in ("HDBSCAN", "K-means"):
+            for who in ("latentscale", "by hand:"):
+                labels = np.load(_beside(file, _slug(f"{who} {method}")))
+                found[f"{who} {method}"] = {"nmi": float(normalized_mutual_info_score(classes, labels))}
+    return answer

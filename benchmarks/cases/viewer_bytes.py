@@ -1,0 +1,179 @@
+"""What the page costs a browser: bytes a point, bytes until the first paint, the script."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import corpora, workspaces
+from benchmarks.corpora import Context
+from benchmarks.processes import fresh, latentscale, run_command
+from benchmarks.report import Result, Target
+
+SYNTHETIC = 1_000_000
+# The page asks for these before it draws (latentscale/viewer/web/src/main.tsx); the rest comes after.
+FIRST_FILES = ("labels.json", "tiles/0-0-0.parquet")
+
+
+def run(context: Context) -> Result:
+    """Measure the pages of the demo, of the whole corpus, and of a million points like those."""
+    workspaces.warm(context)
+    demo = context.folder("viewer") / "demo"
+    run_command(latentscale("run", "demo", "--out", demo, "--progress", "quiet"), compiled=context.compiled)
+    corpus = corpora.whole(context)
+    large = context.folder("pipeline") / "workspace"  # found as it is where pipeline_63k has run in this scratch folder
+    workspaces.run_corpus(corpus, large, compiled=context.compiled)
+    count = 50_000 if context.quick else SYNTHETIC
+    usage, synthetic = fresh(write_synthetic, workspace=large, folder=context.folder("viewer") / "million", count=count)
+    maps = {
+        "demo": (_page(demo), _map(demo)),
+        "corpus": (_page(large), _map(large)),
+        "synthetic": (_page(large), Path(synthetic["folder"])),
+    }
+    rows = [_measure(name, page, files) for name, (page, files) in maps.items()]
+    script = _scripts(_page(demo))
+    rows[-1] |= {"write_cpu_s": usage.cpu_s, "write_peak_mb": usage.peak_mb}
+    notes = [
+        "Bytes until the first paint: the page, its style and script, the manifest, the labels and the root tile, what "
+        "main.tsx waits for. `gzip` is what a server that compresses text sends, `plain` what `python -m http.server` "
+        "sends; parquet is not compressed again. The manifest of the synthetic map is that of the corpus.",
+        "Bytes a point: all tiles (x, y, cluster), over the documents. All files: everything below the map's viewer "
+        "folder, texts and columns included, over the documents.",
+        f"The synthetic points are {count:,} draws from the corpus's own map, moved by a hundredth of its width, with "
+        "their clusters, one short text each: real density, no real documents.",
+    ]
+    return Result(
+        title="What the page costs a browser.",
+        parameters={"script_plain_kb": script["plain"] / 1e3, "script_gzip_kb": script["gzip"] / 1e3},
+        rows=rows,
+        targets=[
+            *(
+                Target(what=f"{row['what']}: bytes a point (x, y, cluster)", value=row["bytes_a_point"], limit=3)
+                for row in rows
+            ),
+            *(
+                Target(what=f"{row['what']}: to the first paint, gzip", value=row["first_gzip_kb"], limit=300, unit="kB")
+                for row in rows
+            ),
+            Target(what="script and style to the first paint, gzip", value=script["gzip"] / 1e3, limit=160, unit="kB"),
+        ],
+        notes=notes,
+    )
+
+
+def _page(workspace: Path) -> Path:
+    return workspace / "viewer"
+
+
+def _map(workspace: Path) -> Path:
+    manifest = json.loads((_page(workspace) / "manifest.json").read_text(encoding="utf-8"))
+    return (_page(workspace) / manifest["generations"][-1]["url"]).resolve()
+
+
+def _packed(path: Path) -> int:
+    data = path.read_bytes()
+    return len(data) if path.suffix == ".parquet" else len(gzip.compress(data, 6))
+
+
+def _scripts(page: Path) -> dict[str, int]:
+    files = [path for path in (page / "assets").iterdir() if path.suffix in (".js", ".css")]
+    html = (page / "index.html").read_text(encoding="utf-8")
+    first = [path for path in files if path.name in html]  # others are loaded when they are needed
+    return {"plain": sum(p.stat().st_size for p in first), "gzip": sum(map(_packed, first))}
+
+
+def _measure(name: str, page: Path, files: Path) -> dict[str, Any]:
+    html = (page / "index.html").read_text(encoding="utf-8")
+    first = [page / "index.html", page / "manifest.json", *(files / file for file in FIRST_FILES)]
+    first += [path for path in (page / "assets").iterdir() if path.name in html]
+    sizes: dict[str, int] = defaultdict(int)
+    for path in files.rglob("*"):
+        if path.is_file():
+            sizes[path.relative_to(files).parts[0]] += path.stat().st_size
+    documents = json.loads((files / "count.json").read_text())["documents"] if (files / "count.json").exists() else None
+    if documents is None:
+        documents = json.loads((page / "manifest.json").read_text(encoding="utf-8"))["generations"][-1]["documents"]
+    root = (files / "tiles/0-0-0.parquet").stat().st_size
+    return {
+        "what": f"{name}, {documents:,} points",
+        "bytes_a_point": sizes["tiles"] / documents,
+        "all_files_bytes_a_document": sum(sizes.values()) / documents,
+        "root_tile_kb": root / 1e3,
+        "labels_kb": (files / "labels.json").stat().st_size / 1e3,
+        "first_plain_kb": sum(path.stat().st_size for path in first) / 1e3,
+        "first_gzip_kb": sum(map(_packed, first)) / 1e3,
+        "files": sum(1 for path in files.rglob("*") if path.is_file()),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ in a fresh process
+
+
+def write_synthetic(workspace: str, folder: str, count: int) -> dict[str, Any]:
+    """Write the viewer's files for ``count`` points drawn from the map of a workspace."""
+    import pyarrow as pa
+
+    import latentscale
+    from latentscale.viewer import ViewerData, write_tiles
+
+    target = Path(folder)
+    shutil.rmtree(target, ignore_errors=True)
+    real = latentscale.open(workspace).the_map()
+    points = real.points().select("x", "y", "cluster", "nearest_cluster").collect()
+    labels = real.labels().drop("centroid").to_arrow()
+    labels = labels.cast(pa.schema([pa.field(f.name, _narrow(f.type)) for f in labels.schema]))
+    random = np.random.default_rng(0)
+    chosen = random.integers(0, len(points), count)
+    places = points.select("x", "y").to_numpy()[chosen]
+    width = np.ptp(points.select("x", "y").to_numpy(), axis=0)
+    places = (places + random.normal(scale=width / 100 / 3, size=places.shape)).astype(np.float32)
+    ids = np.arange(count, dtype=np.int64)
+
+    def documents() -> Iterator[pa.RecordBatch]:
+        for start in range(0, count, 16_384):
+            some = ids[start : start + 16_384]
+            texts = pa.array([f"Document {number}" for number in some.tolist()])
+            yield pa.record_batch({"row_id": pa.array(some), "text": texts})
+
+    data = ViewerData(
+        name="synthetic",
+        row_ids=ids,
+        coordinates=places,
+        clusters=points["cluster"].to_numpy()[chosen],
+        nearest_clusters=points["nearest_cluster"].to_numpy()[chosen],
+        labels=labels,
+        documents=documents,
+        text_column="text",
+        columns=["text"],
+        stats={},
+    )
+
+    def put(name: str, content: bytes) -> None:
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    scratch = target / "scratch"
+    scratch.mkdir(parents=True)
+    entry = write_tiles(data, put, scratch=scratch)
+    scratch.rmdir()
+    put("count.json", json.dumps({"documents": entry["documents"]}).encode())
+    return {"folder": str(target)}
+
+
+def _narrow(kind: Any) -> Any:
+    """Polars gives Arrow its large types; the viewer's writer knows the small ones."""
+    import pyarrow as pa
+
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_list(kind):
+        return pa.list_(_narrow(kind.value_type))
+    return kind

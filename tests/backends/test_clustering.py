@@ -1,0 +1,132 @@
+"""Clusters: ids by size, honest noise, and layers over them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from latentscale.backends.cpu.clustering import hdbscan, kmeans, layer_tree, nearest_centroid
+from latentscale.errors import CorpusError, ShapeError
+from latentscale.quality import agreement
+
+
+def cluster(points, min_cluster_size=10, min_samples=5, method="eom", epsilon=0.0):
+    return hdbscan(
+        points,
+        min_cluster_size=min_cluster_size,
+        min_samples=min_samples,
+        cluster_selection_method=method,
+        cluster_selection_epsilon=epsilon,
+    )
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Three blobs of 50, 200 and 100 points, and 30 scattered ones."""
+    random = np.random.default_rng(0)
+    parts = [random.normal(at, 0.3, (count, 2)) for at, count in (((0, 0), 50), ((9, 0), 200), ((0, 9), 100))]
+    return np.vstack([*parts, random.uniform(-30, 30, (30, 2))]).astype(np.float32)
+
+
+def test_ids_run_by_size_and_scattered_points_are_noise(blobs):
+    found = cluster(blobs)
+    assert found.n_clusters == 3
+    assert np.bincount(found.labels[:50] + 1).argmax() == 3
+    assert np.bincount(found.labels[50:250] + 1).argmax() == 1
+    assert np.bincount(found.labels[250:350] + 1).argmax() == 2
+    assert (found.labels[350:] == -1).mean() > 0.8
+    assert (found.probabilities[found.labels < 0] == 0).all()
+    assert (found.probabilities[found.labels >= 0] > 0).all()
+    assert found.persistence.shape == (3,)
+    assert (found.labels.dtype, found.probabilities.dtype) == (np.int32, np.float32)
+
+
+def test_leaf_gives_at_least_as_many_clusters(blobs):
+    assert cluster(blobs, method="leaf").n_clusters >= cluster(blobs).n_clusters
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 2, 3, 9])
+def test_fewer_documents_than_a_cluster_needs_are_noise_and_it_is_said(n):
+    found = cluster(np.random.default_rng(0).normal(size=(n, 5)))
+    assert (found.labels == -1).all()
+    assert found.n_clusters == 0
+    assert "min_cluster_size=10" in found.notes[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_more_samples_than_documents_are_lowered_and_it_is_said():
+    found = cluster(np.random.default_rng(0).normal(size=(6, 2)), min_cluster_size=2, min_samples=10)
+    assert "min_samples=10 was lowered to 5" in found.notes[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_points_at_one_place_are_one_cluster():
+    found = cluster(np.ones((40, 5)))
+    assert (found.labels == 0).all()
+    assert found.n_clusters == 1
+
+
+def test_a_coordinate_that_is_not_a_number_is_refused(blobs):
+    broken = blobs.copy()
+    broken[3, 1] = np.inf
+    with pytest.raises(CorpusError):
+        cluster(broken)
+
+
+def test_kmeans_finds_the_topics_and_threads_do_not_change_a_bit(vectors, topics):
+    one, two = (kmeans(vectors, n_clusters=12, seed=0, threads=threads) for threads in (1, 2))
+    assert agreement(one.labels, topics.tolist()).nmi > 0.9
+    np.testing.assert_array_equal(one.labels, two.labels)
+    assert one.probabilities.tobytes() == two.probabilities.tobytes()
+    assert (np.diff(np.bincount(one.labels)) <= 0).all()
+
+
+def test_kmeans_chooses_about_as_many_clusters_as_there_are_topics(vectors):
+    found = kmeans(vectors, n_clusters=None, seed=0, threads=2)
+    assert 8 <= found.n_clusters <= 18
+    assert len(found.details["curve"]) > 8
+
+
+@pytest.mark.filterwarnings("error")
+def test_kmeans_with_more_clusters_than_different_documents_says_so():
+    found = kmeans(np.repeat(np.eye(8, dtype=np.float32)[:3], 20, axis=0), n_clusters=5, seed=0, threads=1)
+    assert found.n_clusters == 3
+    assert "3 clusters for the 5 asked for" in found.notes[0]
+    assert kmeans(np.ones((2, 4), np.float32), n_clusters=None, seed=0, threads=1).n_clusters == 1
+
+
+def test_noise_goes_to_the_nearest_centroid_and_the_others_stay(vectors, topics):
+    labels = topics.copy()
+    labels[::7] = -1
+    nearest, centroids = nearest_centroid(vectors, labels)
+    np.testing.assert_array_equal(nearest[labels >= 0], labels[labels >= 0])
+    assert (nearest[::7] == topics[::7]).mean() > 0.95
+    np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)
+    truth = vectors[labels == 4].mean(axis=0)
+    np.testing.assert_allclose(centroids[4], truth / np.linalg.norm(truth), atol=1e-5)
+
+
+def test_without_a_cluster_there_is_no_nearest_one(vectors):
+    nearest, centroids = nearest_centroid(vectors, np.full(len(vectors), -1, np.int32))
+    assert (nearest == -1).all()
+    assert centroids.shape == (0, 48)
+    with pytest.raises(ShapeError):
+        nearest_centroid(vectors, np.zeros(3, np.int32))
+
+
+@pytest.mark.parametrize(("k", "layers"), [(1, []), (7, []), (8, [2]), (60, [12]), (100, [20, 4]), (300, [60, 12])])
+def test_layers_get_five_times_coarser_down_to_a_dozen(k, layers):
+    random = np.random.default_rng(0)
+    tree = layer_tree(random.normal(size=(k, 16)).astype(np.float32), random.integers(1, 99, k), factor=5, max_layers=4)
+    assert [len(np.unique(layer)) for layer in tree] == layers
+    for fine, coarse in pairwise(tree):
+        assert all(len(np.unique(coarse[fine == group])) == 1 for group in np.unique(fine))
+
+
+def test_layer_ids_run_by_documents_and_alike_clusters_join():
+    centroids = np.repeat(np.eye(4, dtype=np.float32)[:2], 5, axis=0) + 0.01
+    sizes = np.array([1, 1, 1, 1, 1, 9, 9, 9, 9, 9])
+    assert layer_tree(centroids, sizes, factor=5, max_layers=3)[0].tolist() == [1] * 5 + [0] * 5

@@ -1,0 +1,166 @@
+"""Layouts: UMAP's numbers, repeatable where promised, and inputs with no structure."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+
+import numpy as np
+import pytest
+from scipy.sparse.csgraph import connected_components
+
+from latentscale.backends.cpu.layout import curve, default_epochs, fuzzy_graph, layout, principal_start
+from latentscale.backends.cpu.neighbors import nearest_neighbors
+from latentscale.errors import ShapeError
+from latentscale.quality import faithfulness
+
+
+def graph_of(vectors, k=15):
+    return nearest_neighbors(vectors, k=k, method="exact", recall_target=1.0, seed=0, threads=2)
+
+
+def lay_out(fuzzy, vectors, n_components=2, mode="exact", seed=3, n_epochs=100, threads=2, **other):
+    return layout(
+        fuzzy,
+        vectors,
+        n_components=n_components,
+        min_dist=0.1,
+        spread=1.0,
+        n_epochs=n_epochs,
+        mode=mode,
+        seed=seed,
+        negative_sample_rate=5,
+        learning_rate=1.0,
+        threads=threads,
+        **{"progress": None, **other},
+    )
+
+
+@pytest.fixture(scope="module")
+def fuzzy(vectors):
+    return fuzzy_graph(graph_of(vectors), n_neighbors=15)
+
+
+def test_the_fuzzy_set_is_symmetric_with_weights_up_to_one(fuzzy):
+    assert abs(fuzzy - fuzzy.T).max() < 1e-6
+    assert fuzzy.diagonal().sum() == 0
+    assert fuzzy.data.min() > 0
+    assert fuzzy.data.max() <= 1 + 1e-6
+
+
+@pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="umap-learn, the reference, is not installed")
+@pytest.mark.filterwarnings("ignore")
+def test_the_fuzzy_set_and_the_curve_are_those_of_umap_learn(vectors, fuzzy):
+    from umap.umap_ import find_ab_params, fuzzy_simplicial_set
+
+    graph = graph_of(vectors)
+    n = len(vectors)
+    indices = np.hstack([np.arange(n)[:, None], graph.indices[:, :14]]).astype(np.int32)
+    distances = np.hstack([np.zeros((n, 1)), graph.distances[:, :14]]).astype(np.float32)
+    theirs, _, _ = fuzzy_simplicial_set(
+        vectors, 15, np.random.RandomState(0), "cosine", knn_indices=indices, knn_dists=distances
+    )
+    assert abs(fuzzy - theirs).max() < 1e-4
+    assert curve(spread=1.0, min_dist=0.1) == pytest.approx(find_ab_params(1.0, 0.1))
+
+
+def test_a_graph_with_too_few_neighbours_is_refused(vectors):
+    with pytest.raises(ShapeError, match="n_neighbors=15 needs 14"):
+        fuzzy_graph(graph_of(vectors, k=5), n_neighbors=15)
+
+
+def test_a_layout_keeps_topics_together_and_neighbourhoods_near(fuzzy, vectors, topics):
+    coordinates = lay_out(fuzzy, vectors)
+    assert coordinates.shape == (len(vectors), 2)
+    assert coordinates.dtype == np.float32
+    kept = faithfulness(vectors, coordinates, k=15, sample=500, seed=0, threads=2)
+    assert kept.trustworthiness > 0.9
+    assert kept.preservation > 0.1  # noise in 48 dimensions: there is no more to keep
+    middles = np.array([np.median(coordinates[topics == topic], axis=0) for topic in range(12)])
+    nearest = ((coordinates[:, None] - middles) ** 2).sum(axis=2).argmin(axis=1)
+    assert (nearest == topics).mean() > 0.9
+
+
+def test_exact_layouts_repeat_to_the_bit_and_seeds_differ(fuzzy, vectors):
+    first = lay_out(fuzzy, vectors, threads=1)
+    assert first.tobytes() == lay_out(fuzzy, vectors, threads=2).tobytes()
+    assert first.tobytes() != lay_out(fuzzy, vectors, seed=4).tobytes()
+
+
+def test_two_layouts_may_run_at_once(fuzzy, vectors):
+    alone = lay_out(fuzzy, vectors)
+    found = {}
+    runs = [threading.Thread(target=lambda i=i: found.update({i: lay_out(fuzzy, vectors)})) for i in range(2)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert found[0].tobytes() == found[1].tobytes() == alone.tobytes()
+
+
+def test_fast_layouts_are_as_faithful(fuzzy, vectors):
+    exact, fast = (
+        faithfulness(vectors, lay_out(fuzzy, vectors, mode=mode), k=15, sample=500, seed=0, threads=2)
+        for mode in ("exact", "fast")
+    )
+    assert fast.preservation == pytest.approx(exact.preservation, abs=0.05)
+
+
+def test_progress_is_told_after_each_epoch(fuzzy, vectors):
+    told = []
+    lay_out(fuzzy, vectors, n_epochs=7, progress=lambda done, all_: told.append((done, all_)))
+    assert told == [(epoch, 7) for epoch in range(1, 8)]
+
+
+def test_parts_without_a_link_are_laid_out(vectors):
+    random = np.random.default_rng(0)
+    islands = np.vstack([np.eye(48)[i] + 0.01 * random.normal(size=(40, 48)) for i in range(5)]).astype(np.float32)
+    fuzzy = fuzzy_graph(graph_of(islands), n_neighbors=10)
+    assert connected_components(fuzzy)[0] == 5
+    coordinates = lay_out(fuzzy, islands)
+    middles = coordinates.reshape(5, 40, 2).mean(axis=1)
+    nearest = ((coordinates[:, None] - middles) ** 2).sum(axis=2).argmin(axis=1)
+    assert (nearest == np.repeat(np.arange(5), 40)).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.ones((1, 8)),
+        np.eye(8)[:2],
+        np.ones((3, 8)),
+        np.eye(8)[:5],
+        np.ones((60, 8)),
+        np.zeros((20, 8)),
+        np.hstack([np.random.default_rng(0).normal(size=(80, 2)), np.zeros((80, 6))]),
+        np.random.default_rng(0).normal(size=(50, 1)),
+    ],
+    ids=["one", "two", "three the same", "five", "sixty the same", "zeros", "flat dimensions", "one dimension"],
+)
+@pytest.mark.parametrize("n_components", [2, 5])
+def test_small_and_flat_sets_get_finite_different_places(rows, n_components):
+    rows = rows.astype(np.float32)
+    coordinates = lay_out(fuzzy_graph(graph_of(rows), n_neighbors=15), rows, n_components=n_components)
+    assert coordinates.shape == (len(rows), n_components)
+    assert np.isfinite(coordinates).all()
+    assert len(np.unique(coordinates, axis=0)) == len(rows)
+
+
+def test_the_start_is_the_principal_plane_stretched_to_ten(vectors):
+    start = principal_start(vectors, n_components=2, seed=0)
+    centred = vectors - vectors.mean(axis=0)
+    plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    for axis in range(2):
+        assert abs(np.corrcoef(plane[:, axis], start[:, axis])[0, 1]) > 0.9999
+    np.testing.assert_allclose(start.min(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(start.max(axis=0), 10, atol=1e-4)
+
+
+def test_a_graph_of_other_documents_is_refused(fuzzy, vectors):
+    with pytest.raises(ShapeError, match=r"3,000 documents, the embedding 2,999"):
+        lay_out(fuzzy, vectors[:-1])
+
+
+def test_fewer_epochs_for_larger_sets():
+    assert default_epochs(100) > default_epochs(100_000)

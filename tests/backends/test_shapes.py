@@ -1,0 +1,47 @@
+"""Density and outlines of a layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from latentscale.backends.cpu.shapes import density, hulls
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_density_is_in_documents_per_unit(dim):
+    points = np.random.default_rng(0).uniform(0, 10, (40_000, dim)).astype(np.float32)
+    inner = (np.abs(points - 5) < 3).all(axis=1)
+    assert np.median(density(points)[inner]) == pytest.approx(40_000 / 10**dim, rel=0.25)
+
+
+def test_density_does_not_break_for_a_few_points_or_one_place():
+    assert density(np.zeros((0, 2))).shape == (0,)
+    assert (density(np.ones((5, 2))) == 0).all()
+    assert np.isfinite(density(np.array([[0.0, 0.0], [1.0, 0.0]]))).all()
+
+
+def test_a_far_outlier_does_not_flatten_the_density():
+    points = np.vstack([np.random.default_rng(0).normal(size=(5000, 2)), [[300.0, 300.0]]])
+    found = density(points)
+    assert found[:5000].mean() > 100 * found[5000]
+
+
+def test_hulls_leave_stragglers_out_and_follow_the_ids():
+    random = np.random.default_rng(0)
+    points = np.vstack([random.uniform(0, 1, (200, 2)), [[50.0, 50.0]], random.uniform(5, 6, (100, 2))])
+    labels = np.array([0] * 201 + [1] * 100, np.int32)
+    first, second = hulls(points, labels)
+    assert first.max() <= 1
+    assert second.min() >= 5
+    x, y = first.T
+    assert 0.7 < 0.5 * (x @ np.roll(y, -1) - y @ np.roll(x, -1)) < 1.0  # positive: counter-clockwise
+
+
+@pytest.mark.parametrize(
+    "members", [[[0, 0]], [[0, 0], [1, 1]], [[0, 0]] * 9, [[0, 0], [1, 1], [2, 2], [3, 3]]], ids=str
+)
+def test_what_has_no_area_has_no_hull(members):
+    outlines = hulls(np.array(members, float), np.zeros(len(members), np.int32))
+    assert [outline.shape for outline in outlines] == [(0, 2)]
+    assert hulls(np.array(members, float), np.full(len(members), -1, np.int32)) == []

@@ -1,0 +1,163 @@
+"""What is measured of a map, against definitions written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.manifold import trustworthiness
+
+from latentscale.backends.cpu.neighbors import nearest_neighbors
+from latentscale.errors import ShapeError
+from latentscale.quality import (
+    agreement,
+    components,
+    duplicate_share,
+    faithfulness,
+    noise_share,
+    outlier_rate,
+    persistence_summary,
+    red_flags,
+    stability,
+)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    made = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def graph_of(vectors, k=14):
+    return nearest_neighbors(vectors, k=k, method="exact", recall_target=1.0, seed=0, threads=1)
+
+
+def test_trustworthiness_is_that_of_scikit_learn(vectors):
+    flat = vectors[:, :2] + 0.1 * np.random.default_rng(1).normal(size=(400, 2))
+    measured = faithfulness(vectors, flat, k=15, sample=10_000, seed=0, threads=2)
+    # For rows of length 1 the order by cosine is the order by Euclidean distance.
+    assert measured.trustworthiness == pytest.approx(trustworthiness(vectors, flat, n_neighbors=15), abs=1e-6)
+    ours, theirs = graph_of(vectors, 15).indices, _nearest(flat, 15)
+    kept = np.mean([len(set(a) & set(b)) / 15 for a, b in zip(ours, theirs, strict=True)])
+    assert measured.preservation == pytest.approx(kept, abs=1e-6)
+    assert (measured.k, measured.sample) == (15, 400)
+
+
+def _nearest(points, k):
+    apart = ((points[:, None] - points) ** 2).sum(axis=2)
+    np.fill_diagonal(apart, np.inf)
+    return np.argsort(apart, axis=1)[:, :k]
+
+
+def test_a_layout_that_is_the_embedding_is_perfect_and_a_shuffled_one_is_not(vectors):
+    same = faithfulness(vectors, vectors, k=15, sample=100, seed=0, threads=1)
+    assert same.trustworthiness > 0.9999
+    assert same.preservation > 0.999
+    shuffled = np.random.default_rng(0).permutation(vectors)
+    assert faithfulness(vectors, shuffled, k=15, sample=100, seed=0, threads=1).preservation < 0.15
+
+
+def test_identical_documents_are_interchangeable_neighbours():
+    same = np.ones((50, 4), np.float32)
+    places = np.random.default_rng(0).normal(size=(50, 2))
+    assert faithfulness(same, places, k=15, sample=50, seed=0, threads=1).preservation == 1.0
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 0), (2, 1), (3, 2), (10, 9)])
+def test_few_documents_have_no_trustworthiness(n, k, vectors):
+    measured = faithfulness(vectors[:n], vectors[:n, :2], k=15, sample=100, seed=0, threads=1)
+    assert measured.k == k
+    assert measured.trustworthiness is None
+    assert measured.preservation == (None if n == 1 else 1.0)
+
+
+def test_arrays_of_different_documents_are_refused(vectors):
+    with pytest.raises(ShapeError):
+        faithfulness(vectors, vectors[:-1], k=15, sample=100, seed=0, threads=1)
+    with pytest.raises(ShapeError):
+        agreement(np.zeros(3, np.int32), ["a"])
+
+
+def test_parts_of_the_graph_are_counted():
+    random = np.random.default_rng(0)
+    sizes = (60, 30, 30)
+    islands = np.vstack([np.eye(9)[i] + 0.01 * random.normal(size=(size, 9)) for i, size in enumerate(sizes)])
+    assert components(graph_of(islands.astype(np.float32)), n_neighbors=15) == (3, 0.5)
+    assert components(graph_of(islands[:1].astype(np.float32)), n_neighbors=15) == (1, 1.0)
+
+
+def test_identical_vectors_are_counted(vectors):
+    doubled = np.vstack([vectors[:80], vectors[:20]])
+    assert duplicate_share(graph_of(doubled)) == pytest.approx(0.4)
+    assert duplicate_share(graph_of(vectors)) == 0.0
+    assert duplicate_share(graph_of(vectors[:1])) == 0.0
+
+
+def test_documents_flung_away_are_counted():
+    points = np.random.default_rng(0).uniform(0, 10, (1000, 2))
+    assert outlier_rate(points) == 0.0
+    points[:5] += 100
+    assert outlier_rate(points) == 0.005
+    assert outlier_rate(points[:1]) == 0.0
+
+
+def test_agreement_counts_only_documents_with_a_class():
+    labels = np.array([0, 0, 1, 1, -1, 0], np.int32)
+    perfect = agreement(labels, ["a", "a", "b", "b", None, None])
+    assert (perfect.nmi, perfect.ari, perfect.purity, perfect.documents, perfect.classes) == (1.0, 1.0, 1.0, 4, 2)
+    mixed = agreement(labels, ["a", "b", "b", "b", "b", "a"])
+    assert mixed.purity == pytest.approx(5 / 6)
+    assert 0 < mixed.nmi < 1
+    assert agreement(labels, [None] * 6) is None
+
+
+def test_stability_leaves_noise_out():
+    first = np.array([0, 0, 1, 1, -1, 2], np.int32)
+    assert stability(first, np.array([1, 1, 0, 0, 0, -1], np.int32)) == 1.0
+    assert stability(first, np.full(6, -1, np.int32)) == 0.0
+
+
+def test_noise_and_persistence():
+    assert noise_share(np.array([0, -1, 1, -1], np.int32)) == 0.5
+    assert noise_share(np.empty(0, np.int32)) == 0.0
+    assert persistence_summary(np.array([0.1, 0.2, 0.6], np.float32)) == pytest.approx(
+        {"least": 0.1, "median": 0.2, "largest": 0.6}
+    )
+    assert persistence_summary(np.full(3, np.nan, np.float32)) is None
+
+
+GOOD = {
+    "documents": 5000,
+    "recall": 0.97,
+    "trustworthiness": 0.93,
+    "preservation": 0.3,
+    "outlier_rate": 0.0,
+    "components": 1,
+    "largest_component": 1.0,
+    "duplicates": 0.02,
+    "clusters": 40,
+    "noise_share": 0.2,
+    "stability": 0.8,
+}
+
+
+@pytest.mark.parametrize(
+    ("fact", "words"),
+    [
+        ({"recall": 0.6}, "60% of the true neighbours"),
+        ({"trustworthiness": 0.7}, "not alike"),
+        ({"preservation": 0.05}, "read regions"),
+        ({"outlier_rate": 0.02}, "far off the map"),
+        ({"components": 9, "largest_component": 0.5}, "9 parts without a link"),
+        ({"duplicates": 0.5}, "copies, not topics"),
+        ({"clusters": 1}, "smaller min_cluster_size"),
+        ({"noise_share": 0.7}, "70% of the documents are in no cluster"),
+        ({"stability": 0.3}, "0.30 (ARI)"),
+        ({"documents": 12}, "12 documents are too few"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_each_bad_figure_raises_one_flag_and_good_ones_none(fact, words):
+    assert red_flags(GOOD) == []
+    assert red_flags({}) == []
+    (flag,) = red_flags(GOOD | fact)
+    assert words in flag
