@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from latentscale.backends.capability import describe as describe_machine
 from latentscale.config import JobConfig
 from latentscale.embedders.language import language_notice
 from latentscale.engines import Engine, open_engine
@@ -28,6 +29,8 @@ from latentscale.storage.snapshots import Shard, Snapshot, make_snapshot
 from latentscale.storage.workspace_record import WorkspaceRecord, claim_workspace
 
 StageName = Literal["ingest", "embed", "neighbors", "project", "cluster", "label", "publish"]
+# A run's record names its inputs up to this many; every shard's footer names its own.
+MAX_RECORDED_INPUTS = 1_000
 STAGES: tuple[StageName, ...] = ("ingest", "embed", "neighbors", "project", "cluster", "label", "publish")
 
 
@@ -118,9 +121,10 @@ class Pipeline:
         inputs: list[InputFile] = []
         if snapshot is None:
             # All that can be wrong with the request is found before anything is written or any model is loaded.
-            inputs = list_inputs(self.config.corpus)
+            notes: list[str] = []
+            inputs = list_inputs(self.config.corpus, notes)
             check = ingest.check_corpus(inputs, self.config.corpus, self.config.ingest)
-            for text in check.notes:
+            for text in (*notes, *check.notes):
                 self.observer.note(text)
         corpus = self.config.corpus
         units = ingest.plan_ingest(inputs, corpus, self.config.ingest) if snapshot is None else []
@@ -133,6 +137,11 @@ class Pipeline:
         )
         # Options for a store may hold keys, which no record keeps.
         run = start_run(self.config.model_dump(mode="json", exclude={"corpus": {"storage_options"}}), self._command)
+        run.facts |= {
+            "inputs": [file.as_json() for file in inputs[:MAX_RECORDED_INPUTS]],
+            "input_files": len(inputs),
+            "backends": [asdict(choice) for choice in describe_machine().stages],
+        }
         outcome = Outcome(workspace=self.store.url, run=run.id)
         with self._recorded(run, outcome):
             if snapshot is None:

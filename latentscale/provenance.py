@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from latentscale import __version__
+from latentscale.backends.capability import usable_cores
 
 _PACKAGES = (
     "numpy",
@@ -64,10 +65,8 @@ def environment() -> dict[str, Any]:
 
 
 def available_processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processors that this process may use, its affinity and the quota of its control group counted."""
+    return max(1, int(usable_cores()))
 
 
 def _processor() -> str:

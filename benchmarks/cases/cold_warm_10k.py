@@ -57,8 +57,8 @@ def run(context: Context) -> Result:
             ),
         ],
         notes=[
-            "By hand: one pynndescent graph, umap-learn's UMAP in 2-D and in 5-D from it with PCA start, hdbscan, noise "
-            "to the nearest centroid; the vectors are given, nothing is read, labelled or written.",
+            "By hand: one pynndescent graph, umap-learn's UMAP in 2-D and in 5-D from it with PCA start, hdbscan, "
+            "noise to the nearest centroid; the vectors are given, nothing is read, labelled or written.",
             "A run of LatentScale is everything: reading, embedding, layouts, clusters, labels, points, page.",
         ],
     )

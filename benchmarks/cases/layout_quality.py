@@ -48,7 +48,9 @@ def run(context: Context) -> Result:
     for method in ("HDBSCAN", "K-means"):
         pair = [quality[files[0]].get(f"{who} {method}", {}).get("nmi") for who in ("latentscale", "by hand:")]
         if None not in pair:
-            targets.append(Target(what=f"{method}, NMI of that by hand", value=pair[0] / pair[1], limit=0.98, at_least=True))
+            targets.append(
+                Target(what=f"{method}, NMI of that by hand", value=pair[0] / pair[1], limit=0.98, at_least=True)
+            )
     return Result(
         title="UMAP layouts beside umap-learn's, and clusters against known classes beside the same steps by hand.",
         parameters=corpora.whole(context).facts() | {"sample_for_quality": 1_000, "classes": _classes(context)},
@@ -117,7 +119,14 @@ def lay_out(files: list[str], folder: str) -> dict[str, Any]:
 
     small = np.load(files[0])[:500]
     for mode in ("exact", "fast"):
-        layout(fuzzy_graph(graph_of(small), n_neighbors=NEIGHBORS), small, n_components=2, min_dist=0.1, mode=mode, **common)
+        layout(
+            fuzzy_graph(graph_of(small), n_neighbors=NEIGHBORS),
+            small,
+            n_components=2,
+            min_dist=0.1,
+            mode=mode,
+            **common,
+        )
     answer: dict[str, Any] = {}
     for file in files:
         matrix = np.load(file)

@@ -1,4 +1,4 @@
-"""Name clusters by the words and phrases that set their texts apart (class-based TF-IDF)."""
+"""Name clusters by the words and phrases that set their texts apart."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ class ClusterLabel:
     source : {"keyphrases", "none"}
         ``"none"``: its texts have no usable word, and the label is its number.
     coverage : float
-        Share of the cluster's documents (of those read) that have a word or phrase that the label is made of.
+        Share of the cluster's documents that have a word or phrase that the label is made of. Where a label shows a
+        word in the phrase that it is mostly in ("activate my card"), the word counts.
     coverage_outside : float
         The same for all other documents.
     documents_read : int
-        At most ``max_documents_per_cluster``.
+        At most ``max_documents_per_cluster`` for each cluster of the finest layer in it.
     """
 
     layer: int
@@ -72,22 +73,24 @@ def label_clusters(
     seed: int,
     ngram_range: tuple[int, int] = (1, 3),
 ) -> list[ClusterLabel]:
-    """Name every cluster of every layer by its keyphrases, which c-TF-IDF finds (Grootendorst 2022).
+    """Name every cluster of every layer by the phrases that tell its texts from all others.
 
-    A phrase counts once a document, and its weight in a cluster is the share of the cluster's documents that have it,
-    times ``log(1 + 1 / sum of those shares over all clusters)``. A label is the best phrase, with one or two more where
-    they cover documents that it does not.
+    A phrase counts once a document. ``find_candidates`` scores the phrases of a cluster: class-based TF-IDF (Grootendorst
+    2022) with the information that a phrase gives on the cluster in place of its mere frequency. A label is the best
+    phrase, with one or two more where that is not enough (``choose_phrases``).
 
     Parameters
     ----------
     texts : callable
         Returns an iterator of batches: matrix positions, int64 of shape (n,), and the n texts. Read once.
     memberships : sequence of int32 ndarray, shape (n_documents,)
-        Cluster of each document, one array a layer, the finest first; -1 for none.
+        Cluster of each document, one array a layer, the finest first; -1 for none. Each cluster lies in one of the
+        next coarser layer.
     max_keyphrases : int
         Kept for each cluster.
     max_documents_per_cluster : int
-        Read for each cluster, chosen by ``seed``; fewer where there are more than 120,000 in all.
+        Read for each cluster of the finest layer, chosen by ``seed``; fewer where there are more than 120,000 in all.
+        Each document read stands for an equal part of its cluster, so that coarser layers are counted by size.
     ngram_range : (int, int)
         Shortest and longest phrase, in words.
 
@@ -95,7 +98,14 @@ def label_clusters(
     -------
     list of ClusterLabel
         By layer, then by cluster.
+
+    Raises
+    ------
+    ValueError
+        If a cluster lies in several of the next coarser layer.
     """
+    if not memberships:
+        return []
     sample = _sample(memberships, limit=max_documents_per_cluster, seed=seed)
     vocabulary = Vocabulary()
     positions, forms, starts = _read(texts, sample, vocabulary)
@@ -216,8 +226,8 @@ def _parents(finer: NDArray[np.int32], coarser: NDArray[np.int32]) -> NDArray[np
 
 
 def _sample(memberships: Sequence[NDArray[np.int32]], *, limit: int, seed: int) -> NDArray[np.bool_]:
-    """Choose the documents to read: up to ``limit`` of each cluster of the finest layer, and some that are in none."""
-    n_documents = len(memberships[0]) if memberships else 0
+    """Choose the documents to read: up to ``limit`` of each cluster of the finest layer, and five times that of none."""
+    n_documents = len(memberships[0])
     chosen = np.zeros(n_documents, dtype=np.bool_)
     if n_documents == 0:
         return chosen

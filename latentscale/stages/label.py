@@ -17,7 +17,7 @@ from latentscale.storage.artifacts import ArtifactWriter, Record
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import read_snapshot
 
-VERSION = 1
+VERSION = 2
 EXEMPLAR_CANDIDATES = 1_000
 
 LABELS_SCHEMA = pa.schema(
@@ -53,6 +53,7 @@ def make_labels(store: Store, request: dict[str, Any], clusters: Record, run: st
     """Label the clusters of ``request`` and write the table."""
     from latentscale.labelers.exemplars import choose_exemplars
     from latentscale.labelers.keyphrases import label_clusters
+    from latentscale.labelers.words import MAX_CHARACTERS
 
     writer = ArtifactWriter(store, "labels", request, [clusters], run=run)
     with measured() as cost:
@@ -96,8 +97,24 @@ def make_labels(store: Store, request: dict[str, Any], clusters: Record, run: st
             )
             row["exemplars"] = found.row_ids[chosen].tolist()
         writer.put_table("labels", pa.Table.from_pylist(rows, schema=LABELS_SCHEMA))
+    # Documents read for a coarser layer are among those read for the finest.
+    read = sum(row["documents_read"] for row in rows if row["layer"] == 0)
+    clustered = sum(row["size"] for row in rows if row["layer"] == 0)
+    notes = [f"Only the first {MAX_CHARACTERS:,} characters of a text are read for labels."]
+    if read < clustered:
+        notes.append(
+            f"Labels were counted in {read:,} of the {clustered:,} documents in clusters: "
+            f"at most {request['max_documents_per_cluster']:,} of a cluster of the finest layer."
+        )
     return writer.commit(
-        counts={"labels": len(rows), "without_words": sum(row["source"] == "none" for row in rows)}, cost=cost
+        counts={
+            "labels": len(rows),
+            "without_words": sum(row["source"] == "none" for row in rows),
+            "documents_read": read,
+        },
+        cost=cost,
+        choices={"max_characters": MAX_CHARACTERS, "documents_read": read, "documents_in_clusters": clustered},
+        notes=notes,
     )
 
 

@@ -77,7 +77,11 @@ def make_projection(
     return writer.commit(
         counts={"documents": len(vectors), "n_components": request["n_components"]},
         cost=cost,
-        choices={"backend": "cpu", "mode": request["mode"]},
+        choices={
+            "backend": "cpu",
+            "mode": request["mode"],
+            "reason": f"{len(vectors):,} documents: exact is the default up to {EXACT_DOCUMENTS:,}",
+        },
     )
 
 

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from latentscale.stages.cluster import Clusters
-from latentscale.viewer.palette import cluster_colors
+from latentscale.viewer.frame import body_frame
+from latentscale.viewer.palette import cluster_colors, grey
 
 WIDTH, HEIGHT = 1200, 800
 MARGIN = 40
-GROUND = (16, 18, 24)
-NOISE = (96, 100, 112)
+GROUND = grey("ground", theme="dark")
+NOISE = grey("noise", theme="dark")
 MAX_LABELS = 24
-# Points beyond these percentiles would shrink the rest.
-SHOWN = (0.5, 99.5)
 
 
 def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels: pa.Table) -> bytes:
@@ -32,7 +31,8 @@ def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels:
     labels : pyarrow.Table
         As in ``labels.parquet``.
     """
-    low, high = np.percentile(coordinates, SHOWN, axis=0)
+    sides = np.array(body_frame(coordinates))
+    low, high = sides[:2], sides[2:]
     extent = np.maximum(high - low, 1e-6)
     scale = float(min((WIDTH - 2 * MARGIN) / extent[0], (HEIGHT - 2 * MARGIN) / extent[1]))
     middle = (low + high) / 2

@@ -77,8 +77,14 @@ class InputFile:
         return asdict(self)
 
 
-def list_inputs(corpus: CorpusConfig) -> list[InputFile]:
+def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None) -> list[InputFile]:
     """List the files of a corpus, source by source and by path within a source; a file named twice counts once.
+
+    Parameters
+    ----------
+    corpus : CorpusConfig
+    notes : list of str, optional
+        Gets a sentence for each choice that was made for the user.
 
     Of a directory all readable files below it belong to the corpus, but text files (.txt, .md …) only where it holds no
     tables (parquet, CSV, JSON lines); a pattern or ``corpus.format`` takes what it says.
@@ -92,7 +98,7 @@ def list_inputs(corpus: CorpusConfig) -> list[InputFile]:
     found: dict[str, InputFile] = {}
     taken: set[str] = set()
     for source in corpus.sources:
-        for file in _expand(source, corpus.format, options):
+        for file in _expand(source, corpus.format, options, notes if notes is not None else []):
             if file.url in found:
                 continue
             path = _free_path(file, taken)
@@ -155,7 +161,7 @@ def format_of(name: str) -> tuple[Format | None, Compression]:
     return SUFFIXES.get(suffix), compression
 
 
-def _expand(source: str, wanted: str, options: dict[str, Any]) -> list[InputFile]:
+def _expand(source: str, wanted: str, options: dict[str, Any], notes: list[str]) -> list[InputFile]:
     if source == DEMO:
         return [_demo()]
     try:
@@ -166,7 +172,7 @@ def _expand(source: str, wanted: str, options: dict[str, Any]) -> list[InputFile
             raise _missing(fs, source, root)
         if fs.isfile(root):
             return [_one_file(fs, source, root, wanted)]
-        return _expand_folder(fs, source, root, wanted)
+        return _expand_folder(fs, source, root, wanted, notes)
     except LatentScaleError:
         raise
     except PermissionError as error:
@@ -231,11 +237,18 @@ def _one_file(fs: fsspec.AbstractFileSystem, source: str, root: str, wanted: str
     return file
 
 
-def _expand_folder(fs: fsspec.AbstractFileSystem, source: str, root: str, wanted: str) -> list[InputFile]:
+def _expand_folder(
+    fs: fsspec.AbstractFileSystem, source: str, root: str, wanted: str, notes: list[str]
+) -> list[InputFile]:
     root = root.rstrip("/") or root
     files = _select(fs, source, root, _walk(fs, root), wanted, what="directory", explicit=False)
     tables = [file for file in files if file.format not in ("lines", "files")]
     # A README beside the tables of a data set is about them, not one of its documents.
+    if tables and len(tables) < len(files):
+        notes.append(
+            f"{len(files) - len(tables):,} text files in {source} are not read, since there are tables beside them; "
+            "name them by a pattern if they are documents"
+        )
     return tables or files
 
 

@@ -130,4 +130,3 @@ def _damaged(store: Store, name: str, error: BaseException) -> DamagedObjectErro
         where=store.path(name),
         hint="Delete that object and run the same command again: it is made anew.",
     )
-

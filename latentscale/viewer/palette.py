@@ -43,6 +43,12 @@ def cluster_colors(labels: pa.Table, *, theme: Theme) -> NDArray[np.uint8]:
     return colors
 
 
+def grey(use: Literal["ground", "noise"], *, theme: Theme) -> tuple[int, int, int]:
+    """The colour of the page's ground, or of the points in no cluster."""
+    red, green, blue = _palette()[use][theme]
+    return red, green, blue
+
+
 def oklch(lightness: float, chroma: float, hue: float) -> tuple[int, int, int]:
     """An OKLCH colour (Ottosson 2020) as sRGB bytes; out of gamut, chroma is lowered until it fits."""
     angle = np.deg2rad(hue)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from latentscale.viewer.columns import ColumnValues
 from latentscale.viewer.data import ViewerData
+from latentscale.viewer.frame import body_frame
 from latentscale.viewer.labels import label_entries
 from latentscale.viewer.pyramid import PAGE_LEVELS, Pyramid, Tile, build_pyramid
 from latentscale.viewer.rows import IDS_ROWS, Pack, parquet_bytes, write_ids, write_rows
@@ -100,7 +101,8 @@ def write_tiles(data: ViewerData, put: Callable[[str, bytes], None], *, scratch:
         "layers": [int(count) for count in layers],
         "origin": list(pyramid.origin),
         "side": pyramid.side,
-        "view": _first_view(data.coordinates),
+        "extent": _box(*data.coordinates.min(axis=0), *data.coordinates.max(axis=0)),
+        "view": _box(*body_frame(data.coordinates)),
         "tiles": len(pyramid.tiles),
         "packs": len(packs),
         "page_levels": PAGE_LEVELS,
@@ -198,10 +200,8 @@ def _write_pages(
     return listed
 
 
-def _first_view(coordinates: NDArray[np.float32]) -> list[float]:
-    """The box [x0, y0, x1, y1] of the 0.5 to 99.5 percentiles: a few outliers do not shrink the map."""
-    low, high = np.quantile(_sample(coordinates), [0.005, 0.995], axis=0)
-    return [float(f"{v:.7g}") for v in (*low, *high)]
+def _box(*sides: float) -> list[float]:
+    return [float(f"{v:.7g}") for v in sides]
 
 
 def _sample(coordinates: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { categoryColour, clusterColour, clusterPalette, HUES, inkColour, rampColour, type Rgb, type Theme } from "../src/engine/colour";
+import { categoryColour, clusterColour, clusterPalette, GROUND, HUES, inkColour, rampColour, type Rgb, type Theme } from "../src/engine/colour";
 import type { ClusterEntry } from "../src/engine/format";
 
-const GROUND: Record<Theme, Rgb> = { dark: [14, 17, 23], light: [251, 251, 249] };
 const linear = (v: number) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
 const luminance = (c: Rgb) => 0.2126 * linear(c[0] / 255) + 0.7152 * linear(c[1] / 255) + 0.0722 * linear(c[2] / 255);
 const contrast = (a: Rgb, b: Rgb) => {

@@ -1,5 +1,7 @@
 /** Colours: twelve hues in OKLCH, their shades, ramps, and the palette texture's bytes. */
 
+// One source for the page and for the pictures that Python draws.
+import shared from "../../../palette.json";
 import type { ClusterEntry } from "./format";
 
 export type Theme = "dark" | "light";
@@ -10,24 +12,11 @@ export type Rgb = [number, number, number];
  * twelve, seen with normal sight and (Machado et al. 2009, severity 1) with protanopia, deuteranopia and tritanopia, on
  * light and dark ground: 0.134 in OKLab with normal sight, 0.083 with the others (tests/colour.test.ts).
  */
-export const HUES: readonly [number, number, number][] = [
-  [0.561, 0.11, 256.8],
-  [0.738, 0.153, 75.9],
-  [0.635, 0.109, 192.9],
-  [0.661, 0.153, 11.3],
-  [0.672, 0.131, 295.0],
-  [0.5, 0.133, 129.5],
-  [0.75, 0.097, 230.7],
-  [0.5, 0.19, 342.8],
-  [0.615, 0.116, 96.3],
-  [0.5, 0.19, 300.7],
-  [0.75, 0.093, 137.1],
-  [0.545, 0.085, 14.8],
-];
-
-const LIFT: Record<Theme, number> = { light: 0, dark: 0.09 };
-export const NOISE: Record<Theme, Rgb> = { light: [176, 180, 188], dark: [96, 103, 116] };
-export const NULL_COLOUR: Record<Theme, Rgb> = { light: [200, 203, 209], dark: [68, 74, 85] };
+export const HUES = shared.hues as [number, number, number][];
+const LIFT: Record<Theme, number> = shared.lift;
+export const GROUND = shared.ground as Record<Theme, Rgb>;
+export const NOISE = shared.noise as Record<Theme, Rgb>;
+export const NULL_COLOUR = shared.no_value as Record<Theme, Rgb>;
 
 export function oklch(l: number, c: number, h: number): Rgb {
   const angle = (h * Math.PI) / 180;

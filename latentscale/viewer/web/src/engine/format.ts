@@ -11,6 +11,9 @@ export interface GenerationEntry {
   layers: number[];
   origin: [number, number];
   side: number;
+  /** Box of all points. */
+  extent: [number, number, number, number];
+  /** Box of the map's body: the first view. */
   view: [number, number, number, number];
   tiles: number;
   packs: number;

@@ -1,0 +1,68 @@
+"""The frame of a map: the box that its first picture shows, so that a few far points do not shrink the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SAMPLE = 100_000
+# A hundredth of the documents may be left outside for every 5 hundredths by which the picture's scale grows.
+_PRICE = 5.0
+_MOST_OUTSIDE = 0.12
+
+
+def body_frame(coordinates: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """The box (x0, y0, x1, y1) of the body of a map.
+
+    Layouts have islands far from the rest: the box of all points, and that of percentiles as well, is mostly empty. The
+    frame trades scale against points: of all boxes it is one with the least ``log(sqrt(width * height)) + 5 * share
+    outside``, found by moving one side at a time, with at most 12 % of the points outside. A layout without islands
+    loses next to nothing: one even square none, a normal distribution 3 %.
+
+    Parameters
+    ----------
+    coordinates : float32 ndarray, shape (n, 2)
+        Finite, n at least 1.
+    """
+    points = coordinates[:: max(1, len(coordinates) // _SAMPLE)].astype(np.float64)
+    least = np.maximum(np.ptp(points, axis=0), 1e-9) * 1e-3
+    best, lowest = _trim(points, np.array([points.min(axis=0), points.max(axis=0)]), least)
+    for tail in (2.0, 5.0):
+        box, cost = _trim(points, np.percentile(points, (tail, 100 - tail), axis=0), least)
+        if cost < lowest:
+            best, lowest = box, cost
+    return float(best[0, 0]), float(best[0, 1]), float(best[1, 0]), float(best[1, 1])
+
+
+def _trim(
+    points: NDArray[np.float64], box: NDArray[np.float64], least: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Move the sides of ``box``, (low, high) by (x, y), one by one until none gets better; with the cost reached."""
+    box = box.copy()
+    cost = np.inf
+    for _ in range(12):
+        before = cost
+        for axis in (0, 1):
+            other = points[:, 1 - axis]
+            beside = (other >= box[0, 1 - axis]) & (other <= box[1, 1 - axis])
+            line = np.sort(points[beside, axis])
+            across = max(box[1, 1 - axis] - box[0, 1 - axis], least[1 - axis])
+            for end in (0, 1):
+                fixed = box[1 - end, axis]
+                # The side may stand at any point; what lies beyond it is outside.
+                places = line if end else line[::-1]
+                inside = np.arange(1, len(places) + 1) - np.searchsorted(line if end else -line[::-1], _sign(end) * fixed)
+                width = np.maximum(_sign(end) * (places - fixed), least[axis])
+                outside = 1 - inside / len(points)
+                costs = 0.5 * np.log(width * across) + _PRICE * outside
+                costs[(inside <= 0) | (outside > _MOST_OUTSIDE)] = np.inf
+                k = int(np.argmin(costs))
+                if np.isfinite(costs[k]) and costs[k] <= cost:
+                    box[end, axis], cost = places[k], float(costs[k])
+        if before - cost < 1e-6:
+            break
+    return box, cost
+
+
+def _sign(end: int) -> int:
+    return 1 if end else -1
