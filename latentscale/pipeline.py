@@ -29,7 +29,7 @@ from latentscale.storage.snapshots import Shard, Snapshot, make_snapshot
 from latentscale.storage.workspace_record import WorkspaceRecord, claim_workspace
 
 StageName = Literal["ingest", "embed", "neighbors", "project", "cluster", "label", "publish"]
-# A run's record names its inputs up to this many; every shard's footer names its own.
+# A run's record lists its inputs up to this many; each document names its own file.
 MAX_RECORDED_INPUTS = 1_000
 STAGES: tuple[StageName, ...] = ("ingest", "embed", "neighbors", "project", "cluster", "label", "publish")
 
@@ -315,7 +315,7 @@ class Pipeline:
         check_resources(snapshot.documents, int(embedding.counts["dim"]), self.store, 0.0)
         mode = project.resolve_mode(config.project, snapshot.documents)
         request = neighbors.neighbors_request(
-            config.neighbors, config.project, snapshot_id=snapshot.id, embedding=embedding, exact=mode == "exact"
+            config.neighbors, config.project, snapshot_id=snapshot.id, embedding=embedding
         )
         graph = records["neighbors"] = self._stage(
             "neighbors",

@@ -18,15 +18,13 @@ _AGAIN_COARSER = 0.15
 _TELLING = 60.0
 # ...and in so large a share of it.
 _COVERING = 0.75
-# Gain, as a share of what the first phrase is worth, below which a phrase is not added.
-_WORTHWHILE = 0.12
-# Share of the documents of the first phrase that a further one must have.
-_MINOR = 0.2
+# Gain, as a share of what the first phrase is worth, and share of its documents, below which a phrase is not added.
+_WORTHWHILE, _MINOR = 0.12, 0.2
 # Share of the documents with a word in which a phrase must hold it to stand for the word; more if the word is telling.
 _HELD = 0.35
 _HELD_TELLING = 0.4
 # Share of the documents with both words of a label in which a phrase must join them to stand for the two.
-_JOINED = 0.15
+_JOINED = 0.08
 
 
 def distinct_phrases(candidates: Candidates, terms: Terms, words: Words, *, limit: int) -> list[int]:

@@ -75,9 +75,9 @@ def label_clusters(
 ) -> list[ClusterLabel]:
     """Name every cluster of every layer by the phrases that tell its texts from all others.
 
-    A phrase counts once a document. ``find_candidates`` scores the phrases of a cluster: class-based TF-IDF (Grootendorst
-    2022) with the information that a phrase gives on the cluster in place of its mere frequency. A label is the best
-    phrase, with one or two more where that is not enough (``choose_phrases``).
+    A phrase counts once a document. ``find_candidates`` scores the phrases of a cluster: class-based TF-IDF
+    (Grootendorst 2022) with the information that a phrase gives on the cluster in place of its mere frequency. A label
+    is the best phrase, with one or two more where that is not enough (``choose_phrases``).
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def _parents(finer: NDArray[np.int32], coarser: NDArray[np.int32]) -> NDArray[np
 
 
 def _sample(memberships: Sequence[NDArray[np.int32]], *, limit: int, seed: int) -> NDArray[np.bool_]:
-    """Choose the documents to read: up to ``limit`` of each cluster of the finest layer, and five times that of none."""
+    """Choose the documents to read: up to ``limit`` of each finest cluster, and up to five times that of none."""
     n_documents = len(memberships[0])
     chosen = np.zeros(n_documents, dtype=np.bool_)
     if n_documents == 0:

@@ -19,7 +19,7 @@ from latentscale.storage.artifacts import ArtifactWriter, Record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import Snapshot, read_snapshot
 
-VERSION = 1
+VERSION = 2
 MAX_COLUMN_CLUSTERS = 10_000
 
 

@@ -21,14 +21,9 @@ LEAST_NEIGHBORS = 15
 
 
 def neighbors_request(
-    config: NeighborsConfig,
-    project: ProjectConfig,
-    *,
-    snapshot_id: str,
-    embedding: Record,
-    exact: bool,
+    config: NeighborsConfig, project: ProjectConfig, *, snapshot_id: str, embedding: Record
 ) -> dict[str, Any]:
-    """Everything that alters the graph. ``exact`` asks for a search that is repeatable to the bit."""
+    """Everything that alters the graph, which has the same bits for any number of threads."""
     k = config.k or max(project.n_neighbors - 1, LEAST_NEIGHBORS)
     return {
         "version": VERSION,
@@ -38,7 +33,6 @@ def neighbors_request(
         "method": config.method,
         "recall": config.recall,
         "seed": project.seed,
-        "exact": exact,
     }
 
 
@@ -55,7 +49,7 @@ def make_neighbors(store: Store, request: dict[str, Any], embedding: Record, thr
             method=request["method"],
             recall_target=request["recall"],
             seed=request["seed"],
-            threads=1 if request["exact"] else threads,
+            threads=threads,
         )
         k = graph.k
         table = pa.table(

@@ -117,8 +117,10 @@ def test_without_a_cluster_there_is_no_nearest_one(vectors):
         nearest_centroid(vectors, np.zeros(3, np.int32))
 
 
-@pytest.mark.parametrize(("k", "layers"), [(1, []), (7, []), (8, [2]), (60, [12]), (100, [20, 4]), (300, [60, 12])])
-def test_layers_get_five_times_coarser_down_to_a_dozen(k, layers):
+@pytest.mark.parametrize(
+    ("k", "layers"), [(1, []), (7, []), (8, [3]), (60, [12]), (100, [20]), (300, [60, 12]), (800, [160, 32, 6])]
+)
+def test_layers_get_five_times_coarser_down_to_a_handful(k, layers):
     random = np.random.default_rng(0)
     tree = layer_tree(random.normal(size=(k, 16)).astype(np.float32), random.integers(1, 99, k), factor=5, max_layers=4)
     assert [len(np.unique(layer)) for layer in tree] == layers
@@ -127,6 +129,28 @@ def test_layers_get_five_times_coarser_down_to_a_dozen(k, layers):
 
 
 def test_layer_ids_run_by_documents_and_alike_clusters_join():
-    centroids = np.repeat(np.eye(4, dtype=np.float32)[:2], 5, axis=0) + 0.01
-    sizes = np.array([1, 1, 1, 1, 1, 9, 9, 9, 9, 9])
-    assert layer_tree(centroids, sizes, factor=5, max_layers=3)[0].tolist() == [1] * 5 + [0] * 5
+    random = np.random.default_rng(0)
+    centroids = np.repeat(np.eye(4, dtype=np.float32)[:3], 5, axis=0) + random.normal(0, 0.01, (15, 4)).astype(
+        np.float32
+    )
+    sizes = np.array([1] * 5 + [9] * 5 + [3] * 5)
+    assert layer_tree(centroids, sizes, factor=5, max_layers=3)[0].tolist() == [2] * 5 + [0] * 5 + [1] * 5
+
+
+def test_clusters_of_one_size_join_as_in_scipy():
+    from scipy.cluster.hierarchy import cut_tree, linkage
+
+    random = np.random.default_rng(1)
+    centroids = random.normal(size=(120, 8)).astype(np.float32)
+    ours = layer_tree(centroids, np.full(120, 7), factor=4, max_layers=2)
+    theirs = cut_tree(linkage(centroids.astype(np.float64), method="ward"), n_clusters=[30, 8])
+    for layer, cut in zip(ours, theirs.T, strict=True):
+        assert agreement(layer, cut.tolist()).ari == pytest.approx(1.0)
+
+
+def test_a_small_far_cluster_does_not_make_all_others_one_group():
+    random = np.random.default_rng(2)
+    centroids = np.vstack([random.normal(size=(40, 8)), random.normal(20, 1, (3, 8))]).astype(np.float32)
+    sizes = np.array([1_000] * 40 + [5] * 3)
+    groups = layer_tree(centroids, sizes, factor=5, max_layers=1)[0]
+    assert np.bincount(groups, weights=sizes).max() < 0.5 * sizes.sum()

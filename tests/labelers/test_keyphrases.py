@@ -10,7 +10,7 @@ import pytest
 
 from latentscale.demo import corpus_path
 from latentscale.labelers.keyphrases import ClusterLabel, label_clusters
-from latentscale.labelers.words import Vocabulary, join_words, stem
+from latentscale.labelers.words import Vocabulary, alike, join_words, stem
 
 
 def label(texts, *memberships, **settings) -> list[ClusterLabel]:
@@ -101,6 +101,100 @@ def test_the_same_request_gives_the_same_labels_whatever_the_batches(sections):
     )
     assert first == again
     assert {item.documents_read for item in first} == {50}
+
+
+def test_a_coarser_label_speaks_of_all_its_parts_and_not_of_the_loudest():
+    texts = (
+        [f"rook endgame, chess opening number {n}" for n in range(60)]
+        + [f"sourdough bread, rye flour number {n}" for n in range(40)]
+        + [f"income tax, late return number {n}" for n in range(100)]
+    )
+    finer = [0] * 60 + [1] * 40 + [2] * 100
+    labels = label(texts, finer, [0] * 100 + [1] * 100)
+    parts = {item.cluster: set(re.findall(r"\w+", item.label.lower())) for item in labels if item.layer == 0}
+    both = next(item for item in labels if (item.layer, item.cluster) == (1, 0))
+    named = set(re.findall(r"\w+", both.label.lower()))
+    assert named & {"rook", "endgame", "chess", "opening"}
+    assert named & {"sourdough", "bread", "rye", "flour"}
+    assert named not in parts.values()
+    assert both.coverage == 1.0
+
+
+def test_real_sections_joined_in_a_coarser_layer_are_both_in_its_label(sections):
+    texts, names, clusters = sections
+    pairs = {"fonts": 0, "games": 0, "haskell": 1, "rust": 1}
+    keep = np.isin(clusters, [names.index(name) for name in pairs])
+    finer = clusters[keep]
+    coarser = np.array([pairs[names[cluster]] for cluster in finer], dtype=np.int32)
+    first, second = label([text for text, kept in zip(texts, keep, strict=True) if kept], finer, coarser)[-2:]
+    assert "game" in first.label.lower()
+    assert "font" in first.label.lower()
+    assert "Haskell" in second.label
+    assert "Rust" in second.label
+
+
+def test_a_coarser_layer_counts_clusters_by_their_size_however_few_documents_were_read():
+    texts = ["volcano eruption"] * 900 + ["coral reef"] * 100 + ["stock market"] * 100
+    finer = [0] * 900 + [1] * 100 + [2] * 100
+    labels = label(texts, finer, [0] * 1000 + [1] * 100, max_documents_per_cluster=50)
+    other = next(item for item in labels if (item.layer, item.cluster) == (1, 1))
+    whole = next(item for item in labels if (item.layer, item.cluster) == (1, 0))
+    assert whole.documents_read == 100
+    assert whole.label == "Volcano eruption, coral reef" or whole.coverage == pytest.approx(0.9)
+    assert other.coverage_outside == 0.0
+
+
+def test_clusters_that_do_not_nest_are_refused():
+    with pytest.raises(ValueError, match="coarser"):
+        label(["a cat", "a dog", "a bird"], [0, 0, 1], [0, 1, 1])
+
+
+def test_what_ends_every_text_is_not_its_subject():
+    end = " It runs on all platforms and was assembled with much gratitude to every contributor of the project."
+    words = "the first of many sentences about it says what is in there and how it came to be so " * 2
+    texts = [f"violin lessons, volume {n}. {words}{end}" for n in range(40)]
+    texts += [f"tomato seeds, packet {n}. {words}" for n in range(40)]
+    first, _ = label(texts, [0] * 40 + [1] * 40)
+    assert first.label == "Violin lessons"
+
+
+def test_a_word_of_one_document_sets_no_cluster_apart():
+    texts = [f"apple orchard {n}" for n in range(40)] + [f"diesel engine {n}" for n in range(40)]
+    texts[0] += " zeppelin zeppelin zeppelin"
+    first, _ = label(texts, [0] * 40 + [1] * 40)
+    assert "zeppelin" not in " ".join(first.keyphrases)
+
+
+def test_a_word_is_shown_in_the_phrase_that_it_mostly_stands_in():
+    texts = ["How do I activate my card?", "Please activate my card", "I must activate it", "activate my card now"] * 10
+    texts += ["The transfer was late", "My transfer is late", "A late transfer", "late again"] * 10
+    first, _ = label(texts, [0] * 40 + [1] * 40)
+    assert first.label == "Activate my card"
+    assert first.coverage == 1.0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("log", "logging"), ("mail", "e-mail"), ("auto", "automatically"), ("IP", "IPv6"), ("font", "fonts")],
+)
+def test_two_forms_of_a_word_are_not_both_in_a_label(one, other):
+    texts = [f"{one} of {other} {n}" for n in range(20)] + [f"{one} here {n}" for n in range(10)]
+    texts += [f"{other} there {n}" for n in range(10)] + [f"weather forecast {n}" for n in range(40)]
+    first, _ = label(texts, [0] * 40 + [1] * 40)
+    assert "," not in first.label
+    assert any(alike(stem(one), stem(part)) for part in [*other.split("-"), other])
+
+
+def test_different_words_are_not_taken_for_forms_of_one():
+    pairs = [("network", "server"), ("graph", "image"), ("card", "cash"), ("PDF", "PNG")]
+    assert not any(alike(stem(first), stem(second)) for first, second in pairs)
+
+
+def test_a_label_begins_with_the_capitals_that_the_corpus_uses():
+    texts = ["gcc front end", "gcc back end", "gcc backends, GCC is old"] * 10 + ["vim runtime, the Vim editor"] * 30
+    first, second = label(texts, [0] * 30 + [1] * 30)
+    assert first.label.startswith("GCC")
+    assert second.label.startswith("Vim")
 
 
 def test_noise_is_background_and_gets_no_label(sections):

@@ -72,7 +72,7 @@ def cache_folder() -> Path:
         with suppress(OSError, shutil.Error):
             shutil.copytree(wanted, spare, dirs_exist_ok=True, copy_function=shutil.copyfile)
         _notes.append(
-            f"Compiled code cannot be kept in {wanted} ({error.strerror or error}), so that each run compiles again; "
+            f"Compiled code cannot be kept in {wanted} ({error.strerror or error}): what this run compiles is lost; "
             "set NUMBA_CACHE_DIR to a folder that can be written."
         )
         return spare
