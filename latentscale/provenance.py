@@ -28,7 +28,6 @@ _PACKAGES = (
     "scikit-learn",
     "scipy",
     "numba",
-    "umap-learn",
     "pynndescent",
     "hdbscan",
     "model2vec",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from latentscale.cli.work import (
     existing_workspace,
     job_values,
 )
+
+if TYPE_CHECKING:
+    from latentscale.storage.artifacts import Record
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
@@ -110,11 +113,17 @@ def list_artifacts(workspace: WorkspaceArgument, as_json: AsJson = False) -> Non
             record.name,
             record.created,
             f"{record.cost.get('seconds', 0):.1f} s",
-            ", ".join(f"{k} {v:,}" for k, v in record.counts.items() if isinstance(v, int | float)),
+            _counts(record),
         ]
         for record in records
     ]
     console().print(table(None, ["", "id", "name", "made", "took", "counts"], rows))
+
+
+def _counts(record: Record) -> str:
+    # The shards of an embedding grow with the corpus; its record keeps the numbers of the run that began it.
+    shown = {"dim": record.counts["dim"]} if record.kind == "embedding" else record.counts
+    return ", ".join(f"{key} {value:,}" for key, value in shown.items() if isinstance(value, int | float))
 
 
 def show(
