@@ -21,6 +21,7 @@ from latentscale.provenance import available_processors, measured
 from latentscale.readers.columns import stored_name
 from latentscale.stages import cluster, embed, ingest, label, neighbors, project, publish
 from latentscale.storage.artifacts import ArtifactWriter, Kind, Record, find_artifact, find_record
+from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.head import read_head, write_head
 from latentscale.storage.inputs import InputFile, list_inputs
 from latentscale.storage.objects import Store
@@ -124,8 +125,12 @@ class Pipeline:
             notes: list[str] = []
             inputs = list_inputs(self.config.corpus, notes)
             check = ingest.check_corpus(inputs, self.config.corpus, self.config.ingest)
+            if len(inputs) == 1:
+                publish.check_columns(self.config, list(check.columns))
             for text in (*notes, *check.notes):
                 self.observer.note(text)
+        if self.config.embed.model != "column":
+            embed.opened_embedder(self.config.embed.model, self.config.embed.max_tokens)
         corpus = self.config.corpus
         units = ingest.plan_ingest(inputs, corpus, self.config.ingest) if snapshot is None else []
         record = claim_workspace(
@@ -194,9 +199,14 @@ class Pipeline:
             receipts = list(done)
             progress.advance(sum(receipt.rows for receipt in done))
             make = partial(ingest.IngestWorker, self.store, self.config.corpus, self.config.ingest)
+            attempts = AttemptLog(self.store, outcome.run)
             for made in (
                 self.engine.map_shards(
-                    make, pending, task_type=ingest.IngestUnit, receipt_type=list[ingest.ShardReceipt]
+                    make,
+                    pending,
+                    task_type=ingest.IngestUnit,
+                    receipt_type=list[ingest.ShardReceipt],
+                    attempts=attempts,
                 )
                 if pending
                 else ()
@@ -237,9 +247,12 @@ class Pipeline:
         with measured() as cost, self.observer.stage("embed", total=snapshot.rows) as progress:
             progress.advance(sum(shard.rows for shard in snapshot.shards if shard.key not in missing))
             make = partial(embed.EmbedWorker, self.store, config.embed, record.text_column, self._vectors_column)
+            attempts = AttemptLog(self.store, outcome.run)
             receipts: list[embed.EmbedReceipt] = []
             for receipt in (
-                self.engine.map_shards(make, pending, task_type=Shard, receipt_type=embed.EmbedReceipt)
+                self.engine.map_shards(
+                    make, pending, task_type=Shard, receipt_type=embed.EmbedReceipt, attempts=attempts
+                )
                 if pending
                 else ()
             ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -227,7 +229,7 @@ def _dimensions(config: JobConfig) -> int:
 
 
 def _estimate_rows(inputs: list[InputFile], config: JobConfig) -> int:
-    """Count lines in the beginning of some files, and scale up."""
+    """Count records in the beginning of some files, and scale up."""
     if inputs[0].format == "files":
         return len(inputs)
     read = lines = 0
@@ -237,6 +239,15 @@ def _estimate_rows(inputs: list[InputFile], config: JobConfig) -> int:
         with open_input(file, options) as raw:
             data = Decompressed(file, raw).read(SAMPLE_BYTES)
         read += len(data)
-        lines += max(data.count(b"\n"), 1)
+        lines += max(_records(file, data, config), 1)
     total = sum(file.size * EXPANSION[file.compression] for file in inputs)
     return max(1, round(total * lines / max(read, 1)))
+
+
+def _records(file: InputFile, data: bytes, config: JobConfig) -> int:
+    if file.format not in ("csv", "tsv"):
+        return data.count(b"\n")
+    # A quoted field may hold line breaks.
+    text = data.decode(config.corpus.encoding, errors="replace")
+    delimiter = config.corpus.delimiter or ("\t" if file.format == "tsv" else ",")
+    return sum(1 for _ in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))

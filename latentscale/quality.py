@@ -257,7 +257,7 @@ def red_flags(facts: Mapping[str, Any]) -> list[str]:
     flags: list[str] = []
     documents = value("documents")
     if documents is not None and documents < 50:
-        return [f"{documents:,.0f} documents are too few for a map to mean much."]
+        return [f"The corpus is too small ({documents:,.0f}) for a map to mean much."]
     if (recall := value("recall")) is not None and recall < 0.9:
         flags.append(f"The search found {recall:.0%} of the true neighbours: parts of the map may be torn apart.")
     if (trust := value("trustworthiness")) is not None and trust < 0.8:

@@ -122,7 +122,8 @@ def _check_points(store: Store, record: Record, snapshot: Snapshot, report: Repo
                     for batch in read_batches(store, f"{record.folder}/{part.name}", ["row_id"])
                 )
     except LatentScaleError as error:
-        report.faults.append(error.message)
+        if error.message not in report.faults:
+            report.faults.append(error.message)
         return
     held = np.sort(np.concatenate(points)) if points else np.empty(0, dtype=np.int64)
     expected = np.concatenate(wanted) if wanted else held

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 import polars as pl
 
 from latentscale.config import parse_job
-from latentscale.errors import WorkspaceError
+from latentscale.errors import RequestError, WorkspaceError
 from latentscale.observe import Mode, Observer
 from latentscale.pipeline import Outcome, Pipeline, StageName
+from latentscale.rejects import read_rejects
 from latentscale.storage.artifacts import Record, list_records, read_record
 from latentscale.storage.frames import read_parts, scan_objects
 from latentscale.storage.head import read_head
@@ -83,6 +84,11 @@ class Map:
     def labels(self) -> pl.DataFrame:
         """The clusters of all layers: label, keyphrases, exemplars, parent, centre, hull, sizes."""
         return read_parts(self._workspace.store, [f"{self.record.folder}/labels.parquet"])
+
+    def rejects(self) -> pl.DataFrame:
+        """The rows of the corpus that are not in this map, as ``Workspace.rejects`` has them."""
+        request = self.record.request
+        return read_rejects(self.store, read_snapshot(self.store, request["snapshot"]), request["embedding"])
 
     def search(self, text: str, *, k: int = 10) -> list[Hit]:
         """Find the ``k`` documents whose vectors are nearest to that of ``text``."""
@@ -204,21 +210,28 @@ class Workspace:
         WorkspaceError
             If nothing has been ingested to the end yet.
         """
+        return read_snapshot(self.store, self._last_complete_run()["facts"]["snapshot"])
+
+    def _last_complete_run(self) -> dict[str, Any]:
         read_workspace(self.store)
         for run in reversed(self.runs):
             if run["facts"].get("snapshot"):
-                return read_snapshot(self.store, run["facts"]["snapshot"])
+                return run
         raise WorkspaceError(
             f"{self.url} holds no complete set of documents yet", hint="Run `latentscale ingest` or `run` to its end."
         )
 
     def rejects(self) -> pl.DataFrame:
-        """All rows that were set aside: ``source``, ``source_row``, ``column``, ``reason``, ``detail``."""
-        names = [name for name in self.store.list("rejects") if name.endswith(".parquet")]
-        frame = (
-            read_parts(self.store, names) if names else pl.DataFrame(schema=dict.fromkeys(REJECT_COLUMNS, pl.String))
-        )
-        return frame.select(REJECT_COLUMNS)
+        """The rows that the last complete run set aside; those of a map are ``map.rejects()``.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``source``, ``source_row``, ``column``, ``reason``, ``detail``; one row a row of the corpus.
+        """
+        run = self._last_complete_run()
+        snapshot = read_snapshot(self.store, run["facts"]["snapshot"])
+        return read_rejects(self.store, snapshot, run["facts"]["artifacts"].get("embed"))
 
     # --------------------------------------------------------------------------------------------------- work on it
 
@@ -279,6 +292,12 @@ class Workspace:
         if isinstance(corpus, str | Path):
             return [str(corpus)]
         if isinstance(corpus, Sequence) and corpus and all(isinstance(item, str | Path) for item in corpus):
+            for item in cast(Sequence[str | Path], corpus):
+                if isinstance(item, str) and ("\n" in item or len(item.split()) > 3) and not Path(item[:255]).exists():
+                    raise RequestError(
+                        f"a list of strings is a list of files, and {item[:60]!r} looks like a text",
+                        hint="For texts pass an iterator, iter(texts), or a frame.",
+                    )
             return [str(item) for item in cast(Sequence[str | Path], corpus)]
         from latentscale.readers.frames import spool_frame
 
@@ -293,9 +312,6 @@ class Workspace:
     def __repr__(self) -> str:
         current = self.current
         return f"<Workspace {self.name!r} at {self.url}: {current.id if current else 'no map yet'}>"
-
-
-REJECT_COLUMNS = ("source", "source_row", "column", "reason", "detail")
 
 
 def open(url: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> Workspace:  # noqa: A001

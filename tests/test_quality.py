@@ -152,7 +152,7 @@ GOOD = {
         ({"clusters": 1}, "smaller min_cluster_size"),
         ({"noise_share": 0.7}, "70% of the documents are in no cluster"),
         ({"stability": 0.3}, "0.30 (ARI)"),
-        ({"documents": 12}, "12 documents are too few"),
+        ({"documents": 12}, "too small (12)"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from latentscale.cli.work import WorkspaceArgument, existing_workspace
 
-MapOption = Annotated[str | None, typer.Option("--map", "-m", help="Id or name of a map; by default the current one.")]
+MapOption = Annotated[str | None, typer.Option("--map", "-m", help="Id of a map; by default the current one.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +27,8 @@ def view(
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
     """Serve the page on this machine, until Ctrl-C."""
-    existing_workspace(workspace).view(port=port, open_browser=browser)
+    with contextlib.suppress(KeyboardInterrupt):
+        existing_workspace(workspace).view(port=port, open_browser=browser)
 
 
 def search(

@@ -126,9 +126,7 @@ def _counts(record: Record) -> str:
     return ", ".join(f"{key} {value:,}" for key, value in shown.items() if isinstance(value, int | float))
 
 
-def show(
-    workspace: WorkspaceArgument, artifact: Annotated[str, typer.Argument(help="Id or name of an artifact.")]
-) -> None:
+def show(workspace: WorkspaceArgument, artifact: Annotated[str, typer.Argument(help="Id of an artifact.")]) -> None:
     """Print the whole record of an artifact as JSON."""
     from latentscale.storage.artifacts import read_record
 
@@ -137,7 +135,7 @@ def show(
 
 def diff(
     workspace: WorkspaceArgument,
-    first: Annotated[str, typer.Argument(help="Id or name of an artifact.")],
+    first: Annotated[str, typer.Argument(help="Id of an artifact.")],
     second: Annotated[str, typer.Argument(help="Another of the same kind.")],
     as_json: AsJson = False,
 ) -> None:

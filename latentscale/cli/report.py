@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -19,8 +20,9 @@ QUALITY_SHOWN = (
 
 
 def console() -> Console:
-    """Standard output; nothing is read as markup."""
-    return Console(highlight=False, markup=False, soft_wrap=True)
+    """Standard output; nothing is read as markup, and off a terminal nothing is cut to its width."""
+    width = None if sys.stdout.isatty() else 240
+    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
 
 
 def table(title: str | None, columns: list[str], rows: list[list[Any]]) -> Table:

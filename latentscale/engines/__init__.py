@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from latentscale.config import EngineConfig
+from latentscale.storage.attempts import AttemptLog
 
 Task = TypeVar("Task")
 Receipt = TypeVar("Receipt")
@@ -31,6 +32,7 @@ class Engine(Protocol):
         *,
         task_type: type[Task],
         receipt_type: Any,
+        attempts: AttemptLog,
     ) -> Iterator[Receipt]:
         """Run a worker over tasks and yield each receipt as it comes, in any order.
 
@@ -41,7 +43,9 @@ class Engine(Protocol):
         tasks : sequence of dataclass
             References to shards, never their rows.
         task_type, receipt_type : type
-            What a task and a receipt are, for engines that send them as JSON.
+            What a task and a receipt are, for engines that send them as JSON. A task has a ``key``.
+        attempts : AttemptLog
+            Counts the tries that ended with their worker's death, for engines whose workers are other processes.
 
         Raises
         ------

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from latentscale.storage.attempts import AttemptLog
+
 Task = TypeVar("Task")
 Receipt = TypeVar("Receipt")
 Result = TypeVar("Result")
@@ -26,8 +28,9 @@ class LocalEngine:
         *,
         task_type: type[Task],
         receipt_type: Any,
+        attempts: AttemptLog,
     ) -> Iterator[Receipt]:
-        """Run a worker over tasks, one after the other."""
+        """Run a worker over tasks, one after the other; one that dies takes this process with it."""
         if not tasks:
             return
         worker = make_worker()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter
 from latentscale import errors
 from latentscale.config import EngineConfig
 from latentscale.errors import EnvironmentFailure, LatentScaleError, ResourceError, StorageError, require
+from latentscale.storage.attempts import AttemptLog
 
 Task = TypeVar("Task")
 Receipt = TypeVar("Receipt")
@@ -20,12 +22,20 @@ Result = TypeVar("Result")
 # Up to here each reference is a block of its own; Ray Data costs about 8 ms a block, so larger plans share blocks.
 SINGLE_BLOCKS = 10_000
 REFERENCES_A_BLOCK = 8
+PROBE_SECONDS = 10.0
 
 
 class ShardActor:
     """Runs a worker in a Ray actor; an ordinary error becomes a receipt, so that no block errs."""
 
-    def __init__(self, make_worker: Callable[[], Callable[[Any], Any]], task_type: Any, receipt_type: Any) -> None:
+    def __init__(
+        self,
+        make_worker: Callable[[], Callable[[Any], Any]],
+        task_type: Any,
+        receipt_type: Any,
+        attempts: AttemptLog,
+    ) -> None:
+        self._attempts = attempts
         self._tasks = TypeAdapter(task_type)
         self._receipts = TypeAdapter(receipt_type)
         self._error: LatentScaleError | None = None
@@ -43,7 +53,10 @@ class ShardActor:
             try:
                 if self._error is not None:
                     raise self._error
-                receipt = self._receipts.dump_json(self._worker(self._tasks.validate_json(text))).decode()
+                task = self._tasks.validate_json(text)
+                # Ray starts a dead actor, and tries its task, again for ever: what counts is what the tries left.
+                with self._attempts.attempt(task.key):
+                    receipt = self._receipts.dump_json(self._worker(task)).decode()
             except LatentScaleError as error:
                 failure = _describe(error)
             except Exception as error:  # noqa: BLE001 - any error of a worker must reach the driver as data
@@ -53,6 +66,21 @@ class ShardActor:
             receipts.append(receipt)
             failures.append(failure)
         return {"receipt": receipts, "failure": failures}
+
+
+def _probe(address: str | None) -> None:
+    """Refuse an address where nothing listens: Ray itself would wait for minutes."""
+    host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS):
+            return
+    except OSError as error:
+        raise ResourceError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}",
+            hint="Check engine.address, and that the cluster's head node runs.",
+        ) from error
 
 
 def _describe(error: LatentScaleError) -> str:
@@ -91,6 +119,7 @@ class RayEngine:
         self._data = cast(Any, require("ray.data", extra="ray", used_for="the engine 'ray'"))
         self._started = not self._ray.is_initialized()
         if self._started:
+            _probe(config.address)
             try:
                 self._ray.init(
                     address=config.address,
@@ -130,6 +159,7 @@ class RayEngine:
         *,
         task_type: type[Task],
         receipt_type: Any,
+        attempts: AttemptLog,
     ) -> Iterator[Receipt]:
         """Run an actor pool over references to shards; receipts come in the order in which they are done."""
         if not tasks:
@@ -142,7 +172,7 @@ class RayEngine:
             batch_size=1,
             num_cpus=1,
             compute=self._data.ActorPoolStrategy(size=min(self._workers, blocks)),
-            fn_constructor_args=(make_worker, task_type, receipt_type),
+            fn_constructor_args=(make_worker, task_type, receipt_type, attempts),
         )
         receipts = TypeAdapter(receipt_type)
         for row in dataset.iter_rows():

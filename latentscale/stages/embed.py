@@ -78,6 +78,11 @@ def vector_name(embedding_id: str, key: str) -> str:
     return f"{FOLDER}/{embedding_id}/{key[:2]}/{key}.parquet"
 
 
+def reject_name(embedding_id: str, key: str) -> str:
+    """Object of a shard's documents that have no vector."""
+    return f"rejects/{embedding_id}/{key[:2]}/{key}.parquet"
+
+
 def pending_shards(snapshot: Snapshot, embedding_id: str, listing: Mapping[str, ObjectInfo]) -> list[Shard]:
     """Shards of the snapshot whose vectors are not there yet: planned keys minus listed keys."""
     return [shard for shard in snapshot.shards if vector_name(embedding_id, shard.key) not in listing]
@@ -171,7 +176,7 @@ class EmbedWorker:
                 "detail": pa.array([detail] * len(lost), pa.string()),
             }
         )
-        name = f"rejects/{self._embedding_id}/{shard.key[:2]}/{shard.key}.parquet"
+        name = reject_name(self._embedding_id, shard.key)
         write_parquet(self._store, name, table, facts={"embedding": self._embedding_id, "shard": shard.key})
 
 

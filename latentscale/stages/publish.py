@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ VERSION = 1
 POINTS_ROWS = 131_072
 MAX_PARTITIONS = 1_000
 PAGE_FOLDER = "viewer"
-_LAYER = re.compile(r"layer_[1-9]\d*$")
+_LAYER = re.compile(r"layer_([1-9]\d*)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +95,17 @@ class _Published:
         return f"{text}{number}" + (f": {', '.join(others)}" if others else "")
 
 
+def check_columns(config: JobConfig, columns: Sequence[str]) -> None:
+    """Find a wrong column name before the corpus is read; ``columns`` are those of its one file.
+
+    Raises
+    ------
+    ConfigError
+        If a setting names a column that the corpus does not have, with the nearest that it has.
+    """
+    _resolve(config, [stored_name(name, config.corpus) for name in columns])
+
+
 def resolve_columns(
     store: Store, snapshot: Snapshot, config: JobConfig, text: str, vectors: str | None
 ) -> tuple[ClusterConfig, QualityConfig, PublishConfig]:
@@ -105,8 +116,13 @@ def resolve_columns(
     ConfigError
         If a column is not in the corpus, with the nearest that is.
     """
-    columns = _source_columns(store, snapshot, vectors).names
+    cluster, quality, publish = _resolve(config, _source_columns(store, snapshot, vectors).names)
+    if publish.columns is not None:
+        publish = publish.model_copy(update={"columns": tuple(name for name in publish.columns if name != text)})
+    return cluster, quality, publish
 
+
+def _resolve(config: JobConfig, columns: Sequence[str]) -> tuple[ClusterConfig, QualityConfig, PublishConfig]:
     def stored(setting: str, name: str) -> str:
         for known in (stored_name(name, config.corpus), name):
             if known in columns:
@@ -123,11 +139,19 @@ def resolve_columns(
     if quality.against is not None:
         quality = quality.model_copy(update={"against": stored("quality.against", quality.against)})
     if publish.columns is not None:
-        names = [stored("publish.columns", name) for name in publish.columns]
-        publish = publish.model_copy(update={"columns": tuple(dict.fromkeys(name for name in names if name != text))})
-    if publish.partition_by is not None and not _LAYER.match(publish.partition_by):
-        name = stored("publish.partition_by", publish.partition_by)
-        publish = publish.model_copy(update={"partition_by": name})
+        names = tuple(dict.fromkeys(stored("publish.columns", name) for name in publish.columns))
+        publish = publish.model_copy(update={"columns": names})
+    if publish.partition_by is not None:
+        layer = _LAYER.match(publish.partition_by)
+        if layer is None:
+            name = stored("publish.partition_by", publish.partition_by)
+            publish = publish.model_copy(update={"partition_by": name})
+        elif int(layer[1]) >= cluster.max_layers:
+            raise ConfigError(
+                f"publish.partition_by: there is no {publish.partition_by}, since cluster.max_layers is "
+                f"{cluster.max_layers}",
+                hint="The finest layer is the column cluster; layer_1 is the next.",
+            )
     return cluster, quality, publish
 
 

@@ -56,11 +56,14 @@ class Snapshot:
         By ``base``.
     superseded : int64 ndarray, sorted
         ``row_id`` of documents whose id came again later; they are rejects, not documents.
+    empty : tuple of str
+        Keys of shards without a document; their rows are rejects or were left out.
     """
 
     id: str
     shards: tuple[Shard, ...]
     superseded: NDArray[np.int64]
+    empty: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -116,7 +119,7 @@ def make_snapshot(store: Store, shards: Sequence[tuple[str, str, int, int]], *, 
     store : Store
         The workspace.
     shards : sequence of (key, object name, rows, bytes)
-        In the order of the input. Shards without rows are left out.
+        In the order of the input. Shards without documents are listed for their rejects.
     id_column : str or None
         The last document of an id, in the order of the input, wins.
     """
@@ -127,8 +130,10 @@ def make_snapshot(store: Store, shards: Sequence[tuple[str, str, int, int]], *, 
             known[shard.key] = shard.base
             end = max(end, shard.base + shard.rows)
     placed: list[Shard] = []
+    empty: list[str] = []
     for key, name, rows, size in shards:
         if rows == 0:
+            empty.append(key)
             continue
         base = known.get(key)
         if base is None:
@@ -136,7 +141,8 @@ def make_snapshot(store: Store, shards: Sequence[tuple[str, str, int, int]], *, 
         placed.append(Shard(key=key, name=name, rows=rows, base=base, bytes=size))
     input_order = list(placed)
     placed.sort(key=lambda shard: shard.base)
-    identity = digest([[s.key, s.rows, s.base] for s in placed] + [id_column, [s.key for s in input_order]], size=4)
+    order = [shard.key for shard in input_order]
+    identity = digest([[[s.key, s.rows, s.base] for s in placed], id_column, order, sorted(empty)], size=4)
     snapshot_id = f"snapshot-{identity}"
     if store.exists(_name(snapshot_id)):
         return read_snapshot(store, snapshot_id)
@@ -153,9 +159,13 @@ def make_snapshot(store: Store, shards: Sequence[tuple[str, str, int, int]], *, 
             "bytes": pa.array([s.bytes for s in placed], pa.int64()),
         }
     )
-    write_parquet(store, _name(snapshot_id), table, facts={"superseded": superseded.num_rows})
+    facts = {"superseded": superseded.num_rows, "empty": sorted(empty)}
+    write_parquet(store, _name(snapshot_id), table, facts=facts)
     return Snapshot(
-        id=snapshot_id, shards=tuple(placed), superseded=np.sort(superseded["row_id"].to_numpy().astype(np.int64))
+        id=snapshot_id,
+        shards=tuple(placed),
+        superseded=np.sort(superseded["row_id"].to_numpy().astype(np.int64)),
+        empty=tuple(sorted(empty)),
     )
 
 
@@ -173,10 +183,11 @@ def read_snapshot(store: Store, snapshot_id: str) -> Snapshot:
         Shard(key=row["key"], name=row["path"], rows=row["rows"], base=row["base"], bytes=row["bytes"])
         for row in table.to_pylist()
     )
+    facts = read_footer(store, name).facts
     superseded = np.empty(0, dtype=np.int64)
-    if read_footer(store, name).facts["superseded"]:
+    if facts["superseded"]:
         superseded = np.sort(read_parquet(store, superseded_name(snapshot_id), ["row_id"])["row_id"].to_numpy())
-    return Snapshot(id=snapshot_id, shards=shards, superseded=superseded)
+    return Snapshot(id=snapshot_id, shards=shards, superseded=superseded, empty=tuple(facts["empty"]))
 
 
 def list_snapshots(store: Store) -> list[Snapshot]:

@@ -35,12 +35,16 @@ def cluster_colors(labels: pa.Table, *, theme: Theme) -> NDArray[np.uint8]:
     ids = labels["cluster"].to_numpy()[finest]
     colors = np.zeros((int(ids.max()) + 1 if len(ids) else 0, 3), dtype=np.uint8)
     for place, cluster in zip(finest, ids, strict=True):
-        lightness, chroma, angle = _palette()["hues"][int(hues[place]) % 12]
-        shade = float(shades[place])
-        colors[cluster] = oklch(
-            lightness + _palette()["lift"][theme] + 0.055 * shade, chroma * (1 - 0.12 * abs(shade)), angle + 11 * shade
-        )
+        colors[cluster] = cluster_color(int(hues[place]), float(shades[place]), theme=theme)
     return colors
+
+
+def cluster_color(hue: int, shade: float, *, theme: Theme) -> tuple[int, int, int]:
+    """The colour of a cluster of ``hue`` (0–11), moved a little by its ``shade`` (-1–1)."""
+    lightness, chroma, angle = _palette()["hues"][hue % 12]
+    return oklch(
+        lightness + _palette()["lift"][theme] + 0.055 * shade, chroma * (1 - 0.12 * abs(shade)), angle + 11 * shade
+    )
 
 
 def grey(use: Literal["ground", "noise"], *, theme: Theme) -> tuple[int, int, int]:

@@ -145,6 +145,13 @@ def make_site(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
+def serve_folder() -> Iterator[Callable[[Path], str]]:
+    """Serve a folder until the end of the session; gives its address."""
+    with contextlib.ExitStack() as stack:
+        yield lambda folder: stack.enter_context(serve(folder, WholeFiles))
+
+
+@pytest.fixture(scope="session")
 def site(make_site: Callable[..., Site]) -> Site:
     """20,000 documents from a server without ranges."""
     return make_site(20_000)

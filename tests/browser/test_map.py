@@ -58,7 +58,7 @@ def test_labels_on_the_screen_do_not_overlap(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url())
     for _ in range(5):
-        boxes = [b.bounding_box() for b in page.locator("#labels .label").all()]
+        boxes = [b.bounding_box() for b in page.locator("#labels .label:not(.hidden)").all()]
         for i, a in enumerate(boxes):
             for b in boxes[:i]:
                 apart = a["x"] + a["width"] <= b["x"] + 1 or b["x"] + b["width"] <= a["x"] + 1
@@ -122,11 +122,12 @@ def test_the_list_isolates_clusters_and_escape_brings_all_back(site, opened: Ope
     it = opened()
     page = it.goto(site.url(view_of(site.data, row, span=0.2)))
     before = at(it.picture(), *CENTRE)
+    page = it.goto("about:blank", ready=False)
+    page = it.goto(site.url(view_of(site.data, row, span=0.2) + "&i=1.0"))
     region = page.get_by_role("button", name=re.compile("^amber region"))
-    region.click()
     expect(region).to_have_attribute("aria-pressed", "true")
     size = int(((site.data.clusters >= 0) & (site.data.clusters // 4 == 0)).sum())
-    expect(page.locator(".chosen")).to_contain_text(f"{size:,} of 20,000 documents")
+    expect(page.locator(".chosen")).to_have_text(f"{size:,} of 20,000 documents")
     page.mouse.move(600, 700)
     page.wait_for_timeout(300)
     aside = at(it.picture(), *CENTRE)
@@ -139,6 +140,21 @@ def test_the_list_isolates_clusters_and_escape_brings_all_back(site, opened: Ope
     assert np.allclose(at(it.picture(), *CENTRE), before, atol=12), "cluster 5 is part of the second region"
     page.keyboard.press("Escape")
     expect(page.locator(".chosen")).to_have_count(0)
+
+
+def test_a_cluster_that_is_out_of_sight_is_brought_into_view(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url(view_of(site.data, lonely(site.data, cluster=5), span=0.2)))
+    page.get_by_role("button", name=re.compile("^basin region")).click()
+    page.wait_for_timeout(500)
+    x, y = (float(v) for v in re.search(r"v=([^&]+)", page.url)[1].split(",")[:2])
+    assert np.allclose([x, y], site.data.coordinates[lonely(site.data, cluster=5)], atol=1e-4), "a part of it is seen"
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name=re.compile("^amber region")).click()
+    page.wait_for_timeout(700)
+    x, y = (float(v) for v in re.search(r"v=([^&]+)", page.url)[1].split(",")[:2])
+    inside = site.data.coordinates[(site.data.clusters >= 0) & (site.data.clusters // 4 == 0)]
+    assert np.hypot(*(inside - (x, y)).T).min() < 5
 
 
 def test_points_take_the_colour_of_a_column(site, opened: Open) -> None:
@@ -231,6 +247,91 @@ def test_keys_zoom_pan_help_and_find(site, opened: Open) -> None:
     rows = page.locator(".topics .row")
     expect(rows.first).to_contain_text("cedar")
     assert 2 <= rows.count() <= 4
+
+
+def test_enter_pins_the_document_in_the_middle(site, opened: Open, synthetic) -> None:
+    row = lonely(site.data, cluster=5)
+    it = opened()
+    page = it.goto(site.url(view_of(site.data, row)))
+    page.locator("#canvas").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("complementary", name="Pinned document")).to_contain_text(synthetic.text_of(row))
+
+
+def test_tab_reaches_the_map_its_buttons_and_the_list(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url())
+    names: list[str] = []
+    for _ in range(16):
+        page.keyboard.press("Tab")
+        names.append(
+            page.evaluate(
+                "() => document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
+            )
+        )
+    for name in ("Zoom in", "Show the whole map", "Help", "Close the list", "Find a cluster"):
+        assert name in names
+    assert names[0].startswith("Map of the documents")
+    assert any(name.startswith("Parts of") for name in names)
+    page.get_by_role("button", name="Close the list").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".panel-opener")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Close the list")).to_be_focused()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog").get_by_role("button")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Close the list")).to_be_focused()
+
+
+def test_the_legend_is_used_by_keys(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url())
+    row = page.locator(".topics .row").first
+    row.focus()
+    page.keyboard.press("Enter")
+    expect(row).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Space")
+    expect(row).to_have_attribute("aria-pressed", "false")
+
+
+def test_the_first_view_frames_the_body_and_the_whole_map_its_outliers(make_site, opened: Open) -> None:
+    site = make_site(4_000, outliers=20)
+    it = opened()
+    page = it.goto(site.url())
+    body = coloured(it.picture())
+
+    def view() -> list[float]:
+        page.wait_for_timeout(500)
+        return [float(v) for v in re.search(r"v=([^&]+)", page.url)[1].split(",")]
+
+    page.keyboard.press("0")
+    whole = view()
+    assert whole[2] > 100, "the outliers lie a hundred units away"
+    assert coloured(it.picture()) < 0.2 * body
+    page.keyboard.press("Home")
+    assert view()[2] < 40
+    assert abs(coloured(it.picture()) - body) < 0.1 * body
+
+
+def test_no_label_is_cut_by_a_panel_or_the_window(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url())
+    for key in ("+", "ArrowLeft", "ArrowUp", "+", "ArrowRight"):
+        page.keyboard.press(key)
+        it.ready()
+        walls = [page.locator(s).first.bounding_box() for s in (".panel", ".toolbar .card", ".badge")]
+        labels = [b.bounding_box() for b in page.locator("#labels .label:not(.hidden)").all()]
+        assert labels
+        for box in labels:
+            assert box["x"] >= 0
+            assert box["y"] >= 0
+            assert box["x"] + box["width"] <= 1200
+            assert box["y"] + box["height"] <= 800
+            for wall in walls:
+                beside = box["x"] + box["width"] <= wall["x"] or wall["x"] + wall["width"] <= box["x"]
+                above = box["y"] + box["height"] <= wall["y"] or wall["y"] + wall["height"] <= box["y"]
+                assert beside or above, (box, wall)
 
 
 def test_the_wheel_zooms_and_a_drag_moves(site, opened: Open) -> None:

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import latentscale as ls
+from latentscale.errors import RequestError
 from tests.cli.conftest import Ended
 
 Latentscale = Callable[..., Ended]
@@ -94,6 +96,42 @@ def test_lines_that_are_not_json(latentscale: Latentscale, tmp_path: Path) -> No
     path.write_text("\n".join([*good, "{not json", "[1, 2]"]) + "\n")
     out = tmp_path / "out"
     expect(latentscale("run", path, "--text", "body", "--out", out), out, "lines.jsonl:11", "not_json")
+
+
+def test_what_a_failed_try_set_aside_is_no_reject_of_the_next(latentscale: Latentscale, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "latin.csv", good=20, bad=["grün,größer als früher".encode("cp1252")] * 20)
+    out = tmp_path / "out"
+    assert latentscale("ingest", path, "--text", "body", "--out", out).code == 2
+    assert latentscale("run", path, "--text", "body", "--out", out, "--set", "corpus.encoding=cp1252").code == 0
+    workspace = ls.open(out)
+    assert workspace.current is not None
+    assert workspace.current.points().collect().height == 40
+    assert workspace.rejects().height == workspace.current.rejects().height == 0
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "embed.model=statc",
+        "quality.against=sektion",
+        "publish.columns=[pakage]",
+        "publish.partition_by=layer_9",
+        "publish.partition_by=sektion",
+    ],
+)
+def test_a_wrong_name_in_a_setting_is_found_before_the_corpus_is_read(
+    latentscale: Latentscale, tmp_path: Path, small_corpus: Path, setting: str
+) -> None:
+    out = tmp_path / "out"
+    expect(latentscale("run", small_corpus, "--out", out, "--set", setting), out, setting.split("=")[0])
+    assert not out.exists()
+
+
+def test_a_list_of_texts_is_not_taken_for_files(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="looks like a text"):
+        ls.run(["a cat sat on the mat", "a dog did not"], out=tmp_path / "out")
+    made = ls.run(iter([f"a cat sat on the mat {i}" for i in range(12)]), out=tmp_path / "out", progress="quiet")
+    assert made.points().collect().height == 12
 
 
 def test_few_bad_rows_are_set_aside_and_the_rest_goes_on(latentscale: Latentscale, tmp_path: Path) -> None:

@@ -80,7 +80,10 @@ def test_plan_writes_nothing_and_estimates_every_stage(
     pl.read_parquet(small_corpus).write_ndjson(lines)
     guessed = json.loads(latentscale("plan", lines, "--json").out)["documents"]
     assert 400 < guessed < 900
-    assert list(tmp_path.iterdir()) == [lines]
+    quoted = tmp_path / "quoted.csv"
+    pl.read_parquet(small_corpus).with_columns(text=pl.col("text").str.replace_all(" ", "\n")).write_csv(quoted)
+    assert 400 < json.loads(latentscale("plan", quoted, "--json").out)["documents"] < 900
+    assert sorted(tmp_path.iterdir()) == [lines, quoted]
 
 
 def test_status_list_show_and_diff(latentscale: Latentscale, made: Path) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import latentscale
+from latentscale.config import EngineConfig
+from latentscale.engines.ray import RayEngine, _probe
 from latentscale.errors import CorpusError, ResourceError
+from latentscale.storage.attempts import AttemptLog
+from latentscale.storage.objects import Store
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = pytest.mark.ray
@@ -70,12 +76,38 @@ def test_an_error_of_a_worker_comes_back_as_it_was(tmp_path: Path, cluster: None
         )
 
 
-@pytest.mark.slow
-def test_an_address_where_no_cluster_answers_is_named(tmp_path: Path, small_corpus: Path) -> None:
-    import ray
+@dataclass(frozen=True)
+class Numbered:
+    """A task as the stages have them: with a key."""
 
-    ray.shutdown()
+    key: str
+
+
+class Crashing:
+    """A worker that ends its process on one task, as a library with a fault would."""
+
+    def __call__(self, task: Numbered) -> str:
+        if task.key == "3":
+            os._exit(1)
+        return task.key
+
+
+@pytest.mark.timeout(180)
+def test_a_shard_that_always_kills_its_worker_ends_the_run_after_three_tries(tmp_path: Path, cluster: None) -> None:
+    engine = RayEngine(EngineConfig(name="ray"))
+    attempts = AttemptLog(Store(str(tmp_path)), "run")
+    tasks = [Numbered(str(i)) for i in range(6)]
+    with pytest.raises(ResourceError, match="the worker of shard 3 died 3 times") as caught:
+        list(engine.map_shards(Crashing, tasks, task_type=Numbered, receipt_type=str, attempts=attempts))
+    assert caught.value.exit_code == 4
+    assert len(list((tmp_path / "attempts" / "run" / "3").iterdir())) == 3
+    assert not list((tmp_path / "attempts" / "run").glob("[0-24-9]/*"))
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
     with pytest.raises(ResourceError, match=r"127\.0\.0\.1:1"):
-        latentscale.run(
-            str(small_corpus), out=tmp_path / "out", progress="quiet", engine={"name": "ray", "address": "127.0.0.1:1"}
-        )
+        _probe("127.0.0.1:1")
+    with pytest.raises(ResourceError, match=r"127\.0\.0\.1:1"):
+        _probe("ray://127.0.0.1:1")
+    _probe("auto")
+    _probe(None)

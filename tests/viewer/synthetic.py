@@ -37,13 +37,20 @@ def text_of(row: int) -> str:
     return f"Document number {row} about {WORDS[row % 16]} and {WORDS[(row // 16) % 16]}."
 
 
-def make_data(n: int, *, clusters: int = 16, seed: int = 7, batch: int = 1000, hostile: bool = False) -> ViewerData:
-    """``n`` documents in ``clusters`` round clusters on a ring, a fifth of them noise; row ids have gaps."""
+def make_data(
+    n: int, *, clusters: int = 16, seed: int = 7, batch: int = 1000, hostile: bool = False, outliers: int = 0
+) -> ViewerData:
+    """``n`` documents in ``clusters`` round clusters on a ring, a fifth of them noise; row ids have gaps.
+
+    ``outliers`` of them lie a hundred units away.
+    """
     random = np.random.default_rng(seed)
     owner = random.integers(0, clusters, n).astype(np.int32)
     angle = 2 * np.pi * np.arange(clusters) / clusters
     centres = np.stack([10 * np.cos(angle), 10 * np.sin(angle)], 1)
     points = (centres[owner] + random.normal(0, 0.7, (n, 2))).astype(np.float32)
+    if outliers:
+        points[:: n // outliers] += np.float32(100)
     found = np.where(random.random(n) < 0.2, -1, owner).astype(np.int32)
     row_ids = np.arange(n, dtype=np.int64) * 3 + 5
     rows: list[dict[str, Any]] = []

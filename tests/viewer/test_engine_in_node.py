@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from latentscale.viewer import write_tiles
+from latentscale.viewer.palette import cluster_color
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "latentscale/viewer/web"
@@ -57,6 +58,13 @@ def test_the_engine_reads_what_python_wrote_and_passes_its_own_tests(
         "clusters": data.clusters.tolist(),
     }
     (tmp_path / "expected.json").write_text(json.dumps(expected))
+    colours = [
+        [hue, shade, theme, cluster_color(hue, shade, theme=theme)]
+        for theme in ("dark", "light")
+        for hue in range(12)
+        for shade in (-1.0, -0.37, 0.0, 0.5, 1.0)
+    ]
+    (tmp_path / "colours.json").write_text(json.dumps(colours))
     run(node, "node_modules/vitest/vitest.mjs", "run", VIEWER_FIXTURE=str(tmp_path))
 
 

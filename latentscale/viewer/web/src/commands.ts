@@ -1,21 +1,32 @@
 /** What the panels ask of the map; filled in once there is one. */
 
+import type { ClusterEntry } from "./engine/format";
 import type { Document } from "./engine/generation";
 
 export interface Commands {
-  reset(): void;
+  /** The first view: the body of the map. */
+  home(): void;
+  /** Everything, outliers too. */
+  whole(): void;
   zoom(steps: number): void;
   pan(right: number, up: number): void;
+  /** Bring a cluster into view, if it is not. */
+  reveal(cluster: ClusterEntry): void;
   pinRow(rowId: number): void;
+  /** Pin what lies nearest the middle of the window. */
+  pinCentre(): void;
   document(rowId: number): Promise<Document | null>;
 }
 
 const nothing = (): void => undefined;
 
 export const commands: Commands = {
-  reset: nothing,
+  home: nothing,
+  whole: nothing,
   zoom: nothing,
   pan: nothing,
+  reveal: nothing,
   pinRow: nothing,
+  pinCentre: nothing,
   document: () => Promise.resolve(null),
 };

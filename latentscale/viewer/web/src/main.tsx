@@ -3,11 +3,13 @@
 import { render } from "preact";
 import { effect } from "@preact/signals";
 import { readAddress, writeAddress } from "./engine/address";
-import { checkManifest, ViewerError, type ClusterDetail, type LabelsFile, type Manifest } from "./engine/format";
+import { checkManifest, ViewerError, type ClusterDetail, type ClusterEntry, type LabelsFile, type Manifest } from "./engine/format";
 import { Generation } from "./engine/generation";
+import type { Box } from "./engine/lod";
 import { betterScale } from "./engine/scale";
 import { MissingFile, Store } from "./engine/store";
-import { MapView, type Camera } from "./map/map-view";
+import type { Camera } from "./map/camera";
+import { MapView } from "./map/map-view";
 import * as state from "./state";
 import { commands } from "./commands";
 import { App } from "./ui/app";
@@ -49,15 +51,16 @@ async function start(): Promise<void> {
     const [details, index] = await Promise.all([current.json<ClusterDetail[]>("clusters.json"), current.index()]);
     state.details.value = details;
     state.index.value = index;
-    if (address.pinned !== undefined) await map.pinRow(address.pinned, !address.view);
+    if (address.pinned !== undefined) await map.pointing.pinRow(address.pinned, !address.view);
   } catch (error) {
     state.trouble.value = explain(error as Error);
   }
 }
 
 function show(manifest: Manifest, generations: Generation[]): MapView {
-  const [x0, y0, x1, y1] = manifest.generations[manifest.generations.length - 1].view;
-  const box = { x0, y0, x1, y1 };
+  const last = manifest.generations[manifest.generations.length - 1];
+  const body = boxOf([last.view]);
+  const whole = boxOf(manifest.generations.map((entry) => entry.extent));
   let camera: Camera | null = null;
   if (address.view) {
     const [x, y, span] = address.view;
@@ -71,13 +74,16 @@ function show(manifest: Manifest, generations: Generation[]): MapView {
     },
     generations,
     camera,
-    box,
+    body,
   );
   Object.assign(commands, {
-    reset: () => map.reset(box),
-    zoom: (steps: number) => map.zoomBy(steps),
-    pan: (right: number, up: number) => map.panBy(right, up),
-    pinRow: (rowId: number) => void map.pinRow(rowId, true),
+    home: () => map.camera.moveTo(map.camera.fit(body)),
+    whole: () => map.camera.moveTo(map.camera.fit(whole)),
+    zoom: (steps: number) => map.camera.zoomBy(steps),
+    pan: (right: number, up: number) => map.camera.panBy(right, up),
+    reveal: (cluster: ClusterEntry) => revealCluster(map, cluster),
+    pinRow: (rowId: number) => void map.pointing.pinRow(rowId, true),
+    pinCentre: () => void map.pointing.pinCentre(),
     document: async (rowId: number) => {
       for (const generation of [...generations].reverse()) {
         const position = await generation.positionOf(rowId);
@@ -87,6 +93,25 @@ function show(manifest: Manifest, generations: Generation[]): MapView {
     },
   });
   return map;
+}
+
+function boxOf(boxes: [number, number, number, number][]): Box {
+  const least = (i: number) => Math.min(...boxes.map((box) => box[i]));
+  const most = (i: number) => Math.max(...boxes.map((box) => box[i]));
+  return { x0: least(0), y0: least(1), x1: most(2), y1: most(3) };
+}
+
+/** Move to a cluster only if nothing of it can be seen: who looks at a part of it means to stay. */
+function revealCluster({ camera }: MapView, cluster: ClusterEntry): void {
+  const { x, y } = cluster;
+  if (x === null || y === null) return;
+  const flat = state.details.value?.[state.labels.value!.clusters.indexOf(cluster)]?.hull ?? [];
+  const xs = [x, ...flat.filter((_, i) => i % 2 === 0)];
+  const ys = [y, ...flat.filter((_, i) => i % 2 === 1)];
+  const view = camera.view();
+  const seen =
+    Math.max(...xs) > view.x0 && Math.min(...xs) < view.x1 && Math.max(...ys) > view.y0 && Math.min(...ys) < view.y1;
+  if (!seen) camera.reveal(x, y);
 }
 
 function restore(labels: LabelsFile): void {
@@ -111,8 +136,8 @@ function keepAddress(map: MapView): void {
   const write = (): void => {
     clearTimeout(timer);
     timer = window.setTimeout(() => {
-      const { x, y, zoom } = map.camera;
-      const { width, height } = map.size();
+      const { x, y, zoom } = map.camera.place;
+      const { width, height } = map.camera.size();
       const hash = writeAddress({
         view: moved ? [x, y, Math.min(width, height) / 2 ** zoom] : undefined,
         theme: state.themeChosen.value ? state.theme.value : undefined,

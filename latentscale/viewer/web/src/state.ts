@@ -61,6 +61,13 @@ export const helpOpen = signal(false);
 export const sizeFactor = signal(1);
 export const opacityFactor = signal(1);
 
+/** Whether a document or a single cluster takes the right side of the window. */
+export const asideOpen = computed(() => {
+  if (pinned.value) return true;
+  const [ref] = isolated.value;
+  return isolated.value.size === 1 && details.value !== null && byRef.value.has(ref);
+});
+
 export const documents = computed(() => manifest.value?.generations.reduce((sum, g) => sum + g.documents, 0) ?? 0);
 export const noise = computed(() => manifest.value?.generations.reduce((sum, g) => sum + g.noise, 0) ?? 0);
 

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { categoryColour, clusterColour, clusterPalette, GROUND, HUES, inkColour, rampColour, type Rgb, type Theme } from "../src/engine/colour";
+import { categoryColour, clusterColour, clusterPalette, GROUND, HUES, inkColour, rampColour, type Rgb } from "../src/engine/colour";
+import type { Theme } from "../src/engine/colour";
 import type { ClusterEntry } from "../src/engine/format";
+import { haveFixture, read } from "./files";
 
 const linear = (v: number) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
 const luminance = (c: Rgb) => 0.2126 * linear(c[0] / 255) + 0.7152 * linear(c[1] / 255) + 0.0722 * linear(c[2] / 255);
@@ -60,4 +62,10 @@ it("the palette texture has noise first, a texel a cluster, and what is put asid
   expect([palette.width, palette.height]).toEqual([256, 2]);
   expect([...palette.data.slice(0, 8)]).toEqual([9, 9, 9, 255, 1, 2, 3, 0]);
   expect([...palette.data.slice(4 * 301, 4 * 302)]).toEqual([1, 2, 3, 255]);
+});
+
+it.runIf(haveFixture)("clusters have the colours that Python gives them", () => {
+  const rows = read<[hue: number, shade: number, theme: Theme, rgb: Rgb][]>("colours.json");
+  expect(rows).toHaveLength(120);
+  for (const [hue, shade, theme, rgb] of rows) expect([hue, shade, theme, clusterColour(hue, shade, theme)]).toEqual([hue, shade, theme, rgb]);
 });

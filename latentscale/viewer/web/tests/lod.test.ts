@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { GenerationEntry, PageFile } from "../src/engine/format";
-import { chooseTiles, TileTree } from "../src/engine/lod";
+import { chooseTiles, isShown, TileTree } from "../src/engine/lod";
 
 const entry = { origin: [0, 0], side: 16, page_levels: 4, root: [100, 1000, 15] } as unknown as GenerationEntry;
 const view = { x0: 0, y0: 0, x1: 16, y1: 16 };
@@ -37,8 +37,27 @@ describe("the choice of tiles", () => {
   it("keeps to the budget, and says so", () => {
     const choice = chooseTiles(tree(), { view, scale: 50, budget: 750, minEdge: 150 });
     expect(choice.points).toBeLessThanOrEqual(750);
-    expect(choice.tiles.length).toBe(7);
+    expect(choice.tiles.length).toBe(5);
     expect(choice.overBudget).toBe(true);
+  });
+
+  it("draws the same part of all tiles of a level that does not fit whole", () => {
+    const choice = chooseTiles(tree(), { view, scale: 50, budget: 1300, minEdge: 150 });
+    expect(choice.tiles).toHaveLength(1 + 4 + 16);
+    expect(new Set(choice.shares.slice(0, 5))).toEqual(new Set([1]));
+    expect(new Set(choice.shares.slice(5))).toEqual(new Set([0.5]));
+    expect(choice.points).toBe(500 + 16 * 50);
+    expect(choice.overBudget).toBe(true);
+    const shown = Array.from({ length: 16_384 }, (_, i) => isShown(i, 0.5));
+    expect(shown.filter(Boolean).length / shown.length).toBeCloseTo(0.5, 2);
+    expect(shown.slice(0, 100).filter(Boolean).length).toBeGreaterThan(40);
+  });
+
+  it("goes deeper under the same budget the closer the view is", () => {
+    const near = { x0: 7.5, y0: 7.5, x1: 8.5, y1: 8.5 };
+    const choice = chooseTiles(tree(), { view: near, scale: 1000, budget: 400, minEdge: 150 });
+    expect(Math.max(...choice.tiles.map((t) => t.z))).toBe(3);
+    expect(choice.overBudget).toBe(false);
   });
 
   it("looks at nothing outside the view", () => {

@@ -9,6 +9,8 @@ export interface LoadedTile extends TilePoints {
   generation: Generation;
   info: TileInfo;
   bounds: Box;
+  /** Which part of its points is drawn; by the view, so it changes. */
+  share: number;
 }
 
 export interface Document {
@@ -61,7 +63,7 @@ export class Generation {
 
   async tile(info: TileInfo, signal?: AbortSignal): Promise<LoadedTile> {
     const points = await decodeTile(await this.store.file(this.name(`tiles/${info.key}.parquet`), signal), info.count);
-    return { ...points, generation: this, info, bounds: this.tree.bounds(info) };
+    return { ...points, generation: this, info, bounds: this.tree.bounds(info), share: 1 };
   }
 
   async column(info: TileInfo, column: string): Promise<Float32Array> {

@@ -79,9 +79,11 @@ export class TileTree {
 export interface Choice {
   /** Tiles to draw, coarse first. */
   tiles: TileInfo[];
+  /** Which part of each tile's points to draw, 1 for all. */
+  shares: number[];
   /** Pages that must be read before the walk can go on. */
   pages: string[];
-  /** Points in the chosen tiles. */
+  /** Points to draw, in the view and around it. */
   points: number;
   /** Whether something in view was left out: too small on the screen yet, or over the budget. */
   sampled: boolean;
@@ -92,20 +94,29 @@ export interface LodOptions {
   view: Box;
   /** Pixels a unit of the map. */
   scale: number;
-  /** Points at most. */
+  /** Points in the view at most, if points lie evenly in their tiles. */
   budget: number;
   /** A tile is opened when its edge is this many pixels on the screen. */
   minEdge: number;
 }
 
+/** A level is drawn in part if the budget allows for this share of it: fetching more to draw less is a waste. */
+const LEAST_SHARE = 1 / 3;
+/** What a point costs that is in a tile and not in the view, if one in the view costs 1. */
+const OFF_SCREEN = 0.1;
+
+/**
+ * Level by level, as long as the budget lasts. A level is drawn with the same share in all of its tiles, or not at all: with
+ * some tiles and without others, one half of a map would look denser than the other.
+ */
 export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge }: LodOptions): Choice {
-  const choice: Choice = { tiles: [], pages: [], points: 0, sampled: false, overBudget: false };
+  const choice: Choice = { tiles: [], shares: [], pages: [], points: 0, sampled: false, overBudget: false };
   const pages = new Set<string>();
-  const cx = (view.x0 + view.x1) / 2;
-  const cy = (view.y0 + view.y1) / 2;
+  let cost = 0;
   let level: [number, number, number][] = [[0, 0, 0]];
   while (level.length) {
-    const here: { tile: TileInfo; far: number }[] = [];
+    const here: TileInfo[] = [];
+    let points = 0;
     for (const [z, x, y] of level) {
       const box = tree.bounds({ z, x, y });
       if (box.x1 < view.x0 || box.x0 > view.x1 || box.y1 < view.y0 || box.y0 > view.y1) continue;
@@ -120,21 +131,36 @@ export function chooseTiles(tree: TileTree, { view, scale, budget, minEdge }: Lo
         choice.sampled = true;
         continue;
       }
-      here.push({ tile, far: Math.hypot((box.x0 + box.x1) / 2 - cx, (box.y0 + box.y1) / 2 - cy) });
+      here.push(tile);
+      points += tile.count * Math.max(OFF_SCREEN, inView(box, view));
     }
-    here.sort((a, b) => a.far - b.far);
+    // The root is drawn whatever the budget is.
+    const share = choice.tiles.length ? Math.min(1, (budget - cost) / points) : 1;
+    if (share < 1) choice.sampled = choice.overBudget = true;
+    if (share < LEAST_SHARE) break;
+    cost += share * points;
     level = [];
-    for (const { tile } of here) {
-      if (tile.z > 0 && choice.points + tile.count > budget) {
-        choice.sampled = choice.overBudget = true;
-        continue;
-      }
+    for (const tile of here) {
       choice.tiles.push(tile);
-      choice.points += tile.count;
+      choice.shares.push(share);
+      choice.points += shownOf(tile.count, share);
+      if (share < 1) continue;
       for (let i = 0; i < 4; i++)
         if (tile.children & (1 << i)) level.push([tile.z + 1, 2 * tile.x + (i & 1), 2 * tile.y + (i >> 1)]);
     }
   }
   choice.pages = [...pages];
   return choice;
+}
+
+/** Whether a point of a tile is among the share that is drawn; as in the shader. */
+export const isShown = (index: number, share: number): boolean => ((index * 40503) & 65535) < share * 65536;
+
+export const shownOf = (count: number, share: number): number => (share >= 1 ? count : Math.floor(count * share));
+
+/** Which part of a tile's square is in the view. */
+function inView(tile: Box, view: Box): number {
+  const across = Math.min(tile.x1, view.x1) - Math.max(tile.x0, view.x0);
+  const along = Math.min(tile.y1, view.y1) - Math.max(tile.y0, view.y0);
+  return (Math.max(0, across) * Math.max(0, along)) / ((tile.x1 - tile.x0) * (tile.y1 - tile.y0));
 }

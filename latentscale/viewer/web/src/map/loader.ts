@@ -1,7 +1,7 @@
 /** Keeps the tiles that a view needs: asks for them in order, gives up on those that left the view. */
 
 import type { Generation, LoadedTile } from "../engine/generation";
-import { chooseTiles, type Box, type Choice, type TileInfo } from "../engine/lod";
+import { chooseTiles, shownOf, type Box, type Choice, type TileInfo } from "../engine/lod";
 
 const PARALLEL = 6;
 /** Tiles that left the view are kept up to this many points. */
@@ -18,7 +18,7 @@ export interface Drawn {
 export class TileLoader {
   private readonly loaded = new Map<string, LoadedTile>();
   private readonly running = new Map<string, AbortController>();
-  private wanted: { generation: Generation; info: TileInfo; name: string }[] = [];
+  private wanted: { generation: Generation; info: TileInfo; name: string; share: number }[] = [];
   private failed = new Map<string, number>();
   private last: Choice[] = [];
   private pagesLoading = 0;
@@ -36,7 +36,12 @@ export class TileLoader {
     );
     this.wanted = this.last
       .flatMap((choice, i) =>
-        choice.tiles.map((info) => ({ generation: this.generations[i], info, name: `${i}/${info.key}` })),
+        choice.tiles.map((info, k) => ({
+          generation: this.generations[i],
+          info,
+          name: `${i}/${info.key}`,
+          share: choice.shares[k],
+        })),
       )
       .sort((a, b) => a.info.z - b.info.z);
     const names = new Set(this.wanted.map((item) => item.name));
@@ -68,12 +73,14 @@ export class TileLoader {
     let loading = this.pagesLoading > 0;
     for (const item of this.wanted) {
       const tile = this.loaded.get(item.name);
-      if (tile) tiles.push(tile);
-      else if ((this.failed.get(item.name) ?? 0) <= 2) loading = true;
+      if (tile) {
+        tile.share = item.share;
+        tiles.push(tile);
+      } else if ((this.failed.get(item.name) ?? 0) <= 2) loading = true;
     }
     return {
       tiles,
-      points: tiles.reduce((sum, tile) => sum + tile.count, 0),
+      points: tiles.reduce((sum, tile) => sum + shownOf(tile.count, tile.share), 0),
       sampled: this.last.some((choice) => choice.sampled),
       overBudget: this.last.some((choice) => choice.overBudget),
       loading,

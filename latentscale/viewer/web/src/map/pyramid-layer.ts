@@ -17,6 +17,8 @@ layout(std140) uniform pyramidUniforms {
   float mode;
   float under;
   float pixelRatio;
+  float dark;
+  float share;
 } pyramid;
 `;
 
@@ -29,6 +31,8 @@ type PyramidUniforms = {
   mode: number;
   under: number;
   pixelRatio: number;
+  dark: number;
+  share: number;
 };
 
 const pyramidModule = {
@@ -44,6 +48,8 @@ const pyramidModule = {
     mode: "f32",
     under: "f32",
     pixelRatio: "f32",
+    dark: "f32",
+    share: "f32",
   },
 } as const;
 
@@ -73,8 +79,8 @@ void main(void) {
     shown = shown && color.a > 0.5;
   }
   bool noise = pyramid.mode < 0.5 && cluster == 0;
-  float alpha = pyramid.opacity * (noise ? 0.55 : 1.0);
-  float size = pyramid.size * (noise ? 0.82 : 1.0);
+  float alpha = pyramid.opacity * (noise ? 0.5 : 1.0);
+  float size = pyramid.size * (noise ? 0.75 : 1.0);
   if (!shown) {
     // Hardly a hue left: what was put aside is ground, not a second picture.
     color.rgb = mix(color.rgb, look(clusterPalette, 0).rgb, 0.85);
@@ -86,7 +92,9 @@ void main(void) {
   gl_PointSize = vSize + 1.0;
   // Two passes: noise and what was put aside lie under the rest, whatever the order of the tiles.
   bool below = noise || !shown;
-  if (below != (pyramid.under > 0.5) || alpha <= 0.0) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
+  // An even part of the tile's points, which lie in Morton order (Fibonacci hashing).
+  bool left = float((gl_VertexID * 40503) & 65535) >= pyramid.share;
+  if (left || below != (pyramid.under > 0.5) || alpha <= 0.0) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
 }
 `;
 
@@ -103,7 +111,8 @@ void main(void) {
   float edge = clamp(0.5 * vSize + 0.5 - r, 0.0, 1.0);
   float alpha = vColor.a * edge;
   if (alpha < 0.004) discard;
-  fragColor = vec4(vColor.rgb * alpha, alpha);
+  // Where discs pile up they go on past their colour by a tenth, away from the ground: crowds look like crowds.
+  fragColor = pyramid.dark > 0.5 ? vec4(vColor.rgb * alpha, alpha * 0.9) : vec4(vColor.rgb * alpha * 0.92, alpha);
 }
 `;
 
@@ -119,6 +128,8 @@ export interface PyramidLayerProps extends LayerProps {
   pointSize: number;
   pointOpacity: number;
   asideOpacity: number;
+  /** Whether the ground is dark. */
+  dark: boolean;
   /** Whether any point can be noise or put aside. */
   layered: boolean;
 }
@@ -200,7 +211,7 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
 
   override draw(): void {
     const { model, clusterTexture, shadeTexture } = this.state;
-    const { tiles, pointSize, pointOpacity, asideOpacity, layered, shades } = this.props;
+    const { tiles, pointSize, pointOpacity, asideOpacity, dark, layered, shades } = this.props;
     const { viewport, renderPass, device } = this.context;
     const [cx, cy] = viewport.center;
     const scale = 2 ** viewport.zoom;
@@ -223,6 +234,8 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
         mode: shades ? 1 : 0,
         under: i < tiles.length ? 1 : 0,
         pixelRatio,
+        dark: dark ? 1 : 0,
+        share: tile.share * 65536,
       };
       model.setAttributes({
         positions: buffers.positions,

@@ -15,8 +15,9 @@ export function App() {
   return (
     <>
       <main class="stage">
-        <canvas id="canvas" tabIndex={0} aria-label="Map of the documents. Arrow keys pan, plus and minus zoom." />
+        <canvas id="canvas" tabIndex={0} aria-label="Map of the documents. Arrow keys pan, plus and minus zoom, Enter pins the document in the middle." />
         <svg id="overlay" aria-hidden="true" />
+        <div class="crosshair" aria-hidden="true" />
         <div id="labels" aria-hidden="true" />
         <Toolbar />
         <Badge />
@@ -43,7 +44,8 @@ function onKey(event: KeyboardEvent): void {
     "=": () => commands.zoom(0.6),
     "-": () => commands.zoom(-0.6),
     _: () => commands.zoom(-0.6),
-    "0": () => commands.reset(),
+    "0": () => commands.whole(),
+    Home: () => commands.home(),
     "?": () => (state.helpOpen.value = !state.helpOpen.value),
     t: toggleTheme,
     "/": () => {
@@ -61,6 +63,7 @@ function onKey(event: KeyboardEvent): void {
       ArrowUp: () => commands.pan(0, step),
       ArrowDown: () => commands.pan(0, -step),
     });
+  if (target.id === "canvas") actions.Enter = () => commands.pinCentre();
   const action = actions[event.key];
   if (!action) return;
   event.preventDefault();

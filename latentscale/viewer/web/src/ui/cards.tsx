@@ -7,7 +7,7 @@ import type { Document } from "../engine/generation";
 import * as state from "../state";
 import { Icon } from "./icon";
 import { ClusterPath, ClusterSwatch } from "./swatch";
-import { count, linkOf, percent, valueText } from "./words";
+import { count, linkOf, percent, shortened, valueText } from "./words";
 
 const SHORT = 420;
 
@@ -43,7 +43,7 @@ export function HoverCard() {
       <ClusterPath id={hovered.cluster} />
       {title && <strong class="hover-title">{title}</strong>}
       {document ? (
-        <p>{text ? (text.length > SHORT ? `${text.slice(0, SHORT)}…` : text) : title ? "" : <Brief document={document} />}</p>
+        <p>{text ? shortened(text, SHORT) : title ? "" : <Brief document={document} />}</p>
       ) : (
         <p class="muted">{hovered.failed ? "The document could not be read." : "Reading…"}</p>
       )}
@@ -58,7 +58,7 @@ function Brief({ document }: { document: Document }) {
       {document.values.slice(0, 3).map(([column, value]) => (
         <span class="brief" key={column}>
           <span class="muted">{column} </span>
-          {valueText(value).slice(0, 120)}
+          {shortened(valueText(value), 120)}
         </span>
       ))}
     </>
@@ -168,7 +168,7 @@ function Exemplars({ cluster, rows }: { cluster: ClusterEntry; rows: number[] })
       {documents?.map((document) => (
         <button class="exemplar" key={document.rowId} onClick={() => commands.pinRow(document.rowId)}>
           {titleOf(document) && <strong>{titleOf(document)}</strong>}
-          <span>{textOf(document).slice(0, 220) || <Brief document={document} />}</span>
+          <span>{shortened(textOf(document), 220) || <Brief document={document} />}</span>
         </button>
       ))}
     </>

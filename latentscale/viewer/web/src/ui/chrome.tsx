@@ -1,5 +1,6 @@
 /** Buttons, the badge that says what is drawn, help, and what went wrong. */
 
+import { useEffect, useRef } from "preact/hooks";
 import { commands } from "../commands";
 import * as state from "../state";
 import { toggleTheme } from "./app";
@@ -9,7 +10,7 @@ import { count } from "./words";
 export function Toolbar() {
   if (!state.manifest.value) return null;
   const dark = state.theme.value === "dark";
-  const shifted = state.pinned.value !== null || state.isolated.value.size === 1;
+  const shifted = state.asideOpen.value;
   return (
     <div class={`toolbar ${shifted ? "shifted" : ""}`} role="toolbar" aria-label="View">
       <div class="card buttons">
@@ -19,7 +20,10 @@ export function Toolbar() {
         <button class="icon" aria-label="Zoom out" title="Zoom out (−)" onClick={() => commands.zoom(-0.6)}>
           <Icon name="minus" />
         </button>
-        <button class="icon" aria-label="Show the whole map" title="Whole map (0)" onClick={() => commands.reset()}>
+        <button class="icon" aria-label="Back to the first view" title="First view (Home)" onClick={() => commands.home()}>
+          <Icon name="home" />
+        </button>
+        <button class="icon" aria-label="Show the whole map" title="Whole map, outliers too (0)" onClick={() => commands.whole()}>
           <Icon name="whole" />
         </button>
       </div>
@@ -69,9 +73,9 @@ export function Badge() {
     ? slowed
       ? "fewer points are drawn, to keep the page smooth"
       : "as many as this machine draws smoothly"
-    : sampled || part
+    : sampled
       ? "zoom in for more"
-      : "";
+      : "all that are in view";
   return (
     <div class="badge" role="status">
       {loading && <span class="pulse" aria-hidden="true" />}
@@ -91,9 +95,11 @@ export function Badge() {
 const KEYS: [string, string][] = [
   ["drag, arrows", "move"],
   ["wheel, + and −", "zoom"],
-  ["0", "the whole map"],
+  ["Home", "the first view"],
+  ["0", "the whole map, outliers too"],
   ["rest on a point", "read it"],
   ["click a point", "pin it with all its columns"],
+  ["Enter on the map", "pin the document in the middle"],
   ["click in the list", "isolate clusters, several if you like"],
   ["/", "find a cluster"],
   ["t", "dark or light"],
@@ -101,10 +107,20 @@ const KEYS: [string, string][] = [
 ];
 
 export function Help() {
-  if (!state.helpOpen.value) return null;
+  return state.helpOpen.value ? <HelpDialog /> : null;
+}
+
+function HelpDialog() {
+  const close = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    // Keys go to the dialog while it is open, and afterwards to where they went before.
+    const before = document.activeElement as HTMLElement | null;
+    close.current?.focus();
+    return () => before?.focus();
+  }, []);
   return (
     <div class="veil" onClick={() => (state.helpOpen.value = false)}>
-      <div class="card help" role="dialog" aria-modal="true" aria-label="Help" onClick={(event) => event.stopPropagation()}>
+      <div class="card help" role="dialog" aria-modal="true" aria-label="Help" onKeyDown={stay} onClick={(event) => event.stopPropagation()}>
         <h2>Around the map</h2>
         <dl>
           {KEYS.map(([key, does]) => (
@@ -118,12 +134,17 @@ export function Help() {
           Each point is a document; documents that say similar things lie close together. Distances between far groups
           mean little. The address of this page keeps the view: share it.
         </p>
-        <button class="button" onClick={() => (state.helpOpen.value = false)}>
+        <button class="button" ref={close} onClick={() => (state.helpOpen.value = false)}>
           Close
         </button>
       </div>
     </div>
   );
+}
+
+/** The dialog has one button: Tab has nowhere else to go. */
+function stay(event: KeyboardEvent): void {
+  if (event.key === "Tab") event.preventDefault();
 }
 
 export function Notice() {

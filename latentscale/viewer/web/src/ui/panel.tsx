@@ -1,6 +1,7 @@
 /** The list at the side: what the map holds, how it is coloured, its clusters. */
 
 import { useMemo, useState } from "preact/hooks";
+import { commands } from "../commands";
 import { categoryColour, css, NOISE, NULL_COLOUR, rampColour } from "../engine/colour";
 import type { CategoryColumn, ClusterEntry, NumberColumn } from "../engine/format";
 import { formatValue, NO_VALUE, valueAt } from "../engine/scale";
@@ -15,7 +16,7 @@ export function Panel() {
   if (!manifest) return null;
   if (!state.panelOpen.value)
     return (
-      <button class="card panel-opener" aria-expanded="false" onClick={() => (state.panelOpen.value = true)}>
+      <button class="card panel-opener" aria-expanded="false" onClick={() => turn(true)}>
         <Icon name="menu" /> {manifest.title}
       </button>
     );
@@ -24,20 +25,30 @@ export function Panel() {
     <nav class="card panel" aria-label="Clusters and colours">
       <header>
         <h1 title={manifest.title}>{manifest.title}</h1>
-        <button class="icon" aria-label="Close the list" aria-expanded="true" onClick={() => (state.panelOpen.value = false)}>
+        <button class="icon" aria-label="Close the list" aria-expanded="true" onClick={() => turn(false)}>
           <Icon name="left" />
         </button>
       </header>
       <p class="facts">
         <span>{plural(state.documents.value, "document")}</span>
-        {labels && <span> · {plural(clusters, "cluster")}</span>}
-        {labels && <span> · {percent(state.noise.value, state.documents.value)} noise</span>}
+        {labels && (
+          <>
+            {" "}
+            <span>· {plural(clusters, "cluster")}</span> <span>· {percent(state.noise.value, state.documents.value)} noise</span>
+          </>
+        )}
       </p>
       <ColourBy />
       {labels && <Topics />}
       <Stats />
     </nav>
   );
+}
+
+/** The button that was pressed goes: its counterpart takes the focus. */
+function turn(open: boolean): void {
+  state.panelOpen.value = open;
+  requestAnimationFrame(() => document.querySelector<HTMLElement>(open ? ".panel > header button" : ".panel-opener")?.focus());
 }
 
 function ColourBy() {
@@ -204,16 +215,21 @@ function Topics() {
           onInput={(event) => setQuery(event.currentTarget.value)}
         />
       </div>
-      {chosen && (
-        <p class="chosen" role="status">
-          <span>
-            {count(state.isolatedDocuments.value)} of {count(state.documents.value)} documents
-          </span>
-          <button class="link" onClick={() => (state.isolated.value = new Set())}>
-            Show all
-          </button>
-        </p>
-      )}
+      {/* Always one line: the rows below must not move away from the pointer that chose one. */}
+      <p class="base" role="status">
+        {chosen ? (
+          <>
+            <span class="chosen">
+              {count(state.isolatedDocuments.value)} of {count(state.documents.value)} documents
+            </span>
+            <button class="link" onClick={() => (state.isolated.value = new Set())}>
+              Show all
+            </button>
+          </>
+        ) : (
+          <span>Documents of each, largest first</span>
+        )}
+      </p>
       <ul class="rows" aria-label="Clusters, with their number of documents">
         {found?.slice(0, MOST_FOUND).map((cluster) => (
           <li key={`${cluster.layer}.${cluster.id}`}>
@@ -284,7 +300,10 @@ function Row({ cluster }: { cluster: ClusterEntry }) {
       class={`row ${off ? "off" : ""}`}
       aria-pressed={isolated.has(ref)}
       title={cluster.label}
-      onClick={() => (state.isolated.value = state.toggled(isolated, ref))}
+      onClick={() => {
+        state.isolated.value = state.toggled(isolated, ref);
+        if (state.isolated.value.has(ref)) commands.reveal(cluster);
+      }}
       onPointerEnter={() => (state.pointed.value = cluster)}
       onPointerLeave={() => (state.pointed.value = null)}
       onFocus={() => (state.pointed.value = cluster)}

@@ -10,6 +10,14 @@ export const percent = (part: number, whole: number): string => {
 
 export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
 
+/** At most `length` characters, cut at a space if there is one near. */
+export function shortened(text: string, length: number): string {
+  if (text.length <= length) return text;
+  const part = text.slice(0, length);
+  const space = part.lastIndexOf(" ");
+  return `${(space > 0.8 * length ? part.slice(0, space) : part).trimEnd()}…`;
+}
+
 /** Any value of a document as text: corpus text is hostile and never markup. */
 export function valueText(value: unknown): string {
   if (value === null || value === undefined) return "";

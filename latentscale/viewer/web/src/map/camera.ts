@@ -1,0 +1,147 @@
+/** The camera: what of the map is where on the screen, and its way from one view to another. */
+
+import type { Box } from "../engine/lod";
+import * as state from "../state";
+
+export interface Camera {
+  x: number;
+  y: number;
+  /** log2 of pixels a unit of the map. */
+  zoom: number;
+}
+
+const NARROW = 800;
+
+export class MapCamera {
+  place: Camera = { x: 0, y: 0, zoom: 0 };
+  /** When it last moved. */
+  moved = 0;
+  /** The box that the window shows until somebody moves: it is shown anew when the window changes. */
+  private held: Box | null = null;
+  private animation = 0;
+
+  constructor(
+    private readonly canvas: HTMLCanvasElement,
+    private readonly side: number,
+    private readonly changed: () => void,
+  ) {}
+
+  get scale(): number {
+    return 2 ** this.place.zoom;
+  }
+
+  size(): { width: number; height: number } {
+    const { clientWidth, clientHeight } = this.canvas;
+    return { width: clientWidth || innerWidth, height: clientHeight || innerHeight };
+  }
+
+  /** The camera that shows a box, clear of what lies over the map. */
+  fit(box: Box): Camera {
+    const { width, height } = this.size();
+    const { left, right, top, bottom } = this.insets();
+    const across = Math.max(box.x1 - box.x0, 1e-9 * this.side);
+    const along = Math.max(box.y1 - box.y0, 1e-9 * this.side);
+    const zoom = this.clamp(Math.log2(Math.min((width - left - right) / across, (height - top - bottom) / along)));
+    const scale = 2 ** zoom;
+    return {
+      x: (box.x0 + box.x1) / 2 - (left - right) / 2 / scale,
+      y: (box.y0 + box.y1) / 2 + (top - bottom) / 2 / scale,
+      zoom,
+    };
+  }
+
+  view(margin = 0): Box {
+    const { width, height } = this.size();
+    const w = (width / 2 + margin) / this.scale;
+    const h = (height / 2 + margin) / this.scale;
+    const { x, y } = this.place;
+    return { x0: x - w, y0: y - h, x1: x + w, y1: y + h };
+  }
+
+  /** Where a place of the map is on the screen. */
+  project(x: number, y: number): [left: number, top: number] {
+    const { width, height } = this.size();
+    return [(x - this.place.x) * this.scale + width / 2, height / 2 - (y - this.place.y) * this.scale];
+  }
+
+  unproject(left: number, top: number): [x: number, y: number] {
+    const { width, height } = this.size();
+    return [(left - width / 2) / this.scale + this.place.x, (height / 2 - top) / this.scale + this.place.y];
+  }
+
+  set(place: Camera): void {
+    this.place = { ...place, zoom: this.clamp(place.zoom) };
+    this.moved = performance.now();
+    // The pointer is over another place now.
+    state.hovered.value = state.hoverCard.value = null;
+    this.changed();
+  }
+
+  /** Stop whatever is under way: somebody took the map in hand. */
+  take(place: Camera): void {
+    cancelAnimationFrame(this.animation);
+    this.held = null;
+    this.set(place);
+  }
+
+  hold(box: Box): void {
+    this.set(this.fit(box));
+    this.held = box;
+  }
+
+  resized(): void {
+    if (this.held) this.hold(this.held);
+  }
+
+  moveTo(place: Camera, milliseconds = 420): void {
+    cancelAnimationFrame(this.animation);
+    this.held = null;
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches || milliseconds <= 0) return this.set(place);
+    const from = { ...this.place };
+    const to = { ...place, zoom: this.clamp(place.zoom) };
+    const begin = performance.now();
+    const step = (now: number): void => {
+      const t = Math.min(1, Math.max(0, (now - begin) / milliseconds));
+      const e = 1 - (1 - t) ** 3;
+      this.set({
+        x: from.x + (to.x - from.x) * e,
+        y: from.y + (to.y - from.y) * e,
+        zoom: from.zoom + (to.zoom - from.zoom) * e,
+      });
+      if (t < 1) this.animation = requestAnimationFrame(step);
+    };
+    this.animation = requestAnimationFrame(step);
+  }
+
+  /** Bring a place into the part of the window that no panel covers, if it is not there. */
+  reveal(x: number, y: number, zoom = this.place.zoom): void {
+    const { width, height } = this.size();
+    const { left, right, top, bottom } = this.insets();
+    const [at, down] = this.project(x, y);
+    const free = at > left && at < width - right && down > top && down < height - bottom;
+    if (free && zoom === this.place.zoom) return;
+    const scale = 2 ** this.clamp(zoom);
+    this.moveTo({ x: x - (left - right) / 2 / scale, y: y + (top - bottom) / 2 / scale, zoom });
+  }
+
+  /** How much of each side of the window lies under panels, with some air. */
+  private insets(): { left: number; right: number; top: number; bottom: number } {
+    const { width, height } = this.size();
+    if (width > NARROW)
+      return { left: state.panelOpen.value ? 340 : 20, right: state.asideOpen.value ? 440 : 72, top: 36, bottom: 48 };
+    // On a small window a document takes the lower half, and the list may cover the map while it is open.
+    return { left: 20, right: 20, top: 72, bottom: state.asideOpen.value ? 0.54 * height : 48 };
+  }
+
+  zoomBy(steps: number): void {
+    this.moveTo({ ...this.place, zoom: this.place.zoom + steps }, 180);
+  }
+
+  panBy(right: number, up: number): void {
+    this.moveTo({ ...this.place, x: this.place.x + right / this.scale, y: this.place.y + up / this.scale }, 140);
+  }
+
+  private clamp(zoom: number): number {
+    return Math.min(Math.log2(4e6 / this.side), Math.max(Math.log2(60 / this.side), zoom));
+  }
+}

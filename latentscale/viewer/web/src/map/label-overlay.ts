@@ -1,0 +1,103 @@
+/** Labels as text of the page: on the map, clear of the panels and the window's edges. */
+
+import { clusterColour, css, inkColour } from "../engine/colour";
+import type { ClusterEntry } from "../engine/format";
+import { labelOrder, visibleLabels } from "../engine/labels";
+import { placeLabels, type LabelBox, type Rect } from "../engine/place";
+import * as state from "../state";
+import type { MapCamera } from "./camera";
+
+/** What a label must not lie under. */
+const OVER_THE_MAP = ".panel, .panel-opener, .document, .toolbar .card, .badge";
+/** Panels come and go, and the window changes: their places are measured again after so many milliseconds. */
+const MEASURED_FOR = 250;
+
+interface Shown {
+  node: HTMLElement;
+  width: number;
+  height: number;
+}
+
+export class LabelOverlay {
+  private ordered: ClusterEntry[] = [];
+  private readonly shown = new Map<ClusterEntry, Shown>();
+  private obstacles: Rect[] = [];
+  private measured = -Infinity;
+
+  constructor(
+    private readonly element: HTMLElement,
+    private readonly camera: MapCamera,
+  ) {}
+
+  /** Start anew: other clusters, or another theme. */
+  reset(clusters: readonly ClusterEntry[]): void {
+    this.ordered = labelOrder(clusters);
+    for (const { node } of this.shown.values()) node.remove();
+    this.shown.clear();
+  }
+
+  measureAgain(): void {
+    this.measured = -Infinity;
+  }
+
+  place(): void {
+    const { camera } = this;
+    const wanted = visibleLabels(this.ordered, camera.view(), camera.place.zoom);
+    this.bring(wanted);
+    const boxes: LabelBox[] = wanted.map((cluster) => {
+      const [x, y] = camera.project(cluster.x!, cluster.y!);
+      const { width, height } = this.shown.get(cluster)!;
+      return { x, y, width, height };
+    });
+    const places = placeLabels(boxes, camera.size(), this.over());
+    const visible = state.shownClusters.value;
+    wanted.forEach((cluster, i) => {
+      const { node } = this.shown.get(cluster)!;
+      const place = places[i];
+      node.classList.toggle("hidden", place === null);
+      if (place) node.style.transform = `translate(${place[0].toFixed(1)}px, ${place[1].toFixed(1)}px) translate(-50%, -50%)`;
+      const leaves = state.leaves.value.get(`${cluster.layer}.${cluster.id}`) ?? [];
+      node.classList.toggle("dimmed", visible !== null && !leaves.some((id) => visible.has(id)));
+    });
+  }
+
+  /** Make the elements of labels that come, remove those of labels that go. */
+  private bring(wanted: readonly ClusterEntry[]): void {
+    const kept = new Set(wanted);
+    for (const [cluster, { node }] of this.shown) {
+      if (kept.has(cluster)) continue;
+      node.remove();
+      this.shown.delete(cluster);
+    }
+    const theme = state.theme.value;
+    const made: Shown[] = [];
+    for (const cluster of wanted) {
+      if (this.shown.has(cluster)) continue;
+      const node = document.createElement("div");
+      node.className = `label layer-${Math.min(cluster.layer, 2)}`;
+      node.textContent = cluster.label;
+      node.style.fontSize = `${cluster.px}px`;
+      node.style.maxWidth = `${(168 * cluster.px) / 13}px`;
+      node.style.color = css(inkColour(cluster.hue, cluster.shade, theme));
+      node.style.setProperty("--own", css(clusterColour(cluster.hue, cluster.shade, theme)));
+      this.element.append(node);
+      const shown = { node, width: 0, height: 0 };
+      made.push(shown);
+      this.shown.set(cluster, shown);
+    }
+    // All at once: a measurement between two insertions would lay the page out again each time.
+    for (const shown of made) {
+      shown.width = shown.node.offsetWidth;
+      shown.height = shown.node.offsetHeight;
+    }
+  }
+
+  private over(): Rect[] {
+    const now = performance.now();
+    if (now - this.measured > MEASURED_FOR) {
+      this.measured = now;
+      this.obstacles = [...document.querySelectorAll(OVER_THE_MAP)].map((node) => node.getBoundingClientRect());
+    }
+    return this.obstacles;
+  }
+}

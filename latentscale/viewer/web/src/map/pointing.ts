@@ -1,0 +1,141 @@
+/** Pointing at documents: the one under the pointer, and the one that is pinned. */
+
+import type { Generation, LoadedTile } from "../engine/generation";
+import { pickNearest, type Picked } from "../engine/pick";
+import * as state from "../state";
+import type { MapCamera } from "./camera";
+
+/** Milliseconds of rest before a document is read. */
+const DWELL = 120;
+/** Pixels within which a point is meant: a finger covers more than a pointer. */
+const REACH = { mouse: 8, touch: 18 };
+/** A click moves less than this many pixels. */
+const STILL = 5;
+
+export interface Scene {
+  tiles(): readonly LoadedTile[];
+  pointSize(): number;
+  shows(tile: LoadedTile, index: number): boolean;
+  /** Zoom from which single documents can be told apart. */
+  closeZoom(): number;
+}
+
+export class Pointing {
+  private pointer: { x: number; y: number } | null = null;
+  private dwell = 0;
+
+  constructor(
+    private readonly camera: MapCamera,
+    private readonly generations: readonly Generation[],
+    private readonly scene: Scene,
+  ) {}
+
+  listen(canvas: HTMLCanvasElement): void {
+    let down: { x: number; y: number } | null = null;
+    canvas.addEventListener("pointermove", (event) => {
+      this.pointer = { x: event.offsetX, y: event.offsetY };
+      if (event.buttons === 0 && event.pointerType !== "touch") this.hover();
+    });
+    canvas.addEventListener("pointerleave", () => {
+      this.pointer = null;
+      this.clear();
+    });
+    canvas.addEventListener("pointerdown", (event) => {
+      down = { x: event.clientX, y: event.clientY };
+      this.clear();
+    });
+    canvas.addEventListener("pointerup", (event) => {
+      if (!down || Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL) return;
+      const picked = this.pick(event.offsetX, event.offsetY, event.pointerType === "touch" ? REACH.touch : REACH.mouse);
+      if (picked) void this.pin(picked);
+      else state.pinned.value = null;
+    });
+  }
+
+  /** Pin the document nearest the middle of the window: the way without a pointer. */
+  async pinCentre(): Promise<void> {
+    const { width, height } = this.camera.size();
+    const picked = this.pick(width / 2, height / 2, Math.min(width, height) / 4);
+    if (picked) await this.pin(picked);
+    else state.notice.value = "No document lies near the middle of the window.";
+  }
+
+  /** Pin a document by its row id, from an address or an exemplar. */
+  async pinRow(rowId: number, move: boolean): Promise<void> {
+    await this.whilePinning(async () => {
+      for (const generation of [...this.generations].reverse()) {
+        const position = await generation.positionOf(rowId);
+        if (position === null) continue;
+        const info = await generation.tileOf(position);
+        const [document, tile] = await Promise.all([generation.document(position), generation.tile(info)]);
+        const i = position - info.first;
+        const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
+        const x = tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step;
+        const y = tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step;
+        state.pinned.value = { x, y, cluster: tile.cluster[i], document };
+        if (move) this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
+        return;
+      }
+      state.notice.value = `No document of this map has the row id ${rowId}.`;
+    });
+  }
+
+  private pick(left: number, top: number, reach: number): Picked<LoadedTile> | null {
+    const [x, y] = this.camera.unproject(left, top);
+    const within = Math.max(reach, this.scene.pointSize()) / this.camera.scale;
+    return pickNearest(this.scene.tiles(), x, y, within, (tile, i) => this.scene.shows(tile, i));
+  }
+
+  private async pin({ tile, index, x, y }: Picked<LoadedTile>): Promise<void> {
+    await this.whilePinning(async () => {
+      const document = await tile.generation.document(tile.info.first + index);
+      state.pinned.value = { x, y, cluster: tile.cluster[index], document };
+      this.camera.reveal(x, y);
+    });
+  }
+
+  private async whilePinning(work: () => Promise<void>): Promise<void> {
+    state.pinning.value = true;
+    try {
+      await work();
+    } catch (error) {
+      state.notice.value = (error as Error).message;
+    } finally {
+      state.pinning.value = false;
+    }
+  }
+
+  private clear(): void {
+    clearTimeout(this.dwell);
+    state.hovered.value = null;
+    state.hoverCard.value = null;
+  }
+
+  private hover(): void {
+    if (!this.pointer) return;
+    const picked = this.pick(this.pointer.x, this.pointer.y, REACH.mouse);
+    if (!picked) return this.clear();
+    const { tile, index, x, y } = picked;
+    const position = tile.info.first + index;
+    const { generation } = tile;
+    const old = state.hovered.value;
+    if (old && old.position === position && old.generation === generation.number) return;
+    clearTimeout(this.dwell);
+    state.hoverCard.value = null;
+    state.hovered.value = { generation: generation.number, position, x, y, cluster: tile.cluster[index], document: null, failed: false };
+    generation.prefetch(position);
+    this.dwell = window.setTimeout(() => {
+      const [left, top] = this.camera.project(x, y);
+      state.hoverCard.value = { left, top };
+      const still = () => state.hovered.value?.position === position && state.hovered.value.generation === generation.number;
+      generation
+        .document(position)
+        .then((document) => {
+          if (still()) state.hovered.value = { ...state.hovered.value!, document };
+        })
+        .catch(() => {
+          if (still()) state.hovered.value = { ...state.hovered.value!, failed: true };
+        });
+    }, DWELL);
+  }
+}

@@ -1,0 +1,124 @@
+/** The palettes by which points are coloured, and the columns that say which colour each point has. */
+
+import {
+  categoryColour,
+  clusterColour,
+  clusterPalette,
+  emptyPalette,
+  NOISE,
+  NULL_COLOUR,
+  rampColour,
+  setColour,
+  type Palette,
+} from "../engine/colour";
+import type { ClusterEntry } from "../engine/format";
+import type { LoadedTile } from "../engine/generation";
+import { NO_VALUE, RAMP, shadeIndex } from "../engine/scale";
+import * as state from "../state";
+
+/** Columns of tiles that are kept, and how many go at once when there are more. */
+const KEPT = 600;
+const DROPPED = 200;
+
+export class Shading {
+  /** Colour of each cluster; alpha 0 puts it aside. */
+  clusters: Palette = emptyPalette(2);
+  /** Colour of each shade; null while points have the colours of their clusters. */
+  shades: Palette | null = null;
+  /** Changes when the shades of points do. */
+  key = "";
+  private readonly columns = new Map<string, Float32Array | "loading" | "missing">();
+  private readonly arrays = new WeakMap<LoadedTile, { key: string; values: Uint16Array }>();
+
+  constructor(private readonly changed: () => void) {}
+
+  /** Reads the signals that colours follow from, so that an effect around it runs again with them. */
+  update(): void {
+    const theme = state.theme.value;
+    const clusters = state.labels.value?.clusters ?? [];
+    const colour = state.colour.value;
+    const shown = state.shownClusters.value;
+    const layer = /^layer:(\d+)$/.exec(colour);
+    const isShown = (id: number) => !shown || shown.has(id);
+    const own = (cluster: ClusterEntry) => {
+      const at = layer ? state.ancestor(cluster, Number(layer[1])) : cluster;
+      return clusterColour(at.hue, at.shade, theme);
+    };
+    const nearest = colour === "nearest_cluster";
+    const column = state.column.value;
+    this.clusters = clusterPalette(clusters, own, NOISE[theme], nearest ? () => true : isShown);
+    this.shades = null;
+    this.key = "";
+    if (nearest) {
+      this.shades = clusterPalette(clusters, own, NOISE[theme], isShown);
+      this.key = colour;
+    } else if (colour === "density" || column) {
+      this.shades = column?.kind === "categories" ? categoryPalette(state.categories.value) : rampPalette();
+      this.key = column && column.kind !== "categories" ? `${colour} ${state.scale.value}` : colour;
+    }
+    this.changed();
+  }
+
+  /** Ask for the colour column of tiles that have none yet. */
+  fetch(tiles: readonly LoadedTile[]): void {
+    if (!this.shades) return;
+    const column = state.colour.value;
+    for (const tile of tiles) {
+      const name = `${tile.generation.number}/${column}/${tile.info.key}`;
+      if (this.columns.has(name)) continue;
+      this.columns.set(name, "loading");
+      tile.generation
+        .column(tile.info, column)
+        .then((values) => this.columns.set(name, values))
+        .catch((error: Error) => {
+          this.columns.set(name, "missing");
+          state.notice.value = error.message;
+        })
+        .finally(this.changed);
+    }
+    if (this.columns.size > KEPT) for (const name of [...this.columns.keys()].slice(0, DROPPED)) this.columns.delete(name);
+  }
+
+  /** A tile's shades, or null while its column is under way. */
+  of(tile: LoadedTile): Uint16Array | null {
+    const column = state.colour.value;
+    const values = this.columns.get(`${tile.generation.number}/${column}/${tile.info.key}`);
+    if (!(values instanceof Float32Array)) return null;
+    const kept = this.arrays.get(tile);
+    if (kept?.key === this.key) return kept.values;
+    const shades = new Uint16Array(tile.count);
+    const entry = state.column.value;
+    if (column === "nearest_cluster") for (let i = 0; i < tile.count; i++) shades[i] = values[i] + 1;
+    else if (entry && entry.kind !== "categories")
+      for (let i = 0; i < tile.count; i++) shades[i] = shadeIndex(values[i], entry, state.scale.value);
+    else for (let i = 0; i < tile.count; i++) shades[i] = Math.min(values[i], column === "density" ? RAMP - 1 : 255);
+    this.arrays.set(tile, { key: this.key, values: shades });
+    return shades;
+  }
+
+  /** Whether a point can be seen, and so picked. */
+  shows(tile: LoadedTile, i: number): boolean {
+    if (!this.clusters.data[4 * (tile.cluster[i] + 1) + 3]) return false;
+    if (!this.shades) return true;
+    const kept = this.arrays.get(tile);
+    return kept?.key === this.key && this.shades.data[4 * kept.values[i] + 3] > 0;
+  }
+}
+
+function categoryPalette(chosen: ReadonlySet<number>): Palette {
+  const theme = state.theme.value;
+  const palette = emptyPalette(256);
+  for (let code = 0; code < 256; code++) {
+    const colour = code === NO_VALUE ? NULL_COLOUR[theme] : code >= 64 ? NOISE[theme] : categoryColour(code, theme);
+    setColour(palette, code, colour, chosen.size && !chosen.has(code) ? 0 : 255);
+  }
+  return palette;
+}
+
+function rampPalette(): Palette {
+  const theme = state.theme.value;
+  const palette = emptyPalette(256);
+  for (let i = 0; i < RAMP; i++) setColour(palette, i, rampColour(i / (RAMP - 1), theme), 255);
+  setColour(palette, NO_VALUE, NULL_COLOUR[theme], 255);
+  return palette;
+}

@@ -1,0 +1,108 @@
+"""A hostile corpus through the whole pipeline: markup in texts, column names, labels and title stays text."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+Open = Callable[..., "Opened"]  # noqa: F821 - the classes of conftest.py, which importlib mode cannot import
+ATTACK = "<img src=x onerror=alert(1)>"
+LABEL = "<img src=x onerror=alert(2)><script>alert(3)</script>"
+COLUMN = "<img src=x onerror=alert(4)>"
+WORDS = {LABEL: "whale squid reef tide", "plain": "violin cello sonata fugue"}
+
+
+def write_corpus(path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "kind", COLUMN, "link"])
+        for i in range(240):
+            kind = LABEL if i % 2 else "plain"
+            words = WORDS[kind].split()
+            text = f"{words[i % 4]} {words[(i // 4) % 4]} and {words[(i // 7) % 4]}, number {i}"
+            if i % 3 == 1:
+                text = f"{ATTACK} {text}"
+            writer.writerow([text, kind, f"{ATTACK} {i % 5}", "javascript:alert(5)"])
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, serve_folder) -> str:
+    import latentscale
+
+    top = tmp_path_factory.mktemp("hostile")
+    corpus = top / "corpus.csv"
+    write_corpus(corpus)
+    latentscale.run(
+        str(corpus),
+        out=top / "site/map",
+        text="text",
+        cluster={"method": "column", "column": "kind"},
+        publish={"title": ATTACK},
+        progress="quiet",
+    )
+    return serve_folder(top / "site") + "/map/viewer/"
+
+
+def test_a_hostile_corpus_is_shown_as_text_everywhere(served: str, opened: Open) -> None:
+    it = opened()
+    page = it.goto(served)
+    expect(page.locator(".panel h1")).to_have_text(ATTACK)
+    expect(page).to_have_title(ATTACK)
+    expect(page.locator("#labels")).to_contain_text(LABEL)
+    row = page.locator(".topics .row").filter(has_text=LABEL)
+    expect(row).to_have_count(1)
+
+    page.get_by_label("Colour by").select_option(label=COLUMN)
+    legend = page.locator(".categories .row")
+    expect(legend).to_have_count(5)
+    expect(legend.first).to_contain_text(ATTACK)
+
+    row.click()
+    cluster = page.get_by_role("complementary", name="Chosen cluster")
+    expect(cluster.locator("h2")).to_have_text(LABEL)
+    attacked = cluster.locator(".exemplar").filter(has_text=ATTACK)
+    expect(cluster.locator(".exemplar").first).to_be_visible()
+    (attacked if attacked.count() else cluster.locator(".exemplar")).first.click()
+    panel = page.get_by_role("complementary", name="Pinned document")
+    expect(panel.locator("dt")).to_have_text(["kind", COLUMN, "link"])
+    expect(panel.locator("dd").nth(0)).to_have_text(LABEL)
+    expect(panel.locator("dd").nth(1)).to_contain_text(ATTACK)
+    expect(panel.locator("dd").nth(2)).to_have_text("javascript:alert(5)")
+    expect(panel.locator("a")).to_have_count(0)
+    expect(panel.locator(".cluster-path")).to_contain_text(LABEL)
+
+    # Pinning moved nothing away: what is under the ring can be hovered as well.
+    ring = page.locator("#overlay .pinned").bounding_box()
+    page.mouse.move(ring["x"] + ring["width"] / 2, ring["y"] + ring["height"] / 2)
+    card = page.locator(".hover-card")
+    expect(card.locator("p")).to_contain_text("number")
+    expect(card.locator(".cluster-path")).to_contain_text(LABEL)
+    assert page.locator("img, iframe, object, #app script").count() == 0
+    assert not [url for url in it.requests if url.rstrip("/").endswith("/x")], "nothing asked for the picture"
+
+
+def test_a_hostile_text_is_shown_in_the_cards(served: str, opened: Open) -> None:
+    it = opened()
+    page = it.goto(f"{served}#p=1")
+    panel = page.get_by_role("complementary", name="Pinned document")
+    expect(panel.locator(".document-text")).to_contain_text(ATTACK)
+    text = panel.locator(".document-text").text_content()
+    page.wait_for_timeout(500)
+    ring = page.locator("#overlay .pinned").bounding_box()
+    page.mouse.move(ring["x"] + ring["width"] / 2, ring["y"] + ring["height"] / 2)
+    expect(page.locator(".hover-card p")).to_have_text(text)
+    page.get_by_label("Find a cluster").fill("<img")
+    expect(page.locator(".topics .row")).to_have_count(1)
+    assert page.locator("img").count() == 0
+
+
+def test_the_files_hold_the_text_as_it_was(served: str, opened: Open) -> None:
+    it = opened()
+    page = it.goto(served)
+    manifest = json.loads(page.evaluate("() => fetch('manifest.json').then(r => r.text())"))
+    assert manifest["title"] == ATTACK
