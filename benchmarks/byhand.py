@@ -26,6 +26,10 @@ class Clock:
         self.steps[name] = {"cpu_s": cpu - self._cpu, "wall_s": wall - self._wall}
         self._cpu, self._wall = cpu, wall
 
+    def mean(self) -> dict[str, float]:
+        """The mean cost of the steps."""
+        return {name: sum(step[name] for step in self.steps.values()) / len(self.steps) for name in ("cpu_s", "wall_s")}
+
 
 def layouts_and_clusters(vectors: str, coordinates: str | None = None) -> dict[str, Any]:
     """One pynndescent graph, a layout in 2-D and one in 5-D from it, HDBSCAN, noise to the nearest centroid.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ class Context:
         path = self.scratch / name
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def emptied(self, name: str) -> Path:
+        """As ``folder``, without what an earlier run, perhaps of another version, left there."""
+        shutil.rmtree(self.scratch / name, ignore_errors=True)
+        return self.folder(name)
 
 
 def whole(context: Context) -> Corpus:

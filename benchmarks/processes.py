@@ -81,7 +81,9 @@ def run_command(
             said = (text + errors.read().decode(errors="replace"))[-4000:]
             raise PartFailedError(f"{' '.join(map(str, command[:6]))} … ended with {process.returncode}:\n{said}")
     unit = 1 if sys.platform == "darwin" else 1024
-    peak = max(used.ru_maxrss * unit, *seen, 0)
+    # A child starts with the mark of the process that made it: what is not above that says nothing about the child.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = max([*seen, used.ru_maxrss * unit if used.ru_maxrss > own or not any(seen) else 0])
     return Usage(wall_s=wall, cpu_s=used.ru_utime + used.ru_stime, peak_mb=peak / 1e6), text
 
 

@@ -24,6 +24,9 @@ class Target:
     unit : str
     at_least : bool
         Whether more is better.
+    spread : float or None
+        By how much repeats of one side differ, in the unit of the value, where that was measured: a figure nearer to
+        its limit than that, or one that cannot be true, settles nothing.
     """
 
     what: str
@@ -31,11 +34,15 @@ class Target:
     limit: float
     unit: str = ""
     at_least: bool = False
+    spread: float | None = None
 
     @property
-    def met(self) -> bool:
-        """Whether the figure is reached."""
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
+    def verdict(self) -> str:
+        """``met``, ``missed``, or ``unsettled`` where the machine was too restless to say."""
+        if self.spread is not None and abs(self.value - self.limit) <= self.spread:
+            return "unsettled"
+        met = self.value >= self.limit if self.at_least else self.value <= self.limit
+        return "met" if met else "missed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +71,7 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """The form of the files in ``results/``."""
         values = asdict(self)
-        values["targets"] = [asdict(target) | {"met": target.met} for target in self.targets]
+        values["targets"] = [asdict(target) | {"verdict": target.verdict} for target in self.targets]
         return _rounded(values)
 
 
@@ -118,13 +125,17 @@ def verdicts(records: Mapping[str, Mapping[str, Any]]) -> str:
             "case": case,
             "target": target["what"],
             "wanted": f"{'≥' if target['at_least'] else '≤'} {shown(target['limit'])} {target['unit']}".rstrip(),
-            "measured": f"{shown(target['value'])} {target['unit']}".rstrip(),
-            "": "met" if target["met"] else "**missed**",
+            "measured": f"{shown(target['value'])} {target['unit']}".rstrip() + _spread(target),
+            "": "met" if target["verdict"] == "met" else f"**{target['verdict']}**",
         }
         for case, record in records.items()
         for target in record["targets"]
     ]
     return table(rows) if rows else ""
+
+
+def _spread(target: Mapping[str, Any]) -> str:
+    return "" if target["spread"] is None else f" (repeats differ by {shown(target['spread'])} {target['unit']})"
 
 
 def read_results() -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ def _measure(case: str, context: Context) -> dict[str, Any] | None:
     except PartFailedError as error:
         print(f"{case} could not be measured: {error}", file=sys.stderr, flush=True)
         return None
+    except Exception:  # noqa: BLE001 - a fault of one case must not cost the results of the others
+        print(f"{case} could not be measured:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        return None
     record = result.as_dict() | {
         "case": case,
         "date": datetime.now(UTC).date().isoformat(),
@@ -84,7 +88,9 @@ def _measure(case: str, context: Context) -> dict[str, Any] | None:
     }
     if not context.quick:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{case}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        # Another corpus is another result, beside that of the package index.
+        name = f"{case}.{context.corpus.stem}" if context.corpus else case
+        (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return record
 
 

@@ -18,9 +18,7 @@ LAYOUT_STAGES = ("neighbors", "project", "layout", "cluster")
 def run(context: Context) -> Result:
     """A run with an empty cache of compiled code, runs after it, and the libraries by hand, twice."""
     corpus = corpora.sample(context, 2_000 if context.quick else DOCUMENTS)
-    folder = context.folder("cold_warm")
-    while (folder / "compiled").exists():  # an earlier run of this case in the same scratch folder
-        folder = folder / "again"
+    folder = context.emptied("cold_warm")
     usages = [
         workspaces.run_corpus(corpus, folder / f"workspace-{number}", compiled=folder / "compiled")
         for number in range(1 + WARM_RUNS)

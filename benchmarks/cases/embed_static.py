@@ -19,7 +19,7 @@ SLOW_ROWS = 300
 def run(context: Context) -> Result:
     """Take turns, so that a busy moment of the machine hits all alike; medians of the repeats."""
     corpus = corpora.whole(context)
-    workspace = context.folder("embed") / "workspace"
+    workspace = context.emptied("embed") / "workspace"
     workspaces.run_corpus(corpus, workspace, compiled=context.compiled, verb="ingest")
     parts = {
         "stage: parquet in, parquet out (EmbedWorker)": stage,

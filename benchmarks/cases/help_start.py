@@ -25,13 +25,12 @@ def run(context: Context) -> Result:
         "python -c 'import typer'": [sys.executable, "-c", "import typer"],
     }
     found = {name: [run_command(command)[0] for _ in range(REPEATS)] for name, command in commands.items()}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "what": name,
             "wall_s": statistics.median(u.wall_s for u in usages),
             "slowest_wall_s": max(u.wall_s for u in usages),
             "cpu_s": statistics.median(u.cpu_s for u in usages),
-            "peak_mb": statistics.median(u.peak_mb for u in usages),
         }
         for name, usages in found.items()
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.corpora import Context
-from benchmarks.processes import fresh, own_cpu_seconds
+from benchmarks.processes import PartFailedError, fresh, own_cpu_seconds
 from benchmarks.report import Result, Target
 
 BLOCK = 4 << 20
@@ -27,7 +27,8 @@ def run(context: Context) -> Result:
     rows: list[dict[str, Any]] = []
     for name, part in parts.items():
         usage, facts = fresh(part, path=path, scratch=context.folder("jsonl"), compiled=context.compiled)
-        assert facts["rows"] == made["rows"], f"{name}: {facts['rows']} of {made['rows']} rows"
+        if facts["rows"] != made["rows"]:
+            raise PartFailedError(f"{name}: {facts['rows']:,} of {made['rows']:,} rows")
         size = path.stat().st_size / 1e6
         rows.append(
             {

@@ -12,11 +12,7 @@ def run(context: Context) -> Result:
     """Run the command line once, with compiled code kept by smaller runs before."""
     workspaces.warm(context)
     corpus = corpora.whole(context)
-    out = context.folder("pipeline") / "workspace"
-    number = 0
-    while out.exists():  # an earlier run of this case in the same scratch folder
-        number += 1
-        out = out.with_name(f"workspace-{number}")
+    out = context.emptied("pipeline") / "workspace"
     usage = workspaces.run_corpus(corpus, out, compiled=context.compiled)
     map_record = workspaces.record(out, "publish")
     rejects = sum(workspaces.last_run(out)["facts"]["rejects"].values())

@@ -33,7 +33,7 @@ from latentscale.storage.snapshots import Snapshot, read_footers, read_snapshot
 from latentscale.storage.workspace_record import WorkspaceRecord
 from latentscale.viewer import ViewerData, write_page, write_tiles
 
-VERSION = 1
+VERSION = 2
 POINTS_ROWS = 131_072
 MAX_PARTITIONS = 1_000
 PAGE_FOLDER = "viewer"
