@@ -132,8 +132,8 @@ class RayEngine:
                 place, reason = config.address or "this machine", " ".join(str(error).split())[:300]
                 raise ResourceError(
                     f"no Ray cluster answers at {place}: {reason}",
-                    hint="Check engine.address, that the cluster's Ray version is the one installed here, and, where it "
-                    "wants a token, that RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH are set.",
+                    hint="Check engine.address, that the cluster's Ray version is the one installed here, and, where "
+                    "it wants a token, that RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH are set.",
                 ) from error
         context = self._data.DataContext.get_current()
         context.enable_progress_bars = False

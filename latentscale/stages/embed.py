@@ -18,7 +18,7 @@ from latentscale.embedders import Embedder, open_embedder
 from latentscale.embedders.column import column_vectors
 from latentscale.embedders.language import count_languages
 from latentscale.storage.objects import ObjectInfo, Store
-from latentscale.storage.parquet import read_footer, read_parquet, write_parquet
+from latentscale.storage.parquet import other_version, read_footer, read_parquet, write_parquet
 from latentscale.storage.snapshots import Shard, Snapshot
 
 VERSION = 1
@@ -191,6 +191,10 @@ def vector_table(vectors: NDArray[np.float32], embeddable: NDArray[np.bool_], dt
 
 def read_receipt(store: Store, embedding_id: str, shard: Shard) -> EmbedReceipt:
     """Read from a shard of vectors what embedding it gave."""
-    facts = dict(read_footer(store, vector_name(embedding_id, shard.key)).facts)
-    del facts["embedding"]
-    return EmbedReceipt(key=shard.key, **facts)
+    name = vector_name(embedding_id, shard.key)
+    facts = dict(read_footer(store, name).facts)
+    try:
+        del facts["embedding"]
+        return EmbedReceipt(key=shard.key, **facts)
+    except (KeyError, TypeError) as error:
+        raise other_version(store, name, error) from error

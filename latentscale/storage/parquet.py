@@ -113,6 +113,15 @@ def read_batches(
         )
 
 
+def other_version(store: Store, name: str, error: Exception) -> DamagedObjectError:
+    """Say that the footer of an object does not hold what this version writes."""
+    return DamagedObjectError(
+        f"{name} does not hold what this version of LatentScale writes: {type(error).__name__} {error}",
+        where=store.path(name),
+        hint="Use the version that made the workspace, or begin a new one with --out.",
+    )
+
+
 def read_footer(store: Store, name: str) -> Footer:
     """Read the footer of a parquet object that LatentScale wrote."""
     with open_parquet(store, name) as file:

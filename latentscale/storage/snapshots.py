@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from latentscale.digest import digest
 from latentscale.errors import WorkspaceError
 from latentscale.storage.objects import Store
-from latentscale.storage.parquet import Footer, read_footer, read_parquet, write_parquet
+from latentscale.storage.parquet import Footer, other_version, read_footer, read_parquet, write_parquet
 
 FOLDER = "snapshots"
 LISTING_THREADS = 16
@@ -184,10 +184,14 @@ def read_snapshot(store: Store, snapshot_id: str) -> Snapshot:
         for row in table.to_pylist()
     )
     facts = read_footer(store, name).facts
+    try:
+        empty, replaced = tuple(facts["empty"]), int(facts["superseded"])
+    except (KeyError, TypeError) as error:
+        raise other_version(store, name, error) from error
     superseded = np.empty(0, dtype=np.int64)
-    if facts["superseded"]:
+    if replaced:
         superseded = np.sort(read_parquet(store, superseded_name(snapshot_id), ["row_id"])["row_id"].to_numpy())
-    return Snapshot(id=snapshot_id, shards=shards, superseded=superseded, empty=tuple(facts["empty"]))
+    return Snapshot(id=snapshot_id, shards=shards, superseded=superseded, empty=empty)
 
 
 def list_snapshots(store: Store) -> list[Snapshot]:
