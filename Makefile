@@ -24,7 +24,7 @@ $(VENV)/.dev: $(VENV)/.base requirements/dev.lock
 	touch $@
 
 demo: $(VENV)/.base ## the bundled corpus, from parquet to a page
-	$(BIN)/latentscale run demo --out maps/demo
+	$(BIN)/latentscale run demo --out maps/demo --set publish.title='Debian packages'
 
 browser: ## Chromium for the tests of the page, from Debian
 	@if [ -z "$$LATENTSCALE_CHROMIUM" ] && ! command -v chromium chromium-browser google-chrome >/dev/null; then \
