@@ -126,7 +126,7 @@ class ProjectConfig(Settings):
     spread: Annotated[float, Field(gt=0, le=10)] = 1.0
     """The scale of the embedded points."""
     n_epochs: Annotated[int, Field(ge=1)] | None = None
-    """Steps of the optimisation; by default 500 up to 10,000 documents and 200 above."""
+    """Steps of the optimisation; by default 500 for a map of up to 10,000 documents, else 200."""
     negative_sample_rate: Annotated[int, Field(ge=1)] = 5
     """Negative samples for each positive one."""
     learning_rate: Annotated[float, Field(gt=0)] = 1.0

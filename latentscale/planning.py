@@ -27,15 +27,15 @@ EXPANSION = {"none": 1.0, "gzip": 4.0, "zstd": 4.5}
 PROCESS_BYTES = 400e6
 
 # Seconds of one processor for each document of about 400 characters, measured on 63,666 package descriptions:
-# benchmarks/results/pipeline.json has the run. Another machine is somewhat faster or slower.
+# benchmarks/results/pipeline_63k.json has the run. Another machine is somewhat faster or slower.
 CPU_SECONDS = {
     "ingest": 2.0e-5,
-    "embed": 6.5e-5,
-    "neighbors": 1.1e-4,
+    "embed": 6.9e-5,
+    "neighbors": 1.2e-4,
     "project": 2.8e-4,
-    "cluster": 3.5e-5,
-    "label": 1.5e-4,
-    "publish": 4.0e-5,
+    "cluster": 3.2e-5,
+    "label": 1.0e-4,
+    "publish": 2.6e-5,
 }
 # How much of a stage runs on all processors at once.
 PARALLEL = {"neighbors", "project"}

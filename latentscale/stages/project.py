@@ -18,7 +18,7 @@ from latentscale.storage.artifacts import ArtifactWriter, Record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import read_snapshot
 
-VERSION = 2
+VERSION = 3
 MAP_DIMENSIONS = 2
 # Up to here a layout that is repeatable to the bit takes seconds; above, it is parallel unless asked otherwise.
 EXACT_DOCUMENTS = 20_000

@@ -163,4 +163,5 @@ def test_a_graph_of_other_documents_is_refused(fuzzy, vectors):
 
 
 def test_fewer_epochs_for_larger_sets():
-    assert default_epochs(100) > default_epochs(100_000)
+    assert default_epochs(100, 2) > default_epochs(100_000, 2)
+    assert default_epochs(100, 5) == default_epochs(100_000, 5)

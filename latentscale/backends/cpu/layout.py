@@ -120,7 +120,7 @@ def layout(
             f"the neighbour graph covers {n:,} documents, the embedding {len(vectors):,}",
             hint="Build the graph from the same snapshot.",
         )
-    epochs = default_epochs(n) if n_epochs is None else n_epochs
+    epochs = default_epochs(n, n_components) if n_epochs is None else n_epochs
     positions = principal_start(vectors, n_components=n_components, seed=seed)
     if n < 2 or fuzzy.nnz == 0 or epochs < 1:
         return positions
@@ -189,9 +189,12 @@ def _tables(a: float, b: float) -> tuple[NDArray[np.float32], NDArray[np.float32
     return pull.astype(np.float32), push.astype(np.float32)
 
 
-def default_epochs(n: int) -> int:
-    """Epochs for ``n`` documents: 500 up to 10,000, as umap-learn, and 200 above (docs/decisions.md)."""
-    return 500 if n <= 10_000 else 200
+def default_epochs(n: int, n_components: int) -> int:
+    """Epochs for ``n`` documents: 500 for a map of up to 10,000, as umap-learn, and 200 otherwise.
+
+    A layout of more than three dimensions is for clustering, which more epochs did not serve (docs/decisions.md).
+    """
+    return 500 if n <= 10_000 and n_components <= 3 else 200
 
 
 def curve(*, spread: float, min_dist: float) -> tuple[float, float]:
