@@ -69,8 +69,8 @@ def run(context: Context) -> Result:
             "with the classes; K-means with as many clusters as there are classes.",
             f"Layouts are means of {REPEATS}: ours with as many seeds, umap-learn's without a seed (with one it works "
             "on one thread); the spread is between the best and the worst.",
-            "Both are at their defaults: 500 epochs for a map of up to 10,000 documents, 200 above; umap-learn starts from a "
-            "spectral layout, LatentScale from principal components.",
+            "Both are at their defaults: 500 epochs for a map of up to 10,000 documents, 200 above; umap-learn starts "
+            "from a spectral layout, LatentScale from principal components.",
         ],
     )
 
