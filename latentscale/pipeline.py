@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from latentscale.backends.capability import describe as describe_machine
 from latentscale.config import JobConfig
+from latentscale.embedders import check_model
 from latentscale.embedders.language import language_notice
 from latentscale.engines import Engine, open_engine
 from latentscale.errors import CorpusError, LatentScaleError
@@ -129,8 +130,7 @@ class Pipeline:
                 publish.check_columns(self.config, list(check.columns))
             for text in (*notes, *check.notes):
                 self.observer.note(text)
-        if self.config.embed.model != "column":
-            embed.opened_embedder(self.config.embed.model, self.config.embed.max_tokens)
+        check_model(self.config.embed.model)
         corpus = self.config.corpus
         units = ingest.plan_ingest(inputs, corpus, self.config.ingest) if snapshot is None else []
         record = claim_workspace(

@@ -8,7 +8,7 @@ from pathlib import Path
 from latentscale.embedders.protocol import Embedded, Embedder
 from latentscale.errors import ConfigError
 
-__all__ = ["NAMES", "Embedded", "Embedder", "open_embedder"]
+__all__ = ["NAMES", "Embedded", "Embedder", "check_model", "open_embedder"]
 
 NAMES = ("static", "column")
 """Values of ``embed.model`` besides the folder of a model2vec model."""
@@ -32,15 +32,27 @@ def open_embedder(model: str = "static", *, max_tokens: int = 512) -> Embedder:
     """
     from latentscale.embedders.static import StaticEmbedder
 
-    if model == "static":
-        return StaticEmbedder(max_tokens=max_tokens)
+    check_model(model)
     if model == "column":
         raise ConfigError(
             "the column embedder reads vectors that the corpus has, and cannot embed a text",
             hint="To embed or search texts, use embed.model=static or the folder of a model.",
         )
-    if Path(model).is_dir():
-        return StaticEmbedder(model, max_tokens=max_tokens)
+    if model == "static":
+        return StaticEmbedder(max_tokens=max_tokens)
+    return StaticEmbedder(model, max_tokens=max_tokens)
+
+
+def check_model(model: str) -> None:
+    """Refuse a model that is neither a name nor a folder, without loading anything.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest name.
+    """
+    if model in NAMES or Path(model).is_dir():
+        return
     near = difflib.get_close_matches(model, NAMES, n=1)
     raise ConfigError(
         f"there is no embedder {model!r}, and no folder of that name",
