@@ -115,6 +115,8 @@ class RayEngine:
     def __init__(self, config: EngineConfig) -> None:
         # Ray's C++ side prints warnings of its own to the terminal; what matters reaches us as an exception.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        # A run asks nobody outside for anything, and reports nothing to anybody.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._ray = cast(Any, require("ray", extra="ray", used_for="the engine 'ray'"))
         self._data = cast(Any, require("ray.data", extra="ray", used_for="the engine 'ray'"))
         self._started = not self._ray.is_initialized()
