@@ -57,6 +57,27 @@ def run(context: Context) -> Result:
     workspace = folder / "large"
     sizes = ("--set", f"ingest.shard_rows={shard_rows}", "--set", "ingest.shard_bytes=1000000000")
     workspaces.run_corpus(large, workspace, *sizes, compiled=context.compiled, verb="ingest")
+    one_thread = {"OMP_NUM_THREADS": "1"}
+    alone = fresh(bare_loop, workspace=workspace, variables=one_thread)[1]
+    single = fresh(ray_embed, workspace=workspace, notes=folder / "notes", workers=1)[1]
+    single["added_wall_percent"] = 100 * (single["wall_s"] / alone["wall_s"] - 1)
+    single["added_cpu_percent"] = 100 * (single["cpu_s"] / alone["cpu_s"] - 1)
+    rows += [
+        {
+            "what": f"one bare loop, {shards} shards of {shard_rows:,} rows",
+            "cpu_s": alone["cpu_s"],
+            "wall_s": alone["wall_s"],
+        },
+        {"what": "ray with one worker, the same shards", **single},
+    ]
+    targets.append(
+        Target(
+            what="ray with one worker beyond its start, wall time beside a bare loop",
+            value=single["added_wall_percent"],
+            limit=5,
+            unit="%",
+        )
+    )
     pairs: list[dict[str, Any]] = []
     rays: list[dict[str, Any]] = []
     for _ in range(1 if context.quick else RAY_REPEATS):
@@ -92,6 +113,8 @@ def run(context: Context) -> Result:
             "Local: processor time of `Workspace.run(until='embed')` less that inside the worker, its making included, "
             "as a share of the latter: both are taken in one process, so that noise between processes cancels. "
             "The bare loops beside it are a check.",
+            "With one worker a processor is left for Ray's own processes; with two they share both processors with the "
+            "work, which on a machine of two shows.",
             "Ray's fair rival on two processors is two plain processes, each with half of the shards, released at one "
             "moment when both have opened the model: they share caches and memory as Ray's two actors do. "
             "Both sides run with OMP_NUM_THREADS=1, as Ray sets it.",
@@ -245,7 +268,7 @@ class NotingWorker:
         return receipt
 
 
-def ray_embed(workspace: str, notes: str, sleep: float = 0.0) -> dict[str, Any]:
+def ray_embed(workspace: str, notes: str, sleep: float = 0.0, workers: int = WORKERS) -> dict[str, Any]:
     """Run the embed stage on Ray, as the pipeline does."""
     import latentscale
     from latentscale.engines.ray import RayEngine
@@ -266,7 +289,7 @@ def ray_embed(workspace: str, notes: str, sleep: float = 0.0) -> dict[str, Any]:
     RayEngine.map_shards = marked
     opened = latentscale.open(workspace)
     settings = opened.settings(of_last_run=True)
-    settings["engine"] = settings["engine"] | {"name": "ray", "workers": WORKERS}
+    settings["engine"] = settings["engine"] | {"name": "ray", "workers": workers}
     snapshot = opened.snapshot
     ended = threading.Event()
     seen: dict[tuple[int, float], float] = {}
@@ -283,7 +306,7 @@ def ray_embed(workspace: str, notes: str, sleep: float = 0.0) -> dict[str, Any]:
         "cpu_s": sum(call["cpu_s"] for call in calls),
         "wall_s": done - first,
         "longest_shard_s": max(call["ended"] - call["started"] for call in calls),
-        "idle_percent": 100 * ((done - first) * WORKERS / sum(call["ended"] - call["started"] for call in calls) - 1),
+        "idle_percent": 100 * ((done - first) * workers / sum(call["ended"] - call["started"] for call in calls) - 1),
         "start_s": first - begun,
         "of_which_cluster_s": marks["opened"] - begun,
         "end_s": closed - done,
