@@ -66,8 +66,9 @@ def _with_text(exported: Map, points: pl.LazyFrame) -> pl.LazyFrame:
     for shard in snapshot.shards:
         with store.open(shard.name) as file:
             frame = pl.read_parquet(file, columns=["row", column])
-        row_id = (pl.col("row").cast(pl.Int64) + shard.base).alias("row_id")
-        frames.append(frame.lazy().select(row_id, pl.col(column)))
+        ids = snapshot.row_ids(frame["row"].cast(pl.Int64).to_numpy() + shard.base)
+        kept = pl.Series(snapshot.kept(shard))
+        frames.append(frame.lazy().select(pl.Series("row_id", ids), pl.col(column)).filter(kept))
     return points.join(pl.concat(frames), on="row_id", how="left", maintain_order="left")
 
 

@@ -14,8 +14,8 @@ from latentscale.backends.capability import describe as describe_machine
 from latentscale.config import JobConfig
 from latentscale.embedders import check_model
 from latentscale.embedders.language import language_notice
-from latentscale.engines import Engine, open_engine
-from latentscale.errors import CorpusError, LatentScaleError
+from latentscale.engines import Engine, Quarantined, open_engine
+from latentscale.errors import CorpusError, LatentScaleError, QuarantineError
 from latentscale.observe import Observer
 from latentscale.planning import check_resources
 from latentscale.provenance import available_processors, measured
@@ -23,11 +23,11 @@ from latentscale.readers.columns import stored_name
 from latentscale.stages import cluster, embed, ingest, label, neighbors, project, publish
 from latentscale.storage.artifacts import ArtifactWriter, Kind, Record, find_artifact, find_record
 from latentscale.storage.attempts import AttemptLog
-from latentscale.storage.head import read_head, write_head
+from latentscale.storage.head import current_snapshot, read_head, write_head
 from latentscale.storage.inputs import InputFile, list_inputs
 from latentscale.storage.objects import Store
 from latentscale.storage.runs import Run, start_run
-from latentscale.storage.snapshots import Shard, Snapshot, make_snapshot
+from latentscale.storage.snapshots import Shard, Snapshot, make_snapshot, without_shards
 from latentscale.storage.workspace_record import WorkspaceRecord, claim_workspace
 
 StageName = Literal["ingest", "embed", "neighbors", "project", "cluster", "label", "publish"]
@@ -54,6 +54,9 @@ class Outcome:
         By stage; ``project`` is the map's layout, ``layout`` the one that clusters were found on.
     made : list of str
         Stages that did something; the others found their artifact.
+    quarantined : list of dict
+        Shards that were given up, since each try of them ended with its worker's death: ``stage``, ``key``, ``tries``,
+        ``reason`` and, at ingest, the ``files``. Their documents are not in the map.
     seconds : float
     """
 
@@ -64,12 +67,32 @@ class Outcome:
     filtered: int = 0
     records: dict[str, Record] = field(default_factory=dict[str, Record])
     made: list[str] = field(default_factory=list[str])
+    quarantined: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     seconds: float = 0.0
 
     @property
     def map(self) -> Record | None:
         """The published map, where the run came that far."""
         return self.records.get("publish")
+
+    def check_complete(self) -> None:
+        """Raise if shards had to be set aside, after all that could be done was done.
+
+        Raises
+        ------
+        QuarantineError
+            Naming them.
+        """
+        if not self.quarantined:
+            return
+        first = self.quarantined[0]
+        number = len(self.quarantined)
+        raise QuarantineError(
+            f"{number:,} shard{'s were' if number > 1 else ' was'} set aside: each of {first['tries']} tries of "
+            f"{first['stage']} {first['key']} ended with its worker's death ({first['reason']})",
+            where=", ".join(first.get("files", [])[:3]) or None,
+            hint=f"The map is there without them. runs/{self.run}/run.json lists them; the same command tries again.",
+        )
 
 
 class Pipeline:
@@ -162,7 +185,7 @@ class Pipeline:
         status = "failed"
         try:
             yield
-            status = "done"
+            status = "quarantined" if outcome.quarantined else "done"
         except KeyboardInterrupt:
             status = "interrupted"
             raise
@@ -177,13 +200,14 @@ class Pipeline:
                 "filtered": outcome.filtered,
                 "artifacts": {stage: record.id for stage, record in outcome.records.items()},
                 "made": outcome.made,
+                "quarantined": outcome.quarantined,
             }
             self._close()
             try:
                 run.end(self.store, status, self.observer.events_jsonl(), self._metrics)
             except LatentScaleError:
                 # A full disk must not hide the error that is already on its way.
-                if status == "done":
+                if status in ("done", "quarantined"):
                     raise
 
     def _close(self) -> None:
@@ -200,10 +224,12 @@ class Pipeline:
             progress.advance(sum(receipt.rows for receipt in done))
             make = partial(ingest.IngestWorker, self.store, self.config.corpus, self.config.ingest)
             attempts = AttemptLog(self.store, outcome.run)
+            by_key = {unit.key: unit for unit in pending}
             for made in (
                 self.engine.map_shards(
                     make,
                     pending,
+                    stage="ingest",
                     task_type=ingest.IngestUnit,
                     receipt_type=list[ingest.ShardReceipt],
                     attempts=attempts,
@@ -211,6 +237,9 @@ class Pipeline:
                 if pending
                 else ()
             ):
+                if isinstance(made, Quarantined):
+                    self._set_aside("ingest", made, outcome, [file.path for file in by_key[made.key].inputs])
+                    continue
                 receipts.extend(made)
                 progress.advance(sum(receipt.rows for receipt in made))
                 self._metrics.extend(
@@ -219,12 +248,16 @@ class Pipeline:
                 )
             if pending:
                 outcome.made.append("ingest")
+            if not receipts:
+                outcome.check_complete()
             receipts = ingest.in_input_order(units, receipts)
             ingest.check_rejects(receipts, self.config.ingest)
             snapshot = make_snapshot(
                 self.store,
-                [(r.key, r.name, r.rows, r.bytes) for r in receipts],
+                ingest.shard_frame(receipts),
                 id_column=ingest.stored_id_column(self.config.corpus),
+                text_column=ingest.stored_text_column(self.config.corpus),
+                parent=current_snapshot(self.store),
             )
         reasons: Counter[str] = Counter()
         for receipt in receipts:
@@ -234,6 +267,10 @@ class Pipeline:
         outcome.rejects = dict(reasons)
         outcome.filtered = sum(receipt.filtered for receipt in receipts)
         return snapshot
+
+    def _set_aside(self, stage: str, shard: Quarantined, outcome: Outcome, files: list[str]) -> None:
+        outcome.quarantined.append({"stage": stage, **asdict(shard), "files": files[:10]})
+        self.observer.note(f"{stage}: the shard {shard.key} is set aside after {shard.tries} tries: {shard.reason}")
 
     def _embed(self, snapshot: Snapshot, record: WorkspaceRecord, run: Run, outcome: Outcome) -> Record:
         config = self.config
@@ -249,13 +286,18 @@ class Pipeline:
             make = partial(embed.EmbedWorker, self.store, config.embed, record.text_column, self._vectors_column)
             attempts = AttemptLog(self.store, outcome.run)
             receipts: list[embed.EmbedReceipt] = []
+            lost: list[str] = []
             for receipt in (
                 self.engine.map_shards(
-                    make, pending, task_type=Shard, receipt_type=embed.EmbedReceipt, attempts=attempts
+                    make, pending, stage="embed", task_type=Shard, receipt_type=embed.EmbedReceipt, attempts=attempts
                 )
                 if pending
                 else ()
             ):
+                if isinstance(receipt, Quarantined):
+                    self._set_aside("embed", receipt, outcome, [])
+                    lost.append(receipt.key)
+                    continue
                 receipts.append(receipt)
                 progress.advance(receipt.rows)
                 self._metrics.append(
@@ -266,6 +308,10 @@ class Pipeline:
                 for shard in snapshot.shards
                 if shard.key not in missing
             )
+        if lost:
+            if len(lost) == len(snapshot.shards):
+                outcome.check_complete()
+            snapshot = outcome.snapshot = without_shards(self.store, snapshot, lost)
         if pending:
             outcome.made.append("embed")
         widths = sorted({receipt.dim for receipt in receipts if receipt.embedded})
@@ -322,6 +368,8 @@ class Pipeline:
             self.store, snapshot, config, workspace.text_column, self._vectors_column
         )
         embedding = records["embed"] = self._embed(snapshot, workspace, run, outcome)
+        # Without the shards that had to be set aside.
+        snapshot = outcome.snapshot or snapshot
         if last < STAGES.index("neighbors"):
             return
         # Said now, and not by the operating system an hour later.
@@ -427,7 +475,7 @@ class Pipeline:
             self.observer.event("found", stage=title, artifact=found.id)
             return found
         with self.observer.stage(title, unit="steps" if steps else "documents") as progress:
-            record = self.engine.call(make, progress=progress.reach if steps else None)
+            record = self.engine.call(make, stage=kind, progress=progress.reach if steps else None)
             if not steps:
                 progress.advance(int(record.counts.get("documents", 0)))
         outcome.made.append(title)

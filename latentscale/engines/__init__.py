@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from latentscale.config import EngineConfig
@@ -11,6 +12,24 @@ from latentscale.storage.attempts import AttemptLog
 Task = TypeVar("Task")
 Receipt = TypeVar("Receipt")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """What stands for the receipt of a shard that was given up, since every try of it ended with its worker's death.
+
+    Attributes
+    ----------
+    key : str
+        Of the task.
+    tries : int
+    reason : str
+        What is known of the deaths, in a sentence.
+    """
+
+    key: str
+    tries: int
+    reason: str
 
 
 class Engine(Protocol):
@@ -30,10 +49,11 @@ class Engine(Protocol):
         make_worker: Callable[[], Callable[[Task], Receipt]],
         tasks: Sequence[Task],
         *,
+        stage: str,
         task_type: type[Task],
         receipt_type: Any,
         attempts: AttemptLog,
-    ) -> Iterator[Receipt]:
+    ) -> Iterator[Receipt | Quarantined]:
         """Run a worker over tasks and yield each receipt as it comes, in any order.
 
         Parameters
@@ -42,6 +62,8 @@ class Engine(Protocol):
             Makes a worker; it may travel to another process, and is called once a worker.
         tasks : sequence of dataclass
             References to shards, never their rows.
+        stage : str
+            ``ingest`` or ``embed``: whose resources a worker gets.
         task_type, receipt_type : type
             What a task and a receipt are, for engines that send them as JSON. A task has a ``key``.
         attempts : AttemptLog
@@ -54,13 +76,17 @@ class Engine(Protocol):
         """
         ...
 
-    def call(self, function: Callable[..., Result], *, progress: Callable[[int, int], None] | None = None) -> Result:
+    def call(
+        self, function: Callable[..., Result], *, stage: str, progress: Callable[[int, int], None] | None = None
+    ) -> Result:
         """Run one function that needs the whole data, and return what it returns.
 
         Parameters
         ----------
         function : callable
             A partial of a module's function; it may travel to another process.
+        stage : str
+            ``neighbors``, ``project`` …: whose resources the function gets.
         progress : callable, optional
             Called with (done, total) by functions that take a ``progress``, where the engine runs them here.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from latentscale.engines import Quarantined
 from latentscale.storage.attempts import AttemptLog
 
 Task = TypeVar("Task")
@@ -26,10 +27,11 @@ class LocalEngine:
         make_worker: Callable[[], Callable[[Task], Receipt]],
         tasks: Sequence[Task],
         *,
+        stage: str,
         task_type: type[Task],
         receipt_type: Any,
         attempts: AttemptLog,
-    ) -> Iterator[Receipt]:
+    ) -> Iterator[Receipt | Quarantined]:
         """Run a worker over tasks, one after the other; one that dies takes this process with it."""
         if not tasks:
             return
@@ -37,7 +39,9 @@ class LocalEngine:
         for task in tasks:
             yield worker(task)
 
-    def call(self, function: Callable[..., Result], *, progress: Callable[[int, int], None] | None = None) -> Result:
+    def call(
+        self, function: Callable[..., Result], *, stage: str, progress: Callable[[int, int], None] | None = None
+    ) -> Result:
         """Call the function."""
         return function() if progress is None else function(progress=progress)
 

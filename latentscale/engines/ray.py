@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from latentscale import errors
 from latentscale.config import EngineConfig
+from latentscale.engines import Quarantined
 from latentscale.errors import EnvironmentFailure, LatentScaleError, ResourceError, StorageError, require
 from latentscale.storage.attempts import AttemptLog
 
@@ -160,10 +161,11 @@ class RayEngine:
         make_worker: Callable[[], Callable[[Task], Receipt]],
         tasks: Sequence[Task],
         *,
+        stage: str,
         task_type: type[Task],
         receipt_type: Any,
         attempts: AttemptLog,
-    ) -> Iterator[Receipt]:
+    ) -> Iterator[Receipt | Quarantined]:
         """Run an actor pool over references to shards; receipts come in the order in which they are done."""
         if not tasks:
             return
@@ -183,7 +185,9 @@ class RayEngine:
                 _raise(row["failure"])
             yield receipts.validate_json(row["receipt"])
 
-    def call(self, function: Callable[..., Result], *, progress: Callable[[int, int], None] | None = None) -> Result:
+    def call(
+        self, function: Callable[..., Result], *, stage: str, progress: Callable[[int, int], None] | None = None
+    ) -> Result:
         """Run the function as one Ray task that takes the processors of its node; it reports no progress."""
         # The actors of the stage before may still be ending; a task that asks for what the largest node has can wait.
         cpus = max(

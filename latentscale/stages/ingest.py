@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from latentscale.config import CorpusConfig, IngestConfig
@@ -27,7 +28,7 @@ from latentscale.readers.shard import EXAMPLES, REJECT_SCHEMA, Shard
 from latentscale.stages.ingest_plan import VERSION, IngestUnit, plan_ingest, stage_digest
 from latentscale.storage.objects import ObjectInfo, Store
 from latentscale.storage.parquet import Footer, read_footer, write_parquet
-from latentscale.storage.snapshots import read_footers
+from latentscale.storage.snapshots import document_name, read_footers
 
 __all__ = [
     "CorpusCheck",
@@ -41,6 +42,7 @@ __all__ = [
     "pending_units",
     "plan_ingest",
     "read_receipt",
+    "shard_frame",
     "stored_id_column",
     "stored_text_column",
     "unify_columns",
@@ -113,11 +115,6 @@ def shard_key(unit: str, index: int, *, last: bool) -> str:
     return f"{unit}-{index:05d}{LAST if last else ''}"
 
 
-def document_name(key: str) -> str:
-    """Object of a shard of documents."""
-    return f"{FOLDER}/{key[:2]}/{key}.parquet"
-
-
 def reject_name(key: str) -> str:
     """Object of the rows set aside with a shard of documents; it counts only where the shard is there."""
     return f"{REJECTS}/{key[:2]}/{key}.parquet"
@@ -181,6 +178,18 @@ def in_input_order(units: Sequence[IngestUnit], receipts: Iterable[ShardReceipt]
     """Sort receipts by their unit's place in the plan, then by index: the order of documents in a snapshot."""
     place = {unit.key: number for number, unit in enumerate(units)}
     return sorted(receipts, key=lambda receipt: (place[receipt.unit], receipt.index))
+
+
+def shard_frame(receipts: Sequence[ShardReceipt]) -> pl.DataFrame:
+    """``key``, ``rows`` and ``bytes`` of shards, as ``make_snapshot`` takes them."""
+    return pl.DataFrame(
+        {
+            "key": [receipt.key for receipt in receipts],
+            "rows": [receipt.rows for receipt in receipts],
+            "bytes": [receipt.bytes for receipt in receipts],
+        },
+        schema={"key": pl.String, "rows": pl.Int64, "bytes": pl.Int64},
+    )
 
 
 def _receipt(name: str, footer: Footer, size: int, *, seconds: float = 0.0) -> ShardReceipt:

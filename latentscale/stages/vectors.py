@@ -15,7 +15,7 @@ from latentscale.errors import CorpusError, DamagedObjectError
 from latentscale.stages.embed import vector_name
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_batches, read_footer, read_parquet
-from latentscale.storage.snapshots import Snapshot
+from latentscale.storage.snapshots import Shard, Snapshot
 
 # Up to here the matrix is kept in memory; a larger one is a file that the operating system pages in and out.
 IN_MEMORY_BYTES = 1 << 30
@@ -28,12 +28,15 @@ class Vectors:
     Attributes
     ----------
     matrix : float32 ndarray, shape (n, dim)
-        L2-normalised, in ``row_id`` order; memory-mapped when large.
-    row_ids : int64 ndarray, shape (n,)
+        L2-normalised, by place; memory-mapped when large.
+    places : int64 ndarray, shape (n,)
         Ascending: the documents that have a vector and are not superseded.
+    row_ids : int64 ndarray, shape (n,)
+        Their identities.
     """
 
     matrix: NDArray[np.float32]
+    places: NDArray[np.int64]
     row_ids: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -60,32 +63,64 @@ def load_vectors(store: Store, snapshot: Snapshot, embedding_id: str) -> Vectors
     _cached = None
     dim = int(read_footer(store, vector_name(embedding_id, snapshot.shards[0].key)).facts["dim"])
     matrix = _allocate(snapshot.documents, dim)
-    row_ids = np.empty(snapshot.documents, dtype=np.int64)
+    places = np.empty(snapshot.documents, dtype=np.int64)
     filled = 0
     for shard in snapshot.shards:
-        name = vector_name(embedding_id, shard.key)
-        column = read_parquet(store, name, ["vector"]).column(0).combine_chunks()
-        if len(column) != shard.rows or column.type.list_size != dim:
-            raise DamagedObjectError(
-                f"{name} holds {len(column):,} vectors of width {column.type.list_size}, "
-                f"its documents are {shard.rows:,} and the width is {dim}",
-                hint="Delete that object and run the same command again: it is made anew.",
-            )
-        keep = snapshot.kept(shard) & np.asarray(column.is_valid())
-        values = column.values.slice(column.offset * dim, len(column) * dim).to_numpy(zero_copy_only=False)
-        chosen = values.reshape(-1, dim)[keep].astype(np.float32)
-        # Halving the precision moves the length of a vector by up to a thousandth.
-        chosen /= np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
+        keep = snapshot.kept(shard)
+        chosen = _shard_vectors(store, embedding_id, shard, dim, keep)
         matrix[filled : filled + len(chosen)] = chosen
-        row_ids[filled : filled + len(chosen)] = shard.base + np.flatnonzero(keep)
+        places[filled : filled + len(chosen)] = shard.base + np.flatnonzero(keep)
         filled += len(chosen)
     if filled == 0:
         raise CorpusError(
             "no document of the corpus could be embedded", hint="Look at rejects/ for the reasons, row by row."
         )
-    vectors = Vectors(matrix=matrix[:filled], row_ids=row_ids[:filled])
+    places = places[:filled]
+    vectors = Vectors(matrix=matrix[:filled], places=places, row_ids=snapshot.row_ids(places))
     _cached = (key, vectors)
     return vectors
+
+
+def vectors_at(store: Store, snapshot: Snapshot, embedding_id: str, places: NDArray[np.int64]) -> Vectors:
+    """Read the vectors of the rows at ``places`` (ascending) that have one, from their shards alone.
+
+    Raises
+    ------
+    DamagedObjectError
+        If a shard of vectors does not fit its shard of documents.
+    """
+    pieces: list[NDArray[np.float32]] = []
+    held: list[NDArray[np.int64]] = []
+    for shard, rows, _ in snapshot.locate(snapshot.row_ids(places)):
+        keep = np.zeros(shard.rows, dtype=bool)
+        keep[rows] = True
+        pieces.append(_shard_vectors(store, embedding_id, shard, None, keep))
+        held.append(shard.base + np.flatnonzero(keep))
+    if not pieces:
+        return Vectors(matrix=np.empty((0, 0), dtype=np.float32), places=places[:0], row_ids=places[:0])
+    found = np.concatenate(held)
+    return Vectors(matrix=np.concatenate(pieces), places=found, row_ids=snapshot.row_ids(found))
+
+
+def _shard_vectors(
+    store: Store, embedding_id: str, shard: Shard, dim: int | None, keep: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Read the vectors of those rows of a shard that ``keep`` marks; unmarks rows that have none."""
+    name = vector_name(embedding_id, shard.key)
+    column = read_parquet(store, name, ["vector"]).column(0).combine_chunks()
+    width = column.type.list_size
+    if len(column) != shard.rows or width != (dim or width):
+        raise DamagedObjectError(
+            f"{name} holds {len(column):,} vectors of width {width}, "
+            f"its documents are {shard.rows:,} and the width is {dim or width}",
+            hint="Delete that object and run the same command again: it is made anew.",
+        )
+    keep &= np.asarray(column.is_valid())
+    values = column.values.slice(column.offset * width, len(column) * width).to_numpy(zero_copy_only=False)
+    chosen = values.reshape(-1, width)[keep].astype(np.float32)
+    # Halving the precision moves the length of a vector by up to a thousandth.
+    chosen /= np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
+    return chosen
 
 
 def _allocate(rows: int, dim: int) -> NDArray[np.float32]:
@@ -106,21 +141,27 @@ def _allocate(rows: int, dim: int) -> NDArray[np.float32]:
 def stream_documents(
     store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], columns: Sequence[str]
 ) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
-    """Read columns of the documents ``row_ids`` (ascending), batch by batch.
+    """Read columns of the documents ``row_ids``, batch by batch.
+
+    Parameters
+    ----------
+    row_ids : int64 ndarray
+        By place, as ``Vectors.row_ids`` are.
 
     Yields
     ------
-    places : int64 ndarray
+    positions : int64 ndarray
         Positions in ``row_ids``, ascending over the whole stream.
     batch : pyarrow.RecordBatch
         Their columns, in the same order.
     """
-    for shard in snapshot.shards:
-        first = int(np.searchsorted(row_ids, shard.base))
-        last = int(np.searchsorted(row_ids, shard.base + shard.rows))
-        if first == last:
-            continue
-        rows = row_ids[first:last] - shard.base
+    places = snapshot.places(row_ids)
+    bases = snapshot.shards.bases
+    firsts = np.searchsorted(places, bases)
+    lasts = np.searchsorted(places, bases + snapshot.shards.rows)
+    for index in np.flatnonzero(lasts > firsts).tolist():
+        shard, first, last = snapshot.shards[index], int(firsts[index]), int(lasts[index])
+        rows = places[first:last] - shard.base
         start = 0
         for batch in read_batches(store, shard.name, columns):
             low, high = np.searchsorted(rows, [start, start + batch.num_rows])

@@ -6,7 +6,9 @@ import json
 
 from latentscale.errors import DamagedObjectError
 from latentscale.provenance import now
+from latentscale.storage.artifacts import Record, find_record
 from latentscale.storage.objects import Store
+from latentscale.storage.snapshots import Snapshot, read_snapshot
 
 NAME = "HEAD.json"
 
@@ -34,3 +36,30 @@ def read_head(store: Store) -> str | None:
 def write_head(store: Store, map_id: str) -> None:
     """Make ``map_id`` the current map."""
     store.put_bytes(NAME, json.dumps({"schema": 1, "map": map_id, "written": now()}).encode())
+
+
+def current_map(store: Store) -> Record | None:
+    """The record of the current map, or None where none has been published yet.
+
+    Raises
+    ------
+    DamagedObjectError
+        If the map that is named is not there.
+    """
+    head = read_head(store)
+    if head is None:
+        return None
+    record = find_record(store, "map", head)
+    if record is None:
+        raise DamagedObjectError(
+            f"{NAME} names {head}, which is not there",
+            where=store.path(NAME),
+            hint="latentscale list shows the maps that are; latentscale promote makes one of them the current one.",
+        )
+    return record
+
+
+def current_snapshot(store: Store) -> Snapshot | None:
+    """The documents of the current map, or None where none has been published yet."""
+    record = current_map(store)
+    return None if record is None else read_snapshot(store, str(record.request["snapshot"]))

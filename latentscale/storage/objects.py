@@ -9,6 +9,7 @@ import posixpath
 import uuid
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -25,6 +26,8 @@ from latentscale.errors import (
 
 # A dot keeps unfinished files out of every listing, ours and those of pyarrow, polars and DuckDB.
 TEMPORARY_PREFIX = ".unfinished-"
+UPLOAD = "upload:"
+"""Before the id of an incomplete multipart upload, as the version of what ``Store.unfinished`` lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +42,14 @@ class ObjectInfo:
         Bytes.
     version : str
         ETag where the store has one, else the modification time in milliseconds.
+    modified : float or None
+        When it was written, in seconds since 1970 by the store's own clock; None where the store does not say.
     """
 
     name: str
     size: int
     version: str
+    modified: float | None = None
 
 
 class Store:
@@ -129,7 +135,7 @@ class Store:
                 infos[name] = _info(name, found[path])
         return infos
 
-    def _walk(self, folder: Path) -> Generator[ObjectInfo]:
+    def _walk(self, folder: Path, *, unfinished: bool = False) -> Generator[ObjectInfo]:
         try:
             entries = os.scandir(folder)
         except (FileNotFoundError, NotADirectoryError):
@@ -137,14 +143,14 @@ class Store:
         with entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(Path(entry.path))
-                elif not entry.name.startswith(TEMPORARY_PREFIX):
+                    yield from self._walk(Path(entry.path), unfinished=unfinished)
+                elif entry.name.startswith(TEMPORARY_PREFIX) == unfinished:
                     try:
                         status = entry.stat()
                     except FileNotFoundError:  # replaced or deleted since the scan
                         continue
                     name = Path(entry.path).relative_to(self._root).as_posix()
-                    yield ObjectInfo(name=name, size=status.st_size, version=str(status.st_mtime_ns // 1_000_000))
+                    yield _of_file(name, status)
 
     def info(self, name: str) -> ObjectInfo | None:
         """Return what is known of object ``name``, or None where there is none."""
@@ -153,7 +159,7 @@ class Store:
             try:
                 if self.is_local:
                     status = Path(path).stat()
-                    return ObjectInfo(name=name, size=status.st_size, version=str(status.st_mtime_ns // 1_000_000))
+                    return _of_file(name, status)
                 self._fs.invalidate_cache()
                 return _info(name, cast(dict[str, Any], self._fs.info(path)))
             except (FileNotFoundError, NotADirectoryError):
@@ -194,7 +200,7 @@ class Store:
                 file.write(data)
                 _flush(file)
             status = Path(path).stat()
-            return ObjectInfo(name=name, size=status.st_size, version=str(status.st_mtime_ns // 1_000_000))
+            return _of_file(name, status)
 
     def put_file(self, name: str, source: Path) -> ObjectInfo:
         """Write the bytes of the local file ``source`` as object ``name``, without holding them in memory."""
@@ -208,7 +214,7 @@ class Store:
                     file.write(chunk)
                 _flush(file)
             status = Path(path).stat()
-            return ObjectInfo(name=name, size=status.st_size, version=str(status.st_mtime_ns // 1_000_000))
+            return _of_file(name, status)
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects; those that are not there any more are no error."""
@@ -220,17 +226,117 @@ class Store:
                 else:
                     self._fs.rm_file(path)
 
+    # -------------------------------------------------------------------------------------------------- for upkeep
+
+    def clock(self) -> float:
+        """Read the store's own clock, in seconds since 1970, off the modification time of a probe."""
+        name = f"{TEMPORARY_PREFIX}clock-{uuid.uuid4().hex}"
+        self.put_bytes(name, b"?")
+        try:
+            probe = self.info(name)
+        finally:
+            self.delete([name])
+        if probe is None or probe.modified is None:
+            raise StorageError(f"{self.url} does not say when its objects were written")
+        return probe.modified
+
+    def unfinished(self) -> list[ObjectInfo]:
+        """List what killed writers left: temporary files, and multipart uploads that were never completed.
+
+        The ``version`` of an upload is its id; that of a file is its modification time, as everywhere.
+        """
+        with _explained("list", self._root):
+            if self.is_local:
+                return sorted(self._walk(Path(self._root), unfinished=True), key=lambda info: info.name)
+            self._fs.invalidate_cache()
+            try:
+                found = cast(dict[str, dict[str, Any]], self._fs.find(self._root, detail=True))
+            except FileNotFoundError:
+                found = {}
+            left = [
+                _info(path[len(self._root) :].lstrip("/"), detail)
+                for path, detail in sorted(found.items())
+                if posixpath.basename(path).startswith(TEMPORARY_PREFIX)
+            ]
+            return left + self._uploads()
+
+    def _uploads(self) -> list[ObjectInfo]:
+        """Incomplete multipart uploads below the store, where its file system can list them."""
+        call = getattr(self._fs, "call_s3", None)
+        if call is None:
+            return []
+        bucket, _, prefix = self._root.partition("/")
+        prefix = f"{prefix}/" if prefix else ""
+        uploads: list[ObjectInfo] = []
+        marker: dict[str, str] = {}
+        while True:
+            answer = cast(
+                dict[str, Any], call("list_multipart_uploads", Bucket=bucket, **({"Prefix": prefix} | marker))
+            )
+            for upload in cast(list[dict[str, Any]], answer.get("Uploads") or []):
+                key = str(upload["Key"])
+                # Not every store honours the prefix.
+                if key.startswith(prefix):
+                    uploads.append(
+                        ObjectInfo(
+                            name=key[len(prefix) :],
+                            size=0,
+                            version=f"{UPLOAD}{upload['UploadId']}",
+                            modified=_seconds(upload.get("Initiated")),
+                        )
+                    )
+            following = {"KeyMarker": answer.get("NextKeyMarker"), "UploadIdMarker": answer.get("NextUploadIdMarker")}
+            following = {name: str(value) for name, value in following.items() if value}
+            if not answer.get("IsTruncated") or not following or following == marker:
+                return uploads
+            marker = following
+
+    def discard(self, left: Iterable[ObjectInfo]) -> None:
+        """Delete what ``unfinished`` listed; what is not there any more is no error."""
+        for info in left:
+            if not info.version.startswith(UPLOAD):
+                self.delete([info.name])
+                continue
+            bucket, _, prefix = self._root.partition("/")
+            key = f"{prefix}/{info.name}" if prefix else info.name
+            with _explained("give up the upload of", self.path(info.name)), contextlib.suppress(FileNotFoundError):
+                cast(Any, self._fs).call_s3(
+                    "abort_multipart_upload", Bucket=bucket, Key=key, UploadId=info.version.removeprefix(UPLOAD)
+                )
+
 
 def _reopen(url: str, options: Mapping[str, Any]) -> Store:
     return Store(url, options=options)
 
 
+def _of_file(name: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(
+        name=name, size=status.st_size, version=str(status.st_mtime_ns // 1_000_000), modified=status.st_mtime
+    )
+
+
+def _seconds(moment: Any) -> float | None:
+    """Seconds since 1970 of what a file system calls a modification time."""
+    if isinstance(moment, int | float):
+        return float(moment)
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            return None
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return None
+
+
 def _info(name: str, detail: Mapping[str, Any]) -> ObjectInfo:
     version = detail.get("ETag") or detail.get("etag") or detail.get("md5Hash")
+    modified = detail.get("mtime") or detail.get("LastModified") or detail.get("created") or ""
     if version is None:
-        modified = detail.get("mtime") or detail.get("LastModified") or detail.get("created") or ""
         version = str(int(modified * 1000)) if isinstance(modified, float) else str(modified)
-    return ObjectInfo(name=name, size=int(detail.get("size") or 0), version=str(version).strip('"'))
+    return ObjectInfo(
+        name=name, size=int(detail.get("size") or 0), version=str(version).strip('"'), modified=_seconds(modified)
+    )
 
 
 def _flush(file: BinaryIO) -> None:

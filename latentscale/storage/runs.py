@@ -32,7 +32,7 @@ class Run:
     job : dict
         The settings, defaults included.
     status : str
-        ``running``, ``done``, ``interrupted`` or ``failed``.
+        ``running``, ``done``, ``quarantined`` (done without some shards), ``interrupted`` or ``failed``.
     facts : dict
         Counts, artifacts, choices, costs by stage.
     """

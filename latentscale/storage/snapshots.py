@@ -1,24 +1,30 @@
-"""Snapshots: explicit lists of document shards, each with the row_id of its first row."""
+"""Snapshots: explicit lists of document shards, each with the place of its first row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import overload
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.digest import digest
 from latentscale.errors import WorkspaceError
+from latentscale.storage.identity import Identities, identify, inside, supersede_rejects
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import Footer, other_version, read_footer, read_parquet, write_parquet
 
 FOLDER = "snapshots"
 LISTING_THREADS = 16
+
+Ids = NDArray[np.int64]
+_NO_IDS: Ids = np.empty(0, dtype=np.int64)
+_STATES = ("documents", "empty", "retired")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +39,7 @@ class Shard:
         Object name, ``documents/<kk>/<key>.parquet``.
     rows : int
     base : int
-        ``row_id`` of its first row.
+        Place of its first row.
     bytes : int
     """
 
@@ -44,31 +50,73 @@ class Shard:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ShardTable(Sequence[Shard]):
+    """The shards of a snapshot by ``base``, as columns: a million of them take tens of megabytes.
+
+    Attributes
+    ----------
+    keys : pyarrow.StringArray, shape (n,)
+    rows, bases, bytes : int64 ndarray, shape (n,)
+    """
+
+    keys: pa.StringArray
+    rows: Ids
+    bases: Ids
+    bytes: Ids
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Shard: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Shard]: ...
+    def __getitem__(self, index: int | slice) -> Shard | Sequence[Shard]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        key = str(self.keys[index])
+        return Shard(
+            key=key,
+            name=document_name(key),
+            rows=int(self.rows[index]),
+            base=int(self.bases[index]),
+            bytes=int(self.bytes[index]),
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
     """The documents that a map is made of.
+
+    A row has a *place*, the ``base`` of its shard and its number there. Its ``row_id`` is its place too, unless the
+    document was in an earlier shard already: a renamed or rewritten file keeps the row ids of what it still holds.
 
     Attributes
     ----------
     id : str
         ``snapshot-<8 hex>`` of the digest of the list.
-    shards : tuple of Shard
+    shards : ShardTable
         By ``base``.
     superseded : int64 ndarray, sorted
-        ``row_id`` of documents whose id came again later; they are rejects, not documents.
+        Places of documents whose id came again later; they are rejects, not documents.
     empty : tuple of str
         Keys of shards without a document; their rows are rejects or were left out.
+    carried_places, carried_row_ids : int64 ndarray
+        The rows whose ``row_id`` is not their place, by place.
     """
 
     id: str
-    shards: tuple[Shard, ...]
-    superseded: NDArray[np.int64]
+    shards: ShardTable
+    superseded: Ids
     empty: tuple[str, ...] = ()
+    carried_places: Ids = field(default_factory=lambda: _NO_IDS)
+    carried_row_ids: Ids = field(default_factory=lambda: _NO_IDS)
 
     @property
     def rows(self) -> int:
         """Rows in the shards, superseded ones included."""
-        return sum(shard.rows for shard in self.shards)
+        return int(self.shards.rows.sum())
 
     @property
     def documents(self) -> int:
@@ -78,7 +126,7 @@ class Snapshot:
     @property
     def bytes(self) -> int:
         """Bytes of the shard objects."""
-        return sum(shard.bytes for shard in self.shards)
+        return int(self.shards.bytes.sum())
 
     def kept(self, shard: Shard) -> NDArray[np.bool_]:
         """Say for each row of ``shard`` whether it is a document (bool, shape (shard.rows,))."""
@@ -87,86 +135,299 @@ class Snapshot:
         keep[self.superseded[start:stop] - shard.base] = False
         return keep
 
-    def locate(self, row_ids: NDArray[np.int64]) -> Iterator[tuple[Shard, NDArray[np.int64], NDArray[np.int64]]]:
-        """Yield, for each shard that holds some of ``row_ids``, (shard, rows in it, places in ``row_ids``)."""
-        bases = np.array([shard.base for shard in self.shards], dtype=np.int64)
-        owner = np.searchsorted(bases, row_ids, side="right") - 1
+    def row_ids(self, places: Ids) -> Ids:
+        """The ``row_id`` of the rows at ``places`` (int64, shape (n,))."""
+        return _looked_up(places, self.carried_places, self.carried_row_ids)
+
+    def places(self, row_ids: Ids) -> Ids:
+        """Where the documents ``row_ids`` stand (int64, shape (n,)); whether the snapshot has them is not checked."""
+        order = np.argsort(self.carried_row_ids)
+        return _looked_up(row_ids, self.carried_row_ids[order], self.carried_places[order])
+
+    def locate(self, row_ids: Ids) -> Iterator[tuple[Shard, Ids, Ids]]:
+        """Yield, for each shard that holds some of ``row_ids``, (shard, rows in it, positions in ``row_ids``).
+
+        Raises
+        ------
+        WorkspaceError
+            If the snapshot has no such document.
+        """
+        places = self.places(row_ids)
+        owner = np.searchsorted(self.shards.bases, places, side="right") - 1
         for index in np.unique(owner):
+            positions = np.flatnonzero(owner == index)
             if index < 0:
-                raise WorkspaceError(f"the snapshot {self.id} has no row_id {int(row_ids.min())}")
-            shard, places = self.shards[int(index)], np.flatnonzero(owner == index)
-            rows = row_ids[places] - shard.base
+                raise WorkspaceError(f"the snapshot {self.id} has no row_id {int(row_ids[positions].min())}")
+            shard = self.shards[int(index)]
+            rows = places[positions] - shard.base
             if rows.max() >= shard.rows:
-                raise WorkspaceError(f"the snapshot {self.id} has no row_id {int(row_ids[places].max())}")
-            yield shard, rows, places
+                raise WorkspaceError(f"the snapshot {self.id} has no row_id {int(row_ids[positions].max())}")
+            yield shard, rows, positions
+
+
+def _looked_up(values: Ids, known: Ids, results: Ids) -> Ids:
+    """Replace those of ``values`` that are among the ascending ``known`` by their ``results``."""
+    if not len(known):
+        return values
+    found = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.where(known[found] == values, results[found], values)
+
+
+def document_name(key: str) -> str:
+    """Object of a shard of documents."""
+    return f"documents/{key[:2]}/{key}.parquet"
+
+
+def superseded_name(snapshot_id: str) -> str:
+    """Object that holds the rejects of a snapshot: documents whose id came again later."""
+    return f"rejects/superseded-{snapshot_id}.parquet"
+
+
+def carried_name(snapshot_id: str) -> str:
+    """Object that holds the row ids that a snapshot's documents have from earlier shards."""
+    return f"{FOLDER}/carried-{snapshot_id}.parquet"
+
+
+def _name(snapshot_id: str) -> str:
+    return f"{FOLDER}/{snapshot_id}.parquet"
 
 
 def read_footers(store: Store, names: Sequence[str]) -> list[Footer]:
     """Read many footers, several at a time."""
-    if len(names) < LISTING_THREADS:
+    if len(names) < 2 or (store.is_local and len(names) < LISTING_THREADS):
         return [read_footer(store, name) for name in names]
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
         return list(pool.map(partial(read_footer, store), names))
 
 
-def make_snapshot(store: Store, shards: Sequence[tuple[str, str, int, int]], *, id_column: str | None) -> Snapshot:
+# --------------------------------------------------------------------------------------------------------------- make
+
+
+def make_snapshot(
+    store: Store,
+    shards: pl.DataFrame,
+    *,
+    id_column: str | None,
+    text_column: str,
+    parent: Snapshot | None = None,
+) -> Snapshot:
     """Make, or find, the snapshot of these shards.
 
-    A shard that an earlier snapshot holds keeps its base; new ones follow after the highest ``row_id`` ever given.
+    A shard that was ever known in the line of ``parent`` keeps its base; new ones follow after the highest place ever
+    given. Where a shard of ``parent`` is gone, new shards take over the row ids of the documents that they still hold:
+    those of the same id, or of the same text where there is no id column.
 
     Parameters
     ----------
     store : Store
         The workspace.
-    shards : sequence of (key, object name, rows, bytes)
-        In the order of the input. Shards without documents are listed for their rejects.
+    shards : polars.DataFrame
+        ``key``, ``rows``, ``bytes`` in the order of the input. Shards without documents are listed for their rejects.
     id_column : str or None
         The last document of an id, in the order of the input, wins.
+    text_column : str
+        Tells documents apart where there is no id column.
+    parent : Snapshot, optional
+        Of the map that is grown.
     """
-    known: dict[str, int] = {}
-    end = 0
-    for earlier in list_snapshots(store):
-        for shard in earlier.shards:
-            known[shard.key] = shard.base
-            end = max(end, shard.base + shard.rows)
-    placed: list[Shard] = []
-    empty: list[str] = []
-    for key, name, rows, size in shards:
-        if rows == 0:
-            empty.append(key)
-            continue
-        base = known.get(key)
-        if base is None:
-            base, end = end, end + rows
-        placed.append(Shard(key=key, name=name, rows=rows, base=base, bytes=size))
-    input_order = list(placed)
-    placed.sort(key=lambda shard: shard.base)
-    order = [shard.key for shard in input_order]
-    identity = digest([[[s.key, s.rows, s.base] for s in placed], id_column, order, sorted(empty)], size=4)
-    snapshot_id = f"snapshot-{identity}"
+    wanted = shards.with_row_index("order")
+    known, end = _known(store, parent)
+    placed = wanted.filter(pl.col("rows") > 0).join(
+        known.select("key", "base"), on="key", how="left", maintain_order="left"
+    )
+    fresh = placed["base"].is_null().to_numpy()
+    bases = placed["base"].fill_null(0).to_numpy().copy()
+    grown = np.where(fresh, placed["rows"].to_numpy(), 0)
+    bases[fresh] = (end + np.cumsum(grown) - grown)[fresh]
+    end = max(end + int(grown.sum()), int((bases + placed["rows"].to_numpy()).max(initial=0)))
+    placed = placed.with_columns(pl.Series("base", bases)).sort("base")
+    empty = tuple(sorted(wanted.filter(pl.col("rows") == 0)["key"].to_list()))
+    table = _shard_table(placed)
+    if parent is not None and _same(table, empty, placed, parent, store, ordered=id_column is not None):
+        return parent
+    identities = identify(
+        store,
+        [table[int(i)] for i in np.argsort(placed["order"].to_numpy())] if _matters(id_column, table, parent) else [],
+        id_column=id_column,
+        text_column=text_column,
+        parent=parent,
+        present=table,
+    )
+    snapshot_id = f"snapshot-{_digest(placed, empty, id_column, identities)}"
     if store.exists(_name(snapshot_id)):
         return read_snapshot(store, snapshot_id)
-    superseded = _supersede(store, input_order, id_column)
-    # Written before the list, which is the receipt.
-    if superseded.num_rows:
-        write_parquet(store, superseded_name(snapshot_id), superseded, facts={"snapshot": snapshot_id})
-    table = pa.table(
-        {
-            "key": pa.array([s.key for s in placed], pa.string()),
-            "path": pa.array([s.name for s in placed], pa.string()),
-            "rows": pa.array([s.rows for s in placed], pa.int64()),
-            "base": pa.array([s.base for s in placed], pa.int64()),
-            "bytes": pa.array([s.bytes for s in placed], pa.int64()),
-        }
-    )
-    facts = {"superseded": superseded.num_rows, "empty": sorted(empty)}
-    write_parquet(store, _name(snapshot_id), table, facts=facts)
+    _write(store, snapshot_id, placed, empty, known, end, identities, id_column, parent)
     return Snapshot(
         id=snapshot_id,
-        shards=tuple(placed),
-        superseded=np.sort(superseded["row_id"].to_numpy().astype(np.int64)),
-        empty=tuple(sorted(empty)),
+        shards=table,
+        superseded=identities.superseded,
+        empty=empty,
+        carried_places=identities.places,
+        carried_row_ids=identities.row_ids,
     )
+
+
+def _matters(id_column: str | None, table: ShardTable, parent: Snapshot | None) -> bool:
+    return id_column is not None or parent is not None
+
+
+def _same(
+    table: ShardTable,
+    empty: tuple[str, ...],
+    placed: pl.DataFrame,
+    parent: Snapshot,
+    store: Store,
+    *,
+    ordered: bool,
+) -> bool:
+    """Whether the shards are those of ``parent``; where ids decide who wins, in the same order too."""
+    if empty != parent.empty or not table.keys.equals(parent.shards.keys):
+        return False
+    if not ordered:
+        return True
+    held = read_parquet(store, _name(parent.id), ["order", "state"])
+    order = held["order"].to_numpy()[held["state"].to_numpy() == 0]
+    return bool(np.array_equal(np.argsort(order), np.argsort(placed["order"].to_numpy())))
+
+
+def _write(
+    store: Store,
+    snapshot_id: str,
+    placed: pl.DataFrame,
+    empty: tuple[str, ...],
+    known: pl.DataFrame,
+    end: int,
+    identities: Identities,
+    id_column: str | None,
+    parent: Snapshot | None,
+) -> None:
+    # Written before the list, which is the receipt.
+    if len(identities.superseded):
+        rejects = supersede_rejects(store, _shard_table(placed), identities.superseded, str(id_column))
+        write_parquet(store, superseded_name(snapshot_id), rejects, facts={"snapshot": snapshot_id})
+    if len(identities.places):
+        carried = pa.table({"place": pa.array(identities.places), "row_id": pa.array(identities.row_ids)})
+        write_parquet(store, carried_name(snapshot_id), carried, facts={"snapshot": snapshot_id})
+    listed = placed.select("key", "rows", "base", "bytes", "order").with_columns(state=pl.lit(0, pl.Int8))
+    nothing = pl.DataFrame({"key": list(empty)}, schema={"key": pl.String}).with_columns(
+        rows=pl.lit(0, pl.Int64),
+        base=pl.lit(0, pl.Int64),
+        bytes=pl.lit(0, pl.Int64),
+        order=pl.lit(0, pl.UInt32),
+        state=pl.lit(1, pl.Int8),
+    )
+    # A shard that left the corpus keeps its places: should it come back, its documents have their row ids again.
+    gone = (
+        known.join(placed, on="key", how="anti", maintain_order="left")
+        .sort("base")
+        .select("key", "rows", "base", "bytes", order=pl.lit(0, pl.UInt32), state=pl.lit(2, pl.Int8))
+    )
+    rows = pl.concat([listed.with_columns(pl.col("order").cast(pl.UInt32)), nothing, gone]).with_columns(
+        path=pl.format("documents/{}/{}.parquet", pl.col("key").str.head(2), pl.col("key"))
+    )
+    facts = {
+        "superseded": len(identities.superseded),
+        "carried": len(identities.places),
+        "parent": parent.id if parent else None,
+        "end": end,
+        "states": list(_STATES),
+    }
+    table = rows.select("key", "path", "rows", "base", "bytes", "order", "state").to_arrow()
+    write_parquet(store, _name(snapshot_id), table, facts=facts)
+
+
+def _digest(placed: pl.DataFrame, empty: tuple[str, ...], id_column: str | None, identities: Identities) -> str:
+    state = hashlib.blake2b(digest_size=4)
+    state.update(repr((len(placed), id_column)).encode())
+    state.update("\n".join([*placed["key"].to_list(), "", *empty]).encode())
+    for column in ("rows", "base"):
+        state.update(placed[column].to_numpy().astype("<i8").tobytes())
+    if id_column is not None:
+        # Who comes last decides which document of an id stays.
+        state.update(np.argsort(placed["order"].to_numpy(), kind="stable").astype("<i8").tobytes())
+    state.update(identities.places.astype("<i8").tobytes() + identities.row_ids.astype("<i8").tobytes())
+    return state.hexdigest()
+
+
+def _known(store: Store, parent: Snapshot | None) -> tuple[pl.DataFrame, int]:
+    """The shards that have places already, with ``key``, ``rows``, ``base``, ``bytes``; and the first free place.
+
+    Those of ``parent``, which lists what its own line ever had; then those of snapshots that are not of its line, such
+    as one whose run was killed before its map was there. Two runs at once may have given the same places to different
+    shards: those of ``parent`` stay, and the other's shards get new ones.
+    """
+    names = {snapshot_id: _name(snapshot_id) for snapshot_id in list_snapshot_ids(store)}
+    facts = {
+        snapshot_id: footer.facts
+        for snapshot_id, footer in zip(names, read_footers(store, list(names.values())), strict=True)
+    }
+    end = 0
+    for snapshot_id, held in facts.items():
+        try:
+            end = max(end, int(held["end"]))
+        except (KeyError, TypeError) as error:
+            raise other_version(store, names[snapshot_id], error) from error
+    line: list[str] = []
+    step = parent.id if parent else None
+    while step is not None and step in facts and step not in line:
+        line.append(step)
+        step = facts[step]["parent"]
+    known = pl.DataFrame(schema={"key": pl.String, "rows": pl.Int64, "base": pl.Int64, "bytes": pl.Int64})
+    for snapshot_id in [*line[:1], *sorted(set(facts) - set(line))]:
+        table = read_parquet(store, names[snapshot_id], ["key", "rows", "base", "bytes", "state"])
+        more = pl.DataFrame(pl.from_arrow(table)).filter(pl.col("state") != 1).drop("state")
+        if len(known):
+            more = more.join(known, on="key", how="anti", maintain_order="left")
+            begins = np.sort(known["base"].to_numpy())
+            ends = np.sort((known["base"] + known["rows"]).to_numpy())
+            first = np.searchsorted(ends, more["base"].to_numpy(), side="right")
+            last = np.searchsorted(begins, (more["base"] + more["rows"]).to_numpy(), side="left")
+            more = more.filter(pl.Series(first >= last))
+        known = pl.concat([known, more])
+    return known, end
+
+
+def _shard_table(placed: pl.DataFrame) -> ShardTable:
+    return ShardTable(
+        keys=placed["key"].to_arrow().cast(pa.string()),
+        rows=placed["rows"].to_numpy().astype(np.int64),
+        bases=placed["base"].to_numpy().astype(np.int64),
+        bytes=placed["bytes"].to_numpy().astype(np.int64),
+    )
+
+
+def without_shards(store: Store, snapshot: Snapshot, keys: Sequence[str]) -> Snapshot:
+    """Make the snapshot of the same documents without those of the shards ``keys``, whose places stay taken."""
+    left = np.flatnonzero(~np.isin(np.asarray(snapshot.shards.keys.to_pylist(), dtype=str), list(keys)))
+    table = ShardTable(
+        keys=snapshot.shards.keys.take(pa.array(left)),
+        rows=snapshot.shards.rows[left],
+        bases=snapshot.shards.bases[left],
+        bytes=snapshot.shards.bytes[left],
+    )
+    placed = pl.DataFrame(
+        {
+            "key": pl.Series(table.keys.to_pylist(), dtype=pl.String),
+            "rows": table.rows,
+            "base": table.bases,
+            "bytes": table.bytes,
+            "order": np.arange(len(left), dtype=np.uint32),
+        }
+    )
+    held = inside(snapshot.carried_places, table)
+    identities = Identities(
+        superseded=snapshot.superseded[inside(snapshot.superseded, table)],
+        places=snapshot.carried_places[held],
+        row_ids=snapshot.carried_row_ids[held],
+    )
+    snapshot_id = f"snapshot-{_digest(placed, snapshot.empty, 'quarantine', identities)}"
+    if not store.exists(_name(snapshot_id)):
+        known, end = _known(store, snapshot)
+        _write(store, snapshot_id, placed, snapshot.empty, known, end, identities, None, snapshot)
+    return read_snapshot(store, snapshot_id)
+
+
+# --------------------------------------------------------------------------------------------------------------- read
 
 
 def read_snapshot(store: Store, snapshot_id: str) -> Snapshot:
@@ -178,86 +439,35 @@ def read_snapshot(store: Store, snapshot_id: str) -> Snapshot:
         If there is none of that id.
     """
     name = _name(snapshot_id)
-    table = read_parquet(store, name)
-    shards = tuple(
-        Shard(key=row["key"], name=row["path"], rows=row["rows"], base=row["base"], bytes=row["bytes"])
-        for row in table.to_pylist()
-    )
+    table = pl.DataFrame(pl.from_arrow(read_parquet(store, name, ["key", "rows", "base", "bytes", "state"])))
     facts = read_footer(store, name).facts
     try:
-        empty, replaced = tuple(facts["empty"]), int(facts["superseded"])
+        replaced, carried = int(facts["superseded"]), int(facts["carried"])
     except (KeyError, TypeError) as error:
         raise other_version(store, name, error) from error
-    superseded = np.empty(0, dtype=np.int64)
+    superseded = _NO_IDS
     if replaced:
-        superseded = np.sort(read_parquet(store, superseded_name(snapshot_id), ["row_id"])["row_id"].to_numpy())
-    return Snapshot(id=snapshot_id, shards=shards, superseded=superseded, empty=empty)
+        superseded = np.sort(read_parquet(store, superseded_name(snapshot_id), ["place"])["place"].to_numpy())
+    places = row_ids = _NO_IDS
+    if carried:
+        held = read_parquet(store, carried_name(snapshot_id))
+        places, row_ids = held["place"].to_numpy(), held["row_id"].to_numpy()
+    return Snapshot(
+        id=snapshot_id,
+        shards=_shard_table(table.filter(pl.col("state") == 0)),
+        superseded=superseded,
+        empty=tuple(table.filter(pl.col("state") == 1)["key"].to_list()),
+        carried_places=places,
+        carried_row_ids=row_ids,
+    )
+
+
+def list_snapshot_ids(store: Store) -> list[str]:
+    """The ids of all snapshots of a workspace."""
+    names = [n.removeprefix(f"{FOLDER}/").removesuffix(".parquet") for n in store.list(FOLDER)]
+    return [name for name in names if name.startswith("snapshot-")]
 
 
 def list_snapshots(store: Store) -> list[Snapshot]:
     """Read all snapshots of a workspace."""
-    names = [n for n in store.list(FOLDER) if n.endswith(".parquet")]
-    return [read_snapshot(store, n.removeprefix(f"{FOLDER}/").removesuffix(".parquet")) for n in names]
-
-
-def superseded_name(snapshot_id: str) -> str:
-    """Object that holds the rejects of a snapshot: documents whose id came again later."""
-    return f"rejects/superseded-{snapshot_id}.parquet"
-
-
-def _name(snapshot_id: str) -> str:
-    return f"{FOLDER}/{snapshot_id}.parquet"
-
-
-def _supersede(store: Store, shards: Iterable[Shard], id_column: str | None) -> pa.Table:
-    """Find the rows whose id comes again later; two 64-bit hashes stand for an id, so that memory stays small."""
-    frames: list[pl.DataFrame] = []
-    shards = list(shards)
-    if id_column is not None:
-        for shard in shards:
-            ids = pl.Series(pl.from_arrow(read_parquet(store, shard.name, [id_column])[id_column])).cast(pl.String)
-            frames.append(
-                pl.DataFrame(
-                    {
-                        "first": ids.hash(seed=1),
-                        "second": ids.hash(seed=2),
-                        "row_id": np.arange(shard.base, shard.base + shard.rows, dtype=np.int64),
-                    }
-                ).filter(ids.is_not_null())
-            )
-    lost = np.empty(0, dtype=np.int64)
-    if frames:
-        everything = pl.concat(frames)
-        last = everything.unique(["first", "second"], keep="last", maintain_order=True)
-        lost = everything.join(last, on="row_id", how="anti", maintain_order="left")["row_id"].to_numpy()
-    lost_in = np.sort(lost)
-    pieces: list[pa.Table] = []
-    for shard in sorted(shards, key=lambda s: s.base):
-        start, stop = np.searchsorted(lost_in, [shard.base, shard.base + shard.rows])
-        if start == stop:
-            continue
-        rows = lost_in[start:stop]
-        places = read_parquet(store, shard.name, ["source", "source_row"]).take(pa.array(rows - shard.base))
-        pieces.append(
-            pa.table(
-                {
-                    "source": places["source"].cast(pa.string()),
-                    "source_row": places["source_row"],
-                    "column": pa.array([id_column] * len(rows), pa.string()),
-                    "reason": pa.array(["superseded"] * len(rows), pa.string()),
-                    "detail": pa.array(["a later document has the same id"] * len(rows), pa.string()),
-                    "row_id": pa.array(rows, pa.int64()),
-                }
-            )
-        )
-    schema = pa.schema(
-        [
-            ("source", pa.string()),
-            ("source_row", pa.int64()),
-            ("column", pa.string()),
-            ("reason", pa.string()),
-            ("detail", pa.string()),
-            ("row_id", pa.int64()),
-        ]
-    )
-    return pa.concat_tables([piece.cast(schema) for piece in pieces]) if pieces else schema.empty_table()
+    return [read_snapshot(store, snapshot_id) for snapshot_id in list_snapshot_ids(store)]

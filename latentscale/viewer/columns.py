@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ OTHER_CODE = 64
 _MAX_DISTINCT = 20_000
 _LONG_TEXT = 200
 _SAMPLE = 1_000_000
+_REST = 65_534
+_SHOWN = 120  # characters of a category's name
 
 
 class ColumnValues:
@@ -23,9 +26,14 @@ class ColumnValues:
 
     ``kind`` is ``categories`` (codes of text, booleans and whole numbers of few values), ``numbers`` or ``dates``
     (days since 1970), or None when nothing can be told from a colour: long text, names that are all different.
+
+    ``like`` is the column's entry in the ``index.json`` of an earlier generation: the kind and the codes of its
+    categories are kept, whatever these rows look like; new categories come after them while there is room.
     """
 
-    def __init__(self, name: str, *, column_id: str, rows: int, scratch: Path) -> None:
+    def __init__(
+        self, name: str, *, column_id: str, rows: int, scratch: Path, like: Mapping[str, Any] | None = None
+    ) -> None:
         self.name = name
         self.column_id = column_id
         self.kind: str | None = None
@@ -36,6 +44,11 @@ class ColumnValues:
         self._given_up = False
         self._whole = False
         self._lut: NDArray[np.uint8] | None = None
+        self._like = like
+        if like is not None:
+            self.kind = str(like["kind"])
+            self._make(np.uint16 if self.kind == "categories" else np.float64)
+            self._codes = {name: i for i, (name, _) in enumerate(like.get("categories", []))}
 
     def add(self, start: int, column: pa.Array) -> None:
         """Take the values of rows ``start`` onwards."""
@@ -45,12 +58,14 @@ class ColumnValues:
             column = column.dictionary_decode()
         if self.kind is None:
             self._open(column)
+        elif self._like is not None and not self._fits(column.type):
+            self._give_up()
         if self._values is None:
             return
         stop = start + len(column)
         if self.kind == "categories":
             self._values[start:stop] = self._encode(column)
-            if len(self._codes) > _MAX_DISTINCT:
+            if len(self._codes) > _MAX_DISTINCT and self._like is None:
                 self._give_up()
         elif self.kind == "numbers":
             self._values[start:stop] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
@@ -69,8 +84,13 @@ class ColumnValues:
         values = self._values
         finite = values[np.isfinite(values)]
         if not len(finite):
-            return None
-        if self._whole and len(distinct := np.unique(finite[:: max(1, len(finite) // _SAMPLE)])) <= 12:
+            # What the column is like is known from earlier documents; these have no value.
+            return None if self._like is None else {**self._like, **self._head(), "nulls": self._rows}
+        if (
+            self._like is None
+            and self._whole
+            and len(distinct := np.unique(finite[:: max(1, len(finite) // _SAMPLE)])) <= 12
+        ):
             names = {float(v): i for i, v in enumerate(np.unique(finite) if len(finite) > _SAMPLE else distinct)}
             if len(names) <= CATEGORIES:
                 return self._as_categories(names)
@@ -116,19 +136,42 @@ class ColumnValues:
         else:
             self._give_up()
             return
+        self._make(dtype)
+
+    def _make(self, dtype: type[Any]) -> None:
         # On disk and not in memory: eight bytes a row and column would be gigabytes at 100 million.
         self._values = np.memmap(self._path, dtype, "w+", shape=(self._rows,))
         self._values[:] = 65_535 if self.kind == "categories" else np.nan
+
+    def _fits(self, kind: pa.DataType) -> bool:
+        """Whether values of a type can be told by the colours of an earlier generation."""
+        if pa.types.is_null(kind):
+            return True
+        whole = pa.types.is_boolean(kind) or pa.types.is_integer(kind)
+        if self.kind == "categories":
+            return whole or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if self.kind == "dates":
+            return pa.types.is_date(kind) or pa.types.is_timestamp(kind)
+        return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
     def _encode(self, column: pa.Array) -> NDArray[np.uint16]:
         encoded = pc.cast(column, pa.string()).dictionary_encode()
         codes = self._codes
         names = encoded.dictionary.to_pylist()
-        lut = np.fromiter((codes.setdefault(v, len(codes)) for v in names), np.uint16, len(names))
+        if self._like is None:
+            lut = np.fromiter((codes.setdefault(v, len(codes)) for v in names), np.uint16, len(names))
+        else:
+            lut = np.fromiter((self._code_like(v[:_SHOWN]) for v in names), np.uint16, len(names))
         if not len(lut):
             return np.full(len(column), 65_535, np.uint16)
         index = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
         return np.where(column.is_null().to_numpy(zero_copy_only=False), np.uint16(65_535), lut[index])
+
+    def _code_like(self, name: str) -> int:
+        # The column stays one of categories, however many new ones these rows have: beyond a limit they are one.
+        if name not in self._codes and len(self._codes) >= CATEGORIES + _MAX_DISTINCT:
+            return _REST
+        return self._codes.setdefault(name, len(self._codes))
 
     def _give_up(self) -> None:
         self._given_up = True
@@ -140,15 +183,19 @@ class ColumnValues:
         counts = np.zeros(65_536, np.int64)
         for start in range(0, self._rows, 1 << 22):
             counts += np.bincount(self._values[start : start + (1 << 22)], minlength=65_536)
-        nulls, counts = int(counts[65_535]), counts[: len(self._codes)]
-        if not len(counts):
+        nulls, uncounted, counts = int(counts[65_535]), int(counts[_REST]), counts[: len(self._codes)]
+        if not len(counts) and self._like is None:
             return None
         # By count, then by name: the same column gives the same codes whatever the order of the rows.
         names = list(self._codes)
-        ranked = sorted(range(len(names)), key=lambda i: (-int(counts[i]), names[i]))
-        shown = ranked if len(ranked) <= CATEGORIES else ranked[: CATEGORIES - 1]
+        known = len(self._like["categories"]) if self._like is not None else 0
+        ranked = [*range(known), *sorted(range(known, len(names)), key=lambda i: (-int(counts[i]), names[i]))]
+        shown = ranked if len(ranked) <= CATEGORIES else ranked[: max(known, CATEGORIES - 1)]
+        if self._like is not None and self._like["other"][0]:
+            # A new name may be one of those that an earlier generation has not told apart.
+            shown = ranked[:known]
         rest = ranked[len(shown) :]
-        if rest and counts[shown].sum() < 0.1 * counts.sum():
+        if self._like is None and rest and counts[shown].sum() < 0.1 * counts.sum():
             self._give_up()
             return None
         lut = np.full(65_536, OTHER_CODE, np.uint8)
@@ -157,8 +204,8 @@ class ColumnValues:
         self._lut = lut
         return {
             **self._head(),
-            "categories": [[names[i][:120], int(counts[i])] for i in shown],
-            "other": [len(rest), int(counts[rest].sum())],
+            "categories": [[names[i][:_SHOWN], int(counts[i])] for i in shown],
+            "other": [len(rest) + (uncounted > 0), int(counts[rest].sum()) + uncounted],
             "nulls": nulls,
         }
 

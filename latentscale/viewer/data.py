@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,20 @@ class ViewerData:
         The published source columns, in order.
     stats : mapping
         Small JSON facts that the page shows: counts, quality, ids of records.
+    density : uint8 or floating ndarray, shape (n,), optional
+        How dense the *whole* map is around each document: bytes as from ``map_density``, or numbers from 0 to 1. Without
+        it the density is that of ``coordinates``, which is right for a map that is one generation.
+    colours : sequence of mapping, optional
+        ``colours`` of the ``index.json`` that this generation comes after: its categories keep their codes, and a column
+        its kind, so that a colour means the same in every generation.
+    view : tuple of float, optional
+        The first view (x0, y0, x1, y1); without it, the body of ``coordinates``.
+    side : float, optional
+        Edge of the whole map's square, by which labels find their room; without it, that of ``coordinates``.
+    added : str or None
+        When these documents joined the map, as the page shows it: a date.
+
+    ``continued`` fills in ``colours``, ``view`` and ``side`` of an update.
     """
 
     name: str
@@ -68,6 +83,11 @@ class ViewerData:
     text_column: str | None
     columns: Sequence[str]
     stats: Mapping[str, Any]
+    density: NDArray[Any] | None = None
+    colours: Sequence[Mapping[str, Any]] | None = None
+    view: tuple[float, float, float, float] | None = None
+    side: float | None = None
+    added: str | None = None
 
     def check(self) -> None:
         """Raise if the parts do not belong together.
@@ -75,8 +95,8 @@ class ViewerData:
         Raises
         ------
         ShapeError
-            If lengths differ, there is no document, a coordinate is not finite, a row id repeats or a column of
-            ``labels`` is missing.
+            If lengths differ, there is no document, a coordinate is not finite, a row id repeats, a column of
+            ``labels`` is missing, or ``density`` holds neither bytes nor numbers from 0 to 1.
         """
         n = len(self.row_ids)
         if n == 0:
@@ -93,8 +113,41 @@ class ViewerData:
             raise ShapeError(f"{bad:,} of {n:,} documents have coordinates that are not finite numbers")
         if len(np.unique(self.row_ids)) != n:
             raise ShapeError(f"row ids repeat: {n:,} documents, {len(np.unique(self.row_ids)):,} row ids")
+        if self.density is not None:
+            self._check_density(self.density)
         missing = [name for name in LABEL_COLUMNS if name not in self.labels.column_names]
         if missing:
             raise ShapeError(f"the table of labels has no column {', '.join(missing)}")
         if self.text_column is not None and self.text_column not in self.columns:
             raise ShapeError(f"the text column {self.text_column!r} is not among the published columns")
+
+    def _check_density(self, density: NDArray[Any]) -> None:
+        if density.shape != (len(self.row_ids),):
+            raise ShapeError(f"the viewer got a density of shape {density.shape} for {len(self.row_ids):,} documents")
+        if density.dtype == np.uint8:
+            return
+        if not np.issubdtype(density.dtype, np.floating) or not ((density >= 0) & (density <= 1)).all():
+            raise ShapeError(
+                f"a density is uint8, or floating from 0 to 1, and this is {density.dtype}",
+                hint="latentscale.viewer.map_density(coordinates of the whole map)[rows of this generation]",
+            )
+
+
+def continued(data: ViewerData, generations: Sequence[Mapping[str, Any]], read: Callable[[str], bytes]) -> ViewerData:
+    """``data`` of an update, told what the map that it grows has settled: codes of categories, first view, square.
+
+    Parameters
+    ----------
+    data : ViewerData
+        The documents of the update.
+    generations : sequence of mapping
+        Entries of the grown map's manifest, oldest first.
+    read : callable
+        Reads a whole object of the *last* of ``generations``: ``read(name) -> bytes``, names relative to its folder.
+    """
+    index = json.loads(read("index.json"))
+    entries = [*generations]
+    low = np.min([[entry["extent"][0], entry["extent"][1]] for entry in entries], axis=0)
+    high = np.max([[entry["extent"][2], entry["extent"][3]] for entry in entries], axis=0)
+    x0, y0, x1, y1 = entries[-1]["view"]
+    return replace(data, colours=index["colours"], view=(x0, y0, x1, y1), side=float((high - low).max()) or 1.0)

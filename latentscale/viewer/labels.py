@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     Parameters
     ----------
     labels : pyarrow.Table
-        As ``ViewerData.labels``.
+        As ``ViewerData.labels``. Columns ``hue`` and ``shade``, where they are there, are the clusters' colours.
     side : float
         Edge of the map's square, in its own units.
 
@@ -37,7 +37,7 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     """
     rows = sorted(labels.to_pylist(), key=lambda row: (row["layer"], -row["size"], row["cluster"]))
     layers = max((row["layer"] for row in rows), default=-1) + 1
-    hue_layer, hues, shades = _colours(rows, layers=layers)
+    hue_layer, hues, shades = _colours(rows, layers=layers, known={})
     sizes = _font_sizes(rows, layers=layers)
     # Three or four clusters say little, and their labels would cover those of the layer that has the hues.
     drawn = [row if not hue_layer or row["layer"] <= hue_layer else {**row, "label": ""} for row in rows]
@@ -72,59 +72,150 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     return {"layers": layers, "hue_layer": hue_layer, "clusters": clusters}, details
 
 
-def cluster_hues(labels: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The hue (0–11) and shade (-1–1) of each row of ``labels``, which is as ``ViewerData.labels``."""
+def cluster_hues(labels: pa.Table, previous: pa.Table | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The hue (0–11) and shade (-1–1) of each row of ``labels``, which is as ``ViewerData.labels``.
+
+    A row that has a ``hue`` and a ``shade`` of its own keeps them. Otherwise a cluster that is in ``previous``, by its
+    layer and id, keeps its colour from there; the others get hues that differ from those around them.
+
+    Parameters
+    ----------
+    labels : pyarrow.Table
+        One row a cluster and layer.
+    previous : pyarrow.Table, optional
+        The labels of the map before, with ``hue`` and ``shade`` or, if it had none, as they were coloured then.
+    """
     rows = labels.to_pylist()
     order = sorted(range(len(rows)), key=lambda i: (rows[i]["layer"], -rows[i]["size"], rows[i]["cluster"]))
     layers = max((row["layer"] for row in rows), default=-1) + 1
-    _, hues, shades = _colours([rows[i] for i in order], layers=layers)
+    known = _known_colours(previous)
+    _, hues, shades = _colours([rows[i] for i in order], layers=layers, known=known)
     back = np.argsort(order)
     return hues[back], shades[back]
 
 
-def _colours(rows: Sequence[dict[str, Any]], *, layers: int) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
-    """A hue for each cluster of one layer, so that neighbours differ; shades of it for what lies below."""
-    index = {(row["layer"], row["cluster"]): i for i, row in enumerate(rows)}
+def with_hues(labels: pa.Table, previous: pa.Table | None = None) -> pa.Table:
+    """``labels`` with columns ``hue`` (int8) and ``shade`` (float32), by which a cluster keeps its colour for good."""
+    hues, shades = cluster_hues(labels, previous)
+    rest = labels.drop_columns([name for name in ("hue", "shade") if name in labels.column_names])
+    return rest.append_column("hue", pa.array(hues, pa.int8())).append_column("shade", pa.array(shades, pa.float32()))
+
+
+def _known_colours(previous: pa.Table | None) -> dict[tuple[int, int], tuple[int, float]]:
+    if previous is None or not previous.num_rows:
+        return {}
+    hues, shades = cluster_hues(previous)
+    keys = zip(previous["layer"].to_pylist(), previous["cluster"].to_pylist(), strict=True)
+    return dict(zip(keys, zip(hues.tolist(), shades.tolist(), strict=True), strict=True))
+
+
+def _colours(
+    rows: Sequence[dict[str, Any]],
+    *,
+    layers: int,
+    known: Mapping[tuple[int, int], tuple[int, float]],
+) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
+    """A hue for each cluster of one layer, so that neighbours differ; shades of it for what lies below.
+
+    ``rows`` come by layer, then by size. What is in ``known``, or has a colour of its own, keeps it.
+    """
     counts = np.bincount([row["layer"] for row in rows], minlength=max(layers, 1))
     # The coarsest layer that has enough clusters to tell apart; two or three hues would waste the palette.
     hue_layer = next((layer for layer in range(layers - 1, 0, -1) if counts[layer] >= 5), 0)
     hues = np.zeros(len(rows), np.int64)
     shades = np.zeros(len(rows))
-    seeds = [i for i, row in enumerate(rows) if row["layer"] == hue_layer]
+    settled = np.zeros(len(rows), bool)
+    for i, row in enumerate(rows):
+        own = row.get("hue"), row.get("shade")
+        hue, shade = own if None not in own else known.get((row["layer"], row["cluster"]), (None, None))
+        if hue is not None and shade is not None:
+            hues[i], shades[i], settled[i] = hue, shade, True
+    family = _Family(rows)
     place = np.array([[row["x"] or 0.0, row["y"] or 0.0] for row in rows], np.float64).reshape(-1, 2)
     spread = float(np.ptp(place, axis=0).max()) or 1.0 if len(rows) else 1.0
-    given: list[int] = []
-    for i in seeds:  # by size: the largest choose first
-        cost = np.bincount(hues[given], minlength=HUES).astype(np.float64) * 0.5
-        for j in given:
-            near = 1 / (0.05 + float(np.hypot(*(place[i] - place[j]))) / spread)
-            # Hues that stand side by side in the palette are alike too, though less.
-            cost[hues[j]] += near
-            cost[(hues[j] + 1) % HUES] += 0.2 * near
-            cost[(hues[j] - 1) % HUES] += 0.2 * near
-        hues[i] = int(np.argmin(cost))
+    seeds = [i for i, row in enumerate(rows) if row["layer"] == hue_layer]
+    given = [i for i in seeds if settled[i]]
+    for i in (i for i in seeds if not settled[i]):  # by size: the largest choose first
+        parts = [j for j in family.children(i) if settled[j]]
+        if parts:
+            # A new name for clusters that have their colours: theirs, the largest part's.
+            weights = np.bincount(hues[parts], [rows[j]["size"] for j in parts], minlength=HUES)
+            hues[i] = int(np.argmax(weights))
+        else:
+            hues[i] = _free_hue(i, given, hues=hues, place=place, spread=spread)
         given.append(i)
     for layer in range(hue_layer - 1, -1, -1):
-        families: dict[int, list[int]] = {}
+        siblings: dict[int, list[int]] = {}
         for i, row in enumerate(rows):
             if row["layer"] == layer:
-                parent = index.get((layer + 1, row["parent"]))
-                hues[i] = hues[parent] if parent is not None else row["cluster"] % HUES
-                families.setdefault(-1 if parent is None else parent, []).append(i)
-        for parent, children in families.items():
-            # Siblings that lie side by side get shades far apart (van der Corput's sequence).
-            children.sort(key=lambda i: (place[i, 0] + place[i, 1], rows[i]["cluster"]))
-            base = shades[parent] * 0.5 if parent >= 0 else 0.0
-            for k, i in enumerate(children):
-                shades[i] = (
-                    float(np.clip(base + (2 * _van_der_corput(k + 1) - 1), -1, 1)) if len(children) > 1 else base
-                )
+                siblings.setdefault(family.parent(i), []).append(i)
+        for parent, children in siblings.items():
+            _shade(children, parent, rows=rows, hues=hues, shades=shades, settled=settled, place=place)
     for layer in range(hue_layer + 1, layers):
         for i, row in enumerate(rows):
-            if row["layer"] == layer:
-                below = [j for j, r in enumerate(rows) if r["layer"] == layer - 1 and r["parent"] == row["cluster"]]
+            if row["layer"] == layer and not settled[i]:
+                below = family.children(i)
                 hues[i] = hues[below[0]] if below else row["cluster"] % HUES
     return hue_layer, hues, shades
+
+
+class _Family:
+    """Who is part of whom."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        index = {(row["layer"], row["cluster"]): i for i, row in enumerate(rows)}
+        self._parents = [index.get((row["layer"] + 1, row["parent"]), -1) for row in rows]
+        self._children: dict[int, list[int]] = {}
+        for i, parent in enumerate(self._parents):
+            self._children.setdefault(parent, []).append(i)
+
+    def parent(self, i: int) -> int:
+        """The place of a row's parent among the rows, -1 if it has none."""
+        return self._parents[i]
+
+    def children(self, i: int) -> list[int]:
+        return self._children.get(i, [])
+
+
+def _free_hue(i: int, given: list[int], *, hues: NDArray[np.int64], place: NDArray[np.float64], spread: float) -> int:
+    """The hue least like those around a cluster."""
+    cost = np.bincount(hues[given], minlength=HUES).astype(np.float64) * 0.5
+    near = 1 / (0.05 + np.hypot(*(place[given] - place[i]).T) / spread)
+    close = np.bincount(hues[given], near, minlength=HUES)
+    # Hues that stand side by side in the palette are alike too, though less.
+    cost += close + 0.2 * (np.roll(close, 1) + np.roll(close, -1))
+    return int(np.argmin(cost))
+
+
+def _shade(
+    children: list[int],
+    parent: int,
+    *,
+    rows: Sequence[dict[str, Any]],
+    hues: NDArray[np.int64],
+    shades: NDArray[np.float64],
+    settled: NDArray[np.bool_],
+    place: NDArray[np.float64],
+) -> None:
+    """Give the parts of a cluster its hue in shades of their own."""
+    # Siblings that lie side by side get shades far apart (van der Corput's sequence).
+    children = sorted(children, key=lambda i: (place[i, 0] + place[i, 1], rows[i]["cluster"]))
+    base = shades[parent] * 0.5 if parent >= 0 else 0.0
+    taken = [shades[i] for i in children if settled[i]]
+    steps = iter(range(1, 1 << 20))
+    for i in children:
+        if settled[i]:
+            continue
+        hues[i] = hues[parent] if parent >= 0 else rows[i]["cluster"] % HUES
+        if len(children) == 1:
+            shades[i] = base
+            continue
+        apart = 1 / (1 + len(children))
+        for k in steps:
+            shades[i] = float(np.clip(base + (2 * _van_der_corput(k) - 1), -1, 1))
+            # Clear of those that keep their shades; after a few rounds there is no better place.
+            if k > 4 * len(children) or all(abs(shades[i] - other) > apart for other in taken):
+                break
 
 
 def _van_der_corput(k: int) -> float:
