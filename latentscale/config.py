@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -23,6 +23,109 @@ class Settings(BaseModel):
     """Base of all settings: frozen, and a key that does not exist is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class StorageConfig(Settings):
+    """How to reach an object store. No setting holds a key: credentials are named, or found by the usual chain."""
+
+    endpoint_url: str | None = None
+    """Address of an S3-compatible store; by default AWS_ENDPOINT_URL, the profile's, or AWS."""
+    region: str | None = None
+    """Region; by default AWS_DEFAULT_REGION or the profile's."""
+    addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    """Where the bucket's name goes; `auto` is the path for a store with an endpoint_url, else the host name."""
+    profile: str | None = None
+    """Profile of the AWS configuration files; by default AWS_PROFILE."""
+    anonymous: bool = False
+    """Send no credentials, for public buckets."""
+    requester_pays: bool = False
+    """Agree to pay for the requests, for buckets that ask for it."""
+    key_variable: str | None = None
+    """Name of the environment variable with the access key's id; NAME_FILE may hold the path of a file instead."""
+    secret_variable: str | None = None
+    """Name of the environment variable with the secret key; NAME_FILE as above."""
+    token_variable: str | None = None
+    """Name of the environment variable with the session token, where there is one; NAME_FILE as above."""
+    multipart_threshold: Annotated[int, Field(ge=5 << 20, le=5 << 30)] = 32 << 20
+    """Bytes from which an object is uploaded in parts."""
+    part_size: Annotated[int, Field(ge=5 << 20, le=5 << 30)] = 16 << 20
+    """Bytes of a part, in both directions."""
+    max_requests: Annotated[int, Field(ge=1, le=256)] = 16
+    """Requests under way at once in one process."""
+    budget: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds for which a failing request is tried again once the store has answered."""
+    first_budget: Annotated[float, Field(gt=0)] = 25.0
+    """Seconds for the first contact; with the start of the program it stays below half a minute."""
+    options: Mapping[str, Any] = {}
+    """Further options of the fsspec file system, for other protocols; keys and secrets are refused here."""
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _plain_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not re.match(r"^https?://[^/\s]+", value):
+            raise ValueError("an endpoint begins with http:// or https://")
+        _without_credentials(value)
+        return value.rstrip("/")
+
+    @field_validator("key_variable", "secret_variable", "token_variable")
+    @classmethod
+    def _names_a_variable(cls, value: str | None) -> str | None:
+        # What is no name of a variable is perhaps the key itself: it is not repeated.
+        if value is not None and (not _VARIABLE.match(value) or _KEY.match(value)):
+            raise ValueError("this is the name of an environment variable, not a key itself")
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _no_secret(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        _refuse_secrets(value)
+        return value
+
+    @model_validator(mode="after")
+    def _credentials_agree(self) -> StorageConfig:
+        if (self.key_variable is None) != (self.secret_variable is None):
+            raise ValueError("key_variable and secret_variable go together")
+        if self.token_variable and not self.key_variable:
+            raise ValueError("token_variable goes together with key_variable and secret_variable")
+        if self.anonymous and (self.key_variable or self.profile):
+            raise ValueError("anonymous goes neither with variables nor with a profile")
+        if self.profile and self.key_variable:
+            raise ValueError("profile and key_variable name two sources of credentials: leave one out")
+        return self
+
+
+_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")
+# An AWS key id, or forty letters of mixed case and digits: a key that was given where its variable should be named.
+_KEY = re.compile(r"^(A[KS]IA[A-Z0-9]{12,}|(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9]{24,})$")
+_SECRET = re.compile(
+    r"^(key|secret|token|password|passwd|pass|credential|credentials|sas_token|username|"
+    r"authorization|connection_string|x-api-key|cookie)$"
+    r"|.*(secret|password|passphrase|access_key|account_key|private_key|api_?key|auth_?token|session_token|sas_token)"
+)
+# Names that look like a secret and may be given: none of them opens anything.
+_HARMLESS = {"token": ("anon", "cloud", "google_default", "cache", "browser")}
+
+
+def _refuse_secrets(options: Mapping[str, Any], path: str = "options") -> None:
+    for name, value in options.items():
+        place = f"{path}.{name}"
+        if isinstance(value, Mapping):
+            _refuse_secrets(cast("Mapping[str, Any]", value), place)
+        elif _SECRET.match(str(name).lower()) and value is not None and value not in _HARMLESS.get(str(name), ()):
+            raise ValueError(
+                f"{place} looks like a key or secret, which has no place in settings: put it into an environment "
+                "variable (S3: name it with key_variable and secret_variable; other stores: their own variables)"
+            )
+        elif isinstance(value, str):
+            _without_credentials(value)
+
+
+def _without_credentials(url: str) -> None:
+    """Refuse an address with a password in it: addresses are recorded and printed."""
+    if re.match(r"^\w+://[^/@\s]+@", url) and re.match(r"^\w+://[^/@\s]*:", url):
+        raise ValueError("an address must not hold a user and a password: put them into the environment")
 
 
 class CorpusConfig(Settings):
@@ -48,13 +151,20 @@ class CorpusConfig(Settings):
     """Take this share of the documents, chosen by a hash of the id (or of the text), so that it is stable."""
     vectors: str | None = None
     """The column of embedding vectors, for `embed.model: column`."""
-    storage_options: Mapping[str, Any] = {}
-    """Options for fsspec. Keys and secrets belong in the environment, not here."""
+    storage: StorageConfig | None = None
+    """How to reach the sources, as in `storage`; by default that, where the protocol is the same as that of `out`."""
 
     @field_validator("sources", mode="before")
     @classmethod
     def _one_source(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("sources")
+    @classmethod
+    def _no_password(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for source in value:
+            _without_credentials(source)
+        return value
 
     @field_validator("encoding")
     @classmethod
@@ -202,6 +312,30 @@ class QualityConfig(Settings):
     """Also measure the agreement of the clusters of two seeds; costs a second layout."""
 
 
+class DriftConfig(Settings):
+    """When the documents that came since a fit are so different that a new one is due."""
+
+    added_share: Annotated[float, Field(gt=0)] = 0.2
+    """Documents that were added since the fit, as a share of those fitted."""
+    ood_share: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """Share of the added documents that are farther from the fit than 95 in 100 of its own."""
+    noise_increase: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """By how much the share of noise may be higher among the added documents."""
+    cluster_growth: Annotated[float, Field(gt=1)] = 3.0
+    """How many times its share of the fit a cluster may have of the added documents."""
+
+
+class UpdateConfig(Settings):
+    """How a map grows."""
+
+    recall: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """The search for the fitted neighbours of a new document is widened until its recall reaches this."""
+    max_removed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """If a larger share of the map's documents is gone from the corpus, nothing is changed and the run says so."""
+    drift: DriftConfig = DriftConfig()
+    """From where on a refit is due."""
+
+
 class PublishConfig(Settings):
     """What leaves the workspace."""
 
@@ -217,17 +351,131 @@ class PublishConfig(Settings):
     """Title of the page; by default the workspace's name."""
 
 
+class StageResources(Settings):
+    """What one worker of a stage gets, and how many workers there are."""
+
+    cpus: Annotated[float, Field(ge=0)] | None = None
+    """Processors; by default 1 for a worker of ingest or embed, and those of the largest node for the other stages."""
+    gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs; less than 1 is a share of one."""
+    memory: Annotated[int, Field(ge=0)] = 0
+    """Bytes of memory, or a text such as "4GB", which Ray sets aside; 0 asks for none."""
+    custom: Mapping[str, Annotated[float, Field(gt=0)]] = {}
+    """Amounts of the cluster's own resources, by name."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Workers of ingest or embed; by default engine.workers."""
+    min_workers: Annotated[int, Field(ge=1)] | None = None
+    """Workers at least, where their number follows the work."""
+    max_workers: Annotated[int, Field(ge=1)] | None = None
+    """Workers at most, where their number follows the work."""
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(i?)B?\s*", value, re.IGNORECASE)
+        if not found:
+            raise ValueError(f"{value!r} is not an amount of memory, such as 4GB or 512MiB")
+        return round(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " "))
+
+    @model_validator(mode="after")
+    def _workers_agree(self) -> StageResources:
+        if self.workers is not None and (self.min_workers is not None or self.max_workers is not None):
+            raise ValueError("workers is a fixed number: it goes together with neither min_workers nor max_workers")
+        if self.min_workers is not None and self.max_workers is not None and self.min_workers > self.max_workers:
+            raise ValueError(f"min_workers is {self.min_workers}, max_workers only {self.max_workers}")
+        return self
+
+
+class ResourcesConfig(Settings):
+    """What the workers of each stage get."""
+
+    ingest: StageResources = StageResources()
+    embed: StageResources = StageResources()
+    neighbors: StageResources = StageResources()
+    project: StageResources = StageResources()
+    cluster: StageResources = StageResources()
+    label: StageResources = StageResources()
+    publish: StageResources = StageResources()
+
+    @model_validator(mode="after")
+    def _only_shard_stages_have_workers(self) -> ResourcesConfig:
+        for stage in ("neighbors", "project", "cluster", "label", "publish"):
+            one: StageResources = getattr(self, stage)
+            if one.workers or one.min_workers or one.max_workers:
+                raise ValueError(f"{stage} runs in one worker: only ingest and embed have a number of workers")
+        return self
+
+
+# Names of variables that hold something which must be in no record and no log.
+_SECRET_VARIABLE = re.compile(r"KEY|SECRET|TOKEN|PASS|CREDENTIAL|AUTH|COOKIE|SAS", re.IGNORECASE)
+
+
 class EngineConfig(Settings):
     """What runs the shards."""
 
     name: Literal["local", "ray"] = "local"
     """This process, or a Ray cluster."""
     address: str | None = None
-    """Address of a Ray cluster; by default one is started on this machine."""
+    """Of a Ray cluster: `auto`, host:port or ray://host:port; by default RAY_ADDRESS, else one is started here."""
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Ray actors for each shard stage; by default one a processor."""
+    """Ray actors for each shard stage; by default as many as the cluster has room for."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads for stages that use them; by default the processors that this process may use."""
+    resources: ResourcesConfig = ResourcesConfig()
+    """What the workers of a stage get: `{embed: {gpus: 1, memory: 8GB, workers: 4}}`; see docs/operations.md."""
+    wait_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """How long to wait for resources of a cluster that others hold."""
+    stall_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """The run is given up when no shard was finished for so long."""
+    runtime_env: str | Mapping[str, Any] | None = None
+    """Ray's runtime environment of the workers (working_dir, pip, env_vars …), or the YAML or JSON file with it."""
+    pass_environment: tuple[str, ...] = ()
+    """Names of environment variables whose values the workers get; the values are in no record."""
+
+    @field_validator("address")
+    @classmethod
+    def _address_form(cls, value: str | None) -> str | None:
+        if value is None or value in ("auto", "local"):
+            return value
+        if not re.fullmatch(r"(ray://)?(\[[0-9A-Fa-f:]+\]|[^\s:/@]+):[0-9]{1,5}", value):
+            raise ValueError("an address is auto, host:port or ray://host:port")
+        return value
+
+    @field_validator("runtime_env")
+    @classmethod
+    def _no_secret_in_the_runtime_env(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            check_runtime_env(cast("Mapping[str, Any]", value))
+        return value
+
+    @field_validator("pass_environment")
+    @classmethod
+    def _names_of_variables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # What is no name of a variable is perhaps a value: it is not repeated.
+        if not all(_VARIABLE.match(name) and not _KEY.match(name) for name in value):
+            raise ValueError("these are names of environment variables, not their values")
+        return value
+
+
+def check_runtime_env(values: Mapping[str, Any]) -> None:
+    """Refuse a runtime environment that holds secrets: Ray shows it in its dashboard and its logs.
+
+    Raises
+    ------
+    ValueError
+        Naming the variable, never its value.
+    """
+    variables = values.get("env_vars", {})
+    if not isinstance(variables, Mapping):
+        raise ValueError("env_vars maps names of environment variables to their values")
+    for name in cast("Mapping[str, Any]", variables):
+        if _SECRET_VARIABLE.search(str(name)):
+            raise ValueError(
+                f"env_vars.{name} looks like a secret, which Ray would show in its dashboard and its logs: name the "
+                "variable in engine.pass_environment instead"
+            )
 
 
 class JobConfig(Settings):
@@ -247,7 +495,15 @@ class JobConfig(Settings):
     label: LabelConfig = LabelConfig()
     quality: QualityConfig = QualityConfig()
     publish: PublishConfig = PublishConfig()
+    update: UpdateConfig = UpdateConfig()
     engine: EngineConfig = EngineConfig()
+    storage: StorageConfig = StorageConfig()
+
+    @field_validator("out")
+    @classmethod
+    def _no_password(cls, value: str) -> str:
+        _without_credentials(value)
+        return value
 
     @field_validator("name")
     @classmethod
@@ -268,7 +524,7 @@ class JobConfig(Settings):
         return self
 
 
-_GROUPS = ("ingest", "embed", "neighbors", "project", "cluster", "label", "quality", "publish", "engine")
+_GROUPS = ("ingest", "embed", "neighbors", "project", "cluster", "label", "quality", "publish", "engine", "storage")
 
 
 def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
@@ -287,9 +543,62 @@ def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
         Naming the first key that does not exist (with the nearest one that does) or the first value that cannot be.
     """
     try:
-        return JobConfig.model_validate(values)
+        return _with_corpus_storage(JobConfig.model_validate(values))
     except ValidationError as error:
-        raise _explain(error, where) from error
+        # The chain would print the values, and one of them may be a key that somebody put in the wrong place.
+        raise _explain(error, where) from None
+
+
+def _with_corpus_storage(job: JobConfig) -> JobConfig:
+    """Give the corpus the workspace's way to the store, where both are reached by one protocol."""
+    protocol = protocol_of(job.out)
+    if job.corpus.storage is not None or protocol not in {protocol_of(source) for source in job.corpus.sources}:
+        return job
+    return job.model_copy(update={"corpus": job.corpus.model_copy(update={"storage": job.storage})})
+
+
+def protocol_of(url: str) -> str:
+    """The protocol of a place, such as ``s3``; empty for a path."""
+    protocol = url.partition("://")[0] if "://" in url else ""
+    return {"s3a": "s3", "file": "", "local": ""}.get(protocol, protocol)
+
+
+def parse_storage(values: Mapping[str, Any] | StorageConfig | None, *, where: str = "storage") -> StorageConfig:
+    """Validate the settings of a store that came from the command line or from Python.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first key that does not exist or the first value that cannot be.
+    """
+    if isinstance(values, StorageConfig):
+        return values
+    try:
+        return StorageConfig.model_validate(dict(values or {}))
+    except ValidationError as error:
+        raise _explain(error, where, StorageConfig) from None
+
+
+def storage_overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` pairs of ``--storage`` as settings of a store; values are read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        If one is not of that form. The value is not repeated: it may be a key.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, _ = pair.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(
+                f"--storage {key!r} is not of the form KEY=VALUE", hint="--storage endpoint_url=http://127.0.0.1:9000"
+            )
+        try:
+            apply_overrides(values, [pair])
+        except ConfigError:
+            raise ConfigError(f"--storage {key}=…: the value cannot be read") from None
+    return values
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -338,11 +647,17 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
             raise ConfigError(f"--set {override!r}: {raw!r} cannot be read as a value") from error
 
 
-def _explain(error: ValidationError, where: str) -> ConfigError:
+def _explain(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> ConfigError:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = _keys(first["loc"][:-1])
+        if _SECRET.match(str(first["loc"][-1]).lower()):
+            return ConfigError(
+                f"there is no setting {place!r}: keys and secrets have no place in settings",
+                where=where,
+                hint="Put it into an environment variable and name that: key_variable, secret_variable.",
+            )
+        known = _keys(first["loc"][:-1]) if model is None else list(model.model_fields)
         near = _elsewhere(first["loc"]) or difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}."
         return ConfigError(f"there is no setting {place!r}", where=where, hint=hint)
@@ -351,7 +666,10 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
             f"the setting {place!r} is missing", where=where, hint="latentscale init shows all settings."
         )
     message = str(first["msg"]).removeprefix("Value error, ")
-    given = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {first['input']!r})"
+    # A value that belongs to a store is not repeated: somebody may have put a key there.
+    silent = isinstance(first["input"], dict | BaseModel) or model is StorageConfig or "password" in message
+    silent = silent or not {"storage", "pass_environment", "runtime_env"}.isdisjoint(first["loc"])
+    given = "" if silent else f" (given: {first['input']!r})"
     return ConfigError(f"{place + ': ' if place else ''}{message}{given}", where=where)
 
 
@@ -359,10 +677,16 @@ def _model_at(parts: Sequence[int | str]) -> type[BaseModel]:
     model: type[BaseModel] = JobConfig
     for part in parts:
         field = model.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+        kind = None if field is None else next((k for k in _kinds(field.annotation) if issubclass(k, BaseModel)), None)
+        if kind is None:
             break
-        model = field.annotation
+        model = kind
     return model
+
+
+def _kinds(annotation: Any) -> list[type]:
+    """The classes of an annotation, those of a union one by one."""
+    return [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
 
 
 def _keys(parts: Sequence[int | str]) -> list[str]:

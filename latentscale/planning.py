@@ -6,13 +6,12 @@ import csv
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from latentscale.config import JobConfig
+from latentscale.config import JobConfig, protocol_of
 from latentscale.errors import ResourceError
-from latentscale.provenance import available_processors
+from latentscale.provenance import available_memory, available_processors
 from latentscale.readers.check import check_corpus
 from latentscale.readers.streams import Decompressed
 from latentscale.stages.embed import opened_embedder
@@ -146,7 +145,7 @@ def plan_job(config: JobConfig) -> JobPlan:
     ]
     notes += check.notes
     try:
-        check_resources(documents, dim, Store(config.out) if "://" not in config.out else None, sum(disk.values()))
+        check_resources(documents, dim, Store(config.out) if not protocol_of(config.out) else None, sum(disk.values()))
     except ResourceError as error:
         notes.append(f"This machine cannot do it: {error.message}")
     return JobPlan(
@@ -182,7 +181,7 @@ def check_resources(documents: int, dim: int, store: Store | None, disk_bytes: f
         With what is there, what is needed and what would fit.
     """
     needed = max(stage_memory(stage, documents, dim) for stage in GLOBAL_STAGES)
-    available = _available_memory()
+    available = available_memory()
     if needed > available:
         fits = int((available - PROCESS_BYTES) / (max(MEMORY.values()) + dim * 4))
         raise ResourceError(
@@ -198,17 +197,6 @@ def check_resources(documents: int, dim: int, store: Store | None, disk_bytes: f
                 where=store.url,
                 hint="Free some space, or choose another disk with --out.",
             )
-
-
-def _available_memory() -> float:
-    available = float(psutil.virtual_memory().available)
-    limit = Path("/sys/fs/cgroup/memory.max")
-    used = Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists():
-        text = limit.read_text(encoding="ascii").strip()
-        if text != "max":
-            available = min(available, float(text) - float(used.read_text(encoding="ascii")))
-    return available
 
 
 def _free_disk(folder: Path) -> int:
@@ -234,9 +222,8 @@ def _estimate_rows(inputs: list[InputFile], config: JobConfig) -> int:
         return len(inputs)
     read = lines = 0
     step = max(1, len(inputs) // SAMPLE_FILES)
-    options: dict[str, Any] = dict(config.corpus.storage_options)
     for file in inputs[::step][:SAMPLE_FILES]:
-        with open_input(file, options) as raw:
+        with open_input(file, config.corpus.storage) as raw:
             data = Decompressed(file, raw).read(SAMPLE_BYTES)
         read += len(data)
         lines += max(_records(file, data, config), 1)

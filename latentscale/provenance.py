@@ -68,6 +68,18 @@ def available_processors() -> int:
     return max(1, int(usable_cores()))
 
 
+def available_memory() -> float:
+    """Bytes of memory that are free, the limit of this process's control group counted."""
+    available = float(psutil.virtual_memory().available)
+    limit = Path("/sys/fs/cgroup/memory.max")
+    used = Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists():
+        text = limit.read_text(encoding="ascii").strip()
+        if text != "max":
+            available = min(available, float(text) - float(used.read_text(encoding="ascii")))
+    return available
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -73,6 +73,8 @@ def _setting(path: str, name: str, field: FieldInfo, *, indent: str) -> list[str
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_defaults=True)
     if isinstance(value, tuple):
         value = list(cast("tuple[Any, ...]", value))
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1_000)

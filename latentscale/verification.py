@@ -2,141 +2,177 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import dataclass, field
+import time
+from collections.abc import Mapping
 
-import numpy as np
-
+from latentscale.checks import artifacts, maps, shards, snapshots
+from latentscale.checks.report import Check, Fault, Report
 from latentscale.errors import LatentScaleError
-from latentscale.stages.embed import vector_name
-from latentscale.storage.artifacts import Record, list_records, record_name
+from latentscale.storage.artifacts import Record, record_name
+from latentscale.storage.head import NAME as HEAD
 from latentscale.storage.head import read_head
+from latentscale.storage.lease import read_leases
 from latentscale.storage.objects import Store
-from latentscale.storage.parquet import read_batches, read_footer
-from latentscale.storage.snapshots import Snapshot, list_snapshots
+from latentscale.storage.parquet import read_footer
+from latentscale.storage.snapshots import Snapshot
+from latentscale.storage.workspace_record import OBJECT as WORKSPACE
+from latentscale.storage.workspace_record import read_workspace
+
+__all__ = ["Fault", "Report", "verify_workspace"]
+
+# A disk is read by few threads; a bucket answers many at once.
+LOCAL_THREADS, REMOTE_THREADS = 4, 16
 
 
-@dataclass(slots=True)
-class Report:
-    """What a check found.
+def verify_workspace(store: Store, *, quick: bool = False, threads: int | None = None) -> Report:
+    """Compare all objects of a workspace with each other: counts, ids, checksums and schemas.
 
-    Attributes
+    Parameters
     ----------
-    objects, rows : int
-        How much was read.
-    faults : list of str
-        One sentence each.
+    store : Store
+        The workspace, on a disk or at a URL; nothing is written, but for a probe of its clock.
+    quick : bool
+        Read listings, records and footers, but no data: no checksums, no points.
+    threads : int, optional
+        How many objects are read at a time; 4 of a disk, 16 of a bucket.
+
+    Returns
+    -------
+    Report
+        Memory holds a batch of rows a thread, a byte for each document and a line for each object.
     """
+    started = time.monotonic()
+    # What names comes before what is named: an object is written before the record that lists it.
+    head, head_error = _read_head(store)
+    records, damaged_records = artifacts.read_records(store)
+    known, damaged_snapshots = snapshots.read_snapshots(store)
+    listing = store.list()
+    check = Check(store, listing, quick=quick, threads=threads or (LOCAL_THREADS if store.is_local else REMOTE_THREADS))
+    if head_error is not None:
+        check.error(HEAD, head_error)
+    for name, error in damaged_records.items():
+        check.error(name, error)
+    for identity, error in damaged_snapshots.items():
+        check.error(f"snapshots/{identity}.parquet", error)
+    _check_workspace_record(check)
+    documents = shards.check_documents(check)
+    shards.check_rejects(check, documents)
+    for snapshot in known.values():
+        snapshots.check_snapshot(check, snapshot, documents)
+    _check_artifacts(check, records, known, documents)
+    if head is not None:
+        check.count(HEAD)
+        if head not in records:
+            check.fault(HEAD, f"names {head}, which is not there", "latentscale promote WORKSPACE MAP names another.")
+    maps.check_public_page(check, records, head)
+    _check_runs(check)
+    for lease in read_leases(store):
+        check.report.notes.append(f"Under way: {lease}. What is half done now is no fault.")
+    check.report.seconds = round(time.monotonic() - started, 3)
+    return check.report
 
-    objects: int = 0
-    rows: int = 0
-    faults: list[str] = field(default_factory=list[str])
 
-
-def verify_workspace(store: Store) -> Report:
-    """Read every shard, every part of every artifact and the page, and compare them with their records."""
-    report = Report()
-    snapshots: dict[str, Snapshot] = {}
+def _read_head(store: Store) -> tuple[str | None, LatentScaleError | None]:
     try:
-        snapshots = {snapshot.id: snapshot for snapshot in list_snapshots(store)}
+        return read_head(store), None
     except LatentScaleError as error:
-        report.faults.append(error.message)
-    names = store.list()
-    for name in names:
-        if name.startswith(("documents/", "rejects/", "embeddings/", "uploads/")) and name.endswith(".parquet"):
-            _check_pages(store, name, report)
-    for snapshot in snapshots.values():
-        _check_snapshot(store, snapshot, report)
-    for record in _records(store, report):
-        _check_record(store, record, report)
-        if record.kind == "map" and str(record.request["snapshot"]) in snapshots:
-            _check_points(store, record, snapshots[str(record.request["snapshot"])], report)
-    head = read_head(store)
-    if head is not None and record_name("map", head) not in names:
-        report.faults.append(f"HEAD.json names {head}, which is not there")
-    _check_page(store, report)
-    return report
+        return None, error
 
 
-def _records(store: Store, report: Report) -> list[Record]:
+def _check_workspace_record(check: Check) -> None:
+    check.count(WORKSPACE)
     try:
-        return list_records(store)
+        read_workspace(check.store)
     except LatentScaleError as error:
-        report.faults.append(error.message)
-        return []
+        check.error(WORKSPACE, error)
 
 
-def _check_pages(store: Store, name: str, report: Report) -> None:
-    """Read every page of a parquet object: each carries a checksum."""
-    report.objects += 1
-    try:
-        rows = sum(batch.num_rows for batch in read_batches(store, name, batch_rows=65_536))
-        footer = read_footer(store, name) if not name.startswith("uploads/") else None
-        if footer is not None and footer.rows != rows:
-            report.faults.append(f"{name} holds {rows:,} rows, its footer says {footer.rows:,}")
-    except LatentScaleError as error:
-        report.faults.append(error.message)
+def _check_artifacts(
+    check: Check,
+    records: Mapping[str, Record],
+    known: Mapping[str, Snapshot],
+    documents: dict[str, shards.DocumentShard],
+) -> None:
+    """Check embedding by embedding, so that only one's shards are in mind, then what was made of it."""
+    sound = {identity: artifacts.check_record(check, record, records) for identity, record in records.items()}
+    made_of: dict[str, list[Record]] = {}
+    for record in records.values():
+        if record.kind != "embedding" and sound[record.id]:
+            made_of.setdefault(_embedding_of(record, records), []).append(record)
+    folders = {name.split("/")[1] for name in check.listing if name.startswith("embeddings/") and name.count("/") > 1}
+    damaged: set[str] = set()
+    for embedding in sorted(folders | set(made_of)):
+        record = records.get(embedding)
+        dim = int(record.counts["dim"]) if record is not None else None
+        vectors = shards.check_vectors(check, embedding, dim, documents)
+        expected: dict[str, snapshots.Expected | None] = {}
 
-
-def _check_snapshot(store: Store, snapshot: Snapshot, report: Report) -> None:
-    end = 0
-    for shard in snapshot.shards:
-        if shard.base < end:
-            report.faults.append(f"{snapshot.id}: row ids of {shard.name} overlap with those before")
-        end = shard.base + shard.rows
-        if not store.exists(shard.name):
-            report.faults.append(f"{snapshot.id} lists {shard.name}, which is not there")
-        elif read_footer(store, shard.name).rows != shard.rows:
-            report.faults.append(f"{snapshot.id} lists {shard.name} with {shard.rows:,} rows, which it does not have")
-
-
-def _check_record(store: Store, record: Record, report: Report) -> None:
-    for part in record.parts:
-        name = f"{record.folder}/{part.name}"
-        report.objects += 1
-        try:
-            if hashlib.sha256(store.read_bytes(name)).hexdigest() != part.sha256:
-                report.faults.append(f"{name} is not what {record.id} recorded: its checksum differs")
-        except LatentScaleError as error:
-            report.faults.append(error.message)
-
-
-def _check_points(store: Store, record: Record, snapshot: Snapshot, report: Report) -> None:
-    """Every document of the snapshot that has a vector is in the points exactly once."""
-    wanted: list[np.ndarray] = []
-    points: list[np.ndarray] = []
-    try:
-        for shard in snapshot.shards:
-            keep = snapshot.kept(shard)
-            name = vector_name(str(record.request["embedding"]), shard.key)
-            start = 0
-            for batch in read_batches(store, name, ["vector"], batch_rows=65_536):
-                keep[start : start + batch.num_rows] &= np.asarray(batch.column(0).is_valid())
-                start += batch.num_rows
-            wanted.append(shard.base + np.flatnonzero(keep))
-        for part in record.parts:
-            if part.name.startswith("points/"):
-                points.extend(
-                    batch.column(0).to_numpy()
-                    for batch in read_batches(store, f"{record.folder}/{part.name}", ["row_id"])
+        def expect(
+            identity: str,
+            vectors: dict[str, shards.VectorShard] = vectors,
+            expected: dict[str, snapshots.Expected | None] = expected,
+            embedding: str = embedding,
+        ) -> snapshots.Expected | None:
+            if identity not in expected:
+                snapshot = known.get(identity)
+                expected[identity] = (
+                    snapshots.expected_documents(check, snapshot, embedding, vectors)
+                    if snapshot is not None and not check.quick
+                    else None
                 )
-    except LatentScaleError as error:
-        if error.message not in report.faults:
-            report.faults.append(error.message)
-        return
-    held = np.sort(np.concatenate(points)) if points else np.empty(0, dtype=np.int64)
-    expected = np.concatenate(wanted) if wanted else held
-    report.rows += len(expected)
-    if len(held) != len(expected) or not np.array_equal(held, expected):
-        report.faults.append(f"{record.id} holds {len(held):,} points for {len(expected):,} documents")
+            return expected[identity]
+
+        grown: list[tuple[Record, artifacts.Tables]] = []
+        sizes: dict[str, dict[int | None, int | None]] = {}
+        for record in made_of.get(embedding, []):
+            name = record_name(record.kind, record.id)
+            snapshot = record.request.get("snapshot")
+            if snapshot is not None and str(snapshot) not in known:
+                check.fault(name, f"is made from {snapshot}, which is not there")
+                continue
+            tables = artifacts.check_parts(check, record)
+            if tables is None:
+                damaged.add(record.id)
+                continue
+            if record.kind == "map":
+                grown.append((record, tables))
+            elif snapshot is not None and record.kind != "placement":
+                artifacts.check_documents_of(check, record, tables, expect(str(snapshot)))
+            artifacts.check_sizes(check, record, tables, sizes)
+        # After all parts, since a map may show those of another.
+        for record, tables in grown:
+            maps.check_points(check, record, records, tables, expect(str(record.request["snapshot"])), damaged)
 
 
-def _check_page(store: Store, report: Report) -> None:
-    if not store.exists("viewer/manifest.json"):
-        return
-    report.objects += 1
-    try:
-        json.loads(store.read_bytes("viewer/manifest.json"))
-    except ValueError as error:
-        report.faults.append(f"viewer/manifest.json is not JSON: {error}")
+def _embedding_of(record: Record, records: Mapping[str, Record]) -> str:
+    """The embedding that an artifact is made of, its parents' where it names none itself."""
+    if "embedding" in record.request:
+        return str(record.request["embedding"])
+    for parent in record.parents:
+        if parent in records:
+            return _embedding_of(records[parent], records)
+    return ""
+
+
+def _check_runs(check: Check) -> None:
+    """Check that the records of runs can be read."""
+    for name in check.listing:
+        if not name.startswith("runs/"):
+            continue
+        check.count(name)
+        hint = "Delete it: it is a report of the past."
+        try:
+            if name.endswith("/run.json"):
+                values = json.loads(check.store.read_bytes(name))
+                if values["id"] != name.split("/")[1] or not isinstance(values["facts"], dict):
+                    check.fault(name, f"is the record of {values['id']}", hint)
+            elif name.endswith("/events.jsonl") and not check.quick:
+                for line in check.store.read_bytes(name).splitlines():
+                    json.loads(line)
+            elif name.endswith(".parquet"):
+                read_footer(check.store, name)
+        except LatentScaleError as error:
+            check.error(name, error)
+        except (ValueError, KeyError, TypeError) as error:
+            check.fault(name, f"is not the record of a run: {error}", hint)

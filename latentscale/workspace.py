@@ -12,23 +12,36 @@ from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
-from latentscale.config import parse_job
+from latentscale.config import JobConfig, StorageConfig, parse_job
 from latentscale.errors import RequestError, WorkspaceError
 from latentscale.observe import Mode, Observer
-from latentscale.pipeline import Outcome, Pipeline, StageName
+from latentscale.outcome import Outcome
+from latentscale.pipeline import Pipeline, StageName
 from latentscale.rejects import read_rejects
 from latentscale.storage.artifacts import Record, list_records, read_record
-from latentscale.storage.frames import read_parts, scan_objects
-from latentscale.storage.head import read_head
+from latentscale.storage.frames import read_parts, scan_points
+from latentscale.storage.head import read_head, write_head
 from latentscale.storage.objects import Store
-from latentscale.storage.runs import list_runs
+from latentscale.storage.runs import latest_runs, list_runs, read_run
 from latentscale.storage.snapshots import Snapshot, read_snapshot
 from latentscale.storage.workspace_record import WorkspaceRecord, read_workspace
 
 if TYPE_CHECKING:
     from latentscale.search import Hit
 
-STAGE_GROUPS = ("ingest", "embed", "neighbors", "project", "cluster", "label", "quality", "publish", "engine")
+STAGE_GROUPS = (
+    "ingest",
+    "embed",
+    "neighbors",
+    "project",
+    "cluster",
+    "label",
+    "quality",
+    "publish",
+    "update",
+    "engine",
+    "storage",
+)
 
 
 class Map:
@@ -76,10 +89,11 @@ class Map:
         -------
         polars.LazyFrame
             ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster``, ``probability``, ``density``, ``layer_<n>``,
-            ``label``, ``source``, ``source_row`` and the published source columns; one row a document.
+            ``label``, ``source``, ``source_row`` and the published source columns; one row a document. Documents that
+            an update placed have an ``outlier_score``: the share of the fitted ones that are nearer to their
+            neighbours. A column that an earlier part lacks is null there.
         """
-        names = [part.name for part in self.record.parts if part.name.startswith("points/")]
-        return scan_objects(self._workspace.store, [f"{self.record.folder}/{name}" for name in names])
+        return scan_points(self._workspace.store, self.record)
 
     def labels(self) -> pl.DataFrame:
         """The clusters of all layers: label, keyphrases, exemplars, parent, centre, hull, sizes."""
@@ -124,14 +138,14 @@ class Workspace:
     Parameters
     ----------
     url : str or Path
-    storage_options : mapping, optional
-        For fsspec.
+    storage : mapping or StorageConfig, optional
+        How to reach the store, as in the group ``storage`` of a job: ``{"endpoint_url": …}``. It holds no key.
     """
 
-    def __init__(self, url: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> None:
-        self.store = Store(str(url), options=storage_options)
+    def __init__(self, url: str | Path, *, storage: Mapping[str, Any] | StorageConfig | None = None) -> None:
+        self.store = Store(str(url), storage=storage)
         self.url = self.store.url
-        self._options = dict(storage_options or {})
+        self._storage = None if storage is None else self.store.storage
 
     # ------------------------------------------------------------------------------------------------- what is there
 
@@ -214,7 +228,7 @@ class Workspace:
 
     def _last_complete_run(self) -> dict[str, Any]:
         read_workspace(self.store)
-        for run in reversed(self.runs):
+        for run in latest_runs(self.store):
             if run["facts"].get("snapshot"):
                 return run
         raise WorkspaceError(
@@ -263,16 +277,92 @@ class Workspace:
         """
         values = {**self.settings(), **{group: dict(settings) for group, settings in groups.items()}}
         outcome = self.run(values, snapshot=self.snapshot, progress=progress)
+        outcome.check_complete()
         assert outcome.map is not None
         return Map(self, outcome.map)
+
+    def update(self, *, refit: bool = False, progress: Mode = "quiet", **groups: Mapping[str, Any]) -> Map:
+        """Bring the current map to what the corpus holds now: what is new is added, what is gone is left out.
+
+        No document that was on the map moves. Nothing is done where nothing changed, and an update that is killed or
+        overtaken by another goes on from what is there.
+
+        Parameters
+        ----------
+        refit : bool
+            Make a new map of all documents instead, laid on the old one; clusters that are in both keep their ids.
+        **groups
+            Settings by stage, such as ``update={"max_removed_fraction": 1}``; the others are those of the map.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is no map yet.
+        QuarantineError
+            If shards had to be set aside; the map without them is the current one.
+        """
+        values = self.map_settings()
+        for group, settings in groups.items():
+            values[group] = {**values.get(group, {}), **settings}
+        outcome = self.run_update(values, refit=refit, progress=progress)
+        outcome.check_complete()
+        assert outcome.map is not None
+        return Map(self, outcome.map)
+
+    def run_update(
+        self,
+        values: Mapping[str, Any],
+        *,
+        refit: bool = False,
+        progress: Mode = "quiet",
+        command: Sequence[str] | None = None,
+    ) -> Outcome:
+        """Run an update with the settings of a job, as ``map_settings`` gives them."""
+        from latentscale.updating import Update
+
+        config = self._job(values)
+        job = Update(config, Observer(progress), command=command)
+        return job.run(refit=True) if refit else job.update()
+
+    def promote(self, identity: str) -> Map:
+        """Make an earlier map the current one again, on the public page too.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is no such map.
+        """
+        from latentscale.stages.publish import write_public_page
+
+        chosen = self.get(identity)
+        write_head(self.store, chosen.id)
+        write_public_page(self.store, chosen.record)
+        return chosen
+
+    def map_settings(self) -> dict[str, Any]:
+        """Settings of the run that fitted the current map, with the workspace's corpus.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is no map yet.
+        """
+        record = self.the_map().record
+        if "update" in record.request:
+            record = self.get(str(record.request["update"]["fit"])).record
+        values: dict[str, Any] = {"corpus": self.record.corpus, "out": self.url}
+        run = read_run(self.store, str(record.run))
+        if run is not None:
+            values |= {group: run["job"][group] for group in STAGE_GROUPS if group in run["job"]}
+        return values
 
     def settings(self, *, of_last_run: bool = False) -> dict[str, Any]:
         """Settings with the workspace's corpus: all others at their defaults, or those of the last run."""
         values: dict[str, Any] = {"corpus": self.record.corpus, "out": self.url}
         if of_last_run:
-            job = next((run["job"] for run in reversed(self.runs)), None)
+            job = next((run["job"] for run in latest_runs(self.store)), None)
             if job is not None:
-                values |= {group: job[group] for group in STAGE_GROUPS}
+                values |= {group: job[group] for group in STAGE_GROUPS if group in job}
         return values
 
     def run(
@@ -281,12 +371,18 @@ class Workspace:
         *,
         until: StageName = "publish",
         snapshot: Snapshot | None = None,
+        refit: bool = False,
         progress: Mode = "quiet",
         command: Sequence[str] | None = None,
     ) -> Outcome:
         """Run the stages of a job up to ``until``; those whose artifact is there do nothing."""
-        config = parse_job({**values, "out": self.url}, where="the settings")
-        return Pipeline(config, Observer(progress), command=command).run(until=until, snapshot=snapshot)
+        config = self._job(values)
+        return Pipeline(config, Observer(progress), command=command).run(until=until, snapshot=snapshot, refit=refit)
+
+    def _job(self, values: Mapping[str, Any]) -> JobConfig:
+        """Settings of a job here: the way to the store is the one by which this workspace was opened."""
+        storage = {} if self._storage is None else {"storage": self._storage.model_dump(mode="json")}
+        return parse_job({**values, "out": self.url, **storage}, where="the settings")
 
     def _sources(self, corpus: Any) -> list[str]:
         if isinstance(corpus, str | Path):
@@ -314,9 +410,15 @@ class Workspace:
         return f"<Workspace {self.name!r} at {self.url}: {current.id if current else 'no map yet'}>"
 
 
-def open(url: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> Workspace:  # noqa: A001
-    """Open a workspace, or a place for one."""
-    return Workspace(url, storage_options=storage_options)
+def open(url: str | Path, *, storage: Mapping[str, Any] | StorageConfig | None = None) -> Workspace:  # noqa: A001
+    """Open a workspace, or a place for one.
+
+    Parameters
+    ----------
+    storage : mapping or StorageConfig, optional
+        How to reach the store, as in the group ``storage`` of a job: ``{"endpoint_url": …}``. It holds no key.
+    """
+    return Workspace(url, storage=storage)
 
 
 def run(
@@ -327,7 +429,7 @@ def run(
     text: str | None = None,
     id: str | None = None,
     progress: Mode = "auto",
-    storage_options: Mapping[str, Any] | None = None,
+    storage: Mapping[str, Any] | StorageConfig | None = None,
     **settings: Any,
 ) -> Map:
     """Turn a corpus into a map, from the first stage to the page.
@@ -339,6 +441,8 @@ def run(
         The workspace.
     text, id : str, optional
         As in ``CorpusConfig``.
+    storage : mapping or StorageConfig, optional
+        How to reach the store of ``out``, and of the corpus where the protocol is the same.
     **settings
         Settings by stage, such as ``project={"n_neighbors": 25}``, and ``corpus={...}`` for the rest of the corpus's.
 
@@ -346,9 +450,10 @@ def run(
     -------
     Map
     """
-    workspace = Workspace(out, storage_options=storage_options)
+    workspace = Workspace(out, storage=storage)
     sources = workspace._sources(corpus)  # pyright: ignore[reportPrivateUsage]
     corpus_settings = {"sources": sources, "text": text, "id": id, **settings.pop("corpus", {})}
     outcome = workspace.run({"corpus": corpus_settings, **settings}, progress=progress)
+    outcome.check_complete()
     assert outcome.map is not None
     return Map(workspace, outcome.map)

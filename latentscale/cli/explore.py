@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from latentscale.cli.work import WorkspaceArgument, existing_workspace
+from latentscale.cli.work import Storage, WorkspaceArgument, existing_workspace
 
 MapOption = Annotated[str | None, typer.Option("--map", "-m", help="Id of a map; by default the current one.")]
 
@@ -25,10 +25,11 @@ def view(
     workspace: WorkspaceArgument,
     port: Annotated[int, typer.Option(help="Port on loopback; 0 for any.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    storage: Storage = None,
 ) -> None:
     """Serve the page on this machine, until Ctrl-C."""
     with contextlib.suppress(KeyboardInterrupt):
-        existing_workspace(workspace).view(port=port, open_browser=browser)
+        existing_workspace(workspace, storage).view(port=port, open_browser=browser)
 
 
 def search(
@@ -37,6 +38,7 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="How many documents.")] = 10,
     map: MapOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+    storage: Storage = None,
 ) -> None:
     """Find the documents that are nearest to a text."""
     import json
@@ -44,7 +46,7 @@ def search(
 
     from latentscale.cli.report import console, table
 
-    hits = existing_workspace(workspace).the_map(map).search(query, k=k)
+    hits = existing_workspace(workspace, storage).the_map(map).search(query, k=k)
     if as_json:
         for hit in hits:
             print(json.dumps(asdict(hit), ensure_ascii=False))
@@ -58,9 +60,10 @@ def export(
     to: Annotated[Path, typer.Argument(help="points.parquet, .csv or .jsonl; or a folder for the page alone.")],
     map: MapOption = None,
     text: Annotated[bool, typer.Option(help="Add the text to the points.")] = False,
+    storage: Storage = None,
 ) -> None:
     """Write a map's points to one file, or its page to a folder of its own."""
     import latentscale.export
 
-    written = latentscale.export.export(existing_workspace(workspace).the_map(map), to, text=text)
+    written = latentscale.export.export(existing_workspace(workspace, storage).the_map(map), to, text=text)
     print(f"{written} written")

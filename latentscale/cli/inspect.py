@@ -1,4 +1,4 @@
-"""Commands that tell what is there: `plan`, `status`, `list`, `show`, `diff`, `verify`."""
+"""Commands that tell what is there: `plan`, `status`, `list`, `show`, `diff`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from latentscale.cli.work import (
     Out,
     Sample,
     Set,
+    Storage,
     Text,
     Where,
     WorkspaceArgument,
+    engine_overrides,
     existing_workspace,
     job_values,
 )
@@ -37,7 +39,6 @@ def register(app: typer.Typer) -> None:
     app.command(name="list", rich_help_panel=panel)(list_artifacts)
     app.command(rich_help_panel=panel)(show)
     app.command(rich_help_panel=panel)(diff)
-    app.command(rich_help_panel=panel)(verify)
 
 
 def plan(
@@ -51,6 +52,7 @@ def plan(
     sample: Sample = None,
     engine: EngineName = None,
     set: Set = None,
+    storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what `run` would do: shards, gigabytes and minutes of each stage. Nothing is written."""
@@ -60,7 +62,8 @@ def plan(
     from latentscale.config import parse_job
     from latentscale.planning import plan_job
 
-    values = job_values(corpus, out or "unnamed", text, id, format, where, limit, sample, engine, set)
+    overrides = [*engine_overrides(engine, None), *(set or [])]
+    values = job_values(corpus, out or "unnamed", text, id, format, where, limit, sample, overrides, storage)
     planned = plan_job(parse_job(values, where="the settings"))
     if as_json:
         print(json.dumps(asdict(planned), indent=1))
@@ -82,12 +85,12 @@ def _minutes(value: float) -> str:
     return f"{value * 60:.0f} s" if value < 1 else f"{value:.1f} min"
 
 
-def status(workspace: WorkspaceArgument, as_json: AsJson = False) -> None:
+def status(workspace: WorkspaceArgument, storage: Storage = None, as_json: AsJson = False) -> None:
     """Say how far a workspace is."""
     from latentscale.cli.report import console
     from latentscale.inspection import workspace_status
 
-    facts = workspace_status(existing_workspace(workspace))
+    facts = workspace_status(existing_workspace(workspace, storage))
     if as_json:
         print(json.dumps(facts, indent=1))
         return
@@ -96,11 +99,11 @@ def status(workspace: WorkspaceArgument, as_json: AsJson = False) -> None:
         console().print(f"{key:<{width}}  {value if not isinstance(value, int) else format(value, ',')}")
 
 
-def list_artifacts(workspace: WorkspaceArgument, as_json: AsJson = False) -> None:
+def list_artifacts(workspace: WorkspaceArgument, storage: Storage = None, as_json: AsJson = False) -> None:
     """List all artifacts, the oldest first."""
     from latentscale.cli.report import console, table
 
-    opened = existing_workspace(workspace)
+    opened = existing_workspace(workspace, storage)
     current = opened.current
     records = opened.artifacts
     if as_json:
@@ -126,24 +129,29 @@ def _counts(record: Record) -> str:
     return ", ".join(f"{key} {value:,}" for key, value in shown.items() if isinstance(value, int | float))
 
 
-def show(workspace: WorkspaceArgument, artifact: Annotated[str, typer.Argument(help="Id of an artifact.")]) -> None:
+def show(
+    workspace: WorkspaceArgument,
+    artifact: Annotated[str, typer.Argument(help="Id of an artifact.")],
+    storage: Storage = None,
+) -> None:
     """Print the whole record of an artifact as JSON."""
     from latentscale.storage.artifacts import read_record
 
-    print(read_record(existing_workspace(workspace).store, artifact).to_json().decode())
+    print(read_record(existing_workspace(workspace, storage).store, artifact).to_json().decode())
 
 
 def diff(
     workspace: WorkspaceArgument,
     first: Annotated[str, typer.Argument(help="Id of an artifact.")],
     second: Annotated[str, typer.Argument(help="Another of the same kind.")],
+    storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how two artifacts differ: settings, counts and, for clusters and maps, how far they agree."""
     from latentscale.cli.report import console, table
     from latentscale.inspection import compare
 
-    facts = compare(existing_workspace(workspace), first, second)
+    facts = compare(existing_workspace(workspace, storage), first, second)
     if as_json:
         print(json.dumps(facts, indent=1))
         return
@@ -152,17 +160,3 @@ def diff(
     console().print(table(None, ["", first, second], rows))
     for line in facts["agreement"]:
         console().print(line)
-
-
-def verify(workspace: WorkspaceArgument) -> None:
-    """Read every object of a workspace and check counts, ids and checksums."""
-    from latentscale.cli.report import console
-    from latentscale.verification import verify_workspace
-
-    report = verify_workspace(existing_workspace(workspace).store)
-    screen = console()
-    for fault in report.faults:
-        screen.print(f"FAULT  {fault}")
-    screen.print(f"{report.objects:,} objects, {report.rows:,} documents checked, {len(report.faults):,} faults")
-    if report.faults:
-        raise typer.Exit(4)

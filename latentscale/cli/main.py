@@ -14,7 +14,7 @@ from typing import Any, cast
 import typer
 
 from latentscale import __version__
-from latentscale.cli import explore, inspect, prepare, work
+from latentscale.cli import explore, inspect, prepare, upkeep, work
 from latentscale.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_REQUEST, LatentScaleError
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (work, explore, inspect, prepare):
+for module in (work, explore, inspect, upkeep, prepare):
     module.register(app)
 
 

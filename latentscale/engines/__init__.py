@@ -88,8 +88,16 @@ class Engine(Protocol):
         stage : str
             ``neighbors``, ``project`` …: whose resources the function gets.
         progress : callable, optional
-            Called with (done, total) by functions that take a ``progress``, where the engine runs them here.
+            Called with (done, total); the function then gets a ``progress`` of its own.
         """
+        ...
+
+    def threads(self, stage: str) -> int:
+        """How many threads a stage may use where it runs."""
+        ...
+
+    def memory(self, stage: str) -> float:
+        """Bytes of memory that there are where a stage runs."""
         ...
 
     def close(self) -> None:
@@ -97,12 +105,54 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(config: EngineConfig) -> Engine:
-    """Open the engine that ``config`` names."""
+def open_engine(config: EngineConfig, *, say: Callable[[str], None] | None = None) -> Engine:
+    """Open the engine that ``config`` names.
+
+    Parameters
+    ----------
+    config : EngineConfig
+    say : callable, optional
+        Told what a person should know, such as that the run waits for resources.
+
+    Raises
+    ------
+    ResourceError
+        If it cannot give what the stages ask for.
+    """
     if config.name == "ray":
         from latentscale.engines.ray import RayEngine
 
-        return RayEngine(config)
+        return RayEngine(config, say=say)
     from latentscale.engines.local import LocalEngine
 
-    return LocalEngine()
+    return LocalEngine(config)
+
+
+def check_engine(config: EngineConfig) -> None:
+    """Refuse, before any work and without starting anything, what the engine cannot give.
+
+    Raises
+    ------
+    ConfigError
+        If a runtime environment cannot be read, or a variable to pass on is not set.
+    MissingPackageError
+        If Ray is asked for and is not installed.
+    ResourceError
+        If the cluster does not answer, wants another token or version, or can never give what a stage asks for; for
+        the local engine, if this machine cannot.
+    """
+    from latentscale.engines.requests import check_requests
+
+    if config.name == "ray":
+        from latentscale.engines.ray import passed_environment, read_runtime_env
+        from latentscale.engines.ray_contact import reach_cluster
+
+        passed_environment(config)
+        read_runtime_env(config)
+        cluster = reach_cluster(config.address).cluster
+        if cluster is not None:
+            check_requests(config, cluster)
+        return
+    from latentscale.engines.local import check_machine
+
+    check_machine(config)

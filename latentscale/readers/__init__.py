@@ -21,7 +21,7 @@ def read_input(
     CorpusError
         If the file is gone, damaged, or of another kind than its name says.
     """
-    with open_input(file, corpus.storage_options) as raw:
+    with open_input(file, corpus.storage) as raw:
         if file.format == "parquet":
             from latentscale.readers.parquet import read_parquet_rows
 

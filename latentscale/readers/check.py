@@ -118,7 +118,7 @@ def _look(
     if file.format == "parquet" and file.compression == "none":
         from latentscale.readers.parquet import distinct_names, open_source_parquet
 
-        with open_input(file, corpus.storage_options) as raw:
+        with open_input(file, corpus.storage) as raw:
             source = open_source_parquet(file, raw)
             schema, count = source.schema_arrow, source.metadata.num_rows
             found = {
@@ -129,7 +129,7 @@ def _look(
     if file.format in ("csv", "tsv"):
         from latentscale.readers.delimited import read_header
 
-        with open_input(file, corpus.storage_options) as raw:
+        with open_input(file, corpus.storage) as raw:
             header = read_header(file, raw, corpus, ingest)
         if header is None:
             return None, 0, None

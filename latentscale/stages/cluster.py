@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,10 @@ from latentscale.errors import CorpusError
 from latentscale.provenance import measured
 from latentscale.stages.project import read_coordinates
 from latentscale.stages.vectors import Vectors, column_values, load_vectors
-from latentscale.storage.artifacts import ArtifactWriter, Record, read_table
+from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, read_table
 from latentscale.storage.objects import Store
+from latentscale.storage.parquet import read_parquet
+from latentscale.storage.segments import read_points
 from latentscale.storage.snapshots import Snapshot, read_snapshot
 
 VERSION = 2
@@ -31,10 +34,21 @@ def default_min_cluster_size(documents: int) -> int:
 
 
 def clusters_request(
-    config: ClusterConfig, *, snapshot_id: str, embedding: Record, projection: Record | None, documents: int
+    config: ClusterConfig,
+    *,
+    snapshot_id: str,
+    embedding: Record,
+    projection: Record | None,
+    documents: int,
+    align: str | None,
 ) -> dict[str, Any]:
-    """Everything that alters the clusters; settings of other methods are left out."""
+    """Everything that alters the clusters; settings of other methods are left out.
+
+    ``align`` is the map whose clusters give their ids to those that hold mostly the same documents.
+    """
+    aligned = {"align": align} if align else {}
     request: dict[str, Any] = {
+        **aligned,
         "version": VERSION,
         "snapshot": snapshot_id,
         "embedding": embedding.id,
@@ -63,12 +77,18 @@ def clusters_request(
 
 
 def make_clusters(
-    store: Store, request: dict[str, Any], embedding: Record, projection: Record | None, threads: int, run: str | None
+    store: Store,
+    request: dict[str, Any],
+    embedding: Record,
+    projection: Record | None,
+    align: Record | None,
+    threads: int,
+    run: str | None,
 ) -> Record:
     """Find the clusters of ``request`` and write them."""
     from latentscale.backends.cpu.clustering import layer_tree, nearest_centroid
 
-    parents = [embedding] if projection is None else [embedding, projection]
+    parents = [record for record in (embedding, projection, align) if record is not None]
     writer = ArtifactWriter(store, "clusters", request, parents, run=run)
     names: list[str] = []
     with measured() as cost:
@@ -82,27 +102,41 @@ def make_clusters(
         nearest, centroids = nearest_centroid(vectors.matrix, clustering.labels)
         sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
         layers = layer_tree(centroids, sizes, factor=request["layer_factor"], max_layers=request["max_layers"] - 1)
+        nearest_sizes = np.bincount(nearest[nearest >= 0], minlength=clustering.n_clusters)
+        found = [
+            clustering.labels.astype(np.int32),
+            *(_lift(np.asarray(n, np.int32), clustering.labels) for n in layers),
+        ]
+        ids = _identities(store, align, vectors.row_ids, found, names)
+        of_cluster = ids[0]
         members = pa.table(
             {
                 "row_id": pa.array(vectors.row_ids),
-                "cluster": pa.array(clustering.labels.astype(np.int32)),
-                "nearest_cluster": pa.array(nearest.astype(np.int32)),
+                "cluster": pa.array(_lift(of_cluster, clustering.labels)),
+                "nearest_cluster": pa.array(_lift(of_cluster, nearest)),
                 "probability": pa.array(clustering.probabilities.astype(np.float32)),
             }
         )
         writer.put_table("members", members)
-        dim = int(vectors.matrix.shape[1])
+        width = int(of_cluster.max(initial=-1)) + 1
         tree: dict[str, pa.Array] = {
-            "cluster": pa.array(np.arange(clustering.n_clusters, dtype=np.int32)),
-            "size": pa.array(sizes.astype(np.int64)),
-            "nearest_size": pa.array(np.bincount(nearest[nearest >= 0], minlength=clustering.n_clusters)),
-            "persistence": pa.array(clustering.persistence.astype(np.float32)),
-            "centroid": pa.FixedSizeListArray.from_arrays(pa.array(centroids.astype(np.float32).reshape(-1)), dim),
+            "cluster": pa.array(np.arange(width, dtype=np.int32)),
+            "size": pa.array(_spread(sizes.astype(np.int64), of_cluster, width, 0)),
+            "nearest_size": pa.array(_spread(nearest_sizes.astype(np.int64), of_cluster, width, 0)),
+            "persistence": pa.array(_spread(clustering.persistence.astype(np.float32), of_cluster, width, np.nan)),
+            "centroid": pa.FixedSizeListArray.from_arrays(
+                pa.array(_spread(centroids.astype(np.float32), of_cluster, width, 0).reshape(-1)),
+                int(vectors.matrix.shape[1]),
+            ),
         }
         for depth, layer in enumerate(layers, start=1):
-            tree[f"layer_{depth}"] = pa.array(np.asarray(layer, dtype=np.int32))
+            lifted = ids[depth][np.asarray(layer, dtype=np.int32)]
+            tree[f"layer_{depth}"] = pa.array(_spread(lifted.astype(np.int32), of_cluster, width, -1))
         if names:
-            tree["name"] = pa.array(names, pa.string())
+            known: list[str | None] = [None] * width
+            for name, place in zip(names, of_cluster.tolist(), strict=True):
+                known[place] = name
+            tree["name"] = pa.array(known, pa.string())
         writer.put_table("tree", pa.table(tree))
     noise = int((clustering.labels < 0).sum())
     return writer.commit(
@@ -112,11 +146,70 @@ def make_clusters(
             "noise": noise,
             "noise_share": round(noise / len(vectors), 4),
             "layers": [clustering.n_clusters, *(int(layer.max()) + 1 for layer in layers)],
-        },
+            # No id below these is ever given to another cluster.
+            "ids": [_ids_used(store, align, depth, one) for depth, one in enumerate(ids)],
+        }
+        | ({"carried": int((of_cluster < _ids_used(store, align, 0, ids[0][:0])).sum())} if align else {}),
         cost=cost,
         choices={"backend": "cpu", "method": clustering.method, **clustering.details},
         notes=clustering.notes,
     )
+
+
+def _spread(values: NDArray[Any], places: NDArray[np.int32], length: int, empty: Any) -> NDArray[Any]:
+    """Put ``values`` at ``places`` of an array of ``length``, which is ``empty`` elsewhere."""
+    result = np.full((length, *values.shape[1:]), empty, dtype=values.dtype)
+    result[places] = values
+    return result
+
+
+def _ids_used(store: Store, align: Record | None, depth: int, ids: NDArray[np.int32]) -> int:
+    """One above the highest id that a layer of this map, or of those that it is aligned with, has ever had."""
+    before = 0
+    if align is not None:
+        record = find_record(store, "clusters", str(align.request["clusters"]))
+        used = [] if record is None else record.counts.get("ids", record.counts["layers"])
+        before = int(used[depth]) if depth < len(used) else 0
+    return max(before, int(ids.max(initial=-1)) + 1)
+
+
+def _identities(
+    store: Store,
+    align: Record | None,
+    row_ids: NDArray[np.int64],
+    memberships: Sequence[NDArray[np.int32]],
+    names: Sequence[str],
+) -> list[NDArray[np.int32]]:
+    """The id of each cluster of each layer: its number, or, after a refit, the id of the cluster that it was before.
+
+    Clusters that are the values of a column keep their ids by name, others by the documents that they share with
+    those of the map ``align``; an id is never given to another cluster.
+    """
+    counts = [int(membership.max(initial=-1)) + 1 for membership in memberships]
+    if align is None:
+        return [np.arange(count, dtype=np.int32) for count in counts]
+    from latentscale.backends.cpu.alignment import carry_clusters
+
+    labels = read_parquet(store, f"{align.folder}/labels.parquet", ["layer"])
+    columns = ["cluster", *(f"layer_{n}" for n in range(1, int(max(labels["layer"].to_pylist(), default=0)) + 1))]
+    points = pa.concat_tables([table for _, table in read_points(store, align, ["row_id", *columns])])
+    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), assume_unique=True, return_indices=True)
+    ids: list[NDArray[np.int32]] = []
+    for depth, (membership, count) in enumerate(zip(memberships, counts, strict=True)):
+        taken = _ids_used(store, align, depth, np.empty(0, dtype=np.int32)) - 1
+        if depth == 0 and names:
+            record = find_record(store, "clusters", str(align.request["clusters"]))
+            tree = read_table(store, record, "tree") if record else None
+            before = tree["name"].to_pylist() if tree is not None and "name" in tree.column_names else []
+            known = {name: place for place, name in enumerate(before) if name is not None}
+            fresh = iter(range(taken + 1, taken + 1 + count))
+            ids.append(np.array([known[n] if n in known else next(fresh) for n in names], dtype=np.int32))
+        elif depth < len(columns):
+            earlier = points[columns[depth]].to_numpy()[there].astype(np.int32)
+            ids.append(carry_clusters(membership[here], earlier, n_new=count, taken=taken))
+        else:
+            ids.append(np.arange(count, dtype=np.int32))
+    return ids
 
 
 def find_clusters(points: NDArray[np.float32], request: dict[str, Any], *, threads: int) -> Clustering:
@@ -168,7 +261,8 @@ class Clusters:
     cluster, nearest_cluster : int32 ndarray, shape (n,)
     probability : float32 ndarray, shape (n,)
     tree : pyarrow.Table
-        One row a cluster: ``cluster``, ``size``, ``nearest_size``, ``persistence``, ``centroid``, ``layer_<n>``.
+        One row an id, those that no cluster has any more with a ``size`` of 0:
+        ``cluster``, ``size``, ``nearest_size``, ``persistence``, ``centroid``, ``layer_<n>``.
     """
 
     row_ids: NDArray[np.int64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ from latentscale.embedders.column import column_vectors
 from latentscale.embedders.language import count_languages
 from latentscale.storage.objects import ObjectInfo, Store
 from latentscale.storage.parquet import other_version, read_footer, read_parquet, write_parquet
-from latentscale.storage.snapshots import Shard, Snapshot
+from latentscale.storage.snapshots import Shard
 
 VERSION = 1
 FOLDER = "embeddings"
@@ -83,9 +83,9 @@ def reject_name(embedding_id: str, key: str) -> str:
     return f"rejects/{embedding_id}/{key[:2]}/{key}.parquet"
 
 
-def pending_shards(snapshot: Snapshot, embedding_id: str, listing: Mapping[str, ObjectInfo]) -> list[Shard]:
-    """Shards of the snapshot whose vectors are not there yet: planned keys minus listed keys."""
-    return [shard for shard in snapshot.shards if vector_name(embedding_id, shard.key) not in listing]
+def pending_shards(shards: Sequence[Shard], embedding_id: str, listing: Mapping[str, ObjectInfo]) -> list[Shard]:
+    """Shards of documents whose vectors are not there yet: planned keys minus listed keys."""
+    return [shard for shard in shards if vector_name(embedding_id, shard.key) not in listing]
 
 
 class EmbedWorker:

@@ -25,10 +25,10 @@ from latentscale.readers.columns import (
 )
 from latentscale.readers.documents import DOCUMENT, DocumentMaker
 from latentscale.readers.shard import EXAMPLES, REJECT_SCHEMA, Shard
-from latentscale.stages.ingest_plan import VERSION, IngestUnit, plan_ingest, stage_digest
+from latentscale.stages.ingest_plan import VERSION, IngestUnit, group_members, plan_ingest, stage_digest
 from latentscale.storage.objects import ObjectInfo, Store
 from latentscale.storage.parquet import Footer, read_footer, write_parquet
-from latentscale.storage.snapshots import document_name, read_footers
+from latentscale.storage.snapshots import Snapshot, document_name, read_footers
 
 __all__ = [
     "CorpusCheck",
@@ -38,6 +38,7 @@ __all__ = [
     "check_corpus",
     "check_rejects",
     "conform",
+    "group_members",
     "in_input_order",
     "pending_units",
     "plan_ingest",
@@ -46,6 +47,8 @@ __all__ = [
     "stored_id_column",
     "stored_text_column",
     "unify_columns",
+    "units_without",
+    "with_known_shards",
 ]
 
 FOLDER = "documents"
@@ -192,6 +195,44 @@ def shard_frame(receipts: Sequence[ShardReceipt]) -> pl.DataFrame:
     )
 
 
+def units_without(units: Sequence[IngestUnit], snapshot: Snapshot) -> list[IngestUnit]:
+    """The units of which a snapshot has no shard; it lists whole units only, those without documents too."""
+    keys = pl.Series("key", [*snapshot.shards.keys.to_pylist(), *snapshot.empty], dtype=pl.String)
+    # A shard that was set aside is missing: its unit is looked at again.
+    whole = (
+        pl.DataFrame(keys)
+        .select(
+            unit=pl.col("key").str.split("-").list.first(),
+            index=pl.col("key").str.split("-").list.last().str.strip_suffix(LAST).cast(pl.Int64),
+            last=pl.col("key").str.ends_with(LAST),
+        )
+        .group_by("unit")
+        .agg(pl.col("last").any(), whole=pl.len() == pl.col("index").max() + 1)
+        .filter(pl.col("last") & pl.col("whole"))
+    )
+    known = set(whole["unit"].to_list())
+    return [unit for unit in units if unit.key not in known]
+
+
+def with_known_shards(new: pl.DataFrame, units: Sequence[IngestUnit], snapshot: Snapshot) -> pl.DataFrame:
+    """Add to new shards those of a snapshot whose unit is still planned, in the order of the input."""
+    order = pl.DataFrame(
+        {"unit": [unit.key for unit in units], "place": np.arange(len(units))},
+        schema={"unit": pl.String, "place": pl.Int64},
+    )
+    known = pl.DataFrame(
+        {
+            "key": [*snapshot.shards.keys.to_pylist(), *snapshot.empty],
+            "rows": np.concatenate([snapshot.shards.rows, np.zeros(len(snapshot.empty), dtype=np.int64)]),
+            "bytes": np.concatenate([snapshot.shards.bytes, np.zeros(len(snapshot.empty), dtype=np.int64)]),
+        },
+        schema=new.schema,
+    )
+    known = known.join(new, on="key", how="anti")
+    everything = pl.concat([known, new]).with_columns(pl.col("key").str.split("-").list.first().alias("unit"))
+    return everything.join(order, on="unit", how="inner").sort("place", "key").select("key", "rows", "bytes")
+
+
 def _receipt(name: str, footer: Footer, size: int, *, seconds: float = 0.0) -> ShardReceipt:
     facts = footer.facts
     return ShardReceipt(
@@ -218,10 +259,11 @@ def _receipt(name: str, footer: Footer, size: int, *, seconds: float = 0.0) -> S
 # ------------------------------------------------------------------------------------------------------------- limits
 
 
-def check_rejects(receipts: Sequence[ShardReceipt], ingest: IngestConfig) -> None:
+def check_rejects(receipts: Sequence[ShardReceipt], ingest: IngestConfig, *, alone: bool = True) -> None:
     """Refuse a corpus of which too much had to be set aside, or nothing is left.
 
-    Rows that ``where`` leaves out count on neither side.
+    Rows that ``where`` leaves out count on neither side. ``alone``: these are all shards; what is added to others may
+    hold no document.
 
     Raises
     ------
@@ -249,7 +291,7 @@ def check_rejects(receipts: Sequence[ShardReceipt], ingest: IngestConfig) -> Non
             where="; ".join(examples),
             hint=_advice(reasons) + " Or allow more: --set ingest.max_reject_fraction=0.5.",
         )
-    if not documents:
+    if not documents and alone:
         unwanted = sum(receipt.unwanted for receipt in receipts)
         left_out = sum(receipt.filtered for receipt in receipts)
         if left_out:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from latentscale.config import CorpusConfig, IngestConfig
@@ -63,13 +63,25 @@ def stage_digest(corpus: CorpusConfig, ingest: IngestConfig) -> str:
     )
 
 
-def plan_ingest(inputs: Sequence[InputFile], corpus: CorpusConfig, ingest: IngestConfig) -> list[IngestUnit]:
+def plan_ingest(
+    inputs: Sequence[InputFile],
+    corpus: CorpusConfig,
+    ingest: IngestConfig,
+    *,
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> list[IngestUnit]:
     """Cut the inputs into units of work, in input order.
 
     A large parquet file gives units of whole row groups, about ``shard_rows`` rows each; any other large file one unit
     that reads it from beginning to end; files below 4 MiB are read together. Where a group ends depends only on the
     path and size of the file that ends it, so that an added file alters one group. With ``limit`` everything is one
     unit, since only a reader that goes from the first file on knows when there are enough documents.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of str, optional
+        Groups of small files that were read before, the fingerprints of their files by the unit's key. One of which
+        every file is still there stays as it is, so that files which came since disturb none.
 
     Raises
     ------
@@ -79,30 +91,70 @@ def plan_ingest(inputs: Sequence[InputFile], corpus: CorpusConfig, ingest: Inges
     stage = stage_digest(corpus, ingest)
     if corpus.limit is not None:
         return [_unit(inputs, corpus, ingest, stage)] if inputs else []
-    units: list[IngestUnit] = []
+    placed: list[tuple[int, IngestUnit]] = []
+    small = [(place, file) for place, file in enumerate(inputs) if file.size < TINY_BYTES]
+    for place, unit in _known_groups(small, groups or {}, corpus, ingest, stage):
+        placed.append((place, unit))
+    grouped = {file.url for _, unit in placed for file in unit.inputs}
     group: list[InputFile] = []
-    for file in inputs:
+    first = 0
+
+    def close() -> None:
+        if group:
+            placed.append((first, _unit(group, corpus, ingest, stage)))
+            group.clear()
+
+    for place, file in enumerate(inputs):
+        if file.url in grouped:
+            continue
         if file.size < TINY_BYTES:
             if group and group[0].format != file.format:
-                units.append(_unit(group, corpus, ingest, stage))
-                group = []
+                close()
+            if not group:
+                first = place
             group.append(file)
             if _ends_group(file):
-                units.append(_unit(group, corpus, ingest, stage))
-                group = []
+                close()
             continue
-        if group:
-            units.append(_unit(group, corpus, ingest, stage))
-            group = []
+        close()
         if file.format == "parquet" and file.compression == "none" and file.size > WHOLE_PARQUET_BYTES:
-            units.extend(
-                _unit([file], corpus, ingest, stage, row_groups=groups) for groups in _row_groups(file, corpus, ingest)
+            placed.extend(
+                (place, _unit([file], corpus, ingest, stage, row_groups=rows))
+                for rows in _row_groups(file, corpus, ingest)
             )
         else:
-            units.append(_unit([file], corpus, ingest, stage))
-    if group:
-        units.append(_unit(group, corpus, ingest, stage))
-    return units
+            placed.append((place, _unit([file], corpus, ingest, stage)))
+    close()
+    placed.sort(key=lambda item: item[0])
+    return [unit for _, unit in placed]
+
+
+def _known_groups(
+    small: Sequence[tuple[int, InputFile]],
+    groups: Mapping[str, Sequence[str]],
+    corpus: CorpusConfig,
+    ingest: IngestConfig,
+    stage: str,
+) -> Iterator[tuple[int, IngestUnit]]:
+    if not groups or not small:
+        return
+    by_print = {fingerprint(file, ingest.fingerprint, corpus.storage): (place, file) for place, file in small}
+    for key, prints in groups.items():
+        members = [by_print[one] for one in prints if one in by_print]
+        if len(members) == len(prints):
+            unit = _unit([file for _, file in members], corpus, ingest, stage)
+            # With other settings the same files give other shards.
+            if unit.key == key:
+                yield members[0][0], unit
+
+
+def group_members(units: Iterable[IngestUnit], corpus: CorpusConfig, ingest: IngestConfig) -> dict[str, list[str]]:
+    """The groups of small files among some units, as ``plan_ingest`` takes them."""
+    return {
+        unit.key: [fingerprint(file, ingest.fingerprint, corpus.storage) for file in unit.inputs]
+        for unit in units
+        if all(file.size < TINY_BYTES for file in unit.inputs)
+    }
 
 
 def _unit(
@@ -113,7 +165,7 @@ def _unit(
     *,
     row_groups: tuple[int, int] | None = None,
 ) -> IngestUnit:
-    prints = [[fingerprint(file, ingest.fingerprint, corpus.storage_options), file.format] for file in files]
+    prints = [[fingerprint(file, ingest.fingerprint, corpus.storage), file.format] for file in files]
     key = digest({"stage": stage, "inputs": prints, "row_groups": row_groups})
     return IngestUnit(key=key, inputs=tuple(files), row_groups=row_groups)
 
@@ -128,7 +180,7 @@ def _ends_group(file: InputFile) -> bool:
 def _row_groups(file: InputFile, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[tuple[int, int]]:
     from latentscale.readers.parquet import open_source_parquet
 
-    with open_input(file, corpus.storage_options) as raw:
+    with open_input(file, corpus.storage) as raw:
         metadata = open_source_parquet(file, raw).metadata
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     start = rows = 0

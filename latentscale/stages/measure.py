@@ -63,7 +63,7 @@ def measure_map(
         "components": parts,
         "largest_component": largest,
         "duplicates": quality.duplicate_share(graph),
-        "clusters": len(clusters.tree),
+        "clusters": int((clusters.tree["size"].to_numpy() > 0).sum()),
         "noise_share": quality.noise_share(clusters.cluster),
         "persistence": quality.persistence_summary(clusters.tree["persistence"].to_numpy()),
         "stability": _stability(store, vectors, clusters, made_by, threads) if settings["stability"] else None,

@@ -16,12 +16,15 @@ from latentscale.stages.neighbors import read_graph
 from latentscale.stages.vectors import Vectors, load_vectors
 from latentscale.storage.artifacts import ArtifactWriter, Record, read_table
 from latentscale.storage.objects import Store
+from latentscale.storage.segments import read_points
 from latentscale.storage.snapshots import read_snapshot
 
 VERSION = 3
 MAP_DIMENSIONS = 2
 # Up to here a layout that is repeatable to the bit takes seconds; above, it is parallel unless asked otherwise.
 EXACT_DOCUMENTS = 20_000
+# Fewer documents say too little of how one layout lies on another.
+LEAST_SHARED = 3
 
 
 def resolve_mode(config: ProjectConfig, documents: int) -> Literal["exact", "fast"]:
@@ -32,10 +35,15 @@ def resolve_mode(config: ProjectConfig, documents: int) -> Literal["exact", "fas
 
 
 def projection_request(
-    config: ProjectConfig, neighbors: Record, *, n_components: int, mode: Literal["exact", "fast"]
+    config: ProjectConfig, neighbors: Record, *, n_components: int, mode: Literal["exact", "fast"], align: str | None
 ) -> dict[str, Any]:
-    """Everything that alters a layout; the one for clustering packs its points as tightly as it can."""
+    """Everything that alters a layout; the one for clustering packs its points as tightly as it can.
+
+    ``align`` is the map on which the layout is laid by turning, mirroring and shifting it.
+    """
+    aligned = {"align": align} if align else {}
     return {
+        **aligned,
         "version": VERSION,
         "neighbors": neighbors.id,
         "snapshot": neighbors.request["snapshot"],
@@ -56,16 +64,20 @@ def make_projection(
     store: Store,
     request: dict[str, Any],
     neighbors: Record,
+    align: Record | None,
     threads: int,
     run: str | None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Record:
-    """Lay out the graph of ``request`` and write the coordinates."""
-    writer = ArtifactWriter(store, "projection", request, [neighbors], run=run)
+    """Lay out the graph of ``request``, lay it on the map ``align``, and write the coordinates."""
+    writer = ArtifactWriter(store, "projection", request, [neighbors, *([align] if align else [])], run=run)
+    alignment: dict[str, Any] = {}
     with measured() as cost:
         vectors = load_vectors(store, read_snapshot(store, request["snapshot"]), request["embedding"])
         coordinates = compute_layout(store, request, neighbors, vectors, threads=threads, progress=progress)
+        if align is not None:
+            coordinates, alignment = _laid_on(store, align, vectors.row_ids, coordinates)
         flat = pa.array(coordinates.reshape(-1))
         table = pa.table(
             {
@@ -81,8 +93,27 @@ def make_projection(
             "backend": "cpu",
             "mode": request["mode"],
             "reason": f"{len(vectors):,} documents: exact is the default up to {EXACT_DOCUMENTS:,}",
+            **alignment,
         },
     )
+
+
+def _laid_on(
+    store: Store, align: Record, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Turn, mirror and shift a layout so that the documents that a map shows too lie as near to their places there."""
+    from latentscale.backends.cpu.alignment import procrustes
+
+    points = pa.concat_tables([table for _, table in read_points(store, align, ["row_id", "x", "y"])])
+    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), assume_unique=True, return_indices=True)
+    if len(here) < LEAST_SHARED:
+        return coordinates, {"aligned": f"not aligned: {len(here):,} documents are also in {align.id}"}
+    fixed = np.column_stack([points["x"].to_numpy()[there], points["y"].to_numpy()[there]]).astype(np.float32)
+    found = procrustes(coordinates[here], fixed)
+    return found.apply(coordinates).astype(np.float32), {
+        "aligned": f"to {align.id} by {len(here):,} documents that are in both",
+        "residual": round(float(found.residual), 4),
+    }
 
 
 def compute_layout(

@@ -28,10 +28,12 @@ from latentscale.stages.thumbnail import draw_thumbnail
 from latentscale.stages.vectors import load_vectors, stream_documents
 from latentscale.storage.artifacts import ArtifactWriter, Record, read_table
 from latentscale.storage.objects import Store
-from latentscale.storage.parquet import encode_table
-from latentscale.storage.snapshots import Snapshot, read_footers, read_snapshot
+from latentscale.storage.parquet import encode_table, read_parquet
+from latentscale.storage.segments import segments_of
+from latentscale.storage.snapshots import Shard, Snapshot, read_footers, read_snapshot
 from latentscale.storage.workspace_record import WorkspaceRecord
 from latentscale.viewer import ViewerData, write_page, write_tiles
+from latentscale.viewer.labels import with_hues
 
 VERSION = 2
 POINTS_ROWS = 131_072
@@ -62,9 +64,12 @@ def map_request(
     title: str,
     workspace: WorkspaceRecord,
     vectors_column: str | None,
+    align: str | None,
 ) -> dict[str, Any]:
-    """Everything that alters a map."""
+    """Everything that alters a map; ``align`` is the map from which clusters have their ids and colours."""
+    aligned = {"align": align} if align else {}
     return {
+        **aligned,
         "version": VERSION,
         "snapshot": parents.neighbors.request["snapshot"],
         "embedding": parents.neighbors.request["embedding"],
@@ -80,7 +85,7 @@ def map_request(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Published:
+class Published:
     """What leaves the workspace, from the settings and the schemas of the shards."""
 
     schema: pa.Schema
@@ -116,7 +121,7 @@ def resolve_columns(
     ConfigError
         If a column is not in the corpus, with the nearest that is.
     """
-    cluster, quality, publish = _resolve(config, _source_columns(store, snapshot, vectors).names)
+    cluster, quality, publish = _resolve(config, _source_columns(store, snapshot.shards, vectors).names)
     if publish.columns is not None:
         publish = publish.model_copy(update={"columns": tuple(name for name in publish.columns if name != text)})
     return cluster, quality, publish
@@ -155,20 +160,21 @@ def _resolve(config: JobConfig, columns: Sequence[str]) -> tuple[ClusterConfig, 
     return cluster, quality, publish
 
 
-def _source_columns(store: Store, snapshot: Snapshot, vectors: str | None) -> pa.Schema:
-    """All source columns of a snapshot, of one type each, without the vectors."""
-    footers = read_footers(store, [shard.name for shard in snapshot.shards])
+def _source_columns(store: Store, shards: Sequence[Shard], vectors: str | None) -> pa.Schema:
+    """All source columns of some shards, of one type each, without the vectors."""
+    footers = read_footers(store, [shard.name for shard in shards])
     unified = unify_columns([(footer.schema, footer.facts) for footer in footers])
     return pa.schema([field for field in unified if field.name != vectors])
 
 
-def _published(
-    store: Store, snapshot: Snapshot, settings: Mapping[str, Any], text: str, vectors: str | None
-) -> _Published:
-    schema = _source_columns(store, snapshot, vectors)
-    chosen = schema.names if settings["columns"] is None else list(settings["columns"])
+def published_columns(
+    store: Store, shards: Sequence[Shard], settings: Mapping[str, Any], text: str, vectors: str | None
+) -> Published:
+    """What of the columns of these shards leaves the workspace; a chosen column that they do not have is left out."""
+    schema = _source_columns(store, shards, vectors)
+    chosen = schema.names if settings["columns"] is None else [n for n in settings["columns"] if n in schema.names]
     others = [name for name in chosen if name != text]
-    return _Published(
+    return Published(
         schema=schema,
         text=text,
         page=([text] if settings["text"] != "none" else []) + others,
@@ -176,19 +182,27 @@ def _published(
     )
 
 
-def make_map(store: Store, request: dict[str, Any], parents: MapParents, threads: int, run: str | None) -> Record:
+def make_map(
+    store: Store,
+    request: dict[str, Any],
+    parents: MapParents,
+    align: Record | None,
+    threads: int,
+    run: str | None,
+) -> Record:
     """Write everything of the map of ``request``; its record last."""
     from latentscale.backends.cpu.shapes import density
 
-    writer = ArtifactWriter(store, "map", request, parents.records(), run=run)
+    writer = ArtifactWriter(store, "map", request, [*parents.records(), *([align] if align else [])], run=run)
     settings = request["publish"]
     with measured() as cost:
         snapshot = read_snapshot(store, request["snapshot"])
         vectors = load_vectors(store, snapshot, request["embedding"])
         clusters = read_clusters(store, parents.clusters)
         coordinates = read_coordinates(store, parents.projection)
-        columns = _published(store, snapshot, settings, request["text"], request["vectors"])
-        labels = _map_labels(read_table(store, parents.labels, "labels"), clusters, coordinates)
+        columns = published_columns(store, snapshot.shards, settings, request["text"], request["vectors"])
+        before = read_parquet(store, f"{align.folder}/labels.parquet") if align else None
+        labels = with_hues(_map_labels(read_table(store, parents.labels, "labels"), clusters, coordinates), before)
         quality = measure_map(
             store,
             snapshot,
@@ -202,7 +216,7 @@ def make_map(store: Store, request: dict[str, Any], parents: MapParents, threads
             threads=threads,
         )
         thickness = density(coordinates)
-        partitions = _write_points(
+        partitions = write_points(
             writer, store, snapshot, clusters, coordinates, thickness, labels, columns, settings["partition_by"]
         )
         writer.put("labels.parquet", memoryview(encode_table(labels, facts={"map": writer.id})), rows=labels.num_rows)
@@ -212,7 +226,7 @@ def make_map(store: Store, request: dict[str, Any], parents: MapParents, threads
             "published": columns.sentence(settings["text"]) + (f", in {partitions:,} partitions" if partitions else "")
         }
         if settings["viewer"]:
-            counts["page"] = _write_viewer(
+            counts["page"] = write_viewer(
                 writer, store, snapshot, clusters, coordinates, labels, columns, settings, quality
             )
     return writer.commit(counts=counts, cost=cost, choices={"backend": "cpu"})
@@ -257,7 +271,8 @@ def _point_columns(
 ) -> dict[str, pa.Array]:
     finest = [row for row in labels.select(["layer", "cluster", "label"]).to_pylist() if row["layer"] == 0]
     names = {row["cluster"]: row["label"] for row in finest}
-    dictionary = pa.array([names[i] for i in range(len(names))], pa.string())
+    # After a refit, ids that no cluster has any more are left out.
+    dictionary = pa.array([names.get(i, "") for i in range(max(names, default=-1) + 1)], pa.string())
     noise = clusters.cluster < 0
     columns = {
         "row_id": pa.array(clusters.row_ids),
@@ -276,7 +291,7 @@ def _point_columns(
     return columns
 
 
-def _write_points(
+def write_points(
     writer: ArtifactWriter,
     store: Store,
     snapshot: Snapshot,
@@ -284,11 +299,19 @@ def _write_points(
     coordinates: NDArray[np.float32],
     thickness: NDArray[np.float32],
     labels: pa.Table,
-    columns: _Published,
+    columns: Published,
     partition_by: str | None,
+    *,
+    more: Mapping[str, pa.Array] | None = None,
 ) -> int:
-    """Write ``points/update=<snapshot>/`` part by part; return the number of partitions, 0 without any."""
-    fixed = _point_columns(clusters, coordinates, thickness, labels)
+    """Write ``points/update=<snapshot>/`` part by part; return the number of partitions, 0 without any.
+
+    Parameters
+    ----------
+    more : mapping of str to pyarrow.Array, optional
+        Further columns of the points.
+    """
+    fixed = _point_columns(clusters, coordinates, thickness, labels) | dict(more or {})
     folder = f"points/update={snapshot.id}"
     read = ["source", "source_row", *columns.points]
     if partition_by is not None and partition_by in columns.schema.names and partition_by not in read:
@@ -361,17 +384,27 @@ def _documents(
 # -------------------------------------------------------------------------------------------------------------- page
 
 
-def _write_viewer(
+def write_viewer(
     writer: ArtifactWriter,
     store: Store,
     snapshot: Snapshot,
     clusters: Clusters,
     coordinates: NDArray[np.float32],
     labels: pa.Table,
-    columns: _Published,
+    columns: Published,
     settings: Mapping[str, Any],
     quality: Mapping[str, Any],
+    *,
+    density: NDArray[np.float32] | None = None,
 ) -> dict[str, Any]:
+    """Write a generation of tiles; return what the page's manifest says of it.
+
+    Parameters
+    ----------
+    density : float32 ndarray, shape (n,), optional
+        Of the whole map around each document, in [0, 1]; by default that of ``coordinates``.
+    """
+
     def documents() -> Iterator[pa.RecordBatch]:
         done = 0
         for table in _documents(store, snapshot, clusters.row_ids, columns.page, columns.schema):
@@ -390,18 +423,39 @@ def _write_viewer(
         text_column=columns.text if settings["text"] != "none" else None,
         columns=columns.page,
         stats={"map": writer.id, "quality": dict(quality)},
+        density=density,
     )
     with tempfile.TemporaryDirectory(prefix="latentscale-page-") as scratch:
         return write_tiles(data, lambda name, content: writer.put(f"viewer/{name}", content), scratch=Path(scratch))
 
 
+def generations(record: Record) -> list[dict[str, Any]]:
+    """What the page's manifest says of the generations of tiles that a map shows, the oldest first."""
+    found: list[dict[str, Any]] = []
+    for segment in segments_of(record):
+        if segment.page is None:
+            continue
+        entry = dict(segment.page) | {"url": f"../maps/{segment.map}/viewer/"}
+        if segment.removed_positions is not None:
+            entry["removed"] = dict(segment.removed_positions) | {
+                "url": f"../{record.folder}/{segment.removed_positions['url']}"
+            }
+        found.append(entry)
+    return found
+
+
 def write_public_page(store: Store, record: Record) -> None:
     """Write ``viewer/``, the page at a stable address, so that it shows the map of ``record``; its manifest last."""
-    if "page" not in record.counts:
+    shown = generations(record)
+    if not shown:
         return
-    generation = dict(record.counts["page"]) | {"url": f"../{record.folder}/viewer/"}
-    write_page(
-        [generation],
-        lambda name, content: store.put_bytes(f"{PAGE_FOLDER}/{name}", content) and None,
-        title=str(record.request["publish"]["title"]),
-    )
+    there = store.list(PAGE_FOLDER)
+
+    def put(name: str, content: bytes) -> None:
+        target = f"{PAGE_FOLDER}/{name}"
+        # The site itself rarely changes, and its assets' names carry a hash of their content.
+        alike = target in there and there[target].size == len(content)
+        if not (alike and (name.startswith("assets/") or store.read_bytes(target) == content)):
+            store.put_bytes(target, content)
+
+    write_page(shown, put, title=str(record.request["publish"]["title"]))

@@ -16,7 +16,7 @@ from latentscale.provenance import Cost, environment, now
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_parquet
 
-Kind = Literal["embedding", "neighbors", "projection", "clusters", "labels", "map"]
+Kind = Literal["embedding", "neighbors", "projection", "clusters", "labels", "placement", "map"]
 
 FOLDERS: dict[str, str] = {
     "embedding": "embeddings",
@@ -24,6 +24,7 @@ FOLDERS: dict[str, str] = {
     "projection": "projections",
     "clusters": "clusters",
     "labels": "labels",
+    "placement": "placements",
     "map": "maps",
 }
 RECORD_VERSION = 1
@@ -76,6 +77,8 @@ class Record:
     run : str or None
     name : str or None
         A name that a person gave it.
+    segments : tuple of dict
+        Of a map that an update made: what ``storage.segments.Segment`` has, the oldest first.
     """
 
     id: str
@@ -91,6 +94,7 @@ class Record:
     created: str = ""
     run: str | None = None
     name: str | None = None
+    segments: tuple[dict[str, Any], ...] = ()
 
     @property
     def content(self) -> str:
@@ -128,6 +132,7 @@ def find_record(store: Store, kind: str, identity: str) -> Record | None:
         values.pop("schema")
         values["parts"] = tuple(Part(**part) for part in values["parts"])
         values["notes"] = tuple(values["notes"])
+        values["segments"] = tuple(values.get("segments", ()))
         return Record(**values)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedObjectError(
@@ -142,7 +147,11 @@ def find_artifact(store: Store, kind: Kind, request: Mapping[str, Any], parents:
     record = find_record(store, kind, artifact_id(kind, dict(request)))
     if record is None or record.parents != {parent.id: parent.content for parent in parents}:
         return None
-    return record
+    # A part that somebody deleted since it was damaged is made anew with the others.
+    there = store.list(record.folder) if record.parts else {}
+    held = (there.get(f"{record.folder}/{part.name}") for part in record.parts)
+    whole = all(info is not None and info.size == part.bytes for info, part in zip(held, record.parts, strict=True))
+    return record if whole else None
 
 
 def list_records(store: Store, kinds: Sequence[str] = tuple(FOLDERS)) -> list[Record]:
@@ -239,6 +248,7 @@ class ArtifactWriter:
         choices: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
         name: str | None = None,
+        segments: Sequence[Mapping[str, Any]] = (),
     ) -> Record:
         """Write the record: from now on the artifact is there."""
         record = Record(
@@ -255,6 +265,7 @@ class ArtifactWriter:
             created=now(),
             run=self.run,
             name=name,
+            segments=tuple(dict(segment) for segment in segments),
         )
         self.store.put_bytes(record_name(self.kind, self.id), record.to_json())
         return record

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+import json
+import os
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 
-from latentscale.errors import ResourceError
+from latentscale.errors import WorkspaceError
+from latentscale.provenance import now
 from latentscale.storage.objects import Store
 
 FOLDER = "attempts"
 MAX_ATTEMPTS = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """Where and when a try of a shard began.
+
+    Attributes
+    ----------
+    run, node, host : str
+        The run, the node as its cluster names it, and its address.
+    pid : int
+        Of the worker.
+    started : str
+        UTC.
+    """
+
+    run: str
+    node: str
+    host: str
+    pid: int
+    started: str
+
+    def describe(self) -> str:
+        """Say it in some words."""
+        return f"process {self.pid} on {self.host or 'this machine'} at {self.started}"
+
+
 class AttemptLog:
-    """Counts the tries of each shard in one run that did not end, well or with an error: their worker died.
+    """The tries of each shard in one run that did not end, well or with an error: their worker died.
 
     Parameters
     ----------
@@ -28,25 +57,33 @@ class AttemptLog:
         self._store = store
         self._run = run
 
-    @contextmanager
-    def attempt(self, key: str) -> Generator[None]:
-        """Record a try of shard ``key`` before it starts, and take the record away when it has ended.
+    def deaths(self, key: str, lost_nodes: Callable[[], Collection[str]]) -> list[Try]:
+        """Return the tries of shard ``key`` that ended with the death of their worker alone.
 
-        Raises
-        ------
-        ResourceError
-            If ``MAX_ATTEMPTS`` tries of this run did not end.
+        Parameters
+        ----------
+        key : str
+        lost_nodes : callable
+            The nodes that are dead: a try that went down with its node tells nothing of the shard. Called only where
+            there are tries that did not end.
         """
-        folder = f"{FOLDER}/{self._run}/{key}"
-        died = len(self._store.list(folder))
-        if died >= MAX_ATTEMPTS:
-            raise ResourceError(
-                f"the worker of shard {key} died {died} times",
-                where=self._store.path(folder),
-                hint="Look at Ray's logs; smaller shards need less memory (--set ingest.shard_rows=4096).",
-            )
-        name = f"{folder}/{uuid.uuid4().hex}"
-        self._store.put_bytes(name, b"started\n")
+        found: list[Try] = []
+        for name in self._store.list(f"{FOLDER}/{self._run}/{key}"):
+            try:
+                found.append(Try(**json.loads(self._store.read_bytes(name))))
+            except WorkspaceError:  # a paused worker woke and ended its try
+                continue
+        if not found:
+            return []
+        lost = lost_nodes()
+        return sorted((one for one in found if one.node not in lost), key=lambda one: one.started)
+
+    @contextmanager
+    def attempt(self, key: str, *, node: str = "", host: str = "") -> Generator[None]:
+        """Record a try of shard ``key`` before it starts, and take the record away when it has ended."""
+        name = f"{FOLDER}/{self._run}/{key}/{uuid.uuid4().hex}"
+        begun = Try(run=self._run, node=node, host=host, pid=os.getpid(), started=now())
+        self._store.put_bytes(name, json.dumps(asdict(begun)).encode())
         try:
             yield
         finally:

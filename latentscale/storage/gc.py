@@ -52,6 +52,7 @@ ORDER = (
     *(UPLOAD, ASSET, ATTEMPT, LEASE, UNFINISHED),
 )
 
+_SNAPSHOT = re.compile(r"snapshot-[0-9a-f]{8}")
 _ASSET = re.compile(r"[\w.-]+\.(?:js|css|wasm|woff2?|svg|png)")
 
 
@@ -329,8 +330,7 @@ class _Unneeded:
             elif top == "rejects":
                 kind = self._reject(name, begun)
             elif top == snapshots.FOLDER:
-                identity = rest.removesuffix(".parquet").removeprefix("carried-")
-                kind = None if identity in self.snapshots or not identity.startswith("snapshot-") else SNAPSHOT
+                kind = self._snapshot(rest)
             elif top == "uploads":
                 kind = None if rest in self.uploads else UPLOAD
             elif name.startswith("viewer/assets/"):
@@ -345,6 +345,11 @@ class _Unneeded:
             # Work that goes on, over several runs if need be, is as young as the last thing that it wrote.
             if self._all_old(infos):
                 yield from ((UNRECORDED, info) for info in infos)
+
+    def _snapshot(self, name: str) -> str | None:
+        """The list of a snapshot, or one of the tables that go with it."""
+        found = _SNAPSHOT.search(name)
+        return None if found is None or found[0] in self.snapshots else SNAPSHOT
 
     def _unrecorded(self, recorded: set[str]) -> dict[str, list[ObjectInfo]]:
         """The objects of each folder of an artifact that has no record."""
@@ -361,9 +366,8 @@ class _Unneeded:
 
     def _reject(self, name: str, begun: set[str]) -> str | None:
         parts = name.split("/")
-        if len(parts) == 2 and parts[1].startswith("superseded-"):
-            identity = parts[1].removeprefix("superseded-").removesuffix(".parquet")
-            return None if identity in self.snapshots else SNAPSHOT
+        if len(parts) == 2:
+            return self._snapshot(parts[1])
         if len(parts) == 4 and parts[1] not in self.embeddings:  # rejects/<embedding>/<kk>/<key>
             # Those of work that is not recorded yet are as young as its vectors.
             return None if parts[1] in begun else REJECTS

@@ -33,6 +33,19 @@ def read_head(store: Store) -> str | None:
         ) from error
 
 
+def switch_head(store: Store, *, expected: str | None, to: str) -> bool:
+    """Make ``to`` the current map if ``expected`` is; say whether it is so afterwards.
+
+    No store is trusted to compare and write in one step (a real one was measured to let two winners through): the
+    object is read before and after. Of two that write at once the last stays, and the other reads that it lost; its
+    work is planned again from the winner. Both maps are whole, so that a reader sees one or the other.
+    """
+    if read_head(store) not in (expected, to):
+        return False
+    write_head(store, to)
+    return read_head(store) == to
+
+
 def write_head(store: Store, map_id: str) -> None:
     """Make ``map_id`` the current map."""
     store.put_bytes(NAME, json.dumps({"schema": 1, "map": map_id, "written": now()}).encode())

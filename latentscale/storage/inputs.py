@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import fsspec
-from fsspec.core import url_to_fs
 
-from latentscale.config import CorpusConfig
+from latentscale.config import CorpusConfig, StorageConfig, protocol_of
 from latentscale.digest import digest, digest_bytes
-from latentscale.errors import CorpusError, EnvironmentFailure, LatentScaleError, MissingPackageError
+from latentscale.errors import CorpusError, EnvironmentFailure, LatentScaleError, RequestError, StorageError
 from latentscale.storage.objects import explain_os_error
+from latentscale.storage.remote import ObjectInfo, Remote, connect
 
 Format = Literal["parquet", "csv", "tsv", "jsonl", "lines", "files"]
 Compression = Literal["none", "gzip", "zstd"]
@@ -94,11 +96,11 @@ def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None) -> list[In
     CorpusError
         If a source is missing, has a format that is not read, or holds no readable file.
     """
-    options = dict(corpus.storage_options)
+    storage = corpus.storage or StorageConfig()
     found: dict[str, InputFile] = {}
     taken: set[str] = set()
     for source in corpus.sources:
-        for file in _expand(source, corpus.format, options, notes if notes is not None else []):
+        for file in _expand(source, corpus.format, storage, notes if notes is not None else []):
             if file.url in found:
                 continue
             path = _free_path(file, taken)
@@ -107,21 +109,28 @@ def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None) -> list[In
     return list(found.values())
 
 
-def open_input(file: InputFile, storage_options: Mapping[str, Any]) -> BinaryIO:
+def open_input(file: InputFile, storage: StorageConfig | None, *, as_listed: bool = True) -> BinaryIO:
     """Open the bytes of an input file, still compressed, for reading and seeking.
+
+    Parameters
+    ----------
+    as_listed : bool
+        Refuse a file that was written again since the inputs were listed.
 
     Raises
     ------
     CorpusError
         If it is gone or may not be read.
     StorageError
-        If the store does not answer.
+        If the store does not answer, or the file is not the one any more that was listed.
     """
     try:
-        if "://" not in file.url:
-            return Path(file.url).open("rb")
-        fs, path = url_to_fs(file.url, **storage_options)
-        return cast(BinaryIO, fs.open(path, "rb"))
+        if not protocol_of(file.url):
+            return _open_local(file, as_listed=as_listed)
+        with _of_the_corpus():
+            remote, path = connect(file.url, storage or StorageConfig())
+            like = ObjectInfo(name=file.path, size=file.size, version=file.version)
+            return remote.open(path, like=like if as_listed else None)
     except FileNotFoundError as error:
         raise CorpusError(
             f"the input {file.path} is gone", where=file.url, hint="Run again: the inputs are listed anew."
@@ -134,14 +143,42 @@ def open_input(file: InputFile, storage_options: Mapping[str, Any]) -> BinaryIO:
         raise explain_os_error(error, "read", file.url) from error
 
 
-def fingerprint(file: InputFile, how: Literal["stat", "content"], storage_options: Mapping[str, Any]) -> str:
+def _open_local(file: InputFile, *, as_listed: bool) -> BinaryIO:
+    opened = Path(file.url).open("rb")  # noqa: SIM115 - the caller closes it
+    status = os.fstat(opened.fileno())
+    # The version of the demo is a digest of its bytes.
+    touched = file.version.isdigit() and file.version != str(status.st_mtime_ns)
+    if as_listed and (touched or status.st_size != file.size):
+        opened.close()
+        raise StorageError(
+            f"the input {file.path} was written again since the inputs were listed",
+            where=file.url,
+            hint="Run the same command again: the inputs are listed anew.",
+        )
+    return opened
+
+
+@contextlib.contextmanager
+def _of_the_corpus() -> Generator[None]:
+    """What is wrong with a request to a store is here wrong with the corpus."""
+    try:
+        yield
+    except CorpusError:
+        raise
+    except RequestError as error:
+        if type(error).__name__ != "WorkspaceError":
+            raise
+        raise CorpusError(error.message, where=error.where, hint=error.hint) from error
+
+
+def fingerprint(file: InputFile, how: Literal["stat", "content"], storage: StorageConfig | None) -> str:
     """Return the identity of an input: 32 hex characters over its path and its size and version, or its bytes.
 
     The path is part of both, since the documents carry it.
     """
     if how == "stat":
         return digest(["stat", file.path, file.size, file.version])
-    with open_input(file, storage_options) as stream:
+    with open_input(file, storage, as_listed=False) as stream:
         return digest(["content", file.path, digest_bytes(_chunks(stream))])
 
 
@@ -161,28 +198,19 @@ def format_of(name: str) -> tuple[Format | None, Compression]:
     return SUFFIXES.get(suffix), compression
 
 
-def _expand(source: str, wanted: str, options: dict[str, Any], notes: list[str]) -> list[InputFile]:
+def _expand(source: str, wanted: str, storage: StorageConfig, notes: list[str]) -> list[InputFile]:
     if source == DEMO:
         return [_demo()]
     try:
-        fs, root = _locate(source, options)
-        if not (fs.isfile(root) or fs.isdir(root)):
-            if _WILDCARD.search(root):
-                return _expand_glob(fs, source, root, wanted)
-            raise _missing(fs, source, root)
-        if fs.isfile(root):
-            return [_one_file(fs, source, root, wanted)]
-        return _expand_folder(fs, source, root, wanted, notes)
+        if protocol_of(source):
+            with _of_the_corpus():
+                return _expand_remote(source, wanted, storage, notes)
+        return _expand_local(source, wanted, notes)
     except LatentScaleError:
         raise
     except PermissionError as error:
         raise CorpusError(
             f"{source} may not be read: permission denied", where=source, hint="Change its permissions."
-        ) from error
-    except ImportError as error:
-        raise MissingPackageError(
-            f"{source} needs a package that is not installed ({error})",
-            hint="pip install 'latentscale[s3]'" if source.startswith("s3") else "Install that package.",
         ) from error
     except OSError as error:
         raise explain_os_error(error, "list", source) from error
@@ -193,20 +221,56 @@ def _expand(source: str, wanted: str, options: dict[str, Any], notes: list[str])
         ) from error
 
 
-def _locate(source: str, options: dict[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:
-    if "://" not in source:
-        source = str(Path(source).expanduser().absolute())
-        return fsspec.filesystem("file"), source
+def _expand_local(source: str, wanted: str, notes: list[str]) -> list[InputFile]:
+    fs = fsspec.filesystem("file")
+    plain = source.removeprefix("file://").removeprefix("local://")
+    root = str(Path(plain).expanduser().absolute())
+    path = Path(root)
+    if path.is_file():
+        return [_one_file(root, wanted, source, lambda: _describe_local(root, posixpath.dirname(root), wanted))]
+    if path.is_dir():
+        files = [one for one in _walk(root) if _fits(one, wanted)]
+        chosen = [_describe_local(one, root.rstrip("/"), wanted) for one in files]
+        return _without_readmes(_select(source, files, chosen, wanted, what="directory"), source, notes)
+    if not _WILDCARD.search(root):
+        raise _missing(source, root, lambda folder: os.listdir(folder))  # noqa: PTH208 - names are what is wanted
+    fixed = _fixed_folder(root)
+    found = cast(dict[str, dict[str, Any]], fs.glob(root, detail=True))
+    files = [one for one, detail in found.items() if detail.get("type") == "file" or _is_file(detail)]
+    files = [one for one in files if "/." in root[len(fixed) :] or not _hidden(one[len(fixed) :])]
+    return _select(source, files, [_describe_local(one, fixed, wanted) for one in files], wanted, what="pattern")
+
+
+def _expand_remote(source: str, wanted: str, storage: StorageConfig, notes: list[str]) -> list[InputFile]:
+    remote, root = connect(source, storage)
     try:
-        fs, root = url_to_fs(source, **options)
-    except ValueError as error:
-        raise CorpusError(f"{source} is not a place that can be read: {error}") from error
-    fs.invalidate_cache()
-    return fs, root if isinstance(root, str) else str(root)
+        found = remote.info(root, name=posixpath.basename(root))
+    except RequestError:
+        # The refusal of a question about one object has no body that says why; that of a listing has.
+        remote.check(root, write=False, purpose="corpus")
+        raise
+    if found is not None:
+        describe = partial(_describe_remote, remote, posixpath.dirname(root), found, wanted)
+        return [_one_file(root, wanted, source, describe)]
+    if remote.is_folder(root):
+        infos = remote.find(root, relative_to=root)
+        infos = {name: info for name, info in infos.items() if not _hidden(name)}
+        fitting = {name: info for name, info in infos.items() if _fits(name, wanted)}
+        chosen = [_describe_remote(remote, root, info, wanted) for info in fitting.values()]
+        return _without_readmes(_select(source, infos, chosen, wanted, what="directory"), source, notes)
+    if not _WILDCARD.search(root):
+        raise _missing(source, root, remote.beside)
+    fixed = _fixed_folder(root)
+    infos = remote.glob(root, relative_to=fixed)
+    if "/." not in root[len(fixed) :]:
+        infos = {name: info for name, info in infos.items() if not _hidden(name)}
+    chosen = [_describe_remote(remote, fixed, info, wanted) for info in infos.values()]
+    return _select(source, infos, chosen, wanted, what="pattern")
 
 
-def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
-    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+def _fixed_folder(pattern: str) -> str:
+    """The folder above the first wildcard."""
+    return posixpath.dirname(pattern[: cast(re.Match[str], _WILDCARD.search(pattern)).start()] + "x")
 
 
 def _demo() -> InputFile:
@@ -226,8 +290,8 @@ def _demo() -> InputFile:
     )
 
 
-def _one_file(fs: fsspec.AbstractFileSystem, source: str, root: str, wanted: str) -> InputFile:
-    file = _describe(fs, root, fs.info(root), posixpath.dirname(root), wanted)
+def _one_file(root: str, wanted: str, source: str, describe: Callable[[], InputFile | None]) -> InputFile:
+    file = describe()
     if file is None:
         raise CorpusError(
             f"{posixpath.basename(root)} is of no format that its name tells",
@@ -237,11 +301,7 @@ def _one_file(fs: fsspec.AbstractFileSystem, source: str, root: str, wanted: str
     return file
 
 
-def _expand_folder(
-    fs: fsspec.AbstractFileSystem, source: str, root: str, wanted: str, notes: list[str]
-) -> list[InputFile]:
-    root = root.rstrip("/") or root
-    files = _select(fs, source, root, _walk(fs, root), wanted, what="directory", explicit=False)
+def _without_readmes(files: list[InputFile], source: str, notes: list[str]) -> list[InputFile]:
     tables = [file for file in files if file.format not in ("lines", "files")]
     # A README beside the tables of a data set is about them, not one of its documents.
     if tables and len(tables) < len(files):
@@ -252,31 +312,19 @@ def _expand_folder(
     return tables or files
 
 
-def _expand_glob(fs: fsspec.AbstractFileSystem, source: str, pattern: str, wanted: str) -> list[InputFile]:
-    fixed = posixpath.dirname(pattern[: cast(re.Match[str], _WILDCARD.search(pattern)).start()] + "x")
-    found = cast(dict[str, dict[str, Any]], fs.glob(pattern, detail=True))
-    files = {path: detail for path, detail in found.items() if detail.get("type") == "file" or _is_file(detail)}
-    if "/." not in pattern[len(fixed) :]:
-        files = {path: detail for path, detail in files.items() if not _hidden(path[len(fixed) :])}
-    return _select(fs, source, fixed, files, wanted, what="pattern", explicit=True)
-
-
 def _is_file(detail: Mapping[str, Any]) -> bool:
     return detail.get("type") == "link" and Path(str(detail["name"])).is_file()
 
 
-def _walk(fs: fsspec.AbstractFileSystem, root: str) -> dict[str, dict[str, Any]]:
-    if not _is_local(fs):
-        found = cast(dict[str, dict[str, Any]], fs.find(root, detail=True))
-        return {path: detail for path, detail in found.items() if not _hidden(path[len(root) :])}
-    files: dict[str, dict[str, Any]] = {}
+def _walk(root: str) -> list[str]:
+    files: list[str] = []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         for name in names:
             path = Path(folder, name)
             # Links to files are followed (a model hub's cache is made of them); links to folders could go round.
             if name[0] not in "._" and path.is_file():
-                files[str(path)] = {}
+                files.append(str(path))
     return files
 
 
@@ -285,32 +333,20 @@ def _hidden(relative: str) -> bool:
 
 
 def _select(
-    fs: fsspec.AbstractFileSystem,
-    source: str,
-    root: str,
-    files: Mapping[str, Mapping[str, Any]],
-    wanted: str,
-    *,
-    what: str,
-    explicit: bool,
+    source: str, there: Collection[str], chosen: Iterable[InputFile | None], wanted: str, *, what: str
 ) -> list[InputFile]:
-    chosen: list[InputFile] = []
-    for path in files:
-        if explicit or _fits(path, wanted):
-            file = _describe(fs, path, files[path], root, wanted)
-            if file is not None:
-                chosen.append(file)
-    if not chosen:
-        suffixes = Counter(posixpath.splitext(path)[1] or "(no suffix)" for path in files)
-        there = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5)) or "nothing"
+    files = [file for file in chosen if file is not None]
+    if not files:
+        suffixes = Counter(posixpath.splitext(path)[1] or "(no suffix)" for path in there)
+        counted = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5)) or "nothing"
         read = _READ if wanted == "auto" else f"files of format {wanted}"
         message = "matches no readable file" if what == "pattern" else "holds no readable file"
         raise CorpusError(
-            f"the {what} {source} {message}: {there} there",
+            f"the {what} {source} {message}: {counted} there",
             where=source,
             hint=f"Read are {read}. For files of other names give a pattern and --set corpus.format=….",
         )
-    return sorted(chosen, key=lambda file: file.path)
+    return sorted(files, key=lambda file: file.path)
 
 
 def _fits(path: str, wanted: str) -> bool:
@@ -321,34 +357,33 @@ def _fits(path: str, wanted: str) -> bool:
     return wanted == "auto" or named == wanted or {named, wanted} == {"csv", "tsv"}
 
 
-def _describe(
-    fs: fsspec.AbstractFileSystem, path: str, detail: Mapping[str, Any], root: str, wanted: str
-) -> InputFile | None:
+def _format(path: str, wanted: str) -> tuple[Format, Compression] | None:
     named, compression = format_of(path)
     chosen = named if wanted == "auto" else cast(Format, wanted)
-    if chosen is None:
+    return None if chosen is None else (chosen, compression)
+
+
+def _describe_local(path: str, root: str, wanted: str) -> InputFile | None:
+    form = _format(path, wanted)
+    if form is None:
         return None
-    relative = path[len(root) :].lstrip("/")
-    if _is_local(fs):
-        status = Path(path).stat()
-        return InputFile(
-            url=path,
-            path=relative,
-            size=status.st_size,
-            version=str(status.st_mtime_ns),
-            format=chosen,
-            compression=compression,
-        )
-    tag = detail.get("ETag") or detail.get("etag") or detail.get("md5Hash")
-    tag = tag or detail.get("mtime") or detail.get("LastModified") or detail.get("created") or ""
+    status = Path(path).stat()
     return InputFile(
-        url=str(fs.unstrip_protocol(path)),
-        path=relative,
-        size=int(detail.get("size") or 0),
-        version=str(tag).strip('"'),
-        format=chosen,
-        compression=compression,
+        url=path,
+        path=path[len(root) :].lstrip("/"),
+        size=status.st_size,
+        version=str(status.st_mtime_ns),
+        format=form[0],
+        compression=form[1],
     )
+
+
+def _describe_remote(remote: Remote, root: str, info: ObjectInfo, wanted: str) -> InputFile | None:
+    url = remote.address(f"{root}/{info.name}" if root else info.name)
+    form = _format(url, wanted)
+    if form is None:
+        return None
+    return InputFile(url=url, path=info.name, size=info.size, version=info.version, format=form[0], compression=form[1])
 
 
 def _free_path(file: InputFile, taken: Iterable[str]) -> str:
@@ -361,14 +396,14 @@ def _free_path(file: InputFile, taken: Iterable[str]) -> str:
     return path if path not in taken else file.url
 
 
-def _missing(fs: fsspec.AbstractFileSystem, source: str, root: str) -> CorpusError:
+def _missing(source: str, root: str, list_names: Callable[[str], Iterable[str]]) -> CorpusError:
     folder, name = posixpath.split(root.rstrip("/"))
     try:
-        names = [posixpath.basename(str(entry).rstrip("/")) for entry in cast(list[str], fs.ls(folder, detail=False))]
-    except (OSError, ValueError):
+        names = sorted(list_names(folder))
+    except (OSError, ValueError, LatentScaleError):
         return CorpusError(f"there is no {source}", hint=f"The folder {folder} is not there either; check the path.")
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    there = ", ".join(sorted(names)[:6]) + (" …" if len(names) > 6 else "")
+    there = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
     hint = f"Did you mean {' or '.join(near)}?" if near else f"In {folder} there is: {there or 'nothing'}."
     return CorpusError(f"there is no {source}", hint=hint)
 

@@ -8,48 +8,21 @@ import os
 import posixpath
 import uuid
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-import fsspec
-from fsspec.core import url_to_fs
+from latentscale.config import StorageConfig, parse_storage, protocol_of
+from latentscale.errors import LatentScaleError, RequestError, StorageError, WorkspaceError
+from latentscale.storage.headers import headers_of
+from latentscale.storage.remote import ObjectInfo, Purpose, Remote, connect
 
-from latentscale.errors import (
-    LatentScaleError,
-    MissingPackageError,
-    RequestError,
-    StorageError,
-    WorkspaceError,
-)
+__all__ = ["TEMPORARY_PREFIX", "UPLOAD", "ObjectInfo", "Store", "explain_os_error"]
 
 # A dot keeps unfinished files out of every listing, ours and those of pyarrow, polars and DuckDB.
 TEMPORARY_PREFIX = ".unfinished-"
 UPLOAD = "upload:"
 """Before the id of an incomplete multipart upload, as the version of what ``Store.unfinished`` lists."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectInfo:
-    """What a listing says of one object.
-
-    Attributes
-    ----------
-    name : str
-        Relative to the store, with ``/`` between the parts.
-    size : int
-        Bytes.
-    version : str
-        ETag where the store has one, else the modification time in milliseconds.
-    modified : float or None
-        When it was written, in seconds since 1970 by the store's own clock; None where the store does not say.
-    """
-
-    name: str
-    size: int
-    version: str
-    modified: float | None = None
 
 
 class Store:
@@ -60,26 +33,49 @@ class Store:
     half an object, and a writer that is killed leaves none.
     """
 
-    def __init__(self, url: str, *, options: Mapping[str, Any] | None = None) -> None:
-        try:
-            fs, root = url_to_fs(url, **dict(options or {}))
-        except ImportError as error:
-            raise MissingPackageError(
-                f"{url} needs a package that is not installed ({error})", hint="pip install 'latentscale[s3]'"
-            ) from error
-        except (ValueError, OSError) as error:
-            raise RequestError(f"{url} is not a place that can be opened: {error}") from error
-        self._fs = cast(fsspec.AbstractFileSystem, fs)
-        self._options = dict(options or {})
-        self.is_local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
-        self._root = str(Path(root)) if self.is_local else str(root).rstrip("/")
-        self.url = self._root if self.is_local else str(self._fs.unstrip_protocol(self._root))
+    def __init__(self, url: str, *, storage: StorageConfig | Mapping[str, Any] | None = None) -> None:
+        self.storage = parse_storage(storage)
+        self.is_local = protocol_of(url) == ""
+        self._under_way = False
+        if self.is_local:
+            # A URL names an absolute path: file:///x, and file:x as fsspec has it.
+            self._root = self.url = str(Path(url.removeprefix("file://").removeprefix("local://")).absolute())
+        else:
+            remote, self._root = connect(url, self.storage)
+            self.url = remote.address(self._root)
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (self.url, self._options))
+        # No key and no connection: who opens it elsewhere reads the variables there.
+        return (_reopen, (self.url, self.storage.model_dump(mode="json")))
+
+    @property
+    def _remote(self) -> Remote:
+        """The connection of this process; after a fork another one."""
+        remote, _ = connect(self.url, self.storage)
+        if self._under_way:
+            remote.assume_contact()
+        return remote
+
+    def check(self, *, write: bool = False, purpose: Purpose = "workspace") -> None:
+        """Say at once what is wrong with the place, if something is; a local one is looked at when it is used.
+
+        Parameters
+        ----------
+        write : bool
+            Also write a tiny object and delete it.
+
+        Raises
+        ------
+        RequestError
+            If the credentials, the bucket or its region are wrong, or the place may only be read.
+        StorageError
+            If the store does not answer within ``storage.first_budget``, or refuses the time of this machine's clock.
+        """
+        if not self.is_local:
+            self._remote.check(self._root, write=write, purpose=purpose)
 
     @property
     def local_root(self) -> Path:
@@ -114,7 +110,7 @@ class Store:
     def child(self, prefix: str) -> Store:
         """Open the store below ``prefix``."""
         path = self.path(prefix)
-        return Store(path if self.is_local else str(self._fs.unstrip_protocol(path)), options=self._options)
+        return Store(path if self.is_local else self._remote.address(path), storage=self.storage)
 
     def list(self, prefix: str = "") -> dict[str, ObjectInfo]:
         """List all objects below the folder ``prefix``, by name. A folder that is not there holds none."""
@@ -122,18 +118,11 @@ class Store:
         with _explained("list", start):
             if self.is_local:
                 return {info.name: info for info in sorted(self._walk(Path(start)), key=lambda info: info.name)}
-            # A listing kept from before would hide what other writers have done since.
-            self._fs.invalidate_cache()
             try:
-                found = cast(dict[str, dict[str, Any]], self._fs.find(start, detail=True))
+                found = self._remote.find(start, relative_to=self._root)
             except FileNotFoundError:
                 return {}
-        infos: dict[str, ObjectInfo] = {}
-        for path in sorted(found):
-            name = path[len(self._root) :].lstrip("/")
-            if not posixpath.basename(name).startswith(TEMPORARY_PREFIX):
-                infos[name] = _info(name, found[path])
-        return infos
+        return {name: info for name, info in found.items() if not _is_unfinished(name)}
 
     def _walk(self, folder: Path, *, unfinished: bool = False) -> Generator[ObjectInfo]:
         try:
@@ -160,8 +149,7 @@ class Store:
                 if self.is_local:
                     status = Path(path).stat()
                     return _of_file(name, status)
-                self._fs.invalidate_cache()
-                return _info(name, cast(dict[str, Any], self._fs.info(path)))
+                return self._remote.info(path, name=name)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -181,21 +169,21 @@ class Store:
         """
         path = self.path(name)
         with _explained("read", path):
-            return Path(path).read_bytes() if self.is_local else cast(bytes, self._fs.cat_file(path))
+            return Path(path).read_bytes() if self.is_local else self._remote.read(path)
 
     def open(self, name: str) -> BinaryIO:
         """Open an object for reading and seeking."""
         path = self.path(name)
         with _explained("open", path):
-            return cast(BinaryIO, Path(path).open("rb") if self.is_local else self._fs.open(path, "rb"))
+            return Path(path).open("rb") if self.is_local else self._remote.open(path)
 
     def put_bytes(self, name: str, data: bytes | memoryview) -> ObjectInfo:
         """Write ``data`` as object ``name``, whole or not at all; an object of that name is replaced."""
         path = self.path(name)
         with _explained("write", path):
             if not self.is_local:
-                self._fs.pipe_file(path, bytes(data))
-                return ObjectInfo(name=name, size=len(data), version="")
+                version = self._remote.put_bytes(path, data, headers_of(name))
+                return ObjectInfo(name=name, size=memoryview(data).nbytes, version=version)
             with _replacing(Path(path)) as temporary, temporary.open("wb") as file:
                 file.write(data)
                 _flush(file)
@@ -207,8 +195,8 @@ class Store:
         path = self.path(name)
         with _explained("write", path):
             if not self.is_local:
-                self._fs.put_file(str(source), path)
-                return ObjectInfo(name=name, size=source.stat().st_size, version="")
+                version = self._remote.put_file(path, source, headers_of(name))
+                return ObjectInfo(name=name, size=source.stat().st_size, version=version)
             with _replacing(Path(path)) as temporary, temporary.open("wb") as file, source.open("rb") as origin:
                 while chunk := origin.read(1 << 22):
                     file.write(chunk)
@@ -218,13 +206,14 @@ class Store:
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects; those that are not there any more are no error."""
-        for name in names:
-            path = self.path(name)
+        paths = [self.path(name) for name in names]
+        if not self.is_local:
+            with _explained("delete", self._root):
+                self._remote.delete(paths)
+            return
+        for path in paths:
             with _explained("delete", path), contextlib.suppress(FileNotFoundError):
-                if self.is_local:
-                    Path(path).unlink()
-                else:
-                    self._fs.rm_file(path)
+                Path(path).unlink()
 
     # -------------------------------------------------------------------------------------------------- for upkeep
 
@@ -248,48 +237,16 @@ class Store:
         with _explained("list", self._root):
             if self.is_local:
                 return sorted(self._walk(Path(self._root), unfinished=True), key=lambda info: info.name)
-            self._fs.invalidate_cache()
+            remote = self._remote
             try:
-                found = cast(dict[str, dict[str, Any]], self._fs.find(self._root, detail=True))
+                found = remote.find(self._root, relative_to=self._root)
             except FileNotFoundError:
                 found = {}
-            left = [
-                _info(path[len(self._root) :].lstrip("/"), detail)
-                for path, detail in sorted(found.items())
-                if posixpath.basename(path).startswith(TEMPORARY_PREFIX)
+            left = [info for name, info in found.items() if _is_unfinished(name)]
+            return left + [
+                replace(info, version=f"{UPLOAD}{upload}")
+                for info, upload in remote.uploads(self._root, relative_to=self._root)
             ]
-            return left + self._uploads()
-
-    def _uploads(self) -> list[ObjectInfo]:
-        """Incomplete multipart uploads below the store, where its file system can list them."""
-        call = getattr(self._fs, "call_s3", None)
-        if call is None:
-            return []
-        bucket, _, prefix = self._root.partition("/")
-        prefix = f"{prefix}/" if prefix else ""
-        uploads: list[ObjectInfo] = []
-        marker: dict[str, str] = {}
-        while True:
-            answer = cast(
-                dict[str, Any], call("list_multipart_uploads", Bucket=bucket, **({"Prefix": prefix} | marker))
-            )
-            for upload in cast(list[dict[str, Any]], answer.get("Uploads") or []):
-                key = str(upload["Key"])
-                # Not every store honours the prefix.
-                if key.startswith(prefix):
-                    uploads.append(
-                        ObjectInfo(
-                            name=key[len(prefix) :],
-                            size=0,
-                            version=f"{UPLOAD}{upload['UploadId']}",
-                            modified=_seconds(upload.get("Initiated")),
-                        )
-                    )
-            following = {"KeyMarker": answer.get("NextKeyMarker"), "UploadIdMarker": answer.get("NextUploadIdMarker")}
-            following = {name: str(value) for name, value in following.items() if value}
-            if not answer.get("IsTruncated") or not following or following == marker:
-                return uploads
-            marker = following
 
     def discard(self, left: Iterable[ObjectInfo]) -> None:
         """Delete what ``unfinished`` listed; what is not there any more is no error."""
@@ -297,45 +254,24 @@ class Store:
             if not info.version.startswith(UPLOAD):
                 self.delete([info.name])
                 continue
-            bucket, _, prefix = self._root.partition("/")
-            key = f"{prefix}/{info.name}" if prefix else info.name
-            with _explained("give up the upload of", self.path(info.name)), contextlib.suppress(FileNotFoundError):
-                cast(Any, self._fs).call_s3(
-                    "abort_multipart_upload", Bucket=bucket, Key=key, UploadId=info.version.removeprefix(UPLOAD)
-                )
+            with _explained("give up the upload of", self.path(info.name)):
+                self._remote.abort_upload(self.path(info.name), info.version.removeprefix(UPLOAD))
 
 
-def _reopen(url: str, options: Mapping[str, Any]) -> Store:
-    return Store(url, options=options)
+def _reopen(url: str, storage: Mapping[str, Any]) -> Store:
+    store = Store(url, storage=storage)
+    # Work that another process has begun goes on here: the store has answered before.
+    store._under_way = True  # pyright: ignore[reportPrivateUsage]
+    return store
+
+
+def _is_unfinished(name: str) -> bool:
+    return posixpath.basename(name).startswith(TEMPORARY_PREFIX)
 
 
 def _of_file(name: str, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(
         name=name, size=status.st_size, version=str(status.st_mtime_ns // 1_000_000), modified=status.st_mtime
-    )
-
-
-def _seconds(moment: Any) -> float | None:
-    """Seconds since 1970 of what a file system calls a modification time."""
-    if isinstance(moment, int | float):
-        return float(moment)
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment)
-        except ValueError:
-            return None
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return None
-
-
-def _info(name: str, detail: Mapping[str, Any]) -> ObjectInfo:
-    version = detail.get("ETag") or detail.get("etag") or detail.get("md5Hash")
-    modified = detail.get("mtime") or detail.get("LastModified") or detail.get("created") or ""
-    if version is None:
-        version = str(int(modified * 1000)) if isinstance(modified, float) else str(modified)
-    return ObjectInfo(
-        name=name, size=int(detail.get("size") or 0), version=str(version).strip('"'), modified=_seconds(modified)
     )
 
 

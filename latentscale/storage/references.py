@@ -16,23 +16,19 @@ from latentscale.storage.snapshots import list_snapshot_ids, read_footers, read_
 
 _ID = re.compile(rf"\b(?:{'|'.join([*FOLDERS, 'snapshot'])})-[0-9a-f]{{8}}\b")
 # A record comes after all that it may name: dropping in this order drops children before their parents.
-DROP_ORDER = ("map", "labels", "clusters", "projection", "neighbors", "embedding")
+DROP_ORDER = ("map", "placement", "labels", "clusters", "projection", "neighbors", "embedding")
 
 
 def named_ids(record: Record) -> set[str]:
     """Ids of all artifacts and snapshots that a record names, maps excepted."""
-    text = json.dumps([record.request, record.parents, segments_of(record)])
+    text = json.dumps([record.request, record.parents, record.segments])
     return {found for found in _ID.findall(text) if not found.startswith("map-")} - {record.id}
 
 
-def segments_of(record: Record) -> list[dict[str, Any]]:
-    """The segments of a map, the oldest first; a map of one fit is its own only one and lists none."""
-    return list(getattr(record, "segments", None) or [])
-
-
-def segment_maps(record: Record) -> set[str]:
-    """Ids of the other maps whose points a map shows."""
-    return {str(segment["map"]) for segment in segments_of(record)} - {record.id}
+def needed_maps(record: Record) -> set[str]:
+    """Ids of the other maps whose points a map shows, and of the one that was fitted."""
+    fit: Any = (record.request.get("update") or {}).get("fit")
+    return ({str(segment["map"]) for segment in record.segments} | ({str(fit)} if fit else set())) - {record.id}
 
 
 def maps_to_keep(records: Iterable[Record], head: str | None, keep: int) -> set[str]:
@@ -46,7 +42,7 @@ def maps_to_keep(records: Iterable[Record], head: str | None, keep: int) -> set[
     while waiting:
         record = by_id.get(waiting.pop())
         if record is not None:
-            more = segment_maps(record) - wanted
+            more = needed_maps(record) - wanted
             wanted |= more
             waiting.extend(more)
     return wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -76,6 +76,19 @@ def start_run(job: dict[str, Any], command: Sequence[str] | None = None) -> Run:
     # To the microsecond, so that ids sort by time even where two runs begin in one second.
     identity = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
     return Run(id=identity, command=list(sys.argv if command is None else command), job=job, started=now())
+
+
+def read_run(store: Store, identity: str) -> dict[str, Any] | None:
+    """Read the record of a run, or None where there is none."""
+    name = f"{FOLDER}/{identity}/run.json"
+    return json.loads(store.read_bytes(name)) if store.exists(name) else None
+
+
+def latest_runs(store: Store) -> Iterator[dict[str, Any]]:
+    """Read the records of runs one by one, the newest first."""
+    names = sorted((name for name in store.list(FOLDER) if name.endswith("/run.json")), reverse=True)
+    for name in names:
+        yield json.loads(store.read_bytes(name))
 
 
 def list_runs(store: Store) -> list[dict[str, Any]]:

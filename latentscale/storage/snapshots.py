@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +12,7 @@ from typing import overload
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from latentscale.errors import WorkspaceError
@@ -128,6 +129,14 @@ class Snapshot:
         """Bytes of the shard objects."""
         return int(self.shards.bytes.sum())
 
+    def shards_without(self, other: Snapshot | None) -> Sequence[Shard]:
+        """The shards that ``other`` does not have."""
+        if other is None:
+            return self.shards
+        options = pc.SetLookupOptions(other.shards.keys)
+        known = pc.call_function("is_in", [self.shards.keys], options)
+        return [self.shards[i] for i in np.flatnonzero(~np.asarray(known)).tolist()]
+
     def kept(self, shard: Shard) -> NDArray[np.bool_]:
         """Say for each row of ``shard`` whether it is a document (bool, shape (shard.rows,))."""
         keep = np.ones(shard.rows, dtype=bool)
@@ -188,6 +197,11 @@ def carried_name(snapshot_id: str) -> str:
     return f"{FOLDER}/carried-{snapshot_id}.parquet"
 
 
+def groups_name(snapshot_id: str) -> str:
+    """Object that says which small files were read together."""
+    return f"{FOLDER}/groups-{snapshot_id}.parquet"
+
+
 def _name(snapshot_id: str) -> str:
     return f"{FOLDER}/{snapshot_id}.parquet"
 
@@ -210,6 +224,7 @@ def make_snapshot(
     id_column: str | None,
     text_column: str,
     parent: Snapshot | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Snapshot:
     """Make, or find, the snapshot of these shards.
 
@@ -229,6 +244,8 @@ def make_snapshot(
         Tells documents apart where there is no id column.
     parent : Snapshot, optional
         Of the map that is grown.
+    groups : mapping of str to sequence of str, optional
+        Which files were read together, kept for the next plan (``read_groups``).
     """
     wanted = shards.with_row_index("order")
     known, end = _known(store, parent)
@@ -256,6 +273,8 @@ def make_snapshot(
     snapshot_id = f"snapshot-{_digest(placed, empty, id_column, identities)}"
     if store.exists(_name(snapshot_id)):
         return read_snapshot(store, snapshot_id)
+    if groups:
+        _write_groups(store, snapshot_id, groups)
     _write(store, snapshot_id, placed, empty, known, end, identities, id_column, parent)
     return Snapshot(
         id=snapshot_id,
@@ -265,6 +284,27 @@ def make_snapshot(
         carried_places=identities.places,
         carried_row_ids=identities.row_ids,
     )
+
+
+def _write_groups(store: Store, snapshot_id: str, groups: Mapping[str, Sequence[str]]) -> None:
+    table = pa.table(
+        {
+            "unit": pa.array([unit for unit, files in groups.items() for _ in files], pa.string()).dictionary_encode(),
+            "fingerprint": pa.array([file for files in groups.values() for file in files], pa.string()),
+        }
+    )
+    write_parquet(store, groups_name(snapshot_id), table, facts={"snapshot": snapshot_id})
+
+
+def read_groups(store: Store, snapshot: Snapshot | None) -> dict[str, list[str]]:
+    """Which small files were read together: their fingerprints, in order, by the unit's key."""
+    if snapshot is None or not store.exists(groups_name(snapshot.id)):
+        return {}
+    table = read_parquet(store, groups_name(snapshot.id))
+    found: dict[str, list[str]] = {}
+    for unit, file in zip(table["unit"].to_pylist(), table["fingerprint"].to_pylist(), strict=True):
+        found.setdefault(unit, []).append(file)
+    return found
 
 
 def _matters(id_column: str | None, table: ShardTable, parent: Snapshot | None) -> bool:

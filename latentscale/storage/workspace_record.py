@@ -132,6 +132,9 @@ def default_name(store: Store) -> str:
 
 
 def _identity(config: JobConfig) -> dict[str, Any]:
-    """The corpus settings, with sources that mean the same from any folder, and without options of the store."""
-    values = config.corpus.model_dump(mode="json", exclude={"storage_options"})
+    """The corpus settings, with sources that mean the same from any folder."""
+    values = config.corpus.model_dump(mode="json")
+    if config.corpus.storage == config.storage:
+        # The workspace's own way to its store, which may be another one tomorrow.
+        values["storage"] = None
     return values | {"sources": [absolute_source(source) for source in config.corpus.sources]}

@@ -1,7 +1,23 @@
 """Write the static site in which a map is explored: tiles, row packs, labels and the page itself."""
 
-from latentscale.viewer.data import ViewerData
-from latentscale.viewer.page import static_files, write_page
+from latentscale.viewer.data import ViewerData, continued
+from latentscale.viewer.density import map_density
+from latentscale.viewer.labels import with_hues
+from latentscale.viewer.page import manifest_bytes, page_files, static_files, write_page
+from latentscale.viewer.removed import positions_of, removed_file, write_removed
 from latentscale.viewer.tiles import write_tiles
 
-__all__ = ["ViewerData", "static_files", "write_page", "write_tiles"]
+__all__ = [
+    "ViewerData",
+    "continued",
+    "manifest_bytes",
+    "map_density",
+    "page_files",
+    "positions_of",
+    "removed_file",
+    "static_files",
+    "with_hues",
+    "write_page",
+    "write_removed",
+    "write_tiles",
+]

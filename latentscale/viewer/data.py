@@ -58,11 +58,11 @@ class ViewerData:
     stats : mapping
         Small JSON facts that the page shows: counts, quality, ids of records.
     density : uint8 or floating ndarray, shape (n,), optional
-        How dense the *whole* map is around each document: bytes as from ``map_density``, or numbers from 0 to 1. Without
-        it the density is that of ``coordinates``, which is right for a map that is one generation.
+        How dense the *whole* map is around each document: bytes as from ``map_density``, or numbers from 0 to 1.
+        Without it the density is that of ``coordinates``, which is right for a map that is one generation.
     colours : sequence of mapping, optional
-        ``colours`` of the ``index.json`` that this generation comes after: its categories keep their codes, and a column
-        its kind, so that a colour means the same in every generation.
+        ``colours`` of the ``index.json`` that this generation comes after: its categories keep their codes, and a
+        column its kind, so that a colour means the same in every generation.
     view : tuple of float, optional
         The first view (x0, y0, x1, y1); without it, the body of ``coordinates``.
     side : float, optional

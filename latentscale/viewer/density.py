@@ -34,7 +34,7 @@ def map_density(coordinates: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _blurred(grid: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gaussian along the first axis, zero outside; here and not in scipy, whose import costs more than an update's page."""
+    """Gaussian along the first axis, zero outside. SciPy has one, and its import costs more than an update's page."""
     steps = np.arange(-_RADIUS, _RADIUS + 1)
     weights = np.exp(-0.5 * (steps / _SIGMA) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)

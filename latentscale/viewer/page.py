@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,34 +29,58 @@ def static_files() -> Path:
     return _STATIC
 
 
-def write_page(generations: Sequence[Mapping[str, Any]], put: Callable[[str, bytes], None], *, title: str) -> None:
-    """Write ``index.html``, its assets and, last, ``manifest.json``, with names relative to ``viewer/``.
+def page_files() -> Iterator[tuple[str, bytes]]:
+    """The built site as (name, content), names relative to ``viewer/``: the assets, then ``index.html``.
+
+    Raises
+    ------
+    EnvironmentFailure
+        If the site is not built.
+    """
+    folder = static_files()
+    for path in sorted(p for p in (folder / "assets").rglob("*") if p.is_file()):
+        yield path.relative_to(folder).as_posix(), path.read_bytes()
+    yield "index.html", (folder / "index.html").read_bytes()
+
+
+def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
+    """``manifest.json``, which names the generations that the page shows.
 
     Parameters
     ----------
     generations : sequence of mapping
         What ``write_tiles`` returned, oldest first, each with ``url``: its folder relative to ``viewer/``, such as
-        ``../maps/map-1a2b3c4d/viewer/``. Labels, colours and the first view are those of the last.
-    put : callable
-        Writes one whole object: ``put(name, bytes)``.
+        ``../maps/map-1a2b3c4d/viewer/``. Where documents are not on the map any more, ``removed`` is what
+        ``write_removed`` returned, with the ``url`` of its file relative to ``viewer/``. Labels, colours and the first
+        view are those of the last.
     title : str
         Shown above the map.
 
     Raises
     ------
     ShapeError
-        If there is no generation, one has no relative ``url``, or the manifest would be 8,000 bytes or more.
-    EnvironmentFailure
-        If the site is not built.
+        If there is no generation, a ``url`` is not relative, or the manifest would be 8,000 bytes or more.
     """
     if not generations:
         raise ShapeError("a page needs at least one generation of tiles")
     for entry in generations:
         url = str(entry.get("url", ""))
-        if not url.endswith("/") or url.startswith("/") or ":" in url:
+        if not _is_relative(url) or not url.endswith("/"):
             raise ShapeError(f"a generation's url is relative and ends with a slash, and this is {url!r}")
+        removed = entry.get("removed")
+        if removed is not None:
+            file = str(removed.get("url", ""))
+            if not _is_relative(file) or file.endswith("/"):
+                raise ShapeError(f"the url of a generation's removed documents is that of a file, and this is {file!r}")
+            if not 0 < int(removed["count"]) <= int(entry["documents"]):
+                raise ShapeError(
+                    f"{int(removed['count']):,} documents are removed from a generation of {int(entry['documents']):,}",
+                    hint="A generation without a removed document has no 'removed'.",
+                )
+    # A name is the title of its time: it is said once.
+    entries = [{k: v for k, v in entry.items() if k != "name" or v != title} for entry in generations]
     manifest = json.dumps(
-        {"schema": 1, "title": title[:200], "generations": [dict(entry) for entry in generations]},
+        {"schema": 1, "title": title[:200], "generations": entries},
         ensure_ascii=False,
         allow_nan=False,
         separators=(",", ":"),
@@ -66,8 +90,31 @@ def write_page(generations: Sequence[Mapping[str, Any]], put: Callable[[str, byt
             f"the viewer's manifest would be {len(manifest):,} bytes, the limit is {MANIFEST_BYTES:,}",
             hint="Merge the map's generations.",
         )
-    folder = static_files()
-    for path in sorted(p for p in (folder / "assets").rglob("*") if p.is_file()):
-        put(path.relative_to(folder).as_posix(), path.read_bytes())
-    put("index.html", (folder / "index.html").read_bytes())
+    return manifest
+
+
+def write_page(generations: Sequence[Mapping[str, Any]], put: Callable[[str, bytes], None], *, title: str) -> None:
+    """Write ``index.html``, its assets and, last, ``manifest.json``, with names relative to ``viewer/``.
+
+    Parameters
+    ----------
+    generations, title
+        As for ``manifest_bytes``.
+    put : callable
+        Writes one whole object: ``put(name, bytes)``.
+
+    Raises
+    ------
+    ShapeError
+        As ``manifest_bytes``.
+    EnvironmentFailure
+        If the site is not built.
+    """
+    manifest = manifest_bytes(generations, title=title)
+    for name, content in page_files():
+        put(name, content)
     put("manifest.json", manifest)
+
+
+def _is_relative(url: str) -> bool:
+    return bool(url) and not url.startswith(("/", "\\")) and ":" not in url

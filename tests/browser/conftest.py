@@ -152,6 +152,22 @@ def make_site(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
+def make_grown(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
+    """Serve a map of several generations; ``data`` is what ``synthetic.write_grown`` returns."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def make(kind: str, **options: Any) -> Site:
+            top = tmp_path_factory.mktemp("served")
+            folder = top / "some/path/grown map"
+            handler = {"whole-files": WholeFiles, "ranges": Ranges}[kind]
+            data = synthetic.write_grown(folder, **options)
+            return Site(origin=stack.enter_context(serve(top, handler)), folder=folder, data=data)
+
+        yield make
+
+
+@pytest.fixture(scope="session")
 def serve_folder() -> Iterator[Callable[[Path], str]]:
     """Serve a folder until the end of the session; gives its address."""
     with contextlib.ExitStack() as stack:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -12,8 +14,10 @@ import pytest
 
 import latentscale
 from latentscale.config import EngineConfig
-from latentscale.engines.ray import RayEngine, _probe
-from latentscale.errors import CorpusError, ResourceError
+from latentscale.engines import Quarantined, check_engine
+from latentscale.engines.ray import RayEngine
+from latentscale.engines.ray_contact import reach_cluster
+from latentscale.errors import ConfigError, CorpusError, ResourceError, StorageError
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.objects import Store
 
@@ -93,21 +97,169 @@ class Crashing:
 
 
 @pytest.mark.timeout(180)
-def test_a_shard_that_always_kills_its_worker_ends_the_run_after_three_tries(tmp_path: Path, cluster: None) -> None:
+def test_a_shard_that_always_kills_its_worker_is_set_aside_after_three_tries(tmp_path: Path, cluster: None) -> None:
     engine = RayEngine(EngineConfig(name="ray"))
     attempts = AttemptLog(Store(str(tmp_path)), "run")
     tasks = [Numbered(str(i)) for i in range(6)]
-    with pytest.raises(ResourceError, match="the worker of shard 3 died 3 times") as caught:
-        list(engine.map_shards(Crashing, tasks, task_type=Numbered, receipt_type=str, attempts=attempts))
-    assert caught.value.exit_code == 4
+    done = list(
+        engine.map_shards(Crashing, tasks, stage="ingest", task_type=Numbered, receipt_type=str, attempts=attempts)
+    )
+    given_up = [one for one in done if isinstance(one, Quarantined)]
+    assert sorted(one for one in done if isinstance(one, str)) == ["0", "1", "2", "4", "5"]
+    assert [(one.key, one.tries) for one in given_up] == [("3", 3)]
+    assert given_up[0].reason.startswith("its worker died 3 times: process ")
     assert len(list((tmp_path / "attempts" / "run" / "3").iterdir())) == 3
     assert not list((tmp_path / "attempts" / "run").glob("[0-24-9]/*"))
+    hosts = engine.describe()["hosts"]["ingest"]
+    assert sum(hosts.values()) == 6
+
+
+class Steps:
+    """A function of a whole stage that says how far it is."""
+
+    def __call__(self, progress: Callable[[int, int], None]) -> int:
+        for i in range(1, 6):
+            progress(i, 5)
+            time.sleep(0.5)
+        return os.getpid()
+
+
+def test_a_global_stage_says_how_far_it_is(cluster: None) -> None:
+    engine = RayEngine(EngineConfig(name="ray"))
+    heard: list[tuple[int, int]] = []
+    pid = engine.call(Steps(), stage="projection", progress=lambda done, total: heard.append((done, total)))
+    assert pid != os.getpid()
+    assert heard == sorted(heard)
+    assert heard[-1][1] == 5
+    assert engine.threads("projection") == 2
+
+
+def kill_itself_twice(path: Path) -> str:
+    """Die until the file says that it was tried twice before."""
+    with path.open("a") as file:
+        file.write("x")
+    if len(path.read_text()) < 3:
+        os._exit(1)
+    return "done"
+
+
+def test_a_global_stage_whose_worker_is_lost_is_done_again(tmp_path: Path, cluster: None) -> None:
+    engine = RayEngine(EngineConfig(name="ray"), say=lambda _: None)
+    assert engine.call(partial(kill_itself_twice, tmp_path / "tries"), stage="clusters") == "done"
+
+
+def test_a_global_stage_whose_worker_always_dies_ends_the_run(tmp_path: Path, cluster: None) -> None:
+    engine = RayEngine(EngineConfig(name="ray"), say=lambda _: None)
+    with pytest.raises(StorageError, match="stage cluster was lost 3 times") as caught:
+        engine.call(partial(os._exit, 1), stage="clusters")
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(("stage", "asked"), [("embed", {"gpus": 1}), ("label", {"custom": {"spot": 1}})])
+@pytest.mark.parametrize("name", ["local", "ray"])
+def test_what_a_machine_can_never_give_is_refused_at_once(stage: str, asked: dict[str, object], name: str) -> None:
+    config = EngineConfig.model_validate({"name": name, "address": None, "resources": {stage: asked}})
+    with pytest.raises(ResourceError, match=f"stage {stage} asks for") as caught:
+        check_engine(config)
+    assert "CPU" in caught.value.message
+    assert caught.value.hint
+
+
+def test_resources_that_others_hold_are_waited_for_and_then_the_run_ends(tmp_path: Path, cluster: None) -> None:
+    import ray
+
+    @ray.remote(num_cpus=1)
+    class Idle:
+        def ready(self) -> int:
+            return 1
+
+    others = [Idle.remote() for _ in range(2)]
+    ray.get([one.ready.remote() for one in others])
+    said: list[str] = []
+    engine = RayEngine(EngineConfig(name="ray", wait_seconds=3), say=said.append)
+    attempts = AttemptLog(Store(str(tmp_path)), "run")
+    try:
+        with pytest.raises(ResourceError, match=r"stage embed waits for 1 CPU since 3 s: .* 0 CPU are free"):
+            list(
+                engine.map_shards(
+                    Crashing, [Numbered("1")], stage="embed", task_type=Numbered, receipt_type=str, attempts=attempts
+                )
+            )
+        with pytest.raises(ResourceError, match="stage publish waits for 2 CPU"):
+            engine.call(os.getpid, stage="map")
+    finally:
+        for one in others:
+            ray.kill(one)
+    assert said[0].startswith("waiting for 1 CPU")
+
+
+class Sleeping:
+    """A worker that hangs."""
+
+    def __call__(self, task: Numbered) -> str:
+        time.sleep(60)
+        return task.key
+
+
+def test_a_worker_that_hangs_ends_the_run_after_a_while(tmp_path: Path, cluster: None) -> None:
+    engine = RayEngine(EngineConfig(name="ray", stall_seconds=6))
+    attempts = AttemptLog(Store(str(tmp_path)), "run")
+    with pytest.raises(ResourceError, match="no shard was finished for 6 s"):
+        list(
+            engine.map_shards(
+                Sleeping, [Numbered("1")], stage="embed", task_type=Numbered, receipt_type=str, attempts=attempts
+            )
+        )
+
+
+class Environed:
+    """A worker that reads a variable when it is made, as a store reads its keys."""
+
+    def __init__(self, store: Store) -> None:
+        self._value = os.environ["CANARY_OF_THE_TESTS"]
+
+    def __call__(self, task: Numbered) -> str:
+        return self._value
+
+
+def test_named_variables_reach_the_workers_and_no_file_of_ray(
+    tmp_path: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    canary = "canary-3f9d1c-value"
+    monkeypatch.setenv("CANARY_OF_THE_TESTS", canary)
+    config = EngineConfig(name="ray", pass_environment=("CANARY_OF_THE_TESTS",))
+    engine = RayEngine(config)
+    attempts = AttemptLog(Store(str(tmp_path)), "run")
+    made = engine.map_shards(
+        partial(Environed, Store(str(tmp_path))),
+        [Numbered("1")],
+        stage="embed",
+        task_type=Numbered,
+        receipt_type=str,
+        attempts=attempts,
+    )
+    assert list(made) == [canary]
+    assert canary not in repr(engine._environment)
+    assert canary not in repr(config) + str(engine.describe())
+    session = Path(ray._private.worker.global_worker.node.get_session_dir_path())
+    logs = [path for path in (session / "logs").rglob("*") if path.is_file()]
+    assert logs
+    assert [path.name for path in logs if canary.encode() in path.read_bytes()] == []
+    monkeypatch.delenv("CANARY_OF_THE_TESTS")
+    with pytest.raises(ConfigError, match="CANARY_OF_THE_TESTS, which is not set here"):
+        check_engine(config)
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
     with pytest.raises(ResourceError, match=r"127\.0\.0\.1:1"):
-        _probe("127.0.0.1:1")
+        reach_cluster("127.0.0.1:1")
     with pytest.raises(ResourceError, match=r"127\.0\.0\.1:1"):
-        _probe("ray://127.0.0.1:1")
-    _probe("auto")
-    _probe(None)
+        reach_cluster("ray://127.0.0.1:1")
+
+
+def test_a_dashboard_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    with pytest.raises(ConfigError, match="the address of a dashboard"):
+        reach_cluster(None)

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from latentscale.config import CorpusConfig
-from latentscale.errors import CorpusError
+from latentscale.errors import CorpusError, StorageError
 from latentscale.storage.inputs import InputFile, fingerprint, list_inputs, open_input
 
 
@@ -109,7 +109,7 @@ def test_a_url_of_another_file_system_is_listed_and_read():
     memory.pipe_file("/corpus/x/a.csv", b"text\nhello\n")
     files = listed("memory://corpus")
     assert [(f.path, f.size) for f in files] == [("x/a.csv", 11)]
-    with open_input(files[0], {}) as stream:
+    with open_input(files[0], None) as stream:
         assert stream.read() == b"text\nhello\n"
 
 
@@ -118,15 +118,23 @@ def test_the_fingerprint_follows_the_file_or_its_bytes(folder: Path):
     before = listed(path)[0]
     os.utime(path, ns=(1, 1))
     after = listed(path)[0]
-    assert fingerprint(before, "stat", {}) != fingerprint(after, "stat", {})
-    content = fingerprint(before, "content", {})
-    assert fingerprint(after, "content", {}) == content
+    assert fingerprint(before, "stat", None) != fingerprint(after, "stat", None)
+    content = fingerprint(before, "content", None)
+    assert fingerprint(after, "content", None) == content
     path.write_bytes(b"y")
-    assert fingerprint(before, "content", {}) != content
+    assert fingerprint(before, "content", None) != content
+
+
+def test_a_file_that_was_written_again_since_the_listing_is_refused(folder: Path):
+    file = listed(folder / "b.csv")[0]
+    (folder / "b.csv").write_bytes(b"longer than before")
+    with pytest.raises(StorageError, match="written again since") as error:
+        open_input(file, None)
+    assert error.value.exit_code == 4
 
 
 def test_an_unreadable_file_is_an_error_with_its_name(folder: Path):
     file = listed(folder / "b.csv")[0]
     (folder / "b.csv").unlink()
     with pytest.raises(CorpusError, match=r"b\.csv is gone"):
-        open_input(file, {})
+        open_input(file, None)

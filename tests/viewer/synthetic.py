@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from latentscale.viewer import ViewerData, write_page, write_tiles
+from latentscale.viewer import (
+    ViewerData,
+    continued,
+    map_density,
+    with_hues,
+    write_page,
+    write_removed,
+    write_tiles,
+)
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven")
@@ -37,6 +46,47 @@ def text_of(row: int) -> str:
     return f"Document number {row} about {WORDS[row % 16]} and {WORDS[(row // 16) % 16]}."
 
 
+def make_labels(
+    points: np.ndarray,
+    found: np.ndarray,
+    owner: np.ndarray,
+    row_ids: np.ndarray,
+    *,
+    clusters: int,
+    hostile: bool = False,
+    step: int = 1,
+) -> pa.Table:
+    """Labels of two layers, four clusters a region; ids of clusters are multiples of ``step``, and so may have gaps."""
+    rows: list[dict[str, Any]] = []
+    for layer, group in ((0, 1), (1, 4)):
+        for c in range(-(-clusters // group)):
+            inside = (found >= 0) & (found // group == c)
+            if not inside.any():
+                continue
+            # A coarse cluster here is a stretch of the ring: its label stands outside it.
+            x, y = points[inside].mean(axis=0) * (1.0 if layer == 0 else 1.35)
+            low, high = points[inside].min(axis=0), points[inside].max(axis=0)
+            rows.append(
+                {
+                    "layer": layer,
+                    "cluster": c * step,
+                    "label": HOSTILE
+                    if hostile and layer == 0 and c == 0
+                    else f"{WORDS[c % 16]} {'region' if layer else 'topic'}",
+                    "source": "keyphrases",
+                    "keyphrases": [WORDS[c % 16], WORDS[(c + 1) % 16]],
+                    "exemplars": row_ids[inside][:3].tolist(),
+                    "parent": c // 4 * step if layer == 0 else None,
+                    "x": float(x),
+                    "y": float(y),
+                    "hull": [low[0], low[1], high[0], low[1], high[0], high[1], low[0], high[1]],
+                    "size": int(inside.sum()),
+                    "nearest_size": int((owner // group == c).sum()),
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=LABELS)
+
+
 def make_data(
     n: int, *, clusters: int = 16, seed: int = 7, batch: int = 1000, hostile: bool = False, outliers: int = 0
 ) -> ViewerData:
@@ -53,33 +103,7 @@ def make_data(
         points[:: n // outliers] += np.float32(100)
     found = np.where(random.random(n) < 0.2, -1, owner).astype(np.int32)
     row_ids = np.arange(n, dtype=np.int64) * 3 + 5
-    rows: list[dict[str, Any]] = []
-    for layer, group in ((0, 1), (1, 4)):
-        for c in range(-(-clusters // group)):
-            inside = (found >= 0) & (found // group == c)
-            if not inside.any():
-                continue
-            # A coarse cluster here is a stretch of the ring: its label stands outside it.
-            x, y = points[inside].mean(axis=0) * (1.0 if layer == 0 else 1.35)
-            low, high = points[inside].min(axis=0), points[inside].max(axis=0)
-            rows.append(
-                {
-                    "layer": layer,
-                    "cluster": c,
-                    "label": HOSTILE
-                    if hostile and layer == 0 and c == 0
-                    else f"{WORDS[c % 16]} {'region' if layer else 'topic'}",
-                    "source": "keyphrases",
-                    "keyphrases": [WORDS[c % 16], WORDS[(c + 1) % 16]],
-                    "exemplars": row_ids[inside][:3].tolist(),
-                    "parent": c // 4 if layer == 0 else None,
-                    "x": float(x),
-                    "y": float(y),
-                    "hull": [low[0], low[1], high[0], low[1], high[0], high[1], low[0], high[1]],
-                    "size": int(inside.sum()),
-                    "nearest_size": int((owner // group == c).sum()),
-                }
-            )
+    labels = make_labels(points, found, owner, row_ids, clusters=clusters, hostile=hostile)
     odd = HOSTILE if hostile else "note"
 
     def documents() -> Iterator[pa.RecordBatch]:
@@ -105,11 +129,147 @@ def make_data(
         coordinates=points,
         clusters=found,
         nearest_clusters=owner,
-        labels=pa.Table.from_pylist(rows, schema=LABELS),
+        labels=labels,
         documents=documents,
         text_column="body",
         columns=["body", "kind", "score", "published", "url", odd, "__proto__"],
         stats={"documents": n, "trustworthiness": 0.91},
+    )
+
+
+STEP = 7
+
+
+@dataclass(kw_only=True)
+class Grown:
+    """A map that grew by updates: what is on it, row by row, and the generations as they were written.
+
+    ``rows`` are row numbers (row id ``3 * row + 5``), each once; ``generation`` holds the last one that has the row.
+    ``gone`` are the row numbers that each generation has and the map has not, or has in a later generation.
+    """
+
+    rows: np.ndarray
+    generation: np.ndarray
+    coordinates: np.ndarray
+    clusters: np.ndarray
+    owners: np.ndarray
+    kinds: list[str]
+    scores: np.ndarray
+    parts: list[ViewerData]
+    entries: list[dict[str, Any]]
+    labels: list[pa.Table]
+    gone: list[np.ndarray]
+
+
+def grown_text(row: int, generation: int) -> str:
+    """The text of a document as a generation has it."""
+    return text_of(row) if not generation else f"{text_of(row)} As of update {generation}."
+
+
+def write_grown(folder: Path, *, base: int = 20_000, sizes: Sequence[int] = (600, 3_000), clusters: int = 16) -> Grown:
+    """A workspace whose page shows ``1 + len(sizes)`` generations.
+
+    Each update replaces 40 rows of the first generation (they move to a new place), takes 60 of each earlier one off
+    the map, and adds the rest as new rows. The second update brings a cluster that was not there before, and a kind of
+    its own. Cluster ids are multiples of seven.
+    """
+    random = np.random.default_rng(11)
+    angle = 2 * np.pi * np.arange(clusters) / clusters
+    centres = np.stack([10 * np.cos(angle), 10 * np.sin(angle)], 1)
+    scratch = folder / "scratch"
+    scratch.mkdir(parents=True)
+    parts: list[ViewerData] = []
+    entries: list[dict[str, Any]] = []
+    labels: list[pa.Table] = []
+    gone: list[np.ndarray] = []  # row numbers that are off the map, by generation
+    facts: list[dict[str, Any]] = []
+    following = 0
+    for g, size in enumerate((base, *sizes)):
+        # The last cluster comes with the second update.
+        owner = random.integers(0, clusters if g > 1 else clusters - 1, size).astype(np.int32)
+        points = (centres[owner] + random.normal(0, 0.7, (size, 2))).astype(np.float32)
+        found = np.where(random.random(size) < 0.2, -1, owner).astype(np.int32)
+        replaced = random.choice(np.setdiff1d(facts[0]["rows"], gone[0]), 40, replace=False) if g else np.empty(0, int)
+        rows = np.sort(np.concatenate([replaced, np.arange(following, following + size - len(replaced))]).astype(int))
+        following += size - len(replaced)
+        for earlier in range(g):
+            alive = np.setdiff1d(facts[earlier]["rows"], np.union1d(gone[earlier], replaced))
+            taken = random.choice(alive, 60, replace=False)
+            gone[earlier] = np.union1d(gone[earlier], np.union1d(taken, np.intersect1d(facts[earlier]["rows"], rows)))
+        gone.append(np.empty(0, int))
+        kinds = [f"kind {9 if g == 2 and i % 3 == 0 else int(owner[i]) % 5}" for i in range(size)]
+        scores = np.where(rows % 10 == 0, np.nan, rows.astype(float) if g < 2 else rows * 10.0)
+        facts.append({"rows": rows, "points": points, "found": found, "owner": owner, "kinds": kinds, "scores": scores})
+        kept = [np.isin(f["rows"], gone[i], invert=True) for i, f in enumerate(facts)]
+
+        def whole(name: str, kept: list[np.ndarray] = kept) -> np.ndarray:
+            return np.concatenate([np.asarray(f[name])[k] for f, k in zip(facts, kept, strict=True)])
+
+        row_ids = whole("rows") * 3 + 5
+        table = make_labels(whole("points"), whole("found"), whole("owner"), row_ids, clusters=clusters, step=STEP)
+        labels.append(with_hues(table, labels[-1] if labels else None))
+
+        def documents(f: dict[str, Any] = facts[-1], g: int = g) -> Iterator[pa.RecordBatch]:
+            n = len(f["rows"])
+            yield pa.record_batch(
+                {
+                    "row_id": f["rows"].astype(np.int64) * 3 + 5,
+                    "body": pa.array([grown_text(int(row), g) for row in f["rows"]]),
+                    "kind": pa.array(f["kinds"]),
+                    "score": pa.array(f["scores"], pa.float64(), from_pandas=True),
+                    # No value in the first update.
+                    "source": pa.array([None if g == 1 else f"source {i % 4}" for i in range(n)], pa.string()),
+                }
+            )
+
+        data = ViewerData(
+            name="Grown map",
+            row_ids=rows.astype(np.int64) * 3 + 5,
+            coordinates=points,
+            clusters=np.where(found < 0, -1, found * STEP).astype(np.int32),
+            nearest_clusters=(owner * STEP).astype(np.int32),
+            labels=labels[-1],
+            documents=documents,
+            text_column="body",
+            columns=["body", "kind", "score", "source"],
+            stats={"documents": len(row_ids)},
+            density=map_density(np.concatenate([f["points"] for f in facts]))[-size:],
+            added=f"2026-01-0{g}" if g else None,
+        )
+        name = f"maps/map-0000000{g}/viewer"
+        if g:
+            last = folder / f"maps/map-0000000{g - 1}/viewer"
+            data = continued(data, entries, lambda file, last=last: (last / file).read_bytes())
+        parts.append(data)
+        entry = write_tiles(data, Disk(folder / name), scratch=scratch)
+        entries.append({**entry, "url": f"../{name}/"})
+        for i in range(g):
+            was = entries[i].get("removed")
+            source = folder / f"maps/map-0000000{i}/viewer"
+            file, removed = write_removed(
+                lambda file, source=source: (source / file).read_bytes(),
+                entries[i],
+                gone[i].astype(np.int64) * 3 + 5,
+                previous=(folder / "viewer" / was["url"]).resolve().read_bytes() if was else None,
+            )
+            Disk(folder / name)(f"removed-{i}.parquet", file)
+            entries[i] = {**entries[i], "removed": {"url": f"../{name}/removed-{i}.parquet", **removed}}
+        # The page as it is now, and a copy as it was after this generation.
+        for page in ("viewer", f"viewer-{g}"):
+            write_page(entries, Disk(folder / page), title="Grown map")
+    scratch.rmdir()
+    return Grown(
+        rows=whole("rows"),
+        generation=np.concatenate([np.full(int(k.sum()), i) for i, k in enumerate(kept)]),
+        coordinates=whole("points"),
+        clusters=np.where(whole("found") < 0, -1, whole("found") * STEP),
+        owners=whole("owner"),
+        kinds=list(whole("kinds")),
+        scores=whole("scores"),
+        parts=parts,
+        entries=entries,
+        labels=labels,
+        gone=gone,
     )
 
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from latentscale.viewer import write_tiles
@@ -58,6 +59,18 @@ def test_the_engine_reads_what_python_wrote_and_passes_its_own_tests(
         "clusters": data.clusters.tolist(),
     }
     (tmp_path / "expected.json").write_text(json.dumps(expected))
+    grown = synthetic.write_grown(tmp_path / "grown")
+    alive = {
+        "rowIds": (grown.rows * 3 + 5).tolist(),
+        "x": grown.coordinates[:, 0].tolist(),
+        "y": grown.coordinates[:, 1].tolist(),
+        "clusters": grown.clusters.tolist(),
+        "generations": grown.generation.tolist(),
+        "kinds": grown.kinds,
+        "scores": [None if np.isnan(score) else score for score in grown.scores.tolist()],
+        "gone": [(rows * 3 + 5).tolist() for rows in grown.gone],
+    }
+    (tmp_path / "grown.json").write_text(json.dumps(alive))
     colours = [
         [hue, shade, theme, cluster_color(hue, shade, theme=theme)]
         for theme in ("dark", "light")

@@ -51,7 +51,7 @@ def test_tiles_hold_every_point_of_the_map_with_its_cluster(
     tiles, _ = pages(folder)
     assert len(tiles) == entry["tiles"] == len(list((folder / "tiles").iterdir()))
     places, clusters = [], []
-    for z, x, y, _, count, _, size in tiles:
+    for z, x, y, _, count, _, size, _ in tiles:
         path = folder / f"tiles/{z}-{x}-{y}.parquet"
         table = pq.read_table(path)
         assert (table.num_rows, path.stat().st_size) == (count, size)

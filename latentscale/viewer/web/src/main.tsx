@@ -4,8 +4,9 @@ import { render } from "preact";
 import { effect } from "@preact/signals";
 import { readAddress, writeAddress } from "./engine/address";
 import { checkManifest, ViewerError, type ClusterDetail, type ClusterEntry, type LabelsFile, type Manifest } from "./engine/format";
-import { Generation } from "./engine/generation";
+import { Generation, locate } from "./engine/generation";
 import type { Box } from "./engine/lod";
+import { mergeIndexes } from "./engine/merge";
 import { betterScale } from "./engine/scale";
 import { MissingFile, Store } from "./engine/store";
 import type { Camera } from "./map/camera";
@@ -48,9 +49,13 @@ async function start(): Promise<void> {
     restore(file);
     state.labels.value = file;
     keepAddress(map);
-    const [details, index] = await Promise.all([current.json<ClusterDetail[]>("clusters.json"), current.index()]);
+    const parts = generations.map(async (generation) => {
+      const [index, { counts }] = await Promise.all([generation.index(), generation.removed()]);
+      return { entry: generation.entry, index, removed: counts };
+    });
+    const [details, all] = await Promise.all([current.json<ClusterDetail[]>("clusters.json"), Promise.all(parts)]);
     state.details.value = details;
-    state.index.value = index;
+    state.index.value = mergeIndexes(all);
     if (address.pinned !== undefined) await map.pointing.pinRow(address.pinned, !address.view);
   } catch (error) {
     state.trouble.value = explain(error as Error);
@@ -75,6 +80,7 @@ function show(manifest: Manifest, generations: Generation[]): MapView {
     generations,
     camera,
     body,
+    Math.max(whole.x1 - whole.x0, whole.y1 - whole.y0, last.side / 1024),
   );
   Object.assign(commands, {
     home: () => map.camera.moveTo(map.camera.fit(body)),
@@ -85,11 +91,8 @@ function show(manifest: Manifest, generations: Generation[]): MapView {
     pinRow: (rowId: number) => void map.pointing.pinRow(rowId, true),
     pinCentre: () => void map.pointing.pinCentre(),
     document: async (rowId: number) => {
-      for (const generation of [...generations].reverse()) {
-        const position = await generation.positionOf(rowId);
-        if (position !== null) return generation.document(position);
-      }
-      return null;
+      const found = await locate(generations, rowId);
+      return found && found.generation.document(found.position);
     },
   });
   return map;

@@ -2,8 +2,9 @@
 
 import { computed, signal } from "@preact/signals";
 import type { Theme } from "./engine/colour";
-import type { ClusterDetail, ClusterEntry, ColourColumn, IndexFile, LabelsFile, Manifest } from "./engine/format";
+import type { ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
 import type { Document } from "./engine/generation";
+import { documentsOf, type MergedIndex } from "./engine/merge";
 import type { ScaleKind } from "./engine/scale";
 
 export interface Trouble {
@@ -27,6 +28,7 @@ export interface Hovered extends Point {
 }
 
 export interface Pinned extends Point {
+  generation: number;
   document: Document;
 }
 
@@ -35,7 +37,7 @@ export const notice = signal<string | null>(null);
 export const manifest = signal<Manifest | null>(null);
 export const labels = signal<LabelsFile | null>(null);
 export const details = signal<ClusterDetail[] | null>(null);
-export const index = signal<IndexFile | null>(null);
+export const index = signal<MergedIndex | null>(null);
 
 export const theme = signal<Theme>("dark");
 export const themeChosen = signal(false);
@@ -68,8 +70,8 @@ export const asideOpen = computed(() => {
   return isolated.value.size === 1 && details.value !== null && byRef.value.has(ref);
 });
 
-export const documents = computed(() => manifest.value?.generations.reduce((sum, g) => sum + g.documents, 0) ?? 0);
-export const noise = computed(() => manifest.value?.generations.reduce((sum, g) => sum + g.noise, 0) ?? 0);
+export const documents = computed(() => manifest.value?.generations.reduce((sum, g) => sum + documentsOf(g), 0) ?? 0);
+export const noise = computed(() => manifest.value?.generations.reduce((sum, g) => sum + g.noise - (g.removed?.noise ?? 0), 0) ?? 0);
 
 export const byRef = computed(() => new Map((labels.value?.clusters ?? []).map((c) => [`${c.layer}.${c.id}`, c])));
 

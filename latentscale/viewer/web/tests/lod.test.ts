@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { GenerationEntry, PageFile } from "../src/engine/format";
-import { chooseTiles, isShown, TileTree } from "../src/engine/lod";
+import { chooseAll, chooseTiles, isShown, TileTree } from "../src/engine/lod";
 
 const entry = { origin: [0, 0], side: 16, page_levels: 4, root: [100, 1000, 15] } as unknown as GenerationEntry;
 const view = { x0: 0, y0: 0, x1: 16, y1: 16 };
@@ -70,5 +70,65 @@ describe("the choice of tiles", () => {
   it("finds the pack of a position", () => {
     expect(tree().packOf(499)?.index).toBe(0);
     expect(tree().packOf(500)?.index).toBe(1);
+  });
+});
+
+describe("several generations", () => {
+  /** All of `documents` in a root and, if it does not hold them, in four tiles below it. */
+  function generation(documents: number, hold = 1000): TileTree {
+    const root = Math.min(documents, hold);
+    const made = new TileTree({ ...entry, documents, root: [root, 1, documents > hold ? 15 : 0] } as unknown as GenerationEntry);
+    if (documents > hold) {
+      const rest = (documents - hold) / 4;
+      const tiles = [0, 1, 2, 3].map((i): PageFile["tiles"][number] => [1, i & 1, i >> 1, hold + i * rest, Math.min(rest, hold), rest > hold ? 15 : 0, 1, Math.max(0, rest - hold)]);
+      made.addPage("0-0-0", { tiles: [[0, 0, 0, 0, root, 15, 1, documents - root], ...tiles], packs: [] });
+    }
+    return made;
+  }
+  const options = { view, scale: 50, budget: 1e6, minEdge: 150 };
+
+  it("are drawn whole where the largest is", () => {
+    const [first, second] = chooseAll([generation(4000), generation(60)], options);
+    expect([first.rate, first.points, second.points]).toEqual([1, 4000, 60]);
+    expect(second.sampled).toBe(false);
+  });
+
+  it("are drawn by the same part as the largest: an update does not outweigh the map", () => {
+    // The root alone: a tenth of all.
+    const [first, second] = chooseAll([generation(10_000), generation(600)], { ...options, minEdge: 500 });
+    expect(first.points).toBe(1000);
+    expect(second.points / 600).toBeCloseTo(0.1, 1);
+    expect(second.sampled).toBe(true);
+    const whole = chooseAll([generation(10_000), generation(600)], { ...options, minEdge: 500 }, true);
+    expect(whole[1].points).toBe(600);
+  });
+
+  it("whichever comes first, and level by level", () => {
+    const [second, first] = chooseAll([generation(3000), generation(10_000)], options);
+    expect(first.points).toBe(5000);
+    expect(first.rate).toBeCloseTo(0.5, 6);
+    expect(second.tiles.length).toBe(5);
+    expect(second.points / 3000).toBeCloseTo(0.5, 1);
+  });
+
+  it("keep to the budget together", () => {
+    const trees = Array.from({ length: 8 }, () => generation(4000));
+    const choices = chooseAll(trees, { ...options, budget: 9000 });
+    const points = choices.reduce((sum, choice) => sum + choice.points, 0);
+    expect(points).toBeGreaterThan(7000);
+    expect(points).toBeLessThan(10_000);
+  });
+
+  it("are drawn where the largest has nothing", () => {
+    const elsewhere = new TileTree({ ...entry, origin: [100, 100], documents: 60, root: [60, 1, 0] } as unknown as GenerationEntry);
+    const far = { x0: 100, y0: 100, x1: 116, y1: 116 };
+    const [first, second] = chooseAll([generation(10_000), elsewhere], { ...options, view: far, minEdge: 500 });
+    expect(first.tiles).toHaveLength(0);
+    expect(second.points).toBe(60);
+  });
+
+  it("need no page for a root without children", () => {
+    const choice = chooseTiles(generation(60), options);
+    expect(choice.pages).toEqual([]);
   });
 });

@@ -59,6 +59,12 @@ export function categoryColour(code: number, theme: Theme): Rgb {
   return clusterColour(code % 12, turn === 0 ? 0 : turn % 2 ? -1.6 * Math.ceil(turn / 2) * 0.7 : 1.6 * (turn / 2) * 0.7, theme);
 }
 
+/** Colours for generations: the first documents grey, later ones along the ramp, the last of them farthest from the ground. */
+export function addedColour(number: number, generations: number, theme: Theme): Rgb {
+  if (number === 0) return NOISE[theme];
+  return rampColour(generations > 2 ? 0.35 + (0.6 * Math.min(number - 1, generations - 2)) / (generations - 2) : 0.95, theme);
+}
+
 /** A ramp of one direction of lightness: dark to light on dark ground, light to dark on light. */
 export function rampColour(t: number, theme: Theme): Rgb {
   const u = Math.min(1, Math.max(0, t));

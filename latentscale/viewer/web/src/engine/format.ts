@@ -5,7 +5,7 @@ export const SCHEMA = 1;
 export interface GenerationEntry {
   schema: number;
   url: string;
-  name: string;
+  name?: string;
   documents: number;
   noise: number;
   layers: number[];
@@ -19,6 +19,12 @@ export interface GenerationEntry {
   packs: number;
   page_levels: number;
   root: [count: number, bytes: number, children: number];
+  /** One tile that holds its colour columns too; its page is in `index.json`. */
+  inline?: boolean;
+  /** When its documents joined the map, in the words of who published it. */
+  added?: string;
+  /** Documents of it that are not on the map any more. */
+  removed?: { url: string; count: number; noise?: number };
 }
 
 export interface Manifest {
@@ -81,13 +87,21 @@ export interface IndexFile {
   columns: string[];
   colours: ColourColumn[];
   pages: [name: string, first: number][];
-  ids: { rows: number; first: number[] };
+  /** The one page of an inline generation. */
+  page?: PageFile;
+  ids: { rows: number; first: number[]; last?: number };
   stats: Record<string, unknown>;
 }
 
 export interface PageFile {
-  tiles: [z: number, x: number, y: number, first: number, count: number, children: number, bytes: number][];
+  tiles: [z: number, x: number, y: number, first: number, count: number, children: number, bytes: number, below?: number][];
   packs: [index: number, first: number, bytes: number, footer: number][];
+}
+
+/** What documents that are not on the map any more counted for: by column id, how many had each code, 255 no value. */
+export interface RemovedCounts {
+  noise: number;
+  columns: Record<string, Record<string, number>>;
 }
 
 /** Raised with a sentence that a person can act on. */

@@ -1,8 +1,8 @@
 /** One generation of the map: its tiles, colour columns and documents, fetched when they are needed. */
 
-import { ViewerError, type GenerationEntry, type IndexFile, type PageFile } from "./format";
+import { ViewerError, type GenerationEntry, type IndexFile, type PageFile, type RemovedCounts } from "./format";
 import { TileTree, type Box, type TileInfo } from "./lod";
-import { decodeColumn, decodeIds, decodeTile, readFooter, readGroup, type PackFooter, type TilePoints } from "./parquet";
+import { decodeColumn, decodeColumns, decodeIds, decodeRemoved, decodeTile, readFooter, readGroup, type PackFooter, type TilePoints } from "./parquet";
 import { Cache, type Store } from "./store";
 
 export interface LoadedTile extends TilePoints {
@@ -11,6 +11,17 @@ export interface LoadedTile extends TilePoints {
   bounds: Box;
   /** Which part of its points is drawn; by the view, so it changes. */
   share: number;
+  /** How many of its points are not on the map any more: their cluster is `GONE`. */
+  gone: number;
+}
+
+/** In place of the cluster of a point that is not on the map any more; noise is -1. */
+export const GONE = -2;
+
+interface Removed {
+  /** Sorted. */
+  positions: Float64Array;
+  counts: RemovedCounts | null;
 }
 
 export interface Document {
@@ -30,6 +41,15 @@ export class Generation {
     private readonly store: Store,
   ) {
     this.tree = new TileTree(entry);
+  }
+
+  /** Documents that are on the map. */
+  get documents(): number {
+    return this.entry.documents - (this.entry.removed?.count ?? 0);
+  }
+
+  get noise(): number {
+    return this.entry.noise - (this.entry.removed?.noise ?? 0);
   }
 
   name(file: string): string {
@@ -57,23 +77,56 @@ export class Generation {
 
   page(key: string): Promise<void> {
     return this.once(`pages/${key}`, async () => {
-      this.tree.addPage(key, await this.store.json<PageFile>(this.name(`pages/${key}.json`)));
+      const page = this.entry.inline ? (await this.index()).page : await this.store.json<PageFile>(this.name(`pages/${key}.json`));
+      if (!page) throw new ViewerError(`${this.name("index.json")} has no page: the map's files do not belong together.`);
+      this.tree.addPage(key, page);
     });
   }
 
+  /** What is not on the map any more: known before any point is drawn. */
+  removed(): Promise<Removed> {
+    const { removed } = this.entry;
+    if (!removed?.count) return Promise.resolve({ positions: new Float64Array(0), counts: null });
+    return this.once("removed", async () => decodeRemoved(await this.store.file(removed.url), removed.count));
+  }
+
+  private async isGone(position: number): Promise<boolean> {
+    const { positions } = await this.removed();
+    return positions[lowerBound(positions, position)] === position;
+  }
+
   async tile(info: TileInfo, signal?: AbortSignal): Promise<LoadedTile> {
-    const points = await decodeTile(await this.store.file(this.name(`tiles/${info.key}.parquet`), signal), info.count);
-    return { ...points, generation: this, info, bounds: this.tree.bounds(info), share: 1 };
+    const [bytes, { positions }] = await Promise.all([
+      this.store.file(this.name(`tiles/${info.key}.parquet`), signal),
+      this.removed(),
+    ]);
+    const points = await decodeTile(bytes, info.count);
+    const start = lowerBound(positions, info.first);
+    let end = start;
+    for (; end < positions.length && positions[end] < info.first + info.count; end++) points.cluster[positions[end] - info.first] = GONE;
+    return { ...points, generation: this, info, bounds: this.tree.bounds(info), share: 1, gone: end - start };
   }
 
   async column(info: TileInfo, column: string): Promise<Float32Array> {
+    if (this.entry.inline) {
+      const columns = await this.once("columns", async () => {
+        const names = ["density", "nearest_cluster", ...(await this.index()).colours.map((entry) => entry.id)];
+        return decodeColumns(await this.store.file(this.name(`tiles/${info.key}.parquet`)), info.count, names);
+      });
+      const values = columns.get(column);
+      if (!values) throw new ViewerError(`Generation ${this.number} has no column ${column}: the map's files do not belong together.`);
+      return values;
+    }
     return decodeColumn(await this.store.file(this.name(`cols/${column}/${info.key}.parquet`)), info.count);
   }
 
   /** Start on what a hover will need, while the pointer still rests. */
   prefetch(position: number): void {
     const pack = this.tree.packOf(position);
-    if (pack) this.footer(pack).catch(() => undefined);
+    // The page of a generation of one tile is not needed before somebody points at a document.
+    (pack ? this.footer(pack) : this.tileOf(position).then((tile) => this.page(this.tree.pageOf(tile.z, tile.x, tile.y)))).catch(
+      () => undefined,
+    );
   }
 
   async document(position: number): Promise<Document> {
@@ -96,9 +149,10 @@ export class Generation {
     return { rowId: Number(values[0]), values: footer.columns.slice(1).map((column, i) => [column, values[i + 1]]) };
   }
 
-  /** Where a document lies in this generation, or null if it is not there. */
+  /** Where a document lies in this generation, or null if it is not there, or not any more. */
   async positionOf(rowId: number): Promise<number | null> {
     const { ids } = await this.index();
+    if (ids.last !== undefined && rowId > ids.last) return null;
     let file = -1;
     while (file + 1 < ids.first.length && ids.first[file + 1] <= rowId) file++;
     if (file < 0) return null;
@@ -106,14 +160,9 @@ export class Generation {
     const { rowIds, positions } = await this.once(`ids/${file}`, async () =>
       decodeIds(await this.store.file(this.name(`ids/${file}.parquet`)), count),
     );
-    let low = 0;
-    let high = rowIds.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (rowIds[middle] < rowId) low = middle + 1;
-      else high = middle;
-    }
-    return rowIds[low] === rowId ? positions[low] : null;
+    const at = lowerBound(rowIds, rowId);
+    if (rowIds[at] !== rowId || (await this.isGone(positions[at]))) return null;
+    return positions[at];
   }
 
   /** The tile that holds a position, from the page whose range of positions it falls into. */
@@ -140,4 +189,26 @@ export class Generation {
     this.promises.delete(`footer ${pack.index}`);
     return found;
   }
+}
+
+/** Where a document is on the map: in the last generation that holds it, since a later one replaces it. */
+export async function locate(
+  generations: readonly Generation[],
+  rowId: number,
+): Promise<{ generation: Generation; position: number } | null> {
+  const positions = await Promise.all(generations.map((generation) => generation.positionOf(rowId)));
+  const last = positions.findLastIndex((position) => position !== null);
+  return last < 0 ? null : { generation: generations[last], position: positions[last]! };
+}
+
+/** The first place in a sorted array whose value is not below `value`. */
+function lowerBound(sorted: Float64Array, value: number): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -1,7 +1,8 @@
 /** Parquet to typed arrays and rows: hyparquet with one codec, which a strict content policy allows. */
 
 import { decompress } from "fzstd";
-import { parquetMetadataAsync, parquetRead, type AsyncBuffer, type FileMetaData } from "hyparquet";
+import { parquetMetadata, parquetMetadataAsync, parquetRead, type AsyncBuffer, type FileMetaData } from "hyparquet";
+import { ViewerError, type RemovedCounts } from "./format";
 
 /** A damaged page must not ask for gigabytes. */
 const MAX_PAGE = 64 << 20;
@@ -24,6 +25,7 @@ async function columnsOf(bytes: ArrayBuffer, count: number, into: Record<string,
   await parquetRead({
     file,
     compressors,
+    columns: Object.keys(into),
     onChunk: ({ columnName, columnData, rowStart }) => {
       const sink = into[columnName];
       if (!sink) return;
@@ -49,6 +51,23 @@ export async function decodeColumn(bytes: ArrayBuffer, count: number): Promise<F
   const value = new Float32Array(count).fill(NaN);
   await columnsOf(bytes, count, { value: { set: (i, v) => void (value[i] = v) } });
   return value;
+}
+
+/** Several columns of one tile's file, as of an inline generation. */
+export async function decodeColumns(bytes: ArrayBuffer, count: number, names: readonly string[]): Promise<Map<string, Float32Array>> {
+  const found = new Map(names.map((name) => [name, new Float32Array(count).fill(NaN)]));
+  await columnsOf(bytes, count, Object.fromEntries([...found].map(([name, value]) => [name, { set: (i, v) => void (value[i] = v) }])));
+  return found;
+}
+
+/** Sorted positions that are not on the map any more, and what they counted for. */
+export async function decodeRemoved(bytes: ArrayBuffer, count: number): Promise<{ positions: Float64Array; counts: RemovedCounts | null }> {
+  const positions = new Float64Array(count).fill(NaN);
+  await columnsOf(bytes, count, { position: { set: (i, v) => void (positions[i] = v) } });
+  if (count && Number.isNaN(positions[count - 1])) throw new ViewerError(`A list of ${count} removed documents has fewer: the map's files do not belong together.`);
+  const metadata = parquetMetadata(bytes);
+  const found = metadata.key_value_metadata?.find(({ key }) => key === "latentscale.removed")?.value;
+  return { positions, counts: found ? (JSON.parse(found) as RemovedCounts) : null };
 }
 
 /** Row ids and positions of one file of `ids/`: row ids ascend. */

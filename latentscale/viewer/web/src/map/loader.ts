@@ -1,7 +1,7 @@
 /** Keeps the tiles that a view needs: asks for them in order, gives up on those that left the view. */
 
 import type { Generation, LoadedTile } from "../engine/generation";
-import { chooseTiles, shownOf, type Box, type Choice, type TileInfo } from "../engine/lod";
+import { chooseAll, shownOf, type Box, type Choice, type TileInfo } from "../engine/lod";
 
 const PARALLEL = 6;
 /** Tiles that left the view are kept up to this many points. */
@@ -29,11 +29,10 @@ export class TileLoader {
     private readonly problem: (error: Error) => void,
   ) {}
 
-  /** Choose what to draw, and start to fetch what is missing. */
-  want(view: Box, scale: number, budget: number, minEdge: number): void {
-    this.last = this.generations.map((generation) =>
-      chooseTiles(generation.tree, { view, scale, budget: budget / this.generations.length, minEdge }),
-    );
+  /** Choose what to draw, and start to fetch what is missing. `whole`: of small generations too, though a sample is drawn. */
+  want(view: Box, scale: number, budget: number, minEdge: number, whole: boolean): void {
+    const trees = this.generations.map((generation) => generation.tree);
+    this.last = chooseAll(trees, { view, scale, budget, minEdge }, whole);
     this.wanted = this.last
       .flatMap((choice, i) =>
         choice.tiles.map((info, k) => ({
@@ -78,9 +77,11 @@ export class TileLoader {
         tiles.push(tile);
       } else if ((this.failed.get(item.name) ?? 0) <= 2) loading = true;
     }
+    // Later documents above earlier ones.
+    tiles.sort((a, b) => a.generation.number - b.generation.number || a.info.z - b.info.z);
     return {
       tiles,
-      points: tiles.reduce((sum, tile) => sum + shownOf(tile.count, tile.share), 0),
+      points: tiles.reduce((sum, { count, share, gone }) => sum + shownOf(count, share) - Math.round(gone * share), 0),
       sampled: this.last.some((choice) => choice.sampled),
       overBudget: this.last.some((choice) => choice.overBudget),
       loading,

@@ -4,6 +4,7 @@ import { Deck, OrthographicView } from "@deck.gl/core";
 import { effect } from "@preact/signals";
 import type { Generation, LoadedTile } from "../engine/generation";
 import { isShown, type Box } from "../engine/lod";
+import { ADDED } from "../engine/merge";
 import { crowding, pointStyle } from "../engine/points";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
@@ -34,6 +35,8 @@ export class MapView {
   private readonly loader: TileLoader;
   private readonly shading: Shading;
   private readonly labels: LabelOverlay;
+  /** The generation whose root tile tells how crowded the map is. */
+  private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
   private pointSize = 2;
   /** Points a square pixel when the whole map's body fills the window, by the size of the window and the budget. */
@@ -48,13 +51,16 @@ export class MapView {
     generations: readonly Generation[],
     start: Camera | null,
     private readonly body: Box,
+    /** Edge of the whole map. */
+    side: number,
   ) {
+    this.largest = generations.reduce((most, one) => (one.entry.documents > most.entry.documents ? one : most));
     this.loader = new TileLoader(
       generations,
       () => this.refresh(),
       (error) => (state.notice.value = error.message),
     );
-    this.camera = new MapCamera(elements.canvas, generations[generations.length - 1].entry.side, () => this.cameraMoved());
+    this.camera = new MapCamera(elements.canvas, side, () => this.cameraMoved());
     this.shading = new Shading(() => this.refresh());
     this.labels = new LabelOverlay(elements.labels, this.camera);
     this.pointing = new Pointing(this.camera, generations, {
@@ -145,7 +151,7 @@ export class MapView {
     if (this.scheduled) return;
     this.scheduled = requestAnimationFrame(() => {
       this.scheduled = 0;
-      this.loader.want(this.camera.view(40), this.camera.scale, this.budget, MIN_EDGE);
+      this.loader.want(this.camera.view(40), this.camera.scale, this.budget, MIN_EDGE, state.colour.value === ADDED);
       const drawn = this.loader.drawn();
       if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i]))
         this.tiles = drawn.tiles;
@@ -193,10 +199,10 @@ export class MapView {
     });
   }
 
-  /** How crowded points lie in the first view, from the root tile, which is a sample of the whole map. */
+  /** How crowded points lie in the first view, from the largest root tile, which is a sample of nearly the whole map. */
   private crowding(home: number, points: number): number {
-    const root = this.tiles.find((tile) => tile.info.z === 0);
-    const key = `${home.toFixed(2)} ${points} ${root?.generation.number}`;
+    const root = this.tiles.find((tile) => tile.info.z === 0 && tile.generation === this.largest);
+    const key = `${home.toFixed(2)} ${points}`;
     if (root && this.crowd.key !== key) {
       const edge = (root.bounds.x1 - root.bounds.x0) * 2 ** home;
       this.crowd = { key, value: crowding(root.xy, root.count, edge) * Math.max(1, points / root.count) };

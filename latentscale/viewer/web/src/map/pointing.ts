@@ -1,6 +1,6 @@
 /** Pointing at documents: the one under the pointer, and the one that is pinned. */
 
-import type { Generation, LoadedTile } from "../engine/generation";
+import { locate, type Generation, type LoadedTile } from "../engine/generation";
 import { pickNearest, type Picked } from "../engine/pick";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
@@ -63,20 +63,20 @@ export class Pointing {
   /** Pin a document by its row id, from an address or an exemplar. */
   async pinRow(rowId: number, move: boolean): Promise<void> {
     await this.whilePinning(async () => {
-      for (const generation of [...this.generations].reverse()) {
-        const position = await generation.positionOf(rowId);
-        if (position === null) continue;
-        const info = await generation.tileOf(position);
-        const [document, tile] = await Promise.all([generation.document(position), generation.tile(info)]);
-        const i = position - info.first;
-        const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
-        const x = tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step;
-        const y = tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step;
-        state.pinned.value = { x, y, cluster: tile.cluster[i], document };
-        if (move) this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
+      const found = await locate(this.generations, rowId);
+      if (!found) {
+        state.notice.value = `No document of this map has the row id ${rowId}.`;
         return;
       }
-      state.notice.value = `No document of this map has the row id ${rowId}.`;
+      const { generation, position } = found;
+      const info = await generation.tileOf(position);
+      const [document, tile] = await Promise.all([generation.document(position), generation.tile(info)]);
+      const i = position - info.first;
+      const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
+      const x = tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step;
+      const y = tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step;
+      state.pinned.value = { x, y, cluster: tile.cluster[i], document, generation: generation.number };
+      if (move) this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
     });
   }
 
@@ -89,7 +89,7 @@ export class Pointing {
   private async pin({ tile, index, x, y }: Picked<LoadedTile>): Promise<void> {
     await this.whilePinning(async () => {
       const document = await tile.generation.document(tile.info.first + index);
-      state.pinned.value = { x, y, cluster: tile.cluster[index], document };
+      state.pinned.value = { x, y, cluster: tile.cluster[index], document, generation: tile.generation.number };
       this.camera.reveal(x, y);
     });
   }

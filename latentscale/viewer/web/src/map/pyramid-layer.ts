@@ -71,7 +71,9 @@ vec4 look(sampler2D palette, int index) {
 void main(void) {
   gl_Position = vec4(positions * pyramid.scale + pyramid.offset, 0.0, 1.0);
   int cluster = int(clusters) + 1;
-  vec4 own = look(clusterPalette, cluster);
+  // Not on the map any more.
+  bool gone = cluster < 0;
+  vec4 own = look(clusterPalette, max(cluster, 0));
   vec4 color = own;
   bool shown = own.a > 0.5;
   if (pyramid.mode > 0.5) {
@@ -94,7 +96,7 @@ void main(void) {
   bool below = noise || !shown;
   // An even part of the tile's points, which lie in Morton order (Fibonacci hashing).
   bool left = float((gl_VertexID * 40503) & 65535) >= pyramid.share;
-  if (left || below != (pyramid.under > 0.5) || alpha <= 0.0) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
+  if (gone || left || below != (pyramid.under > 0.5) || alpha <= 0.0) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
 }
 `;
 

@@ -1,6 +1,7 @@
 /** The palettes by which points are coloured, and the columns that say which colour each point has. */
 
 import {
+  addedColour,
   categoryColour,
   clusterColour,
   clusterPalette,
@@ -10,9 +11,12 @@ import {
   rampColour,
   setColour,
   type Palette,
+  type Rgb,
+  type Theme,
 } from "../engine/colour";
-import type { ClusterEntry } from "../engine/format";
+import type { CategoryColumn, ClusterEntry } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
+import { ADDED, OTHER, type Source } from "../engine/merge";
 import { NO_VALUE, RAMP, shadeIndex } from "../engine/scale";
 import * as state from "../state";
 
@@ -53,7 +57,7 @@ export class Shading {
       this.shades = clusterPalette(clusters, own, NOISE[theme], isShown);
       this.key = colour;
     } else if (colour === "density" || column) {
-      this.shades = column?.kind === "categories" ? categoryPalette(state.categories.value) : rampPalette();
+      this.shades = column?.kind === "categories" ? codePalette(column, state.categories.value) : rampPalette();
       this.key = column && column.kind !== "categories" ? `${colour} ${state.scale.value}` : colour;
     }
     this.changed();
@@ -62,13 +66,14 @@ export class Shading {
   /** Ask for the colour column of tiles that have none yet. */
   fetch(tiles: readonly LoadedTile[]): void {
     if (!this.shades) return;
-    const column = state.colour.value;
     for (const tile of tiles) {
-      const name = `${tile.generation.number}/${column}/${tile.info.key}`;
+      const source = sourceOf(tile);
+      if (!source) continue;
+      const name = nameOf(tile, source);
       if (this.columns.has(name)) continue;
       this.columns.set(name, "loading");
       tile.generation
-        .column(tile.info, column)
+        .column(tile.info, source.id)
         .then((values) => this.columns.set(name, values))
         .catch((error: Error) => {
           this.columns.set(name, "missing");
@@ -81,14 +86,22 @@ export class Shading {
 
   /** A tile's shades, or null while its column is under way. */
   of(tile: LoadedTile): Uint16Array | null {
-    const column = state.colour.value;
-    const values = this.columns.get(`${tile.generation.number}/${column}/${tile.info.key}`);
-    if (!(values instanceof Float32Array)) return null;
     const kept = this.arrays.get(tile);
     if (kept?.key === this.key) return kept.values;
+    const column = state.colour.value;
     const shades = new Uint16Array(tile.count);
+    const source = sourceOf(tile);
+    if (!source) {
+      // Nothing to fetch: all of a generation have the same shade.
+      shades.fill(column === ADDED ? tile.generation.number : NO_VALUE);
+      this.arrays.set(tile, { key: this.key, values: shades });
+      return shades;
+    }
+    const values = this.columns.get(nameOf(tile, source));
+    if (!(values instanceof Float32Array)) return null;
     const entry = state.column.value;
-    if (column === "nearest_cluster") for (let i = 0; i < tile.count; i++) shades[i] = values[i] + 1;
+    if (source.codes) for (let i = 0; i < tile.count; i++) shades[i] = source.codes[values[i]];
+    else if (column === "nearest_cluster") for (let i = 0; i < tile.count; i++) shades[i] = values[i] + 1;
     else if (entry && entry.kind !== "categories")
       for (let i = 0; i < tile.count; i++) shades[i] = shadeIndex(values[i], entry, state.scale.value);
     else for (let i = 0; i < tile.count; i++) shades[i] = Math.min(values[i], column === "density" ? RAMP - 1 : 255);
@@ -98,20 +111,34 @@ export class Shading {
 
   /** Whether a point can be seen, and so picked. */
   shows(tile: LoadedTile, i: number): boolean {
-    if (!this.clusters.data[4 * (tile.cluster[i] + 1) + 3]) return false;
+    if (tile.cluster[i] < -1 || !this.clusters.data[4 * (tile.cluster[i] + 1) + 3]) return false;
     if (!this.shades) return true;
     const kept = this.arrays.get(tile);
     return kept?.key === this.key && this.shades.data[4 * kept.values[i] + 3] > 0;
   }
 }
 
-function categoryPalette(chosen: ReadonlySet<number>): Palette {
-  const theme = state.theme.value;
+/** Where a tile's generation keeps the column that colours; null where none of its points differ. */
+function sourceOf(tile: LoadedTile): Source | null {
+  const column = state.colour.value;
+  if (column === ADDED) return null;
+  const sources = state.index.value?.sources.get(column);
+  return sources ? sources[tile.generation.number] : { id: column, codes: null };
+}
+
+const nameOf = (tile: LoadedTile, source: Source): string => `${tile.generation.number}/${source.id}/${tile.info.key}`;
+
+/** The colour of a category, or of what has none. */
+export function codeColour(column: CategoryColumn, code: number, theme: Theme): Rgb {
+  if (column.id === ADDED) return addedColour(code, column.categories.length, theme);
+  if (code === NO_VALUE) return NULL_COLOUR[theme];
+  return code >= OTHER ? NOISE[theme] : categoryColour(code, theme);
+}
+
+function codePalette(column: CategoryColumn, chosen: ReadonlySet<number>): Palette {
   const palette = emptyPalette(256);
-  for (let code = 0; code < 256; code++) {
-    const colour = code === NO_VALUE ? NULL_COLOUR[theme] : code >= 64 ? NOISE[theme] : categoryColour(code, theme);
-    setColour(palette, code, colour, chosen.size && !chosen.has(code) ? 0 : 255);
-  }
+  for (let code = 0; code < 256; code++)
+    setColour(palette, code, codeColour(column, code, state.theme.value), chosen.size && !chosen.has(code) ? 0 : 255);
   return palette;
 }
 

@@ -4,6 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { commands } from "../commands";
 import type { ClusterEntry } from "../engine/format";
 import type { Document } from "../engine/generation";
+import { generationName } from "../engine/merge";
 import * as state from "../state";
 import { Icon } from "./icon";
 import { ClusterPath, ClusterSwatch } from "./swatch";
@@ -75,7 +76,10 @@ export function PinnedPanel() {
   return (
     <aside class="card document" aria-label="Pinned document">
       <header>
-        <span class="muted">Document {count(document.rowId)}</span>
+        <span class="muted">
+          Document {count(document.rowId)}
+          <Since generation={pinned.generation} />
+        </span>
         <button class="icon" aria-label="Close the document" title="Close (Esc)" onClick={() => (state.pinned.value = null)}>
           <Icon name="close" />
         </button>
@@ -99,6 +103,12 @@ export function PinnedPanel() {
       </div>
     </aside>
   );
+}
+
+/** When a document joined the map, if it was not there from the first. */
+function Since({ generation }: { generation: number }) {
+  const entry = state.manifest.value?.generations[generation];
+  return entry && generation > 0 ? <> · {entry.added ? `added ${entry.added}` : generationName(entry, generation).toLowerCase()}</> : null;
 }
 
 function Value({ value }: { value: unknown }) {
@@ -145,18 +155,30 @@ function ClusterPanel() {
             ))}
           </p>
         )}
-        <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.exemplars.slice(0, 5)} />
+        <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.exemplars} />
       </div>
     </aside>
   );
+}
+
+/** The first few documents that are on the map: an exemplar may have left it since the clusters were labelled. */
+async function firstOf(rows: readonly number[], wanted: number): Promise<Document[]> {
+  const found: Document[] = [];
+  for (let at = 0; at < rows.length && found.length < wanted; ) {
+    const next = rows.slice(at, at + wanted - found.length);
+    at += next.length;
+    const read = await Promise.all(next.map((row) => commands.document(row).catch(() => null)));
+    found.push(...read.filter((document) => document !== null));
+  }
+  return found;
 }
 
 function Exemplars({ cluster, rows }: { cluster: ClusterEntry; rows: number[] }) {
   const [documents, setDocuments] = useState<Document[] | null>(null);
   useEffect(() => {
     let gone = false;
-    void Promise.all(rows.map((row) => commands.document(row).catch(() => null))).then((found) => {
-      if (!gone) setDocuments(found.filter((d) => d !== null));
+    void firstOf(rows, 5).then((found) => {
+      if (!gone) setDocuments(found);
     });
     return () => void (gone = true);
   }, [cluster]);

@@ -2,9 +2,11 @@
 
 import { useMemo, useState } from "preact/hooks";
 import { commands } from "../commands";
-import { categoryColour, css, NOISE, NULL_COLOUR, rampColour } from "../engine/colour";
+import { css, rampColour } from "../engine/colour";
 import type { CategoryColumn, ClusterEntry, NumberColumn } from "../engine/format";
+import { ADDED, documentsOf, generationName, OTHER } from "../engine/merge";
 import { formatValue, NO_VALUE, valueAt } from "../engine/scale";
+import { codeColour } from "../map/shading";
 import * as state from "../state";
 import { Icon } from "./icon";
 import { ClusterSwatch, Swatch } from "./swatch";
@@ -38,12 +40,39 @@ export function Panel() {
           </>
         )}
       </p>
+      <Newest />
       <ColourBy />
       {labels && <Topics />}
       <Stats />
     </nav>
   );
 }
+
+/** Documents that joined last: pressed, they are told from the rest. */
+function Newest() {
+  const generations = state.manifest.value!.generations;
+  const last = generations.length - 1;
+  if (!last || !state.index.value) return null;
+  const on = state.colour.value === ADDED && state.categories.value.size === 1 && state.categories.value.has(last);
+  const { added } = generations[last];
+  return (
+    <button
+      class="newest"
+      aria-pressed={on}
+      title={added ? `Added ${added}` : generationName(generations[last], last)}
+      onClick={() => {
+        state.categories.value = new Set(on ? [] : [last]);
+        state.colour.value = on ? "cluster" : ADDED;
+      }}
+    >
+      <span class="dot" style={{ backgroundColor: css(codeColour(addedEntry()!, last, state.theme.value)) }} aria-hidden="true" />
+      {on ? "Back to all documents" : `Show the ${plural(documentsOf(generations[last]), "document")} added last`}
+    </button>
+  );
+}
+
+const addedEntry = (): CategoryColumn | undefined =>
+  state.index.value?.colours.find((entry) => entry.id === ADDED) as CategoryColumn | undefined;
 
 /** The button that was pressed goes: its counterpart takes the focus. */
 function turn(open: boolean): void {
@@ -52,7 +81,7 @@ function turn(open: boolean): void {
 }
 
 function ColourBy() {
-  const columns = state.index.value?.colours ?? [];
+  const columns = (state.index.value?.colours ?? []).filter((entry) => entry.id !== ADDED);
   const layers = state.labels.value?.layers ?? 1;
   const column = state.column.value;
   return (
@@ -78,6 +107,7 @@ function ColourBy() {
           </optgroup>
           <optgroup label="Map">
             <option value="density">Density</option>
+            {addedEntry() && <option value={ADDED}>When added</option>}
           </optgroup>
           {columns.length > 0 && (
             <optgroup label="Columns">
@@ -144,8 +174,10 @@ function Ramp({ column }: { column: NumberColumn }) {
 
 function Categories({ column }: { column: CategoryColumn }) {
   const theme = state.theme.value;
-  const rows: [code: number, name: string, size: number][] = column.categories.map(([name, size], code) => [code, name, size]);
-  if (column.other[1]) rows.push([64, `${count(column.other[0])} others`, column.other[1]]);
+  const all = column.categories.map(([name, size], code): [code: number, name: string, size: number] => [code, name, size]);
+  // Codes outlive updates and sizes do not; generations go by their time, the last first.
+  const rows = column.id === ADDED ? all.reverse() : all.sort((a, b) => b[2] - a[2]).filter(([, , size]) => size > 0);
+  if (column.other[1]) rows.push([OTHER, `${count(column.other[0])} others`, column.other[1]]);
   if (column.nulls) rows.push([NO_VALUE, "no value", column.nulls]);
   const chosen = state.categories.value;
   return (
@@ -158,8 +190,8 @@ function Categories({ column }: { column: CategoryColumn }) {
             title={name}
             onClick={() => (state.categories.value = state.toggled(chosen, code))}
           >
-            <Swatch rgb={code === NO_VALUE ? NULL_COLOUR[theme] : code === 64 ? NOISE[theme] : categoryColour(code, theme)} />
-            <span class={code >= 64 ? "name muted" : "name"}>{name || "(empty)"}</span>
+            <Swatch rgb={codeColour(column, code, theme)} />
+            <span class={code >= OTHER ? "name muted" : "name"}>{name || "(empty)"}</span>
             <span class="size">{count(size)}</span>
           </button>
         </li>
@@ -210,9 +242,14 @@ function Topics() {
           id="find"
           type="search"
           placeholder="Find a cluster"
+          title="Words of a label or keyphrase; # and a row id, with Enter, for a document"
           aria-label="Find a cluster"
           value={query}
           onInput={(event) => setQuery(event.currentTarget.value)}
+          onKeyDown={(event) => {
+            const row = /^#(-?\d+)$/.exec(query.trim());
+            if (event.key === "Enter" && row) commands.pinRow(Number(row[1]));
+          }}
         />
       </div>
       {/* Always one line: the rows below must not move away from the pointer that chose one. */}
@@ -238,7 +275,7 @@ function Topics() {
         ))}
         {found && (found.length === 0 || found.length > MOST_FOUND) && (
           <li class="muted small">
-            {found.length ? `${MOST_FOUND} of ${count(found.length)} clusters found are listed` : "No cluster has this in its label or keyphrases"}
+            {/^#\d*$/.test(words) ? "Enter pins the document with this row id" : found.length ? `${MOST_FOUND} of ${count(found.length)} clusters found are listed` : "No cluster has this in its label or keyphrases"}
           </li>
         )}
         {!found &&

@@ -1,0 +1,130 @@
+"""Turn a new fit so that it can be read with the old map in mind: where things lie, and which cluster is which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latentscale.errors import CorpusError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_ROUNDS = 50
+# Distances below this share of the map's size count alike.
+_NEAR = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Similarity:
+    """A rotation or reflection, a scale and a shift.
+
+    Attributes
+    ----------
+    rotation : float64 ndarray, shape (c, c)
+        Orthogonal; its determinant is -1 where the map is mirrored.
+    scale : float
+    shift : float64 ndarray, shape (c,)
+    residual : float
+        Median distance between the shared documents after the fit, as a share of the fixed map's size (the root of
+        its variance). 0 for maps that are the same up to a similarity, about 1 where nothing fits.
+    """
+
+    rotation: NDArray[np.float64]
+    scale: float
+    shift: NDArray[np.float64]
+    residual: float
+
+    def apply(self, coordinates: NDArray[Any]) -> NDArray[np.float32]:
+        """Move places of shape (n, c) from the moving map to the fixed one."""
+        moved = self.scale * (np.asarray(coordinates, np.float64) @ self.rotation) + self.shift
+        return moved.astype(np.float32)
+
+
+def procrustes(moving: NDArray[Any], fixed: NDArray[Any]) -> Similarity:
+    """Find the similarity that lays one map of some documents over another of the same documents.
+
+    Orthogonal Procrustes analysis by the singular value decomposition (Schönemann 1966; with translation and scale
+    Gower 1975), made robust by iterated weights for the least sum of distances instead of squares (Verboon and Heiser
+    1992): islands that two layouts put in different places do not turn the rest. A reflection is allowed. The scale
+    is the ratio of the spreads, not the regression of one map on the other, which shrinks a map that fits badly.
+
+    Parameters
+    ----------
+    moving, fixed : ndarray, shape (s, c)
+        The same documents in the same order.
+
+    Returns
+    -------
+    Similarity
+        No rotation and no scaling where there are fewer than ``c + 1`` documents, or all at one place.
+
+    Raises
+    ------
+    ShapeError
+        If the two are not of one shape.
+    CorpusError
+        If a coordinate is NaN or infinite.
+    """
+    if moving.ndim != 2 or moving.shape != fixed.shape:
+        raise ShapeError(f"the maps to align have the shapes {moving.shape} and {fixed.shape}")
+    start, goal = np.asarray(moving, np.float64), np.asarray(fixed, np.float64)
+    if not (np.isfinite(start).all() and np.isfinite(goal).all()):
+        raise CorpusError("a map to align has coordinates that are not numbers (NaN or infinite)")
+    s, c = start.shape
+    if s == 0:
+        return Similarity(rotation=np.eye(c), scale=1.0, shift=np.zeros(c), residual=0.0)
+    size = float(np.sqrt(((goal - goal.mean(axis=0)) ** 2).sum(axis=1).mean()))
+    before = float(np.sqrt(((start - start.mean(axis=0)) ** 2).sum(axis=1).mean()))
+    if s < c + 1 or size == 0.0 or before == 0.0:
+        shift = goal.mean(axis=0) - start.mean(axis=0)
+        apart = np.linalg.norm(start + shift - goal, axis=1)
+        return Similarity(
+            rotation=np.eye(c), scale=1.0, shift=shift, residual=float(np.median(apart)) / size if size else 0.0
+        )
+    best: tuple[float, Similarity] | None = None
+    # The best of both hands is looked for apart: from a mirrored start no iteration finds back.
+    for mirrored in (False, True):
+        weights = np.ones(s)
+        similarity = _weighted(start, goal, weights, mirrored=mirrored)
+        apart = _apart(similarity, start, goal)
+        for _ in range(_ROUNDS):
+            before_step = float(apart.mean())
+            weights = 1.0 / np.maximum(apart, _NEAR * size)
+            similarity = _weighted(start, goal, weights, mirrored=mirrored)
+            apart = _apart(similarity, start, goal)
+            if abs(before_step - float(apart.mean())) < 1e-6 * size:
+                break
+        cost = float(apart.mean())
+        if best is None or cost < best[0]:
+            best = cost, Similarity(
+                rotation=similarity.rotation,
+                scale=similarity.scale,
+                shift=similarity.shift,
+                residual=float(np.median(apart)) / size,
+            )
+    assert best is not None
+    return best[1]
+
+
+def _weighted(
+    start: NDArray[np.float64], goal: NDArray[np.float64], weights: NDArray[np.float64], *, mirrored: bool
+) -> Similarity:
+    """The weighted least-squares solution of one hand (Kabsch 1976, Umeyama 1991)."""
+    share = (weights / weights.sum())[:, None]
+    from_center, to_center = (share * start).sum(axis=0), (share * goal).sum(axis=0)
+    one, other = start - from_center, goal - to_center
+    left, _, right = np.linalg.svd((share * one).T @ other)
+    hand = np.ones(start.shape[1])
+    if (np.linalg.det(left @ right) < 0) != mirrored:
+        hand[-1] = -1.0
+    rotation = (left * hand) @ right
+    spread = float((share * one**2).sum())
+    scale = float(np.sqrt((share * other**2).sum() / spread)) if spread > 0 else 1.0
+    return Similarity(rotation=rotation, scale=scale, shift=to_center - scale * (from_center @ rotation), residual=0.0)
+
+
+def _apart(similarity: Similarity, start: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.linalg.norm(similarity.scale * (start @ similarity.rotation) + similarity.shift - goal, axis=1)

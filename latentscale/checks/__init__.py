@@ -1,0 +1,1 @@
+"""The checks of `latentscale verify`, a module for each kind of object."""

@@ -1,0 +1,165 @@
+"""List the keys of an S3 store: pages one after another where they are few, several stretches at once where many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from latentscale.storage.remote import ObjectInfo, seconds_of
+
+if TYPE_CHECKING:
+    from latentscale.storage.s3 import S3Remote
+
+_WILDCARD = re.compile(r"[*?\[]")
+
+Found = dict[str, ObjectInfo]
+
+
+async def find(remote: S3Remote, path: str, *, relative_to: str) -> Found:
+    """All objects below the folder ``path``, in the order of their keys, named from the folder ``relative_to``.
+
+    A folder of at most a page (a thousand keys) costs one request. A larger one is cut at its first-level folders into
+    stretches of the key space that are listed at once, and a stretch that is one large folder is cut again. The
+    stretches cover all of it, so that no key is missed that others write meanwhile into a new folder.
+    """
+    from latentscale.storage.s3 import split
+
+    bucket, key = split(path)
+    base = split(relative_to)[1]
+    found: Found = {}
+    await _Listing(remote, bucket, found, cut=len(base) + 1 if base else 0).folder(f"{key}/" if key else "")
+    return {name: found[name] for name in sorted(found)}
+
+
+class _Listing:
+    def __init__(self, remote: S3Remote, bucket: str, found: Found, *, cut: int) -> None:
+        self._remote = remote
+        self._bucket = bucket
+        self._found = found
+        self._cut = cut
+
+    async def pages(self, prefix: str, **arguments: Any) -> AsyncGenerator[dict[str, Any]]:
+        """Answers to a listing, page by page; each is tried again by itself."""
+        path = f"{self._bucket}/{prefix}"
+        following: dict[str, str] = {}
+        while True:
+            answer = await self._remote.request(
+                "list_objects_v2", path, "list", {"Prefix": prefix} | arguments | following
+            )
+            yield answer
+            if not answer.get("IsTruncated"):
+                return
+            token = answer.get("NextContinuationToken")
+            # A store that gives no token can still be asked for what comes after the last key.
+            following = (
+                {"ContinuationToken": str(token)} if token else {"StartAfter": str(answer["Contents"][-1]["Key"])}
+            )
+
+    def keep(self, answer: Mapping[str, Any], before: str | None = None) -> bool:
+        """Take the objects of a page; False once the stretch has ended."""
+        for entry in cast(list[dict[str, Any]], answer.get("Contents") or []):
+            key = str(entry["Key"])
+            if before is not None and key >= before:
+                return False
+            if key.endswith("/"):
+                continue  # a marker of an empty folder
+            name = key[self._cut :]
+            self._found[name] = ObjectInfo(
+                name=name,
+                size=int(entry["Size"]),
+                version=str(entry.get("ETag") or "").strip('"'),
+                modified=seconds_of(entry.get("LastModified")),
+            )
+        return True
+
+    async def folder(self, prefix: str) -> None:
+        pages = self.pages(prefix)
+        first = await anext(pages)
+        self.keep(first)
+        if not first.get("IsTruncated"):
+            return
+        await pages.aclose()
+        last = str(first["Contents"][-1]["Key"])
+        folders = [name for name in await self.folders(prefix) if name > last or last.startswith(name)]
+        if not folders:
+            await self.stretch(prefix, last, None)
+            return
+        from latentscale.storage.s3 import together
+
+        # A few stretches for each request that may be under way, so that uneven ones even out.
+        wanted = self._remote.storage.max_requests * 2
+        if len(folders) <= wanted:
+            await together(self.folder(name) for name in folders)
+            return
+        starts = [folders[len(folders) * index // wanted] for index in range(wanted)]
+        bounds = zip(starts, [*starts[1:], None], strict=True)
+        await together(self.stretch(prefix, max(start, last), end) for start, end in bounds)
+
+    async def stretch(self, prefix: str, after: str, before: str | None) -> None:
+        """List the keys after one and before another."""
+        async for page in self.pages(prefix, StartAfter=after):
+            if not self.keep(page, before):
+                return
+
+    async def folders(self, prefix: str) -> list[str]:
+        """Prefixes of the folders directly below ``prefix``; the objects on the way are kept."""
+        names: list[str] = []
+        async for page in self.pages(prefix, Delimiter="/"):
+            self.keep(page)
+            names += [str(entry["Prefix"]) for entry in page.get("CommonPrefixes") or []]
+        return sorted(names)
+
+
+async def beside(remote: S3Remote, path: str) -> list[str]:
+    """Names of what is directly in a folder, at most a page of them."""
+    from latentscale.storage.s3 import split
+
+    key = split(path)[1]
+    prefix = f"{key}/" if key else ""
+    answer = await remote.request("list_objects_v2", path, "list", {"Prefix": prefix, "Delimiter": "/"})
+    names = [str(entry["Key"]) for entry in answer.get("Contents") or []]
+    names += [str(entry["Prefix"]).rstrip("/") for entry in answer.get("CommonPrefixes") or []]
+    return sorted(name.rpartition("/")[2] for name in names if name != prefix)
+
+
+async def glob(remote: S3Remote, pattern: str, *, relative_to: str) -> Found:
+    """All objects whose path matches ``pattern``, where ``*`` stays within a folder and ``**`` does not."""
+    from fsspec.utils import glob_translate
+
+    from latentscale.storage.s3 import split, together
+
+    bucket, key = split(pattern)
+    base = split(relative_to)[1]
+    found: Found = {}
+    listing = _Listing(remote, bucket, found, cut=len(base) + 1 if base else 0)
+    match = re.compile(cast(str, glob_translate(key)))
+    parts = key.split("/")
+    whole = next((index for index, part in enumerate(parts) if "**" in part), None)
+    level = [""]
+    for index, part in enumerate(parts):
+        if index == whole:
+            await together(listing.folder(prefix) for prefix in level)
+            break
+        wildcard = _WILDCARD.search(part)
+        last = index == len(parts) - 1
+        if wildcard is None:
+            level = [prefix + part + ("" if last else "/") for prefix in level]
+            if last:
+                await together(_exactly(listing, prefix) for prefix in level)
+            continue
+        # What stands before the wildcard narrows the listing.
+        stems = [prefix + part[: wildcard.start()] for prefix in level]
+        names = [name for there in await together(listing.folders(stem) for stem in stems) for name in there]
+        fits = re.compile(cast(str, glob_translate(part)))
+        level = [name for name in names if fits.match(name.rstrip("/").rpartition("/")[2])]
+        if not last and not level:
+            break
+    prefix = f"{base}/" if base else ""
+    return {name: found[name] for name in sorted(found) if match.match(prefix + name)}
+
+
+async def _exactly(listing: _Listing, key: str) -> None:
+    async for page in listing.pages(key):
+        listing.keep(page)
+        return

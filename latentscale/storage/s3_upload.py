@@ -1,0 +1,229 @@
+"""Write an object to an S3 store in one piece: a PUT, or parts that become an object only when they are complete."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from latentscale.errors import StorageError
+from latentscale.storage.remote import ObjectInfo, seconds_of
+from latentscale.storage.retries import code_of
+
+if TYPE_CHECKING:
+    from latentscale.storage.s3 import S3Remote
+
+MAX_PARTS = 10_000
+# Parts in memory at once.
+PARTS_AHEAD = 6
+RESTARTS = 3
+
+
+class Source(Protocol):
+    """Bytes to be written."""
+
+    size: int
+
+    def part(self, start: int, stop: int) -> bytes:
+        """Bytes from ``start`` to ``stop``; may be called from several threads."""
+        ...
+
+
+class Buffer:
+    """Bytes in memory."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def part(self, start: int, stop: int) -> bytes:
+        """A copy of some of them."""
+        return bytes(self._data[start:stop])
+
+
+class OpenFile:
+    """A local file, read part by part."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def part(self, start: int, stop: int) -> bytes:
+        """Some of its bytes."""
+        with self._path.open("rb") as file:
+            file.seek(start)
+            data = file.read(stop - start)
+        if len(data) != stop - start:
+            raise StorageError(f"{self._path} became shorter while it was uploaded", where=str(self._path))
+        return data
+
+
+async def put(remote: S3Remote, path: str, source: Source, headers: Mapping[str, str]) -> str:
+    """Write ``source`` as the object ``path``, whole or not at all; gives its ETag."""
+    from latentscale.storage.s3 import etag, split
+
+    if source.size >= remote.storage.multipart_threshold:
+        return await _put_parts(remote, path, source, headers)
+    body = await _body(source, 0, source.size)
+    answer = await remote.request(
+        "put_object", path, "write", {"Key": split(path)[1], **body, **headers}, moves=source.size
+    )
+    return etag(answer)
+
+
+async def _body(source: Source, start: int, stop: int) -> dict[str, Any]:
+    from latentscale.storage.s3 import checked
+
+    def take() -> dict[str, Any]:
+        return checked(source.part(start, stop))
+
+    return take() if stop - start < 1 << 20 else await asyncio.to_thread(take)
+
+
+async def _put_parts(remote: S3Remote, path: str, source: Source, headers: Mapping[str, str]) -> str:
+    from latentscale.storage.s3 import split
+
+    key = split(path)[1]
+    for _ in range(RESTARTS):
+        begun = await remote.request("create_multipart_upload", path, "write", {"Key": key, **headers})
+        upload = str(begun["UploadId"])
+        try:
+            parts, wanted = await _send_parts(remote, path, upload, source)
+            version = await _complete(remote, path, upload, parts, wanted, source.size)
+        except BaseException:
+            # Its parts would be stored, and paid for, until somebody looks.
+            await asyncio.shield(_abort_quietly(remote, path, upload))
+            raise
+        if version is not None:
+            return version
+    raise StorageError(
+        f"the upload of {remote.address(path)} was lost by the store {RESTARTS} times",
+        where=remote.address(path),
+        hint="Run the same command again.",
+    )
+
+
+async def _send_parts(remote: S3Remote, path: str, upload: str, source: Source) -> tuple[list[dict[str, Any]], str]:
+    """Upload all parts; gives what completes them, and the ETag that most stores give the whole."""
+    from latentscale.storage.s3 import etag, split, together
+
+    key = split(path)[1]
+    # All of one size, as some stores want it.
+    size = max(remote.storage.part_size, -(-source.size // MAX_PARTS))
+    room = asyncio.Semaphore(min(PARTS_AHEAD, remote.storage.max_requests))
+    digests: dict[int, bytes] = {}
+
+    async def send(number: int) -> dict[str, Any]:
+        start = (number - 1) * size
+        stop = min(start + size, source.size)
+        async with room:
+            body = await _body(source, start, stop)
+            digests[number] = _digest(body)
+            answer = await remote.request(
+                "upload_part",
+                path,
+                "write",
+                {"Key": key, "UploadId": upload, "PartNumber": number, **body},
+                moves=stop - start,
+            )
+        return {"PartNumber": number, "ETag": f'"{etag(answer)}"'}
+
+    count = -(-source.size // size)
+    parts = await together(send(number) for number in range(1, count + 1))
+    joined = b"".join(digests[number] for number in sorted(digests))
+    return parts, f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{count}"
+
+
+def _digest(body: Mapping[str, Any]) -> bytes:
+    from base64 import b64decode
+
+    return b64decode(str(body["ContentMD5"]))
+
+
+async def _complete(
+    remote: S3Remote, path: str, upload: str, parts: list[dict[str, Any]], wanted: str, size: int
+) -> str | None:
+    """Make the parts an object; None if the upload is gone and the object is not there, so that it must be sent anew.
+
+    An answer that is lost on its way leaves the question whether the object was made: asked again, the store knows no
+    such upload any more, and the object itself is the answer.
+    """
+    from latentscale.storage.s3 import etag, is_missing, split
+
+    key = split(path)[1]
+    try:
+        answer = await remote.request(
+            "complete_multipart_upload",
+            path,
+            "write",
+            {"Key": key, "UploadId": upload, "MultipartUpload": {"Parts": parts}},
+        )
+        return etag(answer)
+    except Exception as error:
+        if code_of(error) != "NoSuchUpload":
+            raise
+    try:
+        found = await remote.request("head_object", path, "look at", {"Key": key})
+    except Exception as error:
+        if is_missing(error):
+            return None
+        raise
+    there = etag(found)
+    # Stores that encrypt have other ETags; one of the usual form that is not ours is an earlier object of that name.
+    usual = there.endswith(wanted[wanted.rindex("-") :]) and len(there) == len(wanted)
+    same = there == wanted if usual or len(there) == 32 else True
+    return there if same and int(found["ContentLength"]) == size else None
+
+
+async def _abort_quietly(remote: S3Remote, path: str, upload: str) -> None:
+    try:
+        await asyncio.wait_for(abort(remote, path, upload), 10)
+    except Exception:  # noqa: BLE001 - the error that led here is the one to be told; `gc` finds what is left
+        return
+
+
+async def abort(remote: S3Remote, path: str, upload: str) -> None:
+    """Give up an upload; one that is not there is no error."""
+    from latentscale.storage.s3 import split
+
+    key = split(path)[1]
+    try:
+        await remote.request("abort_multipart_upload", path, "give up the upload of", {"Key": key, "UploadId": upload})
+    except Exception as error:
+        if code_of(error) not in ("NoSuchUpload", "NoSuchKey", "404"):
+            raise
+
+
+async def unfinished(remote: S3Remote, path: str, relative_to: str) -> list[tuple[ObjectInfo, str]]:
+    """Uploads below a folder that were begun and never completed, with their ids."""
+    from latentscale.storage.s3 import split
+
+    key = split(path)[1]
+    prefix, base = f"{key}/" if key else "", split(relative_to)[1]
+    cut = len(base) + 1 if base else 0
+    found: list[tuple[ObjectInfo, str]] = []
+    marker: dict[str, str] = {}
+    while True:
+        answer = await remote.request(
+            "list_multipart_uploads", path, "list the uploads of", {"Prefix": prefix, **marker}
+        )
+        for upload in cast(list[dict[str, Any]], answer.get("Uploads") or []):
+            name = str(upload["Key"])
+            if name.startswith(prefix):  # not every store honours the prefix
+                info = ObjectInfo(name=name[cut:], size=0, version="", modified=seconds_of(upload.get("Initiated")))
+                found.append((info, str(upload["UploadId"])))
+        following = {"KeyMarker": answer.get("NextKeyMarker"), "UploadIdMarker": answer.get("NextUploadIdMarker")}
+        following = {name: str(value) for name, value in following.items() if value}
+        if not answer.get("IsTruncated") or not following or following == marker:
+            return found
+        marker = following

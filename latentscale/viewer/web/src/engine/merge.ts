@@ -1,0 +1,176 @@
+/** One index of all generations: columns by their names, categories by theirs, totals without what was removed. */
+
+import type { CategoryColumn, ColourColumn, GenerationEntry, IndexFile, NumberColumn, RemovedCounts } from "./format";
+import { NO_VALUE } from "./scale";
+
+export const OTHER = 64;
+export const ADDED = "added";
+const MOST = 64;
+
+export interface Part {
+  entry: GenerationEntry;
+  index: IndexFile;
+  removed: RemovedCounts | null;
+}
+
+/** Where a generation keeps a column of the merged index. */
+export interface Source {
+  /** The column's id in that generation. */
+  id: string;
+  /** Its codes as those of the merged column; null for numbers and dates. */
+  codes: Uint8Array | null;
+}
+
+export interface MergedIndex {
+  text: string | null;
+  columns: string[];
+  colours: ColourColumn[];
+  stats: Record<string, unknown>;
+  /** By the merged column's id: a source for each generation, null where all its documents have no value. */
+  sources: Map<string, (Source | null)[]>;
+}
+
+export function mergeIndexes(parts: readonly Part[]): MergedIndex {
+  const last = parts[parts.length - 1].index;
+  const names = new Set(parts.flatMap(({ index }) => index.colours.map((column) => column.name)));
+  const merged: MergedIndex = { text: last.text, columns: last.columns, colours: [], stats: last.stats, sources: new Map() };
+  for (const name of names) {
+    const found = parts.map(({ index }) => index.colours.find((column) => column.name === name) ?? null);
+    const first = found.find((column) => column !== null)!;
+    // A generation that has the column and cannot tell it by colours, or tells it otherwise: no colour would be right.
+    const apart = found.some((column, g) => (column ? column.kind !== first.kind : parts[g].index.columns.includes(name)));
+    if (apart) continue;
+    const id = freeId(first.id, merged.sources);
+    const known = found.map((column, g) => (column ? without(column, parts[g].removed) : null));
+    const missing = known.reduce((sum, column, g) => sum + (column ? column.nulls : documentsOf(parts[g].entry)), 0);
+    const codes: (Uint8Array | null)[] = parts.map(() => null);
+    merged.colours.push(
+      first.kind === "categories"
+        ? mergeCategories(id, known as (CategoryColumn | null)[], missing, codes)
+        : mergeNumbers(id, known as (NumberColumn | null)[], missing, parts),
+    );
+    merged.sources.set(id, found.map((column, g) => column && { id: column.id, codes: codes[g] }));
+  }
+  if (parts.length > 1) merged.colours.push(addedColumn(parts.map(({ entry }) => entry)));
+  return merged;
+}
+
+export const documentsOf = (entry: GenerationEntry): number => entry.documents - (entry.removed?.count ?? 0);
+
+/** Ids are those of the oldest generation that has the column: shared addresses outlive updates. */
+function freeId(id: string, taken: ReadonlyMap<string, unknown>): string {
+  if (!taken.has(id)) return id;
+  let k = 0;
+  while (taken.has(`c${k}`)) k++;
+  return `c${k}`;
+}
+
+function without(column: ColourColumn, removed: RemovedCounts | null): ColourColumn {
+  const gone = removed?.columns[column.id] ?? {};
+  const nulls = column.nulls - (gone[NO_VALUE] ?? 0);
+  if (column.kind !== "categories") return { ...column, nulls };
+  return {
+    ...column,
+    categories: column.categories.map(([name, count], code) => [name, count - (gone[code] ?? 0)]),
+    other: [column.other[0], column.other[1] - (gone[OTHER] ?? 0)],
+    nulls,
+  };
+}
+
+/**
+ * Codes are those of the oldest generation, new names after them: an update changes no colour. A name is told apart only
+ * where each generation that has others besides its categories tells it apart too; otherwise it is among the others.
+ */
+function mergeCategories(
+  id: string,
+  columns: readonly (CategoryColumn | null)[],
+  nulls: number,
+  codes: (Uint8Array | null)[],
+): CategoryColumn {
+  const present = columns.filter((column) => column !== null);
+  const crowded = present.filter((column) => column.other[0] > 0).map((column) => new Set(column.categories.map(([name]) => name)));
+  const counts = new Map<string, number>();
+  for (const column of present) for (const [name, count] of column.categories) counts.set(name, (counts.get(name) ?? 0) + count);
+  const told = [...counts.keys()].filter((name) => crowded.every((names) => names.has(name)));
+  const shown = told.slice(0, MOST);
+  const place = new Map(shown.map((name, code) => [name, code]));
+  const hidden = [...counts].filter(([name]) => !place.has(name));
+  columns.forEach((column, g) => {
+    if (!column) return;
+    const lut = new Uint8Array(256).fill(OTHER);
+    lut[NO_VALUE] = NO_VALUE;
+    column.categories.forEach(([name], code) => (lut[code] = place.get(name) ?? OTHER));
+    codes[g] = lut;
+  });
+  return {
+    id,
+    name: present[0].name,
+    kind: "categories",
+    categories: shown.map((name) => [name, counts.get(name)!]),
+    // Names that no generation tells apart may be the same ones in several: at least the most of any.
+    other: [
+      hidden.length + Math.max(...present.map((column) => column.other[0])),
+      hidden.reduce((sum, [, count]) => sum + count, 0) + present.reduce((sum, column) => sum + column.other[1], 0),
+    ],
+    nulls,
+  };
+}
+
+function mergeNumbers(id: string, columns: readonly (NumberColumn | null)[], nulls: number, parts: readonly Part[]): NumberColumn {
+  const present: { column: NumberColumn; weight: number }[] = [];
+  columns.forEach((column, g) => {
+    const weight = column ? documentsOf(parts[g].entry) - column.nulls : 0;
+    if (column && weight > 0) present.push({ column, weight });
+  });
+  const first = columns.find((column) => column !== null)!;
+  if (present.length < 2) return { ...(present[0]?.column ?? first), id, nulls };
+  return {
+    ...first,
+    id,
+    min: Math.min(...present.map(({ column }) => column.min)),
+    max: Math.max(...present.map(({ column }) => column.max)),
+    quantiles: mergeQuantiles(present.map(({ column, weight }) => ({ knots: column.quantiles, weight }))),
+    nulls,
+  };
+}
+
+/** Quantiles of several sets together from those of each: the inverse of the weighted mean of their distributions. */
+export function mergeQuantiles(sets: readonly { knots: readonly number[]; weight: number }[]): number[] {
+  const steps = sets[0].knots.length - 1;
+  const total = sets.reduce((sum, { weight }) => sum + weight, 0);
+  const values = [...new Set(sets.flatMap(({ knots }) => knots))].sort((a, b) => a - b);
+  // The share at and below each value: where knots repeat, the whole of them.
+  const shares = values.map((value) => sets.reduce((sum, { knots, weight }) => sum + weight * shareBelow(knots, value), 0) / total);
+  return Array.from({ length: steps + 1 }, (_, k) => {
+    if (k === 0) return values[0];
+    const wanted = k / steps;
+    const at = shares.findIndex((share) => share >= wanted - 1e-12);
+    if (at <= 0) return values[Math.max(0, at)];
+    const [low, high] = [shares[at - 1], shares[at]];
+    return values[at - 1] + ((wanted - low) / (high - low)) * (values[at] - values[at - 1]);
+  });
+}
+
+function shareBelow(knots: readonly number[], value: number): number {
+  const steps = knots.length - 1;
+  if (value < knots[0]) return 0;
+  if (value >= knots[steps]) return 1;
+  let k = 0;
+  while (knots[k + 1] <= value) k++;
+  return (k + (value - knots[k]) / (knots[k + 1] - knots[k])) / steps;
+}
+
+/** When a document joined the map, as a column: the generations, the oldest first. */
+function addedColumn(entries: readonly GenerationEntry[]): CategoryColumn {
+  return {
+    id: ADDED,
+    name: "When added",
+    kind: "categories",
+    categories: entries.map((entry, g) => [generationName(entry, g), documentsOf(entry)]),
+    other: [0, 0],
+    nulls: 0,
+  };
+}
+
+export const generationName = (entry: GenerationEntry, number: number): string =>
+  entry.added ?? (number ? `Update ${number}` : "First documents");

@@ -1,0 +1,183 @@
+"""A real S3-compatible server on loopback: OpenStack Swift with its s3api, from PyPI alone, data below one folder.
+
+``python tests/s3/swift.py FOLDER`` starts one and prints its address; it runs until it is interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from getpass import getuser
+from pathlib import Path
+
+KEY = "test:tester"
+REGION = "us-east-1"
+
+_SERVER = """\
+[DEFAULT]
+bind_ip = 127.0.0.1
+bind_port = {port}
+workers = 0
+user = {user}
+swift_dir = {conf}
+devices = {root}/devices
+mount_check = false
+log_level = WARNING
+log_address = {root}/no-log
+fallocate_reserve = 0
+disable_fallocate = true
+[pipeline:main]
+pipeline = {name}-server
+[app:{name}-server]
+use = egg:swift#{name}
+"""
+_PROXY = """\
+[DEFAULT]
+bind_ip = 127.0.0.1
+bind_port = {port}
+workers = 0
+user = {user}
+swift_dir = {conf}
+log_level = WARNING
+log_address = {root}/no-log
+[pipeline:main]
+pipeline = catch_errors cache listing_formats bulk s3api tempauth copy slo dlo proxy-server
+[filter:catch_errors]
+use = egg:swift#catch_errors
+[filter:cache]
+use = egg:swift#memcache
+memcache_servers = 127.0.0.1:1
+error_suppression_limit = 1000000000
+[filter:listing_formats]
+use = egg:swift#listing_formats
+[filter:bulk]
+use = egg:swift#bulk
+[filter:s3api]
+use = egg:swift#s3api
+location = {region}
+allow_multipart_uploads = true
+min_segment_size = 5242880
+[filter:tempauth]
+use = egg:swift#tempauth
+user_test_tester = {secret} .admin
+user_test_reader = {secret}
+[filter:copy]
+use = egg:swift#copy
+[filter:slo]
+use = egg:swift#slo
+[filter:dlo]
+use = egg:swift#dlo
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
+"""
+# The default of swift.conf lies under /etc.
+_SERVE = """\
+import sys
+import swift.common.utils as utils
+import swift.common.wsgi as wsgi
+conf, name = sys.argv[1:3]
+utils.SWIFT_CONF_FILE = f"{conf}/swift.conf"
+sys.exit(wsgi.run_wsgi(f"{conf}/{name}.conf", "proxy-server" if name == "proxy" else f"{name}-server"))
+"""
+_HASHES = """\
+[swift-hash]
+swift_hash_path_suffix = latentscale
+swift_hash_path_prefix = test
+[storage-policy:0]
+name = default
+default = yes
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swift:
+    """A running server.
+
+    Attributes
+    ----------
+    endpoint : str
+    key, secret : str
+        Of the owner of everything.
+    """
+
+    endpoint: str
+    key: str
+    secret: str
+    root: Path
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now, held all at once so that they differ."""
+    with contextlib.ExitStack() as stack:
+        ports: list[int] = []
+        for _ in range(count):
+            held = stack.enter_context(socket.socket())
+            held.bind(("127.0.0.1", 0))
+            ports.append(held.getsockname()[1])
+        return ports
+
+
+@contextlib.contextmanager
+def swift(root: Path, *, secret: str = "testing", port: int | None = None) -> Iterator[Swift]:
+    """Run Swift with its data below ``root`` until the block ends."""
+    conf = root / "conf"
+    for folder in (conf, root / "devices" / "d1", root / "log"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (conf / "swift.conf").write_text(_HASHES)
+    (root / "serve.py").write_text(_SERVE)
+    ports = dict(zip(("account", "container", "object", "proxy"), free_ports(4), strict=True))
+    if port is not None:
+        ports["proxy"] = port
+    user = getuser()
+    processes: list[subprocess.Popen[bytes]] = []
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    try:
+        for name in ("account", "container", "object"):
+            text = _SERVER.format(name=name, port=ports[name], user=user, conf=conf, root=root)
+            (conf / f"{name}.conf").write_text(text)
+            builder = [sys.executable, "-m", "swift.cli.ringbuilder", f"{name}.builder"]
+            for step in (["create", "4", "1", "1"], ["add", f"r1z1-127.0.0.1:{ports[name]}/d1", "1"], ["rebalance"]):
+                done = subprocess.run([*builder, *step], cwd=conf, capture_output=True, text=True, env=environment)
+                # 1 is a warning: one device makes no balanced ring.
+                assert done.returncode in (0, 1), done.stdout + done.stderr
+        text = _PROXY.format(port=ports["proxy"], user=user, conf=conf, root=root, region=REGION, secret=secret)
+        (conf / "proxy.conf").write_text(text)
+        for name in ports:
+            log = (root / "log" / f"{name}.log").open("wb")
+            command = [sys.executable, str(root / "serve.py"), str(conf), name]
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment))
+            log.close()
+        for process, own in zip(processes, ports.values(), strict=True):
+            _await(process, own, root)
+        yield Swift(endpoint=f"http://127.0.0.1:{ports['proxy']}", key=KEY, secret=secret, root=root)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            process.kill()
+            process.wait()
+
+
+def _await(process: subprocess.Popen[bytes], port: int, root: Path) -> None:
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        assert process.poll() is None, "".join(path.read_text() for path in (root / "log").iterdir())
+        time.sleep(0.1)
+    raise TimeoutError(f"Swift does not listen on port {port}; see {root / 'log'}")
+
+
+if __name__ == "__main__":
+    with swift(Path(sys.argv[1]).resolve()) as running:
+        print(running.endpoint, running.key, running.secret, flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(1e9)

@@ -1,0 +1,343 @@
+"""A map that grows: what is new is placed, what is gone leaves, and no old point moves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import latentscale
+from latentscale.errors import ConfigError, CorpusError, WorkspaceError
+from latentscale.storage.head import current_map, write_head
+from latentscale.storage.segments import segments_of
+from latentscale.verification import verify_workspace
+
+SETTINGS = {"ingest": {"shard_rows": 200}, "cluster": {"min_cluster_size": 15}}
+
+
+@pytest.fixture(scope="module")
+def documents(demo: pl.DataFrame) -> pl.DataFrame:
+    """1,100 documents of six sections."""
+    sections = ["games", "perl", "science", "mail", "fonts", "electronics"]
+    return demo.filter(pl.col("section").is_in(sections)).sort("package").head(1_100)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, documents: pl.DataFrame) -> Path:
+    """A corpus of two files and the workspace with its map."""
+    root = tmp_path_factory.mktemp("grown")
+    (root / "corpus").mkdir()
+    documents[:500].write_parquet(root / "corpus" / "a.parquet")
+    documents[500:900].write_parquet(root / "corpus" / "b.parquet")
+    latentscale.run(str(root / "corpus"), out=root / "ws", progress="quiet", **SETTINGS)
+    return root
+
+
+@pytest.fixture
+def place(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the corpus and its workspace, which knows the corpus by a relative path's full name."""
+    shutil.copytree(fitted, tmp_path / "copy", copy_function=shutil.copy2)
+    record = json.loads((tmp_path / "copy" / "ws" / "workspace.json").read_text())
+    record["corpus"]["sources"] = [str(tmp_path / "copy" / "corpus")]
+    (tmp_path / "copy" / "ws" / "workspace.json").write_text(json.dumps(record))
+    return tmp_path / "copy"
+
+
+def points(workspace: latentscale.Workspace) -> pl.DataFrame:
+    shown = workspace.current
+    assert shown is not None
+    return shown.points().collect().sort("row_id")
+
+
+def check_whole(workspace: latentscale.Workspace, documents: pl.DataFrame) -> pl.DataFrame:
+    """Every document of the corpus is on the map exactly once, and nothing else; the workspace is sound."""
+    shown = points(workspace)
+    assert sorted(shown["package"].to_list()) == sorted(documents["package"].to_list())
+    assert shown["row_id"].is_unique().all()
+    assert verify_workspace(workspace.store).faults == []
+    current = workspace.current
+    assert current is not None
+    assert current.record.counts["documents"] == len(documents)
+    labels = current.labels().filter(pl.col("layer") == 0)
+    sizes = dict(shown.filter(pl.col("cluster") >= 0).group_by("cluster").len().rows())
+    assert {c: size for c, size in labels.select("cluster", "size").rows() if size} == sizes
+    return shown
+
+
+def same_places(before: pl.DataFrame, after: pl.DataFrame) -> int:
+    """How many documents are in both, all of them where they were and in the cluster that they were in."""
+    columns = ["row_id", "package", "x", "y", "cluster", "nearest_cluster", "probability"]
+    both = before.select(columns).join(after.select(columns), on="package", suffix="_after")
+    for name in ("row_id", "x", "y", "cluster", "nearest_cluster", "probability"):
+        assert both[name].to_list() == both[f"{name}_after"].to_list(), name
+    return len(both)
+
+
+def test_new_documents_join_and_no_old_point_moves(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    before, first = points(workspace), workspace.current
+    documents[900:].write_parquet(place / "corpus" / "c.parquet")
+    grown = workspace.update()
+    assert first is not None
+    assert grown.id != first.id
+    after = check_whole(workspace, documents)
+    assert same_places(before, after) == 900
+    new = after.filter(pl.col("package").is_in(documents[900:]["package"].to_list()))
+    assert set(new["source"]) == {"c.parquet"}
+    assert new["outlier_score"].is_between(0, 1).all()
+    # They lie among their own kind: in the frame of the old map, most of them in a cluster of their section.
+    for axis in ("x", "y"):
+        low, high = before[axis].min(), before[axis].max()
+        assert new[axis].is_between(low - 1, high + 1).all()
+    section = before.filter(pl.col("cluster") >= 0).group_by("cluster").agg(pl.col("section").mode().first())
+    told = new.join(section, left_on="nearest_cluster", right_on="cluster", suffix="_of_cluster")
+    old = before.join(section, left_on="nearest_cluster", right_on="cluster", suffix="_of_cluster")
+    share = (told["section"] == told["section_of_cluster"]).mean()
+    assert share > 0.8 * (old["section"] == old["section_of_cluster"]).mean()
+    manifest = json.loads((place / "ws" / "viewer" / "manifest.json").read_text())
+    assert [entry["documents"] for entry in manifest["generations"]] == [900, 200]
+
+
+def test_only_new_shards_are_read_and_embedded(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    kept = {path: path.stat().st_mtime_ns for path in (place / "ws").rglob("*.parquet") if "runs" not in path.parts}
+    (place / "corpus" / "a.parquet").touch()  # another time, so another file: its documents are read again
+    shutil.copy2(place / "corpus" / "b.parquet", place / "b")
+    workspace.update()
+    for path, written in kept.items():
+        assert path.stat().st_mtime_ns == written, path
+    check_whole(workspace, documents[:900])
+
+
+def test_an_update_twice_changes_nothing_twice(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    documents[900:].write_parquet(place / "corpus" / "c.parquet")
+    grown = workspace.update()
+    held = {
+        path: path.read_bytes() for path in (place / "ws").rglob("*") if path.is_file() and "runs" not in path.parts
+    }
+    assert workspace.update().id == grown.id
+    now = {path: path.read_bytes() for path in (place / "ws").rglob("*") if path.is_file() and "runs" not in path.parts}
+    assert {path for path in now if now[path] != held.get(path)} == set()
+
+
+def test_documents_of_a_removed_file_leave_the_map(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    before = points(workspace)
+    (place / "corpus" / "b.parquet").unlink()
+    grown = workspace.update()
+    after = check_whole(workspace, documents[:500])
+    assert same_places(before, after) == 500
+    assert grown.record.counts["gone"] == 400
+    # It comes back: the same documents with the row ids that they had.
+    documents[500:900].write_parquet(place / "corpus" / "b.parquet")
+    workspace.update()
+    assert len(check_whole(workspace, documents[:900])) == 900
+
+
+def test_a_renamed_file_keeps_row_ids_and_places(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    before = points(workspace)
+    (place / "corpus" / "b.parquet").rename(place / "corpus" / "z.parquet")
+    workspace.update()
+    after = check_whole(workspace, documents[:900])
+    assert same_places(before, after) == 900
+    assert set(after["source"]) == {"a.parquet", "z.parquet"}
+
+
+def test_a_rewritten_file_keeps_what_it_still_holds(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    before = points(workspace)
+    rewritten = pl.concat([documents[1000:], documents[600:900].reverse()])
+    rewritten.write_parquet(place / "corpus" / "b.parquet")
+    workspace.update()
+    now = pl.concat([documents[:500], rewritten])
+    after = check_whole(workspace, now)
+    assert same_places(before, after) == 800
+
+
+def test_a_changed_text_keeps_its_row_id_and_gets_a_new_place(tmp_path: Path, documents: pl.DataFrame) -> None:
+    corpus, out = tmp_path / "corpus", tmp_path / "ws"
+    corpus.mkdir()
+    documents[:700].write_parquet(corpus / "a.parquet")
+    latentscale.run(str(corpus), out=out, id="package", progress="quiet", **SETTINGS)
+    workspace = latentscale.open(out)
+    before = points(workspace)
+    game = before.filter(pl.col("section") == "games").row(0, named=True)
+    perl = documents.filter(pl.col("section") == "perl")["text"][0]
+    changed = documents[:700].with_columns(
+        pl.when(pl.col("package") == game["package"]).then(pl.lit(perl)).otherwise("text").alias("text")
+    )
+    # The old file stays; a later one has a newer version of one document.
+    changed.filter(pl.col("package") == game["package"]).write_parquet(corpus / "b.parquet")
+    workspace.update()
+    after = check_whole(workspace, documents[:700])
+    assert same_places(before.filter(pl.col("package") != game["package"]), after) == 699
+    moved = after.filter(pl.col("package") == game["package"]).row(0, named=True)
+    assert moved["row_id"] == game["row_id"]
+    assert (moved["x"], moved["y"]) != (game["x"], game["y"])
+    near = before.filter(pl.col("section") == "perl").select(
+        ((pl.col("x") - moved["x"]) ** 2 + (pl.col("y") - moved["y"]) ** 2).min()
+    )
+    assert near.item() < 0.5
+
+
+def test_many_updates_leave_few_segments(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    before = points(workspace)
+    most = 0
+    for night in range(10):
+        documents[900 + 20 * night : 920 + 20 * night].write_parquet(place / "corpus" / f"n{night}.parquet")
+        grown = workspace.update()
+        most = max(most, len(segments_of(grown.record)))
+    assert most <= 5
+    after = check_whole(workspace, documents)
+    assert same_places(before, after) == 900
+
+
+def test_places_do_not_depend_on_how_documents_arrive(place: Path, documents: pl.DataFrame) -> None:
+    together = place.parent / "together"
+    shutil.copytree(place, together, copy_function=shutil.copy2)
+    record = json.loads((together / "ws" / "workspace.json").read_text())
+    record["corpus"]["sources"] = [str(together / "corpus")]
+    (together / "ws" / "workspace.json").write_text(json.dumps(record))
+    for part, name in ((documents[900:950], "c"), (documents[950:], "d")):
+        part.write_parquet(place / "corpus" / f"{name}.parquet")
+        latentscale.open(place / "ws").update()
+    documents[900:].write_parquet(together / "corpus" / "c.parquet")
+    latentscale.open(together / "ws").update()
+    columns = ["package", "x", "y", "cluster", "probability"]
+    one, two = (points(latentscale.open(at / "ws")).select(columns).sort("package") for at in (place, together))
+    assert one.equals(two)
+
+
+def test_an_update_that_another_overtook_goes_on_from_the_winner(
+    place: Path, documents: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from latentscale import updating
+
+    workspace = latentscale.open(place / "ws")
+    documents[900:1000].write_parquet(place / "corpus" / "c.parquet")
+    switch = updating.switch_head
+    overtaken: list[str] = []
+
+    def late(store, *, expected, to):
+        # While the first update stands before its last step, a second one sees one more file and is done.
+        if not overtaken:
+            overtaken.append(to)
+            documents[1000:].write_parquet(place / "corpus" / "d.parquet")
+            latentscale.open(place / "ws").update()
+        return switch(store, expected=expected, to=to)
+
+    monkeypatch.setattr(updating, "switch_head", late)
+    workspace.update()
+    # The loser planned with the files that it had listed; the next update has them all.
+    workspace.update()
+    check_whole(workspace, documents)
+
+
+def test_a_crash_between_the_map_and_head_is_mended_by_the_next_update(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    first = current_map(workspace.store)
+    assert first is not None
+    documents[900:].write_parquet(place / "corpus" / "c.parquet")
+    grown = workspace.update()
+    write_head(workspace.store, first.id)
+    assert workspace.update().id == grown.id
+    check_whole(workspace, documents)
+    # And between HEAD and the page.
+    manifest = (place / "ws" / "viewer" / "manifest.json").read_bytes()
+    workspace.promote(first.id)
+    write_head(workspace.store, grown.id)
+    assert (place / "ws" / "viewer" / "manifest.json").read_bytes() != manifest
+    workspace.update()
+    assert (place / "ws" / "viewer" / "manifest.json").read_bytes() == manifest
+
+
+def test_promote_goes_back_and_the_next_update_starts_from_there(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    first = workspace.current
+    assert first is not None
+    documents[900:].write_parquet(place / "corpus" / "c.parquet")
+    grown = workspace.update()
+    assert workspace.promote(first.id).id == first.id
+    assert len(points(workspace)) == 900
+    assert json.loads((place / "ws" / "viewer" / "manifest.json").read_text())["generations"][-1]["documents"] == 900
+    assert workspace.update().id == grown.id
+    with pytest.raises(WorkspaceError, match="no artifact"):
+        workspace.promote("map-00000000")
+
+
+def test_a_corpus_that_seems_lost_changes_nothing(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    first = workspace.current
+    assert first is not None
+    (place / "corpus" / "a.parquet").unlink()
+    with pytest.raises(CorpusError, match="max_removed_fraction"):
+        workspace.update()
+    assert current_map(workspace.store) == first.record
+    workspace.update(update={"max_removed_fraction": 1.0})
+    check_whole(workspace, documents[500:900])
+
+
+def test_an_update_with_another_model_is_refused(place: Path) -> None:
+    workspace = latentscale.open(place / "ws")
+    with pytest.raises(ConfigError, match="would use"):
+        workspace.update(embed={"max_tokens": 7})
+
+
+def test_a_workspace_without_a_map_cannot_grow(tmp_path: Path, small_corpus: Path) -> None:
+    workspace = latentscale.open(tmp_path)
+    workspace.ingest(small_corpus)
+    with pytest.raises(WorkspaceError, match="no map yet"):
+        workspace.update()
+
+
+def test_a_refit_lies_on_the_old_map_and_clusters_keep_their_ids(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    before, first = points(workspace), workspace.current
+    assert first is not None
+    documents[900:].write_parquet(place / "corpus" / "c.parquet")
+    workspace.update()
+    refitted = workspace.update(refit=True)
+    after = check_whole(workspace, documents)
+    both = before.join(after, on="package", suffix="_after")
+    assert both["row_id"].to_list() == both["row_id_after"].to_list()
+    # Places: nearer to the old ones than a layout that was not laid on them.
+    moved = np.hypot(both["x"] - both["x_after"], both["y"] - both["y_after"])
+    plain = latentscale.run(str(place / "corpus"), out=place / "plain", progress="quiet", **SETTINGS)
+    other = before.join(plain.points().collect(), on="package", suffix="_after")
+    unaligned = np.hypot(other["x"] - other["x_after"], other["y"] - other["y_after"])
+    assert np.median(moved) < 0.7 * np.median(unaligned)
+    # Clusters that hold mostly the same documents have the same id, and the same colour.
+    kept = both.filter((pl.col("cluster") >= 0) & (pl.col("cluster_after") >= 0))
+    pairs = kept.group_by("cluster", "cluster_after").len()
+    mostly = pairs.sort("len", descending=True).unique("cluster", keep="first", maintain_order=True)
+    sizes = dict(kept.group_by("cluster").len().rows())
+    sizes_after = dict(kept.group_by("cluster_after").len().rows())
+    alike = [(a, b) for a, b, n in mostly.rows() if n > 0.6 * sizes[a] and n > 0.6 * sizes_after[b]]
+    assert alike
+    assert all(a == b for a, b in alike)
+    colours = [
+        {row["cluster"]: (row["hue"], row["shade"]) for row in made.labels().to_dicts() if row["layer"] == 0}
+        for made in (first, refitted)
+    ]
+    assert all(colours[0][a] == colours[1][b] for a, b in alike)
+    # The same again finds it.
+    assert workspace.update(refit=True).id == refitted.id
+
+
+def test_drift_is_measured_and_a_refit_recommended(place: Path, documents: pl.DataFrame, demo: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    documents[900:].write_parquet(place / "corpus" / "c.parquet")
+    calm = workspace.update().quality["drift"]
+    assert calm["added"] == 200
+    rest = demo.filter(~pl.col("section").is_in(documents["section"].unique().to_list())).head(700)
+    rest.write_parquet(place / "corpus" / "d.parquet")
+    other = workspace.update()
+    assert other.quality["drift"]["refit_due"]
+    assert any("refit" in note for note in other.record.notes)
