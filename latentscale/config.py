@@ -317,12 +317,14 @@ class DriftConfig(Settings):
 
     added_share: Annotated[float, Field(gt=0)] = 0.2
     """Documents that were added since the fit, as a share of those fitted."""
+    removed_share: Annotated[float, Field(gt=0)] = 0.2
+    """Documents of the fit that are gone, as a share of those fitted."""
     ood_share: Annotated[float, Field(gt=0, le=1)] = 0.15
     """Share of the added documents that are farther from the fit than 95 in 100 of its own."""
     noise_increase: Annotated[float, Field(gt=0, le=1)] = 0.15
     """By how much the share of noise may be higher among the added documents."""
-    cluster_growth: Annotated[float, Field(gt=1)] = 3.0
-    """How many times its share of the fit a cluster may have of the added documents."""
+    cluster_growth: Annotated[float, Field(gt=0)] = 1.0
+    """How many documents a cluster may gain for each that it was fitted with."""
 
 
 class UpdateConfig(Settings):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from latentscale.errors import ConfigError, WorkspaceError
-from latentscale.stages.publish import PAGE_FOLDER, write_public_page
+from latentscale.stages.publish import PAGE_FOLDER, page_objects, write_public_page
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.workspace_record import read_workspace
@@ -77,8 +77,7 @@ def _export_page(exported: Map, folder: Path) -> Path:
         raise WorkspaceError(f"{folder} is not empty", hint="Choose a new folder.")
     store = exported.store
     target = Store(str(folder))
-    generation = f"{exported.record.folder}/viewer"
-    names = list(store.list(generation))
+    names = page_objects(store, exported.record)
     if not names:
         raise WorkspaceError(f"{exported.id} has no page", hint="Publish it with --set publish.viewer=true.")
     for name in names:

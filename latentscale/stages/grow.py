@@ -28,6 +28,7 @@ from latentscale.storage.segments import (
     segments_of,
 )
 from latentscale.storage.snapshots import Snapshot, read_snapshot
+from latentscale.viewer.density import map_density
 
 VERSION = 1
 # The page reads one generation of tiles a segment.
@@ -92,11 +93,12 @@ def make_grown_map(
         if any(segment.page for segment in kept):
             counts["page"] = next(segment.page for segment in reversed(kept) if segment.page)
     drift = quality["drift"]
+    due = [f"A refit is due (latentscale update {store.url} --refit): {' '.join(drift['reasons'])}"]
     return writer.commit(
         counts=counts | {"removed": sum(len(ids) for ids in removed)},
         cost=cost,
         choices={"backend": "cpu", "publish": settings["text"]},
-        notes=drift["notes"],
+        notes=due if drift["refit_due"] else [],
         segments=[segment.as_json() for segment in kept],
     )
 
@@ -104,7 +106,7 @@ def make_grown_map(
 def _shown(store: Store, parent: Record) -> pa.Table:
     """What the parent shows: the columns of ``_POINT`` that it has, and ``segment``."""
     tables: list[pa.Table] = []
-    for index, table in read_points(store, parent, ["row_id", "cluster", "nearest_cluster"]):
+    for index, table in read_points(store, parent, ["row_id", "x", "y", "cluster", "nearest_cluster"]):
         tables.append(table.append_column("segment", pa.array(np.full(table.num_rows, index, dtype=np.int32))))
     return pa.concat_tables(tables)
 
@@ -192,12 +194,11 @@ def _memberships(cluster: NDArray[np.int32], clusters: Clusters) -> list[NDArray
     return [cluster, *(np.append(layer, np.int32(-1))[cluster] for layer in clusters.coarser())]
 
 
-def _now(shown: pa.Table, own: pa.Table, gone: Ids, name: str) -> NDArray[np.int32]:
-    """A column of all points of the new map."""
-    old = ~contains(gone, shown["row_id"].to_numpy()) & ~contains(
-        np.sort(own["row_id"].to_numpy()), shown["row_id"].to_numpy()
-    )
-    return np.concatenate([shown[name].to_numpy()[old], own[name].to_numpy()]).astype(np.int32)
+def _now(shown: pa.Table, own: pa.Table, gone: Ids, name: str) -> NDArray[Any]:
+    """A column of all points of the new map, those that it writes itself last."""
+    ids = shown["row_id"].to_numpy()
+    old = ~contains(gone, ids) & ~contains(np.sort(own["row_id"].to_numpy()), ids)
+    return np.concatenate([shown[name].to_numpy()[old], own[name].to_numpy()])
 
 
 def _labels(store: Store, parent: Record, shown: pa.Table, own: pa.Table, gone: Ids, clusters: Clusters) -> pa.Table:
@@ -246,17 +247,19 @@ def _quality(
     gone: Ids,
 ) -> dict[str, Any]:
     """What was measured of the fit, and how far the documents that came since are from it."""
-    from latentscale.drift import measure_drift
+    from latentscale.drift import Added, measure_drift
 
     measured_then = json.loads(store.read_bytes(f"{fit.map.folder}/quality.json"))
     then = read_clusters(store, fit.clusters)
+    sizes = then.tree["size"].to_pylist()
     added = _added(store, parent, own, gone)
+    here = np.sort(_now(shown, own, gone, "row_id"))
     drift = measure_drift(
+        Added.count(added["cluster"].to_numpy().astype(np.int32), added["outlier_score"].to_numpy().astype(np.float32)),
         fitted=len(then.row_ids),
-        fitted_noise=int((then.cluster < 0).sum()),
-        fitted_sizes=then.tree["size"].to_numpy(),
-        added_clusters=added["cluster"].to_numpy().astype(np.int32),
-        added_scores=added["outlier_score"].to_numpy().astype(np.float32),
+        noise=int((then.cluster < 0).sum()),
+        sizes={cluster: size for cluster, size in enumerate(sizes) if size},
+        removed=int((~contains(here, then.row_ids)).sum()),
         **request["update"]["drift"],
     )
     return measured_then | {"fit": fit.map.id, "drift": drift}
@@ -324,6 +327,16 @@ def _write_own(
     )
     if not settings["viewer"]:
         return None
+    everything = np.column_stack([_now(shown, own, gone, "x"), _now(shown, own, gone, "y")]).astype(np.float32)
     return write_viewer(
-        writer, store, snapshot, points, coordinates, labels, columns, settings, quality, density=thickness
+        writer,
+        store,
+        snapshot,
+        points,
+        coordinates,
+        labels,
+        columns,
+        settings,
+        quality,
+        density=map_density(everything)[-len(coordinates) :],
     )

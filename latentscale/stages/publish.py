@@ -395,14 +395,14 @@ def write_viewer(
     settings: Mapping[str, Any],
     quality: Mapping[str, Any],
     *,
-    density: NDArray[np.float32] | None = None,
+    density: NDArray[np.uint8] | None = None,
 ) -> dict[str, Any]:
     """Write a generation of tiles; return what the page's manifest says of it.
 
     Parameters
     ----------
-    density : float32 ndarray, shape (n,), optional
-        Of the whole map around each document, in [0, 1]; by default that of ``coordinates``.
+    density : uint8 ndarray, shape (n,), optional
+        Of the whole map around each document; by default that of ``coordinates``.
     """
 
     def documents() -> Iterator[pa.RecordBatch]:
@@ -442,6 +442,20 @@ def generations(record: Record) -> list[dict[str, Any]]:
             }
         found.append(entry)
     return found
+
+
+def page_objects(store: Store, record: Record) -> list[str]:
+    """All objects that the page of a map reads, but the site itself."""
+    names: list[str] = []
+    for segment in segments_of(record):
+        if segment.page is None:
+            continue
+        folder = f"maps/{segment.map}/viewer"
+        removed = f"{folder}/removed-"
+        names.extend(name for name in store.list(folder) if not name.startswith(removed))
+        if segment.removed_positions is not None:
+            names.append(f"{record.folder}/{segment.removed_positions['url']}")
+    return names
 
 
 def write_public_page(store: Store, record: Record) -> None:

@@ -107,6 +107,10 @@ class Store:
             return self._root
         return str(Path(self._root, clean)) if self.is_local else f"{self._root}/{clean}"
 
+    def _shown(self, path: str) -> str:
+        """A path as messages have it."""
+        return path if self.is_local else self._remote.address(path)
+
     def child(self, prefix: str) -> Store:
         """Open the store below ``prefix``."""
         path = self.path(prefix)
@@ -115,7 +119,7 @@ class Store:
     def list(self, prefix: str = "") -> dict[str, ObjectInfo]:
         """List all objects below the folder ``prefix``, by name. A folder that is not there holds none."""
         start = self.path(prefix)
-        with _explained("list", start):
+        with _explained("list", self._shown(start)):
             if self.is_local:
                 return {info.name: info for info in sorted(self._walk(Path(start)), key=lambda info: info.name)}
             try:
@@ -144,7 +148,7 @@ class Store:
     def info(self, name: str) -> ObjectInfo | None:
         """Return what is known of object ``name``, or None where there is none."""
         path = self.path(name)
-        with _explained("look at", path):
+        with _explained("look at", self._shown(path)):
             try:
                 if self.is_local:
                     status = Path(path).stat()
@@ -168,19 +172,19 @@ class Store:
             If it cannot be read.
         """
         path = self.path(name)
-        with _explained("read", path):
+        with _explained("read", self._shown(path)):
             return Path(path).read_bytes() if self.is_local else self._remote.read(path)
 
     def open(self, name: str) -> BinaryIO:
         """Open an object for reading and seeking."""
         path = self.path(name)
-        with _explained("open", path):
+        with _explained("open", self._shown(path)):
             return Path(path).open("rb") if self.is_local else self._remote.open(path)
 
     def put_bytes(self, name: str, data: bytes | memoryview) -> ObjectInfo:
         """Write ``data`` as object ``name``, whole or not at all; an object of that name is replaced."""
         path = self.path(name)
-        with _explained("write", path):
+        with _explained("write", self._shown(path)):
             if not self.is_local:
                 version = self._remote.put_bytes(path, data, headers_of(name))
                 return ObjectInfo(name=name, size=memoryview(data).nbytes, version=version)
@@ -193,7 +197,7 @@ class Store:
     def put_file(self, name: str, source: Path) -> ObjectInfo:
         """Write the bytes of the local file ``source`` as object ``name``, without holding them in memory."""
         path = self.path(name)
-        with _explained("write", path):
+        with _explained("write", self._shown(path)):
             if not self.is_local:
                 version = self._remote.put_file(path, source, headers_of(name))
                 return ObjectInfo(name=name, size=source.stat().st_size, version=version)
@@ -208,7 +212,7 @@ class Store:
         """Delete objects; those that are not there any more are no error."""
         paths = [self.path(name) for name in names]
         if not self.is_local:
-            with _explained("delete", self._root):
+            with _explained("delete", self.url):
                 self._remote.delete(paths)
             return
         for path in paths:
@@ -234,7 +238,7 @@ class Store:
 
         The ``version`` of an upload is its id; that of a file is its modification time, as everywhere.
         """
-        with _explained("list", self._root):
+        with _explained("list", self.url):
             if self.is_local:
                 return sorted(self._walk(Path(self._root), unfinished=True), key=lambda info: info.name)
             remote = self._remote

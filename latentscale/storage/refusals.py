@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from latentscale.errors import ConfigError, CorpusError, LatentScaleError, RequestError, StorageError, WorkspaceError
 from latentscale.storage.remote import Purpose
@@ -17,7 +19,7 @@ _WRONG_KEYS = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity", "NotSignedUp"}
 )
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
-_ELSEWHERE = frozenset(
+ELSEWHERE = frozenset(
     {
         "AuthorizationHeaderMalformed",
         "IllegalLocationConstraintException",
@@ -92,8 +94,8 @@ def explain(
         return refused(f"the store{at} does not accept the credentials ({describe(error)})", _KEYS)
     if code == "NoSuchBucket":
         return refused(f"there is no bucket {bucket!r}{at}", "Create it, or correct its name or the endpoint_url.")
-    if code in _ELSEWHERE or status in (301, 307):
-        region = _region(error)
+    if code in ELSEWHERE or status in (301, 307):
+        region = region_of(response_of(error) or {})
         return refused(
             f"the bucket {bucket!r} is in another region" + (f", {region}" if region else f" ({describe(error)})"),
             f"--storage region={region or 'REGION'}, or AWS_DEFAULT_REGION.",
@@ -132,11 +134,13 @@ def _skew(error: BaseException) -> str:
         seconds = time.time() - parsedate_to_datetime(str(stated)).timestamp()
     except (TypeError, ValueError):
         return "is wrong"
+    if abs(seconds) < 60:
+        return "was wrong when it signed the request"
     return f"is {abs(seconds):,.0f} s {'ahead of' if seconds > 0 else 'behind'} that of the store"
 
 
-def _region(error: BaseException) -> str | None:
-    response = response_of(error) or {}
+def region_of(response: Mapping[str, Any]) -> str | None:
+    """The region that an answer of a store names."""
     stated = response.get("Error", {}).get("Region")
     stated = stated or response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
     return str(stated) if stated else None

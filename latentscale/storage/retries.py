@@ -176,6 +176,7 @@ def _clean(text: str) -> str:
     text = " ".join(text.split())
     text = re.sub(r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+", r"\1…", text)
     text = re.sub(r"(?i)(AWSAccessKeyId|Signature|sig)=[^&\s\"']+", r"\1=…", text)
+    text = re.sub(r"(https?://[^\s\"'?]+)\?[^\s\"']*", r"\1", text)
     text = re.sub(r"(\w+://)[^/@\s]+@", r"\1…@", text)
     return text if len(text) <= 300 else text[:297] + "…"
 

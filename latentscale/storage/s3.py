@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from latentscale.config import StorageConfig
-from latentscale.errors import LatentScaleError, StorageError
+from latentscale.errors import CorpusError, LatentScaleError, StorageError, WorkspaceError
 from latentscale.storage import s3_listing, s3_upload
 from latentscale.storage.credentials import resolve
 from latentscale.storage.reader import RangeReader
-from latentscale.storage.refusals import EXPIRED, explain
+from latentscale.storage.refusals import ELSEWHERE, EXPIRED, explain, region_of
 from latentscale.storage.remote import ObjectInfo, Purpose, seconds_of
 from latentscale.storage.retries import (
     Deadline,
@@ -60,6 +60,7 @@ class S3Remote:
         self._pid = os.getpid()
         self._credentials = credentials
         self._gate = asyncio.Semaphore(storage.max_requests)
+        self._redirected_to: str | None = None
         self.under_way = False
 
     def __repr__(self) -> str:
@@ -163,6 +164,16 @@ class S3Remote:
             answer["Body"] = data
         return answer
 
+    def _note_region(self, response: Any = None, **_: Any) -> None:
+        """Keep the region that a store names when it refuses ours; botocore goes there by itself."""
+        parsed = response[1] if isinstance(response, tuple) and isinstance(response[1], Mapping) else {}
+        if parsed.get("Error", {}).get("Code") in ELSEWHERE:
+            self._redirected_to = region_of(cast(Mapping[str, Any], parsed)) or self._redirected_to
+
+    async def _watch_region(self) -> None:
+        client = await self._fs.set_session()
+        client.meta.events.register_first("needs-retry.s3", self._note_region)
+
     async def _renew(self) -> bool:
         """Read the variables again, which may name files that have changed since."""
         found = resolve(self.storage)
@@ -220,6 +231,8 @@ class S3Remote:
         place = self.address(path)
         for action, method, arguments in steps:
             try:
+                if self.storage.region and not self.under_way:
+                    self.run(self._watch_region())
                 self.run(self.request(method, path, action, arguments, deadline=first))
             except LatentScaleError:
                 raise

@@ -5,7 +5,7 @@ from latentscale.viewer.density import map_density
 from latentscale.viewer.labels import with_hues
 from latentscale.viewer.page import manifest_bytes, page_files, static_files, write_page
 from latentscale.viewer.removed import positions_of, removed_file, write_removed
-from latentscale.viewer.tiles import write_tiles
+from latentscale.viewer.tiles import write_labels, write_tiles
 
 __all__ = [
     "ViewerData",
@@ -17,6 +17,7 @@ __all__ = [
     "removed_file",
     "static_files",
     "with_hues",
+    "write_labels",
     "write_page",
     "write_removed",
     "write_tiles",

@@ -43,7 +43,7 @@ def page_files() -> Iterator[tuple[str, bytes]]:
     yield "index.html", (folder / "index.html").read_bytes()
 
 
-def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
+def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str, labels: str | None = None) -> bytes:
     """``manifest.json``, which names the generations that the page shows.
 
     Parameters
@@ -55,6 +55,9 @@ def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str) -> b
         view are those of the last.
     title : str
         Shown above the map.
+    labels : str, optional
+        The folder, relative to ``viewer/``, of the ``labels.json`` and ``clusters.json`` to show, where they are not
+        those of the last generation: an update that only took documents off the map has no generation of its own.
 
     Raises
     ------
@@ -77,10 +80,12 @@ def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str) -> b
                     f"{int(removed['count']):,} documents are removed from a generation of {int(entry['documents']):,}",
                     hint="A generation without a removed document has no 'removed'.",
                 )
+    if labels is not None and (not _is_relative(labels) or not labels.endswith("/")):
+        raise ShapeError(f"the folder of the labels is relative and ends with a slash, and this is {labels!r}")
     # A name is the title of its time: it is said once.
     entries = [{k: v for k, v in entry.items() if k != "name" or v != title} for entry in generations]
     manifest = json.dumps(
-        {"schema": 1, "title": title[:200], "generations": entries},
+        {"schema": 1, "title": title[:200], "generations": entries} | ({} if labels is None else {"labels": labels}),
         ensure_ascii=False,
         allow_nan=False,
         separators=(",", ":"),
@@ -93,12 +98,18 @@ def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str) -> b
     return manifest
 
 
-def write_page(generations: Sequence[Mapping[str, Any]], put: Callable[[str, bytes], None], *, title: str) -> None:
+def write_page(
+    generations: Sequence[Mapping[str, Any]],
+    put: Callable[[str, bytes], None],
+    *,
+    title: str,
+    labels: str | None = None,
+) -> None:
     """Write ``index.html``, its assets and, last, ``manifest.json``, with names relative to ``viewer/``.
 
     Parameters
     ----------
-    generations, title
+    generations, title, labels
         As for ``manifest_bytes``.
     put : callable
         Writes one whole object: ``put(name, bytes)``.
@@ -110,7 +121,7 @@ def write_page(generations: Sequence[Mapping[str, Any]], put: Callable[[str, byt
     EnvironmentFailure
         If the site is not built.
     """
-    manifest = manifest_bytes(generations, title=title)
+    manifest = manifest_bytes(generations, title=title, labels=labels)
     for name, content in page_files():
         put(name, content)
     put("manifest.json", manifest)

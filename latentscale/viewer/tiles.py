@@ -86,9 +86,7 @@ def write_tiles(data: ViewerData, put: Callable[[str, bytes], None], *, scratch:
     if not inline:
         for name, page in pages.items():
             put(f"pages/{name}.json", _json(page))
-    labels, details = label_entries(data.labels, side=data.side or pyramid.side)
-    put("labels.json", _json(labels))
-    put("clusters.json", _json(details))
+    layers = write_labels(data.labels, put, side=data.side or pyramid.side)
     index = {
         "text": data.text_column,
         "columns": list(data.columns),
@@ -98,13 +96,12 @@ def write_tiles(data: ViewerData, put: Callable[[str, bytes], None], *, scratch:
         "stats": dict(data.stats),
     }
     put("index.json", _json(index | ({"page": pages["0-0-0"]} if inline else {})))
-    layers = np.bincount([row["layer"] for row in labels["clusters"]], minlength=labels["layers"])
     entry: dict[str, Any] = {
         "schema": SCHEMA,
         "name": data.name,
         "documents": len(data.row_ids),
         "noise": int((data.clusters < 0).sum()),
-        "layers": [int(count) for count in layers],
+        "layers": layers,
         "origin": list(pyramid.origin),
         "side": pyramid.side,
         "extent": _box(*data.coordinates.min(axis=0), *data.coordinates.max(axis=0)),
@@ -119,6 +116,28 @@ def write_tiles(data: ViewerData, put: Callable[[str, bytes], None], *, scratch:
     if data.added is not None:
         entry["added"] = data.added[:40]
     return entry
+
+
+def write_labels(labels: pa.Table, put: Callable[[str, bytes], None], *, side: float) -> list[int]:
+    """Write ``labels.json`` and ``clusters.json``, and return the number of clusters on each layer.
+
+    ``write_tiles`` does so for its generation. An update that only takes documents off the map writes no generation,
+    and tells the page with ``labels`` of the manifest where its clusters are.
+
+    Parameters
+    ----------
+    labels : pyarrow.Table
+        As ``ViewerData.labels``.
+    put : callable
+        Writes one whole object: ``put(name, bytes)``.
+    side : float
+        Edge of the whole map's square.
+    """
+    entries, details = label_entries(labels, side=side)
+    put("labels.json", _json(entries))
+    put("clusters.json", _json(details))
+    layers = np.bincount([row["layer"] for row in entries["clusters"]], minlength=entries["layers"])
+    return [int(count) for count in layers]
 
 
 def _point_columns(

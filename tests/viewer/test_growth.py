@@ -17,7 +17,16 @@ import pyarrow as pa
 import pytest
 
 from latentscale.errors import ShapeError
-from latentscale.viewer import ViewerData, continued, manifest_bytes, map_density, page_files, with_hues, write_tiles
+from latentscale.viewer import (
+    ViewerData,
+    continued,
+    manifest_bytes,
+    map_density,
+    page_files,
+    with_hues,
+    write_labels,
+    write_tiles,
+)
 from latentscale.viewer.labels import cluster_hues, label_entries
 from latentscale.viewer.palette import cluster_colors
 
@@ -235,6 +244,19 @@ def test_what_is_removed_is_named_by_a_relative_file_and_counted(
     _, map_ = grown
     with pytest.raises(ShapeError, match="removed"):
         manifest_bytes([{**map_.entries[0], "removed": removed}], title="t")
+
+
+def test_an_update_that_only_removes_has_labels_of_its_own(
+    grown: tuple[Path, Any], synthetic: ModuleType, tmp_path: Path
+) -> None:
+    _, map_ = grown
+    disk = synthetic.Disk(tmp_path / "g")
+    assert write_labels(map_.labels[2], disk, side=20.0) == [16, 4]
+    assert disk.names == ["labels.json", "clusters.json"]
+    manifest = json.loads(manifest_bytes(map_.entries, title="t", labels="../maps/map-9/viewer/"))
+    assert manifest["labels"] == "../maps/map-9/viewer/"
+    with pytest.raises(ShapeError, match="folder of the labels"):
+        manifest_bytes(map_.entries, title="t", labels="/maps/map-9/viewer/")
 
 
 def test_the_pages_files_end_with_its_index() -> None:

@@ -99,11 +99,14 @@ def procrustes(moving: NDArray[Any], fixed: NDArray[Any]) -> Similarity:
                 break
         cost = float(apart.mean())
         if best is None or cost < best[0]:
-            best = cost, Similarity(
-                rotation=similarity.rotation,
-                scale=similarity.scale,
-                shift=similarity.shift,
-                residual=float(np.median(apart)) / size,
+            best = (
+                cost,
+                Similarity(
+                    rotation=similarity.rotation,
+                    scale=similarity.scale,
+                    shift=similarity.shift,
+                    residual=float(np.median(apart)) / size,
+                ),
             )
     assert best is not None
     return best[1]
@@ -128,3 +131,55 @@ def _weighted(
 
 def _apart(similarity: Similarity, start: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.linalg.norm(similarity.scale * (start @ similarity.rotation) + similarity.shift - goal, axis=1)
+
+
+def carry_clusters(new: NDArray[np.int32], old: NDArray[np.int32], *, n_new: int, taken: int) -> NDArray[np.int32]:
+    """Give the clusters of a refit the ids of the old clusters that they continue, and the others new ones.
+
+    A new cluster continues an old one if, of the documents that are in a cluster of both, more than half of the new
+    cluster's were in the old one and more than half of the old one's are in the new one. Both cannot hold for two
+    pairs, so that nothing depends on an order. Noise is left out of that, as it is what changes most between two fits;
+    but the two must share a quarter of all that either holds (Jaccard index), lest a cluster that grew out of noise
+    takes the name of a few stragglers.
+
+    Parameters
+    ----------
+    new, old : int32 ndarray, shape (s,)
+        Clusters of the shared documents in both maps; -1 is noise. Old ids need not be dense.
+    n_new : int
+        New clusters, their ids 0 to ``n_new - 1`` by falling size.
+    taken : int
+        The highest id that any map of the workspace ever used, -1 for none: a fresh id is above it.
+
+    Returns
+    -------
+    int32 ndarray, shape (n_new,)
+        The id of each new cluster: carried, or fresh, larger clusters first.
+
+    Raises
+    ------
+    ShapeError
+        If the two are not of the same documents, or an id is out of range.
+    """
+    if new.shape != old.shape:
+        raise ShapeError(f"{len(new):,} documents have new clusters, {len(old):,} have old ones")
+    if new.max(initial=-1) >= n_new or old.max(initial=-1) > taken:
+        raise ShapeError(
+            f"cluster ids are out of range: new up to {new.max(initial=-1)} of {n_new}, old up to "
+            f"{old.max(initial=-1)} of {taken} ever used"
+        )
+    carried = np.full(n_new, -1, np.int32)
+    known, column = np.unique(old, return_inverse=True)
+    clustered = known >= 0
+    table = np.bincount((new.astype(np.int64) + 1) * len(known) + column, minlength=(n_new + 1) * len(known)).reshape(
+        n_new + 1, len(known)
+    )
+    both = table[1:, clustered]
+    if both.size:
+        either = table[1:].sum(axis=1)[:, None] + table[:, clustered].sum(axis=0)[None] - both
+        same = (2 * both > both.sum(axis=1)[:, None]) & (2 * both > both.sum(axis=0)[None]) & (4 * both >= either)
+        one, other = np.nonzero(same)
+        carried[one] = known[clustered][other]
+    fresh = np.flatnonzero(carried < 0)
+    carried[fresh] = taken + 1 + np.arange(len(fresh))
+    return carried

@@ -281,4 +281,6 @@ def outlier_scores(mean_distance: NDArray[np.float32], reference: NDArray[np.flo
     # Of equal quantiles (many copies in the fit) the last but those above it: nobody is nearer than an equal.
     first = np.searchsorted(reference, mean_distance, side="left")
     below = np.interp(mean_distance, reference, steps)
-    return np.where(np.isin(mean_distance, reference), steps[np.minimum(first, len(steps) - 1)], below).astype(np.float32)
+    return np.where(np.isin(mean_distance, reference), steps[np.minimum(first, len(steps) - 1)], below).astype(
+        np.float32
+    )

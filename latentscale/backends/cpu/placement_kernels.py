@@ -48,7 +48,8 @@ def search_graph(queries, own, start, stop, fitted, edges, entries, seen, near, 
                     continue
                 place = min(found, width - 1)
                 while place > 0 and (
-                    squares[row, place - 1] > square or (squares[row, place - 1] == square and near[row, place - 1] > other)
+                    squares[row, place - 1] > square
+                    or (squares[row, place - 1] == square and near[row, place - 1] > other)
                 ):
                     squares[row, place] = squares[row, place - 1]
                     near[row, place] = near[row, place - 1]

@@ -151,9 +151,7 @@ def neighbors_among(
         elif graph_indices is None and not small:
             reason = "there is no graph to walk along"
         return Found(indices=indices, distances=distances, recall=1.0, method="exact", details={"reason": reason})
-    return _along_graph(
-        unit, fitted, graph_indices, k=k, recall_target=recall_target, seed=seed, threads=threads
-    )
+    return _along_graph(unit, fitted, graph_indices, k=k, recall_target=recall_target, seed=seed, threads=threads)
 
 
 def _exact(

@@ -39,8 +39,8 @@ async function start(): Promise<void> {
     const manifest = checkManifest(await store.json<Manifest>("manifest.json", { fresh: true }));
     document.title = manifest.title;
     const generations = manifest.generations.map((entry, i) => new Generation(i, entry, store));
-    const current = generations[generations.length - 1];
-    const labels = current.json<LabelsFile>("labels.json");
+    const folder = manifest.labels ?? manifest.generations[generations.length - 1].url;
+    const labels = store.json<LabelsFile>(`${folder}labels.json`);
     state.manifest.value = manifest;
     if (!document.createElement("canvas").getContext("webgl2"))
       throw new ViewerError("This browser offers no WebGL 2, by which the map is drawn.");
@@ -53,7 +53,7 @@ async function start(): Promise<void> {
       const [index, { counts }] = await Promise.all([generation.index(), generation.removed()]);
       return { entry: generation.entry, index, removed: counts };
     });
-    const [details, all] = await Promise.all([current.json<ClusterDetail[]>("clusters.json"), Promise.all(parts)]);
+    const [details, all] = await Promise.all([store.json<ClusterDetail[]>(`${folder}clusters.json`), Promise.all(parts)]);
     state.details.value = details;
     state.index.value = mergeIndexes(all);
     if (address.pinned !== undefined) await map.pointing.pinRow(address.pinned, !address.view);

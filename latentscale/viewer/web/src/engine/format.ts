@@ -30,6 +30,8 @@ export interface GenerationEntry {
 export interface Manifest {
   schema: number;
   title: string;
+  /** Folder of the labels, where they are not those of the last generation. */
+  labels?: string;
   generations: GenerationEntry[];
 }
 

@@ -1,0 +1,71 @@
+"""A cluster of three nodes for all tests of this folder, a corpus, and what one process makes of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+import pytest
+
+import latentscale
+
+SETTINGS: dict[str, Any] = {"ingest": {"shard_rows": 64}, "quality": {"sample": 100}}
+
+
+@pytest.fixture(scope="session")
+def ray_nodes() -> ModuleType:
+    """``tests/cluster/ray_nodes.py``."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    if not sys.platform.startswith("linux"):
+        pytest.skip("nodes of their own loopback addresses need Linux")
+    spec = importlib.util.spec_from_file_location("ray_nodes", Path(__file__).with_name("ray_nodes.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["ray_nodes"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def cluster(ray_nodes: ModuleType) -> Iterator[Any]:
+    """Three nodes with one processor each. Tests that lose one add another."""
+    folder = Path(tempfile.mkdtemp(prefix="ls"))
+    made = ray_nodes.Cluster(folder)
+    try:
+        made.add(wait=False, resources={"blue": 1})
+        made.add(wait=False, resources={"green": 1})
+        made.wait_for(*made.nodes)
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
+    """1,500 documents in twelve files of several formats, which make twelve units of ingest and 24 shards."""
+    folder = tmp_path_factory.mktemp("cluster") / "corpus"
+    folder.mkdir()
+    frame = demo.sort("package").head(1_500).rename({"text": "body"})
+    for i, part in enumerate(frame.iter_slices(125)):
+        if i % 2:
+            part.write_ndjson(folder / f"part-{i:02}.jsonl")
+        else:
+            part.write_parquet(folder / f"part-{i:02}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The map that one process makes of the corpus."""
+    out = tmp_path_factory.mktemp("local") / "map"
+    latentscale.run(str(corpus), out=out, text="body", id="package", progress="quiet", **SETTINGS)
+    return out

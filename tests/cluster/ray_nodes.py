@@ -1,0 +1,225 @@
+"""A real Ray cluster on this machine: several `ray start` processes, each node on a loopback address of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+
+RAY = Path(sys.executable).with_name("ray")
+LATENTSCALE = Path(sys.executable).with_name("latentscale")
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """Ports of ``host`` that nobody has."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((host, 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def until(what: Callable[[], object], *, seconds: float, message: str) -> None:
+    """Wait for something to be so."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, message
+        time.sleep(0.02)
+
+
+class Node:
+    """One `ray start --block` and all processes below it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        environment: Mapping[str, str],
+        *,
+        head: Node | None = None,
+        cpus: int = 1,
+        resources: Mapping[str, float] | None = None,
+    ) -> None:
+        self.host = host
+        ports = free_ports(host, 9)
+        self.address = f"{host}:{ports[0]}" if head is None else head.address
+        self.client = f"ray://{host}:{ports[1]}"
+        self.dashboard = f"http://{host}:{ports[2]}"
+        folder.mkdir(parents=True)
+        options = {
+            "--node-ip-address": host,
+            "--num-cpus": cpus,
+            "--resources": json.dumps(dict(resources or {})),
+            "--object-store-memory": 80 << 20,
+            "--temp-dir": folder,
+            "--include-log-monitor": "false",
+            "--node-manager-port": ports[3],
+            "--object-manager-port": ports[4],
+            "--dashboard-agent-listen-port": ports[5],
+            "--dashboard-agent-grpc-port": ports[6],
+            "--runtime-env-agent-port": ports[7],
+            "--metrics-export-port": ports[8],
+            "--min-worker-port": 0,
+            "--max-worker-port": 0,
+        }
+        if head is None:
+            options |= {
+                "--port": ports[0],
+                "--ray-client-server-port": ports[1],
+                "--include-dashboard": "true",
+                "--dashboard-host": host,
+                "--dashboard-port": ports[2],
+            }
+        else:
+            options |= {"--address": head.address}
+        words = [str(word) for pair in options.items() for word in pair]
+        self.log = folder.with_suffix(".log")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [str(RAY), "start", "--block", "--disable-usage-stats", *(["--head"] if head is None else []), *words],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,
+            )
+
+    def processes(self) -> list[psutil.Process]:
+        """All of the node, the first the oldest."""
+        try:
+            parent = psutil.Process(self.process.pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def workers(self, title: str) -> list[psutil.Process]:
+        """Its Ray workers whose title begins so."""
+        found: list[psutil.Process] = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if (process.cmdline() or [""])[0].startswith(title):
+                    found.append(process)
+        return found
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the whole node at once."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a lost machine ends."""
+        known = self.processes()
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        # What was stopped, or was born meanwhile, is a child of nobody now.
+        for process in known:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+class Cluster:
+    """A head and workers, with token authentication; nodes may be lost and added."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # One third octet a cluster, so that clusters of tests at the same time do not meet.
+        self._network = f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(250) + 1}"
+        self._hosts = iter(range(2, 250))
+        self.token = folder / "token"
+        self.token.write_text(secrets.token_hex(20))
+        self.token.chmod(0o600)
+        self.environment = self.with_token(self.token)
+        self.head = self._node()
+        self.nodes = [self.head]
+        host, port = self.head.address.split(":")
+
+        def listens() -> bool:
+            with contextlib.suppress(OSError):
+                socket.create_connection((host, int(port)), timeout=1).close()
+                return True
+            return False
+
+        until(listens, seconds=60, message=self.head.log.read_text(errors="replace"))
+
+    @staticmethod
+    def with_token(token: Path | None) -> dict[str, str]:
+        """An environment that has this token, and nothing else of Ray."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        # Two processors carry many processes here: each takes one thread.
+        environment |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        if token is not None:
+            environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        return environment
+
+    def _node(self, **options: object) -> Node:
+        number = next(self._hosts)
+        # Ray's sockets lie below this folder, and their paths must be short.
+        folder = self.folder / f"n{number}"
+        return Node(folder, f"{self._network}.{number}", self.environment, **options)  # type: ignore[arg-type]
+
+    def add(self, *, wait: bool = True, cpus: int = 1, resources: Mapping[str, float] | None = None) -> Node:
+        """Start a node."""
+        node = self._node(head=self.head, cpus=cpus, resources=resources)
+        self.nodes.append(node)
+        if wait:
+            self.wait_for(node)
+        return node
+
+    def alive(self) -> set[str]:
+        """Addresses of the nodes that the head holds for alive."""
+        code = (
+            "import sys; from ray._raylet import GcsClient\n"
+            "for n in GcsClient(address=sys.argv[1]).get_all_node_info(timeout=20).values():\n"
+            "    if n.state == 0: print(n.node_manager_address)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, self.head.address], env=self.environment, capture_output=True, text=True
+        )
+        return set(done.stdout.split())
+
+    def wait_for(self, *nodes: Node) -> None:
+        """Wait until the head knows these nodes."""
+        hosts = {node.host for node in nodes}
+        until(
+            lambda: hosts <= self.alive(),
+            seconds=90,
+            message="\n".join(node.log.read_text(errors="replace") for node in nodes),
+        )
+
+    def lose(self, node: Node) -> None:
+        """Kill a whole node."""
+        node.kill()
+        self.nodes.remove(node)
+
+    def latentscale(self, *words: object, **options: object) -> subprocess.Popen[str]:
+        """Start the command with this cluster as its engine, in a session of its own."""
+        given = [str(LATENTSCALE), *map(str, words), "--address", self.head.address, "--progress", "quiet"]
+        return subprocess.Popen(
+            given,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def close(self) -> None:
+        """End all nodes; only those that were started here."""
+        for node in reversed(self.nodes):
+            node.signal(signal.SIGCONT)
+            node.kill()

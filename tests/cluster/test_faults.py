@@ -1,0 +1,275 @@
+"""Whatever kills parts of a Ray cluster: every row exactly once, and only the shards in hand are done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+import pytest
+
+import latentscale
+from latentscale.verification import verify_workspace
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+
+DOCUMENTS = 40_000
+SHARD_ROWS = 2_000
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
+    """Forty thousand different documents in twenty files of two formats: twenty units of ingest."""
+    folder = tmp_path_factory.mktemp("many") / "corpus"
+    folder.mkdir()
+    texts = demo["text"].to_list()
+    rows = [
+        {"number": i, "text": f"{texts[i % len(texts)]} {i} {texts[(7 * i + 1) % len(texts)]}"}
+        for i in range(DOCUMENTS)
+    ]
+    for i, part in enumerate(pl.DataFrame(rows).iter_slices(SHARD_ROWS)):
+        if i % 2:
+            part.write_ndjson(folder / f"part-{i:02}.jsonl")
+        else:
+            part.write_parquet(folder / f"part-{i:02}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The shards of documents and vectors that one process makes."""
+    out = tmp_path_factory.mktemp("whole") / "map"
+    latentscale.open(out).run(job(many, out), until="embed")
+    return shards(out)
+
+
+def job(corpus: Path, out: Path) -> dict[str, Any]:
+    return {
+        "corpus": {"sources": str(corpus), "text": "text", "id": "number"},
+        "out": str(out),
+        "ingest": {"shard_rows": SHARD_ROWS},
+    }
+
+
+def shards(out: Path) -> dict[str, bytes]:
+    """Shards of documents and vectors, and no half-written file that a reader would take for one."""
+    found = [*out.glob("documents/*/*.parquet"), *out.glob("embeddings/*/*/*.parquet")]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in found if not path.name.startswith(".")}
+
+
+def tries(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(key, content) of all tries that have begun and not ended."""
+    for path in list(out.glob("attempts/*/*/*")):
+        if not path.name.startswith("."):
+            with suppress(FileNotFoundError, json.JSONDecodeError):
+                yield path.parent.name, json.loads(path.read_text())
+
+
+def ingest(cluster: Any, corpus: Path, out: Path) -> subprocess.Popen[str]:
+    settings = ["--text", "text", "--id", "number", "--set", f"ingest.shard_rows={SHARD_ROWS}"]
+    return cluster.latentscale("ingest", corpus, "--out", out, *settings)
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    said, wrong = process.communicate(timeout=240)
+    assert process.returncode == code, said + wrong
+    return said + wrong
+
+
+def check_whole(out: Path, whole: dict[str, bytes]) -> None:
+    made = shards(out)
+    assert sorted(made) == sorted(whole)
+    assert [name for name, data in made.items() if data != whole[name]] == []
+    workspace = latentscale.open(out)
+    assert verify_workspace(workspace.store).faults == []
+    numbers = pl.concat([pl.read_parquet(out / name, columns=["number"]) for name in made if "documents" in name])
+    assert numbers["number"].sort().to_list() == list(range(DOCUMENTS))
+
+
+def kill_one(out: Path, seen: set[int]) -> bool:
+    """Kill the worker of a try that is under way, as the kernel kills one that takes too much memory."""
+    for _, one in tries(out):
+        if one["pid"] not in seen:
+            seen.add(one["pid"])
+            with suppress(ProcessLookupError):
+                os.kill(one["pid"], signal.SIGKILL)
+                return True
+    return False
+
+
+def is_writing(out: Path) -> bool:
+    return any(out.glob("documents/*/.unfinished-*")) or any(out.glob("embeddings/*/*/.unfinished-*"))
+
+
+def test_workers_killed_while_they_read_embed_and_write(
+    cluster: Any, ray_nodes: ModuleType, many: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "map"
+    seen: set[int] = set()
+    process = ingest(cluster, many, out)
+    ray_nodes.until(lambda: kill_one(out, seen), seconds=60, message="no worker was reading")
+    ray_nodes.until(lambda: is_writing(out) and kill_one(out, seen), seconds=60, message="no worker was writing")
+    finish(process)
+    process = cluster.latentscale("embed", out)
+    ray_nodes.until(lambda: kill_one(out, seen), seconds=60, message="no worker was embedding")
+    ray_nodes.until(
+        lambda: any(out.glob("embeddings/*/*/*.parquet")) and kill_one(out, seen), seconds=60, message="no second one"
+    )
+    finish(process)
+    assert len(list(tries(out))) >= 3, "the tries that were killed are still on record"
+    check_whole(out, whole)
+
+
+def test_a_lost_node_costs_only_the_shards_in_hand(
+    cluster: Any, ray_nodes: ModuleType, many: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "map"
+    finish(ingest(cluster, many, out))
+    lost = cluster.nodes[1]
+    process = cluster.latentscale("embed", out)
+    ray_nodes.until(
+        lambda: (
+            len(list(out.glob("embeddings/*/*/*.parquet"))) >= 4
+            and any(one["host"] == lost.host for _, one in tries(out))
+        ),
+        seconds=90,
+        message="nothing was embedded on the node",
+    )
+    cluster.lose(lost)
+    written = {path: path.stat().st_mtime_ns for path in out.glob("embeddings/*/*/*.parquet")}
+    replacement = cluster.add(wait=False, resources={"blue": 1})
+    finish(process)
+    cluster.wait_for(replacement)
+    check_whole(out, whole)
+    assert [path for path, time_written in written.items() if path.stat().st_mtime_ns != time_written] == []
+    left = [one for _, one in tries(out)]
+    assert 1 <= len(left) <= 2, "what was lost is the shards in hand"
+    assert {one["host"] for one in left} == {lost.host}
+    hosts = latentscale.open(out).runs[-1]["facts"]["engine"]["hosts"]["embed"]
+    assert sum(hosts.values()) == len(whole) // 2
+    assert len(hosts) >= 2
+
+
+def test_a_driver_killed_at_any_moment_leaves_nothing_broken(
+    cluster: Any, ray_nodes: ModuleType, many: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "map"
+    before: dict[Path, int] = {}
+    for count in (3, 12):
+        process = ingest(cluster, many, out)
+        ray_nodes.until(
+            lambda count=count: len(list(out.glob("documents/*/*.parquet"))) >= count,
+            seconds=90,
+            message="nothing was written",
+        )
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for path, time_written in before.items():
+            assert path.stat().st_mtime_ns == time_written, f"{path} was written again"
+        before = {path: path.stat().st_mtime_ns for path in out.glob("documents/*/[!.]*.parquet")}
+    finish(ingest(cluster, many, out))
+    process = cluster.latentscale("embed", out)
+    ray_nodes.until(lambda: any(out.glob("embeddings/*/*/*.parquet")), seconds=90, message="nothing was embedded")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finish(cluster.latentscale("embed", out))
+    check_whole(out, whole)
+    assert latentscale.open(out).runs[-1]["status"] == "done"
+
+
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on(
+    cluster: Any, ray_nodes: ModuleType, many: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "map"
+    process = ingest(cluster, many, out)
+    ray_nodes.until(lambda: any(tries(out)), seconds=90, message="nothing was read")
+    process.send_signal(signal.SIGTERM)
+    said = finish(process, 130)
+    assert "to go on" in said
+    assert "Traceback" not in said
+    assert latentscale.open(out).runs[-1]["status"] == "interrupted"
+
+
+def test_a_paused_node_that_wakes_after_its_shards_were_redone_changes_nothing(
+    cluster: Any, ray_nodes: ModuleType, many: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "map"
+    finish(ingest(cluster, many, out))
+    paused = cluster.nodes[1]
+    process = cluster.latentscale("embed", out)
+
+    def at_work() -> bool:
+        return any(one["host"] == paused.host for _, one in tries(out))
+
+    def pause_at_work() -> bool:
+        if not at_work():
+            return False
+        paused.signal(signal.SIGSTOP)
+        # It may have finished its shard in the moment before.
+        if at_work():
+            return True
+        paused.signal(signal.SIGCONT)
+        return False
+
+    ray_nodes.until(pause_at_work, seconds=90, message="nothing was embedded on the node")
+    finish(process)
+    check_whole(out, whole)
+    written = {path: path.stat().st_mtime_ns for path in out.glob("embeddings/*/*/*.parquet")}
+    records = sorted(path.name for path in (out / "artifacts").rglob("*")) if (out / "artifacts").exists() else []
+    paused.signal(signal.SIGCONT)
+    # It learns that it is held for dead, and ends; until then it may write what is there already.
+    ray_nodes.until(lambda: not paused.workers("ray::"), seconds=60, message="the paused workers live on")
+    cluster.lose(paused)
+    cluster.add(resources={"blue": 1})
+    check_whole(out, whole)
+    assert sorted(written) == sorted(out.glob("embeddings/*/*/*.parquet"))
+    assert records == (
+        sorted(path.name for path in (out / "artifacts").rglob("*")) if (out / "artifacts").exists() else []
+    )
+
+
+def test_a_shard_whose_worker_dies_each_time_is_set_aside_and_the_others_finish(
+    cluster: Any, many: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "map"
+    finish(ingest(cluster, many, out))
+    poison = sorted(path.stem for path in out.glob("documents/*/*.parquet"))[5]
+    stop = threading.Event()
+    killed: set[int] = set()
+
+    def kill_each_try() -> None:
+        while not stop.is_set():
+            for key, one in tries(out):
+                if key == poison and one["pid"] not in killed:
+                    killed.add(one["pid"])
+                    with suppress(ProcessLookupError):
+                        os.kill(one["pid"], signal.SIGKILL)
+            time.sleep(0.002)
+
+    killer = threading.Thread(target=kill_each_try)
+    killer.start()
+    try:
+        said = finish(cluster.latentscale("embed", out), 3)
+    finally:
+        stop.set()
+        killer.join()
+    assert len(killed) == 3
+    assert poison in said
+    run = latentscale.open(out).runs[-1]
+    assert poison in json.dumps(run["facts"])
+    others = {name: data for name, data in whole.items() if poison not in name or name.startswith("documents")}
+    made = shards(out)
+    assert sorted(made) == sorted(others)
+    assert [name for name, data in made.items() if data != others[name]] == []
+    # Nothing kills it now: the same command does this one shard, and no other.
+    finish(cluster.latentscale("embed", out))
+    check_whole(out, whole)
