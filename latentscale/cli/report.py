@@ -63,6 +63,12 @@ def print_outcome(workspace: Workspace, outcome: Outcome) -> None:
 def _map_lines(shown: Map, outcome: Outcome) -> list[tuple[str, str]]:
     counts, quality = shown.record.counts, shown.quality
     lines = [("map", shown.id), ("documents", f"{counts['documents']:,}")]
+    if "update" in shown.record.request:
+        drift = quality["drift"]
+        since = f"{drift['added']:,} added and {drift['removed']:,} gone since the fit {quality['fit']}"
+        lines.append(("update", f"{counts['added']:,} new, {counts['gone']:,} gone; {since}"))
+        if drift["refit_due"]:
+            lines.append(("refit due", " ".join(drift["reasons"])))
     lines += _reject_lines(outcome)
     layers = counts["layers"]
     coarser = f", joined into {' and '.join(f'{n:,}' for n in layers[1:])}" if len(layers) > 1 else ""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,6 +112,7 @@ class RayEngine:
         return {
             "engine": self.name,
             "address": self._place,
+            "submission": _submission(),
             "ray": self._ray.__version__,
             "nodes": len(nodes),
             "resources": dict(totals),
@@ -211,6 +215,8 @@ class RayEngine:
         if contact.cluster is not None:
             check_requests(self._config, contact.cluster)
         started_here = contact.address == "local"
+        # Ray takes SIGTERM for itself, and then ends the process with a stack trace and without an answer.
+        terminate = signal.getsignal(signal.SIGTERM)
         try:
             self._ray.init(
                 address=contact.address,
@@ -226,6 +232,9 @@ class RayEngine:
             if type(error).__module__.startswith("ray."):
                 raise explain(error, contact.address) from error
             raise
+        finally:
+            if terminate is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, terminate)
         return "a cluster of its own" if started_here else f"Ray at {contact.address.removeprefix(CLIENT)}"
 
     def _request(self, stage: str) -> Request:
@@ -314,6 +323,15 @@ class RayEngine:
             done, total = self._ray.get(actor.progress.remote())
             if progress is not None and total:
                 progress(done, total)
+
+
+def _submission() -> str | None:
+    """The id under which `ray job submit` started this process, if it did."""
+    try:
+        job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    except json.JSONDecodeError:
+        return None
+    return cast("str | None", job.get("metadata", {}).get("job_submission_id"))
 
 
 def passed_environment(config: EngineConfig) -> dict[str, str]:

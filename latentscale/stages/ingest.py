@@ -26,6 +26,7 @@ from latentscale.readers.columns import (
 from latentscale.readers.documents import DOCUMENT, DocumentMaker
 from latentscale.readers.shard import EXAMPLES, REJECT_SCHEMA, Shard
 from latentscale.stages.ingest_plan import VERSION, IngestUnit, group_members, plan_ingest, stage_digest
+from latentscale.storage.inputs import check_as_listed
 from latentscale.storage.objects import ObjectInfo, Store
 from latentscale.storage.parquet import Footer, read_footer, write_parquet
 from latentscale.storage.snapshots import Snapshot, document_name, read_footers
@@ -409,6 +410,9 @@ class IngestWorker:
             "vectors": stored_name(self._corpus.vectors, self._corpus) if self._corpus.vectors else None,
             "types": self._types(unit, table),
         }
+        # What was read while somebody wrote must not become a shard that bears the name of what was listed.
+        for file in unit.inputs:
+            check_as_listed(file)
         if shard.rejects["source"]:
             rejects = pa.table(shard.rejects, schema=REJECT_SCHEMA)
             # Before the documents, whose object is the receipt of both.

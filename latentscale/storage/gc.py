@@ -163,6 +163,7 @@ def find_garbage(store: Store, *, grace: float = GRACE, keep_maps: int | None = 
         uploads=_upload_names([*workspace.corpus["sources"], *(source for run in runs for source in run.sources)]),
         assets=_assets_in_use(store, listing),
         is_old=is_old,
+        clock=clock,
     )
     found = [*unneeded.all(), *((UNFINISHED, info) for info in store.unfinished())]
     rank = {kind: number for number, kind in enumerate(ORDER)}
@@ -298,6 +299,7 @@ class _Unneeded:
     uploads: set[str]
     assets: set[str]
     is_old: Callable[[ObjectInfo | None], bool]
+    clock: float
 
     def all(self) -> Iterator[tuple[str, ObjectInfo]]:
         needed = {_record(record) for record in self.left}
@@ -337,7 +339,7 @@ class _Unneeded:
                 kind = None if name.rsplit("/", 1)[-1] in self.assets else ASSET
             elif top == attempts.FOLDER:
                 kind = ATTEMPT
-            elif top == lease.FOLDER:
+            elif top == lease.FOLDER and self.clock - (info.modified or 0.0) > lease.EXPIRES_AFTER:
                 kind = LEASE
             if kind is not None:
                 yield kind, info

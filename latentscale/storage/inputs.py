@@ -145,17 +145,46 @@ def open_input(file: InputFile, storage: StorageConfig | None, *, as_listed: boo
 
 def _open_local(file: InputFile, *, as_listed: bool) -> BinaryIO:
     opened = Path(file.url).open("rb")  # noqa: SIM115 - the caller closes it
-    status = os.fstat(opened.fileno())
+    if as_listed:
+        try:
+            _compare(file, os.fstat(opened.fileno()))
+        except StorageError:
+            opened.close()
+            raise
+    return opened
+
+
+def check_as_listed(file: InputFile) -> None:
+    """Refuse a file that was written again while it was read; called when all of it has been read.
+
+    A store says so itself: each read of an object names the version that was listed.
+
+    Raises
+    ------
+    CorpusError
+        If it is gone.
+    StorageError
+        If it is another now.
+    """
+    if protocol_of(file.url):
+        return
+    try:
+        _compare(file, Path(file.url).stat())
+    except FileNotFoundError as error:
+        raise CorpusError(
+            f"the input {file.path} is gone", where=file.url, hint="Run again: the inputs are listed anew."
+        ) from error
+
+
+def _compare(file: InputFile, status: os.stat_result) -> None:
     # The version of the demo is a digest of its bytes.
     touched = file.version.isdigit() and file.version != str(status.st_mtime_ns)
-    if as_listed and (touched or status.st_size != file.size):
-        opened.close()
+    if touched or status.st_size != file.size:
         raise StorageError(
             f"the input {file.path} was written again since the inputs were listed",
             where=file.url,
             hint="Run the same command again: the inputs are listed anew.",
         )
-    return opened
 
 
 @contextlib.contextmanager

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from latentscale.storage.remote import ObjectInfo, seconds_of
-
-if TYPE_CHECKING:
-    from latentscale.storage.s3 import S3Remote
+from latentscale.storage.s3_connection import S3Connection, split, together
 
 _WILDCARD = re.compile(r"[*?\[]")
 
 Found = dict[str, ObjectInfo]
 
 
-async def find(remote: S3Remote, path: str, *, relative_to: str) -> Found:
+async def find(remote: S3Connection, path: str, *, relative_to: str) -> Found:
     """All objects below the folder ``path``, in the order of their keys, named from the folder ``relative_to``.
 
     A folder of at most a page (a thousand keys) costs one request. A larger one is cut at its first-level folders into
     stretches of the key space that are listed at once, and a stretch that is one large folder is cut again. The
     stretches cover all of it, so that no key is missed that others write meanwhile into a new folder.
     """
-    from latentscale.storage.s3 import split
-
     bucket, key = split(path)
     base = split(relative_to)[1]
     found: Found = {}
@@ -33,7 +29,7 @@ async def find(remote: S3Remote, path: str, *, relative_to: str) -> Found:
 
 
 class _Listing:
-    def __init__(self, remote: S3Remote, bucket: str, found: Found, *, cut: int) -> None:
+    def __init__(self, remote: S3Connection, bucket: str, found: Found, *, cut: int) -> None:
         self._remote = remote
         self._bucket = bucket
         self._found = found
@@ -85,8 +81,6 @@ class _Listing:
         if not folders:
             await self.stretch(prefix, last, None)
             return
-        from latentscale.storage.s3 import together
-
         # A few stretches for each request that may be under way, so that uneven ones even out.
         wanted = self._remote.storage.max_requests * 2
         if len(folders) <= wanted:
@@ -111,10 +105,8 @@ class _Listing:
         return sorted(names)
 
 
-async def beside(remote: S3Remote, path: str) -> list[str]:
+async def beside(remote: S3Connection, path: str) -> list[str]:
     """Names of what is directly in a folder, at most a page of them."""
-    from latentscale.storage.s3 import split
-
     key = split(path)[1]
     prefix = f"{key}/" if key else ""
     answer = await remote.request("list_objects_v2", path, "list", {"Prefix": prefix, "Delimiter": "/"})
@@ -123,11 +115,9 @@ async def beside(remote: S3Remote, path: str) -> list[str]:
     return sorted(name.rpartition("/")[2] for name in names if name != prefix)
 
 
-async def glob(remote: S3Remote, pattern: str, *, relative_to: str) -> Found:
+async def glob(remote: S3Connection, pattern: str, *, relative_to: str) -> Found:
     """All objects whose path matches ``pattern``, where ``*`` stays within a folder and ``**`` does not."""
     from fsspec.utils import glob_translate
-
-    from latentscale.storage.s3 import split, together
 
     bucket, key = split(pattern)
     base = split(relative_to)[1]

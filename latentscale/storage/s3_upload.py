@@ -7,14 +7,12 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from latentscale.errors import StorageError
 from latentscale.storage.remote import ObjectInfo, seconds_of
 from latentscale.storage.retries import code_of
-
-if TYPE_CHECKING:
-    from latentscale.storage.s3 import S3Remote
+from latentscale.storage.s3_connection import S3Connection, checked, etag, is_missing, split, together
 
 MAX_PARTS = 10_000
 # Parts in memory at once.
@@ -68,10 +66,8 @@ class OpenFile:
         return data
 
 
-async def put(remote: S3Remote, path: str, source: Source, headers: Mapping[str, str]) -> str:
+async def put(remote: S3Connection, path: str, source: Source, headers: Mapping[str, str]) -> str:
     """Write ``source`` as the object ``path``, whole or not at all; gives its ETag."""
-    from latentscale.storage.s3 import etag, split
-
     if source.size >= remote.storage.multipart_threshold:
         return await _put_parts(remote, path, source, headers)
     body = await _body(source, 0, source.size)
@@ -82,17 +78,13 @@ async def put(remote: S3Remote, path: str, source: Source, headers: Mapping[str,
 
 
 async def _body(source: Source, start: int, stop: int) -> dict[str, Any]:
-    from latentscale.storage.s3 import checked
-
     def take() -> dict[str, Any]:
         return checked(source.part(start, stop))
 
     return take() if stop - start < 1 << 20 else await asyncio.to_thread(take)
 
 
-async def _put_parts(remote: S3Remote, path: str, source: Source, headers: Mapping[str, str]) -> str:
-    from latentscale.storage.s3 import split
-
+async def _put_parts(remote: S3Connection, path: str, source: Source, headers: Mapping[str, str]) -> str:
     key = split(path)[1]
     for _ in range(RESTARTS):
         begun = await remote.request("create_multipart_upload", path, "write", {"Key": key, **headers})
@@ -113,10 +105,8 @@ async def _put_parts(remote: S3Remote, path: str, source: Source, headers: Mappi
     )
 
 
-async def _send_parts(remote: S3Remote, path: str, upload: str, source: Source) -> tuple[list[dict[str, Any]], str]:
+async def _send_parts(remote: S3Connection, path: str, upload: str, source: Source) -> tuple[list[dict[str, Any]], str]:
     """Upload all parts; gives what completes them, and the ETag that most stores give the whole."""
-    from latentscale.storage.s3 import etag, split, together
-
     key = split(path)[1]
     # All of one size, as some stores want it.
     size = max(remote.storage.part_size, -(-source.size // MAX_PARTS))
@@ -151,15 +141,13 @@ def _digest(body: Mapping[str, Any]) -> bytes:
 
 
 async def _complete(
-    remote: S3Remote, path: str, upload: str, parts: list[dict[str, Any]], wanted: str, size: int
+    remote: S3Connection, path: str, upload: str, parts: list[dict[str, Any]], wanted: str, size: int
 ) -> str | None:
     """Make the parts an object; None if the upload is gone and the object is not there, so that it must be sent anew.
 
     An answer that is lost on its way leaves the question whether the object was made: asked again, the store knows no
     such upload any more, and the object itself is the answer.
     """
-    from latentscale.storage.s3 import etag, is_missing, split
-
     key = split(path)[1]
     try:
         answer = await remote.request(
@@ -185,17 +173,15 @@ async def _complete(
     return there if same and int(found["ContentLength"]) == size else None
 
 
-async def _abort_quietly(remote: S3Remote, path: str, upload: str) -> None:
+async def _abort_quietly(remote: S3Connection, path: str, upload: str) -> None:
     try:
         await asyncio.wait_for(abort(remote, path, upload), 10)
     except Exception:  # noqa: BLE001 - the error that led here is the one to be told; `gc` finds what is left
         return
 
 
-async def abort(remote: S3Remote, path: str, upload: str) -> None:
+async def abort(remote: S3Connection, path: str, upload: str) -> None:
     """Give up an upload; one that is not there is no error."""
-    from latentscale.storage.s3 import split
-
     key = split(path)[1]
     try:
         await remote.request("abort_multipart_upload", path, "give up the upload of", {"Key": key, "UploadId": upload})
@@ -204,10 +190,8 @@ async def abort(remote: S3Remote, path: str, upload: str) -> None:
             raise
 
 
-async def unfinished(remote: S3Remote, path: str, relative_to: str) -> list[tuple[ObjectInfo, str]]:
+async def unfinished(remote: S3Connection, path: str, relative_to: str) -> list[tuple[ObjectInfo, str]]:
     """Uploads below a folder that were begun and never completed, with their ids."""
-    from latentscale.storage.s3 import split
-
     key = split(path)[1]
     prefix, base = f"{key}/" if key else "", split(relative_to)[1]
     cut = len(base) + 1 if base else 0

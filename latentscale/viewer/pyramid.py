@@ -57,8 +57,9 @@ class Pyramid:
         Edge of the root's square.
     order : int64 ndarray, shape (n,)
         The row of ``coordinates`` that stands at each position.
-    quantised : uint16 ndarray, shape (n, 2)
-        x and y inside the tile, in position order: ``origin + (x + (q + 0.5) / 65536) * side / 2**z``.
+    codes : uint32 ndarray, shape (n,)
+        The place inside the tile, in position order, ascending in each tile: x in the even bits, y in the odd ones
+        (Morton 1966), each of 16 bits: ``origin + (tile + (x + 0.5) / 65536) * side / 2**z``.
     tiles : tuple of Tile
         Page by page (the first ``PAGE_LEVELS`` levels, then the next …), by depth, then in Morton order.
     """
@@ -66,7 +67,7 @@ class Pyramid:
     origin: tuple[float, float]
     side: float
     order: NDArray[np.int64]
-    quantised: NDArray[np.uint16]
+    codes: NDArray[np.uint32]
     tiles: tuple[Tile, ...]
 
 
@@ -122,15 +123,16 @@ def build_pyramid(
     existing = set(found)
     tiles: list[Tile] = []
     first = 0
-    quantised = np.empty((n, 2), np.uint16)
+    inside = np.empty(n, np.uint32)
     for (z, key), rows in zip(found, members, strict=True):
         x, y = _unmorton(key, z)
         children = sum(1 << i for i in range(4) if (z + 1, key * 4 + i) in existing)
-        quantised[first : first + len(rows)] = (cells[rows] >> np.uint64(16 - z)).astype(np.uint16)
+        # Of the code's 64 bits, the 32 after those that name the tile.
+        inside[first : first + len(rows)] = (codes[rows] >> np.uint64(32 - 2 * z)) & np.uint64(0xFFFFFFFF)
         tiles.append(Tile(z=z, x=x, y=y, first=first, count=len(rows), children=children))
         first += len(rows)
     return Pyramid(
-        origin=(float(origin[0]), float(origin[1])), side=side, order=order, quantised=quantised, tiles=tuple(tiles)
+        origin=(float(origin[0]), float(origin[1])), side=side, order=order, codes=inside, tiles=tuple(tiles)
     )
 
 

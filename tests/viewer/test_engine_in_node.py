@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from latentscale.viewer import write_tiles
@@ -71,6 +73,14 @@ def test_the_engine_reads_what_python_wrote_and_passes_its_own_tests(
         "gone": [(rows * 3 + 5).tolist() for rows in grown.gone],
     }
     (tmp_path / "grown.json").write_text(json.dumps(alive))
+    # A tile as the first format had it.
+    old = pa.table({"x": pa.array([7, 65_535], pa.uint16()), "y": pa.array([0, 9], pa.uint16()), "cluster": [-1, 700]})
+    pq.write_table(
+        old.cast(pa.schema([*list(old.schema)[:2], ("cluster", pa.int32())])),
+        tmp_path / "old.parquet",
+        compression="zstd",
+        store_schema=False,
+    )
     colours = [
         [hue, shade, theme, cluster_color(hue, shade, theme=theme)]
         for theme in ("dark", "light")

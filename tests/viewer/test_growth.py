@@ -64,7 +64,7 @@ def test_a_small_update_writes_six_objects_whatever_its_columns(grown: tuple[Pat
     assert names == written | {"removed-0.parquet"}
     assert map_.entries[1]["inline"] is True
     rows = duckdb.sql(f"select * from '{update}/tiles/0-0-0.parquet'")
-    assert rows.columns == ["x", "y", "cluster", "density", "nearest_cluster", "c1", "c2", "c3"]
+    assert rows.columns == ["place", "cluster", "density", "nearest_cluster", "c1", "c2", "c3"]
     assert len(rows.fetchall()) == 600
 
 

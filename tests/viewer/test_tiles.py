@@ -34,6 +34,10 @@ def written(
     return folder, write_tiles(data, synthetic.Disk(folder), scratch=tmp_path_factory.mktemp("scratch"))
 
 
+def even_bits(code: np.ndarray) -> np.ndarray:
+    return sum(((code >> (2 * bit)) & 1) << bit for bit in range(16))
+
+
 def pages(folder: Path) -> tuple[list[list[int]], list[list[int]]]:
     tiles: list[list[int]] = []
     packs: dict[int, list[int]] = {}
@@ -55,10 +59,12 @@ def test_tiles_hold_every_point_of_the_map_with_its_cluster(
         path = folder / f"tiles/{z}-{x}-{y}.parquet"
         table = pq.read_table(path)
         assert (table.num_rows, path.stat().st_size) == (count, size)
-        assert table.schema.types == [pa.uint16(), pa.uint16(), pa.int32()]
+        assert table.schema.types == [pa.uint32(), pa.int32()]
+        code = table["place"].to_numpy().astype(np.int64)
+        assert (np.diff(code) >= 0).all()
         edge = entry["side"] / 2**z
         corner = np.array(entry["origin"]) + np.array([x, y]) * edge
-        places.append(corner + (np.stack([table["x"], table["y"]], 1) + 0.5) / 65536 * edge)
+        places.append(corner + (np.stack([even_bits(code), even_bits(code >> 1)], 1) + 0.5) / 65536 * edge)
         clusters.append(table["cluster"].to_numpy())
     got = np.column_stack([np.concatenate(places), np.concatenate(clusters)])
     # Through ids/, which say at which position each document stands.
@@ -158,9 +164,9 @@ def test_colour_columns_are_those_that_a_colour_can_tell(
     assert np.array_equal(score, np.where(rows % 10 == 0, np.nan, rows).astype(np.float32), equal_nan=True)
 
 
-def test_a_point_of_random_noise_costs_less_than_four_bytes(written: tuple[Path, dict[str, Any]]) -> None:
+def test_a_point_costs_less_than_three_bytes(written: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = written
-    assert sum(p.stat().st_size for p in (folder / "tiles").iterdir()) / N < 3.8  # real maps: 2.7 to 3.2
+    assert sum(p.stat().st_size for p in (folder / "tiles").iterdir()) / N < 3
 
 
 def test_a_map_of_one_document_is_one_tile(synthetic: ModuleType, tmp_path: Path) -> None:

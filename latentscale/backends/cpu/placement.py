@@ -165,7 +165,7 @@ def assign_clusters(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
     """Give new documents the cluster that most of their fitted neighbours are in.
 
-    Neighbours vote with UMAP's membership strengths; noise votes as noise. Of equal votes, the nearest neighbour's wins.
+    Neighbours vote with UMAP's membership strengths; noise votes as noise. Of equal votes the nearest one's wins.
 
     Parameters
     ----------
@@ -214,7 +214,9 @@ def assign_clusters(
         with one_blas_thread():
             for start, stop in blocks(len(lost), _ROWS_AT_ONCE):
                 rows = lost[start:stop]
-                scores = unit_rows(vectors[rows], what="the new documents") @ centroids[used].T
+                # In double precision, where how a product is cut does not decide which of two is nearer.
+                some = unit_rows(vectors[rows], what="the new documents").astype(np.float64)
+                scores = some @ centroids[used].astype(np.float64).T
                 nearest[rows] = used[scores.argmax(axis=1)]
     return chosen, nearest, firmness
 

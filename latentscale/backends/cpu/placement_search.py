@@ -16,23 +16,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Numbers in the matrix of fitted vectors (150,000 documents of 256 dimensions) up to which every new document is
-# compared with every fitted one: 0.5 CPU-ms a document there, which is what the walk along the graph costs.
+# Numbers in the matrix of fitted vectors (100,000 documents of 256 dimensions) up to which every new document is
+# compared with every fitted one: an update of one hundredth costs the same there either way, 1 CPU-s.
 EXACT_LIMIT = 100_000 * 256
 # Tiles of one shape, the last ones padded: a BLAS may add in another order at the edges of a matrix, and what is found
 # for a document must not depend on the others of its batch.
 _TILE_ROWS = 128
 _TILE_COLUMNS = 4096
-# One in so many fitted documents bounds how far a neighbour can be.
+# The k-th nearest in a sample of the fitted, one in so many, bounds how far the k-th of all can be.
 _STRIDE = 16
+# Candidates of a tile of rows after which all but the best are dropped; reached where very many fitted are identical.
+_MOST_CANDIDATES = _TILE_ROWS * 4096
 # Candidates beyond k that are measured in double precision.
 _SPARE = 4
 _ZERO = 1e-6
+_STEP = 2.0**-20
+_HIGHEST = int((1.0 - _ZERO) / _STEP)
+# The walk: where it starts from, and which edges it may take. Without those backward it does not find 0.95.
+_MOST_LANDMARKS = 16_384
+_LANDMARK_SHARE = 16
 _ENTRIES = 16
 _FORWARD = 15
 _BACKWARD = 60
-_MOST_LANDMARKS = 16_384
-_LANDMARK_SHARE = 16
+# How many of the best it keeps, each tried in turn.
 _WIDTHS = (96, 128, 192, 256, 384)
 _RECALL_K = 15
 _TRIED_ROWS = 400
@@ -110,7 +116,7 @@ def neighbors_among(
     recall_target : float
         In [0, 1], of the 15 nearest.
     method : {"auto", "exact", "graph"}
-        ``auto``: exact up to 150,000 fitted documents of 256 dimensions (``n * dim``), or without a graph.
+        ``auto``: exact up to 100,000 fitted documents of 256 dimensions (``n * dim``), or without a graph.
 
     Raises
     ------
@@ -162,21 +168,36 @@ def _exact(
     distances = np.empty((m, k), np.float32)
     # At least as many as are compared in full, so that the k-th of them bounds the k-th of all.
     sample = np.ascontiguousarray(fitted[:: max(1, min(_STRIDE, n // max(4 * k, 64)))])
+    width = min(n, k + _SPARE)
     last = _padded(fitted[n - n % _TILE_COLUMNS :], _TILE_COLUMNS)
 
     def search(start: int, stop: int) -> None:
         rows = _padded(unit[start:stop], _TILE_ROWS)
         bound = np.full((_TILE_ROWS, 1), np.inf, np.float32)
         bound[: stop - start, 0] = np.partition(rows @ sample.T, -k, axis=1)[: stop - start, -k] - np.float32(_ZERO)
-        found: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        row, column = (np.empty(0, np.int64) for _ in range(2))
+        score = np.empty(0, np.int32)
+        found = [(row, column, score)]
+        waiting = 0
         scores = np.empty((_TILE_ROWS, _TILE_COLUMNS), np.float32)
         for first, end in blocks(n, _TILE_COLUMNS):
             np.matmul(rows, (fitted[first:end] if end - first == _TILE_COLUMNS else last).T, out=scores)
             scores[:, end - first :] = -np.inf
             place = np.flatnonzero(scores >= bound)
-            found.append((place // _TILE_COLUMNS, place % _TILE_COLUMNS + first, scores.ravel()[place]))
-        row, column, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        candidates = _first_of_each(row, column, score, rows=stop - start, width=min(n, k + _SPARE))
+            # In steps, as the last bits of a product depend on where in the tile it stands: identical ones stay equal.
+            steps = np.minimum(np.floor(scores.ravel()[place] / _STEP), _HIGHEST).astype(np.int32)
+            found.append((place // _TILE_COLUMNS, place % _TILE_COLUMNS + first, steps))
+            waiting += len(place)
+            if waiting > _MOST_CANDIDATES or end == n:
+                row, column, score = _best_of_each(found, width=width)
+                found, waiting = [(row, column, score)], len(row)
+                if end < n:
+                    # What comes later loses against an equal: only what is better may still enter.
+                    full = np.flatnonzero(_rank(row) == width - 1)
+                    better = np.where(score[full] < _HIGHEST, (score[full] + 1) * _STEP, np.inf)
+                    bound[row[full], 0] = better.astype(np.float32)
+        candidates = np.full((stop - start, width), -1, np.int64)
+        candidates[row, _rank(row)] = column
         indices[start:stop], distances[start:stop] = _measured(unit[start:stop], fitted, candidates, k=k)
 
     run_blocks(search, blocks(m, _TILE_ROWS), threads=threads)
@@ -192,17 +213,19 @@ def _padded(rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     return filled
 
 
-def _first_of_each(
-    row: NDArray[Any], column: NDArray[Any], score: NDArray[np.float32], *, rows: int, width: int
-) -> NDArray[np.int64]:
-    """The ``width`` best columns of each row, ties by position; each row has at least as many, or -1 follows."""
+def _best_of_each(
+    found: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]], *, width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+    """Sort candidates (row, column, score) by row and falling score, ties by column; keep ``width`` of each row."""
+    row, column, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((column, -score, row))
-    row, column = row[order], column[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, np.arange(rows))[row]
-    kept = rank < width
-    best = np.full((rows, width), -1, np.int64)
-    best[row[kept], rank[kept]] = column[kept]
-    return best
+    order = order[_rank(row[order]) < width]
+    return row[order], column[order], score[order]
+
+
+def _rank(row: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number the entries of each row from 0; rows are sorted."""
+    return np.arange(len(row)) - np.searchsorted(row, row)
 
 
 def _measured(

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Generation, type LoadedTile } from "../src/engine/generation";
 import { chooseTiles } from "../src/engine/lod";
+import { decodeTile } from "../src/engine/parquet";
 import { pickNearest } from "../src/engine/pick";
 import { MissingFile, Store } from "../src/engine/store";
 import { entry, haveFixture, read, server, type Expected, type Kind } from "./files";
@@ -115,6 +116,11 @@ describe.skipIf(!haveFixture)("a generation that Python wrote", () => {
       else expect(Math.hypot(picked!.x - x, picked!.y - y)).toBeCloseTo(best, 6);
     }
     expect(pickNearest(tiles, 10, 0, 0.5, () => false)).toBeNull();
+  });
+
+  it("reads a tile of the first format, which had x and y apart", async () => {
+    const tile = await decodeTile(await new Store("http://localhost/", server("ranges")).file("old.parquet"), 2);
+    expect([[...tile.xy], [...tile.cluster]]).toEqual([[7, 0, 65535, 9], [-1, 700]]);
   });
 
   it("says which file is missing, and asks for it once", async () => {

@@ -22,10 +22,13 @@ export interface TilePoints {
 
 async function columnsOf(bytes: ArrayBuffer, count: number, into: Record<string, { set(i: number, v: number): void }>) {
   const file: AsyncBuffer = { byteLength: bytes.byteLength, slice: (start, end) => bytes.slice(start, end) };
+  const metadata = parquetMetadata(bytes);
+  const there = new Set(metadata.schema.map((element) => element.name));
   await parquetRead({
     file,
+    metadata,
     compressors,
-    columns: Object.keys(into),
+    columns: Object.keys(into).filter((name) => there.has(name)),
     onChunk: ({ columnName, columnData, rowStart }) => {
       const sink = into[columnName];
       if (!sink) return;
@@ -40,11 +43,27 @@ export async function decodeTile(bytes: ArrayBuffer, count: number): Promise<Til
   const xy = new Uint16Array(2 * count);
   const cluster = new Int32Array(count);
   await columnsOf(bytes, count, {
+    place: {
+      set: (i, v) => {
+        xy[2 * i] = evenBits(v);
+        xy[2 * i + 1] = evenBits(v >>> 1);
+      },
+    },
+    // Maps of the first format have the two apart.
     x: { set: (i, v) => void (xy[2 * i] = v) },
     y: { set: (i, v) => void (xy[2 * i + 1] = v) },
     cluster: { set: (i, v) => void (cluster[i] = v) },
   });
   return { count, xy, cluster };
+}
+
+/** The even bits of a Morton code, side by side. */
+function evenBits(code: number): number {
+  let v = code & 0x55555555;
+  v = (v | (v >>> 1)) & 0x33333333;
+  v = (v | (v >>> 2)) & 0x0f0f0f0f;
+  v = (v | (v >>> 4)) & 0x00ff00ff;
+  return (v | (v >>> 8)) & 0xffff;
 }
 
 export async function decodeColumn(bytes: ArrayBuffer, count: number): Promise<Float32Array> {
