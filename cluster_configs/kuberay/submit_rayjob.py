@@ -31,8 +31,8 @@ import yaml
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 FINISHED = {"Complete", "Failed", "ValidationFailed"}
 PASSED_ON = {2, 3, 4}
-# What may pass: too many requests, and an API server that restarts.
-TRANSIENT = {429, 500, 502, 503, 504}
+# What may pass: a token that was just replaced, too many requests, and an API server that restarts.
+TRANSIENT = {401, 429, 500, 502, 503, 504}
 EXIT_REQUEST, EXIT_ENVIRONMENT, EXIT_TRY_AGAIN = 2, 4, 75
 
 

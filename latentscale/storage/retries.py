@@ -142,10 +142,11 @@ def is_transient(error: BaseException) -> bool:
     if response_of(error) is not None:
         # Some answers have no body to name a code (HEAD), or one of another kind than XML.
         return code_of(error) in _TRANSIENT_CODES or status_of(error) in _TRANSIENT_STATUS
-    if (status := status_of(error)) is not None:
-        return status in _TRANSIENT_STATUS
+    # Before the status: half a head of an answer is to the HTTP library a bad request.
     if names & _TRANSIENT_NAMES or isinstance(error, ConnectionError | TimeoutError | EOFError | TruncatedBodyError):
         return True
+    if (status := status_of(error)) is not None:
+        return status in _TRANSIENT_STATUS
     if any(isinstance(cause, socket.gaierror) for cause in causes(error)):
         return True  # a resolver that does not answer; at first contact the wait is short
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO

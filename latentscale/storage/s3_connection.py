@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 from base64 import b64encode
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar, cast
@@ -156,7 +157,7 @@ class S3Connection:
             except BaseException:
                 stream.close()
                 raise
-            wanted = int(answer.get("ContentLength") or 0)
+            wanted = _announced(answer)
             if len(data) != wanted:
                 raise TruncatedBodyError(len(data), wanted)
             answer["Body"] = data
@@ -258,6 +259,12 @@ def split(path: str) -> tuple[str, str]:
 def etag(answer: Mapping[str, Any]) -> str:
     """The ETag of an answer, without its quotes."""
     return str(answer.get("ETag") or "").strip('"')
+
+
+def _announced(answer: Mapping[str, Any]) -> int:
+    """Bytes that the body of an answer should have: a range says so itself, whatever the length has become."""
+    span = re.match(r"bytes (\d+)-(\d+)/", str(answer.get("ContentRange") or ""))
+    return int(span[2]) - int(span[1]) + 1 if span else int(answer.get("ContentLength") or 0)
 
 
 def checked(data: bytes) -> dict[str, Any]:

@@ -159,8 +159,13 @@ class Cluster:
         """An environment that has this token, and nothing else of Ray."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        # Two processors carry many processes here: each takes one thread.
-        environment |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment |= {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # A node that says nothing is held for dead after some seconds, not after a minute.
+            "RAY_health_check_period_ms": "1000",
+            "RAY_health_check_timeout_ms": "4000",
+            "RAY_health_check_failure_threshold": "3",
+        }
         if token is not None:
             environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         return environment

@@ -68,7 +68,7 @@ def unshared(value: Any) -> Any:
 
 def ray_cluster_spec(value: dict[str, Any]) -> dict[str, Any] | None:
     """The RayCluster's spec within a RayCluster, RayJob or RayCronJob."""
-    spec = value["spec"] if "spec" in value else {}
+    spec = value.get("spec", {})
     if value["kind"] == "RayCluster":
         return spec
     if value["kind"] == "RayJob":
@@ -99,7 +99,9 @@ def pods(manifest: Manifest) -> Iterator[Pod]:
         templates.append(("job", "creator", value["spec"]["jobTemplate"]["spec"]["template"]))
     for where, role, template in templates:
         labels = {**template["metadata"].get("labels", {}), **OPERATOR_LABELS.get(role, {})}
-        yield Pod(where=f"{where} of {manifest.name}", role=role, labels=labels, spec=template["spec"], manifest=manifest)
+        yield Pod(
+            where=f"{where} of {manifest.name}", role=role, labels=labels, spec=template["spec"], manifest=manifest
+        )
 
 
 def containers(pod: Pod) -> Iterator[tuple[str, dict[str, Any]]]:

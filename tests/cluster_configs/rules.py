@@ -11,7 +11,9 @@ from tests.cluster_configs.manifests import Manifest, containers, pods, ray_clus
 
 Rule = Callable[[Sequence[Manifest]], Iterator[str]]
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
-SECRET_TEXT = re.compile(r"AKIA[0-9A-Z]{16}|ASIA[0-9A-Z]{16}|-----BEGIN|gh[pousr]_\w{20,}|hf_\w{20,}|sk-\w{20,}|xox[bp]-")
+SECRET_TEXT = re.compile(
+    r"AKIA[0-9A-Z]{16}|ASIA[0-9A-Z]{16}|-----BEGIN|gh[pousr]_\w{20,}|hf_\w{20,}|sk-\w{20,}|xox[bp]-"
+)
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
 VOLUMES = {"emptyDir", "configMap", "projected", "secret"}
 PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"]
@@ -167,7 +169,12 @@ def every_job_ends(manifests: Sequence[Manifest]) -> Iterator[str]:
     for manifest in manifests:
         job = ray_job_spec(manifest.value)
         if job is not None:
-            for key in ("activeDeadlineSeconds", "preRunningDeadlineSeconds", "ttlSecondsAfterFinished", "backoffLimit"):
+            for key in (
+                "activeDeadlineSeconds",
+                "preRunningDeadlineSeconds",
+                "ttlSecondsAfterFinished",
+                "backoffLimit",
+            ):
                 if key not in job:
                     yield f"{manifest.name}: no {key}"
             if job.get("shutdownAfterJobFinishes") is not True:
@@ -187,13 +194,17 @@ def every_job_ends(manifests: Sequence[Manifest]) -> Iterator[str]:
 
 
 def a_night_is_over_before_the_next(manifests: Sequence[Manifest]) -> Iterator[str]:
-    nightly = [one for one in manifests if one.value["metadata"]["labels"].get("app.kubernetes.io/component") == "nightly"]
+    nightly = [
+        one for one in manifests if one.value["metadata"]["labels"].get("app.kubernetes.io/component") == "nightly"
+    ]
     attempts = [
         (job["activeDeadlineSeconds"] * (job["backoffLimit"] + 1), one)
         for one in nightly
         if (job := ray_job_spec(one.value)) is not None
     ]
-    waits = [one.value["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] for one in nightly if one.kind == "CronJob"]
+    waits = [
+        one.value["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] for one in nightly if one.kind == "CronJob"
+    ]
     for seconds, one in attempts:
         if seconds >= 86_400:
             yield f"{one.name}: all attempts together may take {seconds} s"
@@ -211,7 +222,9 @@ def heads_stay_off_spot_nodes_and_gpus_are_on_them(manifests: Sequence[Manifest]
             .get("requiredDuringSchedulingIgnoredDuringExecution", {})
             .get("nodeSelectorTerms", [])
         )
-        wanted = {expression["key"]: expression["operator"] for term in terms for expression in term["matchExpressions"]}
+        wanted = {
+            expression["key"]: expression["operator"] for term in terms for expression in term["matchExpressions"]
+        }
         spot = ("cloud.google.com/gke-spot", "eks.amazonaws.com/capacityType", "karpenter.sh/capacity-type")
         gpus = any("nvidia.com/gpu" in one["resources"]["limits"] for _, one in containers(pod) if "resources" in one)
         if pod.role == "head" and not all(wanted.get(key) in {"NotIn", "DoesNotExist"} for key in spot):
@@ -264,14 +277,23 @@ def the_policy_fits_the_pods(manifests: Sequence[Manifest]) -> Iterator[str]:
                 missing = [name for name in PORT_PARAMETERS[1:] if name not in group["rayStartParams"]]
                 if missing:
                     yield f"{pod.where}: Ray takes any port for {', '.join(missing)}"
-            ports = {int(value) for group in groups for name in PORT_PARAMETERS if (value := group["rayStartParams"].get(name))}
+            ports = {
+                int(value)
+                for group in groups
+                for name in PORT_PARAMETERS
+                if (value := group["rayStartParams"].get(name))
+            }
             for direction, peers in (("ingress", "from"), ("egress", "to")):
                 allowed = _ports(reached, direction, peers, pod.labels)
-                shut = sorted(port for port in ports | {DASHBOARD} if not any(low <= port <= high for low, high in allowed))
+                shut = sorted(
+                    port for port in ports | {DASHBOARD} if not any(low <= port <= high for low, high in allowed)
+                )
                 if shut:
                     yield f"{pod.where}: {direction} of {shut} is shut"
         head = {**pod.labels, "ray.io/node-type": "head"}
-        if pod.role == "submitter" and (DASHBOARD, DASHBOARD) not in _ports(reached, "egress", "to", {**head, "role": "ray"}):
+        if pod.role == "submitter" and (DASHBOARD, DASHBOARD) not in _ports(
+            reached, "egress", "to", {**head, "role": "ray"}
+        ):
             yield f"{pod.where}: cannot reach the dashboard"
         needs_api = pod.role == "creator" or any(name.startswith("autoscaler") for name, _ in containers(pod))
         if needs_api is not (pod.labels.get("kubernetes-api") == "true"):
@@ -372,13 +394,18 @@ def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
 
 
-def _ports(policies: Sequence[dict[str, Any]], direction: str, peers: str, labels: dict[str, str]) -> set[tuple[int, int]]:
+def _ports(
+    policies: Sequence[dict[str, Any]], direction: str, peers: str, labels: dict[str, str]
+) -> set[tuple[int, int]]:
     """Ranges of ports that ``policies`` open between their pods and pods with ``labels``."""
     return {
         (port["port"], port.get("endPort", port["port"]))
         for policy in policies
         for rule in policy.get(direction, [])
-        if any("podSelector" in one and "namespaceSelector" not in one and _selects(one["podSelector"], labels) for one in rule[peers])
+        if any(
+            "podSelector" in one and "namespaceSelector" not in one and _selects(one["podSelector"], labels)
+            for one in rule[peers]
+        )
         for port in rule["ports"]
         if port["protocol"] == "TCP"
     }

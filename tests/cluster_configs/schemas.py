@@ -76,7 +76,9 @@ RAY_JOB = strict(
     metadata=WORDS,
     rayClusterSpec=RAY_CLUSTER,
 )
-RAY_CRON_JOB = strict(("schedule", "jobTemplate"), schedule=STRING, timeZone=STRING, suspend=BOOLEAN, jobTemplate=RAY_JOB)
+RAY_CRON_JOB = strict(
+    ("schedule", "jobTemplate"), schedule=STRING, timeZone=STRING, suspend=BOOLEAN, jobTemplate=RAY_JOB
+)
 SHORT = {
     kind: strict(
         ("apiVersion", "kind", "metadata", "spec"),
@@ -128,7 +130,11 @@ def full_schemas(folder: str) -> dict[str, Any]:
 
 
 def _as_json_schema(schema: dict[str, Any], *, top: bool = False) -> dict[str, Any]:
-    result = {key: value for key, value in schema.items() if key in {"type", "enum", "required", "minLength", "minimum", "maximum"}}
+    result = {
+        key: value
+        for key, value in schema.items()
+        if key in {"type", "enum", "required", "minLength", "minimum", "maximum"}
+    }
     if schema.get("x-kubernetes-int-or-string"):
         return {"type": ["integer", "string"]}
     if "properties" in schema:

@@ -63,7 +63,11 @@ def policy_rule(found: list[Manifest], name: str, direction: str, index: int = 0
 
 CHANGES: list[tuple[str, rules.Rule, Change]] = [
     ("tag latest", rules.images_are_pinned, lambda m: container(m).update(image="registry.example.com/a/b:latest")),
-    ("no tag", rules.images_are_pinned, lambda m: container(m, role="submitter").update(image="registry.example.com:5000/a")),
+    (
+        "no tag",
+        rules.images_are_pinned,
+        lambda m: container(m, role="submitter").update(image="registry.example.com:5000/a"),
+    ),
     ("pulled each time", rules.images_are_pinned, lambda m: container(m).update(imagePullPolicy="Always")),
     (
         "token written down",
@@ -95,13 +99,21 @@ CHANGES: list[tuple[str, rules.Rule, Change]] = [
     ("may be root", rules.nothing_runs_as_root, lambda m: pod_spec(m)["securityContext"].pop("runAsNonRoot")),
     ("no number", rules.nothing_runs_as_root, lambda m: pod_spec(m)["securityContext"].update(runAsUser=0)),
     ("container is root", rules.nothing_runs_as_root, lambda m: container(m)["securityContext"].update(runAsUser=0)),
-    ("no seccomp", rules.nothing_runs_as_root, lambda m: pod_spec(m, "CronJob", "creator")["securityContext"].pop("seccompProfile")),
+    (
+        "no seccomp",
+        rules.nothing_runs_as_root,
+        lambda m: pod_spec(m, "CronJob", "creator")["securityContext"].pop("seccompProfile"),
+    ),
     (
         "root can be written",
         rules.root_file_systems_are_read_only,
         lambda m: container(m)["securityContext"].update(readOnlyRootFilesystem=False),
     ),
-    ("autoscaler can write", rules.root_file_systems_are_read_only, lambda m: cluster(m)["autoscalerOptions"].pop("securityContext")),
+    (
+        "autoscaler can write",
+        rules.root_file_systems_are_read_only,
+        lambda m: cluster(m)["autoscalerOptions"].pop("securityContext"),
+    ),
     ("no /tmp", rules.root_file_systems_are_read_only, lambda m: container(m).update(volumeMounts=[])),
     (
         "may gain rights",
@@ -109,8 +121,16 @@ CHANGES: list[tuple[str, rules.Rule, Change]] = [
         lambda m: container(m, role="submitter")["securityContext"].pop("allowPrivilegeEscalation"),
     ),
     ("privileged", rules.nobody_gains_rights, lambda m: container(m)["securityContext"].update(privileged=True)),
-    ("capability", rules.nobody_gains_rights, lambda m: container(m)["securityContext"]["capabilities"].update(add=["SYS_PTRACE"])),
-    ("keeps capabilities", rules.nobody_gains_rights, lambda m: container(m)["securityContext"]["capabilities"].update(drop=["NET_RAW"])),
+    (
+        "capability",
+        rules.nobody_gains_rights,
+        lambda m: container(m)["securityContext"]["capabilities"].update(add=["SYS_PTRACE"]),
+    ),
+    (
+        "keeps capabilities",
+        rules.nobody_gains_rights,
+        lambda m: container(m)["securityContext"]["capabilities"].update(drop=["NET_RAW"]),
+    ),
     ("hostNetwork", rules.nothing_of_the_node_is_shared, lambda m: pod_spec(m).update(hostNetwork=True)),
     (
         "hostPath",
@@ -133,7 +153,11 @@ CHANGES: list[tuple[str, rules.Rule, Change]] = [
         rules.only_the_job_creator_gets_an_api_token,
         lambda m: pod_spec(m, "RayCluster").update(automountServiceAccountToken=True),
     ),
-    ("token not refused", rules.only_the_job_creator_gets_an_api_token, lambda m: pod_spec(m).pop("automountServiceAccountToken")),
+    (
+        "token not refused",
+        rules.only_the_job_creator_gets_an_api_token,
+        lambda m: pod_spec(m).pop("automountServiceAccountToken"),
+    ),
     (
         "the autoscaler's token for Ray",
         rules.only_the_job_creator_gets_an_api_token,
@@ -146,7 +170,11 @@ CHANGES: list[tuple[str, rules.Rule, Change]] = [
     ),
     ("default account", rules.only_the_job_creator_gets_an_api_token, lambda m: pod_spec(m).pop("serviceAccountName")),
     ("no authOptions", rules.ray_asks_for_its_token, lambda m: cluster(m).pop("authOptions")),
-    ("authentication off", rules.ray_asks_for_its_token, lambda m: cluster(m, "RayJob")["authOptions"].update(mode="disabled")),
+    (
+        "authentication off",
+        rules.ray_asks_for_its_token,
+        lambda m: cluster(m, "RayJob")["authOptions"].update(mode="disabled"),
+    ),
     (
         "container without a token",
         rules.ray_asks_for_its_token,
@@ -187,14 +215,26 @@ CHANGES: list[tuple[str, rules.Rule, Change]] = [
         lambda m: cluster(m)["workerGroupSpecs"][2]["template"]["spec"].update(tolerations=[]),
     ),
     ("a load balancer", rules.nothing_is_open_to_the_world, added("Service", spec={"type": "LoadBalancer"})),
-    ("an ingress", rules.nothing_is_open_to_the_world, lambda m: cluster(m)["headGroupSpec"].update(enableIngress=True)),
-    ("a node port", rules.nothing_is_open_to_the_world, lambda m: cluster(m)["headGroupSpec"].update(serviceType="NodePort")),
+    (
+        "an ingress",
+        rules.nothing_is_open_to_the_world,
+        lambda m: cluster(m)["headGroupSpec"].update(enableIngress=True),
+    ),
+    (
+        "a node port",
+        rules.nothing_is_open_to_the_world,
+        lambda m: cluster(m)["headGroupSpec"].update(serviceType="NodePort"),
+    ),
     (
         "the world may come in",
         rules.nothing_is_open_to_the_world,
         lambda m: policy_rule(m, "ray-dashboard", "ingress")["from"].append({"ipBlock": {"cidr": "0.0.0.0/0"}}),
     ),
-    ("everybody may come in", rules.nothing_is_open_to_the_world, lambda m: policy_rule(m, "ray", "ingress").pop("from")),
+    (
+        "everybody may come in",
+        rules.nothing_is_open_to_the_world,
+        lambda m: policy_rule(m, "ray", "ingress").pop("from"),
+    ),
     ("all ports", rules.nothing_is_open_to_the_world, lambda m: policy_rule(m, "ray", "ingress").pop("ports")),
     (
         "all namespaces",
@@ -211,7 +251,11 @@ CHANGES: list[tuple[str, rules.Rule, Change]] = [
         rules.nothing_is_open_to_the_world,
         lambda m: policy_rule(m, "ray", "egress", 1)["ports"].append({"protocol": "TCP", "port": 22}),
     ),
-    ("no closing policy", rules.the_namespace_is_closed, lambda m: named(m, "deny-all")["spec"].update(policyTypes=["Ingress"])),
+    (
+        "no closing policy",
+        rules.the_namespace_is_closed,
+        lambda m: named(m, "deny-all")["spec"].update(policyTypes=["Ingress"]),
+    ),
     (
         "pods are not checked",
         rules.the_namespace_is_closed,
@@ -236,10 +280,16 @@ CHANGES: list[tuple[str, rules.Rule, Change]] = [
     (
         "Ray may reach the Kubernetes API",
         rules.the_policy_fits_the_pods,
-        lambda m: cluster(m, "RayJob")["workerGroupSpecs"][0]["template"]["metadata"]["labels"].update({"kubernetes-api": "true"}),
+        lambda m: cluster(m, "RayJob")["workerGroupSpecs"][0]["template"]["metadata"]["labels"].update(
+            {"kubernetes-api": "true"}
+        ),
     ),
     ("an older Ray", rules.the_same_ray_everywhere, lambda m: cluster(m).update(rayVersion="2.40.0")),
-    ("two versions of images", rules.the_same_ray_everywhere, lambda m: container(m).update(image="registry.example.com/a/b:0.2.0")),
+    (
+        "two versions of images",
+        rules.the_same_ray_everywhere,
+        lambda m: container(m).update(image="registry.example.com/a/b:0.2.0"),
+    ),
     ("a name that is too long", rules.names_fit, lambda m: first(m, "RayCronJob")["metadata"].update(name="n" * 50)),
     ("another namespace", rules.names_fit, lambda m: first(m, "CronJob")["metadata"].pop("namespace")),
 ]

@@ -37,7 +37,15 @@ def test_every_yaml_file_can_be_read_safely() -> None:
 
 def test_the_files_that_were_asked_for_are_there() -> None:
     kinds = {one.kind for one in manifests()}
-    assert {*KUBERAY_KINDS, "CronJob", "Role", "RoleBinding", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget"} <= kinds
+    assert {
+        *KUBERAY_KINDS,
+        "CronJob",
+        "Role",
+        "RoleBinding",
+        "ServiceAccount",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+    } <= kinds
 
 
 @pytest.mark.parametrize("version", VERSIONS["kubernetes"])

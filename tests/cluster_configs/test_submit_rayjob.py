@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,9 @@ DONE = state("Complete", "SUCCEEDED", succeeded=1)
 
 def failed(code: int) -> dict[str, Any]:
     # Ray's own words: dashboard/modules/job/job_supervisor.py.
-    message = f"Job entrypoint command failed with exit code {code}, last available logs (truncated to 20,000 chars):\n…"
+    message = (
+        f"Job entrypoint command failed with exit code {code}, last available logs (truncated to 20,000 chars):\n…"
+    )
     return state("Failed", "FAILED", reason="AppFailed", message=message, failed=3)
 
 
@@ -58,7 +62,7 @@ def test_the_rayjob_is_that_of_the_template_named_after_the_job_and_owned_by_it(
     ]
     assert "generateName" not in made["metadata"]
     # Fields that the installed KubeRay does not know are refused, not dropped: authOptions is one of them.
-    assert [query for method, _, query in api.requests if method == "POST"][0]["fieldValidation"] == ["Strict"]
+    assert next(query for method, _, query in api.requests if method == "POST")["fieldValidation"] == ["Strict"]
     said = done.stdout.splitlines()
     assert said == ["made RayJob " + NAME, "New", "Initializing", "Running · PENDING", "Running · RUNNING", said[-1]]
     assert said[-1] == "Complete · SUCCEEDED"
@@ -144,7 +148,12 @@ def test_an_address_where_nobody_listens_ends_the_same_way(api: ApiServer) -> No
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(403, "rayjobs.ray.io is forbidden"), (404, "page not found"), (400, 'unknown field "spec.authOptions"'), (422, "x")],
+    [
+        (403, "rayjobs.ray.io is forbidden"),
+        (404, "page not found"),
+        (400, 'unknown field "spec.authOptions"'),
+        (422, "x"),
+    ],
 )
 def test_what_the_api_refuses_is_said_and_not_tried_again(api: ApiServer, status: int, message: str) -> None:
     api.refusal = (status, message)
@@ -154,10 +163,7 @@ def test_what_the_api_refuses_is_said_and_not_tried_again(api: ApiServer, status
     assert len(api.requests) == 1
 
 
-def test_a_server_with_another_certificate_gets_no_token(api: ApiServer, tmp_path: Path) -> None:
-    shutil.copy(Path(__file__).parents[2] / "LICENSE", tmp_path / "other")
-    import ssl
-
+def test_a_server_with_another_certificate_gets_no_token(api: ApiServer) -> None:
     defaults = ssl.get_default_verify_paths().cafile
     if defaults is None or not Path(defaults).is_file():
         pytest.skip("this machine has no certificates of other authorities")
@@ -170,18 +176,16 @@ def test_a_server_with_another_certificate_gets_no_token(api: ApiServer, tmp_pat
 
 def test_the_token_is_read_again_for_each_request(api: ApiServer) -> None:
     api.states = [*RUNNING * 20, DONE]
-    import threading
 
     def rotate() -> None:
         (api.account / "token").write_text("another-token")
         api.token = "another-token"
 
-    # Between two looks: the server takes the new token from the moment at which the file has it.
     timer = threading.Timer(0.3, rotate)
     timer.start()
     done = night(api, "--every", "0.05")
     timer.join()
-    assert done.returncode in (0, 2)
+    assert done.returncode == 0
     assert "the-token" not in done.stdout + done.stderr
     assert "another-token" not in done.stdout + done.stderr
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -212,19 +213,19 @@ def references(folder: Path, corpus: Corpus) -> dict[str, Reference]:
     """Do `run`, then `update` on the changed corpus, without a fault."""
     files = folder / "corpus"
     corpus.put(corpus.before, files)
-    warm = Place(str(folder / "warm"))
+    warm = Place(str(folder / "warm" / "map"))
     finish(run_command(files, warm), warm)  # fills the caches of compiled code
-    place = Place(str(folder / "run"))
+    # The last part of its path is the name of a workspace, and so in the title of its map.
+    place = Place(str(folder / "run" / "map"))
     started = time.monotonic()
     finish(run_command(files, place), place)
     found = {"run": read_reference(place, corpus, corpus.before, time.monotonic() - started)}
-    grown = Place(str(folder / "update"))
+    grown = Place(str(folder / "update" / "map"))
     shutil.copytree(place.url, grown.url)
     corpus.put(corpus.after, files)
     started = time.monotonic()
     finish(update_command(grown), grown)
     found["update"] = read_reference(grown, corpus, corpus.after, time.monotonic() - started)
-    # A copy of the workspace that `update` begins from, whose corpus is where the tests put theirs.
     return found
 
 
@@ -333,8 +334,6 @@ def beginning_of_update(reference: Reference, place: Place, files: Path, corpus:
 
     The workspace names its corpus by an absolute path, which is the only thing of it that is altered.
     """
-    import json
-
     corpus.put(corpus.before, files)
     store = Store(place.url, storage=dict(place.storage) or None)
     for path in sorted(reference.workspace.rglob("*")):

@@ -1,141 +1,194 @@
-"""kill -9 at random moments of a run: the same command ends with every row once, and does no finished shard again."""
+"""kill -9 at random moments: the same command ends with every row once, and does no finished shard again."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import polars as pl
-import pyarrow.parquet as pq
 import pytest
+from harness import (
+    Corpus,
+    Place,
+    Reference,
+    beginning_of_update,
+    check_end,
+    check_so_far,
+    kill_and_go_on,
+    run_command,
+    running,
+    start,
+    update_command,
+)
 
-import latentscale
-from latentscale.storage.objects import TEMPORARY_PREFIX
-from latentscale.verification import verify_workspace
-
-SETTINGS = ["--set", "ingest.shard_rows=50", "--set", "project.n_epochs=100", "--progress", "quiet"]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
-    """1,500 documents in two files, a JSONL and a gzip-compressed CSV, with a bad row in each."""
-    import gzip
-
-    folder = tmp_path_factory.mktemp("killed")
-    demo.slice(0, 1_000).write_ndjson(folder / "a.jsonl")
-    with (folder / "a.jsonl").open("a") as file:
-        file.write("not json\n")
-    with gzip.open(folder / "b.csv.gz", "wb") as file:
-        file.write(demo.slice(1_000, 500).write_csv().encode() + b"too,few\n")
-    return folder
+References = dict[str, Reference]
 
 
-def command(corpus: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "latentscale", "run", str(corpus), "--out", str(out), *SETTINGS]
+def killed_run(tmp_path: Path, corpus: Corpus, references: References, *, kills: int, seed: int) -> int:
+    files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
+    corpus.put(corpus.before, files)
+    reference = references["run"]
+    chance = random.Random(seed)
+    episode = kill_and_go_on(run_command(files, place), place, kills=kills, chance=chance, seconds=reference.seconds)
+    check_end(place, reference)
+    return episode.kills
 
 
-def shards(out: Path) -> dict[str, tuple[bytes, int]]:
-    """Bytes and modification time of all shard objects."""
-    return {
-        str(path.relative_to(out)): (path.read_bytes(), path.stat().st_mtime_ns)
-        for folder in ("documents", "rejects", "embeddings")
-        for path in sorted((out / folder).rglob("*.parquet"))
-    }
+def killed_update(tmp_path: Path, corpus: Corpus, references: References, *, kills: int, seed: int) -> int:
+    files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
+    beginning_of_update(references["run"], place, files, corpus)
+    reference = references["update"]
+    chance = random.Random(seed)
+    episode = kill_and_go_on(update_command(place), place, kills=kills, chance=chance, seconds=reference.seconds)
+    check_end(place, reference)
+    return episode.kills
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> tuple[Path, float]:
-    out = tmp_path_factory.mktemp("whole") / "map"
-    subprocess.run(command(corpus, out), check=True, capture_output=True)  # fills the caches of compiled code
-    started = time.monotonic()
-    again = tmp_path_factory.mktemp("again") / "map"
-    subprocess.run(command(corpus, again), check=True, capture_output=True)
-    return again, time.monotonic() - started
+KILLED = {"run": killed_run, "update": killed_update}
 
 
-def check_what_is_visible(out: Path) -> None:
-    """Whatever has a name that others look for is whole."""
-    for path in out.rglob("*"):
-        if path.is_file() and not path.name.startswith(TEMPORARY_PREFIX):
-            if path.suffix == ".parquet":
-                pq.ParquetFile(path, page_checksum_verification=True).read()
-            else:
-                assert path.stat().st_size > 0
+def kill(tmp_path: Path, corpus: Corpus, references: References, command: str, *, kills: int, seed: int) -> None:
+    """Begin anew until so many processes were killed: the later ones of a workspace may end before their time."""
+    done = 0
+    for number in itertools.count():
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        done += KILLED[command](folder, corpus, references, kills=min(4, kills - done), seed=seed * 1_000 + number)
+        if done == kills:
+            return
 
 
-def check_whole(out: Path, uninterrupted: Path, before: dict[str, tuple[bytes, int]]) -> None:
-    made, wanted = shards(out), shards(uninterrupted)
-    assert {name: data for name, (data, _) in made.items()} == {name: data for name, (data, _) in wanted.items()}
-    for name, (_, time_written) in before.items():
-        assert made[name][1] == time_written, f"{name} was written again"
-    workspace, whole = latentscale.open(out), latentscale.open(uninterrupted)
-    assert verify_workspace(workspace.store).faults == []
-    map_, reference = workspace.current, whole.current
-    assert map_ is not None
-    assert reference is not None
-    points, expected = map_.points().collect(), reference.points().collect()
-    assert points["row_id"].to_list() == expected["row_id"].to_list()
-    assert points["package"].to_list() == expected["package"].to_list()
-    assert points.equals(expected), "an exact map is the same to the bit"
-    assert len(points) + len(workspace.rejects()) == 1_502
-    assert workspace.runs[-1]["status"] == "done"
-
-
-def kill_and_go_on(corpus: Path, out: Path, uninterrupted: tuple[Path, float], *, kills: int, seed: int) -> None:
-    whole, seconds = uninterrupted
-    choose = random.Random(seed)
-    before: dict[str, tuple[bytes, int]] = {}
-    for _ in range(kills):
-        process = subprocess.Popen(command(corpus, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(choose.uniform(0.1, seconds))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        check_what_is_visible(out)
-        for name, (_, time_written) in before.items():
-            assert (out / name).stat().st_mtime_ns == time_written, f"{name} was written again"
-        before = shards(out)
-    subprocess.run(command(corpus, out), check=True, capture_output=True)
-    check_whole(out, whole, before)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
-    tmp_path: Path, corpus: Path, uninterrupted: tuple[Path, float], seed: int
+@pytest.mark.parametrize(("command", "kills"), [("run", 6), ("update", 4)])
+def test_a_command_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
+    tmp_path: Path, grown_corpus: Corpus, references: References, command: str, kills: int
 ) -> None:
-    kill_and_go_on(corpus, tmp_path / "map", uninterrupted, kills=3 + (seed == 0), seed=seed)
+    kill(tmp_path, grown_corpus, references, command, kills=kills, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_500)
-@pytest.mark.parametrize("seed", range(100, 110))
-def test_thirty_more_kills(tmp_path: Path, corpus: Path, uninterrupted: tuple[Path, float], seed: int) -> None:
-    kill_and_go_on(corpus, tmp_path / "map", uninterrupted, kills=3, seed=seed)
+@pytest.mark.parametrize(("command", "kills"), [("run", 40), ("update", 30)])
+def test_many_more_kills(
+    tmp_path: Path, grown_corpus: Corpus, references: References, command: str, kills: int
+) -> None:
+    kill(tmp_path, grown_corpus, references, command, kills=kills, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_500)
+@pytest.mark.parametrize("command", ["run", "update"])
+def test_a_command_that_dies_after_each_of_its_writes_in_turn(
+    tmp_path: Path, grown_corpus: Corpus, references: References, command: str
+) -> None:
+    """Each start writes one object that was not there and dies: every moment between two writes is tried."""
+    files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
+    if command == "run":
+        grown_corpus.put(grown_corpus.before, files)
+        given = run_command(files, place)
+    else:
+        beginning_of_update(references["run"], place, files, grown_corpus)
+        given = update_command(place)
+    died = 0
+    while True:
+        # Records of runs and leases are written by every start; what an artifact has without its record, too.
+        number = 1 + died % 3
+        process = start(given, place, crash=f"after:^(?!runs/|leases/|attempts/|\\.):{number}")
+        said, _ = process.communicate(timeout=300)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, said
+        died += 1
+        check_so_far(place)
+        assert died < 400, "it comes to no end"
+    check_end(place, references[command])
+    assert died > 10
+
+
+@pytest.mark.parametrize("command", ["run", "update"])
+@pytest.mark.parametrize("moment", ["after:map.json:1", "after:^HEAD.json:1"], ids=["record", "head"])
+def test_a_crash_between_the_record_the_head_and_the_page_leaves_a_whole_map_to_read(
+    tmp_path: Path, grown_corpus: Corpus, references: References, command: str, moment: str
+) -> None:
+    files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
+    before = references["run"] if command == "update" else None
+    if before is not None:
+        beginning_of_update(before, place, files, grown_corpus)
+        given = update_command(place)
+    else:
+        grown_corpus.put(grown_corpus.before, files)
+        given = run_command(files, place)
+    page = Path(place.url, "viewer", "manifest.json")
+    shown = page.read_bytes() if page.exists() else None
+    process = start(given, place, crash=moment)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL, said
+    current = place.open().current
+    if "HEAD" in moment:
+        assert current is not None
+        assert current.id == references[command].head
+    else:
+        assert (current.id if current else None) == (before.head if before else None)
+    assert (page.read_bytes() if page.exists() else None) == shown, "the page shows what it showed"
+    check_so_far(place)
+    process = start(given, place)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    check_end(place, references[command])
+    assert references[command].head in page.read_text()
+    check_so_far(place)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, corpus: Path, number: signal.Signals) -> None:
-    out = tmp_path / "map"
-    process = subprocess.Popen(command(corpus, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, grown_corpus: Corpus, number: signal.Signals) -> None:
+    files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
+    grown_corpus.put(grown_corpus.before, files)
+    process = start(run_command(files, place), place)
     deadline = time.monotonic() + 60
-    while not list(out.glob("documents/*/*.parquet")) and time.monotonic() < deadline:
+    while not list(Path(place.url).glob("documents/*/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "to go on" in said
-    assert f"latentscale run {corpus} --out {out}" in said
+    assert f"latentscale run {files} --out {place.url}" in said
     assert "Traceback" not in said
-    assert latentscale.open(out).runs[-1]["status"] == "interrupted"
+    assert place.open().runs[-1]["status"] == "interrupted"
 
 
-def test_two_runs_at_once_end_in_one_whole_map(tmp_path: Path, corpus: Path, uninterrupted: tuple[Path, float]) -> None:
-    out = tmp_path / "map"
-    both = [subprocess.Popen(command(corpus, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
-    for process in both:
-        _, said = process.communicate(timeout=300)
+def wait_for(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, said
-    check_whole(out, uninterrupted[0], {})
+
+
+def test_two_runs_at_once_end_in_one_whole_map(tmp_path: Path, grown_corpus: Corpus, references: References) -> None:
+    files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
+    grown_corpus.put(grown_corpus.before, files)
+    with running(run_command(files, place), place, 2) as processes:
+        wait_for(processes)
+    check_end(place, references["run"])
+
+
+def test_two_updates_at_once_change_nothing_twice(tmp_path: Path, grown_corpus: Corpus, references: References) -> None:
+    files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
+    beginning_of_update(references["run"], place, files, grown_corpus)
+    with running(update_command(place), place, 2) as processes:
+        wait_for(processes)
+    check_end(place, references["update"])
+
+
+@pytest.mark.slow
+def test_a_full_run_and_an_update_at_once_end_in_one_whole_map(
+    tmp_path: Path, grown_corpus: Corpus, references: References
+) -> None:
+    files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
+    beginning_of_update(references["run"], place, files, grown_corpus)
+    with (
+        running(run_command(files, place), place, 1) as full,
+        running(update_command(place), place, 1) as update,
+    ):
+        wait_for([*full, *update])
+    check_end(place, references["update"], equal=False)

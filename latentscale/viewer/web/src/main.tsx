@@ -6,7 +6,7 @@ import { readAddress, writeAddress } from "./engine/address";
 import { checkManifest, ViewerError, type ClusterDetail, type ClusterEntry, type LabelsFile, type Manifest } from "./engine/format";
 import { Generation, locate } from "./engine/generation";
 import type { Box } from "./engine/lod";
-import { mergeIndexes } from "./engine/merge";
+import { alive, mergeIndexes } from "./engine/merge";
 import { betterScale } from "./engine/scale";
 import { MissingFile, Store } from "./engine/store";
 import type { Camera } from "./map/camera";
@@ -36,11 +36,10 @@ async function start(): Promise<void> {
   const store = new Store(location.href.replace(/[?#].*$/, ""));
   try {
     // The one file that changes: a copy that the browser kept may name generations of yesterday.
-    const manifest = checkManifest(await store.json<Manifest>("manifest.json", { fresh: true }));
+    const manifest = alive(checkManifest(await store.json<Manifest>("manifest.json", { fresh: true })));
     document.title = manifest.title;
     const generations = manifest.generations.map((entry, i) => new Generation(i, entry, store));
-    const folder = manifest.labels ?? manifest.generations[generations.length - 1].url;
-    const labels = store.json<LabelsFile>(`${folder}labels.json`);
+    const labels = store.json<LabelsFile>(`${manifest.labels}labels.json`);
     state.manifest.value = manifest;
     if (!document.createElement("canvas").getContext("webgl2"))
       throw new ViewerError("This browser offers no WebGL 2, by which the map is drawn.");
@@ -53,7 +52,7 @@ async function start(): Promise<void> {
       const [index, { counts }] = await Promise.all([generation.index(), generation.removed()]);
       return { entry: generation.entry, index, removed: counts };
     });
-    const [details, all] = await Promise.all([store.json<ClusterDetail[]>(`${folder}clusters.json`), Promise.all(parts)]);
+    const [details, all] = await Promise.all([store.json<ClusterDetail[]>(`${manifest.labels}clusters.json`), Promise.all(parts)]);
     state.details.value = details;
     state.index.value = mergeIndexes(all);
     if (address.pinned !== undefined) await map.pointing.pinRow(address.pinned, !address.view);

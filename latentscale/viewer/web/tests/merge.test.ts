@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { CategoryColumn, ColourColumn, GenerationEntry, NumberColumn } from "../src/engine/format";
-import { mergeIndexes, mergeQuantiles, type Part } from "../src/engine/merge";
+import { alive, mergeIndexes, mergeQuantiles, type Part } from "../src/engine/merge";
 
 const part = (colours: ColourColumn[], { documents = 100, columns = ["kind", "n"], removed = null as Part["removed"], gone = 0 } = {}): Part => ({
   entry: { documents, noise: 0, ...(gone ? { removed: { url: "r", count: gone } } : {}) } as GenerationEntry,
@@ -86,6 +86,12 @@ describe("columns of several generations", () => {
     expect(merged.colours.map((c) => c.id)).toEqual(["c0", "c1", "added"]);
     expect(merged.sources.get("c1")).toEqual([null, { id: "c0", codes: null }]);
   });
+});
+
+it("generations whose documents have all left are not opened", () => {
+  const make = (url: string, documents: number, count: number) => ({ url, documents, removed: { url: "r", count } }) as GenerationEntry;
+  const found = alive({ schema: 1, title: "", generations: [make("a/", 5, 5), make("b/", 5, 4), make("c/", 5, 5)] });
+  expect([found.generations.map((entry) => entry.url), found.labels]).toEqual([["b/", "c/"], "c/"]);
 });
 
 describe("quantiles of several sets", () => {

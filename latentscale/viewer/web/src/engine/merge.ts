@@ -1,6 +1,6 @@
 /** One index of all generations: columns by their names, categories by theirs, totals without what was removed. */
 
-import type { CategoryColumn, ColourColumn, GenerationEntry, IndexFile, NumberColumn, RemovedCounts } from "./format";
+import type { CategoryColumn, ColourColumn, GenerationEntry, IndexFile, Manifest, NumberColumn, RemovedCounts } from "./format";
 import { NO_VALUE } from "./scale";
 
 export const OTHER = 64;
@@ -56,6 +56,16 @@ export function mergeIndexes(parts: readonly Part[]): MergedIndex {
 }
 
 export const documentsOf = (entry: GenerationEntry): number => entry.documents - (entry.removed?.count ?? 0);
+
+/** What there is to draw: a generation whose documents have all left costs requests and shows nothing. */
+export function alive(manifest: Manifest): Manifest {
+  const last = manifest.generations[manifest.generations.length - 1];
+  return {
+    ...manifest,
+    labels: manifest.labels ?? last.url,
+    generations: manifest.generations.filter((entry) => entry === last || documentsOf(entry) > 0),
+  };
+}
 
 /** Ids are those of the oldest generation that has the column: shared addresses outlive updates. */
 function freeId(id: string, taken: ReadonlyMap<string, unknown>): string {

@@ -1,0 +1,176 @@
+"""Object stores on loopback: Swift (a real one) and moto's server, each with a proxy that can fail."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from latentscale.storage.objects import Store
+
+ROOT = Path(__file__).parents[2]
+STORES = ("swift", "moto")
+
+
+def load(name: str, path: Path) -> ModuleType:
+    """Import a module that belongs to no package."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def proxies() -> ModuleType:
+    return load("faulty_proxy", Path(__file__).with_name("faulty_proxy.py"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """An S3 server."""
+
+    name: str
+    endpoint: str
+    key: str
+    secret: str
+
+
+@contextlib.contextmanager
+def _moto() -> Iterator[Server]:
+    swift = load("swift_server", Path(__file__).with_name("swift.py"))
+    (port,) = swift.free_ports(1)
+    command = [sys.executable, "-c", "from moto.server import main; import sys; main(sys.argv[1:])"]
+    process = subprocess.Popen(
+        [*command, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "MOTO_ALLOW_NONEXISTENT_REGION": "true"},
+    )
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/data.json"):
+                break
+            assert process.poll() is None
+            time.sleep(0.1)
+        yield Server(name="moto", endpoint=f"http://127.0.0.1:{port}", key="AKIDMOTO", secret="moto-secret")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """Start each server when it is first asked for."""
+    running: dict[str, Server] = {}
+    with contextlib.ExitStack() as stack:
+
+        def server(name: str) -> Server:
+            if name not in running:
+                if name == "swift":
+                    swift = load("swift_server", Path(__file__).with_name("swift.py"))
+                    one = stack.enter_context(swift.swift(tmp_path_factory.mktemp("swift")))
+                    running[name] = Server(name=name, endpoint=one.endpoint, key=one.key, secret=one.secret)
+                else:
+                    running[name] = stack.enter_context(_moto())
+            return running[name]
+
+        yield server
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """An empty bucket of a server, reached through a proxy of its own."""
+
+    server: Server
+    name: str
+    proxy: Any
+
+    @property
+    def storage(self) -> dict[str, Any]:
+        """Settings by which the bucket is reached through the proxy."""
+        return {"endpoint_url": self.proxy.endpoint, "region": "us-east-1"}
+
+    @property
+    def direct(self) -> dict[str, Any]:
+        """The same past the proxy."""
+        return {**self.storage, "endpoint_url": self.server.endpoint}
+
+    def url(self, path: str) -> str:
+        return f"s3://{self.name}/{path}"
+
+    def store(self, path: str = "ws", **settings: Any) -> Store:
+        return Store(self.url(path), storage={**self.storage, **settings})
+
+    def options(self) -> list[str]:
+        """Options of a command line."""
+        return [word for key, value in self.storage.items() for word in ("--storage", f"{key}={value}")]
+
+
+@pytest.fixture(params=STORES)
+def bucket(
+    request: pytest.FixtureRequest,
+    servers: Callable[[str], Server],
+    proxies: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Bucket]:
+    """An empty bucket of each server; its keys are in the environment."""
+    yield from _bucket(servers(request.param), proxies, monkeypatch)
+
+
+@pytest.fixture
+def swift_bucket(
+    servers: Callable[[str], Server], proxies: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bucket]:
+    """An empty bucket of the real store."""
+    yield from _bucket(servers("swift"), proxies, monkeypatch)
+
+
+def _bucket(server: Server, proxies: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
+    # Nothing of the developer's own, and no question to a cloud's metadata service.
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    client(server).create_bucket(Bucket=name)
+    with proxies.faulty_proxy(server.endpoint) as proxy:
+        yield Bucket(server=server, name=name, proxy=proxy)
+
+
+def client(server: Server) -> Any:
+    """A plain client of botocore, for what a test does behind the back of the package."""
+    import botocore.session
+    from botocore.config import Config
+
+    session = botocore.session.get_session()
+    return session.create_client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=server.key,
+        aws_secret_access_key=server.secret,
+        config=Config(
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )

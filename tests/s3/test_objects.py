@@ -1,0 +1,316 @@
+"""The operations of a store, on a real server and a mock, with and without faults on the way."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from latentscale.errors import StorageError, WorkspaceError
+from latentscale.storage.objects import TEMPORARY_PREFIX, Store
+from latentscale.storage.parquet import read_footer, read_parquet, write_parquet
+
+MEBIBYTE = 1 << 20
+SMALL_PARTS = {"multipart_threshold": 5 * MEBIBYTE, "part_size": 5 * MEBIBYTE}
+EVERY_FAULT = (
+    "unavailable",
+    "slow-down",
+    "too-many",
+    "internal",
+    "refused",
+    "lost",
+    "reset",
+    "truncated",
+    "short",
+)
+
+
+def client(bucket: Any) -> Any:
+    from sys import modules
+
+    # conftest is no module that could be imported by name.
+    return next(m for m in list(modules.values()) if getattr(m, "STORES", None) == ("swift", "moto")).client(
+        bucket.server
+    )
+
+
+def test_what_is_put_is_listed_read_and_deleted(bucket: Any) -> None:
+    store = bucket.store()
+    store.put_bytes("a/one.json", b"{}")
+    store.put_bytes("b/two words ä.bin", b"second")
+    store.put_bytes("b/empty", b"")
+    listed = store.list()
+    assert {name: info.size for name, info in listed.items()} == {"a/one.json": 2, "b/two words ä.bin": 6, "b/empty": 0}
+    assert list(listed) == sorted(listed)
+    assert list(store.list("a")) == ["a/one.json"]
+    assert store.read_bytes("b/two words ä.bin") == b"second"
+    assert store.read_bytes("b/empty") == b""
+    info = store.info("a/one.json")
+    assert info is not None
+    assert info.version == listed["a/one.json"].version
+    assert abs(store.clock() - time.time()) < 60
+    store.delete(["a/one.json", "a/one.json", "never"])
+    assert not store.exists("a/one.json")
+    assert store.list("nowhere") == {}
+
+
+def test_another_writer_is_never_hidden(bucket: Any) -> None:
+    mine, other = bucket.store(), Store(bucket.url("ws"), storage=bucket.direct)
+    assert mine.list() == {}
+    assert mine.info("x") is None
+    other.put_bytes("x", b"1")
+    assert list(mine.list()) == ["x"]
+    other.put_bytes("x", b"22")
+    assert mine.list()["x"].size == 2
+    assert mine.read_bytes("x") == b"22"
+    other.delete(["x"])
+    assert mine.list() == {}
+    assert mine.info("x") is None
+
+
+def test_a_large_object_goes_and_comes_in_parts(bucket: Any, tmp_path: Path) -> None:
+    store = bucket.store(**SMALL_PARTS)
+    data = os.urandom(11 * MEBIBYTE + 17)
+    (tmp_path / "large").write_bytes(data)
+    put = store.put_file("large", tmp_path / "large")
+    assert put.version.endswith("-3")
+    assert store.read_bytes("large") == data
+    store.put_bytes("again", memoryview(data))
+    assert store.list()["again"].size == len(data)
+    with store.open("again") as file:
+        assert file.seek(-100, os.SEEK_END) == len(data) - 100
+        assert file.read() == data[-100:]
+        file.seek(3)
+        assert file.read(6 * MEBIBYTE) == data[3 : 3 + 6 * MEBIBYTE]
+        assert file.read(10) == data[3 + 6 * MEBIBYTE :][:10]
+        file.seek(0)
+        pieces = [file.read(100_000) for _ in range(120)]
+    assert b"".join(pieces) == data
+    assert store.unfinished() == []
+
+
+def test_a_parquet_footer_costs_two_requests(bucket: Any) -> None:
+    store = bucket.store()
+    table = pa.table({"x": range(300_000), "text": [f"text {n * 7919}" for n in range(300_000)]})
+    write_parquet(store, "t.parquet", table, facts={"rows": 300_000})
+    bucket.proxy.requests.clear()
+    assert read_footer(store, "t.parquet").rows == 300_000
+    assert len(bucket.proxy.requests) == 2
+    assert read_parquet(store, "t.parquet").equals(table)
+
+
+def test_browsers_are_told_what_an_object_is_and_how_long_it_lasts(bucket: Any) -> None:
+    store = bucket.store()
+    for name in ("viewer/index.html", "viewer/manifest.json", "viewer/assets/index.Ab.js", "maps/map-1/viewer/t.parquet"):
+        store.put_bytes(name, b"x")
+    heads = {
+        name: client(bucket).head_object(Bucket=bucket.name, Key=f"ws/{name}")
+        for name in ("viewer/index.html", "viewer/manifest.json", "viewer/assets/index.Ab.js", "maps/map-1/viewer/t.parquet")
+    }
+    assert [head["ContentType"].split(";")[0] for head in heads.values()] == [
+        "text/html",
+        "application/json",
+        "text/javascript",
+        "application/vnd.apache.parquet",
+    ]
+    if bucket.server.name != "swift" or all("CacheControl" in head for head in heads.values()):
+        assert [head["CacheControl"].startswith("public") for head in heads.values()] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("fault", EVERY_FAULT)
+def test_each_fault_alone_loses_nothing(bucket: Any, fault: str, tmp_path: Path) -> None:
+    data = os.urandom(5 * MEBIBYTE + 100)
+    (tmp_path / "large").write_bytes(data)
+    bucket.proxy.faults, bucket.proxy.rate, bucket.proxy.seed = (fault,), 0.4, 1
+    store = bucket.store(**SMALL_PARTS)
+    store.put_file("large", tmp_path / "large")
+    for number in range(8):
+        store.put_bytes(f"small/{number}", bytes([number]) * 10)
+    assert store.read_bytes("large") == data
+    with store.open("large") as file:
+        file.seek(1000)
+        assert file.read(2 * MEBIBYTE) == data[1000 : 1000 + 2 * MEBIBYTE]
+    assert [store.read_bytes(f"small/{number}") for number in range(8)] == [bytes([n]) * 10 for n in range(8)]
+    store.delete([f"small/{number}" for number in range(4)])
+    assert list(store.list()) == ["large", "small/4", "small/5", "small/6", "small/7"]
+    assert bucket.proxy.happened[fault] > 3
+    bucket.proxy.recover()
+    assert store.unfinished() == []
+
+
+def test_an_answer_lost_at_the_end_of_an_upload_is_no_loss(bucket: Any) -> None:
+    store = bucket.store(**SMALL_PARTS)
+    data = os.urandom(6 * MEBIBYTE)
+    bucket.proxy.faults, bucket.proxy.rate, bucket.proxy.only = ("lost",), 0.5, ("POST",)
+    for seed in range(6):
+        bucket.proxy.seed = seed
+        store.put_bytes(f"{seed}", data)
+    assert bucket.proxy.happened["lost"] > 3
+    bucket.proxy.recover()
+    assert {info.size for info in store.list().values()} == {len(data)}
+    assert store.read_bytes("5") == data
+
+
+def test_a_failed_upload_is_given_up(bucket: Any) -> None:
+    store = bucket.store(**SMALL_PARTS, budget=1.5)
+    store.check()
+    bucket.proxy.faults, bucket.proxy.rate, bucket.proxy.only = ("unavailable",), 1.0, ("PUT",)
+    with pytest.raises(StorageError, match="ServiceUnavailable"):
+        store.put_bytes("large", os.urandom(6 * MEBIBYTE))
+    bucket.proxy.recover()
+    assert store.unfinished() == []
+    assert store.list() == {}
+
+
+def test_an_interrupted_upload_is_found_and_discarded(bucket: Any) -> None:
+    begun = client(bucket).create_multipart_upload(Bucket=bucket.name, Key="ws/half")
+    store = bucket.store()
+    (left,) = store.unfinished()
+    assert (left.name, left.version) == ("half", f"upload:{begun['UploadId']}")
+    store.discard([left])
+    assert store.unfinished() == []
+
+
+def test_an_outage_longer_than_the_budget_names_bucket_key_and_failure(bucket: Any) -> None:
+    store = bucket.store(budget=1.0)
+    store.put_bytes("before", b"x")
+    bucket.proxy.outage(60)
+    began = time.monotonic()
+    with pytest.raises(StorageError) as caught:
+        store.put_bytes("documents/0a/key.parquet", b"x")
+    assert time.monotonic() - began < 5
+    assert caught.value.exit_code == 4
+    assert f"s3://{bucket.name}/ws/documents/0a/key.parquet" in str(caught.value)
+    assert "tries" in str(caught.value)
+    assert "run the same command" in str(caught.value)
+    bucket.proxy.recover()
+    store.put_bytes("documents/0a/key.parquet", b"x")
+
+
+def test_a_store_that_falls_silent_is_given_up_in_time(bucket: Any) -> None:
+    store = bucket.store(budget=2.0)
+    store.put_bytes("before", b"x")
+    bucket.proxy.outage(30, silent=True)
+    began = time.monotonic()
+    with pytest.raises(StorageError, match="no answer in time"):
+        store.read_bytes("before")
+    assert time.monotonic() - began < 10
+    bucket.proxy.recover()
+
+
+def test_a_short_outage_is_waited_for(bucket: Any) -> None:
+    store = bucket.store()
+    store.put_bytes("before", b"x")
+    bucket.proxy.outage(3)
+    store.put_bytes("after", b"y")
+    assert bucket.proxy.happened["outage"] > 2
+    assert sorted(store.list()) == ["after", "before"]
+
+
+def test_many_keys_are_listed_in_parts_and_whole(bucket: Any) -> None:
+    store = bucket.store()
+    names = [f"documents/{n % 256:02x}/{n:05d}.parquet" for n in range(2_500)] + [f"flat/{n:05d}" for n in range(1_200)]
+    names += ["HEAD.json", "documents/zz", "documents/!first"]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: store.put_bytes(name, name.encode()), names))
+    bucket.proxy.requests.clear()
+    assert list(store.list()) == sorted(names)
+    assert len(bucket.proxy.requests) < 80
+    assert list(store.list("flat")) == sorted(name for name in names if name.startswith("flat/"))
+    bucket.proxy.faults, bucket.proxy.rate = EVERY_FAULT, 0.2
+    assert list(store.list("documents")) == sorted(name for name in names if name.startswith("documents/"))
+
+
+def test_a_store_travels_without_keys_and_works_in_threads_forks_and_fresh_processes(bucket: Any) -> None:
+    store = bucket.store()
+    store.put_bytes("x", b"parent")
+    carried = pickle.dumps(store)
+    assert bucket.server.secret.encode() not in carried
+    assert bucket.server.key.encode() not in carried
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: store.read_bytes("x"), range(32))) == {b"parent"}
+    script = textwrap.dedent(f"""
+        import os, pickle, threading
+        store = pickle.loads({carried!r})
+        assert store.read_bytes("x") == b"parent"
+        child = os.fork()
+        if child == 0:
+            store.put_bytes("from-the-fork", b"y")
+            os._exit(0 if store.read_bytes("x") == b"parent" else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        threads = [threading.Thread(target=store.put_bytes, args=(f"t/{{n}}", b"z")) for n in range(8)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        print(len(store.list("t")))
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "8\n", done.stderr
+    assert store.exists("from-the-fork")
+
+
+def test_a_writer_that_is_killed_leaves_no_object(bucket: Any, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(12 * MEBIBYTE))
+    script = textwrap.dedent(f"""
+        from pathlib import Path
+        from latentscale.storage.objects import Store
+        store = Store({bucket.url("ws")!r}, storage={bucket.direct | SMALL_PARTS!r})
+        store.check()
+        print("ready", flush=True)
+        store.put_file("killed", Path({str(tmp_path / "source")!r}))
+    """)
+    for delay in (0.0, 0.05, 0.12):
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        info = bucket.store().info("killed")
+        assert info is None or info.size == 12 * MEBIBYTE
+
+
+def test_two_writers_of_one_name_leave_one_whole_object(bucket: Any) -> None:
+    contents = [bytes([n]) * (6 * MEBIBYTE) for n in range(4)]
+    store = bucket.store(**SMALL_PARTS)
+    threads = [threading.Thread(target=store.put_bytes, args=("x", content)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.read_bytes("x") in contents
+
+
+def test_an_object_that_is_written_again_while_it_is_read_is_not_mixed(bucket: Any) -> None:
+    store = bucket.store()
+    store.put_bytes("x", b"a" * MEBIBYTE)
+    with store.open("x") as file:
+        assert file.read(10) == b"a" * 10
+        store.put_bytes("x", b"b" * MEBIBYTE)
+        file.seek(MEBIBYTE - 10)
+        with pytest.raises(StorageError, match="written again while it was read"):
+            file.read(10)
+
+
+def test_what_is_not_there_is_named_with_its_url(bucket: Any) -> None:
+    with pytest.raises(WorkspaceError, match=f"s3://{bucket.name}/ws/x: there is no such object"):
+        bucket.store().read_bytes("x")
+    with pytest.raises(WorkspaceError, match="there is no such object"):
+        bucket.store().open("x")
+
+
+def test_a_probe_leaves_nothing_behind(bucket: Any) -> None:
+    bucket.store().check(write=True)
+    left = client(bucket).list_objects_v2(Bucket=bucket.name).get("Contents", [])
+    assert [entry["Key"] for entry in left] == []
+    assert TEMPORARY_PREFIX.startswith(".")
