@@ -43,11 +43,16 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
+  --no-emit-find-links
 lock: $(BIN)/uv ## new versions; the files hold names, versions and checksums, no address
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
-	  --no-emit-find-links pyproject.toml -o requirements/base.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
-	  --no-emit-find-links --extra dev --extra ray pyproject.toml -o requirements/dev.lock
+	$(COMPILE) pyproject.toml -o requirements/base.lock
+	$(COMPILE) --extra dev --extra ray pyproject.toml -o requirements/dev.lock
+	$(COMPILE) --extra ray --extra s3 pyproject.toml -o requirements/image-cpu.lock
+	$(COMPILE) --extra ray --extra s3 --extra gpu pyproject.toml -o requirements/image-gpu.lock
+	$(COMPILE) --extra ray --extra s3 pyproject.toml cluster_configs/images/vllm.in -o requirements/image-vllm.lock
+	$(COMPILE) -c requirements/image-cpu.lock cluster_configs/images/aws.in -o requirements/image-aws.lock
+	$(COMPILE) cluster_configs/images/build.in -o requirements/image-build.lock
 	! grep -n '://' requirements/*.lock
 
 clean:

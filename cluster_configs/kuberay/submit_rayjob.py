@@ -1,13 +1,13 @@
 """Make one RayJob from a template, wait for its end and end with its exit code: the pod of the nightly CronJob.
 
-It needs Python, PyYAML and the right to create, get and list rayjobs; cronjob.yaml gives it all three. The RayJob has the
-name of the Kubernetes Job, so that a pod that starts again after a lost node goes on waiting and does not make a second
-one, and it belongs to that Job, so that it is deleted with it.
+It needs Python, PyYAML and the right to create, get and list rayjobs; cronjob.yaml gives it all three. The RayJob has
+the name of the Kubernetes Job, so that a pod that starts again after a lost node goes on waiting and does not make a
+second one, and it belongs to that Job, so that it is deleted with it.
 
-Exit codes: those of the RayJob's entrypoint are passed on (0 done, 2 the request is wrong, 3 done except for quarantined
-shards, 4 something around it failed; 1 stands for any other). 2 also where this step itself is refused (its rights, a
-field that KubeRay does not know), 4 where another RayJob is at work, 75 where the API does not answer: only then is there
-sense in starting the pod again.
+Exit codes: those of the RayJob's entrypoint are passed on (0 done, 2 the request is wrong, 3 done except for
+quarantined shards, 4 something around it failed; 1 stands for any other). 2 also where this step itself is refused (its
+rights, a field that KubeRay does not know), 4 where another RayJob is at work, 75 where the API does not answer: only
+then is there sense in starting the pod again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TRANSIENT = {401, 429, 500, 502, 503, 504}
 EXIT_REQUEST, EXIT_ENVIRONMENT, EXIT_TRY_AGAIN = 2, 4, 75
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The API server's answer to a request that it will not carry out, whatever the number of tries."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -44,7 +44,7 @@ class Refused(Exception):
         self.status = status
 
 
-class Busy(Exception):
+class BusyError(Exception):
     """Another RayJob of the same labels is at work."""
 
 
@@ -90,7 +90,7 @@ class RayJobs:
             except urllib.error.HTTPError as error:
                 problem = _message(error)
                 if error.code not in TRANSIENT:
-                    raise Refused(error.code, problem) from error
+                    raise RefusedError(error.code, problem) from error
             except (OSError, json.JSONDecodeError) as error:
                 problem = str(error)
             if time.monotonic() + wait > end:
@@ -159,17 +159,17 @@ def describe(job: dict[str, Any]) -> str:
 def start(jobs: RayJobs, manifest: dict[str, Any]) -> None:
     """Create the RayJob unless it is there; refuse while another one with its labels is at work.
 
-    ``Forbid`` keeps Jobs apart, not RayJobs: one that was made by hand, or whose Job was deleted without it, is seen here.
+    ``Forbid`` keeps Jobs apart, not RayJobs: one that was made by hand, or whose Job is gone without it, is seen here.
     """
     name = manifest["metadata"]["name"]
     others = [one for one in jobs.list(manifest["metadata"]["labels"]) if one["metadata"]["name"] != name]
     busy = [one["metadata"]["name"] for one in others if not is_finished(one)]
     if busy:
-        raise Busy(f"RayJob {busy[0]} is still at work; wait for it, or: kubectl delete rayjob {busy[0]}")
+        raise BusyError(f"RayJob {busy[0]} is still at work; wait for it, or: kubectl delete rayjob {busy[0]}")
     try:
         jobs.create(manifest)
         say(f"made RayJob {name}")
-    except Refused as error:
+    except RefusedError as error:
         if error.status != 409:
             raise
         say(f"RayJob {name} is there already; waiting for it")
@@ -209,10 +209,10 @@ def main() -> int:
         jobs = RayJobs(options.account, budget=options.budget)
         start(jobs, manifest)
         job = wait(jobs, options.name, every=options.every)
-    except Refused as error:
+    except RefusedError as error:
         say(f"Error: {error}")
         return EXIT_REQUEST
-    except Busy as error:
+    except BusyError as error:
         say(f"Error: {error}")
         return EXIT_ENVIRONMENT
     except OSError as error:

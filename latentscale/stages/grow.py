@@ -28,6 +28,7 @@ from latentscale.storage.segments import (
     segments_of,
 )
 from latentscale.storage.snapshots import Snapshot, read_snapshot
+from latentscale.viewer import write_labels
 from latentscale.viewer.density import map_density
 
 VERSION = 1
@@ -77,7 +78,7 @@ def make_grown_map(
             "gone": placement.counts["gone"],
         } | _counts(shown, own, gone, labels)
         if own.num_rows:
-            page = _write_own(writer, store, snapshot, own, clusters, labels, request, quality, shown, gone)
+            page = _write_own(writer, store, snapshot, own, clusters, labels, request, quality, shown, gone, parent)
             own_segment = Segment(
                 map=writer.id,
                 documents=own.num_rows,
@@ -85,6 +86,14 @@ def make_grown_map(
                 page=page,
             )
             kept = [*kept, own_segment]
+        elif any(segment.page for segment in kept):
+            # No tiles of its own, which would carry the labels with the sizes of now.
+            boxes = np.array([segment.page["extent"] for segment in kept if segment.page])
+            side = float((boxes[:, 2:].max(axis=0) - boxes[:, :2].min(axis=0)).max()) or 1.0
+            write_labels(
+                labels.drop_columns(["centroid"]), lambda name, data: writer.put(f"viewer/{name}", data), side=side
+            )
+            counts["page_labels"] = True
         writer.put("labels.parquet", memoryview(encode_table(labels, facts={"map": writer.id})), rows=labels.num_rows)
         # Redrawn by the next fit: the new points are too few to alter a picture of this size.
         writer.put("thumbnail.png", store.read_bytes(f"{parent.folder}/thumbnail.png"))
@@ -299,6 +308,7 @@ def _write_own(
     quality: Mapping[str, Any],
     shown: pa.Table,
     gone: Ids,
+    parent: Record,
 ) -> dict[str, Any] | None:
     settings = request["publish"]
     row_ids = own["row_id"].to_numpy()
@@ -339,4 +349,5 @@ def _write_own(
         settings,
         quality,
         density=map_density(everything)[-len(coordinates) :],
+        grown=parent,
     )

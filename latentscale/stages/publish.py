@@ -32,7 +32,7 @@ from latentscale.storage.parquet import encode_table, read_parquet
 from latentscale.storage.segments import segments_of
 from latentscale.storage.snapshots import Shard, Snapshot, read_footers, read_snapshot
 from latentscale.storage.workspace_record import WorkspaceRecord
-from latentscale.viewer import ViewerData, write_page, write_tiles
+from latentscale.viewer import ViewerData, continued, write_page, write_tiles
 from latentscale.viewer.labels import with_hues
 
 VERSION = 2
@@ -396,6 +396,7 @@ def write_viewer(
     quality: Mapping[str, Any],
     *,
     density: NDArray[np.uint8] | None = None,
+    grown: Record | None = None,
 ) -> dict[str, Any]:
     """Write a generation of tiles; return what the page's manifest says of it.
 
@@ -403,6 +404,8 @@ def write_viewer(
     ----------
     density : uint8 ndarray, shape (n,), optional
         Of the whole map around each document; by default that of ``coordinates``.
+    grown : Record, optional
+        The map that grows by these documents: the page's first view and its legends stay those that it had.
     """
 
     def documents() -> Iterator[pa.RecordBatch]:
@@ -425,6 +428,11 @@ def write_viewer(
         stats={"map": writer.id, "quality": dict(quality)},
         density=density,
     )
+    before = [segment for segment in segments_of(grown) if segment.page is not None] if grown else []
+    if before:
+        folder = f"maps/{before[-1].map}/viewer"
+        pages = [dict(segment.page or {}) for segment in before]
+        data = continued(data, pages, lambda name: store.read_bytes(f"{folder}/{name}"))
     with tempfile.TemporaryDirectory(prefix="latentscale-page-") as scratch:
         return write_tiles(data, lambda name, content: writer.put(f"viewer/{name}", content), scratch=Path(scratch))
 
@@ -433,7 +441,7 @@ def generations(record: Record) -> list[dict[str, Any]]:
     """What the page's manifest says of the generations of tiles that a map shows, the oldest first."""
     found: list[dict[str, Any]] = []
     for segment in segments_of(record):
-        if segment.page is None:
+        if segment.page is None or (not segment.documents and len(record.segments) > 1):
             continue
         entry = dict(segment.page) | {"url": f"../maps/{segment.map}/viewer/"}
         if segment.removed_positions is not None:
@@ -455,6 +463,8 @@ def page_objects(store: Store, record: Record) -> list[str]:
         names.extend(name for name in store.list(folder) if not name.startswith(removed))
         if segment.removed_positions is not None:
             names.append(f"{record.folder}/{segment.removed_positions['url']}")
+    if record.counts.get("page_labels"):
+        names.extend(f"{record.folder}/viewer/{name}" for name in ("labels.json", "clusters.json"))
     return names
 
 
@@ -472,4 +482,5 @@ def write_public_page(store: Store, record: Record) -> None:
         if not (alike and (name.startswith("assets/") or store.read_bytes(target) == content)):
             store.put_bytes(target, content)
 
-    write_page(shown, put, title=str(record.request["publish"]["title"]))
+    labels = f"../{record.folder}/viewer/" if record.counts.get("page_labels") else None
+    write_page(shown, put, title=str(record.request["publish"]["title"]), labels=labels)

@@ -1,4 +1,4 @@
-"""A Kubernetes API server with just what the nightly step asks: TLS, a token, and RayJobs that go through their states."""
+"""A Kubernetes API server with just what the nightly step asks: TLS, a token, and RayJobs that change their state."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def api(certificate: Path, tmp_path: Path) -> Iterator[ApiServer]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = serve
+        do_GET = do_POST = serve  # noqa: N815 - names of http.server
 
         def log_message(self, format: str, *arguments: Any) -> None: ...
 

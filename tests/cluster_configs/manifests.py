@@ -50,10 +50,10 @@ def manifests() -> list[Manifest]:
     """Every Kubernetes object in cluster_configs/kuberay, each a copy that a test may change."""
     found: list[Manifest] = []
     for path in sorted(KUBERAY.glob("*.yaml")):
-        for value in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            if "apiVersion" in value and value["kind"] != "Kustomization":
-                # Anchors share one object between places: a change in one place must not reach the others.
-                found.append(Manifest(file=path.name, value=unshared(value)))
+        values = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+        objects = [value for value in values if "apiVersion" in value and value["kind"] != "Kustomization"]
+        # Anchors share one object between places: a change in one place must not reach the others.
+        found += [Manifest(file=path.name, value=unshared(value)) for value in objects]
     return found
 
 

@@ -155,7 +155,7 @@ def ray_asks_for_its_token(manifests: Sequence[Manifest]) -> Iterator[str]:
         options = cluster.get("authOptions", {})
         if options.get("mode") != "token" or not options.get("secretName"):
             yield f"{manifest.name}: the operator is not told of the token"
-        # In the containers as well: an operator that does not know authOptions would start a cluster that anybody can use.
+        # In the containers as well: an operator that does not know authOptions would start a cluster open to anybody.
         for pod in pods(manifest):
             for container in pod.spec["containers"]:
                 variables = {variable["name"]: variable for variable in container.get("env", [])}
@@ -265,7 +265,7 @@ def the_namespace_is_closed(manifests: Sequence[Manifest]) -> Iterator[str]:
 
 
 def the_policy_fits_the_pods(manifests: Sequence[Manifest]) -> Iterator[str]:
-    """Every pod is let to what it needs: Ray's fixed ports among Ray's pods, the dashboard for the submitter, the API."""
+    """Every pod is let to what it needs: Ray's fixed ports among its pods, the dashboard for the submitter, the API."""
     policies = [one.value["spec"] for one in manifests if one.kind == "NetworkPolicy"]
     for pod in _pods(manifests):
         reached = [one for one in policies if _selects(one["podSelector"], pod.labels)]

@@ -1,4 +1,4 @@
-"""The schemas of KubeRay's objects: a short one of the fields that our manifests use, and the full ones where they are there.
+"""The schemas of KubeRay's objects: a short one of the fields that are used, and the full ones where they are there.
 
 Pod templates within them are Kubernetes' own: :func:`kubernetes_problems` checks those.
 """

@@ -1,4 +1,4 @@
-"""What the manifests run exists: scripts, commands with their options, settings, files, and every value to edit is marked."""
+"""What the manifests run exists: scripts, options, settings, files; and every value to edit is marked."""
 
 from __future__ import annotations
 

@@ -141,6 +141,14 @@ def swift_bucket(
     yield from _bucket(servers("swift"), proxies, monkeypatch)
 
 
+@pytest.fixture
+def mock_bucket(
+    servers: Callable[[str], Server], proxies: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bucket]:
+    """An empty bucket of the mock, which takes any key."""
+    yield from _bucket(servers("moto"), proxies, monkeypatch)
+
+
 def _bucket(server: Server, proxies: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

@@ -63,6 +63,8 @@ class FaultyProxy:
         Seconds before each request is passed on.
     only : sequence of str
         Methods that fail; empty for all.
+    read_only : bool
+        Writes are refused for good.
     answers : list of (int, str, str)
         Status, code and message with which the next requests are refused, one after another.
     """
@@ -73,6 +75,7 @@ class FaultyProxy:
     faults: Sequence[str] = ("slow-down",)
     latency: float = 0.0
     only: Sequence[str] = ()
+    read_only: bool = False
     answers: list[tuple[int, str, str]] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)
     requests: list[str] = field(default_factory=list)
@@ -161,6 +164,9 @@ class FaultyProxy:
                 time.sleep(0.05)
             _reset(client)
             return False
+        if self.read_only and request.method in ("PUT", "POST", "DELETE"):
+            _refuse(client, request, 403, "AccessDenied", "Access Denied.")
+            return True
         with self._lock:
             refusal = self.answers.pop(0) if self.answers else None
         if refusal is not None:

@@ -152,7 +152,8 @@ def swift(root: Path, *, secret: str = "testing", port: int | None = None) -> It
         for name in ports:
             log = (root / "log" / f"{name}.log").open("wb")
             command = [sys.executable, str(root / "serve.py"), str(conf), name]
-            processes.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment))
+            none = subprocess.DEVNULL
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=none, env=environment))
             log.close()
         for process, own in zip(processes, ports.values(), strict=True):
             _await(process, own, root)

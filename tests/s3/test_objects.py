@@ -111,12 +111,10 @@ def test_a_parquet_footer_costs_two_requests(bucket: Any) -> None:
 
 def test_browsers_are_told_what_an_object_is_and_how_long_it_lasts(bucket: Any) -> None:
     store = bucket.store()
-    for name in ("viewer/index.html", "viewer/manifest.json", "viewer/assets/index.Ab.js", "maps/map-1/viewer/t.parquet"):
+    names = ["viewer/index.html", "viewer/manifest.json", "viewer/assets/index.Ab.js", "maps/map-1/viewer/t.parquet"]
+    for name in names:
         store.put_bytes(name, b"x")
-    heads = {
-        name: client(bucket).head_object(Bucket=bucket.name, Key=f"ws/{name}")
-        for name in ("viewer/index.html", "viewer/manifest.json", "viewer/assets/index.Ab.js", "maps/map-1/viewer/t.parquet")
-    }
+    heads = {name: client(bucket).head_object(Bucket=bucket.name, Key=f"ws/{name}") for name in names}
     assert [head["ContentType"].split(";")[0] for head in heads.values()] == [
         "text/html",
         "application/json",

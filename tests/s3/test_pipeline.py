@@ -1,0 +1,205 @@
+"""A corpus in a bucket becomes a map in a bucket, the same as on a disk, also where calls fail or the store is gone."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import latentscale as ls
+from latentscale.storage.objects import Store
+from latentscale.verification import verify_workspace
+
+SETTINGS: dict[str, Any] = {
+    # By their bytes, so that files on a disk and in a bucket are the same corpus.
+    "ingest": {"shard_rows": 60, "fingerprint": "content"},
+    "project": {"n_epochs": 50},
+    "cluster": {"min_cluster_size": 8},
+}
+OPTIONS = [
+    *("--set", "ingest.shard_rows=60", "--set", "ingest.fingerprint=content", "--set", "project.n_epochs=50"),
+    *("--set", "cluster.min_cluster_size=8", "--progress", "quiet"),
+]
+SHARDS = ("documents", "rejects", "embeddings")
+
+
+@pytest.fixture(scope="module")
+def files(demo: pl.DataFrame) -> dict[str, bytes]:
+    """250 documents in two formats, and a line that is no JSON."""
+    parquet, jsonl = io.BytesIO(), io.BytesIO()
+    demo.slice(0, 150).write_parquet(parquet, row_group_size=50)
+    demo.slice(150, 100).write_ndjson(jsonl)
+    return {"2025/a.parquet": parquet.getvalue(), "2026/b.jsonl": jsonl.getvalue() + b"not json\n"}
+
+
+@pytest.fixture(scope="module")
+def on_disk(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> ls.Map:
+    """The map of a local run."""
+    folder = tmp_path_factory.mktemp("disk")
+    for name, data in files.items():
+        (folder / "raw" / name).parent.mkdir(parents=True)
+        (folder / "raw" / name).write_bytes(data)
+    return ls.run(str(folder / "raw"), text="text", out=folder / "map", progress="quiet", **SETTINGS)
+
+
+@pytest.fixture
+def corpus(bucket: Any, files: dict[str, bytes]) -> str:
+    """The corpus in the bucket."""
+    raw = Store(bucket.url("raw"), storage=bucket.direct)
+    for name, data in files.items():
+        raw.put_bytes(name, data)
+    return bucket.url("raw")
+
+
+def shards(store: Store) -> dict[str, bytes]:
+    return {name: store.read_bytes(name) for folder in SHARDS for name in store.list(folder) if "/artifact" not in name}
+
+
+def run(bucket: Any, corpus: str, **storage: Any) -> ls.Map:
+    out, reach = bucket.url("map"), {**bucket.storage, **storage}
+    return ls.run(corpus, text="text", out=out, progress="quiet", storage=reach, **SETTINGS)
+
+
+def check(bucket: Any, made: ls.Map, on_disk: ls.Map) -> None:
+    """Every row once, readable, and all that a stage of shards writes equal to the bit."""
+    points = made.points().collect()
+    assert points["row_id"].n_unique() == len(points) == made.record.counts["documents"] == 250
+    assert shards(made.store) == shards(on_disk.store)
+    assert verify_workspace(made.store).faults == []
+    assert made.store.unfinished() == []
+
+
+def when(happened: Callable[[], bool], then: Callable[[], None]) -> threading.Thread:
+    """Do something as soon as something has happened."""
+
+    def watch() -> None:
+        end = time.monotonic() + 120
+        while not happened() and time.monotonic() < end:
+            time.sleep(0.002)
+        then()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def asked(bucket: Any, *words: str) -> Callable[[], bool]:
+    """Whether a request with these words has come to the proxy."""
+    return lambda: any(all(word in request for word in words) for request in list(bucket.proxy.requests))
+
+
+def test_a_map_in_a_bucket_is_that_of_a_disk(bucket: Any, corpus: str, on_disk: ls.Map, tmp_path: Path) -> None:
+    made = run(bucket, corpus)
+    check(bucket, made, on_disk)
+    assert [row["x"] for row in made.points().collect().to_dicts()] == [
+        row["x"] for row in on_disk.points().collect().to_dicts()
+    ]
+    workspace = ls.open(bucket.url("map"), storage=bucket.storage)
+    again = workspace.run(workspace.settings(of_last_run=True))
+    assert again.made == []
+    hits = workspace.the_map().search("a game of cards", k=3)
+    assert [hit.row_id for hit in hits] == [hit.row_id for hit in on_disk.search("a game of cards", k=3)]
+    from latentscale.export import export
+
+    export(workspace.the_map(), tmp_path / "points.parquet", text=True)
+    assert len(pl.read_parquet(tmp_path / "points.parquet")) == 250
+    page = export(workspace.the_map(), tmp_path / "page")
+    assert page.exists()
+
+
+def test_every_command_reaches_a_workspace_in_a_bucket(bucket: Any, corpus: str) -> None:
+    made = run(bucket, corpus)
+    for command in (["status"], ["list"], ["show", made.id], ["search", "games"], ["verify", "--quick"], ["gc"]):
+        words = [command[0], bucket.url("map"), *command[1:], *bucket.options()]
+        done = latentscale(*words)
+        assert done.returncode == 0, done.stderr
+    page = latentscale("view", bucket.url("map"), *bucket.options())
+    assert page.returncode == 2
+    assert "is not on this disk" in page.stderr
+
+
+def test_an_update_in_a_bucket_adds_and_removes(bucket: Any, corpus: str, demo: pl.DataFrame) -> None:
+    first = run(bucket, corpus)
+    raw = Store(corpus, storage=bucket.direct)
+    more = io.BytesIO()
+    demo.slice(250, 20).write_ndjson(more)
+    raw.put_bytes("2026/c.jsonl", more.getvalue())
+    bucket.proxy.faults, bucket.proxy.rate = ("slow-down", "reset", "lost"), 0.1
+    grown = ls.open(bucket.url("map"), storage=bucket.storage).update()
+    bucket.proxy.recover()
+    assert grown.id != first.id
+    points = grown.points().collect()
+    assert points["row_id"].n_unique() == len(points) == 270
+    assert verify_workspace(grown.store).faults == []
+
+
+def test_a_store_that_throttles_a_fifth_of_all_calls_costs_time_alone(
+    bucket: Any, corpus: str, on_disk: ls.Map
+) -> None:
+    bucket.proxy.faults, bucket.proxy.rate = ("slow-down", "unavailable", "too-many"), 0.2
+    made = run(bucket, corpus)
+    assert sum(bucket.proxy.happened.values()) > 20
+    bucket.proxy.recover()
+    check(bucket, made, on_disk)
+
+
+def test_answers_that_are_lost_or_cut_on_their_way_lose_and_double_nothing(
+    bucket: Any, corpus: str, on_disk: ls.Map
+) -> None:
+    bucket.proxy.faults, bucket.proxy.rate = ("refused", "lost", "reset", "truncated", "short"), 0.2
+    bucket.proxy.latency = 0.01
+    made = run(bucket, corpus)
+    assert len(bucket.proxy.happened) == 5
+    bucket.proxy.recover()
+    check(bucket, made, on_disk)
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("silent", [False, True], ids=["resets", "silence"])
+def test_an_outage_in_the_middle_of_a_run_is_waited_for(
+    bucket: Any, corpus: str, on_disk: ls.Map, seconds: int, silent: bool
+) -> None:
+    when(asked(bucket, "PUT", "/embeddings/"), lambda: bucket.proxy.outage(seconds, silent=silent))
+    made = run(bucket, corpus)
+    assert bucket.proxy.happened["outage"] > 0
+    check(bucket, made, on_disk)
+
+
+def latentscale(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    command = [sys.executable, "-m", "latentscale", *words]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+
+def test_an_outage_beyond_the_budget_ends_with_4_and_the_same_command_goes_on(
+    bucket: Any, corpus: str, on_disk: ls.Map
+) -> None:
+    command = ["run", corpus, "--text", "text", "--out", bucket.url("map"), *OPTIONS, *bucket.options()]
+    watcher = when(asked(bucket, "PUT", "/embeddings/"), lambda: bucket.proxy.outage(600))
+    ended = latentscale(*command, "--storage", "budget=2", "--storage", "first_budget=8")
+    watcher.join()
+    assert ended.returncode == 4, ended.stderr
+    assert f"s3://{bucket.name}/map/" in ended.stderr
+    assert "tries in" in ended.stderr
+    assert "run the same command" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    bucket.proxy.recover()
+    done = Store(bucket.url("map"), storage=bucket.direct).list("documents")
+    assert done
+    ended = latentscale(*command)
+    assert ended.returncode == 0, ended.stderr
+    made = ls.open(bucket.url("map"), storage=bucket.storage).the_map()
+    check(bucket, made, on_disk)
+    # What was there before is the very object that is there now.
+    after = made.store.list("documents")
+    assert {name: after[name].modified for name in done} == {name: info.modified for name, info in done.items()}

@@ -1,0 +1,148 @@
+"""Keys are where they must be, in the environment, and nowhere else: canaries are looked for everywhere."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latentscale.storage.objects import Store
+
+KEY, SECRET, TOKEN = "CANARYKEYabc123", "canarySECRETdef/456+x", "canaryTOKENghi789=="
+OPTIONS = ["--set", "project.n_epochs=20", "--set", "cluster.min_cluster_size=8", "--set", "ingest.shard_rows=200"]
+
+
+@pytest.fixture(params=["chain", "named variables", "files"])
+def reach(
+    request: pytest.FixtureRequest, mock_bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[tuple[Any, list[str], dict[str, Any]]]:
+    """A bucket of the mock, which takes any key; the options and settings that lead to it; canaries for keys."""
+    settings: dict[str, Any] = dict(mock_bucket.storage)
+    names = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN}
+    if request.param != "chain":
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+        names = {"MY_KEY": KEY, "MY_SECRET": SECRET, "MY_TOKEN": TOKEN}
+        settings |= {"key_variable": "MY_KEY", "secret_variable": "MY_SECRET", "token_variable": "MY_TOKEN"}
+    for name, value in names.items():
+        if request.param == "files":
+            (tmp_path / name).write_text(value)
+            monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+        else:
+            monkeypatch.setenv(name, value)
+    options = [word for name, value in settings.items() for word in ("--storage", f"{name}={value}")]
+    yield mock_bucket, options, settings
+
+
+def canaries(data: bytes) -> list[str]:
+    return [name for name in (KEY, SECRET, TOKEN) if name.encode() in data]
+
+
+class Watcher:
+    """Reads the command lines of all processes again and again."""
+
+    def __enter__(self) -> Watcher:
+        self.seen: set[str] = set()
+        self.looks = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            self.looks += 1
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.seen.update(canaries(path.read_bytes()))
+                except OSError:
+                    continue
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def latentscale(*words: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "latentscale", "--debug", *words]
+    return subprocess.run(command, capture_output=True, timeout=300, env=os.environ, check=False)
+
+
+def nowhere(bucket: Any, *ended: subprocess.CompletedProcess[bytes]) -> None:
+    """No canary in what was printed or written."""
+    for one in ended:
+        assert canaries(one.stdout + one.stderr) == []
+    written = Store(bucket.url(""), storage=bucket.direct)
+    names = list(written.list())
+    assert any(name.endswith("run.json") for name in names)
+    for name in names:
+        assert canaries(written.read_bytes(name)) == [], name
+
+
+def test_keys_appear_nowhere_in_a_run_and_in_a_run_that_fails(
+    reach: tuple[Any, list[str], dict[str, Any]], small_corpus: Path
+) -> None:
+    bucket, options, settings = reach
+    with Watcher() as watcher:
+        command = ["run", str(small_corpus), "--text", "text", "--out", bucket.url("map"), *OPTIONS, *options]
+        bucket.proxy.rate, bucket.proxy.faults = 0.05, ("slow-down", "reset")
+        done = latentscale(*command)
+        bucket.proxy.recover()
+        assert done.returncode == 0, done.stderr.decode()
+        bucket.proxy.outage(600)
+        cut_off = latentscale("status", bucket.url("map"), *options, "--storage", "first_budget=1")
+        assert cut_off.returncode == 4
+        assert b"Traceback" in cut_off.stderr
+        bucket.proxy.recover()
+        bucket.proxy.answers += [(403, "SignatureDoesNotMatch", "The signature does not match.")] * 2
+        refused = latentscale("status", bucket.url("map"), *options)
+        assert refused.returncode == 2
+        assert b"Traceback" in refused.stderr
+        missing = latentscale("status", "s3://no-such-bucket-here/x", *options)
+        assert missing.returncode == 2
+        listed = latentscale("show", bucket.url("map"), "map-nothing", *options)
+        assert listed.returncode == 2
+    assert watcher.looks > 10
+    assert watcher.seen == set()
+    nowhere(bucket, done, cut_off, refused, missing, listed)
+    carried = pickle.dumps(Store(bucket.url("map"), storage=settings))
+    assert canaries(carried) == []
+
+
+def test_a_store_that_shows_itself_shows_no_key(reach: tuple[Any, list[str], dict[str, Any]]) -> None:
+    bucket, _, settings = reach
+    store = Store(bucket.url("map"), storage=settings)
+    store.check()
+    shown = f"{store!r} {store.storage!r} {store._remote!r} {vars(store)!r}"
+    assert canaries(shown.encode()) == []
+    with pytest.raises(TypeError, match="does not travel"):
+        pickle.dumps(store._remote)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_keys_appear_nowhere_in_a_run_on_ray(
+    mock_bucket: Any, monkeypatch: pytest.MonkeyPatch, small_corpus: Path, tmp_path: Path
+) -> None:
+    for name, value in {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with Watcher() as watcher:
+        command = ["run", str(small_corpus), "--text", "text", "--out", mock_bucket.url("map"), *OPTIONS]
+        done = latentscale(*command, *mock_bucket.options(), "--engine", "ray", "--set", "engine.workers=2")
+        assert done.returncode == 0, done.stderr.decode()
+    assert watcher.seen == set()
+    nowhere(mock_bucket, done)
+    logs = [path for path in tmp_path.rglob("*") if path.is_file() and "log" in path.name]
+    assert logs
+    for path in logs:
+        assert canaries(path.read_bytes()) == [], path
+
+
