@@ -11,6 +11,7 @@ from typing import Any, Literal
 from latentscale.backends.capability import describe as describe_machine
 from latentscale.digest import artifact_id
 from latentscale.embedders import check_model
+from latentscale.engines import check_engine
 from latentscale.errors import WorkspaceError
 from latentscale.outcome import Outcome
 from latentscale.planning import check_resources
@@ -70,6 +71,7 @@ class Pipeline(ShardStages):
             for text in (*notes, *check.notes):
                 self.observer.note(text)
         check_model(self.config.embed.model)
+        check_engine(self.config.engine)
         corpus = self.config.corpus
         parent = current_snapshot(self.store) if snapshot is None else None
         units = (

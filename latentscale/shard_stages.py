@@ -53,7 +53,7 @@ class ShardStages:
     def engine(self) -> Engine:
         """The engine, opened when it is first needed: a run that finds everything starts none."""
         if self._engine is None:
-            self._engine = open_engine(self.config.engine)
+            self._engine = open_engine(self.config.engine, say=self.observer.note)
         return self._engine
 
     @property

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import Any
 
+from latentscale.engines import check_engine
 from latentscale.errors import ConfigError, CorpusError, DamagedObjectError, StorageError, WorkspaceError
 from latentscale.outcome import Outcome
 from latentscale.pipeline import Pipeline
@@ -54,6 +55,7 @@ class Update(Pipeline):
                 hint="latentscale run CORPUS --text COLUMN --out WORKSPACE makes the first one.",
             )
         self._check_model(parent, workspace)
+        check_engine(self.config.engine)
         notes: list[str] = []
         inputs = list_inputs(self.config.corpus, notes)
         before = read_snapshot(self.store, str(parent.request["snapshot"]))

@@ -84,7 +84,8 @@ class Engine(Protocol):
         Parameters
         ----------
         function : callable
-            A partial of a module's function; it may travel to another process.
+            A partial of a module's function; it may travel to another process, where its ``threads`` are those that
+            its worker has.
         stage : str
             ``neighbors``, ``project`` …: whose resources the function gets.
         progress : callable, optional
@@ -149,9 +150,12 @@ def check_engine(config: EngineConfig) -> None:
 
         passed_environment(config)
         read_runtime_env(config)
-        cluster = reach_cluster(config.address).cluster
-        if cluster is not None:
-            check_requests(config, cluster)
+        contact = reach_cluster(config.address)
+        if contact.cluster is not None:
+            check_requests(config, contact.cluster)
+        else:
+            # A Ray client knows nothing before it is connected.
+            open_engine(config).close()
         return
     from latentscale.engines.local import check_machine
 

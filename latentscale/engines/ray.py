@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -177,10 +179,10 @@ class RayEngine:
         self, function: Callable[..., Result], *, stage: str, progress: Callable[[int, int], None] | None = None
     ) -> Result:
         """Run the function in one actor with what its stage asks for; done again where the actor is lost."""
-        packed = Packed(self._environment, function)
         for left in reversed(range(STAGE_TRIES)):
             self._cluster = connected_cluster(self._place)
             request = self._request(stage)
+            packed = Packed(self._environment, _with_threads(function, self.threads(stage)))
             actor = self._ray.remote(max_concurrency=2, max_restarts=0, **request.ray_options())(StageActor).remote(
                 packed
             )
@@ -323,6 +325,17 @@ class RayEngine:
             done, total = self._ray.get(actor.progress.remote())
             if progress is not None and total:
                 progress(done, total)
+
+
+def _with_threads(function: Callable[..., Result], threads: int) -> Callable[..., Result]:
+    """Give a function that takes a number of threads that of its worker; the driver may have other processors."""
+    if not isinstance(function, partial):
+        return function
+    bound = inspect.signature(function.func).bind_partial(*function.args, **function.keywords)
+    if "threads" not in bound.arguments:
+        return function
+    bound.arguments["threads"] = threads
+    return partial(function.func, *bound.args, **bound.kwargs)
 
 
 def _submission() -> str | None:

@@ -51,8 +51,8 @@ def prepare_environment() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # A run asks nobody outside for anything, and reports nothing to anybody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Three tries, each 4 s longer than the one before: refused within half a minute.
-    os.environ.setdefault("RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "4")
+    # Three tries, each longer than the one before: refused within half a minute.
+    os.environ.setdefault("RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "3")
 
 
 def reach_cluster(address: str | None) -> Contact:
@@ -71,7 +71,9 @@ def reach_cluster(address: str | None) -> Contact:
         If nothing answers there, the token is missing or wrong, or the versions differ; within 30 seconds.
     """
     prepare_environment()
-    require("ray", extra="ray", used_for=_EXTRA)
+    if cast(Any, require("ray", extra="ray", used_for=_EXTRA)).is_initialized():
+        place = "the cluster of ray.init()"
+        return Contact(address=place, cluster=connected_cluster(place))
     address = _resolve(address)
     if address == "local":
         return Contact(address=address, cluster=this_machine())

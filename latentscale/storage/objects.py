@@ -37,11 +37,13 @@ class Store:
         self.storage = parse_storage(storage)
         self.is_local = protocol_of(url) == ""
         self._under_way = False
+        self._connection: tuple[int, Remote] | None = None
         if self.is_local:
             # A URL names an absolute path: file:///x, and file:x as fsspec has it.
             self._root = self.url = str(Path(url.removeprefix("file://").removeprefix("local://")).absolute())
         else:
             remote, self._root = connect(url, self.storage)
+            self._connection = (os.getpid(), remote)
             self.url = remote.address(self._root)
 
     def __repr__(self) -> str:
@@ -54,10 +56,12 @@ class Store:
     @property
     def _remote(self) -> Remote:
         """The connection of this process; after a fork another one."""
-        remote, _ = connect(self.url, self.storage)
-        if self._under_way:
-            remote.assume_contact()
-        return remote
+        if self._connection is None or self._connection[0] != os.getpid():
+            remote, _ = connect(self.url, self.storage)
+            if self._under_way:
+                remote.assume_contact()
+            self._connection = (os.getpid(), remote)
+        return self._connection[1]
 
     def check(self, *, write: bool = False, purpose: Purpose = "workspace") -> None:
         """Say at once what is wrong with the place, if something is; a local one is looked at when it is used.

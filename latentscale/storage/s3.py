@@ -19,6 +19,7 @@ from latentscale.storage.s3_connection import S3Connection, checked, etag, is_mi
 T = TypeVar("T")
 
 PROBE = ".unfinished-probe-"
+DELETED_AT_ONCE = 1_000
 
 
 class S3Remote(S3Connection):
@@ -134,7 +135,7 @@ class S3Remote(S3Connection):
 
     async def _range(self, path: str, start: int, stop: int) -> dict[str, Any]:
         arguments = {"Key": split(path)[1], "Range": f"bytes={start}-{stop - 1}"}
-        return await self.request("get_object", path, "read", arguments, moves=stop - start, body=True)
+        return await self.request("get_object", path, "read", arguments, body=True)
 
     async def fetch(self, path: str, start: int, stop: int, *, version: str) -> bytes:
         """Bytes from ``start`` to ``stop`` of a version of an object.
@@ -209,8 +210,9 @@ class S3Remote(S3Connection):
                     raise
 
         chosen = list(paths)
-        if chosen:
-            self._work("delete", chosen[0], lambda: together(one(path) for path in chosen))
+        for first in range(0, len(chosen), DELETED_AT_ONCE):
+            batch = chosen[first : first + DELETED_AT_ONCE]
+            self._work("delete", batch[0], lambda batch=batch: together(one(path) for path in batch))
 
     def uploads(self, path: str, *, relative_to: str) -> list[tuple[ObjectInfo, str]]:
         """Incomplete multipart uploads below a folder, with their ids."""

@@ -7,11 +7,11 @@ import hashlib
 import os
 import re
 from base64 import b64encode
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from latentscale.config import StorageConfig
-from latentscale.errors import LatentScaleError, StorageError, WorkspaceError
+from latentscale.errors import StorageError, WorkspaceError
 from latentscale.storage.credentials import resolve
 from latentscale.storage.refusals import ELSEWHERE, EXPIRED, region_of
 from latentscale.storage.retries import (
@@ -26,8 +26,10 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 30
-# A try may last this long, and longer for the bytes that it moves.
+# A try may last so long without moving a byte; never less than the second.
 TRY_SECONDS = 30.0
+LEAST_TRY = 0.5
+_PIECE = 1 << 20
 LEAST_BYTES_A_SECOND = 1 << 20
 # Below it, a digest costs less than handing the work to a thread.
 _SMALL = 1 << 20
@@ -109,7 +111,7 @@ class S3Connection:
         arguments : mapping
             All but the bucket.
         moves : int
-            Bytes that go over the wire, which give a try more time.
+            Bytes that are sent, which give a try more time.
         body : bool
             Read the body of the answer, as ``Body``; one that ends early is a failed try.
 
@@ -120,48 +122,45 @@ class S3Connection:
         Exception
             What a refusal is, as botocore or s3fs raised it.
         """
-        deadline = deadline or self.deadline()
         await self._watch()
         arguments = {"Bucket": split(path)[0], **arguments}
         renewed = False
         while True:
-            limit = TRY_SECONDS + moves / LEAST_BYTES_A_SECOND
-            # A large transfer that goes well is not cut off by the budget; it bounds tries, not their bytes.
-            limit = min(limit, deadline.left() + (moves / LEAST_BYTES_A_SECOND if moves > _SMALL else 0))
-            try:
-                async with self._gate:
-                    answer = await asyncio.wait_for(self._once(method, arguments, body=body), max(limit, 0.5))
+            async with self._gate:
+                # Not before: a request that waits for its turn has not begun.
+                deadline = deadline or self.deadline()
+                answer = await self._attempt(method, arguments, deadline, moves=moves, body=body)
+            if not isinstance(answer, Exception):
                 self._refuse_other_region(path)
                 self.under_way = True
                 return answer
-            except LatentScaleError:
-                raise
-            except Exception as error:
-                if code_of(error) in EXPIRED and not renewed and await self._renew():
-                    renewed = True
-                    continue
-                if not is_transient(error):
-                    raise
-                wait = deadline.next_wait(error)
-                if wait is None:
-                    failure = gave_up(action, self._place(path), error, deadline)
-                    raise failure if self.under_way else unreachable(failure, self.address(path)) from error
+            if code_of(answer) in EXPIRED and not renewed and await self._renew():
+                renewed = True
+                continue
+            if not is_transient(answer):
+                raise answer
+            wait = deadline.next_wait(answer)
+            if wait is None:
+                failure = gave_up(action, self._place(path), answer, deadline)
+                raise failure if self.under_way else unreachable(failure, self.address(path)) from answer
             await asyncio.sleep(wait)
 
-    async def _once(self, method: str, arguments: Mapping[str, Any], *, body: bool) -> dict[str, Any]:
-        answer = cast(dict[str, Any], await self._fs._call_s3(method, **arguments))
-        if body:
-            stream = answer["Body"]
-            try:
-                data = await stream.read()
-            except BaseException:
-                stream.close()
-                raise
-            wanted = _announced(answer)
-            if len(data) != wanted:
-                raise TruncatedBodyError(len(data), wanted)
-            answer["Body"] = data
-        return answer
+    async def _attempt(
+        self, method: str, arguments: Mapping[str, Any], deadline: Deadline, *, moves: int, body: bool
+    ) -> dict[str, Any] | Exception:
+        """Send a request once; a failure is returned, so that no place at the gate is held while waiting."""
+        # The budget bounds how long nothing moves, not how many bytes do: an upload has time for its bytes, and a
+        # body may take as long as it goes on.
+        still = max(min(TRY_SECONDS, deadline.left()), LEAST_TRY)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(still + (moves / LEAST_BYTES_A_SECOND if moves > _SMALL else 0)) as clock:
+                answer = cast(dict[str, Any], await self._fs._call_s3(method, **arguments))
+                if body:
+                    answer["Body"] = await _whole(answer, lambda: clock.reschedule(loop.time() + still))
+                return answer
+        except Exception as error:  # noqa: BLE001 - the caller decides what it means
+            return error
 
     def _note_region(self, response: Any = None, **_: Any) -> None:
         """Keep the region that a store names when it refuses ours; botocore goes there by itself."""
@@ -259,6 +258,30 @@ def split(path: str) -> tuple[str, str]:
 def etag(answer: Mapping[str, Any]) -> str:
     """The ETag of an answer, without its quotes."""
     return str(answer.get("ETag") or "").strip('"')
+
+
+async def _whole(answer: Mapping[str, Any], moved: Callable[[], None]) -> bytes:
+    """The body of an answer; ``moved`` is called with each piece of it.
+
+    Raises
+    ------
+    TruncatedBodyError
+        If it ends early.
+    """
+    stream = answer["Body"]
+    pieces: list[bytes] = []
+    try:
+        while piece := await stream.read(_PIECE):
+            pieces.append(piece)
+            moved()
+    except BaseException:
+        stream.close()
+        raise
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    wanted = _announced(answer)
+    if len(data) != wanted:
+        raise TruncatedBodyError(len(data), wanted)
+    return data
 
 
 def _announced(answer: Mapping[str, Any]) -> int:

@@ -125,6 +125,9 @@ def test_workers_killed_while_they_read_embed_and_write(
         lambda: any(out.glob("embeddings/*/*/*.parquet")) and kill_one(out, seen), seconds=60, message="no second one"
     )
     finish(process)
+    hosts = latentscale.open(out).runs[-1]["facts"]["engine"]["hosts"]["embed"]
+    assert set(hosts) == {node.host for node in cluster.nodes}, "each node had its part"
+    assert sum(hosts.values()) == len(whole) // 2
     assert len(list(tries(out))) >= 3, "the tries that were killed are still on record"
     check_whole(out, whole)
 

@@ -5,6 +5,7 @@ Pod templates within them are Kubernetes' own: :func:`kubernetes_problems` check
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Iterator
@@ -118,11 +119,14 @@ def _validate(value: dict[str, Any], where: str, version: str) -> Iterator[str]:
         yield f"{where}: {'.'.join(map(str, error.path))}: {error.message[:200]}"
 
 
+@functools.cache
 def full_schemas(folder: str) -> dict[str, Any]:
     """KubeRay's own definitions as JSON schemas that refuse unknown fields, as the API server does when asked to."""
     found: dict[str, Any] = {}
     for path in sorted(Path(folder).glob("*.yaml")):
-        for definition in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        # The definitions are megabytes: the safe loader in C, where PyYAML has it.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        for definition in yaml.load_all(path.read_text(encoding="utf-8"), loader):
             spec = definition["spec"]
             version = next(one for one in spec["versions"] if one["name"] == "v1")
             found[spec["names"]["kind"]] = _as_json_schema(version["schema"]["openAPIV3Schema"], top=True)

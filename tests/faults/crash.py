@@ -1,6 +1,7 @@
 """The command line of LatentScale, which dies by SIGKILL at a write that ``CRASH`` names.
 
-``CRASH`` is ``before|after:<regular expression>:<number>``: die at so many writes of objects whose name it matches.
+``CRASH`` is ``before|after:<regular expression>:<number>``: die at so many writes of objects whose name it matches. The
+last line that it says is the name of that object.
 """
 
 from __future__ import annotations
@@ -24,11 +25,16 @@ def put_bytes(store: Store, name: str, data: Any) -> Any:
     hit = re.search(pattern, name) is not None
     left -= hit
     if hit and left == 0 and when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
+        die(name)
     written = write(store, name, data)
     if hit and left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        die(name)
     return written
+
+
+def die(name: str) -> None:
+    os.write(2, f"\n{name}".encode())
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

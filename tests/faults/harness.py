@@ -124,6 +124,17 @@ class Place:
         return self.open().store
 
 
+def credentials(key: str, secret: str) -> dict[str, str]:
+    """Variables by which a child reaches a store of the tests, and nothing of the developer's own."""
+    return {
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
 def run_command(corpus: Path, place: Place) -> list[str]:
     return ["run", str(corpus), "--out", place.url, *place.options, *SETTINGS]
 
@@ -346,3 +357,27 @@ def beginning_of_update(reference: Reference, place: Place, files: Path, corpus:
                 data = json.dumps(record).encode()
             store.put_bytes(name, data)
     corpus.put(corpus.after, files)
+
+
+def kill_one(
+    command: str,
+    files: Path,
+    place: Place,
+    corpus: Corpus,
+    known: Mapping[str, Reference],
+    *,
+    kills: int,
+    chance: random.Random,
+) -> Episode:
+    """One workspace, from where ``command`` begins to what it must leave, under kills."""
+    if command == "run":
+        corpus.put(corpus.before, files)
+        given = run_command(files, place)
+    else:
+        beginning_of_update(known["run"], place, files, corpus)
+        given = update_command(place)
+    # A bucket takes longer than the disk of the reference.
+    seconds = known[command].seconds * (1 if place.store.is_local else 2)
+    episode = kill_and_go_on(given, place, kills=kills, chance=chance, seconds=seconds)
+    check_end(place, known[command])
+    return episode

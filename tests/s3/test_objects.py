@@ -143,7 +143,10 @@ def test_each_fault_alone_loses_nothing(bucket: Any, fault: str, tmp_path: Path)
     assert list(store.list()) == ["large", "small/4", "small/5", "small/6", "small/7"]
     assert bucket.proxy.happened[fault] > 3
     bucket.proxy.recover()
+    # The id of an upload that was begun went with the answer; `gc` finds such uploads.
+    store.discard(store.unfinished())
     assert store.unfinished() == []
+    assert store.read_bytes("large") == data
 
 
 def test_an_answer_lost_at_the_end_of_an_upload_is_no_loss(bucket: Any) -> None:
@@ -217,10 +220,13 @@ def test_a_short_outage_is_waited_for(bucket: Any) -> None:
 
 def test_many_keys_are_listed_in_parts_and_whole(bucket: Any) -> None:
     store = bucket.store()
-    names = [f"documents/{n % 256:02x}/{n:05d}.parquet" for n in range(2_500)] + [f"flat/{n:05d}" for n in range(1_200)]
+    # More than a page in 256 folders; the mock, which is faster, also gets a flat folder of more than a page.
+    more = bucket.server.name == "moto"
+    names = [f"documents/{n % 256:02x}/{n:05d}.parquet" for n in range(2_500 if more else 1_040)]
+    names += [f"flat/{n:05d}" for n in range(1_100 if more else 20)]
     names += ["HEAD.json", "documents/zz", "documents/!first"]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: store.put_bytes(name, name.encode()), names))
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda name: store.put_bytes(name, b"x"), names))
     bucket.proxy.requests.clear()
     assert list(store.list()) == sorted(names)
     assert len(bucket.proxy.requests) < 80

@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ OPTIONS = ["--set", "project.n_epochs=20", "--set", "cluster.min_cluster_size=8"
 @pytest.fixture(params=["chain", "named variables", "files"])
 def reach(
     request: pytest.FixtureRequest, mock_bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[tuple[Any, list[str], dict[str, Any]]]:
+) -> tuple[Any, list[str], dict[str, Any]]:
     """A bucket of the mock, which takes any key; the options and settings that lead to it; canaries for keys."""
     settings: dict[str, Any] = dict(mock_bucket.storage)
     names = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN}
@@ -38,7 +37,7 @@ def reach(
         else:
             monkeypatch.setenv(name, value)
     options = [word for name, value in settings.items() for word in ("--storage", f"{name}={value}")]
-    yield mock_bucket, options, settings
+    return mock_bucket, options, settings
 
 
 def canaries(data: bytes) -> list[str]:
@@ -75,11 +74,11 @@ def latentscale(*words: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, timeout=300, env=os.environ, check=False)
 
 
-def nowhere(bucket: Any, *ended: subprocess.CompletedProcess[bytes]) -> None:
+def nowhere(bucket: Any, settings: dict[str, Any], *ended: subprocess.CompletedProcess[bytes]) -> None:
     """No canary in what was printed or written."""
     for one in ended:
         assert canaries(one.stdout + one.stderr) == []
-    written = Store(bucket.url(""), storage=bucket.direct)
+    written = Store(bucket.url(""), storage=settings)
     names = list(written.list())
     assert any(name.endswith("run.json") for name in names)
     for name in names:
@@ -111,7 +110,7 @@ def test_keys_appear_nowhere_in_a_run_and_in_a_run_that_fails(
         assert listed.returncode == 2
     assert watcher.looks > 10
     assert watcher.seen == set()
-    nowhere(bucket, done, cut_off, refused, missing, listed)
+    nowhere(bucket, settings, done, cut_off, refused, missing, listed)
     carried = pickle.dumps(Store(bucket.url("map"), storage=settings))
     assert canaries(carried) == []
 
@@ -139,10 +138,8 @@ def test_keys_appear_nowhere_in_a_run_on_ray(
         done = latentscale(*command, *mock_bucket.options(), "--engine", "ray", "--set", "engine.workers=2")
         assert done.returncode == 0, done.stderr.decode()
     assert watcher.seen == set()
-    nowhere(mock_bucket, done)
+    nowhere(mock_bucket, mock_bucket.storage, done)
     logs = [path for path in tmp_path.rglob("*") if path.is_file() and "log" in path.name]
     assert logs
     for path in logs:
         assert canaries(path.read_bytes()) == [], path
-
-
