@@ -261,7 +261,7 @@ def _along_graph(
     tried: list[dict[str, Any]] = []
     width, found = 0, np.empty((0, 0), np.int32)
     # The width is chosen by fitted documents, each looked for without itself: what is found for a new one then does not
-    # depend on its batch. They were as hard to find as new ones, within 0.01 (docs/decisions.md).
+    # depend on its batch. They are about as hard to find as new ones of the same kind (docs/decisions.md).
     rows = np.sort(random.choice(n, min(n, _TILE_ROWS), replace=False)).astype(np.int64)
     some = np.ascontiguousarray(fitted[rows])
     limit = _exact(some, fitted, k=min(n, size + 1), threads=threads)[1][:, -1:] + np.float32(_ZERO)
