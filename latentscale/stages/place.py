@@ -234,8 +234,11 @@ def _assign(
     )
     method = fit.clusters.request["method"]
     if method == "kmeans":
-        # K-means has no noise: the nearest centroid is its answer.
-        return nearest, nearest, np.maximum(probability, 0.0)
+        # K-means has no noise: the nearest centroid is its answer, its cosine the probability.
+        used = np.flatnonzero(clusters.tree["size"].to_numpy() > 0)
+        cosines = new.matrix @ centroids.reshape(-1, dim).astype(np.float32)[used].T
+        told = used[cosines.argmax(axis=1)].astype(np.int32)
+        return told, told, cosines.max(axis=1).clip(0.0, 1.0)
     if method == "column":
         values = column_values(store, after, new.row_ids, str(fit.clusters.request["column"]))
         ids = {name: i for i, name in enumerate(clusters.tree["name"].to_pylist()) if name is not None}

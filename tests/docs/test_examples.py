@@ -107,7 +107,7 @@ def test_every_setting_that_the_pages_name_exists() -> None:
     for page in PAGES:
         for code in re.findall(r"`([^`\n]+)`", prose(page)):
             named |= {(page.name, *pair) for pair in _SETTING.findall(code)}
-    files = {"json", "yaml", "parquet"}
+    files = {"json", "yaml", "parquet", "py"}
     assert len(named) > 20
     assert [item for item in sorted(named) if item[1:] not in known and item[2] not in files] == []
 

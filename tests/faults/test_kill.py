@@ -73,7 +73,7 @@ def test_many_more_kills(
 def test_many_kills_over_a_bucket(
     tmp_path: Path, grown_corpus: Corpus, references: References, new_bucket: Callable[[], Place], command: str
 ) -> None:
-    kill(tmp_path, grown_corpus, references, command, lambda number: new_bucket(), kills=8, seed=2)
+    kill(tmp_path, grown_corpus, references, command, lambda number: new_bucket(), kills=6, seed=2)
 
 
 @pytest.mark.slow

@@ -117,6 +117,11 @@ class Bucket:
     def store(self, path: str = "ws", **settings: Any) -> Store:
         return Store(self.url(path), storage={**self.storage, **settings})
 
+    @property
+    def client(self) -> Any:
+        """A plain client of botocore, for what a test does behind the back of the package."""
+        return _client(self.server)
+
     def options(self) -> list[str]:
         """Options of a command line."""
         return [word for key, value in self.storage.items() for word in ("--storage", f"{key}={value}")]
@@ -159,13 +164,12 @@ def _bucket(server: Server, proxies: ModuleType, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    client(server).create_bucket(Bucket=name)
+    _client(server).create_bucket(Bucket=name)
     with proxies.faulty_proxy(server.endpoint) as proxy:
         yield Bucket(server=server, name=name, proxy=proxy)
 
 
-def client(server: Server) -> Any:
-    """A plain client of botocore, for what a test does behind the back of the package."""
+def _client(server: Server) -> Any:
     import botocore.session
     from botocore.config import Config
 

@@ -35,15 +35,6 @@ EVERY_FAULT = (
 )
 
 
-def client(bucket: Any) -> Any:
-    from sys import modules
-
-    # conftest is no module that could be imported by name.
-    return next(m for m in list(modules.values()) if getattr(m, "STORES", None) == ("swift", "moto")).client(
-        bucket.server
-    )
-
-
 def test_what_is_put_is_listed_read_and_deleted(bucket: Any) -> None:
     store = bucket.store()
     store.put_bytes("a/one.json", b"{}")
@@ -114,7 +105,7 @@ def test_browsers_are_told_what_an_object_is_and_how_long_it_lasts(bucket: Any) 
     names = ["viewer/index.html", "viewer/manifest.json", "viewer/assets/index.Ab.js", "maps/map-1/viewer/t.parquet"]
     for name in names:
         store.put_bytes(name, b"x")
-    heads = {name: client(bucket).head_object(Bucket=bucket.name, Key=f"ws/{name}") for name in names}
+    heads = {name: bucket.client.head_object(Bucket=bucket.name, Key=f"ws/{name}") for name in names}
     assert [head["ContentType"].split(";")[0] for head in heads.values()] == [
         "text/html",
         "application/json",
@@ -174,7 +165,7 @@ def test_a_failed_upload_is_given_up(bucket: Any) -> None:
 
 
 def test_an_interrupted_upload_is_found_and_discarded(bucket: Any) -> None:
-    begun = client(bucket).create_multipart_upload(Bucket=bucket.name, Key="ws/half")
+    begun = bucket.client.create_multipart_upload(Bucket=bucket.name, Key="ws/half")
     store = bucket.store()
     (left,) = store.unfinished()
     assert (left.name, left.version) == ("half", f"upload:{begun['UploadId']}")
@@ -315,6 +306,6 @@ def test_what_is_not_there_is_named_with_its_url(bucket: Any) -> None:
 
 def test_a_probe_leaves_nothing_behind(bucket: Any) -> None:
     bucket.store().check(write=True)
-    left = client(bucket).list_objects_v2(Bucket=bucket.name).get("Contents", [])
+    left = bucket.client.list_objects_v2(Bucket=bucket.name).get("Contents", [])
     assert [entry["Key"] for entry in left] == []
     assert TEMPORARY_PREFIX.startswith(".")
