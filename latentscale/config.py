@@ -552,9 +552,10 @@ def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
 
 
 def _with_corpus_storage(job: JobConfig) -> JobConfig:
-    """Give the corpus the workspace's way to the store, where both are reached by one protocol."""
+    """Give the corpus the workspace's way to the store, where both are reached by one protocol or only it is remote."""
     protocol = protocol_of(job.out)
-    if job.corpus.storage is not None or protocol not in {protocol_of(source) for source in job.corpus.sources}:
+    sources = {protocol_of(source) for source in job.corpus.sources}
+    if job.corpus.storage is not None or not (protocol in sources if protocol else sources - {""}):
         return job
     return job.model_copy(update={"corpus": job.corpus.model_copy(update={"storage": job.storage})})
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from latentscale.backends.capability import describe as describe_machine
 from latentscale.digest import artifact_id
@@ -19,7 +19,8 @@ from latentscale.shard_stages import ShardStages
 from latentscale.stages import cluster, ingest, label, neighbors, project, publish
 from latentscale.storage.artifacts import Kind, Record, find_artifact, find_record
 from latentscale.storage.head import current_map, current_snapshot, read_head, write_head
-from latentscale.storage.inputs import InputFile, list_inputs
+from latentscale.storage.input_table import InputTable
+from latentscale.storage.inputs import list_inputs
 from latentscale.storage.runs import Run, start_run
 from latentscale.storage.snapshots import Snapshot, read_groups
 from latentscale.storage.workspace_record import WorkspaceRecord, claim_workspace
@@ -60,7 +61,7 @@ class Pipeline(ShardStages):
             raise WorkspaceError(
                 f"{self.store.url} has no map yet that a new one could be aligned to", hint="Run without --refit."
             )
-        inputs: list[InputFile] = []
+        inputs = InputTable()
         if snapshot is None:
             # All that can be wrong with the request is found before anything is written or any model is loaded.
             notes: list[str] = []
@@ -77,27 +78,26 @@ class Pipeline(ShardStages):
         units = (
             ingest.plan_ingest(inputs, corpus, self.config.ingest, groups=read_groups(self.store, parent))
             if snapshot is None
-            else []
+            else None
         )
         record = claim_workspace(
             self.store,
             self.config,
             text_column=ingest.stored_text_column(corpus),
             id_column=ingest.stored_id_column(corpus),
-            unit_keys=[unit.key for unit in units] if snapshot is None else None,
+            unit_keys=units.keys if units is not None else None,
         )
         run = self._start_run(inputs)
         run.facts["backends"] = [asdict(choice) for choice in describe_machine().stages]
         outcome = Outcome(workspace=self.store.url, run=run.id)
-        with self._recorded(run, outcome):
-            if snapshot is None:
-                snapshot = self._ingest(units, outcome, parent, growing=False)
-            outcome.snapshot = snapshot
-            self._build(snapshot, record, until, run, outcome)
+        with self._recorded(run, outcome), self._leased(run, "run"):
+            documents = snapshot or self._ingest(cast(ingest.UnitTable, units), outcome, parent, growing=False)
+            outcome.snapshot = documents
+            self._build(documents, record, until, run, outcome)
         outcome.seconds = time.monotonic() - started
         return outcome
 
-    def _start_run(self, inputs: Sequence[InputFile]) -> Run:
+    def _start_run(self, inputs: InputTable) -> Run:
         run = start_run(self.config.model_dump(mode="json"), self._command)
         run.facts |= {
             "inputs": [file.as_json() for file in inputs[:MAX_RECORDED_INPUTS]],

@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from latentscale.config import JobConfig, protocol_of
@@ -16,7 +17,8 @@ from latentscale.readers.check import check_corpus
 from latentscale.readers.streams import Decompressed
 from latentscale.stages.embed import opened_embedder
 from latentscale.stages.ingest import plan_ingest
-from latentscale.storage.inputs import InputFile, list_inputs, open_input
+from latentscale.storage.input_table import COMPRESSIONS, InputFile, InputTable
+from latentscale.storage.inputs import list_inputs, open_input
 from latentscale.storage.objects import Store
 
 GB = 1e9
@@ -113,8 +115,8 @@ def plan_job(config: JobConfig) -> JobPlan:
         documents = round(documents * config.corpus.sample)
     if config.corpus.limit is not None:
         documents = min(documents, config.corpus.limit)
-    size = sum(file.size for file in inputs)
-    text_bytes = sum(file.size * EXPANSION[file.compression] for file in inputs)
+    size = int(inputs.sizes.sum())
+    text_bytes = _text_bytes(inputs)
     shards = max(len(units), -(-documents // config.ingest.shard_rows))
     dim = _dimensions(config)
     itemsize = 2 if config.embed.dtype == "float16" else 4
@@ -216,7 +218,12 @@ def _dimensions(config: JobConfig) -> int:
     return opened_embedder(config.embed.model, config.embed.max_tokens).dim
 
 
-def _estimate_rows(inputs: list[InputFile], config: JobConfig) -> int:
+def _text_bytes(inputs: InputTable) -> float:
+    factors = np.array([EXPANSION[compression] for compression in COMPRESSIONS])
+    return float((inputs.sizes * factors[inputs.compressions]).sum())
+
+
+def _estimate_rows(inputs: InputTable, config: JobConfig) -> int:
     """Count records in the beginning of some files, and scale up."""
     if inputs[0].format == "files":
         return len(inputs)
@@ -227,8 +234,7 @@ def _estimate_rows(inputs: list[InputFile], config: JobConfig) -> int:
             data = Decompressed(file, raw).read(SAMPLE_BYTES)
         read += len(data)
         lines += max(_records(file, data, config), 1)
-    total = sum(file.size * EXPANSION[file.compression] for file in inputs)
-    return max(1, round(total * lines / max(read, 1)))
+    return max(1, round(_text_bytes(inputs) * lines / max(read, 1)))
 
 
 def _records(file: InputFile, data: bytes, config: JobConfig) -> int:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from latentscale.config import JobConfig
 from latentscale.embedders.language import language_notice
@@ -20,7 +24,9 @@ from latentscale.readers.columns import stored_name
 from latentscale.stages import embed, ingest
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record
 from latentscale.storage.attempts import AttemptLog
-from latentscale.storage.objects import ObjectInfo, Store
+from latentscale.storage.lease import hold_lease, warning_of
+from latentscale.storage.listing import Listing
+from latentscale.storage.objects import Store
 from latentscale.storage.runs import Run
 from latentscale.storage.snapshots import Shard, Snapshot, make_snapshot, without_shards
 from latentscale.storage.workspace_record import WorkspaceRecord
@@ -61,6 +67,15 @@ class ShardStages:
         corpus = self.config.corpus
         return stored_name(corpus.vectors, corpus) if corpus.vectors else None
 
+    def _leased(self, run: Run, purpose: str) -> AbstractContextManager[object]:
+        """Say that this run is at work; one that is at work already is a warning, nothing is waited for."""
+        return hold_lease(
+            self.store,
+            run.id,
+            purpose,
+            notice=lambda others: self.observer.note(warning_of(others), others=len(others)),
+        )
+
     @contextmanager
     def _recorded(self, run: Run, outcome: Outcome) -> Generator[None]:
         run.write(self.store)
@@ -97,9 +112,7 @@ class ShardStages:
             self._engine.close()
             self._engine = None
 
-    def _ingest(
-        self, units: Sequence[ingest.IngestUnit], outcome: Outcome, parent: Snapshot | None, *, growing: bool
-    ) -> Snapshot:
+    def _ingest(self, units: ingest.UnitTable, outcome: Outcome, parent: Snapshot | None, *, growing: bool) -> Snapshot:
         """Do the units whose shards are not there, and list all shards as a snapshot.
 
         Parameters
@@ -110,14 +123,13 @@ class ShardStages:
             Units of which ``parent`` has the shards are taken as done; only the others are looked at.
         """
         asked = ingest.units_without(units, parent) if growing and parent is not None else units
-        listing = self._listing(ingest.FOLDER, [unit.key for unit in asked])
-        pending, done = ingest.pending_units(asked, listing, self.store)
+        listing = self._listing(ingest.FOLDER, asked.keys)
+        pending, done = ingest.pending_units(asked, listing)
         with self.observer.stage("ingest") as progress:
-            receipts = list(done)
-            progress.advance(sum(receipt.rows for receipt in done))
+            receipts = ingest.read_receipts(self.store, listing, done)
+            progress.advance(sum(receipt.rows for receipt in receipts))
             make = partial(ingest.IngestWorker, self.store, self.config.corpus, self.config.ingest)
             attempts = AttemptLog(self.store, outcome.run)
-            by_key = {unit.key: unit for unit in pending}
             for made in (
                 self.engine.map_shards(
                     make,
@@ -131,7 +143,8 @@ class ShardStages:
                 else ()
             ):
                 if isinstance(made, Quarantined):
-                    self._set_aside("ingest", made, outcome, [file.path for file in by_key[made.key].inputs])
+                    unit = pending[int(pending.places(pa.array([made.key]))[0])]
+                    self._set_aside("ingest", made, outcome, [file.path for file in unit.inputs])
                     continue
                 receipts.extend(made)
                 progress.advance(sum(receipt.rows for receipt in made))
@@ -167,12 +180,12 @@ class ShardStages:
         outcome.filtered = sum(receipt.filtered for receipt in receipts)
         return snapshot
 
-    def _listing(self, folder: str, keys: Iterable[str]) -> dict[str, ObjectInfo]:
+    def _listing(self, folder: str, keys: pa.Array) -> Listing:
         """List what a folder holds of some keys, and perhaps more."""
-        starts = {key[:2] for key in keys}
-        if len(starts) > LISTED_FOLDERS:
-            return self.store.list(folder)
-        return {name: info for start in sorted(starts) for name, info in self.store.list(f"{folder}/{start}").items()}
+        starts = pc.call_function("utf8_slice_codeunits", [keys], pc.SliceOptions(0, 2)).unique().to_pylist()
+        if not 0 < len(starts) <= LISTED_FOLDERS:
+            return self.store.list(folder, brief=True) if starts else Listing()
+        return self.store.list(*(f"{folder}/{start}" for start in starts), brief=True)
 
     def _set_aside(self, stage: str, shard: Quarantined, outcome: Outcome, files: list[str]) -> None:
         outcome.quarantined.append({"stage": stage, **asdict(shard), "files": files[:10]})
@@ -194,11 +207,11 @@ class ShardStages:
         )
         writer = ArtifactWriter(self.store, "embedding", request, [], run=run.id)
         shards = snapshot.shards_without(done)
-        listing = self._listing(writer.folder, [shard.key for shard in shards])
-        pending = embed.pending_shards(shards, writer.id, listing)
-        missing = {shard.key for shard in pending}
-        with measured() as cost, self.observer.stage("embed", total=sum(shard.rows for shard in shards)) as progress:
-            progress.advance(sum(shard.rows for shard in shards if shard.key not in missing))
+        listing = self._listing(writer.folder, shards.keys)
+        missing = embed.pending_shards(shards, writer.id, listing)
+        pending, there = (shards.take(np.flatnonzero(chosen)) for chosen in (missing, ~missing))
+        with measured() as cost, self.observer.stage("embed", total=int(shards.rows.sum())) as progress:
+            progress.advance(int(there.rows.sum()))
             make = partial(embed.EmbedWorker, self.store, config.embed, record.text_column, self._vectors_column)
             attempts = AttemptLog(self.store, outcome.run)
             receipts: list[embed.EmbedReceipt] = []
@@ -219,9 +232,7 @@ class ShardStages:
                 self._metrics.append(
                     {"stage": "embed", "key": receipt.key, "rows": receipt.rows, "seconds": receipt.seconds}
                 )
-            receipts.extend(
-                embed.read_receipt(self.store, writer.id, shard) for shard in shards if shard.key not in missing
-            )
+            receipts.extend(embed.read_receipt(self.store, writer.id, shard) for shard in there)
         if lost:
             if len(lost) == len(snapshot.shards):
                 outcome.check_complete()

@@ -14,7 +14,8 @@ from latentscale.stages import embed, grow, ingest, place, publish
 from latentscale.stages.place import Fit
 from latentscale.storage.artifacts import Kind, Record, find_record
 from latentscale.storage.head import current_map, read_head, switch_head
-from latentscale.storage.inputs import InputFile, list_inputs
+from latentscale.storage.input_table import InputTable
+from latentscale.storage.inputs import list_inputs
 from latentscale.storage.runs import Run
 from latentscale.storage.snapshots import Snapshot, read_groups, read_snapshot
 from latentscale.storage.workspace_record import WorkspaceRecord, read_workspace
@@ -56,24 +57,19 @@ class Update(Pipeline):
             )
         self._check_model(parent, workspace)
         check_engine(self.config.engine)
-        notes: list[str] = []
-        inputs = list_inputs(self.config.corpus, notes)
-        before = read_snapshot(self.store, str(parent.request["snapshot"]))
-        groups = read_groups(self.store, before)
-        units = ingest.plan_ingest(inputs, self.config.corpus, self.config.ingest, groups=groups)
-        self._check_new(ingest.units_without(units, before), notes)
-        for text in notes:
-            self.observer.note(text)
+        inputs, units = self._planned(parent)
         run = self._start_run(inputs)
         outcome = Outcome(workspace=self.store.url, run=run.id)
-        with self._recorded(run, outcome):
+        with self._recorded(run, outcome), self._leased(run, "update"):
             for _ in range(MAX_ROUNDS):
                 if self._round(units, parent, workspace, run, outcome):
                     break
-                # Another update came first: what it added is not done again.
+                # Another update came first: what it added is not done again, nor taken away since it was not there yet
+                # when this one looked.
                 self.observer.note("another update came first; this one goes on from what it left")
                 parent = current_map(self.store)
                 assert parent is not None, "a workspace that had a current map has one"
+                _, units = self._planned(parent)
             else:
                 raise StorageError(
                     f"other updates of {self.store.url} came first {MAX_ROUNDS} times",
@@ -82,11 +78,22 @@ class Update(Pipeline):
         outcome.seconds = time.monotonic() - started
         return outcome
 
-    def _check_new(self, units: list[ingest.IngestUnit], notes: list[str]) -> None:
+    def _planned(self, parent: Record) -> tuple[InputTable, ingest.UnitTable]:
+        """List the corpus as it is now, and cut it into units, those of ``parent`` as they were."""
+        notes: list[str] = []
+        inputs = list_inputs(self.config.corpus, notes)
+        before = read_snapshot(self.store, str(parent.request["snapshot"]))
+        groups = read_groups(self.store, before)
+        units = ingest.plan_ingest(inputs, self.config.corpus, self.config.ingest, groups=groups)
+        self._check_new(ingest.units_without(units, before), notes)
+        for text in notes:
+            self.observer.note(text)
+        return inputs, units
+
+    def _check_new(self, units: ingest.UnitTable, notes: list[str]) -> None:
         """Look into new files only: the others were looked at when they came."""
-        files: dict[str, InputFile] = {file.url: file for unit in units for file in unit.inputs}
-        if files:
-            notes.extend(ingest.check_corpus(list(files.values()), self.config.corpus, self.config.ingest).notes)
+        if len(units):
+            notes.extend(ingest.check_corpus(units.files(), self.config.corpus, self.config.ingest).notes)
 
     def _check_model(self, parent: Record, workspace: WorkspaceRecord) -> None:
         asked = embed.embedding_request(
@@ -102,7 +109,7 @@ class Update(Pipeline):
 
     def _round(
         self,
-        units: list[ingest.IngestUnit],
+        units: ingest.UnitTable,
         parent: Record,
         workspace: WorkspaceRecord,
         run: Run,

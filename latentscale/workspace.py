@@ -350,7 +350,7 @@ class Workspace:
         record = self.the_map().record
         if "update" in record.request:
             record = self.get(str(record.request["update"]["fit"])).record
-        values: dict[str, Any] = {"corpus": self.record.corpus, "out": self.url}
+        values: dict[str, Any] = {"corpus": self._recorded_corpus(), "out": self.url}
         run = read_run(self.store, str(record.run))
         if run is not None:
             values |= {group: run["job"][group] for group in STAGE_GROUPS if group in run["job"]}
@@ -358,12 +358,18 @@ class Workspace:
 
     def settings(self, *, of_last_run: bool = False) -> dict[str, Any]:
         """Settings with the workspace's corpus: all others at their defaults, or those of the last run."""
-        values: dict[str, Any] = {"corpus": self.record.corpus, "out": self.url}
+        values: dict[str, Any] = {"corpus": self._recorded_corpus(), "out": self.url}
         if of_last_run:
             job = next((run["job"] for run in latest_runs(self.store)), None)
             if job is not None:
                 values |= {group: job[group] for group in STAGE_GROUPS if group in job}
         return values
+
+    def _recorded_corpus(self) -> dict[str, Any]:
+        """The workspace's corpus; the way to a store that was given now stands before the recorded one."""
+        if self._storage is None or not self.store.is_local:
+            return self.record.corpus
+        return {**self.record.corpus, "storage": self._storage.model_dump(mode="json")}
 
     def run(
         self,

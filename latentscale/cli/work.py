@@ -163,6 +163,9 @@ def engine_overrides(engine: str | None, address: str | None) -> list[str]:
         raise RequestError(f"--address is that of a Ray cluster, but --engine is {engine}", hint="Leave one out.")
     name = "ray" if address is not None else engine
     found = [f"engine.name={name}"] if name is not None else []
+    if name == "local":
+        # A job file or the run before may have named a cluster.
+        found += ["engine.address=null", "engine.runtime_env=null"]
     return found if address is None else [*found, f"engine.address={address!r}"]
 
 

@@ -135,7 +135,8 @@ def check_engine(config: EngineConfig) -> None:
     Raises
     ------
     ConfigError
-        If a runtime environment cannot be read, or a variable to pass on is not set.
+        If a runtime environment cannot be read, a variable to pass on is not set, or this process is connected to
+        another cluster already.
     MissingPackageError
         If Ray is asked for and is not installed.
     ResourceError
@@ -146,11 +147,12 @@ def check_engine(config: EngineConfig) -> None:
 
     if config.name == "ray":
         from latentscale.engines.ray import passed_environment, read_runtime_env
-        from latentscale.engines.ray_contact import reach_cluster
+        from latentscale.engines.ray_contact import reach_cluster, refuse_late_environment
 
         passed_environment(config)
-        read_runtime_env(config)
+        runtime_env = read_runtime_env(config)
         contact = reach_cluster(config.address)
+        refuse_late_environment(contact, runtime_env)
         if contact.cluster is not None:
             check_requests(config, contact.cluster)
         else:

@@ -21,7 +21,15 @@ from pydantic import TypeAdapter
 import latentscale
 from latentscale.config import EngineConfig, check_runtime_env
 from latentscale.engines import Quarantined
-from latentscale.engines.ray_contact import CLIENT, connected_cluster, explain, prepare_environment, reach_cluster
+from latentscale.engines.ray_contact import (
+    CLIENT,
+    INITIALISED,
+    connected_cluster,
+    explain,
+    prepare_environment,
+    reach_cluster,
+    refuse_late_environment,
+)
 from latentscale.engines.ray_workers import (
     Environment,
     Packed,
@@ -68,6 +76,8 @@ class RayEngine:
 
     Raises
     ------
+    ConfigError
+        If this process has called ``ray.init()`` already and the settings ask for another cluster or environment.
     MissingPackageError
         If Ray is not installed.
     ResourceError
@@ -85,14 +95,7 @@ class RayEngine:
         self._environment = Environment(passed_environment(config))
         runtime_env = read_runtime_env(config)
         self._started = not self._ray.is_initialized()
-        self._place = "the cluster of ray.init()"
-        if self._started:
-            self._place = self._connect(runtime_env)
-        elif runtime_env is not None:
-            raise ConfigError(
-                "engine.runtime_env comes too late: this process has called ray.init() already",
-                hint="Give it to ray.init(runtime_env=...), or leave ray.init() to LatentScale.",
-            )
+        self._place = self._connect(runtime_env)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         self._is_client = bool(self._ray.util.client.ray.is_connected())
         self._hosts: dict[str, Counter[str]] = {}
@@ -214,6 +217,9 @@ class RayEngine:
 
     def _connect(self, runtime_env: Mapping[str, Any] | None) -> str:
         contact = reach_cluster(self._config.address)
+        refuse_late_environment(contact, runtime_env)
+        if contact.address == INITIALISED:
+            return contact.address
         if contact.cluster is not None:
             check_requests(self._config, contact.cluster)
         started_here = contact.address == "local"

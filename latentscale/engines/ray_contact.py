@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -18,10 +18,11 @@ from latentscale.engines.requests import Cluster, Node
 from latentscale.errors import ConfigError, LatentScaleError, ResourceError, require
 from latentscale.provenance import available_processors
 
-PROBE_SECONDS = 10.0
-CONTACT_SECONDS = 20.0
+PROBE_SECONDS = 8.0
+CONTACT_SECONDS = 15.0
 RPC_SECONDS = 8.0
 CLIENT = "ray://"
+INITIALISED = "the cluster of ray.init()"
 _EXTRA = "the engine 'ray'"
 
 _VERSIONS = re.compile(r"Ray: (\S+) Python: (\S+) This process .{0,80}? Ray: (\S+) Python: (\S+)")
@@ -36,7 +37,8 @@ class Contact:
     Attributes
     ----------
     address : str
-        ``host:port``, ``ray://host:port``, or ``local``: none runs yet, one is to be started on this machine.
+        ``host:port``, ``ray://host:port``, ``local``: none runs yet, one is to be started on this machine, or
+        ``INITIALISED``: this process is connected already.
     cluster : Cluster or None
         What it has; None where that is known only after the connection.
     """
@@ -51,8 +53,9 @@ def prepare_environment() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # A run asks nobody outside for anything, and reports nothing to anybody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Three tries, each longer than the one before: refused within half a minute.
+    # Three tries; the client server has answered before, so that these are for what happens in between.
     os.environ.setdefault("RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "3")
+    os.environ.setdefault("RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S", "5")
 
 
 def reach_cluster(address: str | None) -> Contact:
@@ -65,6 +68,8 @@ def reach_cluster(address: str | None) -> Contact:
 
     Raises
     ------
+    ConfigError
+        If this process has called ``ray.init()`` already, and ``address`` is that of another cluster.
     MissingPackageError
         If Ray is not installed.
     ResourceError
@@ -72,16 +77,32 @@ def reach_cluster(address: str | None) -> Contact:
     """
     prepare_environment()
     if cast(Any, require("ray", extra="ray", used_for=_EXTRA)).is_initialized():
-        place = "the cluster of ray.init()"
-        return Contact(address=place, cluster=connected_cluster(place))
+        _check_initialised(address)
+        return Contact(address=INITIALISED, cluster=connected_cluster(INITIALISED))
     address = _resolve(address)
     if address == "local":
         return Contact(address=address, cluster=this_machine())
     probe(address)
     _check_token(address)
     if address.startswith(CLIENT):
+        _within(CONTACT_SECONDS, lambda: _ping_client_server(address), address)
         return Contact(address=address, cluster=None)
     return Contact(address=address, cluster=_within(CONTACT_SECONDS, lambda: _ask(address), address))
+
+
+def refuse_late_environment(contact: Contact, runtime_env: Mapping[str, Any] | None) -> None:
+    """Refuse a runtime environment that cannot take effect any more.
+
+    Raises
+    ------
+    ConfigError
+        If this process was connected before.
+    """
+    if contact.address == INITIALISED and runtime_env is not None:
+        raise ConfigError(
+            "engine.runtime_env comes too late: this process has called ray.init() already",
+            hint="Give it to ray.init(runtime_env=...), or leave ray.init() to LatentScale.",
+        )
 
 
 def this_machine() -> Cluster:
@@ -142,7 +163,7 @@ def explain(error: BaseException, address: str) -> LatentScaleError:
             hint=f"Install the same here (pip install 'ray[data,default]{wanted}'), or run on the cluster's own image "
             "with ray job submit.",
         )
-    if "AuthenticationError" in type(error).__name__ or "uthentication token" in text or "Unauthenticated" in text:
+    if "AuthenticationError" in type(error).__name__ or re.search("(?i)authentication token|unauthenticated", text):
         wrong = "RAY_AUTH_MODE is currently 'disabled'" not in text and os.environ.get("RAY_AUTH_MODE") == "token"
         found = "the token given here is missing or is not that of the cluster" if wrong else "this process gives none"
         return ResourceError(
@@ -152,8 +173,9 @@ def explain(error: BaseException, address: str) -> LatentScaleError:
         )
     return ResourceError(
         f"no Ray cluster answers at {address}: {text[:300] or type(error).__name__}",
-        hint="Check engine.address, that the cluster's Ray version is the one installed here, and, where "
-        "it wants a token, that RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH are set.",
+        hint="Check engine.address (the port is that of the head, 6379 by default, or after ray:// that of its client "
+        "server, 10001), that the cluster's Ray version is the one installed here, and, where it wants a token, that "
+        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH are set.",
     )
 
 
@@ -175,6 +197,45 @@ def _resolve(address: str | None) -> str:
             "no Ray cluster runs on this machine, which engine.address 'auto' asks for",
             hint="Start one (ray start --head), set engine.address to host:port, or leave it out: then one is started.",
         ) from error
+
+
+def _check_initialised(address: str | None) -> None:
+    """Refuse an address of another cluster than the one to which this process is connected."""
+    if address in (None, "auto"):
+        return
+    address = str(address)
+    ray = cast(Any, require("ray", extra="ray", used_for=_EXTRA))
+    client = ray.util.client.ray
+    if client.is_connected():
+        here = CLIENT + str(client.get_context().client_worker._conn_str)
+        same = address.startswith(CLIENT) and _end_points(address) & _end_points(here)
+    else:
+        here = str(ray.get_runtime_context().gcs_address)
+        same = address == here or (address != "local" and not address.startswith(CLIENT) and _is_cluster(address))
+    if not same:
+        raise ConfigError(
+            f"engine.address is {address}, but this process has called ray.init() already and is connected to {here}",
+            hint="Leave engine.address out to use that cluster, or call ray.shutdown() before.",
+        )
+
+
+def _is_cluster(address: str) -> bool:
+    """Whether the cluster at ``address`` is the one to which this process is connected, by whatever name."""
+    probe(address)
+    _check_token(address)
+    raylet = cast(Any, require("ray._raylet", extra="ray", used_for=_EXTRA))
+    worker = cast(Any, require("ray._private.worker", extra="ray", used_for=_EXTRA)).global_worker
+    there = _within(CONTACT_SECONDS, lambda: raylet.GcsClient(address=address).cluster_id.hex(), address)
+    return there == worker.node.cluster_id.hex()
+
+
+def _end_points(address: str) -> set[tuple[Any, ...]]:
+    """All numeric addresses and the port that an address names."""
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
+    try:
+        return {found[4][:2] for found in socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)}
+    except (OSError, OverflowError):
+        return {(host, port)}
 
 
 def _check_token(address: str) -> None:
@@ -211,6 +272,19 @@ def _ask(address: str) -> Cluster:
         messages = cast(Any, require("ray.core.generated.autoscaler_pb2", extra="ray", used_for=_EXTRA))
         kinds = _kinds(messages.ClusterConfig.FromString(config))
     return Cluster(nodes=nodes, kinds=kinds, place=f"Ray at {address}")
+
+
+def _ping_client_server(address: str) -> None:
+    """Ask the server of Ray clients for any answer: Ray's own client waits for half a minute and says less."""
+    grpc_utils = cast(Any, require("ray._private.grpc_utils", extra="ray", used_for=_EXTRA))
+    messages = cast(Any, require("ray.core.generated.ray_client_pb2", extra="ray", used_for=_EXTRA))
+    stubs = cast(Any, require("ray.core.generated.ray_client_pb2_grpc", extra="ray", used_for=_EXTRA))
+    channel = grpc_utils.init_grpc_channel(address.removeprefix(CLIENT))
+    try:
+        request = messages.ClusterInfoRequest(type=messages.ClusterInfoType.PING)
+        stubs.RayletDriverStub(channel).ClusterInfo(request, timeout=RPC_SECONDS)
+    finally:
+        channel.close()
 
 
 def _kinds(config: Any) -> list[Node]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.readers.records import Block, RejectedRows
-from latentscale.storage.inputs import InputFile, open_input
+from latentscale.storage.input_table import InputFile
+from latentscale.storage.inputs import open_input
 
 __all__ = ["Block", "RejectedRows", "read_input"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.errors import ConfigError, CorpusError
@@ -13,7 +14,8 @@ from latentscale.readers import read_input
 from latentscale.readers.columns import plain_type, text_of
 from latentscale.readers.documents import condition_columns, evaluate, missing_column, wrong_type
 from latentscale.readers.records import Block
-from latentscale.storage.inputs import InputFile, open_input
+from latentscale.storage.input_table import FORMATS, InputFile, InputTable
+from latentscale.storage.inputs import open_input
 
 MAX_FILES = 256
 """So many files are opened; of more, evenly spaced ones. The others are checked when they are read."""
@@ -39,7 +41,7 @@ class CorpusCheck:
     notes: tuple[str, ...]
 
 
-def check_corpus(inputs: Sequence[InputFile], corpus: CorpusConfig, ingest: IngestConfig | None = None) -> CorpusCheck:
+def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig | None = None) -> CorpusCheck:
     """Find what is wrong with the request, as far as headers, footers and first rows tell.
 
     Raises
@@ -58,7 +60,8 @@ def check_corpus(inputs: Sequence[InputFile], corpus: CorpusConfig, ingest: Inge
     first_objects: InputFile | None = None
     rows: int | None = 0
     some = False
-    for file in _chosen(inputs):
+    chosen = _chosen(inputs)
+    for file in chosen:
         found, count, table = _look(file, corpus, ingest)
         if found is None:
             # Where not one of the first rows can be read, the limit on rejects will say why.
@@ -93,22 +96,21 @@ def check_corpus(inputs: Sequence[InputFile], corpus: CorpusConfig, ingest: Inge
             where="corpus.where",
             hint=error.hint,
         )
-    if len(_chosen(inputs)) < len(inputs):
+    if len(chosen) < len(inputs):
         rows = None
     notes = () if corpus.text or "text" not in columns else ("the text is the column 'text', since none was named",)
     return CorpusCheck(columns=columns, rows=rows, notes=notes)
 
 
-def _chosen(inputs: Sequence[InputFile]) -> list[InputFile]:
-    footers = [file for file in inputs if file.format == "parquet"]
-    others = [file for file in inputs if file.format != "parquet"]
-    return [*_spaced(footers, MAX_FILES), *_spaced(others, MAX_LINE_FILES)]
+def _chosen(inputs: InputTable) -> list[InputFile]:
+    parquet = inputs.formats == FORMATS.index("parquet")
+    places = [*_spaced(np.flatnonzero(parquet), MAX_FILES), *_spaced(np.flatnonzero(~parquet), MAX_LINE_FILES)]
+    return [inputs[place] for place in places]
 
 
-def _spaced(files: list[InputFile], most: int) -> list[InputFile]:
-    if len(files) <= most:
-        return files
-    return [files[number * len(files) // most] for number in range(most)]
+def _spaced(places: NDArray[np.int64], most: int) -> list[int]:
+    kept = places if len(places) <= most else places[np.arange(most) * len(places) // most]
+    return kept.tolist()
 
 
 def _look(

@@ -16,7 +16,7 @@ from latentscale.errors import CorpusError
 from latentscale.readers.parquet import distinct_names, row_costs
 from latentscale.readers.records import Block, RejectedRows, record_limit
 from latentscale.readers.streams import BLOCK_BYTES, LongLine, read_lines
-from latentscale.storage.inputs import InputFile
+from latentscale.storage.input_table import InputFile
 
 BATCH_RECORDS = 4_096
 _COMMON_DELIMITERS = ",;\t|"

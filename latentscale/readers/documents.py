@@ -17,7 +17,7 @@ from latentscale.errors import ConfigError, CorpusError
 from latentscale.readers.columns import as_text, stored_name, stored_text_column, text_of
 from latentscale.readers.records import Block, RejectedRows
 from latentscale.readers.values import pc
-from latentscale.storage.inputs import InputFile
+from latentscale.storage.input_table import InputFile
 
 DOCUMENT, REJECT, WHERE, SAMPLE = range(4)
 """What becomes of a row."""

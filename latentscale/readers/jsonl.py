@@ -15,7 +15,7 @@ from latentscale.readers.columns import text_of
 from latentscale.readers.records import Block, RejectedRows, record_limit
 from latentscale.readers.streams import Lines, read_lines
 from latentscale.readers.values import columns_of, json_text, table_of
-from latentscale.storage.inputs import InputFile
+from latentscale.storage.input_table import InputFile
 
 _TEXT_KINDS = {str, type(None)}
 

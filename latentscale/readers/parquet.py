@@ -14,7 +14,7 @@ from latentscale.errors import CorpusError
 from latentscale.readers.columns import plain_type
 from latentscale.readers.records import Block, RejectedRows
 from latentscale.readers.values import pc
-from latentscale.storage.inputs import InputFile
+from latentscale.storage.input_table import InputFile
 
 BATCH_ROWS = 4_096
 BATCH_BYTES = 8 << 20

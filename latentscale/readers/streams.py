@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 import zstandard
 
 from latentscale.errors import CorpusError
-from latentscale.storage.inputs import InputFile
+from latentscale.storage.input_table import InputFile
 from latentscale.storage.objects import explain_os_error
 
 BLOCK_BYTES = 4 << 20

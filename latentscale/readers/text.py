@@ -11,7 +11,7 @@ import pyarrow as pa
 from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.readers.records import Block, RejectedRows, record_limit
 from latentscale.readers.streams import Lines, read_lines, read_whole, refuse_other_content
-from latentscale.storage.inputs import InputFile
+from latentscale.storage.input_table import InputFile
 
 TEXT = "text"
 PATH = "path"

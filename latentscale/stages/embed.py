@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from latentscale.config import EmbedConfig
@@ -17,9 +19,10 @@ from latentscale.digest import artifact_id
 from latentscale.embedders import Embedder, open_embedder
 from latentscale.embedders.column import column_vectors
 from latentscale.embedders.language import count_languages
-from latentscale.storage.objects import ObjectInfo, Store
+from latentscale.storage.listing import Listing
+from latentscale.storage.objects import Store
 from latentscale.storage.parquet import other_version, read_footer, read_parquet, write_parquet
-from latentscale.storage.snapshots import Shard
+from latentscale.storage.snapshots import Shard, ShardTable
 
 VERSION = 1
 FOLDER = "embeddings"
@@ -83,9 +86,16 @@ def reject_name(embedding_id: str, key: str) -> str:
     return f"rejects/{embedding_id}/{key[:2]}/{key}.parquet"
 
 
-def pending_shards(shards: Sequence[Shard], embedding_id: str, listing: Mapping[str, ObjectInfo]) -> list[Shard]:
-    """Shards of documents whose vectors are not there yet: planned keys minus listed keys."""
-    return [shard for shard in shards if vector_name(embedding_id, shard.key) not in listing]
+def pending_shards(shards: ShardTable, embedding_id: str, listing: Listing) -> NDArray[np.bool_]:
+    """Say of each shard of documents whether its vectors are missing: planned keys minus listed keys."""
+    folder = f"{FOLDER}/{embedding_id}/"
+    pattern = pc.MatchSubstringOptions(f"^{re.escape(folder)}../[^/]+\\.parquet$")
+    there = listing.names.filter(pc.call_function("match_substring_regex", [listing.names], pattern))
+    keys = pc.call_function(
+        "utf8_slice_codeunits", [there], pc.SliceOptions(len(folder) + len("kk/"), -len(".parquet"))
+    )
+    known = pc.call_function("is_in", [shards.keys.cast(pa.large_string())], pc.SetLookupOptions(keys))
+    return ~known.to_numpy(zero_copy_only=False)
 
 
 class EmbedWorker:

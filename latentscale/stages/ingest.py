@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.errors import CorpusError, RejectLimitError
@@ -25,9 +28,19 @@ from latentscale.readers.columns import (
 )
 from latentscale.readers.documents import DOCUMENT, DocumentMaker
 from latentscale.readers.shard import EXAMPLES, REJECT_SCHEMA, Shard
-from latentscale.stages.ingest_plan import VERSION, IngestUnit, group_members, plan_ingest, stage_digest
+from latentscale.stages.ingest_plan import (
+    VERSION,
+    IngestUnit,
+    KeyIndex,
+    UnitTable,
+    group_members,
+    plan_ingest,
+    stage_digest,
+)
+from latentscale.storage.columns import BATCH, indices
 from latentscale.storage.inputs import check_as_listed
-from latentscale.storage.objects import ObjectInfo, Store
+from latentscale.storage.listing import Listing
+from latentscale.storage.objects import Store
 from latentscale.storage.parquet import Footer, read_footer, write_parquet
 from latentscale.storage.snapshots import Snapshot, document_name, read_footers
 
@@ -36,6 +49,7 @@ __all__ = [
     "IngestUnit",
     "IngestWorker",
     "ShardReceipt",
+    "UnitTable",
     "check_corpus",
     "check_rejects",
     "conform",
@@ -44,6 +58,7 @@ __all__ = [
     "pending_units",
     "plan_ingest",
     "read_receipt",
+    "read_receipts",
     "shard_frame",
     "stored_id_column",
     "stored_text_column",
@@ -124,46 +139,91 @@ def reject_name(key: str) -> str:
     return f"{REJECTS}/{key[:2]}/{key}.parquet"
 
 
-def pending_units(
-    units: Sequence[IngestUnit], listing: Mapping[str, ObjectInfo], store: Store
-) -> tuple[list[IngestUnit], list[ShardReceipt]]:
-    """Compare the plan with a listing of ``documents``.
-
-    Parameters
-    ----------
-    units : sequence of IngestUnit
-    listing : mapping of object name to ObjectInfo
-    store : Store
-        The workspace, to read the footers of finished shards.
+def pending_units(units: UnitTable, listing: Listing) -> tuple[UnitTable, NDArray[np.int32]]:
+    """Compare the plan with a listing of ``documents``; no object is read.
 
     Returns
     -------
-    pending : list of IngestUnit
+    pending : UnitTable
         Units of which a shard is missing.
-    done : list of ShardReceipt
-        All shards of the other units, in input order.
+    done : int32 ndarray
+        Places in ``listing.names`` of all shards of the other units, in input order.
     """
-    found: dict[str, dict[int, str]] = {}
-    lasts: dict[str, int] = {}
-    for name in listing:
-        key = name.rsplit("/", 1)[-1].removesuffix(".parquet")
-        unit, separator, index = key.partition("-")
-        if not separator or name != document_name(key):
-            continue
-        number = int(index.removesuffix(LAST))
-        found.setdefault(unit, {})[number] = name
-        if index.endswith(LAST):
-            lasts[unit] = number
-    pending: list[IngestUnit] = []
-    names: list[str] = []
-    for unit in units:
-        shards, last = found.get(unit.key, {}), lasts.get(unit.key)
-        if last is None or any(number not in shards for number in range(last + 1)):
-            pending.append(unit)
-        else:
-            names.extend(shards[number] for number in range(last + 1))
+    listed, unit, index, last = _listed_shards(listing, units)
+    order = np.lexsort((last, index, unit)).astype(np.int32)
+    listed = listed[order]
+    unit = unit[order]
+    index = index[order]
+    last = last[order]
+    # The one that ends its unit counts where both names are there.
+    twice = np.flatnonzero((unit[1:] == unit[:-1]) & (index[1:] == index[:-1]))
+    if len(twice):
+        listed, unit, index = (np.delete(column, twice) for column in (listed, unit, index))
+        last = np.delete(last, twice)
+    ends = np.full(len(units), -1, dtype=np.int32)
+    np.maximum.at(ends, unit[last], index[last])
+    inside = index <= ends[unit]
+    there = np.bincount(unit[inside], minlength=len(units))
+    whole = (ends >= 0) & (there == ends + 1)
+    return units.take(np.flatnonzero(~whole)), listed[inside & whole[unit]]
+
+
+def _listed_shards(
+    listing: Listing, units: UnitTable
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    """Of each listed shard of ``units``: its place in the listing, its unit's place, its number, whether it is last."""
+    pattern = pc.MatchSubstringOptions(rf"^{FOLDER}/[0-9a-f]{{2}}/[0-9a-f]{{32}}-[0-9]+{LAST}?\.parquet$")
+    index = units.by_key
+    pieces = [(np.empty(0, np.int32), *_NOTHING)]
+    for begin in range(0, len(listing), BATCH):
+        names = listing.names.slice(begin, BATCH)
+        listed = np.flatnonzero(_called("match_substring_regex", names, pattern))
+        keys = _sliced(names.take(indices(listed)), len(f"{FOLDER}/kk/"), -len(".parquet"))
+        unit, number, last = _read_keys(pa.chunked_array([keys]), index)
+        known = unit >= 0
+        pieces.append(((listed[known] + begin).astype(np.int32), unit[known], number[known], last[known]))
+    listed, unit, number, last = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    return listed, unit, number, last
+
+
+def _read_keys(
+    keys: pa.ChunkedArray, index: KeyIndex
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    """Of each key of a shard: the place of its unit or -1, its number there, and whether it is the last."""
+    pieces = [_NOTHING]
+    for begin in range(0, len(keys), BATCH):
+        some = pa.concat_arrays(keys.slice(begin, BATCH).cast(pa.large_string()).chunks)
+        tails = _sliced(some, 33, None)
+        last = _called("ends_with", tails, pc.MatchSubstringOptions(LAST))
+        digits = pc.call_function("utf8_rtrim", [tails], pc.TrimOptions(LAST))
+        pieces.append((index.places(_sliced(some, 0, 32)), digits.cast(pa.int32()).to_numpy(), last))
+    unit, number, last = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    return unit, number, last
+
+
+_NOTHING = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.bool_))
+
+
+def _called(function: str, values: pa.Array, options: pc.FunctionOptions) -> NDArray[Any]:
+    return pc.call_function(function, [values], options).to_numpy(zero_copy_only=False)
+
+
+def _sliced(values: pa.Array, start: int, stop: int | None) -> pa.Array:
+    return pc.call_function("utf8_slice_codeunits", [values], pc.SliceOptions(start, stop))
+
+
+def read_receipts(store: Store, listing: Listing, done: NDArray[np.int32]) -> list[ShardReceipt]:
+    """Read the receipts of listed shards, in their order.
+
+    Parameters
+    ----------
+    done : int32 ndarray
+        Places in ``listing.names``.
+    """
+    names: list[str] = listing.names.take(indices(done)).to_pylist()
+    sizes = listing.sizes[done].tolist()
     footers = read_footers(store, names)
-    return pending, [_receipt(name, footer, listing[name].size) for name, footer in zip(names, footers, strict=True)]
+    return [_receipt(name, footer, size) for name, footer, size in zip(names, footers, sizes, strict=True)]
 
 
 def read_receipt(store: Store, name: str) -> ShardReceipt:
@@ -178,10 +238,12 @@ def read_receipt(store: Store, name: str) -> ShardReceipt:
     return _receipt(name, read_footer(store, name), info.size if info else 0)
 
 
-def in_input_order(units: Sequence[IngestUnit], receipts: Iterable[ShardReceipt]) -> list[ShardReceipt]:
+def in_input_order(units: UnitTable, receipts: Iterable[ShardReceipt]) -> list[ShardReceipt]:
     """Sort receipts by their unit's place in the plan, then by index: the order of documents in a snapshot."""
-    place = {unit.key: number for number, unit in enumerate(units)}
-    return sorted(receipts, key=lambda receipt: (place[receipt.unit], receipt.index))
+    found = list(receipts)
+    places = units.places(pa.array([receipt.unit for receipt in found], pa.large_string()))
+    order = np.lexsort((np.array([receipt.index for receipt in found], dtype=np.int64), places))
+    return [found[place] for place in order.tolist()]
 
 
 def shard_frame(receipts: Sequence[ShardReceipt]) -> pl.DataFrame:
@@ -196,42 +258,40 @@ def shard_frame(receipts: Sequence[ShardReceipt]) -> pl.DataFrame:
     )
 
 
-def units_without(units: Sequence[IngestUnit], snapshot: Snapshot) -> list[IngestUnit]:
+def units_without(units: UnitTable, snapshot: Snapshot) -> UnitTable:
     """The units of which a snapshot has no shard; it lists whole units only, those without documents too."""
-    keys = pl.Series("key", [*snapshot.shards.keys.to_pylist(), *snapshot.empty], dtype=pl.String)
+    place, number, last = _read_keys(_all_keys(snapshot), units.by_key)
+    known = place >= 0
+    counted = np.bincount(place[known], minlength=len(units))
+    ends = np.full(len(units), -1, dtype=np.int64)
+    ends[place[known & last]] = number[known & last]
     # A shard that was set aside is missing: its unit is looked at again.
-    whole = (
-        pl.DataFrame(keys)
-        .select(
-            unit=pl.col("key").str.split("-").list.first(),
-            index=pl.col("key").str.split("-").list.last().str.strip_suffix(LAST).cast(pl.Int64),
-            last=pl.col("key").str.ends_with(LAST),
-        )
-        .group_by("unit")
-        .agg(pl.col("last").any(), whole=pl.len() == pl.col("index").max() + 1)
-        .filter(pl.col("last") & pl.col("whole"))
-    )
-    known = set(whole["unit"].to_list())
-    return [unit for unit in units if unit.key not in known]
+    return units.take(np.flatnonzero((ends < 0) | (counted != ends + 1)))
 
 
-def with_known_shards(new: pl.DataFrame, units: Sequence[IngestUnit], snapshot: Snapshot) -> pl.DataFrame:
+def with_known_shards(new: pl.DataFrame, units: UnitTable, snapshot: Snapshot) -> pl.DataFrame:
     """Add to new shards those of a snapshot whose unit is still planned, in the order of the input."""
-    order = pl.DataFrame(
-        {"unit": [unit.key for unit in units], "place": np.arange(len(units))},
-        schema={"unit": pl.String, "place": pl.Int64},
-    )
-    known = pl.DataFrame(
+    known = _all_keys(snapshot)
+    added = pa.array(new["key"], pa.string())
+    again = pc.call_function("is_in", [known], pc.SetLookupOptions(added)).to_numpy()
+    keys = pa.chunked_array([*known.chunks, added], pa.string())
+    nothing = np.zeros(len(snapshot.empty), dtype=np.int64)
+    place, number, _ = _read_keys(keys, units.by_key)
+    order = np.lexsort((number, place))
+    order = order[(place >= 0)[order] & ~np.append(again, np.zeros(len(new), dtype=bool))[order]]
+    return pl.DataFrame(
         {
-            "key": [*snapshot.shards.keys.to_pylist(), *snapshot.empty],
-            "rows": np.concatenate([snapshot.shards.rows, np.zeros(len(snapshot.empty), dtype=np.int64)]),
-            "bytes": np.concatenate([snapshot.shards.bytes, np.zeros(len(snapshot.empty), dtype=np.int64)]),
+            "key": pl.Series(keys.take(indices(order))),
+            "rows": np.concatenate([snapshot.shards.rows, nothing, new["rows"].to_numpy()])[order],
+            "bytes": np.concatenate([snapshot.shards.bytes, nothing, new["bytes"].to_numpy()])[order],
         },
         schema=new.schema,
     )
-    known = known.join(new, on="key", how="anti")
-    everything = pl.concat([known, new]).with_columns(pl.col("key").str.split("-").list.first().alias("unit"))
-    return everything.join(order, on="unit", how="inner").sort("place", "key").select("key", "rows", "bytes")
+
+
+def _all_keys(snapshot: Snapshot) -> pa.ChunkedArray:
+    """Keys of the shards of a snapshot, with and without documents."""
+    return pa.chunked_array([snapshot.shards.keys, pa.array(snapshot.empty, pa.string())], pa.string())
 
 
 def _receipt(name: str, footer: Footer, size: int, *, seconds: float = 0.0) -> ShardReceipt:

@@ -165,7 +165,8 @@ def list_records(store: Store, kinds: Sequence[str] = tuple(FOLDERS)) -> list[Re
                 record = find_record(store, kind, parts[1])
                 if record is not None:
                     records.append(record)
-    return sorted(records, key=lambda record: (record.created, record.id))
+    # Ids of runs tell microseconds, and times of records only seconds.
+    return sorted(records, key=lambda record: (record.created, record.run or "", record.id))
 
 
 def read_record(store: Store, identity: str) -> Record:

@@ -31,7 +31,7 @@ GRACE = 7 * 86_400.0
 # What a call with ``keep_maps`` is about to drop: once a map is gone, nothing else tells what only it needed.
 PLAN = "gc.json"
 BATCH = 100
-CHECKED_EVERY = 5.0
+CHECKED_EVERY = 1.0
 
 RECORD = "record of a dropped artifact"
 DROPPED = "part of a dropped artifact"
@@ -194,16 +194,15 @@ def delete_garbage(
         If a run works on the workspace.
     """
     identity = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
-    with lease.hold_lease(store, identity, lease.GC) as others:
-        _refuse(store, others, deleted=0)
+    with lease.hold_lease(store, identity, lease.GC) as held:
+        _refuse(store, held.others(), deleted=0)
         findings = find_garbage(store, grace=grace, keep_maps=keep_maps)
         if findings.dropped:
             store.put_bytes(PLAN, json.dumps({"schema": 1, "dropped": findings.dropped}).encode())
         checked = time.monotonic()
         for start in range(0, len(findings.garbage), BATCH):
             if start == 0 or time.monotonic() - checked > CHECKED_EVERY:
-                others = [held for held in lease.read_leases(store) if held.run != identity]
-                _refuse(store, others, deleted=start)
+                _refuse(store, lease.read_leases(store, but=identity), deleted=start)
                 if read_head(store) != findings.head:
                     raise EnvironmentFailure(
                         f"the current map changed; {start:,} objects were deleted", hint="Run the same command again."

@@ -8,22 +8,20 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import fsspec
+import numpy as np
 
 from latentscale.config import CorpusConfig, StorageConfig, protocol_of
-from latentscale.digest import digest, digest_bytes
+from latentscale.digest import digest_bytes
 from latentscale.errors import CorpusError, EnvironmentFailure, LatentScaleError, RequestError, StorageError
+from latentscale.storage.columns import BATCH
+from latentscale.storage.input_table import FORMATS, Compression, Format, InputFile, InputTable
 from latentscale.storage.objects import explain_os_error
 from latentscale.storage.remote import ObjectInfo, Remote, connect
-
-Format = Literal["parquet", "csv", "tsv", "jsonl", "lines", "files"]
-Compression = Literal["none", "gzip", "zstd"]
 
 SUFFIXES: Mapping[str, Format] = {
     ".parquet": "parquet",
@@ -49,37 +47,7 @@ _WILDCARD = re.compile(r"[*?\[]")
 _READ = ".parquet .csv .tsv .jsonl .ndjson .txt .md, each plain, .gz or .zst"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputFile:
-    """One file of the corpus.
-
-    Attributes
-    ----------
-    url : str
-        Where it is: a local path or an fsspec URL.
-    path : str
-        Relative to the source that named it: its stable identity, and the ``source`` of its documents.
-    size : int
-        Bytes.
-    version : str
-        ETag, or the modification time.
-    format : {"parquet", "csv", "tsv", "jsonl", "lines", "files"}
-    compression : {"none", "gzip", "zstd"}
-    """
-
-    url: str
-    path: str
-    size: int
-    version: str
-    format: Format
-    compression: Compression
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
-
-
-def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None) -> list[InputFile]:
+def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None) -> InputTable:
     """List the files of a corpus, source by source and by path within a source; a file named twice counts once.
 
     Parameters
@@ -97,16 +65,25 @@ def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None) -> list[In
         If a source is missing, has a format that is not read, or holds no readable file.
     """
     storage = corpus.storage or StorageConfig()
-    found: dict[str, InputFile] = {}
+    said = notes if notes is not None else []
+    return _joined([_expand(source, corpus.format, storage, said) for source in corpus.sources])
+
+
+def _joined(tables: Sequence[InputTable]) -> InputTable:
+    if len(tables) == 1:
+        return tables[0]
+    urls: set[str] = set()
     taken: set[str] = set()
-    for source in corpus.sources:
-        for file in _expand(source, corpus.format, storage, notes if notes is not None else []):
-            if file.url in found:
-                continue
-            path = _free_path(file, taken)
-            taken.add(path)
-            found[file.url] = file if path == file.path else replace(file, path=path)
-    return list(found.values())
+    kept: list[int] = []
+    paths: list[str] = []
+    joined = InputTable.concat(tables)
+    for place, file in enumerate(joined):
+        if file.url not in urls:
+            urls.add(file.url)
+            paths.append(_free_path(file, taken))
+            taken.add(paths[-1])
+            kept.append(place)
+    return joined.take(np.array(kept, dtype=np.int64)).with_paths(paths)
 
 
 def open_input(file: InputFile, storage: StorageConfig | None, *, as_listed: bool = True) -> BinaryIO:
@@ -200,15 +177,22 @@ def _of_the_corpus() -> Generator[None]:
         raise CorpusError(error.message, where=error.where, hint=error.hint) from error
 
 
-def fingerprint(file: InputFile, how: Literal["stat", "content"], storage: StorageConfig | None) -> str:
-    """Return the identity of an input: 32 hex characters over its path and its size and version, or its bytes.
+def identities(files: InputTable, how: Literal["stat", "content"], storage: StorageConfig | None) -> Iterator[str]:
+    """What each input is recognised by: its path with its size and version, or with a digest of its bytes.
 
     The path is part of both, since the documents carry it.
     """
     if how == "stat":
-        return digest(["stat", file.path, file.size, file.version])
-    with open_input(file, storage, as_listed=False) as stream:
-        return digest(["content", file.path, digest_bytes(_chunks(stream))])
+        for start in range(0, len(files), BATCH):
+            stop = start + BATCH
+            sizes = files.sizes[start:stop].tolist()
+            texts = (files.paths.slice(start, BATCH).to_pylist(), files.versions.slice(start, BATCH).to_pylist())
+            for path, size, version in zip(texts[0], sizes, texts[1], strict=True):
+                yield f"{path}\0{size}\0{version}"
+        return
+    for file in files:
+        with open_input(file, storage, as_listed=False) as stream:
+            yield f"{file.path}\0{digest_bytes(_chunks(stream))}"
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
@@ -227,9 +211,9 @@ def format_of(name: str) -> tuple[Format | None, Compression]:
     return SUFFIXES.get(suffix), compression
 
 
-def _expand(source: str, wanted: str, storage: StorageConfig, notes: list[str]) -> list[InputFile]:
+def _expand(source: str, wanted: str, storage: StorageConfig, notes: list[str]) -> InputTable:
     if source == DEMO:
-        return [_demo()]
+        return InputTable([_demo()])
     try:
         if protocol_of(source):
             with _of_the_corpus():
@@ -250,16 +234,17 @@ def _expand(source: str, wanted: str, storage: StorageConfig, notes: list[str]) 
         ) from error
 
 
-def _expand_local(source: str, wanted: str, notes: list[str]) -> list[InputFile]:
+def _expand_local(source: str, wanted: str, notes: list[str]) -> InputTable:
     fs = fsspec.filesystem("file")
     plain = source.removeprefix("file://").removeprefix("local://")
     root = str(Path(plain).expanduser().absolute())
     path = Path(root)
     if path.is_file():
-        return [_one_file(root, wanted, source, lambda: _describe_local(root, posixpath.dirname(root), wanted))]
+        found = _describe_local(root, posixpath.dirname(root), wanted)
+        return InputTable([_one_file(root, source, found)])
     if path.is_dir():
         files = [one for one in _walk(root) if _fits(one, wanted)]
-        chosen = [_describe_local(one, root.rstrip("/"), wanted) for one in files]
+        chosen = (_describe_local(one, root.rstrip("/"), wanted) for one in files)
         return _without_readmes(_select(source, files, chosen, wanted, what="directory"), source, notes)
     if not _WILDCARD.search(root):
         raise _missing(source, root, lambda folder: os.listdir(folder))  # noqa: PTH208 - names are what is wanted
@@ -267,10 +252,10 @@ def _expand_local(source: str, wanted: str, notes: list[str]) -> list[InputFile]
     found = cast(dict[str, dict[str, Any]], fs.glob(root, detail=True))
     files = [one for one, detail in found.items() if detail.get("type") == "file" or _is_file(detail)]
     files = [one for one in files if "/." in root[len(fixed) :] or not _hidden(one[len(fixed) :])]
-    return _select(source, files, [_describe_local(one, fixed, wanted) for one in files], wanted, what="pattern")
+    return _select(source, files, (_describe_local(one, fixed, wanted) for one in files), wanted, what="pattern")
 
 
-def _expand_remote(source: str, wanted: str, storage: StorageConfig, notes: list[str]) -> list[InputFile]:
+def _expand_remote(source: str, wanted: str, storage: StorageConfig, notes: list[str]) -> InputTable:
     remote, root = connect(source, storage)
     try:
         found = remote.info(root, name=posixpath.basename(root))
@@ -279,22 +264,24 @@ def _expand_remote(source: str, wanted: str, storage: StorageConfig, notes: list
         remote.check(root, write=False, purpose="corpus")
         raise
     if found is not None:
-        describe = partial(_describe_remote, remote, posixpath.dirname(root), found, wanted)
-        return [_one_file(root, wanted, source, describe)]
+        file = _describe_remote(remote, posixpath.dirname(root), found, wanted)
+        return InputTable([_one_file(root, source, file)])
     if remote.is_folder(root):
         infos = remote.find(root, relative_to=root)
-        infos = {name: info for name, info in infos.items() if not _hidden(name)}
-        fitting = {name: info for name, info in infos.items() if _fits(name, wanted)}
-        chosen = [_describe_remote(remote, root, info, wanted) for info in fitting.values()]
-        return _without_readmes(_select(source, infos, chosen, wanted, what="directory"), source, notes)
+        fitting = (info for name, info in infos.items() if not _hidden(name) and _fits(name, wanted))
+        chosen = (_describe_remote(remote, root, info, wanted) for info in fitting)
+        there = (name for name in infos if not _hidden(name))
+        return _without_readmes(_select(source, there, chosen, wanted, what="directory"), source, notes)
     if not _WILDCARD.search(root):
         raise _missing(source, root, remote.beside)
     fixed = _fixed_folder(root)
     infos = remote.glob(root, relative_to=fixed)
-    if "/." not in root[len(fixed) :]:
-        infos = {name: info for name, info in infos.items() if not _hidden(name)}
-    chosen = [_describe_remote(remote, fixed, info, wanted) for info in infos.values()]
-    return _select(source, infos, chosen, wanted, what="pattern")
+    shown = "/." in root[len(fixed) :]
+    chosen = (
+        _describe_remote(remote, fixed, info, wanted) for name, info in infos.items() if shown or not _hidden(name)
+    )
+    there = (name for name in infos if shown or not _hidden(name))
+    return _select(source, there, chosen, wanted, what="pattern")
 
 
 def _fixed_folder(pattern: str) -> str:
@@ -319,8 +306,7 @@ def _demo() -> InputFile:
     )
 
 
-def _one_file(root: str, wanted: str, source: str, describe: Callable[[], InputFile | None]) -> InputFile:
-    file = describe()
+def _one_file(root: str, source: str, file: InputFile | None) -> InputFile:
     if file is None:
         raise CorpusError(
             f"{posixpath.basename(root)} is of no format that its name tells",
@@ -330,15 +316,16 @@ def _one_file(root: str, wanted: str, source: str, describe: Callable[[], InputF
     return file
 
 
-def _without_readmes(files: list[InputFile], source: str, notes: list[str]) -> list[InputFile]:
-    tables = [file for file in files if file.format not in ("lines", "files")]
+def _without_readmes(files: InputTable, source: str, notes: list[str]) -> InputTable:
+    tables = np.flatnonzero(~np.isin(files.formats, [FORMATS.index("lines"), FORMATS.index("files")]))
     # A README beside the tables of a data set is about them, not one of its documents.
-    if tables and len(tables) < len(files):
-        notes.append(
-            f"{len(files) - len(tables):,} text files in {source} are not read, since there are tables beside them; "
-            "name them by a pattern if they are documents"
-        )
-    return tables or files
+    if not len(tables) or len(tables) == len(files):
+        return files
+    notes.append(
+        f"{len(files) - len(tables):,} text files in {source} are not read, since there are tables beside them; "
+        "name them by a pattern if they are documents"
+    )
+    return files.take(tables)
 
 
 def _is_file(detail: Mapping[str, Any]) -> bool:
@@ -362,10 +349,10 @@ def _hidden(relative: str) -> bool:
 
 
 def _select(
-    source: str, there: Collection[str], chosen: Iterable[InputFile | None], wanted: str, *, what: str
-) -> list[InputFile]:
-    files = [file for file in chosen if file is not None]
-    if not files:
+    source: str, there: Iterable[str], chosen: Iterable[InputFile | None], wanted: str, *, what: str
+) -> InputTable:
+    files = InputTable(file for file in chosen if file is not None)
+    if not len(files):
         suffixes = Counter(posixpath.splitext(path)[1] or "(no suffix)" for path in there)
         counted = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5)) or "nothing"
         read = _READ if wanted == "auto" else f"files of format {wanted}"
@@ -375,7 +362,7 @@ def _select(
             where=source,
             hint=f"Read are {read}. For files of other names give a pattern and --set corpus.format=….",
         )
-    return sorted(files, key=lambda file: file.path)
+    return files.by_path()
 
 
 def _fits(path: str, wanted: str) -> bool:

@@ -7,8 +7,8 @@ import json
 import os
 import platform
 import threading
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,11 @@ from latentscale.provenance import now
 from latentscale.storage.objects import Store
 
 FOLDER = "leases"
-RENEWED_EVERY = 30.0
-# Four renewals may be missed: a store that throttles for a minute does not make a run look dead.
-EXPIRES_AFTER = 120.0
-LONGEST_WAIT = 3_600.0
+RENEWED_EVERY = 60.0
+# Four renewals may be missed: a store that throttles for a while does not make a run look dead.
+EXPIRES_AFTER = 300.0
+# So long the end of a run waits for its lease to be taken back; one that stays ends by itself.
+PATIENCE = 5.0
 GC = "gc"
 
 
@@ -44,7 +45,7 @@ class Lease:
     expires : float
         When the lease ends unless it is renewed: seconds since 1970 by the store's clock, as are all comparisons.
     process : dict
-        Tells on the same machine whether the process is still there.
+        Its number, and what tells on the same machine whether it is still there.
     """
 
     run: str
@@ -55,7 +56,18 @@ class Lease:
     process: dict[str, Any]
 
     def __str__(self) -> str:
-        return f"{self.purpose} {self.run} on {self.host}, since {self.since}"
+        return f"{self.purpose} {self.run} on {self.host} (process {self.process.get('pid')}), since {self.since}"
+
+
+def warning_of(others: Iterable[Lease]) -> str:
+    """What a run that begins says of those that are at work already."""
+    held = list(others)
+    text = f"also at work on this workspace: {'; '.join(map(str, held))}"
+    if any(one.purpose != GC for one in held):
+        text += ". No row is lost or doubled by that, but the work may be done twice, and the last to end sets the map"
+    if any(one.purpose == GC for one in held):
+        text += ". A collection stops when it sees this run"
+    return text
 
 
 def lease_name(run: str) -> str:
@@ -63,57 +75,113 @@ def lease_name(run: str) -> str:
     return f"{FOLDER}/{run}.json"
 
 
+class HeldLease:
+    """The lease of this process, kept by a thread of its own: no work waits for it, and the end some seconds at most.
+
+    Parameters
+    ----------
+    store : Store
+        The workspace.
+    run, purpose : str
+    notice : callable
+        Told once, from that thread, who else works on the workspace; not called where nobody does.
+    renewed_every : float
+        Seconds.
+    """
+
+    def __init__(
+        self, store: Store, run: str, purpose: str, notice: Callable[[tuple[Lease, ...]], None], renewed_every: float
+    ) -> None:
+        self._store = store
+        self._run = run
+        self._notice = notice
+        self._renewed_every = renewed_every
+        self._stop = threading.Event()
+        self._begun: Future[tuple[Lease, ...]] = Future()
+        self._document = json.dumps(
+            {
+                "schema": 1,
+                "run": run,
+                "purpose": purpose,
+                "host": platform.node(),
+                "since": now(),
+                "process": _process(),
+            }
+        ).encode()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+
+    def others(self) -> tuple[Lease, ...]:
+        """Wait until the lease is written, and return those that held by then.
+
+        Raises
+        ------
+        StorageError
+            If the store could not be written or listed.
+        """
+        return self._begun.result()
+
+    def end(self) -> None:
+        """Take the lease back."""
+        self._stop.set()
+        # A store without an answer must not hold up the end of the run: the lease then ends by itself.
+        self._thread.join(timeout=PATIENCE)
+
+    def _keep(self) -> None:
+        """Write, look around, renew, and delete: all by one thread, so that no renewal comes after the deletion."""
+        try:
+            self._put()
+            others = read_leases(self._store, but=self._run)
+        except Exception as error:  # noqa: BLE001 - for whoever waits; the work itself will say what is wrong
+            self._begun.set_exception(error)
+        else:
+            self._begun.set_result(others)
+            if others:
+                self._notice(others)
+        while not self._stop.wait(self._renewed_every):
+            with contextlib.suppress(LatentScaleError):
+                self._put()
+        with contextlib.suppress(LatentScaleError):
+            self._store.delete([lease_name(self._run)])
+
+    def _put(self) -> None:
+        self._store.put_bytes(lease_name(self._run), self._document)
+
+
 @contextmanager
 def hold_lease(
-    store: Store, run: str, purpose: str, *, renewed_every: float = RENEWED_EVERY
-) -> Generator[tuple[Lease, ...]]:
-    """Say that ``run`` works on the workspace as long as the block runs, and yield who else does.
+    store: Store,
+    run: str,
+    purpose: str,
+    *,
+    notice: Callable[[tuple[Lease, ...]], None] = lambda others: None,
+    renewed_every: float = RENEWED_EVERY,
+) -> Generator[HeldLease]:
+    """Say that ``run`` works on the workspace as long as the block runs.
 
-    A thread renews the lease by writing it again. A process that is killed leaves it behind; it ends two minutes after
-    its last renewal by the store's clock, and at once where the same machine sees that the process is gone. A store
-    that cannot be written is no error here: the work itself will say so.
+    A process that is killed leaves its lease behind; it ends five minutes after its last renewal by the store's clock,
+    and at once where the same machine sees that the process is gone. A run writes it once a minute.
     """
-    stop = threading.Event()
-    document = json.dumps(
-        {"schema": 1, "run": run, "purpose": purpose, "host": platform.node(), "since": now(), "process": _process()}
-    ).encode()
-
-    def renew() -> None:
-        while not stop.wait(renewed_every):
-            with contextlib.suppress(LatentScaleError):
-                store.put_bytes(lease_name(run), document)
-
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    held = HeldLease(store, run, purpose, notice, renewed_every)
     try:
-        with contextlib.suppress(LatentScaleError):
-            store.put_bytes(lease_name(run), document)
-        thread.start()
-        yield tuple(lease for lease in _leases_or_none(store) if lease.run != run)
+        yield held
     finally:
-        stop.set()
-        if thread.ident is not None:
-            # A renewal that hangs on a store without an answer must not hold up the end.
-            thread.join(timeout=5)
-        with contextlib.suppress(LatentScaleError):
-            store.delete([lease_name(run)])
+        held.end()
 
 
-def _leases_or_none(store: Store) -> tuple[Lease, ...]:
-    try:
-        return read_leases(store)
-    except LatentScaleError:
-        return ()
-
-
-def read_leases(store: Store) -> tuple[Lease, ...]:
-    """Read the leases that hold, the earliest run first."""
-    listing = store.list(FOLDER)
+def read_leases(store: Store, *, but: str | None = None) -> tuple[Lease, ...]:
+    """Read the leases that hold, the earliest run first, without that of the run ``but``."""
+    listing = dict(store.list(FOLDER))
+    own = listing.pop(lease_name(but), None) if but is not None else None
     if not listing:
         return ()
-    try:
-        clock = store.clock()
-    except LatentScaleError:  # a workspace that may only be read: its newest lease is the latest time that is known
-        clock = max(info.modified or 0.0 for info in listing.values())
+    if own is not None and own.modified is not None:
+        clock = own.modified  # at most one renewal ago: others look a little younger than they are
+    else:
+        try:
+            clock = store.clock()
+        except LatentScaleError:  # a workspace that may only be read: its newest lease is the latest time that is known
+            clock = max(info.modified or 0.0 for info in listing.values())
     held: list[Lease] = []
     for name, info in sorted(listing.items()):
         renewed = info.modified or 0.0
@@ -129,43 +197,6 @@ def read_leases(store: Store) -> tuple[Lease, ...]:
         if not _gone(lease.process):
             held.append(lease)
     return tuple(held)
-
-
-def await_others(
-    store: Store,
-    run: str,
-    others: Sequence[Lease],
-    *,
-    purposes: Sequence[str],
-    say: Callable[[str], None],
-    at_most: float = LONGEST_WAIT,
-    every: float = 5.0,
-) -> bool:
-    """Wait until no earlier run of these ``purposes`` holds a lease; say for whom.
-
-    Only runs with a smaller id are waited for, so that two that begin at once do not wait for each other; but a ``gc``
-    always is, since it stops when it sees a run.
-
-    Returns
-    -------
-    bool
-        Whether all had ended; if not, ``at_most`` seconds have passed, and going on is safe all the same.
-    """
-
-    def ahead(leases: Sequence[Lease]) -> list[Lease]:
-        return [held for held in leases if held.purpose in purposes and (held.run < run or held.purpose == GC)]
-
-    end = time.monotonic() + at_most
-    before = ahead(others)
-    if before:
-        say(f"waiting for {'; '.join(map(str, before))}")
-    while before:
-        if time.monotonic() >= end:
-            say(f"going on after {at_most:,.0f} s beside {'; '.join(map(str, before))}")
-            return False
-        time.sleep(every)
-        before = ahead(_leases_or_none(store))
-    return True
 
 
 # ---------------------------------------------------------------------------------------------------------- processes

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from latentscale.config import StorageConfig, parse_storage, protocol_of
 from latentscale.errors import LatentScaleError, RequestError, StorageError, WorkspaceError
 from latentscale.storage.headers import headers_of
+from latentscale.storage.listing import Listing
 from latentscale.storage.remote import ObjectInfo, Purpose, Remote, connect
 
 __all__ = ["TEMPORARY_PREFIX", "UPLOAD", "ObjectInfo", "Store", "explain_os_error"]
@@ -120,17 +121,24 @@ class Store:
         path = self.path(prefix)
         return Store(path if self.is_local else self._remote.address(path), storage=self.storage)
 
-    def list(self, prefix: str = "") -> dict[str, ObjectInfo]:
-        """List all objects below the folder ``prefix``, by name. A folder that is not there holds none."""
+    def list(self, prefix: str = "", *more: str, brief: bool = False) -> Listing:
+        """List all objects below the folder ``prefix``, and below ``more``. A folder that is not there holds none.
+
+        ``brief``: names and sizes only.
+        """
+        return Listing((info for folder in (prefix, *more) for info in self._list(folder)), brief=brief)
+
+    def _list(self, prefix: str) -> Generator[ObjectInfo]:
         start = self.path(prefix)
         with _explained("list", self._shown(start)):
             if self.is_local:
-                return {info.name: info for info in sorted(self._walk(Path(start)), key=lambda info: info.name)}
+                yield from self._walk(Path(start))
+                return
             try:
                 found = self._remote.find(start, relative_to=self._root)
             except FileNotFoundError:
-                return {}
-        return {name: info for name, info in found.items() if not _is_unfinished(name)}
+                return
+        yield from (info for name, info in found.items() if not _is_unfinished(name))
 
     def _walk(self, folder: Path, *, unfinished: bool = False) -> Generator[ObjectInfo]:
         try:
@@ -138,16 +146,21 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return
         with entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(Path(entry.path), unfinished=unfinished)
-                elif entry.name.startswith(TEMPORARY_PREFIX) == unfinished:
-                    try:
-                        status = entry.stat()
-                    except FileNotFoundError:  # replaced or deleted since the scan
-                        continue
-                    name = Path(entry.path).relative_to(self._root).as_posix()
-                    yield _of_file(name, status)
+            found = [(entry.name + "/" * entry.is_dir(follow_symlinks=False), entry) for entry in entries]
+        # In the order of whole names, so that a large listing need not be sorted.
+        for name, entry in sorted(found, key=lambda pair: pair[0]):
+            if name.endswith("/"):
+                yield from self._walk(Path(entry.path), unfinished=unfinished)
+            elif entry.name.startswith(TEMPORARY_PREFIX) == unfinished:
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:  # replaced or deleted since the scan
+                    continue
+                yield _of_file(self._name_of(entry.path), status)
+
+    def _name_of(self, path: str) -> str:
+        name = path[len(self._root) :].lstrip(os.sep)
+        return name if os.sep == "/" else name.replace(os.sep, "/")
 
     def info(self, name: str) -> ObjectInfo | None:
         """Return what is known of object ``name``, or None where there is none."""

@@ -9,6 +9,8 @@ from typing import Any, cast
 from latentscale.storage.remote import ObjectInfo, seconds_of
 from latentscale.storage.s3_connection import S3Connection, split, together
 
+PAGE = 1_000
+"""Keys that an answer holds at most, as S3 itself has it."""
 _WILDCARD = re.compile(r"[*?\[]")
 
 Found = dict[str, ObjectInfo]
@@ -41,7 +43,7 @@ class _Listing:
         following: dict[str, str] = {}
         while True:
             answer = await self._remote.request(
-                "list_objects_v2", path, "list", {"Prefix": prefix} | arguments | following
+                "list_objects_v2", path, "list", {"Prefix": prefix, "MaxKeys": PAGE} | arguments | following
             )
             yield answer
             if not answer.get("IsTruncated"):

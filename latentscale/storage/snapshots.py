@@ -72,10 +72,10 @@ class ShardTable(Sequence[Shard]):
     @overload
     def __getitem__(self, index: int) -> Shard: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Shard]: ...
-    def __getitem__(self, index: int | slice) -> Shard | Sequence[Shard]:
+    def __getitem__(self, index: slice) -> ShardTable: ...
+    def __getitem__(self, index: int | slice) -> Shard | ShardTable:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+            return self.take(np.arange(*index.indices(len(self))))
         key = str(self.keys[index])
         return Shard(
             key=key,
@@ -83,6 +83,15 @@ class ShardTable(Sequence[Shard]):
             rows=int(self.rows[index]),
             base=int(self.bases[index]),
             bytes=int(self.bytes[index]),
+        )
+
+    def take(self, places: Ids) -> ShardTable:
+        """The shards at ``places`` of this table, in that order."""
+        return ShardTable(
+            keys=self.keys.take(pa.array(places, pa.int64())),
+            rows=self.rows[places],
+            bases=self.bases[places],
+            bytes=self.bytes[places],
         )
 
 
@@ -129,13 +138,13 @@ class Snapshot:
         """Bytes of the shard objects."""
         return int(self.shards.bytes.sum())
 
-    def shards_without(self, other: Snapshot | None) -> Sequence[Shard]:
+    def shards_without(self, other: Snapshot | None) -> ShardTable:
         """The shards that ``other`` does not have."""
         if other is None:
             return self.shards
         options = pc.SetLookupOptions(other.shards.keys)
         known = pc.call_function("is_in", [self.shards.keys], options)
-        return [self.shards[i] for i in np.flatnonzero(~np.asarray(known)).tolist()]
+        return self.shards.take(np.flatnonzero(~np.asarray(known)))
 
     def kept(self, shard: Shard) -> NDArray[np.bool_]:
         """Say for each row of ``shard`` whether it is a document (bool, shape (shard.rows,))."""
@@ -439,12 +448,7 @@ def _shard_table(placed: pl.DataFrame) -> ShardTable:
 def without_shards(store: Store, snapshot: Snapshot, keys: Sequence[str]) -> Snapshot:
     """Make the snapshot of the same documents without those of the shards ``keys``, whose places stay taken."""
     left = np.flatnonzero(~np.isin(np.asarray(snapshot.shards.keys.to_pylist(), dtype=str), list(keys)))
-    table = ShardTable(
-        keys=snapshot.shards.keys.take(pa.array(left)),
-        rows=snapshot.shards.rows[left],
-        bases=snapshot.shards.bases[left],
-        bytes=snapshot.shards.bytes[left],
-    )
+    table = snapshot.shards.take(left)
     placed = pl.DataFrame(
         {
             "key": pl.Series(table.keys.to_pylist(), dtype=pl.String),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import pyarrow as pa
 
 from latentscale.config import NAME, JobConfig
 from latentscale.errors import DamagedObjectError, WorkspaceError
@@ -60,13 +61,13 @@ def read_workspace(store: Store) -> WorkspaceRecord:
 
 
 def claim_workspace(
-    store: Store, config: JobConfig, *, text_column: str, id_column: str | None, unit_keys: Iterable[str] | None
+    store: Store, config: JobConfig, *, text_column: str, id_column: str | None, unit_keys: pa.Array | None
 ) -> WorkspaceRecord:
     """Open the workspace for this corpus, or begin it.
 
     Parameters
     ----------
-    unit_keys : iterable of str or None
+    unit_keys : pyarrow.Array of strings, or None
         Keys of the planned units of work. A corpus under another path is the same corpus if the workspace holds
         shards of it. None: the corpus was not looked at.
 
@@ -87,7 +88,7 @@ def claim_workspace(
             )
         return _begin(store, config, text_column, id_column)
     record = read_workspace(store)
-    identity = _identity(config)
+    identity = _identity(store, config)
     same_fields = (record.text_column, record.id_column, record.corpus["text"]) == (
         text_column,
         id_column,
@@ -104,8 +105,8 @@ def claim_workspace(
             f"{store.url} has the text {held!r} and the id {record.id_column!r}, not {asked!r} and {id_column!r}",
             hint="Choose another place with --out, or the same --text and --id.",
         )
-    held_units = {name.rsplit("/", 1)[1].rsplit("-", 1)[0] for name in store.list("documents")}
-    if held_units.isdisjoint(unit_keys):
+    planned = set(unit_keys.to_pylist())
+    if not any(name.rsplit("/", 1)[1].rsplit("-", 1)[0] in planned for name in store.list("documents")):
         raise WorkspaceError(
             f"{store.url} belongs to another corpus: {', '.join(record.corpus['sources'])}",
             hint="Choose another place with --out.",
@@ -118,7 +119,7 @@ def _begin(store: Store, config: JobConfig, text_column: str, id_column: str | N
         name=config.name or default_name(store),
         text_column=text_column,
         id_column=id_column,
-        corpus=_identity(config),
+        corpus=_identity(store, config),
         created=now(),
     )
     store.put_bytes(OBJECT, json.dumps({"schema": 1, **asdict(record)}, indent=1, ensure_ascii=False).encode())
@@ -131,10 +132,10 @@ def default_name(store: Store) -> str:
     return last if NAME.match(last) else "map"
 
 
-def _identity(config: JobConfig) -> dict[str, Any]:
+def _identity(store: Store, config: JobConfig) -> dict[str, Any]:
     """The corpus settings, with sources that mean the same from any folder."""
     values = config.corpus.model_dump(mode="json")
-    if config.corpus.storage == config.storage:
+    if config.corpus.storage == config.storage and not store.is_local:
         # The workspace's own way to its store, which may be another one tomorrow.
         values["storage"] = None
     return values | {"sources": [absolute_source(source) for source in config.corpus.sources]}

@@ -15,7 +15,9 @@ import polars as pl
 import pytest
 
 import latentscale
+from tests.s3 import swift
 
+SECRET = "testing-of-the-nodes"
 SETTINGS: dict[str, Any] = {"ingest": {"shard_rows": 64}, "quality": {"sample": 100}}
 
 
@@ -38,7 +40,7 @@ def ray_nodes() -> ModuleType:
 def cluster(ray_nodes: ModuleType) -> Iterator[Any]:
     """Three nodes with one processor each. Tests that lose one add another."""
     folder = Path(tempfile.mkdtemp(prefix="ls"))
-    made = ray_nodes.Cluster(folder)
+    made = ray_nodes.Cluster(folder, {"AWS_ACCESS_KEY_ID": swift.KEY, "AWS_SECRET_ACCESS_KEY": SECRET})
     try:
         made.add(wait=False, resources={"blue": 1})
         made.add(wait=False, resources={"green": 1})
@@ -47,6 +49,45 @@ def cluster(ray_nodes: ModuleType) -> Iterator[Any]:
     finally:
         made.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class Bucket:
+    """A Swift server to which the nodes have the keys, and this process has them for what a test reads and writes."""
+
+    def __init__(self, endpoint: str) -> None:
+        import botocore.session
+        from botocore.config import Config
+
+        self.endpoint = endpoint
+        self.secret = SECRET
+        self.storage = {"endpoint_url": endpoint, "region": swift.REGION}
+        self._client = botocore.session.get_session().create_client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=swift.REGION,
+            aws_access_key_id=swift.KEY,
+            aws_secret_access_key=SECRET,
+            config=Config(
+                s3={"addressing_style": "path"},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+        for name in ("example-raw", "example-maps"):
+            self._client.create_bucket(Bucket=name)
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        """Write an object."""
+        self._client.put_object(Bucket=bucket, Key=key, Body=data)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """The buckets of ``jobs/*.yaml`` on a server of their own."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", swift.KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with swift.swift(tmp_path / "swift", secret=SECRET) as server:
+        yield Bucket(server.endpoint)
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
 RAY = Path(sys.executable).with_name("ray")
+ROOT = Path(__file__).parents[2]
+ON_NODES = Path(__file__).with_name("on_nodes")
 LATENTSCALE = Path(sys.executable).with_name("latentscale")
 
 
@@ -54,6 +56,7 @@ class Node:
         resources: Mapping[str, float] | None = None,
     ) -> None:
         self.host = host
+        self.resources = dict(resources or {})
         ports = free_ports(host, 9)
         self.address = f"{host}:{ports[0]}" if head is None else head.address
         self.client = f"ray://{host}:{ports[1]}"
@@ -62,7 +65,7 @@ class Node:
         options = {
             "--node-ip-address": host,
             "--num-cpus": cpus,
-            "--resources": json.dumps(dict(resources or {})),
+            "--resources": json.dumps(self.resources),
             "--object-store-memory": 80 << 20,
             "--temp-dir": folder,
             "--include-log-monitor": "false",
@@ -133,7 +136,7 @@ class Node:
 class Cluster:
     """A head and workers, with token authentication; nodes may be lost and added."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         # One third octet a cluster, so that clusters of tests at the same time do not meet.
         self._network = f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(250) + 1}"
@@ -142,6 +145,16 @@ class Cluster:
         self.token.write_text(secrets.token_hex(20))
         self.token.chmod(0o600)
         self.environment = self.with_token(self.token)
+        # The nodes have what a driver has not: workers that a test may let die, and keys of a bucket.
+        self._deadly = folder / "deadly"
+        self._deadly.touch()
+        self.path = os.pathsep.join(filter(None, [str(ON_NODES), os.environ.get("PYTHONPATH", "")]))
+        self._of_nodes = {
+            **self.environment,
+            **(variables or {}),
+            "DEADLY_FILES": str(self._deadly),
+            "PYTHONPATH": self.path,
+        }
         self.head = self._node()
         self.nodes = [self.head]
         host, port = self.head.address.split(":")
@@ -174,7 +187,7 @@ class Cluster:
         number = next(self._hosts)
         # Ray's sockets lie below this folder, and their paths must be short.
         folder = self.folder / f"n{number}"
-        return Node(folder, f"{self._network}.{number}", self.environment, **options)  # type: ignore[arg-type]
+        return Node(folder, f"{self._network}.{number}", self._of_nodes, **options)  # type: ignore[arg-type]
 
     def add(self, *, wait: bool = True, cpus: int = 1, resources: Mapping[str, float] | None = None) -> Node:
         """Start a node."""
@@ -205,6 +218,15 @@ class Cluster:
             message="\n".join(node.log.read_text(errors="replace") for node in nodes),
         )
 
+    @contextlib.contextmanager
+    def deadly(self, *names: str) -> Iterator[None]:
+        """Let each worker die that opens a file with one of these names."""
+        self._deadly.write_text("\n".join(names), encoding="utf-8")
+        try:
+            yield
+        finally:
+            self._deadly.write_text("", encoding="utf-8")
+
     def lose(self, node: Node) -> None:
         """Kill a whole node."""
         node.kill()
@@ -221,6 +243,17 @@ class Cluster:
             text=True,
             start_new_session=True,
             **options,  # type: ignore[arg-type]
+        )
+
+    def ray_job(self, *words: object) -> subprocess.CompletedProcess[str]:
+        """Run a subcommand of `ray job` at this cluster's dashboard, from the root of the repository."""
+        return subprocess.run(
+            [str(RAY), "job", str(words[0]), "--address", self.head.dashboard, *map(str, words[1:])],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=270,
         )
 
     def close(self) -> None:

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -231,42 +229,47 @@ def test_a_paused_node_that_wakes_after_its_shards_were_redone_changes_nothing(
     assert sorted(written) == sorted(out.glob("embeddings/*/*/*.parquet"))
 
 
-def test_a_shard_whose_worker_dies_each_time_is_set_aside_and_the_others_finish(
-    cluster: Any, many: Path, whole: dict[str, bytes], tmp_path: Path
+def test_shards_that_kill_their_workers_are_set_aside_and_the_map_is_made_of_the_rest(
+    cluster: Any, corpus: Path, local: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "map"
-    finish(ingest(cluster, many, out))
-    poison = sorted(path.stem for path in out.glob("documents/*/*.parquet"))[5]
-    stop = threading.Event()
-    killed: set[int] = set()
+    settings = ["--text", "body", "--id", "package", "--set", "ingest.shard_rows=64", "--set", "quality.sample=100"]
 
-    def kill_each_try() -> None:
-        while not stop.is_set():
-            for key, one in tries(out):
-                if key == poison and one["pid"] not in killed:
-                    killed.add(one["pid"])
-                    with suppress(ProcessLookupError):
-                        os.kill(one["pid"], signal.SIGKILL)
-            time.sleep(0.002)
+    def set_aside() -> list[tuple[str, int]]:
+        assert len({one["pid"] for _, one in tries(out)}) % 3 == 0
+        run = latentscale.open(out).runs[-1]
+        assert run["status"] == "quarantined"
+        return [(one["stage"], one["tries"]) for one in run["facts"]["quarantined"]]
 
-    killer = threading.Thread(target=kill_each_try)
-    killer.start()
-    try:
-        said = finish(cluster.latentscale("embed", out), 3)
-    finally:
-        stop.set()
-        killer.join()
-    assert len(killed) == 3
-    assert poison in said
-    run = latentscale.open(out).runs[-1]
-    assert poison in json.dumps(run["facts"])
-    others = {name: data for name, data in whole.items() if poison not in name or name.startswith("documents")}
-    made = shards(out)
-    assert sorted(made) == sorted(others)
-    assert [name for name, data in made.items() if data != others[name]] == []
-    # Nothing kills it now: what was set aside is done, and nothing else is.
+    # A file whose reader dies: what can be read is read.
+    with cluster.deadly("part-03.jsonl"):
+        said = finish(cluster.latentscale("ingest", corpus, "--out", out, *settings), 3)
+    assert "part-03.jsonl" in said
+    assert "its worker died 3 times" in said
+    assert set_aside() == [("ingest", 3)]
+    assert len(list(out.glob("documents/*/[!.]*.parquet"))) == 22
+    # Nothing kills it now. Then a shard whose embedding kills: the map is made of the others.
+    finish(cluster.latentscale("ingest", corpus, "--out", out, *settings))
+    assert len(list(out.glob("documents/*/[!.]*.parquet"))) == 24
+    before = shards(out)
+    deadly = next(path for path in sorted(out.glob("documents/*/*.parquet")) if pl.read_parquet(path).height == 64)
+    with cluster.deadly(deadly.name):
+        said = finish(cluster.latentscale("run", corpus, "--out", out, *settings), 3)
+    assert deadly.stem in said
+    assert set_aside() == [("embed", 3)]
+    made = latentscale.open(out).current
+    assert made is not None
+    assert made.points().collect().height == 1_500 - 64
+    assert verify_workspace(latentscale.open(out).store).faults == []
+    # The same command makes the whole map, and does again only what was set aside.
     written = {path: path.stat().st_mtime_ns for path in out.glob("embeddings/*/*/*.parquet")}
-    finish(ingest(cluster, many, out))
-    finish(cluster.latentscale("embed", out))
+    assert len(written) == 23
+    finish(cluster.latentscale("run", corpus, "--out", out, *settings))
     assert [path for path, time_written in written.items() if path.stat().st_mtime_ns != time_written] == []
-    check_whole(out, whole)
+    assert {name: data for name, data in shards(out).items() if name in before} == before
+    whole, expected = latentscale.open(out).current, latentscale.open(local).current
+    assert whole is not None
+    assert expected is not None
+    names, wanted = (made.points().collect()["package"].sort().to_list() for made in (whole, expected))
+    assert names == wanted, "every document exactly once"
+    assert latentscale.open(out).runs[-1]["status"] == "done"

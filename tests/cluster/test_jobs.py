@@ -1,30 +1,22 @@
-"""Jobs on a real cluster: submitted, over the client, and refused where something is wrong with the request."""
+"""Runs on a real cluster from outside: over the client, and refused where something is wrong with the request."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 import latentscale
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = ["--set", "ingest.shard_rows=64", "--set", "quality.sample=100"]
-
-
-def submit_lines() -> list[str]:
-    text = (ROOT / "jobs" / "README.md").read_text(encoding="utf-8")
-    return re.findall(r"^ray job submit .+$", text, re.MULTILINE)
 
 
 def the_same_map(out: Path, local: Path) -> None:
@@ -34,64 +26,6 @@ def the_same_map(out: Path, local: Path) -> None:
     assert made.id == wanted.id
     points, expected = made.points().collect(), wanted.points().collect()
     assert points.drop("source").equals(expected.drop("source")), "an exact map is the same to the bit"
-
-
-def ray_job(cluster: Any, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("ray")), "job", *words],
-        env=cluster.environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-
-
-def test_a_submitted_job_makes_the_map_of_one_process(cluster: Any, corpus: Path, local: Path, tmp_path: Path) -> None:
-    out = tmp_path / "map"
-    job = tmp_path / "job" / "corpus.yaml"
-    job.parent.mkdir()
-    # The job's folder is sent to the cluster, as the folder jobs/ is.
-    for path in (ROOT / "jobs").glob("*.py"):
-        (job.parent / path.name).write_bytes(path.read_bytes())
-    job.write_text(json.dumps({"corpus": {"sources": str(corpus), "text": "body", "id": "package"}, "out": str(out)}))
-    line = next(line for line in submit_lines() if "run.py demo.yaml" in line)
-    words = shlex.split(line)[2:]
-    words[words.index("--address") + 1] = cluster.head.dashboard
-    words[words.index("--working-dir") + 1] = str(job.parent)
-    entry = words.index("run.py")
-    words = [*words[:entry], "run.py", "corpus.yaml", *SETTINGS]
-    words[words.index("python")] = sys.executable
-    done = ray_job(cluster, *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "'demo-1' succeeded" in done.stdout.replace('"', "'")
-    the_same_map(out, local)
-    engine = latentscale.open(out).runs[-1]["facts"]["engine"]
-    assert engine["engine"] == "ray"
-    assert engine["submission"] == "demo-1"
-    for stage, count in (("ingest", 12), ("embed", 24)):
-        assert sum(engine["hosts"][stage].values()) == count
-        assert set(engine["hosts"][stage]) <= {node.host for node in cluster.nodes}
-    listed = ray_job(cluster, "list", "--address", cluster.head.dashboard)
-    assert re.search(r"metadata=\{[^}]*'purpose': 'try'", listed.stdout), listed.stdout
-    assert cluster.token.read_text() not in done.stdout + listed.stdout + json.dumps(latentscale.open(out).runs)
-
-    # Yesterday's map grows by a job, too.
-    pl.read_parquet(corpus / "part-00.parquet").head(20).with_columns(
-        package=pl.format("new-{}", pl.col("package")), body=pl.format("{} again", pl.col("body"))
-    ).write_parquet(corpus / "part-99.parquet")
-    try:
-        done = ray_job(
-            cluster,
-            *["submit", "--address", cluster.head.dashboard, "--submission-id", "nightly-1"],
-            *["--working-dir", str(job.parent), "--", sys.executable, "update.py", str(out)],
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        grown = latentscale.open(out).current
-        assert grown is not None
-        assert len(grown.points().collect()) == 1_520
-    finally:
-        (corpus / "part-99.parquet").unlink()
 
 
 def test_a_ray_client_makes_the_same_map(cluster: Any, corpus: Path, local: Path, tmp_path: Path) -> None:

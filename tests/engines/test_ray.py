@@ -16,7 +16,6 @@ import latentscale
 from latentscale.config import EngineConfig
 from latentscale.engines import Quarantined, check_engine
 from latentscale.engines.ray import RayEngine
-from latentscale.engines.ray_contact import reach_cluster
 from latentscale.errors import ConfigError, CorpusError, ResourceError, StorageError
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.objects import Store
@@ -155,16 +154,6 @@ def test_a_global_stage_whose_worker_always_dies_ends_the_run(tmp_path: Path, cl
     assert caught.value.exit_code == 4
 
 
-@pytest.mark.parametrize(("stage", "asked"), [("embed", {"gpus": 1}), ("label", {"custom": {"spot": 1}})])
-@pytest.mark.parametrize("name", ["local", "ray"])
-def test_what_a_machine_can_never_give_is_refused_at_once(stage: str, asked: dict[str, object], name: str) -> None:
-    config = EngineConfig.model_validate({"name": name, "address": None, "resources": {stage: asked}})
-    with pytest.raises(ResourceError, match=f"stage {stage} asks for") as caught:
-        check_engine(config)
-    assert "CPU" in caught.value.message
-    assert caught.value.hint
-
-
 def test_resources_that_others_hold_are_waited_for_and_then_the_run_ends(tmp_path: Path, cluster: None) -> None:
     import ray
 
@@ -252,14 +241,25 @@ def test_named_variables_reach_the_workers_and_no_file_of_ray(
         check_engine(config)
 
 
-def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
-    with pytest.raises(ResourceError, match=r"127\.0\.0\.1:1"):
-        reach_cluster("127.0.0.1:1")
-    with pytest.raises(ResourceError, match=r"127\.0\.0\.1:1"):
-        reach_cluster("ray://127.0.0.1:1")
+def test_the_cluster_of_ray_init_is_taken_by_any_of_its_names_and_no_other(cluster: None) -> None:
+    import ray
+
+    here = ray.get_runtime_context().gcs_address
+    for address in (None, "auto", here, f"localhost:{here.rpartition(':')[2]}"):
+        config = EngineConfig(name="ray", address=address)
+        check_engine(config)
+        assert RayEngine(config).describe()["address"] == "the cluster of ray.init()"
+    for address in ("local", "ray://127.0.0.1:10001"):
+        config = EngineConfig(name="ray", address=address)
+        with pytest.raises(ConfigError, match=f"engine.address is {address}, but this process .* {here}"):
+            check_engine(config)
+        with pytest.raises(ConfigError, match="has called ray"):
+            RayEngine(config)
+    with pytest.raises(ResourceError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
+        check_engine(EngineConfig(name="ray", address="127.0.0.1:1"))
+    assert ray.is_initialized(), "what was refused was not disconnected"
 
 
-def test_a_dashboard_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
-    with pytest.raises(ConfigError, match="the address of a dashboard"):
-        reach_cluster(None)
+def test_a_runtime_environment_after_ray_init_is_refused(cluster: None) -> None:
+    with pytest.raises(ConfigError, match="comes too late"):
+        check_engine(EngineConfig(name="ray", runtime_env={"env_vars": {"POLARS_MAX_THREADS": "1"}}))

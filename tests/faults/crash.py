@@ -1,7 +1,8 @@
-"""The command line of LatentScale, which dies by SIGKILL at a write that ``CRASH`` names.
+"""The command line of LatentScale, which stops by itself at a write that ``CRASH`` names.
 
-``CRASH`` is ``before|after:<regular expression>:<number>``: die at so many writes of objects whose name it matches. The
-last line that it says is the name of that object.
+``CRASH`` is ``before|after|pause:<regular expression>:<number>``: die by SIGKILL before or after so many writes of
+objects whose name it matches, or be stopped (SIGSTOP) before it until somebody wakes it. The last line that it says is
+the name of that object.
 """
 
 from __future__ import annotations
@@ -15,28 +16,32 @@ from typing import Any
 from latentscale.cli.main import main
 from latentscale.storage.objects import Store
 
-when, pattern, number = os.environ["CRASH"].split(":")
-left = int(number)
-write = Store.put_bytes
+
+def install() -> None:
+    """Let this process stop at the write that its environment names."""
+    when, pattern, number = os.environ["CRASH"].split(":")
+    left = int(number)
+    write = Store.put_bytes
+
+    def put_bytes(store: Store, name: str, data: Any) -> Any:
+        nonlocal left
+        hit = re.search(pattern, name) is not None
+        left -= hit
+        if hit and left == 0 and when != "after":
+            stop(name, signal.SIGSTOP if when == "pause" else signal.SIGKILL)
+        written = write(store, name, data)
+        if hit and left == 0 and when == "after":
+            stop(name, signal.SIGKILL)
+        return written
+
+    Store.put_bytes = put_bytes  # type: ignore[method-assign]
 
 
-def put_bytes(store: Store, name: str, data: Any) -> Any:
-    global left
-    hit = re.search(pattern, name) is not None
-    left -= hit
-    if hit and left == 0 and when == "before":
-        die(name)
-    written = write(store, name, data)
-    if hit and left == 0:
-        die(name)
-    return written
-
-
-def die(name: str) -> None:
-    os.write(2, f"\n{name}".encode())
-    os.kill(os.getpid(), signal.SIGKILL)
+def stop(name: str, how: signal.Signals) -> None:
+    os.write(2, f"\n{name}\n".encode())
+    os.kill(os.getpid(), how)
 
 
 if __name__ == "__main__":
-    Store.put_bytes = put_bytes  # type: ignore[method-assign]
+    install()
     main(sys.argv[1:])

@@ -7,18 +7,24 @@ every part of the map has the bytes that it has without a kill.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import gzip
 import hashlib
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +32,7 @@ from pathlib import Path
 import polars as pl
 
 import latentscale
+from latentscale.storage.head import read_head
 from latentscale.storage.objects import Store
 from latentscale.verification import verify_workspace
 
@@ -33,8 +40,12 @@ SETTINGS = (
     *("--set", "ingest.shard_rows=40", "--set", "project.n_epochs=60", "--set", "cluster.min_cluster_size=8"),
     *("--set", "engine.threads=1", "--progress", "quiet"),
 )
+# In the order in which a run or an update fills them.
+ORDER = (
+    *("documents", "snapshots", "embeddings", "neighbors", "projections", "clusters", "labels", "placements", "maps"),
+)
 SHARDS = ("documents", "rejects", "embeddings", "snapshots")
-CRASH = Path(__file__).with_name("crash.py")
+HERE = Path(__file__).parent
 
 
 class Corpus:
@@ -143,28 +154,115 @@ def update_command(place: Place) -> list[str]:
     return ["update", place.url, *place.options, "--progress", "quiet"]
 
 
+def environment_of(place: Place, more: Mapping[str, str]) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**own, **place.environment, **more}
+
+
 def start(
     command: Sequence[str], place: Place, *, crash: str | None = None, program: Sequence[str] = ("-m", "latentscale")
 ) -> subprocess.Popen[str]:
-    """Start a child; ``crash`` as in ``crash.py``."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | dict(place.environment)
-    if crash is not None:
-        environment["CRASH"] = crash
-        program = (str(CRASH),)
+    """Start a command as a person does; ``crash`` as in ``crash.py``."""
     return subprocess.Popen(
-        [sys.executable, *program, *command],
+        [sys.executable, *(program if crash is None else (str(HERE / "crash.py"),)), *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
+        env=environment_of(place, {} if crash is None else {"CRASH": crash}),
     )
 
 
-def finish(command: Sequence[str], place: Place, *, code: int = 0) -> str:
+class Warm:
+    """The process of ``warm.py``."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folder = Path(tempfile.mkdtemp(prefix="latentscale-faults-"))
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "warm.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment_of(Place(""), {}),
+        )
+        assert self._ask(None) == "ready"
+
+    def _ask(self, request: dict[str, object] | None) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            if request is not None:
+                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.flush()
+            return self._process.stdout.readline().strip()
+
+    def fork(self, command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, Path]:
+        output = self._folder / uuid.uuid4().hex
+        request = {"arguments": list(command), "environment": dict(environment), "output": str(output)}
+        return int(self._ask(request)), output
+
+    def wait(self, pid: int) -> int:
+        return int(self._ask({"wait": pid}))
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+        shutil.rmtree(self._folder)
+
+
+@functools.cache
+def warm() -> Warm:
+    """The one of this process."""
+    one = Warm()
+    atexit.register(one.close)
+    return one
+
+
+class Child:
+    """A command in a fork of the warm process, with as much of the interface of ``Popen`` as is used."""
+
+    def __init__(self, command: Sequence[str], place: Place, crash: str | None) -> None:
+        environment = environment_of(place, {} if crash is None else {"CRASH": crash})
+        self.pid, self._output = warm().fork(command, environment)
+        self._descriptor = os.pidfd_open(self.pid)
+        self.returncode: int | None = None
+
+    @property
+    def said(self) -> str:
+        return self._output.read_text() if self._output.exists() else ""
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        if self.returncode is None:
+            # Readable when the process has ended; it keeps its number until it is waited for.
+            if not select.select([self._descriptor], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("latentscale", timeout or 0.0)
+            self.returncode = warm().wait(self.pid)
+            os.close(self._descriptor)
+        return self.said, None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        signal.pidfd_send_signal(self._descriptor, number)
+
+    def poll(self) -> int | None:
+        try:
+            self.communicate(timeout=0)
+        except subprocess.TimeoutExpired:
+            return None
+        return self.returncode
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def fork(command: Sequence[str], place: Place, *, crash: str | None = None) -> Child:
+    """Start a command in a process that has imported everything; ``crash`` as in ``crash.py``."""
+    return Child(command, place, crash)
+
+
+def finish(command: Sequence[str], place: Place, *, code: int = 0, process: Child | None = None) -> str:
     """Run a command to its end."""
-    process = start(command, place)
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == code, said
+    one = process or start(command, place)
+    said, _ = one.communicate(timeout=600)
+    assert one.returncode == code, said
     return said
 
 
@@ -221,23 +319,31 @@ def read_reference(place: Place, corpus: Corpus, version: Path, seconds: float) 
 
 
 def references(folder: Path, corpus: Corpus) -> dict[str, Reference]:
-    """Do `run`, then `update` on the changed corpus, without a fault."""
+    """Do `run`, then `update` on the changed corpus, without a fault; each as a person does, and timed in a fork."""
     files = folder / "corpus"
-    corpus.put(corpus.before, files)
-    warm = Place(str(folder / "warm" / "map"))
-    finish(run_command(files, warm), warm)  # fills the caches of compiled code
+    found: dict[str, Reference] = {}
     # The last part of its path is the name of a workspace, and so in the title of its map.
-    place = Place(str(folder / "run" / "map"))
-    started = time.monotonic()
-    finish(run_command(files, place), place)
-    found = {"run": read_reference(place, corpus, corpus.before, time.monotonic() - started)}
-    grown = Place(str(folder / "update" / "map"))
-    shutil.copytree(place.url, grown.url)
+    made = {name: Place(str(folder / name / "map")) for name in ("run", "update", "timed")}
+    corpus.put(corpus.before, files)
+    finish(run_command(files, made["run"]), made["run"])
+    seconds = timed(run_command(files, made["timed"]), made["timed"])
+    found["run"] = read_reference(made["run"], corpus, corpus.before, seconds)
+    check_end(made["timed"], found["run"])
+    shutil.copytree(made["run"].url, made["update"].url)
     corpus.put(corpus.after, files)
-    started = time.monotonic()
-    finish(update_command(grown), grown)
-    found["update"] = read_reference(grown, corpus, corpus.after, time.monotonic() - started)
+    finish(update_command(made["update"]), made["update"])
+    seconds = timed(update_command(made["timed"]), made["timed"])
+    found["update"] = read_reference(made["update"], corpus, corpus.after, seconds)
+    check_end(made["timed"], found["update"])
     return found
+
+
+def timed(command: Sequence[str], place: Place) -> float:
+    """Seconds that a command takes in a fork."""
+    warm()
+    started = time.monotonic()
+    finish(command, place, process=fork(command, place))
+    return time.monotonic() - started
 
 
 def check_so_far(place: Place) -> None:
@@ -281,11 +387,14 @@ class Episode:
     starts : int
     after : list of float
         Seconds from the start of each killed process.
+    reached : Counter
+        How many were killed when they had come so far.
     """
 
     kills: int = 0
     starts: int = 0
     after: list[float] = field(default_factory=list[float])
+    reached: Counter[str] = field(default_factory=Counter[str])
 
 
 def kill_and_go_on(
@@ -293,28 +402,41 @@ def kill_and_go_on(
 ) -> Episode:
     """Give ``command`` until it ends well, killing up to ``kills`` processes at random moments of ``seconds``."""
     episode = Episode()
+    first, head = set(place.store.list()), read_head(place.store)
     before: dict[str, float | None] = {}
     while True:
-        process = start(command, place)
+        process = fork(command, place)
         episode.starts += 1
         if episode.kills == kills:
-            said, _ = process.communicate(timeout=600)
-            assert process.returncode == 0, said
+            finish(command, place, process=process)
             break
-        moment = chance.uniform(0.05, 1.05) * seconds
+        # What is done is not done again, so that a later start has less time.
+        left = max(seconds - sum(episode.after) / 2, seconds / 2)
+        moment = chance.uniform(0.02, 1.0) * left
         try:
             said, _ = process.communicate(timeout=moment)
             assert process.returncode == 0, said
             break
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.communicate()
+        # It may have ended in the last moment.
+        if process.returncode == -signal.SIGKILL:
             episode.kills += 1
             episode.after.append(round(moment, 3))
+            episode.reached[reached(place.store, first, head)] += 1
         check_so_far(place)
         before = check_kept(place, before)
     check_kept(place, before)
     return episode
+
+
+def reached(store: Store, first: Collection[str], head: str | None) -> str:
+    """What a killed command had come to: the last of the folders that it fills which holds something new."""
+    if read_head(store) != head:
+        return "HEAD"
+    new = {name.split("/")[0] for name in store.list() if name not in first}
+    return next((folder for folder in reversed(ORDER) if folder in new), "nothing")
 
 
 def check_kept(place: Place, before: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -328,9 +450,9 @@ def check_kept(place: Place, before: Mapping[str, float | None]) -> dict[str, fl
 
 
 @contextmanager
-def running(command: Sequence[str], place: Place, number: int) -> Iterator[list[subprocess.Popen[str]]]:
+def running(command: Sequence[str], place: Place, number: int) -> Iterator[list[Child]]:
     """Several processes of one command at once; none outlives the block."""
-    processes = [start(command, place) for _ in range(number)]
+    processes = [fork(command, place) for _ in range(number)]
     try:
         yield processes
     finally:

@@ -16,6 +16,7 @@ from harness import (
     check_end,
     check_so_far,
     finish,
+    fork,
     run_command,
     start,
     update_command,
@@ -42,13 +43,13 @@ def test_a_resume_does_not_care_when_the_store_says_that_objects_were_written(
     grown_corpus.put(grown_corpus.before, files)
     command = run_command(files, place)
     for crash in ("after:^embeddings/:5", "after:^clusters/.*json:1"):
-        process = start(command, place, crash=crash)
+        process = fork(command, place, crash=crash)
         process.communicate(timeout=300)
         assert process.returncode == -signal.SIGKILL
         move_times(Path(place.url), skew)
         check_so_far(place)
     before = {path: path.stat().st_mtime_ns for path in Path(place.url).glob("[de]*/**/*.parquet")}
-    finish(command, place)
+    finish(command, place, process=fork(command, place))
     assert all(path.stat().st_mtime_ns == moment for path, moment in before.items()), "no shard was made again"
     check_end(place, references["run"])
 
@@ -64,7 +65,9 @@ def test_an_update_from_a_machine_whose_clock_is_wrong_is_as_any_other(
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     check_end(place, references["update"])
-    assert "nothing" in finish(update_command(place), place), "one by the right clock finds nothing left to do"
+    assert "nothing" in finish(update_command(place), place, process=fork(update_command(place), place)), (
+        "one by the right clock finds nothing left to do"
+    )
     check_end(place, references["update"])
     # What that machine wrote is of this moment by the clock of the store, whatever its own says.
     assert find_garbage(place.store, grace=DAY).garbage == []

@@ -29,7 +29,14 @@ def shell(script: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("private_mounts")
-@pytest.mark.parametrize("size", ["100k", "400k", "1200k"], ids=["ingest", "embed", "publish"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param("100k", id="ingest"),
+        pytest.param("400k", id="embed", marks=pytest.mark.slow),
+        pytest.param("1200k", id="publish"),
+    ],
+)
 def test_a_full_disk_is_said_and_the_same_command_goes_on_when_there_is_room(
     tmp_path: Path, grown_corpus: Corpus, references: dict[str, Reference], size: str
 ) -> None:

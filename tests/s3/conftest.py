@@ -24,6 +24,15 @@ ROOT = Path(__file__).parents[2]
 STORES = ("swift", "moto")
 
 
+def fast_on(store: str) -> pytest.MarkDecorator:
+    """Run a test on this store always, and on the others where slow tests are run."""
+    return pytest.mark.parametrize(
+        "bucket",
+        [pytest.param(name, marks=() if name == store else pytest.mark.slow) for name in STORES],
+        indirect=True,
+    )
+
+
 def load(name: str, path: Path) -> ModuleType:
     """Import a module that belongs to no package."""
     if name not in sys.modules:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import random
+import re
 import socket
 import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -46,6 +47,10 @@ class Request:
     headers: list[tuple[str, str]]
     body: bytes
 
+    def header(self, name: str) -> str:
+        """The value of a header; empty where it was not sent."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
 
 @dataclass
 class FaultyProxy:
@@ -65,8 +70,14 @@ class FaultyProxy:
         Methods that fail; empty for all.
     read_only : bool
         Writes are refused for good.
+    planned : list of (str, str)
+        Regular expressions and faults: the first request that one matches (as "METHOD target") meets that fault.
     answers : list of (int, str, str)
         Status, code and message with which the next requests are refused, one after another.
+    seen : list of Request
+        What has come, in order, without the bodies.
+    most_at_once : int
+        The most requests that were under way at one time.
     """
 
     upstream: str
@@ -76,9 +87,13 @@ class FaultyProxy:
     latency: float = 0.0
     only: Sequence[str] = ()
     read_only: bool = False
+    planned: list[tuple[str, str]] = field(default_factory=list)
     answers: list[tuple[int, str, str]] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)
     requests: list[str] = field(default_factory=list)
+    seen: list[Request] = field(default_factory=list)
+    most_at_once: int = 0
+    _at_once: int = 0
     _down_until: float = 0.0
     _silent: bool = False
     _times: Counter[str] = field(default_factory=Counter)
@@ -107,6 +122,7 @@ class FaultyProxy:
         """End an outage and all faults."""
         self._down_until, self.rate, self.latency = 0.0, 0.0, 0.0
         self.answers.clear()
+        self.planned.clear()
 
     @property
     def is_down(self) -> bool:
@@ -126,8 +142,21 @@ class FaultyProxy:
         with client, contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             stream = client.makefile("rb")
             while (request := self._read(stream, client)) is not None:
-                if not self._answer(client, request):
+                with self._counted():
+                    goes_on = self._answer(client, request)
+                if not goes_on:
                     return
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
     def _read(self, stream: BinaryIO, client: socket.socket) -> Request | None:
         first = stream.readline().decode("latin-1").split()
@@ -144,10 +173,17 @@ class FaultyProxy:
         return Request(first[0], first[1], headers, stream.read(int(named.get("content-length", 0))))
 
     def _draw(self, request: Request) -> str | None:
-        identity = f"{request.method}|{request.target}"
+        # The server draws the ids of uploads, so that they are no part of it.
+        identity = re.sub("uploadId=[^&]+", "uploadId", f"{request.method}|{request.target}")
         with self._lock:
             self.requests.append(f"{request.method} {request.target}")
+            self.seen.append(replace(request, body=b""))
             self._times[identity] += 1
+            for plan in self.planned:
+                if re.search(plan[0], f"{request.method} {request.target}"):
+                    self.planned.remove(plan)
+                    self.happened[plan[1]] += 1
+                    return plan[1]
             drawn = random.Random(f"{self.seed}|{identity}|{self._times[identity]}")
             chosen = drawn.choice(list(self.faults))
             if drawn.random() >= self.rate or (self.only and request.method not in self.only):
@@ -205,7 +241,9 @@ class FaultyProxy:
     def _forward(self, request: Request) -> tuple[bytes, bytes]:
         connection = http.client.HTTPConnection(*self._server, timeout=60)
         with contextlib.closing(connection):
-            connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
+            # A client that takes this for its HTTP proxy sends the whole address.
+            target = re.sub("^http://[^/]+", "", request.target)
+            connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
             for name, value in request.headers:
                 if name.lower() not in ("connection", "expect"):
                     connection.putheader(name, value)

@@ -18,6 +18,8 @@ from latentscale.errors import ConfigError, CorpusError, RequestError, StorageEr
 from latentscale.storage.inputs import list_inputs
 from latentscale.storage.objects import Store
 
+from .conftest import fast_on
+
 
 def said(call: Any, kind: type[Exception]) -> str:
     """The error of a call, which must come within half a minute."""
@@ -101,17 +103,17 @@ def test_a_clock_that_is_wrong(swift_bucket: Any) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://nowhere.invalid:9000"])
-def test_an_address_where_nobody_answers(bucket: Any, endpoint: str) -> None:
-    text = said(lambda: bucket.store(endpoint_url=endpoint, first_budget=6).check(write=True), StorageError)
+def test_an_address_where_nobody_answers(mock_bucket: Any, endpoint: str) -> None:
+    text = said(lambda: mock_bucket.store(endpoint_url=endpoint, first_budget=6).check(write=True), StorageError)
     assert "the store does not answer" in text
     assert endpoint in text
 
 
-def test_an_address_that_takes_connections_and_never_answers(bucket: Any) -> None:
-    bucket.proxy.outage(40, silent=True)
-    text = said(lambda: bucket.store(first_budget=4).check(write=True), StorageError)
+def test_an_address_that_takes_connections_and_never_answers(mock_bucket: Any) -> None:
+    mock_bucket.proxy.outage(40, silent=True)
+    text = said(lambda: mock_bucket.store(first_budget=4).check(write=True), StorageError)
     assert "no answer in time" in text
-    bucket.proxy.recover()
+    mock_bucket.proxy.recover()
 
 
 def test_a_name_that_is_no_bucket(bucket: Any) -> None:
@@ -122,17 +124,19 @@ def test_a_name_that_is_no_bucket(bucket: Any) -> None:
         Store("s3://", storage=bucket.storage)
 
 
-def test_a_variable_or_a_file_that_is_not_there(bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_a_variable_or_a_file_that_is_not_there(
+    mock_bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     named = {"key_variable": "MY_KEY", "secret_variable": "MY_SECRET"}
-    assert "MY_KEY is not set" in said(lambda: bucket.store(**named), ConfigError)
-    monkeypatch.setenv("MY_KEY", bucket.server.key)
+    assert "MY_KEY is not set" in said(lambda: mock_bucket.store(**named), ConfigError)
+    monkeypatch.setenv("MY_KEY", mock_bucket.server.key)
     monkeypatch.setenv("MY_SECRET_FILE", str(tmp_path / "secret"))
     with pytest.raises(ConfigError, match="MY_SECRET_FILE names cannot be read"):
-        bucket.store(**named)
-    (tmp_path / "secret").write_text(bucket.server.secret + "\n")
+        mock_bucket.store(**named)
+    (tmp_path / "secret").write_text(mock_bucket.server.secret + "\n")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    store = bucket.store(**named)
+    store = mock_bucket.store(**named)
     store.check(write=True)
 
 
@@ -188,6 +192,8 @@ def test_nothing_is_written_and_no_model_is_loaded_where_the_workspace_cannot_be
     assert "model2vec" not in done.stderr
 
 
+@pytest.mark.slow
+@fast_on("swift")
 def test_an_unreachable_store_ends_the_command_with_4_in_time(small_corpus: Any, bucket: Any) -> None:
     bucket.proxy.outage(60, silent=True)
     began = time.monotonic()

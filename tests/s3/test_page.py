@@ -13,7 +13,7 @@ import pytest
 
 import latentscale as ls
 
-from .conftest import ROOT, load  # isort: skip
+from .conftest import ROOT, fast_on, load  # isort: skip
 
 chromium = load("browser_conftest", ROOT / "tests/browser/conftest.py")
 browser, opened, built_page = chromium.browser, chromium.opened, chromium.built_page
@@ -34,6 +34,7 @@ def public_address(bucket: Any) -> str:
     return f"{bucket.server.endpoint}/v1/AUTH_test/{bucket.name}"
 
 
+@fast_on("swift")
 def test_the_page_opens_from_the_bucket(bucket: Any, opened: Any, demo: pl.DataFrame, tmp_path: Path) -> None:
     demo.sample(1_500, seed=1).write_parquet(tmp_path / "corpus.parquet")
     settings: dict[str, Any] = {"project": {"n_epochs": 60}, "publish": {"title": "From a bucket"}}

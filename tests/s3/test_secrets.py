@@ -18,7 +18,14 @@ KEY, SECRET, TOKEN = "CANARYKEYabc123", "canarySECRETdef/456+x", "canaryTOKENghi
 OPTIONS = ["--set", "project.n_epochs=20", "--set", "cluster.min_cluster_size=8", "--set", "ingest.shard_rows=200"]
 
 
-@pytest.fixture(params=["chain", "named variables", "files"])
+SOURCES = [
+    pytest.param("chain", marks=pytest.mark.slow),
+    "named variables",
+    pytest.param("files", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(params=SOURCES)
 def reach(
     request: pytest.FixtureRequest, mock_bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> tuple[Any, list[str], dict[str, Any]]:

@@ -44,10 +44,11 @@ class Run:
         inputs = list_inputs(self.corpus)
         self.check = ingest.check_corpus(inputs, self.corpus, self.ingest)
         self.units = ingest.plan_ingest(inputs, self.corpus, self.ingest)
-        self.pending, done = ingest.pending_units(self.units, store.list("documents"), store)
+        listing = store.list("documents")
+        self.pending, done = ingest.pending_units(self.units, listing)
         worker = ingest.IngestWorker(store, self.corpus, self.ingest)
         made = [receipt for unit in self.pending for receipt in worker(unit)]
-        self.receipts = ingest.in_input_order(self.units, [*done, *made])
+        self.receipts = ingest.in_input_order(self.units, [*ingest.read_receipts(store, listing, done), *made])
 
     def limits(self) -> None:
         ingest.check_rejects(self.receipts, self.ingest)
@@ -393,7 +394,7 @@ def test_a_rerun_reads_nothing_and_writes_nothing(tmp_path: Path, run: Callable[
     first = run(path, text="text", shard_rows=100)
     before = first.store.list()
     second = run(path, text="text", shard_rows=100)
-    assert second.pending == []
+    assert len(second.pending) == 0
     assert [(r.key, r.rows, r.reasons, r.bytes) for r in second.receipts] == [
         (r.key, r.rows, r.reasons, r.bytes) for r in first.receipts
     ]
@@ -459,7 +460,7 @@ def test_units_and_receipts_travel_as_json(tmp_path: Path, run: Callable[..., Ru
 
     made = run(write(tmp_path / "a.csv", ROWS), text="text")
     units = TypeAdapter(list[ingest.IngestUnit])
-    assert units.validate_json(units.dump_json(made.units)) == made.units
+    assert units.validate_json(units.dump_json(list(made.units))) == list(made.units)
     receipts = TypeAdapter(list[ingest.ShardReceipt])
     assert receipts.validate_json(receipts.dump_json(made.receipts)) == made.receipts
 
@@ -484,7 +485,7 @@ def test_a_corpus_and_a_workspace_may_be_at_a_url(tmp_path: Path, kind: str):
     store = Store(f"memory://ws-{kind}")
     made = Run(store, f"memory://raw-{kind}", text="text", shard_rows=2)
     assert made.texts() == [row["text"] for row in ROWS] * 2
-    assert Run(store, f"memory://raw-{kind}", text="text", shard_rows=2).pending == []
+    assert len(Run(store, f"memory://raw-{kind}", text="text", shard_rows=2).pending) == 0
 
 
 def test_the_demo_corpus_is_read_by_its_word(run: Callable[..., Run]):

@@ -10,10 +10,11 @@ import pytest
 
 from latentscale.config import CorpusConfig
 from latentscale.errors import CorpusError, StorageError
-from latentscale.storage.inputs import InputFile, fingerprint, list_inputs, open_input
+from latentscale.storage.input_table import InputTable
+from latentscale.storage.inputs import identities, list_inputs, open_input
 
 
-def listed(*sources: str | Path, **settings: object) -> list[InputFile]:
+def listed(*sources: str | Path, **settings: object) -> InputTable:
     return list_inputs(CorpusConfig(sources=tuple(map(str, sources)), **settings))  # type: ignore[arg-type]
 
 
@@ -115,14 +116,14 @@ def test_a_url_of_another_file_system_is_listed_and_read():
 
 def test_the_fingerprint_follows_the_file_or_its_bytes(folder: Path):
     path = folder / "b.csv"
-    before = listed(path)[0]
+    before = listed(path)
     os.utime(path, ns=(1, 1))
-    after = listed(path)[0]
-    assert fingerprint(before, "stat", None) != fingerprint(after, "stat", None)
-    content = fingerprint(before, "content", None)
-    assert fingerprint(after, "content", None) == content
+    after = listed(path)
+    assert list(identities(before, "stat", None)) != list(identities(after, "stat", None))
+    content = list(identities(before, "content", None))
+    assert list(identities(after, "content", None)) == content
     path.write_bytes(b"y")
-    assert fingerprint(before, "content", None) != content
+    assert list(identities(before, "content", None)) != content
 
 
 def test_a_file_that_was_written_again_since_the_listing_is_refused(folder: Path):

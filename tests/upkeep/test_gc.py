@@ -220,7 +220,8 @@ def test_a_run_under_way_and_one_that_begins_meanwhile_stop_it(
     store = Store(str(workspace))
     made = litter(workspace)
     grow_old(workspace, 30)
-    with lease.hold_lease(store, "20260101T000000.000000Z-123456", "run"):
+    with lease.hold_lease(store, "20260101T000000.000000Z-123456", "run") as held:
+        assert held.others() == ()
         with pytest.raises(EnvironmentFailure, match="is being worked on by run 20260101T000000"):
             delete_garbage(store)
         assert set(made) <= objects(workspace).keys()
@@ -231,11 +232,12 @@ def test_a_run_under_way_and_one_that_begins_meanwhile_stop_it(
 
     def begin(text: str) -> None:
         begun.append(lease.hold_lease(store, f"2026-{len(begun)}", "run"))
-        begun[-1].__enter__()
+        begun[-1].__enter__().others()
 
     with pytest.raises(EnvironmentFailure, match="4 objects were deleted"):
         delete_garbage(store, say=begin)
-    begun[0].__exit__(None, None, None)
+    for one in begun:
+        one.__exit__(None, None, None)
     assert len(objects(workspace).keys() & made.keys()) == len(made) - 4
 
 

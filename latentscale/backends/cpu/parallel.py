@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,47 @@ def blocks(n: int, size: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, n)) for start in range(0, n, size)]
 
 
+class _BlasLimit:
+    """The limit of the whole process: the first who asks sets it, the last who leaves lifts it.
+
+    A BLAS has one setting for all threads. Were each to restore what it found, one that ends would give the others
+    back their threads in the middle of a product.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._limit: Any = None
+
+    def enter(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if self._users == 0:
+                self._limit = threadpool_limits(1, user_api="blas")
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limit.restore_original_limits()
+
+
+_blas_limit = _BlasLimit()
+
+
 @contextmanager
 def one_blas_thread() -> Generator[None]:
-    """Keep matrix products on the calling thread.
+    """Keep matrix products on the calling thread, in as many threads at once as there are.
 
     How a BLAS cuts a product among its threads changes the last bits of the result; we cut it ourselves.
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
+    _blas_limit.enter()
+    try:
         yield
+    finally:
+        _blas_limit.leave()
 
 
 def run_blocks(work: Callable[[int, int], Any], ranges: list[tuple[int, int]], *, threads: int) -> list[Any]:

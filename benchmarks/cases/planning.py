@@ -1,0 +1,142 @@
+"""Plan a million shards: what a run does between its listings and the first shard."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.corpora import Context
+from benchmarks.processes import fresh
+from benchmarks.report import Result, Target
+
+FILES = 1_000_000
+# Every so many shards is missing, as after a kill.
+MISSING = 1_000
+FILE_BYTES = 8 << 20
+SMALL_BYTES = 4 << 10
+
+
+def run(context: Context) -> Result:
+    """A million files of a shard each, nearly done; a million small ones; and an update of a million shards."""
+    files = FILES // 20 if context.quick else FILES
+    rows: list[dict[str, Any]] = []
+    for what, size in (("files of 8 MiB, a shard each", FILE_BYTES), ("files of 4 kB, read in groups", SMALL_BYTES)):
+        usage, found = fresh(planned, files=files, size=size)
+        rows.append({"what": what, "files": files, **found, "process_peak_mb": usage.peak_mb})
+    usage, found = fresh(listed, files=files)
+    rows.append(
+        {
+            "what": "update: what a snapshot of a million shards lacks",
+            "files": files,
+            **found,
+            "process_peak_mb": usage.peak_mb,
+        }
+    )
+    return Result(
+        title="Planning a million shards, from listings that are there to the units that are left.",
+        parameters={"files": files, "missing": f"one shard in {MISSING:,}"},
+        rows=rows,
+        targets=[
+            Target(what="seconds after listing", value=max(row["wall_s"] for row in rows), limit=5.0, unit="s"),
+            Target(
+                what="peak memory of the whole process, listings and interpreter included",
+                value=max(row["process_peak_mb"] for row in rows),
+                limit=500.0,
+                unit="MB",
+            ),
+        ],
+        notes=[
+            "The listings are those of a store with such files, made in memory: what a disk or a bucket takes to list "
+            "them is another case (object_store).",
+            "Receipts of shards that are done are read afterwards, several at a time; that is not planning.",
+        ],
+    )
+
+
+def planned(files: int, size: int) -> dict[str, Any]:
+    """Plan the ingest of a corpus of which all shards but one in a thousand are there."""
+    from latentscale.config import CorpusConfig, IngestConfig
+    from latentscale.stages import ingest
+    from latentscale.storage.input_table import InputTable
+    from latentscale.storage.listing import Listing
+
+    corpus, settings = CorpusConfig(sources=("s3://bucket/corpus",), text="text"), IngestConfig()
+    inputs = InputTable(_files(files, size))
+    first = ingest.plan_ingest(inputs, corpus, settings)
+    listing = Listing(_shards(first, MISSING), brief=True)
+    del first
+    started, used = time.perf_counter(), time.process_time()
+    units = ingest.plan_ingest(inputs, corpus, settings)
+    pending, done = ingest.pending_units(units, listing)
+    wall, cpu = time.perf_counter() - started, time.process_time() - used
+    assert len(pending) == -(-len(units) // MISSING), "one unit in a thousand is left"
+    assert len(done) == len(units) - len(pending), "each unit has one shard"
+    return {"units": len(units), "left": len(pending), "wall_s": wall, "cpu_s": cpu, "peak_mb": _peak()}
+
+
+def listed(files: int) -> dict[str, Any]:
+    """Plan an update: find among a million planned units those of which a snapshot has no shard."""
+    import numpy as np
+    import pyarrow as pa
+
+    from latentscale.config import CorpusConfig, IngestConfig
+    from latentscale.stages import ingest
+    from latentscale.storage.columns import StringColumn
+    from latentscale.storage.input_table import InputTable
+    from latentscale.storage.snapshots import ShardTable, Snapshot
+
+    corpus, settings = CorpusConfig(sources=("s3://bucket/corpus",), text="text"), IngestConfig()
+    inputs = InputTable(_files(files, FILE_BYTES))
+    units = ingest.plan_ingest(inputs, corpus, settings)
+    there = np.flatnonzero(np.arange(len(units)) % MISSING != 0)
+    column = StringColumn()
+    for place in there.tolist():
+        column.append(f"{units.keys[place]}-00000e")
+    keys = column.finish().cast(pa.string())
+    del column
+    rows = np.full(len(there), 20_000)
+    shards = ShardTable(keys=keys, rows=rows, bases=np.cumsum(rows) - rows, bytes=rows * 400)
+    snapshot = Snapshot(id="snapshot-00000000", shards=shards, superseded=np.empty(0, dtype=np.int64))
+    del units
+    started, used = time.perf_counter(), time.process_time()
+    units = ingest.plan_ingest(inputs, corpus, settings)
+    left = ingest.units_without(units, snapshot)
+    wall, cpu = time.perf_counter() - started, time.process_time() - used
+    assert len(left) == -(-len(units) // MISSING), "one unit in a thousand is new"
+    return {"units": len(units), "left": len(left), "wall_s": wall, "cpu_s": cpu, "peak_mb": _peak()}
+
+
+def _files(files: int, size: int) -> Iterator[Any]:
+    from latentscale.storage.input_table import InputFile
+
+    for number in range(files):
+        path = f"year={2000 + number * 20 // files}/part-{number:07d}.parquet"
+        yield InputFile(
+            url=f"s3://bucket/corpus/{path}",
+            path=path,
+            size=size,
+            version=f"{number:032x}",
+            format="parquet",
+            compression="none",
+        )
+
+
+def _shards(units: Any, missing: int) -> Iterator[Any]:
+    import pyarrow.compute as pc
+
+    from latentscale.storage.remote import ObjectInfo
+    from latentscale.storage.snapshots import document_name
+
+    # A store lists by name.
+    for place in pc.call_function("array_sort_indices", [units.keys]).to_numpy():
+        if place % missing:
+            key = units.keys[place]
+            yield ObjectInfo(
+                name=document_name(f"{key}-00000e"), size=8_000_000, version=f"{place:032x}", modified=1.8e9
+            )
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

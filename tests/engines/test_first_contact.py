@@ -1,0 +1,65 @@
+"""The first contact with a Ray cluster: what cannot be reached or given is refused, before Ray is started."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from latentscale.config import EngineConfig
+from latentscale.engines import check_engine
+from latentscale.engines.ray_contact import reach_cluster
+from latentscale.errors import ConfigError, ResourceError
+
+ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process has no Ray, and no variable names one: else that one would be asked."""
+    ray.shutdown()
+    for name in [name for name in os.environ if name.startswith("RAY_AUTH") or name == "RAY_ADDRESS"]:
+        monkeypatch.delenv(name)
+    yield
+    assert not ray.is_initialized(), "a refusal starts nothing"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no-such-host.invalid:6379"])
+def test_an_address_where_nothing_listens_is_refused_at_once(address: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ResourceError) as caught:
+        reach_cluster(address)
+    assert caught.value.message.startswith(f"no Ray cluster answers at {address}: ")
+    assert "engine.address" in str(caught.value.hint)
+    assert caught.value.exit_code == 4
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.slow
+def test_a_port_that_says_nothing_is_given_up_within_half_a_minute() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(ResourceError, match=f"no Ray cluster answers at {address}"):
+            reach_cluster(address)
+        assert time.monotonic() - began < 30
+
+
+def test_a_dashboard_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    with pytest.raises(ConfigError, match="the address of a dashboard"):
+        reach_cluster(None)
+
+
+@pytest.mark.parametrize(("stage", "asked"), [("embed", {"gpus": 1}), ("label", {"custom": {"spot": 1}})])
+@pytest.mark.parametrize("name", ["local", "ray"])
+def test_what_a_machine_can_never_give_is_refused_at_once(stage: str, asked: dict[str, object], name: str) -> None:
+    config = EngineConfig.model_validate({"name": name, "resources": {stage: asked}})
+    with pytest.raises(ResourceError, match=f"stage {stage} asks for") as caught:
+        check_engine(config)
+    assert "CPU" in caught.value.message
+    assert caught.value.hint

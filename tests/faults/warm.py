@@ -1,0 +1,88 @@
+"""A process that has imported everything and started nothing; it forks a child for each command that it is given.
+
+The children are processes of their own, which only do without the second that Python takes to import: so the moments
+at which they are killed are moments of work. Requests and answers are JSON, a line each, on standard input and output.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import crash
+
+from latentscale.cli.main import main
+
+USED = (
+    *("PIL.Image", "hdbscan", "joblib", "model2vec", "numba", "pandas", "polars", "pynndescent", "tokenizers", "umap"),
+    *(
+        "pyarrow.compute",
+        "pyarrow.dataset",
+        "pyarrow.parquet",
+        "scipy.sparse.csgraph",
+        "scipy.spatial",
+        "threadpoolctl",
+    ),
+    *("sklearn.cluster", "sklearn.metrics", "sklearn.decomposition", "sklearn.feature_extraction.text"),
+    *("aiobotocore.session", "s3fs", "latentscale.updating", "latentscale.cli.report"),
+)
+OURS = ("backends.cpu", "embedders", "labelers", "readers", "stages", "storage", "viewer")
+
+
+def ours() -> Iterator[str]:
+    for name in OURS:
+        package = importlib.import_module(f"latentscale.{name}")
+        yield from (f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__))
+
+
+def child(request: dict[str, Any]) -> int:
+    """Be the command line; returns its exit code."""
+    said = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, target in enumerate((nothing, said, said)):
+        os.dup2(target, number)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = ["latentscale", *request["arguments"]]
+    if "CRASH" in os.environ:
+        crash.install()
+    try:
+        main(request["arguments"])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def serve() -> None:
+    for name in (*USED, *ours()):
+        importlib.import_module(name)
+    gc.freeze()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = child(request)
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        print(pid, flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve()
