@@ -1,4 +1,4 @@
-# make demo · make test · make test-slow · make lint · make lock · make clean
+# make demo · make test · make test-slow · make soak · make lint · make lock · make clean
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 export UV_LINK_MODE := copy
 
-.PHONY: demo test test-slow lint lock clean browser
+.PHONY: demo test test-slow soak lint lock clean browser
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,11 @@ test: $(VENV)/.dev browser lint ## everything that a change must pass
 
 test-slow: $(VENV)/.dev browser ## many kills, Ray, large pages
 	$(BIN)/pytest -q -m slow
+
+# Kills of run and update in all; those of earlier calls count, so that it goes on where it stopped.
+SOAK_KILLS ?= 1000
+soak: $(VENV)/.dev ## a thousand kills over disk, Swift and moto; the report so far is benchmarks/results/soak.json
+	PYTHONPATH=. $(BIN)/python tests/faults/soak.py --kills $(SOAK_KILLS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -143,7 +143,7 @@ class ShardStages:
                 else ()
             ):
                 if isinstance(made, Quarantined):
-                    unit = pending[int(pending.places(pa.array([made.key]))[0])]
+                    unit = pending[int(pending.places(pa.array([made.key], pa.large_string()))[0])]
                     self._set_aside("ingest", made, outcome, [file.path for file in unit.inputs])
                     continue
                 receipts.extend(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -45,17 +46,17 @@ class StaticEmbedder:
         if max_tokens < 1:
             raise ConfigError(f"max_tokens must be at least 1, not {max_tokens}", where="embed.max_tokens")
         folder = static_model_path() if model is None else Path(model)
-        table, weights, mapping, static = _load(folder)
+        table, weights, mapping, tokenizer = _load(folder)
         self._table = table
         self._weights = weights
         self._mapping = mapping
-        self._unknown: int | None = static.unk_token_id
+        self._unknown = _unknown_token(tokenizer)
         self._max_tokens = max_tokens
         # model2vec cuts the characters first, by this estimate; so do we, to be equal to it.
-        self._max_characters = max_tokens * int(static.median_token_length)
-        static.tokenizer.no_truncation()
-        static.tokenizer.no_padding()
-        self._pieces = WordPieces(static.tokenizer)
+        self._max_characters = max_tokens * int(np.median([len(token) for token in tokenizer.get_vocab()]))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._pieces = WordPieces(tokenizer)
         self._revision = {name: _sha256(folder / name) for name in ("model.safetensors", "tokenizer.json")}
         self.name = folder.name
 
@@ -126,7 +127,7 @@ class StaticEmbedder:
 def _load(
     folder: Path,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.int32] | None, Any]:
-    """Return the table in float32, the weight and the table row of each token where there are any, and the model."""
+    """Return the float32 table, the weight and the table row of each token where there are any, and the tokenizer."""
     if not folder.is_dir():
         raise ConfigError(f"there is no model folder {folder}", where="embed.model")
     missing = [n for n in ("model.safetensors", "tokenizer.json", "config.json") if not (folder / n).is_file()]
@@ -136,18 +137,38 @@ def _load(
             where="embed.model",
             hint="Save one with model2vec's save_pretrained, or make one with: latentscale models distill.",
         )
-    from model2vec import StaticModel
+    # Not by StaticModel.from_pretrained: it imports the client of a model hub, a fifth of the cost of a small update.
+    from safetensors import safe_open
+    from tokenizers import Tokenizer
 
     try:
-        static = StaticModel.from_pretrained(folder, force_download=False)
-        table = np.ascontiguousarray(static.embedding, dtype=np.float32)
+        with safe_open(folder / "model.safetensors", framework="numpy") as tensors:
+            held = {name: np.asarray(tensors.get_tensor(name)) for name in tensors.keys()}  # noqa: SIM118 - no mapping
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        table = np.ascontiguousarray(
+            held["embeddings"] if "embeddings" in held else held["embedding.weight"], np.float32
+        )
     except Exception as error:  # safetensors and tokenizers raise types of their own
         raise ConfigError(f"the model in {folder} cannot be read: {error}", where="embed.model") from error
-    weights = None if static.weights is None else np.asarray(static.weights, dtype=np.float32)
-    mapping = None if static.token_mapping is None else np.asarray(static.token_mapping, dtype=np.int32)
+    weights = held["weights"].astype(np.float32) if "weights" in held else None
+    mapping = held["mapping"].astype(np.int32) if "mapping" in held else None
+    tokens = tokenizer.get_vocab_size()
+    if mapping is None and tokens != len(table):
+        raise ConfigError(
+            f"the model in {folder} has {len(table):,} vectors for {tokens:,} tokens", where="embed.model"
+        )
     if not np.isfinite(table).all() or not (weights is None or np.isfinite(weights).all()):
         raise ConfigError(f"the model in {folder} holds numbers that are not finite", where="embed.model")
-    return table, weights, mapping, static
+    return table, weights, mapping, tokenizer
+
+
+def _unknown_token(tokenizer: Any) -> int | None:
+    """The id of the token that stands for what the tokenizer does not know."""
+    if hasattr(tokenizer.model, "unk_token"):
+        token = tokenizer.model.unk_token
+        return None if token is None else tokenizer.token_to_id(token)
+    # A Unigram model names the place in its vocabulary.
+    return json.loads(tokenizer.to_str())["model"].get("unk_id")
 
 
 def _sha256(path: Path) -> str:

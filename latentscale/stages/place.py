@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from latentscale.storage.parquet import read_parquet
 from latentscale.storage.segments import contains, read_points
 from latentscale.storage.snapshots import Snapshot, read_snapshot
 
-VERSION = 1
+VERSION = 2
 
 Ids = NDArray[np.int64]
 
@@ -204,10 +205,17 @@ def _unchanged(store: Store, before: Snapshot, embedding_id: str, new: Vectors, 
 
 
 def _keys(matrix: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """A hash of each vector: what is random about a document's place depends on the document alone."""
-    rows = np.ascontiguousarray(matrix)
-    digests = b"".join(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
-    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    """A hash of each vector and of which copy of it this is: what is random about a place depends on the text alone.
+
+    Not the row id, which depends on the order in which files came. Copies differ, so that they do not lie on one point.
+    """
+    copies: Counter[bytes] = Counter()
+    digests = bytearray()
+    for row in np.ascontiguousarray(matrix):
+        whole = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+        digests += hashlib.blake2b(whole + copies[whole].to_bytes(8, "little"), digest_size=8).digest()
+        copies[whole] += 1
+    return np.frombuffer(bytes(digests), dtype="<u8").astype(np.uint64)
 
 
 def _assign(

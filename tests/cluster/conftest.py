@@ -80,6 +80,11 @@ class Bucket:
         """Write an object."""
         self._client.put_object(Bucket=bucket, Key=key, Body=data)
 
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        """List objects."""
+        found = self._client.list_objects_v2(Bucket=bucket, Prefix=prefix)
+        return [one["Key"] for one in found.get("Contents", [])]
+
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:

@@ -178,6 +178,8 @@ class Cluster:
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_timeout_ms": "4000",
             "RAY_health_check_failure_threshold": "3",
+            # The server of a Ray client takes longer to start where the machine is busy.
+            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "150",
         }
         if token is not None:
             environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}

@@ -27,6 +27,10 @@ from harness import (
     update_command,
 )
 
+from latentscale.errors import EnvironmentFailure
+from latentscale.storage.gc import delete_garbage
+from latentscale.storage.lease import lease_name, read_leases
+
 References = dict[str, Reference]
 NewBucket = Callable[[], Place]
 
@@ -85,11 +89,7 @@ def paused(command: list[str], place: Place, write: str) -> Iterator[Child]:
     """A process that stands still before the write that ``write`` names, until the block ends; then it ends well."""
     process = fork(command, place, crash=f"pause:{write}")
     try:
-        deadline = time.monotonic() + 120
-        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
-            assert process.poll() is None, process.said
-            assert time.monotonic() < deadline, process.said
-            time.sleep(0.01)
+        stopped(process)
         yield process
         process.send_signal(signal.SIGCONT)
         wait_for(process)
@@ -97,6 +97,15 @@ def paused(command: list[str], place: Place, write: str) -> Iterator[Child]:
         if process.poll() is None:
             process.kill()
             process.communicate()
+
+
+def stopped(process: Child) -> None:
+    """Wait until a process stands still."""
+    deadline = time.monotonic() + 120
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        assert process.poll() is None, process.said
+        assert time.monotonic() < deadline, process.said
+        time.sleep(0.01)
 
 
 def wakes_late(command: str, place: Place, files: Path, corpus: Corpus, references: References, write: str) -> None:
@@ -194,3 +203,28 @@ def test_an_update_that_puts_its_own_map_back_loses_nothing_for_the_next(
     kept = references["run"].row_ids
     assert all(row_id == kept.get(package, row_id) for row_id, package in found.items())
     check_so_far(place)
+
+
+def test_a_run_whose_leftovers_a_collection_took_away_makes_them_anew(
+    tmp_path: Path, grown_corpus: Corpus, references: References
+) -> None:
+    """The lease keeps a collection away; where it does not, a run stops or goes on, and the next one ends well."""
+    files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
+    given = beginning("run", place, files, grown_corpus, references)
+    killed = fork(given, place, crash="after:^embeddings/:5")
+    killed.communicate(timeout=300)
+    process = fork(given, place, crash="pause:^embeddings/:2")
+    stopped(process)
+    with pytest.raises(EnvironmentFailure, match="is being worked on by run"):
+        delete_garbage(place.store, grace=0)
+    (lease,) = read_leases(place.store)
+    place.store.delete([lease_name(lease.run)])
+    found = delete_garbage(place.store, grace=0)
+    assert sum(item.info.name.startswith("embeddings/") for item in found.garbage) >= 5
+    process.send_signal(signal.SIGCONT)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode in (2, 4), said
+    assert "no such object" in said
+    check_so_far(place)
+    finish(given, place, process=fork(given, place))
+    check_end(place, references["run"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,17 @@ def fast_on(store: str) -> pytest.MarkDecorator:
         [pytest.param(name, marks=() if name == store else pytest.mark.slow) for name in STORES],
         indirect=True,
     )
+
+
+def within(*words: str) -> int:
+    """The exit code of a command, in this process."""
+    from latentscale.cli.main import main
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    signal.signal(signal.SIGTERM, handler)
+    return int(ended.value.code or 0)
 
 
 def load(name: str, path: Path) -> ModuleType:

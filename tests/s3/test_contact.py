@@ -241,3 +241,6 @@ def test_the_corpus_is_reached_as_the_workspace_is_unless_it_says_otherwise() ->
     assert other.corpus.storage == StorageConfig(anonymous=True)
     local = parse_job({**base, "corpus": {"sources": ["raw"]}}, where="x")
     assert local.corpus.storage is None
+    # On a disk, the settings of a store can only be meant for the corpus.
+    on_disk = parse_job({**base, "out": "map", "corpus": {"sources": ["s3://c/raw"]}}, where="x")
+    assert on_disk.corpus.storage == on_disk.storage

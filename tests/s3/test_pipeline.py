@@ -18,7 +18,7 @@ import latentscale as ls
 from latentscale.storage.objects import Store
 from latentscale.verification import verify_workspace
 
-from .conftest import fast_on
+from .conftest import fast_on, within
 
 SETTINGS: dict[str, Any] = {
     # By their bytes, so that files on a disk and in a bucket are the same corpus.
@@ -98,7 +98,7 @@ def asked(bucket: Any, *words: str) -> Callable[[], bool]:
     return lambda: any(all(word in request for word in words) for request in list(bucket.proxy.requests))
 
 
-@fast_on("swift")
+@fast_on("moto")
 def test_a_map_in_a_bucket_is_that_of_a_disk(bucket: Any, corpus: str, on_disk: ls.Map, tmp_path: Path) -> None:
     made = run(bucket, corpus)
     check(bucket, made, on_disk)
@@ -145,6 +145,21 @@ def test_an_update_in_a_bucket_adds_and_removes(bucket: Any, corpus: str, demo: 
     assert verify_workspace(grown.store).faults == []
 
 
+@fast_on("moto")
+def test_a_map_on_a_disk_remembers_how_its_corpus_is_reached(
+    bucket: Any, corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ls.run(corpus, text="text", out=tmp_path / "map", progress="quiet", storage=bucket.storage, **SETTINGS)
+    assert made.record.counts["documents"] == 250
+    Store(corpus, storage=bucket.direct).put_bytes("2026/c.csv", b"text\na document of its own\n")
+    assert ls.open(tmp_path / "map").update().record.counts["documents"] == 251
+    # Another way to the store, which is said, is taken.
+    bucket.proxy.outage(600)
+    Store(corpus, storage=bucket.direct).put_bytes("2026/d.csv", b"text\nand one more\n")
+    grown = ls.open(tmp_path / "map", storage=bucket.direct).update()
+    assert grown.record.counts["documents"] == 252
+
+
 @fast_on("swift")
 def test_a_store_that_throttles_a_fifth_of_all_calls_costs_time_alone(
     bucket: Any, corpus: str, on_disk: ls.Map
@@ -156,7 +171,7 @@ def test_a_store_that_throttles_a_fifth_of_all_calls_costs_time_alone(
     check(bucket, made, on_disk)
 
 
-@fast_on("moto")
+@pytest.mark.slow
 def test_answers_that_are_lost_or_cut_on_their_way_lose_and_double_nothing(
     bucket: Any, corpus: str, on_disk: ls.Map
 ) -> None:
@@ -188,15 +203,6 @@ def test_an_outage_in_the_middle_of_a_run_is_waited_for(
     check(bucket, made, on_disk)
 
 
-def within(*words: str) -> int:
-    """The exit code of a command, in this process."""
-    from latentscale.cli.main import main
-
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    return int(ended.value.code or 0)
-
-
 def latentscale(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     import os
 
@@ -205,7 +211,7 @@ def latentscale(*words: str, **variables: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
 
 
-@fast_on("swift")
+@fast_on("moto")
 def test_an_outage_beyond_the_budget_ends_with_4_and_the_same_command_goes_on(
     bucket: Any, corpus: str, on_disk: ls.Map
 ) -> None:
