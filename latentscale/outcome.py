@@ -61,9 +61,10 @@ class Outcome:
             return
         first = self.quarantined[0]
         number = len(self.quarantined)
+        left = "The map is there without them." if self.map else "The other shards are done."
         raise QuarantineError(
             f"{number:,} shard{'s were' if number > 1 else ' was'} set aside: each of {first['tries']} tries of "
             f"{first['stage']} {first['key']} ended with its worker's death ({first['reason']})",
             where=", ".join(first.get("files", [])[:3]) or None,
-            hint=f"The map is there without them. runs/{self.run}/run.json lists them; the same command tries again.",
+            hint=f"{left} runs/{self.run}/run.json lists them; the same command tries again.",
         )

@@ -61,6 +61,8 @@ class Pipeline(ShardStages):
             raise WorkspaceError(
                 f"{self.store.url} has no map yet that a new one could be aligned to", hint="Run without --refit."
             )
+        # Before the corpus is listed, which may take minutes.
+        check_engine(self.config.engine)
         inputs = InputTable()
         if snapshot is None:
             # All that can be wrong with the request is found before anything is written or any model is loaded.
@@ -72,7 +74,6 @@ class Pipeline(ShardStages):
             for text in (*notes, *check.notes):
                 self.observer.note(text)
         check_model(self.config.embed.model)
-        check_engine(self.config.engine)
         corpus = self.config.corpus
         parent = current_snapshot(self.store) if snapshot is None else None
         units = (

@@ -123,15 +123,9 @@ class S3Remote(S3Connection):
         data = cast(bytes, head["Body"])
         if len(data) >= total:
             return data
-        whole = bytearray(total)
-        whole[: len(data)] = data
-
-        async def fill(start: int) -> None:
-            stop = min(start + part, total)
-            whole[start:stop] = await self.fetch(path, start, stop, version=etag(head))
-
-        await together(fill(start) for start in range(len(data), total, part))
-        return bytes(whole)
+        bounds = [(start, min(start + part, total)) for start in range(len(data), total, part)]
+        rest = await together(self.fetch(path, start, stop, version=etag(head)) for start, stop in bounds)
+        return b"".join((data, *rest))
 
     async def _range(self, path: str, start: int, stop: int) -> dict[str, Any]:
         arguments = {"Key": split(path)[1], "Range": f"bytes={start}-{stop - 1}"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, cast
 
 from latentscale.storage.remote import ObjectInfo, seconds_of
@@ -20,8 +22,9 @@ async def find(remote: S3Connection, path: str, *, relative_to: str) -> Found:
     """All objects below the folder ``path``, in the order of their keys, named from the folder ``relative_to``.
 
     A folder of at most a page (a thousand keys) costs one request. A larger one is cut at its first-level folders into
-    stretches of the key space that are listed at once, and a stretch that is one large folder is cut again. The
-    stretches cover all of it, so that no key is missed that others write meanwhile into a new folder.
+    stretches of the key space that are listed at once: as many as its first page lets expect pages, and more where one
+    turns out to be long. Few large folders are each listed so. The stretches cover all of the key space, so that no
+    key is missed that others write meanwhile into a new folder.
     """
     bucket, key = split(path)
     base = split(relative_to)[1]
@@ -36,6 +39,7 @@ class _Listing:
         self._bucket = bucket
         self._found = found
         self._cut = cut
+        self._stretches = 0
 
     async def pages(self, prefix: str, **arguments: Any) -> AsyncGenerator[dict[str, Any]]:
         """Answers to a listing, page by page; each is tried again by itself."""
@@ -79,24 +83,50 @@ class _Listing:
             return
         await pages.aclose()
         last = str(first["Contents"][-1]["Key"])
-        folders = [name for name in await self.folders(prefix) if name > last or last.startswith(name)]
-        if not folders:
+        at_once = self._remote.storage.max_requests
+        if at_once == 1:
             await self.stretch(prefix, last, None)
             return
-        # A few stretches for each request that may be under way, so that uneven ones even out.
-        wanted = self._remote.storage.max_requests * 2
-        if len(folders) <= wanted:
-            await together(self.folder(name) for name in folders)
+        folders = await self.folders(prefix)
+        ahead = [name for name in folders if name > last]
+        inside = [name for name in folders if last.startswith(name)]
+        if len(ahead) + len(inside) <= at_once:
+            # What stands in no folder has been kept on the way.
+            await together(self.folder(name) for name in (*inside, *ahead))
             return
-        starts = [folders[len(folders) * index // wanted] for index in range(wanted)]
+        # A stretch ends within a page, so that each costs about half a page too much: as many as there are pages to
+        # come, if the folders that the first page held are like the others.
+        pages_to_come = len(ahead) / max(1, len(folders) - len(ahead))
+        count = max(1, min(at_once, int(pages_to_come / 2)))
+        starts = [last, *(ahead[len(ahead) * index // count] for index in range(1, count))]
         bounds = zip(starts, [*starts[1:], None], strict=True)
-        await together(self.stretch(prefix, max(start, last), end) for start, end in bounds)
+        await together(self.stretch(prefix, start, end, ahead) for start, end in bounds)
 
-    async def stretch(self, prefix: str, after: str, before: str | None) -> None:
-        """List the keys after one and before another."""
-        async for page in self.pages(prefix, StartAfter=after):
-            if not self.keep(page, before):
-                return
+    async def stretch(self, prefix: str, after: str, before: str | None, folders: Sequence[str] = ()) -> None:
+        """List the keys after one and before another; one that goes on and on is cut in two at one of ``folders``."""
+        self._stretches += 1
+        halves: list[asyncio.Task[None]] = []
+        try:
+            number = 0
+            async for page in self.pages(prefix, StartAfter=after):
+                if not self.keep(page, before):
+                    break
+                number += 1
+                if number < 2 or not page.get("IsTruncated") or self._stretches >= self._remote.storage.max_requests:
+                    continue
+                first = bisect_right(folders, str(page["Contents"][-1]["Key"]))
+                ahead = folders[first : len(folders) if before is None else bisect_left(folders, before)]
+                if ahead:
+                    half = ahead[len(ahead) // 2]
+                    halves.append(asyncio.ensure_future(self.stretch(prefix, half, before, folders)))
+                    before, number = half, 0
+            self._stretches -= 1
+            await together(halves)
+        except BaseException:
+            for task in halves:
+                task.cancel()
+            await asyncio.gather(*halves, return_exceptions=True)
+            raise
 
     async def folders(self, prefix: str) -> list[str]:
         """Prefixes of the folders directly below ``prefix``; the objects on the way are kept."""

@@ -18,8 +18,6 @@ from latentscale.errors import ConfigError, CorpusError, RequestError, StorageEr
 from latentscale.storage.inputs import list_inputs
 from latentscale.storage.objects import Store
 
-from .conftest import fast_on
-
 
 def said(call: Any, kind: type[Exception]) -> str:
     """The error of a call, which must come within half a minute."""
@@ -190,20 +188,6 @@ def test_nothing_is_written_and_no_model_is_loaded_where_the_workspace_cannot_be
     assert "there is no bucket 'not-there-at-all'" in done.stderr
     assert "umap" not in done.stderr
     assert "model2vec" not in done.stderr
-
-
-@pytest.mark.slow
-@fast_on("swift")
-def test_an_unreachable_store_ends_the_command_with_4_in_time(small_corpus: Any, bucket: Any) -> None:
-    bucket.proxy.outage(60, silent=True)
-    began = time.monotonic()
-    out = ["--out", bucket.url("ws"), *bucket.options()]
-    command = [sys.executable, "-m", "latentscale", "run", str(small_corpus), "--text", "text", *out]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
-    assert time.monotonic() - began < 30
-    assert done.returncode == 4, done.stderr
-    bucket.proxy.recover()
-    assert bucket.store().list() == {}
 
 
 @pytest.mark.parametrize(
