@@ -54,7 +54,7 @@ class S3Remote(S3Connection):
         prefix = f"{key}/" if key else ""
         steps: list[tuple[str, str, dict[str, Any]]] = [("list", "list_objects_v2", {"Prefix": prefix, "MaxKeys": 1})]
         if write:
-            steps.append(("write", "put_object", {"Key": name, **checked(b"?")}))
+            steps.append(("write", "put_object", {"Key": name, **checked(b"?", self.storage)}))
             steps.append(("delete", "delete_object", {"Key": name}))
         place = self.address(path)
         for action, method, arguments in steps:

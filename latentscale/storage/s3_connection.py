@@ -216,8 +216,8 @@ def _arguments(storage: StorageConfig) -> dict[str, Any]:
     """What s3fs is opened with, keys apart."""
     config = {
         "s3": {"addressing_style": storage.addressing_style},
-        # Stores other than AWS reject the checksums that botocore adds by itself. Content-MD5 goes with each write
-        # instead, which every store knows, AWS too: one way for all of them is one that is tested.
+        # Stores other than AWS reject the checksums that botocore adds by itself. The SHA-256 of each body, which is
+        # part of its signature, is known to every store: one way for all of them is one that is tested.
         "request_checksum_calculation": "when_required",
         "response_checksum_validation": "when_required",
         "retries": {"total_max_attempts": 1, "mode": "standard"},
@@ -290,8 +290,10 @@ def _announced(answer: Mapping[str, Any]) -> int:
     return int(span[2]) - int(span[1]) + 1 if span else int(answer.get("ContentLength") or 0)
 
 
-def checked(data: bytes) -> dict[str, Any]:
-    """A body with the checksum by which the store notices that it was altered on its way."""
+def checked(data: bytes, storage: StorageConfig) -> dict[str, Any]:
+    """A body by which the store notices when it was altered on its way: a signature holds its SHA-256 already."""
+    if not storage.anonymous:
+        return {"Body": data}
     digest = hashlib.md5(data, usedforsecurity=False).digest()
     return {"Body": data, "ContentMD5": b64encode(digest).decode()}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -15,6 +16,8 @@ from latentscale.storage.retries import code_of
 from latentscale.storage.s3_connection import S3Connection, checked, etag, is_missing, split, together
 
 MAX_PARTS = 10_000
+_MD5 = re.compile(r"[0-9a-f]{32}$")
+_USUAL = re.compile(r"[0-9a-f]{32}(-[0-9]+)?$")
 # Parts in memory at once.
 PARTS_AHEAD = 6
 RESTARTS = 3
@@ -70,16 +73,16 @@ async def put(remote: S3Connection, path: str, source: Source, headers: Mapping[
     """Write ``source`` as the object ``path``, whole or not at all; gives its ETag."""
     if source.size >= remote.storage.multipart_threshold:
         return await _put_parts(remote, path, source, headers)
-    body = await _body(source, 0, source.size)
+    body = await _body(remote, source, 0, source.size)
     answer = await remote.request(
         "put_object", path, "write", {"Key": split(path)[1], **body, **headers}, moves=source.size
     )
     return etag(answer)
 
 
-async def _body(source: Source, start: int, stop: int) -> dict[str, Any]:
+async def _body(remote: S3Connection, source: Source, start: int, stop: int) -> dict[str, Any]:
     def take() -> dict[str, Any]:
-        return checked(source.part(start, stop))
+        return checked(source.part(start, stop), remote.storage)
 
     return take() if stop - start < 1 << 20 else await asyncio.to_thread(take)
 
@@ -111,14 +114,12 @@ async def _send_parts(remote: S3Connection, path: str, upload: str, source: Sour
     # All of one size, as some stores want it.
     size = max(remote.storage.part_size, -(-source.size // MAX_PARTS))
     room = asyncio.Semaphore(min(PARTS_AHEAD, remote.storage.max_requests))
-    digests: dict[int, bytes] = {}
 
     async def send(number: int) -> dict[str, Any]:
         start = (number - 1) * size
         stop = min(start + size, source.size)
         async with room:
-            body = await _body(source, start, stop)
-            digests[number] = _digest(body)
+            body = await _body(remote, source, start, stop)
             answer = await remote.request(
                 "upload_part",
                 path,
@@ -130,14 +131,15 @@ async def _send_parts(remote: S3Connection, path: str, upload: str, source: Sour
 
     count = -(-source.size // size)
     parts = await together(send(number) for number in range(1, count + 1))
-    joined = b"".join(digests[number] for number in sorted(digests))
-    return parts, f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{count}"
+    return parts, _whole_etag([str(part["ETag"]).strip('"') for part in parts])
 
 
-def _digest(body: Mapping[str, Any]) -> bytes:
-    from base64 import b64decode
-
-    return b64decode(str(body["ContentMD5"]))
+def _whole_etag(parts: Sequence[str]) -> str:
+    """What most stores call an object of these parts: the MD5 of the parts' own; empty where those are none."""
+    if not all(_MD5.match(part) for part in parts):
+        return ""
+    joined = b"".join(bytes.fromhex(part) for part in parts)
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 async def _complete(
@@ -167,9 +169,8 @@ async def _complete(
             return None
         raise
     there = etag(found)
-    # Stores that encrypt have other ETags; one of the usual form that is not ours is an earlier object of that name.
-    usual = there.endswith(wanted[wanted.rindex("-") :]) and len(there) == len(wanted)
-    same = there == wanted if usual or len(there) == 32 else True
+    # Stores that encrypt have other ETags; one of the usual form that is not ours is another object of that name.
+    same = there == wanted if wanted and _USUAL.match(there) else True
     return there if same and int(found["ContentLength"]) == size else None
 
 
