@@ -46,9 +46,9 @@ class StorageConfig(Settings):
     """Name of the environment variable with the secret key; NAME_FILE as above."""
     token_variable: str | None = None
     """Name of the environment variable with the session token, where there is one; NAME_FILE as above."""
-    multipart_threshold: Annotated[int, Field(ge=5 << 20, le=5 << 30)] = 32 << 20
+    multipart_threshold: Annotated[int, Field(ge=5 << 20, le=5 << 30)] = 64 << 20
     """Bytes from which an object is uploaded in parts."""
-    part_size: Annotated[int, Field(ge=5 << 20, le=5 << 30)] = 16 << 20
+    part_size: Annotated[int, Field(ge=5 << 20, le=5 << 30)] = 32 << 20
     """Bytes of a part, in both directions."""
     max_requests: Annotated[int, Field(ge=1, le=256)] = 16
     """Requests under way at once in one process."""

@@ -62,7 +62,7 @@ def run(context: Context) -> Result:
         rows=rows,
         targets=[Target(what="finished shards that were written again after a kill", value=again, limit=0)],
         notes=[
-            "Shards are objects of documents and of vectors. The killed process worked on one shard at a time: that one "
+            "Shards are objects of documents and of vectors. The killed process had one shard in hand: that one "
             "is done again, and the start of a process, which is most of what three kills cost here.",
             f"Three kills cost {used + last.cpu_s - whole.cpu_s:.1f} CPU-s more than none.",
         ],
