@@ -32,8 +32,11 @@ browser: ## Chromium for the tests of the page, from Debian
 	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-inter fonts-dejavu-core; \
 	fi
 
+# Tests of one file share its servers and maps, so a file stays in one process. Half of the time is waiting.
+SIDE_BY_SIDE := -n 2 --dist loadfile
+
 test: $(VENV)/.dev browser lint ## everything that a change must pass
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: $(VENV)/.dev browser ## many kills, Ray, large pages
 	$(BIN)/pytest -q -m slow

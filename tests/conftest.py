@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import polars as pl
 import pytest
@@ -29,3 +32,43 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -
     path = tmp_path_factory.mktemp("corpus") / "packages.parquet"
     chosen.write_parquet(path)
     return path
+
+
+FLAGS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+
+
+def absent(what: str) -> NoReturn:
+    """Skip on a developer's machine; in CI, where everything is installed, a missing browser is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def chromium_path() -> str:
+    named = os.environ.get("LATENTSCALE_CHROMIUM")
+    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        absent("no Chromium on the PATH (apt-get install chromium), and LATENTSCALE_CHROMIUM is not set")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, one for all tests of a process: Playwright runs once in a process."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+        yield browser
+        browser.close()

@@ -7,35 +7,21 @@ import functools
 import http.server
 import importlib.util
 import io
-import os
 import re
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 1200, 800
-FLAGS = [
-    "--no-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,19 +42,7 @@ def load(name: str, path: Path) -> ModuleType:
     return sys.modules[name]
 
 
-def absent(what: str) -> NoReturn:
-    """Skip on a developer's machine; in CI, where everything is installed, a missing browser is a failure."""
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
-def chromium_path() -> str:
-    named = os.environ.get("LATENTSCALE_CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        absent("no Chromium on the PATH (apt-get install chromium), and LATENTSCALE_CHROMIUM is not set")
-    return found
+absent = load("tests_conftest", ROOT / "tests/conftest.py").absent
 
 
 @pytest.fixture(scope="session")
@@ -83,14 +57,6 @@ def built_page() -> None:
     if not hook.is_current(ROOT) and hook.node_command() is None:
         absent(f"the page is not built and there is no Node {hook.LEAST_NODE} or later")
     hook.build(ROOT)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class WholeFiles(http.server.SimpleHTTPRequestHandler):

@@ -11,6 +11,7 @@ import http.client
 import random
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -60,6 +61,8 @@ class FaultyProxy:
     ----------
     upstream : str
         Address of the server.
+    tls : ssl.SSLContext, optional
+        Speak HTTPS with it.
     rate : float
         Share of requests that fail.
     faults : sequence of str
@@ -82,6 +85,7 @@ class FaultyProxy:
 
     upstream: str
     seed: int = 0
+    tls: ssl.SSLContext | None = None
     rate: float = 0.0
     faults: Sequence[str] = ("slow-down",)
     latency: float = 0.0
@@ -104,7 +108,7 @@ class FaultyProxy:
         assert parts.hostname is not None
         self._server = (parts.hostname, parts.port or 80)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.endpoint = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.endpoint = f"{'https' if self.tls else 'http'}://127.0.0.1:{self._socket.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -139,13 +143,16 @@ class FaultyProxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException), self._secured(client) as client:
             stream = client.makefile("rb")
             while (request := self._read(stream, client)) is not None:
                 with self._counted():
                     goes_on = self._answer(client, request)
                 if not goes_on:
                     return
+
+    def _secured(self, client: socket.socket) -> socket.socket:
+        return client if self.tls is None else self.tls.wrap_socket(client, server_side=True)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -273,9 +280,9 @@ def _reset(client: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def faulty_proxy(upstream: str, *, seed: int = 0) -> Iterator[FaultyProxy]:
+def faulty_proxy(upstream: str, *, seed: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[FaultyProxy]:
     """Run a proxy before ``upstream`` until the block ends; at first it lets everything pass."""
-    proxy = FaultyProxy(upstream=upstream, seed=seed)
+    proxy = FaultyProxy(upstream=upstream, seed=seed, tls=tls)
     proxy.start()
     try:
         yield proxy

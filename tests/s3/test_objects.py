@@ -194,7 +194,7 @@ def test_an_outage_longer_than_the_budget_names_mock_bucket_key_and_failure(mock
     began = time.monotonic()
     with pytest.raises(StorageError) as caught:
         store.put_bytes("documents/0a/key.parquet", b"x")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert caught.value.exit_code == 4
     assert f"s3://{mock_bucket.name}/ws/documents/0a/key.parquet" in str(caught.value)
     assert "tries" in str(caught.value)
@@ -210,7 +210,7 @@ def test_a_store_that_falls_silent_is_given_up_in_time(mock_bucket: Any) -> None
     began = time.monotonic()
     with pytest.raises(StorageError, match="no answer in time"):
         store.read_bytes("before")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     mock_bucket.proxy.recover()
 
 

@@ -221,6 +221,7 @@ def test_an_outage_beyond_the_budget_ends_with_4_and_the_same_command_goes_on(
     watcher.join()
     assert ended.returncode == 4, ended.stderr
     assert f"s3://{bucket.name}/map/" in ended.stderr
+    assert "Connect" in ended.stderr
     assert "tries in" in ended.stderr
     assert "run the same command" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from latentscale.config import CorpusConfig, StorageConfig
-from latentscale.errors import ConfigError
+from latentscale.errors import ConfigError, StorageError
 from latentscale.storage.inputs import list_inputs, open_input
 from latentscale.storage.objects import Store
 
@@ -117,6 +124,41 @@ def test_a_profile_gives_keys_region_and_endpoint(mock_bucket: Any, monkeypatch:
     mock_bucket.proxy.seen.clear()
     mock_bucket.store(region="us-west-2").check()
     assert {scope(request)[1] for request in mock_bucket.proxy.seen} == {"us-west-2"}
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate that nobody trusts for 127.0.0.1, and its key."""
+    now, name = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (folder / "cert.pem").write_bytes(made.public_bytes(encoding))
+    (folder / "key.pem").write_bytes(key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_a_certificate_must_be_trusted(
+    swift_bucket: Any, proxies: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cert, key = certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, key)
+    with proxies.faulty_proxy(swift_bucket.server.endpoint, tls=tls) as proxy:
+        named = {"endpoint_url": proxy.endpoint, "multipart_threshold": 5 * MEBIBYTE}
+        with pytest.raises(StorageError, match="certificate of the store at https://") as caught:
+            swift_bucket.store(**named).check()
+        assert "AWS_CA_BUNDLE" in str(caught.value)
+        assert proxy.seen == []
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(cert))
+        exercise(swift_bucket.store(**named))
+        # The digest of each body is signed here too.
+        assert {len(request.header("X-Amz-Content-SHA256")) for request in proxy.seen} == {64}
 
 
 @pytest.mark.usefixtures("profiles")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -33,6 +33,7 @@ class _BlasLimit:
 
         with self._lock:
             if self._users == 0:
+                _take_control()
                 self._limit = threadpool_limits(1, user_api="blas")
             self._users += 1
 
@@ -40,7 +41,21 @@ class _BlasLimit:
         with self._lock:
             self._users -= 1
             if self._users == 0:
+                _take_control()
                 self._limit.restore_original_limits()
+                _take_control()
+
+
+def _take_control() -> None:
+    """Let this thread set the number of OpenBLAS's threads.
+
+    threadpoolctl lets only the thread do so that did it first, and does nothing, without a word, for any other.
+    """
+    import threadpoolctl
+
+    controller = getattr(threadpoolctl, "OpenBLASController", None)
+    if hasattr(controller, "clear_controlling_thread"):
+        cast(Any, controller).clear_controlling_thread(force=True)
 
 
 _blas_limit = _BlasLimit()
