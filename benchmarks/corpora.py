@@ -107,6 +107,15 @@ def copies(context: Context, rows: int, *, group_rows: int) -> Corpus:
     return Corpus(path=path, text=everything.text, classes=None, **facts)
 
 
+def windows(context: Context, rows: int, *, group_rows: int) -> Corpus:
+    """``rows`` short documents: stretches of twelve words of the corpus's texts, each from another word on."""
+    everything = whole(context)
+    path = context.folder("corpora") / f"windows-{rows}.parquet"
+    source = everything.path
+    _, facts = fresh(write_windows, source=source, path=path, rows=rows, text=everything.text, group_rows=group_rows)
+    return Corpus(path=path, text=everything.text, classes=None, **facts)
+
+
 def _whole(context: Context) -> Corpus:
     path = context.folder("corpora") / "corpus.parquet"
     if context.corpus is not None:
@@ -182,6 +191,25 @@ def write_copies(source: str, path: str, rows: int, text: str, group_rows: int) 
     count = -(-rows // len(frame))
     numbered = [frame.with_columns(pl.col(text) + f"\nCopy {number}.") for number in range(count)]
     return _write(pl.concat(numbered).head(rows), path, text, group_rows=group_rows)
+
+
+def write_windows(source: str, path: str, rows: int, text: str, group_rows: int) -> dict[str, Any]:
+    """Write stretches of twelve words, first those that do not overlap, then those from every second word on …"""
+    import numpy as np
+    import polars as pl
+
+    frame = pl.read_parquet(source)
+    words = [value.split() for value in frame[text].to_list()]
+    found: dict[str, int] = {}
+    for shift in (0, 6, 3, 9, 1, 4, 7, 10, 2, 5, 8, 11):
+        for row, own in enumerate(words):
+            for start in range(shift, max(len(own) - 11, 1), 12):
+                found.setdefault(" ".join(own[start : start + 12]), row)
+        if len(found) >= rows:
+            break
+    chosen = np.random.default_rng(0).permutation(len(found))[:rows]
+    texts = np.array(list(found), dtype=object)[chosen]
+    return _write(pl.DataFrame({text: texts.astype(str)}), path, text, group_rows=group_rows)
 
 
 def _write(frame: Any, path: str, text: str, *, group_rows: int | None = None) -> dict[str, Any]:

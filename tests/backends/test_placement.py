@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from latentscale.backends.cpu import placement_search
 from latentscale.backends.cpu.clustering import hdbscan, nearest_centroid
 from latentscale.backends.cpu.layout import fuzzy_graph, layout
 from latentscale.backends.cpu.neighbors import nearest_neighbors
@@ -134,6 +135,19 @@ def test_a_walk_that_cannot_reach_the_target_ends_and_says_so(fit):
     )
     assert "below the target of 100%" in found.notes[0]
     assert (found.indices >= 0).all()
+
+
+def test_a_graph_that_cannot_be_walked_is_left_for_the_exact_search(fit, found, monkeypatch):
+    monkeypatch.setattr(placement_search, "EXACT_LIMIT", 1)
+    # Each document is linked to its near copies alone.
+    torn = np.arange(len(fit.vectors), dtype=np.int32)[:, None] // 16 * 16 + np.arange(15, dtype=np.int32)
+    torn = np.minimum(torn, len(fit.vectors) - 1)
+    auto = neighbors_among(fit.new, fit.vectors, k=15, graph_indices=torn, seed=0, threads=1)
+    assert (auto.method, auto.recall) == ("exact", 1.0)
+    assert "cannot be walked" in auto.notes[0]
+    assert np.array_equal(auto.indices, found.indices)
+    whole = neighbors_among(fit.new, fit.vectors, k=15, graph_indices=fit.graph.indices, seed=0, threads=1)
+    assert whole.method == "graph"
 
 
 @pytest.mark.parametrize("method", ["exact", "graph"])

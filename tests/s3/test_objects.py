@@ -71,6 +71,7 @@ def test_another_writer_is_never_hidden(bucket: Any) -> None:
     assert mine.info("x") is None
 
 
+@fast_on("swift")
 def test_a_large_object_goes_and_comes_in_parts(bucket: Any, tmp_path: Path) -> None:
     store = bucket.store(**SMALL_PARTS)
     data = os.urandom(11 * MEBIBYTE + 17)
@@ -92,6 +93,7 @@ def test_a_large_object_goes_and_comes_in_parts(bucket: Any, tmp_path: Path) -> 
     assert store.unfinished() == []
 
 
+@fast_on("swift")
 def test_a_parquet_footer_costs_two_requests(bucket: Any) -> None:
     store = bucket.store()
     table = pa.table({"x": range(300_000), "text": [f"text {n * 7919}" for n in range(300_000)]})
@@ -167,6 +169,7 @@ def test_an_answer_lost_at_the_beginning_and_at_the_end_of_an_upload_is_no_loss(
     assert store.read_bytes("large") == data
 
 
+@fast_on("moto")
 def test_a_failed_upload_is_given_up(bucket: Any) -> None:
     store = bucket.store(**SMALL_PARTS, budget=1.5)
     store.check()
@@ -223,6 +226,7 @@ def test_a_short_outage_is_waited_for(mock_bucket: Any) -> None:
     assert sorted(store.list()) == ["after", "before"]
 
 
+@fast_on("moto")
 def test_many_keys_are_listed_in_parts_and_whole(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latentscale.storage.s3_listing.PAGE", 20)
     store, direct = bucket.store(), Store(bucket.url("ws"), storage=bucket.direct)
@@ -241,6 +245,7 @@ def test_many_keys_are_listed_in_parts_and_whole(bucket: Any, monkeypatch: pytes
     assert list(store.list("documents")) == sorted(name for name in names if name.startswith("documents/"))
 
 
+@fast_on("swift")
 def test_a_store_travels_without_keys_and_works_in_threads_forks_and_fresh_processes(bucket: Any) -> None:
     store = bucket.store()
     store.put_bytes("x", b"parent")
@@ -291,6 +296,7 @@ def test_a_writer_that_is_killed_leaves_no_object(bucket: Any, tmp_path: Path) -
         assert info is None or info.size == 12 * MEBIBYTE
 
 
+@fast_on("swift")
 def test_two_writers_of_one_name_leave_one_whole_object(bucket: Any) -> None:
     contents = [bytes([n]) * (6 * MEBIBYTE) for n in range(4)]
     store = bucket.store(**SMALL_PARTS)
@@ -302,6 +308,7 @@ def test_two_writers_of_one_name_leave_one_whole_object(bucket: Any) -> None:
     assert store.read_bytes("x") in contents
 
 
+@fast_on("swift")
 def test_an_object_that_is_written_again_while_it_is_read_is_not_mixed(bucket: Any) -> None:
     store = bucket.store()
     store.put_bytes("x", b"a" * MEBIBYTE)

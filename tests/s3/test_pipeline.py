@@ -118,7 +118,7 @@ def test_a_map_in_a_bucket_is_that_of_a_disk(bucket: Any, corpus: str, on_disk: 
     assert page.exists()
 
 
-@fast_on("swift")
+@fast_on("moto")
 def test_every_command_reaches_a_workspace_in_a_bucket(
     bucket: Any, corpus: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

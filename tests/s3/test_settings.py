@@ -53,8 +53,8 @@ def scope(request: Any) -> tuple[str, str]:
     return found[1], found[2]
 
 
-@pytest.mark.parametrize("region", ["eu-central-1", "eu-west-7"])
-def test_the_region_is_signed(mock_bucket: Any, region: str) -> None:
+def test_the_region_is_signed(mock_bucket: Any) -> None:
+    region = "eu-west-7"
     exercise(mock_bucket.store(region=region, multipart_threshold=5 * MEBIBYTE))
     assert kinds(mock_bucket) == {"GET", "HEAD", "PUT", "POST", "DELETE"}
     assert {scope(request) for request in mock_bucket.proxy.seen} == {(mock_bucket.server.key, region)}
@@ -215,11 +215,10 @@ def test_the_keys_of_named_variables_are_those_that_sign(mock_bucket: Any, monke
     assert {request.header("X-Amz-Security-Token") for request in mock_bucket.proxy.seen} == {"five"}
 
 
-@pytest.mark.parametrize(("requests", "latency"), [(2, 0.05), (8, 0.05)])
-def test_never_more_requests_are_under_way_than_allowed(mock_bucket: Any, requests: int, latency: float) -> None:
-    store = mock_bucket.store(max_requests=requests, multipart_threshold=5 * MEBIBYTE, part_size=5 * MEBIBYTE)
-    mock_bucket.proxy.latency = latency
+def test_never_more_requests_are_under_way_than_allowed(mock_bucket: Any) -> None:
+    store = mock_bucket.store(max_requests=3, multipart_threshold=5 * MEBIBYTE, part_size=5 * MEBIBYTE)
+    mock_bucket.proxy.latency = 0.05
     store.put_bytes("large", os.urandom(40 * MEBIBYTE))
     store.read_bytes("large")
     store.delete(f"{n}" for n in range(50))
-    assert 1 < mock_bucket.proxy.most_at_once <= requests
+    assert 1 < mock_bucket.proxy.most_at_once <= 3

@@ -41,6 +41,8 @@ _BACKWARD = 60
 # How many of the best it keeps, each tried in turn.
 _WIDTHS = (96, 128, 192, 256, 384)
 _RECALL_K = 15
+# Below this recall on fitted documents the graph is no way to get about: it falls into islands of near copies.
+_NAVIGABLE = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,8 @@ def neighbors_among(
     recall_target : float
         In [0, 1], of the 15 nearest.
     method : {"auto", "exact", "graph"}
-        ``auto``: exact up to 100,000 fitted documents of 256 dimensions (``n * dim``), or without a graph.
+        ``auto``: exact up to 100,000 fitted documents of 256 dimensions (``n * dim``), without a graph, or where the
+        graph cannot be walked: it falls into islands where most documents have many near copies.
 
     Raises
     ------
@@ -155,7 +158,25 @@ def neighbors_among(
         elif graph_indices is None and not small:
             reason = "there is no graph to walk along"
         return Found(indices=indices, distances=distances, recall=1.0, method="exact", details={"reason": reason})
-    return _along_graph(unit, fitted, graph_indices, k=k, recall_target=recall_target, seed=seed, threads=threads)
+    found = _along_graph(
+        unit,
+        fitted,
+        graph_indices,
+        k=k,
+        recall_target=recall_target,
+        seed=seed,
+        threads=threads,
+        anyway=method == "graph",
+    )
+    if isinstance(found, Found):
+        return found
+    indices, distances = _exact(unit, fitted, k=k, threads=threads)
+    note = (
+        f"The neighbour graph of the fit cannot be walked (recall {found:.1%} on fitted documents, as where most have "
+        "many near copies): each new document was compared with every fitted one, which takes longer."
+    )
+    details = {"reason": f"along the graph, recall is {found:.3f} on fitted documents"}
+    return Found(indices=indices, distances=distances, recall=1.0, method="exact", notes=[note], details=details)
 
 
 def _exact(
@@ -252,14 +273,16 @@ def _along_graph(
     recall_target: float,
     seed: int,
     threads: int,
-) -> Found:
+    anyway: bool,
+) -> Found | float:
+    """Walk; or give the recall on fitted documents, where that is too low and it is not to be done ``anyway``."""
     n = len(fitted)
     edges = _both_ways(edges)
     find_entries = _landmarks(fitted)
     random = np.random.default_rng(seed)
     size = min(k, _RECALL_K)
     tried: list[dict[str, Any]] = []
-    width, found = 0, np.empty((0, 0), np.int32)
+    width, share = 0, 0.0
     # The width is chosen by fitted documents, each looked for without itself: what is found for a new one then does not
     # depend on its batch. They are about as hard to find as new ones of the same kind (docs/decisions.md).
     rows = np.sort(random.choice(n, min(n, _TILE_ROWS), replace=False)).astype(np.int64)
@@ -272,6 +295,8 @@ def _along_graph(
         tried.append({"width": width, "recall": round(share, 4)})
         if share >= recall_target:
             break
+    if share < _NAVIGABLE and not anyway:
+        return share
     everyone = np.full(len(unit), -1, np.int64)
     found = _walk(unit, everyone, fitted, edges, find_entries(unit, threads), width=width, threads=threads)
     indices, distances = np.empty((len(unit), k), np.int32), np.empty((len(unit), k), np.float32)
