@@ -54,7 +54,7 @@ class StorageConfig(Settings):
     """Requests under way at once in one process."""
     budget: Annotated[float, Field(gt=0)] = 120.0
     """Seconds for which a failing request is tried again once the store has answered."""
-    first_budget: Annotated[float, Field(gt=0)] = 20.0
+    first_budget: Annotated[float, Field(gt=0)] = 15.0
     """Seconds for the first contact; with the start of the program it stays below half a minute."""
     options: Mapping[str, Any] = {}
     """Further options of the fsspec file system, for other protocols; keys and secrets are refused here."""

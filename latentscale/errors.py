@@ -22,6 +22,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from latentscale.redaction import without_signatures
+
 EXIT_DONE = 0
 EXIT_REQUEST = 2
 EXIT_QUARANTINE = 3
@@ -45,10 +47,11 @@ class LatentScaleError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        message = without_signatures(message)
         super().__init__(message)
         self.message = message
-        self.where = where
-        self.hint = hint
+        self.where = None if where is None else without_signatures(where)
+        self.hint = None if hint is None else without_signatures(hint)
 
     def __str__(self) -> str:
         lines = [self.message]

@@ -16,6 +16,7 @@ import typer
 from latentscale import __version__
 from latentscale.cli import explore, inspect, prepare, upkeep, work
 from latentscale.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_REQUEST, LatentScaleError
+from latentscale.redaction import without_signatures
 
 app = typer.Typer(
     name="latentscale",
@@ -73,9 +74,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _say(*lines: str) -> None:
-    print(*lines, sep="\n", file=sys.stderr)
+    print(without_signatures("\n".join(lines)), file=sys.stderr)
     if os.environ.get("LATENTSCALE_DEBUG") and sys.exc_info()[0] is not None:
-        traceback.print_exc()
+        print(without_signatures(traceback.format_exc()), file=sys.stderr, end="")
 
 
 def _unexpected(error: Exception) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 from latentscale.config import CorpusConfig, StorageConfig, protocol_of
 from latentscale.digest import digest_bytes
 from latentscale.errors import CorpusError, EnvironmentFailure, LatentScaleError, RequestError, StorageError
+from latentscale.redaction import lacks_signature
 from latentscale.storage.columns import BATCH
 from latentscale.storage.input_table import FORMATS, Compression, Format, InputFile, InputTable
 from latentscale.storage.objects import explain_os_error
@@ -65,6 +66,13 @@ def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None) -> InputTa
         If a source is missing, has a format that is not read, or holds no readable file.
     """
     storage = corpus.storage or StorageConfig()
+    for source in corpus.sources:
+        if lacks_signature(source):
+            raise CorpusError(
+                f"the presigned address {source} was recorded without its signature",
+                where=source,
+                hint="Give a new one to latentscale run; for updates name the bucket itself (s3://…).",
+            )
     said = notes if notes is not None else []
     return _joined([_expand(source, corpus.format, storage, said) for source in corpus.sources])
 
@@ -399,7 +407,9 @@ def _describe_remote(remote: Remote, root: str, info: ObjectInfo, wanted: str) -
     form = _format(url, wanted)
     if form is None:
         return None
-    return InputFile(url=url, path=info.name, size=info.size, version=info.version, format=form[0], compression=form[1])
+    # A query is no part of the name, and may be a signature.
+    path = info.name.partition("?")[0] if url.startswith(("http://", "https://")) else info.name
+    return InputFile(url=url, path=path, size=info.size, version=info.version, format=form[0], compression=form[1])
 
 
 def _free_path(file: InputFile, taken: Iterable[str]) -> str:

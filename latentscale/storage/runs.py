@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from latentscale.provenance import environment, now
+from latentscale.redaction import without_signatures
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import write_parquet
 
@@ -58,13 +59,13 @@ class Run:
             "facts": self.facts,
             "job": self.job,
         }
-        data = json.dumps(document, indent=1, ensure_ascii=False, default=str).encode()
-        store.put_bytes(f"{FOLDER}/{self.id}/run.json", data)
+        text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
+        store.put_bytes(f"{FOLDER}/{self.id}/run.json", without_signatures(text).encode())
 
     def end(self, store: Store, status: str, events: bytes, metrics: Sequence[dict[str, Any]]) -> None:
         """Write the outcome, the events and the cost of each shard."""
         self.status, self.ended = status, now()
-        store.put_bytes(f"{FOLDER}/{self.id}/events.jsonl", events)
+        store.put_bytes(f"{FOLDER}/{self.id}/events.jsonl", without_signatures(events.decode()).encode())
         if metrics:
             table = pa.Table.from_pylist(list(metrics))
             write_parquet(store, f"{FOLDER}/{self.id}/metrics.parquet", table, facts={"run": self.id})

@@ -11,6 +11,7 @@ import pyarrow as pa
 from latentscale.config import NAME, JobConfig
 from latentscale.errors import DamagedObjectError, WorkspaceError
 from latentscale.provenance import now
+from latentscale.redaction import without_signatures
 from latentscale.storage.inputs import absolute_source
 from latentscale.storage.objects import Store
 
@@ -138,4 +139,5 @@ def _identity(store: Store, config: JobConfig) -> dict[str, Any]:
     if config.corpus.storage == config.storage and not store.is_local:
         # The workspace's own way to its store, which may be another one tomorrow.
         values["storage"] = None
-    return values | {"sources": [absolute_source(source) for source in config.corpus.sources]}
+    # A presigned address is a key for as long as it is valid.
+    return values | {"sources": [without_signatures(absolute_source(source)) for source in config.corpus.sources]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from latentscale.storage.objects import Store
@@ -134,6 +136,32 @@ def test_a_store_that_shows_itself_shows_no_key(reach: tuple[Any, list[str], dic
     assert canaries(shown.encode() + pickle.dumps(store)) == []
     with pytest.raises(TypeError, match="does not travel"):
         pickle.dumps(store._remote)
+
+
+def test_a_presigned_corpus_leaves_no_signature(
+    mock_bucket: Any, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_corpus.open("rb") as body:
+        mock_bucket.client.put_object(Bucket=mock_bucket.name, Key="raw/packages.parquet", Body=body.read())
+    wanted = {"Bucket": mock_bucket.name, "Key": "raw/packages.parquet"}
+    # For GET and for HEAD alike, as stores with a public address are.
+    signed = mock_bucket.client.generate_presigned_url("get_object", Params=wanted)
+    signature = re.search(r"Signature=([^&]+)", signed)[1]  # type: ignore[index]
+    out = tmp_path / "map"
+    done = latentscale("run", signed, "--text", "text", "--out", str(out), *OPTIONS)
+    assert done.returncode == 0, done.stderr.decode()
+    monkeypatch.setenv("LATENTSCALE_DEBUG", "1")
+    again = latentscale("update", str(out))
+    assert again.returncode == 2
+    assert b"without its signature" in again.stderr
+    gone = latentscale("run", signed.replace("packages", "nothing"), "--out", str(tmp_path / "other"))
+    assert gone.returncode in (2, 4)
+    for one in (done, again, gone):
+        assert signature.encode() not in one.stdout + one.stderr
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert [path.name for path in files if signature.encode() in path.read_bytes()] == []
+    frame = pl.concat([pl.read_parquet(path, columns=["source"]) for path in (out / "documents").rglob("*.parquet")])
+    assert frame["source"].unique().to_list() == ["packages.parquet"]
 
 
 @pytest.mark.slow
