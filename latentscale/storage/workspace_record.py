@@ -81,13 +81,15 @@ def claim_workspace(
         return read_workspace(store)
     if not store.exists(OBJECT):
         # A frame handed over in Python is put there first.
-        others = [name for name in store.list() if not name.startswith("uploads/")]
-        if others:
+        others = [name for name in store.list(brief=True) if not name.startswith("uploads/")]
+        # Another run may have begun it since: then this is its workspace.
+        if others and OBJECT not in others:
             raise WorkspaceError(
                 f"{store.url} is not empty and is not a workspace (it holds {others[0]!r})",
                 hint="Choose an empty or a new place with --out.",
             )
-        return _begin(store, config, text_column, id_column)
+        if not others:
+            return _begin(store, config, text_column, id_column)
     record = read_workspace(store)
     identity = _identity(store, config)
     same_fields = (record.text_column, record.id_column, record.corpus["text"]) == (

@@ -147,7 +147,7 @@ def test_a_lost_node_costs_only_the_shards_in_hand(
     )
     cluster.lose(lost)
     written = {path: path.stat().st_mtime_ns for path in out.glob("embeddings/*/*/*.parquet")}
-    replacement = cluster.add(wait=False, resources={"blue": 1})
+    replacement = cluster.add(wait=False, resources=lost.resources)
     finish(process)
     cluster.wait_for(replacement)
     check_whole(out, whole)
@@ -224,7 +224,7 @@ def test_a_paused_node_that_wakes_after_its_shards_were_redone_changes_nothing(
     # It learns that it is held for dead, and ends; until then it may write what is there already.
     ray_nodes.until(lambda: not paused.workers("ray::"), seconds=60, message="the paused workers live on")
     cluster.lose(paused)
-    cluster.add(resources={"blue": 1})
+    cluster.add(resources=paused.resources)
     check_whole(out, whole)
     assert sorted(written) == sorted(out.glob("embeddings/*/*/*.parquet"))
 
