@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import shlex
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from types import FrameType
@@ -48,7 +50,7 @@ def root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code of docs/errors.md."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    heed_interrupts()
     given = list(sys.argv[1:] if arguments is None else arguments)
     code = 0
     try:
@@ -67,6 +69,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say("Interrupted. What was done is kept; to go on:", f"  latentscale {shlex.join(given)}")
     sys.stdout.flush()
     sys.exit(code)
+
+
+def heed_interrupts() -> None:
+    """Let SIGTERM interrupt as Ctrl-C does, and let neither be lost.
+
+    Python drops what is raised while a destructor runs, an interrupt too: it is then raised again a moment later.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    usual = sys.unraisablehook
+
+    def again(dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            usual(dropped)
+            return
+        timer = threading.Timer(0.05, _thread.interrupt_main, (signal.SIGTERM,))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = again
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
