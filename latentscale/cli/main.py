@@ -83,11 +83,19 @@ def heed_interrupts() -> None:
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             usual(dropped)
             return
-        timer = threading.Timer(0.05, _thread.interrupt_main, (signal.SIGTERM,))
+        timer = threading.Timer(0.05, _interrupt_main_thread)
         timer.daemon = True
         timer.start()
 
     sys.unraisablehook = again
+
+
+def _interrupt_main_thread() -> None:
+    if hasattr(signal, "pthread_kill"):
+        # A real signal, which ends a call that waits.
+        signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGTERM)
+    else:
+        _thread.interrupt_main(signal.SIGTERM)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
