@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import polars as pl
@@ -46,6 +49,18 @@ FLAGS = [
     "--no-first-run",
     "--disable-quic",
 ]
+
+
+def load(name: str, path: Path) -> ModuleType:
+    """Import a module that belongs to no package."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
 
 
 def absent(what: str) -> NoReturn:

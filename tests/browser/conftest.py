@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
-import importlib.util
 import io
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +18,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
+from tests.conftest import absent, load
+
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 1200, 800
 
@@ -28,21 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-
-
-def load(name: str, path: Path) -> ModuleType:
-    """Import a module that belongs to no package."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-absent = load("tests_conftest", ROOT / "tests/conftest.py").absent
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 
 from latentscale.storage.objects import Store
+from tests.conftest import load
 
 ROOT = Path(__file__).parents[2]
 STORES = ("swift", "moto")
@@ -43,18 +43,6 @@ def within(*words: str) -> int:
         main(list(words))
     signal.signal(signal.SIGTERM, handler)
     return int(ended.value.code or 0)
-
-
-def load(name: str, path: Path) -> ModuleType:
-    """Import a module that belongs to no package."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
 
 
 @pytest.fixture(scope="session")

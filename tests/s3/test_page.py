@@ -13,10 +13,9 @@ import polars as pl
 import pytest
 
 import latentscale as ls
+from tests.browser import conftest as chromium
+from tests.s3.conftest import fast_on
 
-from .conftest import ROOT, fast_on, load  # isort: skip
-
-chromium = load("browser_conftest", ROOT / "tests/browser/conftest.py")
 opened, built_page = chromium.opened, chromium.built_page
 
 pytestmark = pytest.mark.browser

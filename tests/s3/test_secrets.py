@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import os
-import pickle
 import re
 import subprocess
 import sys
@@ -133,9 +133,9 @@ def test_a_store_that_shows_itself_shows_no_key(reach: tuple[Any, list[str], dic
     store = Store(bucket.url("map"), storage=settings)
     store.check()
     shown = f"{store!r} {store.storage!r} {store._remote!r} {vars(store)!r}"
-    assert canaries(shown.encode() + pickle.dumps(store)) == []
+    assert canaries(shown.encode() + repr(store.__reduce__()).encode()) == []
     with pytest.raises(TypeError, match="does not travel"):
-        pickle.dumps(store._remote)
+        copy.copy(store._remote)
 
 
 def test_a_presigned_corpus_leaves_no_signature(
