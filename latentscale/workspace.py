@@ -1,135 +1,58 @@
-"""The SDK: a workspace, the maps in it, and what can be asked of them."""
+"""The SDK: a workspace, the maps in it, and queries on them."""
 
 from __future__ import annotations
 
-import base64
 import html
-import json
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import polars as pl
 
-from latentscale.config import JobConfig, StorageConfig, parse_job
-from latentscale.errors import RequestError, WorkspaceError
-from latentscale.observe import Mode, Observer
-from latentscale.outcome import Outcome
-from latentscale.pipeline import Pipeline, StageName
-from latentscale.rejects import read_rejects
+from latentscale.config import (
+    JobSettings,
+    PublishConfig,
+    PublishSettings,
+    StageSettings,
+    StorageConfig,
+    UpdateConfig,
+    UpdateSettings,
+    apply_overrides,
+)
+from latentscale.config.given import plain_groups, with_corpus, with_group
+from latentscale.errors import LatentScaleError, RequestError, WorkspaceError
+from latentscale.explore.export import what_of
+from latentscale.explore.rejects import read_rejects
+from latentscale.map import Map
+from latentscale.pipeline.given_corpus import GivenDocuments, add_documents, settings_of_run
+from latentscale.pipeline.held_settings import HeldSettings, laid_over
+from latentscale.pipeline.history import leading_run, needed_map
+from latentscale.pipeline.notebook import in_notebook
+from latentscale.pipeline.observe import Mode, Observer, check_mode
+from latentscale.pipeline.result import Outcome
+from latentscale.pipeline.run import run_job
+from latentscale.readers.given import take_corpus
+from latentscale.readers.sources import files_of
 from latentscale.storage.artifacts import Record, list_records, read_record
-from latentscale.storage.frames import read_parts, scan_points
 from latentscale.storage.head import read_head, write_head
+from latentscale.storage.map_names import check_name, find_named, looks_like_id, read_names, remove_name, write_name
 from latentscale.storage.objects import Store
-from latentscale.storage.runs import latest_runs, list_runs, read_run
-from latentscale.storage.snapshots import Snapshot, read_snapshot
+from latentscale.storage.runs import list_runs
+from latentscale.storage.snapshot import Snapshot
+from latentscale.storage.snapshots import read_snapshot
+from latentscale.storage.workspace_record import OBJECT as WORKSPACE
 from latentscale.storage.workspace_record import WorkspaceRecord, read_workspace
 
 if TYPE_CHECKING:
-    from latentscale.search import Hit
+    from latentscale.explore.export import What
+    from latentscale.explore.page import ServedPage
+    from latentscale.pipeline.plan import JobPlan
+    from latentscale.repair import Repairs
+    from latentscale.upkeep.garbage import Findings
+    from latentscale.upkeep.verify import Report
 
-STAGE_GROUPS = (
-    "ingest",
-    "embed",
-    "neighbors",
-    "project",
-    "cluster",
-    "label",
-    "quality",
-    "publish",
-    "update",
-    "engine",
-    "storage",
-)
-
-
-class Map:
-    """One published map: a projection, its clusters and their labels.
-
-    Attributes
-    ----------
-    record : Record
-        Every parameter, the parents, counts and costs.
-    """
-
-    def __init__(self, workspace: Workspace, record: Record) -> None:
-        self._workspace = workspace
-        self.record = record
-
-    @property
-    def store(self) -> Store:
-        """The objects of the workspace."""
-        return self._workspace.store
-
-    @property
-    def id(self) -> str:
-        """``map-<8 hex>``."""
-        return self.record.id
-
-    @property
-    def url(self) -> str:
-        """Folder of the map."""
-        return f"{self._workspace.url}/{self.record.folder}"
-
-    @property
-    def page(self) -> str:
-        """The public page, which shows the current map."""
-        return f"{self._workspace.url}/viewer/index.html"
-
-    @cached_property
-    def quality(self) -> dict[str, Any]:
-        """What was measured of the map, as in ``quality.json``."""
-        return cast(dict[str, Any], json.loads(self._workspace.store.read_bytes(f"{self.record.folder}/quality.json")))
-
-    def points(self) -> pl.LazyFrame:
-        """The documents of the map with their places, clusters and source columns.
-
-        Returns
-        -------
-        polars.LazyFrame
-            ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster``, ``probability``, ``density``, ``layer_<n>``,
-            ``label``, ``source``, ``source_row`` and the published source columns; one row a document. Documents that
-            an update placed have an ``outlier_score``: the share of the fitted ones that are nearer to their
-            neighbours. A column that an earlier part lacks is null there.
-        """
-        return scan_points(self._workspace.store, self.record)
-
-    def labels(self) -> pl.DataFrame:
-        """The clusters of all layers: label, keyphrases, exemplars, parent, centre, hull, sizes."""
-        return read_parts(self._workspace.store, [f"{self.record.folder}/labels.parquet"])
-
-    def rejects(self) -> pl.DataFrame:
-        """The rows of the corpus that are not in this map, as ``Workspace.rejects`` has them."""
-        request = self.record.request
-        return read_rejects(self.store, read_snapshot(self.store, request["snapshot"]), request["embedding"])
-
-    def search(self, text: str, *, k: int = 10) -> list[Hit]:
-        """Find the ``k`` documents whose vectors are nearest to that of ``text``."""
-        from latentscale.search import search
-
-        return search(self._workspace.store, self.record, text, k=k)
-
-    def view(self, *, port: int = 0, open_browser: bool = True) -> None:
-        """Serve the page on this machine until interrupted."""
-        self._workspace.view(port=port, open_browser=open_browser)
-
-    def __repr__(self) -> str:
-        counts = self.record.counts
-        name = f" {self.record.name!r}" if self.record.name else ""
-        return (
-            f"<Map {self.id}{name} of {self._workspace.name!r}\n"
-            f"  documents {counts['documents']:,} · clusters {counts['clusters']:,} "
-            f"· noise {counts['noise_share']:.0%} · layers {len(counts['layers'])}\n"
-            f"  {self.url}>"
-        )
-
-    def _repr_html_(self) -> str:
-        image = self._workspace.store.read_bytes(f"{self.record.folder}/thumbnail.png")
-        data = base64.b64encode(image).decode()
-        return (
-            f'<figure><img alt="map" src="data:image/png;base64,{data}"><pre>{html.escape(repr(self))}</pre></figure>'
-        )
+__all__ = ["Map", "Mode", "Observer", "Outcome", "Record", "Workspace", "WorkspaceRecord", "what_of"]
 
 
 class Workspace:
@@ -145,13 +68,13 @@ class Workspace:
     def __init__(self, url: str | Path, *, storage: Mapping[str, Any] | StorageConfig | None = None) -> None:
         self.store = Store(str(url), storage=storage)
         self.url = self.store.url
-        self._storage = None if storage is None else self.store.storage
+        self._held = HeldSettings(self.store, given=None if storage is None else self.store.storage)
 
-    # ------------------------------------------------------------------------------------------------- what is there
+    # ----------------------------------------------------------------------------------------------------- contents
 
     @property
     def record(self) -> WorkspaceRecord:
-        """What ``workspace.json`` says.
+        """The content of ``workspace.json``.
 
         Raises
         ------
@@ -167,14 +90,56 @@ class Workspace:
 
     @property
     def current(self) -> Map | None:
-        """The map that the page shows, or None."""
+        """The map that the page shows, or None: the way to read what a workspace holds now."""
         head = read_head(self.store)
         return None if head is None else self.get(head)
 
     @property
-    def maps(self) -> list[Map]:
-        """All maps, the oldest first."""
-        return [Map(self, record) for record in list_records(self.store, ["map"])]
+    def maps(self) -> Maps:
+        """All maps, the oldest first: a list that shows itself as a table, which ``maps.table()`` returns."""
+        return Maps(self)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names that maps were given, with the map's id."""
+        return read_names(self.store)
+
+    def __getitem__(self, name: str) -> Map:
+        return self.get(name)
+
+    def set_name(self, name: str, map: str | Map | None = None) -> Map:
+        """Give a map a name, by which it is found: ``workspace["best"]``. Another map that had it loses it.
+
+        Parameters
+        ----------
+        name : str
+            Lower-case letters, digits, ``.``, ``_`` and ``-``.
+        map : str or Map, optional
+            By default the current one.
+
+        Raises
+        ------
+        ConfigError
+            If a map cannot have such a name.
+        WorkspaceError
+            If there is no such map.
+        """
+        check_name(name)
+        chosen = map if isinstance(map, Map) else self.the_map(map)
+        write_name(self.store, name, chosen.id)
+        return chosen
+
+    def remove_name(self, name: str) -> None:
+        """Take a name away; the map stays.
+
+        Raises
+        ------
+        WorkspaceError
+            If no map has it.
+        """
+        if find_named(self.store, name) is None:
+            raise _no_such_name(self.store, name)
+        remove_name(self.store, name)
 
     @property
     def artifacts(self) -> list[Record]:
@@ -186,66 +151,234 @@ class Workspace:
         """Records of all runs, the oldest first."""
         return list_runs(self.store)
 
+    def artifact(self, identity: str) -> Record:
+        """Read the record of an artifact by its id, or of a map by its name.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is none, naming those that there are.
+        """
+        return read_record(self.store, self._identity(identity))
+
+    def _identity(self, name: str) -> str:
+        """The id of the map of that name, or the text itself, which is then an id."""
+        return find_named(self.store, name) or name
+
     def get(self, identity: str) -> Map:
-        """Return a map by id or name.
+        """Return a map by its name or its id, as ``workspace[name]`` does.
 
         Raises
         ------
         WorkspaceError
             If there is none.
         """
-        record = read_record(self.store, identity)
+        known = self._identity(identity)
+        if known == identity and not looks_like_id(identity):
+            raise _no_such_name(self.store, identity)
+        record = read_record(self.store, known)
         if record.kind != "map":
             raise WorkspaceError(f"{identity} is a {record.kind}, not a map", hint="latentscale list shows the maps.")
-        return Map(self, record)
+        return self._map(record)
+
+    def _map(self, record: Record) -> Map:
+        return Map(self.store, record, workspace_name=self.name)
+
+    def export(self, to: str | Path, *, map: str | None = None, what: What | None = None, text: bool = False) -> Path:
+        """Write a map, by default the current one, to a file or a folder, as ``Map.export`` does."""
+        return self.the_map(map).export(to, what=what, text=text)
 
     def the_map(self, identity: str | None = None) -> Map:
-        """Return a map by id or name, or the current one.
+        """Return ``current``, or the map of an id as ``get`` does; raises where there is none.
 
         Raises
         ------
         WorkspaceError
-            If there is none.
+            If there is none, with the maps that could be made the current one.
         """
-        if identity is not None:
-            return self.get(identity)
-        current = self.current
-        if current is None:
-            read_workspace(self.store)
-            raise WorkspaceError(f"{self.url} has no map yet", hint=f"latentscale publish {self.url}")
-        return current
+        return self._map(needed_map(self.store)) if identity is None else self.get(identity)
 
     @property
     def snapshot(self) -> Snapshot:
-        """The documents of the last run.
+        """The documents of the current map, or of a later run that has read others and made no map of them yet.
 
         Raises
         ------
         WorkspaceError
             If nothing has been ingested to the end yet.
         """
-        return read_snapshot(self.store, self._last_complete_run()["facts"]["snapshot"])
+        return read_snapshot(self.store, self._leading_run()["facts"]["snapshot"])
 
-    def _last_complete_run(self) -> dict[str, Any]:
+    def _leading_run(self) -> dict[str, Any]:
         read_workspace(self.store)
-        for run in latest_runs(self.store):
-            if run["facts"].get("snapshot"):
-                return run
+        run = leading_run(self.store)
+        if run is not None:
+            return run
         raise WorkspaceError(
             f"{self.url} holds no complete set of documents yet", hint="Run `latentscale ingest` or `run` to its end."
         )
 
     def rejects(self) -> pl.DataFrame:
-        """The rows that the last complete run set aside; those of a map are ``map.rejects()``.
+        """The rows of ``snapshot``'s corpus that were rejected; those of a map are ``map.rejects()``.
 
         Returns
         -------
         polars.DataFrame
             ``source``, ``source_row``, ``column``, ``reason``, ``detail``; one row a row of the corpus.
         """
-        run = self._last_complete_run()
+        run = self._leading_run()
         snapshot = read_snapshot(self.store, run["facts"]["snapshot"])
         return read_rejects(self.store, snapshot, run["facts"]["artifacts"].get("embed"))
+
+    def status(self) -> dict[str, Any]:
+        """Count the objects of the workspace, and tell how its last run ended.
+
+        Returns
+        -------
+        dict
+            ``workspace``, ``name``, ``corpus``, ``created``, ``documents``, ``document_shards``, ``embedded_shards``,
+            ``maps``, ``bytes``, ``current_map``, ``map_created``, ``fit``, ``clusters``, ``noise_share``, ``drift``,
+            ``refit_due``, ``last_run`` (``id``, ``status``, ``command``, ``started``, ``ended``, ``seconds``, ``made``,
+            ``error``), ``to_resume``, ``embedding`` (what the workers of the last run that embedded did: documents and
+            tokens a second, share of time waiting, by worker); null where there is none. Times are ISO 8601 in UTC.
+        """
+        from latentscale.upkeep.inspect import workspace_status
+
+        return workspace_status(self.store)
+
+    def diff(self, first: str, second: str, *, vectors: bool = True) -> dict[str, Any]:
+        """Compare two artifacts of one kind, by their ids, or two maps by their names.
+
+        Parameters
+        ----------
+        vectors : bool
+            Whether the vectors of two embeddings, or of two maps with different ones, are read and compared.
+
+        Returns
+        -------
+        dict
+            ``settings`` and ``counts``: what differs, as (first, second) by name; ``agreement``: sentences on how far
+            the clusters agree, where both have any; ``vectors``: null, or of the documents with a vector in both:
+            ``documents``, ``only_first``, ``only_second``, ``dimensions``, ``cosine`` (null where the widths differ,
+            else ``mean``, ``least``, quantiles ``q01`` … ``q95``), ``neighbours`` (``k``, ``sample``, ``kept``: the
+            mean share of the 15 nearest of up to 2,000 documents that are near in both, and quantiles), ``moved`` (the
+            20 that moved most: ``row_id``, ``cosine`` or ``kept``, ``text``).
+
+        Raises
+        ------
+        WorkspaceError
+            If one does not exist, their kinds differ, or no document has a vector in both.
+        """
+        from latentscale.upkeep.inspect import compare
+
+        return compare(self.store, self._identity(first), self._identity(second), vectors=vectors)
+
+    def sample(
+        self,
+        n: int = 10,
+        *,
+        map: str | None = None,
+        seed: int = 0,
+        cluster: int | None = None,
+        where: pl.Expr | str | None = None,
+    ) -> pl.DataFrame:
+        """Choose documents of a map, by default the current one, as ``Map.sample`` does."""
+        return self.the_map(map).sample(n, seed=seed, cluster=cluster, where=where)
+
+    # ------------------------------------------------------------------------------------------------------- upkeep
+
+    def verify(self, *, quick: bool = False) -> Report:
+        """Compare all objects with each other: counts, ids, checksums and schemas. Nothing is changed.
+
+        Parameters
+        ----------
+        quick : bool
+            Read listings, records and footers, but no data.
+
+        Returns
+        -------
+        Report
+            ``faults``, each with the object, the problem and what to do; ``notes``; how much was looked at.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is no workspace, or it is one of another version.
+        """
+        from latentscale.upkeep.verify import verify_workspace
+
+        read_workspace(self.store)
+        return verify_workspace(self.store, quick=quick)
+
+    def repair(self, *, progress: Mode = "quiet") -> Repairs:
+        """Make again what ``verify`` finds damaged or missing and what can be computed, under the same names.
+
+        Returns
+        -------
+        Repairs
+            ``mended``; ``lost``, with what is lost; and ``report``, the verification afterwards.
+
+        Raises
+        ------
+        LatentScaleError
+            If there is no workspace, it is one of another version, or its store fails.
+        """
+        from latentscale.repair import repair_workspace
+
+        return repair_workspace(self.store, Observer(progress))
+
+    def migrate(self, out: str | Path, *, progress: Mode = "quiet") -> Map:
+        """Make a workspace of this version from one of an earlier schema, with the corpus and the settings of its run.
+
+        The old workspace stays as it is. Documents are read and embedded again: row ids, positions, cluster ids and
+        colours are new ones.
+
+        Parameters
+        ----------
+        out : str or Path
+            The new workspace, in a store that is reached in the same way.
+
+        Raises
+        ------
+        WorkspaceError
+            If this one is of this version, which needs no migration, or of a later one.
+        """
+        from latentscale.upkeep.migrate import earlier_settings
+
+        values, left_out = earlier_settings(self.store)
+        observer = Observer(progress)
+        if left_out:
+            observer.note(f"settings that this version does not have: {', '.join(left_out)}")
+        made = Workspace(out, storage=self._held.given_storage)
+        return made.published(made.run(values, progress=progress))
+
+    def gc(self, *, grace: float | None = None, keep_maps: int | None = None, delete: bool = False) -> Findings:
+        """List, or delete, what nothing in the workspace needs any more.
+
+        Parameters
+        ----------
+        grace : float, optional
+            Keep what is younger than so many seconds; by default a week.
+        keep_maps : int, optional
+            Also drop all maps but so many of the latest, the current one, those that have a name and those whose points
+            one of these shows.
+        delete : bool
+            Without it nothing is deleted.
+
+        Returns
+        -------
+        Findings
+            What is, or was, not needed.
+
+        Raises
+        ------
+        EnvironmentFailure
+            If a run works on the workspace, and ``delete`` is set.
+        """
+        from latentscale.upkeep.gc import GRACE, delete_garbage, find_garbage
+
+        seconds = GRACE if grace is None else grace
+        return (delete_garbage if delete else find_garbage)(self.store, grace=seconds, keep_maps=keep_maps)
 
     # --------------------------------------------------------------------------------------------------- work on it
 
@@ -260,72 +393,195 @@ class Workspace:
             Files, folders, globs or URLs; a pandas, polars or Arrow frame; or an iterator of record batches or of
             lists of dicts.
         text, id : str, optional
-            As in ``CorpusConfig``, as are all other ``settings``.
+            As in ``CorpusConfig``, as are all other ``settings``. Those of the stages are those of the current map.
         """
-        values = {"corpus": {"sources": self._sources(corpus), "text": text, "id": id, **settings}, "out": self.url}
+        held = self._held.of_stages() if self.store.exists(WORKSPACE) else {}
+        values = {**held, "corpus": {"sources": self.sources(corpus), "text": text, "id": id, **settings}}
         outcome = self.run(values, until="ingest", progress=progress)
         assert outcome.snapshot is not None
         return outcome.snapshot
 
-    def map(self, *, progress: Mode = "quiet", **groups: Mapping[str, Any]) -> Map:
-        """Make, or find, a map of the documents.
+    def map(
+        self,
+        *,
+        publish: bool | PublishConfig | PublishSettings = False,
+        name: str | None = None,
+        progress: Mode = "quiet",
+        update: UpdateConfig | UpdateSettings | None = None,
+        **groups: Unpack[StageSettings],
+    ) -> Map:
+        """Make, or find, a map of the documents beside the current one, which stays what it is.
 
         Parameters
         ----------
-        **groups
-            Settings by stage, such as ``project={"n_neighbors": 25}``.
+        publish : bool or mapping
+            True: the map becomes the current one, and the page shows it (as ``promote`` does later). A mapping: the
+            settings of the stage ``publish``, as in ``groups``; the current map stays.
+        name : str, optional
+            Of the map, by which ``workspace[name]`` finds it.
+        update, **groups
+            Settings by stage, such as ``project={"n_neighbors": 25}``, in place of those of the current map; all
+            others, the engine too, are those of its run. Where a group names another ``method`` or ``model``, the rest
+            of that group begins at its defaults.
         """
-        values = {**self.settings(), **{group: dict(settings) for group, settings in groups.items()}}
-        outcome = self.run(values, snapshot=self.snapshot, progress=progress)
-        outcome.check_complete()
-        assert outcome.map is not None
-        return Map(self, outcome.map)
+        if name is not None:
+            check_name(name)
+        given = with_group(groups, "update", update)
+        if not isinstance(publish, bool):
+            given["publish"] = publish
+        values = self.settings(of_last_run=True)
+        for group, settings in plain_groups(given).items():
+            values[group] = laid_over(values.get(group, {}), settings) if isinstance(settings, Mapping) else settings
+        made = self.published(self.run(values, snapshot=self.snapshot, progress=progress, show=False, name=name))
+        return self.promote(made.id) if publish is True else made
 
-    def update(self, *, refit: bool = False, progress: Mode = "quiet", **groups: Mapping[str, Any]) -> Map:
-        """Bring the current map to what the corpus holds now: what is new is added, what is gone is left out.
+    def sweep(self, *, names: str | None = None, progress: Mode = "quiet", **groups: Mapping[str, Any]) -> pl.DataFrame:
+        """Make, or find, a map for each combination of settings, and compare them.
+
+        Parameters
+        ----------
+        names : str, optional
+            The maps are called ``<names>-1``, ``<names>-2``, … in the order of the rows.
+        **groups
+            As in ``map``, and a list varies a setting: ``project={"n_neighbors": [5, 15, 30]}``. Several lists give all
+            combinations.
+
+        Returns
+        -------
+        polars.DataFrame
+            A row a map: the settings, such as ``project.n_neighbors``; ``map`` (its id), ``name``, ``documents``,
+            ``clusters``, ``noise_share``; ``trustworthiness``, ``preservation``, ``stability``, agreement where
+            ``quality.against`` is set; ``red_flags``.
+        """
+        from latentscale.explore.tables import combinations, sweep_row
+
+        rows: list[dict[str, Any]] = []
+        wanted = combinations(plain_groups(groups))
+        labels = [None if names is None else check_name(f"{names}-{number}") for number in range(1, len(wanted) + 1)]
+        for settings, name in zip(wanted, labels, strict=True):
+            made = self.map(name=name, progress=progress, **cast(StageSettings, settings))
+            rows.append(sweep_row(settings, self._row(made.record), made.quality))
+        return pl.DataFrame(rows, infer_schema_length=None)
+
+    def _row(self, record: Record) -> dict[str, Any]:
+        from latentscale.explore.tables import map_row
+
+        names = [name for name, identity in self.names.items() if identity == record.id]
+        return map_row(record, current=record.id == read_head(self.store), names=names)
+
+    def update(
+        self,
+        source: Any = None,
+        /,
+        *,
+        texts: Iterable[str | None] | None = None,
+        vectors: Any = None,
+        complete: bool = False,
+        refit: bool = False,
+        name: str | None = None,
+        progress: Mode = "quiet",
+        update: UpdateConfig | UpdateSettings | None = None,
+        **groups: Unpack[JobSettings],
+    ) -> Map:
+        """Bring the current map to what the corpus holds now: new documents are added, missing ones removed.
 
         No document that was on the map moves. Nothing is done where nothing changed, and an update that is killed or
-        overtaken by another goes on from what is there.
+        overtaken by another resumes from what exists.
 
         Parameters
         ----------
+        source : path, list of paths, frame, list of texts or iterator, optional
+            Documents that join those of the map, as ``ls.run`` takes them; by default the corpus of the map is listed
+            again. Of a row whose ``id`` the map has, the new one counts. Without an id column a row is the document
+            that has its text: such a row changes nothing.
+        texts, vectors : optional
+            As in ``ls.run``.
+        complete : bool
+            ``source`` is all that there is from now on: documents that it lacks leave the map.
         refit : bool
-            Make a new map of all documents instead, laid on the old one; clusters that are in both keep their ids.
-        **groups
-            Settings by stage, such as ``update={"max_removed_fraction": 1}``; the others are those of the map.
+            Make a new map of all documents instead, aligned to the old one; clusters that are in both keep their ids.
+        name : str, optional
+            Of the map, by which ``workspace[name]`` finds it.
+        update, **groups
+            Settings by stage, such as ``update={"max_removed_fraction": 1}``; the others, and the corpus with its
+            selection, are those of the run that made the current map.
 
         Raises
         ------
         WorkspaceError
             If there is no map yet.
+        CorpusError
+            If more documents are missing than ``update.max_removed_fraction`` allows.
         QuarantineError
-            If shards had to be set aside; the map without them is the current one.
+            If shards were quarantined; the map without them is the current one.
         """
+        if name is not None:
+            check_name(name)
+        check_mode(progress)
         values = self.map_settings()
-        for group, settings in groups.items():
-            values[group] = {**values.get(group, {}), **settings}
-        outcome = self.run_update(values, refit=refit, progress=progress)
-        outcome.check_complete()
-        assert outcome.map is not None
-        return Map(self, outcome.map)
+        for group, settings in plain_groups(with_group(groups, "update", update)).items():
+            values[group] = {**values.get(group, {}), **settings} if isinstance(settings, Mapping) else settings
+        if source is None and texts is None and (vectors is not None or complete):
+            raise RequestError(
+                f"{'vectors=' if vectors is not None else 'complete='} goes with documents",
+                hint="Give them: ws.update(frame, …).",
+            )
+        with self._observed(progress) as observer:
+            if source is not None or texts is not None:
+                before = list(values["corpus"]["sources"])
+                documents = GivenDocuments(source=source, texts=texts, vectors=vectors)
+                add_documents(documents, values, self._held, observer, complete=complete)
+                if refit and values["corpus"]["sources"] != before:
+                    # A refit knows the corpus by the shards that the workspace has of it.
+                    self.run_update(values, progress=progress).check_complete()
+            outcome = self.run_update(values, refit=refit, name=name, progress=observer)
+        return self.published(outcome)
 
     def run_update(
         self,
-        values: Mapping[str, Any],
+        values: Mapping[str, Any] | None = None,
         *,
+        overrides: Sequence[str] = (),
         refit: bool = False,
-        progress: Mode = "quiet",
+        name: str | None = None,
+        progress: Mode | Observer = "quiet",
         command: Sequence[str] | None = None,
     ) -> Outcome:
-        """Run an update with the settings of a job, as ``map_settings`` gives them."""
-        from latentscale.updating import Update
+        """Run an update with the settings of a job, by default those that ``map_settings`` gives.
 
-        config = self._job(values)
-        job = Update(config, Observer(progress), command=command)
-        return job.run(refit=True) if refit else job.update()
+        Parameters
+        ----------
+        overrides : sequence of str
+            ``group.field=value`` in place of some, as ``--set`` takes them.
+        name : str, optional
+            Of the map.
 
-    def promote(self, identity: str) -> Map:
-        """Make an earlier map the current one again, on the public page too.
+        Raises
+        ------
+        WorkspaceError
+            If there is no map, or the settings with which it was made are lost.
+        """
+        from latentscale.pipeline.update import update_job
+
+        with self._observed(progress) as observer:
+            if name is not None:
+                check_name(name)
+            values = self.map_settings() if values is None else dict(values)
+            apply_overrides(values, overrides)
+            config = self._held.job(values)
+            if refit:
+                outcome = run_job(config, observer, refit=True, command=command)
+            else:
+                outcome = update_job(config, observer, command=command)
+            return self._named(outcome, name)
+
+    def promote(self, identity: str | Map, *, name: str | None = None) -> Map:
+        """Make an earlier map, given by its name or id, the current one again, on the public page too.
+
+        Parameters
+        ----------
+        name : str, optional
+            Also give the map this name.
 
         Raises
         ------
@@ -334,132 +590,235 @@ class Workspace:
         """
         from latentscale.stages.publish import write_public_page
 
-        chosen = self.get(identity)
+        chosen = identity if isinstance(identity, Map) else self.get(identity)
+        if name is not None:
+            write_name(self.store, name, chosen.id)
         write_head(self.store, chosen.id)
-        write_public_page(self.store, chosen.record)
+        write_public_page(self.store, chosen.record, again=True)
         return chosen
 
     def map_settings(self) -> dict[str, Any]:
-        """Settings of the run that fitted the current map, with the workspace's corpus.
+        """Settings of the current map: the corpus of the run that made it, and the stages of its fit.
 
         Raises
         ------
         WorkspaceError
-            If there is no map yet.
+            If there is no map, or the settings with which it was made are lost.
         """
-        record = self.the_map().record
-        if "update" in record.request:
-            record = self.get(str(record.request["update"]["fit"])).record
-        values: dict[str, Any] = {"corpus": self._recorded_corpus(), "out": self.url}
-        run = read_run(self.store, str(record.run))
-        if run is not None:
-            values |= {group: run["job"][group] for group in STAGE_GROUPS if group in run["job"]}
-        return values
+        return self._held.of_map(needed_map(self.store))
 
     def settings(self, *, of_last_run: bool = False) -> dict[str, Any]:
-        """Settings with the workspace's corpus: all others at their defaults, or those of the last run."""
-        values: dict[str, Any] = {"corpus": self._recorded_corpus(), "out": self.url}
-        if of_last_run:
-            job = next((run["job"] for run in latest_runs(self.store)), None)
-            if job is not None:
-                values |= {group: job[group] for group in STAGE_GROUPS if group in job}
-        return values
+        """Settings with the corpus of ``snapshot``: all others at their defaults, or those of its run."""
+        return self._held.of_snapshot(with_stages=of_last_run)
 
-    def _recorded_corpus(self) -> dict[str, Any]:
-        """The workspace's corpus; the way to a store that was given now stands before the recorded one."""
-        if self._storage is None or not self.store.is_local:
-            return self.record.corpus
-        return {**self.record.corpus, "storage": self._storage.model_dump(mode="json")}
+    def check_selection(self, corpus: Mapping[str, Any], *, where: str) -> None:
+        """Refuse settings of a corpus that choose other documents than those of the current map, as an update would.
+
+        Parameters
+        ----------
+        corpus : mapping
+            Only what is in it is compared.
+        where : str
+            The file that it is from.
+
+        Raises
+        ------
+        ConfigError
+            With what differs.
+        """
+        self._held.check_selection(corpus, needed_map(self.store), where=where)
+
+    def run_stages(
+        self,
+        overrides: Sequence[str] = (),
+        *,
+        until: str,
+        progress: Mode | Observer = "quiet",
+        command: Sequence[str] | None = None,
+    ) -> Outcome:
+        """Run the stages up to ``until`` on ``snapshot``, with the settings of its run.
+
+        Parameters
+        ----------
+        overrides : sequence of str
+            ``group.field=value``, as ``--set`` takes them.
+        """
+        with self._observed(progress) as observer:
+            values = self.settings(of_last_run=True)
+            apply_overrides(values, overrides)
+            return self.run(values, until=until, snapshot=self.snapshot, progress=observer, command=command)
+
+    def plan(
+        self,
+        source: Any = None,
+        /,
+        *,
+        text: str | None = None,
+        id: str | None = None,
+        update: UpdateConfig | UpdateSettings | None = None,
+        **settings: Unpack[JobSettings],
+    ) -> JobPlan:
+        """Estimate what a run here would take: shards, gigabytes and minutes of each stage. Nothing is written.
+
+        Parameters
+        ----------
+        source : str, Path or sequence of those, optional
+            By default the corpus of ``snapshot``, with the settings of its run.
+        text, id : str, optional
+            As in ``CorpusConfig``.
+        **settings
+            Settings by stage, and ``corpus={...}`` for the rest of the corpus's.
+
+        Raises
+        ------
+        LatentScaleError
+            If the corpus or the settings are wrong, as a run would say.
+        """
+        values: dict[str, Any] = {"corpus": {"sources": files_of(source)}} if source is not None else {}
+        values = values or self.settings(of_last_run=True)
+        groups = with_corpus(with_group(settings, "update", update), {"text": text, "id": id})
+        values["corpus"] = {**values["corpus"], **groups.pop("corpus")}
+        return self.plan_job({**values, **groups})
+
+    def plan_job(self, values: Mapping[str, Any]) -> JobPlan:
+        """Estimate what a job here would take; ``values`` are nested settings, as in ``job.yaml``."""
+        from latentscale.pipeline.plan import plan_job
+
+        return plan_job(self._held.job(values))
 
     def run(
         self,
         values: Mapping[str, Any],
         *,
-        until: StageName = "publish",
+        until: str = "publish",
         snapshot: Snapshot | None = None,
         refit: bool = False,
-        progress: Mode = "quiet",
+        show: bool = True,
+        name: str | None = None,
+        progress: Mode | Observer = "quiet",
         command: Sequence[str] | None = None,
     ) -> Outcome:
-        """Run the stages of a job up to ``until``; those whose artifact is there do nothing."""
-        config = self._job(values)
-        return Pipeline(config, Observer(progress), command=command).run(until=until, snapshot=snapshot, refit=refit)
+        """Run the stages of a job up to ``until``; those whose artifact exists do nothing.
 
-    def _job(self, values: Mapping[str, Any]) -> JobConfig:
-        """Settings of a job here: the way to the store is the one by which this workspace was opened."""
-        storage = {} if self._storage is None else {"storage": self._storage.model_dump(mode="json")}
-        return parse_job({**values, "out": self.url, **storage}, where="the settings")
+        With ``show``, the map becomes the current one; ``name`` is one by which it is found. ``command`` is what a
+        person typed, for the record of the run: the command line passes it, a program does not.
+        """
+        with self._observed(progress) as observer:
+            if name is not None:
+                check_name(name)
+            config = self._held.job(values)
+            outcome = run_job(
+                config, observer, until=until, snapshot=snapshot, refit=refit, show_map=show, command=command
+            )
+            return self._named(outcome, name)
 
-    def _sources(self, corpus: Any) -> list[str]:
-        if isinstance(corpus, str | Path):
-            return [str(corpus)]
-        if isinstance(corpus, Sequence) and corpus and all(isinstance(item, str | Path) for item in corpus):
-            for item in cast(Sequence[str | Path], corpus):
-                if isinstance(item, str) and ("\n" in item or len(item.split()) > 3) and not Path(item[:255]).exists():
-                    raise RequestError(
-                        f"a list of strings is a list of files, and {item[:60]!r} looks like a text",
-                        hint="For texts pass an iterator, iter(texts), or a frame.",
-                    )
-            return [str(item) for item in cast(Sequence[str | Path], corpus)]
-        from latentscale.readers.frames import spool_frame
+    def _named(self, outcome: Outcome, name: str | None) -> Outcome:
+        """Give the map that a run made the name that it was to get, be it without the shards of a quarantine."""
+        if name is not None and outcome.map is not None:
+            write_name(self.store, name, outcome.map.id)
+        return outcome
 
-        return [spool_frame(corpus, self.store)]
+    def _observed(self, progress: Mode | Observer) -> AbstractContextManager[Observer]:
+        """An observer that reports how the run ends, be it by wrong settings."""
+        observer = progress if isinstance(progress, Observer) else Observer(progress)
+        return observer.watched(self.url)
 
-    def view(self, *, port: int = 0, open_browser: bool = True) -> None:
-        """Serve the page on this machine until interrupted."""
-        from latentscale.serving import serve
+    def published(self, outcome: Outcome) -> Map:
+        """The map that a run to its end published.
 
+        Raises
+        ------
+        QuarantineError
+            If shards were quarantined; the map without them is the current one.
+        """
+        outcome.check_complete()
+        assert outcome.map is not None, "a run to its end publishes a map"
+        return self._map(outcome.map)
+
+    def sources(self, corpus: Any) -> list[str]:
+        """The sources of a corpus as settings have them; data of this process is written to ``uploads/`` first."""
+        return take_corpus(corpus, self.store).sources
+
+    def job_values(
+        self,
+        corpus: GivenDocuments,
+        settings: Mapping[str, Any],
+        *,
+        corpus_settings: Mapping[str, Any],
+        title: str | None = None,
+    ) -> dict[str, Any]:
+        """The settings of a run of ``corpus``, data of which is written to ``uploads/``.
+
+        Raises
+        ------
+        LatentScaleError
+            If a setting is given twice, the corpus is none, or the workspace holds other data already.
+        """
+        return settings_of_run(corpus, settings, self._held, corpus_settings=corpus_settings, title=title)
+
+    def view(self, *, port: int = 0, open_browser: bool = True, block: bool | None = None) -> ServedPage | None:
+        """Serve the page, which shows the current map, as ``Map.view`` does."""
+        from latentscale.explore.page import serve_in_thread
+        from latentscale.explore.serve import serve
+
+        if in_notebook() if block is None else not block:
+            return serve_in_thread(self.store, None, port=port)
         serve(self.store, port=port, open_browser=open_browser)
+        return None
 
     def __repr__(self) -> str:
-        current = self.current
-        return f"<Workspace {self.name!r} at {self.url}: {current.id if current else 'no map yet'}>"
+        try:
+            return f"<Workspace {self.name!r} at {self.url}: {read_head(self.store) or 'no map yet'}>"
+        except LatentScaleError as error:
+            # A repr that raises shows nothing at all.
+            return f"<Workspace at {self.url}: {error.message}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            current = self.current
+            return f"<pre>{html.escape(repr(self))}</pre>" + ("" if current is None else current.as_html())
+        except LatentScaleError:
+            return f"<pre>{html.escape(repr(self))}</pre>"
 
 
-def open(url: str | Path, *, storage: Mapping[str, Any] | StorageConfig | None = None) -> Workspace:  # noqa: A001
-    """Open a workspace, or a place for one.
-
-    Parameters
-    ----------
-    storage : mapping or StorageConfig, optional
-        How to reach the store, as in the group ``storage`` of a job: ``{"endpoint_url": …}``. It holds no key.
-    """
-    return Workspace(url, storage=storage)
-
-
-def run(
-    corpus: Any,
-    /,
-    *,
-    out: str | Path,
-    text: str | None = None,
-    id: str | None = None,
-    progress: Mode = "auto",
-    storage: Mapping[str, Any] | StorageConfig | None = None,
-    **settings: Any,
-) -> Map:
-    """Turn a corpus into a map, from the first stage to the page.
+class Maps(list[Map]):
+    """The maps of a workspace, the oldest first.
 
     Parameters
     ----------
-    corpus : str, Path, sequence of those, data frame or iterator of batches
-    out : str or Path
-        The workspace.
-    text, id : str, optional
-        As in ``CorpusConfig``.
-    storage : mapping or StorageConfig, optional
-        How to reach the store of ``out``, and of the corpus where the protocol is the same.
-    **settings
-        Settings by stage, such as ``project={"n_neighbors": 25}``, and ``corpus={...}`` for the rest of the corpus's.
-
-    Returns
-    -------
-    Map
+    workspace : Workspace
     """
-    workspace = Workspace(out, storage=storage)
-    sources = workspace._sources(corpus)  # pyright: ignore[reportPrivateUsage]
-    corpus_settings = {"sources": sources, "text": text, "id": id, **settings.pop("corpus", {})}
-    outcome = workspace.run({"corpus": corpus_settings, **settings}, progress=progress)
-    outcome.check_complete()
-    assert outcome.map is not None
-    return Map(workspace, outcome.map)
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace._map(record) for record in list_records(workspace.store, ["map"]))  # pyright: ignore[reportPrivateUsage]
+        self._workspace = workspace
+
+    def table(self) -> pl.DataFrame:
+        """The maps as a frame.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``map`` (its id), ``name``, ``current``, ``created``, ``documents``, ``clusters``, ``noise_share``,
+            ``layers``, ``updated`` (whether an update made it).
+        """
+        from latentscale.explore.tables import MAP_SCHEMA
+
+        return pl.DataFrame([self._workspace._row(one.record) for one in self], schema=MAP_SCHEMA)  # pyright: ignore[reportPrivateUsage]
+
+    def __repr__(self) -> str:
+        with pl.Config(
+            tbl_cols=-1, tbl_rows=40, fmt_str_lengths=80, tbl_width_chars=200, tbl_hide_dataframe_shape=True
+        ):
+            return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()  # pyright: ignore[reportPrivateUsage]
+
+
+def _no_such_name(store: Store, name: str) -> WorkspaceError:
+    known = ", ".join(read_names(store)) or "none yet"
+    return WorkspaceError(
+        f"no map of {store.url} is called {name!r}",
+        hint=f"Names that were given: {known}. latentscale list shows the ids.",
+    )

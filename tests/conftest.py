@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -15,10 +16,21 @@ import polars as pl
 import pytest
 
 from latentscale.demo import corpus_path
+from latentscale.storage.sealed import seal
+from tests.schedule import longest_first, scheduler
 
 # Tests must not depend on what a developer has set.
 for name in ("LATENTSCALE_DEBUG", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(name, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +47,18 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -
     path = tmp_path_factory.mktemp("corpus") / "packages.parquet"
     chosen.write_parquet(path)
     return path
+
+
+def rewrite_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Write a JSON object of a workspace with other values, sealed as if it had always been so."""
+    values = change({key: value for key, value in json.loads(path.read_text()).items() if key != "digest"})
+    path.write_bytes(seal(values))
+
+
+def moved(workspace: Path, before: Path, after: Path) -> None:
+    """Let all records of a workspace name a corpus that was moved, as if it had always been there."""
+    for path in [workspace / "workspace.json", *workspace.glob("runs/*/run.json"), *workspace.glob("maps/*/map.json")]:
+        rewrite_json(path, lambda values: json.loads(json.dumps(values).replace(str(before), str(after))))
 
 
 FLAGS = [

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from latentscale.config import JobConfig, apply_overrides, parse_job, read_yaml
+from latentscale.config import JobConfig, apply_overrides, parse_job, read_yaml, relative_to_file
+from latentscale.config.scaffold import job_schema, job_yaml
 from latentscale.errors import ConfigError
-from latentscale.scaffold import job_schema, job_yaml
 
 LEAST = {"corpus": {"sources": "x.csv"}, "out": "maps/x"}
 
@@ -25,6 +27,10 @@ LEAST = {"corpus": {"sources": "x.csv"}, "out": "maps/x"}
         ({**LEAST, "cluster": {"method": "column"}}, "go together"),
         ({"corpus": {"sources": "x.csv"}}, "'out' is missing"),
         ({**LEAST, "corpus": {"sources": "x.csv", "encoding": "utf-9"}}, "utf-9"),
+        *(
+            ({**LEAST, "corpus": {"sources": "x.csv", "encoding": name}}, name)
+            for name in ("hex", "rot13", "idna", "punycode", "undefined")
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(values: dict, message: str) -> None:
@@ -77,11 +83,63 @@ def test_the_written_job_is_one_and_shows_every_setting() -> None:
         assert name in values or field.get("default") is None, name
     for group in ("project", "cluster", "publish", "engine"):
         assert set(values[group]) == set(type(getattr(job, group)).model_fields)
+    # And what a comment shows is the default, in groups within groups too.
+    assert job == parse_job(yaml.safe_load(text), where="job.yaml")
+    assert values["update"]["drift"]["added_share"] == JobConfig.model_validate(values).update.drift.added_share
+    assert set(values["engine"]["resources"]["embed"]) == set(type(job.engine.resources.embed).model_fields)
 
 
 def _is_setting(line: str) -> bool:
     name, separator, _ = line.lstrip()[2:].partition(":")
-    names = set(JobConfig.model_fields)
-    for field in JobConfig.model_fields.values():
-        names |= set(getattr(field.annotation, "model_fields", {}))
-    return bool(separator) and name in names
+    return bool(separator) and name in set(_names(JobConfig))
+
+
+def _names(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation)
+
+
+@pytest.mark.parametrize("folder", ["", "jobs"])
+def test_paths_of_a_job_file_are_relative_to_the_file(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs" / "corpus").mkdir(parents=True)
+    (tmp_path / "jobs" / "model").mkdir()
+    if not folder:
+        monkeypatch.chdir(tmp_path / "jobs")
+    path = Path(folder) / "job.yaml"
+    full = str(tmp_path / "full.csv")
+    values = {
+        "corpus": {"sources": ["corpus/", "corpus/*.csv", "demo", "s3://raw/news", full]},
+        "out": "../maps",
+        "embed": {"model": "model"},
+    }
+    relative_to_file(values, path)
+    if not folder:
+        assert values["corpus"]["sources"][0] == "corpus/"
+        return
+    assert values["corpus"]["sources"] == ["jobs/corpus/", "jobs/corpus/*.csv", "demo", "s3://raw/news", full]
+    assert values["out"] == "maps"
+    assert values["embed"]["model"] == "jobs/model"
+    static = {"corpus": {"sources": "demo"}, "embed": {"model": "static"}}
+    relative_to_file(static, path)
+    assert static == {"corpus": {"sources": "demo"}, "embed": {"model": "static"}}
+
+
+def test_a_path_that_was_meant_from_the_shells_folder_is_not_guessed_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "maps").mkdir()
+    with pytest.raises(ConfigError, match="relative to the file") as caught:
+        relative_to_file({"corpus": {"sources": "demo"}, "out": "maps"}, "jobs/job.yaml")
+    assert "../maps" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["utf-8-sig", "utf-16", "utf-32", "cp1252", "gb18030", "shift_jis", "utf-7", "cp037"])
+def test_encodings_of_text_are_accepted(name: str) -> None:
+    assert parse_job({**LEAST, "corpus": {"sources": "x.csv", "encoding": name}}, where="job").corpus.encoding == name

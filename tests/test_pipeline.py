@@ -14,8 +14,8 @@ import pyarrow.dataset as ds
 import pytest
 
 import latentscale
-from latentscale.errors import ConfigError
-from latentscale.verification import verify_workspace
+from latentscale.errors import ConfigError, RejectLimitError, ResourceError
+from latentscale.upkeep.verify import verify_workspace
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,15 @@ def test_records_remember_everything(workspace: latentscale.Workspace) -> None:
         assert record.cost["peak_bytes"] > 1e7
         assert record.run
     projection = next(r for r in workspace.artifacts if r.kind == "projection")
-    for name in ("n_neighbors", "min_dist", "seed", "n_epochs", "mode", "negative_sample_rate", "learning_rate"):
+    for name in (
+        "n_neighbors",
+        "min_dist",
+        "seed",
+        "n_epochs",
+        "deterministic",
+        "negative_sample_rate",
+        "learning_rate",
+    ):
         assert name in projection.request
     run = workspace.runs[0]
     assert run["status"] == "done"
@@ -195,8 +203,25 @@ def test_a_tiny_corpus_gives_a_small_map(tmp_path: Path, texts: list[str]) -> No
     points = made.points().collect()
     assert len(points) == len(texts)
     assert points.select(pl.col("x", "y").is_finite().all()).row(0) == (True, True)
+    assert points.select("x", "y", "cluster").n_unique() == len(set(texts))
     assert (tmp_path / "out" / "viewer" / "manifest.json").exists()
     assert verify_workspace(latentscale.open(tmp_path / "out").store).faults == []
+
+
+def test_copies_of_a_text_share_a_position_and_a_cluster(tmp_path: Path, small_corpus: Path) -> None:
+    others = pl.read_parquet(small_corpus)["text"].head(200).to_list()
+    texts = [text for i, text in enumerate(others) for text in (text, "(APPLAUSE)", "yes" if i % 2 else "no")]
+    (tmp_path / "corpus").mkdir()
+    pl.DataFrame({"text": texts}).write_parquet(tmp_path / "corpus" / "a.parquet")
+    made = latentscale.run(str(tmp_path / "corpus"), out=tmp_path / "out", progress="quiet", publish={"text": "points"})
+    shown = made.points().collect()
+    of_text = shown.group_by("text").agg(pl.struct("x", "y", "cluster").n_unique().alias("places"), pl.len())
+    assert of_text["places"].max() == 1
+    assert shown.filter(pl.col("text").is_in(["(APPLAUSE)", "yes", "no"]))["cluster"].min() >= 0
+    pl.DataFrame({"text": ["(APPLAUSE)", "no", *others[:3]]}).write_parquet(tmp_path / "corpus" / "b.parquet")
+    grown = latentscale.open(tmp_path / "out").update().points().collect()
+    assert len(grown) == len(texts) + 5
+    assert grown.group_by("text").agg(pl.struct("x", "y", "cluster").n_unique())["x"].max() == 1
 
 
 def test_texts_without_a_known_token_are_rejects(tmp_path: Path, small_corpus: Path) -> None:
@@ -206,6 +231,42 @@ def test_texts_without_a_known_token_are_rejects(tmp_path: Path, small_corpus: P
     assert len(made.points().collect()) + len(rejects) == 62
     assert set(rejects["reason"]) <= {"not_embeddable"}
     assert sorted(rejects["source_row"]) == [60, 61]
+
+
+def test_a_corpus_of_which_most_has_no_vector_is_refused(tmp_path: Path, small_corpus: Path) -> None:
+    known = pl.read_parquet(small_corpus)["text"].head(60).to_list()
+    frame = pl.DataFrame({"text": known + [f"\ue000 \ue001 {chr(0xE100 + i)}" for i in range(90)]})
+    with pytest.raises(RejectLimitError, match=r"90 of 150 documents \(60%\) have no vector") as refused:
+        latentscale.run(frame, out=tmp_path / "out", progress="quiet")
+    assert refused.value.exit_code == 2
+    assert not (tmp_path / "out" / "maps").exists()
+    opened = latentscale.open(tmp_path / "out")
+    outcome = opened.run_stages(["embed.max_unembeddable_fraction=1"], until="embed", progress="quiet")
+    assert ["90 of 150" in sentence for sentence in outcome.warnings] == [True]
+
+
+def test_what_does_not_fit_is_refused_before_the_corpus_is_read(
+    tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentscale.pipeline.preflight.available_memory", lambda: 4e8)
+    job = {"corpus": {"sources": str(small_corpus)}, "out": str(tmp_path / "out")}
+    with pytest.raises(ResourceError, match="600 documents") as refused:
+        latentscale.Workspace(tmp_path / "out").run(job, until="neighbors", progress="quiet")
+    assert "engine.on_shortage=warn" in str(refused.value.hint)
+    assert not (tmp_path / "out" / "documents").exists()
+    job |= {"engine": {"on_shortage": "warn"}, "cluster": {"min_cluster_size": 700}}
+    outcome = latentscale.Workspace(tmp_path / "out").run(job, until="neighbors", progress="quiet")
+    assert "neighbors" in outcome.records
+    memory, size = outcome.warnings
+    assert "GB of memory" in memory
+    assert "nothing can cluster" in size
+
+
+def test_a_layer_that_the_clusters_lack_is_refused_before_they_are_labelled(tmp_path: Path, small_corpus: Path) -> None:
+    settings = {"cluster": {"method": "kmeans", "n_clusters": 5}, "publish": {"partition_by": "layer_1"}}
+    with pytest.raises(ConfigError, match="the clusters have the layers cluster"):
+        latentscale.run(str(small_corpus), out=tmp_path / "out", progress="quiet", project={"n_epochs": 5}, **settings)
+    assert not (tmp_path / "out" / "labels").exists()
 
 
 def test_the_last_document_of_an_id_wins(tmp_path: Path, small_corpus: Path) -> None:
@@ -263,3 +324,24 @@ def test_vectors_of_the_corpus_are_taken_as_they_are(tmp_path: Path) -> None:
     assert "emb" not in points.columns
     assert points.group_by("group").agg(pl.col("nearest_cluster").n_unique())["nearest_cluster"].to_list() == [1] * 4
     assert latentscale.open(tmp_path / "out").rejects()["source_row"].to_list() == [5]
+
+
+def test_a_shard_without_any_vector_is_no_fault(tmp_path: Path) -> None:
+    vectors: list[list[float] | None] = [[float(i % 7), 1.0, float(i % 3)] for i in range(120)]
+    vectors[40:80] = [None] * 40
+    frame = pl.DataFrame(
+        {"text": [f"text {i}" for i in range(120)], "vec": vectors}, schema_overrides={"vec": pl.List(pl.Float32)}
+    )
+    frame.write_parquet(tmp_path / "corpus.parquet")
+    made = latentscale.run(
+        tmp_path / "corpus.parquet",
+        out=tmp_path / "ws",
+        text="text",
+        corpus={"vectors": "vec"},
+        embed={"model": "column"},
+        ingest={"shard_rows": 40},
+        progress="quiet",
+    )
+    assert made.record.counts["documents"] == 80
+    assert made.rejects()["reason"].to_list() == ["not_embeddable"] * 40
+    assert latentscale.open(tmp_path / "ws").verify().faults == []

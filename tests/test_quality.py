@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from sklearn.manifold import trustworthiness
 
+from latentscale.backends.cpu import faithfulness as faithfulness_module
+from latentscale.backends.cpu.faithfulness import faithfulness
 from latentscale.backends.cpu.neighbors import nearest_neighbors
 from latentscale.errors import ShapeError
-from latentscale.quality import (
+from latentscale.quality.metrics import (
     agreement,
     components,
     duplicate_share,
-    faithfulness,
     noise_share,
     outlier_rate,
     persistence_summary,
@@ -58,8 +59,8 @@ def test_a_layout_that_is_the_embedding_is_perfect_and_a_shuffled_one_is_not(vec
 
 def test_identical_documents_are_interchangeable_neighbours():
     same = np.ones((50, 4), np.float32)
-    places = np.random.default_rng(0).normal(size=(50, 2))
-    assert faithfulness(same, places, k=15, sample=50, seed=0, threads=1).preservation == 1.0
+    positions = np.random.default_rng(0).normal(size=(50, 2))
+    assert faithfulness(same, positions, k=15, sample=50, seed=0, threads=1).preservation == 1.0
 
 
 @pytest.mark.parametrize(("n", "k"), [(1, 0), (2, 1), (3, 2), (10, 9)])
@@ -161,3 +162,20 @@ def test_each_bad_figure_raises_one_flag_and_good_ones_none(fact, words):
     assert red_flags({}) == []
     (flag,) = red_flags(GOOD | fact)
     assert words in flag
+
+
+def test_many_documents_are_compared_in_tiles_with_the_same_answer(monkeypatch):
+    # Products of such rows are exact however they are summed, and many tie.
+    rows = np.where(np.random.default_rng(2).random((450, 16)) < 0.5, -0.25, 0.25).astype(np.float32)
+    flat = rows[:, :2] + 0.1 * np.random.default_rng(3).normal(size=(450, 2))
+    whole = faithfulness(rows, flat, k=15, sample=200, seed=0, threads=2)
+    monkeypatch.setattr(faithfulness_module, "_SCORES", 0)
+    monkeypatch.setattr(faithfulness_module, "_TILE_ROWS", 37)
+    assert faithfulness(rows, flat, k=15, sample=200, seed=0, threads=2) == whole
+
+
+def test_classes_by_number_agree_as_their_names_do():
+    labels = np.array([0, 0, 1, 1, -1, 2], np.int32)
+    names = ["b", "b", "a", None, "b", "c"]
+    assert agreement(labels, np.array([0, 0, 1, -1, 0, 2])) == agreement(labels, names)
+    assert agreement(labels, np.full(6, -1)) is None

@@ -8,22 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import latentscale
 from latentscale.errors import ConfigError, CorpusError, WorkspaceError
 from latentscale.storage.head import current_map, write_head
 from latentscale.storage.segments import segments_of
-from latentscale.verification import verify_workspace
+from latentscale.upkeep.verify import verify_workspace
+from tests.conftest import moved
 
 SETTINGS = {"ingest": {"shard_rows": 200}, "cluster": {"min_cluster_size": 15}}
 
 
 @pytest.fixture(scope="module")
 def documents(demo: pl.DataFrame) -> pl.DataFrame:
-    """1,100 documents of six sections."""
+    """1,100 documents of six sections, with columns that have names of the points' own."""
     sections = ["games", "perl", "science", "mail", "fonts", "electronics"]
-    return demo.filter(pl.col("section").is_in(sections)).sort("package").head(1_100)
+    chosen = demo.filter(pl.col("section").is_in(sections)).sort("package").head(1_100)
+    return chosen.with_columns(outlier_score="section", update="priority", cluster="package")
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +42,10 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, documents: pl.DataFrame) ->
 
 
 @pytest.fixture
-def place(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the corpus and its workspace, which knows the corpus by a relative path's full name."""
+def place(fitted: Path, tmp_path: Path) -> Path:
+    """A copy of the corpus and its workspace, which knows the corpus by its new path."""
     shutil.copytree(fitted, tmp_path / "copy", copy_function=shutil.copy2)
-    record = json.loads((tmp_path / "copy" / "ws" / "workspace.json").read_text())
-    record["corpus"]["sources"] = [str(tmp_path / "copy" / "corpus")]
-    (tmp_path / "copy" / "ws" / "workspace.json").write_text(json.dumps(record))
+    moved(tmp_path / "copy" / "ws", fitted / "corpus", tmp_path / "copy" / "corpus")
     return tmp_path / "copy"
 
 
@@ -58,6 +60,8 @@ def check_whole(workspace: latentscale.Workspace, documents: pl.DataFrame) -> pl
     shown = points(workspace)
     assert sorted(shown["package"].to_list()) == sorted(documents["package"].to_list())
     assert shown["row_id"].is_unique().all()
+    for own, other in (("outlier_score", "section"), ("update", "priority"), ("cluster", "package")):
+        assert shown[f"source_{own}"].to_list() == shown[other].to_list()
     assert verify_workspace(workspace.store).faults == []
     current = workspace.current
     assert current is not None
@@ -94,9 +98,9 @@ def test_new_documents_join_and_no_old_point_moves(place: Path, documents: pl.Da
         low, high = before[axis].min(), before[axis].max()
         assert new[axis].is_between(low - 1, high + 1).all()
     section = before.filter(pl.col("cluster") >= 0).group_by("cluster").agg(pl.col("section").mode().first())
-    told = new.join(section, left_on="nearest_cluster", right_on="cluster", suffix="_of_cluster")
+    assigned = new.join(section, left_on="nearest_cluster", right_on="cluster", suffix="_of_cluster")
     old = before.join(section, left_on="nearest_cluster", right_on="cluster", suffix="_of_cluster")
-    share = (told["section"] == told["section_of_cluster"]).mean()
+    share = (assigned["section"] == assigned["section_of_cluster"]).mean()
     assert share > 0.8 * (old["section"] == old["section_of_cluster"]).mean()
     manifest = json.loads((place / "ws" / "viewer" / "manifest.json").read_text())
     assert [entry["documents"] for entry in manifest["generations"]] == [900, 200]
@@ -104,7 +108,9 @@ def test_new_documents_join_and_no_old_point_moves(place: Path, documents: pl.Da
 
 def test_only_new_shards_are_read_and_embedded(place: Path, documents: pl.DataFrame) -> None:
     workspace = latentscale.open(place / "ws")
-    kept = {path: path.stat().st_mtime_ns for path in (place / "ws").rglob("*.parquet") if "runs" not in path.parts}
+    # Tables of receipts are merged, and then have other names.
+    parquet = [path for path in (place / "ws").rglob("*.parquet") if not {"runs", "receipts"} & {*path.parts}]
+    kept = {path: path.stat().st_mtime_ns for path in parquet}
     (place / "corpus" / "a.parquet").touch()  # another time, so another file: its documents are read again
     shutil.copy2(place / "corpus" / "b.parquet", place / "b")
     workspace.update()
@@ -202,9 +208,7 @@ def test_many_updates_leave_few_segments(place: Path, documents: pl.DataFrame) -
 def test_places_do_not_depend_on_how_documents_arrive(place: Path, documents: pl.DataFrame) -> None:
     together = place.parent / "together"
     shutil.copytree(place, together, copy_function=shutil.copy2)
-    record = json.loads((together / "ws" / "workspace.json").read_text())
-    record["corpus"]["sources"] = [str(together / "corpus")]
-    (together / "ws" / "workspace.json").write_text(json.dumps(record))
+    moved(together / "ws", place / "corpus", together / "corpus")
     for part, name in ((documents[900:950], "c"), (documents[950:], "d")):
         part.write_parquet(place / "corpus" / f"{name}.parquet")
         latentscale.open(place / "ws").update()
@@ -218,7 +222,7 @@ def test_places_do_not_depend_on_how_documents_arrive(place: Path, documents: pl
 def test_an_update_that_another_overtook_goes_on_from_the_winner(
     place: Path, documents: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from latentscale import updating
+    from latentscale.pipeline import update as updating
 
     workspace = latentscale.open(place / "ws")
     documents[900:1000].write_parquet(place / "corpus" / "c.parquet")
@@ -291,7 +295,7 @@ def test_an_update_with_another_model_is_refused(place: Path) -> None:
 
 
 def test_a_workspace_without_a_map_cannot_grow(tmp_path: Path, small_corpus: Path) -> None:
-    workspace = latentscale.open(tmp_path)
+    workspace = latentscale.Workspace(tmp_path)
     workspace.ingest(small_corpus)
     with pytest.raises(WorkspaceError, match="no map yet"):
         workspace.update()
@@ -307,7 +311,7 @@ def test_a_refit_lies_on_the_old_map_and_clusters_keep_their_ids(place: Path, do
     after = check_whole(workspace, documents)
     both = before.join(after, on="package", suffix="_after")
     assert both["row_id"].to_list() == both["row_id_after"].to_list()
-    # Places: nearer to the old ones than a layout that was not laid on them.
+    # Places: nearer to the old ones than a layout that was not aligned to them.
     moved = np.hypot(both["x"] - both["x_after"], both["y"] - both["y_after"])
     plain = latentscale.run(str(place / "corpus"), out=place / "plain", progress="quiet", **SETTINGS)
     other = before.join(plain.points().collect(), on="package", suffix="_after")
@@ -341,3 +345,37 @@ def test_drift_is_measured_and_a_refit_recommended(place: Path, documents: pl.Da
     other = workspace.update()
     assert other.quality["drift"]["refit_due"]
     assert any("refit" in note for note in other.record.notes)
+
+
+def test_columns_of_another_type_in_an_update_are_as_one_run_would_have_them(
+    place: Path, documents: pl.DataFrame
+) -> None:
+    """Of the fit's files the ids are whole, the times naive; those of the update are floats, and in zones."""
+    numbers = pl.int_range(pl.len(), dtype=pl.Int64)
+    when = pl.datetime(2026, 1, 1, time_unit="us")
+    fitted = documents[:300].with_columns(number=2**60 + numbers, some=numbers, when=when, kind=numbers)
+    fitted.write_parquet(place / "corpus" / "a.parquet")
+    (place / "corpus" / "b.parquet").unlink()
+    latentscale.run(str(place / "corpus"), out=place / "typed", progress="quiet", **SETTINGS)
+    added = documents[300:320].with_columns(number=numbers.cast(pl.Float64), some=numbers + 0.5, kind=pl.lit("x"))
+    table = added.to_arrow().append_column("when", pa.array([0] * 20, pa.timestamp("us", "+05:30")))
+    pq.write_table(table, place / "corpus" / "c.parquet")
+    workspace = latentscale.open(place / "typed")
+    workspace.update(progress="quiet")
+    shown = points(workspace)
+    assert len(shown) == 320
+    assert {name: str(shown.schema[name]) for name in ("number", "some", "when", "kind")} == {
+        "number": "Int64",
+        "some": "Float64",
+        "when": "String",
+        "kind": "String",
+    }
+    assert shown["number"].to_list() == [2**60 + n for n in range(300)] + list(range(20))
+    assert shown["some"].to_list() == [float(n) for n in range(300)] + [n + 0.5 for n in range(20)]
+    assert shown["kind"].to_list() == [*map(str, range(300)), *["x"] * 20]
+    assert set(shown["when"]) == {"2026-01-01 00:00:00.000000", "1970-01-01 00:00:00.000000Z"}
+    current = workspace.current
+    assert current is not None
+    assert current.points().filter(pl.col("kind") == "x").collect().height == 20
+    current.export(place / "points.csv")
+    assert len(pl.read_csv(place / "points.csv", infer_schema=False)) == 320

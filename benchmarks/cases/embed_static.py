@@ -78,17 +78,23 @@ def stage(workspace: str) -> dict[str, Any]:
     import shutil
 
     import latentscale
-    from latentscale.config import EmbedConfig
-    from latentscale.stages.embed import FOLDER, EmbedWorker
+    from latentscale.config import parse_job
+    from latentscale.embedders import embedder_spec
+    from latentscale.stages import embed
+    from latentscale.storage.vectors import EMBEDDINGS
 
     opened = latentscale.open(workspace)
     snapshot = opened.snapshot
-    shutil.rmtree(Path(workspace, FOLDER), ignore_errors=True)
-    worker = EmbedWorker(opened.store, EmbedConfig(), opened.record.text_column, None)
+    shutil.rmtree(Path(workspace, EMBEDDINGS), ignore_errors=True)
+    job = parse_job(opened.settings(of_last_run=True), where="the benchmark")
+    spec = embedder_spec(job.embed)
+    worker = embed.EmbedWorker(
+        opened.store, spec, embed.STAGE.request(spec, job, text_column=opened.record.text_column)
+    )
     cpu, wall = own_cpu_seconds(), time.perf_counter()
     rows = sum(worker(shard).rows for shard in snapshot.shards)
     facts = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall}
-    shutil.rmtree(Path(workspace, FOLDER))
+    shutil.rmtree(Path(workspace, EMBEDDINGS))
     return facts | {"rows": rows, "shards": len(snapshot.shards)}
 
 

@@ -178,66 +178,80 @@ def _two_bare_loops(workspace: Path) -> dict[str, Any]:
 def pipeline(workspace: str) -> dict[str, Any]:
     """Run the embed stage as the pipeline does, and count what is spent inside the worker."""
     import latentscale
-    from latentscale.config import EmbedConfig
     from latentscale.stages import embed
+    from latentscale.storage.vectors import EMBEDDINGS
 
     inside = {"cpu": 0.0, "wall": 0.0}
     original = embed.EmbedWorker
 
-    class Counted(original):
+    class Counted:
+        """Runs the parts one after the other, as the bare loop does."""
+
         def __init__(self, *arguments: Any) -> None:
             cpu, wall = own_cpu_seconds(), time.perf_counter()
-            super().__init__(*arguments)
+            self._worker = original(*arguments)
             inside["cpu"] += own_cpu_seconds() - cpu
             inside["wall"] += time.perf_counter() - wall
 
         def __call__(self, shard: Any) -> Any:
             cpu, wall = own_cpu_seconds(), time.perf_counter()
-            receipt = super().__call__(shard)
+            receipt = self._worker(shard)
             inside["cpu"] += own_cpu_seconds() - cpu
             inside["wall"] += time.perf_counter() - wall
             return receipt
 
     embed.EmbedWorker = Counted
     opened = latentscale.open(workspace)
-    shutil.rmtree(Path(workspace, embed.FOLDER), ignore_errors=True)
+    shutil.rmtree(Path(workspace, EMBEDDINGS), ignore_errors=True)
     settings, snapshot = opened.settings(of_last_run=True), opened.snapshot
-    embed.opened_embedder(EmbedConfig().model, EmbedConfig().max_tokens)  # the bare loop does not count it either
+    # In this process, so that both sides can be counted; local_engine measures several.
+    settings["engine"] = settings["engine"] | {"workers": 1}
+    bare_worker(opened)  # opens the model, which the bare loop does not count either
+    inside.update(cpu=0.0, wall=0.0)
     cpu, wall = own_cpu_seconds(), time.perf_counter()
     opened.run(settings, until="embed", snapshot=snapshot)
     facts = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall}
-    shutil.rmtree(Path(workspace, embed.FOLDER))
+    shutil.rmtree(Path(workspace, EMBEDDINGS))
     return facts | {"inside_cpu_s": inside["cpu"], "inside_wall_s": inside["wall"]}
+
+
+def bare_worker(opened: Any) -> Any:
+    """The stage's own worker with the settings of the workspace's last run."""
+    from latentscale.config import parse_job
+    from latentscale.embedders import embedder_spec
+    from latentscale.stages import embed
+
+    job = parse_job(opened.settings(of_last_run=True), where="the benchmark")
+    spec = embedder_spec(job.embed)
+    request = embed.STAGE.request(spec, job, text_column=opened.record.text_column)
+    return embed.EmbedWorker(opened.store, spec, request)
 
 
 def bare_loop(workspace: str) -> dict[str, Any]:
     """The same calls in a loop."""
     import latentscale
-    from latentscale.config import EmbedConfig
-    from latentscale.stages.embed import FOLDER, EmbedWorker, opened_embedder
+    from latentscale.storage.vectors import EMBEDDINGS
 
     opened = latentscale.open(workspace)
-    snapshot, column = opened.snapshot, opened.record.text_column
-    shutil.rmtree(Path(workspace, FOLDER), ignore_errors=True)
-    opened_embedder(EmbedConfig().model, EmbedConfig().max_tokens)
+    snapshot = opened.snapshot
+    shutil.rmtree(Path(workspace, EMBEDDINGS), ignore_errors=True)
+    bare_worker(opened)
     cpu, wall = own_cpu_seconds(), time.perf_counter()
-    worker = EmbedWorker(opened.store, EmbedConfig(), column, None)
+    worker = bare_worker(opened)
     for shard in snapshot.shards:
         worker(shard)
     facts = {"cpu_s": own_cpu_seconds() - cpu, "wall_s": time.perf_counter() - wall}
-    shutil.rmtree(Path(workspace, FOLDER))
+    shutil.rmtree(Path(workspace, EMBEDDINGS))
     return facts | {"shards": len(snapshot.shards)}
 
 
 def half_loop(workspace: str, gate: str, half: int) -> dict[str, Any]:
     """Every second shard in a loop, begun when the other process is ready too."""
     import latentscale
-    from latentscale.config import EmbedConfig
-    from latentscale.stages.embed import EmbedWorker
 
     opened = latentscale.open(workspace)
     shards = opened.snapshot.shards[half::WORKERS]
-    worker = EmbedWorker(opened.store, EmbedConfig(), opened.record.text_column, None)
+    worker = bare_worker(opened)
     Path(gate, str(half)).touch()
     while len(list(Path(gate).iterdir())) < WORKERS:
         time.sleep(0.005)
@@ -271,10 +285,11 @@ class NotingWorker:
 def ray_embed(workspace: str, notes: str, sleep: float = 0.0, workers: int = WORKERS) -> dict[str, Any]:
     """Run the embed stage on Ray, as the pipeline does."""
     import latentscale
-    from latentscale.engines.ray import RayEngine
+    from latentscale.engines.ray.engine import RayEngine
     from latentscale.stages import embed
+    from latentscale.storage.vectors import EMBEDDINGS
 
-    shutil.rmtree(Path(workspace, embed.FOLDER), ignore_errors=True)
+    shutil.rmtree(Path(workspace, EMBEDDINGS), ignore_errors=True)
     shutil.rmtree(notes, ignore_errors=True)
     Path(notes).mkdir(parents=True)
     embed.EmbedWorker = partial(NotingWorker, notes, sleep)

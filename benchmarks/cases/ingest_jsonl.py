@@ -49,7 +49,7 @@ def run(context: Context) -> Result:
         targets=[Target(what="ingest, peak memory", value=rows[0]["peak_mb"], limit=1_000, unit="MB")],
         notes=[
             "The lines are the documents that ship with the package, numbered, again and again.",
-            "No rival does what ingest does (compose texts, set bad rows aside with their place, keep types stable "
+            "No rival does what ingest does (compose texts, reject bad rows with their position, keep types stable "
             "over the whole corpus, cut shards, compress): its price is the difference.",
         ],
     )
@@ -86,18 +86,20 @@ def ingest(path: str, scratch: str) -> dict[str, Any]:
     import tempfile
 
     from latentscale.config import CorpusConfig, IngestConfig
+    from latentscale.readers.inputs import list_inputs
     from latentscale.stages import ingest as stage
-    from latentscale.storage.inputs import list_inputs
     from latentscale.storage.objects import Store
+    from latentscale.storage.receipts import Receipts
 
     def whole(folder: str) -> int:
         corpus, settings = CorpusConfig(sources=(path,), text="text"), IngestConfig()
         inputs = list_inputs(corpus)
         stage.check_corpus(inputs, corpus, settings)
         worker = stage.IngestWorker(Store(str(Path(folder, "workspace"))), corpus, settings)
-        receipts = [receipt for unit in stage.plan_ingest(inputs, corpus, settings) for receipt in worker(unit)]
+        receipts = Receipts(stage.ShardReceipt)
+        receipts.add(receipt for unit in stage.plan_ingest(inputs, corpus, settings) for receipt in worker(unit))
         stage.check_rejects(receipts, settings)
-        return sum(receipt.rows for receipt in receipts)
+        return receipts.total("rows")
 
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         return _timed(lambda: whole(folder))

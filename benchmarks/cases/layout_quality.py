@@ -64,7 +64,7 @@ def run(context: Context) -> Result:
             "Processor time holds the neighbour graph and the layout; code is compiled before the clock starts on both "
             "sides (cold_warm_10k is about that).",
             "Trustworthiness (Venna and Kaski 2001) and preservation of the 15 nearest are measured by "
-            "latentscale.quality.faithfulness on the same sampled documents for all.",
+            "latentscale.backends.cpu.faithfulness on the same sampled documents for all.",
             "Clusters: HDBSCAN on the 5-D layout with the same settings, noise sent to the nearest centroid, then NMI "
             "with the classes; K-means with as many clusters as there are classes.",
             f"Layouts are means of {REPEATS}: ours with as many seeds, umap-learn's without a seed (with one it works "
@@ -114,7 +114,7 @@ def lay_out(files: list[str], folder: str) -> dict[str, Any]:
     from latentscale.backends.cpu.clustering import hdbscan, kmeans, nearest_centroid
     from latentscale.backends.cpu.layout import fuzzy_graph, layout
     from latentscale.backends.cpu.neighbors import nearest_neighbors
-    from latentscale.provenance import available_processors
+    from latentscale.machine import available_processors
     from latentscale.stages.cluster import default_min_cluster_size
 
     threads = available_processors()
@@ -212,7 +212,7 @@ def judge(files: list[str], folder: str) -> dict[str, Any]:
     """Measure all layouts and clusterings that were saved."""
     from sklearn.metrics import normalized_mutual_info_score
 
-    from latentscale.quality import faithfulness
+    from latentscale.backends.cpu.faithfulness import faithfulness
 
     answer: dict[str, Any] = {}
     for file in files:

@@ -50,7 +50,7 @@ def run(context: Context) -> Result:
         notes=[
             "The listings are those of a store with such files, made in memory: what a disk or a bucket takes to list "
             "them is another case (object_store).",
-            "Receipts of shards that are done are read afterwards, several at a time; that is not planning.",
+            "What finished shards say of themselves is read afterwards, from tables: see resume_million.",
         ],
     )
 
@@ -58,14 +58,14 @@ def run(context: Context) -> Result:
 def planned(files: int, size: int) -> dict[str, Any]:
     """Plan the ingest of a corpus of which all shards but one in a thousand are there."""
     from latentscale.config import CorpusConfig, IngestConfig
+    from latentscale.readers.input_table import InputTable
     from latentscale.stages import ingest
-    from latentscale.storage.input_table import InputTable
     from latentscale.storage.listing import Listing
 
     corpus, settings = CorpusConfig(sources=("s3://bucket/corpus",), text="text"), IngestConfig()
-    inputs = InputTable(_files(files, size))
+    inputs = InputTable(listed_files(files, size))
     first = ingest.plan_ingest(inputs, corpus, settings)
-    listing = Listing(_shards(first, MISSING), brief=True)
+    listing = Listing(listed_shards(first, MISSING), brief=True)
     del first
     started, used = time.perf_counter(), time.process_time()
     units = ingest.plan_ingest(inputs, corpus, settings)
@@ -82,13 +82,13 @@ def listed(files: int) -> dict[str, Any]:
     import pyarrow as pa
 
     from latentscale.config import CorpusConfig, IngestConfig
+    from latentscale.readers.input_table import InputTable
     from latentscale.stages import ingest
     from latentscale.storage.columns import StringColumn
-    from latentscale.storage.input_table import InputTable
-    from latentscale.storage.snapshots import ShardTable, Snapshot
+    from latentscale.storage.snapshot import ShardTable, Snapshot
 
     corpus, settings = CorpusConfig(sources=("s3://bucket/corpus",), text="text"), IngestConfig()
-    inputs = InputTable(_files(files, FILE_BYTES))
+    inputs = InputTable(listed_files(files, FILE_BYTES))
     units = ingest.plan_ingest(inputs, corpus, settings)
     there = np.flatnonzero(np.arange(len(units)) % MISSING != 0)
     column = StringColumn()
@@ -98,7 +98,7 @@ def listed(files: int) -> dict[str, Any]:
     del column
     rows = np.full(len(there), 20_000)
     shards = ShardTable(keys=keys, rows=rows, bases=np.cumsum(rows) - rows, bytes=rows * 400)
-    snapshot = Snapshot(id="snapshot-00000000", shards=shards, superseded=np.empty(0, dtype=np.int64))
+    snapshot = Snapshot(id="snapshot-0000000000000000", shards=shards, superseded=np.empty(0, dtype=np.int64))
     del units
     started, used = time.perf_counter(), time.process_time()
     units = ingest.plan_ingest(inputs, corpus, settings)
@@ -108,8 +108,9 @@ def listed(files: int) -> dict[str, Any]:
     return {"units": len(units), "left": len(left), "wall_s": wall, "cpu_s": cpu, "peak_mb": _peak()}
 
 
-def _files(files: int, size: int) -> Iterator[Any]:
-    from latentscale.storage.input_table import InputFile
+def listed_files(files: int, size: int) -> Iterator[Any]:
+    """Files of a corpus, of ``size`` bytes each."""
+    from latentscale.readers.input_table import InputFile
 
     for number in range(files):
         path = f"year={2000 + number * 20 // files}/part-{number:07d}.parquet"
@@ -123,15 +124,16 @@ def _files(files: int, size: int) -> Iterator[Any]:
         )
 
 
-def _shards(units: Any, missing: int) -> Iterator[Any]:
+def listed_shards(units: Any, missing: int | None = None) -> Iterator[Any]:
+    """The one shard of each unit as a store lists it; with ``missing``, one unit in so many has none."""
     import pyarrow.compute as pc
 
-    from latentscale.storage.remote import ObjectInfo
-    from latentscale.storage.snapshots import document_name
+    from latentscale.storage.remote.protocol import ObjectInfo
+    from latentscale.storage.snapshot import document_name
 
     # A store lists by name.
     for place in pc.call_function("array_sort_indices", [units.keys]).to_numpy():
-        if place % missing:
+        if missing is None or place % missing:
             key = units.keys[place]
             yield ObjectInfo(
                 name=document_name(f"{key}-00000e"), size=8_000_000, version=f"{place:032x}", modified=1.8e9

@@ -1,4 +1,4 @@
-"""Add one per cent of new documents to a map, beside making the map anew."""
+"""Add one per cent of new documents to a map, compared with rebuilding the map."""
 
 from __future__ import annotations
 

@@ -134,9 +134,9 @@ def write_synthetic(workspace: str, folder: str, count: int) -> dict[str, Any]:
     labels = labels.cast(pa.schema([pa.field(f.name, _narrow(f.type)) for f in labels.schema]))
     random = np.random.default_rng(0)
     chosen = random.integers(0, len(points), count)
-    places = points.select("x", "y").to_numpy()[chosen]
+    positions = points.select("x", "y").to_numpy()[chosen]
     width = np.ptp(points.select("x", "y").to_numpy(), axis=0)
-    places = (places + random.normal(scale=width / 300, size=places.shape)).astype(np.float32)
+    positions = (positions + random.normal(scale=width / 300, size=positions.shape)).astype(np.float32)
     ids = np.arange(count, dtype=np.int64)
 
     def documents() -> Iterator[pa.RecordBatch]:
@@ -148,14 +148,13 @@ def write_synthetic(workspace: str, folder: str, count: int) -> dict[str, Any]:
     data = ViewerData(
         name="synthetic",
         row_ids=ids,
-        coordinates=places,
+        coordinates=positions,
         clusters=points["cluster"].to_numpy()[chosen],
         nearest_clusters=points["nearest_cluster"].to_numpy()[chosen],
         labels=labels,
         documents=documents,
         text_column="text",
         columns=["text"],
-        stats={},
     )
 
     def put(name: str, content: bytes) -> None:

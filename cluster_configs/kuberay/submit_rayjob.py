@@ -1,11 +1,11 @@
 """Make one RayJob from a template, wait for its end and end with its exit code: the pod of the nightly CronJob.
 
 It needs Python, PyYAML and the right to create, get and list rayjobs; cronjob.yaml gives it all three. The RayJob has
-the name of the Kubernetes Job, so that a pod that starts again after a lost node goes on waiting and does not make a
+the name of the Kubernetes Job, so that a pod that restarts after a lost node continues to wait and does not make a
 second one, and it belongs to that Job, so that it is deleted with it.
 
 Exit codes: those of the RayJob's entrypoint are passed on (0 done, 2 the request is wrong, 3 done except for
-quarantined shards, 4 something around it failed; 1 stands for any other). 2 also where this step itself is refused (its
+quarantined shards, 4 an environment failure; 1 any other). 2 also where this step itself is refused (its
 rights, a field that KubeRay does not know), 4 where another RayJob is at work, 75 where the API does not answer: only
 then is there sense in starting the pod again.
 """
@@ -168,28 +168,28 @@ def start(jobs: RayJobs, manifest: dict[str, Any]) -> None:
         raise BusyError(f"RayJob {busy[0]} is still at work; wait for it, or: kubectl delete rayjob {busy[0]}")
     try:
         jobs.create(manifest)
-        say(f"made RayJob {name}")
+        log(f"made RayJob {name}")
     except RefusedError as error:
         if error.status != 409:
             raise
-        say(f"RayJob {name} is there already; waiting for it")
+        log(f"RayJob {name} exists already; waiting for it")
 
 
 def wait(jobs: RayJobs, name: str, *, every: float) -> dict[str, Any]:
-    """The RayJob when it has ended; changes are said on the way."""
+    """Wait until the RayJob has ended; state changes are printed."""
     last = ""
     while True:
         job = jobs.get(name)
         line = describe(job)
         if line != last:
-            say(line)
+            log(line)
             last = line
         if is_finished(job):
             return job
         time.sleep(every)
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     print(line, flush=True)
 
 
@@ -210,13 +210,13 @@ def main() -> int:
         start(jobs, manifest)
         job = wait(jobs, options.name, every=options.every)
     except RefusedError as error:
-        say(f"Error: {error}")
+        log(f"Error: {error}")
         return EXIT_REQUEST
     except BusyError as error:
-        say(f"Error: {error}")
+        log(f"Error: {error}")
         return EXIT_ENVIRONMENT
     except OSError as error:
-        say(f"Error: {error}")
+        log(f"Error: {error}")
         return EXIT_TRY_AGAIN
     return exit_code(job)
 

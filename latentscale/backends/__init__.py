@@ -1,5 +1,5 @@
-"""Numerical backends: the same few functions on processors and on GPUs, and what this machine has for them."""
+"""Numerical backends: the same computations on processors and on GPUs; one is chosen for each stage."""
 
-from latentscale.backends.results import Clustering, NeighborGraph
+from latentscale.backends.results import Assignment, Clustering, Faithfulness, Fitted, Layout, NeighborGraph
 
-__all__ = ["Clustering", "NeighborGraph"]
+__all__ = ["Assignment", "Clustering", "Faithfulness", "Fitted", "Layout", "NeighborGraph"]

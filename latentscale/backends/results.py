@@ -1,4 +1,4 @@
-"""What the numerical backends hand back: plain arrays with how they were made."""
+"""Results of the numerical backends: plain arrays, with how they were computed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ class NeighborGraph:
     method : {"exact", "pynndescent"}
         The search that was used.
     notes : list of str
-        What the user should be told, in sentences.
+        Notes for the user, in sentences.
     details : dict
         Why this method, the settings of the search, how often it was widened, the size of the recall sample.
+    backend : str
+        What computed it.
     """
 
     indices: NDArray[np.int32]
@@ -37,13 +39,14 @@ class NeighborGraph:
     method: str
     notes: list[str] = field(default_factory=list[str])
     details: dict[str, Any] = field(default_factory=dict[str, Any])
+    backend: str = "cpu"
 
     def __len__(self) -> int:
         return int(self.indices.shape[0])
 
     @property
     def k(self) -> int:
-        """Neighbours a document."""
+        """Number of neighbours per document."""
         return int(self.indices.shape[1])
 
 
@@ -62,9 +65,11 @@ class Clustering:
     method : str
         What computed it.
     notes : list of str
-        What the user should be told, in sentences.
+        Notes for the user, in sentences.
     details : dict
         The settings as they were used, and what was tried on the way.
+    backend : str
+        What computed it.
     """
 
     labels: NDArray[np.int32]
@@ -73,8 +78,121 @@ class Clustering:
     method: str
     notes: list[str] = field(default_factory=list[str])
     details: dict[str, Any] = field(default_factory=dict[str, Any])
+    backend: str = "cpu"
 
     @property
     def n_clusters(self) -> int:
-        """Clusters, noise not counted."""
+        """Number of clusters, without noise."""
         return int(self.persistence.shape[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Coordinates of every document.
+
+    Attributes
+    ----------
+    coordinates : float32 ndarray, shape (n, n_components)
+        Unitless.
+    deterministic : bool
+        Whether the same call gives the same bits again on this kind of machine.
+    backend : str
+        What computed it.
+    notes : list of str
+        Notes for the user, in sentences.
+    details : dict
+        The settings as they were used.
+    """
+
+    coordinates: NDArray[np.float32]
+    deterministic: bool
+    backend: str = "cpu"
+    notes: list[str] = field(default_factory=list[str])
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """Positions of new documents on a fitted map, whose points do not move.
+
+    Attributes
+    ----------
+    indices : int32 ndarray, shape (m, k)
+        Positions of their fitted neighbours, nearest first.
+    coordinates : float32 ndarray, shape (m, 2)
+    cluster, nearest_cluster : int32 ndarray, shape (m,)
+        -1 is noise; ``nearest_cluster`` is then the cluster with the nearest centroid.
+    probability : float32 ndarray, shape (m,)
+    outlier_score : float32 ndarray, shape (m,)
+        The share of the fitted documents that are nearer to their neighbours, in [0, 1].
+    recall : float or None
+        Of the search for the neighbours, on a sample.
+    method : str
+        The search that was used.
+    backend : str
+        What computed it.
+    notes : list of str
+    details : dict
+    """
+
+    indices: NDArray[np.int32]
+    coordinates: NDArray[np.float32]
+    cluster: NDArray[np.int32]
+    nearest_cluster: NDArray[np.int32]
+    probability: NDArray[np.float32]
+    outlier_score: NDArray[np.float32]
+    recall: float | None
+    method: str
+    backend: str = "cpu"
+    notes: list[str] = field(default_factory=list[str])
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A fitted map, as placing new documents on it needs it.
+
+    Attributes
+    ----------
+    vectors : float32 ndarray, shape (n, dim)
+        Unit rows; may be a mapped file.
+    graph : NeighborGraph
+        Of these documents.
+    coordinates : float32 ndarray, shape (n, 2)
+    cluster : int32 ndarray, shape (n,)
+    probability : float32 ndarray, shape (n,)
+    centroids : float32 ndarray, shape (n_clusters, dim)
+    sizes : int ndarray, shape (n_clusters,)
+        0 for an id that no cluster has any more.
+    """
+
+    vectors: NDArray[np.float32]
+    graph: NeighborGraph
+    coordinates: NDArray[np.float32]
+    cluster: NDArray[np.int32]
+    probability: NDArray[np.float32]
+    centroids: NDArray[np.float32]
+    sizes: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faithfulness:
+    """How well a layout keeps the neighbourhoods of the embedding, on a sample of documents.
+
+    Attributes
+    ----------
+    trustworthiness : float or None
+        Venna and Kaski 2001, in [0, 1]: 1 if no document became a neighbour that was not near before. None
+        where it is not defined (fewer than ``1.5 k`` documents, about).
+    preservation : float or None
+        Share of a document's ``k`` nearest in the embedding that are among its ``k`` nearest in the layout.
+    k : int
+        Neighbours looked at.
+    sample : int
+        Documents looked at.
+    """
+
+    trustworthiness: float | None
+    preservation: float | None
+    k: int
+    sample: int

@@ -1,23 +1,30 @@
-"""Commands that look at a map: `view`, `search`, `export`."""
+"""Commands that look at a map: `view`, `clusters`, `search`, `sample`, `quality`, `export`."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from latentscale.cli.work import Storage, WorkspaceArgument, existing_workspace
+from latentscale.cli.work import AsJson, Storage, WorkspaceArgument, existing_workspace
 
-MapOption = Annotated[str | None, typer.Option("--map", "-m", help="Id of a map; by default the current one.")]
+if TYPE_CHECKING:
+    from latentscale.workspace import WorkspaceRecord
+
+FrameFormat = Annotated[str, typer.Option("--format", help="table, csv, jsonl or json.")]
+MapOption = Annotated[str | None, typer.Option("--map", "-m", help="Id or name of a map; by default the current one.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     panel = "Look at a map"
     app.command(rich_help_panel=panel)(view)
+    app.command(rich_help_panel=panel)(clusters)
     app.command(rich_help_panel=panel)(search)
+    app.command(rich_help_panel=panel)(sample)
+    app.command(rich_help_panel=panel)(quality)
     app.command(rich_help_panel=panel)(export)
 
 
@@ -32,38 +39,149 @@ def view(
         existing_workspace(workspace, storage).view(port=port, open_browser=browser)
 
 
+def clusters(
+    workspace: WorkspaceArgument,
+    layer: Annotated[
+        int | None, typer.Option("--layer", min=0, help="Of this layer alone; 0 is the finest. By default all.")
+    ] = None,
+    sort: Annotated[str, typer.Option("--sort", help="size, label or cluster.")] = "size",
+    format: FrameFormat = "table",
+    map: MapOption = None,
+    storage: Storage = None,
+) -> None:
+    """List the clusters of a map: layer, number, size, label, keyphrases."""
+    from latentscale.cli.report import print_frame
+    from latentscale.errors import RequestError
+
+    order = {"size": ("size", True), "label": ("label", False), "cluster": ("cluster", False)}
+    if sort not in order:
+        raise RequestError(f"--sort {sort!r} is not one of {', '.join(order)}")
+    column, descending = order[sort]
+    chosen = existing_workspace(workspace, storage).the_map(map)
+    labels = chosen.labels()
+    layers = labels["layer"].unique().sort().to_list()
+    if layer is not None:
+        if layer not in layers:
+            raise RequestError(
+                f"{chosen.id} has no layer {layer}", hint=f"Its layers: {', '.join(str(n) for n in layers)}."
+            )
+        labels = labels.filter(labels["layer"] == layer)
+    frame = labels.select("layer", "cluster", "size", "nearest_size", "parent", "label", "keyphrases")
+    frame = frame.sort(["layer", column, "cluster"], descending=[False, descending, False])
+    if format == "table":
+        frame = frame.drop("nearest_size", "parent")
+    print_frame(frame, format)
+
+
 def search(
     workspace: WorkspaceArgument,
     query: Annotated[str, typer.Argument(help="A text.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many documents.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many documents at most.")] = 10,
+    cluster: Annotated[int | None, typer.Option("--cluster", "-c", help="Of this cluster; -1 is noise.")] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", help='SQL condition on the columns of the points: "year >= 2020".')
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Only documents with at least this score (cosine).")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="More columns of the points: title,year. By default id and title.")
+    ] = None,
+    format: FrameFormat = "table",
     map: MapOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As --format jsonl, with all columns.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Find the documents that are nearest to a text."""
-    import json
-    from dataclasses import asdict
+    """Find the documents that are nearest to a text, with their clusters."""
+    from latentscale.cli.report import print_frame
 
-    from latentscale.cli.report import console, table
-
-    hits = existing_workspace(workspace, storage).the_map(map).search(query, k=k)
+    opened = existing_workspace(workspace, storage)
+    found = opened.the_map(map).find(query, k=k, cluster=cluster, where=where, threshold=threshold)
     if as_json:
-        for hit in hits:
-            print(json.dumps(asdict(hit), ensure_ascii=False))
+        print_frame(found, "jsonl")
         return
-    rows = [[f"{hit.score:.3f}", hit.row_id, " ".join(hit.text.split())[:160]] for hit in hits]
-    console().print(table(None, ["score", "row_id", "text"], rows))
+    record = opened.record
+    more = _columns(columns, record, found.columns)
+    shown = ["score", "row_id", "cluster", "label", *more, record.text_column]
+    print_frame(found.select(list(dict.fromkeys(shown))), format)
+
+
+def _columns(named: str | None, record: WorkspaceRecord, known: list[str]) -> list[str]:
+    from latentscale.errors import RequestError
+
+    if named is None:
+        usual = [record.id_column, "title"]
+        return [name for name in usual if name is not None and name in known and name != record.text_column]
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise RequestError(f"--columns: the points have no column {name!r}", hint=f"They have: {', '.join(known)}.")
+    return names
+
+
+def sample(
+    workspace: WorkspaceArgument,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many documents.")] = 10,
+    cluster: Annotated[int | None, typer.Option("--cluster", "-c", help="Of this cluster; -1 is noise.")] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", help='SQL condition on the columns of the points: "probability > 0.9".')
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed chooses the same documents.")] = 0,
+    map: MapOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, with all columns.")] = False,
+    storage: Storage = None,
+) -> None:
+    """Show some documents of a map, chosen at random, with their texts."""
+    from latentscale.cli.report import print_frame
+
+    opened = existing_workspace(workspace, storage)
+    frame = opened.sample(n, map=map, seed=seed, cluster=cluster, where=where)
+    if as_json:
+        print_frame(frame, "jsonl")
+        return
+    text = opened.record.text_column
+    print_frame(frame.select(list(dict.fromkeys(["row_id", "cluster", "label", text]))), "table")
+
+
+def quality(
+    workspace: WorkspaceArgument, map: MapOption = None, storage: Storage = None, as_json: AsJson = False
+) -> None:
+    """Show quality figures of the layout and the clusters of a map."""
+    import json
+
+    from latentscale.cli.report import print_quality
+
+    facts = existing_workspace(workspace, storage).the_map(map).quality
+    if as_json:
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+        return
+    print_quality(facts)
 
 
 def export(
     workspace: WorkspaceArgument,
-    to: Annotated[Path, typer.Argument(help="points.parquet, .csv or .jsonl; or a folder for the page alone.")],
+    to: Annotated[
+        Path, typer.Argument(help="A file: .parquet, .csv, .jsonl or .xlsx; or a folder, for the page alone.")
+    ],
     map: MapOption = None,
+    what: Annotated[
+        str | None,
+        typer.Option(
+            "--what",
+            help="points, text, clusters, labels or page; by default as the file is called (labels.csv), else points.",
+        ),
+    ] = None,
     text: Annotated[bool, typer.Option(help="Add the text to the points.")] = False,
+    updates: Annotated[bool, typer.Option(help="Add to the points the update with which each came.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Write a map's points to one file, or its page to a folder of its own."""
-    import latentscale.export
+    """Write a map's points, texts or clusters to one file, or its page to a folder of its own."""
+    chosen = existing_workspace(workspace, storage).the_map(map)
+    written = chosen.export(to, what=cast("Any", what), text=text, updates=updates)
+    print(f"{written} written ({_written(to, what)} of {chosen.id})")
 
-    written = latentscale.export.export(existing_workspace(workspace, storage).the_map(map), to, text=text)
-    print(f"{written} written")
+
+def _written(to: Path, what: str | None) -> str:
+    from latentscale.workspace import what_of
+
+    return what_of(to, what)

@@ -1,4 +1,4 @@
-"""Commands that tell what is there: `plan`, `status`, `list`, `show`, `diff`."""
+"""Commands that inspect: `plan`, `status`, `list`, `show`, `diff`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from latentscale.cli.work import (
+    AsJson,
     Corpus,
     EngineName,
     Format,
@@ -26,14 +27,12 @@ from latentscale.cli.work import (
 )
 
 if TYPE_CHECKING:
-    from latentscale.storage.artifacts import Record
-
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+    from latentscale.workspace import Record
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    panel = "What is there"
+    panel = "Inspect"
     app.command(rich_help_panel=panel)(plan)
     app.command(rich_help_panel=panel)(status)
     app.command(name="list", rich_help_panel=panel)(list_artifacts)
@@ -55,30 +54,41 @@ def plan(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what `run` would do: shards, gigabytes and minutes of each stage. Nothing is written."""
+    """Estimate shards, gigabytes and minutes of each stage of `run`. Nothing is written."""
     from dataclasses import asdict
 
+    import latentscale
     from latentscale.cli.report import console, table
-    from latentscale.config import parse_job
-    from latentscale.planning import plan_job
 
     overrides = [*engine_overrides(engine, None), *(set or [])]
     values = job_values(corpus, out or "unnamed", text, id, format, where, limit, sample, overrides, storage)
-    planned = plan_job(parse_job(values, where="the settings"))
+    workspace = latentscale.open(values["out"], storage=values.get("storage"), must_exist=False)
+    planned = workspace.plan_job(values)
     if as_json:
         print(json.dumps(asdict(planned), indent=1))
         return
     rows = [
-        [s.stage, f"{s.shards:,}" if s.shards else "", f"{s.disk_gb:.3g}", f"{s.memory_gb:.2g}", _minutes(s.minutes)]
+        [
+            s.stage,
+            f"{s.shards:,}" if s.shards else "",
+            _gigabytes(s.disk_gb),
+            _gigabytes(s.memory_gb),
+            _minutes(s.minutes),
+        ]
         for s in planned.stages
     ]
     screen = console()
     screen.print(
-        f"{planned.documents:,} documents ({planned.basis}), {planned.input_gb:.3g} GB in {planned.files:,} files"
+        f"{planned.documents:,} documents ({planned.basis}), {_gigabytes(planned.input_gb)} GB in "
+        f"{planned.files:,} files"
     )
     screen.print(table(None, ["stage", "shards", "GB on disk", "GB of memory", "time"], rows))
     for note in planned.notes:
         screen.print(note)
+
+
+def _gigabytes(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _minutes(value: float) -> str:
@@ -86,17 +96,14 @@ def _minutes(value: float) -> str:
 
 
 def status(workspace: WorkspaceArgument, storage: Storage = None, as_json: AsJson = False) -> None:
-    """Say how far a workspace is."""
-    from latentscale.cli.report import console
-    from latentscale.inspection import workspace_status
+    """Show the progress of a workspace and how its last run ended."""
+    from latentscale.cli.report import print_status
 
-    facts = workspace_status(existing_workspace(workspace, storage))
+    facts = existing_workspace(workspace, storage).status()
     if as_json:
         print(json.dumps(facts, indent=1))
         return
-    width = max(len(key) for key in facts)
-    for key, value in facts.items():
-        console().print(f"{key:<{width}}  {value if not isinstance(value, int) else format(value, ',')}")
+    print_status(facts)
 
 
 def list_artifacts(workspace: WorkspaceArgument, storage: Storage = None, as_json: AsJson = False) -> None:
@@ -106,14 +113,24 @@ def list_artifacts(workspace: WorkspaceArgument, storage: Storage = None, as_jso
     opened = existing_workspace(workspace, storage)
     current = opened.current
     records = opened.artifacts
+    names: dict[str, list[str]] = {}
+    for name, identity in opened.names.items():
+        names.setdefault(identity, []).append(name)
     if as_json:
-        print(json.dumps([{"id": r.id, "kind": r.kind, "created": r.created, "counts": r.counts} for r in records]))
+        print(
+            json.dumps(
+                [
+                    {"id": r.id, "kind": r.kind, "created": r.created, "counts": r.counts, "names": names.get(r.id, [])}
+                    for r in records
+                ]
+            )
+        )
         return
     rows = [
         [
             "*" if current and record.id == current.id else "",
             record.id,
-            record.name,
+            ", ".join(names.get(record.id, [])),
             record.created,
             f"{record.cost.get('seconds', 0):.1f} s",
             _counts(record),
@@ -135,23 +152,21 @@ def show(
     storage: Storage = None,
 ) -> None:
     """Print the whole record of an artifact as JSON."""
-    from latentscale.storage.artifacts import read_record
-
-    print(read_record(existing_workspace(workspace, storage).store, artifact).to_json().decode())
+    print(existing_workspace(workspace, storage).artifact(artifact).to_json().decode())
 
 
 def diff(
     workspace: WorkspaceArgument,
-    first: Annotated[str, typer.Argument(help="Id of an artifact.")],
+    first: Annotated[str, typer.Argument(help="Id of an artifact, or name of a map.")],
     second: Annotated[str, typer.Argument(help="Another of the same kind.")],
+    vectors: Annotated[bool, typer.Option(help="Compare the vectors, where the embeddings differ.")] = True,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how two artifacts differ: settings, counts and, for clusters and maps, how far they agree."""
-    from latentscale.cli.report import console, table
-    from latentscale.inspection import compare
+    """Compare two artifacts: settings, counts, agreement of clusters, and vectors of embeddings and maps."""
+    from latentscale.cli.report import console, print_vectors_diff, table
 
-    facts = compare(existing_workspace(workspace, storage), first, second)
+    facts = existing_workspace(workspace, storage).diff(first, second, vectors=vectors)
     if as_json:
         print(json.dumps(facts, indent=1))
         return
@@ -160,3 +175,5 @@ def diff(
     console().print(table(None, ["", first, second], rows))
     for line in facts["agreement"]:
         console().print(line)
+    if facts["vectors"] is not None:
+        print_vectors_diff(facts["vectors"])

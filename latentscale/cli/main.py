@@ -15,10 +15,17 @@ from typing import Any, cast
 
 import typer
 
-from latentscale import __version__
-from latentscale.cli import explore, inspect, prepare, upkeep, work
-from latentscale.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_REQUEST, LatentScaleError
+from latentscale.cli import deadline, explore, inspect, models, prepare, upkeep, work
+from latentscale.cli.streams import EXIT_READER_GONE, prepare_streams, reader_gone, silence_libraries
+from latentscale.errors import (
+    EXIT_ENVIRONMENT,
+    EXIT_INTERRUPTED,
+    EXIT_REQUEST,
+    LatentScaleError,
+    explain_os_error,
+)
 from latentscale.redaction import without_signatures
+from latentscale.version import __version__
 
 app = typer.Typer(
     name="latentscale",
@@ -28,8 +35,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (work, explore, inspect, upkeep, prepare):
-    module.register(app)
+_broken: LatentScaleError | None = None
+try:
+    for module in (work, explore, inspect, upkeep, prepare, models):
+        module.register(app)
+except LatentScaleError as error:
+    # A stage of another package that does not fit: said by the command that is given.
+    _broken = error
 
 
 def _version(wanted: bool) -> None:
@@ -40,7 +52,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say the version."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
     debug: bool = typer.Option(False, "--debug", envvar="LATENTSCALE_DEBUG", help="Show tracebacks."),
 ) -> None:
     """Turn a text corpus of any size into an explorable, labelled map."""
@@ -50,29 +62,41 @@ def root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code of docs/errors.md."""
+    prepare_streams()
+    silence_libraries()
     heed_interrupts()
     given = list(sys.argv[1:] if arguments is None else arguments)
+    interrupted = ["Interrupted. Finished work is kept; to resume:", f"  latentscale {shlex.join(given)}"]
+    deadline.end_in_time([without_signatures(line) for line in interrupted])
     code = 0
     try:
-        code = app(args=given, standalone_mode=False) or 0
+        if _broken is not None:
+            raise _broken
+        # The context carries what was typed to the commands that record it.
+        code = app(args=given, standalone_mode=False, obj=["latentscale", *given]) or 0
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except LatentScaleError as error:
         code = error.exit_code
-        _say(*f"Error: {error}".splitlines()[:6])
+        _print_error(*f"Error: {error}".splitlines()[:6])
     except typer.Exit as error:
         code = error.exit_code
     except Exception as error:  # noqa: BLE001 - a person gets a sentence, and the traceback when asking for it
         code = _unexpected(error)
     # Versions of typer differ in what they make of an interrupt: the exception, their own, or this exit code.
     if code == EXIT_INTERRUPTED:
-        _say("Interrupted. What was done is kept; to go on:", f"  latentscale {shlex.join(given)}")
-    sys.stdout.flush()
-    sys.exit(code)
+        _print_error(*interrupted)
+    else:
+        deadline.leave()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _unexpected(error)
+    sys.exit(EXIT_READER_GONE if not code and reader_gone() else code)
 
 
 def heed_interrupts() -> None:
-    """Let SIGTERM interrupt as Ctrl-C does, and let neither be lost.
+    """Make SIGTERM interrupt as Ctrl-C does, without losing either.
 
     Python drops what is raised while a destructor runs, an interrupt too: it is then raised again a moment later.
     """
@@ -102,7 +126,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _say(*lines: str) -> None:
+def _print_error(*lines: str) -> None:
     print(without_signatures("\n".join(lines)), file=sys.stderr)
     if os.environ.get("LATENTSCALE_DEBUG") and sys.exc_info()[0] is not None:
         print(without_signatures(traceback.format_exc()), file=sys.stderr, end="")
@@ -114,16 +138,14 @@ def _unexpected(error: Exception) -> int:
         cast(Any, error).show()
         return EXIT_REQUEST
     if isinstance(error, MemoryError):
-        _say("Error: there is not enough memory", "  next: latentscale plan shows what each stage needs.")
+        _print_error("Error: there is not enough memory", "  next: latentscale plan shows what each stage needs.")
         return EXIT_ENVIRONMENT
     if isinstance(error, OSError):
-        from latentscale.storage.objects import explain_os_error
-
-        _say(*f"Error: {explain_os_error(error, 'use', str(error.filename or 'a file'))}".splitlines())
+        _print_error(*f"Error: {explain_os_error(error, 'use', str(error.filename or 'a file'))}".splitlines())
         return EXIT_ENVIRONMENT
-    _say(
+    _print_error(
         f"Error: {type(error).__name__}: {error}",
-        "  This is a fault of LatentScale. What was done is kept; the same command goes on from there.",
+        "  This is a bug in LatentScale. Finished work is kept; the same command resumes from there.",
         "  next: run it again with --debug and report the traceback.",
     )
     return 1

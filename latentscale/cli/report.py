@@ -1,16 +1,20 @@
-"""What a person reads at the end of a command."""
+"""Output at the end of a command."""
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latentscale.pipeline import Outcome
-from latentscale.workspace import Map, Workspace
+from latentscale.errors import EXIT_DONE, EXIT_QUARANTINE, RequestError
+from latentscale.workspace import Map, Outcome, Workspace
 
 QUALITY_SHOWN = (
     ("recall", "recall@15 of the neighbour graph"),
@@ -18,15 +22,23 @@ QUALITY_SHOWN = (
     ("preservation", "neighbours preserved@15"),
 )
 
+# Of an embedding, the slowest first.
+SHOWN_WORKERS = 8
+
+
+def on_terminal() -> bool:
+    """Whether a person looks at standard output."""
+    return sys.stdout.isatty()
+
 
 def console() -> Console:
-    """Standard output; nothing is read as markup, and off a terminal nothing is cut to its width."""
-    width = None if sys.stdout.isatty() else 240
+    """Standard output; no markup is interpreted, and lines are not cut where it is no terminal."""
+    width = None if on_terminal() else 240
     return Console(highlight=False, markup=False, soft_wrap=True, width=width)
 
 
 def table(title: str | None, columns: list[str], rows: list[list[Any]]) -> Table:
-    """A plain table."""
+    """Build a plain table."""
     made = Table(title=title, box=None, pad_edge=False, title_justify="left", header_style="bold")
     for column in columns:
         made.add_column(column)
@@ -41,14 +53,14 @@ def print_outcome(workspace: Workspace, outcome: Outcome) -> None:
     snapshot = outcome.snapshot
     lines: list[tuple[str, str]] = []
     if outcome.map is not None:
-        lines += _map_lines(Map(workspace, outcome.map), outcome)
+        lines += _map_lines(workspace.get(outcome.map.id), outcome)
     elif snapshot is not None:
         lines.append(("documents", f"{snapshot.documents:,} in {len(snapshot.shards):,} shards"))
         lines += _reject_lines(outcome)
         for stage, record in outcome.records.items():
             facts = " · ".join(f"{key} {_number(value)}" for key, value in record.counts.items())
             lines.append((stage, f"{record.id}  {facts}"))
-    did = ", ".join(outcome.made) if outcome.made else "nothing: all of it was there"
+    did = ", ".join(outcome.made) if outcome.made else "nothing: all results exist already"
     lines.append(("done", f"{did} ({outcome.seconds:.1f} s)"))
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
@@ -60,13 +72,50 @@ def print_outcome(workspace: Workspace, outcome: Outcome) -> None:
             out.print(f"Look at it:  latentscale view {workspace.url}")
 
 
-def _map_lines(shown: Map, outcome: Outcome) -> list[tuple[str, str]]:
-    counts, quality = shown.record.counts, shown.quality
-    lines = [("map", shown.id), ("documents", f"{counts['documents']:,}")]
-    if "update" in shown.record.request:
+def outcome_document(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:
+    """The result of ``run``, ``update`` or a stage as ``--json`` prints it; keys stay, others may be added.
+
+    What only a map has is null before there is one; ``added``, ``removed``, ``drift`` and ``refit_due`` are null for a
+    map that no update grew.
+    """
+    facts = outcome.summary(workspace.store)
+    chosen = None if outcome.map is None else workspace.get(outcome.map.id)
+    quality = chosen.quality if chosen else {}
+    return {
+        "run": outcome.run,
+        "workspace": workspace.url,
+        "status": "quarantined" if outcome.quarantined else "done",
+        "exit_code": EXIT_QUARANTINE if outcome.quarantined else EXIT_DONE,
+        "seconds": round(outcome.seconds, 3),
+        "map": facts["map"],
+        "changed": facts["changed"],
+        "made": facts["made"],
+        "artifacts": {stage: record.id for stage, record in outcome.records.items()},
+        "documents": outcome.snapshot.documents if chosen is None and outcome.snapshot else facts["documents"],
+        "clusters": facts["clusters"],
+        "layers": chosen.record.counts["layers"] if chosen else None,
+        "noise": facts["noise"],
+        "noise_share": chosen.record.counts["noise_share"] if chosen else None,
+        "rejects": outcome.rejects,
+        "left_out": outcome.filtered,
+        "quarantined": outcome.quarantined,
+        "added": facts["added"],
+        "removed": facts["removed"],
+        "drift": quality.get("drift"),
+        "refit_due": facts["refit_due"],
+        "quality": {name: quality.get(name) for name, _ in QUALITY_SHOWN} if chosen else None,
+        "warnings": quality.get("red_flags", []),
+    }
+
+
+def _map_lines(chosen_map: Map, outcome: Outcome) -> list[tuple[str, str]]:
+    counts, quality = chosen_map.record.counts, cast("dict[str, Any]", chosen_map.quality)
+    lines = [("map", chosen_map.id), ("documents", f"{counts['documents']:,}")]
+    if "update" in chosen_map.record.request:
         drift = quality["drift"]
-        since = f"{drift['added']:,} added and {drift['removed']:,} gone since the fit {quality['fit']}"
-        lines.append(("update", f"{counts['added']:,} new, {counts['gone']:,} gone; {since}"))
+        since = f"{drift['added']:,} added and {drift['removed']:,} removed since the fit {quality['fit']}"
+        now = f"{counts['added']:,} new, {counts['gone']:,} removed" if outcome.moved else "nothing changed"
+        lines.append(("update", f"{now}; {since}"))
         if drift["refit_due"]:
             lines.append(("refit due", " ".join(drift["reasons"])))
     lines += _reject_lines(outcome)
@@ -86,7 +135,7 @@ def _map_lines(shown: Map, outcome: Outcome) -> list[tuple[str, str]]:
                 f"{scores}; noise at its nearest cluster: NMI {against['nearest']['nmi']:.3f}",
             )
         )
-    lines += [("look out", flag) for flag in quality.get("red_flags", [])]
+    lines += [("warning", flag) for flag in quality.get("red_flags", [])]
     lines.append(("on the page", counts["published"]))
     return lines
 
@@ -99,12 +148,165 @@ def _reject_lines(outcome: Outcome) -> list[tuple[str, str]]:
         lines.append(("rejects", f"{total:,} ({reasons}), row by row in rejects/"))
     else:
         lines.append(("rejects", "0"))
+    if len(outcome.unread):
+        lines.append(("not read", str(outcome.unread)))
+    lines += [("warning", sentence) for sentence in outcome.warnings]
     if outcome.filtered:
         lines.append(("left out", f"{outcome.filtered:,} by where, sample or limit"))
     return lines
 
 
+def print_status(facts: dict[str, Any]) -> None:
+    """Print what ``Workspace.status`` gives, without what there is none of; the last run and drift as a line each."""
+    lines: dict[str, str] = {}
+    for key, value in facts.items():
+        if value is None or key == "refit_due":
+            continue
+        if key == "last_run":
+            lasted = "" if value["seconds"] is None else f" in {value['seconds']:,.0f} s"
+            failed = f": {value['error']['message']}" if value["error"] else ""
+            text = f"{value['id']}: {value['status']}, started {value['started']}{lasted}{failed}"
+        elif key == "drift":
+            due = f"; a refit is due: {' '.join(value['reasons'])}" if value["refit_due"] else "; no refit is due"
+            text = f"{value['added']:,} added and {value['removed']:,} removed since the fit{due}"
+        elif key == "embedding":
+            lines |= _embedding_lines(value)
+            continue
+        else:
+            text = _listed(value) or "" if isinstance(value, list) else _number(value)
+        lines[key.replace("_", " ")] = text
+    width = max(len(name) for name in lines)
+    for name, text in lines.items():
+        console().print(Text(f"{name:<{width}}  ") + Text(text))
+
+
+def _embedding_lines(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The rates of all workers together, and of the slowest where there are several."""
+    devices = ", ".join(f"{count:,} × {device}" for device, count in figures["devices"].items())
+    loaded = f"model loaded in {figures['load_seconds']:.1f} s"
+    halved = f", {figures['halved']:,} batches halved for lack of memory" if figures["halved"] else ""
+    of_all = f"{figures['documents']:,} documents by {devices}: {_rates(figures)}; {loaded}{halved}"
+    lines = {"embedding": f"{of_all} (run {figures['run']})"}
+    for one in figures["by_worker"][:SHOWN_WORKERS] if figures["workers"] > 1 else ():
+        lines[f"  {one['worker']}"] = f"{one['documents']:,} documents on {one['device']}: {_rates(one)}"
+    left = figures["workers"] - SHOWN_WORKERS
+    return lines | ({"  others": f"{left:,} faster workers: --json"} if left > 0 else {})
+
+
+def _rates(figures: Mapping[str, Any]) -> str:
+    rates = [f"{figures[f'{unit}_per_second'] or 0:,.0f} {unit}/s" for unit in ("documents", "tokens")]
+    return f"{', '.join(rates)}, {figures['waiting_share'] or 0:.0%} of the time waiting"
+
+
+def print_quality(facts: Mapping[str, Any]) -> None:
+    """Print the quality figures of a map, by name, and its red flags."""
+    flat: dict[str, Any] = {}
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            inner = cast("dict[str, Any]", value)
+            flat |= {f"{key} {name}": item for name, item in inner.items() if not isinstance(item, dict | list)}
+            if inner.get("reasons"):
+                flat[f"{key} reasons"] = "; ".join(inner["reasons"])
+        elif key != "red_flags" and value is not None:
+            flat[key] = value
+    width = max(len(name) for name in flat)
+    for name, value in flat.items():
+        console().print(Text(f"{name:<{width}}  ", style="bold") + Text("" if value is None else _number(value)))
+    for flag in facts.get("red_flags", []):
+        console().print(Text(f"{'warning':<{width}}  ", style="bold") + Text(flag))
+
+
+def print_vectors_diff(facts: Mapping[str, Any]) -> None:
+    """Print how far two embeddings agree, and the documents that moved most."""
+    out = console()
+    alone = f"; {facts['only_first']:,} have one in the first only, {facts['only_second']:,} in the second only"
+    out.print(f"{facts['documents']:,} documents have a vector in both{alone}.")
+    cosine, near = facts["cosine"], facts["neighbours"]
+    if cosine is None:
+        widths = " and ".join(f"{one:,}" for one in facts["dimensions"])
+        out.print(f"The widths differ ({widths}): there is no cosine between them.")
+    else:
+        spread = ", ".join(f"{key[1:]} % {cosine[key]:.4f}" for key in ("q01", "q05", "q50"))
+        out.print(f"Cosine: mean {cosine['mean']:.4f}, least {cosine['least']:.4f}; at most {spread}.")
+    out.print(
+        f"Neighbours kept: {near['kept']:.1%} of the {near['k']} nearest, of {near['sample']:,} documents; "
+        f"half of these keep at most {near['q50']:.0%}, one in twenty at most {near['q05']:.0%}."
+    )
+    score = "kept" if cosine is None else "cosine"
+    rows = [[one["row_id"], f"{one[score]:.4f}", _shown(one["text"])[:80]] for one in facts["moved"][:10]]
+    out.print(table("moved most", ["row_id", score, "text"], rows))
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+FRAME_FORMATS = ("table", "csv", "jsonl", "json")
+
+
+def print_frame(frame: pl.DataFrame, format: str) -> None:
+    """Print a frame as a table for people, or as CSV, JSON lines or one JSON array for programs.
+
+    In a table, texts are one line, and the last column is cut at the width of the terminal; elsewhere nothing is cut.
+    Values that JSON cannot represent become text.
+
+    Raises
+    ------
+    RequestError
+        If there is no such format.
+    """
+    if format not in FRAME_FORMATS:
+        raise RequestError(f"--format {format!r} is not one of {', '.join(FRAME_FORMATS)}")
+    if format == "table":
+        _print_table(frame)
+    elif format == "csv":
+        lists = [name for name, kind in frame.schema.items() if kind.is_nested()]
+        texts = [pl.Series(name, map(_listed, frame[name].to_list()), pl.String) for name in lists]
+        print(frame.with_columns(texts).write_csv(), end="")
+    elif format == "json":
+        rows = frame.iter_rows(named=True)
+        print(json.dumps(list(rows), ensure_ascii=False, default=str, indent=1))
+    else:
+        for row in frame.iter_rows(named=True):
+            print(json.dumps(row, ensure_ascii=False, default=str))
+
+
+def _print_table(frame: pl.DataFrame) -> None:
+    from rich.cells import cell_len, set_cell_size
+
+    rows = [frame.columns, *([_shown(value) for value in row] for row in frame.iter_rows())]
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(frame.width)]
+    right = [kind.is_numeric() for kind in frame.dtypes]
+    screen = console()
+    # At least a few words of the last column, whatever the terminal is.
+    room = max(screen.width - sum(width + 2 for width in widths[:-1]), 20) if on_terminal() else None
+    for row in rows:
+        cells = [
+            " " * (width - cell_len(cell)) + cell if aligned else cell + " " * (width - cell_len(cell))
+            for cell, width, aligned in zip(row, widths, right, strict=True)
+        ]
+        last = cells[-1].rstrip()
+        if room is not None and cell_len(last) > room:
+            last = set_cell_size(last, room - 1).rstrip() + "…"
+        print("  ".join([*cells[:-1], last]))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    # What a text holds is shown, and never obeyed by the terminal.
+    return _CONTROL.sub("�", " ".join((_listed(value) or "").split()))
+
+
+def _listed(value: Any) -> str | None:
+    """A list as people write one; anything else as text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in cast("list[Any]", value))
+    return None if value is None else str(value)
+
+
 def _number(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

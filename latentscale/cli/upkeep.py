@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from latentscale.cli.work import Storage, WorkspaceArgument, existing_workspace
+from latentscale.cli.work import AsJson, Progress, Storage, WorkspaceArgument, existing_workspace, mode
 from latentscale.errors import EXIT_ENVIRONMENT, RequestError
-
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
@@ -20,6 +18,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     panel = "Upkeep"
     app.command(rich_help_panel=panel)(verify)
+    app.command(rich_help_panel=panel)(repair)
+    app.command(rich_help_panel=panel)(migrate)
     app.command(rich_help_panel=panel)(gc)
 
 
@@ -31,9 +31,8 @@ def verify(
 ) -> None:
     """Read every object of a workspace and check counts, ids, checksums and schemas; exit code 4 for faults."""
     from latentscale.cli.report import console
-    from latentscale.verification import verify_workspace
 
-    report = verify_workspace(existing_workspace(workspace, storage).store, quick=quick)
+    report = existing_workspace(workspace, storage).verify(quick=quick)
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
     else:
@@ -51,24 +50,64 @@ def verify(
         raise typer.Exit(EXIT_ENVIRONMENT)
 
 
+def repair(
+    workspace: WorkspaceArgument,
+    storage: Storage = None,
+    as_json: AsJson = False,
+    progress: Progress = "auto",
+) -> None:
+    """Make again what verify finds damaged or missing, where it can be computed; exit code 4 for what stays."""
+    from latentscale.cli.report import console
+
+    # Its own record may be what is damaged.
+    done = existing_workspace(workspace, storage, readable=False).repair(progress=mode(progress))
+    if as_json:
+        print(json.dumps(done.as_json(), indent=1))
+    else:
+        screen = console()
+        for fault in done.mended:
+            screen.print(f"mended {fault.object}: {fault.problem}")
+        for text in done.lost:
+            screen.print(f"LOST   {text}")
+        for fault in done.report.faults:
+            screen.print(f"FAULT  {fault}")
+        left = len(done.report.faults)
+        screen.print(
+            f"{len(done.mended):,} mended, {len(done.lost):,} lost; {left:,} fault{'' if left == 1 else 's'} left"
+        )
+    if done.report.faults:
+        raise typer.Exit(EXIT_ENVIRONMENT)
+
+
+def migrate(
+    workspace: WorkspaceArgument,
+    out: Annotated[str, typer.Option("--out", "-o", help="The new workspace: a folder or URL.")],
+    storage: Storage = None,
+    progress: Progress = "auto",
+) -> None:
+    """Make a workspace of this version from one of an earlier schema: its corpus and settings, read and run again."""
+    from latentscale.cli.report import console
+
+    made = existing_workspace(workspace, storage, readable=False).migrate(out, progress=mode(progress))
+    console().print(f"The map is {made.id} in {out}; {workspace} was not changed")
+
+
 def gc(
     workspace: WorkspaceArgument,
     grace: Annotated[str, typer.Option("--grace", help="Keep what is younger: 24h, 7d.")] = "7d",
     keep_maps: Annotated[
         int | None,
-        typer.Option("--keep-maps", min=0, help="Give up all maps but so many of the latest, and what only they need."),
+        typer.Option("--keep-maps", min=0, help="Drop all maps but so many of the latest, and what only they need."),
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete it; without this nothing is deleted.")] = False,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """List, or delete, what nothing in a workspace needs any more."""
+    """List, or delete, unreferenced objects of a workspace."""
     from latentscale.cli.report import console, table
-    from latentscale.storage.gc import delete_garbage, find_garbage
 
-    store = existing_workspace(workspace, storage).store
     seconds = parse_duration(grace)
-    found = (delete_garbage if delete else find_garbage)(store, grace=seconds, keep_maps=keep_maps)
+    found = existing_workspace(workspace, storage).gc(grace=seconds, keep_maps=keep_maps, delete=delete)
     kinds = found.by_kind()
     total = sum(size for _, size in kinds.values())
     if as_json:
@@ -76,7 +115,7 @@ def gc(
             "deleted": delete,
             "objects": len(found.garbage),
             "bytes": total,
-            "kinds": {kind: {"objects": number, "bytes": size} for kind, (number, size) in kinds.items()},
+            "kinds": {kind.value: {"objects": number, "bytes": size} for kind, (number, size) in kinds.items()},
             "dropped": found.dropped,
             "younger": found.young,
             "names": [item.info.name for item in found.garbage],
@@ -85,9 +124,9 @@ def gc(
         return
     screen = console()
     if found.dropped:
-        screen.print(f"{'given up' if delete else 'to give up'}: {', '.join(found.dropped)}")
+        screen.print(f"{'dropped' if delete else 'to drop'}: {', '.join(found.dropped)}")
     if kinds:
-        rows = [[kind, f"{number:,}", _size(size)] for kind, (number, size) in kinds.items()]
+        rows = [[kind.description, f"{number:,}", _size(size)] for kind, (number, size) in kinds.items()]
         screen.print(table(None, ["what", "objects", "bytes"], rows))
     left = f"; {found.young:,} more are younger than {grace}" if found.young else ""
     of = f"of {found.objects:,} objects, {_size(found.bytes)}"

@@ -1,23 +1,51 @@
-"""Commands that make things: `run` and the stages one by one."""
+"""Commands that build: `run` and the single stages."""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from latentscale.errors import RequestError, WorkspaceError
+from latentscale.errors import RequestError, UndecidedTextError
+from latentscale.registry import stages
+
+if TYPE_CHECKING:
+    from latentscale.workspace import Mode, Observer, Outcome, Workspace
 
 Corpus = Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs; a job.yaml; or the word demo.")]
 Out = Annotated[str | None, typer.Option("--out", "-o", help="The workspace: a folder or URL.")]
-Text = Annotated[str | None, typer.Option("--text", "-t", help="Text column, or a template: '{title}\\n{abstract}'.")]
+Text = Annotated[
+    str | None, typer.Option("--text", "-t", help="Text column, template '{title}\\n{abstract}' or path 'chat[].text'.")
+]
 Id = Annotated[str | None, typer.Option("--id", help="Column that identifies a document.")]
-Format = Annotated[str | None, typer.Option("--format", help="parquet, csv, tsv, jsonl, lines, files; else by name.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="parquet, csv, tsv, jsonl, json, arrow, excel, lines (a document a line) or files (a file); else by name.",
+    ),
+]
+Vectors = Annotated[
+    str | None,
+    typer.Option("--vectors", help="Column of vectors, or a .npy or .parquet file with a row for each of one table."),
+]
 Where = Annotated[str | None, typer.Option("--where", help='SQL condition on the columns: "year >= 2020".')]
 Limit = Annotated[int | None, typer.Option("--limit", help="Take the first so many documents.")]
 Sample = Annotated[float | None, typer.Option("--sample", help="Take this share of the documents, chosen by hash.")]
-EngineName = Annotated[str | None, typer.Option("--engine", help="local or ray.")]
+Exclude = Annotated[
+    list[str] | None, typer.Option("--exclude", help="Leave out the documents whose ids are in this file.")
+]
+Only = Annotated[str | None, typer.Option("--only", help="Take only the documents whose ids are in this file.")]
+ExcludeClusters = Annotated[
+    str | None, typer.Option("--exclude-clusters", help="Leave out clusters of the current map: 14,17.")
+]
+EngineName = Annotated[str | None, typer.Option("--engine", help="auto, local or ray.")]
 Address = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT; means --engine ray.")
 ]
@@ -26,17 +54,17 @@ Storage = Annotated[
     list[str] | None,
     typer.Option("--storage", metavar="KEY=VALUE", help="How to reach a bucket: --storage endpoint_url=URL."),
 ]
-Progress = Annotated[str, typer.Option("--progress", help="auto, terminal, json or quiet.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Progress = Annotated[
+    str, typer.Option("--progress", help="auto (bars on a terminal, else a few lines), terminal, plain, json or quiet.")
+]
+MetricsFile = Annotated[
+    Path | None, typer.Option("--metrics-file", help="Write numbers of the run here when it ends, for Prometheus.")
+]
+MapName = Annotated[
+    str | None, typer.Option("--name", help="A name for the map, by which other commands find it.", metavar="NAME")
+]
 WorkspaceArgument = Annotated[str, typer.Argument(help="The workspace.", metavar="WORKSPACE")]
-
-STAGE_HELP = {
-    "embed": "Make vectors of the documents.",
-    "neighbors": "Compute the nearest-neighbour graph.",
-    "project": "Lay the documents out in two dimensions.",
-    "cluster": "Find clusters.",
-    "label": "Name the clusters.",
-    "publish": "Write points, page and quality, and make the map the current one.",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -45,41 +73,54 @@ def register(app: typer.Typer) -> None:
     app.command(name="update", rich_help_panel="Make a map")(update)
     app.command(name="promote", rich_help_panel="Make a map")(promote)
     app.command(name="ingest", rich_help_panel="One stage")(ingest)
-    for stage, text in STAGE_HELP.items():
-        app.command(name=stage, help=text, rich_help_panel="One stage")(_stage_command(stage))
+    for entry in stages():
+        if entry.help:
+            app.command(name=entry.name, help=entry.help, rich_help_panel="One stage")(_stage_command(entry.name))
 
 
 def run(
+    context: typer.Context,
     corpus: Corpus,
     out: Out = None,
     text: Text = None,
     id: Id = None,
+    vectors: Vectors = None,
     format: Format = None,
     where: Where = None,
     limit: Limit = None,
     sample: Sample = None,
+    exclude: Exclude = None,
+    only: Only = None,
+    exclude_clusters: ExcludeClusters = None,
     engine: EngineName = None,
     address: Address = None,
-    refit: Annotated[bool, typer.Option("--refit", help="Lay the new map on the current one.")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Align the new map to the current one.")] = False,
+    name: MapName = None,
     set: Set = None,
     storage: Storage = None,
     progress: Progress = "auto",
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Turn a corpus into a map: everything, from the first stage to the page.
 
-    The same command again goes on where it stopped, and does nothing where nothing is left to do.
+    The same command again resumes where it stopped, and does nothing where nothing is left to do.
     """
-    values = job_values(
-        corpus, out, text, id, format, where, limit, sample, [*engine_overrides(engine, address), *(set or [])], storage
-    )
-    _run(values, until="publish", progress=progress, refit=refit)
+    with observed(progress, metrics_file) as observer:
+        overrides = [*engine_overrides(engine, address), *(set or [])]
+        values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
+        _take_vectors(values, vectors)
+        values["corpus"].update(selections(exclude, only, exclude_clusters))
+        _run(values, observer, until="publish", refit=refit, name=name, command=context.obj, as_json=as_json)
 
 
 def ingest(
+    context: typer.Context,
     corpus: Corpus,
     out: Out = None,
     text: Text = None,
     id: Id = None,
+    vectors: Vectors = None,
     format: Format = None,
     where: Where = None,
     limit: Limit = None,
@@ -89,64 +130,73 @@ def ingest(
     set: Set = None,
     storage: Storage = None,
     progress: Progress = "auto",
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Read a corpus into a workspace, setting aside what cannot be used."""
-    values = job_values(
-        corpus, out, text, id, format, where, limit, sample, [*engine_overrides(engine, address), *(set or [])], storage
-    )
-    _run(values, until="ingest", progress=progress)
+    """Read a corpus into a workspace, rejecting the rows that cannot be used."""
+    with observed(progress, metrics_file) as observer:
+        overrides = [*engine_overrides(engine, address), *(set or [])]
+        values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
+        _take_vectors(values, vectors)
+        _run(values, observer, until="ingest", command=context.obj, as_json=as_json)
 
 
 def update(
+    context: typer.Context,
     workspace: WorkspaceArgument,
-    refit: Annotated[bool, typer.Option("--refit", help="Make a new map, laid on the old one.")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Make a new map, aligned to the old one.")] = False,
+    name: MapName = None,
     engine: EngineName = None,
     address: Address = None,
     set: Set = None,
     storage: Storage = None,
     progress: Progress = "auto",
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Bring a map to what its corpus holds now; no old point moves.
+    """Update a map to its current corpus; no existing point moves.
 
-    Only what is new or changed is read and embedded. Documents that are gone leave the map.
+    Only what is new or changed is read and embedded. Documents missing from the corpus leave the map.
     """
-    from latentscale.config import apply_overrides
-
-    opened = existing_workspace(workspace, storage)
-    values = opened.map_settings()
-    apply_overrides(values, [*engine_overrides(engine, address), *(set or [])])
-    _finish(opened, opened.run_update(values, refit=refit, progress=cast(Any, _mode(progress))))
+    with observed(progress, metrics_file, workspace) as observer:
+        overrides = [*engine_overrides(engine, address), *(set or [])]
+        opened = existing_workspace(workspace, storage)
+        if is_job_file(workspace):
+            opened.check_selection(job_file(workspace).get("corpus") or {}, where=workspace)
+        outcome = opened.run_update(overrides=overrides, refit=refit, name=name, progress=observer, command=context.obj)
+        _finish(opened, outcome, as_json=as_json)
 
 
 def promote(
     workspace: WorkspaceArgument,
     map: Annotated[str, typer.Argument(help="Id or name of a map; latentscale list shows them.")],
+    name: Annotated[str | None, typer.Option("--name", help="Also give the map this name.")] = None,
     storage: Storage = None,
 ) -> None:
     """Make an earlier map the current one again, on its page too."""
     from latentscale.cli.report import console
 
-    chosen = existing_workspace(workspace, storage).promote(map)
-    console().print(f"The current map is {chosen.id}")
+    chosen = existing_workspace(workspace, storage).promote(map, name=name)
+    console().print(f"The current map is {chosen.id}" + (f", called {name}" if name else ""))
 
 
 def _stage_command(stage: str) -> Any:
     def command(
+        context: typer.Context,
         workspace: WorkspaceArgument,
         engine: EngineName = None,
         address: Address = None,
         set: Set = None,
         storage: Storage = None,
         progress: Progress = "auto",
+        metrics_file: MetricsFile = None,
+        as_json: AsJson = False,
     ) -> None:
-        from latentscale.config import apply_overrides
-
-        opened = existing_workspace(workspace, storage)
-        values = opened.settings(of_last_run=True)
-        apply_overrides(values, [*engine_overrides(engine, address), *(set or [])])
-        if storage:
-            values["storage"] = opened.store.storage.model_dump(mode="json")
-        _run(values, until=stage, progress=progress, from_snapshot=True)
+        with observed(progress, metrics_file, workspace) as observer:
+            overrides = [*engine_overrides(engine, address), *(set or [])]
+            opened = existing_workspace(workspace, storage)
+            outcome = opened.run_stages(overrides, until=stage, progress=observer, command=context.obj)
+            _finish(opened, outcome, as_json=as_json)
 
     return command
 
@@ -159,7 +209,7 @@ def engine_overrides(engine: str | None, address: str | None) -> list[str]:
     RequestError
         If the two contradict each other.
     """
-    if address is not None and engine not in (None, "ray"):
+    if address is not None and engine not in (None, "auto", "ray"):
         raise RequestError(f"--address is that of a Ray cluster, but --engine is {engine}", hint="Leave one out.")
     name = "ray" if address is not None else engine
     found = [f"engine.name={name}"] if name is not None else []
@@ -167,6 +217,28 @@ def engine_overrides(engine: str | None, address: str | None) -> list[str]:
         # A job file or the run before may have named a cluster.
         found += ["engine.address=null", "engine.runtime_env=null"]
     return found if address is None else [*found, f"engine.address={address!r}"]
+
+
+def selections(exclude: list[str] | None, only: str | None, clusters: str | None) -> dict[str, Any]:
+    """Settings of the corpus from the options that choose documents by lists of ids and by clusters.
+
+    Raises
+    ------
+    RequestError
+        If the clusters are no whole numbers.
+    """
+    found: dict[str, Any] = {} if exclude is None else {"exclude": exclude}
+    if only is not None:
+        found["only"] = only
+    if clusters is not None:
+        try:
+            found["exclude_clusters"] = [int(one) for one in clusters.split(",")]
+        except ValueError:
+            raise RequestError(
+                f"--exclude-clusters {clusters!r}: these are no numbers of clusters",
+                hint="Write --exclude-clusters 14,17; latentscale clusters lists them.",
+            ) from None
+    return found
 
 
 def job_values(
@@ -181,12 +253,13 @@ def job_values(
     overrides: list[str],
     storage: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Nested settings from the options of `run`; a job.yaml is read and the options laid over it."""
-    from latentscale.config import apply_overrides, read_yaml, storage_overrides
+    """Nested settings from the options of `run`; options override those of a job.yaml."""
+    from latentscale.config import apply_overrides, read_yaml, relative_to_file, storage_overrides
 
     values: dict[str, Any] = {}
-    if len(corpus) == 1 and corpus[0].lower().endswith((".yaml", ".yml")):
+    if len(corpus) == 1 and is_job_file(corpus[0]):
         values = read_yaml(corpus[0])
+        relative_to_file(values, corpus[0])
     else:
         values["corpus"] = {"sources": corpus}
     given = {"text": text, "id": id, "format": format, "where": where, "limit": limit, "sample": sample}
@@ -197,50 +270,123 @@ def job_values(
     if storage:
         values["storage"] = {**values.get("storage", {}), **storage_overrides(storage)}
     if "out" not in values:
-        raise RequestError("it is not said where the map shall be", hint="Add --out FOLDER.")
+        raise RequestError("the workspace of the map is not named", hint="Add --out FOLDER.")
     return values
 
 
+def _take_vectors(values: dict[str, Any], vectors: str | None) -> None:
+    if vectors is not None:
+        values["corpus"]["vectors"] = vectors
+        values.setdefault("embed", {}).setdefault("model", "column")
+
+
 def _run(
-    values: dict[str, Any], *, until: str, progress: str, from_snapshot: bool = False, refit: bool = False
+    values: dict[str, Any],
+    observer: Observer,
+    *,
+    until: str,
+    command: list[str],
+    as_json: bool,
+    refit: bool = False,
+    name: str | None = None,
 ) -> None:
     import latentscale
 
-    workspace = latentscale.open(values["out"], storage=values.get("storage"))
-    snapshot = workspace.snapshot if from_snapshot else None
-    shown = cast(Any, _mode(progress))
-    outcome = workspace.run(values, until=cast(Any, until), snapshot=snapshot, refit=refit, progress=shown)
-    _finish(workspace, outcome)
+    workspace = latentscale.open(values["out"], storage=values.get("storage"), must_exist=False)
+    work = partial(workspace.run, until=until, refit=refit, name=name, progress=observer, command=command)
+    try:
+        outcome = work(values)
+    except UndecidedTextError as error:
+        values["corpus"]["format"] = _ask_for_format(error)
+        outcome = work(values)
+    _finish(workspace, outcome, as_json=as_json)
 
 
-def _mode(progress: str) -> str:
-    if progress not in ("auto", "terminal", "json", "quiet"):
-        raise RequestError(f"--progress {progress!r} is not one of auto, terminal, json, quiet")
-    return progress
+@contextmanager
+def observed(progress: str, metrics_file: Path | None, workspace: str | None = None) -> Generator[Observer]:
+    """Observe a command from its options on, so that one that never gets to a run is reported as failed too."""
+    from latentscale.workspace import Observer
+
+    with Observer(mode(progress), metrics_file=metrics_file).watched(workspace) as observer:
+        yield observer
 
 
-def _finish(workspace: Any, outcome: Any) -> None:
-    """Say what was done; shards that had to be set aside end the command with their own exit code."""
-    from latentscale.cli.report import print_outcome
+def _ask_for_format(error: UndecidedTextError) -> str:
+    """Ask a person at a terminal; nobody else can answer.
 
-    print_outcome(workspace, outcome)
+    Raises
+    ------
+    UndecidedTextError
+        Where there is no terminal, or no answer.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise error
+    typer.echo(f"{error.message}\n  {error.hint}", err=True)
+    answer = typer.prompt("files or lines", default="", show_default=False, err=True).strip().lower()
+    if answer not in ("files", "lines"):
+        raise error
+    return answer
+
+
+def mode(progress: str) -> Mode:
+    """The value of `--progress`, which the observer checks."""
+    return cast("Mode", progress)
+
+
+def _finish(workspace: Workspace, outcome: Outcome, *, as_json: bool) -> None:
+    """Print what was done; quarantined shards end the command with their own exit code."""
+    from latentscale.cli.report import outcome_document, print_outcome
+
+    if as_json:
+        print(json.dumps(outcome_document(workspace, outcome), indent=1, ensure_ascii=False))
+    else:
+        print_outcome(workspace, outcome)
     outcome.check_complete()
 
 
-def existing_workspace(url: str, storage: list[str] | None = None) -> Any:
-    """Open a workspace that must be there, reached as ``--storage`` says.
+def is_job_file(workspace: str) -> bool:
+    """Whether a job file is named in place of a workspace."""
+    return workspace.lower().endswith((".yaml", ".yml")) and "://" not in workspace
+
+
+def job_file(path: str) -> dict[str, Any]:
+    """Read the job file that is named in place of a workspace.
+
+    Raises
+    ------
+    RequestError
+        If it names no workspace.
+    """
+    from latentscale.config import read_yaml, relative_to_file
+
+    job = read_yaml(path)
+    relative_to_file(job, path)
+    if "out" not in job:
+        raise RequestError(f"{path} names no workspace", hint="Add `out` to it, or give the workspace itself.")
+    return job
+
+
+def existing_workspace(url: str, storage: list[str] | None = None, *, readable: bool = True) -> Workspace:
+    """Open a workspace that must exist, reached as ``--storage`` says, or as the job file does that is named instead.
+
+    Parameters
+    ----------
+    url : str
+        A folder or URL; or a job.yaml, of which `out` and `storage` are taken.
+    readable : bool
+        Whether its record must be one that can be read.
 
     Raises
     ------
     WorkspaceError
-        If there is none.
+        If there is none, or it is one of another version.
     """
     import latentscale
     from latentscale.config import storage_overrides
 
-    if "://" not in url and not Path(url).exists():
-        raise WorkspaceError(f"there is no workspace {url}", hint="latentscale run CORPUS --text COLUMN --out FOLDER")
-    workspace = latentscale.open(url, storage=storage_overrides(storage) if storage else None)
-    workspace.store.check()
-    _ = workspace.record
-    return workspace
+    given: dict[str, Any] = {}
+    if is_job_file(url):
+        job = job_file(url)
+        url, given = str(job["out"]), dict(job.get("storage") or {})
+    given |= storage_overrides(storage) if storage else {}
+    return latentscale.open(url, storage=given or None, must_exist=readable)

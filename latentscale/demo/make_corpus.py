@@ -110,7 +110,7 @@ def choose(candidates: list[dict[str, Any]], n_documents: int) -> list[dict[str,
 def clean_description(description: str) -> str:
     """Join the lines of a Debian description into paragraphs.
 
-    In the package index a line ``.`` is an empty line, a line with two spaces in front stands for itself, and others
+    In the package index a line ``.`` is an empty line, a line with two leading spaces is verbatim, and others
     are wrapped at 80 characters (Debian Policy 5.6.13). The first line is the synopsis.
     """
     synopsis, *lines = description.split("\n")

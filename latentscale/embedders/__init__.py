@@ -1,26 +1,23 @@
-"""Embedders by name, each imported when it is first asked for."""
+"""Embedders: a spec that says what a model is without loading it, and the model that embeds."""
 
 from __future__ import annotations
 
-import difflib
-from pathlib import Path
-
+from latentscale.config import EmbedConfig
 from latentscale.embedders.protocol import Embedded, Embedder
+from latentscale.embedders.spec import EmbedderSpec, embedder_spec, opened_embedder, read_spec
 from latentscale.errors import ConfigError
 
-__all__ = ["NAMES", "Embedded", "Embedder", "check_model", "open_embedder"]
-
-NAMES = ("static", "column")
-"""Values of ``embed.model`` besides the folder of a model2vec model."""
+__all__ = ["Embedded", "Embedder", "EmbedderSpec", "embedder_spec", "open_embedder", "opened_embedder", "read_spec"]
 
 
 def open_embedder(model: str = "static", *, max_tokens: int = 512) -> Embedder:
-    """Open the embedder that ``model`` names.
+    """Open the embedder of texts that ``model`` names.
 
     Parameters
     ----------
     model : str
-        ``"static"`` for the shipped model, or the folder of a model2vec model in safetensors.
+        As ``embed.model``: ``"static"`` for the shipped model, the folder of a model2vec model in safetensors, or the
+        name of an embedder that another package adds.
     max_tokens : int
         Tokens of a text that count.
 
@@ -28,35 +25,11 @@ def open_embedder(model: str = "static", *, max_tokens: int = 512) -> Embedder:
     ------
     ConfigError
         If there is no such embedder, the folder does not hold a model, or ``model`` is ``"column"``, which has no
-        texts to embed (see :mod:`latentscale.embedders.column`).
+        texts to embed.
     """
-    from latentscale.embedders.static import StaticEmbedder
-
-    check_model(model)
     if model == "column":
         raise ConfigError(
             "the column embedder reads vectors that the corpus has, and cannot embed a text",
             hint="To embed or search texts, use embed.model=static or the folder of a model.",
         )
-    if model == "static":
-        return StaticEmbedder(max_tokens=max_tokens)
-    return StaticEmbedder(model, max_tokens=max_tokens)
-
-
-def check_model(model: str) -> None:
-    """Refuse a model that is neither a name nor a folder, without loading anything.
-
-    Raises
-    ------
-    ConfigError
-        With the nearest name.
-    """
-    if model in NAMES or Path(model).is_dir():
-        return
-    near = difflib.get_close_matches(model, NAMES, n=1)
-    raise ConfigError(
-        f"there is no embedder {model!r}, and no folder of that name",
-        where="embed.model",
-        hint=(f"Did you mean {near[0]!r}? " if near else "")
-        + f"Use one of {', '.join(NAMES)}, or the folder of a model2vec model.",
-    )
+    return embedder_spec(EmbedConfig(model=model, max_tokens=max_tokens)).open()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.errors import CorpusError
+from latentscale.config import EmbedConfig
+from latentscale.embedders.protocol import Embedded
+from latentscale.embedders.spec import EmbedderSpec
+from latentscale.errors import ConfigError, CorpusError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,48 @@ class ColumnVectors:
 
     vectors: NDArray[np.float32]
     embeddable: NDArray[np.bool_]
+
+
+class ColumnSpec(EmbedderSpec):
+    """The vectors of a column of the corpus."""
+
+    kind: Literal["column"] = "column"
+    reads: ClassVar[Literal["text", "vectors"]] = "vectors"
+    column: str
+    """Stored column with the vectors."""
+
+    @classmethod
+    def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
+        """The column that ``corpus.vectors`` names."""
+        if vectors_column is None:
+            raise ConfigError("embed.model is 'column', and corpus.vectors names no column", where="corpus.vectors")
+        return cls(column=vectors_column)
+
+    def identity(self) -> Mapping[str, Any]:
+        """The column: its values are part of the corpus."""
+        return {"model": "column", "column": self.column}
+
+    def open(self, device: str = "cpu") -> Any:
+        """A reader of the column; it embeds no text."""
+        return ColumnReader(self.column)
+
+
+class ColumnReader:
+    """Reads the vectors of a column.
+
+    Parameters
+    ----------
+    column : str
+        Its name, for messages.
+    """
+
+    def __init__(self, column: str) -> None:
+        self._column = column
+
+    def take(self, column: pa.Array | pa.ChunkedArray, *, file: str) -> Embedded:
+        """The vectors of a column, of length 1."""
+        found = column_vectors(column, name=self._column, file=file)
+        return Embedded(vectors=found.vectors, embeddable=found.embeddable, tokens=0, unknown=0, truncated=0)
 
 
 def column_width(kind: pa.DataType, *, name: str) -> int | None:
@@ -82,6 +128,9 @@ def column_vectors(
     CorpusError
         For a type that cannot hold vectors, another width, a null, NaN or infinite element; it names the row.
     """
+    if pa.types.is_null(column.type):
+        # Not one document of a file has a vector.
+        column = column.cast(pa.list_(pa.float32()))
     fixed = column_width(column.type, name=name)
     array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # older pyarrow returns a chunked array without chunks for zero rows
@@ -90,8 +139,8 @@ def column_vectors(
     lengths = np.full(len(present), fixed) if fixed is not None else _as_numpy(array.drop_null().value_lengths())
 
     def where(position: int) -> str:
-        place = f"row {first_row + int(present[position])}, column {name}"
-        return f"{file}, {place}" if file else place
+        cell = f"row {first_row + int(present[position])}, column {name}"
+        return f"{file}, {cell}" if file else cell
 
     width = dim or fixed or (int(lengths[0]) if len(lengths) else 0)
     wrong = np.flatnonzero(lengths != width)

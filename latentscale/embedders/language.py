@@ -1,4 +1,4 @@
-"""Notice that a corpus is not in English, which the shipped model does not know."""
+"""Detect that a corpus is not in English, the only language of the shipped model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 ENGLISH = "English or undecided"
+MULTILINGUAL = "minishlab/potion-multilingual-128M"
+"""The recommended static model where a corpus is not in English."""
 
 _MAX_CHARACTERS = 600
 _WORD = re.compile(r"[^\W\d_]+")
@@ -75,7 +77,8 @@ def language_notice(counts: Mapping[str, int], *, share: float = 0.05) -> str | 
     named = ", ".join(f"{name} {n / total:.0%}" for n, name in others[:3])
     return (
         f"about {foreign / total:.0%} of the texts do not look English ({named}): the static model knows English only, "
-        "and will place them poorly; give the folder of a multilingual model2vec model as embed.model"
+        f"and will place them poorly. One for many languages: latentscale models pull {MULTILINGUAL}, then "
+        f"--set embed.model={MULTILINGUAL}"
     )
 
 

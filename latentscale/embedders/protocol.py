@@ -1,12 +1,13 @@
-"""What every embedder is: a width, an identity, and a function from texts to unit vectors."""
+"""What an opened embedder is: a function from texts to unit vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 
@@ -26,6 +27,10 @@ class Embedded:
         Those of them that the model does not know.
     truncated : int
         Texts that were longer than the model or ``max_tokens`` allows and were cut.
+    reasons : mapping of int to str
+        Of texts that are not embeddable, by their position: why, where it is not that no token is known.
+    halved : int
+        Batches that did not fit into the memory of the device and were computed in halves.
     """
 
     vectors: NDArray[np.float32]
@@ -33,25 +38,35 @@ class Embedded:
     tokens: int
     unknown: int
     truncated: int
+    halved: int = 0
+    reasons: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
 class Embedder(Protocol):
-    """Turns texts into unit vectors; the same text always gives the same bits, whatever else is in its batch."""
-
-    @property
-    def dim(self) -> int:
-        """Width of the vectors."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """What to call the model in records and on screen; never part of the identity."""
-        ...
-
-    def identity(self) -> Mapping[str, Any]:
-        """Return everything that alters the result, as values that canonical JSON can hold."""
-        ...
+    """Turns texts into unit vectors. It is described by its :class:`latentscale.embedders.spec.EmbedderSpec`."""
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed ``texts``, in order."""
+        ...
+
+
+class QueryEmbedder(Embedder, Protocol):
+    """An embedder that treats the query of a search otherwise than a document, as by another prompt."""
+
+    def embed_queries(self, texts: Sequence[str]) -> Embedded:
+        """Embed queries, in order, in the space of the documents."""
+        ...
+
+
+class VectorReader(Protocol):
+    """Takes the vectors that the corpus already has, for a spec that reads ``vectors``."""
+
+    def take(self, column: pa.Array | pa.ChunkedArray, *, file: str) -> Embedded:
+        """The vectors of a column of lists.
+
+        Raises
+        ------
+        CorpusError
+            For a vector that cannot be used; it names the row.
+        """
         ...

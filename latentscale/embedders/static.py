@@ -2,23 +2,131 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
 
+from latentscale.config import EmbedConfig, Settings
+from latentscale.embedders.language import language_notice
+from latentscale.embedders.model_folder import load_model, model_files, read_shapes
 from latentscale.embedders.protocol import Embedded
+from latentscale.embedders.spec import EmbedderSpec, options_of
+from latentscale.embedders.tokens import unknown_token
 from latentscale.embedders.wordpieces import WordPieces
 from latentscale.errors import ConfigError
-from latentscale.models import static_model_path
+from latentscale.models import FIRST_REVISION, STATIC_REVISION, static_model_path
+from latentscale.models.hub import file_digest, is_model_id, model_description, resolve_model
+from latentscale.models.hub_cache import is_static, may_be_static
 
 # A chunk's tokens and sums are what embedding holds beyond the table and the result: a few MB for common texts.
 _CHUNK = 512
+
+
+class StaticSpec(EmbedderSpec):
+    """A static model of token vectors: the one that is shipped, or a model2vec model by its folder or hub id."""
+
+    kind: Literal["static"] = "static"
+    folder: str | None = None
+    """Of the model, on the machine that made the spec; None for the shipped one and for one of the hub."""
+    model: str | None = None
+    """Id on the hub, which each machine resolves in its own cache."""
+    revision: str | None = None
+    """The commit of ``model``, or the revision of the shipped model; None is its first, of maps that are older than the
+    second."""
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    """Maximum number of tokens of a text that are used."""
+
+    @classmethod
+    def recognizes(cls, model: str) -> bool:
+        """Accept a static model, by folder or id; and a folder that is no encoder at all, to say what it lacks."""
+        if is_model_id(model):
+            return is_static(model_description(model))
+        folder = Path(model).expanduser()
+        return folder.is_dir() and may_be_static(folder)
+
+    @classmethod
+    def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
+        """The shipped model for ``static``, else what ``embed.model`` names."""
+        options = options_of(config, StaticOptions)
+        if config.model == "static":
+            revision = STATIC_REVISION if options.revision is None else options.revision
+            read_shapes(model_files(static_model_path(revision)))
+            return cls(revision=revision, max_tokens=config.max_tokens)
+        found = resolve_model(config.model, revision=options.revision)
+        read_shapes(model_files(found.path))
+        if found.source == "hub":
+            return cls(model=found.name, revision=found.revision, max_tokens=config.max_tokens)
+        return cls(folder=str(found.path), max_tokens=config.max_tokens)
+
+    @property
+    def path(self) -> Path:
+        """Folder of the model on this machine; one of the hub is fetched if it is not in the cache."""
+        if self.model is not None:
+            return resolve_model(self.model, revision=self.revision).path
+        return static_model_path(self.revision or FIRST_REVISION) if self.folder is None else Path(self.folder)
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is the model that comes with the package."""
+        return self.folder is None and self.model is None
+
+    @property
+    def name(self) -> str:
+        """The id on the hub, or the folder's name."""
+        return self.model or self.path.name
+
+    @property
+    def dimensions(self) -> int:
+        """Width of the vectors, from the header of the weights."""
+        return read_shapes(model_files(self.path)).dim
+
+    @property
+    def token_limit(self) -> int:
+        """Maximum number of tokens of a text that are used."""
+        return self.max_tokens
+
+    def identity(self) -> Mapping[str, Any]:
+        """Everything that alters the vectors: the bytes of the model, never its path, and the settings."""
+        files = model_files(self.path)
+        return {
+            "embedder": "static",
+            "revision": file_digest(files.weights),
+            "tokenizer": file_digest(files.tokenizer),
+            "max_tokens": self.max_tokens,
+            "pooling": "mean",
+            "normalisation": "l2",
+            "dim": self.dimensions,
+        }
+
+    def notice(self, languages: Mapping[str, int]) -> str | None:
+        """A note where the shipped model, which is English, meets other languages."""
+        return language_notice(languages) if self.shipped else None
+
+    def settled_options(self) -> Mapping[str, Any]:
+        """The revision of the shipped model, so that an update finds it again when a later version ships another."""
+        return {"revision": self.revision} if self.shipped and self.revision else {}
+
+    def as_held(self, held: EmbedderSpec) -> Self:
+        """With the revision of the shipped model that ``held`` has."""
+        if not (self.shipped and isinstance(held, StaticSpec) and held.shipped):
+            return self
+        return self.model_copy(update={"revision": held.revision})
+
+    def open(self, device: str = "cpu") -> StaticEmbedder:
+        """Load the model; it computes on processors whatever the device."""
+        return StaticEmbedder(self.path, max_tokens=self.max_tokens)
+
+
+class StaticOptions(Settings):
+    """``embed.options`` of a static model."""
+
+    revision: Annotated[str | None, BeforeValidator(lambda value: str(value) if type(value) is int else value)] = None
+    """Commit, branch or tag of a hub id; by default what the cache calls main. Of the shipped model `1` or `2`; by
+    default the newest, and in an update that of the map."""
 
 
 class StaticEmbedder:
@@ -46,36 +154,22 @@ class StaticEmbedder:
         if max_tokens < 1:
             raise ConfigError(f"max_tokens must be at least 1, not {max_tokens}", where="embed.max_tokens")
         folder = static_model_path() if model is None else Path(model)
-        table, weights, mapping, tokenizer = _load(folder)
+        table, weights, mapping, tokenizer = load_model(model_files(folder))
         self._table = table
         self._weights = weights
         self._mapping = mapping
-        self._unknown = _unknown_token(tokenizer)
+        self._unknown = unknown_token(tokenizer)
         self._max_tokens = max_tokens
         # model2vec cuts the characters first, by this estimate; so do we, to be equal to it.
         self._max_characters = max_tokens * int(np.median([len(token) for token in tokenizer.get_vocab()]))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._pieces = WordPieces(tokenizer)
-        self._revision = {name: _sha256(folder / name) for name in ("model.safetensors", "tokenizer.json")}
-        self.name = folder.name
 
     @property
     def dim(self) -> int:
         """Width of the vectors."""
         return self._table.shape[1]
-
-    def identity(self) -> Mapping[str, Any]:
-        """Return everything that alters the vectors: the bytes of the model, never where it lies, and the settings."""
-        return {
-            "embedder": "static",
-            "revision": self._revision["model.safetensors"],
-            "tokenizer": self._revision["tokenizer.json"],
-            "max_tokens": self._max_tokens,
-            "pooling": "mean",
-            "normalisation": "l2",
-            "dim": self.dim,
-        }
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed ``texts``, in order; memory beyond the result does not grow with their number."""
@@ -94,15 +188,14 @@ class StaticEmbedder:
     def _tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.bool_], NDArray[np.int32], int]:
         """Return all token ids in one row, which of them are known, the bounds of each text, and how many were cut."""
         limit, characters = self._max_tokens, self._max_characters
-        rows = self._pieces.encode([text[:characters] for text in texts])
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids, lengths = self._pieces.encode([text[:characters] for text in texts])
         too_long = lengths > limit
         cut = too_long | np.fromiter((len(text) > characters for text in texts), np.bool_, len(texts))
-        for row in np.flatnonzero(too_long):
-            del rows[row][limit:]
-        bounds = np.zeros(len(rows) + 1, dtype=np.int32)
+        if too_long.any():
+            first = np.cumsum(lengths) - lengths
+            ids = ids[np.arange(len(ids)) - np.repeat(first, lengths) < limit]
+        bounds = np.zeros(len(texts) + 1, dtype=np.int32)
         np.cumsum(np.minimum(lengths, limit), out=bounds[1:])
-        ids = np.fromiter(chain.from_iterable(rows), np.int32, int(bounds[-1]))
         known = np.ones(len(ids), dtype=np.bool_) if self._unknown is None else ids != self._unknown
         return ids, known, bounds, int(np.count_nonzero(cut))
 
@@ -122,55 +215,3 @@ class StaticEmbedder:
         found = norms > 0
         np.divide(sums, norms[:, None], out=out, where=found[:, None], casting="same_kind")
         return found
-
-
-def _load(
-    folder: Path,
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.int32] | None, Any]:
-    """Return the float32 table, the weight and the table row of each token where there are any, and the tokenizer."""
-    if not folder.is_dir():
-        raise ConfigError(f"there is no model folder {folder}", where="embed.model")
-    missing = [n for n in ("model.safetensors", "tokenizer.json", "config.json") if not (folder / n).is_file()]
-    if missing:
-        raise ConfigError(
-            f"{folder} is not the folder of a model2vec model: {', '.join(missing)} missing",
-            where="embed.model",
-            hint="Save one with model2vec's save_pretrained, or make one with: latentscale models distill.",
-        )
-    # Not by StaticModel.from_pretrained: it imports the client of a model hub, a fifth of the cost of a small update.
-    from safetensors import safe_open
-    from tokenizers import Tokenizer
-
-    try:
-        with safe_open(folder / "model.safetensors", framework="numpy") as tensors:
-            held = {name: np.asarray(tensors.get_tensor(name)) for name in tensors.keys()}  # noqa: SIM118 - no mapping
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        table = np.ascontiguousarray(
-            held["embeddings"] if "embeddings" in held else held["embedding.weight"], np.float32
-        )
-    except Exception as error:  # safetensors and tokenizers raise types of their own
-        raise ConfigError(f"the model in {folder} cannot be read: {error}", where="embed.model") from error
-    weights = held["weights"].astype(np.float32) if "weights" in held else None
-    mapping = held["mapping"].astype(np.int32) if "mapping" in held else None
-    tokens = tokenizer.get_vocab_size()
-    if mapping is None and tokens != len(table):
-        raise ConfigError(
-            f"the model in {folder} has {len(table):,} vectors for {tokens:,} tokens", where="embed.model"
-        )
-    if not np.isfinite(table).all() or not (weights is None or np.isfinite(weights).all()):
-        raise ConfigError(f"the model in {folder} holds numbers that are not finite", where="embed.model")
-    return table, weights, mapping, tokenizer
-
-
-def _unknown_token(tokenizer: Any) -> int | None:
-    """The id of the token that stands for what the tokenizer does not know."""
-    if hasattr(tokenizer.model, "unk_token"):
-        token = tokenizer.model.unk_token
-        return None if token is None else tokenizer.token_to_id(token)
-    # A Unigram model names the place in its vocabulary.
-    return json.loads(tokenizer.to_str())["model"].get("unk_id")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

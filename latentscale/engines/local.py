@@ -1,71 +1,178 @@
-"""Run everything in this process: the libraries of each stage use the processors by themselves."""
+"""Run everything on this machine: shards in several processes where that pays, later stages in this one."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import psutil
 
-from latentscale.backends.capability import describe as describe_machine
-from latentscale.config import EngineConfig, ResourcesConfig
-from latentscale.engines import Quarantined
-from latentscale.engines.requests import GLOBAL_STAGES, SHARD_STAGES, Cluster, Node, request_of
+from latentscale.config import EngineConfig, ResourcesConfig, StageResources
+from latentscale.engines.pipelined import run_here, tasks_in_flight
+from latentscale.engines.place import measure_place
+from latentscale.engines.pool import WorkerPool, thread_variables
+from latentscale.engines.protocol import Quarantined, ShardWorker
+from latentscale.engines.resources import GLOBAL_STAGES, SHARD_STAGES, Cluster, Node, gpu_notices, gpus_of, request_of
 from latentscale.errors import ConfigError, ResourceError
-from latentscale.provenance import available_memory, available_processors
+from latentscale.machine import Place, available_memory, available_processors, release_memory, visible_gpus
+from latentscale.registry import resources_of
+from latentscale.stages.context import StageContext, ignore_progress
 from latentscale.storage.attempts import AttemptLog
+from latentscale.storage.scratch import scratch_folder
 
 Task = TypeVar("Task")
 Receipt = TypeVar("Receipt")
 Result = TypeVar("Result")
 
+# A worker's start, with its imports and its model, costs about a second of each processor.
+PROCESS_SECONDS = 4.0
+# What ingest and embed of shards of the usual size take at most, where engine.resources says nothing.
+WORKER_BYTES = 1e9
+# Of a worker with one processor: one task is read or written while one is computed. A third only interrupts the one
+# that is computed; it cost 6 % of the processor time of embed with the static model.
+IN_FLIGHT_ON_ONE = 2
+
 
 class LocalEngine:
-    """The default engine: a loop, no daemon, no import of Ray."""
+    """The default engine: no daemon, no import of Ray.
+
+    Parameters
+    ----------
+    config : EngineConfig
+    on_notice : callable, optional
+        Told what a person should know, such as that a worker died.
+    """
 
     name = "local"
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, *, on_notice: Callable[[str], None] | None = None) -> None:
         check_machine(config)
         self._config = config
+        self._on_notice = on_notice or logging.getLogger(__name__).warning
+        self._pool = WorkerPool(self._on_notice)
+        self._places: dict[str, Place] = {}
+        self._workers: dict[str, int] = {}
+        self._machine = this_machine(config)
+        for sentence in gpu_notices(config, self._machine):
+            self._on_notice(sentence)
 
     def describe(self) -> dict[str, Any]:
         """What runs the work, for the run's record."""
-        return {"engine": self.name}
+        return {"engine": self.name, "workers": dict(self._workers)}
+
+    def place(self, stage: str) -> Place:
+        """Measure this machine, or the share of it that a worker of shards has."""
+        name = resources_of(stage)
+        if name not in self._places:
+            cpus = self._cpus(name)
+            workers = self._fitting(name) if name in SHARD_STAGES else 1
+            place = measure_place(cpus=cpus, memory_bytes=available_memory() / workers)
+            self._places[name] = place
+        return self._places[name]
 
     def map_shards(
         self,
-        make_worker: Callable[[], Callable[[Task], Receipt]],
+        make_worker: Callable[[], ShardWorker[Task, Receipt] | Callable[[Task], Receipt]],
         tasks: Sequence[Task],
         *,
         stage: str,
         task_type: type[Task],
         receipt_type: Any,
         attempts: AttemptLog,
+        seconds: float = math.inf,
     ) -> Iterator[Receipt | Quarantined]:
-        """Run a worker over tasks, one after the other; one that dies takes this process with it."""
+        """Run shards in processes, or in this one where they are few or quick.
+
+        What runs in this process has no other that could outlive its death.
+        """
         if not tasks:
             return
-        worker = make_worker()
-        for task in tasks:
-            yield worker(task)
+        in_flight = tasks_in_flight(make_worker)
+        workers = min(self._fitting(stage), len(tasks))
+        self._workers[stage] = workers
+        if workers == 1 or seconds < PROCESS_SECONDS or not _importable(make_worker):
+            self._workers[stage] = 1
+            yield from run_here(make_worker(), tasks, in_flight=in_flight)
+            return
+        processors = max(1, int(self._cpus(stage)))
+        each = thread_variables(processors)
+        shares = [each | self._gpus_of(stage, i) for i in range(workers)]
+        yield from self._pool.map(
+            make_worker,
+            tasks,
+            variables=shares,
+            in_flight=in_flight if processors > 1 else min(in_flight, IN_FLIGHT_ON_ONE),
+            task_type=task_type,
+            receipt_type=receipt_type,
+            attempts=attempts,
+        )
 
     def call(
-        self, function: Callable[..., Result], *, stage: str, progress: Callable[[int, int], None] | None = None
+        self,
+        make: Callable[[StageContext], Result],
+        context: StageContext,
+        *,
+        stage: str,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Result:
-        """Call the function."""
-        return function() if progress is None else function(progress=progress)
-
-    def threads(self, stage: str) -> int:
-        """How many threads a stage may use."""
-        return self._config.threads or available_processors()
-
-    def memory(self, stage: str) -> float:
-        """Bytes of memory that are free here."""
-        return available_memory()
+        """Call the function with this machine's resources."""
+        # The workers of the shards are not needed any more, and this stage needs their memory.
+        self._pool.close()
+        release_memory()
+        return make(
+            context.at(
+                threads=self._config.threads or available_processors(),
+                memory=available_memory(),
+                device="cuda:0" if self.place(stage).gpus else "cpu",
+                scratch=scratch_folder(),
+                progress=progress or ignore_progress,
+                notice=self._on_notice,
+            )
+        )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Stop the workers."""
+        self._pool.close()
+
+    def _asked(self, stage: str) -> StageResources:
+        return getattr(self._config.resources, resources_of(stage))
+
+    def _gpus_of(self, stage: str, worker: int) -> dict[str, str]:
+        """Give each worker its own GPUs, or its share of one; hide them all where none are asked for by number."""
+        asked = self._asked(stage)
+        share = gpus_of(asked, self._machine)
+        if not share:
+            return {} if asked.gpus is None else {"CUDA_VISIBLE_DEVICES": ""}
+        visible = visible_gpus()
+        first = int(worker * share + 1e-9)
+        chosen = [visible[(first + i) % len(visible)] for i in range(max(1, int(share)))]
+        return {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
+
+    def _cpus(self, name: str) -> float:
+        """Processors of one worker."""
+        asked = self._asked(name).cpus
+        if asked is not None:
+            return max(asked, 1.0)
+        return 1.0 if name in SHARD_STAGES else float(self._config.threads or available_processors())
+
+    def _fitting(self, stage: str) -> int:
+        """Number of workers: as requested, else one for each processor, and no more than fit into memory."""
+        asked = self._asked(stage)
+        given = asked.workers or (None if asked.max_workers else self._config.workers)
+        processors = self._config.threads or available_processors()
+        wanted = given or max(1, int(processors / self._cpus(stage)))
+        if asked.max_workers and not given:
+            wanted = min(wanted, asked.max_workers)
+        share = gpus_of(asked, self._machine)
+        if share and not given:
+            wanted = min(wanted, max(1, int(len(visible_gpus()) / share + 1e-9)))
+        room = max(1, int(available_memory() / (asked.memory or WORKER_BYTES)))
+        if room < wanted and given:
+            self._on_notice(f"{stage}: memory holds {room} of the {wanted} workers that were asked for")
+        return min(wanted, room)
 
 
 def check_machine(config: EngineConfig) -> None:
@@ -74,7 +181,7 @@ def check_machine(config: EngineConfig) -> None:
     Raises
     ------
     ConfigError
-        If an address or a runtime environment is given.
+        If an address, a runtime environment or an image is given.
     ResourceError
         If more processors, memory or GPUs are asked for than there are.
     """
@@ -83,19 +190,21 @@ def check_machine(config: EngineConfig) -> None:
             f"engine.address is {config.address}, but engine.name is local",
             hint="Set engine.name to ray: --engine ray.",
         )
-    if config.runtime_env is not None:
-        raise ConfigError(
-            "engine.runtime_env is for the workers of a cluster, but engine.name is local",
-            hint="Leave it out, or set engine.name to ray: --engine ray.",
-        )
+    stages = (*SHARD_STAGES, *GLOBAL_STAGES)
+    settings: list[tuple[str, Any]] = [("engine.runtime_env", config.runtime_env)]
+    for stage in stages:
+        asked: StageResources = getattr(config.resources, stage)
+        settings += [(f"engine.resources.{stage}.{name}", getattr(asked, name)) for name in ("runtime_env", "image")]
+    for name, value in settings:
+        if value is not None:
+            raise ConfigError(
+                f"{name} is for the workers of a cluster, but engine.name is local",
+                hint="Leave it out, or set engine.name to ray: --engine ray.",
+            )
     if config.resources == ResourcesConfig():
         return
-    resources = {"CPU": float(available_processors()), "memory": float(psutil.virtual_memory().total)}
-    gpus = describe_machine().gpus
-    if gpus:
-        resources["GPU"] = float(len(gpus))
-    machine = Cluster(nodes=[Node(resources, name="this machine")], place="the local engine")
-    for stage in (*SHARD_STAGES, *GLOBAL_STAGES):
+    machine = this_machine(config)
+    for stage in stages:
         request = request_of(config, stage, machine)
         if not request.fits(machine.nodes[0]):
             raise ResourceError(
@@ -103,3 +212,18 @@ def check_machine(config: EngineConfig) -> None:
                 where=f"engine.resources.{stage}",
                 hint="Ask for less, or take a Ray cluster that has it: --engine ray --address HOST:PORT.",
             )
+
+
+def this_machine(config: EngineConfig) -> Cluster:
+    """This machine as a cluster of one node; its GPUs are looked for only where a stage may get one."""
+    resources = {"CPU": float(available_processors()), "memory": float(psutil.virtual_memory().total)}
+    if any(config.resources.of(stage).gpus for stage in (*SHARD_STAGES, *GLOBAL_STAGES)):
+        resources["GPU"] = float(len(visible_gpus()))
+    return Cluster(nodes=[Node(resources, name="this machine")], place="the local engine")
+
+
+def _importable(make_worker: Any) -> bool:
+    """Whether other processes find the class of a worker by its name: one of a script or of a function they do not."""
+    while isinstance(make_worker, partial):
+        make_worker = make_worker.func
+    return make_worker.__module__ != "__main__" and "<locals>" not in make_worker.__qualname__

@@ -1,1 +1,24 @@
-"""What names clusters: keyphrases counted from their texts, and exemplars chosen from their vectors."""
+"""Labelers: from the evidence of a cluster to its label."""
+
+from __future__ import annotations
+
+from latentscale.errors import ConfigError
+from latentscale.labelers.protocol import ClusterEvidence, ColumnShare, Label, Labeler
+from latentscale.registry import LABELERS
+
+__all__ = ["ClusterEvidence", "ColumnShare", "Label", "Labeler", "labeler_class"]
+
+
+def labeler_class(name: str) -> type[Labeler]:
+    """The labeler of that name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if name not in LABELERS:
+        raise ConfigError(
+            f"there is no labeler {name!r}", where="label.method", hint=f"Use one of {', '.join(LABELERS.names())}."
+        )
+    return LABELERS.load(name)

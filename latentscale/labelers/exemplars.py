@@ -1,4 +1,4 @@
-"""Choose the documents that show what a cluster holds."""
+"""Choose the exemplars of a cluster."""
 
 from __future__ import annotations
 

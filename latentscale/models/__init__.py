@@ -7,13 +7,33 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-STATIC_MODEL = "minilm-static-en"
-"""Directory name and public id of the shipped model."""
+from latentscale.errors import ConfigError
+
+STATIC_MODELS = {"1": "minilm-static-en", "2": "minilm-static-en-2"}
+"""Directory of each revision of the shipped model. All stay: a map is grown and searched with the one that made it."""
+
+FIRST_REVISION = "1"
+"""The revision of maps that do not say which: they are older than the second."""
+
+STATIC_REVISION = "2"
+"""The revision that new maps are made with."""
 
 
-def static_model_path() -> Path:
-    """Return the directory of the shipped static model (``model.safetensors``, ``tokenizer.json``, ``config.json``)."""
-    return Path(str(files(__name__) / STATIC_MODEL))
+def static_model_path(revision: str = STATIC_REVISION) -> Path:
+    """Return the directory of the shipped static model (``model.safetensors``, ``tokenizer.json``, ``config.json``).
+
+    Raises
+    ------
+    ConfigError
+        If this version ships no such revision.
+    """
+    if revision not in STATIC_MODELS:
+        raise ConfigError(
+            f"the shipped model has no revision {revision!r}",
+            where="embed.options.revision",
+            hint=f"Use one of {', '.join(STATIC_MODELS)}, or leave it out for {STATIC_REVISION}.",
+        )
+    return Path(str(files(__name__) / STATIC_MODELS[revision]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

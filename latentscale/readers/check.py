@@ -1,4 +1,4 @@
-"""Look at a corpus before any work: can its files be opened, and do they have the columns that were asked for?"""
+"""Check a corpus before any work: its files can be opened and have the requested columns."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.config import CorpusConfig, IngestConfig
-from latentscale.errors import ConfigError, CorpusError
+from latentscale.errors import ConfigError, CorpusError, name_list
+from latentscale.file_names import shown
 from latentscale.readers import read_input
-from latentscale.readers.columns import plain_type, text_of
-from latentscale.readers.documents import condition_columns, evaluate, missing_column, wrong_type
+from latentscale.readers.columns import plain_type, stored_name, text_of
+from latentscale.readers.conditions import SHOWN, evaluate, parse_condition
+from latentscale.readers.documents import TEXT_HINT, missing_column, wrong_type
+from latentscale.readers.input_table import FORMATS, InputFile, InputTable
+from latentscale.readers.inputs import open_input
+from latentscale.readers.partitions import partitions_of
+from latentscale.readers.paths import column_root
 from latentscale.readers.records import Block
-from latentscale.storage.input_table import FORMATS, InputFile, InputTable
-from latentscale.storage.inputs import open_input
+from latentscale.readers.streams import open_content, open_seekable
+from latentscale.readers.values import check_column_count
+from latentscale.readers.vectors import vector_file, vectors_of_text
+from latentscale.readers.vectors_beside import VectorFile, beside, is_one_for_each
+from latentscale.storage.common_types import is_bytes, is_text_list
 
 MAX_FILES = 256
 """So many files are opened; of more, evenly spaced ones. The others are checked when they are read."""
@@ -24,7 +33,7 @@ MAX_LINE_FILES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusCheck:
-    """What a look at the corpus found.
+    """The result of the check of a corpus.
 
     Attributes
     ----------
@@ -52,28 +61,37 @@ def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig 
         If the condition cannot be parsed or evaluated, or names a column that no file has.
     """
     ingest = ingest or IngestConfig()
-    named = set(condition_columns(corpus.where)) if corpus.where else set[str]()
-    if corpus.where and not named:
-        raise ConfigError(f"the condition {corpus.where!r} names no column", where="corpus.where")
+    named = set(parse_condition(corpus.where).columns) if corpus.where is not None else set[str]()
+    if corpus.where is not None and not named:
+        raise ConfigError(f"the condition {corpus.where[:SHOWN]!r} names no column", where="corpus.where")
+    vectors = corpus.vectors_file()
+    if vectors and not is_one_for_each(vectors):
+        _check_vector_file(vector_file(vectors), inputs)
     columns: dict[str, str] = {}
     objects: dict[str, pa.DataType] = {}
     first_objects: InputFile | None = None
     rows: int | None = 0
     some = False
     chosen = _chosen(inputs)
+    dialects: dict[str, list[str]] = {}
     for file in chosen:
-        found, count, table = _look(file, corpus, ingest)
+        found, count, table = _look(file, corpus, ingest, dialects)
+        check_column_count(len(found or ()), file, ingest)
         if found is None:
-            # Where not one of the first rows can be read, the limit on rejects will say why.
+            # Where not one of the first rows can be read, the limit on rejects will report why.
             some = some or count is None
             continue
-        if file.format == "jsonl":
+        if file.format in ("jsonl", "json"):
             # An object may lack a key, and a small file may hold one object: all files together must have it.
             objects = {name: kind for name, kind in found.items() if name not in objects} | objects
             first_objects = first_objects or file
         else:
             _check_columns(file, found, corpus)
         columns |= {name: str(kind) for name, kind in found.items() if name not in columns}
+        if vectors and is_one_for_each(vectors):
+            held = vector_file(beside(vectors, file))
+            if count is not None and len(held) != count:
+                raise held.other_count(f"{count:,}", file)
         rows = None if rows is None or count is None else rows + count
         some = some or count is None or count > 0
         if table is not None and table.num_rows:
@@ -91,33 +109,70 @@ def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig 
     if unknown:
         error = missing_column(unknown[0], list(columns), inputs[0])
         raise ConfigError(
-            f"the condition {corpus.where!r} names {unknown[0]!r}, and no file has such a column; there are: "
-            + ", ".join(list(columns)[:20]),
+            f"the condition {str(corpus.where)[:SHOWN]!r} names {unknown[0]!r}, and no file has such a column; "
+            f"there are: {name_list(list(columns))}",
             where="corpus.where",
             hint=error.hint,
         )
     if len(chosen) < len(inputs):
         rows = None
-    notes = () if corpus.text or "text" not in columns else ("the text is the column 'text', since none was named",)
-    return CorpusCheck(columns=columns, rows=rows, notes=notes)
+    one = vectors if vectors and not is_one_for_each(vectors) else None
+    if rows is not None and one and len(vector_file(one)) != rows:
+        raise vector_file(one).other_count(f"{rows:,}", inputs[0])
+    notes: list[str] = []
+    if not corpus.text and "text" in columns:
+        notes.append("the text is the column 'text', as no text column was named")
+    notes += [
+        f"{shown(paths[0])}{f' and {len(paths) - 1:,} more' if len(paths) > 1 else ''}: {said}"
+        for said, paths in dialects.items()
+    ]
+    for file in chosen:
+        if file.format == "excel" and corpus.sheet is None:
+            from latentscale.readers.excel import sheet_names
+
+            with open_seekable(file, corpus) as raw:
+                sheets = sheet_names(file, raw, corpus)
+            if len(sheets) > 1:
+                notes.append(
+                    f"of the {len(sheets)} sheets of {shown(file.path)} the first, {shown(sheets[0])!r}, is read; "
+                    "another one: --set corpus.sheet=NAME"
+                )
+    renamed = {name: stored_name(name, corpus) for name in columns if stored_name(name, corpus) != name}
+    if renamed:
+        pairs = ", ".join(f"{shown(name)!r} as {shown(stored)!r}" for name, stored in list(renamed.items())[:20])
+        notes.append(f"columns whose names LatentScale uses itself are stored under others: {pairs}")
+    folders = list(dict.fromkeys(name for file in chosen for name in partitions_of(file.path)))
+    if folders:
+        notes.append(f"the names of the folders give the columns {', '.join(map(shown, folders[:20]))}")
+    return CorpusCheck(columns=columns, rows=rows, notes=tuple(notes))
+
+
+def _check_vector_file(vectors: VectorFile, inputs: InputTable) -> None:
+    if len(inputs) != 1:
+        raise CorpusError(
+            f"{vectors.path} holds the vectors of one table, and the corpus has {len(inputs):,} files",
+            where="corpus.vectors",
+            hint="Name the one file, or one file of vectors for each: --vectors '{folder}/{name}.npy'.",
+        )
 
 
 def _chosen(inputs: InputTable) -> list[InputFile]:
     parquet = inputs.formats == FORMATS.index("parquet")
-    places = [*_spaced(np.flatnonzero(parquet), MAX_FILES), *_spaced(np.flatnonzero(~parquet), MAX_LINE_FILES)]
-    return [inputs[place] for place in places]
+    positions = [*_spaced(np.flatnonzero(parquet), MAX_FILES), *_spaced(np.flatnonzero(~parquet), MAX_LINE_FILES)]
+    return [inputs[index] for index in positions]
 
 
-def _spaced(places: NDArray[np.int64], most: int) -> list[int]:
-    kept = places if len(places) <= most else places[np.arange(most) * len(places) // most]
+def _spaced(positions: NDArray[np.int64], most: int) -> list[int]:
+    kept = positions if len(positions) <= most else positions[np.arange(most) * len(positions) // most]
     return kept.tolist()
 
 
 def _look(
-    file: InputFile, corpus: CorpusConfig, ingest: IngestConfig
+    file: InputFile, corpus: CorpusConfig, ingest: IngestConfig, dialects: dict[str, list[str]]
 ) -> tuple[dict[str, pa.DataType] | None, int | None, pa.Table | None]:
     """Columns with types, rows where they are known, and the first rows of a file; None for a file without lines."""
-    if file.format == "parquet" and file.compression == "none":
+    partitions = dict.fromkeys(partitions_of(file.path), pa.string())
+    if file.format == "parquet" and file.compression == "none" and not file.member:
         from latentscale.readers.parquet import distinct_names, open_source_parquet
 
         with open_input(file, corpus.storage) as raw:
@@ -127,16 +182,36 @@ def _look(
                 name: plain_type(kind) for name, kind in zip(distinct_names(schema.names), schema.types, strict=True)
             }
         wanted = corpus.where or corpus.vectors
+        return partitions | found, count, _first(file, corpus, ingest) if count and wanted else None
+    if file.format == "lance":
+        from latentscale.readers.lance import lance_table
+
+        opened = lance_table(file)
+        schema, count = opened.schema, int(opened.count_rows())
+        found = {name: plain_type(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
+        wanted = corpus.where or corpus.vectors
         return found, count, _first(file, corpus, ingest) if count and wanted else None
     if file.format in ("csv", "tsv"):
         from latentscale.readers.delimited import read_header
+        from latentscale.readers.dialect import usual_dialect
 
-        with open_input(file, corpus.storage) as raw:
-            header = read_header(file, raw, corpus, ingest)
+        with open_content(file, corpus) as content:
+            header = read_header(file, content, corpus, ingest)
         if header is None:
             return None, 0, None
+        if said := header.dialect.sentence(usual_dialect(file, corpus)):
+            dialects.setdefault(said, []).append(file.path)
         block = _first_block(file, corpus, ingest)
-        return dict.fromkeys(header.names, pa.string()), None if block else 0, block.table if block else None
+        names = [*partitions, *header.names]
+        if header.advice and block and not block.table.num_rows:
+            _check_columns(file, dict.fromkeys(names, pa.string()), corpus)
+            raise CorpusError(
+                f"no row of {shown(file.path)} has the {len(header.names):,} fields of its header: "
+                f"{block.rejects.detail[0][:80]}",
+                where=f"{file.url}:{block.rejects.line[0]}",
+                hint=header.advice,
+            )
+        return dict.fromkeys(names, pa.string()), None if block else 0, block.table if block else None
     block = _first_block(file, corpus, ingest)
     if block is None:
         return None, 0, None
@@ -160,22 +235,28 @@ def _first_block(file: InputFile, corpus: CorpusConfig, ingest: IngestConfig) ->
 
 
 def _refuse_wrong_text(file: InputFile, block: Block, corpus: CorpusConfig) -> None:
-    """Of JSON lines all of which have something else where the text should be, say so."""
+    """Refuse JSON lines none of which has a text where it should be."""
     if block.size and all(reason == "not_text" for reason in block.rejects.reason):
         kind = block.rejects.detail[0].split(":", 1)[0]
         raise CorpusError(
             f"the text column {block.rejects.column[0]!r} of {file.path} holds {kind}, not text",
             where=f"{file.url}:{block.rejects.line[0]}",
-            hint="Name a column of text, or a template such as --text '{title} ({year})'.",
+            hint=TEXT_HINT,
         )
 
 
 def _check_columns(file: InputFile, found: dict[str, pa.DataType], corpus: CorpusConfig) -> None:
     names = list(found)
     for name in corpus.text_columns() or (text_of(corpus),):
+        root = column_root(name)
+        if name not in found and root in found:
+            kind = found[root]
+            if not (pa.types.is_nested(kind) or pa.types.is_string(kind) or pa.types.is_null(kind) or is_bytes(kind)):
+                raise wrong_type(root, kind, file)
+            continue
         if name not in found:
             if corpus.text is None:
-                shown = ", ".join(names[:20])
+                shown = name_list(names)
                 raise CorpusError(
                     f"which column of {file.path} is the text? Its columns are: {shown}",
                     where=file.url,
@@ -183,10 +264,12 @@ def _check_columns(file: InputFile, found: dict[str, pa.DataType], corpus: Corpu
                 )
             raise _missing(file, name, names, corpus)
         kind = found[name]
-        template = corpus.is_template() and not pa.types.is_nested(kind) and not pa.types.is_binary(kind)
-        if not (pa.types.is_string(kind) or pa.types.is_null(kind) or template):
+        template = corpus.is_template() and not pa.types.is_nested(kind)
+        text = pa.types.is_string(kind) or is_bytes(kind) or is_text_list(kind)
+        if not (text or pa.types.is_null(kind) or template):
             raise wrong_type(name, kind, file)
-    for name in filter(None, (corpus.id, corpus.vectors)):
+    vectors = None if corpus.vectors_file() else corpus.vectors
+    for name in filter(None, (corpus.id, vectors)):
         if name not in found:
             raise _missing(file, name, names, corpus)
     if corpus.id and (pa.types.is_nested(found[corpus.id]) or pa.types.is_floating(found[corpus.id])):
@@ -195,34 +278,57 @@ def _check_columns(file: InputFile, found: dict[str, pa.DataType], corpus: Corpu
             where=file.url,
             hint="An id is text or a whole number.",
         )
-    if corpus.vectors and not pa.types.is_null(found[corpus.vectors]):
+    # What is text may be vectors written as text: the first rows tell.
+    if vectors and not (pa.types.is_null(found[vectors]) or pa.types.is_string(found[vectors])):
         from latentscale.embedders.column import column_width
 
-        column_width(found[corpus.vectors], name=corpus.vectors)
+        column_width(found[vectors], name=vectors)
 
 
 def _missing(file: InputFile, name: str, names: list[str], corpus: CorpusConfig) -> CorpusError:
     if file.format in ("csv", "tsv"):
-        from latentscale.readers.delimited import Header, delimiter_of, likely_delimiter
+        from latentscale.readers.delimited import Header, later_header, likely_delimiter
+        from latentscale.readers.dialect import usual_dialect
 
-        header = Header(names=tuple(names), renamed={})
-        other = likely_delimiter(header, delimiter_of(file, corpus), [name])
+        header = Header(names=tuple(names), renamed={}, dialect=usual_dialect(file, corpus))
+        other = likely_delimiter(header, [name])
         if other:
             shown = "a tab" if other == "\t" else repr(other)
             return CorpusError(
                 f"{file.path} has no column {name!r}: its columns seem to be separated by {shown}",
                 where=file.url,
-                hint=f"--set corpus.delimiter={shown if other != chr(9) else chr(34) + chr(92) + 't' + chr(34)}",
+                hint=f"--set corpus.delimiter={shown if other != chr(9) else chr(39) + chr(92) + 't' + chr(39)}",
             )
-    return missing_column(name, names, file)
+        with open_input(file, corpus.storage) as raw:
+            lines = later_header(file, raw, corpus, IngestConfig(), [name])
+        if lines is not None:
+            return CorpusError(
+                f"{file.path} has no column {name!r} in its header, and line {lines + 1:,} names one",
+                where=f"{file.url}:{lines + 1}",
+                hint=f"If the lines before it are no rows: --set corpus.skip_lines={lines}.",
+            )
+    error = missing_column(name, names, file)
+    if file.format in ("csv", "tsv") and corpus.header and any(map(_is_number, names)):
+        error.hint = f"{error.hint} If the first line holds no names: --set corpus.header=false."
+    return error
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_first_rows(file: InputFile, table: pa.Table, corpus: CorpusConfig) -> None:
     if corpus.where:
-        evaluate(corpus.where, table, where=file.path)
+        evaluate(parse_condition(corpus.where), table, where=file.path)
     if corpus.vectors and corpus.vectors in table.column_names:
         from latentscale.embedders.column import column_vectors
 
         column = table.column(corpus.vectors)
+        if pa.types.is_string(column.type):
+            column = vectors_of_text(column, name=corpus.vectors, first_row=0, file=file.path)
         if not pa.types.is_null(column.type):
             column_vectors(column, name=corpus.vectors, file=file.path, normalise=False)

@@ -1,9 +1,10 @@
-"""Read CSV and TSV: records of quoted fields, in which a bad record never takes its neighbours with it."""
+"""Read CSV and TSV: records of quoted fields, in which a bad record never damages its neighbours."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -13,20 +14,24 @@ import pyarrow as pa
 
 from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.errors import CorpusError
+from latentscale.readers.dialect import DELIMITERS, Dialect, advice, records, sniff, usual_dialect
+from latentscale.readers.input_table import InputFile
 from latentscale.readers.parquet import distinct_names, row_costs
+from latentscale.readers.paths import column_root
 from latentscale.readers.records import Block, RejectedRows, record_limit
-from latentscale.readers.streams import BLOCK_BYTES, LongLine, read_lines
-from latentscale.storage.input_table import InputFile
+from latentscale.readers.streams import BLOCK_BYTES, ENCODING_ADVICE, Content, LongLine, read_lines
+from latentscale.readers.values import check_column_count
 
 BATCH_RECORDS = 4_096
-_COMMON_DELIMITERS = ",;\t|"
-# A record: its fields, how many physical lines it takes, and why it is set aside, if it is known already.
+# A name for the numbers before the rows that the header does not name.
+ROW_NAME = "row_name"
+# A record: its fields, how many physical lines it takes, and why it is rejected, if that is known already.
 _Entry = tuple[list[str], int, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The first record of a file.
+    """The names of the columns of a file, and how its records are written.
 
     Attributes
     ----------
@@ -34,10 +39,15 @@ class Header:
         Distinct: ``column_<n>`` for an empty one, ``<name>_2`` for a repeated one.
     renamed : dict of int to str
         Place and new name of those that were empty or repeated.
+    dialect : Dialect
+    advice : str or None
+        What to do where none of the first records fits.
     """
 
     names: tuple[str, ...]
     renamed: dict[int, str]
+    dialect: Dialect
+    advice: str | None = None
 
 
 class _TooMuch(Exception):  # noqa: N818 - never leaves this module
@@ -49,24 +59,26 @@ class _LineSource:
 
     Attributes
     ----------
+    encoding : str
     long : LongLine or None
         A line that no record may be as long as: the lines before it are all that is given until it is set to None.
     fills : int
         How often lines were fetched.
     """
 
-    def __init__(self, file: InputFile, raw: BinaryIO, encoding: str, limit: int) -> None:
+    def __init__(self, file: InputFile, raw: BinaryIO | Content, encoding: str, limit: int) -> None:
         self._pieces = read_lines(file, raw, encoding=encoding, limit=limit)
         self._lines: list[str] = []
         self._begin = 0
         self._at = 0
         self._held = 0
         self._limit = limit
+        self.encoding = encoding
         self.long: LongLine | None = None
         self.fills = 0
 
     def lines(self) -> Iterator[str]:
-        """Give line after line, from the place where the last iterator stopped."""
+        """Yield line after line, from where the last iterator stopped."""
         while self._at < len(self._lines) or self._fill():
             line = self._lines[self._at]
             self._at += 1
@@ -93,7 +105,7 @@ class _LineSource:
         return True
 
     @property
-    def taken(self) -> list[str]:
+    def batch_lines(self) -> list[str]:
         """The lines of the batch."""
         return self._lines[self._begin : self._at]
 
@@ -101,6 +113,10 @@ class _LineSource:
     def waiting(self) -> bool:
         """Whether lines were put back that have not been read again."""
         return self._at < len(self._lines)
+
+    def ahead(self) -> list[str]:
+        """The lines that were fetched and not read yet."""
+        return self._lines[self._at :]
 
     def begin(self) -> None:
         """Begin a batch."""
@@ -111,18 +127,21 @@ class _LineSource:
         """Put the last ``count`` lines back, to be read next."""
         self._at -= count
 
+    def peek(self) -> list[str]:
+        """The lines of the first block of the file, which stay to be read."""
+        self._fill()
+        return self._lines
 
-def delimiter_of(file: InputFile, corpus: CorpusConfig) -> str:
-    """The column separator of a file: the one that was asked for, else a tab for TSV and a comma for CSV."""
-    return corpus.delimiter or ("\t" if file.format == "tsv" else ",")
 
+def read_delimited(
+    file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig
+) -> Iterator[Block]:
+    """Read a CSV or TSV file; every column is text, as it is in the file.
 
-def read_delimited(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[Block]:
-    """Read a CSV or TSV file with a header; every column is text, as it stands in the file.
-
+    What the settings leave open of how it is written is found out from its first four megabytes (:mod:`.dialect`).
     Blank lines are not rows. A record with more or fewer fields than the header, with quotes that do not fit or with
-    bytes that the encoding does not know is set aside. Where an opening quote has no end, or not before other text, the
-    first line is judged alone and reading goes on at the second, so that one stray quote cannot swallow what follows.
+    bytes that the encoding does not know is rejected. Where an opening quote has no end, or not before other text, the
+    first line is judged alone and reading continues at the second, so that one stray quote cannot swallow what follows.
     Of a tab-separated file, lines that each have the right number of fields are never joined by a quote.
 
     Raises
@@ -130,70 +149,113 @@ def read_delimited(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest:
     CorpusError
         If the header cannot be read.
     """
-    limit = record_limit(ingest)
-    csv.field_size_limit(max(csv.field_size_limit(), limit + 2 * BLOCK_BYTES))
-    source = _LineSource(file, raw, corpus.encoding, limit)
-    delimiter = delimiter_of(file, corpus)
-    header, header_lines = _read_header(file, source, delimiter)
+    source, header = _opened(file, raw, corpus, ingest)
     if header is not None:
-        yield from _Records(file, source, delimiter, header, line=header_lines).blocks()
+        yield from _Records(file, source, header, line=len(source.batch_lines)).blocks()
 
 
-def read_header(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: IngestConfig) -> Header | None:
+def read_header(file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig) -> Header | None:
     """Read only the header of a CSV or TSV file; None where the file holds nothing.
 
     Raises
     ------
     CorpusError
-        If its first record cannot be read.
+        If its first record cannot be read, or has more columns than ``ingest.max_columns`` allows.
     """
-    source = _LineSource(file, raw, corpus.encoding, record_limit(ingest))
-    return _read_header(file, source, delimiter_of(file, corpus))[0]
+    return _opened(file, raw, corpus, ingest)[1]
 
 
-def likely_delimiter(header: Header, delimiter: str, wanted: Sequence[str]) -> str | None:
+def _opened(
+    file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig
+) -> tuple[_LineSource, Header | None]:
+    """A file of which the header was read; the next record is the first one."""
+    limit = record_limit(ingest)
+    csv.field_size_limit(max(csv.field_size_limit(), limit + 2 * BLOCK_BYTES))
+    source = _LineSource(file, raw, corpus.encoding, limit)
+    first = source.peek()
+    # A header of millions of columns is refused before it is looked at in several ways.
+    usual = usual_dialect(file, corpus)
+    if first and first[0].count(usual.delimiter) > 10 * ingest.max_columns:
+        check_column_count(first[0].count(usual.delimiter) + 1, file, ingest)
+    wanted = [column_root(name) for name in corpus.text_columns()]
+    wanted += filter(None, [corpus.id, None if corpus.vectors_file() else corpus.vectors])
+    dialect = sniff(first, file, corpus, wanted)
+    for _ in itertools.islice(source.lines(), dialect.skipped):
+        pass
+    skipped = source.batch_lines
+    return source, _read_header(file, source, dialect, ingest, before=len(skipped))
+
+
+def likely_delimiter(header: Header, wanted: Sequence[str]) -> str | None:
     """Find the separator with which the header would have all ``wanted`` columns, where the one in use does not."""
+    delimiter = header.dialect.delimiter
     line = delimiter.join(header.names)
-    for other in _COMMON_DELIMITERS:
+    for other in DELIMITERS:
         if other != delimiter and set(wanted) <= {name.strip().strip('"') for name in line.split(other)}:
             return other
     return None
 
 
-def _read_header(file: InputFile, source: _LineSource, delimiter: str) -> tuple[Header | None, int]:
-    source.begin()
+def later_header(
+    file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig, wanted: Sequence[str]
+) -> int | None:
+    """How many lines are before the one that names all ``wanted`` columns, where one of the first does."""
+    lines = _LineSource(file, raw, corpus.encoding, record_limit(ingest)).peek()[:100]
+    for number, line in enumerate(lines):
+        for delimiter in DELIMITERS:
+            if number and set(wanted) <= {name.strip().strip('"') for name in _bare(line).split(delimiter)}:
+                return number
+    return None
+
+
+def _read_header(
+    file: InputFile, source: _LineSource, dialect: Dialect, ingest: IngestConfig, *, before: int
+) -> Header | None:
     try:
-        names = next((row for row in csv.reader(source.lines(), delimiter=delimiter, strict=True) if row), None)
+        names = next((row for row in dialect.reader(source.lines()) if row), None)
     except (csv.Error, _TooMuch) as error:
         raise CorpusError(
             f"the header of {file.path} cannot be read: {error or 'a quote without an end'}",
-            where=f"{file.url}:1",
-            hint="The first line must hold the names of the columns.",
+            where=f"{file.url}:{before + 1}",
+            hint="The first line must hold the names of the columns; lines before it: --set corpus.skip_lines=….",
         ) from error
     if names is None:
-        return None, 0
-    lines = len(source.taken)
+        if source.long is not None:
+            raise CorpusError(
+                f"the first line of {file.path} is longer than any record may be, and has no header",
+                where=f"{file.url}:{before + 1}",
+                hint="The first line must hold the names of the columns: --set corpus.format=… if this is no CSV.",
+            )
+        return None
+    check_column_count(len(names), file, ingest)
     try:
         "".join(names).encode()
     except UnicodeEncodeError as error:
         raise CorpusError(
-            f"the header of {file.path} is not in the encoding that was asked for",
-            where=f"{file.url}:1",
-            hint="Name the file's encoding, such as --set corpus.encoding=cp1252, latin-1 or utf-16.",
+            f"the header of {file.path} is not {source.encoding}",
+            where=f"{file.url}:{before + 1}",
+            hint=ENCODING_ADVICE,
         ) from error
+    if not dialect.header:
+        source.give_back(len(source.batch_lines) - before)
+        return Header(names=tuple(f"column_{n}" for n in range(1, len(names) + 1)), renamed={}, dialect=dialect)
     names = [name.strip() for name in names]
+    if dialect.extra == "first":
+        names.insert(0, ROW_NAME)
     distinct = distinct_names(names)
-    renamed = {place: new for place, (old, new) in enumerate(zip(names, distinct, strict=True)) if old != new}
-    return Header(names=tuple(distinct), renamed=renamed), lines
+    renamed = {index: new for index, (old, new) in enumerate(zip(names, distinct, strict=True)) if old != new}
+    said = advice([names, *records(source.ahead(), dialect)], dialect) if not dialect.extra else None
+    return Header(names=tuple(distinct), renamed=renamed, dialect=dialect, advice=said)
 
 
 class _Records:
     """The records of one file, batch by batch."""
 
-    def __init__(self, file: InputFile, source: _LineSource, delimiter: str, header: Header, *, line: int) -> None:
+    def __init__(self, file: InputFile, source: _LineSource, header: Header, *, line: int) -> None:
         self._file = file
         self._source = source
-        self._delimiter = delimiter
+        self._dialect = header.dialect
+        self._delimiter = header.dialect.delimiter
         self._names = header.names
         self._width = len(header.names)
         self._line = line  # physical lines before the next record
@@ -202,9 +264,13 @@ class _Records:
     def blocks(self) -> Iterator[Block]:
         source = self._source
         reader = self._reader()
+        # Records of a batch, and of those before it that ended early at a bad one: a block for each of millions of bad
+        # lines would take minutes.
+        waiting: list[_Entry] = []
+        fills = source.fills
         while True:
             source.begin()
-            before, fills = reader.line_num, source.fills
+            before = reader.line_num
             rows: list[list[str]] = []
             ends: list[int] = []
             problem: Exception | None = None
@@ -212,21 +278,28 @@ class _Records:
                 for row in reader:
                     rows.append(row)
                     ends.append(reader.line_num)
-                    if len(rows) >= BATCH_RECORDS or source.fills != fills:
+                    if len(waiting) + len(rows) >= BATCH_RECORDS or source.fills != fills:
                         break
             except (csv.Error, _TooMuch) as error:
                 problem = error
-            taken = source.taken
-            lines = np.diff(np.asarray(ends, dtype=np.int64), prepend=before).tolist()
-            bad = taken[sum(lines) :]
+            batch_lines = source.batch_lines
+            lines = [end - start for start, end in zip([before, *ends], ends, strict=False)]
+            bad = batch_lines[sum(lines) :]
             entries: list[_Entry] = [(row, count, None) for row, count in zip(rows, lines, strict=True)]
+            if self._dialect.extra == "last":
+                entries = [(self._without_last(row), count, reason) for row, count, reason in entries]
             if self._delimiter == "\t" and self._width > 1 and sum(lines) != len(rows):
-                entries = self._unjoin(entries, taken)
+                entries = self._unjoin(entries, batch_lines)
             if problem is not None and bad:
                 entries.append(self._judge_alone(bad, problem))
                 source.give_back(len(bad) - 1)
-            if entries:
-                yield self._block(entries)
+            waiting += entries
+            last = source.long is None and problem is None and not rows
+            if waiting and (last or source.long is not None or source.fills != fills or len(waiting) >= BATCH_RECORDS):
+                yield self._block(waiting)
+                waiting = []
+            if not waiting:
+                fills = source.fills
             if source.long is not None and not source.waiting:
                 yield self._long_line(source.long)
                 source.long = None
@@ -237,24 +310,29 @@ class _Records:
                 return
 
     def _reader(self) -> Any:
-        return csv.reader(self._source.lines(), delimiter=self._delimiter, strict=True)
+        return self._dialect.reader(self._source.lines())
 
-    def _unjoin(self, entries: list[_Entry], taken: list[str]) -> list[_Entry]:
+    def _without_last(self, row: list[str]) -> list[str]:
+        return row[:-1] if len(row) == self._width + 1 and not row[-1].strip() else row
+
+    def _unjoin(self, entries: list[_Entry], batch_lines: list[str]) -> list[_Entry]:
         result: list[_Entry] = []
-        place = 0
+        index = 0
         for row, count, reason in entries:
-            alone = [_bare(line).split("\t") for line in taken[place : place + count]] if count > 1 else []
+            alone = [_bare(line).split("\t") for line in batch_lines[index : index + count]] if count > 1 else []
             if alone and all(len(fields) == self._width for fields in alone):
                 result.extend((fields, 1, None) for fields in alone)
             else:
                 result.append((row, count, reason))
-            place += count
+            index += count
         return result
 
     def _judge_alone(self, bad: list[str], problem: Exception) -> _Entry:
-        """Take the first line of a bad record as it stands, without quoting, if that fits; else set it aside."""
+        """Take the first line of a bad record as it stands, without quoting, if that fits; else reject it."""
         line = _bare(bad[0])
         fields = line.split(self._delimiter)
+        if self._dialect.extra == "last":
+            fields = self._without_last(fields)
         endless = len(bad) > 1 or isinstance(problem, _TooMuch) or "end of data" in str(problem)
         if len(fields) == self._width and (self._delimiter == "\t" or not endless):
             return fields, 1, None
@@ -296,13 +374,13 @@ class _Records:
         columns = self._columns(rows)
         if columns is None:
             good = np.array([_encodable(row) for row in rows])
-            for place in np.flatnonzero(~good):
-                self._reject(rejects, int(position[place]), int(starts[place]), "undecodable", rows[place])
+            for index in np.flatnonzero(~good):
+                self._reject(rejects, int(position[index]), int(starts[index]), "undecodable", rows[index])
             rows = [row for row, fine in zip(rows, good, strict=True) if fine]
             position, starts = position[good], starts[good]
             columns = self._columns(rows) or {}
         source_row = position + self._row
-        rejects.source_row = [self._row + place for place in rejects.position]
+        rejects.source_row = [self._row + index for index in rejects.position]
         self._row += size
         table = pa.table(columns)
         return Block(
@@ -330,9 +408,9 @@ class _Records:
             reason = "ragged"
             text = f"{len(row)} fields instead of {self._width}: {text}"
         if reason == "undecodable":
-            place = next(i for i, field in enumerate(row) if not _encodable([field]))
-            column = self._names[place]
-            text = row[place].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            index = next(i for i, field in enumerate(row) if not _encodable([field]))
+            column = self._names[index]
+            text = row[index].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         rejects.add(position=position, source_row=0, line=line, column=column, reason=reason, detail=text)
 
 

@@ -1,9 +1,8 @@
-"""From rows to documents: the condition, the text, and what has to be set aside."""
+"""From rows to documents: the condition, the text, and the rejects."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,23 +12,40 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.config import CorpusConfig, IngestConfig
-from latentscale.errors import ConfigError, CorpusError
+from latentscale.errors import CorpusError, name_list, shortened
 from latentscale.readers.columns import as_text, stored_name, stored_text_column, text_of
+from latentscale.readers.conditions import evaluate, parse_condition
+from latentscale.readers.input_table import InputFile
+from latentscale.readers.parquet import decode_strings
+from latentscale.readers.paths import Step, column_root, parse_path, text_at
 from latentscale.readers.records import Block, RejectedRows
-from latentscale.readers.values import pc
-from latentscale.storage.input_table import InputFile
+from latentscale.readers.values import check_column_count, json_text, pc
+from latentscale.readers.vectors import vector_file, vectors_of_text
+from latentscale.readers.vectors_beside import VectorFile, beside
+from latentscale.storage.common_types import is_bytes, is_text_list, without_surrogates
 
 DOCUMENT, REJECT, WHERE, SAMPLE = range(4)
-"""What becomes of a row."""
+"""Outcome of a row."""
+NOT_COMPARABLE = "not_comparable"
+"""Reason of a row for which the condition cannot be evaluated."""
 
 # Anything but separators, control and format characters (zero-width ones among them) and letters that draw nothing.
 _INK = r"[^\s\p{Z}\p{Cc}\p{Cf}\x{115F}\x{1160}\x{2800}\x{3164}\x{FFA0}]"
 _FIELD = re.compile(r"\{([^{}]+)\}")
 
 
+Unusable = dict[int, tuple[str, str, str]]
+"""Rows without a text: the column at fault, the reason and a detail, by the number of the row."""
+
+TEXT_HINT = (
+    "Name a column of text, a template such as --text '{title} ({year})', or where the text is in nested values: "
+    "--text meta.title, --text 'messages[].content', --text 'messages[role=user].content'."
+)
+
+
 @dataclass(slots=True, kw_only=True)
 class Documents:
-    """What became of the rows of a block.
+    """Outcome of the rows of a block.
 
     Attributes
     ----------
@@ -66,9 +82,11 @@ class DocumentMaker:
     renamed: dict[str, str] = field(default_factory=dict[str, str])
     """Source columns that are stored under another name."""
     vector_width: int | None = None
+    _vectors: VectorFile | None = None
+    _rows: int = 0
 
     def make(self, block: Block, file: InputFile) -> Documents:
-        """Apply the condition, make the text, set aside what cannot be used, take the sample: in this order.
+        """Apply the condition, compose the text, reject unusable rows, draw the sample: in this order.
 
         Raises
         ------
@@ -82,27 +100,47 @@ class DocumentMaker:
         kind[rejects.position] = REJECT
         table, position = block.table, block.position
         source_row, line, cost = block.source_row, block.line, block.cost
+        check_column_count(table.num_columns, file, self.ingest)
+        table = self._with_vectors(table, block, file)
         if self.corpus.where and table.num_rows:
-            keep = evaluate(self.corpus.where, table, where=file.path)
+            condition = parse_condition(self.corpus.where)
+            answer = evaluate(condition, table, where=file.path)
+            keep = answer.holds
             kind[position[~keep]] = WHERE
+            kind[position[answer.unknown]] = REJECT
+            named = [name for name in condition.columns if name in table.column_names]
+            for index in np.flatnonzero(answer.unknown).tolist():
+                values = ", ".join(f"{name} {str(table[name][index].as_py())[:40]!r}" for name in named)
+                rejects.add(
+                    position=int(position[index]),
+                    source_row=int(source_row[index]),
+                    line=None if line is None else int(line[index]),
+                    column=", ".join(named),
+                    reason=NOT_COMPARABLE,
+                    detail=f"the condition cannot be evaluated for {values}",
+                )
             table = table.filter(pa.array(keep))
             position, source_row, cost = position[keep], source_row[keep], cost[keep]
             line = None if line is None else line[keep]
         self._require(table, file)
-        text, blank = compose_text(table, self.corpus, file)
-        reasons = self._judge(text, blank)
+        text, blank, unusable = compose_text(table, self.corpus, file)
+        reasons = self._judge(text, blank, unusable)
         bad = reasons != ""
         if bad.any():
             name = text_of(self.corpus) if not self.corpus.is_template() else "text"
-            for place in np.flatnonzero(bad):
-                reason = str(reasons[place])
-                value = text[int(place)].as_py() if reason == "too_long" else ""
-                detail = f"{len(value):,} characters: {value[:80]}" if value else ""
+            for index in np.flatnonzero(bad):
+                reason = str(reasons[index])
+                column, detail = name, ""
+                if index in unusable:
+                    column, reason, detail = unusable[int(index)]
+                elif reason == "too_long":
+                    value = text[int(index)].as_py()
+                    detail = f"{len(value):,} characters: {value[:80]}"
                 rejects.add(
-                    position=int(position[place]),
-                    source_row=int(source_row[place]),
-                    line=None if line is None else int(line[place]),
-                    column=name,
+                    position=int(position[index]),
+                    source_row=int(source_row[index]),
+                    line=None if line is None else int(line[index]),
+                    column=column,
                     reason=reason,
                     detail=detail,
                 )
@@ -116,7 +154,7 @@ class DocumentMaker:
             mask = pa.array(keep)
             table, text = table.filter(mask), text.filter(mask)
             source_row, cost = source_row[keep], cost[keep]
-        self._check_vectors(table, source_row, file)
+        table = self._checked_vectors(table, source_row, file)
         return Documents(
             source=block.source,
             kind=kind,
@@ -127,18 +165,21 @@ class DocumentMaker:
         )
 
     def _require(self, table: pa.Table, file: InputFile) -> None:
-        wanted = [*self.corpus.text_columns(), *filter(None, [self.corpus.id, self.corpus.vectors])]
+        wanted = [*self.corpus.text_columns(), *filter(None, [self.corpus.id, self.corpus.vectors_column()])]
         for name in wanted or [text_of(self.corpus)]:
             # An object of JSON lines may lack a key; a table lacks a column for good.
-            if name not in table.column_names and file.format != "jsonl":
+            there = name in table.column_names or column_root(name) in table.column_names
+            if not there and file.format not in ("jsonl", "json"):
                 raise missing_column(name, table.column_names, file)
 
-    def _judge(self, text: pa.Array, blank: NDArray[np.bool_]) -> NDArray[Any]:
+    def _judge(self, text: pa.Array, blank: NDArray[np.bool_], unusable: Unusable) -> NDArray[Any]:
         reasons = np.full(len(text), "", dtype="U16")
         reasons[blank] = "blank_text"
         reasons[np.asarray(text.is_null())] = "null_text"
         lengths = np.asarray(pc.utf8_length(text).fill_null(0))
         reasons[lengths > self.ingest.max_text_characters] = "too_long"
+        for index, (_, reason, _) in unusable.items():
+            reasons[index] = reason
         return reasons
 
     def _sample(self, table: pa.Table, text: pa.Array, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -148,25 +189,59 @@ class DocumentMaker:
         ids = as_text(table.column(name)).to_pylist() if name and name in table.column_names else texts
         threshold = int((self.corpus.sample or 1.0) * 2.0**64)
         chosen = np.zeros(len(texts), dtype=bool)
-        for place in np.flatnonzero(keep):
-            value: str = texts[place] if ids[place] is None else ids[place]
+        for index in np.flatnonzero(keep):
+            # A row without an id is known by its text.
+            value: str = ids[index] if (ids[index] or "").strip() else texts[index]
             hashed = hashlib.blake2b(value.encode(), digest_size=8).digest()
-            chosen[place] = int.from_bytes(hashed, "big") < threshold
+            chosen[index] = int.from_bytes(hashed, "big") < threshold
         return chosen
 
-    def _check_vectors(self, table: pa.Table, source_row: NDArray[np.int64], file: InputFile) -> None:
-        name = self.corpus.vectors
+    def finish(self, file: InputFile) -> None:
+        """Compare the rows of a file that was read to its end with the vectors beside it.
+
+        Raises
+        ------
+        CorpusError
+            If there are more vectors than rows.
+        """
+        if self._vectors is not None and self._rows != len(self._vectors):
+            raise self._vectors.other_count(f"{self._rows:,}", file)
+        self._rows = 0
+        # The next file may have another one.
+        self._vectors = None
+
+    def _with_vectors(self, table: pa.Table, block: Block, file: InputFile) -> pa.Table:
+        """Add the vectors that a file beside the table holds for these rows."""
+        path = self.corpus.vectors_file()
+        if path is None:
+            return table
+        self._vectors = self._vectors or vector_file(beside(path, file), self.corpus.id)
+        # Parquet is read from any row group on, other files from their beginning.
+        places = block.source_row if file.format == "parquet" else block.position + self._rows
+        self._rows += block.size
+        name = str(self.corpus.vectors_column())
+        if name in table.column_names:
+            raise CorpusError(f"{file.path} has a column {name!r}, and corpus.vectors names a file of vectors")
+        ids = table.column(self.corpus.id) if self.corpus.id in table.column_names else None
+        return table.append_column(name, self._vectors.rows(places, file=file, ids=ids))
+
+    def _checked_vectors(self, table: pa.Table, source_row: NDArray[np.int64], file: InputFile) -> pa.Table:
+        name = self.corpus.vectors_column()
         if name is None or name not in table.column_names or not table.num_rows:
-            return
+            return table
         from latentscale.embedders.column import column_vectors
 
         column = table.column(name)
         if pa.types.is_null(column.type):
-            return
+            return table
+        if pa.types.is_string(column.type):
+            column = vectors_of_text(column, name=name, first_row=int(source_row[0]), file=file.path)
+            table = table.set_column(table.column_names.index(name), name, column)
         found = column_vectors(
             column, name=name, dim=self.vector_width, first_row=int(source_row[0]), file=file.path, normalise=False
         )
         self.vector_width = self.vector_width or found.vectors.shape[1] or None
+        return table
 
     def _stored(self, table: pa.Table, text: pa.Array) -> pa.Table:
         columns: dict[str, pa.Array | pa.ChunkedArray] = {stored_text_column(self.corpus): text}
@@ -178,47 +253,77 @@ class DocumentMaker:
         return pa.table(columns)
 
 
-def compose_text(table: pa.Table, corpus: CorpusConfig, file: InputFile) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Make the text of each row, and say where it is blank (bool, shape (rows,)).
+def compose_text(
+    table: pa.Table, corpus: CorpusConfig, file: InputFile
+) -> tuple[pa.Array, NDArray[np.bool_], Unusable]:
+    """Compose the text of each row; also return where it is blank (bool, shape (rows,)), and rows that have no text.
 
     In a template a null is the empty text, and a text is blank where all its columns are; ``\\n`` and ``\\t``, as a
-    shell passes them, count as line end and tab.
+    shell passes them, count as line end and tab. Bytes are text where they are UTF-8; lists of strings, and the texts
+    at a path into nested values, are joined by blank lines.
 
     Raises
     ------
     CorpusError
         If a column's type is not text, or for a template nested.
     """
+    unusable: Unusable = {}
     if not corpus.is_template():
-        text = _text_column(table, text_of(corpus), file, template=False)
-        return text, _blank(text)
-    template = text_of(corpus).replace("\\n", "\n").replace("\\t", "\t")
+        text = _text_column(table, text_of(corpus), file, unusable, template=False)
+        return text, _blank(text), unusable
+    template = corpus.template().replace("\\n", "\n").replace("\\t", "\t")
     pieces = _FIELD.split(template)
     parts: list[pa.Array | pa.Scalar] = []
     blank = np.ones(table.num_rows, dtype=bool)
     for number, piece in enumerate(pieces):
         if number % 2:
-            part = _text_column(table, piece, file, template=True).fill_null("")
+            part = _text_column(table, piece, file, unusable, template=True).fill_null("")
             blank &= _blank(part)
             parts.append(part)
         else:
             parts.append(pa.scalar(piece))
     if not table.num_rows:
-        return pa.array([], pa.string()), blank
-    return pc.binary_join_element_wise(*parts, ""), blank
+        return pa.array([], pa.string()), blank, unusable
+    return pc.binary_join_element_wise(*parts, ""), blank, unusable
 
 
-def _text_column(table: pa.Table, name: str, file: InputFile, *, template: bool) -> pa.Array:
+def _text_column(table: pa.Table, name: str, file: InputFile, unusable: Unusable, *, template: bool) -> pa.Array:
     if name not in table.column_names:
-        return pa.nulls(table.num_rows, pa.string())
+        root, steps = parse_path(name)
+        if root not in table.column_names or not steps:
+            return pa.nulls(table.num_rows, pa.string())
+        return _nested_texts(table.column(root), name, steps, unusable, template=template)
     column = table.column(name)
     if pa.types.is_null(column.type):
         return pa.nulls(table.num_rows, pa.string())
     if pa.types.is_string(column.type):
         return _whole(column)
-    if template and not pa.types.is_nested(column.type) and not pa.types.is_binary(column.type):
+    if is_bytes(column.type):
+        strings, wrong = decode_strings(column.cast(pa.binary()))
+        for index in np.flatnonzero(wrong):
+            value: bytes = column[int(index)].as_py()
+            unusable[int(index)] = (name, "undecodable", value.decode("utf-8", "backslashreplace"))
+        return _whole(strings)
+    if is_text_list(column.type):
+        return _nested_texts(column, name, (), unusable, template=template)
+    if template and not pa.types.is_nested(column.type):
         return as_text(column)
     raise wrong_type(name, column.type, file)
+
+
+def _nested_texts(
+    column: pa.ChunkedArray, name: str, steps: tuple[Step, ...], unusable: Unusable, *, template: bool
+) -> pa.Array:
+    values: list[Any] = column.to_pylist()
+    if pa.types.is_map(column.type):
+        values = [None if value is None else dict(value) for value in values]
+    texts: list[str | None] = []
+    for index, value in enumerate(values):
+        text, wrong = text_at(value, steps, numbers=template)
+        texts.append(None if text is None else without_surrogates(text))
+        if wrong is not None:
+            unusable[index] = (name, "not_text", f"{type(wrong).__name__}: {json_text(wrong)}")
+    return pa.array(texts, pa.string())
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
@@ -232,99 +337,28 @@ def _blank(text: pa.Array) -> NDArray[np.bool_]:
 
 
 def missing_column(name: str, columns: list[str], file: InputFile) -> CorpusError:
-    """Say that a file has no such column, which ones it has, and which is nearest."""
+    """Build the error for a missing column: the existing ones, and the nearest name."""
     import difflib
 
     near = difflib.get_close_matches(name, columns, n=1, cutoff=0.5)
     if not near:
         near = [column for column in columns if column.lower() == name.lower()]
-    shown = ", ".join(columns[:20]) + (f" … ({len(columns):,} in all)" if len(columns) > 20 else "")
     return CorpusError(
-        f"{file.path} has no column {name!r}; its columns are: {shown or 'none'}",
+        f"{file.path} has no column {shortened(name)!r}; its columns are: {name_list(columns) or 'none'}",
         where=file.url,
-        hint=f"Did you mean {near[0]!r}?" if near else "Name one of these columns.",
+        hint=f"Did you mean {shortened(near[0])!r}?" if near else "Name one of these columns.",
     )
 
 
 def wrong_type(name: str, kind: pa.DataType, file: InputFile) -> CorpusError:
-    """Say that a column cannot be the text because of its type."""
+    """Build the error for a text column of an unusable type."""
     return CorpusError(
         f"the text column {name!r} of {file.path} is of type {kind}, not text",
         where=file.url,
-        hint="Name a column of text, or a template such as --text '{title} ({year})'.",
+        hint=TEXT_HINT
+        if pa.types.is_nested(kind)
+        else "Name a column of text, or a template: --text '{title} ({year})'.",
     )
-
-
-def condition_columns(where: str) -> list[str]:
-    """Parse a SQL condition and return the columns that it names.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be parsed.
-    """
-    import polars as pl
-
-    try:
-        return list(dict.fromkeys(pl.sql_expr(where).meta.root_names()))
-    except Exception as error:
-        raise ConfigError(
-            f"the condition {where!r} cannot be read: {_first_line(error)}",
-            where="corpus.where",
-            hint="Write a SQL condition on the columns, such as \"year >= 2020 AND lang = 'en'\".",
-        ) from error
-
-
-def evaluate(condition: str, table: pa.Table, *, where: str) -> NDArray[np.bool_]:
-    """Evaluate a SQL condition on each row with polars; null counts as false.
-
-    A column of text (all are in CSV) is compared as text; where the condition cannot be read so, as numbers, in which
-    what is no number is null. A column that the table lacks is null.
-
-    Raises
-    ------
-    ConfigError
-        If the condition cannot be evaluated.
-    """
-    import polars as pl
-
-    names = condition_columns(condition)
-    arrow = {name: table.column(name) for name in names if name in table.column_names}
-    frame = pl.DataFrame({name: pl.Series(name, pl.from_arrow(column)) for name, column in arrow.items()})
-    if not arrow:
-        frame = pl.DataFrame({"": pl.Series("", [None] * table.num_rows)})
-    frame = frame.with_columns([pl.lit(None).alias(name) for name in names if name not in arrow])
-    expression = pl.sql_expr(condition)
-    texts = [name for name in names if frame.schema[name] == pl.String]
-    subsets: list[tuple[str, ...]] = [
-        subset for size in range(len(texts) + 1) for subset in itertools.combinations(texts, size)
-    ]
-    problem: Exception | None = None
-    # Seven text columns at most are tried in all combinations; more are numbers all together or not at all.
-    for subset in subsets if len(texts) <= 7 else [(), tuple(texts)]:
-        casts = [pl.col(name).cast(pl.Float64, strict=False) for name in subset]
-        try:
-            answer = frame.with_columns(casts).select(answer=expression)["answer"]
-        except pl.exceptions.PolarsError as error:
-            problem = problem or error
-            continue
-        if answer.dtype == pl.Null:
-            return np.zeros(table.num_rows, dtype=bool)
-        if answer.dtype != pl.Boolean:
-            problem = problem or TypeError(f"it gives {answer.dtype}, not true or false")
-            continue
-        if len(answer) != table.num_rows:  # a condition on no column
-            answer = answer.extend_constant(answer[0], table.num_rows - len(answer))
-        return answer.fill_null(False).to_numpy().astype(bool)
-    raise ConfigError(
-        f"the condition {condition!r} cannot be evaluated: {_first_line(problem)}",
-        where=where,
-        hint="Columns there: " + ", ".join(f"{n} ({frame.schema[n]})" for n in names if n in arrow) + ".",
-    ) from problem
-
-
-def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().split("\n")[0][:300]
 
 
 def _by_position(rejects: RejectedRows) -> RejectedRows:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import io
 import itertools
+import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,33 +17,50 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latentscale.errors import RequestError
+from latentscale.readers.values import column_of
+from latentscale.storage.common_types import EXACT_IN_FLOAT
 from latentscale.storage.objects import Store
 
 FOLDER = "uploads"
 _BATCH = 8_192
 
 
-def spool_frame(data: Any, store: Store) -> str:
+def spool_frame(
+    data: Any,
+    store: Store,
+    *,
+    keep: Callable[[Path], Path | None] = lambda path: path,
+    check: Callable[[str], None] = lambda name: None,
+) -> str | None:
     """Write data to ``uploads/<digest of its bytes>.parquet`` of the workspace and return that object's URL.
 
     Parameters
     ----------
     data : pandas or polars DataFrame, polars LazyFrame, arrow Table, RecordBatch or RecordBatchReader, or an iterable
         Of record batches or tables of one schema, of mappings, or of strings. Mappings, whose keys and types may vary,
-        are written as JSON lines.
+        are written as JSON lines. A column of a frame whose values are of several kinds becomes text, as in JSON lines:
+        strings as they are, the rest as JSON.
+    keep : callable, optional
+        Chooses the rows of the written file that are to be stored; None: there is nothing to store, and no object.
+    check : callable, optional
+        Called with the object's name before it is written; an error that it raises leaves the workspace as it was.
 
     Raises
     ------
     RequestError
-        If it is none of these, or holds nothing.
+        If it is none of these, holds nothing, or has a column that cannot be stored; it is named.
     """
     with tempfile.TemporaryDirectory(prefix="latentscale-") as folder:
-        path, suffix = _write(data, Path(folder, "upload"))
+        written, suffix = _write(data, Path(folder, "upload"))
+        path = keep(written.rename(written.with_suffix(suffix)))
+        if path is None:
+            return None
         state = hashlib.blake2b(digest_size=16)
         with path.open("rb") as file:
             while chunk := file.read(1 << 22):
                 state.update(chunk)
         name = f"{FOLDER}/{state.hexdigest()}{suffix}"
+        check(name)
         # The same data keeps its object, and so the modification time by which its shards are found again.
         if not store.exists(name):
             store.put_file(name, path)
@@ -65,7 +86,7 @@ def _write(data: Any, path: Path) -> tuple[Path, str]:
     items = itertools.chain([first], items)
     if isinstance(first, str):
         schema = pa.schema([("text", pa.string())])
-        batches = (pa.record_batch([pa.array(chunk, pa.string())], schema=schema) for chunk in _chunks(items))
+        batches = (pa.record_batch([_strings(chunk)], schema=schema) for chunk in _chunks(items))
         return _write_batches(batches, schema, path)
     if isinstance(first, Mapping):
         return _write_objects(items, path)
@@ -76,19 +97,113 @@ def _write(data: Any, path: Path) -> tuple[Path, str]:
     return _write_batches(_flatten(items, schema), schema, path)
 
 
+def as_table(data: Any) -> pa.Table | None:
+    """A frame, table or batch as an Arrow table; None for anything else."""
+    return _table(data)
+
+
 def _table(data: Any) -> pa.Table | None:
     if isinstance(data, pa.Table):
-        return data
+        return _writable(data)
     if isinstance(data, pa.RecordBatch):
-        return pa.Table.from_batches([data])
+        return _writable(pa.Table.from_batches([data]))
     module = type(data).__module__.split(".")[0]
     if module == "polars" and hasattr(data, "collect"):
         data = data.collect()
     if module == "polars" and hasattr(data, "to_arrow"):
-        return data.to_arrow() if hasattr(data, "columns") else None
+        return _from_columns(data.columns, data.get_columns(), _polars_column) if hasattr(data, "columns") else None
     if module == "pandas" and hasattr(data, "columns"):
-        return pa.Table.from_pandas(data, preserve_index=False)
+        series = [data.iloc[:, index] for index in range(data.shape[1])]
+        return _from_columns([_column_name(name) for name in data.columns], series, _pandas_column)
     return None
+
+
+def _from_columns(names: Sequence[str], columns: Sequence[Any], convert: Callable[[Any], pa.Array]) -> pa.Table:
+    """Convert column by column, so that an error can name the column."""
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise RequestError(f"the frame has more than one column {repeated[0]!r}", hint="Give columns different names.")
+    arrays: list[Any] = []
+    for name, column in zip(names, columns, strict=True):
+        try:
+            arrays.append(convert(column))
+        except Exception as error:  # a library's own errors, of many classes
+            raise _no_column(name, f"{type(error).__name__}: {error}") from error
+    return _writable(pa.table(dict(zip(names, arrays, strict=True))))
+
+
+def _pandas_column(series: Any) -> Any:
+    if series.dtype != object or not _loses_values(series):
+        try:
+            column = pa.Array.from_pandas(series)
+            if not isinstance(column.type, pa.BaseExtensionType):
+                return column
+        except (pa.ArrowException, UnicodeEncodeError, OverflowError, NotImplementedError, TypeError, ValueError):
+            pass
+    # Values of several kinds, or of one that Arrow has no type for: as in JSON, strings as they are, the rest as text.
+    missing = series.isna().tolist()
+    values = [None if gone is True else _plain(value) for value, gone in zip(series.tolist(), missing, strict=True)]
+    return column_of(values)
+
+
+def _loses_values(series: Any) -> bool:
+    """Whether Arrow would take the type of the first value for all, and cut the others: times of day, long numbers."""
+    kinds = {type(value) for value in series}
+    if datetime.date in kinds and any(issubclass(kind, datetime.datetime) for kind in kinds):
+        return True
+    # Times with a zone and times without: Arrow takes the latter for UTC.
+    if len({value.tzinfo is None for value in series if isinstance(value, datetime.datetime)}) > 1:
+        return True
+    is_float = any(issubclass(kind, float) for kind in kinds)
+    return is_float and any(isinstance(value, int) and abs(value) > EXACT_IN_FLOAT for value in series)
+
+
+def _polars_column(series: Any) -> Any:
+    if str(series.dtype).startswith("Object"):
+        return column_of([_plain(value) for value in series.to_list()])
+    return series.to_arrow()
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; what JSON has no form for as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist") and not isinstance(value, str | bytes):
+        return _plain(value.tolist())
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode("utf-8")
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return value if isinstance(value, str | bool | int | float | None) else str(value)
+
+
+def _column_name(name: Any) -> str:
+    return name if isinstance(name, str) else "_".join(map(str, name)) if isinstance(name, tuple) else str(name)
+
+
+def _writable(table: pa.Table) -> pa.Table:
+    """Refuse columns that parquet has no form for."""
+    try:
+        pq.ParquetWriter(io.BytesIO(), table.schema.remove_metadata()).close()
+        return table
+    except (pa.ArrowException, NotImplementedError):
+        pass
+    for field in table.schema:
+        try:
+            with pq.ParquetWriter(io.BytesIO(), pa.schema([field])) as writer:
+                writer.write_table(pa.table([pa.array([], field.type)], schema=pa.schema([field])))
+        except (pa.ArrowException, NotImplementedError) as error:
+            raise _no_column(field.name, str(error)) from error
+    return table
+
+
+def _no_column(name: str, reason: str) -> RequestError:
+    return RequestError(
+        f"column {name!r} cannot be stored: {' '.join(reason.split())[:300]}",
+        where=f"column {name}",
+        hint="Leave it out, or convert its values, for example to text.",
+    )
 
 
 def _flatten(items: Iterator[Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -124,18 +239,36 @@ def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]
 
 
 def _write_objects(items: Iterator[Any], path: Path) -> tuple[Path, str]:
-    import orjson
-
     with path.open("wb") as file:
         for number, item in enumerate(items):
             if not isinstance(item, Mapping):
                 raise RequestError(f"item {number} is {type(item).__name__}, where the first is a mapping")
             try:
-                line = orjson.dumps(dict(item), default=str, option=orjson.OPT_SERIALIZE_NUMPY)
-            except TypeError as error:
+                values = {str(key): _plain(value) for key, value in item.items()}
+            except (UnicodeDecodeError, RecursionError) as error:
                 raise RequestError(f"item {number} cannot be written as JSON: {error}") from error
-            file.write(line + b"\n")
+            file.write(_line(values) + b"\n")
     return path, ".jsonl"
+
+
+def _strings(texts: list[Any]) -> pa.Array:
+    if wrong := [item for item in texts if item is not None and not isinstance(item, str)]:
+        raise RequestError(f"an item is {type(wrong[0]).__name__}, where the first is a string")
+    return column_of(texts).cast(pa.string())
+
+
+def _line(values: dict[str, Any]) -> bytes:
+    import orjson
+
+    try:
+        line = orjson.dumps(values)
+        # orjson writes null for numbers that are not finite.
+        if b"null" not in line:
+            return line
+    except TypeError:
+        pass
+    # Whole numbers beyond 64 bits, halves of surrogate pairs, NaN and infinity, as Python writes them.
+    return json.dumps(values).encode()
 
 
 def _chunks(items: Iterator[str]) -> Iterator[list[str]]:

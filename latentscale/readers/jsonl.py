@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -12,21 +13,28 @@ import orjson
 
 from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.readers.columns import text_of
+from latentscale.readers.input_table import InputFile
+from latentscale.readers.paths import SEPARATOR
 from latentscale.readers.records import Block, RejectedRows, record_limit
-from latentscale.readers.streams import Lines, read_lines
+from latentscale.readers.streams import Content, Lines, read_lines
 from latentscale.readers.values import columns_of, json_text, table_of
-from latentscale.storage.input_table import InputFile
+from latentscale.storage.common_types import without_surrogates
 
 _TEXT_KINDS = {str, type(None)}
+# orjson reads whole numbers beyond 64 bits as floats, without a word.
+_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
+# To look for a run of digits, not of a fraction, costs a third of parsing this way; the pattern costs three times that.
+_DIGITS_AS_ZEROS = bytes(48 if 48 <= code < 58 else 46 if code == 46 else 32 for code in range(256))
 
 
-def read_jsonl(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[Block]:
+def read_jsonl(file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[Block]:
     """Read a file of JSON lines in blocks of about four megabytes.
 
-    Blank lines are not rows. ``NaN`` and ``Infinity``, which Python writes, are read as numbers. A line that is not
-    UTF-8, not JSON, not an object or longer than any record may be is set aside; its neighbours are not.
+    Blank lines are not rows. ``NaN`` and ``Infinity``, which Python writes, are read as numbers, whole numbers of any
+    length with all their digits. Half a surrogate pair, as it is left where a text was cut, becomes U+FFFD. A line that
+    is not UTF-8, not JSON, not an object or longer than any record may be is rejected; its neighbours are not.
     """
-    reader = _Reader(file, corpus)
+    reader = _Reader(file, corpus, ingest)
     for piece in read_lines(file, raw, encoding=corpus.encoding, limit=record_limit(ingest)):
         if not isinstance(piece, Lines):
             rejects = RejectedRows()
@@ -40,11 +48,11 @@ def read_jsonl(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: Ing
             )
             yield reader.block([], [], [], piece.first, 1, rejects)
             continue
-        lines = piece.data.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
+        if piece.data.isspace():
+            continue
+        lines = piece.split()
         try:
-            rows = list(map(orjson.loads, lines))
+            rows = list(map(_loads if _may_be_long(piece.data) else orjson.loads, lines))
             if set(map(type, rows)) <= {dict}:
                 costs = list(map(len, lines))
                 yield reader.block(rows, list(range(len(rows))), costs, piece.first, len(rows), RejectedRows())
@@ -57,7 +65,7 @@ def read_jsonl(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: Ing
 def parse_line(line: bytes) -> tuple[Any, str | None, str]:
     """Parse one line: (object, None, ""), or (None, reason, detail); the reason of a blank line is empty."""
     try:
-        value = orjson.loads(line)
+        value = _loads(line)
     except orjson.JSONDecodeError:
         if not line.strip():
             return None, "", ""
@@ -66,11 +74,7 @@ def parse_line(line: bytes) -> tuple[Any, str | None, str]:
         except UnicodeDecodeError:
             return None, "undecodable", line.decode("utf-8", "backslashreplace")
         try:
-            value = json.loads(text)
-            # Half of a surrogate pair, which JSON can escape and UTF-8 cannot carry.
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            return None, "undecodable", text
+            value = _whole(json.loads(text, parse_float=_finite))
         except (ValueError, RecursionError):
             return None, "not_json", text
     if not isinstance(value, dict):
@@ -78,12 +82,40 @@ def parse_line(line: bytes) -> tuple[Any, str | None, str]:
     return value, None, ""
 
 
+def _may_be_long(data: bytes) -> bool:
+    return b" " + b"0" * 19 in data.translate(_DIGITS_AS_ZEROS) and _LONG_NUMBER.search(data) is not None
+
+
+def _loads(line: bytes) -> Any:
+    """Parse a line as orjson does, with all digits of whole numbers."""
+    value = orjson.loads(line)
+    return value if _LONG_NUMBER.search(line) is None else json.loads(line)
+
+
+def _finite(text: str) -> float | str:
+    """A number with a point or an exponent; as text where float64 is too small for it."""
+    number = float(text)
+    return text if math.isinf(number) else number
+
+
+def _whole(value: Any) -> Any:
+    """A JSON value without halves of surrogate pairs, which JSON can escape and UTF-8 cannot carry."""
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {without_surrogates(key): _whole(item) for key, item in value.items()}
+    return value
+
+
 class _Reader:
     """Makes blocks of the objects of one file."""
 
-    def __init__(self, file: InputFile, corpus: CorpusConfig) -> None:
+    def __init__(self, file: InputFile, corpus: CorpusConfig, ingest: IngestConfig) -> None:
         self._file = file
-        self._lists = frozenset((corpus.vectors,) if corpus.vectors else ())
+        self._ingest = ingest
+        self._lists = frozenset(filter(None, [corpus.vectors_column()]))
         self._texts = corpus.text_columns() or (text_of(corpus),)
         self._template = corpus.is_template()
 
@@ -116,31 +148,31 @@ class _Reader:
         """Make a block of objects that stand at the lines ``numbers``, counted from line ``first``."""
         bad = self._not_text(rows)
         if bad:
-            for place, (name, value) in sorted(bad.items()):
-                row = first + numbers[place]
+            for index, (name, value) in sorted(bad.items()):
+                row = first + numbers[index]
                 rejects.add(
-                    position=numbers[place],
+                    position=numbers[index],
                     source_row=row,
                     line=row + 1,
                     column=name,
                     reason="not_text",
                     detail=f"{type(value).__name__}: {json_text(value)}",
                 )
-            good = [place for place in range(len(rows)) if place not in bad]
+            good = [index for index in range(len(rows)) if index not in bad]
             rows = [rows[i] for i in good]
             numbers, costs = [numbers[i] for i in good], [costs[i] for i in good]
         position = np.asarray(numbers, dtype=np.int64)
         source_row = position + first
         if len(numbers) + len(rejects) != size:
             # Blank lines are not rows: close the gaps that they leave among the positions.
-            places = np.sort(np.concatenate([position, np.asarray(rejects.position, dtype=np.int64)]))
-            position = np.searchsorted(places, position)
-            rejects.position = [int(place) for place in np.searchsorted(places, rejects.position)]
-            size = len(places)
+            all_positions = np.sort(np.concatenate([position, np.asarray(rejects.position, dtype=np.int64)]))
+            position = np.searchsorted(all_positions, position)
+            rejects.position = [int(index) for index in np.searchsorted(all_positions, rejects.position)]
+            size = len(all_positions)
         return Block(
             source=self._file.path,
             size=size,
-            table=table_of(columns_of(rows, lists=self._lists, where=self._file.url), len(rows)),
+            table=table_of(columns_of(rows, lists=self._lists, file=self._file, ingest=self._ingest), len(rows)),
             position=position,
             source_row=source_row,
             line=source_row + 1,
@@ -149,17 +181,19 @@ class _Reader:
         )
 
     def _not_text(self, rows: list[dict[str, Any]]) -> dict[int, tuple[str, Any]]:
-        """Find the rows whose text is something else, and make NaN, which is how Python writes no text, null."""
+        """Find the rows whose text is something else; join lists of strings; NaN, as Python writes no text, is null."""
         bad: dict[int, tuple[str, Any]] = {}
         for name in self._texts:
             values = [row.get(name) for row in rows]
             if set(map(type, values)) <= _TEXT_KINDS:
                 continue
-            for place, value in enumerate(values):
+            for index, value in enumerate(values):
                 if value is None or isinstance(value, str):
                     continue
                 if isinstance(value, float) and math.isnan(value):
-                    rows[place][name] = None
+                    rows[index][name] = None
+                elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+                    rows[index][name] = SEPARATOR.join(value)
                 elif not self._template or isinstance(value, dict | list):
-                    bad.setdefault(place, (name, value))
+                    bad.setdefault(index, (name, value))
         return bad

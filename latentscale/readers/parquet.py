@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -11,10 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from latentscale.errors import CorpusError
+from latentscale.file_names import shown
+from latentscale.readers.archives import LARGE, too_much
 from latentscale.readers.columns import plain_type
+from latentscale.readers.input_table import InputFile
 from latentscale.readers.records import Block, RejectedRows
 from latentscale.readers.values import pc
-from latentscale.storage.input_table import InputFile
 
 BATCH_ROWS = 4_096
 BATCH_BYTES = 8 << 20
@@ -30,48 +33,128 @@ def open_source_parquet(file: InputFile, raw: BinaryIO) -> pq.ParquetFile:
     """
     try:
         plain = pq.ParquetFile(raw)
-        strings = [
-            name
-            for name, kind in zip(plain.schema_arrow.names, plain.schema_arrow.types, strict=True)
-            if pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        ]
-        return pq.ParquetFile(
-            raw,
-            metadata=plain.metadata,
-            read_dictionary=strings,
-            page_checksum_verification=True,
-            # Over the network a row group is fetched in few requests; on a disk its columns are read piece by piece.
-            pre_buffer="://" in file.url,
-            buffer_size=0 if "://" in file.url else 1 << 20,
-        )
+        return _reopened(file, raw, plain.metadata, _dictionaries(plain.metadata))
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from error
 
 
+def _reopened(file: InputFile, raw: BinaryIO, metadata: pq.FileMetaData, dictionaries: list[str]) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        raw,
+        metadata=metadata,
+        read_dictionary=dictionaries,
+        page_checksum_verification=True,
+        # Over the network a row group is fetched in few requests; on a disk its columns are read piece by piece.
+        pre_buffer="://" in file.url,
+        buffer_size=0 if "://" in file.url else 1 << 20,
+    )
+
+
+def _dictionaries(metadata: pq.FileMetaData) -> list[str]:
+    """Paths of the strings and bytes, nested ones too, that Arrow can read as dictionaries."""
+    leaves = metadata.schema
+    found = [
+        index
+        for index in range(metadata.num_columns)
+        if leaves.column(index).physical_type == "BYTE_ARRAY" and leaves.column(index).converted_type != "DECIMAL"
+    ]
+    # Arrow makes no dictionary of strings in one of the DELTA encodings; some writers use them for some row groups.
+    delta = {
+        index
+        for group in range(metadata.num_row_groups)
+        for index in found
+        if any(one.startswith("DELTA") for one in metadata.row_group(group).column(index).encodings)
+    }
+    return [leaves.column(index).path for index in found if index not in delta]
+
+
 def read_parquet_rows(
-    file: InputFile, raw: BinaryIO, row_groups: tuple[int, int] | None, columns: list[str] | None = None
+    file: InputFile,
+    raw: BinaryIO,
+    row_groups: tuple[int, int] | None,
+    columns: list[str] | None = None,
+    *,
+    most: int | None = None,
 ) -> Iterator[Block]:
     """Read the rows of some row groups (from, to), or of all.
 
-    A few kilobytes of parquet can decode to gigabytes (one long text, repeated): strings are decoded piece by piece,
-    at most ``BATCH_BYTES`` at once.
+    A few kilobytes of parquet can decode to gigabytes (one long text, repeated): strings and bytes are decoded piece by
+    piece, at most ``BATCH_BYTES`` at once, and where much is more than ``most`` times what the file has for it,
+    the file is refused.
+
+    Raises
+    ------
+    CorpusError
+        If the file is damaged, or holds very much more than its size.
     """
     source = open_source_parquet(file, raw)
     start, stop = row_groups or (0, source.metadata.num_row_groups)
     row = sum(source.metadata.row_group(group).num_rows for group in range(start))
+    decoded = packed = 0
     try:
         # Group by group: a reader over many of them would fetch them all ahead.
         for group in range(start, stop):
-            for batch in source.iter_batches(
-                _batch_rows(source.metadata, group), row_groups=[group], columns=columns, use_threads=False
-            ):
-                table = pa.Table.from_batches([batch])
+            packed += _packed_bytes(source.metadata, group)
+            _check_expansion(file, decoded + _fixed_bytes(source.metadata, group), packed, most)
+            for table in _tables(file, raw, source, group, columns):
                 cost = row_costs(table)
-                for begin, end in _pieces(cost):
-                    yield _block(file, table.slice(begin, end - begin), cost[begin:end], row + begin)
-                row += batch.num_rows
+                decoded += int(cost.sum())
+                _check_expansion(file, decoded, packed, most)
+                for begin, end in pieces(cost):
+                    yield table_block(file, table.slice(begin, end - begin), cost[begin:end], row + begin)
+                row += table.num_rows
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from error
+
+
+def _tables(
+    file: InputFile, raw: BinaryIO, source: pq.ParquetFile, group: int, columns: list[str] | None
+) -> Iterator[pa.Table]:
+    """The rows of a row group in batches; small ones are joined until they are worth a block."""
+    rows = _batch_rows(source.metadata, group)
+
+    def batches(opened: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+        yield from opened.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+
+    found = batches(source)
+    try:
+        first = next(found, None)
+    except pa.ArrowNotImplementedError:
+        # Some nestings have no dictionaries: then they are decoded as they are.
+        found = batches(_reopened(file, raw, source.metadata, []))
+        first = next(found, None)
+    waiting: list[pa.RecordBatch] = []
+    held = held_rows = 0
+    for batch in itertools.chain([] if first is None else [first], found):
+        waiting.append(batch)
+        held += batch.nbytes
+        held_rows += batch.num_rows
+        if held >= BATCH_BYTES or held_rows + rows > BATCH_ROWS:
+            yield pa.Table.from_batches(waiting)
+            waiting, held, held_rows = [], 0, 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def _packed_bytes(metadata: pq.FileMetaData, group: int) -> int:
+    about = metadata.row_group(group)
+    return sum(about.column(index).total_compressed_size for index in range(about.num_columns))
+
+
+def _fixed_bytes(metadata: pq.FileMetaData, group: int) -> int:
+    """Bytes of the values of a row group that need no decoding to be counted: a number, or an index, each."""
+    about = metadata.row_group(group)
+    return sum(_width(metadata, index) * about.column(index).num_values for index in range(about.num_columns))
+
+
+def _width(metadata: pq.FileMetaData, index: int) -> int:
+    leaf = metadata.schema.column(index)
+    return max(leaf.length, 1) if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else 8
+
+
+def _check_expansion(file: InputFile, decoded: int, packed: int, most: int | None) -> None:
+    if most is not None and decoded > LARGE and decoded > most * max(packed, file.size if not file.member else 0, 1):
+        raise too_much(file.path, file.url, decoded / max(packed, 1), most)
 
 
 def row_costs(table: pa.Table) -> NDArray[np.int64]:
@@ -86,14 +169,14 @@ def row_costs(table: pa.Table) -> NDArray[np.int64]:
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """Give every column a name of its own: an empty one becomes ``column_<n>``, a repeated one ``<name>_2``."""
-    taken: set[str] = set(names)
+    """Make column names unique: an empty one becomes ``column_<n>``, a repeated one ``<name>_2``."""
+    used: set[str] = set(names)
     given: set[str] = set()
     result: list[str] = []
     for number, name in enumerate(names, 1):
         base = name or f"column_{number}"
         candidate, count = base, 1
-        while candidate in given or (candidate != name and candidate in taken):
+        while candidate in given or (candidate != name and candidate in used):
             count += 1
             candidate = f"{base}_{count}"
         given.add(candidate)
@@ -104,17 +187,16 @@ def distinct_names(names: Sequence[str]) -> list[str]:
 def decode_strings(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, NDArray[np.bool_]]:
     """Return the strings of a column, null where they are not UTF-8, and where that is (bool, shape (rows,)).
 
-    Parquet readers do not check what they hand out as strings.
+    Parquet readers do not check what they hand out as strings. Bytes are decoded too.
     """
     if pa.types.is_dictionary(column.type):
         column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], column.type.value_type)
-    strings = column.cast(pa.string())
+    raw = column.cast(pa.binary())
     try:
-        strings.cast(pa.binary()).cast(pa.string())
+        return raw.cast(pa.string()), np.zeros(len(raw), dtype=bool)
     except pa.ArrowInvalid:
-        bad = np.array([not _is_utf8(value) for value in strings.cast(pa.binary()).to_pylist()])
-        return pc.if_else(pa.array(bad), pa.scalar(None, pa.string()), strings), bad
-    return strings, np.zeros(len(strings), dtype=bool)
+        bad = np.array([not _is_utf8(value) for value in raw.to_pylist()])
+        return pc.if_else(pa.array(bad), pa.scalar(None, pa.binary()), raw).cast(pa.string()), bad
 
 
 def _is_utf8(value: bytes | None) -> bool:
@@ -125,7 +207,8 @@ def _is_utf8(value: bytes | None) -> bool:
     return True
 
 
-def _block(file: InputFile, table: pa.Table, cost: NDArray[np.int64], row: int) -> Block:
+def table_block(file: InputFile, table: pa.Table, cost: NDArray[np.int64], row: int) -> Block:
+    """Make a block of rows that a table holds; ``row`` is the number of the first of them in the file."""
     columns: dict[str, pa.ChunkedArray] = {}
     bad = np.zeros(table.num_rows, dtype=bool)
     culprits: dict[int, tuple[str, bytes]] = {}
@@ -133,16 +216,16 @@ def _block(file: InputFile, table: pa.Table, cost: NDArray[np.int64], row: int) 
         kind = plain_type(column.type)
         if pa.types.is_string(kind):
             strings, undecodable = decode_strings(column)
-            for place in np.flatnonzero(undecodable & ~bad):
-                culprits[int(place)] = (name, _raw(column[int(place)]))
+            for index in np.flatnonzero(undecodable & ~bad):
+                culprits[int(index)] = (name, _raw(column[int(index)]))
             bad |= undecodable
             columns[name] = strings
         else:
-            columns[name] = column if kind == column.type else column.cast(kind)
+            columns[name] = column if kind == column.type else plain(column, kind)
     rejects = RejectedRows()
-    for place, (name, value) in sorted(culprits.items()):
+    for index, (name, value) in sorted(culprits.items()):
         detail = value.decode("utf-8", "backslashreplace")
-        rejects.add(position=place, source_row=row + place, line=None, column=name, reason="undecodable", detail=detail)
+        rejects.add(position=index, source_row=row + index, line=None, column=name, reason="undecodable", detail=detail)
     kept = pa.table(columns) if columns else table
     position = np.arange(table.num_rows, dtype=np.int64)
     if culprits:
@@ -159,6 +242,51 @@ def _block(file: InputFile, table: pa.Table, cost: NDArray[np.int64], row: int) 
     )
 
 
+def plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A column in its plain type: dictionaries and views, nested ones too, are decoded."""
+    return pa.chunked_array([_decoded(chunk, kind) for chunk in column.chunks], kind)
+
+
+def _decoded(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Rebuild an array whose nested values have another encoding; of a slice no more is decoded than it shows."""
+    if array.type == kind:
+        return array
+    if isinstance(array, pa.ExtensionArray):
+        return _decoded(array.storage, kind)
+    if pa.types.is_dictionary(array.type):
+        return _decoded(array.dictionary_decode(), kind)
+    if pa.types.is_struct(kind):
+        fields = [_decoded(array.field(index), kind.field(index).type) for index in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(fields, fields=list(kind), mask=array.is_null())
+    if pa.types.is_fixed_size_list(kind):
+        values = _decoded(_items(array, kind.list_size), kind.value_type)
+        return pa.FixedSizeListArray.from_arrays(values, type=kind, mask=array.is_null())
+    if pa.types.is_map(kind):
+        offsets, begin, count = _offsets(array)
+        keys = _decoded(array.keys.slice(begin, count), kind.key_type)
+        return pa.MapArray.from_arrays(offsets, keys, _decoded(array.items.slice(begin, count), kind.item_type), kind)
+    if pa.types.is_list(kind) and not pa.types.is_list_view(array.type):
+        offsets, begin, count = _offsets(array)
+        return pa.ListArray.from_arrays(offsets, _decoded(array.values.slice(begin, count), kind.value_type), kind)
+    return array.cast(kind)
+
+
+def _items(array: pa.Array, size: int) -> pa.Array:
+    """The values of lists of a fixed size, those of null lists too."""
+    return array.values.slice(array.offset * size, len(array) * size)
+
+
+def _offsets(array: pa.Array) -> tuple[pa.Array, int, int]:
+    """Where each list begins, counted from the first one and null where the list is; the first value, and how many."""
+    offsets = np.asarray(array.offsets, dtype=np.int64)
+    begin, count = int(offsets[0]), int(offsets[-1] - offsets[0])
+    moved = pa.array((offsets - begin).astype(np.int32))
+    if array.null_count:
+        missing = pa.array(np.append(np.asarray(array.is_null()), False))
+        moved = pc.if_else(missing, pa.scalar(None, pa.int32()), moved)
+    return moved, begin, count
+
+
 def _raw(value: pa.Scalar) -> bytes:
     if isinstance(value, pa.DictionaryScalar):
         value = value.value
@@ -169,12 +297,22 @@ def _batch_rows(metadata: pq.FileMetaData, group: int) -> int:
     """Choose rows a batch by what the footer says of the mean size of a row; nested columns can make it large."""
     about = metadata.row_group(group)
     claimed = sum(
-        max(about.column(i).total_uncompressed_size, 8 * about.column(i).num_values) for i in range(about.num_columns)
+        max(about.column(i).total_uncompressed_size, _width(metadata, i) * about.column(i).num_values)
+        for i in range(about.num_columns)
     )
-    return int(min(BATCH_ROWS, max(64, BATCH_BYTES * max(1, about.num_rows) // max(1, claimed))))
+    rows = min(BATCH_ROWS, BATCH_BYTES * max(1, about.num_rows) // max(1, claimed))
+    # A string that begins as the one before it takes no room in the file: each may be as long as the column.
+    prefixed = [
+        about.column(i).total_uncompressed_size
+        for i in range(about.num_columns)
+        if "DELTA_BYTE_ARRAY" in about.column(i).encodings
+    ]
+    if prefixed:
+        rows = min(rows, max(16, 32 * BATCH_BYTES // max(1, sum(prefixed))))
+    return int(max(1, rows))
 
 
-def _pieces(cost: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+def pieces(cost: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Cut rows so that a piece decodes to at most ``BATCH_BYTES``, but holds at least one row."""
     total = np.cumsum(cost)
     begin = 0
@@ -186,7 +324,10 @@ def _pieces(cost: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def _array_costs(array: pa.Array) -> NDArray[np.int64]:
+    """Bytes of each value once it is decoded, those of nested values with them (int64, shape (n,))."""
     kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return _array_costs(array.storage)
     if pa.types.is_dictionary(kind):
         of_values = _array_costs(array.dictionary)
         if not len(of_values):
@@ -194,15 +335,36 @@ def _array_costs(array: pa.Array) -> NDArray[np.int64]:
         return np.where(np.asarray(array.is_valid()), of_values[np.asarray(array.indices.fill_null(0))], 0)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         return np.asarray(pc.binary_length(array).fill_null(0), dtype=np.int64)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return 8 * np.asarray(pc.list_value_length(array).fill_null(0), dtype=np.int64)
+    if pa.types.is_large_binary(kind):
+        return np.asarray(pc.binary_length(array).fill_null(0), dtype=np.int64)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return _array_costs(array.cast(pa.large_binary()))
+    if pa.types.is_fixed_size_list(kind) and not pa.types.is_nested(kind.value_type):
+        return np.full(len(array), 8 * kind.list_size, dtype=np.int64)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        offsets = np.asarray(array.offsets, dtype=np.int64)
+        begin, count = int(offsets[0]), int(offsets[-1] - offsets[0])
+        parts = [array.keys, array.items] if pa.types.is_map(kind) else [array.values]
+        inner = sum((_array_costs(part.slice(begin, count)) for part in parts), np.zeros(count, dtype=np.int64))
+        total = np.concatenate([[0], np.cumsum(inner)])
+        return total[offsets[1:] - begin] - total[offsets[:-1] - begin]
+    if pa.types.is_fixed_size_list(kind):
+        inner = _array_costs(_items(array, kind.list_size))
+        return inner.reshape(len(array), kind.list_size).sum(axis=1) if len(array) else np.zeros(0, dtype=np.int64)
+    if pa.types.is_struct(kind):
+        costs = np.full(len(array), 8, dtype=np.int64)
+        for index in range(kind.num_fields):
+            costs += _array_costs(array.field(index))
+        return costs
+    if pa.types.is_fixed_size_binary(kind):
+        return np.full(len(array), kind.byte_width, dtype=np.int64)
     return np.full(len(array), 8, dtype=np.int64)
 
 
 def _damaged(file: InputFile, error: BaseException) -> CorpusError:
     reason = " ".join(str(error).split())[:300]
     return CorpusError(
-        f"{file.path} is not a whole parquet file: {reason}",
+        f"{shown(file.path)} is not a complete parquet file: {reason}",
         where=file.url,
         hint="Fetch or write the file again, or take it out of the corpus.",
     )

@@ -1,4 +1,4 @@
-"""What every reader yields: blocks of rows in input order, with the rows that had to be set aside."""
+"""What every reader yields: blocks of rows in input order, with the rejected rows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EXCERPT = 160
 
 @dataclass(slots=True)
 class RejectedRows:
-    """Rows set aside, column by column; all lists are of one length.
+    """Rejected rows, column by column; all lists are of one length.
 
     Attributes
     ----------
     position : list of int
-        Place of the row in its block.
+        Position of the row in its block.
     source_row : list of int
         0-based, as in the documents.
     line : list of int or None
@@ -40,7 +40,7 @@ class RejectedRows:
         return len(self.position)
 
     def add(self, *, position: int, source_row: int, line: int | None, column: str, reason: str, detail: str) -> None:
-        """Set one row aside."""
+        """Reject one row."""
         self.position.append(position)
         self.source_row.append(source_row)
         self.line.append(line)
@@ -93,6 +93,6 @@ def excerpt(text: str) -> str:
 def record_limit(ingest: IngestConfig) -> int:
     """Bytes of one record at most: what a text of the longest allowed length can take as escaped JSON, and some room.
 
-    A longer record is set aside unread, so that one endless line cannot fill the memory.
+    A longer record is rejected unread, so that one endless line cannot fill the memory.
     """
     return (4 << 20) + 12 * ingest.max_text_characters

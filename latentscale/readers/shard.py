@@ -1,4 +1,4 @@
-"""A shard of documents as it fills: up to its bounds in rows and bytes, with what was set aside on the way."""
+"""A shard of documents as it fills: up to its bounds in rows and bytes, with its rejects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REJECT_SCHEMA = pa.schema(
 
 @dataclass(slots=True)
 class Shard:
-    """A shard as it fills."""
+    """A shard under construction."""
 
     tables: list[pa.Table] = field(default_factory=list[pa.Table])
     sources: list[tuple[str, NDArray[np.int64]]] = field(default_factory=list["tuple[str, NDArray[np.int64]]"])
@@ -47,7 +47,7 @@ class Shard:
         return int(self.counts.sum())
 
     def room(self, documents: Documents, begin: int, stop: int, ingest: IngestConfig) -> int:
-        """Say up to where rows from ``begin`` on fit: the bounds hold for any cut of the input into blocks."""
+        """Return the end of the rows from ``begin`` on that fit, whatever the blocks that the input is cut into."""
         kind = documents.kind
         is_document = kind == DOCUMENT
         costs = np.zeros(len(kind), dtype=np.int64)
@@ -81,7 +81,7 @@ class Shard:
             self.rejects[name].extend(values)
 
     def sealed(self, maker: DocumentMaker) -> Shard:
-        """Note what the maker has learnt until here."""
+        """Note the facts of the document maker so far."""
         self.renamed = dict(maker.renamed)
         self.vector_width = maker.vector_width
         return self
@@ -103,7 +103,7 @@ class Shard:
     def facts(self) -> dict[str, Any]:
         """Counts and names for the footer; they follow from the input and the settings alone."""
         rejects = self.rejects
-        places = [
+        examples = [
             f"{rejects['source'][i]}:{rejects['line'][i]} {rejects['reason'][i]}"
             if rejects["line"][i] is not None
             else f"{rejects['source'][i]} row {rejects['source_row'][i]} {rejects['reason'][i]}"
@@ -115,7 +115,7 @@ class Shard:
             "rejected": int(self.counts[REJECT]),
             "filtered": {"where": int(self.counts[WHERE]), "sample": int(self.counts[SAMPLE])},
             "reasons": dict(sorted(Counter(rejects["reason"]).items())),
-            "examples": places,
+            "examples": examples,
             "renamed": dict(sorted(self.renamed.items())),
             "vector_width": self.vector_width,
         }

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import contextlib
 import gzip
-import io
+import lzma
+import re
+import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 import zstandard
 
+from latentscale.config import CorpusConfig
 from latentscale.errors import CorpusError
-from latentscale.storage.input_table import InputFile
+from latentscale.file_names import shown
+from latentscale.readers.archives import LARGE, too_much
+from latentscale.readers.input_table import InputFile
+from latentscale.readers.opening import open_input, open_verified
 from latentscale.storage.objects import explain_os_error
 
 BLOCK_BYTES = 4 << 20
-# A file made with `zstd --long=31` (dumps of whole sites are) needs a window of this size.
-_ZSTD_WINDOW = 1 << 31
 # A byte of zstd can become 32 kilobytes: this much is decompressed at once, 64 MiB at worst.
 _ZSTD_PIECE = 2 << 10
-_MAGIC = ((b"\x1f\x8b", "gzip", ".gz"), (b"\x28\xb5\x2f\xfd", "zstd", ".zst"), (b"PAR1", "parquet", ".parquet"))
+ENCODING_ADVICE = (
+    "Name the encoding of the files: --set corpus.encoding=cp1252 (Western), cp1251 (Cyrillic), gb18030 (Chinese), "
+    "shift_jis (Japanese), euc_kr (Korean), utf-16 … With a wrong one, characters are wrong: look at some."
+)
+_STREAM_PIECE = 64 << 10
+# `xz -9` needs 65 MiB.
+_XZ_MEMORY = 256 << 20
+_MAGIC = (
+    (b"\x1f\x8b", "gzip", ".gz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+    (b"\xfd7zXZ\0", "xz", ".xz"),
+    (b"PK\x03\x04", "a zip archive", ".zip (or .xlsx)"),
+    (b"PAR1", "parquet", ".parquet"),
+    (b"ARROW1\0\0", "arrow", ".arrow"),
+)
+_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
+SEEKING = ("parquet", "arrow", "excel")
+"""Formats that are read at random places of a file."""
+STEEP = 8 << 20
+MAGIC_BYTES = 10
+"""So many first bytes tell what a file is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +60,20 @@ class Lines:
         UTF-8, each line with its end (the last of a file perhaps without). What cannot be decoded is not valid UTF-8.
     first : int
         0-based number of the first line.
+    end : bytes
+        What ends a line: ``\\n`` (and what is before it may be ``\\r``), or ``\\r`` in files of old systems.
     """
 
     data: bytes
     first: int
+    end: bytes = b"\n"
+
+    def split(self) -> list[bytes]:
+        """The lines without what ends them."""
+        lines = self.data.split(self.end)
+        if not lines[-1]:
+            lines.pop()
+        return lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +92,15 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("latentscale-mark", _mark)
 
 
+_HALF = re.compile("[\ud800-\udcfe\udd00-\udfff]")
+
+
 class _Zstandard:
     """The frames of a zstd file; the package's own reader takes a file that is cut short for a whole one."""
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: BinaryIO, window: int) -> None:
         self._raw = raw
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=window)
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._input = memoryview(b"")
         self._output = memoryview(b"")
@@ -90,11 +129,81 @@ class _Zstandard:
                 unused = len(self._frame.unused_data)
                 self._frame = None
             self._input = self._input[len(piece) - unused :]
-        taken, self._output = self._output[:size], self._output[size:]
-        return taken.tobytes()
+        chunk, self._output = self._output[:size], self._output[size:]
+        return chunk.tobytes()
+
+    @property
+    def pending(self) -> int:
+        """Bytes that were read and have given nothing yet."""
+        return len(self._input)
 
 
-class Decompressed:
+class _Streams:
+    """The streams of a bzip2 or xz file, one after the other, as the parallel tools write many."""
+
+    def __init__(self, raw: BinaryIO, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
+        self._raw = raw
+        self._new = new
+        self._stream: bz2.BZ2Decompressor | lzma.LZMADecompressor | None = None
+        self._input = b""
+
+    def read(self, size: int) -> bytes:
+        """Read at most ``size`` bytes; none at the end of the last stream.
+
+        Raises
+        ------
+        EOFError
+            If the last stream is not whole.
+        """
+        while True:
+            if (self._stream is None or self._stream.needs_input) and not self._fill():
+                if self._stream is not None:
+                    raise EOFError("the last stream has no end")
+                return b""
+            if self._stream is None:
+                self._stream = self._new()
+            output = self._stream.decompress(self._input, size)
+            self._input = b""
+            if self._stream.eof:
+                self._input = self._stream.unused_data
+                self._stream = None
+            if output:
+                return output
+
+    def _fill(self) -> bool:
+        """Get input, if there is any; xz allows zeros after a stream, to fill up blocks."""
+        while True:
+            self._input = self._input or self._raw.read(_STREAM_PIECE)
+            if not self._input:
+                return False
+            if self._stream is None:
+                self._input = self._input.lstrip(b"\0")
+            if self._input:
+                return True
+
+
+class _Counted:
+    """A file whose bytes are counted as they are read."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self.count = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._raw.read(size)
+        self.count += len(data)
+        return data
+
+
+class Content:
+    """The bytes of an input as its format has them."""
+
+    def read(self, size: int) -> bytes:
+        """Read exactly ``size`` bytes, fewer only at the end."""
+        raise NotImplementedError
+
+
+class Decompressed(Content):
     """The decompressed bytes of an input, read in exact amounts.
 
     Parameters
@@ -102,17 +211,33 @@ class Decompressed:
     file : InputFile
         For the messages, and for its compression.
     raw : binary file
-        Closed by whoever opened it.
+        Closed by its opener.
+    corpus : CorpusConfig, optional
+        For the limits of what is decompressed.
     """
 
-    def __init__(self, file: InputFile, raw: BinaryIO) -> None:
+    def __init__(self, file: InputFile, raw: BinaryIO, corpus: CorpusConfig | None = None) -> None:
         self._file = file
-        if file.compression == "gzip":
-            self._stream: BinaryIO = cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb"))
-        elif file.compression == "zstd":
-            self._stream = cast(BinaryIO, _Zstandard(raw))
-        else:
+        fields = CorpusConfig.model_fields
+        self._window: int = corpus.max_zstd_window if corpus else fields["max_zstd_window"].default
+        self._most: int = corpus.max_expansion if corpus else fields["max_expansion"].default
+        self._given = 0
+        self._counted: _Counted | None = None
+        # Of a member of an archive what it takes there.
+        self._packed: int | None = getattr(raw, "packed", None)
+        if file.compression == "none":
             self._stream = raw
+            return
+        self._counted = _Counted(raw)
+        packed = cast(BinaryIO, self._counted)
+        if file.compression == "gzip":
+            self._stream = cast(BinaryIO, gzip.GzipFile(fileobj=packed, mode="rb"))
+        elif file.compression == "zstd":
+            self._stream = cast(BinaryIO, _Zstandard(packed, self._window))
+        elif file.compression == "bzip2":
+            self._stream = cast(BinaryIO, _Streams(packed, bz2.BZ2Decompressor))
+        else:
+            self._stream = cast(BinaryIO, _Streams(packed, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY)))
 
     def read(self, size: int) -> bytes:
         """Read exactly ``size`` bytes, fewer only at the end.
@@ -120,7 +245,7 @@ class Decompressed:
         Raises
         ------
         CorpusError
-            If the compressed data is damaged or cut short.
+            If the compressed data is damaged or cut short, or expands beyond the limits.
         """
         pieces: list[bytes] = []
         wanted = size
@@ -128,15 +253,68 @@ class Decompressed:
             while wanted and (piece := self._stream.read(wanted)):
                 pieces.append(piece)
                 wanted -= len(piece)
-        except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
-            raise CorpusError(
-                f"{self._file.path} is damaged or cut short: {error}",
-                where=self._file.url,
-                hint="Fetch or compress the file again, or take it out of the corpus.",
-            ) from error
+        except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, lzma.LZMAError) as error:
+            raise self._refusal(error) from error
         except OSError as error:
+            if self._file.compression == "bzip2" and error.errno is None:
+                raise self._refusal(error) from error
             raise explain_os_error(error, "read", self._file.url) from error
+        self._given += size - wanted
+        packed = self._packed
+        if self._counted is not None:
+            packed = self._counted.count - getattr(self._stream, "pending", 0)
+        # What no compression of a text comes near to is refused sooner.
+        large = self._given > LARGE or (self._given > STEEP and self._given > 10 * self._most * (packed or 0))
+        if packed is not None and large and self._given > self._most * packed:
+            raise too_much(self._file.path, self._file.url, self._given / max(packed, 1), self._most)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _refusal(self, error: Exception) -> CorpusError:
+        path, url = shown(self._file.path), self._file.url
+        if "too much memory" in str(error):
+            return CorpusError(
+                f"{path} was compressed with a window of more than {self._window >> 20} MB, which reading it takes too",
+                where=url,
+                hint=f"Allow it: --set corpus.max_zstd_window={1 << 31}. Or compress it again without --long.",
+            )
+        if isinstance(error, lzma.LZMAError) and "emory" in str(error):
+            return CorpusError(
+                f"{path} needs more than {_XZ_MEMORY >> 20} MB of memory to be decompressed",
+                where=url,
+                hint="Compress it again, with xz -9 at most.",
+            )
+        return CorpusError(
+            f"{path} is damaged or cut short: {error}",
+            where=url,
+            hint="Fetch or compress the file again, or take it out of the corpus.",
+        )
+
+
+@contextlib.contextmanager
+def open_content(file: InputFile, corpus: CorpusConfig, *, verified: bool = False) -> Generator[Content]:
+    """Open the decompressed content of an input, within the limits of the settings; it can be read, not sought."""
+    with (open_verified if verified else open_input)(file, corpus.storage) as raw:
+        yield Decompressed(file, raw, corpus)
+
+
+@contextlib.contextmanager
+def open_seekable(file: InputFile, corpus: CorpusConfig, *, verified: bool = False) -> Generator[BinaryIO]:
+    """Open the content of an input for seeking, as formats with a footer need it; what is packed is unpacked first."""
+    with (open_verified if verified else open_input)(file, corpus.storage) as raw:
+        if file.compression == "none" and not file.member:
+            yield raw
+            return
+        with tempfile.TemporaryFile() as unpacked:
+            source = Decompressed(file, raw, corpus)
+            while chunk := source.read(BLOCK_BYTES):
+                unpacked.write(chunk)
+            unpacked.seek(0)
+            yield cast(BinaryIO, unpacked)
+
+
+def content_of(file: InputFile, raw: BinaryIO | Content) -> Content:
+    """The content of an open input, which may be decompressed already."""
+    return raw if isinstance(raw, Content) else Decompressed(file, raw)
 
 
 def refuse_other_content(file: InputFile, start: bytes) -> None:
@@ -146,7 +324,8 @@ def refuse_other_content(file: InputFile, start: bytes) -> None:
     ------
     CorpusError
     """
-    for magic, kind, suffix in _MAGIC:
+    kinds = (*_MAGIC, (start[:MAGIC_BYTES], "bzip2", ".bz2")) if _BZIP2.match(start) else _MAGIC
+    for magic, kind, suffix in kinds:
         if start.startswith(magic):
             raise CorpusError(
                 f"{file.path} is read as {file.format}, but what it holds is {kind}",
@@ -155,8 +334,24 @@ def refuse_other_content(file: InputFile, start: bytes) -> None:
             )
 
 
-def read_lines(file: InputFile, raw: BinaryIO, *, encoding: str, limit: int) -> Iterator[Lines | LongLine]:
+def _refuse_wide_encoding(file: InputFile, start: bytes) -> None:
+    """Refuse what begins with the mark of UTF-16 or UTF-32, where UTF-8 was expected."""
+    for mark, name in (
+        *((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
+        *((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),
+    ):
+        if start.startswith(mark):
+            raise CorpusError(
+                f"{file.path} is {name.upper()}, as its first bytes say, and is read as UTF-8",
+                where=file.url,
+                hint=f"--set corpus.encoding={name}",
+            )
+
+
+def read_lines(file: InputFile, raw: BinaryIO | Content, *, encoding: str, limit: int) -> Iterator[Lines | LongLine]:
     """Read a text file as blocks of whole lines; the blocks depend on nothing but the bytes of the file.
+
+    Lines end with ``\\n``; with ``\\r`` where the first four megabytes have that alone, as files of old systems do.
 
     Parameters
     ----------
@@ -172,7 +367,7 @@ def read_lines(file: InputFile, raw: BinaryIO, *, encoding: str, limit: int) -> 
     CorpusError
         If the compressed data is damaged, or the file is of another kind than its name says.
     """
-    source = Decompressed(file, raw)
+    source = content_of(file, raw)
     utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii")
     decoder = None if utf8 else codecs.getincrementaldecoder(encoding)("latentscale-mark")
     number = 0
@@ -180,32 +375,45 @@ def read_lines(file: InputFile, raw: BinaryIO, *, encoding: str, limit: int) -> 
     kept_bytes = 0
     skipping = False
     at_start = True
+    mark = b"\n"
     while True:
         chunk = source.read(BLOCK_BYTES)
         final = len(chunk) < BLOCK_BYTES
         if at_start:
-            refuse_other_content(file, chunk[:4])
+            refuse_other_content(file, chunk[:MAGIC_BYTES])
+            if decoder is None:
+                _refuse_wide_encoding(file, chunk[:4])
         if decoder is not None:
-            chunk = decoder.decode(chunk, final).encode("utf-8", "surrogateescape")
+            try:
+                chunk = _as_utf8(decoder.decode(chunk, final))
+            except UnicodeError as error:
+                # Some encodings have a first mark that must be there.
+                raise CorpusError(
+                    f"{file.path} is not {encoding}: {error}",
+                    where=file.url,
+                    hint="Name the encoding of the files: --set corpus.encoding=….",
+                ) from error
         if at_start:
             chunk = chunk.removeprefix(codecs.BOM_UTF8)
             at_start = False
-        end = chunk.rfind(b"\n") + 1
+            if b"\n" not in chunk and b"\r" in chunk[:-1]:
+                mark = b"\r"
+        end = chunk.rfind(mark) + 1
         if end and skipping:
             # The rest of a long line; what was kept of it has been handed on.
-            begin = chunk.index(b"\n") + 1
+            begin = chunk.index(mark) + 1
             chunk, end = chunk[begin:], end - begin
             skipping = False
         if end:
             head = b"".join([*kept, chunk[:end]])
             # Only the first line of a block can be longer than a block.
-            if kept_bytes and (first_end := head.index(b"\n") + 1) > limit:
+            if kept_bytes and (first_end := head.index(mark) + 1) > limit:
                 yield LongLine(data=head[:BLOCK_BYTES], first=number)
                 number += 1
                 head = head[first_end:]
             if head:
-                yield Lines(data=head, first=number)
-                number += head.count(b"\n")
+                yield Lines(data=head, first=number, end=mark)
+                number += head.count(mark)
             kept, kept_bytes = [], 0
         rest = chunk[end:]
         if rest and not skipping:
@@ -218,19 +426,19 @@ def read_lines(file: InputFile, raw: BinaryIO, *, encoding: str, limit: int) -> 
         if final:
             break
     if kept:
-        yield Lines(data=b"".join(kept), first=number)
+        yield Lines(data=b"".join(kept), first=number, end=mark)
 
 
-def read_whole(file: InputFile, raw: BinaryIO, *, limit: int) -> tuple[bytes, bool]:
+def _as_utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # Halves of surrogate pairs, which UTF-16 and escapes can hold; our own mark stays.
+        return _HALF.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+
+
+def read_whole(file: InputFile, raw: BinaryIO | Content, *, limit: int) -> tuple[bytes, bool]:
     """Read a whole small file; returns its first ``limit`` bytes and whether that was all."""
-    source = Decompressed(file, raw)
+    source = content_of(file, raw)
     data = source.read(limit + 1)
     return data[:limit], len(data) <= limit
-
-
-def spool(file: InputFile, raw: BinaryIO, target: BinaryIO) -> None:
-    """Write the decompressed bytes of an input to a local file, for formats that must be read at random places."""
-    source = Decompressed(file, raw)
-    while chunk := source.read(BLOCK_BYTES):
-        target.write(chunk)
-    target.seek(0, io.SEEK_SET)

@@ -9,25 +9,28 @@ import numpy as np
 import pyarrow as pa
 
 from latentscale.config import CorpusConfig, IngestConfig
+from latentscale.readers.input_table import InputFile
 from latentscale.readers.records import Block, RejectedRows, record_limit
-from latentscale.readers.streams import Lines, read_lines, read_whole, refuse_other_content
-from latentscale.storage.input_table import InputFile
+from latentscale.readers.streams import MAGIC_BYTES, Content, Lines, read_lines, read_whole, refuse_other_content
 
 TEXT = "text"
 PATH = "path"
 
 
-def read_text_lines(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[Block]:
+def read_text_lines(
+    file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig
+) -> Iterator[Block]:
     """Read a document a line into the column ``text``; blank lines are not rows."""
     for piece in read_lines(file, raw, encoding=corpus.encoding, limit=record_limit(ingest)):
+        if piece.data.isspace():
+            continue
         rejects = RejectedRows()
         texts: list[str] = []
         numbers: list[int] = []
         positions: list[int] = []
         size = 0
         if isinstance(piece, Lines):
-            lines = piece.data.split(b"\n")
-            for number, line in enumerate(lines, piece.first):
+            for number, line in enumerate(piece.split(), piece.first):
                 line = line.removesuffix(b"\r")
                 if not line or line.isspace():
                     continue
@@ -70,15 +73,19 @@ def read_text_lines(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest
         )
 
 
-def read_text_file(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[Block]:
+def read_text_file(
+    file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig
+) -> Iterator[Block]:
     """Read a whole file as one document with the columns ``text`` and ``path``."""
     data, whole = read_whole(file, raw, limit=record_limit(ingest))
-    refuse_other_content(file, data[:4])
+    refuse_other_content(file, data[:MAGIC_BYTES])
     rejects = RejectedRows()
     text = ""
     reason = None if whole else "too_long"
     try:
         text = data.decode(corpus.encoding).removeprefix("\ufeff").replace("\r\n", "\n")
+        if "\n" not in text:
+            text = text.replace("\r", "\n")
         text.encode()
     except UnicodeError:
         # The cut of a file that is too long may have split a character.

@@ -3,52 +3,66 @@
 from __future__ import annotations
 
 import itertools
-import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
 import pyarrow as pa
-import pyarrow.compute
 
+from latentscale.config import IngestConfig
 from latentscale.errors import CorpusError
+from latentscale.readers.input_table import InputFile
+from latentscale.readers.vectors import parse_vector
+from latentscale.storage.common_types import EXACT_IN_FLOAT, json_text, pc
 
-# pyarrow makes these functions when it is imported, out of sight of a type checker.
-pc: Any = pyarrow.compute
+__all__ = ["check_column_count", "column_of", "columns_of", "json_text", "pc", "table_of"]
 
-MAX_COLUMNS = 2_000
+
 _INT64 = (-(2**63), 2**63 - 1)
 
 
+def check_column_count(count: int, file: InputFile, ingest: IngestConfig) -> None:
+    """Refuse a table of more columns than ``ingest.max_columns`` beside the text.
+
+    Raises
+    ------
+    CorpusError
+        With what to do: each column costs time and memory in every block and shard.
+    """
+    if count > ingest.max_columns + 1:
+        raise CorpusError(
+            f"{file.path} has {count:,} columns, more than ingest.max_columns = {ingest.max_columns:,} beside the text",
+            where=file.url,
+            hint="Leave out what the map does not need, or allow more: --set ingest.max_columns="
+            f"{count}. In JSON, put what varies into one nested object: it is kept as text.",
+        )
+
+
 def columns_of(
-    rows: Sequence[dict[str, Any]], *, lists: frozenset[str] = frozenset(), where: str
+    rows: Sequence[dict[str, Any]], *, lists: frozenset[str] = frozenset(), file: InputFile, ingest: IngestConfig
 ) -> dict[str, pa.Array]:
     """Make columns of JSON objects; a key that an object does not have is null.
 
     Strings, booleans, whole numbers of 64 bits and other numbers keep their type; whole and other numbers together
-    are float64. Objects, lists and mixtures become text: strings as they are, the rest as JSON.
+    are float64, where that holds the whole ones. Objects, lists and mixtures become text: strings as they are, the rest
+    as JSON.
 
     Parameters
     ----------
     rows : sequence of dict
     lists : frozenset of str
         Columns whose lists of numbers are kept as lists of float64 (vectors).
-    where : str
-        The file, for the error message.
+    file : InputFile
+        For the error message.
+    ingest : IngestConfig
 
     Raises
     ------
     CorpusError
-        If the objects have more than ``MAX_COLUMNS`` different keys.
+        If the objects have more different keys than ``ingest.max_columns`` allows.
     """
     names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
-    if len(names) > MAX_COLUMNS:
-        raise CorpusError(
-            f"the objects have more than {MAX_COLUMNS:,} different keys (such as {names[-1][:40]!r})",
-            where=where,
-            hint="Put what varies into one nested object: it is kept as text.",
-        )
+    check_column_count(len(names), file, ingest)
     full = set(map(len, rows)) <= {len(names)}
     columns: dict[str, pa.Array] = {}
     for name in names:
@@ -67,31 +81,14 @@ def column_of(values: list[Any]) -> pa.Array:
         try:
             return pa.array(values, pa.string())
         except UnicodeEncodeError:
-            return pa.array([_clean(value) for value in values], pa.string())
+            return pa.array([json_text(value) for value in values], pa.string())
     if kinds == {bool}:
         return pa.array(values, pa.bool_())
     if kinds == {int} and _fits(values):
         return pa.array(values, pa.int64())
-    if kinds == {float} or kinds == {int, float}:
+    if kinds == {float} or (kinds == {int, float} and _exact(values)):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     return pa.array([json_text(value) for value in values], pa.string())
-
-
-def json_text(value: Any) -> str | None:
-    """Return a string as it is, null as null, and anything else as JSON."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return _clean(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    try:
-        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:
-        import json
-
-        # Whole numbers beyond 64 bits, and lone surrogates.
-        return _clean(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def table_of(columns: Mapping[str, pa.Array], rows: int) -> pa.Table:
@@ -101,13 +98,13 @@ def table_of(columns: Mapping[str, pa.Array], rows: int) -> pa.Table:
     return pa.table(dict(columns))
 
 
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def _fits(values: Iterable[int | None]) -> bool:
     present = [value for value in values if value is not None]
     return min(present) >= _INT64[0] and max(present) <= _INT64[1]
+
+
+def _exact(values: Iterable[Any]) -> bool:
+    return all(not isinstance(value, int) or abs(value) <= EXACT_IN_FLOAT for value in values)
 
 
 def _vectors(values: list[Any]) -> pa.Array:
@@ -117,10 +114,15 @@ def _vectors(values: list[Any]) -> pa.Array:
         return pa.array([_vector(value) for value in values], pa.list_(pa.float64()))
 
 
-def _vector(value: Any) -> list[float | None] | None:
+def _vector(value: Any) -> Sequence[float | None] | None:
     """Keep what is no list of numbers as an empty list, which no check of widths lets through."""
     if value is None:
         return None
+    if isinstance(value, str):
+        try:
+            return parse_vector(value)
+        except ValueError:
+            return []
     if not isinstance(value, list):
         return []
     return [float(v) if isinstance(v, int | float) else None for v in value]

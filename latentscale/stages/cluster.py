@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.backends import Clustering
-from latentscale.config import ClusterConfig
+from latentscale.backends.identical import first_alike, shared_labels
+from latentscale.backends.select import open_backend
+from latentscale.config import JobConfig
 from latentscale.errors import CorpusError
-from latentscale.provenance import measured
-from latentscale.stages.project import read_coordinates
-from latentscale.stages.vectors import Vectors, column_values, load_vectors
-from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, read_table
+from latentscale.stages.project import MAP_DIMENSIONS, read_coordinates
+from latentscale.stages.project import STAGE as PROJECT
+from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
+from latentscale.storage.provenance import measured
+from latentscale.storage.request import Request, later
 from latentscale.storage.segments import read_points
-from latentscale.storage.snapshots import Snapshot, read_snapshot
+from latentscale.storage.snapshot import Snapshot
+from latentscale.storage.snapshots import read_snapshot
+from latentscale.storage.vectors import Vectors, column_values, load_vectors
 
-VERSION = 2
 MAX_COLUMN_CLUSTERS = 10_000
 
 
@@ -33,133 +38,184 @@ def default_min_cluster_size(documents: int) -> int:
     return min(2_000, max(5, documents // 500))
 
 
-def clusters_request(
-    config: ClusterConfig,
-    *,
-    snapshot_id: str,
-    embedding: Record,
-    projection: Record | None,
-    documents: int,
-    align: str | None,
-) -> dict[str, Any]:
-    """Everything that alters the clusters; settings of other methods are left out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClustersRequest(Request):
+    """Everything that alters the clusters; settings of other methods are None.
 
     ``align`` is the map whose clusters give their ids to those that hold mostly the same documents.
     """
-    aligned = {"align": align} if align else {}
-    request: dict[str, Any] = {
-        **aligned,
-        "version": VERSION,
-        "snapshot": snapshot_id,
-        "embedding": embedding.id,
-        "method": config.method,
-        "layer_factor": config.layer_factor,
-        "max_layers": config.max_layers,
+
+    VERSION: ClassVar[int] = 3
+
+    snapshot: str
+    embedding: str
+    method: str
+    layer_factor: float
+    max_layers: int
+    # HDBSCAN
+    space: str | None = None
+    projection: str | None = None
+    min_cluster_size: int | None = None
+    min_samples: int | None = None
+    cluster_selection_method: str | None = None
+    cluster_selection_epsilon: float | None = None
+    # K-means
+    n_clusters: int | None = None
+    seed: int | None = None
+    # an existing column
+    column: str | None = None
+    align: str | None = later(None)
+    backend: str = later("cpu")
+
+
+class ClusterStage(WholeStage):
+    """The clusters of a map, and the layout that HDBSCAN finds them on."""
+
+    name = "cluster"
+    tables: ClassVar[Mapping[str, Table]] = {
+        "members": Table(
+            columns={"row_id": "int64", "cluster": "int32", "nearest_cluster": "int32", "probability": "float"},
+            by_document=True,
+        ),
+        "tree": Table(
+            columns={"cluster": "int32", "size": "int64", "nearest_size": "int64", "centroid": "fixed_size_list"}
+        ),
     }
-    if config.method == "hdbscan":
+
+    def works(self, job: MapJob) -> Iterator[Work]:
+        """The layout to look at, where it is not the map's own, then the clusters."""
+        config = job.config.cluster
+        layout: Record | None = None
+        if config.method == "hdbscan" and config.space != "vectors":
+            layout = job.records["project"]
+            wanted = MAP_DIMENSIONS if config.space == "map" else job.config.project.cluster_dimensions
+            if wanted != MAP_DIMENSIONS:
+                yield PROJECT.layout_of(job, wanted, slot="layout")
+                layout = job.records["layout"]
+        embedding = job.records["embed"]
+        request, align = job.aligned("clusters", self._request(job, layout))
+        parents = [record for record in (embedding, layout) if record is not None]
+        yield Work(stage=self, slot=self.name, title=self.name, request=request, parents=(*parents, *align))
+
+    def _request(self, job: MapJob, layout: Record | None) -> ClustersRequest:
+        config = job.config.cluster
+        shared: dict[str, Any] = {
+            "snapshot": job.snapshot.id,
+            "embedding": job.records["embed"].id,
+            "method": config.method,
+            "layer_factor": config.layer_factor,
+            "max_layers": config.max_layers,
+            "backend": job.choose(self.name).backend,
+        }
+        if config.method == "kmeans":
+            return ClustersRequest(**shared, n_clusters=config.n_clusters, seed=config.seed)
+        if config.method == "column":
+            return ClustersRequest(**shared, column=config.column)
+        documents = int(job.records["neighbors"].counts["documents"])
         size = config.min_cluster_size or default_min_cluster_size(documents)
-        request |= {
-            "space": config.space,
-            "projection": projection.id if projection else None,
-            "min_cluster_size": size,
-            "min_samples": config.min_samples or min(10, size),
-            "cluster_selection_method": config.cluster_selection_method,
-            "cluster_selection_epsilon": config.cluster_selection_epsilon,
-        }
-    elif config.method == "kmeans":
-        request |= {
-            "n_clusters": config.n_clusters,
-            "seed": config.seed,
-        }
-    else:
-        request |= {"column": config.column}
-    return request
-
-
-def make_clusters(
-    store: Store,
-    request: dict[str, Any],
-    embedding: Record,
-    projection: Record | None,
-    align: Record | None,
-    threads: int,
-    run: str | None,
-) -> Record:
-    """Find the clusters of ``request`` and write them."""
-    from latentscale.backends.cpu.clustering import layer_tree, nearest_centroid
-
-    parents = [record for record in (embedding, projection, align) if record is not None]
-    writer = ArtifactWriter(store, "clusters", request, parents, run=run)
-    names: list[str] = []
-    with measured() as cost:
-        snapshot = read_snapshot(store, request["snapshot"])
-        vectors = load_vectors(store, snapshot, embedding.id)
-        if request["method"] == "column":
-            clustering, names = _from_column(store, snapshot, vectors, request["column"])
-        else:
-            points = vectors.matrix if projection is None else read_coordinates(store, projection)
-            clustering = find_clusters(points, request, threads=threads)
-        nearest, centroids = nearest_centroid(vectors.matrix, clustering.labels)
-        sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
-        layers = layer_tree(centroids, sizes, factor=request["layer_factor"], max_layers=request["max_layers"] - 1)
-        nearest_sizes = np.bincount(nearest[nearest >= 0], minlength=clustering.n_clusters)
-        found = [
-            clustering.labels.astype(np.int32),
-            *(_lift(np.asarray(n, np.int32), clustering.labels) for n in layers),
-        ]
-        ids = _identities(store, align, vectors.row_ids, found, names)
-        of_cluster = ids[0]
-        members = pa.table(
-            {
-                "row_id": pa.array(vectors.row_ids),
-                "cluster": pa.array(_lift(of_cluster, clustering.labels)),
-                "nearest_cluster": pa.array(_lift(of_cluster, nearest)),
-                "probability": pa.array(clustering.probabilities.astype(np.float32)),
-            }
+        return ClustersRequest(
+            **shared,
+            space=config.space,
+            projection=layout.id if layout else None,
+            min_cluster_size=size,
+            min_samples=config.min_samples or min(10, size),
+            cluster_selection_method=config.cluster_selection_method,
+            cluster_selection_epsilon=config.cluster_selection_epsilon,
         )
-        writer.put_table("members", members)
-        width = int(of_cluster.max(initial=-1)) + 1
-        tree: dict[str, pa.Array] = {
-            "cluster": pa.array(np.arange(width, dtype=np.int32)),
-            "size": pa.array(_spread(sizes.astype(np.int64), of_cluster, width, 0)),
-            "nearest_size": pa.array(_spread(nearest_sizes.astype(np.int64), of_cluster, width, 0)),
-            "persistence": pa.array(_spread(clustering.persistence.astype(np.float32), of_cluster, width, np.nan)),
-            "centroid": pa.FixedSizeListArray.from_arrays(
-                pa.array(_spread(centroids.astype(np.float32), of_cluster, width, 0).reshape(-1)),
-                int(vectors.matrix.shape[1]),
-            ),
-        }
-        for depth, layer in enumerate(layers, start=1):
-            lifted = ids[depth][np.asarray(layer, dtype=np.int32)]
-            tree[f"layer_{depth}"] = pa.array(_spread(lifted.astype(np.int32), of_cluster, width, -1))
-        if names:
-            known: list[str | None] = [None] * width
-            for name, place in zip(names, of_cluster.tolist(), strict=True):
-                known[place] = name
-            tree["name"] = pa.array(known, pa.string())
-        writer.put_table("tree", pa.table(tree))
-    noise = int((clustering.labels < 0).sum())
-    return writer.commit(
-        counts={
-            "documents": len(vectors),
-            "clusters": clustering.n_clusters,
-            "noise": noise,
-            "noise_share": round(noise / len(vectors), 4),
-            "layers": [clustering.n_clusters, *(int(layer.max()) + 1 for layer in layers)],
-            # No id below these is ever given to another cluster.
-            "ids": [_ids_used(store, align, depth, one) for depth, one in enumerate(ids)],
-        }
-        | ({"carried": int((of_cluster < _ids_used(store, align, 0, ids[0][:0])).sum())} if align else {}),
-        cost=cost,
-        choices={"backend": "cpu", "method": clustering.method, **clustering.details},
-        notes=clustering.notes,
-    )
+
+    def make(self, context: StageContext, request: ClustersRequest) -> Record:
+        """Compute the clusters and write them."""
+        store, backend = context.store, open_backend(request.backend)
+        embedding = needed_record(store, "embedding", request.embedding)
+        projection = needed_record(store, "projection", request.projection) if request.projection else None
+        align = needed_record(store, "map", request.align) if request.align else None
+        parents = [record for record in (embedding, projection, align) if record is not None]
+        writer = ArtifactWriter(store, self.kind, request.identity(), parents, run=context.run)
+        names: list[str] = []
+        with measured() as cost:
+            snapshot = read_snapshot(store, request.snapshot)
+            vectors = load_vectors(store, snapshot, embedding.id)
+            if request.method == "column":
+                clustering, names = _from_column(store, snapshot, vectors, str(request.column))
+            else:
+                points = vectors.matrix if projection is None else read_coordinates(store, projection)
+                clustering = find_clusters(points, request, threads=context.threads)
+                clustering = _with_copies_together(clustering, first_alike(vectors.matrix))
+            nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
+            sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
+            layers = backend.layer_tree(
+                centroids, sizes, factor=request.layer_factor, max_layers=request.max_layers - 1
+            )
+            nearest_sizes = np.bincount(nearest[nearest >= 0], minlength=clustering.n_clusters)
+            found = [
+                clustering.labels.astype(np.int32),
+                *(_lift(np.asarray(n, np.int32), clustering.labels) for n in layers),
+            ]
+            ids = _identities(store, align, vectors.row_ids, found, names)
+            of_cluster = ids[0]
+            members = pa.table(
+                {
+                    "row_id": pa.array(vectors.row_ids),
+                    "cluster": pa.array(_lift(of_cluster, clustering.labels)),
+                    "nearest_cluster": pa.array(_lift(of_cluster, nearest)),
+                    "probability": pa.array(clustering.probabilities.astype(np.float32)),
+                }
+            )
+            writer.put_table("members", members)
+            width = int(of_cluster.max(initial=-1)) + 1
+            tree: dict[str, pa.Array] = {
+                "cluster": pa.array(np.arange(width, dtype=np.int32)),
+                "size": pa.array(_spread(sizes.astype(np.int64), of_cluster, width, 0)),
+                "nearest_size": pa.array(_spread(nearest_sizes.astype(np.int64), of_cluster, width, 0)),
+                "persistence": pa.array(_spread(clustering.persistence.astype(np.float32), of_cluster, width, np.nan)),
+                "centroid": pa.FixedSizeListArray.from_arrays(
+                    pa.array(_spread(centroids.astype(np.float32), of_cluster, width, 0).reshape(-1)),
+                    int(vectors.matrix.shape[1]),
+                ),
+            }
+            for depth, layer in enumerate(layers, start=1):
+                lifted = ids[depth][np.asarray(layer, dtype=np.int32)]
+                tree[f"layer_{depth}"] = pa.array(_spread(lifted.astype(np.int32), of_cluster, width, -1))
+            if names:
+                known: list[str | None] = [None] * width
+                for name, cluster in zip(names, of_cluster.tolist(), strict=True):
+                    known[cluster] = name
+                tree["name"] = pa.array(known, pa.string())
+            writer.put_table("tree", pa.table(tree))
+        noise = int((clustering.labels < 0).sum())
+        return writer.commit(
+            counts={
+                "documents": len(vectors),
+                "clusters": clustering.n_clusters,
+                "noise": noise,
+                "noise_share": round(noise / len(vectors), 4),
+                "layers": [clustering.n_clusters, *(int(layer.max()) + 1 for layer in layers)],
+                # No id below these is ever given to another cluster.
+                "ids": [_ids_used(store, align, depth, one) for depth, one in enumerate(ids)],
+            }
+            | ({"carried": int((of_cluster < _ids_used(store, align, 0, ids[0][:0])).sum())} if align else {}),
+            cost=cost,
+            choices={"backend": clustering.backend, "method": clustering.method, **clustering.details},
+            notes=clustering.notes,
+        )
+
+    def cost(self, size: JobSize, config: JobConfig) -> Cost:
+        """Estimate by the measured rate of HDBSCAN on a few dimensions."""
+        return Cost(
+            cpu_seconds=3.2e-5 * size.documents,
+            memory_bytes=size.documents * (4_000.0 + HELD_BYTES * size.dim),
+            disk_bytes=size.documents * 12.0,
+            scratch_bytes=size.documents * size.dim * 4.0,
+        )
 
 
-def _spread(values: NDArray[Any], places: NDArray[np.int32], length: int, empty: Any) -> NDArray[Any]:
-    """Put ``values`` at ``places`` of an array of ``length``, which is ``empty`` elsewhere."""
+STAGE = ClusterStage()
+
+
+def _spread(values: NDArray[Any], positions: NDArray[np.int32], length: int, empty: Any) -> NDArray[Any]:
+    """Put ``values`` at ``positions`` of an array of ``length``, which is ``empty`` elsewhere."""
     result = np.full((length, *values.shape[1:]), empty, dtype=values.dtype)
-    result[places] = values
+    result[positions] = values
     return result
 
 
@@ -188,7 +244,7 @@ def _identities(
     counts = [int(membership.max(initial=-1)) + 1 for membership in memberships]
     if align is None:
         return [np.arange(count, dtype=np.int32) for count in counts]
-    from latentscale.backends.cpu.alignment import carry_clusters
+    from latentscale.backends.alignment import carry_clusters
 
     labels = read_parquet(store, f"{align.folder}/labels.parquet", ["layer"])
     columns = ["cluster", *(f"layer_{n}" for n in range(1, int(max(labels["layer"].to_pylist(), default=0)) + 1))]
@@ -196,52 +252,68 @@ def _identities(
     _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), assume_unique=True, return_indices=True)
     ids: list[NDArray[np.int32]] = []
     for depth, (membership, count) in enumerate(zip(memberships, counts, strict=True)):
-        taken = _ids_used(store, align, depth, np.empty(0, dtype=np.int32)) - 1
+        highest_id = _ids_used(store, align, depth, np.empty(0, dtype=np.int32)) - 1
         if depth == 0 and names:
             record = find_record(store, "clusters", str(align.request["clusters"]))
             tree = read_table(store, record, "tree") if record else None
             before = tree["name"].to_pylist() if tree is not None and "name" in tree.column_names else []
-            known = {name: place for place, name in enumerate(before) if name is not None}
-            fresh = iter(range(taken + 1, taken + 1 + count))
-            ids.append(np.array([known[n] if n in known else next(fresh) for n in names], dtype=np.int32))
+            known = {name: cluster for cluster, name in enumerate(before) if name is not None}
+            new_ids = iter(range(highest_id + 1, highest_id + 1 + count))
+            ids.append(np.array([known[n] if n in known else next(new_ids) for n in names], dtype=np.int32))
         elif depth < len(columns):
             earlier = points[columns[depth]].to_numpy()[there].astype(np.int32)
-            ids.append(carry_clusters(membership[here], earlier, n_new=count, taken=taken))
+            ids.append(carry_clusters(membership[here], earlier, n_new=count, highest_id=highest_id))
         else:
             ids.append(np.arange(count, dtype=np.int32))
     return ids
 
 
-def find_clusters(points: NDArray[np.float32], request: dict[str, Any], *, threads: int) -> Clustering:
+def find_clusters(points: NDArray[np.float32], request: ClustersRequest, *, threads: int) -> Clustering:
     """Cluster ``points`` (float32, shape (n, d)) as ``request`` says."""
-    from latentscale.backends.cpu.clustering import hdbscan, kmeans
-
-    if request["method"] == "kmeans":
-        return kmeans(points, n_clusters=request["n_clusters"], seed=request["seed"], threads=threads)
-    return hdbscan(
+    backend = open_backend(request.backend)
+    if request.method == "kmeans":
+        return backend.kmeans(points, n_clusters=request.n_clusters, seed=int(request.seed or 0), threads=threads)
+    return backend.hdbscan(
         points,
-        min_cluster_size=request["min_cluster_size"],
-        min_samples=request["min_samples"],
-        cluster_selection_method=request["cluster_selection_method"],
-        cluster_selection_epsilon=request["cluster_selection_epsilon"],
+        min_cluster_size=int(request.min_cluster_size or 2),
+        min_samples=request.min_samples,
+        cluster_selection_method="leaf" if request.cluster_selection_method == "leaf" else "eom",
+        cluster_selection_epsilon=float(request.cluster_selection_epsilon or 0.0),
+    )
+
+
+def _with_copies_together(clustering: Clustering, first: NDArray[np.int64]) -> Clustering:
+    """Give identical documents one cluster; ids still run by falling size, and none is left empty."""
+    labels, probabilities = shared_labels(clustering.labels, clustering.probabilities, first)
+    if np.array_equal(labels, clustering.labels):
+        return replace(clustering, probabilities=probabilities)
+    sizes = np.bincount(labels[labels >= 0], minlength=clustering.n_clusters)
+    order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
+    ranks = np.full(clustering.n_clusters + 1, -1, dtype=np.int32)
+    ranks[order] = np.arange(len(order), dtype=np.int32)
+    return replace(
+        clustering,
+        labels=ranks[labels],
+        probabilities=probabilities,
+        persistence=clustering.persistence[order],
     )
 
 
 def _from_column(store: Store, snapshot: Snapshot, vectors: Vectors, column: str) -> tuple[Clustering, list[str]]:
     """Take the clusters from a source column: ids by size, null is noise."""
     values = column_values(store, snapshot, vectors.row_ids, column)
-    counts: dict[str, int] = {}
-    for value in values:
-        if value is not None:
-            counts[value] = counts.get(value, 0) + 1
-    if len(counts) > MAX_COLUMN_CLUSTERS:
+    if len(values.categories) > MAX_COLUMN_CLUSTERS:
         raise CorpusError(
-            f"the column {column!r} has {len(counts):,} different values, too many for clusters",
+            f"the column {column!r} has {len(values.categories):,} different values, too many for clusters",
             hint=f"Choose a column with at most {MAX_COLUMN_CLUSTERS:,} values.",
         )
-    names = sorted(counts, key=lambda value: -counts[value])
-    place = {name: index for index, name in enumerate(names)}
-    labels = np.array([-1 if value is None else place[value] for value in values], dtype=np.int32)
+    sizes = np.bincount(values.codes[values.codes >= 0], minlength=len(values.categories))
+    # The first to appear is the first of those of one size.
+    order = np.argsort(-sizes, kind="stable")
+    names = [values.categories[code] for code in order.tolist()]
+    ranks = np.empty(len(order) + 1, dtype=np.int32)
+    ranks[order], ranks[-1] = np.arange(len(order), dtype=np.int32), -1
+    labels = ranks[values.codes]
     clustering = Clustering(
         labels=labels,
         probabilities=(labels >= 0).astype(np.float32),
@@ -279,10 +351,6 @@ class Clusters:
     def memberships(self) -> list[NDArray[np.int32]]:
         """For layers 0, 1, …: the cluster of each document, -1 for noise (int32, shape (n,))."""
         return [self.cluster, *(_lift(layer, self.cluster) for layer in self.coarser())]
-
-    def nearest_memberships(self) -> list[NDArray[np.int32]]:
-        """As ``memberships``, with noise counted to its nearest cluster."""
-        return [self.nearest_cluster, *(_lift(layer, self.nearest_cluster) for layer in self.coarser())]
 
 
 def _lift(of_cluster: NDArray[np.int32], cluster: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -5,80 +5,78 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from latentscale.config import EmbedConfig
+from latentscale.config import JobConfig
 from latentscale.digest import artifact_id
-from latentscale.embedders import Embedder, open_embedder
-from latentscale.embedders.column import column_vectors
+from latentscale.embedders import EmbedderSpec, opened_embedder
 from latentscale.embedders.language import count_languages
+from latentscale.embedders.protocol import Embedded
+from latentscale.embedders.service import UnansweredError
+from latentscale.errors import CorpusError
+from latentscale.machine import own_device
+from latentscale.registry import StageEntry, stage_entry
+from latentscale.stages.earlier_vectors import EarlierVectors
+from latentscale.stages.embed_receipt import EmbedReceipt, WorkClock, read_receipt
+from latentscale.stages.service import ShardService
+from latentscale.stages.stage import Cost, JobSize, Table
+from latentscale.storage.columns import BATCH
+from latentscale.storage.key_index import KeyIndex
 from latentscale.storage.listing import Listing
 from latentscale.storage.objects import Store
-from latentscale.storage.parquet import other_version, read_footer, read_parquet, write_parquet
-from latentscale.storage.snapshots import Shard, ShardTable
-
-VERSION = 1
-FOLDER = "embeddings"
+from latentscale.storage.parquet import read_parquet, write_parquet
+from latentscale.storage.request import Request
+from latentscale.storage.snapshot import Shard, ShardTable
+from latentscale.storage.vectors import EMBEDDINGS, vector_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedReceipt:
-    """What embedding one shard left.
-
-    Attributes
-    ----------
-    key : str
-        Of the shard of documents.
-    rows, embedded, unique : int
-        Documents, those with a vector, different texts.
-    tokens, unknown, truncated : int
-        Tokens read, those of them that the model does not know, and texts that were cut; each text counts once.
-    seconds : float
-        0 where the shard was there already.
-    languages : dict of str to int
-        A sample of the texts, counted by the language that they look like.
-    """
-
-    key: str
-    rows: int
-    embedded: int
-    unique: int
-    tokens: int
-    unknown: int
-    truncated: int
-    dim: int
-    seconds: float = 0.0
-    languages: dict[str, int] = field(default_factory=dict[str, int])
-
-
-def embedding_request(config: EmbedConfig, *, text_column: str, vectors_column: str | None) -> dict[str, Any]:
+class EmbeddingRequest(Request):
     """Everything that alters the vectors of a text: the identity of the embedding.
 
     The shards are not part of it: new ones are added to the same embedding.
     """
-    if config.model == "column":
-        model: Mapping[str, Any] = {"model": "column", "column": vectors_column}
-    else:
-        model = opened_embedder(config.model, config.max_tokens).identity()
-    return {"version": VERSION, "model": dict(model), "dtype": config.dtype, "text": text_column}
+
+    VERSION: ClassVar[int] = 2
+
+    model: Mapping[str, Any]
+    dtype: str
+    text: str
 
 
-@lru_cache(maxsize=2)
-def opened_embedder(model: str, max_tokens: int) -> Embedder:
-    """Open an embedder once a process: loading the model takes half a second."""
-    return open_embedder(model, max_tokens=max_tokens)
+class EmbedStage:
+    """The vectors of the documents; see :class:`latentscale.stages.stage.Stage`."""
+
+    name = "embed"
+    # Shards of vectors are listed by their folder, not by the record.
+    tables: ClassVar[Mapping[str, Table]] = {}
+
+    @property
+    def entry(self) -> StageEntry:
+        """Return the entry of the registry."""
+        return stage_entry(self.name)
+
+    def request(self, spec: EmbedderSpec, config: JobConfig, *, text_column: str) -> EmbeddingRequest:
+        """The embedding that a job asks for."""
+        return EmbeddingRequest(model=spec.identity(), dtype=config.embed.dtype, text=text_column)
+
+    def cost(self, size: JobSize, config: JobConfig) -> Cost:
+        """Estimate by the measured rate of the static model."""
+        itemsize = 2 if config.embed.dtype == "float16" else 4
+        return Cost(
+            cpu_seconds=6.9e-5 * size.documents * size.length,
+            parallel=True,
+            disk_bytes=size.documents * size.dim * itemsize * 0.9,
+        )
 
 
-def vector_name(embedding_id: str, key: str) -> str:
-    """Object name of a shard of vectors."""
-    return f"{FOLDER}/{embedding_id}/{key[:2]}/{key}.parquet"
+STAGE = EmbedStage()
 
 
 def reject_name(embedding_id: str, key: str) -> str:
@@ -87,103 +85,274 @@ def reject_name(embedding_id: str, key: str) -> str:
 
 
 def pending_shards(shards: ShardTable, embedding_id: str, listing: Listing) -> NDArray[np.bool_]:
-    """Say of each shard of documents whether its vectors are missing: planned keys minus listed keys."""
-    folder = f"{FOLDER}/{embedding_id}/"
+    """Whether the vectors of each shard of documents are missing: planned keys minus listed keys."""
+    folder = f"{EMBEDDINGS}/{embedding_id}/"
     pattern = pc.MatchSubstringOptions(f"^{re.escape(folder)}../[^/]+\\.parquet$")
-    there = listing.names.filter(pc.call_function("match_substring_regex", [listing.names], pattern))
-    keys = pc.call_function(
-        "utf8_slice_codeunits", [there], pc.SliceOptions(len(folder) + len("kk/"), -len(".parquet"))
-    )
-    known = pc.call_function("is_in", [shards.keys.cast(pa.large_string())], pc.SetLookupOptions(keys))
-    return ~known.to_numpy(zero_copy_only=False)
+    inside_name = pc.SliceOptions(len(folder) + len("kk/"), -len(".parquet"))
+    missing = np.ones(len(shards), dtype=bool)
+    index = KeyIndex(shards.keys)
+    for begin in range(0, len(listing), BATCH):
+        names = listing.names.slice(begin, BATCH)
+        there = names.filter(pc.call_function("match_substring_regex", [names], pattern))
+        places = index.find(pc.call_function("utf8_slice_codeunits", [there], inside_name))
+        missing[places[places >= 0]] = False
+    return missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A shard as it was read.
+
+    Attributes
+    ----------
+    shard : Shard
+    started : float
+    column : pyarrow.ChunkedArray or None
+        Texts, or vectors of the corpus; None where ``receipt`` is set.
+    receipt : EmbedReceipt or None
+        Of a shard whose vectors existed already.
+    reused_rows : int64 ndarray
+        Rows whose vector is known.
+    reused_vectors : float32 ndarray, shape (len(reused_rows), dim)
+    """
+
+    shard: Shard
+    started: float
+    column: pa.ChunkedArray | None = None
+    receipt: EmbedReceipt | None = None
+    reused_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    reused_vectors: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """The vectors of a shard before they are written."""
+
+    loaded: Loaded
+    vectors: NDArray[np.float32]
+    embeddable: NDArray[np.bool_]
+    receipt: EmbedReceipt
+    reasons: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
 class EmbedWorker:
-    """Embeds shards: reads the texts, embeds each different one once, writes the vectors in one object.
+    """Embeds shards in three parts: read the texts, embed each different one once, write the vectors in one object.
 
     Parameters
     ----------
     store : Store
         The workspace.
-    config : EmbedConfig
-    text_column : str
-    vectors_column : str or None
-        Column of vectors, for ``embed.model: column``.
+    spec : EmbedderSpec
+    request : EmbeddingRequest
+    reuse : (str, str), optional
+        Ids of the snapshot of the map that is grown, and of the new one. A document of the first that the second has
+        in another shard, with the same text, keeps its stored vector: an embedder need not give the same bits twice,
+        and may cost time or money.
+    run : str
+        Whose spending on a service is counted.
+    on_processors : bool
+        Whether no GPU is used, even where this process sees one.
     """
 
-    def __init__(self, store: Store, config: EmbedConfig, text_column: str, vectors_column: str | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        spec: EmbedderSpec,
+        request: EmbeddingRequest,
+        reuse: tuple[str, str] | None = None,
+        run: str = "unnamed",
+        *,
+        on_processors: bool = False,
+    ) -> None:
         self._store = store
-        self._config = config
-        self._text_column = text_column
-        self._vectors_column = vectors_column
-        self._embedder = None if config.model == "column" else opened_embedder(config.model, config.max_tokens)
-        request = embedding_request(config, text_column=text_column, vectors_column=vectors_column)
-        self._embedding_id = artifact_id("embedding", request)
+        self._spec = spec
+        self._request = request
+        self._text_column = request.text
+        self._column = getattr(spec, "column", request.text) if spec.reads == "vectors" else request.text
+        self._embedding_id = artifact_id("embedding", request.identity())
+        self._earlier = EarlierVectors(store, self._embedding_id, request.text, reuse) if reuse else None
+        self._width = spec.dimensions
+        device = "cpu" if on_processors else own_device()
+        self._clock = WorkClock(device)
+        self._embedder = opened_embedder(spec, device)
+        self._service = None if spec.terms is None else ShardService(store, spec, self._embedding_id, run)
+        # A GPU that is there is not always what computes.
+        self._clock.loaded(getattr(self._embedder, "device", device))
 
     def __call__(self, shard: Shard) -> EmbedReceipt:
-        """Embed one shard, unless its vectors are there."""
+        """Embed one shard, unless its vectors exist."""
+        return self.write(shard, self.compute(self.read(shard)))
+
+    def read(self, task: Shard) -> Loaded:
+        """Read the texts, or return the receipt of existing vectors."""
         started = time.perf_counter()
-        name = vector_name(self._embedding_id, shard.key)
-        if self._store.exists(name):
-            return read_receipt(self._store, self._embedding_id, shard)
-        languages: dict[str, int] = {}
-        if self._embedder is None:
-            column = read_parquet(self._store, shard.name, [str(self._vectors_column)]).column(0)
-            found = column_vectors(column, name=str(self._vectors_column), file=shard.name)
-            vectors, embeddable = found.vectors, found.embeddable
-            unique, tokens, unknown, truncated = shard.rows, 0, 0, 0
-        else:
-            texts = read_parquet(self._store, shard.name, [self._text_column]).column(0)
-            encoded = texts.combine_chunks().dictionary_encode()
-            if isinstance(encoded, pa.ChunkedArray):
-                encoded = encoded.combine_chunks()
-            different: list[str] = encoded.dictionary.to_pylist()
-            embedded = self._embedder.embed(different)
-            inverse = encoded.indices.to_numpy(zero_copy_only=False)
-            # Most shards hold few repeated texts: then the vectors are taken as they are, without a copy.
-            alike = len(different) == len(inverse)
-            vectors = embedded.vectors if alike else embedded.vectors[inverse]
-            embeddable = embedded.embeddable if alike else embedded.embeddable[inverse]
-            unique, tokens = len(different), embedded.tokens
-            unknown, truncated = embedded.unknown, embedded.truncated
-            languages = dict(sorted(count_languages(different).items()))
-        self._write_rejects(shard, embeddable)
+        if self._store.exists(vector_name(self._embedding_id, task.key)):
+            receipt = read_receipt(self._store, self._embedding_id, task)
+            return Loaded(shard=task, started=started, receipt=receipt)
+        column = read_parquet(self._store, task.name, [self._column]).column(0)
+        if self._earlier is None or self._spec.reads == "vectors":
+            return Loaded(shard=task, started=started, column=column)
+        rows, vectors = self._earlier.find(task, column)
+        return Loaded(shard=task, started=started, column=column, reused_rows=rows, reused_vectors=vectors)
+
+    def compute(self, loaded: Loaded) -> Computed | Loaded:
+        """Embed the texts without a vector."""
+        if loaded.column is None:
+            return loaded
+        shard = loaded.shard
+        self._clock.begin()
+        if self._spec.reads == "vectors":
+            found: Embedded = self._embedder.take(loaded.column, file=shard.name)
+            return self._computed(loaded, found, found.vectors, found.embeddable, unique=shard.rows, languages={})
+        column = loaded.column
+        if len(loaded.reused_rows):
+            left = np.ones(shard.rows, dtype=bool)
+            left[loaded.reused_rows] = False
+            column = column.filter(pa.array(left))
+        encoded = column.combine_chunks().dictionary_encode()
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = encoded.combine_chunks()
+        different: list[str] = encoded.dictionary.to_pylist()
+        inverse = encoded.indices.to_numpy(zero_copy_only=False)
+        rest = np.setdiff1d(np.arange(shard.rows), loaded.reused_rows, assume_unique=True)
+        try:
+            embedded = self._embed(shard, different)
+        except UnansweredError as error:
+            return self._given_up(loaded, rest[np.isin(inverse, error.positions)], error)
+        self._check(embedded, len(different), loaded)
+        # Most shards hold few repeated texts: then the vectors are taken as they are, without a copy.
+        alike = len(different) == len(inverse)
+        vectors = embedded.vectors if alike else embedded.vectors[inverse]
+        embeddable = embedded.embeddable if alike else embedded.embeddable[inverse]
+        if loaded.reused_vectors is not None and len(loaded.reused_rows):
+            whole = np.zeros((shard.rows, loaded.reused_vectors.shape[1]), dtype=np.float32)
+            everywhere = np.ones(shard.rows, dtype=bool)
+            whole[loaded.reused_rows] = loaded.reused_vectors
+            everywhere[rest] = embeddable
+            # Where no text has a vector, nobody knows their width.
+            if embeddable.any():
+                whole[rest] = vectors
+            vectors, embeddable = whole, everywhere
+        languages = dict(sorted(count_languages(different).items()))
+        computed = self._computed(loaded, embedded, vectors, embeddable, unique=len(different), languages=languages)
+        if not embedded.reasons:
+            return computed
+        refused = np.flatnonzero(np.isin(inverse, list(embedded.reasons)))
+        return replace(computed, reasons={int(rest[row]): embedded.reasons[int(inverse[row])] for row in refused})
+
+    def stop(self) -> None:
+        """Ask a service for nothing more: a shard of it may take many minutes."""
+        if self._service is not None:
+            self._embedder.stop()
+
+    def _embed(self, shard: Shard, texts: list[str]) -> Embedded:
+        """Embed the different texts of a shard; what a service answers is kept as it comes."""
+        if self._service is None:
+            return self._embedder.embed(texts)
+        return self._service.embed(self._embedder, shard.key, texts)
+
+    def _given_up(self, loaded: Loaded, rows: NDArray[np.int64], error: UnansweredError) -> Loaded:
+        """A shard some of whose texts a service does not answer: the others go on."""
+        assert self._service is not None, "only a service leaves texts unanswered"
+        shard = loaded.shard
+        failure = self._service.describe(shard, rows, error)
         receipt = EmbedReceipt(
             key=shard.key,
             rows=shard.rows,
+            embedded=0,
+            unique=0,
+            tokens=0,
+            unknown=0,
+            truncated=0,
+            dim=0,
+            failure=failure,
+            work=self._clock.end(0),
+        )
+        return replace(loaded, column=None, receipt=receipt)
+
+    def _check(self, embedded: Embedded, texts: int, loaded: Loaded) -> None:
+        """Refuse what cannot be the vectors of these texts, before it is mixed with others.
+
+        Raises
+        ------
+        CorpusError
+            If there are more or fewer vectors than texts, their width is not that of the model or of vectors of this
+            embedding that the shard reuses, or a value is not finite.
+        """
+        rows, width = embedded.vectors.shape
+        earlier = loaded.reused_vectors
+        expected = self._width or (None if earlier is None else earlier.shape[1])
+        problem = None
+        if rows != texts or len(embedded.embeddable) != texts:
+            problem = f"returned {rows:,} vectors for {texts:,} texts"
+        elif expected is not None and width != expected and embedded.embeddable.any():
+            problem = f"returned vectors of {width:,} numbers, and this embedding has vectors of {expected:,}"
+        elif not np.isfinite(embedded.vectors).all():
+            problem = "returned numbers that are not finite"
+        if problem is not None:
+            raise CorpusError(
+                f"the embedder {self._spec.name} {problem}",
+                where=loaded.shard.name,
+                hint="The model is another than its description says, or is damaged: choose it anew as embed.model.",
+            )
+
+    def _computed(
+        self,
+        loaded: Loaded,
+        embedded: Embedded,
+        vectors: NDArray[np.float32],
+        embeddable: NDArray[np.bool_],
+        *,
+        unique: int,
+        languages: dict[str, int],
+    ) -> Computed:
+        receipt = EmbedReceipt(
+            key=loaded.shard.key,
+            rows=loaded.shard.rows,
             embedded=int(embeddable.sum()),
             unique=unique,
-            tokens=tokens,
-            unknown=unknown,
-            truncated=truncated,
+            tokens=embedded.tokens,
+            unknown=embedded.unknown,
+            truncated=embedded.truncated,
             dim=int(vectors.shape[1]),
+            reused=len(loaded.reused_rows),
             languages=languages,
+            work=self._clock.end(embedded.halved),
         )
-        facts = {key: value for key, value in asdict(receipt).items() if key not in ("key", "seconds")}
-        table = vector_table(vectors, embeddable, self._config.dtype)
+        return Computed(loaded=loaded, vectors=vectors, embeddable=embeddable, receipt=receipt)
+
+    def write(self, task: Shard, computed: Computed | Loaded) -> EmbedReceipt:
+        """Write the rejects, then the vectors, whose object is the receipt of both."""
+        if isinstance(computed, Loaded):
+            assert computed.receipt is not None, "a shard without a receipt was computed"
+            return computed.receipt
+        receipt = computed.receipt
+        self._write_rejects(task, computed)
+        facts = {key: value for key, value in receipt.kept().items() if key != "key"}
         write_parquet(
             self._store,
-            name,
-            table,
+            vector_name(self._embedding_id, task.key),
+            vector_table(computed.vectors, computed.embeddable, self._request.dtype),
             facts={"embedding": self._embedding_id, **facts},
             byte_stream_split=["vector.list.element"],
         )
-        return replace(receipt, seconds=round(time.perf_counter() - started, 4))
+        if self._service is not None:
+            self._service.finish(task.key)
+        return replace(receipt, seconds=round(time.perf_counter() - computed.loaded.started, 4))
 
-    def _write_rejects(self, shard: Shard, embeddable: NDArray[np.bool_]) -> None:
-        lost = np.flatnonzero(~embeddable)
+    def _write_rejects(self, shard: Shard, computed: Computed) -> None:
+        lost = np.flatnonzero(~computed.embeddable)
         if not len(lost):
             return
-        places = read_parquet(self._store, shard.name, ["source", "source_row"]).take(pa.array(lost))
-        column = self._vectors_column or self._text_column
-        detail = "no vector" if self._embedder is None else "no token that the model knows"
+        sources = read_parquet(self._store, shard.name, ["source", "source_row"]).take(pa.array(lost))
+        detail = "no vector" if self._spec.reads == "vectors" else "no token that the model knows"
         table = pa.table(
             {
-                "source": places["source"].cast(pa.string()),
-                "source_row": places["source_row"],
-                "column": pa.array([column] * len(lost), pa.string()),
+                "source": sources["source"].cast(pa.string()),
+                "source_row": sources["source_row"],
+                "column": pa.array([self._column] * len(lost), pa.string()),
                 "reason": pa.array(["not_embeddable"] * len(lost), pa.string()),
-                "detail": pa.array([detail] * len(lost), pa.string()),
+                "detail": pa.array([computed.reasons.get(row, detail) for row in lost.tolist()], pa.string()),
             }
         )
         name = reject_name(self._embedding_id, shard.key)
@@ -192,19 +361,11 @@ class EmbedWorker:
 
 def vector_table(vectors: NDArray[np.float32], embeddable: NDArray[np.bool_], dtype: str) -> pa.Table:
     """Make the table of a shard of vectors: ``row`` int32, ``vector`` a fixed-size list, null where not embeddable."""
-    kept = np.ascontiguousarray(vectors, dtype=np.dtype(dtype))
-    flat = pa.array(kept.reshape(-1))
+    # A list of no elements cannot be written: where no document has a vector, the nulls are of width 1.
+    width = max(1, int(vectors.shape[1]))
+    kept = (
+        np.ascontiguousarray(vectors, dtype=np.dtype(dtype)) if vectors.shape[1] else np.zeros((len(vectors), 1), dtype)
+    )
     mask = None if embeddable.all() else pa.array(~embeddable)
-    column = pa.FixedSizeListArray.from_arrays(flat, int(vectors.shape[1]), mask=mask)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(kept.reshape(-1)), width, mask=mask)
     return pa.table({"row": pa.array(np.arange(len(vectors), dtype=np.int32)), "vector": column})
-
-
-def read_receipt(store: Store, embedding_id: str, shard: Shard) -> EmbedReceipt:
-    """Read from a shard of vectors what embedding it gave."""
-    name = vector_name(embedding_id, shard.key)
-    facts = dict(read_footer(store, name).facts)
-    try:
-        del facts["embedding"]
-        return EmbedReceipt(key=shard.key, **facts)
-    except (KeyError, TypeError) as error:
-        raise other_version(store, name, error) from error

@@ -2,76 +2,121 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from latentscale.backends import NeighborGraph
-from latentscale.config import NeighborsConfig, ProjectConfig
-from latentscale.provenance import measured
-from latentscale.stages.vectors import load_vectors
-from latentscale.storage.artifacts import ArtifactWriter, Record, iterate_table, read_table
+from latentscale.backends.select import open_backend
+from latentscale.config import JobConfig
+from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.storage.artifacts import ArtifactWriter, Record, iterate_table, needed_record
 from latentscale.storage.objects import Store
+from latentscale.storage.provenance import measured
+from latentscale.storage.request import Request, later
 from latentscale.storage.snapshots import read_snapshot
+from latentscale.storage.vectors import load_vectors
 
-VERSION = 1
 # The recall that is reported, duplicates and "more like this" look at 15 neighbours whatever the layout asks for.
 LEAST_NEIGHBORS = 15
 
 
-def neighbors_request(
-    config: NeighborsConfig, project: ProjectConfig, *, snapshot_id: str, embedding: Record
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeighborsRequest(Request):
     """Everything that alters the graph, which has the same bits for any number of threads."""
-    k = config.k or max(project.n_neighbors - 1, LEAST_NEIGHBORS)
-    return {
-        "version": VERSION,
-        "snapshot": snapshot_id,
-        "embedding": embedding.id,
-        "k": k,
-        "method": config.method,
-        "recall": config.recall,
-        "seed": project.seed,
+
+    VERSION: ClassVar[int] = 1
+
+    snapshot: str
+    embedding: str
+    k: int
+    method: str
+    recall: float
+    seed: int
+    backend: str = later("cpu")
+
+
+class NeighborsStage(WholeStage):
+    """The nearest-neighbour graph of a snapshot."""
+
+    name = "neighbors"
+    tables: ClassVar[Mapping[str, Table]] = {
+        "graph": Table(
+            columns={"row_id": "int64", "indices": "fixed_size_list", "distances": "fixed_size_list"}, by_document=True
+        )
     }
 
-
-def make_neighbors(store: Store, request: dict[str, Any], embedding: Record, threads: int, run: str | None) -> Record:
-    """Compute the graph of ``request`` and write it."""
-    from latentscale.backends.cpu.neighbors import nearest_neighbors
-
-    writer = ArtifactWriter(store, "neighbors", request, [embedding], run=run)
-    with measured() as cost:
-        vectors = load_vectors(store, read_snapshot(store, request["snapshot"]), embedding.id)
-        graph = nearest_neighbors(
-            vectors.matrix,
-            k=request["k"],
-            method=request["method"],
-            recall_target=request["recall"],
-            seed=request["seed"],
-            threads=threads,
+    def works(self, job: MapJob) -> Iterator[Work]:
+        """One graph, with as many neighbours as the stages after it ask for."""
+        config, embedding = job.config.neighbors, job.records["embed"]
+        request = NeighborsRequest(
+            snapshot=job.snapshot.id,
+            embedding=embedding.id,
+            k=wanted_neighbors(job.config),
+            method=config.method,
+            recall=config.recall,
+            seed=job.config.project.seed,
+            backend=job.choose(self.name).backend,
         )
-        k = graph.k
-        table = pa.table(
-            {
-                "row_id": pa.array(vectors.row_ids),
-                "indices": pa.FixedSizeListArray.from_arrays(pa.array(graph.indices.reshape(-1)), k),
-                "distances": pa.FixedSizeListArray.from_arrays(pa.array(graph.distances.reshape(-1)), k),
-            }
-            if k
-            else {"row_id": pa.array(vectors.row_ids)}
+        yield Work(stage=self, slot=self.name, title=self.name, request=request, parents=(embedding,))
+
+    def make(self, context: StageContext, request: NeighborsRequest) -> Record:
+        """Compute the graph and write it."""
+        store = context.store
+        embedding = needed_record(store, "embedding", request.embedding)
+        writer = ArtifactWriter(store, self.kind, request.identity(), [embedding], run=context.run)
+        with measured() as cost:
+            vectors = load_vectors(store, read_snapshot(store, request.snapshot), embedding.id)
+            graph = open_backend(request.backend).neighbors(
+                vectors.matrix,
+                k=request.k,
+                method=request.method,
+                recall_target=request.recall,
+                seed=request.seed,
+                threads=context.threads,
+            )
+            k = graph.k
+            table = pa.table(
+                {
+                    "row_id": pa.array(vectors.row_ids),
+                    "indices": pa.FixedSizeListArray.from_arrays(pa.array(graph.indices.reshape(-1)), k),
+                    "distances": pa.FixedSizeListArray.from_arrays(pa.array(graph.distances.reshape(-1)), k),
+                }
+                if k
+                else {"row_id": pa.array(vectors.row_ids)}
+            )
+            writer.put_table("graph", table, byte_stream_split=["distances.list.element"])
+        return writer.commit(
+            counts={"documents": len(vectors), "dim": int(vectors.matrix.shape[1]), "k": k, "recall": graph.recall},
+            cost=cost,
+            choices={"backend": graph.backend, "method": graph.method, **graph.details},
+            notes=graph.notes,
         )
-        writer.put_table("graph", table, byte_stream_split=["distances.list.element"])
-    return writer.commit(
-        counts={"documents": len(vectors), "dim": int(vectors.matrix.shape[1]), "k": k, "recall": graph.recall},
-        cost=cost,
-        choices={"backend": "cpu", "method": graph.method, **graph.details},
-        notes=graph.notes,
-    )
+
+    def cost(self, size: JobSize, config: JobConfig) -> Cost:
+        """Estimate by the measured rate of NN-descent."""
+        return Cost(
+            cpu_seconds=1.2e-4 * size.documents,
+            parallel=True,
+            memory_bytes=size.documents * (6_000.0 + HELD_BYTES * size.dim),
+            disk_bytes=size.documents * wanted_neighbors(config) * 6.5,
+            scratch_bytes=size.documents * size.dim * 4.0,
+        )
+
+
+STAGE = NeighborsStage()
+
+
+def wanted_neighbors(config: JobConfig) -> int:
+    """Neighbours a document: as the settings say, or what the layout and the figures ask for."""
+    return config.neighbors.k or max(config.project.n_neighbors - 1, LEAST_NEIGHBORS)
 
 
 def read_graph(store: Store, record: Record) -> NeighborGraph:
-    """Read a graph as it was computed."""
+    """Read the graph of an artifact."""
     n, k = int(record.counts["documents"]), int(record.counts["k"])
     indices = np.empty((n, k), dtype=np.int32)
     distances = np.empty((n, k), dtype=np.float32)
@@ -82,13 +127,12 @@ def read_graph(store: Store, record: Record) -> NeighborGraph:
         distances[done : done + rows] = _matrix(table["distances"], k)
         done += rows
     return NeighborGraph(
-        indices=indices, distances=distances, recall=record.counts["recall"], method=str(record.choices["method"])
+        indices=indices,
+        distances=distances,
+        recall=record.counts["recall"],
+        method=str(record.choices["method"]),
+        backend=str(record.choices["backend"]),
     )
-
-
-def read_row_ids(store: Store, record: Record) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The ``row_id`` of each matrix position of a graph (int64, shape (n,))."""
-    return read_table(store, record, "graph", ["row_id"])["row_id"].to_numpy()
 
 
 def _matrix(column: pa.ChunkedArray, width: int) -> np.ndarray[Any, Any]:

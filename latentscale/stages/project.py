@@ -2,107 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
-from latentscale.config import ProjectConfig
-from latentscale.provenance import measured
+from latentscale.backends import Layout, NeighborGraph
+from latentscale.backends.identical import first_alike, shared_positions
+from latentscale.backends.select import open_backend
+from latentscale.config import JobConfig
 from latentscale.stages.neighbors import read_graph
-from latentscale.stages.vectors import Vectors, load_vectors
-from latentscale.storage.artifacts import ArtifactWriter, Record, read_table
+from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record, read_table
 from latentscale.storage.objects import Store
+from latentscale.storage.provenance import measured
+from latentscale.storage.request import Request, later
 from latentscale.storage.segments import read_points
 from latentscale.storage.snapshots import read_snapshot
+from latentscale.storage.vectors import Vectors, load_vectors
 
-VERSION = 3
 MAP_DIMENSIONS = 2
-# Up to here a layout that is repeatable to the bit takes seconds; above, it is parallel unless asked otherwise.
-EXACT_DOCUMENTS = 20_000
-# Fewer documents say too little of how one layout lies on another.
+# Fewer documents say too little of how one layout is turned against another.
 LEAST_SHARED = 3
 
 
-def resolve_mode(config: ProjectConfig, documents: int) -> Literal["exact", "fast"]:
-    """``exact`` or ``fast``, where the settings leave it open by the number of documents."""
-    if config.mode == "auto":
-        return "exact" if documents <= EXACT_DOCUMENTS else "fast"
-    return config.mode
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectionRequest(Request):
+    """Everything that alters a layout.
 
-
-def projection_request(
-    config: ProjectConfig, neighbors: Record, *, n_components: int, mode: Literal["exact", "fast"], align: str | None
-) -> dict[str, Any]:
-    """Everything that alters a layout; the one for clustering packs its points as tightly as it can.
-
-    ``align`` is the map on which the layout is laid by turning, mirroring and shifting it.
+    ``align`` is the map to which the layout is aligned by turning, mirroring and shifting it.
     """
-    aligned = {"align": align} if align else {}
-    return {
-        **aligned,
-        "version": VERSION,
-        "neighbors": neighbors.id,
-        "snapshot": neighbors.request["snapshot"],
-        "embedding": neighbors.request["embedding"],
-        "n_components": n_components,
-        "n_neighbors": config.n_neighbors,
-        "min_dist": config.min_dist if n_components == MAP_DIMENSIONS else 0.0,
-        "spread": config.spread,
-        "n_epochs": config.n_epochs,
-        "negative_sample_rate": config.negative_sample_rate,
-        "learning_rate": config.learning_rate,
-        "seed": config.seed,
-        "mode": mode,
+
+    VERSION: ClassVar[int] = 4
+
+    neighbors: str
+    snapshot: str
+    embedding: str
+    n_components: int
+    n_neighbors: int
+    min_dist: float
+    spread: float
+    n_epochs: int | None
+    negative_sample_rate: int
+    learning_rate: float
+    seed: int
+    deterministic: bool
+    align: str | None = later(None)
+    backend: str = later("cpu")
+
+
+class ProjectStage(WholeStage):
+    """The layouts of the neighbour graph: two-dimensional for the map, of a few dimensions for clustering."""
+
+    name = "project"
+    tables: ClassVar[Mapping[str, Table]] = {
+        "coordinates": Table(columns={"row_id": "int64", "coordinates": "fixed_size_list"}, by_document=True)
     }
 
+    def works(self, job: MapJob) -> Iterator[Work]:
+        """The map's layout."""
+        yield self.layout_of(job, MAP_DIMENSIONS, slot=self.name)
 
-def make_projection(
-    store: Store,
-    request: dict[str, Any],
-    neighbors: Record,
-    align: Record | None,
-    threads: int,
-    run: str | None,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> Record:
-    """Lay out the graph of ``request``, lay it on the map ``align``, and write the coordinates."""
-    writer = ArtifactWriter(store, "projection", request, [neighbors, *([align] if align else [])], run=run)
-    alignment: dict[str, Any] = {}
-    with measured() as cost:
-        vectors = load_vectors(store, read_snapshot(store, request["snapshot"]), request["embedding"])
-        coordinates = compute_layout(store, request, neighbors, vectors, threads=threads, progress=progress)
-        if align is not None:
-            coordinates, alignment = _laid_on(store, align, vectors.row_ids, coordinates)
-        flat = pa.array(coordinates.reshape(-1))
-        table = pa.table(
-            {
-                "row_id": pa.array(vectors.row_ids),
-                "coordinates": pa.FixedSizeListArray.from_arrays(flat, request["n_components"]),
-            }
+    def layout_of(self, job: MapJob, n_components: int, *, slot: str) -> Work:
+        """A layout of the job's graph in ``n_components`` dimensions."""
+        config, graph = job.config.project, job.records["neighbors"]
+        backend = job.choose(self.name).backend
+        documents = int(graph.counts["documents"])
+        request = ProjectionRequest(
+            neighbors=graph.id,
+            snapshot=graph.request["snapshot"],
+            embedding=graph.request["embedding"],
+            n_components=n_components,
+            n_neighbors=config.n_neighbors,
+            # The layout for clustering packs its points as tightly as it can.
+            min_dist=config.min_dist if n_components == MAP_DIMENSIONS else 0.0,
+            spread=config.spread,
+            n_epochs=config.n_epochs,
+            negative_sample_rate=config.negative_sample_rate,
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+            deterministic=config.mode == "exact"
+            or (config.mode == "auto" and documents <= open_backend(backend).deterministic_documents),
+            backend=backend,
         )
-        writer.put_table("coordinates", table, byte_stream_split=["coordinates.list.element"])
-    return writer.commit(
-        counts={"documents": len(vectors), "n_components": request["n_components"]},
-        cost=cost,
-        choices={
-            "backend": "cpu",
-            "mode": request["mode"],
-            "reason": f"{len(vectors):,} documents: exact is the default up to {EXACT_DOCUMENTS:,}",
-            **alignment,
-        },
-    )
+        # Only the map itself is seen: how the layout for clustering is turned does not matter.
+        aligned = job.aligned("projection", request) if n_components == MAP_DIMENSIONS else (request, ())
+        return Work(
+            stage=self,
+            slot=slot,
+            title=f"project {n_components}-D",
+            request=aligned[0],
+            parents=(graph, *aligned[1]),
+            steps=True,
+        )
+
+    def make(self, context: StageContext, request: ProjectionRequest) -> Record:
+        """Lay out the graph, align it where that is asked for, and write the coordinates."""
+        store = context.store
+        neighbors = needed_record(store, "neighbors", request.neighbors)
+        align = needed_record(store, "map", request.align) if request.align else None
+        parents = [neighbors, *([align] if align else [])]
+        writer = ArtifactWriter(store, self.kind, request.identity(), parents, run=context.run)
+        alignment: dict[str, Any] = {}
+        with measured() as cost:
+            vectors = load_vectors(store, read_snapshot(store, request.snapshot), request.embedding)
+            layout = compute_layout(context, request, neighbors, vectors)
+            coordinates = layout.coordinates
+            if align is not None:
+                coordinates, alignment = _aligned(store, align, vectors.row_ids, coordinates)
+            flat = pa.array(coordinates.reshape(-1))
+            table = pa.table(
+                {
+                    "row_id": pa.array(vectors.row_ids),
+                    "coordinates": pa.FixedSizeListArray.from_arrays(flat, request.n_components),
+                }
+            )
+            writer.put_table("coordinates", table, byte_stream_split=["coordinates.list.element"])
+        return writer.commit(
+            counts={"documents": len(vectors), "n_components": request.n_components},
+            cost=cost,
+            choices={
+                "backend": layout.backend,
+                "mode": "exact" if layout.deterministic else "fast",
+                **layout.details,
+                **alignment,
+            },
+            notes=layout.notes,
+        )
+
+    def cost(self, size: JobSize, config: JobConfig) -> Cost:
+        """Estimate by the measured rate of two layouts."""
+        return Cost(
+            cpu_seconds=2.8e-4 * size.documents,
+            parallel=True,
+            memory_bytes=size.documents * (4_000.0 + HELD_BYTES * size.dim),
+            disk_bytes=size.documents * (MAP_DIMENSIONS + config.project.cluster_dimensions) * 4.0,
+            scratch_bytes=size.documents * size.dim * 4.0,
+        )
 
 
-def _laid_on(
+STAGE = ProjectStage()
+
+
+def _aligned(
     store: Store, align: Record, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Turn, mirror and shift a layout so that the documents that a map shows too lie as near to their places there."""
-    from latentscale.backends.cpu.alignment import procrustes
+    """Rotate, reflect, scale and shift a layout so that shared documents come as near as possible to an earlier map."""
+    from latentscale.backends.alignment import procrustes
 
     points = pa.concat_tables([table for _, table in read_points(store, align, ["row_id", "x", "y"])])
     _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), assume_unique=True, return_indices=True)
@@ -116,46 +165,36 @@ def _laid_on(
     }
 
 
-def compute_layout(
-    store: Store,
-    request: dict[str, Any],
-    neighbors: Record,
-    vectors: Vectors,
-    *,
-    threads: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> NDArray[np.float32]:
-    """Lay out a graph as ``request`` says; float32 of shape (n, n_components)."""
-    from latentscale.backends.cpu.layout import layout
-
-    return layout(
-        _fuzzy_graph(store, neighbors, request["n_neighbors"]),
+def compute_layout(context: StageContext, request: ProjectionRequest, neighbors: Record, vectors: Vectors) -> Layout:
+    """Lay out the graph ``neighbors`` as ``request`` says; copies of a document share a position."""
+    layout = open_backend(request.backend).layout(
+        _graph(context.store, neighbors),
         vectors.matrix,
-        n_components=request["n_components"],
-        min_dist=request["min_dist"],
-        spread=request["spread"],
-        n_epochs=request["n_epochs"],
-        mode=request["mode"],
-        seed=request["seed"],
-        negative_sample_rate=request["negative_sample_rate"],
-        learning_rate=request["learning_rate"],
-        threads=threads,
-        progress=progress,
+        n_components=request.n_components,
+        n_neighbors=request.n_neighbors,
+        min_dist=request.min_dist,
+        spread=request.spread,
+        n_epochs=request.n_epochs,
+        negative_sample_rate=request.negative_sample_rate,
+        learning_rate=request.learning_rate,
+        deterministic=request.deterministic,
+        seed=request.seed,
+        threads=context.threads,
+        progress=context.progress,
     )
+    return replace(layout, coordinates=shared_positions(layout.coordinates, first_alike(vectors.matrix)))
 
 
-_fuzzy: tuple[tuple[str, str, int], csr_matrix] | None = None
+_last_graph: tuple[tuple[str, str], NeighborGraph] | None = None
 
 
-def _fuzzy_graph(store: Store, neighbors: Record, n_neighbors: int) -> csr_matrix:
-    """UMAP's fuzzy set of a graph, computed once for all layouts of it in this process."""
-    global _fuzzy
-    from latentscale.backends.cpu.layout import fuzzy_graph
-
-    key = (store.url, neighbors.id + neighbors.content, n_neighbors)
-    if _fuzzy is None or _fuzzy[0] != key:
-        _fuzzy = (key, fuzzy_graph(read_graph(store, neighbors), n_neighbors=n_neighbors))
-    return _fuzzy[1]
+def _graph(store: Store, neighbors: Record) -> NeighborGraph:
+    """A graph, read once for all layouts of it in this process."""
+    global _last_graph
+    key = (store.url, neighbors.id + neighbors.content)
+    if _last_graph is None or _last_graph[0] != key:
+        _last_graph = (key, read_graph(store, neighbors))
+    return _last_graph[1]
 
 
 def read_coordinates(store: Store, record: Record) -> NDArray[np.float32]:

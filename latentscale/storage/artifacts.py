@@ -1,119 +1,50 @@
-"""Artifacts: what a stage leaves, immutable, with a record of everything that went into it, written last."""
+"""Artifacts: immutable outputs of stages, with a record of all inputs, written last."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
-from latentscale.digest import artifact_id, digest
+from latentscale.digest import artifact_id, canonical_json
 from latentscale.errors import DamagedObjectError, WorkspaceError
-from latentscale.provenance import Cost, environment, now
+from latentscale.redaction import without_signatures
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_parquet
+from latentscale.storage.provenance import Cost, environment, now
+from latentscale.storage.records import (
+    FOLDERS,
+    MAX_LISTED_PARTS,
+    Part,
+    Record,
+    content_of,
+    encode_parts,
+    parse_record,
+    record_name,
+)
+from latentscale.storage.uploads import Uploads
 
-Kind = Literal["embedding", "neighbors", "projection", "clusters", "labels", "placement", "map"]
+__all__ = [
+    "FOLDERS",
+    "ArtifactWriter",
+    "Part",
+    "Record",
+    "find_artifact",
+    "find_record",
+    "iterate_table",
+    "lacking_part",
+    "list_records",
+    "needed_record",
+    "read_record",
+    "read_table",
+    "record_name",
+    "table_parts",
+]
 
-FOLDERS: dict[str, str] = {
-    "embedding": "embeddings",
-    "neighbors": "neighbors",
-    "projection": "projections",
-    "clusters": "clusters",
-    "labels": "labels",
-    "placement": "placements",
-    "map": "maps",
-}
-RECORD_VERSION = 1
 PART_ROWS = 262_144
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One object of an artifact.
-
-    Attributes
-    ----------
-    name : str
-        Relative to the artifact's folder.
-    rows : int or None
-        None where the object is no table.
-    bytes : int
-    sha256 : str
-    """
-
-    name: str
-    rows: int | None
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """The record of an artifact: what was asked, from what it was made, by what, at what cost.
-
-    Attributes
-    ----------
-    id, kind : str
-    request : dict
-        Every parameter with its value, and the ids of the parents; the id is its digest.
-    parents : dict of str to str
-        Digest of the content of each parent, by id.
-    parts : tuple of Part
-    counts : dict
-        Rows, clusters and the like.
-    choices : dict
-        What was chosen for the user, with the reason.
-    notes : list of str
-        What a reader of the result should know.
-    cost : dict
-        ``seconds``, ``cpu_seconds``, ``peak_bytes``.
-    environment : dict
-        Versions and hardware.
-    created : str
-    run : str or None
-    name : str or None
-        A name that a person gave it.
-    segments : tuple of dict
-        Of a map that an update made: what ``storage.segments.Segment`` has, the oldest first.
-    """
-
-    id: str
-    kind: str
-    request: dict[str, Any]
-    parents: dict[str, str]
-    parts: tuple[Part, ...]
-    counts: dict[str, Any] = field(default_factory=dict)
-    choices: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    cost: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
-    created: str = ""
-    run: str | None = None
-    name: str | None = None
-    segments: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def content(self) -> str:
-        """Digest of what the parts hold: children name it, so that a parent made anew is noticed."""
-        return digest([[part.name, part.sha256] for part in self.parts], size=8)
-
-    @property
-    def folder(self) -> str:
-        """Folder of the artifact in the workspace."""
-        return f"{FOLDERS[self.kind]}/{self.id}"
-
-    def to_json(self) -> bytes:
-        """The record as an indented JSON document."""
-        return json.dumps({"schema": RECORD_VERSION, **asdict(self)}, indent=1, ensure_ascii=False).encode()
-
-
-def record_name(kind: str, identity: str) -> str:
-    """Object name of an artifact's record."""
-    return f"{FOLDERS[kind]}/{identity}/{'map.json' if kind == 'map' else 'artifact.json'}"
 
 
 def find_record(store: Store, kind: str, identity: str) -> Record | None:
@@ -123,35 +54,76 @@ def find_record(store: Store, kind: str, identity: str) -> Record | None:
     ------
     DamagedObjectError
         If the record is not what we write.
+    WorkspaceError
+        If it was written by a version with another schema.
     """
     name = record_name(kind, identity)
     if not store.exists(name):
         return None
     try:
-        values = json.loads(store.read_bytes(name))
-        values.pop("schema")
-        values["parts"] = tuple(Part(**part) for part in values["parts"])
-        values["notes"] = tuple(values["notes"])
-        values["segments"] = tuple(values.get("segments", ()))
-        return Record(**values)
+        return parse_record(store, name, store.read_bytes(name))
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedObjectError(
             f"{name} is not a record of LatentScale: {error}",
             where=store.path(name),
-            hint="Delete it and run the same command again: the artifact is made anew.",
+            hint=f"latentscale repair {store.url} makes it again.",
         ) from error
 
 
-def find_artifact(store: Store, kind: Kind, request: Mapping[str, Any], parents: Iterable[Record]) -> Record | None:
-    """Find the artifact of a request, made from these very parents, or None."""
+def needed_record(store: Store, kind: str, identity: str) -> Record:
+    """Read the record of an artifact that must exist, since another one was made from it.
+
+    Raises
+    ------
+    DamagedObjectError
+        If it is not.
+    """
+    record = find_record(store, kind, identity)
+    if record is None:
+        raise DamagedObjectError(
+            f"{identity} does not exist any more, and the requested artifact is made from it",
+            where=store.url,
+            hint=f"latentscale repair {store.url} makes it again.",
+        )
+    return record
+
+
+def find_artifact(store: Store, kind: str, request: Mapping[str, Any], parents: Iterable[Record]) -> Record | None:
+    """Find the artifact of a request, built from exactly these parents, or None.
+
+    Raises
+    ------
+    DamagedObjectError
+        If the artifact of that id was made for another request.
+    """
     record = find_record(store, kind, artifact_id(kind, dict(request)))
-    if record is None or record.parents != {parent.id: parent.content for parent in parents}:
+    if record is None:
         return None
-    # A part that somebody deleted since it was damaged is made anew with the others.
-    there = store.list(record.folder) if record.parts else {}
-    held = (there.get(f"{record.folder}/{part.name}") for part in record.parts)
-    whole = all(info is not None and info.size == part.bytes for info, part in zip(held, record.parts, strict=True))
-    return record if whole else None
+    if canonical_json(record.request) != canonical_json(dict(request)):
+        name = record_name(kind, record.id)
+        raise DamagedObjectError(
+            f"{name} has the requested id, but another request",
+            where=store.path(name),
+            hint=f"latentscale repair {store.url} makes it again.",
+        )
+    if record.parents != {parent.id: parent.content for parent in parents}:
+        return None
+    # A part that was deleted because it was damaged is rebuilt with the others.
+    return record if lacking_part(record) is None else None
+
+
+def lacking_part(record: Record) -> str | None:
+    """Name of an object of an artifact that is not there or has another size than was written, or None."""
+    listing = record.parts_table
+    there = record.store.list(record.folder) if record.listed or listing is not None else {}
+
+    def lacks(part: Part) -> bool:
+        info = there.get(f"{record.folder}/{part.name}")
+        return info is None or info.size != part.bytes
+
+    if listing is not None and lacks(listing):
+        return f"{record.folder}/{listing.name}"
+    return next((f"{record.folder}/{part.name}" for part in record.parts if lacks(part)), None)
 
 
 def list_records(store: Store, kinds: Sequence[str] = tuple(FOLDERS)) -> list[Record]:
@@ -170,7 +142,7 @@ def list_records(store: Store, kinds: Sequence[str] = tuple(FOLDERS)) -> list[Re
 
 
 def read_record(store: Store, identity: str) -> Record:
-    """Read the record of an artifact by its id, or by the name that a person gave it.
+    """Read the record of an artifact by its id.
 
     Raises
     ------
@@ -184,9 +156,6 @@ def read_record(store: Store, identity: str) -> Record:
         if record is not None:
             return record
     records = list_records(store)
-    for record in records:
-        if record.name == identity:
-            return record
     known = ", ".join(record.id for record in records[-8:]) or "none yet"
     raise WorkspaceError(
         f"there is no artifact {identity!r} in {store.url}", hint=f"There are: {known} (latentscale list shows all)."
@@ -209,7 +178,7 @@ class ArtifactWriter:
     """
 
     def __init__(
-        self, store: Store, kind: Kind, request: Mapping[str, Any], parents: Iterable[Record], *, run: str | None
+        self, store: Store, kind: str, request: Mapping[str, Any], parents: Iterable[Record], *, run: str | None
     ) -> None:
         self.store = store
         self.kind = kind
@@ -218,6 +187,7 @@ class ArtifactWriter:
         self.parents = {parent.id: parent.content for parent in parents}
         self.run = run
         self.parts: list[Part] = []
+        self._uploads = Uploads(store)
 
     @property
     def folder(self) -> str:
@@ -225,10 +195,20 @@ class ArtifactWriter:
         return f"{FOLDERS[self.kind]}/{self.id}"
 
     def put(self, name: str, data: bytes | memoryview, *, rows: int | None = None) -> None:
-        """Write one object of the artifact."""
-        self.store.put_bytes(f"{self.folder}/{name}", data)
-        sha256 = hashlib.sha256(data).hexdigest()
-        self.parts.append(Part(name=name, rows=rows, bytes=len(data), sha256=sha256))
+        """Write one object of the artifact in the background: ``commit`` waits for all of them.
+
+        ``data`` must not change any more.
+
+        Raises
+        ------
+        LatentScaleError
+            If an earlier object could not be written.
+        """
+        self._put(name, data, rows, hashlib.sha256(data).hexdigest())
+
+    def _put(self, name: str, data: bytes | memoryview, rows: int | None, sha256: str) -> None:
+        self._uploads.put(f"{self.folder}/{name}", data)
+        self.parts.append(Part(name=name, rows=rows, bytes=memoryview(data).nbytes, sha256=sha256))
 
     def put_table(self, stem: str, table: pa.Table, *, byte_stream_split: Sequence[str] = ()) -> None:
         """Write a table as parts of at most ``PART_ROWS`` rows, named by their content.
@@ -238,8 +218,8 @@ class ArtifactWriter:
         for index, start in enumerate(range(0, max(table.num_rows, 1), PART_ROWS)):
             piece = table.slice(start, PART_ROWS)
             data = memoryview(encode_table(piece, facts={"artifact": self.id}, byte_stream_split=byte_stream_split))
-            mark = hashlib.sha256(data).hexdigest()[:8]
-            self.put(f"{stem}-{index:05d}.{mark}.parquet", data, rows=piece.num_rows)
+            sha256 = hashlib.sha256(data).hexdigest()
+            self._put(f"{stem}-{index:05d}.{sha256[:8]}.parquet", data, piece.num_rows, sha256)
 
     def commit(
         self,
@@ -248,16 +228,35 @@ class ArtifactWriter:
         cost: Cost,
         choices: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
-        name: str | None = None,
         segments: Sequence[Mapping[str, Any]] = (),
+        job: Mapping[str, Any] | None = None,
     ) -> Record:
-        """Write the record: from now on the artifact is there."""
+        """Wait for the parts, then write the record, which completes the artifact.
+
+        Parameters
+        ----------
+        counts, cost, choices, notes, segments, job
+            As ``Record`` has them; of ``job``, signatures of addresses are left out.
+
+        Raises
+        ------
+        LatentScaleError
+            If a part could not be written; then there is no record.
+        """
+        self._uploads.wait()
+        table: Part | None = None
+        if len(self.parts) > MAX_LISTED_PARTS:
+            table, data = encode_parts(self.id, self.parts)
+            self.store.put_bytes(f"{self.folder}/{table.name}", data)
         record = Record(
             id=self.id,
             kind=self.kind,
             request=self.request,
             parents=self.parents,
-            parts=tuple(self.parts),
+            content=content_of(self.parts),
+            store=self.store,
+            listed=() if table else tuple(self.parts),
+            parts_table=table,
             counts=dict(counts),
             choices=dict(choices or {}),
             notes=tuple(notes),
@@ -265,8 +264,8 @@ class ArtifactWriter:
             environment=environment(),
             created=now(),
             run=self.run,
-            name=name,
             segments=tuple(dict(segment) for segment in segments),
+            job=None if job is None else json.loads(without_signatures(json.dumps(job, ensure_ascii=False))),
         )
         self.store.put_bytes(record_name(self.kind, self.id), record.to_json())
         return record

@@ -2,54 +2,162 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+from polars.io.plugins import register_io_source
 
 from latentscale.errors import WorkspaceError
 from latentscale.storage.artifacts import Record
+from latentscale.storage.common_types import cast_values, common_type, named_zones, plain_type
 from latentscale.storage.objects import Store
-from latentscale.storage.parquet import read_parquet
-from latentscale.storage.segments import point_objects, removed_row_ids, segments_of
+from latentscale.storage.ordered import in_order
+from latentscale.storage.parquet import named_columns, open_parquet, read_facts, read_footer, read_parquet
+from latentscale.storage.partitions import partition_type, partition_values
+from latentscale.storage.segments import contains, point_objects, removed_row_ids, segments_of
+from latentscale.viewer.values import value_text
 
-
-def scan_objects(store: Store, names: Sequence[str]) -> pl.LazyFrame:
-    """Scan parquet objects lazily: on a local disk nothing is read until the frame is collected.
-
-    The parts of hive-style folders (``update=…``) below the first ``points`` become columns.
-
-    Raises
-    ------
-    WorkspaceError
-        If there are none.
-    """
-    if not names:
-        raise WorkspaceError(f"{store.url} holds no such table")
-    if store.is_local:
-        return pl.scan_parquet([store.path(name) for name in names], hive_partitioning=True)
-    return pl.concat([_with_partitions(name, read_frame(store, name)) for name in names], how="vertical").lazy()
+UPDATE = "update"
 
 
 def scan_points(store: Store, record: Record) -> pl.LazyFrame:
     """Scan the points of a map: those of all its segments that are still on it.
 
+    Nothing but one footer a segment is read until the frame is collected, and then only the columns that are asked
+    for, part by part, each page compared with its checksum; on a disk and in a bucket alike. Conditions drop rows as
+    they are read; one on ``update`` and ``publish.partition_by`` alone also skips the parts that it rules out.
+
+    A column that segments hold in different types has the one of ``common_types``, as if one run had written all: an
+    update can bring files whose columns are of other types.
+
+    Returns
+    -------
+    polars.LazyFrame
+        The columns of the parts, then ``update`` (the snapshot of the part) and the column of
+        ``publish.partition_by``, with the type that it has in the corpus. Decimals of more than 38 digits and
+        intervals of months, which polars has no type for, are text; nested values with such in them are JSON.
+
     Raises
     ------
     WorkspaceError
         If there are none.
     """
-    frames: list[pl.LazyFrame] = []
-    for segment in segments_of(record):
-        frame = scan_objects(store, point_objects(segment))
-        removed = removed_row_ids(store, record, segment)
-        if len(removed):
-            gone = pl.LazyFrame({"row_id": removed})
-            frame = frame.join(gone, on="row_id", how="anti", maintain_order="left")
-        frames.append(frame)
-    if not frames:
-        raise WorkspaceError(f"{record.id} has no points")
+    frames = [_scan_segment(segment) for segment in point_segments(store, record)]
     # Labels are categories within a segment; later segments may have columns that earlier ones lack.
     return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointSegment:
+    """The parts of one segment of a map.
+
+    Attributes
+    ----------
+    names : list of str
+        Objects, in their order.
+    schema : pyarrow.Schema
+        Of their frames: the columns of the parts, ``update``, the partition; in the types of all segments.
+    removed : int64 ndarray
+        Ascending ``row_id`` of their points that are not on the map.
+    """
+
+    store: Store
+    names: list[str]
+    schema: pa.Schema
+    removed: NDArray[np.int64]
+
+    def read(self, name: str, columns: Collection[str] | None = None, predicate: pl.Expr | None = None) -> pl.DataFrame:
+        """Read the points of one part that are on the map, or some of their columns."""
+        wanted = [field.name for field in self.schema if columns is None or field.name in columns]
+        needed = set(wanted) if predicate is None else {*wanted, *predicate.meta.root_names()}
+        with open_parquet(self.store, name) as file:
+            facts = read_facts(self.store, name, file)
+            of_folder = folder_columns(name, facts)
+            if predicate is not None and set(predicate.meta.root_names()) <= set(of_folder):
+                one = _frame(_in_types(pa.table({key: _values(key, facts, name, 1) for key in of_folder}), self.schema))
+                if one.filter(predicate).is_empty():
+                    return _empty(pa.schema([self.schema.field(key) for key in wanted]))
+            held = [key for key in file.schema_arrow.names if key in needed or key == "row_id"]
+            table = named_columns(file.read(columns=held, use_threads=False), held)
+        for key in of_folder:
+            table = table.append_column(key, _values(key, facts, name, table.num_rows))
+        table = _in_types(table, self.schema)
+        if len(self.removed):
+            table = table.filter(pa.array(~contains(self.removed, table["row_id"].to_numpy())))
+        frame = _frame(table)
+        return (frame if predicate is None else frame.filter(predicate)).select(wanted)
+
+
+def point_segments(store: Store, record: Record) -> list[PointSegment]:
+    """The segments of a map that have parts, the oldest first.
+
+    Raises
+    ------
+    WorkspaceError
+        If there are none.
+    """
+    found: list[PointSegment] = []
+    kinds: dict[str, list[pa.DataType]] = {}
+    for segment in segments_of(record):
+        names = point_objects(segment)
+        if not names:
+            continue
+        footer = read_footer(store, names[0])
+        fields = list(footer.schema)
+        for key in folder_columns(names[0], footer.facts):
+            kind = pa.string() if key == UPDATE else partition_type(footer.facts["partition"])
+            fields.append(pa.field(key, kind))
+        removed = removed_row_ids(store, record, segment)
+        found.append(PointSegment(store=store, names=names, schema=pa.schema(fields), removed=removed))
+        for field in fields:
+            kinds.setdefault(field.name, []).append(field.type)
+    if not found:
+        raise WorkspaceError(f"{record.id} has no points")
+    common = {name: _common_type(of_segments) for name, of_segments in kinds.items()}
+    return [
+        replace(one, schema=pa.schema([field.with_type(common[field.name]) for field in one.schema])) for one in found
+    ]
+
+
+def _common_type(of_segments: list[pa.DataType]) -> pa.DataType:
+    """The type of a column in all segments, from the oldest to the newest."""
+    if all(kind == of_segments[0] for kind in of_segments):
+        return of_segments[0]
+    kinds = list(dict.fromkeys(map(plain_type, of_segments)))
+    # The newest segment knew all documents: it has whole numbers only where no float is other than whole.
+    whole = pa.types.is_integer(kinds[-1])
+    return common_type(kinds, wide=whole and any(map(pa.types.is_floating, kinds)), whole=whole)
+
+
+def _in_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    for index, name in enumerate(table.column_names):
+        kind = schema.field(name).type if name in schema.names else table.schema.field(index).type
+        if kind != table.schema.field(index).type:
+            column = table.column(index)
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(column.type.value_type)
+            table = table.set_column(index, name, cast_values(column, kind, name=name))
+    return table
+
+
+def _scan_segment(segment: PointSegment) -> pl.LazyFrame:
+    def batches(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        left = n_rows
+        for frame in in_order(segment.store, lambda name: segment.read(name, with_columns, predicate), segment.names):
+            taken = frame if left is None else frame.head(left)
+            left = None if left is None else left - len(taken)
+            yield taken.select(with_columns) if with_columns is not None else taken
+            if left == 0:
+                return
+
+    return register_io_source(batches, schema=_empty(segment.schema).schema)
 
 
 def read_parts(store: Store, names: Sequence[str]) -> pl.DataFrame:
@@ -59,11 +167,44 @@ def read_parts(store: Store, names: Sequence[str]) -> pl.DataFrame:
 
 def read_frame(store: Store, name: str) -> pl.DataFrame:
     """Read one parquet object."""
-    frame = pl.from_arrow(read_parquet(store, name))
+    return _frame(read_parquet(store, name))
+
+
+def folder_columns(name: str, facts: dict[str, Any]) -> list[str]:
+    """The columns of a part that are not in it: its update, and its partition where it has one."""
+    update = [UPDATE] if f"/{UPDATE}=" in name else []
+    return update + ([str(facts["partition"]["column"])] if "partition" in facts else [])
+
+
+def _values(key: str, facts: dict[str, Any], name: str, rows: int) -> pa.Array:
+    if key == UPDATE:
+        return pa.repeat(name.partition(f"/{UPDATE}=")[2].partition("/")[0], rows)
+    return partition_values(facts["partition"], rows)
+
+
+def _empty(schema: pa.Schema) -> pl.DataFrame:
+    return _frame(schema.empty_table())
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    for index, field in enumerate(table.schema):
+        if pa.types.is_decimal256(field.type):
+            table = table.set_column(index, field.name, table.column(index).cast(pa.string()))
+        elif pa.types.is_interval(field.type):
+            texts = [None if value is None else str(value) for value in table.column(index).to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+        elif pa.types.is_nested(field.type) and _holds_what_polars_lacks(field.type):
+            texts = [value_text(value) for value in table.column(index).to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+        elif (kind := named_zones(field.type)) != field.type:
+            table = table.set_column(index, field.name, table.column(index).cast(kind))
+    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
 
 
-def _with_partitions(name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    values = [part.split("=", 1) for part in name.split("/") if "=" in part]
-    return frame.with_columns([pl.lit(value).alias(key) for key, value in values])
+def _holds_what_polars_lacks(kind: pa.DataType) -> bool:
+    """Whether a type has decimals of more than 38 digits or intervals of months in it, at any depth."""
+    if pa.types.is_nested(kind):
+        return any(_holds_what_polars_lacks(kind.field(at).type) for at in range(kind.num_fields))
+    return pa.types.is_decimal256(kind) or pa.types.is_interval(kind)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from datetime import UTC, datetime
 
 from latentscale.errors import DamagedObjectError
-from latentscale.provenance import now
 from latentscale.storage.artifacts import Record, find_record
 from latentscale.storage.objects import Store
-from latentscale.storage.snapshots import Snapshot, read_snapshot
+from latentscale.storage.sealed import seal, unseal
 
 NAME = "HEAD.json"
+CHOOSE = "latentscale list shows the maps; latentscale promote makes one of them the current one."
 
 
 def read_head(store: Store) -> str | None:
@@ -20,21 +20,31 @@ def read_head(store: Store) -> str | None:
     ------
     DamagedObjectError
         If the object is not what we write.
+    WorkspaceError
+        If it was written by a version with another schema.
     """
+    head = _read(store)
+    return None if head is None else head[0]
+
+
+def read_head_time(store: Store) -> str | None:
+    """Return when the current map became that, in UTC as ISO 8601; None where none was published. Raises as above."""
+    head = _read(store)
+    return None if head is None else head[1]
+
+
+def _read(store: Store) -> tuple[str, str] | None:
     if not store.exists(NAME):
         return None
     try:
-        return str(json.loads(store.read_bytes(NAME))["map"])
+        values = unseal(store, NAME, store.read_bytes(NAME))
+        return str(values["map"]), str(values["written"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedObjectError(
-            f"{NAME} does not name a map: {error}",
-            where=store.path(NAME),
-            hint="Delete it and run the same command again.",
-        ) from error
+        raise DamagedObjectError(f"{NAME} does not name a map: {error}", where=store.path(NAME), hint=CHOOSE) from error
 
 
 def switch_head(store: Store, *, expected: str | None, to: str) -> bool:
-    """Make ``to`` the current map if ``expected`` is; say whether it is so afterwards.
+    """Make ``to`` the current map if ``expected`` is; return whether it is current afterwards.
 
     No store is trusted to compare and write in one step (a real one was measured to let two winners through): the
     object is read before and after. Of two that write at once the last stays, and the other reads that it lost; its
@@ -48,7 +58,9 @@ def switch_head(store: Store, *, expected: str | None, to: str) -> bool:
 
 def write_head(store: Store, map_id: str) -> None:
     """Make ``map_id`` the current map."""
-    store.put_bytes(NAME, json.dumps({"schema": 1, "map": map_id, "written": now()}).encode())
+    # To the microsecond, as ids of runs: which came first is asked of runs of one second too.
+    written = datetime.now(UTC).isoformat(timespec="microseconds")
+    store.put_bytes(NAME, seal({"map": map_id, "written": written}))
 
 
 def current_map(store: Store) -> Record | None:
@@ -57,7 +69,7 @@ def current_map(store: Store) -> Record | None:
     Raises
     ------
     DamagedObjectError
-        If the map that is named is not there.
+        If the named map does not exist.
     """
     head = read_head(store)
     if head is None:
@@ -65,14 +77,8 @@ def current_map(store: Store) -> Record | None:
     record = find_record(store, "map", head)
     if record is None:
         raise DamagedObjectError(
-            f"{NAME} names {head}, which is not there",
+            f"{NAME} names {head}, which does not exist",
             where=store.path(NAME),
-            hint="latentscale list shows the maps that are; latentscale promote makes one of them the current one.",
+            hint=CHOOSE,
         )
     return record
-
-
-def current_snapshot(store: Store) -> Snapshot | None:
-    """The documents of the current map, or None where none has been published yet."""
-    record = current_map(store)
-    return None if record is None else read_snapshot(store, str(record.request["snapshot"]))

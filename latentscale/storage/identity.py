@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from latentscale.storage.common_types import named_zones
+from latentscale.storage.hashing import hash_strings
+from latentscale.storage.id_runs import RunReader, RunWriter, choose_runs, list_runs, order_by_hash, runs_to_merge
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
+from latentscale.storage.snapshot import NO_IDS, Ids, ShardTable, Snapshot, document_name, inside
+from latentscale.storage.spool import BLOCK_ROWS, Records, Spool, bits_for, records_of
 
-if TYPE_CHECKING:
-    from latentscale.storage.snapshots import Shard, ShardTable, Snapshot
+Read = TypeVar("Read")
 
-Ids = NDArray[np.int64]
-_NO_IDS: Ids = np.empty(0, dtype=np.int64)
+# Some tens of megabytes while they are joined; also the rows of one object of hashes, at most about.
+BUCKET_ROWS = 1 << 18
+LOCAL_THREADS, REMOTE_THREADS = 4, 16
 
 REJECT_SCHEMA = pa.schema(
     [
@@ -34,142 +42,363 @@ REJECT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identities:
-    """What decides who a row is.
+    """What decides the identity of a row.
 
     Attributes
     ----------
     superseded : int64 ndarray, ascending
-        Places of documents whose id came again later.
-    places, row_ids : int64 ndarray, by place
+        Offsets of documents replaced by a later one with the same id, and of the excluded.
+    offsets, row_ids : int64 ndarray, by offset
         Rows that are documents of an earlier shard, and the row ids that they have from there.
+    excluded : int64 ndarray, ascending
+        Those of ``superseded`` that a selection leaves out.
     """
 
     superseded: Ids
-    places: Ids
+    offsets: Ids
     row_ids: Ids
+    excluded: Ids = field(default_factory=lambda: NO_IDS)
+
+
+NO_IDENTITIES = Identities(superseded=NO_IDS, offsets=NO_IDS, row_ids=NO_IDS)
 
 
 def identify(
     store: Store,
-    shards: Sequence[Shard],
+    shards: ShardTable,
+    order: Ids,
     *,
     id_column: str | None,
     text_column: str,
     parent: Snapshot | None,
-    present: ShardTable,
+    bucket_rows: int = BUCKET_ROWS,
+    block_rows: int = BLOCK_ROWS,
 ) -> Identities:
     """Find the superseded and the carried rows of a list of shards.
 
     Parameters
     ----------
-    shards : sequence of Shard
-        In the order of the input.
+    store : Store
+        The workspace; runs of hashed ids are read from it and written to it.
+    shards : ShardTable
+        By offset.
+    order : int64 ndarray, shape (len(shards),)
+        Which of them comes first in the input, which next, and so on.
+    id_column, text_column : str or None, str
     parent : Snapshot or None
         Whose documents keep their row ids.
-    present : ShardTable
-        The same shards by place.
+    bucket_rows : int
+        How many rows are joined at a time, about.
+    block_rows : int
+        How many rows are written to the scratch file at a time.
 
     Notes
     -----
     With an id column, a document is the same if its id is; the last of an id wins. Without one, it is the same if its
-    text is, and only documents of shards that are gone can be found again in new ones, the first copy of a text for
-    the first. Two 64-bit hashes stand for an id or a text, so that memory stays small.
+    text is, and only documents of removed shards can be matched in new ones, the first copy of a text for
+    the first. A 128-bit hash represents an id or a text. It is a join by buckets of that hash (as in a Grace hash
+    join, Kitsuregawa et al. 1983): memory holds one bucket, and what is returned.
     """
     if id_column is not None:
-        return _by_id(store, shards, id_column, parent)
+        return _by_id(store, shards, order, id_column, parent, bucket_rows, block_rows)
     if parent is None:
-        return Identities(superseded=_NO_IDS, places=_NO_IDS, row_ids=_NO_IDS)
-    now = set(present.keys.to_pylist())
-    before = set(parent.shards.keys.to_pylist())
+        return NO_IDENTITIES
+    return _by_text(store, shards, order, text_column, parent, bucket_rows, block_rows)
+
+
+def also_known(held: Identities, more: Identities, shards: ShardTable, parent: Snapshot) -> Identities:
+    """Identities with what another snapshot, one after ``parent``, knows of documents that ``parent`` does not have.
+
+    Parameters
+    ----------
+    held, more : Identities
+        Of one list of shards: by ``parent``, and by the other snapshot.
+    shards : ShardTable
+        That list, by offset.
+
+    Returns
+    -------
+    Identities
+        No row id is in it twice, nor is one the offset of another document.
+    """
+    new = ~inside(more.offsets, parent.shards) & ~np.isin(more.offsets, held.offsets)
+    new &= ~np.isin(more.row_ids, held.row_ids)
+    offsets, row_ids = more.offsets[new], more.row_ids[new]
+    _, first = np.unique(row_ids, return_index=True)
+    offsets, row_ids = offsets[np.sort(first)], row_ids[np.sort(first)]
+    while len(offsets):
+        # A document that has its own offset as row id is not to meet another one with that.
+        moved = np.concatenate([held.superseded, held.offsets, offsets])
+        free = ~inside(row_ids, shards) | np.isin(row_ids, moved)
+        if free.all():
+            break
+        offsets, row_ids = offsets[free], row_ids[free]
+    all_offsets, all_row_ids = np.concatenate([held.offsets, offsets]), np.concatenate([held.row_ids, row_ids])
+    by_offset = np.argsort(all_offsets, kind="stable")
+    return Identities(superseded=held.superseded, offsets=all_offsets[by_offset], row_ids=all_row_ids[by_offset])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Joined:
+    """Shards of the new list, then those that only the parent has.
+
+    Attributes
+    ----------
+    shards : ShardTable
+        The new list by offset, then the others.
+    new : int
+        Length of the new list.
+    begins : int64 ndarray, shape (n,)
+        Number of the first row of each shard among all rows of its list: in the order of the input for the new list,
+        by offset for the others.
+    of_parent : bool ndarray, shape (n,)
+        Whether the parent has the shard.
+    """
+
+    shards: ShardTable
+    new: int
+    begins: Ids
+    of_parent: NDArray[np.bool_]
+
+    def offsets(self, records: Records) -> Ids:
+        return self.shards.bases[records["shard"]] + records["row"]
+
+    def positions(self, records: Records) -> Ids:
+        return self.begins[records["shard"]] + records["row"]
+
+
+def _joined(present: ShardTable, order: Ids, parent: Snapshot | None) -> _Joined:
+    gone = parent.shards.lacking(present) if parent is not None else present.take(NO_IDS)
+    rows = present.rows[order]
+    begins = np.empty(len(present), dtype=np.int64)
+    begins[order] = np.cumsum(rows) - rows
+    shards = present.followed_by(gone)
+    return _Joined(
+        shards=shards,
+        new=len(present),
+        of_parent=inside(shards.bases, parent.shards if parent is not None else gone),
+        begins=np.concatenate([begins, np.cumsum(gone.rows) - gone.rows]),
+    )
+
+
+def _by_id(
+    store: Store,
+    present: ShardTable,
+    order: Ids,
+    column: str,
+    parent: Snapshot | None,
+    bucket_rows: int,
+    block_rows: int,
+) -> Identities:
+    joined = _joined(present, order, parent)
+    shards = joined.shards
+    chosen, missing = choose_runs([run for run in list_runs(store) if run.column == column], shards.keys)
+    merged = runs_to_merge(chosen, int(shards.rows[missing].sum()))
+    bits = max([bits_for(int(shards.rows.sum()), bucket_rows), *(item.run.bits for item in chosen)])
+    readers = [RunReader(store, item, bits) for item in chosen]
+    writer = None
+    if len(missing) or merged:
+        kept = np.concatenate([missing, *(item.shards[item.shards >= 0] for item in merged)])
+        writer = RunWriter(store, column, shards.keys, shards.rows, kept, bits=bits, bucket_rows=bucket_rows)
+    lost: list[Ids] = []
+    carried: list[tuple[Ids, Ids, Ids]] = []
+    with Spool(bits, block_rows=block_rows) as spool:
+        for records in _hashed(store, shards, missing, column):
+            spool.add(records)
+        for bucket in range(1 << bits):
+            records = np.concatenate([*(reader.bucket(bucket) for reader in readers), *spool.bucket(bucket)])
+            if writer is not None:
+                writer.add(records)
+            records, groups, starts = _grouped(records)
+            if not len(records):
+                continue
+            offsets, positions = joined.offsets(records), joined.positions(records)
+            is_new = records["shard"] < joined.new
+            # The last of each id in the order of the input; -1 where only the parent has it.
+            last = np.maximum.reduceat(np.where(is_new, positions, -1), starts)
+            wins = is_new & (positions == last[groups])
+            lost.append(offsets[is_new & ~wins])
+            if parent is not None:
+                winners = np.full(len(starts), -1, dtype=np.int64)
+                winners[groups[wins]] = offsets[wins]
+                carried.append(_carried(parent, joined, records, offsets, positions, winners[groups]))
+    if writer is not None:
+        writer.close()
+    superseded = np.sort(np.concatenate([NO_IDS, *lost]))
+    if not carried:
+        return Identities(superseded=superseded, offsets=NO_IDS, row_ids=NO_IDS)
+    offsets, row_ids, ranks = (np.concatenate(columns) for columns in zip(*carried, strict=True))
+    by_offset = np.lexsort((ranks, offsets))
+    return Identities(superseded=superseded, offsets=offsets[by_offset], row_ids=row_ids[by_offset])
+
+
+def _carried(
+    parent: Snapshot, joined: _Joined, records: Records, offsets: Ids, positions: Ids, winners: Ids
+) -> tuple[Ids, Ids, Ids]:
+    """The rows of which the parent has the document elsewhere: their offset, its row id, its rank in the parent."""
+    is_old = joined.of_parent[records["shard"]] & (winners >= 0) & ~_among(offsets, parent.replaced)
+    old = np.flatnonzero(is_old)
+    row_ids = parent.row_ids(offsets[old])
+    moved = row_ids != winners[old]
+    old = old[moved]
+    # Documents of removed shards come before those of existing shards.
+    gone_rows = int(joined.shards.rows[joined.new :].sum())
+    ranks = positions[old] + np.where(records["shard"][old] < joined.new, gone_rows, 0)
+    return winners[old], row_ids[moved], ranks
+
+
+def _by_text(
+    store: Store, present: ShardTable, order: Ids, column: str, parent: Snapshot, bucket_rows: int, block_rows: int
+) -> Identities:
     held = inside(parent.carried_places, present)
-    places, row_ids = parent.carried_places[held], parent.carried_row_ids[held]
-    gone = [shard for shard in parent.shards if shard.key not in now]
-    new = [shard for shard in shards if shard.key not in before]
-    if gone and new:
-        old = _hashes(store, gone, text_column)
-        old = old.filter(~pl.Series(np.isin(old["place"].to_numpy(), parent.superseded)))
-        copy = pl.int_range(pl.len()).over("first", "second").alias("copy")
-        found = (
-            _hashes(store, new, text_column)
-            .with_columns(copy)
-            .join(
-                old.rename({"place": "earlier"}).with_columns(copy),
-                on=["first", "second", "copy"],
-                how="inner",
-                maintain_order="left",
-            )
-        )
-        places = np.concatenate([places, found["place"].to_numpy()])
-        row_ids = np.concatenate([row_ids, parent.row_ids(found["earlier"].to_numpy())])
-    order = np.argsort(places, kind="stable")
-    return Identities(superseded=_NO_IDS, places=places[order], row_ids=row_ids[order])
+    offsets, row_ids = [parent.carried_places[held]], [parent.carried_row_ids[held]]
+    joined = _joined(present, order, parent)
+    shards = joined.shards
+    # Of the shards that are still there every row is known.
+    fresh = present.positions_lacking(parent.shards)
+    if len(shards) > joined.new and len(fresh):
+        numbers = np.concatenate([fresh, np.arange(joined.new, len(shards))])
+        bits = bits_for(int(shards.rows[numbers].sum()), bucket_rows)
+        with Spool(bits, block_rows=block_rows) as spool:
+            for records in _hashed(store, shards, numbers, column):
+                spool.add(records)
+            for bucket in range(1 << bits):
+                records = np.concatenate(spool.bucket(bucket))
+                is_old = records["shard"] >= joined.new
+                records = records[~(is_old & _among(joined.offsets(records), parent.replaced))]
+                earlier, later = _matched(records, joined)
+                offsets.append(joined.offsets(later))
+                row_ids.append(parent.row_ids(joined.offsets(earlier)))
+    all_offsets, all_row_ids = np.concatenate(offsets), np.concatenate(row_ids)
+    by_offset = np.argsort(all_offsets, kind="stable")
+    return Identities(superseded=NO_IDS, offsets=all_offsets[by_offset], row_ids=all_row_ids[by_offset])
 
 
-def _by_id(store: Store, shards: Sequence[Shard], id_column: str, parent: Snapshot | None) -> Identities:
-    everything = _hashes(store, shards, id_column)
-    winners = everything.unique(["first", "second"], keep="last", maintain_order=True)
-    lost = everything.join(winners, on="place", how="anti", maintain_order="left")["place"].to_numpy()
-    places = row_ids = _NO_IDS
-    if parent is not None:
-        now = {shard.key for shard in shards}
-        gone = _hashes(store, [shard for shard in parent.shards if shard.key not in now], id_column)
-        there = everything.filter(pl.Series(inside(everything["place"].to_numpy(), parent.shards)))
-        old = pl.concat([gone, there]).rename({"place": "earlier"})
-        old = old.filter(~pl.Series(np.isin(old["earlier"].to_numpy(), parent.superseded)))
-        found = winners.join(old, on=["first", "second"], how="inner", maintain_order="left")
-        places = found["place"].to_numpy()
-        row_ids = parent.row_ids(found["earlier"].to_numpy())
-        moved = np.flatnonzero(places != row_ids)
-        moved = moved[np.argsort(places[moved], kind="stable")]
-        places, row_ids = places[moved], row_ids[moved]
-    return Identities(superseded=np.sort(lost), places=places, row_ids=row_ids)
+def _matched(records: Records, joined: _Joined) -> tuple[Records, Records]:
+    """Pairs of an old and a new record of the same text, the first copy with the first, and so on."""
+    positions = joined.positions(records)
+    records, groups, starts = _grouped(records, records["shard"] < joined.new, positions)
+    if not len(records):
+        return records, records
+    is_new = records["shard"] < joined.new
+    # In a group the old copies come first.
+    olds = np.add.reduceat(~is_new, starts, dtype=np.int64)
+    copy = np.arange(len(records)) - starts[groups]
+    copy[is_new] -= olds[groups[is_new]]
+    later = np.flatnonzero(is_new & (copy < olds[groups]))
+    return records[starts[groups[later]] + copy[later]], records[later]
 
 
-def inside(places: Ids, table: ShardTable) -> NDArray[np.bool_]:
-    """Say of each place whether a shard of ``table`` has it (bool, shape (n,))."""
-    if not len(table):
-        return np.zeros(len(places), dtype=bool)
-    owner = np.searchsorted(table.bases, places, side="right") - 1
-    last = np.maximum(owner, 0)
-    return (owner >= 0) & (places < (table.bases + table.rows)[last])
+def _grouped(records: Records, *ties: NDArray[np.generic]) -> tuple[Records, Ids, Ids]:
+    """``records`` by their hash and by ``ties``, for each its group of the same hash, and where groups start."""
+    records = records[order_by_hash(records, *ties)]
+    begins = np.ones(len(records), dtype=bool)
+    for half in ("first", "second"):
+        column = np.ascontiguousarray(records[half])
+        other = column[1:] != column[:-1]
+        begins[1:] = other if half == "first" else begins[1:] | other
+    return records, np.cumsum(begins) - 1, np.flatnonzero(begins)
 
 
-def _hashes(store: Store, shards: Iterable[Shard], column: str) -> pl.DataFrame:
-    """``first``, ``second``, ``place`` of each row of ``shards`` whose ``column`` is not null, in their order."""
-    frames = [pl.DataFrame(schema={"first": pl.UInt64, "second": pl.UInt64, "place": pl.Int64})]
-    for shard in shards:
-        values = pl.Series(pl.from_arrow(read_parquet(store, shard.name, [column])[column])).cast(pl.String)
-        frames.append(
-            pl.DataFrame(
-                {
-                    "first": values.hash(seed=1),
-                    "second": values.hash(seed=2),
-                    "place": np.arange(shard.base, shard.base + shard.rows, dtype=np.int64),
-                }
-            ).filter(values.is_not_null())
-        )
-    return pl.concat(frames)
+def _among(values: Ids, ascending: Ids) -> NDArray[np.bool_]:
+    """Whether each of ``values`` is in ``ascending``."""
+    if not len(ascending):
+        return np.zeros(len(values), dtype=bool)
+    found = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return ascending[found] == values
 
 
-def supersede_rejects(store: Store, shards: ShardTable, superseded: Ids, id_column: str) -> pa.Table:
-    """The rejects that the superseded rows are: where they stood, and why they are no documents."""
-    pieces: list[pa.Table] = []
-    for shard in shards:
-        start, stop = np.searchsorted(superseded, [shard.base, shard.base + shard.rows])
-        if start == stop:
-            continue
+def _hashed(store: Store, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
+    """Read and hash ``column`` of the shards ``numbers``, several at a time.
+
+    Rows where it is null or blank are left out: CSV has no other way to write that a row has no id.
+    """
+
+    def hashed(number: int) -> Records:
+        values = strings_of(read_parquet(store, document_name(str(shards.keys[number])), [column])[column])
+        trimmed = pc.call_function("utf8_trim_whitespace", [values])
+        blank = pc.call_function("equal", [trimmed, pa.scalar("", trimmed.type)])
+        there = np.flatnonzero(~np.asarray(blank.fill_null(True)))
+        first, second = hash_strings(values)
+        return records_of(first[there], second[there], number, there)
+
+    yield from _in_order(store, hashed, numbers.tolist())
+
+
+def _in_order(store: Store, read: Callable[[int], Read], numbers: Iterable[int]) -> Iterator[Read]:
+    """Call ``read`` for some shards at a time; only a few results wait, so that memory does not grow with them."""
+    threads = LOCAL_THREADS if store.is_local else REMOTE_THREADS
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Read]] = deque()
+        try:
+            for number in numbers:
+                waiting.append(pool.submit(read, number))
+                if len(waiting) >= 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def strings_of(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array of strings; numbers and dates as polars writes them, bytes as hexadecimal digits."""
+    column = column.cast(named_zones(column.type))
+    if pa.types.is_binary(column.type):
+        return pl.Series(pl.from_arrow(column)).bin.encode("hex").to_arrow().cast(pa.large_string())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return column.combine_chunks()
+    return pl.Series(pl.from_arrow(column)).cast(pl.String).to_arrow().cast(pa.large_string())
+
+
+def supersede_rejects(
+    store: Store, shards: ShardTable, superseded: Ids, id_column: str | None, *, known: pa.Table | None = None
+) -> pa.Table:
+    """The rejects of the superseded rows: their source, and the reason.
+
+    Parameters
+    ----------
+    store : Store
+    shards : ShardTable
+        By offset.
+    superseded : int64 ndarray, ascending
+        Places in ``shards``.
+    id_column : str or None
+        None where all of them are among ``known``, whatever the column was.
+    known : pyarrow.Table, optional
+        The rejects of an earlier snapshot: shards are only opened for those that are not among them.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``REJECT_SCHEMA``, by offset.
+    """
+    pieces = [REJECT_SCHEMA.empty_table()]
+    if known is not None:
+        rejected = known["place"].to_numpy()
+        usable = _among(rejected, superseded)
+        if id_column is not None:
+            usable &= np.asarray(pc.call_function("equal", [known["column"], pa.scalar(id_column)]))
+        pieces.append(known.filter(pa.array(usable)))
+        superseded = np.setdiff1d(superseded, rejected[usable], assume_unique=True)
+    owners = np.searchsorted(shards.bases, superseded, side="right") - 1
+
+    def of_shard(number: int) -> pa.Table:
+        shard = shards[number]
+        start, stop = np.searchsorted(owners, [number, number + 1])
         rows = superseded[start:stop]
-        places = read_parquet(store, shard.name, ["source", "source_row"]).take(pa.array(rows - shard.base))
-        pieces.append(
-            pa.table(
-                {
-                    "source": places["source"].cast(pa.string()),
-                    "source_row": places["source_row"],
-                    "column": pa.array([id_column] * len(rows), pa.string()),
-                    "reason": pa.array(["superseded"] * len(rows), pa.string()),
-                    "detail": pa.array(["a later document has the same id"] * len(rows), pa.string()),
-                    "place": pa.array(rows, pa.int64()),
-                }
-            ).cast(REJECT_SCHEMA)
-        )
-    return pa.concat_tables(pieces) if pieces else REJECT_SCHEMA.empty_table()
+        sources = read_parquet(store, shard.name, ["source", "source_row"]).take(pa.array(rows - shard.base))
+        return pa.table(
+            {
+                "source": sources["source"].cast(pa.string()),
+                "source_row": sources["source_row"],
+                "column": pa.repeat(pa.scalar(id_column, pa.string()), len(rows)),
+                "reason": pa.repeat("superseded", len(rows)),
+                "detail": pa.repeat("a later document has the same id", len(rows)),
+                "place": pa.array(rows, pa.int64()),
+            }
+        ).cast(REJECT_SCHEMA)
+
+    pieces.extend(_in_order(store, of_shard, np.unique(owners).tolist()))
+    return pa.concat_tables(pieces).sort_by("place").combine_chunks()

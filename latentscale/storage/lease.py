@@ -1,4 +1,4 @@
-"""Leases: who works on a workspace at the moment. Advice for people and for `gc`; no result ever rests on one."""
+"""Leases: the active runs of a workspace. Advisory, for users and `gc`; no result depends on one."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from typing import Any
 
 import psutil
 
+from latentscale.config import SCHEMA_VERSION
 from latentscale.errors import LatentScaleError
-from latentscale.provenance import now
 from latentscale.storage.objects import Store
+from latentscale.storage.provenance import now
 
 FOLDER = "leases"
 RENEWED_EVERY = 60.0
 # Four renewals may be missed: a store that throttles for a while does not make a run look dead.
 EXPIRES_AFTER = 300.0
-# So long the end of a run waits for its lease to be taken back; one that stays ends by itself.
-PATIENCE = 5.0
+# How long the end of a run waits for the deletion of its lease; a remaining one expires.
+END_TIMEOUT_SECONDS = 5.0
 GC = "gc"
 
 
@@ -60,11 +61,11 @@ class Lease:
 
 
 def warning_of(others: Iterable[Lease]) -> str:
-    """What a run that begins says of those that are at work already."""
+    """The note of a starting run about other active runs."""
     held = list(others)
     text = f"also at work on this workspace: {'; '.join(map(str, held))}"
     if any(one.purpose != GC for one in held):
-        text += ". No row is lost or doubled by that, but the work may be done twice, and the last to end sets the map"
+        text += ". No row is lost or duplicated, but work may be done twice, and the last to end sets the map"
     if any(one.purpose == GC for one in held):
         text += ". A collection stops when it sees this run"
     return text
@@ -84,7 +85,7 @@ class HeldLease:
         The workspace.
     run, purpose : str
     notice : callable
-        Told once, from that thread, who else works on the workspace; not called where nobody does.
+        Called once, from that thread, with the other active runs; not called where there are none.
     renewed_every : float
         Seconds.
     """
@@ -100,7 +101,7 @@ class HeldLease:
         self._begun: Future[tuple[Lease, ...]] = Future()
         self._document = json.dumps(
             {
-                "schema": 1,
+                "schema": SCHEMA_VERSION,
                 "run": run,
                 "purpose": purpose,
                 "host": platform.node(),
@@ -122,17 +123,17 @@ class HeldLease:
         return self._begun.result()
 
     def end(self) -> None:
-        """Take the lease back."""
+        """Delete the lease."""
         self._stop.set()
         # A store without an answer must not hold up the end of the run: the lease then ends by itself.
-        self._thread.join(timeout=PATIENCE)
+        self._thread.join(timeout=END_TIMEOUT_SECONDS)
 
     def _keep(self) -> None:
         """Write, look around, renew, and delete: all by one thread, so that no renewal comes after the deletion."""
         try:
             self._put()
             others = read_leases(self._store, but=self._run)
-        except Exception as error:  # noqa: BLE001 - for whoever waits; the work itself will say what is wrong
+        except Exception as error:  # noqa: BLE001 - the work itself will report the problem
             self._begun.set_exception(error)
         else:
             self._begun.set_result(others)
@@ -157,10 +158,10 @@ def hold_lease(
     notice: Callable[[tuple[Lease, ...]], None] = lambda others: None,
     renewed_every: float = RENEWED_EVERY,
 ) -> Generator[HeldLease]:
-    """Say that ``run`` works on the workspace as long as the block runs.
+    """Hold a lease for ``run`` on the workspace while the block runs.
 
     A process that is killed leaves its lease behind; it ends five minutes after its last renewal by the store's clock,
-    and at once where the same machine sees that the process is gone. A run writes it once a minute.
+    and at once where the same machine sees that the process has ended. A run writes it once a minute.
     """
     held = HeldLease(store, run, purpose, notice, renewed_every)
     try:
@@ -203,7 +204,7 @@ def read_leases(store: Store, *, but: str | None = None) -> tuple[Lease, ...]:
 
 
 def _process() -> dict[str, Any]:
-    """What tells this process from all others, where the system says it."""
+    """The identity of this process, where the system has one."""
     return {"machine": _machine(), "pid": os.getpid(), "started": psutil.Process().create_time()}
 
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from latentscale.storage.columns import BATCH, ColumnType, gather, indices
-from latentscale.storage.remote import ObjectInfo
+from latentscale.storage.remote.protocol import ObjectInfo
 
 _COLUMNS: Mapping[str, ColumnType] = {"name": "string", "size": "int64", "version": "string", "modified": "float64"}
 

@@ -1,9 +1,8 @@
-"""A folder of objects, on a disk or at any fsspec URL, in which an object is either whole or not there."""
+"""A folder of objects, on a disk or at any fsspec URL, in which an object is either complete or absent."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import posixpath
 import uuid
@@ -13,10 +12,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from latentscale.config import StorageConfig, parse_storage, protocol_of
-from latentscale.errors import LatentScaleError, RequestError, StorageError, WorkspaceError
-from latentscale.storage.headers import headers_of
+from latentscale.errors import (
+    LatentScaleError,
+    MissingObjectError,
+    RequestError,
+    StorageError,
+    WorkspaceError,
+    explain_os_error,
+)
+from latentscale.file_names import escaped
 from latentscale.storage.listing import Listing
-from latentscale.storage.remote import ObjectInfo, Purpose, Remote, connect
+from latentscale.storage.remote.connect import connect
+from latentscale.storage.remote.headers import headers_of
+from latentscale.storage.remote.protocol import ObjectInfo, Purpose, Remote
 
 __all__ = ["TEMPORARY_PREFIX", "UPLOAD", "ObjectInfo", "Store", "explain_os_error"]
 
@@ -37,11 +45,17 @@ class Store:
     def __init__(self, url: str, *, storage: StorageConfig | Mapping[str, Any] | None = None) -> None:
         self.storage = parse_storage(storage)
         self.is_local = protocol_of(url) == ""
-        self._under_way = False
+        self._connected = False
         self._connection: tuple[int, Remote] | None = None
         if self.is_local:
             # A URL names an absolute path: file:///x, and file:x as fsspec has it.
             self._root = self.url = str(Path(url.removeprefix("file://").removeprefix("local://")).absolute())
+            if escaped(self.url) != self.url:
+                # Records and pages of a workspace hold its address.
+                raise WorkspaceError(
+                    f"the path of the workspace is not UTF-8: {escaped(self.url)}",
+                    hint="Choose another folder with --out, or rename the folder.",
+                )
         else:
             remote, self._root = connect(url, self.storage)
             self._connection = (os.getpid(), remote)
@@ -59,13 +73,13 @@ class Store:
         """The connection of this process; after a fork another one."""
         if self._connection is None or self._connection[0] != os.getpid():
             remote, _ = connect(self.url, self.storage)
-            if self._under_way:
+            if self._connected:
                 remote.assume_contact()
             self._connection = (os.getpid(), remote)
         return self._connection[1]
 
     def check(self, *, write: bool = False, purpose: Purpose = "workspace") -> None:
-        """Say at once what is wrong with the place, if something is; a local one is looked at when it is used.
+        """Check access at once; a local folder is checked when it is used.
 
         Parameters
         ----------
@@ -113,7 +127,7 @@ class Store:
         return str(Path(self._root, clean)) if self.is_local else f"{self._root}/{clean}"
 
     def _shown(self, path: str) -> str:
-        """A path as messages have it."""
+        """Return the path or URL of an object, for messages."""
         return path if self.is_local else self._remote.address(path)
 
     def child(self, prefix: str) -> Store:
@@ -122,7 +136,7 @@ class Store:
         return Store(path if self.is_local else self._remote.address(path), storage=self.storage)
 
     def list(self, prefix: str = "", *more: str, brief: bool = False) -> Listing:
-        """List all objects below the folder ``prefix``, and below ``more``. A folder that is not there holds none.
+        """List all objects below the folder ``prefix``, and below ``more``. A missing folder holds none.
 
         ``brief``: names and sizes only.
         """
@@ -175,7 +189,7 @@ class Store:
                 return None
 
     def exists(self, name: str) -> bool:
-        """Say whether object ``name`` is there."""
+        """Whether object ``name`` exists."""
         return self.info(name) is not None
 
     def read_bytes(self, name: str) -> bytes:
@@ -183,7 +197,7 @@ class Store:
 
         Raises
         ------
-        WorkspaceError
+        MissingObjectError
             If there is no such object.
         StorageError
             If it cannot be read.
@@ -226,7 +240,7 @@ class Store:
             return _of_file(name, status)
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete objects; those that are not there any more are no error."""
+        """Delete objects; missing ones are no error."""
         paths = [self.path(name) for name in names]
         if not self.is_local:
             with _explained("delete", self.url):
@@ -239,7 +253,7 @@ class Store:
     # -------------------------------------------------------------------------------------------------- for upkeep
 
     def clock(self) -> float:
-        """Read the store's own clock, in seconds since 1970, off the modification time of a probe."""
+        """Read the store's own clock, in seconds since 1970, from the modification time of a probe."""
         name = f"{TEMPORARY_PREFIX}clock-{uuid.uuid4().hex}"
         self.put_bytes(name, b"?")
         try:
@@ -247,7 +261,7 @@ class Store:
         finally:
             self.delete([name])
         if probe is None or probe.modified is None:
-            raise StorageError(f"{self.url} does not say when its objects were written")
+            raise StorageError(f"{self.url} gives no modification times of its objects")
         return probe.modified
 
     def unfinished(self) -> list[ObjectInfo]:
@@ -270,7 +284,7 @@ class Store:
             ]
 
     def discard(self, left: Iterable[ObjectInfo]) -> None:
-        """Delete what ``unfinished`` listed; what is not there any more is no error."""
+        """Delete what ``unfinished`` listed; missing objects are no error."""
         for info in left:
             if not info.version.startswith(UPLOAD):
                 self.delete([info.name])
@@ -281,8 +295,8 @@ class Store:
 
 def _reopen(url: str, storage: Mapping[str, Any]) -> Store:
     store = Store(url, storage=storage)
-    # Work that another process has begun goes on here: the store has answered before.
-    store._under_way = True  # pyright: ignore[reportPrivateUsage]
+    # This process continues work that another one started, so the store has answered before.
+    store._connected = True  # pyright: ignore[reportPrivateUsage]
     return store
 
 
@@ -303,7 +317,7 @@ def _flush(file: BinaryIO) -> None:
 
 @contextlib.contextmanager
 def _replacing(target: Path) -> Generator[Path]:
-    """Give a temporary path beside ``target`` that takes its place when the block ends well."""
+    """Yield a temporary path next to ``target`` that replaces it when the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     try:
@@ -323,34 +337,21 @@ def _replacing(target: Path) -> Generator[Path]:
 
 @contextlib.contextmanager
 def _explained(action: str, path: str) -> Generator[None]:
-    """Turn what a file system raises into our errors, which say what to do next."""
+    """Translate errors of the file system into errors that say what to do next."""
     try:
         yield
     except LatentScaleError:
         raise
     except FileNotFoundError as error:
-        raise WorkspaceError(f"cannot {action} {path}: there is no such object") from error
+        raise MissingObjectError(f"cannot {action} {path}: there is no such object") from error
     except PermissionError as error:
         raise WorkspaceError(
             f"cannot {action} {path}: permission denied",
-            hint="Change its permissions, or choose another place with --out.",
+            hint="Change its permissions, or choose another folder with --out.",
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise WorkspaceError(
-            f"cannot {action} {path}: a file stands where a folder is needed", hint="Choose another place with --out."
+            f"cannot {action} {path}: a file exists where a folder is needed", hint="Choose another folder with --out."
         ) from error
     except OSError as error:
         raise explain_os_error(error, action, path) from error
-
-
-def explain_os_error(error: OSError, action: str, path: str) -> StorageError:
-    """Say in our words what an ``OSError`` means and what to do next."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(
-            f"cannot {action} {path}: the disk is full ({error.strerror})",
-            hint="Free some space and run the same command again; it goes on where it stopped.",
-        )
-    return StorageError(
-        f"cannot {action} {path}: {error.strerror or error}",
-        hint="When the store answers again, run the same command; it goes on where it stopped.",
-    )

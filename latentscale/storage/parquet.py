@@ -6,21 +6,23 @@ import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latentscale.digest import canonical_json
-from latentscale.errors import DamagedObjectError
+from latentscale.errors import DamagedObjectError, MissingObjectError
 from latentscale.storage.objects import ObjectInfo, Store, explain_os_error
+
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 FACTS_KEY = b"latentscale"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footer:
-    """What the footer of a parquet object says.
+    """The footer of a parquet object.
 
     Attributes
     ----------
@@ -79,6 +81,8 @@ def open_parquet(store: Store, name: str) -> Generator[pq.ParquetFile]:
     ------
     DamagedObjectError
         If the object is not a whole parquet file, or a page is not what was written.
+    MissingObjectError
+        If it is not there, or is deleted while it is read.
     StorageError
         If the store does not answer.
     """
@@ -90,6 +94,8 @@ def open_parquet(store: Store, name: str) -> Generator[pq.ParquetFile]:
             yield file
     except pa.ArrowException as error:
         raise _damaged(store, name, error) from error
+    except FileNotFoundError as error:
+        raise MissingObjectError(f"cannot read {store.path(name)}: there is no such object any more") from error
     except OSError as error:
         # Arrow reports a failed checksum as an OSError without a number; the operating system always gives one.
         if error.errno is None:
@@ -100,7 +106,9 @@ def open_parquet(store: Store, name: str) -> Generator[pq.ParquetFile]:
 def read_parquet(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a parquet object, or some of its columns."""
     with open_parquet(store, name) as file:
-        return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
+        if columns is None:
+            return file.read(use_threads=False)
+        return named_columns(file.read(columns=list(columns), use_threads=False), columns)
 
 
 def read_batches(
@@ -108,34 +116,48 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Read a parquet object batch by batch, at most ``batch_rows`` rows each."""
     with open_parquet(store, name) as file:
-        yield from file.iter_batches(
+        for batch in file.iter_batches(
             batch_size=batch_rows, columns=list(columns) if columns is not None else None, use_threads=False
-        )
+        ):
+            yield batch if columns is None else named_columns(batch, columns)
+
+
+def named_columns(read: Rows, columns: Sequence[str]) -> Rows:
+    """The columns of these names, of what Arrow read for them.
+
+    For a column ``meta.title`` it also reads the field ``title`` of a structure ``meta``.
+    """
+    there = set(read.schema.names)
+    wanted = [name for name in columns if name in there]
+    return read if wanted == read.schema.names else read.select(wanted)
 
 
 def other_version(store: Store, name: str, error: Exception) -> DamagedObjectError:
-    """Say that the footer of an object does not hold what this version writes."""
+    """Build the error for an object whose footer does not hold what this version writes."""
     return DamagedObjectError(
         f"{name} does not hold what this version of LatentScale writes: {type(error).__name__} {error}",
         where=store.path(name),
-        hint="Use the version that made the workspace, or begin a new one with --out.",
+        hint="Use the version that made the workspace, or start a new one with --out.",
     )
 
 
 def read_footer(store: Store, name: str) -> Footer:
     """Read the footer of a parquet object that LatentScale wrote."""
     with open_parquet(store, name) as file:
-        metadata = file.metadata.metadata or {}
-        try:
-            facts = json.loads(metadata[FACTS_KEY])
-        except (KeyError, ValueError) as error:
-            raise _damaged(store, name, error) from error
-        return Footer(rows=file.metadata.num_rows, facts=facts, schema=file.schema_arrow)
+        return Footer(rows=file.metadata.num_rows, facts=read_facts(store, name, file), schema=file.schema_arrow)
+
+
+def read_facts(store: Store, name: str, file: pq.ParquetFile) -> dict[str, Any]:
+    """Read what the footer of an open object says."""
+    try:
+        return json.loads((file.metadata.metadata or {})[FACTS_KEY])
+    except (KeyError, ValueError) as error:
+        raise _damaged(store, name, error) from error
 
 
 def _damaged(store: Store, name: str, error: BaseException) -> DamagedObjectError:
     return DamagedObjectError(
         f"{name} is damaged: {error}",
         where=store.path(name),
-        hint="Delete that object and run the same command again: it is made anew.",
+        hint=f"latentscale repair {store.url} makes it again.",
     )

@@ -1,21 +1,24 @@
-"""Runs: what was asked, by which command, with what outcome, kept beside what they made."""
+"""Runs: the request, the command, the outcome and the artifacts of each execution."""
 
 from __future__ import annotations
 
 import json
 import secrets
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from latentscale.provenance import environment, now
+from latentscale import errors
+from latentscale.errors import DamagedObjectError
+from latentscale.file_names import escaped
 from latentscale.redaction import without_signatures
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import write_parquet
+from latentscale.storage.provenance import environment, now
+from latentscale.storage.sealed import seal, unseal
 
 FOLDER = "runs"
 
@@ -28,8 +31,8 @@ class Run:
     ----------
     id : str
         The time of its start, then six random hex characters.
-    command : list of str
-        As typed.
+    command : list of str or None
+        As typed; None for a run that a program began.
     job : dict
         The settings, defaults included.
     status : str
@@ -39,7 +42,7 @@ class Run:
     """
 
     id: str
-    command: list[str]
+    command: list[str] | None
     job: dict[str, Any]
     status: str = "running"
     started: str = ""
@@ -49,7 +52,6 @@ class Run:
     def write(self, store: Store) -> None:
         """Write ``run.json``."""
         document = {
-            "schema": 1,
             "id": self.id,
             "status": self.status,
             "started": self.started,
@@ -59,40 +61,83 @@ class Run:
             "facts": self.facts,
             "job": self.job,
         }
-        text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
-        store.put_bytes(f"{FOLDER}/{self.id}/run.json", without_signatures(text).encode())
+        text = json.dumps(document, ensure_ascii=False, default=str)
+        store.put_bytes(f"{FOLDER}/{self.id}/run.json", seal(json.loads(without_signatures(text))))
 
-    def end(self, store: Store, status: str, events: bytes, metrics: Sequence[dict[str, Any]]) -> None:
+    def end(self, store: Store, status: str, events: bytes, metrics: pa.Table | None) -> None:
         """Write the outcome, the events and the cost of each shard."""
         self.status, self.ended = status, now()
         store.put_bytes(f"{FOLDER}/{self.id}/events.jsonl", without_signatures(events.decode()).encode())
-        if metrics:
-            table = pa.Table.from_pylist(list(metrics))
-            write_parquet(store, f"{FOLDER}/{self.id}/metrics.parquet", table, facts={"run": self.id})
+        if metrics is not None:
+            write_parquet(store, f"{FOLDER}/{self.id}/metrics.parquet", metrics, facts={"run": self.id})
         self.write(store)
 
 
 def start_run(job: dict[str, Any], command: Sequence[str] | None = None) -> Run:
-    """Begin a run."""
+    """Begin a run.
+
+    Parameters
+    ----------
+    job : dict
+    command : sequence of str, optional
+        As typed, if it was typed. The arguments of a program that uses the SDK are its own: they may hold
+        its keys, and are never looked at.
+    """
     # To the microsecond, so that ids sort by time even where two runs begin in one second.
     identity = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
-    return Run(id=identity, command=list(sys.argv if command is None else command), job=job, started=now())
+    return Run(id=identity, command=None if command is None else list(map(escaped, command)), job=job, started=now())
 
 
 def read_run(store: Store, identity: str) -> dict[str, Any] | None:
-    """Read the record of a run, or None where there is none."""
+    """Read the record of a run, or None where there is none.
+
+    Raises
+    ------
+    DamagedObjectError
+        If it is not what we write.
+    WorkspaceError
+        If it was written by a version with another schema.
+    """
     name = f"{FOLDER}/{identity}/run.json"
-    return json.loads(store.read_bytes(name)) if store.exists(name) else None
+    return _read(store, name) if store.exists(name) else None
 
 
 def latest_runs(store: Store) -> Iterator[dict[str, Any]]:
-    """Read the records of runs one by one, the newest first."""
-    names = sorted((name for name in store.list(FOLDER) if name.endswith("/run.json")), reverse=True)
-    for name in names:
-        yield json.loads(store.read_bytes(name))
+    """Read the records of runs one by one, the newest first; raises as ``read_run`` does."""
+    for name in reversed(_names(store)):
+        yield _read(store, name)
 
 
 def list_runs(store: Store) -> list[dict[str, Any]]:
-    """Read the records of all runs, the oldest first."""
-    names = sorted(name for name in store.list(FOLDER) if name.endswith("/run.json"))
-    return [json.loads(store.read_bytes(name)) for name in names]
+    """Read the records of all runs, the oldest first; raises as ``read_run`` does."""
+    return [_read(store, name) for name in _names(store)]
+
+
+def run_ids(store: Store) -> list[str]:
+    """Ids of all runs, the oldest first."""
+    return [name.split("/")[1] for name in _names(store)]
+
+
+def failed_by_request(run: Mapping[str, Any]) -> bool:
+    """Whether a run failed by its request, and would fail again; not by its disk, store or cluster."""
+    kind = getattr(errors, str((run["facts"].get("error") or {}).get("kind")), None)
+    by_environment = isinstance(kind, type) and issubclass(kind, errors.EnvironmentFailure)
+    return run["status"] == "failed" and not by_environment
+
+
+def _names(store: Store) -> list[str]:
+    return sorted(name for name in store.list(FOLDER) if name.endswith("/run.json"))
+
+
+def _read(store: Store, name: str) -> dict[str, Any]:
+    try:
+        values = unseal(store, name, store.read_bytes(name))
+        if not isinstance(values["facts"], dict) or not isinstance(values["job"], dict):
+            raise TypeError("it has neither facts nor settings")
+        return values
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedObjectError(
+            f"{name} is not the record of a run: {error}",
+            where=store.path(name),
+            hint=f"latentscale repair {store.url} deletes it: it is a report of the past, which no map needs.",
+        ) from error

@@ -1,18 +1,20 @@
-"""The segments of a map: the points that its first fit made, and those that each update added or took away."""
+"""The segments of a map: the points that its first fit made, and those that each update added or removed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.storage.artifacts import Record
+from latentscale.storage.artifacts import Part, Record, read_record
 from latentscale.storage.objects import Store
-from latentscale.storage.parquet import read_parquet
+from latentscale.storage.parquet import named_columns, open_parquet, read_facts, read_parquet
+from latentscale.storage.partitions import partition_values
+from latentscale.storage.records import MAX_LISTED_PARTS
 
 Ids = NDArray[np.int64]
 
@@ -27,27 +29,38 @@ class Segment:
         The map in whose folder they are.
     documents : int
         Of the segment that are still on the map.
-    points : list of str
-        Objects, relative to the map's folder.
+    points : list of str or None
+        Objects, relative to the map's folder; None: those that the map's record lists below ``points/``.
     page : dict or None
         What the viewer knows of its tiles; None without a viewer.
     removed : str or None
-        Object in the folder of the *showing* map: the ``row_id`` of points that are gone, or that a later segment has
-        instead.
+        Object in the folder of the *showing* map: the ``row_id`` of removed points and of those that a later
+        segment replaces.
     removed_positions : dict or None
         The same for the viewer: ``url`` relative to the showing map's folder, and ``count``.
+    store : Store or None
+        Where the map's record is read, should ``points`` be asked of it.
     """
 
     map: str
     documents: int
-    points: list[str]
+    points: list[str] | None
     page: dict[str, Any] | None = None
     removed: str | None = None
     removed_positions: dict[str, Any] | None = None
+    store: Store | None = field(default=None, compare=False, repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
+        """Return the fields as plain values; more than a few points are left to the record of their map."""
+        few = self.points is not None and len(self.points) <= MAX_LISTED_PARTS
+        return {
+            "map": self.map,
+            "documents": self.documents,
+            "points": self.points if few else None,
+            "page": self.page,
+            "removed": self.removed,
+            "removed_positions": self.removed_positions,
+        }
 
 
 def map_folder(identity: str) -> str:
@@ -58,20 +71,39 @@ def map_folder(identity: str) -> str:
 def segments_of(record: Record) -> list[Segment]:
     """The segments of a map, the oldest first; a map that no update made is its own only one."""
     if record.segments:
-        return [Segment(**segment) for segment in record.segments]
+        return [Segment(store=record.store, **segment) for segment in record.segments]
     return [
         Segment(
             map=record.id,
             documents=int(record.counts["documents"]),
-            points=[part.name for part in record.parts if part.name.startswith("points/")],
+            points=_points(record.listed) if record.parts_table is None else None,
             page=record.counts.get("page"),
+            store=record.store,
         )
     ]
 
 
+def point_names(segment: Segment) -> list[str]:
+    """Objects of a segment's points, relative to its map's folder; reads that map's record where they are many.
+
+    Raises
+    ------
+    WorkspaceError
+        If that map does not exist.
+    """
+    if segment.points is not None:
+        return segment.points
+    assert segment.store is not None, "a segment without a list of points comes from a record"
+    return _points(read_record(segment.store, segment.map).parts)
+
+
 def point_objects(segment: Segment) -> list[str]:
     """Objects of a segment's points, in the workspace."""
-    return [f"{map_folder(segment.map)}/{name}" for name in segment.points]
+    return [f"{map_folder(segment.map)}/{name}" for name in point_names(segment)]
+
+
+def _points(parts: Iterable[Part]) -> list[str]:
+    return [part.name for part in parts if part.name.startswith("points/")]
 
 
 def removed_row_ids(store: Store, record: Record, segment: Segment) -> Ids:
@@ -82,7 +114,7 @@ def removed_row_ids(store: Store, record: Record, segment: Segment) -> Ids:
 
 
 def read_points(store: Store, record: Record, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Read columns of the points that are on a map.
+    """Read columns of the points that are on a map, the column of ``publish.partition_by`` among them.
 
     Yields
     ------
@@ -94,15 +126,26 @@ def read_points(store: Store, record: Record, columns: Sequence[str]) -> Iterato
     for index, segment in enumerate(segments_of(record)):
         removed = removed_row_ids(store, record, segment)
         for name in point_objects(segment):
-            names = list(columns) if "row_id" in columns else ["row_id", *columns]
-            table = read_parquet(store, name, names)
+            table = _read_part(store, name, columns)
             if len(removed):
                 table = table.filter(pa.array(~contains(removed, table["row_id"].to_numpy())))
             yield index, table.select(list(columns))
 
 
+def _read_part(store: Store, name: str, columns: Sequence[str]) -> pa.Table:
+    """``row_id`` and ``columns`` of one object; the value of a partition is in the footer, not in the rows."""
+    with open_parquet(store, name) as file:
+        partition: dict[str, Any] = read_facts(store, name, file).get("partition") or {}
+        partitioned = partition.get("column")
+        names = [column for column in dict.fromkeys(["row_id", *columns]) if column != partitioned]
+        table = named_columns(file.read(columns=names, use_threads=False), names)
+    if partitioned in columns:
+        table = table.append_column(str(partitioned), partition_values(partition, table.num_rows))
+    return table
+
+
 def contains(ascending: Ids, values: Ids) -> NDArray[np.bool_]:
-    """Say of each value whether the ascending array has it (bool, shape (n,))."""
+    """Whether the ascending array contains each value (bool, shape (n,))."""
     if not len(ascending):
         return np.zeros(len(values), dtype=bool)
     found = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)

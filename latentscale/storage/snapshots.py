@@ -1,203 +1,48 @@
-"""Snapshots: explicit lists of document shards, each with the place of its first row."""
+"""Snapshots: explicit lists of document shards, each with the offset of its first row."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
-from typing import overload
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from latentscale.errors import WorkspaceError
-from latentscale.storage.identity import Identities, identify, inside, supersede_rejects
+from latentscale.machine import release_memory
+from latentscale.storage.columns import BATCH, indices
+from latentscale.storage.identity import Identities, also_known, identify, supersede_rejects
+from latentscale.storage.key_index import KeyIndex
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import Footer, other_version, read_footer, read_parquet, write_parquet
+from latentscale.storage.shard_lists import (
+    EMPTY,
+    FOLDER,
+    LISTED,
+    RETIRED,
+    list_name,
+    read_list,
+    read_list_batches,
+    read_order,
+    write_list,
+)
+from latentscale.storage.snapshot import NO_IDS, NO_SHARDS, Ids, ShardTable, Snapshot, inside
 
-FOLDER = "snapshots"
 LISTING_THREADS = 16
-
-Ids = NDArray[np.int64]
-_NO_IDS: Ids = np.empty(0, dtype=np.int64)
-_STATES = ("documents", "empty", "retired")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """One shard of documents, in its place in a snapshot.
-
-    Attributes
-    ----------
-    key : str
-        Identity of the work that made it.
-    name : str
-        Object name, ``documents/<kk>/<key>.parquet``.
-    rows : int
-    base : int
-        Place of its first row.
-    bytes : int
-    """
-
-    key: str
-    name: str
-    rows: int
-    base: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ShardTable(Sequence[Shard]):
-    """The shards of a snapshot by ``base``, as columns: a million of them take tens of megabytes.
-
-    Attributes
-    ----------
-    keys : pyarrow.StringArray, shape (n,)
-    rows, bases, bytes : int64 ndarray, shape (n,)
-    """
-
-    keys: pa.StringArray
-    rows: Ids
-    bases: Ids
-    bytes: Ids
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Shard: ...
-    @overload
-    def __getitem__(self, index: slice) -> ShardTable: ...
-    def __getitem__(self, index: int | slice) -> Shard | ShardTable:
-        if isinstance(index, slice):
-            return self.take(np.arange(*index.indices(len(self))))
-        key = str(self.keys[index])
-        return Shard(
-            key=key,
-            name=document_name(key),
-            rows=int(self.rows[index]),
-            base=int(self.bases[index]),
-            bytes=int(self.bytes[index]),
-        )
-
-    def take(self, places: Ids) -> ShardTable:
-        """The shards at ``places`` of this table, in that order."""
-        return ShardTable(
-            keys=self.keys.take(pa.array(places, pa.int64())),
-            rows=self.rows[places],
-            bases=self.bases[places],
-            bytes=self.bytes[places],
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Snapshot:
-    """The documents that a map is made of.
-
-    A row has a *place*, the ``base`` of its shard and its number there. Its ``row_id`` is its place too, unless the
-    document was in an earlier shard already: a renamed or rewritten file keeps the row ids of what it still holds.
-
-    Attributes
-    ----------
-    id : str
-        ``snapshot-<8 hex>`` of the digest of the list.
-    shards : ShardTable
-        By ``base``.
-    superseded : int64 ndarray, sorted
-        Places of documents whose id came again later; they are rejects, not documents.
-    empty : tuple of str
-        Keys of shards without a document; their rows are rejects or were left out.
-    carried_places, carried_row_ids : int64 ndarray
-        The rows whose ``row_id`` is not their place, by place.
-    """
-
-    id: str
-    shards: ShardTable
-    superseded: Ids
-    empty: tuple[str, ...] = ()
-    carried_places: Ids = field(default_factory=lambda: _NO_IDS)
-    carried_row_ids: Ids = field(default_factory=lambda: _NO_IDS)
-
-    @property
-    def rows(self) -> int:
-        """Rows in the shards, superseded ones included."""
-        return int(self.shards.rows.sum())
-
-    @property
-    def documents(self) -> int:
-        """Documents: rows that are not superseded."""
-        return self.rows - len(self.superseded)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the shard objects."""
-        return int(self.shards.bytes.sum())
-
-    def shards_without(self, other: Snapshot | None) -> ShardTable:
-        """The shards that ``other`` does not have."""
-        if other is None:
-            return self.shards
-        options = pc.SetLookupOptions(other.shards.keys)
-        known = pc.call_function("is_in", [self.shards.keys], options)
-        return self.shards.take(np.flatnonzero(~np.asarray(known)))
-
-    def kept(self, shard: Shard) -> NDArray[np.bool_]:
-        """Say for each row of ``shard`` whether it is a document (bool, shape (shard.rows,))."""
-        keep = np.ones(shard.rows, dtype=bool)
-        start, stop = np.searchsorted(self.superseded, [shard.base, shard.base + shard.rows])
-        keep[self.superseded[start:stop] - shard.base] = False
-        return keep
-
-    def row_ids(self, places: Ids) -> Ids:
-        """The ``row_id`` of the rows at ``places`` (int64, shape (n,))."""
-        return _looked_up(places, self.carried_places, self.carried_row_ids)
-
-    def places(self, row_ids: Ids) -> Ids:
-        """Where the documents ``row_ids`` stand (int64, shape (n,)); whether the snapshot has them is not checked."""
-        order = np.argsort(self.carried_row_ids)
-        return _looked_up(row_ids, self.carried_row_ids[order], self.carried_places[order])
-
-    def locate(self, row_ids: Ids) -> Iterator[tuple[Shard, Ids, Ids]]:
-        """Yield, for each shard that holds some of ``row_ids``, (shard, rows in it, positions in ``row_ids``).
-
-        Raises
-        ------
-        WorkspaceError
-            If the snapshot has no such document.
-        """
-        places = self.places(row_ids)
-        owner = np.searchsorted(self.shards.bases, places, side="right") - 1
-        for index in np.unique(owner):
-            positions = np.flatnonzero(owner == index)
-            if index < 0:
-                raise WorkspaceError(f"the snapshot {self.id} has no row_id {int(row_ids[positions].min())}")
-            shard = self.shards[int(index)]
-            rows = places[positions] - shard.base
-            if rows.max() >= shard.rows:
-                raise WorkspaceError(f"the snapshot {self.id} has no row_id {int(row_ids[positions].max())}")
-            yield shard, rows, positions
-
-
-def _looked_up(values: Ids, known: Ids, results: Ids) -> Ids:
-    """Replace those of ``values`` that are among the ascending ``known`` by their ``results``."""
-    if not len(known):
-        return values
-    found = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return np.where(known[found] == values, results[found], values)
-
-
-def document_name(key: str) -> str:
-    """Object of a shard of documents."""
-    return f"documents/{key[:2]}/{key}.parquet"
+# The reason of a reject that a selection leaves out.
+EXCLUDED = "excluded"
+# Snapshots after the one of a map that was gone back to, of which identities are read: a join of all ids for each.
+MAX_LATER = 8
 
 
 def superseded_name(snapshot_id: str) -> str:
-    """Object that holds the rejects of a snapshot: documents whose id came again later."""
+    """Object that holds the rejects of a snapshot: documents replaced by a later one with the same id."""
     return f"rejects/superseded-{snapshot_id}.parquet"
 
 
@@ -209,10 +54,6 @@ def carried_name(snapshot_id: str) -> str:
 def groups_name(snapshot_id: str) -> str:
     """Object that says which small files were read together."""
     return f"{FOLDER}/groups-{snapshot_id}.parquet"
-
-
-def _name(snapshot_id: str) -> str:
-    return f"{FOLDER}/{snapshot_id}.parquet"
 
 
 def read_footers(store: Store, names: Sequence[str]) -> list[Footer]:
@@ -237,9 +78,10 @@ def make_snapshot(
 ) -> Snapshot:
     """Make, or find, the snapshot of these shards.
 
-    A shard that was ever known in the line of ``parent`` keeps its base; new ones follow after the highest place ever
-    given. Where a shard of ``parent`` is gone, new shards take over the row ids of the documents that they still hold:
-    those of the same id, or of the same text where there is no id column.
+    A shard that was ever known in the line of ``parent`` keeps its base; new ones follow after the highest offset ever
+    given. Where a shard of ``parent`` was removed, new shards take over the row ids of the documents that they hold:
+    those of the same id, or of the same text where there is no id column. Where ``parent`` is of an earlier map, to
+    which ``promote`` went back, documents that came after it have the row ids that the snapshots after it gave them.
 
     Parameters
     ----------
@@ -256,43 +98,64 @@ def make_snapshot(
     groups : mapping of str to sequence of str, optional
         Which files were read together, kept for the next plan (``read_groups``).
     """
-    wanted = shards.with_row_index("order")
-    known, end = _known(store, parent)
-    placed = wanted.filter(pl.col("rows") > 0).join(
-        known.select("key", "base"), on="key", how="left", maintain_order="left"
-    )
-    fresh = placed["base"].is_null().to_numpy()
-    bases = placed["base"].fill_null(0).to_numpy().copy()
-    grown = np.where(fresh, placed["rows"].to_numpy(), 0)
-    bases[fresh] = (end + np.cumsum(grown) - grown)[fresh]
-    end = max(end + int(grown.sum()), int((bases + placed["rows"].to_numpy()).max(initial=0)))
-    placed = placed.with_columns(pl.Series("base", bases)).sort("base")
-    empty = tuple(sorted(wanted.filter(pl.col("rows") == 0)["key"].to_list()))
-    table = _shard_table(placed)
-    if parent is not None and _same(table, empty, placed, parent, store, ordered=id_column is not None):
+    known, end, later = _known(store, parent)
+    release_memory()
+    table, order, end = _placed(shards, known, end)
+    empty = tuple(sorted(shards.filter(pl.col("rows") == 0)["key"].to_list()))
+    if parent is not None and _same(table, empty, order, parent, store, ordered=id_column is not None):
         return parent
-    identities = identify(
-        store,
-        [table[int(i)] for i in np.argsort(placed["order"].to_numpy())] if _matters(id_column, table, parent) else [],
-        id_column=id_column,
-        text_column=text_column,
-        parent=parent,
-        present=table,
-    )
-    snapshot_id = f"snapshot-{_digest(placed, empty, id_column, identities)}"
-    if store.exists(_name(snapshot_id)):
-        return read_snapshot(store, snapshot_id)
-    if groups:
-        _write_groups(store, snapshot_id, groups)
-    _write(store, snapshot_id, placed, empty, known, end, identities, id_column, parent)
-    return Snapshot(
-        id=snapshot_id,
+    by = partial(identify, store, table, np.argsort(order), id_column=id_column, text_column=text_column)
+    identities = by(parent=parent)
+    for other in (read_snapshot(store, identity) for identity in later):
+        assert parent is not None, "only a snapshot with a parent has others after that"
+        if _have_room_together(table, other.shards):
+            identities = also_known(identities, by(parent=other), table, parent)
+    snapshot = Snapshot(
+        id=f"snapshot-{_digest(table, order, empty, id_column, identities)}",
         shards=table,
         superseded=identities.superseded,
         empty=empty,
-        carried_places=identities.places,
+        carried_places=identities.offsets,
         carried_row_ids=identities.row_ids,
     )
+    release_memory()
+    there = _stored(store, snapshot, order if id_column is not None else None)
+    if there is not None:
+        return there
+    if groups:
+        _write_groups(store, snapshot.id, groups)
+    _write(store, snapshot, order, known, end, id_column, parent)
+    return snapshot
+
+
+def _placed(shards: pl.DataFrame, known: ShardTable, end: int) -> tuple[ShardTable, Ids, int]:
+    """The shards with documents by offset, their positions in ``shards``, and the first free offset."""
+    rows, sizes = (shards[name].to_numpy().astype(np.int64) for name in ("rows", "bytes"))
+    keys: pa.StringArray = shards["key"].to_arrow().cast(pa.string())
+    order = np.flatnonzero(rows > 0)
+    if len(order) < len(rows):
+        keys, rows, sizes = keys.take(indices(order)), rows[order], sizes[order]
+    found = KeyIndex(known.keys).find(keys)
+    fresh = found < 0
+    grown = np.where(fresh, rows, 0)
+    bases = end + np.cumsum(grown) - grown
+    bases[~fresh] = known.bases[found[~fresh]]
+    end = max(end + int(grown.sum()), int((bases + rows).max(initial=0)))
+    table = ShardTable(keys=keys, rows=rows, bases=bases, bytes=sizes)
+    if np.any(bases[1:] < bases[:-1]):
+        by_offset = np.argsort(bases, kind="stable")
+        table, order = table.take(by_offset), order[by_offset]
+    return table, order, end
+
+
+def _have_room_together(table: ShardTable, other: ShardTable) -> bool:
+    """Whether each shard of two lists has one place, and no two have the same: two runs at once may have given it."""
+    both = table.followed_by(other.lacking(table))
+    order = np.argsort(both.bases, kind="stable")
+    apart = both.bases[order][1:] >= (both.bases + both.rows)[order][:-1]
+    found = KeyIndex(other.keys).find(table.keys)
+    here = found >= 0
+    return bool(apart.all()) and bool(np.array_equal(table.bases[here], other.bases[found[here]]))
 
 
 def _write_groups(store: Store, snapshot_id: str, groups: Mapping[str, Sequence[str]]) -> None:
@@ -305,107 +168,169 @@ def _write_groups(store: Store, snapshot_id: str, groups: Mapping[str, Sequence[
     write_parquet(store, groups_name(snapshot_id), table, facts={"snapshot": snapshot_id})
 
 
-def read_groups(store: Store, snapshot: Snapshot | None) -> dict[str, list[str]]:
-    """Which small files were read together: their fingerprints, in order, by the unit's key."""
-    if snapshot is None or not store.exists(groups_name(snapshot.id)):
+def read_groups(store: Store, snapshot_id: str | None) -> dict[str, list[str]]:
+    """Which small files of a snapshot were read together: their fingerprints, in order, by the unit's key."""
+    if snapshot_id is None or not store.exists(groups_name(snapshot_id)):
         return {}
-    table = read_parquet(store, groups_name(snapshot.id))
+    table = read_parquet(store, groups_name(snapshot_id))
     found: dict[str, list[str]] = {}
     for unit, file in zip(table["unit"].to_pylist(), table["fingerprint"].to_pylist(), strict=True):
         found.setdefault(unit, []).append(file)
     return found
 
 
-def _matters(id_column: str | None, table: ShardTable, parent: Snapshot | None) -> bool:
-    return id_column is not None or parent is not None
-
-
 def _same(
-    table: ShardTable,
-    empty: tuple[str, ...],
-    placed: pl.DataFrame,
-    parent: Snapshot,
-    store: Store,
-    *,
-    ordered: bool,
+    table: ShardTable, empty: tuple[str, ...], order: Ids, parent: Snapshot, store: Store, *, ordered: bool
 ) -> bool:
     """Whether the shards are those of ``parent``; where ids decide who wins, in the same order too."""
     if empty != parent.empty or not table.keys.equals(parent.shards.keys):
         return False
-    if not ordered:
-        return True
-    held = read_parquet(store, _name(parent.id), ["order", "state"])
-    order = held["order"].to_numpy()[held["state"].to_numpy() == 0]
-    return bool(np.array_equal(np.argsort(order), np.argsort(placed["order"].to_numpy())))
+    return not ordered or _same_order(store, parent.id, order)
+
+
+def _same_order(store: Store, snapshot_id: str, order: Ids) -> bool:
+    return bool(np.array_equal(np.argsort(read_order(store, snapshot_id)), np.argsort(order)))
+
+
+def _stored(store: Store, snapshot: Snapshot, order: Ids | None) -> Snapshot | None:
+    """The existing snapshot of that id, or None.
+
+    The keys are compared batch by batch: those of a million shards are in memory often enough.
+
+    Parameters
+    ----------
+    order : int64 ndarray, optional
+        Where in the input each shard is; looked at where it is given.
+
+    Raises
+    ------
+    WorkspaceError
+        If it is another one: two lists with one digest, or an object that was changed or put there by hand.
+    """
+    name = list_name(snapshot.id)
+    if not store.exists(name):
+        return None
+    table = snapshot.shards
+    same, count, rows = True, 0, 0
+    empty: list[str] = []
+    sizes: list[Ids] = []
+    for held, without in read_list_batches(store, snapshot.id, LISTED, EMPTY):
+        end = count + len(held)
+        same = (
+            same
+            and table.keys.slice(count, len(held)).equals(held.keys)
+            and np.array_equal(table.rows[count:end], held.rows)
+            and np.array_equal(table.bases[count:end], held.bases)
+        )
+        empty += without.keys.to_pylist()
+        sizes.append(held.bytes)
+        count, rows = end, rows + int(held.rows.sum())
+    identities = _read_identities(store, snapshot.id)
+    if not (
+        same
+        and count == len(table)
+        and snapshot.empty == tuple(empty)
+        and np.array_equal(snapshot.superseded, identities.superseded)
+        and np.array_equal(snapshot.excluded, identities.excluded)
+        and np.array_equal(snapshot.carried_places, identities.offsets)
+        and np.array_equal(snapshot.carried_row_ids, identities.row_ids)
+        and (order is None or _same_order(store, snapshot.id, order))
+    ):
+        documents = rows - len(identities.superseded)
+        raise WorkspaceError(
+            f"{name} lists {count:,} shards and {documents:,} documents that are not "
+            f"those of this corpus ({len(table):,} shards), though its name is made from the list",
+            hint="latentscale verify WORKSPACE shows what is damaged; delete that object and run the same command "
+            "again if no map names it, or start a new workspace with --out.",
+        )
+    return replace(snapshot, shards=replace(table, bytes=np.concatenate([NO_IDS, *sizes])))
 
 
 def _write(
     store: Store,
-    snapshot_id: str,
-    placed: pl.DataFrame,
-    empty: tuple[str, ...],
-    known: pl.DataFrame,
+    snapshot: Snapshot,
+    order: Ids,
+    known: ShardTable,
     end: int,
+    id_column: str | None,
+    parent: Snapshot | None,
+) -> None:
+    table, superseded = snapshot.shards, snapshot.superseded
+    identities = Identities(
+        superseded=superseded,
+        offsets=snapshot.carried_places,
+        row_ids=snapshot.carried_row_ids,
+        excluded=snapshot.excluded,
+    )
+    # Written before the list, which is the receipt.
+    _write_identities(store, snapshot.id, table, identities, id_column, parent)
+    # A shard that left the corpus keeps its offsets: should it come back, its documents have their row ids again.
+    gone = known.lacking(table)
+    gone = gone.take(np.argsort(gone.bases, kind="stable"))
+    facts = {
+        "superseded": len(superseded),
+        "carried": len(snapshot.carried_places),
+        "parent": parent.id if parent else None,
+        "end": end,
+    }
+    write_list(store, snapshot.id, table, order, snapshot.empty, gone, facts=facts)
+
+
+def _write_identities(
+    store: Store,
+    snapshot_id: str,
+    table: ShardTable,
     identities: Identities,
     id_column: str | None,
     parent: Snapshot | None,
 ) -> None:
-    # Written before the list, which is the receipt.
     if len(identities.superseded):
-        rejects = supersede_rejects(store, _shard_table(placed), identities.superseded, str(id_column))
+        known_rejects = None
+        if parent is not None and len(parent.superseded):
+            known_rejects = read_parquet(store, superseded_name(parent.id))
+            # These may be documents again, or replaced.
+            known_rejects = known_rejects.filter(pc.field("reason") != EXCLUDED)
+        rejects = supersede_rejects(store, table, identities.superseded, id_column, known=known_rejects)
+        rejects = _with_excluded(rejects, identities.excluded)
         write_parquet(store, superseded_name(snapshot_id), rejects, facts={"snapshot": snapshot_id})
-    if len(identities.places):
-        carried = pa.table({"place": pa.array(identities.places), "row_id": pa.array(identities.row_ids)})
+    if len(identities.offsets):
+        carried = pa.table({"place": pa.array(identities.offsets), "row_id": pa.array(identities.row_ids)})
         write_parquet(store, carried_name(snapshot_id), carried, facts={"snapshot": snapshot_id})
-    listed = placed.select("key", "rows", "base", "bytes", "order").with_columns(state=pl.lit(0, pl.Int8))
-    nothing = pl.DataFrame({"key": list(empty)}, schema={"key": pl.String}).with_columns(
-        rows=pl.lit(0, pl.Int64),
-        base=pl.lit(0, pl.Int64),
-        bytes=pl.lit(0, pl.Int64),
-        order=pl.lit(0, pl.UInt32),
-        state=pl.lit(1, pl.Int8),
-    )
-    # A shard that left the corpus keeps its places: should it come back, its documents have their row ids again.
-    gone = (
-        known.join(placed, on="key", how="anti", maintain_order="left")
-        .sort("base")
-        .select("key", "rows", "base", "bytes", order=pl.lit(0, pl.UInt32), state=pl.lit(2, pl.Int8))
-    )
-    rows = pl.concat([listed.with_columns(pl.col("order").cast(pl.UInt32)), nothing, gone]).with_columns(
-        path=pl.format("documents/{}/{}.parquet", pl.col("key").str.head(2), pl.col("key"))
-    )
-    facts = {
-        "superseded": len(identities.superseded),
-        "carried": len(identities.places),
-        "parent": parent.id if parent else None,
-        "end": end,
-        "states": list(_STATES),
-    }
-    table = rows.select("key", "path", "rows", "base", "bytes", "order", "state").to_arrow()
-    write_parquet(store, _name(snapshot_id), table, facts=facts)
 
 
-def _digest(placed: pl.DataFrame, empty: tuple[str, ...], id_column: str | None, identities: Identities) -> str:
-    state = hashlib.blake2b(digest_size=4)
-    state.update(repr((len(placed), id_column)).encode())
-    state.update("\n".join([*placed["key"].to_list(), "", *empty]).encode())
-    for column in ("rows", "base"):
-        state.update(placed[column].to_numpy().astype("<i8").tobytes())
+def _digest(
+    table: ShardTable,
+    order: Ids,
+    empty: tuple[str, ...],
+    id_column: str | None,
+    identities: Identities,
+) -> str:
+    state = hashlib.blake2b(digest_size=8)
+    state.update(repr((len(table), id_column)).encode())
+    # Piece by piece: the list of a million keys as one text is there three times.
+    for begin in range(0, len(table), BATCH):
+        state.update(("\n" * (begin > 0) + "\n".join(table.keys.slice(begin, BATCH).to_pylist())).encode())
+    state.update("\n".join(["", "", *empty]).encode())
+    for column in (table.rows, table.bases):
+        state.update(column.astype("<i8").tobytes())
     if id_column is not None:
         # Who comes last decides which document of an id stays.
-        state.update(np.argsort(placed["order"].to_numpy(), kind="stable").astype("<i8").tobytes())
-    state.update(identities.places.astype("<i8").tobytes() + identities.row_ids.astype("<i8").tobytes())
+        state.update(np.argsort(order, kind="stable").astype("<i8").tobytes())
+    # The superseded do not follow from the list where shards were lost: which of an id is left does not come back.
+    excluded = [identities.excluded] if len(identities.excluded) else []
+    for ids in (identities.superseded, identities.offsets, identities.row_ids, *excluded):
+        state.update(len(ids).to_bytes(8, "little") + ids.astype("<i8").tobytes())
     return state.hexdigest()
 
 
-def _known(store: Store, parent: Snapshot | None) -> tuple[pl.DataFrame, int]:
-    """The shards that have places already, with ``key``, ``rows``, ``base``, ``bytes``; and the first free place.
+def _known(store: Store, parent: Snapshot | None) -> tuple[ShardTable, int, list[str]]:
+    """The shards that have offsets already, the first free offset, and the latest snapshots after ``parent``.
 
     Those of ``parent``, which lists what its own line ever had; then those of snapshots that are not of its line, such
-    as one whose run was killed before its map was there. Two runs at once may have given the same places to different
-    shards: those of ``parent`` stay, and the other's shards get new ones.
+    as one whose run was killed before its map was published. Two concurrent runs may have given the same offsets to
+    different shards: those of ``parent`` stay, and the other's shards get new ones.
     """
-    names = {snapshot_id: _name(snapshot_id) for snapshot_id in list_snapshot_ids(store)}
+    names = {snapshot_id: list_name(snapshot_id) for snapshot_id in list_snapshot_ids(store)}
     facts = {
         snapshot_id: footer.facts
         for snapshot_id, footer in zip(names, read_footers(store, list(names.values())), strict=True)
@@ -421,54 +346,146 @@ def _known(store: Store, parent: Snapshot | None) -> tuple[pl.DataFrame, int]:
     while step is not None and step in facts and step not in line:
         line.append(step)
         step = facts[step]["parent"]
-    known = pl.DataFrame(schema={"key": pl.String, "rows": pl.Int64, "base": pl.Int64, "bytes": pl.Int64})
-    for snapshot_id in [*line[:1], *sorted(set(facts) - set(line))]:
-        table = read_parquet(store, names[snapshot_id], ["key", "rows", "base", "bytes", "state"])
-        more = pl.DataFrame(pl.from_arrow(table)).filter(pl.col("state") != 1).drop("state")
+    known = NO_SHARDS
+    if parent is not None and line:
+        # It is in memory already, but for what left it.
+        (retired,) = read_list(store, parent.id, RETIRED)
+        known = parent.shards.followed_by(retired)
+    for snapshot_id in sorted(set(facts) - set(line)):
+        listed, retired = read_list(store, snapshot_id, LISTED, RETIRED)
+        more = listed.followed_by(retired)
         if len(known):
-            more = more.join(known, on="key", how="anti", maintain_order="left")
-            begins = np.sort(known["base"].to_numpy())
-            ends = np.sort((known["base"] + known["rows"]).to_numpy())
-            first = np.searchsorted(ends, more["base"].to_numpy(), side="right")
-            last = np.searchsorted(begins, (more["base"] + more["rows"]).to_numpy(), side="left")
-            more = more.filter(pl.Series(first >= last))
-        known = pl.concat([known, more])
-    return known, end
+            more = more.lacking(known)
+            begins = np.sort(known.bases)
+            ends = np.sort(known.bases + known.rows)
+            first = np.searchsorted(ends, more.bases, side="right")
+            last = np.searchsorted(begins, more.bases + more.rows, side="left")
+            more = more.take(np.flatnonzero(first >= last))
+        known = known.followed_by(more)
+    return known, end, [] if parent is None else _latest_after(parent.id, facts)
 
 
-def _shard_table(placed: pl.DataFrame) -> ShardTable:
-    return ShardTable(
-        keys=placed["key"].to_arrow().cast(pa.string()),
-        rows=placed["rows"].to_numpy().astype(np.int64),
-        bases=placed["base"].to_numpy().astype(np.int64),
-        bytes=placed["bytes"].to_numpy().astype(np.int64),
-    )
+def _latest_after(snapshot_id: str, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Ids of the snapshots that were made from one, by whatever way, and from which none was made; the newest first.
+
+    There are none unless the map of that one was left, and gone back to.
+    """
+    made_from: dict[str, list[str]] = {}
+    for identity, held in facts.items():
+        made_from.setdefault(str(held["parent"]), []).append(identity)
+    found: list[str] = []
+    waiting, seen = [snapshot_id], {snapshot_id}
+    while waiting:
+        step = waiting.pop()
+        following = [identity for identity in made_from.get(step, []) if identity not in seen]
+        if not following and step != snapshot_id:
+            found.append(step)
+        seen.update(following)
+        waiting.extend(following)
+    return sorted(found, key=lambda identity: (int(facts[identity]["end"]), identity), reverse=True)[:MAX_LATER]
 
 
 def without_shards(store: Store, snapshot: Snapshot, keys: Sequence[str]) -> Snapshot:
-    """Make the snapshot of the same documents without those of the shards ``keys``, whose places stay taken."""
-    left = np.flatnonzero(~np.isin(np.asarray(snapshot.shards.keys.to_pylist(), dtype=str), list(keys)))
-    table = snapshot.shards.take(left)
-    placed = pl.DataFrame(
-        {
-            "key": pl.Series(table.keys.to_pylist(), dtype=pl.String),
-            "rows": table.rows,
-            "base": table.bases,
-            "bytes": table.bytes,
-            "order": np.arange(len(left), dtype=np.uint32),
-        }
-    )
+    """Make the snapshot of the same documents without those of the shards ``keys``, whose offsets stay reserved."""
+    lost = pc.call_function("is_in", [snapshot.shards.keys], pc.SetLookupOptions(pa.array(keys, pa.string())))
+    table = snapshot.shards.take(np.flatnonzero(~np.asarray(lost)))
+    order = np.arange(len(table))
     held = inside(snapshot.carried_places, table)
     identities = Identities(
         superseded=snapshot.superseded[inside(snapshot.superseded, table)],
-        places=snapshot.carried_places[held],
+        offsets=snapshot.carried_places[held],
         row_ids=snapshot.carried_row_ids[held],
+        excluded=snapshot.excluded[inside(snapshot.excluded, table)],
     )
-    snapshot_id = f"snapshot-{_digest(placed, snapshot.empty, 'quarantine', identities)}"
-    if not store.exists(_name(snapshot_id)):
-        known, end = _known(store, snapshot)
-        _write(store, snapshot_id, placed, snapshot.empty, known, end, identities, None, snapshot)
-    return read_snapshot(store, snapshot_id)
+    part = Snapshot(
+        id=f"snapshot-{_digest(table, order, snapshot.empty, 'quarantine', identities)}",
+        shards=table,
+        superseded=identities.superseded,
+        empty=snapshot.empty,
+        carried_places=identities.offsets,
+        carried_row_ids=identities.row_ids,
+        excluded=identities.excluded,
+    )
+    there = _stored(store, part, None)
+    if there is not None:
+        return there
+    known, end, _ = _known(store, snapshot)
+    _write(store, part, order, known, end, None, snapshot)
+    return part
+
+
+def without_rows(store: Store, snapshot: Snapshot, excluded: Ids, *, id_column: str | None) -> Snapshot:
+    """Make the snapshot of the same shards in which the rows ``excluded`` are no documents, and all others are.
+
+    Parameters
+    ----------
+    excluded : int64 ndarray
+        Offsets; none gives the snapshot of all documents.
+    id_column : str or None
+        As in ``make_snapshot``.
+    """
+    excluded = np.setdiff1d(excluded, snapshot.replaced)
+    if np.array_equal(excluded, snapshot.excluded):
+        return snapshot
+    identities = Identities(
+        superseded=np.union1d(snapshot.replaced, excluded),
+        offsets=snapshot.carried_places,
+        row_ids=snapshot.carried_row_ids,
+        excluded=excluded,
+    )
+    order = read_order(store, snapshot.id)
+    part = replace(
+        snapshot,
+        id=f"snapshot-{_digest(snapshot.shards, order, snapshot.empty, id_column, identities)}",
+        superseded=identities.superseded,
+        excluded=excluded,
+    )
+    there = _stored(store, part, order if id_column is not None else None)
+    if there is not None:
+        return there
+    known, end, _ = _known(store, snapshot)
+    groups = read_groups(store, snapshot.id)
+    if groups:
+        _write_groups(store, part.id, groups)
+    _write(store, part, order, known, end, id_column, snapshot)
+    return part
+
+
+def _with_excluded(rejects: pa.Table, excluded: Ids) -> pa.Table:
+    """Say of the rows ``excluded`` that they are, and not that another has their id."""
+    if not len(excluded):
+        return rejects
+    mask = pa.array(np.isin(rejects["place"].to_numpy(), excluded))
+    for name, text in (("column", None), ("reason", EXCLUDED), ("detail", "corpus.exclude or corpus.only")):
+        value = pa.scalar(text, pa.string())
+        changed = pc.call_function("if_else", [mask, value, rejects[name]])
+        rejects = rejects.set_column(rejects.column_names.index(name), rejects.schema.field(name), changed)
+    return rejects
+
+
+def restore_identities(store: Store, snapshot_id: str, *, id_column: str | None, text_column: str) -> bool:
+    """Write the tables of a snapshot again of which the list is intact: its superseded and its carried rows.
+
+    Returns
+    -------
+    bool
+        False where they do not follow from the documents that there are: the snapshot's id is their digest too.
+
+    Raises
+    ------
+    LatentScaleError
+        If the list, or a shard of documents, cannot be read.
+    """
+    footer = read_footer(store, list_name(snapshot_id))
+    listed, without = read_list(store, snapshot_id, LISTED, EMPTY)
+    order, empty = read_order(store, snapshot_id).astype(np.int64), tuple(without.keys.to_pylist())
+    parent_id = footer.facts.get("parent")
+    parent = read_snapshot(store, str(parent_id)) if parent_id and store.exists(list_name(str(parent_id))) else None
+    found = identify(store, listed, np.argsort(order), id_column=id_column, text_column=text_column, parent=parent)
+    if snapshot_id != f"snapshot-{_digest(listed, order, empty, id_column, found)}":
+        return False
+    _write_identities(store, snapshot_id, listed, found, id_column, None)
+    return True
 
 
 # --------------------------------------------------------------------------------------------------------------- read
@@ -482,36 +499,38 @@ def read_snapshot(store: Store, snapshot_id: str) -> Snapshot:
     WorkspaceError
         If there is none of that id.
     """
-    name = _name(snapshot_id)
-    table = pl.DataFrame(pl.from_arrow(read_parquet(store, name, ["key", "rows", "base", "bytes", "state"])))
+    identities = _read_identities(store, snapshot_id)
+    listed, without = read_list(store, snapshot_id, LISTED, EMPTY)
+    return Snapshot(
+        id=snapshot_id,
+        shards=listed,
+        superseded=identities.superseded,
+        empty=tuple(without.keys.to_pylist()),
+        carried_places=identities.offsets,
+        carried_row_ids=identities.row_ids,
+        excluded=identities.excluded,
+    )
+
+
+def _read_identities(store: Store, snapshot_id: str) -> Identities:
+    name = list_name(snapshot_id)
     facts = read_footer(store, name).facts
     try:
         replaced, carried = int(facts["superseded"]), int(facts["carried"])
     except (KeyError, TypeError) as error:
         raise other_version(store, name, error) from error
-    superseded = _NO_IDS
+    superseded = offsets = row_ids = excluded = NO_IDS
     if replaced:
-        superseded = np.sort(read_parquet(store, superseded_name(snapshot_id), ["place"])["place"].to_numpy())
-    places = row_ids = _NO_IDS
+        rejects = read_parquet(store, superseded_name(snapshot_id), ["place", "reason"])
+        superseded = np.sort(rejects["place"].to_numpy())
+        excluded = np.sort(rejects.filter(pc.field("reason") == EXCLUDED)["place"].to_numpy())
     if carried:
         held = read_parquet(store, carried_name(snapshot_id))
-        places, row_ids = held["place"].to_numpy(), held["row_id"].to_numpy()
-    return Snapshot(
-        id=snapshot_id,
-        shards=_shard_table(table.filter(pl.col("state") == 0)),
-        superseded=superseded,
-        empty=tuple(table.filter(pl.col("state") == 1)["key"].to_list()),
-        carried_places=places,
-        carried_row_ids=row_ids,
-    )
+        offsets, row_ids = held["place"].to_numpy(), held["row_id"].to_numpy()
+    return Identities(superseded=superseded, offsets=offsets, row_ids=row_ids, excluded=excluded)
 
 
 def list_snapshot_ids(store: Store) -> list[str]:
     """The ids of all snapshots of a workspace."""
     names = [n.removeprefix(f"{FOLDER}/").removesuffix(".parquet") for n in store.list(FOLDER)]
     return [name for name in names if name.startswith("snapshot-")]
-
-
-def list_snapshots(store: Store) -> list[Snapshot]:
-    """Read all snapshots of a workspace."""
-    return [read_snapshot(store, snapshot_id) for snapshot_id in list_snapshot_ids(store)]

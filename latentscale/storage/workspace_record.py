@@ -1,26 +1,28 @@
-"""``workspace.json``: which corpus a workspace belongs to, written once and first."""
+"""``workspace.json``: the corpus of a workspace, written once and first."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 
 from latentscale.config import NAME, JobConfig
-from latentscale.errors import DamagedObjectError, WorkspaceError
-from latentscale.provenance import now
+from latentscale.errors import DamagedObjectError, MissingObjectError, StorageError, WorkspaceError
 from latentscale.redaction import without_signatures
-from latentscale.storage.inputs import absolute_source
 from latentscale.storage.objects import Store
+from latentscale.storage.provenance import now
+from latentscale.storage.sealed import seal, unseal
+from latentscale.version import __version__
 
 OBJECT = "workspace.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceRecord:
-    """What ``workspace.json`` says.
+    """The content of ``workspace.json``.
 
     Attributes
     ----------
@@ -46,7 +48,7 @@ def read_workspace(store: Store) -> WorkspaceRecord:
     Raises
     ------
     WorkspaceError
-        If there is no workspace.
+        If there is no workspace, or it was written by a version with another schema.
     """
     if not store.exists(OBJECT):
         raise WorkspaceError(
@@ -54,20 +56,32 @@ def read_workspace(store: Store) -> WorkspaceRecord:
             hint="latentscale run CORPUS --text COLUMN --out WORKSPACE makes one.",
         )
     try:
-        values = json.loads(store.read_bytes(OBJECT))
-        values.pop("schema")
-        return WorkspaceRecord(**values)
+        values = unseal(store, OBJECT, store.read_bytes(OBJECT))
+        known = {one.name for one in fields(WorkspaceRecord)}
+        return WorkspaceRecord(**{key: value for key, value in values.items() if key in known})
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedObjectError(f"{OBJECT} is damaged: {error}", where=store.path(OBJECT)) from error
+        raise DamagedObjectError(
+            f"{OBJECT} is damaged: {error}",
+            where=store.path(OBJECT),
+            hint=f"latentscale repair {store.url} writes it again, from what the first run recorded.",
+        ) from error
 
 
 def claim_workspace(
-    store: Store, config: JobConfig, *, text_column: str, id_column: str | None, unit_keys: pa.Array | None
+    store: Store,
+    config: JobConfig,
+    *,
+    text_column: str,
+    id_column: str | None,
+    sources: Sequence[str],
+    unit_keys: pa.Array | None,
 ) -> WorkspaceRecord:
     """Open the workspace for this corpus, or begin it.
 
     Parameters
     ----------
+    sources : sequence of str
+        Those of the corpus, so that they mean the same from any folder.
     unit_keys : pyarrow.Array of strings, or None
         Keys of the planned units of work. A corpus under another path is the same corpus if the workspace holds
         shards of it. None: the corpus was not looked at.
@@ -76,56 +90,98 @@ def claim_workspace(
     ------
     WorkspaceError
         If the place belongs to another corpus, or to something that is no workspace.
+    StorageError
+        If the store does not give back what was written.
     """
     if unit_keys is None:
         return read_workspace(store)
+    identity = _identity(store, config, sources)
     if not store.exists(OBJECT):
-        # A frame handed over in Python is put there first.
-        others = [name for name in store.list(brief=True) if not name.startswith("uploads/")]
+        # A frame passed from Python is uploaded first; and where the record was swallowed by the store, or cut off by
+        # a power cut, the objects of that beginning are there without it.
+        others = [name for name in store.list(brief=True) if not _is_of_a_beginning(name)]
         # Another run may have begun it since: then this is its workspace.
         if others and OBJECT not in others:
             raise WorkspaceError(
                 f"{store.url} is not empty and is not a workspace (it holds {others[0]!r})",
-                hint="Choose an empty or a new place with --out.",
+                hint="Choose an empty or a new folder with --out.",
             )
         if not others:
-            return _begin(store, config, text_column, id_column)
+            return _begin(store, config, text_column, id_column, identity)
     record = read_workspace(store)
-    identity = _identity(store, config)
-    same_fields = (record.text_column, record.id_column, record.corpus["text"]) == (
+    # Left out, the text is the column that the default names: the same request, spelled out or not.
+    same_fields = (record.text_column, record.id_column, record.corpus["text"] or record.text_column) == (
         text_column,
         id_column,
-        identity["text"],
+        identity["text"] or text_column,
     )
     if same_fields and record.corpus["sources"] == identity["sources"]:
         return record
     if not any(name.endswith(".parquet") for name in store.list("snapshots")):
-        # Nothing was ever ingested to the end: a first try with a wrong column must not spoil the place.
-        return _begin(store, config, text_column, id_column)
+        # Nothing was ever ingested to the end: a first attempt with a wrong column must not block the folder.
+        return _begin(store, config, text_column, id_column, identity)
     if not same_fields:
         held, asked = record.corpus["text"] or record.text_column, config.corpus.text or text_column
         raise WorkspaceError(
             f"{store.url} has the text {held!r} and the id {record.id_column!r}, not {asked!r} and {id_column!r}",
-            hint="Choose another place with --out, or the same --text and --id.",
+            hint="Choose another folder with --out, or the same --text and --id.",
         )
     planned = set(unit_keys.to_pylist())
     if not any(name.rsplit("/", 1)[1].rsplit("-", 1)[0] in planned for name in store.list("documents")):
         raise WorkspaceError(
             f"{store.url} belongs to another corpus: {', '.join(record.corpus['sources'])}",
-            hint="Choose another place with --out.",
+            hint="Choose another folder with --out.",
         )
     return record
 
 
-def _begin(store: Store, config: JobConfig, text_column: str, id_column: str | None) -> WorkspaceRecord:
-    record = WorkspaceRecord(
-        name=config.name or default_name(store),
-        text_column=text_column,
-        id_column=id_column,
-        corpus=_identity(store, config),
-        created=now(),
+# What the first run of a workspace writes before its first snapshot, in its folders.
+_BEGINNING = re.compile(
+    r"uploads/[0-9a-f]+\.\w+|(documents|rejects)/(?P<kk>[0-9a-f]{2})/(?P=kk)[\w.-]+\.parquet"
+    r"|receipts/documents/[0-9a-f]{16}\.parquet|(runs|leases|attempts)/\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{6}[/.].+"
+)
+
+
+def _is_of_a_beginning(name: str) -> bool:
+    return _BEGINNING.fullmatch(name) is not None
+
+
+def _begin(
+    store: Store, config: JobConfig, text_column: str, id_column: str | None, corpus: dict[str, Any]
+) -> WorkspaceRecord:
+    name = config.name or default_name(store)
+    return restore_workspace(
+        store, name=name, text_column=text_column, id_column=id_column, corpus=corpus, created=now()
     )
-    store.put_bytes(OBJECT, json.dumps({"schema": 1, **asdict(record)}, indent=1, ensure_ascii=False).encode())
+
+
+def restore_workspace(
+    store: Store, *, name: str, text_column: str, id_column: str | None, corpus: dict[str, Any], created: str
+) -> WorkspaceRecord:
+    """Write ``workspace.json`` with these values, as ``WorkspaceRecord`` has them.
+
+    Raises
+    ------
+    StorageError
+        If the store does not give back what was written.
+    """
+    record = WorkspaceRecord(
+        name=name, text_column=text_column, id_column=id_column, corpus=dict(corpus), created=created
+    )
+    data = seal({"latentscale": __version__, **asdict(record)})
+    store.put_bytes(OBJECT, data)
+    # All else rests on it: a store that answers a write with success and keeps nothing is found out here.
+    try:
+        kept = store.read_bytes(OBJECT) == data
+    except MissingObjectError:
+        kept = False
+    if not kept:
+        raise StorageError(
+            f"{store.url} does not give back what was written to {OBJECT}",
+            where=store.path(OBJECT),
+            hint="Something between here and the store answers in its place. When that is mended, run the same command "
+            "again.",
+        )
     return record
 
 
@@ -135,11 +191,11 @@ def default_name(store: Store) -> str:
     return last if NAME.match(last) else "map"
 
 
-def _identity(store: Store, config: JobConfig) -> dict[str, Any]:
+def _identity(store: Store, config: JobConfig, sources: Sequence[str]) -> dict[str, Any]:
     """The corpus settings, with sources that mean the same from any folder."""
     values = config.corpus.model_dump(mode="json")
     if config.corpus.storage == config.storage and not store.is_local:
-        # The workspace's own way to its store, which may be another one tomorrow.
+        # The workspace's own storage settings, which may change.
         values["storage"] = None
     # A presigned address is a key for as long as it is valid.
-    return values | {"sources": [without_signatures(absolute_source(source)) for source in config.corpus.sources]}
+    return values | {"sources": [without_signatures(source) for source in sources]}

@@ -4,10 +4,16 @@ from latentscale.viewer.data import ViewerData, continued
 from latentscale.viewer.density import map_density
 from latentscale.viewer.labels import with_hues
 from latentscale.viewer.page import manifest_bytes, page_files, static_files, write_page
+from latentscale.viewer.quality import MapQuality
 from latentscale.viewer.removed import positions_of, removed_file, write_removed
+from latentscale.viewer.section import Section
+from latentscale.viewer.sections import SECTIONS
 from latentscale.viewer.tiles import write_labels, write_tiles
 
 __all__ = [
+    "SECTIONS",
+    "MapQuality",
+    "Section",
     "ViewerData",
     "continued",
     "manifest_bytes",

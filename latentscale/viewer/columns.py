@@ -1,4 +1,4 @@
-"""Learn, while documents stream past, by which columns points can be coloured, and keep their values."""
+"""Find, in one pass over the documents, the columns that can colour points, and keep their values."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _MAX_DISTINCT = 20_000
 _LONG_TEXT = 200
 _SAMPLE = 1_000_000
 _REST = 65_534
+_LARGEST = float(np.finfo(np.float32).max)
+_FEW = 12  # different whole numbers that are categories
 _SHOWN = 120  # characters of a category's name
 
 
@@ -25,7 +27,7 @@ class ColumnValues:
     """The values of one source column, one number a row, on disk.
 
     ``kind`` is ``categories`` (codes of text, booleans and whole numbers of few values), ``numbers`` or ``dates``
-    (days since 1970), or None when nothing can be told from a colour: long text, names that are all different.
+    (days since 1970), or None when a colour would carry no information: long text, names that are all different.
 
     ``like`` is the column's entry in the ``index.json`` of an earlier generation: the kind and the codes of its
     categories are kept, whatever these rows look like; new categories come after them while there is room.
@@ -43,6 +45,8 @@ class ColumnValues:
         self._codes: dict[str, int] = {}
         self._given_up = False
         self._whole = False
+        # Whole numbers that differ may be one float64: values are told apart by the numbers themselves.
+        self._distinct: set[int] | None = set()
         self._lut: NDArray[np.uint8] | None = None
         self._like = like
         if like is not None:
@@ -68,6 +72,7 @@ class ColumnValues:
             if len(self._codes) > _MAX_DISTINCT and self._like is None:
                 self._give_up()
         elif self.kind == "numbers":
+            self._note_distinct(column)
             self._values[start:stop] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         else:
             days = pc.cast(pc.cast(column, pa.timestamp("ms"), safe=False), pa.int64())
@@ -86,16 +91,15 @@ class ColumnValues:
         if not len(finite):
             # What the column is like is known from earlier documents; these have no value.
             return None if self._like is None else {**self._like, **self._head(), "nulls": self._rows}
-        if (
-            self._like is None
-            and self._whole
-            and len(distinct := np.unique(finite[:: max(1, len(finite) // _SAMPLE)])) <= 12
-        ):
-            names = {float(v): i for i, v in enumerate(np.unique(finite) if len(finite) > _SAMPLE else distinct)}
-            if len(names) <= CATEGORIES:
-                return self._as_categories(names)
+        if self._like is None and self._whole and self._distinct:
+            codes = {float(value): code for code, value in enumerate(sorted(self._distinct))}
+            if len(codes) == len(self._distinct):
+                return self._as_categories(codes, sorted(self._distinct))
         sample = np.sort(finite[:: max(1, len(finite) // _SAMPLE)])
-        knots = np.quantile(sample, np.linspace(0, 1, 65))
+        with np.errstate(over="ignore", invalid="ignore"):
+            knots = np.quantile(sample, np.linspace(0, 1, 65))
+        if not np.isfinite(knots).all():  # between numbers farther apart than the largest one
+            knots = np.quantile(sample, np.linspace(0, 1, 65), method="nearest")
         return {
             **self._head(),
             "min": _number(finite.min()),
@@ -110,10 +114,11 @@ class ColumnValues:
         values = self._values[rows]
         if self._lut is not None:
             return pa.array(self._lut[values], pa.uint8())
-        return pa.array(values.astype(np.float32), pa.float32())
+        # What float32 cannot hold is its largest number: no colour is beyond that.
+        return pa.array(np.clip(values, -_LARGEST, _LARGEST).astype(np.float32), pa.float32())
 
     def close(self) -> None:
-        """Free the disk."""
+        """Delete the scratch file."""
         self._values = None
         self._path.unlink(missing_ok=True)
 
@@ -144,7 +149,7 @@ class ColumnValues:
         self._values[:] = 65_535 if self.kind == "categories" else np.nan
 
     def _fits(self, kind: pa.DataType) -> bool:
-        """Whether values of a type can be told by the colours of an earlier generation."""
+        """Whether values of a type fit the colours of an earlier generation."""
         if pa.types.is_null(kind):
             return True
         whole = pa.types.is_boolean(kind) or pa.types.is_integer(kind)
@@ -192,7 +197,7 @@ class ColumnValues:
         ranked = [*range(known), *sorted(range(known, len(names)), key=lambda i: (-int(counts[i]), names[i]))]
         shown = ranked if len(ranked) <= CATEGORIES else ranked[: max(known, CATEGORIES - 1)]
         if self._like is not None and self._like["other"][0]:
-            # A new name may be one of those that an earlier generation has not told apart.
+            # A new name may be one of those to which an earlier generation gave no colour of their own.
             shown = ranked[:known]
         rest = ranked[len(shown) :]
         if self._like is None and rest and counts[shown].sum() < 0.1 * counts.sum():
@@ -209,15 +214,22 @@ class ColumnValues:
             "nulls": nulls,
         }
 
-    def _as_categories(self, names: dict[float, int]) -> dict[str, Any]:
+    def _note_distinct(self, column: pa.Array) -> None:
+        if self._whole and self._distinct is not None and pa.types.is_integer(column.type):
+            found = pc.call_function("unique", [column])
+            self._distinct |= set(found.slice(0, _FEW + 2).drop_null().to_pylist())
+            if len(self._distinct) > _FEW or len(found) > _FEW + 1:
+                self._distinct = None
+
+    def _as_categories(self, codes_of: dict[float, int], distinct: list[int]) -> dict[str, Any]:
         assert self._values is not None
         values = self._values
         codes = np.full(self._rows, 65_535, np.uint16)
-        for value, code in names.items():
+        for value, code in codes_of.items():
             codes[values == value] = code
         self.close()
         self.kind = "categories"
-        self._codes = {str(int(value)): code for value, code in names.items()}
+        self._codes = {str(value): code for code, value in enumerate(distinct)}
         self._values = codes
         entry = self._finish_categories()
         assert entry is not None

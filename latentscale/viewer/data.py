@@ -1,4 +1,4 @@
-"""What the viewer is made from: one map, its labels and a stream of its documents."""
+"""The input of the viewer: one map, its labels and a stream of its documents."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.errors import ShapeError
+from latentscale.viewer.quality import MapQuality
 
 LABEL_COLUMNS = (
     "layer",
@@ -55,8 +56,8 @@ class ViewerData:
         Which column holds the text; None if the text is not published.
     columns : sequence of str
         The published source columns, in order.
-    stats : mapping
-        Small JSON facts that the page shows: counts, quality, ids of records.
+    quality : MapQuality or None
+        What was measured of the map, as the page shows it; None if nothing was.
     density : uint8 or floating ndarray, shape (n,), optional
         How dense the *whole* map is around each document: bytes as from ``map_density``, or numbers from 0 to 1.
         Without it the density is that of ``coordinates``, which is right for a map that is one generation.
@@ -68,7 +69,7 @@ class ViewerData:
     side : float, optional
         Edge of the whole map's square, by which labels find their room; without it, that of ``coordinates``.
     added : str or None
-        When these documents joined the map, as the page shows it: a date.
+        When an update added these documents to the map, as the page shows it; None for the first generation.
 
     ``continued`` fills in ``colours``, ``view`` and ``side`` of an update.
     """
@@ -82,7 +83,7 @@ class ViewerData:
     documents: Callable[[], Iterator[pa.RecordBatch]]
     text_column: str | None
     columns: Sequence[str]
-    stats: Mapping[str, Any]
+    quality: MapQuality | None = None
     density: NDArray[Any] | None = None
     colours: Sequence[Mapping[str, Any]] | None = None
     view: tuple[float, float, float, float] | None = None
@@ -90,13 +91,14 @@ class ViewerData:
     added: str | None = None
 
     def check(self) -> None:
-        """Raise if the parts do not belong together.
+        """Raise if the parts do not match.
 
         Raises
         ------
         ShapeError
             If lengths differ, there is no document, a coordinate is not finite, a row id repeats, a column of
-            ``labels`` is missing, or ``density`` holds neither bytes nor numbers from 0 to 1.
+            ``labels`` is missing, ``density`` holds neither bytes nor numbers from 0 to 1, or a figure of ``quality``
+            is out of its range.
         """
         n = len(self.row_ids)
         if n == 0:
@@ -120,6 +122,8 @@ class ViewerData:
             raise ShapeError(f"the table of labels has no column {', '.join(missing)}")
         if self.text_column is not None and self.text_column not in self.columns:
             raise ShapeError(f"the text column {self.text_column!r} is not among the published columns")
+        if self.quality is not None:
+            self.quality.check()
 
     def _check_density(self, density: NDArray[Any]) -> None:
         if density.shape != (len(self.row_ids),):
@@ -134,7 +138,7 @@ class ViewerData:
 
 
 def continued(data: ViewerData, generations: Sequence[Mapping[str, Any]], read: Callable[[str], bytes]) -> ViewerData:
-    """``data`` of an update, told what the map that it grows has settled: codes of categories, first view, square.
+    """``data`` of an update, with what the map that it grows has fixed: codes of categories, first view, square.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     Parameters
     ----------
     labels : pyarrow.Table
-        As ``ViewerData.labels``. Columns ``hue`` and ``shade``, where they are there, are the clusters' colours.
+        As ``ViewerData.labels``. Columns ``hue`` and ``shade``, if present, are the clusters' colours.
     side : float
         Edge of the map's square, in its own units.
 
@@ -30,8 +30,8 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     -------
     labels : dict
         ``layers`` (number of layers), ``hue_layer``, and ``clusters``: per cluster and layer its id, layer, label,
-        parent, place, sizes, ``hue`` (0–11), ``shade`` (-1–1), ``px`` (font size) and ``zoom`` (from, to): base-2
-        logarithms of the pixels a unit of the map, or null for a label without a place.
+        parent, position, sizes, ``hue`` (0–11), ``shade`` (-1–1), ``px`` (font size) and ``zoom`` (from, to): base-2
+        logarithms of the pixels a unit of the map, or null for a label without a position.
     details : list of dict
         In the same order: source, keyphrases, exemplars, hull.
     """
@@ -130,37 +130,37 @@ def _colours(
         hue, shade = own if None not in own else known.get((row["layer"], row["cluster"]), (None, None))
         if hue is not None and shade is not None:
             hues[i], shades[i], settled[i] = hue, shade, True
-    family = _Family(rows)
-    place = np.array([[row["x"] or 0.0, row["y"] or 0.0] for row in rows], np.float64).reshape(-1, 2)
-    spread = float(np.ptp(place, axis=0).max()) or 1.0 if len(rows) else 1.0
+    tree = _ClusterTree(rows)
+    positions = np.array([[row["x"] or 0.0, row["y"] or 0.0] for row in rows], np.float64).reshape(-1, 2)
+    spread = float(np.ptp(positions, axis=0).max()) or 1.0 if len(rows) else 1.0
     seeds = [i for i, row in enumerate(rows) if row["layer"] == hue_layer]
     given = [i for i in seeds if settled[i]]
     for i in (i for i in seeds if not settled[i]):  # by size: the largest choose first
-        parts = [j for j in family.children(i) if settled[j]]
+        parts = [j for j in tree.children(i) if settled[j]]
         if parts:
             # A new name for clusters that have their colours: theirs, the largest part's.
             weights = np.bincount(hues[parts], [rows[j]["size"] for j in parts], minlength=HUES)
             hues[i] = int(np.argmax(weights))
         else:
-            hues[i] = _free_hue(i, given, hues=hues, place=place, spread=spread)
+            hues[i] = _free_hue(i, given, hues=hues, positions=positions, spread=spread)
         given.append(i)
     for layer in range(hue_layer - 1, -1, -1):
         siblings: dict[int, list[int]] = {}
         for i, row in enumerate(rows):
             if row["layer"] == layer:
-                siblings.setdefault(family.parent(i), []).append(i)
+                siblings.setdefault(tree.parent(i), []).append(i)
         for parent, children in siblings.items():
-            _shade(children, parent, rows=rows, hues=hues, shades=shades, settled=settled, place=place)
+            _shade(children, parent, rows=rows, hues=hues, shades=shades, settled=settled, positions=positions)
     for layer in range(hue_layer + 1, layers):
         for i, row in enumerate(rows):
             if row["layer"] == layer and not settled[i]:
-                below = family.children(i)
+                below = tree.children(i)
                 hues[i] = hues[below[0]] if below else row["cluster"] % HUES
     return hue_layer, hues, shades
 
 
-class _Family:
-    """Who is part of whom."""
+class _ClusterTree:
+    """Parents and children of clusters, by row of the labels."""
 
     def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
         index = {(row["layer"], row["cluster"]): i for i, row in enumerate(rows)}
@@ -170,17 +170,19 @@ class _Family:
             self._children.setdefault(parent, []).append(i)
 
     def parent(self, i: int) -> int:
-        """The place of a row's parent among the rows, -1 if it has none."""
+        """Index of a row's parent, -1 if it has none."""
         return self._parents[i]
 
     def children(self, i: int) -> list[int]:
         return self._children.get(i, [])
 
 
-def _free_hue(i: int, given: list[int], *, hues: NDArray[np.int64], place: NDArray[np.float64], spread: float) -> int:
+def _free_hue(
+    i: int, given: list[int], *, hues: NDArray[np.int64], positions: NDArray[np.float64], spread: float
+) -> int:
     """The hue least like those around a cluster."""
     cost = np.bincount(hues[given], minlength=HUES).astype(np.float64) * 0.5
-    near = 1 / (0.05 + np.hypot(*(place[given] - place[i]).T) / spread)
+    near = 1 / (0.05 + np.hypot(*(positions[given] - positions[i]).T) / spread)
     close = np.bincount(hues[given], near, minlength=HUES)
     # Hues that stand side by side in the palette are alike too, though less.
     cost += close + 0.2 * (np.roll(close, 1) + np.roll(close, -1))
@@ -195,11 +197,11 @@ def _shade(
     hues: NDArray[np.int64],
     shades: NDArray[np.float64],
     settled: NDArray[np.bool_],
-    place: NDArray[np.float64],
+    positions: NDArray[np.float64],
 ) -> None:
     """Give the parts of a cluster its hue in shades of their own."""
     # Siblings that lie side by side get shades far apart (van der Corput's sequence).
-    children = sorted(children, key=lambda i: (place[i, 0] + place[i, 1], rows[i]["cluster"]))
+    children = sorted(children, key=lambda i: (positions[i, 0] + positions[i, 1], rows[i]["cluster"]))
     base = shades[parent] * 0.5 if parent >= 0 else 0.0
     taken = [shades[i] for i in children if settled[i]]
     steps = iter(range(1, 1 << 20))
@@ -213,7 +215,7 @@ def _shade(
         apart = 1 / (1 + len(children))
         for k in steps:
             shades[i] = float(np.clip(base + (2 * _van_der_corput(k) - 1), -1, 1))
-            # Clear of those that keep their shades; after a few rounds there is no better place.
+            # Clear of those that keep their shades; after a few rounds there is no better position.
             if k > 4 * len(children) or all(abs(shades[i] - other) > apart for other in taken):
                 break
 
@@ -282,7 +284,7 @@ def _zoom_ranges(
         since[k] = clear.max() if k else 0.0
         start = max(lowest - 4, math.log2(since[k])) if since[k] > 0 else lowest - 4
         if not math.isfinite(start) or since[k] >= until[k]:
-            since[k], until[k] = np.inf, 0  # Never has room: two labels at one place.
+            since[k], until[k] = np.inf, 0  # Never has room: two labels at one position.
             continue
         end = math.log2(until[k]) if math.isfinite(until[k]) else _NEVER
         ranges[i] = [round(start + 0.005, 2), round(end, 2)]

@@ -50,7 +50,7 @@ def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str, labe
     ----------
     generations : sequence of mapping
         What ``write_tiles`` returned, oldest first, each with ``url``: its folder relative to ``viewer/``, such as
-        ``../maps/map-1a2b3c4d/viewer/``. Where documents are not on the map any more, ``removed`` is what
+        ``../maps/map-1a2b3c4d5e6f7081/viewer/``. Where documents are not on the map any more, ``removed`` is what
         ``write_removed`` returned, with the ``url`` of its file relative to ``viewer/``. Labels, colours and the first
         view are those of the last.
     title : str
@@ -82,7 +82,7 @@ def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str, labe
                 )
     if labels is not None and (not _is_relative(labels) or not labels.endswith("/")):
         raise ShapeError(f"the folder of the labels is relative and ends with a slash, and this is {labels!r}")
-    # A name is the title of its time: it is said once.
+    # Titles repeat names: each is written once.
     entries = [{k: v for k, v in entry.items() if k != "name" or v != title} for entry in generations]
     manifest = json.dumps(
         {"schema": 1, "title": title[:200], "generations": entries} | ({} if labels is None else {"labels": labels}),

@@ -34,8 +34,8 @@ def cluster_colors(labels: pa.Table, *, theme: Theme) -> NDArray[np.uint8]:
     finest = np.flatnonzero(labels["layer"].to_numpy() == 0)
     ids = labels["cluster"].to_numpy()[finest]
     colors = np.zeros((int(ids.max()) + 1 if len(ids) else 0, 3), dtype=np.uint8)
-    for place, cluster in zip(finest, ids, strict=True):
-        colors[cluster] = cluster_color(int(hues[place]), float(shades[place]), theme=theme)
+    for row, cluster in zip(finest, ids, strict=True):
+        colors[cluster] = cluster_color(int(hues[row]), float(shades[row]), theme=theme)
     return colors
 
 

@@ -58,8 +58,8 @@ class Pyramid:
     order : int64 ndarray, shape (n,)
         The row of ``coordinates`` that stands at each position.
     codes : uint32 ndarray, shape (n,)
-        The place inside the tile, in position order, ascending in each tile: x in the even bits, y in the odd ones
-        (Morton 1966), each of 16 bits: ``origin + (tile + (x + 0.5) / 65536) * side / 2**z``.
+        The Morton code (Morton 1966) inside the tile, in position order, ascending in each tile: x in the even bits, y
+        in the odd ones, each of 16 bits: ``origin + (tile + (x + 0.5) / 65536) * side / 2**z``.
     tiles : tuple of Tile
         Page by page (the first ``PAGE_LEVELS`` levels, then the next …), by depth, then in Morton order.
     """
@@ -83,13 +83,13 @@ def build_pyramid(
     A tile takes, of the points in its cell that no ancestor took, the ``tile_points`` of lowest rank. The rank is a
     hash of the row id, so a tile is a sample of its cell that does not depend on the order of the corpus; the first few
     points of every cluster come before all others, so that no cluster that has a label is without a point.
-    Points deeper than ``MAX_DEPTH`` (more than 16 × ``tile_points`` in one place) stay in the deepest tile.
+    Points deeper than ``MAX_DEPTH`` (more than 16 × ``tile_points`` at one position) stay in the deepest tile.
     """
     n = len(coordinates)
     low = coordinates.min(axis=0).astype(np.float64)
     high = coordinates.max(axis=0).astype(np.float64)
     side = float((high - low).max())
-    # A little more than the extent, so that the highest point lies inside; one place only gets a square of its own.
+    # A little more than the extent, so that the highest point lies inside; a single position gets a square of its own.
     side = side * (1 + 1e-6) if side > 0 else max(1.0, float(np.abs(high).max()) * 1e-3)
     origin = (high + low) / 2 - side / 2
     cells = _cells(coordinates, origin=origin, side=side)

@@ -1,4 +1,4 @@
-"""Say which documents of an immutable generation are not on the map any more, and what they counted for."""
+"""List the documents of an immutable generation that left the map, with their counts."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from latentscale.errors import ShapeError
 from latentscale.viewer.columns import ColumnValues
+from latentscale.viewer.values import displayable
 
 PACK_BYTES = 512 * 1024
 GROUP_BYTES = 64 * 1024
@@ -65,7 +66,7 @@ def write_rows(
         for column in values:
             column.add(start, batch.column(column.name))
         shown = pa.record_batch(
-            [batch.column("row_id").cast(pa.int64()), *(_displayable(batch.column(name)) for name in columns)],
+            [batch.column("row_id").cast(pa.int64()), *(displayable(batch.column(name)) for name in columns)],
             names=["row_id", *columns],
         )
         if spill is None:
@@ -125,30 +126,6 @@ def _check(batch: pa.RecordBatch, *, row_ids: NDArray[np.int64], start: int, col
             f"the documents' stream is not in the order of the map: its rows {start:,} to "
             f"{start + batch.num_rows:,} have other row ids"
         )
-
-
-def _displayable(column: pa.Array) -> pa.Array:
-    """Types that every reader of parquet, the browser's included, shows alike; the rest as text."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _displayable(column.dictionary_decode())
-    if pa.types.is_timestamp(kind):
-        return column.cast(pa.timestamp("ms", kind.tz), safe=False)
-    if pa.types.is_null(kind):
-        return column.cast(pa.string())
-    if pa.types.is_float16(kind):
-        return column.cast(pa.float32())
-    if pa.types.is_large_string(kind) or pa.types.is_string(kind):
-        return column.cast(pa.large_string())
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_date(kind):
-        return column
-    import json
-
-    texts = (
-        None if v is None else v if isinstance(v, str) else json.dumps(v, default=str, ensure_ascii=False)
-        for v in column.to_pylist()
-    )
-    return pa.array(texts, pa.large_string())
 
 
 class _Spill:

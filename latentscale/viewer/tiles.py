@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,21 @@ from latentscale.viewer.frame import body_frame
 from latentscale.viewer.labels import label_entries
 from latentscale.viewer.pyramid import PAGE_LEVELS, Pyramid, build_pyramid
 from latentscale.viewer.rows import IDS_ROWS, Pack, parquet_bytes, write_ids, write_rows
+from latentscale.viewer.section import Section, write_sections
+from latentscale.viewer.sections import SECTIONS
 
 SCHEMA = 1
 # A generation of so few documents is one tile that holds all its columns: an update writes six objects.
 INLINE_ROWS = 2_048
 
 
-def write_tiles(data: ViewerData, put: Callable[[str, bytes], None], *, scratch: Path) -> dict[str, Any]:
+def write_tiles(
+    data: ViewerData,
+    put: Callable[[str, bytes], None],
+    *,
+    scratch: Path,
+    sections: Iterable[Section] = SECTIONS,
+) -> dict[str, Any]:
     """Write a generation through ``put``, with names relative to its folder, and return its manifest entry.
 
     The documents are read once and never all held in memory; ``scratch`` takes up to their size. The same input
@@ -38,6 +46,8 @@ def write_tiles(data: ViewerData, put: Callable[[str, bytes], None], *, scratch:
         Writes one whole object: ``put(name, bytes)``.
     scratch : Path
         An existing folder on a local disk; what is put there is removed again.
+    sections : iterable of Section
+        What else the generation has, each under its own name in ``index.json``.
 
     Returns
     -------
@@ -47,7 +57,7 @@ def write_tiles(data: ViewerData, put: Callable[[str, bytes], None], *, scratch:
     Raises
     ------
     ShapeError
-        If the parts of ``data`` do not belong together.
+        If the parts of ``data`` do not match, or a section is not as ``Section`` says.
     """
     data.check()
     pyramid = build_pyramid(data.coordinates, row_ids=data.row_ids, clusters=data.clusters)
@@ -93,7 +103,7 @@ def write_tiles(data: ViewerData, put: Callable[[str, bytes], None], *, scratch:
         "colours": [entry for entry in entries if entry is not None],
         "pages": [[name, page["tiles"][0][3]] for name, page in pages.items()],
         "ids": {"rows": IDS_ROWS, "first": first_ids, "last": int(data.row_ids.max())},
-        "stats": dict(data.stats),
+        "sections": write_sections(sections, data, put),
     }
     put("index.json", _json(index | ({"page": pages["0-0-0"]} if inline else {})))
     entry: dict[str, Any] = {
@@ -227,13 +237,13 @@ def _pages(pyramid: Pyramid, sizes: list[int], packs: list[Pack]) -> dict[str, d
 
 
 def _points_below(pyramid: Pyramid) -> list[int]:
-    """How many points each tile's descendants hold: by it the page knows what share of a place it draws."""
-    place = {(tile.z, tile.x, tile.y): i for i, tile in enumerate(pyramid.tiles)}
+    """How many points each tile's descendants hold: by it the page knows what share of an area it draws."""
+    index_of = {(tile.z, tile.x, tile.y): i for i, tile in enumerate(pyramid.tiles)}
     below = [0] * len(pyramid.tiles)
     for i in sorted(range(len(below)), key=lambda i: -pyramid.tiles[i].z):
         tile = pyramid.tiles[i]
         if tile.z:
-            below[place[tile.z - 1, tile.x >> 1, tile.y >> 1]] += below[i] + tile.count
+            below[index_of[tile.z - 1, tile.x >> 1, tile.y >> 1]] += below[i] + tile.count
     return below
 
 

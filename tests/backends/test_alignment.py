@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from latentscale.backends.cpu.alignment import carry_clusters, procrustes
+from latentscale.backends.alignment import carry_clusters, procrustes
 from latentscale.backends.cpu.clustering import hdbscan
 from latentscale.backends.cpu.layout import fuzzy_graph, layout
 from latentscale.backends.cpu.neighbors import nearest_neighbors
@@ -30,7 +30,7 @@ def two_fits(demo):
             "learning_rate": 1.0,
             "threads": 1,
         }
-        places = layout(fuzzy, some, n_components=2, min_dist=0.1, **settings)
+        positions = layout(fuzzy, some, n_components=2, min_dist=0.1, **settings)
         clusters = hdbscan(
             layout(fuzzy, some, n_components=5, min_dist=0.0, **settings),
             min_cluster_size=8,
@@ -38,7 +38,7 @@ def two_fits(demo):
             cluster_selection_method="eom",
             cluster_selection_epsilon=0.0,
         )
-        return places, clusters
+        return positions, clusters
 
     return fit(vectors[:3000], 1), fit(vectors, 2)
 
@@ -108,7 +108,7 @@ def test_maps_that_do_not_belong_together_are_refused():
 
 def test_most_clusters_of_a_refit_are_recognised_and_hold_the_same_documents(two_fits):
     (_, old), (_, new) = two_fits
-    ids = carry_clusters(new.labels[:3000], old.labels, n_new=new.n_clusters, taken=old.n_clusters - 1)
+    ids = carry_clusters(new.labels[:3000], old.labels, n_new=new.n_clusters, highest_id=old.n_clusters - 1)
     carried = ids < old.n_clusters
     assert carried.mean() > 0.7
     renamed = np.append(ids, -1)[new.labels[:3000]]
@@ -122,7 +122,7 @@ def test_an_unchanged_clustering_keeps_its_ids_whatever_they_are(two_fits):
     (_, old), _ = two_fits
     sparse = np.append(np.arange(old.n_clusters) * 3 + 5, -1)
     labels = sparse[old.labels].astype(np.int32)
-    ids = carry_clusters(old.labels, labels, n_new=old.n_clusters, taken=10_000)
+    ids = carry_clusters(old.labels, labels, n_new=old.n_clusters, highest_id=10_000)
     assert np.array_equal(ids, sparse[:-1])
 
 
@@ -134,38 +134,38 @@ def labels(*runs):
 def test_the_larger_part_of_a_split_keeps_the_id_and_fresh_ids_are_above_all_ever_used():
     old = labels((4, 100), (9, 60))
     new = labels((1, 70), (2, 30), (0, 60))
-    assert carry_clusters(new, old, n_new=3, taken=17).tolist() == [9, 4, 18]
+    assert carry_clusters(new, old, n_new=3, highest_id=17).tolist() == [9, 4, 18]
 
 
 def test_the_larger_part_of_a_merger_gives_the_id_and_the_other_id_ends():
     old = labels((4, 100), (9, 60))
-    assert carry_clusters(labels((0, 160)), old, n_new=1, taken=9).tolist() == [4]
+    assert carry_clusters(labels((0, 160)), old, n_new=1, highest_id=9).tolist() == [4]
 
 
 def test_a_cluster_cut_in_half_is_continued_by_neither():
-    assert carry_clusters(labels((0, 50), (1, 50)), labels((3, 100)), n_new=2, taken=3).tolist() == [4, 5]
+    assert carry_clusters(labels((0, 50), (1, 50)), labels((3, 100)), n_new=2, highest_id=3).tolist() == [4, 5]
 
 
 def test_a_cluster_that_grew_out_of_noise_does_not_take_the_name_of_a_few_stragglers():
     old = labels((-1, 95), (6, 5))
-    assert carry_clusters(labels((0, 100)), old, n_new=1, taken=6).tolist() == [7]
+    assert carry_clusters(labels((0, 100)), old, n_new=1, highest_id=6).tolist() == [7]
 
 
 def test_noise_at_the_border_does_not_cost_a_cluster_its_name():
     old = labels((2, 100), (-1, 60))
     new = labels((-1, 40), (0, 60), (0, 50), (-1, 10))
-    assert carry_clusters(new, old, n_new=1, taken=2).tolist() == [2]
+    assert carry_clusters(new, old, n_new=1, highest_id=2).tolist() == [2]
 
 
 def test_without_old_clusters_or_shared_documents_all_ids_are_fresh():
-    assert carry_clusters(labels((0, 5), (1, 4)), labels((-1, 9)), n_new=2, taken=-1).tolist() == [0, 1]
+    assert carry_clusters(labels((0, 5), (1, 4)), labels((-1, 9)), n_new=2, highest_id=-1).tolist() == [0, 1]
     nothing = np.empty(0, np.int32)
-    assert carry_clusters(nothing, nothing, n_new=2, taken=7).tolist() == [8, 9]
-    assert carry_clusters(nothing, nothing, n_new=0, taken=7).tolist() == []
+    assert carry_clusters(nothing, nothing, n_new=2, highest_id=7).tolist() == [8, 9]
+    assert carry_clusters(nothing, nothing, n_new=0, highest_id=7).tolist() == []
 
 
 def test_ids_out_of_range_are_refused():
     with pytest.raises(ShapeError, match="ever used"):
-        carry_clusters(labels((0, 5)), labels((3, 5)), n_new=1, taken=2)
+        carry_clusters(labels((0, 5)), labels((3, 5)), n_new=1, highest_id=2)
     with pytest.raises(ShapeError, match="out of range"):
-        carry_clusters(labels((1, 5)), labels((3, 5)), n_new=1, taken=3)
+        carry_clusters(labels((1, 5)), labels((3, 5)), n_new=1, highest_id=3)

@@ -9,7 +9,7 @@ import pytest
 
 from latentscale.backends.cpu.clustering import hdbscan, kmeans, layer_tree, nearest_centroid
 from latentscale.errors import CorpusError, ShapeError
-from latentscale.quality import agreement
+from latentscale.quality.metrics import agreement
 
 
 def cluster(points, min_cluster_size=10, min_samples=5, method="eom", epsilon=0.0):
@@ -94,7 +94,7 @@ def test_kmeans_chooses_about_as_many_clusters_as_there_are_topics(vectors):
 def test_kmeans_with_more_clusters_than_different_documents_says_so():
     found = kmeans(np.repeat(np.eye(8, dtype=np.float32)[:3], 20, axis=0), n_clusters=5, seed=0, threads=1)
     assert found.n_clusters == 3
-    assert "3 clusters for the 5 asked for" in found.notes[0]
+    assert "3 clusters instead of 5" in found.notes[0]
     assert kmeans(np.ones((2, 4), np.float32), n_clusters=None, seed=0, threads=1).n_clusters == 1
 
 

@@ -33,7 +33,7 @@ def start(folder, **more):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     hits, folder, note = out.strip().split("|")
     return int(hits), folder, note

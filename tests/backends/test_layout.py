@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.sparse.csgraph import connected_components
 
-from latentscale.backends.cpu.layout import curve, default_epochs, fuzzy_graph, layout, principal_start
+from latentscale.backends.cpu.faithfulness import faithfulness
+from latentscale.backends.cpu.layout import default_epochs, fit_ab, fuzzy_graph, layout, pca_init
 from latentscale.backends.cpu.neighbors import nearest_neighbors
 from latentscale.errors import ShapeError
-from latentscale.quality import faithfulness
 
 
 def graph_of(vectors, k=15):
@@ -50,18 +50,22 @@ def test_the_fuzzy_set_is_symmetric_with_weights_up_to_one(fuzzy):
 
 @pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="umap-learn, the reference, is not installed")
 @pytest.mark.filterwarnings("ignore")
-def test_the_fuzzy_set_and_the_curve_are_those_of_umap_learn(vectors, fuzzy):
-    from umap.umap_ import find_ab_params, fuzzy_simplicial_set
+def test_the_fuzzy_set_and_the_curve_are_those_of_umap_learn(vectors, monkeypatch):
+    from umap import umap_
 
-    graph = graph_of(vectors)
-    n = len(vectors)
+    # As plain Python: to compile them takes longer than a few hundred documents.
+    for name in ("smooth_knn_dist", "compute_membership_strengths"):
+        monkeypatch.setattr(umap_, name, getattr(umap_, name).py_func)
+    some = vectors[:400]
+    graph = graph_of(some)
+    n = len(some)
     indices = np.hstack([np.arange(n)[:, None], graph.indices[:, :14]]).astype(np.int32)
     distances = np.hstack([np.zeros((n, 1)), graph.distances[:, :14]]).astype(np.float32)
-    theirs, _, _ = fuzzy_simplicial_set(
-        vectors, 15, np.random.RandomState(0), "cosine", knn_indices=indices, knn_dists=distances
+    theirs, _, _ = umap_.fuzzy_simplicial_set(
+        some, 15, np.random.RandomState(0), "cosine", knn_indices=indices, knn_dists=distances
     )
-    assert abs(fuzzy - theirs).max() < 1e-4
-    assert curve(spread=1.0, min_dist=0.1) == pytest.approx(find_ab_params(1.0, 0.1))
+    assert abs(fuzzy_graph(graph, n_neighbors=15) - theirs).max() < 1e-4
+    assert fit_ab(spread=1.0, min_dist=0.1) == pytest.approx(umap_.find_ab_params(1.0, 0.1))
 
 
 def test_a_graph_with_too_few_neighbours_is_refused(vectors):
@@ -107,9 +111,9 @@ def test_fast_layouts_are_as_faithful(fuzzy, vectors):
 
 
 def test_progress_is_told_after_each_epoch(fuzzy, vectors):
-    told = []
-    lay_out(fuzzy, vectors, n_epochs=7, progress=lambda done, all_: told.append((done, all_)))
-    assert told == [(epoch, 7) for epoch in range(1, 8)]
+    reported = []
+    lay_out(fuzzy, vectors, n_epochs=7, progress=lambda done, all_: reported.append((done, all_)))
+    assert reported == [(epoch, 7) for epoch in range(1, 8)]
 
 
 def test_parts_without_a_link_are_laid_out(vectors):
@@ -148,7 +152,7 @@ def test_small_and_flat_sets_get_finite_different_places(rows, n_components):
 
 
 def test_the_start_is_the_principal_plane_stretched_to_ten(vectors):
-    start = principal_start(vectors, n_components=2, seed=0)
+    start = pca_init(vectors, n_components=2, seed=0)
     centred = vectors - vectors.mean(axis=0)
     plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
     for axis in range(2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from latentscale.backends.cpu.shapes import density, hulls
+from latentscale.backends.shapes import density, hulls
 
 
 @pytest.mark.parametrize("dim", [2, 3])

@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
-import io
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, expect
 
+from tests.browser.opened import LIMIT, REST, Opened
 from tests.conftest import absent, load
+
+expect.set_options(timeout=1000 * LIMIT)
 
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 1200, 800
@@ -93,6 +94,7 @@ class Site:
 def make_site(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
     with contextlib.ExitStack() as stack:
 
+        @functools.cache
         def make(n: int, handler: type[WholeFiles] = WholeFiles, **options: Any) -> Site:
             top = tmp_path_factory.mktemp("served")
             data = synthetic.make_data(n, **options)
@@ -137,30 +139,6 @@ def either(request: pytest.FixtureRequest, site: Site, make_site: Callable[..., 
     return site if request.param is WholeFiles else make_site(20_000, request.param)
 
 
-@dataclass(kw_only=True)
-class Opened:
-    """A page, and everything that it did which it must not."""
-
-    page: Page
-    requests: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def goto(self, url: str, *, ready: bool = True) -> Page:
-        self.page.goto(url)
-        if ready:
-            self.ready()
-        return self.page
-
-    def ready(self) -> None:
-        """Wait until every tile of the view is drawn."""
-        self.page.wait_for_selector(".badge:not(:has(.pulse))", timeout=30_000)
-        # Two frames and the points' way to their size.
-        self.page.wait_for_timeout(500)
-
-    def picture(self) -> Image.Image:
-        return Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
-
-
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Callable[..., Opened]]:
     """Open pages; after the test, none may have logged an error or asked another site."""
@@ -172,6 +150,8 @@ def opened(browser: Browser) -> Iterator[Callable[..., Opened]]:
                 viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme, reduced_motion="reduce", **options
             )
             stack.callback(context.close)
+            context.add_init_script(path=REST)
+            context.set_default_timeout(1000 * LIMIT)
             page = context.new_page()
             it = Opened(page=page)
             page.on("request", lambda request: it.requests.append(request.url))

@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-Open = Callable[..., "Opened"]  # noqa: F821 - the classes of conftest.py, which importlib mode cannot import
+from tests.browser.opened import Opened
+
+Open = Callable[..., Opened]
 CENTRE = (600, 400)
 GROUND = (14, 17, 23)
 SUM = 23_340  # 20,000 and two updates of 600 and 3,000; 260 rows have left or were replaced
@@ -91,11 +93,10 @@ def test_a_place_that_a_document_has_left_is_ground_and_nothing_answers_there(on
     left = loneliest(one.data, is_gone(one.data))
     page = it.goto(one.url(view_of(places[left])))
     assert np.allclose(at(it.picture(), *CENTRE), GROUND, atol=3)
-    page.mouse.move(*CENTRE)
-    page.wait_for_timeout(400)
+    it.point(CENTRE)
     expect(page.locator(".hover-card")).to_have_count(0)
     page.mouse.click(*CENTRE)
-    page.wait_for_timeout(200)
+    it.settled()
     expect(page.get_by_role("complementary", name="Pinned document")).to_have_count(0)
     expect(page.locator(".badge")).to_contain_text(f"of {SUM:,} documents drawn")
 
@@ -106,9 +107,8 @@ def test_documents_of_each_generation_are_read_where_they_lie(grown, opened: Ope
     places, rows, generations = every_place(grown.data)
     chosen = loneliest(grown.data, (generations == generation) & ~is_gone(grown.data))
     page = it.goto(grown.url(view_of(places[chosen])))
-    page.mouse.move(CENTRE[0] + 1, CENTRE[1] + 1)
     text = synthetic.grown_text(int(rows[chosen]), generation)
-    expect(page.locator(".hover-card p")).to_have_text(text)
+    expect(it.hover((CENTRE[0] + 1, CENTRE[1] + 1)).locator("p")).to_have_text(text)
     page.mouse.click(*CENTRE)
     panel = page.get_by_role("complementary", name="Pinned document")
     expect(panel).to_contain_text(text)
@@ -117,8 +117,7 @@ def test_documents_of_each_generation_are_read_where_they_lie(grown, opened: Ope
             rf"^Document {3 * rows[chosen] + 5:,}" + (f" · added 2026-01-0{generation}" if generation else "") + "$"
         )
     )
-    page.wait_for_timeout(400)
-    assert page.url.endswith(f"&p={3 * rows[chosen] + 5}")
+    assert it.address().endswith(f"&p={3 * rows[chosen] + 5}")
 
 
 def test_a_row_id_finds_the_document_as_it_is_now(grown, opened: Open, synthetic) -> None:
@@ -129,8 +128,7 @@ def test_a_row_id_finds_the_document_as_it_is_now(grown, opened: Open, synthetic
     page = it.goto(grown.url(f"#p={3 * replaced + 5}"))
     panel = page.get_by_role("complementary", name="Pinned document")
     expect(panel.locator(".document-text")).to_have_text(synthetic.grown_text(replaced, now))
-    page.wait_for_timeout(600)
-    x, y, _ = (float(v) for v in re.search(r"v=([^&]+)", page.url)[1].split(","))
+    x, y, _ = it.view()
     place = map_.coordinates[map_.rows == replaced][0]
     old = map_.parts[0].coordinates[(map_.parts[0].row_ids - 5) // 3 == replaced][0]
     assert np.hypot(x - place[0], y - place[1]) < np.hypot(x - old[0], y - old[1])
@@ -168,11 +166,12 @@ def test_columns_colour_and_count_all_generations_as_one(one, opened: Open) -> N
     page = it.goto(one.url())
     picker = page.get_by_label("Colour by")
     picker.select_option(label="kind")
+    it.settled()
     names, sizes = np.unique(map_.kinds, return_counts=True)
     assert legend(page) == dict(zip(names.tolist(), sizes.tolist(), strict=True))
     assert list(legend(page).values()) == sorted(legend(page).values(), reverse=True)
     picker.select_option(label="source")
-    page.wait_for_timeout(300)
+    it.settled()
     assert legend(page)["no value"] == int((map_.generation == 1).sum())
     assert sum(legend(page).values()) == SUM
     picker.select_option(label="score")
@@ -186,8 +185,7 @@ def test_columns_colour_and_count_all_generations_as_one(one, opened: Open) -> N
         wanted = (generations == g) & ~is_gone(map_) & (owners % 5 == 3)
         chosen = loneliest(map_, wanted)
         it.goto("about:blank", ready=False)
-        page = it.goto(one.url(view_of(places[chosen]) + "&c=c1"))
-        page.wait_for_timeout(400)
+        it.goto(one.url(view_of(places[chosen]) + "&c=c1"))
         seen.append(at(it.picture(), *CENTRE))
     assert np.ptp(seen[0]) > 40
     assert np.allclose(seen[0], seen[1], atol=3)
@@ -201,18 +199,16 @@ def test_what_was_added_last_stands_out(one, opened: Open) -> None:
     it = opened()
     page = it.goto(one.url(view_of(places[new])))
     page.get_by_role("button", name="Show the 3,000 documents added last").click()
+    it.settled()
     assert legend(page) == {"2026-01-02": 3_000, "2026-01-01": 540, "First documents": 19_800}
-    page.wait_for_timeout(500)
     assert np.abs(at(it.picture(), *CENTRE) - GROUND).max() > 100
-    shared = page.url
+    shared = it.address()
     assert "&c=added&k=2" in shared
     page = it.goto("about:blank", ready=False)
     page = it.goto(shared.replace(re.search(r"v=[^&]+", shared)[0], view_of(places[old])[1:]))
-    page.wait_for_timeout(400)
-    aside = at(it.picture(), *CENTRE)
-    assert np.abs(aside - GROUND).max() < 60, "the first documents are put aside"
-    page.mouse.move(*CENTRE)
-    page.wait_for_timeout(400)
+    dimmed = at(it.picture(), *CENTRE)
+    assert np.abs(dimmed - GROUND).max() < 60, "the first documents are dimmed"
+    it.point(CENTRE)
     expect(page.locator(".hover-card")).to_have_count(0)
     page.get_by_role("button", name="Back to all documents").click()
     expect(page.get_by_label("Colour by").locator("option:checked")).to_have_text("Cluster")

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-Open = Callable[..., "Opened"]  # noqa: F821 - the classes of conftest.py, which importlib mode cannot import
+from tests.browser.opened import Opened
+
+Open = Callable[..., Opened]
 ATTACK = "<img src=x onerror=alert(1)>"
 LABEL = "<img src=x onerror=alert(2)><script>alert(3)</script>"
 COLUMN = "<img src=x onerror=alert(4)>"
@@ -67,6 +69,7 @@ def test_a_hostile_corpus_is_shown_as_text_everywhere(served: str, opened: Open)
     expect(cluster.locator("h2")).to_have_text(LABEL)
     attacked = cluster.locator(".exemplar").filter(has_text=ATTACK)
     expect(cluster.locator(".exemplar").first).to_be_visible()
+    it.settled()
     (attacked if attacked.count() else cluster.locator(".exemplar")).first.click()
     panel = page.get_by_role("complementary", name="Pinned document")
     expect(panel.locator("dt")).to_have_text(["kind", COLUMN, "link"])
@@ -77,9 +80,7 @@ def test_a_hostile_corpus_is_shown_as_text_everywhere(served: str, opened: Open)
     expect(panel.locator(".cluster-path")).to_contain_text(LABEL)
 
     # Pinning moved nothing away: what is under the ring can be hovered as well.
-    ring = page.locator("#overlay .pinned").bounding_box()
-    page.mouse.move(ring["x"] + ring["width"] / 2, ring["y"] + ring["height"] / 2)
-    card = page.locator(".hover-card")
+    card = it.hover("#overlay .pinned")
     expect(card.locator("p")).to_contain_text("number")
     expect(card.locator(".cluster-path")).to_contain_text(LABEL)
     assert page.locator("img, iframe, object, #app script").count() == 0
@@ -91,11 +92,9 @@ def test_a_hostile_text_is_shown_in_the_cards(served: str, opened: Open) -> None
     page = it.goto(f"{served}#p=1")
     panel = page.get_by_role("complementary", name="Pinned document")
     expect(panel.locator(".document-text")).to_contain_text(ATTACK)
+    it.settled()
     text = panel.locator(".document-text").text_content()
-    page.wait_for_timeout(500)
-    ring = page.locator("#overlay .pinned").bounding_box()
-    page.mouse.move(ring["x"] + ring["width"] / 2, ring["y"] + ring["height"] / 2)
-    expect(page.locator(".hover-card p")).to_have_text(text)
+    expect(it.hover("#overlay .pinned").locator("p")).to_have_text(text)
     page.get_by_label("Find a cluster").fill("<img")
     expect(page.locator(".topics .row")).to_have_count(1)
     assert page.locator("img").count() == 0

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Response, expect
 
-Open = Callable[..., "Opened"]  # noqa: F821 - the classes of conftest.py, which importlib mode cannot import
+from tests.browser.opened import Opened
+
+Open = Callable[..., Opened]
 CENTRE = (600, 400)
 
 
@@ -58,14 +60,13 @@ def test_labels_on_the_screen_do_not_overlap(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url())
     for _ in range(5):
-        boxes = [b.bounding_box() for b in page.locator("#labels .label:not(.hidden)").all()]
+        boxes = it.boxes("#labels .label:not(.hidden)")
         for i, a in enumerate(boxes):
             for b in boxes[:i]:
                 apart = a["x"] + a["width"] <= b["x"] + 1 or b["x"] + b["width"] <= a["x"] + 1
                 above = a["y"] + a["height"] <= b["y"] + 1 or b["y"] + b["height"] <= a["y"] + 1
                 assert apart or above, (a, b)
         page.keyboard.press("+")
-        it.ready()
 
 
 def test_resting_on_a_point_shows_its_text(either, opened: Open, synthetic) -> None:
@@ -73,25 +74,40 @@ def test_resting_on_a_point_shows_its_text(either, opened: Open, synthetic) -> N
     for row in (lonely(either.data), lonely(either.data, cluster=3)):
         page = it.goto("about:blank", ready=False)
         page = it.goto(either.url(view_of(either.data, row)))
-        page.mouse.move(CENTRE[0] + 2, CENTRE[1] + 2)
-        card = page.locator(".hover-card")
-        expect(card).to_contain_text(synthetic.text_of(row))
+        expect(it.hover((CENTRE[0] + 2, CENTRE[1] + 2))).to_contain_text(synthetic.text_of(row))
         expect(page.locator("#overlay .hovered")).to_have_count(1)
-        page.mouse.move(*CENTRE, steps=1)
-        page.mouse.move(CENTRE[0], CENTRE[1] + 250)
+
+
+def test_what_comes_under_a_resting_pointer_is_shown(site, opened: Open, synthetic) -> None:
+    row = lonely(site.data, cluster=5)
+    it = opened()
+    page = it.goto(site.url(view_of(site.data, row, span=0.2) + "&i=1.0"))
+    card = page.locator(".hover-card")
+    it.point(CENTRE)
+    expect(card).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(card).to_contain_text(synthetic.text_of(row))
+    page.keyboard.press("ArrowRight")
+    it.settled()
+    expect(card).to_have_count(0)
+    page.keyboard.press("ArrowLeft")
+    expect(card).to_contain_text(synthetic.text_of(row))
+    place = it.box(".hover-card")
+    it.page.set_viewport_size({"width": 1300, "height": 800})
+    it.settled()
+    expect(card).to_have_count(0)
+    it.page.set_viewport_size({"width": 1200, "height": 800})
+    expect(card).to_contain_text(synthetic.text_of(row))
+    assert it.box(".hover-card") == place
 
 
 def test_a_server_with_ranges_sends_parts_of_row_packs_and_one_without_sends_few(either, opened: Open) -> None:
     it = opened()
     answers: list[Response] = []
     it.page.on("response", lambda answer: answers.append(answer) if "/rows/" in answer.url else None)
-    page = it.goto(either.url(view_of(either.data, lonely(either.data))))
-    page.mouse.move(*CENTRE)
-    expect(page.locator(".hover-card")).to_contain_text("Document number")
-    for _ in range(500):
-        if answers:
-            break
-        page.wait_for_timeout(20)
+    it.goto(either.url(view_of(either.data, lonely(either.data))))
+    expect(it.hover(CENTRE)).to_contain_text("Document number")
+    it.until(lambda: bool(answers), "no answer was heard")
     sizes = [(answer.status, len(answer.body())) for answer in answers]
     statuses = {status for status, _ in sizes}
     assert statuses in ({206}, {200})
@@ -133,15 +149,12 @@ def test_the_list_isolates_clusters_and_escape_brings_all_back(site, opened: Ope
     expect(region).to_have_attribute("aria-pressed", "true")
     size = int(((site.data.clusters >= 0) & (site.data.clusters // 4 == 0)).sum())
     expect(page.locator(".chosen")).to_have_text(f"{size:,} of 20,000 documents")
-    page.mouse.move(600, 700)
-    page.wait_for_timeout(300)
-    aside = at(it.picture(), *CENTRE)
-    assert np.ptp(aside) < 0.5 * np.ptp(before), "a point of another cluster loses its colour"
-    page.mouse.move(*CENTRE)
-    page.wait_for_timeout(400)
+    it.point((600, 700))
+    dimmed = at(it.picture(), *CENTRE)
+    assert np.ptp(dimmed) < 0.5 * np.ptp(before), "a point of another cluster loses its colour"
+    it.point(CENTRE)
     expect(page.locator(".hover-card")).to_have_count(0)
     page.get_by_role("button", name=re.compile("^basin region")).click()
-    page.wait_for_timeout(300)
     assert np.allclose(at(it.picture(), *CENTRE), before, atol=12), "cluster 5 is part of the second region"
     page.keyboard.press("Escape")
     expect(page.locator(".chosen")).to_have_count(0)
@@ -151,13 +164,11 @@ def test_a_cluster_that_is_out_of_sight_is_brought_into_view(site, opened: Open)
     it = opened()
     page = it.goto(site.url(view_of(site.data, lonely(site.data, cluster=5), span=0.2)))
     page.get_by_role("button", name=re.compile("^basin region")).click()
-    page.wait_for_timeout(500)
-    x, y = (float(v) for v in re.search(r"v=([^&]+)", page.url)[1].split(",")[:2])
+    x, y, _ = it.view()
     assert np.allclose([x, y], site.data.coordinates[lonely(site.data, cluster=5)], atol=1e-4), "a part of it is seen"
     page.keyboard.press("Escape")
     page.get_by_role("button", name=re.compile("^amber region")).click()
-    page.wait_for_timeout(700)
-    x, y = (float(v) for v in re.search(r"v=([^&]+)", page.url)[1].split(",")[:2])
+    x, y, _ = it.view()
     inside = site.data.coordinates[(site.data.clusters >= 0) & (site.data.clusters // 4 == 0)]
     assert np.hypot(*(inside - (x, y)).T).min() < 5
 
@@ -170,7 +181,6 @@ def test_points_take_the_colour_of_a_column(site, opened: Open) -> None:
     seen = [at(it.picture(), *CENTRE)]
     for name in ("kind", "score", "Density", "Nearest cluster, noise too"):
         picker.select_option(label=name)
-        page.wait_for_timeout(700)
         seen.append(at(it.picture(), *CENTRE))
     assert np.abs(seen[1] - seen[2]).max() > 20
     assert np.abs(seen[2] - seen[3]).max() > 5
@@ -178,11 +188,9 @@ def test_points_take_the_colour_of_a_column(site, opened: Open) -> None:
     picker.select_option(label="kind")
     values = page.locator(".categories .row")
     expect(values).to_have_count(5)
-    page.wait_for_timeout(500)
     own = f"kind {int(site.data.nearest_clusters[row]) % 5}"
     other = next(f"kind {i}" for i in range(5) if f"kind {i}" != own)
     page.locator(".categories").get_by_role("button", name=re.compile(f"^{other}")).click()
-    page.wait_for_timeout(300)
     assert np.ptp(at(it.picture(), *CENTRE)) < 0.5 * np.ptp(seen[1])
     picker.select_option(label="score")
     expect(page.locator(".ramp")).to_contain_text("2,000 of 20,000 documents have no value")
@@ -198,8 +206,9 @@ def test_an_address_brings_back_what_was_seen(site, opened: Open, synthetic) -> 
     page.get_by_role("button", name="Light page").click()
     page.mouse.click(*CENTRE)
     expect(page.get_by_role("complementary", name="Pinned document")).to_be_visible()
-    page.wait_for_timeout(500)
-    shared = page.url
+    # A picture of the map alone: the pointer rests on a button.
+    page.get_by_role("button", name="Dark page").hover()
+    shared = it.address()
     assert re.search(r"#v=.*&t=light&c=c\d+.*&i=1\.1.*&p=" + str(3 * row + 5), shared)
     other = opened(scheme="dark")
     again = other.goto(shared)
@@ -207,7 +216,7 @@ def test_an_address_brings_back_what_was_seen(site, opened: Open, synthetic) -> 
     expect(again.get_by_role("complementary", name="Pinned document")).to_contain_text(synthetic.text_of(row))
     expect(again.get_by_label("Colour by").locator("option:checked")).to_have_text("published")
     expect(again.get_by_role("button", name=re.compile("^basin region"))).to_have_attribute("aria-pressed", "true")
-    again.wait_for_timeout(600)
+    again.get_by_role("button", name="Dark page").hover()
     difference = np.abs(np.asarray(it.picture()).astype(int) - np.asarray(other.picture())).max(axis=2)
     assert (difference > 40).mean() < 0.002, "the same picture"
 
@@ -220,7 +229,6 @@ def test_the_page_follows_the_system_and_its_button(site, opened: Open, scheme: 
     assert tuple(at(first, 700, 794, 2).round().astype(int)) == ground
     assert coloured(first) > 10_000
     page.keyboard.press("t")
-    page.wait_for_timeout(300)
     other = (251, 251, 249) if scheme == "dark" else (14, 17, 23)
     assert tuple(at(it.picture(), 700, 794, 2).round().astype(int)) == other
 
@@ -228,21 +236,15 @@ def test_the_page_follows_the_system_and_its_button(site, opened: Open, scheme: 
 def test_keys_zoom_pan_help_and_find(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url())
-
-    def view() -> list[float]:
-        page.wait_for_timeout(450)
-        found = re.search(r"v=([^&]+)", page.url)
-        return [float(v) for v in found[1].split(",")] if found else []
-
     page.keyboard.press("+")
-    x, y, span = view()
+    x, y, span = it.view()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowUp")
-    moved = view()
+    moved = it.view()
     assert moved[0] > x
     assert moved[1] > y
     page.keyboard.press("-")
-    assert view()[2] > span
+    assert it.view()[2] > span
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -251,6 +253,7 @@ def test_keys_zoom_pan_help_and_find(site, opened: Open) -> None:
     page.keyboard.type("cedar")
     rows = page.locator(".topics .row")
     expect(rows.first).to_contain_text("cedar")
+    it.settled()
     assert 2 <= rows.count() <= 4
 
 
@@ -305,17 +308,11 @@ def test_the_first_view_frames_the_body_and_the_whole_map_its_outliers(make_site
     it = opened()
     page = it.goto(site.url())
     body = coloured(it.picture())
-
-    def view() -> list[float]:
-        page.wait_for_timeout(500)
-        return [float(v) for v in re.search(r"v=([^&]+)", page.url)[1].split(",")]
-
     page.keyboard.press("0")
-    whole = view()
-    assert whole[2] > 100, "the outliers lie a hundred units away"
+    assert it.view()[2] > 100, "the outliers lie a hundred units away"
     assert coloured(it.picture()) < 0.2 * body
     page.keyboard.press("Home")
-    assert view()[2] < 40
+    assert it.view()[2] < 40
     assert abs(coloured(it.picture()) - body) < 0.1 * body
 
 
@@ -324,9 +321,8 @@ def test_no_label_is_cut_by_a_panel_or_the_window(site, opened: Open) -> None:
     page = it.goto(site.url())
     for key in ("+", "ArrowLeft", "ArrowUp", "+", "ArrowRight"):
         page.keyboard.press(key)
-        it.ready()
-        walls = [page.locator(s).first.bounding_box() for s in (".panel", ".toolbar .card", ".badge")]
-        labels = [b.bounding_box() for b in page.locator("#labels .label:not(.hidden)").all()]
+        walls = [it.boxes(s)[0] for s in (".panel", ".toolbar .card", ".badge")]
+        labels = it.boxes("#labels .label:not(.hidden)")
         assert labels
         for box in labels:
             assert box["x"] >= 0
@@ -344,14 +340,15 @@ def test_the_wheel_zooms_and_a_drag_moves(site, opened: Open) -> None:
     page = it.goto(site.url())
     page.mouse.move(*CENTRE)
     page.mouse.wheel(0, -600)
-    page.wait_for_timeout(800)
-    zoomed = page.url
-    assert "#v=" in zoomed
+    expect(page).to_have_url(re.compile("#v="))
+    zoomed = it.view()
     page.mouse.down()
     page.mouse.move(500, 300, steps=5)
     page.mouse.up()
-    page.wait_for_timeout(800)
-    assert page.url != zoomed
+    moved = it.view()
+    assert moved[0] > zoomed[0]
+    assert moved[1] < zoomed[1]
+    assert moved[2] == zoomed[2]
 
 
 def test_a_sample_says_of_how_many(make_site, opened: Open) -> None:

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-Open = Callable[..., "Opened"]  # noqa: F821 - the classes of conftest.py, which importlib mode cannot import
+from tests.browser.opened import Opened
+
+Open = Callable[..., Opened]
 CENTRE = (600, 400)
 TILE_POINTS = 16_384
 
@@ -67,8 +69,7 @@ def test_a_map_of_any_size_is_drawn_read_and_zoomed_into(n: int, make_site, open
     page = it.goto("about:blank", ready=False)
     page = it.goto(site.url(f"#v={x:.6f},{y:.6f},{max(4 * distance.max(), 0.05):.5f}"))
     keep(it.picture(), f"size-{n}-close")
-    page.mouse.move(CENTRE[0] + 1, CENTRE[1] + 1)
-    expect(page.locator(".hover-card p")).to_have_text(synthetic.text_of(row), timeout=20_000)
+    expect(it.hover((CENTRE[0] + 1, CENTRE[1] + 1)).locator("p")).to_have_text(synthetic.text_of(row))
     deeper = [url for url in sizes if re.search(r"/tiles/[1-9]", url)]
     assert bool(deeper) == (n > TILE_POINTS)
     page.mouse.click(*CENTRE)
@@ -88,15 +89,13 @@ def test_zooming_into_a_million_points_brings_tile_after_tile(make_site, opened:
     for step in range(4):
         for _ in range(3):
             page.keyboard.press("+")
-            page.wait_for_timeout(100)
-        it.ready()
+            it.settled()
         seen.append(max(depths))
         keep(it.picture(), f"million-{step}")
         assert painted(it.picture()) > 400
     assert seen[-1] >= seen[0] + 2
     for _ in range(3):
         page.keyboard.press("0")
-    it.ready()
     assert painted(it.picture()) > 8_000
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-Open = Callable[..., "Opened"]  # noqa: F821 - the classes of conftest.py, which importlib mode cannot import
+from tests.browser.opened import Opened
+
+Open = Callable[..., Opened]
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,7 @@ def test_markup_in_texts_labels_and_column_names_is_shown_and_not_run(hostile, o
     page = it.goto(hostile.url(f"#p={3 * row + 5}"))
     panel = page.get_by_role("complementary", name="Pinned document")
     expect(panel.locator(".document-text")).to_have_text(synthetic.HOSTILE)
+    it.settled()
     assert synthetic.HOSTILE in panel.locator("dt").all_text_contents()
     expect(panel).to_contain_text(f"{synthetic.HOSTILE} {row}")
     expect(panel.locator(".cluster-path")).to_contain_text(synthetic.HOSTILE)
@@ -33,8 +35,7 @@ def test_markup_in_texts_labels_and_column_names_is_shown_and_not_run(hostile, o
     x, y = hostile.data.coordinates[row]
     page = it.goto("about:blank", ready=False)
     page = it.goto(hostile.url(f"#v={x:.6f},{y:.6f},0.05"))
-    page.mouse.move(600, 400)
-    expect(page.locator(".hover-card p")).to_have_text(synthetic.HOSTILE)
+    expect(it.hover((600, 400)).locator("p")).to_have_text(synthetic.HOSTILE)
     page.get_by_label("Find a cluster").fill("<img")
     expect(page.locator(".topics .row")).to_contain_text([synthetic.HOSTILE])
     assert page.locator("img").count() == 0
@@ -81,8 +82,9 @@ def test_opened_as_a_file_it_says_how_to_serve_it(hostile, opened: Open, tmp_pat
     shutil.copytree(hostile.folder / "viewer", tmp_path / "viewer")
     it = opened(errors=True)
     page = it.goto((tmp_path / "viewer/index.html").as_uri(), ready=False)
-    page.wait_for_timeout(1800)
-    expect(page.locator("body")).to_contain_text("python -m http.server")
+    told = page.locator("#offline")
+    expect(told).to_be_visible()
+    expect(told).to_contain_text("python -m http.server")
 
 
 def test_a_browser_without_webgl_is_told_what_is_missing(hostile, browser: Browser) -> None:
@@ -100,17 +102,16 @@ def test_a_lost_context_is_told_and_a_reload_brings_the_view_back(hostile, opene
     it = opened(errors=True)
     page = it.goto(hostile.url())
     page.keyboard.press("+")
-    page.wait_for_timeout(500)
+    shared = it.address()
     page.evaluate(
         "document.getElementById('canvas').getContext('webgl2').getExtension('WEBGL_lose_context').loseContext()"
     )
     expect(page.get_by_role("alert")).to_contain_text("Reload the page")
-    shared = page.url
     page.reload()
     it.ready()
     expect(page.get_by_role("alert")).to_have_count(0)
-    assert re.search("#v=", shared)
-    assert page.url == shared
+    assert "#v=" in shared
+    assert it.address() == shared
 
 
 def test_an_unknown_document_in_the_address_is_told(hostile, opened: Open) -> None:

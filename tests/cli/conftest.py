@@ -21,7 +21,10 @@ class Ended:
 
 
 @pytest.fixture
-def latentscale(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+def latentscale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    # Here a warning in our own modules is an error.
+    monkeypatch.setattr("latentscale.cli.main.silence_libraries", lambda: None)
+
     def call(*arguments: object) -> Ended:
         before = signal.getsignal(signal.SIGTERM)
         try:

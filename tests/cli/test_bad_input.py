@@ -61,6 +61,21 @@ def test_a_missing_column_of_a_template_or_id(latentscale: Latentscale, tmp_path
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "condition", ["installed_size = max(installed_size)", "text IN (SELECT text FROM read_csv('{}'))", "text = 'a' OR"]
+)
+def test_a_condition_that_is_not_on_one_row(
+    latentscale: Latentscale, tmp_path: Path, small_corpus: Path, condition: str
+) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text('"never closed')
+    out = tmp_path / "out"
+    ended = latentscale("run", small_corpus, "--where", condition.format(secret), "--out", out)
+    expect(ended, out, "corpus.where", "on the columns of one row")
+    assert "never closed" not in ended.err
+    assert not out.exists()
+
+
 def test_a_folder_with_no_readable_file(latentscale: Latentscale, tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "picture.png").write_bytes(b"\x89PNG")
@@ -98,7 +113,7 @@ def test_lines_that_are_not_json(latentscale: Latentscale, tmp_path: Path) -> No
     expect(latentscale("run", path, "--text", "body", "--out", out), out, "lines.jsonl:11", "not_json")
 
 
-def test_what_a_failed_try_set_aside_is_no_reject_of_the_next(latentscale: Latentscale, tmp_path: Path) -> None:
+def test_what_a_failed_attempt_rejected_is_no_reject_of_the_next(latentscale: Latentscale, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "latin.csv", good=20, bad=["grün,größer als früher".encode("cp1252")] * 20)
     out = tmp_path / "out"
     assert latentscale("ingest", path, "--text", "body", "--out", out).code == 2
@@ -128,13 +143,15 @@ def test_a_wrong_name_in_a_setting_is_found_before_the_corpus_is_read(
 
 
 def test_a_list_of_texts_is_not_taken_for_files(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="looks like a text"):
-        ls.run(["a cat sat on the mat", "a dog did not"], out=tmp_path / "out")
+    (tmp_path / "a.txt").write_text("a cat sat on the mat")
+    with pytest.raises(RequestError, match="1 of these 2 strings name files"):
+        ls.run([str(tmp_path / "a.txt"), "a dog did not"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     made = ls.run(iter([f"a cat sat on the mat {i}" for i in range(12)]), out=tmp_path / "out", progress="quiet")
     assert made.points().collect().height == 12
 
 
-def test_few_bad_rows_are_set_aside_and_the_rest_goes_on(latentscale: Latentscale, tmp_path: Path) -> None:
+def test_few_bad_rows_are_rejected_and_the_run_continues(latentscale: Latentscale, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "mostly.csv", good=200, bad=[b"one,two,three", b"t,"])
     ended = latentscale("ingest", path, "--text", "body", "--out", tmp_path / "out")
     assert ended.code == 0
@@ -199,7 +216,7 @@ def test_an_output_that_cannot_be_written(latentscale: Latentscale, tmp_path: Pa
 
 def test_an_unknown_key_in_a_job_file(latentscale: Latentscale, tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
-    job.write_text("corpus: {sources: [demo]}\nout: maps/demo\nproject: {n_neighbours: 5}\n")
+    job.write_text(f"corpus: {{sources: [demo]}}\nout: {tmp_path / 'map'}\nproject: {{n_neighbours: 5}}\n")
     ended = latentscale("run", job)
     assert ended.code == 2
     assert "n_neighbors" in ended.err
@@ -235,7 +252,7 @@ def test_wrong_options_are_exit_code_2(latentscale: Latentscale) -> None:
 
 
 def test_a_full_disk_is_exit_code_4_and_the_same_command_goes_on(tmp_path: Path, small_corpus: Path) -> None:
-    # A limit on the size of files stands for a full disk: the system call that writes fails in the same place.
+    # A limit on the size of files simulates a full disk: the system call that writes fails in the same place.
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
@@ -243,10 +260,10 @@ def test_a_full_disk_is_exit_code_4_and_the_same_command_goes_on(tmp_path: Path,
     )
     out = tmp_path / "out"
     command = ["ingest", str(small_corpus), "--out", str(out), "--progress", "quiet"]
-    ended = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 4, ended.stderr
     assert "Traceback" not in ended.stderr
     assert not list(out.rglob("documents/**/*.parquet"))
-    again = subprocess.run([sys.executable, "-m", "latentscale", *command], capture_output=True, text=True, timeout=120)
+    again = subprocess.run([sys.executable, "-m", "latentscale", *command], capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
     assert "600 in 1 shards" in again.stdout

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import yaml
 
 import latentscale as ls
+from latentscale.cli.report import print_frame
 from latentscale.errors import RequestError
-from latentscale.serving import PageServer
+from latentscale.explore.excel import ExcelWriter, check_rows
+from latentscale.explore.serve import PageServer
 from latentscale.storage.objects import Store
-from latentscale.verification import verify_workspace
+from latentscale.upkeep.verify import verify_workspace
 from tests.cli.conftest import Ended
 
 Latentscale = Callable[..., Ended]
@@ -33,14 +37,68 @@ def test_a_run_prints_its_numbers_and_where_the_map_is(
     latentscale: Latentscale, tmp_path: Path, small_corpus: Path
 ) -> None:
     out = tmp_path / "map"
-    ended = latentscale("run", small_corpus, "--out", out, "--set", "project.n_epochs=50")
+    ended = latentscale("run", small_corpus, "--out", out, "--set", "project.n_epochs=50", "--progress", "json")
     assert ended.code == 0
     for words in ("documents    600", "rejects      0", "clusters", "noise", "quality", f"latentscale view {out}"):
         assert words in ended.out, ended.out
     events = [json.loads(line) for line in ended.err.splitlines()]
     assert [e["stage"] for e in events if e["event"] == "stage done"][:3] == ["ingest", "embed", "neighbors"]
+    assert {(e["run"], e["workspace"]) for e in events} == {(ls.open(out).runs[0]["id"], str(out))}
+    assert [events[0]["event"], events[-1]["event"]] == ["run started", "run done"]
     ended = latentscale("run", small_corpus, "--out", out, "--set", "project.n_epochs=50")
-    assert "nothing: all of it was there" in ended.out
+    assert "nothing: all results exist already" in ended.out
+    # Nobody asked for events: a few lines, of which the last says where the map is.
+    assert len(ended.err.splitlines()) <= 5
+    assert ended.err.splitlines()[-1].endswith(f" in {out}")
+
+
+def test_metrics_have_a_row_for_each_stage(made: Path) -> None:
+    table = pl.read_parquet(next(made.glob("runs/*/metrics.parquet")))
+    assert set(table["stage"]) == {"ingest", "embed", "neighbors", "project", "cluster", "label", "publish"}
+    publish = table.row(by_predicate=pl.col("stage") == "publish", named=True)
+    assert publish["key"] == ls.open(made).the_map().id
+    assert (publish["rows"], publish["bytes"] > 10_000, publish["seconds"] > 0) == (600, True, True)
+
+
+def test_an_update_by_a_program(latentscale: Latentscale, tmp_path: Path, demo: pl.DataFrame) -> None:
+    """What a nightly job sees: a night with news, one without, and one that fails."""
+    corpus, out, metrics = tmp_path / "corpus", tmp_path / "map", tmp_path / "night.prom"
+    corpus.mkdir()
+    demo.head(240).write_parquet(corpus / "a.parquet")
+    quick = ("--set", "project.n_epochs=20", "--set", "cluster.min_cluster_size=8")
+    refused = latentscale("run", corpus, "--out", out, *quick, "--name", "First try")
+    assert refused.code == 2
+    assert "'First try' is not a name for a map" in refused.err
+    assert "first-try" in refused.err
+    assert not out.exists()
+    first = ("--name", "first", "--json", "--progress", "quiet")
+    made = json.loads(latentscale("run", corpus, "--out", out, *quick, *first).out)
+    assert (made["documents"], made["changed"], made["exit_code"], made["added"]) == (240, True, 0, None)
+    demo.slice(240, 30).write_parquet(corpus / "b.parquet")
+    night = json.loads(latentscale("update", out, "--name", "night", "--json", "--metrics-file", metrics).out)
+    assert ls.open(out).names == {"first": made["map"], "night": night["map"]}
+    assert (night["added"], night["removed"], night["changed"], night["refit_due"]) == (30, 0, True, False)
+    assert night["drift"]["added"] == 30
+    assert "latentscale_documents_added" in metrics.read_text()
+    again = latentscale("update", out, "--json", "--metrics-file", metrics)
+    quiet_night = json.loads(again.out)
+    assert (quiet_night["added"], quiet_night["changed"], quiet_night["map"]) == (0, False, night["map"])
+    assert 'latentscale_run_changed{workspace="' in metrics.read_text()
+    told = latentscale("update", out).out
+    assert "nothing changed; 30 added and 0 removed since the fit" in told
+    for path in corpus.iterdir():
+        path.unlink()
+    failed = latentscale("update", out, "--progress", "json", "--metrics-file", metrics)
+    last = json.loads(next(line for line in failed.err.splitlines() if '"run failed"' in line))
+    assert failed.code == last["exit_code"] == 2
+    assert f'exit_code{{workspace="{out}"}} 2' in metrics.read_text()
+    facts = json.loads(latentscale("status", out, "--json").out)
+    assert facts["refit_due"] is False
+    assert facts["drift"]["added"] == 30
+    assert facts["last_run"]["status"] in ("done", "failed")
+    assert all(key == key.lower() and " " not in key for key in facts)
+    missing = latentscale("update", tmp_path / "nowhere", "--progress", "json")
+    assert json.loads(missing.err.splitlines()[0])["event"] == "run failed"
 
 
 def test_the_stages_one_by_one_make_the_same_map(latentscale: Latentscale, tmp_path: Path, small_corpus: Path) -> None:
@@ -88,10 +146,10 @@ def test_plan_writes_nothing_and_estimates_every_stage(
 
 def test_status_list_show_and_diff(latentscale: Latentscale, made: Path) -> None:
     facts = json.loads(latentscale("status", made, "--json").out)
-    assert (facts["documents"], facts["maps"], facts["document shards"]) == (600, 1, 1)
+    assert (facts["documents"], facts["maps"], facts["document_shards"]) == (600, 1, 1)
     listed = json.loads(latentscale("list", made, "--json").out)
     assert [record["kind"] for record in listed].count("projection") == 2
-    first = facts["current map"]
+    first = facts["current_map"]
     shown = json.loads(latentscale("show", made, first).out)
     assert shown["id"] == first
     assert shown["environment"]["versions"]["numpy"]
@@ -112,7 +170,79 @@ def test_search_finds_what_is_alike(latentscale: Latentscale, made: Path) -> Non
     assert len(hits) == 3
     assert hits[0]["score"] >= hits[1]["score"]
     assert any("chess" in hit["text"].lower() for hit in hits)
+    assert {"row_id", "cluster", "label", "package"} <= set(hits[0])
     assert latentscale("search", made, "\ue000").code == 2
+
+
+def test_search_by_cluster_condition_and_threshold_with_the_columns_asked_for(
+    latentscale: Latentscale, made: Path
+) -> None:
+    points = ls.open(made).the_map().points().collect()
+
+    def rows(*options: object) -> list[dict[str, Any]]:
+        ended = latentscale("search", made, "a board game of chess", "--json", *options)
+        assert ended.code == 0, ended.err
+        return [json.loads(line) for line in ended.out.splitlines()]
+
+    everything = rows("-k", 600)
+    perl = rows("--where", "section = 'perl'", "-k", 5)
+    assert {hit["section"] for hit in perl} == {"perl"}
+    assert [hit["row_id"] for hit in perl] == [hit["row_id"] for hit in everything if hit["section"] == "perl"][:5]
+    cluster = points.filter(pl.col("cluster") >= 0)["cluster"][0]
+    assert {hit["cluster"] for hit in rows("--cluster", cluster, "-k", 4)} == {cluster}
+    limit = everything[3]["score"]
+    assert [hit["row_id"] for hit in rows("--threshold", limit, "-k", 50)] == [
+        hit["row_id"] for hit in everything if hit["score"] >= limit
+    ]
+    shown = latentscale("search", made, "chess", "-k", 2, "--columns", "package,section", "--format", "csv")
+    assert pl.read_csv(shown.out.encode()).columns == [
+        "score",
+        "row_id",
+        "cluster",
+        "label",
+        "package",
+        "section",
+        "text",
+    ]
+    table = latentscale("search", made, "chess", "-k", 1).out.splitlines()
+    assert len(table) == 2
+    # Where nobody looks at a terminal, a text is whole.
+    assert len(table[1]) > 160
+    assert latentscale("search", made, "x", "--columns", "titel").code == 2
+    assert latentscale("search", made, "chess", "--threshold", 7).code == 2
+    assert latentscale("search", made, "chess", "--format", "xml").code == 2
+    assert latentscale("search", made, "chess", "--cluster", 4711).code == 2
+
+
+def test_a_table_fits_the_terminal(latentscale: Latentscale, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setattr("latentscale.cli.report.on_terminal", lambda: True)
+    lines = latentscale("search", made, "chess", "-k", 3).out.splitlines()
+    assert max(len(line) for line in lines) <= 90
+    assert all(line.endswith("…") for line in lines[1:])
+
+
+def test_a_text_never_commands_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_frame(pl.DataFrame({"row_id": [7], "text": ["a\x1b[2Jb\nc\x9b1m"]}), "table")
+    assert capsys.readouterr().out == "row_id  text\n     7  a�[2Jb c�1m\n"
+
+
+def test_clusters_lists_what_the_map_is_about(latentscale: Latentscale, made: Path) -> None:
+    labels = ls.open(made).the_map().labels()
+    finest = labels.filter(pl.col("layer") == 0)
+    listed = json.loads(latentscale("clusters", made, "--layer", 0, "--format", "json").out)
+    assert {row["cluster"]: row["size"] for row in listed} == dict(zip(finest["cluster"], finest["size"], strict=True))
+    assert [row["size"] for row in listed] == sorted((row["size"] for row in listed), reverse=True)
+    assert isinstance(listed[0]["keyphrases"], list)
+    table = latentscale("clusters", made)
+    assert table.out.split()[:5] == ["layer", "cluster", "size", "label", "keyphrases"]
+    assert len(table.out.splitlines()) == len(labels) + 1
+    by_label = pl.read_csv(
+        latentscale("clusters", made, "--layer", 0, "--sort", "label", "--format", "csv").out.encode()
+    )
+    assert by_label["label"].to_list() == sorted(finest["label"])
+    assert latentscale("clusters", made, "--layer", 9).code == 2
+    assert latentscale("clusters", made, "--sort", "colour").code == 2
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
@@ -126,7 +256,76 @@ def test_points_are_exported(
     assert dict(zip(read["package"], read["text"], strict=True)) == dict(
         zip(corpus["package"], corpus["text"], strict=True)
     )
-    assert latentscale("export", made, tmp_path / "points.xlsx").code == 2
+    assert read.columns.count("update") == 0
+    assert latentscale("export", made, tmp_path / "points.ods").code == 2
+
+
+def test_what_is_exported_is_what_the_name_or_the_option_says(
+    latentscale: Latentscale, made: Path, tmp_path: Path
+) -> None:
+    chosen = ls.open(made).the_map()
+    labels, points = chosen.labels(), chosen.points().collect()
+    ended = latentscale("export", made, tmp_path / "labels.csv")
+    assert "labels of" in ended.out
+    assert pl.read_csv(tmp_path / "labels.csv")["label"].to_list() == labels["label"].to_list()
+    assert latentscale("export", made, tmp_path / "clusters.csv").code == 0
+    clusters = pl.read_csv(tmp_path / "clusters.csv")
+    assert set(clusters["label"]) == set(labels["label"])
+    assert clusters["keyphrases"][0] == ", ".join(labels.filter(label=clusters["label"][0])["keyphrases"][0])
+    assert latentscale("export", made, tmp_path / "x.parquet", "--what", "text").code == 0
+    texts = pl.read_parquet(tmp_path / "x.parquet")
+    assert texts.height == points.height
+    assert texts.columns[0] == "row_id"
+    assert texts["text"].null_count() == 0
+    assert latentscale("export", made, tmp_path / "labels.parquet", "--what", "points", "--updates").code == 0
+    exported = pl.read_parquet(tmp_path / "labels.parquet")
+    assert "update" in exported.columns
+    # Of many clusters there are coarser layers, which have their names next to them.
+    fine = ls.open(made).map(cluster={"method": "kmeans", "n_clusters": 24})
+    assert latentscale("export", made, tmp_path / "fine.csv", "--map", fine.id).code == 0
+    layer = fine.labels().filter(pl.col("layer") == 1)
+    names = dict(zip(layer["cluster"], layer["label"], strict=True))
+    written = pl.read_csv(tmp_path / "fine.csv")
+    assert names
+    assert [names.get(one) for one in written["layer_1"]] == written["layer_1_label"].to_list()
+    for wrong in (
+        ["labels"],
+        ["page.csv", "--what", "page"],
+        ["x.csv", "--what", "everything"],
+        ["x", "--what", "text"],
+    ):
+        ended = latentscale("export", made, tmp_path / wrong[0], *wrong[1:])
+        assert ended.code == 2, wrong
+    assert not (tmp_path / "labels").exists()
+
+
+def test_an_excel_file_holds_values_and_no_formula(tmp_path: Path) -> None:
+    from datetime import UTC, date, datetime
+    from zipfile import ZipFile
+
+    path = tmp_path / "x.xlsx"
+    frame = pl.DataFrame(
+        {
+            "text": ["=1+1", "http://x.org", "a\x01b"],
+            "number": [2**60, 7, None],
+            "share": [0.5, float("nan"), float("inf")],
+            "day": [date(2024, 1, 31), None, date(1850, 1, 1)],
+            "moment": [datetime(2024, 1, 31, 12, tzinfo=UTC)] * 3,
+        }
+    )
+    with ExcelWriter(path) as writer:
+        writer.write(frame.clear())
+        writer.write(frame)
+    with ZipFile(path) as archive:
+        sheet = archive.read("xl/worksheets/sheet1.xml").decode()
+    assert "<f>" not in sheet
+    assert "hyperlink" not in sheet
+    for shown in ("=1+1", "a_x0001_b", str(2**60), "<v>7</v>", "<v>0.5</v>", "NaN".lower(), "1850-01-01", "+00:00"):
+        assert shown in sheet, shown
+    with pytest.raises(RequestError, match="32,767"), ExcelWriter(path) as writer:
+        writer.write(pl.DataFrame({"text": ["x" * 40_000]}))
+    with pytest.raises(RequestError, match="1,048,575 rows"):
+        check_rows(2_000_000, path)
 
 
 def test_the_page_is_exported_alone(latentscale: Latentscale, made: Path, tmp_path: Path) -> None:
@@ -139,8 +338,6 @@ def test_the_page_is_exported_alone(latentscale: Latentscale, made: Path, tmp_pa
 
 
 def test_verify_finds_a_flipped_byte_and_a_missing_part(latentscale: Latentscale, made: Path, tmp_path: Path) -> None:
-    import shutil
-
     copied = tmp_path / "copied"
     shutil.copytree(made, copied)
     assert latentscale("verify", copied).code == 0
@@ -171,13 +368,39 @@ def test_init_writes_a_job_that_runs(
     assert json.loads((tmp_path / "job.schema.json").read_text())["properties"]["project"]
 
 
+def test_init_takes_the_name_of_a_file_and_several_share_a_schema(latentscale: Latentscale, tmp_path: Path) -> None:
+    ended = latentscale("init", tmp_path / "jobs" / "news.yaml")
+    assert ended.code == 0
+    assert f"latentscale run {tmp_path / 'jobs' / 'news.yaml'}" in ended.out
+    assert (tmp_path / "jobs" / "news.yaml").is_file()
+    assert latentscale("init", tmp_path / "jobs" / "mails.yml").code == 0
+    assert latentscale("init", tmp_path / "jobs" / "mails.yml").code == 2
+    assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == ["job.schema.json", "mails.yml", "news.yaml"]
+
+
+def test_a_job_runs_from_any_folder(
+    latentscale: Latentscale, tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(small_corpus, tmp_path / "corpus.parquet")
+    job = {"corpus": {"sources": "../corpus.parquet", "limit": 30}, "out": "../maps"}
+    (tmp_path / "jobs" / "job.yaml").write_text(yaml.safe_dump(job))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    ended = latentscale("ingest", "../jobs/job.yaml")
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "maps" / "workspace.json").exists()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_doctor_and_models_say_what_is_here(latentscale: Latentscale) -> None:
     ended = latentscale("doctor")
     assert ended.code == 0
     for words in ("processors", "memory", "neighbors", "cpu"):
         assert words in ended.out.lower(), ended.out
     assert json.loads(latentscale("doctor", "--json").out)
-    assert "256 dimensions" in latentscale("models", "list").out
+    shipped = json.loads(latentscale("models", "list", "--json").out)[0]
+    assert (shipped["name"], shipped["dimensions"]) == ("static", 256)
 
 
 # ------------------------------------------------------------------------------------------------------------- serving
@@ -194,7 +417,7 @@ def server(made: Path) -> Iterator[PageServer]:
 
 
 def get(server: PageServer, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=120)
     connection.request("GET", path, headers=headers)
     response = connection.getresponse()
     found = response.status, dict(response.getheaders()), response.read()
@@ -226,3 +449,64 @@ def test_the_server_gives_ranges_and_only_the_page(server: PageServer, made: Pat
 def test_a_workspace_without_a_page_is_not_served(tmp_path: Path) -> None:
     with pytest.raises(RequestError):
         PageServer(Store(str(tmp_path)), port=0)
+
+
+def test_a_request_that_names_another_host_is_refused(server: PageServer) -> None:
+    port = server.server_address[1]
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}", f"[::1]:{port}", "localhost"):
+        assert get(server, "/viewer/manifest.json", Host=host)[0] == 200, host
+    for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", "localhost:1", ""):
+        assert get(server, "/viewer/manifest.json", Host=host)[0] == 403, host
+
+
+# ------------------------------------------------------------------------------------------------ sample, quality, runs
+
+
+def test_sample_shows_documents_of_a_cluster_with_their_texts(latentscale: Latentscale, made: Path) -> None:
+    rows = [json.loads(line) for line in latentscale("sample", made, "-n", 4, "--seed", 3, "--json").out.splitlines()]
+    assert len(rows) == 4
+    assert all(row["text"] for row in rows)
+    cluster = next(row["cluster"] for row in map(json.loads, latentscale("sample", made, "--json").out.splitlines()))
+    ended = latentscale("sample", made, "-n", 3, "--cluster", cluster)
+    assert ended.code == 0
+    assert "row_id" in ended.out
+    assert latentscale("sample", made, "--cluster", 4711).code == 2
+    assert latentscale("sample", made, "--where", "nothing = 1").code == 2
+    assert latentscale("sample", made, "--where", "installed_size > 10").code == 0
+
+
+def test_quality_prints_what_was_measured(latentscale: Latentscale, made: Path) -> None:
+    facts = json.loads(latentscale("quality", made, "--json").out)
+    assert facts == ls.open(made).the_map().quality
+    ended = latentscale("quality", made)
+    assert ended.code == 0
+    for words in ("recall", "trustworthiness", "noise_share", "persistence median"):
+        assert words in ended.out
+
+
+def test_a_run_records_what_was_typed_without_signatures(
+    latentscale: Latentscale, tmp_path: Path, small_corpus: Path
+) -> None:
+    out = tmp_path / "map"
+    where = "homepage != 'https://x.org/?X-Amz-Signature=canary'"
+    assert latentscale("ingest", small_corpus, "--out", out, "--limit", 30, "--where", where).code == 0
+    assert latentscale("embed", out).code == 0
+    first, second = [run["command"] for run in ls.open(out).runs]
+    assert first[:2] == ["latentscale", "ingest"]
+    assert "X-Amz-Signature=…'" in first[-1]
+    assert second == ["latentscale", "embed", str(out)]
+    assert not any(b"canary" in path.read_bytes() for path in (out / "runs").rglob("run.json"))
+
+
+def test_a_workspace_of_another_version_is_refused_by_every_command(
+    latentscale: Latentscale, made: Path, tmp_path: Path, small_corpus: Path
+) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(made, copied)
+    path = copied / "workspace.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 1}))
+    for arguments in (["status"], ["verify"], ["gc"], ["list"], ["update"], ["publish"], ["search", "x"]):
+        ended = latentscale(arguments[0], copied, *arguments[1:])
+        assert ended.code == 2, arguments
+        assert "--out" in ended.err
+    assert latentscale("run", small_corpus, "--out", copied).code == 2

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 import latentscale
-from latentscale.verification import verify_workspace
+from latentscale.upkeep.verify import verify_workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -46,7 +46,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
 def whole(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The shards of documents and vectors that one process makes."""
     out = tmp_path_factory.mktemp("whole") / "map"
-    latentscale.open(out).run(job(many, out), until="embed")
+    latentscale.Workspace(out).run(job(many, out), until="embed")
     return shards(out)
 
 
@@ -94,7 +94,7 @@ def check_whole(out: Path, whole: dict[str, bytes]) -> None:
 
 
 def kill_one(out: Path, seen: set[int]) -> bool:
-    """Kill the worker of a try that is under way, as the kernel kills one that takes too much memory."""
+    """Kill the worker of a running attempt, as the kernel kills one that takes too much memory."""
     for _, one in tries(out):
         if one["pid"] not in seen:
             seen.add(one["pid"])
@@ -126,7 +126,8 @@ def test_workers_killed_while_they_read_embed_and_write(
     hosts = latentscale.open(out).runs[-1]["facts"]["engine"]["hosts"]["embed"]
     assert set(hosts) == {node.host for node in cluster.nodes}, "each node had its part"
     assert sum(hosts.values()) == len(whole) // 2
-    assert len(list(tries(out))) >= 3, "the tries that were killed are still on record"
+    assert seen, "workers were killed"
+    assert list(tries(out)) == [], "nothing is left of the tries of shards that came through"
     check_whole(out, whole)
 
 
@@ -153,7 +154,7 @@ def test_a_lost_node_costs_only_the_shards_in_hand(
     check_whole(out, whole)
     assert [path for path, time_written in written.items() if path.stat().st_mtime_ns != time_written] == []
     left = [one for _, one in tries(out)]
-    assert 1 <= len(left) <= 2, "what was lost is the shards in hand"
+    assert 1 <= len(left) <= 3, "what was lost is the shards in hand"
     assert {one["host"] for one in left} == {lost.host}
     hosts = latentscale.open(out).runs[-1]["facts"]["engine"]["hosts"]["embed"]
     assert sum(hosts.values()) == len(whole) // 2
@@ -190,7 +191,7 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(
     ray_nodes.until(lambda: any(tries(out)), seconds=90, message="nothing was read")
     process.send_signal(signal.SIGTERM)
     said = finish(process, 130)
-    assert "to go on" in said
+    assert "to resume" in said
     assert "Traceback" not in said
     assert latentscale.open(out).runs[-1]["status"] == "interrupted"
 
@@ -229,14 +230,15 @@ def test_a_paused_node_that_wakes_after_its_shards_were_redone_changes_nothing(
     assert sorted(written) == sorted(out.glob("embeddings/*/*/*.parquet"))
 
 
-def test_shards_that_kill_their_workers_are_set_aside_and_the_map_is_made_of_the_rest(
+def test_shards_that_kill_their_workers_are_quarantined_and_the_map_is_made_of_the_rest(
     cluster: Any, corpus: Path, local: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "map"
     settings = ["--text", "body", "--id", "package", "--set", "ingest.shard_rows=64", "--set", "quality.sample=100"]
 
-    def set_aside() -> list[tuple[str, int]]:
-        assert len({one["pid"] for _, one in tries(out)}) % 3 == 0
+    def quarantined() -> list[tuple[str, int]]:
+        # A first death may have had company: it is on record, and does not count.
+        assert len({one["pid"] for _, one in tries(out) if one["alone"]}) % 3 == 0
         run = latentscale.open(out).runs[-1]
         assert run["status"] == "quarantined"
         return [(one["stage"], one["tries"]) for one in run["facts"]["quarantined"]]
@@ -246,7 +248,7 @@ def test_shards_that_kill_their_workers_are_set_aside_and_the_map_is_made_of_the
         said = finish(cluster.latentscale("ingest", corpus, "--out", out, *settings), 3)
     assert "part-03.jsonl" in said
     assert "its worker died 3 times" in said
-    assert set_aside() == [("ingest", 3)]
+    assert quarantined() == [("ingest", 3)]
     assert len(list(out.glob("documents/*/[!.]*.parquet"))) == 22
     # Nothing kills it now. Then a shard whose embedding kills: the map is made of the others.
     finish(cluster.latentscale("ingest", corpus, "--out", out, *settings))
@@ -256,12 +258,12 @@ def test_shards_that_kill_their_workers_are_set_aside_and_the_map_is_made_of_the
     with cluster.deadly(deadly.name):
         said = finish(cluster.latentscale("run", corpus, "--out", out, *settings), 3)
     assert deadly.stem in said
-    assert set_aside() == [("embed", 3)]
+    assert quarantined() == [("embed", 3)]
     made = latentscale.open(out).current
     assert made is not None
     assert made.points().collect().height == 1_500 - 64
     assert verify_workspace(latentscale.open(out).store).faults == []
-    # The same command makes the whole map, and does again only what was set aside.
+    # The same command makes the whole map, and retries only what was quarantined.
     written = {path: path.stat().st_mtime_ns for path in out.glob("embeddings/*/*/*.parquet")}
     assert len(written) == 23
     finish(cluster.latentscale("run", corpus, "--out", out, *settings))

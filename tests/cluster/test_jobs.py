@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +43,7 @@ def test_a_ray_client_makes_the_same_map(cluster: Any, corpus: Path, local: Path
 
 
 def refused(cluster: Any, corpus: Path, out: Path, *words: str, environment: dict[str, str] | None = None) -> str:
-    """The message of a run that ends with code 4 within half a minute and writes nothing."""
-    started = time.monotonic()
+    """The message of a run that ends with code 4 before Ray itself would give up, and writes nothing."""
     done = subprocess.run(
         [sys.executable, "-m", "latentscale", "run", str(corpus), "--out", str(out), "--text", "body", *words],
         env=environment or cluster.environment,
@@ -53,7 +51,6 @@ def refused(cluster: Any, corpus: Path, out: Path, *words: str, environment: dic
         text=True,
         timeout=120,
     )
-    assert time.monotonic() - started < 45, "half a minute, and the start of a process on a busy machine"
     assert done.returncode == 4, done.stdout + done.stderr
     assert not out.exists(), "nothing is half-written"
     assert "Traceback" not in done.stderr

@@ -13,6 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "cluster_configs"
 KUBERAY = CONFIGS / "kuberay"
+PLAIN = CONFIGS / "plain"
 VERSIONS: dict[str, Any] = yaml.safe_load((CONFIGS / "versions.yaml").read_text())
 # KubeRay's CRDs hold pod templates; what the operator adds to them is known from its source (labels of pods).
 OPERATOR_LABELS = {"head": {"ray.io/node-type": "head"}, "worker": {"ray.io/node-type": "worker"}}
@@ -46,10 +47,10 @@ class Pod:
     manifest: Manifest
 
 
-def manifests() -> list[Manifest]:
-    """Every Kubernetes object in cluster_configs/kuberay, each a copy that a test may change."""
+def manifests(folder: Path = KUBERAY) -> list[Manifest]:
+    """Every Kubernetes object in cluster_configs/kuberay, or in another folder, each a copy that a test may change."""
     found: list[Manifest] = []
-    for path in sorted(KUBERAY.glob("*.yaml")):
+    for path in sorted(folder.glob("*.yaml")):
         values = yaml.safe_load_all(path.read_text(encoding="utf-8"))
         objects = [value for value in values if "apiVersion" in value and value["kind"] != "Kustomization"]
         # Anchors share one object between places: a change in one place must not reach the others.
@@ -96,7 +97,9 @@ def pods(manifest: Manifest) -> Iterator[Pod]:
         templates.append(("head", "head", cluster["headGroupSpec"]["template"]))
         templates += [(group["groupName"], "worker", group["template"]) for group in cluster["workerGroupSpecs"]]
     if value["kind"] == "CronJob":
-        templates.append(("job", "creator", value["spec"]["jobTemplate"]["spec"]["template"]))
+        template = value["spec"]["jobTemplate"]["spec"]["template"]
+        makes_jobs = template["metadata"]["labels"].get("role") == "job-creator"
+        templates.append(("job", "creator" if makes_jobs else "runner", template))
     for where, role, template in templates:
         labels = {**template["metadata"].get("labels", {}), **OPERATOR_LABELS.get(role, {})}
         yield Pod(

@@ -91,6 +91,19 @@ SHORT = {
     for kind, spec in {"RayCluster": RAY_CLUSTER, "RayJob": RAY_JOB, "RayCronJob": RAY_CRON_JOB}.items()
 }
 
+# Of the Prometheus operator: the fields that are used.
+POD_MONITOR = strict(
+    ("apiVersion", "kind", "metadata", "spec"),
+    apiVersion={"enum": ["monitoring.coreos.com/v1"]},
+    kind={"enum": ["PodMonitor"]},
+    metadata=METADATA,
+    spec=strict(
+        ("selector", "podMetricsEndpoints"),
+        selector=strict(("matchLabels",), matchLabels=WORDS),
+        podMetricsEndpoints={"type": "array", "items": strict(("port",), port=STRING, interval=STRING)},
+    ),
+)
+
 
 def kuberay_problems(manifest: Manifest, schemas: dict[str, Any]) -> Iterator[str]:
     """What is wrong with one of KubeRay's objects."""
@@ -101,6 +114,10 @@ def kuberay_problems(manifest: Manifest, schemas: dict[str, Any]) -> Iterator[st
 
 def kubernetes_problems(manifest: Manifest, version: str) -> Iterator[str]:
     """What is wrong with one of Kubernetes' objects, or with the pod templates within one of KubeRay's."""
+    if manifest.kind == "PodMonitor":
+        for error in jsonschema.Draft202012Validator(POD_MONITOR).iter_errors(manifest.value):
+            yield f"{manifest.name}: {'.'.join(map(str, error.absolute_path))}: {error.message[:200]}"
+        return
     if not manifest.value["apiVersion"].startswith("ray.io/"):
         yield from _validate(manifest.value, manifest.name, version)
         return

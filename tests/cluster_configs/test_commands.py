@@ -15,7 +15,17 @@ import yaml
 
 from latentscale.cli.main import app
 from latentscale.config import parse_job
-from tests.cluster_configs.manifests import CONFIGS, KUBERAY, ROOT, VERSIONS, Manifest, manifests, pods, ray_job_spec
+from tests.cluster_configs.manifests import (
+    CONFIGS,
+    KUBERAY,
+    PLAIN,
+    ROOT,
+    VERSIONS,
+    Manifest,
+    manifests,
+    pods,
+    ray_job_spec,
+)
 
 IN_THE_IMAGE = "/opt/latentscale/"
 PLACEHOLDER = re.compile(r"example\.com|example-(?:maps|raw|bucket)|192\.0\.2\.|-0{17}\b|:0{12}:|\.pem\b")
@@ -70,6 +80,25 @@ def test_every_command_in_a_manifest_exists_with_its_options() -> None:
     found = dict(commands(manifests()))
     assert len(found) == 4  # two RayJobs, the RayCronJob, the CronJob
     assert {where: problem for where, words in found.items() if (problem := problem_with(words))} == {}
+
+
+def test_the_commands_without_ray_exist_with_their_options() -> None:
+    found = dict(commands(manifests(PLAIN)))
+    assert sorted(words[1] for words in found.values()) == ["gc", "run", "update"]
+    assert {where: problem for where, words in found.items() if (problem := problem_with(words))} == {}
+    # One place says which workspace.
+    assert all("$(WORKSPACE)" in words for words in found.values())
+    assert "WORKSPACE=s3://" in (PLAIN / "settings.env").read_text()
+    job = yaml.safe_load((PLAIN / "job.yaml").read_text())
+    assert "out" not in job
+    assert parse_job({**job, "out": "s3://example-maps/news"}, where="job.yaml").corpus.id == "url"
+
+
+def test_what_must_be_edited_for_a_map_without_ray_is_in_few_places() -> None:
+    images = [path.name for path in PLAIN.iterdir() if "registry.example.com" in path.read_text()]
+    buckets = {path.name for path in PLAIN.iterdir() if "s3://" in path.read_text()}
+    assert images == ["kustomization.yaml"]
+    assert buckets == {"job.yaml", "settings.env"}
 
 
 @pytest.mark.parametrize(

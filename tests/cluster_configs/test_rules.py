@@ -7,16 +7,58 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster_configs import rules
-from tests.cluster_configs.manifests import Manifest, containers, manifests, pods, ray_cluster_spec, ray_job_spec
+from tests.cluster_configs.manifests import (
+    KUBERAY,
+    PLAIN,
+    Manifest,
+    containers,
+    manifests,
+    pods,
+    ray_cluster_spec,
+    ray_job_spec,
+)
 
 Change = Callable[[list[Manifest]], None]
 
 
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
 def test_every_manifest_holds_to_the_rule(rule: rules.Rule) -> None:
-    assert list(rule(manifests())) == []
+    assert list(rule(manifests(KUBERAY))) == []
+
+
+@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
+def test_the_manifests_without_ray_hold_to_the_rule(rule: rules.Rule) -> None:
+    assert list(rule(plain_manifests())) == []
+
+
+def plain_manifests() -> list[Manifest]:
+    """Those of cluster_configs/plain, with the image that its kustomization gives them."""
+    found = manifests(PLAIN)
+    (image,) = yaml.safe_load((PLAIN / "kustomization.yaml").read_text())["images"]
+    for manifest in found:
+        for pod in pods(manifest):
+            for container in pod.spec["containers"]:
+                assert container["image"] == image["name"]
+                container["image"] = f"{image['newName']}:{image['newTag']}"
+    return found
+
+
+def test_pods_without_ray_reach_the_store_and_nothing_else() -> None:
+    found = manifests(PLAIN)
+    runners = [pod for manifest in found for pod in pods(manifest)]
+    assert {pod.role for pod in runners} == {"runner"}
+    assert len(runners) == 3
+    for pod in runners:
+        policies = [
+            one.value["metadata"]["name"]
+            for one in found
+            if one.kind == "NetworkPolicy"
+            and one.value["spec"]["podSelector"].get("matchLabels", {}).items() <= pod.labels.items()
+        ]
+        assert policies == ["deny-all", "dns", "store"]
 
 
 def first(found: list[Manifest], kind: str) -> dict[str, Any]:
@@ -310,3 +352,17 @@ def test_every_rule_has_a_change_that_it_sees() -> None:
 def test_the_pods_of_all_files_are_looked_at() -> None:
     found = [pod.where for manifest in manifests() for pod in pods(manifest)]
     assert len(found) == 1 + 4 + 5 + 3 + 3  # CronJob, RayCluster, RayJob, nightly RayJob, RayCronJob
+
+
+def test_prometheus_gets_to_the_port_that_the_pod_monitor_names() -> None:
+    found = manifests()
+    monitor, policy = first(found, "PodMonitor")["spec"], named(found, "ray-metrics")["spec"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert monitor["selector"] == policy["podSelector"]
+    (opened,) = policy["ingress"][0]["ports"]
+    watched = [pod for one in found for pod in pods(one) if pod.role in ("head", "worker")]
+    assert watched
+    for pod in watched:
+        assert monitor["selector"]["matchLabels"].items() <= pod.labels.items()
+        ports = {port["name"]: port["containerPort"] for port in pod.spec["containers"][0]["ports"]}
+        assert ports[endpoint["port"]] == opened["port"] == 8080

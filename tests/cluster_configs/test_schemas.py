@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.cluster_configs import schemas
-from tests.cluster_configs.manifests import CONFIGS, KUBERAY, ROOT, VERSIONS, Manifest, manifests, ray_job_spec
+from tests.cluster_configs.manifests import CONFIGS, KUBERAY, PLAIN, ROOT, VERSIONS, Manifest, manifests, ray_job_spec
 
 KUBERAY_KINDS = ("RayCluster", "RayJob", "RayCronJob")
 needs_crds = pytest.mark.skipif(
@@ -49,7 +49,7 @@ def test_the_files_that_were_asked_for_are_there() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS["kubernetes"])
-@pytest.mark.parametrize("manifest", manifests(), ids=lambda one: one.name)
+@pytest.mark.parametrize("manifest", [*manifests(), *manifests(PLAIN)], ids=lambda one: one.name)
 def test_kubernetes_knows_every_field(manifest: Manifest, version: str) -> None:
     assert list(schemas.kubernetes_problems(manifest, version)) == []
 
@@ -163,3 +163,22 @@ def test_kustomize_makes_all_that_stays_and_the_config_maps() -> None:
     for data in maps.values():
         for name, text in data.items():
             assert text == (KUBERAY / name).read_text(encoding="utf-8")
+
+
+@needs_kubectl
+def test_kustomize_gives_the_manifests_without_ray_their_image_and_settings() -> None:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(PLAIN)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    made = [Manifest(file="kustomize", value=value) for value in yaml.safe_load_all(done.stdout)]
+    for manifest in made:
+        for version in VERSIONS["kubernetes"]:
+            assert list(schemas.kubernetes_problems(manifest, version)) == []
+    maps = {one.value["metadata"]["name"] for one in made if one.kind == "ConfigMap"}
+    for pod in (pod for one in made for pod in schemas.pods(one)):
+        (container,) = pod.spec["containers"]
+        assert container["image"] == f"registry.example.com/latentscale/latentscale-cpu:{VERSIONS['latentscale']}"
+        assert container["envFrom"][0]["configMapRef"]["name"] in maps
+        named = [volume["configMap"]["name"] for volume in pod.spec["volumes"] if "configMap" in volume]
+        assert set(named) <= maps

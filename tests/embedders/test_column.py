@@ -79,3 +79,9 @@ def test_a_column_without_any_number_is_no_crash(rows):
         result = column_vectors(column, name="vec", dim=3)
         assert result.vectors.shape == (len(rows), 3)
         assert not result.embeddable.any()
+
+
+def test_a_file_of_which_no_document_has_a_vector_has_none_to_embed() -> None:
+    found = column_vectors(pa.nulls(3), name="v")
+    assert found.vectors.shape == (3, 0)
+    assert not found.embeddable.any()

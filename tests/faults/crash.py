@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from typing import Any
 
 from latentscale.cli.main import main
@@ -22,15 +23,19 @@ def install() -> None:
     when, pattern, number = os.environ["CRASH"].split(":")
     left = int(number)
     write = Store.put_bytes
+    counting = threading.Lock()
 
     def put_bytes(store: Store, name: str, data: Any) -> Any:
         nonlocal left
         hit = re.search(pattern, name) is not None
-        left -= hit
-        if hit and left == 0 and when != "after":
+        # Objects are written by several threads at once: each has a number of its own.
+        with counting:
+            left -= hit
+            mine = left
+        if hit and mine == 0 and when != "after":
             stop(name, signal.SIGSTOP if when == "pause" else signal.SIGKILL)
         written = write(store, name, data)
-        if hit and left == 0 and when == "after":
+        if hit and mine == 0 and when == "after":
             stop(name, signal.SIGKILL)
         return written
 

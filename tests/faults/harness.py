@@ -1,4 +1,4 @@
-"""Kill the real command line at any moment, go on with the same command, and hold the end against an uninterrupted run.
+"""Kill the real command line at any moment, resume with the same command, and compare with an uninterrupted run.
 
 A child is a process of its own, as a person or a cluster would start it. After each kill the workspace must be without
 a fault as far as it goes; at the end every row of the corpus is there exactly once and readable, and every shard and
@@ -34,7 +34,8 @@ import polars as pl
 import latentscale
 from latentscale.storage.head import read_head
 from latentscale.storage.objects import Store
-from latentscale.verification import verify_workspace
+from latentscale.storage.sealed import seal
+from latentscale.upkeep.verify import verify_workspace
 
 SETTINGS = (
     *("--set", "ingest.shard_rows=40", "--set", "project.n_epochs=60", "--set", "cluster.min_cluster_size=8"),
@@ -128,7 +129,7 @@ class Place:
         return [part for key, value in self.storage.items() for part in ("--storage", f"{key}={value}")]
 
     def open(self) -> latentscale.Workspace:
-        return latentscale.open(self.url, storage=dict(self.storage) or None)
+        return latentscale.Workspace(self.url, storage=dict(self.storage) or None)
 
     @property
     def store(self) -> Store:
@@ -255,7 +256,7 @@ def finish(command: Sequence[str], place: Place, *, code: int = 0, process: Chil
     return said
 
 
-# ------------------------------------------------------------------------------------------------------- what is there
+# ----------------------------------------------------------------------------------------------------------- contents
 
 
 def contents(store: Store) -> dict[str, str]:
@@ -447,7 +448,7 @@ def check_kept(place: Place, before: Mapping[str, float | None]) -> dict[str, fl
     now = {n: info.modified for folder in ("documents", "embeddings") for n, info in store.list(folder).items()}
     for name, moment in before.items():
         if name.endswith(".parquet"):
-            assert now.get(name) == moment, f"{name} was written again"
+            assert now.get(name) == moment, f"{name} was overwritten"
     return now
 
 
@@ -467,7 +468,7 @@ def running(command: Sequence[str], place: Place, number: int) -> Iterator[list[
 def beginning_of_update(reference: Reference, place: Place, files: Path, corpus: Corpus) -> None:
     """Put a finished workspace and its corpus somewhere, and let the corpus change.
 
-    The workspace names its corpus by an absolute path, which is the only thing of it that is altered.
+    Its records name the corpus by an absolute path, which is the only thing of it that is altered.
     """
     corpus.put(corpus.before, files)
     store = Store(place.url, storage=dict(place.storage) or None)
@@ -475,10 +476,10 @@ def beginning_of_update(reference: Reference, place: Place, files: Path, corpus:
         name = path.relative_to(reference.workspace).as_posix()
         if path.is_file() and not path.name.startswith("."):
             data = path.read_bytes()
-            if name == "workspace.json":
-                record = json.loads(data)
-                record["corpus"]["sources"] = [str(files)]
-                data = json.dumps(record).encode()
+            if path.name in ("workspace.json", "run.json", "map.json"):
+                record = {key: value for key, value in json.loads(data).items() if key != "digest"}
+                (record.get("job") or record)["corpus"]["sources"] = [str(files)]
+                data = seal(record)
             store.put_bytes(name, data)
     corpus.put(corpus.after, files)
 

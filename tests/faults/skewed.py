@@ -6,7 +6,7 @@ import os
 import sys
 from datetime import datetime, timedelta, tzinfo
 
-import latentscale.provenance
+import latentscale.storage.provenance
 import latentscale.storage.runs
 from latentscale.cli.main import main
 
@@ -20,6 +20,6 @@ class Skewed(datetime):
 
 
 if __name__ == "__main__":
-    for module in (latentscale.provenance, latentscale.storage.runs):
+    for module in (latentscale.storage.provenance, latentscale.storage.runs):
         module.datetime = Skewed  # type: ignore[attr-defined]
     main(sys.argv[1:])

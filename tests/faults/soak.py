@@ -1,4 +1,4 @@
-"""Kill `run` and `update` a thousand times, over a disk, Swift and moto in turn; started again it goes on.
+"""Kill `run` and `update` a thousand times, over a disk, Swift and moto in turn; the same command resumes.
 
 ``make soak`` (``PYTHONPATH=. python tests/faults/soak.py``) writes its report, which is its memory too, after each
 workspace. A kill counts when the workspace that it hit has ended as one that nobody disturbed: every row once, all
@@ -32,7 +32,7 @@ import stores
 
 from benchmarks.report import Result, Target, describe, write_readme
 from latentscale.demo import corpus_path
-from latentscale.provenance import environment
+from latentscale.storage.provenance import environment
 
 REPOSITORY = Path(__file__).parents[2]
 REPORT = REPOSITORY / "benchmarks" / "results" / "soak.json"
@@ -40,7 +40,7 @@ WHERE = ("disk", "swift", "moto")
 COMMANDS = ("run", "update")
 KILLS_A_WORKSPACE = 5
 NOTES = [
-    "Each workspace is begun anew; its command is given until it ends well, and up to five of its processes die by "
+    "Each workspace starts empty; its command is given until it ends well, and up to five of its processes die by "
     "SIGKILL at random moments on the way. After each kill the workspace must be without a fault as far as it goes, "
     "and no finished shard may be written again.",
     "A kill counts when its workspace has ended with every row once, and with the bytes of an undisturbed one.",
@@ -155,10 +155,10 @@ def commit() -> str:
 
 
 def main() -> int:
-    """Go on until there are so many kills; 1 if a workspace did not end as it should."""
+    """Run until there are so many kills; return 1 if a workspace did not end as expected."""
     parser = argparse.ArgumentParser(prog="soak.py", description=__doc__)
     parser.add_argument("--kills", type=int, default=1_000, help="in all, those of earlier calls counted")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; a later call goes on")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; a later call resumes")
     parser.add_argument("--stores", default=",".join(WHERE), help="some of them")
     parser.add_argument("--report", type=Path, default=REPORT)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Clocks that disagree: what is done is told from names and bytes, and ages from the store's own clock."""
+"""Clocks that disagree: finished work is recognised by names and bytes, and ages by the store's own clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harness import (
     update_command,
 )
 
-from latentscale.storage.gc import find_garbage
+from latentscale.upkeep.gc import find_garbage
 
 DAY = 86_400.0
 SKEWED = Path(__file__).with_name("skewed.py")

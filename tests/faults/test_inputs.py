@@ -12,7 +12,7 @@ from harness import check_so_far
 
 import latentscale
 from latentscale.errors import CorpusError, LatentScaleError, StorageError
-from latentscale.stages import ingest
+from latentscale.stages.ingest import worker
 
 SETTINGS: dict[str, Any] = {
     "ingest": {"shard_rows": 40},
@@ -34,7 +34,7 @@ def corpus(tmp_path: Path, demo: pl.DataFrame) -> Path:
 
 def meddle_once(monkeypatch: pytest.MonkeyPatch, file: str, meddle: Meddle, *, when: str) -> None:
     """Let somebody else do something before ``file`` is opened, or when a block of it has been read."""
-    real = ingest.read_input
+    real = worker.read_input
     done: list[bool] = []
 
     def read_input(one: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
@@ -49,7 +49,7 @@ def meddle_once(monkeypatch: pytest.MonkeyPatch, file: str, meddle: Meddle, *, w
                 mine = False
             yield block
 
-    monkeypatch.setattr(ingest, "read_input", read_input)
+    monkeypatch.setattr(worker, "read_input", read_input)
 
 
 def names(out: Path) -> list[str]:
@@ -89,10 +89,10 @@ def test_an_input_that_is_rewritten_between_plan_and_read_is_noticed_and_never_m
     before = sorted(demo.slice(0, 300)["package"].to_list())
     meddle_once(monkeypatch, "b.jsonl", rewrite, when=when)
     out = tmp_path / "map"
-    with pytest.raises(StorageError, match=r"b\.jsonl was written again since the inputs were listed") as error:
+    with pytest.raises(StorageError, match=r"b\.jsonl was overwritten since the inputs were listed") as error:
         latentscale.run(corpus, out=out, **SETTINGS)
     assert error.value.exit_code == 4
-    assert "listed anew" in str(error.value)
+    assert "listed again" in str(error.value)
     check_so_far_at(out)
     latentscale.run(corpus, out=out, **SETTINGS)
     assert names(out) == expected(corpus) != before
@@ -107,7 +107,7 @@ def test_the_same_under_an_update_leaves_the_map_as_it_was(
     demo.slice(300, 60).write_ndjson(corpus / "c.jsonl")
     meddle_once(monkeypatch, "c.jsonl", lambda: demo.slice(320, 70).write_ndjson(corpus / "c.jsonl"), when="while")
     workspace = latentscale.open(out)
-    with pytest.raises(StorageError, match=r"c\.jsonl was written again"):
+    with pytest.raises(StorageError, match=r"c\.jsonl was overwritten"):
         workspace.update()
     assert names(out) == before
     workspace.update()
@@ -122,7 +122,7 @@ def test_an_input_that_goes_between_plan_and_read_is_said_and_a_second_try_does_
     go = path.unlink if what == "removed" else lambda: path.rename(corpus / "z.jsonl")
     meddle_once(monkeypatch, "b.jsonl", go, when="before")
     out = tmp_path / "map"
-    with pytest.raises(CorpusError, match=r"the input b\.jsonl is gone"):
+    with pytest.raises(CorpusError, match=r"the input b\.jsonl does not exist any more"):
         latentscale.run(corpus, out=out, **SETTINGS)
     check_so_far_at(out)
     latentscale.run(corpus, out=out, **SETTINGS)

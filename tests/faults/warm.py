@@ -21,7 +21,7 @@ import crash
 from latentscale.cli.main import main
 
 USED = (
-    *("PIL.Image", "hdbscan", "joblib", "model2vec", "numba", "pandas", "polars", "pynndescent", "tokenizers", "umap"),
+    *("PIL.Image", "hdbscan", "joblib", "numba", "polars", "pynndescent", "tokenizers"),
     *(
         "pyarrow.compute",
         "pyarrow.dataset",
@@ -31,7 +31,7 @@ USED = (
         "threadpoolctl",
     ),
     *("sklearn.cluster", "sklearn.metrics", "sklearn.decomposition", "sklearn.feature_extraction.text"),
-    *("aiobotocore.session", "s3fs", "latentscale.updating", "latentscale.cli.report"),
+    *("aiobotocore.session", "s3fs", "latentscale.pipeline.update", "latentscale.cli.report"),
 )
 OURS = ("backends.cpu", "embedders", "labelers", "readers", "stages", "storage", "viewer")
 

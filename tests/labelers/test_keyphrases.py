@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from latentscale.demo import corpus_path
-from latentscale.labelers.keyphrases import ClusterLabel, label_clusters
-from latentscale.labelers.words import Vocabulary, alike, join_words, stem
+from latentscale.labelers.keyphrases.phrases import ClusterLabel, label_clusters
+from latentscale.labelers.keyphrases.words import Vocabulary, alike, join_words, stem
 
 
 def label(texts, *memberships, **settings) -> list[ClusterLabel]:
@@ -278,3 +278,26 @@ def test_words_keep_their_signs():
     words = Vocabulary()
     words.encode("C++ and C# in Node.js, don't use e-mail. Or the user's own_name")
     assert {"C++", "C#", "Node.js", "don't", "e-mail", "user's", "own_name"} <= set(words.forms())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("क्रिकेट मैच में जीत", ["क्रिकेट", "मैच", "में", "जीत"]),
+        ("שָׁלוֹם עולם", ["שָׁלוֹם", "עולם"]),
+        ("مُحَمَّد می\u200cخواهم", ["مُحَمَّد", "می\u200cخواهم"]),
+        ("e\u0301cole nai\u0308ve", ["e\u0301cole", "nai\u0308ve"]),
+        ("தமிழ் மொழி", ["தமிழ்", "மொழி"]),
+        ("東京か\u3099", ["東", "京", "か\u3099"]),
+        ("col·lecció צה״ל re\u2011read", ["col·lecció", "צה״ל", "re\u2011read"]),
+        ("don't re-read C++ U.S.A.", ["don't", "re-read", "C++", "U.S.A", "."]),
+    ],
+)
+def test_words_keep_their_combining_marks(text, words):
+    vocabulary = Vocabulary()
+    ids = vocabulary.encode(text)
+    assert [vocabulary.forms()[i] for i in ids] == words
+
+
+def test_characters_with_marks_are_joined_without_spaces():
+    assert join_words(["か\u3099", "東", "word", "京"]) == "か\u3099東 word 京"

@@ -16,9 +16,9 @@ from latentscale.readers.columns import candidate_types, conform, stored_name, s
     [
         (["1", "-20", ""], "int64"),
         (["007", "1"], None),
-        (["1.5", "2", "1e3"], "float64"),
-        (["12345678901234567890"], "float64"),
-        (["true", "False"], "bool"),
+        (["1.5", "2", "1e+300"], "float64:js"),
+        (["12345678901234567890"], None),
+        (["true", "false"], "bool:lower"),
         (["2026-01-02", ""], "date"),
         (["2026-02-30"], None),
         (["2026-01-02 03:04:05"], "timestamp"),

@@ -80,7 +80,7 @@ class FaultyProxy:
     seen : list of Request
         What has come, in order, without the bodies.
     most_at_once : int
-        The most requests that were under way at one time.
+        The most concurrent requests.
     """
 
     upstream: str
@@ -242,6 +242,9 @@ class FaultyProxy:
                 time.sleep(0.02)
                 _reset(client)
             return False
+        if fault == "flip" and body:
+            middle = len(body) // 2
+            body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         client.sendall(head + b"\r\n\r\n" + body)
         return True
 

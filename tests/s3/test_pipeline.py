@@ -16,7 +16,7 @@ import pytest
 
 import latentscale as ls
 from latentscale.storage.objects import Store
-from latentscale.verification import verify_workspace
+from latentscale.upkeep.verify import verify_workspace
 
 from .conftest import fast_on, within
 
@@ -110,12 +110,44 @@ def test_a_map_in_a_bucket_is_that_of_a_disk(bucket: Any, corpus: str, on_disk: 
     assert again.made == []
     hits = workspace.the_map().search("a game of cards", k=3)
     assert [hit.row_id for hit in hits] == [hit.row_id for hit in on_disk.search("a game of cards", k=3)]
-    from latentscale.export import export
-
-    export(workspace.the_map(), tmp_path / "points.parquet", text=True)
+    workspace.the_map().export(tmp_path / "points.parquet", text=True)
     assert len(pl.read_parquet(tmp_path / "points.parquet")) == 250
-    page = export(workspace.the_map(), tmp_path / "page")
-    assert page.exists()
+    assert workspace.the_map().export(tmp_path / "page").exists()
+
+
+@fast_on("moto")
+def test_the_points_of_a_bucket_are_those_of_a_disk_and_are_read_as_they_are_needed(
+    bucket: Any, tmp_path: Path, demo: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = demo.head(120).with_columns(
+        zip=pl.Series(["007", "a b/é", None, ""] * 30), year=pl.Series([2020, None, 2021] * 40, dtype=pl.Int16)
+    )
+    chosen.write_parquet(tmp_path / "a.parquet")
+    for column in ("zip", "year"):
+        settings = {**SETTINGS, "publish": {"partition_by": column}}
+        places: list[tuple[str, dict[str, Any]]] = [
+            (str(tmp_path / column), {}),
+            (bucket.url(column), {"storage": bucket.storage}),
+        ]
+        here, there = [
+            ls.run(tmp_path / "a.parquet", out=out, text="text", progress="quiet", **settings, **reach)
+            for out, reach in places
+        ]
+        assert here.points().collect().equals(there.points().collect(), null_equal=True)
+        assert here.points().collect_schema() == there.points().collect_schema()
+        assert there.sample(5, seed=1).equals(here.sample(5, seed=1), null_equal=True)
+        opened: list[str] = []
+        real = Store.open
+
+        def watched(self: Store, name: str, opened: list[str] = opened, real: Any = real) -> Any:
+            opened.append(name)
+            return real(self, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "open", watched)
+            points = there.points()
+            assert len(opened) == 1, "only one footer is read before the frame is collected"
+            assert len(points.head(1).collect()) == 1
 
 
 @fast_on("moto")
@@ -153,7 +185,7 @@ def test_a_map_on_a_disk_remembers_how_its_corpus_is_reached(
     assert made.record.counts["documents"] == 250
     Store(corpus, storage=bucket.direct).put_bytes("2026/c.csv", b"text\na document of its own\n")
     assert ls.open(tmp_path / "map").update().record.counts["documents"] == 251
-    # Another way to the store, which is said, is taken.
+    # Another way to the store, which is reported, is used.
     bucket.proxy.outage(600)
     Store(corpus, storage=bucket.direct).put_bytes("2026/d.csv", b"text\nand one more\n")
     grown = ls.open(tmp_path / "map", storage=bucket.direct).update()
@@ -217,7 +249,7 @@ def test_an_outage_beyond_the_budget_ends_with_4_and_the_same_command_goes_on(
 ) -> None:
     command = ["run", corpus, "--text", "text", "--out", bucket.url("map"), *OPTIONS, *bucket.options()]
     watcher = when(asked(bucket, "PUT", "/embeddings/"), lambda: bucket.proxy.outage(600))
-    ended = latentscale(*command, "--storage", "budget=2", "--storage", "first_budget=8")
+    ended = latentscale(*command, "--storage", "budget=2", "--storage", "first_budget=60")
     watcher.join()
     assert ended.returncode == 4, ended.stderr
     assert f"s3://{bucket.name}/map/" in ended.stderr

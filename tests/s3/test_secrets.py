@@ -120,7 +120,7 @@ def test_keys_appear_nowhere_in_a_run_and_in_commands_that_fail(
     assert within("status", bucket.url("map"), *options, "--storage", "first_budget=1") == 4
     bucket.proxy.recover()
     bucket.proxy.answers += [(403, "SignatureDoesNotMatch", "The signature does not match.")] * 2
-    assert within("status", bucket.url("map"), *options, "--storage", "first_budget=2") == 2
+    assert within("status", bucket.url("map"), *options, "--storage", "first_budget=30") == 2
     assert within("status", "s3://no-such-bucket-here/x", *options) == 2
     assert within("show", bucket.url("map"), "map-nothing", *options) == 2
     said = "".join(capfd.readouterr())

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from latentscale.config import CorpusConfig, StorageConfig
 from latentscale.errors import ConfigError, StorageError
-from latentscale.storage.inputs import list_inputs, open_input
+from latentscale.readers.inputs import list_inputs, open_input
 from latentscale.storage.objects import Store
 
 MEBIBYTE = 1 << 20
@@ -215,7 +215,7 @@ def test_the_keys_of_named_variables_are_those_that_sign(mock_bucket: Any, monke
     assert {request.header("X-Amz-Security-Token") for request in mock_bucket.proxy.seen} == {"five"}
 
 
-def test_never_more_requests_are_under_way_than_allowed(mock_bucket: Any) -> None:
+def test_never_more_concurrent_requests_than_allowed(mock_bucket: Any) -> None:
     store = mock_bucket.store(max_requests=3, multipart_threshold=5 * MEBIBYTE, part_size=5 * MEBIBYTE)
     mock_bucket.proxy.latency = 0.05
     store.put_bytes("large", os.urandom(40 * MEBIBYTE))

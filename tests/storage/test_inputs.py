@@ -8,10 +8,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from latentscale.config import CorpusConfig
+from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.errors import CorpusError, StorageError
-from latentscale.storage.input_table import InputTable
-from latentscale.storage.inputs import identities, list_inputs, open_input
+from latentscale.readers.input_table import InputFile, InputTable
+from latentscale.readers.inputs import list_inputs
+from latentscale.readers.opening import HASHED_BYTES, HASHED_FILES, fingerprint_rule, identities, open_input
+from latentscale.stages.ingest import settled_fingerprint
 
 
 def listed(*sources: str | Path, **settings: object) -> InputTable:
@@ -66,10 +68,12 @@ def test_two_files_of_one_relative_path_get_different_ones(tmp_path: Path):
     assert paths == ["a.csv", "two/a.csv"]
 
 
-def test_a_link_to_a_file_is_followed_and_a_link_to_a_folder_is_not(folder: Path):
+def test_a_link_to_what_is_read_anyway_and_a_link_that_goes_round_add_nothing(folder: Path):
     (folder / "linked.csv").symlink_to(folder / "b.csv")
     (folder / "loop").symlink_to(folder)
-    assert [f.path for f in listed(folder)] == ["2024/c.parquet", "a.jsonl.gz", "b.csv", "linked.csv"]
+    assert [f.path for f in listed(folder)] == ["2024/c.parquet", "a.jsonl.gz", "b.csv"]
+    assert [f.path for f in listed(folder, follow_links=True)] == ["2024/c.parquet", "a.jsonl.gz", "b.csv"]
+    assert [f.path for f in listed(folder / "linked.csv")] == ["linked.csv"]
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path):
@@ -98,7 +102,7 @@ def test_a_pattern_that_matches_nothing_is_an_error(tmp_path: Path):
 
 
 def test_a_file_of_unknown_format_is_an_error_unless_the_format_is_given(tmp_path: Path):
-    path = tmp_path / "dump.json"
+    path = tmp_path / "dump.data"
     path.write_text('{"text": "x"}\n')
     with pytest.raises(CorpusError, match="no format that its name tells"):
         listed(path)
@@ -126,10 +130,46 @@ def test_the_fingerprint_follows_the_file_or_its_bytes(folder: Path):
     assert list(identities(before, "content", None)) != content
 
 
+def file_of(url: str, size: int) -> InputFile:
+    return InputFile(url=url, path=url.rsplit("/", 1)[-1], size=size, version="1", format="csv", compression="none")
+
+
+@pytest.mark.parametrize(
+    ("files", "rule"),
+    [
+        ([file_of("/data/a.csv", HASHED_BYTES)], "content"),
+        ([file_of("/data/a.csv", HASHED_BYTES), file_of("/data/b.csv", 1)], "stat"),
+        ([file_of(f"/data/{number}.csv", 1) for number in range(HASHED_FILES)], "content"),
+        ([file_of(f"/data/{number}.csv", 1) for number in range(HASHED_FILES + 1)], "stat"),
+        ([file_of("s3://bucket/a.csv", 1)], "stat"),
+        ([file_of("/data/a.csv", 1), file_of("s3://bucket/a.csv", 1)], "stat"),
+    ],
+)
+def test_a_small_local_corpus_is_recognised_by_its_bytes(files: list[InputFile], rule: str):
+    inputs = InputTable(files)
+    assert fingerprint_rule(inputs) == rule
+    settled = settled_fingerprint(IngestConfig(), inputs)
+    assert settled.fingerprint == rule
+    # A workspace keeps what it began with, and what is set is set.
+    assert settled_fingerprint(IngestConfig(), inputs, "stat").fingerprint == "stat"
+    assert settled_fingerprint(IngestConfig(fingerprint="content"), inputs, "stat").fingerprint == "content"
+
+
+def test_bytes_are_read_again_where_the_modification_time_may_not_tell(folder: Path):
+    path = folder / "b.csv"
+    before = listed(path)
+    seen = list(identities(before, "content", None))
+    status = path.stat()
+    # Another content of the same length, within one tick of the clock.
+    path.write_bytes(b"y")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert list(identities(listed(path), "content", None)) != seen
+
+
 def test_a_file_that_was_written_again_since_the_listing_is_refused(folder: Path):
     file = listed(folder / "b.csv")[0]
     (folder / "b.csv").write_bytes(b"longer than before")
-    with pytest.raises(StorageError, match="written again since") as error:
+    with pytest.raises(StorageError, match="overwritten since") as error:
         open_input(file, None)
     assert error.value.exit_code == 4
 
@@ -137,5 +177,14 @@ def test_a_file_that_was_written_again_since_the_listing_is_refused(folder: Path
 def test_an_unreadable_file_is_an_error_with_its_name(folder: Path):
     file = listed(folder / "b.csv")[0]
     (folder / "b.csv").unlink()
-    with pytest.raises(CorpusError, match=r"b\.csv is gone"):
+    with pytest.raises(CorpusError, match=r"b\.csv does not exist any more"):
         open_input(file, None)
+
+
+def test_a_table_of_lancedb_without_a_version_or_in_a_store_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "docs.lance").mkdir()
+    with pytest.raises(CorpusError, match="no version of a table of LanceDB"):
+        list_inputs(CorpusConfig(sources=(str(tmp_path / "docs.lance"),)))
+    with pytest.raises(CorpusError, match="read from a disk only") as raised:
+        list_inputs(CorpusConfig(sources=("s3://bucket/docs.lance",)))
+    assert "pq.write_table" in str(raised.value.hint)

@@ -1,4 +1,4 @@
-"""Listings and inputs as columns: they behave as the mapping and the sequence that they stand for."""
+"""Listings and inputs as columns: they behave as the mapping and the sequence that they replace."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from latentscale.stages.ingest_plan import KeyIndex
-from latentscale.storage.input_table import InputFile, InputTable
+from latentscale.readers.input_table import InputFile, InputTable
+from latentscale.stages.ingest.units import KeyIndex
 from latentscale.storage.listing import Listing
 from latentscale.storage.objects import Store
-from latentscale.storage.remote import ObjectInfo
+from latentscale.storage.remote.protocol import ObjectInfo
 
 
 def some_objects(count: int) -> list[ObjectInfo]:

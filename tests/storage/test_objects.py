@@ -90,7 +90,7 @@ def test_a_place_without_permission_is_named(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         # Root may write anywhere; a file in the way of a folder is refused to root too.
         (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(WorkspaceError, match="a file stands where a folder is needed"):
+        with pytest.raises(WorkspaceError, match="a file exists where a folder is needed"):
             Store(str(tmp_path / "file")).put_bytes("x", b"")
         return
     tmp_path.chmod(0o500)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 
 from latentscale.errors import WorkspaceError
 from latentscale.storage.objects import Store
-from latentscale.storage.parquet import read_parquet, write_parquet
+from latentscale.storage.parquet import read_footer, read_parquet, write_parquet
+from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import (
-    Snapshot,
-    list_snapshots,
+    list_snapshot_ids,
     make_snapshot,
     read_snapshot,
     superseded_name,
@@ -55,7 +56,7 @@ def test_row_ids_follow_the_order_of_the_shards(tmp_path: Path) -> None:
     assert list(read_snapshot(store, snapshot.id).shards) == list(snapshot.shards)
     assert snapshot.documents == 3
     assert snapshot_of(store, shards, id_column=None).id == snapshot.id
-    assert len(list_snapshots(store)) == 1
+    assert list_snapshot_ids(store) == [snapshot.id]
 
 
 def test_a_shard_keeps_its_row_ids_when_others_come_and_go(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_the_last_document_of_an_id_wins_and_the_others_are_rejects(tmp_path: Pa
 def test_rows_are_found_again_by_their_ids(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     snapshot = snapshot_of(store, [shard(store, "aa", ["1", "2"]), shard(store, "bb", ["3", "4"])], id_column=None)
-    found = {s.key: (rows.tolist(), places.tolist()) for s, rows, places in snapshot.locate(np.array([3, 0, 2]))}
+    found = {s.key: (rows.tolist(), offsets.tolist()) for s, rows, offsets in snapshot.locate(np.array([3, 0, 2]))}
     assert found == {"aa": ([0], [1]), "bb": ([1, 0], [0, 2])}
     with pytest.raises(WorkspaceError, match="no row_id 9"):
         list(snapshot.locate(np.array([9])))
@@ -170,3 +171,25 @@ def test_a_snapshot_without_some_shards_keeps_the_places_of_the_others(tmp_path:
     part = without_shards(store, whole, ["bb"])
     assert identities(part) == {"aa": [0, 1], "cc": [4, 5]}
     assert identities(snapshot_of(store, shards, id_column=None, parent=part)) == identities(whole)
+
+
+def test_another_list_under_the_same_id_is_an_error(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    shards = [shard(store, "aa", ["1"]), shard(store, "bb", ["2"])]
+    snapshot = snapshot_of(store, shards, id_column="id")
+    assert re.fullmatch("snapshot-[0-9a-f]{16}", snapshot.id)
+    name = f"snapshots/{snapshot.id}.parquet"
+    facts = read_footer(store, name).facts
+    table = read_parquet(store, name)
+    for column, values in (("rows", [1, 2]), ("order", [1, 0])):
+        index = table.column_names.index(column)
+        changed = table.set_column(index, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+        write_parquet(store, name, changed, facts=facts)
+        with pytest.raises(WorkspaceError, match=r"2 documents that are not|3 documents that are not"):
+            snapshot_of(store, shards, id_column="id")
+    write_parquet(store, name, table, facts=facts)
+    assert snapshot_of(store, shards, id_column="id").id == snapshot.id
+    part = without_shards(store, snapshot, ["bb"])
+    write_parquet(store, f"snapshots/{part.id}.parquet", table, facts=facts)
+    with pytest.raises(WorkspaceError, match="2 shards"):
+        without_shards(store, snapshot, ["bb"])

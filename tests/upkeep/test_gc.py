@@ -13,10 +13,13 @@ import pytest
 
 import latentscale
 from latentscale.errors import DamagedObjectError, EnvironmentFailure, StorageError
-from latentscale.storage import gc, lease
-from latentscale.storage.gc import delete_garbage, find_garbage
+from latentscale.storage import lease
 from latentscale.storage.objects import Store
-from latentscale.verification import verify_workspace
+from latentscale.upkeep import gc
+from latentscale.upkeep.garbage import Kind
+from latentscale.upkeep.gc import delete_garbage, find_garbage
+from latentscale.upkeep.verify import verify_workspace
+from tests.conftest import rewrite_json
 
 DAY = 86_400.0
 SETTINGS: dict[str, Any] = {
@@ -62,32 +65,36 @@ def objects(workspace: Path) -> dict[str, bytes]:
     return {p.relative_to(workspace).as_posix(): p.read_bytes() for p in workspace.rglob("*") if p.is_file()}
 
 
-def litter(workspace: Path) -> dict[str, str]:
+def litter(workspace: Path) -> dict[str, Kind]:
     """Put there what crashes and changes of mind leave; returns the kind of each object."""
     shard = next(workspace.glob("documents/*/*.parquet")).read_bytes()
     vectors = next(workspace.glob("embeddings/*/*/*.parquet"))
     embedding = vectors.relative_to(workspace).parts[1]
     key = "ab" + "0" * 30 + "-00000e"
     made = {
-        f"documents/ab/{key}.parquet": gc.DOCUMENTS,
-        "snapshots/groups-snapshot-00000000.parquet": gc.SNAPSHOT,
-        f"rejects/ab/{key}.parquet": gc.REJECTS,
-        f"rejects/{embedding}/ab/{key}.parquet": gc.REJECTS,
-        f"rejects/embedding-00000000/ab/{key}.parquet": gc.REJECTS,
-        f"embeddings/{embedding}/ab/{key}.parquet": gc.VECTORS,
-        f"embeddings/embedding-11111111/ab/{key}.parquet": gc.UNRECORDED,
-        "projections/projection-00000000/coordinates-00000.12345678.parquet": gc.UNRECORDED,
-        "maps/map-00000000/points/update=snapshot-00000000/part-00000.parquet": gc.UNRECORDED,
+        f"documents/ab/{key}.parquet": Kind.DOCUMENTS,
+        "snapshots/groups-snapshot-0000000000000000.parquet": Kind.UNREFERENCED_SNAPSHOT,
+        f"rejects/ab/{key}.parquet": Kind.REJECTS,
+        f"rejects/{embedding}/ab/{key}.parquet": Kind.REJECTS,
+        f"rejects/embedding-00000000/ab/{key}.parquet": Kind.REJECTS,
+        f"embeddings/{embedding}/ab/{key}.parquet": Kind.VECTORS,
+        f"embeddings/embedding-11111111/ab/{key}.parquet": Kind.UNRECORDED_PART,
+        "projections/projection-00000000/coordinates-00000.12345678.parquet": Kind.UNRECORDED_PART,
+        "maps/map-00000000/points/update=snapshot-0000000000000000/part-00000.parquet": Kind.UNRECORDED_PART,
         next((workspace / "neighbors").iterdir()).relative_to(workspace).as_posix()
-        + "/graph-00000.00000000.parquet": gc.LEFTOVER,
-        "uploads/00000000000000000000000000000000.parquet": gc.UPLOAD,
-        "viewer/assets/index-old.js": gc.ASSET,
-        "attempts/20260101T000000.000000Z-abcdef/key/0123": gc.ATTEMPT,
-        "leases/20260101T000000.000000Z-abcdef.json": gc.LEASE,
-        "documents/ab/.unfinished-0123": gc.UNFINISHED,
-        ".unfinished-clock-0123": gc.UNFINISHED,
-        "rejects/superseded-snapshot-00000000.parquet": gc.SNAPSHOT,
-        "snapshots/carried-snapshot-00000000.parquet": gc.SNAPSHOT,
+        + "/graph-00000.00000000.parquet": Kind.UNLISTED_PART,
+        "uploads/00000000000000000000000000000000.parquet": Kind.UPLOAD,
+        "viewer/assets/index-old.js": Kind.PAGE_FILE,
+        "attempts/20260101T000000.000000Z-abcdef/key/0123": Kind.ATTEMPT,
+        "leases/20260101T000000.000000Z-abcdef.json": Kind.EXPIRED_LEASE,
+        "documents/ab/.unfinished-0123": Kind.UNFINISHED_WRITE,
+        ".unfinished-clock-0123": Kind.UNFINISHED_WRITE,
+        "rejects/superseded-snapshot-0000000000000000.parquet": Kind.UNREFERENCED_SNAPSHOT,
+        "snapshots/carried-snapshot-0000000000000000.parquet": Kind.UNREFERENCED_SNAPSHOT,
+        "receipts/embedding-0000000000000000/0123456789abcdef.parquet": Kind.RECEIPTS,
+        f"label-receipts/ab/{'ab' * 16}.json": Kind.LABEL_RECEIPT,
+        f"answers/{'ab' * 8}/{key}/{'cd' * 16}.parquet": Kind.ANSWER,
+        "spending/20260101T000000.000000Z-abcdef/0123.json": Kind.SPENDING,
     }
     for name in made:
         path = workspace / name
@@ -138,7 +145,7 @@ def test_the_age_is_by_the_clock_of_the_store_and_not_by_that_of_this_machine(
     assert len(find_garbage(Store(str(workspace))).garbage) == len(made)
 
 
-def test_work_that_goes_on_over_several_runs_is_as_young_as_its_last_object(workspace: Path) -> None:
+def test_work_that_is_resumed_over_several_runs_is_as_young_as_its_last_object(workspace: Path) -> None:
     litter(workspace)
     grow_old(workspace, 30)
     young = workspace / "embeddings" / "embedding-11111111" / "cd" / "cd.parquet"
@@ -147,16 +154,13 @@ def test_work_that_goes_on_over_several_runs_is_as_young_as_its_last_object(work
     names = {item.info.name for item in find_garbage(Store(str(workspace))).garbage}
     assert not any("embedding-11111111" in name for name in names)
     run = sorted((workspace / "runs").iterdir())[0] / "run.json"
-    record = json.loads(run.read_text())
-    record |= {"status": "running"}
-    record["facts"]["snapshot"] = None
-    run.write_text(json.dumps(record))
+    rewrite_json(run, lambda values: values | {"status": "running", "facts": values["facts"] | {"snapshot": None}})
     kinds = {item.kind for item in find_garbage(Store(str(workspace))).garbage}
-    assert gc.DOCUMENTS not in kinds, "an ingest that was killed a moment ago will want its shards"
-    assert gc.VECTORS in kinds
+    assert Kind.DOCUMENTS not in kinds, "an ingest that was killed a moment ago will want its shards"
+    assert Kind.VECTORS in kinds
 
 
-def test_older_maps_and_what_only_they_needed_are_given_up_records_first(
+def test_older_maps_and_what_only_they_needed_are_dropped_records_first(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(str(workspace))
@@ -170,7 +174,7 @@ def test_older_maps_and_what_only_they_needed_are_given_up_records_first(
         states.append(len(objects(workspace)))
         assert verify_workspace(store, quick=True).faults == [], text
 
-    deleted = delete_garbage(store, keep_maps=2, say=look)
+    deleted = delete_garbage(store, keep_maps=2, on_progress=look)
     assert gone <= set(deleted.dropped)
     assert len(states) > 5
     assert {m.id for m in opened.maps} == {second.id, last.id}
@@ -183,17 +187,19 @@ def test_older_maps_and_what_only_they_needed_are_given_up_records_first(
     assert second.record.request["clusters"] not in left
 
 
-def test_the_current_map_and_those_with_a_name_stay(workspace: Path) -> None:
+def test_the_current_map_stays_and_a_name_of_a_record_of_the_first_builds_keeps_nothing(workspace: Path) -> None:
     store = Store(str(workspace))
     first, second, _ = latentscale.open(workspace).maps
-    (workspace / "HEAD.json").write_text(json.dumps({"schema": 1, "map": first.id, "written": ""}))
+    (workspace / "HEAD.json").write_text(json.dumps({"schema": 2, "map": first.id, "written": ""}))
     path = workspace / "maps" / second.id / "map.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": "kept"}))
+    rewrite_json(path, lambda values: values | {"name": "kept"})
     grow_old(workspace, 30)
-    assert not {first.id, second.id} & set(find_garbage(store, keep_maps=0).dropped)
+    dropped = find_garbage(store, keep_maps=0).dropped
+    assert first.id not in dropped
+    assert second.id in dropped
 
 
-def test_a_collection_that_ends_in_the_middle_is_gone_on_with(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collection_that_ends_in_the_middle_is_resumed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(workspace))
     whole = Path(shutil.copytree(workspace, workspace.parent / "whole"))
     delete_garbage(Store(str(whole)), keep_maps=1)
@@ -208,7 +214,7 @@ def test_a_collection_that_ends_in_the_middle_is_gone_on_with(workspace: Path, m
                 raise StorageError("the store is gone")
 
         with pytest.raises(StorageError):
-            delete_garbage(store, keep_maps=1, say=stop)
+            delete_garbage(store, keep_maps=1, on_progress=stop)
         assert verify_workspace(store).faults == []
     delete_garbage(store, keep_maps=1)
     assert objects(workspace) == objects(whole)
@@ -235,7 +241,7 @@ def test_a_run_under_way_and_one_that_begins_meanwhile_stop_it(
         begun[-1].__enter__().others()
 
     with pytest.raises(EnvironmentFailure, match="4 objects were deleted"):
-        delete_garbage(store, say=begin)
+        delete_garbage(store, on_progress=begin)
     for one in begun:
         one.__exit__(None, None, None)
     assert len(objects(workspace).keys() & made.keys()) == len(made) - 4
@@ -296,10 +302,12 @@ def test_the_command_lists_first_and_deletes_when_asked(workspace: Path, capsys:
     code, said = run()
     assert code == 0
     assert f"{len(made)} would be deleted" in said
+    assert "receipts of a deleted embedding" in said
     assert "--delete" in said
     code, said = run("--json", "--grace", "24h")
     document = json.loads(said)
     assert set(document["names"]) == set(made)
+    assert document["kinds"]["label-receipt"]["objects"] == document["kinds"]["receipts"]["objects"] == 1
     assert document["deleted"] is False
     assert run("--grace", "soon")[0] == 2
     code, said = run("--delete")

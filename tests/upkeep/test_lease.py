@@ -18,7 +18,8 @@ import pytest
 
 import latentscale
 from latentscale.errors import WorkspaceError
-from latentscale.shard_stages import ShardStages
+from latentscale.pipeline import run as running
+from latentscale.pipeline import update as updating
 from latentscale.storage import lease
 from latentscale.storage.lease import Lease, hold_lease, lease_name, read_leases, warning_of
 from latentscale.storage.objects import ObjectInfo, Store
@@ -36,7 +37,7 @@ def test_a_second_run_is_told_of_the_first_and_not_the_other_way_round(store: St
             others = second.others()
             assert [(held.run, held.purpose) for held in others] == [("1", "run")]
             assert f"run 1 on {platform.node()} (process {os.getpid()}), since 20" in warning_of(others)
-            assert "No row is lost or doubled" in warning_of(others)
+            assert "No row is lost or duplicated" in warning_of(others)
         assert [held.run for held in read_leases(store)] == ["1"]
     assert store.list() == {}
 
@@ -49,7 +50,7 @@ def test_a_lease_is_renewed_and_one_that_is_not_ends_by_the_clock_of_the_store(
         assert held.others() == ()
         long_ago = path.stat().st_mtime - 1_000
         os.utime(path, (long_ago, long_ago))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while path.stat().st_mtime == long_ago and time.monotonic() < deadline:
             time.sleep(0.02)
         assert [held.run for held in read_leases(store)] == ["1"]
@@ -69,7 +70,7 @@ def test_the_lease_of_a_process_that_was_killed_on_this_machine_ends_at_once(sto
         "import sys, time\nfrom latentscale.storage.lease import hold_lease\n"
         "from latentscale.storage.objects import Store\n"
         "with hold_lease(Store(sys.argv[1]), '1', 'run') as held:\n"
-        "    held.others(); print('held', flush=True); time.sleep(60)"
+        "    held.others(); print('held', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, store.url], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -109,7 +110,7 @@ def test_nothing_waits_for_a_store_that_does_not_answer(store: Store, monkeypatc
         return real(store, name, data)
 
     monkeypatch.setattr(Store, "put_bytes", put_bytes)
-    monkeypatch.setattr(lease, "PATIENCE", 0.01)
+    monkeypatch.setattr(lease, "END_TIMEOUT_SECONDS", 0.01)
     work: list[str] = []
     with hold_lease(store, "1", "run") as held:
         work.append("done")
@@ -170,16 +171,17 @@ def test_run_and_update_hold_a_lease_while_they_work(
     seen: list[tuple[Lease, ...]] = []
 
     def looking(real: Any) -> Any:
-        def look(self: Any, *arguments: Any, **options: Any) -> Any:
-            deadline = time.monotonic() + 30  # it is written while the work goes on
-            while not read_leases(self.store) and time.monotonic() < deadline:
+        def look(context: Any, *arguments: Any, **options: Any) -> Any:
+            deadline = time.monotonic() + 120  # it is written while the work continues
+            while not read_leases(context.store) and time.monotonic() < deadline:
                 time.sleep(0.01)
-            seen.append(read_leases(self.store))
-            return real(self, *arguments, **options)
+            seen.append(read_leases(context.store))
+            return real(context, *arguments, **options)
 
         return look
 
-    monkeypatch.setattr(ShardStages, "_ingest", looking(ShardStages._ingest))
+    for module in (running, updating):
+        monkeypatch.setattr(module, "ingest_corpus", looking(module.ingest_corpus))
     out = tmp_path / "map"
     latentscale.run(corpus, out=out, **SETTINGS)
     latentscale.open(out).update()

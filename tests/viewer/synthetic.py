@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from latentscale.viewer import (
+    SECTIONS,
+    MapQuality,
+    Section,
     ViewerData,
     continued,
     map_density,
@@ -87,6 +90,53 @@ def make_labels(
     return pa.Table.from_pylist(rows, schema=LABELS)
 
 
+def make_quality(n: int, *, clusters: int, added: int | None = None) -> dict[str, Any]:
+    """A ``quality.json`` of a map of ``n`` documents; with ``added``, that of an update."""
+    facts: dict[str, Any] = {
+        "documents": n,
+        "recall": 0.985,
+        "trustworthiness": 0.912,
+        "preservation": 0.345,
+        "k": 15,
+        "sample": min(n, 10_000),
+        "outlier_rate": 0.0012,
+        "components": 3,
+        "largest_component": 0.93,
+        "duplicates": 0.25,
+        "clusters": clusters,
+        "noise_share": 0.2,
+        "persistence": {"least": 0.01, "median": 0.1, "largest": 0.4},
+        "stability": 0.82,
+        "against": {
+            "column": "kind",
+            "nmi": 0.71,
+            "ari": 0.52,
+            "purity": 0.8,
+            "documents": n,
+            "classes": 5,
+            "nearest": {"nmi": 0.7, "ari": 0.5, "purity": 0.78},
+        },
+        "red_flags": ["25% of the documents are identical to another: dense spots may be copies, not topics."],
+    }
+    if added is None:
+        return facts
+    reasons = [f"{added:,} documents were added to the {n:,} that the map was fitted to."] if added > n // 5 else []
+    drift = {
+        "fitted": n,
+        "added": added,
+        "removed": 60,
+        "added_share": added / n,
+        "removed_share": 60 / n,
+        "noise_share_fitted": 0.2,
+        "noise_share_added": 0.2,
+        "ood_share": 0.05,
+        "largest_growth": None,
+        "refit_due": bool(reasons),
+        "reasons": reasons,
+    }
+    return {**facts, "fit": "map-00000000", "drift": drift}
+
+
 def make_data(
     n: int, *, clusters: int = 16, seed: int = 7, batch: int = 1000, hostile: bool = False, outliers: int = 0
 ) -> ViewerData:
@@ -133,7 +183,7 @@ def make_data(
         documents=documents,
         text_column="body",
         columns=["body", "kind", "score", "published", "url", odd, "__proto__"],
-        stats={"documents": n, "trustworthiness": 0.91},
+        quality=MapQuality.parse(make_quality(n, clusters=clusters), map="map-00000001"),
     )
 
 
@@ -232,7 +282,9 @@ def write_grown(folder: Path, *, base: int = 20_000, sizes: Sequence[int] = (600
             documents=documents,
             text_column="body",
             columns=["body", "kind", "score", "source"],
-            stats={"documents": len(row_ids)},
+            quality=MapQuality.parse(
+                make_quality(base, clusters=clusters, added=following - base if g else None), map=f"map-0000000{g}"
+            ),
             density=map_density(np.concatenate([f["points"] for f in facts]))[-size:],
             added=f"2026-01-0{g}" if g else None,
         )
@@ -287,11 +339,13 @@ class Disk:
         self.names.append(name)
 
 
-def write_workspace(data: ViewerData, folder: Path, *, title: str = "Synthetic map") -> Path:
+def write_workspace(
+    data: ViewerData, folder: Path, *, title: str = "Synthetic map", sections: Sequence[Section] = SECTIONS
+) -> Path:
     """A workspace with one map and its page, as ``publish`` lays it out."""
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
-    entry = write_tiles(data, Disk(folder / "maps/map-00000001/viewer"), scratch=scratch)
+    entry = write_tiles(data, Disk(folder / "maps/map-00000001/viewer"), scratch=scratch, sections=sections)
     write_page([{**entry, "url": "../maps/map-00000001/viewer/"}], Disk(folder / "viewer"), title=title)
     scratch.rmdir()
     return folder

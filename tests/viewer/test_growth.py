@@ -1,4 +1,4 @@
-"""A map that grows: each update is a small generation whose colours, codes and labels go on from those before."""
+"""A map that grows: each update is a small generation whose colours, codes and labels continue those before."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from latentscale.viewer.palette import Theme, cluster_colors, grey
 
 
 def table(n: int) -> pa.Table:
-    places = np.random.default_rng(0).random((n, 2))
+    positions = np.random.default_rng(0).random((n, 2))
     rows = [
-        {"layer": 0, "cluster": c, "size": n - c, "parent": None, "x": float(places[c, 0]), "y": float(places[c, 1])}
+        {"layer": 0, "cluster": c, "size": n - c, "parent": None} | dict(zip("xy", positions[c].tolist(), strict=True))
         for c in range(n)
     ]
     return pa.Table.from_pylist(rows)

@@ -22,7 +22,7 @@ def build(points: np.ndarray, tile_points: int = 16, clusters: np.ndarray | None
 
 
 def decoded(pyramid: Pyramid) -> np.ndarray:
-    places = np.empty((len(pyramid.order), 2))
+    positions = np.empty((len(pyramid.order), 2))
     for tile in pyramid.tiles:
         part = slice(tile.first, tile.first + tile.count)
         edge = pyramid.side / 2**tile.z
@@ -30,8 +30,8 @@ def decoded(pyramid: Pyramid) -> np.ndarray:
         code = pyramid.codes[part].astype(np.int64)
         assert (np.diff(code) >= 0).all()
         steps = np.stack([even_bits(code), even_bits(code >> 1)], axis=1)
-        places[part] = corner + (steps + 0.5) / 65536 * edge
-    return places
+        positions[part] = corner + (steps + 0.5) / 65536 * edge
+    return positions
 
 
 def even_bits(code: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def hdbscan(
             details=details,
         )
     with warnings.catch_warnings():
-        # The package warns about its own use of scikit-learn and about divisions by distances of zero, which it means.
+        # The package warns about its own use of scikit-learn and about intended divisions by distances of zero.
         warnings.simplefilter("ignore")
         from hdbscan import HDBSCAN
 
@@ -113,7 +113,7 @@ def kmeans(
 ) -> Clustering:
     """Cluster directions (spherical K-means, Dhillon and Modha 2001), the same bits for any number of threads.
 
-    Three K-means++ starts are tried on at most 20,000 documents; the best goes on with all of them.
+    Three K-means++ starts are tried on at most 20,000 documents; the best continues with all of them.
 
     Parameters
     ----------
@@ -151,13 +151,13 @@ def kmeans(
         notes.append(f"n_clusters={n_clusters} was lowered to {n}, the number of documents.")
         n_clusters = n
     details["n_clusters"] = n_clusters
-    fits = [_lloyd(sample, _spread_out(sample, n_clusters, random), threads=threads) for _ in range(_STARTS)]
+    fits = [_lloyd(sample, _kmeans_plusplus(sample, n_clusters, random), threads=threads) for _ in range(_STARTS)]
     labels, similarity, centroids = max(fits, key=lambda fit: float(fit[1].sum(dtype=np.float64)))
     if sample is not unit:
         labels, similarity, _ = _lloyd(unit, centroids, threads=threads)
     occupied, labels = np.unique(labels, return_inverse=True)
     if len(occupied) < n_clusters:
-        notes.append(f"{len(occupied)} clusters for the {n_clusters} asked for: there are too few different documents.")
+        notes.append(f"{len(occupied)} clusters instead of {n_clusters}: there are too few different documents.")
     return _by_size(
         labels.astype(np.int32),
         np.maximum(similarity, 0.0),
@@ -169,7 +169,7 @@ def kmeans(
 
 
 def nearest_centroid(vectors: NDArray[Any], labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Send noise to the nearest centroid in the embedding space, by cosine; all others keep their cluster.
+    """Assign noise to the nearest centroid in the embedding space, by cosine; other documents keep their cluster.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def nearest_centroid(vectors: NDArray[Any], labels: NDArray[np.int32]) -> tuple[
     centroids = _means(unit, nearest, k, threads=1)
     noise = np.flatnonzero(nearest < 0)
     if len(noise):
-        nearest[noise] = _assign(unit[noise], centroids, threads=1)[0]
+        nearest[noise] = _assign(unit, centroids, threads=1, rows=noise)[0]
     return nearest, centroids
 
 
@@ -254,7 +254,9 @@ def _ward_cuts(
 
     cuts: list[NDArray[np.int32]] = []
     with one_blas_thread():
-        costs = np.stack([cost_of(one) for one in range(k)])
+        costs = np.empty((k, k))
+        for one in range(k):
+            costs[one] = cost_of(one)
         nearest = costs.argmin(axis=1)
         least = costs[np.arange(k), nearest]
         for left in range(k, counts[-1] - 1, -1) if counts else ():
@@ -299,7 +301,7 @@ def _best_silhouette(
     np.fill_diagonal(apart, 0.0)
     curve: list[dict[str, Any]] = []
     for count in candidates:
-        start = _spread_out(sample, int(count), random)
+        start = _kmeans_plusplus(sample, int(count), random)
         labels = _lloyd(sample, start, threads=threads)[0][some]
         different = len(np.unique(labels))
         score = float(silhouette_score(apart, labels, metric="precomputed")) if 1 < different < len(some) else -1.0
@@ -307,7 +309,7 @@ def _best_silhouette(
     return max(curve, key=lambda point: point["silhouette"])["n_clusters"], curve
 
 
-def _spread_out(sample: NDArray[np.float32], k: int, random: np.random.Generator) -> NDArray[np.float32]:
+def _kmeans_plusplus(sample: NDArray[np.float32], k: int, random: np.random.Generator) -> NDArray[np.float32]:
     """Choose ``k`` starting centroids far apart (k-means++, Arthur and Vassilvitskii 2007)."""
     from sklearn.cluster import kmeans_plusplus
 
@@ -338,17 +340,23 @@ def _lloyd(
 
 
 def _assign(
-    unit: NDArray[np.float32], centroids: NDArray[np.float32], *, threads: int
+    unit: NDArray[np.float32],
+    centroids: NDArray[np.float32],
+    *,
+    threads: int,
+    rows: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    labels = np.empty(len(unit), np.int32)
-    similarity = np.empty(len(unit), np.float32)
+    """The nearest centroid of each row, or of ``rows`` only, and the cosine to it."""
+    count = len(unit) if rows is None else len(rows)
+    labels = np.empty(count, np.int32)
+    similarity = np.empty(count, np.float32)
 
     def work(start: int, stop: int) -> None:
-        scores = unit[start:stop] @ centroids.T
+        scores = (unit[start:stop] if rows is None else unit[rows[start:stop]]) @ centroids.T
         labels[start:stop] = scores.argmax(axis=1)
         similarity[start:stop] = scores.max(axis=1)
 
-    run_blocks(work, blocks(len(unit), _ROWS_AT_ONCE), threads=threads)
+    run_blocks(work, blocks(count, _ROWS_AT_ONCE), threads=threads)
     return labels, similarity
 
 
@@ -364,8 +372,12 @@ def _means(unit: NDArray[np.float32], labels: NDArray[np.int32], k: int, *, thre
         )
         return np.asarray(members @ unit[start:stop], np.float64)
 
-    # Added up in the order of the blocks, so that the threads do not matter.
-    total = np.sum(run_blocks(work, blocks(len(unit), 4 * _ROWS_AT_ONCE), threads=threads), axis=0)
+    # Added up in the order of the blocks, so that the threads do not matter; a few at a time, since each is (k, dim).
+    total = np.zeros((k, unit.shape[1]), np.float64)
+    ranges = blocks(len(unit), 4 * _ROWS_AT_ONCE)
+    for first, last in blocks(len(ranges), 2 * max(threads, 1)):
+        for part in run_blocks(work, ranges[first:last], threads=threads):
+            total += part
     lengths = np.linalg.norm(total, axis=1, keepdims=True)
     return (total / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 

@@ -33,13 +33,13 @@ _notes: list[str] = []
 
 
 def cache_note() -> str | None:
-    """Say what is wrong with the cache of compiled code, or None if nothing is."""
+    """Describe the problem of the cache of compiled code; None if there is none."""
     cache_folder()
     return " ".join(dict.fromkeys(_notes)) or None
 
 
 def wanted_cache_folder() -> Path:
-    """Where compiled code should be kept on this machine; computed only, neither made nor looked at."""
+    """Where compiled code should be kept on this machine; only computed, not created or read."""
     tag = (
         f"python{sys.version_info[0]}.{sys.version_info[1]}-numba{version('numba')}-pynndescent{version('pynndescent')}"
     )
@@ -63,7 +63,7 @@ def cache_folder() -> Path:
     """
     wanted = wanted_cache_folder()
     try:
-        # Cached entries are executable code: nobody else may write here.
+        # Cached entries are executable code: no other user may write here.
         wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=wanted).close()
     except OSError as error:
@@ -72,7 +72,7 @@ def cache_folder() -> Path:
         with suppress(OSError, shutil.Error):
             shutil.copytree(wanted, spare, dirs_exist_ok=True, copy_function=shutil.copyfile)
         _notes.append(
-            f"Compiled code cannot be kept in {wanted} ({error.strerror or error}): what this run compiles is lost; "
+            f"Compiled code cannot be kept in {wanted} ({error.strerror or error}): compiled code of this run is lost; "
             "set NUMBA_CACHE_DIR to a folder that can be written."
         )
         return spare
@@ -98,7 +98,7 @@ def kernel(*, fastmath: bool = True) -> Callable[[Callable[..., Any]], Callable[
 def import_cached(module: str) -> ModuleType:
     """Import a library whose functions ask numba to cache them, with our cache instead of numba's.
 
-    Numba's own writes beside the library or to a folder of its choice, refuses to define a function where it finds
+    Numba's own writes next to the library or to a folder of its choice, refuses to define a function where it finds
     none, and executes damaged entries. Only functions defined during the import are concerned.
     """
     with _import_lock:

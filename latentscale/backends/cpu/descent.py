@@ -22,7 +22,7 @@ _MOST_CANDIDATES = 60
 _one_caller = threading.Lock()
 
 
-def descend(
+def nn_descent(
     unit: NDArray[np.float32], *, width: int, trees: float, delta: float, seed: int, threads: int
 ) -> NDArray[np.int32]:
     """Search ``width`` near rows for each row.
@@ -106,7 +106,7 @@ def _rounds(
 
 
 def _update_store(most: int) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
-    """Room for ``most`` updates of each lane, for each of which two rows may be told."""
+    """Room for ``most`` updates of each lane, each of which may concern two rows."""
     return (
         np.empty((_LANES, most, 3), np.float32),
         np.zeros(_LANES, np.int32),

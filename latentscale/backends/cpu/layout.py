@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from latentscale.backends.cpu.parallel import blocks, one_blas_thread
-from latentscale.errors import CorpusError, ShapeError
+from latentscale.errors import ConfigError, CorpusError, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,25 @@ if TYPE_CHECKING:
     from latentscale.backends.results import NeighborGraph
 
 _PCA_SAMPLE = 200_000
+# UMAP's own curves differ from what they stand for by up to 0.2.
+_WORST_FIT = 0.5
+
+
+def usable_neighbors(graph: NeighborGraph, n_neighbors: int) -> int:
+    """Neighbours a document that a layout uses: UMAP's number less one, as it counts the document itself.
+
+    Raises
+    ------
+    ShapeError
+        If the graph has too few.
+    """
+    wanted = min(n_neighbors, len(graph)) - 1
+    if graph.k < wanted:
+        raise ShapeError(
+            f"the neighbour graph has {graph.k} neighbours a document, n_neighbors={n_neighbors} needs {wanted}",
+            hint=f"Set neighbors.k to {wanted} or more, or lower project.n_neighbors.",
+        )
+    return wanted
 
 
 def fuzzy_graph(graph: NeighborGraph, *, n_neighbors: int) -> Any:
@@ -43,12 +63,7 @@ def fuzzy_graph(graph: NeighborGraph, *, n_neighbors: int) -> Any:
     from scipy import sparse
 
     n = len(graph)
-    wanted = min(n_neighbors, n) - 1
-    if graph.k < wanted:
-        raise ShapeError(
-            f"the neighbour graph has {graph.k} neighbours a document, n_neighbors={n_neighbors} needs {wanted}",
-            hint=f"Set neighbors.k to {wanted} or more, or lower project.n_neighbors.",
-        )
+    wanted = usable_neighbors(graph, n_neighbors)
     if wanted < 1:
         return sparse.csr_array((n, n), dtype=np.float32)
     from latentscale.backends.cpu.neighbor_kernels import membership_strengths
@@ -121,10 +136,10 @@ def layout(
             hint="Build the graph from the same snapshot.",
         )
     epochs = default_epochs(n, n_components) if n_epochs is None else n_epochs
-    positions = principal_start(vectors, n_components=n_components, seed=seed)
+    positions = pca_init(vectors, n_components=n_components, seed=seed)
     if n < 2 or fuzzy.nnz == 0 or epochs < 1:
         return positions
-    a, b = curve(spread=spread, min_dist=min_dist)
+    a, b = fit_ab(spread=spread, min_dist=min_dist)
     weights = (fuzzy.data / fuzzy.data.max()).astype(np.float32)
     # UMAP drops the edges that would be sampled in no epoch.
     weights[weights < 1.0 / epochs] = 0.0
@@ -192,22 +207,48 @@ def _tables(a: float, b: float) -> tuple[NDArray[np.float32], NDArray[np.float32
 def default_epochs(n: int, n_components: int) -> int:
     """Epochs for ``n`` documents: 500 for a map of up to 10,000, as umap-learn, and 200 otherwise.
 
-    A layout of more than three dimensions is for clustering, which more epochs did not serve (docs/decisions.md).
+    A layout of more than three dimensions is for clustering, which more epochs did not serve (docs/decisions).
     """
     return 500 if n <= 10_000 and n_components <= 3 else 200
 
 
-def curve(*, spread: float, min_dist: float) -> tuple[float, float]:
+def fit_ab(*, spread: float, min_dist: float) -> tuple[float, float]:
     """Fit UMAP's ``a`` and ``b``, the shape of 1 / (1 + a d^2b), as ``umap.umap_.find_ab_params`` does."""
-    from scipy.optimize import curve_fit
-
     x = np.linspace(0, spread * 3, 300)
     y = np.where(x < min_dist, 1.0, np.exp(-(x - min_dist) / spread))
-    (a, b), _ = curve_fit(lambda d, a, b: 1.0 / (1.0 + a * d ** (2 * b)), x, y)
-    return float(a), float(b)
+    fitted = _curve(x, y)
+    if fitted is None:
+        # From a start of (1, 1) the fit is lost on scales far from 1: the same curve in units of ``spread``.
+        fitted = _curve(x / spread, y)
+        if fitted is None:
+            raise ConfigError(
+                f"UMAP's curve cannot be fitted to project.spread={spread:g} and project.min_dist={min_dist:g}",
+                where="project.min_dist",
+                hint="Lower project.min_dist.",
+            )
+        a, b = fitted
+        fitted = a / spread ** (2 * b), b
+    return fitted
 
 
-def principal_start(vectors: NDArray[Any], *, n_components: int, seed: int) -> NDArray[np.float32]:
+def _curve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Fit 1 / (1 + a x^2b); None where the fit is lost. What scipy warns of on the way is in that answer."""
+    from scipy.optimize import curve_fit
+
+    def curve(d: NDArray[np.float64], a: float, b: float) -> NDArray[np.float64]:
+        return 1.0 / (1.0 + a * d ** (2 * b))
+
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            (a, b), _ = curve_fit(curve, x, y)
+        except RuntimeError:
+            return None
+        worst = np.abs(curve(x, a, b) - y).max()
+    return (float(a), float(b)) if a > 0 and b > 0 and worst < _WORST_FIT else None
+
+
+def pca_init(vectors: NDArray[Any], *, n_components: int, seed: int) -> NDArray[np.float32]:
     """Place documents by their first principal components, jittered, each axis stretched to [0, 10] as in UMAP.
 
     The components are those of at most 200,000 rows, evenly spread. A component without variance is a random
@@ -221,16 +262,18 @@ def principal_start(vectors: NDArray[Any], *, n_components: int, seed: int) -> N
     random = np.random.default_rng(seed)
     if n < 2:
         return np.zeros((n, n_components), np.float32)
-    sample = vectors if n <= _PCA_SAMPLE else vectors[np.linspace(0, n - 1, _PCA_SAMPLE).astype(np.int64)]
+    sampled = None if n <= _PCA_SAMPLE else np.linspace(0, n - 1, _PCA_SAMPLE).astype(np.int64)
+    size = n if sampled is None else len(sampled)
     with one_blas_thread():
         mean = np.zeros(dim)
         spread = np.zeros((dim, dim))
-        for start, stop in blocks(len(sample), 8192):
-            rows = np.asarray(sample[start:stop], np.float32)
+        for start, stop in blocks(size, 8192):
+            some = vectors[start:stop] if sampled is None else vectors[sampled[start:stop]]
+            rows = np.asarray(some, np.float32)
             mean += rows.sum(axis=0, dtype=np.float64)
             spread += rows.T @ rows
-        mean /= len(sample)
-        covariance = spread / len(sample) - np.outer(mean, mean)
+        mean /= size
+        covariance = spread / size - np.outer(mean, mean)
         if not np.isfinite(covariance).all():
             raise CorpusError("the embedding has values that are not numbers (NaN or infinite)")
         values, axes = np.linalg.eigh(covariance)

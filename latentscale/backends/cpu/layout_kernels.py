@@ -22,17 +22,17 @@ def coefficient(table, square):
     bits = np.float32(square).view(np.int32) - FIRST_BITS
     if bits < 0:
         return table[0]
-    place = bits >> PIECES_SHIFT
-    if place > TABLE_SIZE - 2:
+    index = bits >> PIECES_SHIFT
+    if index > TABLE_SIZE - 2:
         return table[TABLE_SIZE - 1]
-    return table[place] + np.float32(bits & FRACTION_MASK) * FRACTION_SCALE * (table[place + 1] - table[place])
+    return table[index] + np.float32(bits & FRACTION_MASK) * FRACTION_SCALE * (table[index + 1] - table[index])
 
 
 @kernel()
-def move_vertices(places, start, stop, indptr, tail, weight, epoch, alpha, pull, push, negatives, seed):
+def move_vertices(positions, start, stop, indptr, tail, weight, epoch, alpha, pull, push, negatives, seed):
     """Take the edges of the vertices ``start:stop`` through one epoch; both ends of an edge move, as in umap-learn."""
-    n = np.uint64(places.shape[0])
-    dim = places.shape[1]
+    n = np.uint64(positions.shape[0])
+    dim = positions.shape[1]
     four = np.float32(4.0)
     for i in range(start, stop):
         # A generator for each vertex and epoch (splitmix64 seeds a xorshift): no state to keep.
@@ -47,14 +47,14 @@ def move_vertices(places, start, stop, indptr, tail, weight, epoch, alpha, pull,
             j = np.int64(tail[e])
             square = np.float32(0.0)
             for d in range(dim):
-                step = places[i, d] - places[j, d]
+                step = positions[i, d] - positions[j, d]
                 square += step * step
             if square > 0.0:
                 force = coefficient(pull, square)
                 for d in range(dim):
-                    step = alpha * min(max(force * (places[i, d] - places[j, d]), -four), four)
-                    places[i, d] -= step
-                    places[j, d] += step
+                    step = alpha * min(max(force * (positions[i, d] - positions[j, d]), -four), four)
+                    positions[i, d] -= step
+                    positions[j, d] += step
             for _ in range(negatives):
                 state ^= state >> np.uint64(12)
                 state ^= state << np.uint64(25)
@@ -64,10 +64,10 @@ def move_vertices(places, start, stop, indptr, tail, weight, epoch, alpha, pull,
                     continue
                 square = np.float32(0.0)
                 for d in range(dim):
-                    step = places[i, d] - places[j, d]
+                    step = positions[i, d] - positions[j, d]
                     square += step * step
                 if square > 0.0:
                     force = coefficient(push, square)
                     for d in range(dim):
-                        step = force * (places[i, d] - places[j, d])
-                        places[i, d] += alpha * min(max(step, -four), four)
+                        step = force * (positions[i, d] - positions[j, d])
+                        positions[i, d] += alpha * min(max(step, -four), four)

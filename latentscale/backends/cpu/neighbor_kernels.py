@@ -19,13 +19,13 @@ def merge_top_k(scores, first_column, indices, best):
         for column in range(scores.shape[1]):
             score = scores[row, column]
             if score > worst:  # strictly: among equals the first position stays
-                place = k - 1
-                while place > 0 and best[row, place - 1] < score:
-                    best[row, place] = best[row, place - 1]
-                    indices[row, place] = indices[row, place - 1]
-                    place -= 1
-                best[row, place] = score
-                indices[row, place] = first_column + column
+                slot = k - 1
+                while slot > 0 and best[row, slot - 1] < score:
+                    best[row, slot] = best[row, slot - 1]
+                    indices[row, slot] = indices[row, slot - 1]
+                    slot -= 1
+                best[row, slot] = score
+                indices[row, slot] = first_column + column
                 worst = best[row, k - 1]
 
 
@@ -36,15 +36,15 @@ def measure_rows(vectors, start, stop, candidates, indices, distances, zero):
     fewest = k
     for row in range(start, stop):
         found = 0
-        for place in range(k):
-            indices[row, place] = -1
+        for slot in range(k):
+            indices[row, slot] = -1
         for c in range(candidates.shape[1]):
             other = candidates[row, c]
             if other < 0 or other == row:
                 continue
             known = False
-            for place in range(found):
-                if indices[row, place] == other:
+            for slot in range(found):
+                if indices[row, slot] == other:
                     known = True
                     break
             if known:
@@ -55,18 +55,18 @@ def measure_rows(vectors, start, stop, candidates, indices, distances, zero):
             distance = min(max(np.float32(1.0) - product, np.float32(0.0)), np.float32(2.0))
             if distance < zero:
                 distance = np.float32(0.0)
-            place = found
-            while place > 0 and (
-                distances[row, place - 1] > distance
-                or (distances[row, place - 1] == distance and indices[row, place - 1] > other)
+            slot = found
+            while slot > 0 and (
+                distances[row, slot - 1] > distance
+                or (distances[row, slot - 1] == distance and indices[row, slot - 1] > other)
             ):
-                if place < k:
-                    distances[row, place] = distances[row, place - 1]
-                    indices[row, place] = indices[row, place - 1]
-                place -= 1
-            if place < k:
-                distances[row, place] = distance
-                indices[row, place] = other
+                if slot < k:
+                    distances[row, slot] = distances[row, slot - 1]
+                    indices[row, slot] = indices[row, slot - 1]
+                slot -= 1
+            if slot < k:
+                distances[row, slot] = distance
+                indices[row, slot] = other
                 found = min(found + 1, k)
         fewest = min(fewest, found)
     return fewest
@@ -119,8 +119,8 @@ def nearest_in_layout(points, rows, indices, squares):
     for r in range(rows.shape[0]):
         row = rows[r]
         worst = np.float32(np.inf)
-        for place in range(k):
-            squares[r, place] = np.float32(np.inf)
+        for slot in range(k):
+            squares[r, slot] = np.float32(np.inf)
         for other in range(points.shape[0]):
             if other == row:
                 continue
@@ -129,24 +129,25 @@ def nearest_in_layout(points, rows, indices, squares):
                 step = points[row, d] - points[other, d]
                 square += step * step
             if square < worst:
-                place = k - 1
-                while place > 0 and squares[r, place - 1] > square:
-                    squares[r, place] = squares[r, place - 1]
-                    indices[r, place] = indices[r, place - 1]
-                    place -= 1
-                squares[r, place] = square
-                indices[r, place] = other
+                slot = k - 1
+                while slot > 0 and squares[r, slot - 1] > square:
+                    squares[r, slot] = squares[r, slot - 1]
+                    indices[r, slot] = indices[r, slot - 1]
+                    slot -= 1
+                squares[r, slot] = square
+                indices[r, slot] = other
                 worst = squares[r, k - 1]
 
 
 @kernel()
-def closer_counts(scores, rows, chosen, counts):
-    """Count, for each chosen point of each row, the points that are more similar to the row than it is."""
+def closer_counts(scores, first, rows, limits, counts):
+    """Add to ``counts`` how many of the points ``first``, … that ``scores`` are of exceed each limit of each row."""
     for r in range(rows.shape[0]):
-        for c in range(chosen.shape[1]):
-            score = scores[r, chosen[r, c]]
+        own = rows[r] - first
+        for c in range(limits.shape[1]):
+            limit = limits[r, c]
             closer = 0
             for other in range(scores.shape[1]):
-                if scores[r, other] > score and other != rows[r]:
+                if scores[r, other] > limit and other != own:
                     closer += 1
-            counts[r, c] = closer
+            counts[r, c] += closer

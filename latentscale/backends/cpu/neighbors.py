@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from latentscale.backends.cpu.compiled import cache_note
-from latentscale.backends.cpu.descent import descend
+from latentscale.backends.cpu.descent import nn_descent
 from latentscale.backends.cpu.parallel import blocks, run_blocks
 from latentscale.backends.cpu.vectors import unit_rows
 from latentscale.backends.results import NeighborGraph
@@ -47,7 +47,7 @@ def nearest_neighbors(
     Parameters
     ----------
     vectors : float32 or float16 ndarray, shape (n, dim)
-        A mapped file is fine; a float32 copy of it is made (4 bytes a value). Rows need not have length 1.
+        A mapped file is fine. Float32 rows of length 1 are used where they are; of others a copy is made.
     k : int
         Lowered to ``n - 1`` where it is larger.
     method : {"auto", "exact", "pynndescent"}
@@ -66,13 +66,7 @@ def nearest_neighbors(
     n = len(unit)
     k = max(0, min(k, n - 1))
     if n < 2 or k == 0:
-        return NeighborGraph(
-            indices=np.empty((n, 0), np.int32),
-            distances=np.empty((n, 0), np.float32),
-            recall=None,
-            method="exact",
-            details={"reason": "fewer than two documents have no neighbours"},
-        )
+        return without_neighbors(n)
     if (
         method == "exact"
         or (method == "auto" and n * n * unit.shape[1] <= EXACT_LIMIT)
@@ -86,6 +80,18 @@ def nearest_neighbors(
         indices, distances = graph
         return _graph(indices, distances, recall=1.0, method="exact", details={"reason": reason})
     return _approximate(unit, k=k, recall_target=recall_target, seed=seed, threads=threads, asked=method)
+
+
+def without_neighbors(n: int, *, backend: str = "cpu") -> NeighborGraph:
+    """The graph of ``n`` documents of which none has a neighbour."""
+    return NeighborGraph(
+        indices=np.empty((n, 0), np.int32),
+        distances=np.empty((n, 0), np.float32),
+        recall=None,
+        method="exact",
+        details={"reason": "fewer than two documents have no neighbours"},
+        backend=backend,
+    )
 
 
 def exact_neighbors(
@@ -143,12 +149,12 @@ def _approximate(
     size = min(k, _RECALL_K)
     sample = np.sort(np.random.default_rng(seed).choice(n, min(n, _RECALL_SAMPLE), replace=False)).astype(np.int64)
     _, truth = exact_neighbors(unit, sample, k=size, threads=threads)
-    copies = _copies(unit, k=k)
+    copies = first_copies(unit, k=k)
     tried: list[dict[str, Any]] = []
     indices, distances, recall = np.empty((0, 0), np.int32), np.empty((0, 0), np.float32), 0.0
     for widen, trees, delta in _SEARCHES:
         width = min(n - 1, max(_SMALLEST_SEARCH, round(widen * k) + 1))
-        candidates = descend(unit, width=width, trees=trees, delta=delta, seed=seed, threads=threads)
+        candidates = nn_descent(unit, width=width, trees=trees, delta=delta, seed=seed, threads=threads)
         if copies is not None:
             candidates = np.hstack([copies, candidates])
         indices, distances, recall = _completed(unit, candidates, k=k, sample=sample, truth=truth, threads=threads)
@@ -169,16 +175,22 @@ def _approximate(
     return _graph(indices, distances, recall=recall, method="pynndescent", details=details, notes=notes)
 
 
-def _copies(unit: NDArray[np.float32], *, k: int) -> NDArray[np.int32] | None:
-    """The first ``k + 1`` rows identical to each row, -1 where there are none; None if all rows differ.
+def first_copies(unit: NDArray[np.float32], *, k: int) -> NDArray[np.int32] | None:
+    """The first ``k + 1`` rows identical to each row (int32, -1 where there are none); None if all rows differ.
 
-    NN-descent gives each of many identical rows some of the others, at random, and tears them into parts; the exact
-    search gives all of them the first ones.
+    A search that breaks ties at random gives each of many identical rows some of the others, and tears them into
+    parts; the exact search on processors gives all of them the first ones.
+
+    Parameters
+    ----------
+    unit : float32 ndarray, shape (n, dim)
+    k : int
     """
     random = np.random.default_rng(0)
     factors = random.integers(1, 2**63, unit.shape[1], dtype=np.uint64) | np.uint64(1)
     keys = np.empty(len(unit), np.uint64)
-    for start, stop in blocks(len(unit), 8192):
+    # 16 MB of products at once.
+    for start, stop in blocks(len(unit), max(1, (1 << 21) // unit.shape[1])):
         keys[start:stop] = (unit[start:stop].view(np.uint32) * factors).sum(axis=1, dtype=np.uint64)
     order = np.argsort(keys, kind="stable")
     borders = np.flatnonzero(np.diff(keys[order])) + 1
@@ -202,7 +214,7 @@ def _completed(
     truth: NDArray[np.float32],
     threads: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], float]:
-    """Measure candidates, fill rows that have too few, and compare the sample with the truth.
+    """Compute exact distances of candidates, fill rows that have too few, and measure recall on the sample.
 
     A neighbour counts as found if it is as near as the last true one: identical documents are interchangeable.
     """
@@ -255,7 +267,7 @@ def _graph(
     details: dict[str, Any],
     notes: list[str] | None = None,
 ) -> NeighborGraph:
-    told = [*(notes or []), *([note] if (note := cache_note()) else [])]
+    all_notes = [*(notes or []), *([note] if (note := cache_note()) else [])]
     return NeighborGraph(
-        indices=indices, distances=distances, recall=recall, method=method, notes=told, details=details
+        indices=indices, distances=distances, recall=recall, method=method, notes=all_notes, details=details
     )

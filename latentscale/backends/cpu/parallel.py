@@ -17,7 +17,7 @@ def blocks(n: int, size: int) -> list[tuple[int, int]]:
 
 
 class _BlasLimit:
-    """The limit of the whole process: the first who asks sets it, the last who leaves lifts it.
+    """The limit of the whole process: set by the first user, lifted by the last.
 
     A BLAS has one setting for all threads. Were each to restore what it found, one that ends would give the others
     back their threads in the middle of a product.
@@ -63,7 +63,7 @@ _blas_limit = _BlasLimit()
 
 @contextmanager
 def one_blas_thread() -> Generator[None]:
-    """Keep matrix products on the calling thread, in as many threads at once as there are.
+    """Keep matrix products on the calling thread, for any number of concurrent threads.
 
     How a BLAS cuts a product among its threads changes the last bits of the result; we cut it ourselves.
     """
@@ -82,5 +82,9 @@ def run_blocks(work: Callable[[int, int], Any], ranges: list[tuple[int, int]], *
     with one_blas_thread():
         if threads <= 1 or len(ranges) <= 1:
             return [work(start, stop) for start, stop in ranges]
-        with ThreadPoolExecutor(min(threads, len(ranges)), thread_name_prefix="latentscale-block") as pool:
+        pool = ThreadPoolExecutor(min(threads, len(ranges)), thread_name_prefix="latentscale-block")
+        try:
             return list(pool.map(lambda pair: work(*pair), ranges))
+        finally:
+            # Where all went well nothing is left to wait for; an interrupt does not wait for the blocks that run.
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Place new documents on a fitted map, give them clusters, and say how far they are from what was fitted."""
+"""Place new documents on a fitted map, assign clusters, and score how far they are from the fitted documents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latentscale.backends.cpu.parallel import blocks, one_blas_thread
-from latentscale.backends.cpu.placement_search import Found, neighbors_among
+from latentscale.backends.cpu.placement_search import NeighborSearch, neighbors_among
 from latentscale.backends.cpu.vectors import unit_rows
 from latentscale.errors import ShapeError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "Found",
+    "NeighborSearch",
     "assign_clusters",
     "distance_quantiles",
     "mean_distances",
@@ -45,14 +45,14 @@ def place(
     spread: float,
     seed: int,
 ) -> NDArray[np.float32]:
-    """Place new documents among fitted ones, none of which moves.
+    """Place new documents among fitted ones, which do not move.
 
     As in UMAP's ``transform`` a document is drawn to its fitted neighbours by their membership strengths (McInnes et
     al. 2018, algorithm 3; here their square roots). Instead of descending from their weighted mean, which lies in
     between where they are apart, it goes where most of them are: from the neighbour with the most of the others
     around it, three steps of mean shift (Comaniciu and Meer 2002) with a Cauchy kernel as wide as the core of the
-    neighbours. The result lies within the outline of the neighbours' places, but for a jitter of a tenth of that
-    width. A document at distance 0 from a fitted one is put beside it.
+    neighbours. The result lies within the outline of the neighbours' positions, but for a jitter of a tenth of that
+    width. A document at distance 0 from a fitted one is placed on it.
 
     A place depends on the document's own neighbours, its key and the seed, never on the other new documents.
 
@@ -83,46 +83,45 @@ def place(
     m, c = len(indices), int(coordinates.shape[1])
     if indices.shape != distances.shape or len(keys) != m:
         raise ShapeError(
-            f"neighbours of shape {indices.shape}, distances of {distances.shape} and {len(keys):,} keys "
-            "do not belong together"
+            f"neighbours of shape {indices.shape}, distances of {distances.shape} and {len(keys):,} keys do not match"
         )
     if m and indices.shape[1] == 0:
-        raise ShapeError("a document without fitted neighbours has no place")
+        raise ShapeError("a document without fitted neighbours has no position")
     k = min(n_neighbors, indices.shape[1])
     placed = np.empty((m, c), np.float32)
     for start, stop in blocks(m, _ROWS_AT_ONCE):
         some = np.asarray(distances[start:stop, :k], np.float64)
-        spots = coordinates[indices[start:stop, :k]].astype(np.float64)
-        at, width = _seek(spots, np.sqrt(_strengths(some)), spread=spread)
+        positions = coordinates[indices[start:stop, :k]].astype(np.float64)
+        at, width = _seek(positions, np.sqrt(_strengths(some)), spread=spread)
         same = some[:, 0] == 0.0
-        at[same] = spots[same, 0]
-        width[same] = _NARROWEST * spread
+        at[same] = positions[same, 0]
+        width[same] = 0.0
         jitter = np.stack([_uniform(keys[start:stop], seed=seed, stream=axis) for axis in range(c)], axis=1)
         placed[start:stop] = at + _JITTER * width[:, None] * jitter
     return placed
 
 
 def _seek(
-    spots: NDArray[np.float64], weights: NDArray[np.float64], *, spread: float
+    positions: NDArray[np.float64], weights: NDArray[np.float64], *, spread: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Find where most of the weight lies together; the answer's second part is the width of the kernel."""
-    m, k, c = spots.shape
+    """Find the densest position by mean shift; also returns the width of the kernel."""
+    m, k, c = positions.shape
     apart = np.zeros((m, k, k))
     for axis in range(c):
-        apart += (spots[:, :, None, axis] - spots[:, None, :, axis]) ** 2
+        apart += (positions[:, :, None, axis] - positions[:, None, :, axis]) ** 2
     core = min(k - 1, max(1, round(_CORE * k)))
     tight = np.sqrt(np.partition(apart, core, axis=2)[:, :, core].min(axis=1))
     width = np.clip(tight, _NARROWEST * spread, _WIDEST * spread)
     square = (width**2)[:, None]
     support = (weights[:, None, :] / (1.0 + apart / square[:, :, None])).sum(axis=2)
-    at = spots[np.arange(m), support.argmax(axis=1)]
+    at = positions[np.arange(m), support.argmax(axis=1)]
     for _ in range(_ROUNDS):
-        pull = weights / (1.0 + ((spots - at[:, None]) ** 2).sum(axis=2) / square) ** 2
+        pull = weights / (1.0 + ((positions - at[:, None]) ** 2).sum(axis=2) / square) ** 2
         # One neighbour after the other: a sum over an axis is taken in an order that depends on the other axes.
         total, sums = np.zeros(m), np.zeros((m, c))
         for j in range(k):
             total += pull[:, j]
-            sums += pull[:, j, None] * spots[:, j]
+            sums += pull[:, j, None] * positions[:, j]
         at = sums / total[:, None]
     return at, width
 
@@ -163,9 +162,10 @@ def assign_clusters(
     centroids: NDArray[np.float32],
     sizes: NDArray[Any],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    """Give new documents the cluster that most of their fitted neighbours are in.
+    """Assign new documents to the cluster of most of their fitted neighbours.
 
-    Neighbours vote with UMAP's membership strengths; noise votes as noise. Of equal votes the nearest one's wins.
+    Neighbours vote with UMAP's membership strengths; noise votes as noise. Of equal votes the nearest one's wins. A
+    document at distance 0 from a fitted one has the cluster and the probability of that.
 
     Parameters
     ----------
@@ -200,13 +200,17 @@ def assign_clusters(
     if len(vectors) != m or indices.shape != distances.shape:
         raise ShapeError(f"{m:,} documents have neighbours, {len(vectors):,} have vectors")
     if len(cluster) != len(probability) or len(centroids) != len(sizes):
-        raise ShapeError("clusters, probabilities, centroids and sizes do not belong together")
+        raise ShapeError("clusters, probabilities, centroids and sizes do not match")
     chosen = np.full(m, -1, np.int32)
     firmness = np.zeros(m, np.float32)
     for start, stop in blocks(m if indices.shape[1] else 0, _ROWS_AT_ONCE):
         near = indices[start:stop]
         votes = _strengths(np.asarray(distances[start:stop], np.float64))
-        chosen[start:stop], firmness[start:stop] = _majority(cluster[near], votes, probability[near])
+        some, sure = _majority(cluster[near], votes, probability[near])
+        # A copy of a fitted document is in its cluster, whatever the others around it are.
+        copies = distances[start:stop, 0] == 0.0
+        some[copies], sure[copies] = cluster[near[copies, 0]], probability[near[copies, 0]]
+        chosen[start:stop], firmness[start:stop] = some, sure
     nearest = chosen.copy()
     lost = np.flatnonzero(chosen < 0)
     used = np.flatnonzero(np.asarray(sizes) > 0)
@@ -265,7 +269,7 @@ def distance_quantiles(distances: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def outlier_scores(mean_distance: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Say what share of the fitted documents is nearer to its neighbours than each new one is to its own.
+    """Outlier score: the share of the fitted documents nearer to their neighbours than each new one is to its own.
 
     Parameters
     ----------
@@ -280,7 +284,7 @@ def outlier_scores(mean_distance: NDArray[np.float32], reference: NDArray[np.flo
         In [0, 1]: 0.99 is farther out than 99 % of the fit; between two quantiles by linear interpolation.
     """
     steps = np.linspace(0.0, 1.0, len(reference))
-    # Of equal quantiles (many copies in the fit) the last but those above it: nobody is nearer than an equal.
+    # Of equal quantiles (many copies in the fit) the lowest counts: an equal document is not nearer.
     first = np.searchsorted(reference, mean_distance, side="left")
     below = np.interp(mean_distance, reference, steps)
     return np.where(np.isin(mean_distance, reference), steps[np.minimum(first, len(steps) - 1)], below).astype(

@@ -1,4 +1,4 @@
-"""The compiled loop that looks for the nearest fitted documents of new ones along a neighbour graph."""
+"""The compiled loop that searches a neighbour graph for the nearest fitted documents of new ones."""
 
 # pyright: basic
 
@@ -13,16 +13,16 @@ def search_graph(queries, own, start, stop, fitted, edges, entries, seen, near, 
 
     ``near`` and ``squares`` (rows, width) hold each query's best so far, nearest first, and are what is found; -1 where
     there is none. ``own`` is a fitted row that a query must not see (-1: none), which is how recall is tried on fitted
-    rows. ``seen`` is one uint32 a fitted row, zero at the start; ``open_`` one flag a place of the best.
+    rows. ``seen`` is one uint32 a fitted row, zero at the start; ``open_`` one flag a slot of the best.
     """
     width = near.shape[1]
     dim = fitted.shape[1]
     for row in range(start, stop):
         mark = np.uint32(row - start + 1)
         found = 0
-        for place in range(width):
-            near[row, place] = -1
-            squares[row, place] = np.float32(np.inf)
+        for slot in range(width):
+            near[row, slot] = -1
+            squares[row, slot] = np.float32(np.inf)
         if own[row] >= 0:
             seen[own[row]] = mark
         expand = np.int64(-1)
@@ -46,23 +46,23 @@ def search_graph(queries, own, start, stop, fitted, edges, entries, seen, near, 
                     square += step * step
                 if square >= squares[row, width - 1]:
                     continue
-                place = min(found, width - 1)
-                while place > 0 and (
-                    squares[row, place - 1] > square
-                    or (squares[row, place - 1] == square and near[row, place - 1] > other)
+                slot = min(found, width - 1)
+                while slot > 0 and (
+                    squares[row, slot - 1] > square
+                    or (squares[row, slot - 1] == square and near[row, slot - 1] > other)
                 ):
-                    squares[row, place] = squares[row, place - 1]
-                    near[row, place] = near[row, place - 1]
-                    open_[place] = open_[place - 1]
-                    place -= 1
-                squares[row, place] = square
-                near[row, place] = other
-                open_[place] = True
+                    squares[row, slot] = squares[row, slot - 1]
+                    near[row, slot] = near[row, slot - 1]
+                    open_[slot] = open_[slot - 1]
+                    slot -= 1
+                squares[row, slot] = square
+                near[row, slot] = other
+                open_[slot] = True
                 found = min(found + 1, width)
             expand = np.int64(-1)
-            for place in range(found):
-                if open_[place]:
-                    expand = np.int64(place)
+            for slot in range(found):
+                if open_[slot]:
+                    expand = np.int64(slot)
                     break
             if expand < 0:
                 break
@@ -70,7 +70,7 @@ def search_graph(queries, own, start, stop, fitted, edges, entries, seen, near, 
 
 @kernel()
 def add_backward(edges, forward, both):
-    """Give each row its ``forward`` neighbours and, in what is left of ``both`` (n, more), rows it is a neighbour of.
+    """Fill ``both`` (n, more) with each row's ``forward`` neighbours, then with rows it is a neighbour of.
 
     Those that have it among their nearest come first; -1 fills the rest.
     """
@@ -88,13 +88,13 @@ def add_backward(edges, forward, both):
             if other < 0 or filled[other] == size:
                 continue
             known = False
-            for place in range(min(filled[other], forward)):
-                if both[other, place] == row:
+            for slot in range(min(filled[other], forward)):
+                if both[other, slot] == row:
                     known = True
                     break
             if not known:
                 both[other, filled[other]] = row
                 filled[other] += 1
     for row in range(n):
-        for place in range(filled[row], size):
-            both[row, place] = -1
+        for slot in range(filled[row], size):
+            both[row, slot] = -1

@@ -1,4 +1,4 @@
-"""Find the nearest fitted documents of new ones: a matrix product for small fits, a walk along the graph for large."""
+"""Find the nearest fitted documents of new ones: a matrix product for small fits, a graph search for large ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SPARE = 4
 _ZERO = 1e-6
 _STEP = 2.0**-20
 _HIGHEST = int((1.0 - _ZERO) / _STEP)
-# The walk: where it starts from, and which edges it may take. Without those backward it does not find 0.95.
+# Entry points and edges of the graph search. Without backward edges its recall stays below 0.95.
 _MOST_LANDMARKS = 16_384
 _LANDMARK_SHARE = 16
 _ENTRIES = 16
@@ -41,12 +41,12 @@ _BACKWARD = 60
 # How many of the best it keeps, each tried in turn.
 _WIDTHS = (96, 128, 192, 256, 384)
 _RECALL_K = 15
-# Below this recall on fitted documents the graph is no way to get about: it falls into islands of near copies.
+# Below this recall on fitted documents the graph cannot be searched: it consists of groups of near copies.
 _NAVIGABLE = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class NeighborSearch:
     """The nearest fitted documents of each new one, by cosine distance.
 
     Attributes
@@ -61,7 +61,7 @@ class Found:
     method : {"exact", "graph"}
         The search that was used.
     notes : list of str
-        What the user should be told, in sentences.
+        Notes for the user, in sentences.
     details : dict
         Why this method, and the settings of the search.
     """
@@ -78,7 +78,7 @@ class Found:
 
     @property
     def k(self) -> int:
-        """Neighbours a document."""
+        """Number of neighbours per document."""
         return int(self.indices.shape[1])
 
 
@@ -92,7 +92,7 @@ def neighbors_among(
     seed: int,
     threads: int,
     method: Literal["auto", "exact", "graph"] = "auto",
-) -> Found:
+) -> NeighborSearch:
     """Find the ``k`` nearest fitted documents of each new one.
 
     What is found for a document depends on its own vector, the fitted ones and the seed alone, never on the other new
@@ -122,7 +122,7 @@ def neighbors_among(
     Raises
     ------
     ShapeError
-        If the arrays do not belong together, nothing was fitted, or ``graph`` is asked for without one.
+        If the arrays do not match, nothing was fitted, or ``graph`` is asked for without one.
     CorpusError
         If a query has a value that is NaN or infinite.
     """
@@ -134,18 +134,18 @@ def neighbors_among(
     if graph_indices is not None and len(graph_indices) != n:
         raise ShapeError(
             f"the neighbour graph covers {len(graph_indices):,} documents, the fit {n:,}",
-            hint="Take the graph that the map was made from.",
+            hint="Use the graph that the map was built from.",
         )
     if method == "graph" and graph_indices is None:
         raise ShapeError("a search along the graph needs the graph")
     k = min(k, n)
     if len(queries) == 0 or k < 1:
-        return Found(
+        return NeighborSearch(
             indices=np.empty((len(queries), max(k, 0)), np.int32),
             distances=np.empty((len(queries), max(k, 0)), np.float32),
             recall=None,
             method="exact",
-            details={"reason": "nothing was asked for"},
+            details={"reason": "no documents to search for"},
         )
     unit = unit_rows(queries, what="the new documents")
     small = fitted.size <= EXACT_LIMIT
@@ -156,8 +156,10 @@ def neighbors_among(
         if method == "exact":
             reason = "asked for"
         elif graph_indices is None and not small:
-            reason = "there is no graph to walk along"
-        return Found(indices=indices, distances=distances, recall=1.0, method="exact", details={"reason": reason})
+            reason = "there is no graph to search"
+        return NeighborSearch(
+            indices=indices, distances=distances, recall=1.0, method="exact", details={"reason": reason}
+        )
     found = _along_graph(
         unit,
         fitted,
@@ -168,15 +170,17 @@ def neighbors_among(
         threads=threads,
         anyway=method == "graph",
     )
-    if isinstance(found, Found):
+    if isinstance(found, NeighborSearch):
         return found
     indices, distances = _exact(unit, fitted, k=k, threads=threads)
     note = (
-        f"The neighbour graph of the fit cannot be walked (recall {found:.1%} on fitted documents, as where most have "
+        f"The neighbour graph of the fit cannot be searched (recall {found:.1%} on fitted documents, as if most have "
         "many near copies): each new document was compared with every fitted one, which takes longer."
     )
     details = {"reason": f"along the graph, recall is {found:.3f} on fitted documents"}
-    return Found(indices=indices, distances=distances, recall=1.0, method="exact", notes=[note], details=details)
+    return NeighborSearch(
+        indices=indices, distances=distances, recall=1.0, method="exact", notes=[note], details=details
+    )
 
 
 def _exact(
@@ -202,11 +206,11 @@ def _exact(
         for first, end in blocks(n, _TILE_COLUMNS):
             np.matmul(rows, (fitted[first:end] if end - first == _TILE_COLUMNS else last).T, out=scores)
             scores[:, end - first :] = -np.inf
-            place = np.flatnonzero(scores >= bound)
+            flat = np.flatnonzero(scores >= bound)
             # In steps, as the last bits of a product depend on where in the tile it stands: identical ones stay equal.
-            steps = np.minimum(np.floor(scores.ravel()[place] / _STEP), _HIGHEST).astype(np.int32)
-            found.append((place // _TILE_COLUMNS, place % _TILE_COLUMNS + first, steps))
-            waiting += len(place)
+            steps = np.minimum(np.floor(scores.ravel()[flat] / _STEP), _HIGHEST).astype(np.int32)
+            found.append((flat // _TILE_COLUMNS, flat % _TILE_COLUMNS + first, steps))
+            waiting += len(flat)
             if waiting > _MOST_CANDIDATES or end == n:
                 row, column, score = _best_of_each(found, width=width)
                 found, waiting = [(row, column, score)], len(row)
@@ -224,7 +228,7 @@ def _exact(
 
 
 def _padded(rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Add rows of zeros up to ``size``."""
+    """Pad with rows of zeros up to ``size``."""
     if len(rows) == size:
         return np.ascontiguousarray(rows)
     filled = np.zeros((size, rows.shape[1]), np.float32)
@@ -252,11 +256,11 @@ def _measured(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Measure candidates (-1: none) in double precision and keep the nearest ``k``, ties by position."""
     distances = np.full(candidates.shape, np.inf)
-    row, place = np.nonzero(candidates >= 0)
+    row, column = np.nonzero(candidates >= 0)
     for start, stop in blocks(len(row), 16384):
         one = unit[row[start:stop]].astype(np.float64)
-        other = fitted[candidates[row[start:stop], place[start:stop]]].astype(np.float64)
-        distances[row[start:stop], place[start:stop]] = 1.0 - np.einsum("ij,ij->i", one, other)
+        other = fitted[candidates[row[start:stop], column[start:stop]]].astype(np.float64)
+        distances[row[start:stop], column[start:stop]] = 1.0 - np.einsum("ij,ij->i", one, other)
     # As in the graph of a fit: rounding of identical vectors is no distance.
     distances = np.where(distances < _ZERO, 0.0, np.minimum(distances, 2.0)).astype(np.float32)
     order = np.lexsort((candidates, distances), axis=1)[:, :k]
@@ -274,8 +278,8 @@ def _along_graph(
     seed: int,
     threads: int,
     anyway: bool,
-) -> Found | float:
-    """Walk; or give the recall on fitted documents, where that is too low and it is not to be done ``anyway``."""
+) -> NeighborSearch | float:
+    """Search the graph; or return the recall on fitted documents where it is too low and ``anyway`` is not set."""
     n = len(fitted)
     edges = _both_ways(edges)
     find_entries = _landmarks(fitted)
@@ -284,13 +288,13 @@ def _along_graph(
     tried: list[dict[str, Any]] = []
     width, share = 0, 0.0
     # The width is chosen by fitted documents, each looked for without itself: what is found for a new one then does not
-    # depend on its batch. They are about as hard to find as new ones of the same kind (docs/decisions.md).
+    # depend on its batch. They are about as hard to find as new ones of the same kind (docs/decisions).
     rows = np.sort(random.choice(n, min(n, _TILE_ROWS), replace=False)).astype(np.int64)
     some = np.ascontiguousarray(fitted[rows])
     limit = _exact(some, fitted, k=min(n, size + 1), threads=threads)[1][:, -1:] + np.float32(_ZERO)
     entries = find_entries(some, threads)
     for width in sorted({max(least, 2 * k) for least in _WIDTHS}):
-        found = _walk(some, rows, fitted, edges, entries, width=width, threads=threads)
+        found = _search_graph(some, rows, fitted, edges, entries, width=width, threads=threads)
         share = float((_measured(some, fitted, found, k=size)[1] <= limit).mean())
         tried.append({"width": width, "recall": round(share, 4)})
         if share >= recall_target:
@@ -298,7 +302,7 @@ def _along_graph(
     if share < _NAVIGABLE and not anyway:
         return share
     everyone = np.full(len(unit), -1, np.int64)
-    found = _walk(unit, everyone, fitted, edges, find_entries(unit, threads), width=width, threads=threads)
+    found = _search_graph(unit, everyone, fitted, edges, find_entries(unit, threads), width=width, threads=threads)
     indices, distances = np.empty((len(unit), k), np.int32), np.empty((len(unit), k), np.float32)
 
     def measure(start: int, stop: int) -> None:
@@ -319,7 +323,7 @@ def _along_graph(
         if recall < recall_target
         else []
     )
-    return Found(
+    return NeighborSearch(
         indices=indices,
         distances=distances,
         recall=recall,
@@ -345,7 +349,7 @@ def _both_ways(edges: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _landmarks(fitted: NDArray[np.float32]) -> Callable[[NDArray[np.float32], int], NDArray[np.int32]]:
-    """Spread landmarks evenly over the fitted; the answer finds each row's nearest of them."""
+    """Choose landmarks evenly among the fitted rows; the returned function gives each row's nearest landmarks."""
     from latentscale.backends.cpu.neighbor_kernels import merge_top_k
 
     n = len(fitted)
@@ -353,23 +357,23 @@ def _landmarks(fitted: NDArray[np.float32]) -> Callable[[NDArray[np.float32], in
     landmarks = np.ascontiguousarray(fitted[positions])
 
     def find(rows: NDArray[np.float32], threads: int) -> NDArray[np.int32]:
-        places = np.empty((len(rows), min(_ENTRIES, len(landmarks))), np.int32)
+        best_landmarks = np.empty((len(rows), min(_ENTRIES, len(landmarks))), np.int32)
 
         def search(start: int, stop: int) -> None:
-            best = np.full((_TILE_ROWS, places.shape[1]), -np.inf, np.float32)
+            best = np.full((_TILE_ROWS, best_landmarks.shape[1]), -np.inf, np.float32)
             near = np.zeros(best.shape, np.int32)
             some = _padded(rows[start:stop], _TILE_ROWS)
             for first, end in blocks(len(landmarks), _TILE_COLUMNS):
                 merge_top_k(some @ landmarks[first:end].T, first, near, best)
-            places[start:stop] = near[: stop - start]
+            best_landmarks[start:stop] = near[: stop - start]
 
         run_blocks(search, blocks(len(rows), _TILE_ROWS), threads=threads)
-        return positions[places].astype(np.int32)
+        return positions[best_landmarks].astype(np.int32)
 
     return find
 
 
-def _walk(
+def _search_graph(
     unit: NDArray[np.float32],
     own: NDArray[np.int64],
     fitted: NDArray[np.float32],

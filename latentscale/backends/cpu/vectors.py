@@ -1,4 +1,4 @@
-"""Read vectors from memory or a spooled file as unit rows."""
+"""Read vectors from memory or a mapped file as unit rows, without a copy where they are that already."""
 
 from __future__ import annotations
 
@@ -13,12 +13,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK_ROWS = 8192
+# A row that was divided by its length in double precision and rounded to float32 is nearer to 1 than this, and
+# 1 - x·x stays below what the neighbour search takes for zero.
+_TOLERANCE = 2.5e-7
 
 
 def unit_rows(vectors: NDArray[Any], *, what: str = "the embedding") -> NDArray[np.float32]:
-    """Copy ``vectors`` (n, dim), a file mapped into memory included, as float32 rows of length 1.
+    """Return ``vectors`` (n, dim) as float32 rows of length 1.
 
+    Rows that are so already (float32, one after the other in memory, of length 1 or 0) come back as they are, a
+    mapped file too: they are read once, in blocks, and nothing is copied. All others are copied (4 bytes a value).
     Rows of zeros stay as they are: their cosine distance to everything is 1.
+
+    Returns
+    -------
+    float32 ndarray, shape (n, dim)
+        Perhaps ``vectors`` itself: not to be written to.
 
     Raises
     ------
@@ -29,17 +39,30 @@ def unit_rows(vectors: NDArray[Any], *, what: str = "the embedding") -> NDArray[
     """
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise ShapeError(f"{what} must have the shape (documents, dimensions), it has {vectors.shape}")
+    ranges = blocks(len(vectors), _BLOCK_ROWS)
+    whole = vectors.dtype == np.float32 and vectors.flags.c_contiguous
+    if whole and all(_are_unit(_lengths(vectors[start:stop], start, what=what)) for start, stop in ranges):
+        return np.asarray(vectors)
     unit = np.empty(vectors.shape, np.float32)
-    for start, stop in blocks(len(vectors), _BLOCK_ROWS):
+    for start, stop in ranges:
         rows = unit[start:stop]
         rows[:] = vectors[start:stop]
-        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-        if not np.isfinite(lengths).all():
-            position = start + int(np.flatnonzero(~np.isfinite(lengths))[0])
-            raise CorpusError(
-                f"{what} has a value that is not a number (NaN or infinite)",
-                where=f"document at position {position:,}",
-                hint="Leave such documents out, or embed them again.",
-            )
+        lengths = _lengths(rows, start, what=what)
         rows /= np.where(lengths > 0, lengths, 1.0).astype(np.float32)[:, None]
     return unit
+
+
+def _are_unit(lengths: NDArray[np.float64]) -> bool:
+    return bool(((np.abs(lengths - 1.0) <= _TOLERANCE) | (lengths == 0.0)).all())
+
+
+def _lengths(rows: NDArray[np.float32], start: int, *, what: str) -> NDArray[np.float64]:
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    if not np.isfinite(lengths).all():
+        position = start + int(np.flatnonzero(~np.isfinite(lengths))[0])
+        raise CorpusError(
+            f"{what} has a value that is not a number (NaN or infinite)",
+            where=f"document at position {position:,}",
+            hint="Leave such documents out, or embed them again.",
+        )
+    return lengths

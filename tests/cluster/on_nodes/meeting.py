@@ -43,7 +43,7 @@ class Meeting:
 
 def main() -> None:
     """Print which worker did each shard, and how many each node did."""
-    from latentscale.engines.ray import RayEngine
+    from latentscale.engines.ray.engine import RayEngine
 
     address, folder, workers, shards = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     engine = RayEngine(EngineConfig(name="ray", address=address, workers=workers))

@@ -12,7 +12,7 @@ LIST = os.environ.get("DEADLY_FILES")
 
 
 def end_on_deadly_file(event: str, arguments: tuple[object, ...]) -> None:
-    """Die as of a segmentation fault, without a word."""
+    """Die as of a segmentation fault, silently."""
     if event == "open" and LIST and str(arguments[0]).endswith((".parquet", ".jsonl")):
         deadly = Path(LIST).read_text(encoding="utf-8").split()
         if Path(str(arguments[0])).name in deadly:

@@ -13,7 +13,9 @@ import type { Camera } from "./map/camera";
 import { MapView } from "./map/map-view";
 import * as state from "./state";
 import { commands } from "./commands";
+import { settled } from "./covers";
 import { App } from "./ui/app";
+import { panelAddress, restorePanels } from "./ui/panel-registry";
 
 const address = readAddress(location.hash);
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -25,7 +27,7 @@ dark.addEventListener("change", () => {
 effect(() => {
   document.documentElement.dataset.theme = state.theme.value;
 });
-state.panelOpen.value = innerWidth > 800;
+restorePanels(address);
 
 const root = document.getElementById("app")!;
 root.replaceChildren();
@@ -41,6 +43,7 @@ async function start(): Promise<void> {
     const generations = manifest.generations.map((entry, i) => new Generation(i, entry, store));
     const labels = store.json<LabelsFile>(`${manifest.labels}labels.json`);
     state.manifest.value = manifest;
+    state.generations.value = generations;
     if (!document.createElement("canvas").getContext("webgl2"))
       throw new ViewerError("This browser offers no WebGL 2, by which the map is drawn.");
     const map = show(manifest, generations);
@@ -86,7 +89,7 @@ function show(manifest: Manifest, generations: Generation[]): MapView {
     whole: () => map.camera.moveTo(map.camera.fit(whole)),
     zoom: (steps: number) => map.camera.zoomBy(steps),
     pan: (right: number, up: number) => map.camera.panBy(right, up),
-    reveal: (cluster: ClusterEntry) => revealCluster(map, cluster),
+    reveal: (cluster: ClusterEntry) => void settled().then(() => revealCluster(map, cluster)),
     pinRow: (rowId: number) => void map.pointing.pinRow(rowId, true),
     pinCentre: () => void map.pointing.pinCentre(),
     document: async (rowId: number) => {
@@ -147,6 +150,7 @@ function keepAddress(map: MapView): void {
         scale: state.scaleChosen.value ? state.scale.value : undefined,
         clusters: [...state.isolated.value],
         categories: [...state.categories.value],
+        ...panelAddress(),
         pinned: state.pinned.value?.document.rowId ?? (state.index.value ? undefined : address.pinned),
       });
       history.replaceState(null, "", hash || location.pathname + location.search);
@@ -159,6 +163,7 @@ function keepAddress(map: MapView): void {
   effect(() => {
     void [state.theme.value, state.themeChosen.value, state.colour.value, state.scale.value, state.scaleChosen.value];
     void [state.isolated.value, state.categories.value, state.pinned.value, state.index.value];
+    void panelAddress();
     write();
   });
   addEventListener("hashchange", () => location.reload());

@@ -1,9 +1,9 @@
-/** What the page knows and what the person chose: signals that the panels read and the map follows. */
+/** What the page knows and what the user chose: signals that the panels read and the map follows. */
 
 import { computed, signal } from "@preact/signals";
 import type { Theme } from "./engine/colour";
 import type { ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
-import type { Document } from "./engine/generation";
+import type { Document, Generation } from "./engine/generation";
 import { documentsOf, type MergedIndex } from "./engine/merge";
 import type { ScaleKind } from "./engine/scale";
 
@@ -37,10 +37,16 @@ export const notice = signal<string | null>(null);
 export const manifest = signal<Manifest | null>(null);
 export const labels = signal<LabelsFile | null>(null);
 export const details = signal<ClusterDetail[] | null>(null);
+/** Those of the manifest, in its order: for panels that read files of their own sections. */
+export const generations = signal<readonly Generation[]>([]);
 export const index = signal<MergedIndex | null>(null);
 
 export const theme = signal<Theme>("dark");
 export const themeChosen = signal(false);
+export function toggleTheme(): void {
+  themeChosen.value = true;
+  theme.value = theme.value === "dark" ? "light" : "dark";
+}
 /** `cluster`, `layer:1`…, `nearest_cluster`, `density` or the id of a column. */
 export const colour = signal("cluster");
 export const scale = signal<ScaleKind>("linear");
@@ -57,18 +63,10 @@ export const pinned = signal<Pinned | null>(null);
 export const pinning = signal(false);
 
 export const drawn = signal({ points: 0, sampled: false, overBudget: false, loading: true, slowed: false });
-export const panelOpen = signal(true);
 export const settingsOpen = signal(false);
 export const helpOpen = signal(false);
 export const sizeFactor = signal(1);
 export const opacityFactor = signal(1);
-
-/** Whether a document or a single cluster takes the right side of the window. */
-export const asideOpen = computed(() => {
-  if (pinned.value) return true;
-  const [ref] = isolated.value;
-  return isolated.value.size === 1 && details.value !== null && byRef.value.has(ref);
-});
 
 export const documents = computed(() => manifest.value?.generations.reduce((sum, g) => sum + documentsOf(g), 0) ?? 0);
 export const noise = computed(() => manifest.value?.generations.reduce((sum, g) => sum + g.noise - (g.removed?.noise ?? 0), 0) ?? 0);

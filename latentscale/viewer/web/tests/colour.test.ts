@@ -56,7 +56,7 @@ describe.each(["dark", "light"] as const)("colours on %s ground", (theme) => {
   });
 });
 
-it("the palette texture has noise first, a texel a cluster, and what is put aside at alpha 0", () => {
+it("the palette texture has noise first, a texel a cluster, and dimmed clusters at alpha 0", () => {
   const clusters = [0, 300].map((id) => ({ id, layer: 0, hue: 1, shade: 0 }) as ClusterEntry);
   const palette = clusterPalette(clusters, () => [1, 2, 3], [9, 9, 9], (id) => id !== 0);
   expect([palette.width, palette.height]).toEqual([256, 2]);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { CategoryColumn, ClusterEntry, LabelsFile, Manifest, NumberColumn } from "../src/engine/format";
-import { Generation, GONE, locate, type LoadedTile } from "../src/engine/generation";
+import { Generation, REMOVED, locate, type LoadedTile } from "../src/engine/generation";
 import { ADDED, mergeIndexes, type MergedIndex } from "../src/engine/merge";
 import { chooseTiles } from "../src/engine/lod";
 import { Store } from "../src/engine/store";
@@ -55,7 +55,7 @@ describe.skipIf(!haveFixture).each(["ranges", "whole", "refuses"] as const)("a m
     let points = 0;
     for (const generation of generations) {
       for (const tile of await everything(generation)) {
-        const alive = tile.cluster.filter((c) => c !== GONE);
+        const alive = tile.cluster.filter((c) => c !== REMOVED);
         expect(alive.length).toBe(tile.count - tile.gone);
         points += alive.length;
         for (const c of alive) drawn[c] = (drawn[c] ?? 0) + 1;
@@ -92,7 +92,7 @@ describe.skipIf(!haveFixture).each(["ranges", "whole", "refuses"] as const)("a m
 });
 
 describe.skipIf(!haveFixture)("a map that grew", () => {
-  it("counts categories and values of what is there", async () => {
+  it("counts categories and values of the points present", async () => {
     const expected = read<Grown>("grown.json");
     const index = await merged(await open("ranges"));
     const kind = index.colours.find((c) => c.name === "kind") as CategoryColumn;
@@ -126,7 +126,7 @@ describe.skipIf(!haveFixture)("a map that grew", () => {
         const tile = await generation.tile([...generation.tree.tiles.values()][0]);
         const values = await generation.column(tile.info, source.id);
         for (let i = 0; i < tile.count; i += 97) {
-          if (tile.cluster[i] === GONE) continue;
+          if (tile.cluster[i] === REMOVED) continue;
           const row = at.get((await generation.document(tile.info.first + i)).rowId)!;
           if (column.kind === "categories") expect(column.categories[source.codes![values[i]]][0]).toBe(expected.kinds[row]);
           else if (expected.scores[row] === null) expect(values[i]).toBeNaN();
@@ -146,7 +146,7 @@ describe.skipIf(!haveFixture)("a map that grew", () => {
     expect(Math.max(...files[2].clusters.map((c) => c.id))).toBe(15 * 7);
   });
 
-  it("asks for little of an update before somebody points at it", async () => {
+  it("asks for little of an update before the user points at it", async () => {
     const log: string[] = [];
     const generations = await open("ranges", log);
     log.length = 0;

@@ -4,7 +4,7 @@ import { alive, mergeIndexes, mergeQuantiles, type Part } from "../src/engine/me
 
 const part = (colours: ColourColumn[], { documents = 100, columns = ["kind", "n"], removed = null as Part["removed"], gone = 0 } = {}): Part => ({
   entry: { documents, noise: 0, ...(gone ? { removed: { url: "r", count: gone } } : {}) } as GenerationEntry,
-  index: { text: null, columns, colours, pages: [], ids: { rows: 1, first: [] }, stats: {} },
+  index: { text: null, columns, colours, pages: [], ids: { rows: 1, first: [] } },
   removed,
 });
 const kind = (categories: [string, number][], more: Partial<CategoryColumn> = {}): CategoryColumn => ({

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { placeLabels, type LabelBox } from "../src/engine/place";
-import { crowding, pointStyle } from "../src/engine/points";
+import { pointDensity, pointStyle } from "../src/engine/points";
 
 const window = { width: 1000, height: 600 };
 const box = (x: number, y: number, width = 120, height = 20): LabelBox => ({ x, y, width, height });
@@ -38,8 +38,8 @@ describe("points", () => {
   const even = Uint16Array.from({ length: 2 * 10_000 }, (_, i) => (i % 2 ? Math.floor(i / 200) : (i / 2) % 100) * 655 + 300);
 
   it("are counted a square pixel", () => {
-    expect(crowding(even, 10_000, 1200)).toBeCloseTo(10_000 / 1200 ** 2, 3);
-    expect(crowding(even, 10_000, 300)).toBeGreaterThan(0.08);
+    expect(pointDensity(even, 10_000, 1200)).toBeCloseTo(10_000 / 1200 ** 2, 3);
+    expect(pointDensity(even, 10_000, 300)).toBeGreaterThan(0.08);
   });
 
   it("are smaller and fainter the more there are", () => {

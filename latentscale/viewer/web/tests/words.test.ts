@@ -22,8 +22,13 @@ describe("values and links", () => {
     expect(valueText(null)).toBe("");
     expect(valueText(12345678901234567890n)).toBe("12345678901234567890");
     expect(valueText(new Date(0))).toBe("1970-01-01");
+    expect(valueText(1234567.8901)).toBe("1234567.8901");
+    expect(valueText(3.141592653589793)).toBe("3.141592653589793");
+    expect(valueText(Math.fround(0.1))).toBe("0.1");
+    expect(valueText(Math.fround(16777.217))).toBe("16777.217");
+    expect(valueText(0.5)).toBe("0.5");
     expect(valueText({ a: 1n })).toBe('{"a":"1"}');
-    expect(valueText(0.1 + 0.2)).toBe("0.3");
+    expect(valueText(0.1 + 0.2)).toBe("0.30000000000000004");
     expect(valueText("<b>x</b>")).toBe("<b>x</b>");
   });
   it("follows http and https and nothing else", () => {

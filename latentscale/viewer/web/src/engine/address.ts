@@ -11,6 +11,10 @@ export interface AddressState {
   /** Codes of the categories of the colour column. */
   categories?: number[];
   pinned?: number;
+  /** Panels that are open or, with `-` before their id, closed, where they were not so at first. */
+  panels?: string[];
+  /** What single panels keep, by their id. */
+  kept?: Record<string, string>;
 }
 
 export function writeAddress(state: AddressState): string {
@@ -21,6 +25,8 @@ export function writeAddress(state: AddressState): string {
   if (state.scale) parts.push(`s=${state.scale}`);
   if (state.clusters?.length) parts.push(`i=${state.clusters.join(",")}`);
   if (state.categories?.length) parts.push(`k=${state.categories.join(",")}`);
+  if (state.panels?.length) parts.push(`o=${state.panels.join(",")}`);
+  for (const [id, text] of Object.entries(state.kept ?? {})) parts.push(`x.${id}=${encodeURIComponent(text)}`);
   if (state.pinned !== undefined) parts.push(`p=${state.pinned}`);
   return parts.length ? `#${parts.join("&")}` : "";
 }
@@ -47,6 +53,8 @@ export function readAddress(hash: string): AddressState {
     else if (key === "s" && (value === "linear" || value === "quantile")) state.scale = value;
     else if (key === "i") state.clusters = items.filter((item) => /^(\d+\.\d+|n)$/.test(item));
     else if (key === "k") state.categories = items.map(Number).filter((n) => Number.isInteger(n) && n >= 0 && n <= 255);
+    else if (key === "o") state.panels = items.filter((item) => /^-?[a-z][a-z0-9-]*$/.test(item));
+    else if (/^x\.[a-z][a-z0-9-]*$/.test(key)) state.kept = { ...state.kept, [key.slice(2)]: value };
     else if (key === "p" && /^-?\d+$/.test(value)) state.pinned = Number(value);
   }
   return state;

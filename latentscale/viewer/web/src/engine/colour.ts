@@ -93,7 +93,7 @@ export function setColour(palette: Palette, index: number, rgb: Rgb, alpha: numb
   palette.data.set([...rgb, alpha], 4 * index);
 }
 
-/** One texel a cluster of layer 0, at `id + 1`; texel 0 is noise. Alpha 255 shown, 0 put aside. */
+/** One texel a cluster of layer 0, at `id + 1`; texel 0 is noise. Alpha 255 shown, 0 dimmed. */
 export function clusterPalette(
   clusters: readonly ClusterEntry[],
   colourOf: (cluster: ClusterEntry) => Rgb,

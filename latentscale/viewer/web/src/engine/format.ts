@@ -84,6 +84,35 @@ export interface NumberColumn {
 
 export type ColourColumn = CategoryColumn | NumberColumn;
 
+export interface SectionEntry {
+  version: number;
+  [key: string]: unknown;
+}
+
+/** The section `quality`: `MapQuality` in `latentscale/viewer/quality.py` is the same. Shares are from 0 to 1. */
+export interface Quality {
+  map: string;
+  /** What was measured; of an updated map, its fit. */
+  documents: number;
+  clusters: number;
+  /** Neighbours that the first two shares compare, of so many documents. */
+  k: number;
+  sample: number;
+  trustworthiness: number | null;
+  preservation: number | null;
+  recall: number | null;
+  noise_share: number;
+  duplicates: number;
+  outlier_rate: number;
+  components: number;
+  largest_component: number;
+  stability: number | null;
+  against: { column: string; nmi: number; ari: number; purity: number } | null;
+  red_flags: string[];
+  /** Of an updated map: what changed since its fit. */
+  growth: { fitted: number; added: number; removed: number; refit_due: boolean; reasons: string[] } | null;
+}
+
 export interface IndexFile {
   text: string | null;
   columns: string[];
@@ -92,7 +121,8 @@ export interface IndexFile {
   /** The one page of an inline generation. */
   page?: PageFile;
   ids: { rows: number; first: number[]; last?: number };
-  stats: Record<string, unknown>;
+  /** What features of the page have here, by name: read by `section`. */
+  sections?: Record<string, SectionEntry>;
 }
 
 export interface PageFile {
@@ -106,7 +136,7 @@ export interface RemovedCounts {
   columns: Record<string, Record<string, number>>;
 }
 
-/** Raised with a sentence that a person can act on. */
+/** Raised with a sentence that the user can act on. */
 export class ViewerError extends Error {}
 
 export function checkManifest(value: unknown): Manifest {

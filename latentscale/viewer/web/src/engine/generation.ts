@@ -11,12 +11,12 @@ export interface LoadedTile extends TilePoints {
   bounds: Box;
   /** Which part of its points is drawn; by the view, so it changes. */
   share: number;
-  /** How many of its points are not on the map any more: their cluster is `GONE`. */
+  /** How many of its points are not on the map any more: their cluster is `REMOVED`. */
   gone: number;
 }
 
 /** In place of the cluster of a point that is not on the map any more; noise is -1. */
-export const GONE = -2;
+export const REMOVED = -2;
 
 interface Removed {
   /** Sorted. */
@@ -71,6 +71,11 @@ export class Generation {
     return this.once(file, () => this.store.json<T>(this.name(file)));
   }
 
+  /** A whole file, such as one that a section wrote. */
+  bytes(file: string, signal?: AbortSignal): Promise<ArrayBuffer> {
+    return this.store.file(this.name(file), signal);
+  }
+
   index(): Promise<IndexFile> {
     return this.json<IndexFile>("index.json");
   }
@@ -103,7 +108,7 @@ export class Generation {
     const points = await decodeTile(bytes, info.count);
     const start = lowerBound(positions, info.first);
     let end = start;
-    for (; end < positions.length && positions[end] < info.first + info.count; end++) points.cluster[positions[end] - info.first] = GONE;
+    for (; end < positions.length && positions[end] < info.first + info.count; end++) points.cluster[positions[end] - info.first] = REMOVED;
     return { ...points, generation: this, info, bounds: this.tree.bounds(info), share: 1, gone: end - start };
   }
 
@@ -123,7 +128,7 @@ export class Generation {
   /** Start on what a hover will need, while the pointer still rests. */
   prefetch(position: number): void {
     const pack = this.tree.packOf(position);
-    // The page of a generation of one tile is not needed before somebody points at a document.
+    // The page of a generation of one tile is not needed before the user points at a document.
     (pack ? this.footer(pack) : this.tileOf(position).then((tile) => this.page(this.tree.pageOf(tile.z, tile.x, tile.y)))).catch(
       () => undefined,
     );
@@ -149,7 +154,7 @@ export class Generation {
     return { rowId: Number(values[0]), values: footer.columns.slice(1).map((column, i) => [column, values[i + 1]]) };
   }
 
-  /** Where a document lies in this generation, or null if it is not there, or not any more. */
+  /** Where a document lies in this generation, or null if it is not there, or no longer. */
   async positionOf(rowId: number): Promise<number | null> {
     const { ids } = await this.index();
     if (ids.last !== undefined && rowId > ids.last) return null;
@@ -201,7 +206,7 @@ export async function locate(
   return last < 0 ? null : { generation: generations[last], position: positions[last]! };
 }
 
-/** The first place in a sorted array whose value is not below `value`. */
+/** The first index in a sorted array whose value is not below `value`. */
 function lowerBound(sorted: Float64Array, value: number): number {
   let low = 0;
   let high = sorted.length;

@@ -84,7 +84,7 @@ export interface Choice {
   tiles: TileInfo[];
   /** Which part of each tile's points to draw, 1 for all. */
   shares: number[];
-  /** Pages that must be read before the walk can go on. */
+  /** Pages that must be read before the traversal can continue. */
   pages: string[];
   /** Points to draw, in the view and around it. */
   points: number;
@@ -194,7 +194,7 @@ export function chooseAll(trees: readonly TileTree[], options: LodOptions, whole
   const rate = whole || Number.isNaN(first.rate) ? 1 : first.rate;
   return trees.map((tree, g) => {
     if (g === main) return first;
-    // Where the largest has nothing, or nothing is told of its part, the budget is the only limit.
+    // Where the largest has nothing, or its share is unknown, the budget is the only limit.
     const budget = rate < 1 ? options.budget : Math.max(share(g), options.budget - first.points);
     return chooseTiles(tree, { ...options, budget, rate: rate > 0.999 ? 1 : rate });
   });

@@ -25,7 +25,8 @@ export interface MergedIndex {
   text: string | null;
   columns: string[];
   colours: ColourColumn[];
-  stats: Record<string, unknown>;
+  /** The index of each generation, the oldest first: their sections are kept apart. */
+  generations: readonly IndexFile[];
   /** By the merged column's id: a source for each generation, null where all its documents have no value. */
   sources: Map<string, (Source | null)[]>;
 }
@@ -33,7 +34,13 @@ export interface MergedIndex {
 export function mergeIndexes(parts: readonly Part[]): MergedIndex {
   const last = parts[parts.length - 1].index;
   const names = new Set(parts.flatMap(({ index }) => index.colours.map((column) => column.name)));
-  const merged: MergedIndex = { text: last.text, columns: last.columns, colours: [], stats: last.stats, sources: new Map() };
+  const merged: MergedIndex = {
+    text: last.text,
+    columns: last.columns,
+    colours: [],
+    generations: parts.map(({ index }) => index),
+    sources: new Map(),
+  };
   for (const name of names) {
     const found = parts.map(({ index }) => index.colours.find((column) => column.name === name) ?? null);
     const first = found.find((column) => column !== null)!;
@@ -101,8 +108,8 @@ function mergeCategories(
   const crowded = present.filter((column) => column.other[0] > 0).map((column) => new Set(column.categories.map(([name]) => name)));
   const counts = new Map<string, number>();
   for (const column of present) for (const [name, count] of column.categories) counts.set(name, (counts.get(name) ?? 0) + count);
-  const told = [...counts.keys()].filter((name) => crowded.every((names) => names.has(name)));
-  const shown = told.slice(0, MOST);
+  const common = [...counts.keys()].filter((name) => crowded.every((names) => names.has(name)));
+  const shown = common.slice(0, MOST);
   const place = new Map(shown.map((name, code) => [name, code]));
   const hidden = [...counts].filter(([name]) => !place.has(name));
   columns.forEach((column, g) => {

@@ -1,4 +1,4 @@
-/** The nearest drawn point to a place, by brute force over the tiles that could hold it. */
+/** The nearest drawn point to a position, by brute force over the tiles that could hold it. */
 
 import type { Box } from "./lod";
 

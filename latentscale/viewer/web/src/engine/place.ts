@@ -1,4 +1,4 @@
-/** Where labels go on the screen: at their clusters, moved a little so that no edge or panel cuts them. */
+/** Label placement on the screen: at their clusters, moved a little so that no edge or panel cuts them. */
 
 export interface LabelBox {
   /** Centre, and size, in px. */
@@ -19,7 +19,7 @@ export interface Rect {
 const AIR = 6;
 
 /**
- * The centre of each label, or null where it is not shown: its place is off the window or under a panel, or the label
+ * The centre of each label, or null where it is not shown: its position is off the window or under a panel, or the label
  * had to move and has no room. Earlier labels come first: a label gives way to an earlier one that was moved.
  */
 export function placeLabels(

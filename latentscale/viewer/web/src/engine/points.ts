@@ -1,4 +1,4 @@
-/** How large and how opaque points are drawn: by how crowded the map is, and by zoom; panning never changes them. */
+/** How large and how opaque points are drawn: by the density of the map, and by zoom; panning never changes them. */
 
 /** Side in px of the cells in which neighbours are counted. */
 const CELL = 12;
@@ -10,7 +10,7 @@ const COVER = 0.8;
  * Points a square pixel around the median point of a tile, drawn with `edge` pixels a side. The median, because
  * layouts are mostly empty ground: an average would make points as large as their clumps.
  */
-export function crowding(xy: Uint16Array, count: number, edge: number): number {
+export function pointDensity(xy: Uint16Array, count: number, edge: number): number {
   const cells = Math.max(1, Math.min(MOST_CELLS, Math.ceil(edge / CELL)));
   const counts = new Uint32Array(cells * cells);
   const shift = cells / 65536;
@@ -29,15 +29,15 @@ export interface PointStyle {
 }
 
 /**
- * `crowd`: points a square pixel in the first view; `points`: how many are drawn there; `window`: its smaller side in px;
+ * `density`: points a square pixel in the first view; `points`: how many are drawn there; `window`: its smaller side in px;
  * `steps`: doublings of the scale since.
  */
-export function pointStyle(crowd: number, points: number, window: number, steps: number): PointStyle {
+export function pointStyle(density: number, points: number, window: number, steps: number): PointStyle {
   // However dense its clumps are, a map of few documents is one of dots that can be seen and met by a pointer.
   const least = Math.max(1.3, 3.3 - Math.log10(Math.max(1, points / 10_000))) * Math.min(1, Math.sqrt(window / 800));
-  const first = clamp(2 * Math.sqrt(COVER / (Math.PI * crowd)), least, 6.5);
+  const first = clamp(2 * Math.sqrt(COVER / (Math.PI * density)), least, 6.5);
   const size = clamp(first * 2 ** (0.4 * steps), 1.3, 10);
-  const cover = (crowd * 4 ** -Math.max(0, steps) * Math.PI * size * size) / 4;
+  const cover = (density * 4 ** -Math.max(0, steps) * Math.PI * size * size) / 4;
   // Where discs must overlap, they let more through.
   return { size, opacity: clamp(0.75 * (COVER / cover) ** 0.3, 0.36, 0.86) };
 }

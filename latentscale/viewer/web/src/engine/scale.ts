@@ -37,7 +37,7 @@ export function betterScale(column: NumberColumn): ScaleKind {
   return middle < 0.25 * (column.max - column.min) ? "quantile" : "linear";
 }
 
-/** The value at a place along the ramp. */
+/** The value at a position along the ramp. */
 export function valueAt(t: number, column: NumberColumn, kind: ScaleKind): number {
   if (kind === "linear") return column.min + t * (column.max - column.min);
   const at = t * (column.quantiles.length - 1);

@@ -1,4 +1,4 @@
-/** Fetching: relative URLs, ranges with a way out, a memory of what is missing, a bound on what is kept. */
+/** Fetching: relative URLs, ranges with a fallback, a record of missing files, a bounded cache. */
 
 import { ViewerError } from "./format";
 

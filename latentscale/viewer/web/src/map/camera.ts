@@ -1,7 +1,7 @@
 /** The camera: what of the map is where on the screen, and its way from one view to another. */
 
+import type { Insets } from "../engine/insets";
 import type { Box } from "../engine/lod";
-import * as state from "../state";
 
 export interface Camera {
   x: number;
@@ -10,19 +10,19 @@ export interface Camera {
   zoom: number;
 }
 
-const NARROW = 800;
-
 export class MapCamera {
   place: Camera = { x: 0, y: 0, zoom: 0 };
   /** When it last moved. */
   moved = 0;
-  /** The box that the window shows until somebody moves: it is shown anew when the window changes. */
+  /** The box that the window shows until the user moves: it is fitted again when the window changes. */
   private held: Box | null = null;
   private animation = 0;
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
     private readonly side: number,
+    /** What lies over the map on each side now. */
+    private readonly insets: () => Insets,
     private readonly changed: () => void,
   ) {}
 
@@ -58,7 +58,7 @@ export class MapCamera {
     return { x0: x - w, y0: y - h, x1: x + w, y1: y + h };
   }
 
-  /** Where a place of the map is on the screen. */
+  /** The screen position of a point of the map. */
   project(x: number, y: number): [left: number, top: number] {
     const { width, height } = this.size();
     return [(x - this.place.x) * this.scale + width / 2, height / 2 - (y - this.place.y) * this.scale];
@@ -72,12 +72,10 @@ export class MapCamera {
   set(place: Camera): void {
     this.place = { ...place, zoom: this.clamp(place.zoom) };
     this.moved = performance.now();
-    // The pointer is over another place now.
-    state.hovered.value = state.hoverCard.value = null;
     this.changed();
   }
 
-  /** Stop whatever is under way: somebody took the map in hand. */
+  /** Stop any animation: the user moves the map. */
   take(place: Camera): void {
     cancelAnimationFrame(this.animation);
     this.held = null;
@@ -85,8 +83,13 @@ export class MapCamera {
   }
 
   hold(box: Box): void {
-    this.set(this.fit(box));
     this.held = box;
+    this.set(this.fit(box));
+  }
+
+  /** Whether the user has not moved yet. */
+  get untouched(): boolean {
+    return this.held !== null;
   }
 
   resized(): void {
@@ -113,7 +116,7 @@ export class MapCamera {
     this.animation = requestAnimationFrame(step);
   }
 
-  /** Bring a place into the part of the window that no panel covers, if it is not there. */
+  /** Bring a position into the part of the window that no panel covers, if it is outside. */
   reveal(x: number, y: number, zoom = this.place.zoom): void {
     const { width, height } = this.size();
     const { left, right, top, bottom } = this.insets();
@@ -122,15 +125,6 @@ export class MapCamera {
     if (free && zoom === this.place.zoom) return;
     const scale = 2 ** this.clamp(zoom);
     this.moveTo({ x: x - (left - right) / 2 / scale, y: y + (top - bottom) / 2 / scale, zoom });
-  }
-
-  /** How much of each side of the window lies under panels, with some air. */
-  private insets(): { left: number; right: number; top: number; bottom: number } {
-    const { width, height } = this.size();
-    if (width > NARROW)
-      return { left: state.panelOpen.value ? 340 : 20, right: state.asideOpen.value ? 440 : 72, top: 36, bottom: 48 };
-    // On a small window a document takes the lower half, and the list may cover the map while it is open.
-    return { left: 20, right: 20, top: 72, bottom: state.asideOpen.value ? 0.54 * height : 48 };
   }
 
   zoomBy(steps: number): void {

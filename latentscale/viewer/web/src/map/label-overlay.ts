@@ -1,16 +1,12 @@
 /** Labels as text of the page: on the map, clear of the panels and the window's edges. */
 
-import { clusterColour, css, inkColour } from "../engine/colour";
+import { covers } from "../covers";
+import { css, inkColour } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import { labelOrder, visibleLabels } from "../engine/labels";
-import { placeLabels, type LabelBox, type Rect } from "../engine/place";
+import { placeLabels, type LabelBox } from "../engine/place";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
-
-/** What a label must not lie under. */
-const OVER_THE_MAP = ".panel, .panel-opener, .document, .toolbar .card, .badge";
-/** Panels come and go, and the window changes: their places are measured again after so many milliseconds. */
-const MEASURED_FOR = 250;
 
 interface Shown {
   node: HTMLElement;
@@ -21,23 +17,17 @@ interface Shown {
 export class LabelOverlay {
   private ordered: ClusterEntry[] = [];
   private readonly shown = new Map<ClusterEntry, Shown>();
-  private obstacles: Rect[] = [];
-  private measured = -Infinity;
 
   constructor(
     private readonly element: HTMLElement,
     private readonly camera: MapCamera,
   ) {}
 
-  /** Start anew: other clusters, or another theme. */
+  /** Reset: other clusters, or another theme. */
   reset(clusters: readonly ClusterEntry[]): void {
     this.ordered = labelOrder(clusters);
     for (const { node } of this.shown.values()) node.remove();
     this.shown.clear();
-  }
-
-  measureAgain(): void {
-    this.measured = -Infinity;
   }
 
   place(): void {
@@ -49,7 +39,7 @@ export class LabelOverlay {
       const { width, height } = this.shown.get(cluster)!;
       return { x, y, width, height };
     });
-    const places = placeLabels(boxes, camera.size(), this.over());
+    const places = placeLabels(boxes, camera.size(), covers.value);
     const visible = state.shownClusters.value;
     wanted.forEach((cluster, i) => {
       const { node } = this.shown.get(cluster)!;
@@ -79,7 +69,6 @@ export class LabelOverlay {
       node.style.fontSize = `${cluster.px}px`;
       node.style.maxWidth = `${(168 * cluster.px) / 13}px`;
       node.style.color = css(inkColour(cluster.hue, cluster.shade, theme));
-      node.style.setProperty("--own", css(clusterColour(cluster.hue, cluster.shade, theme)));
       this.element.append(node);
       const shown = { node, width: 0, height: 0 };
       made.push(shown);
@@ -90,14 +79,5 @@ export class LabelOverlay {
       shown.width = shown.node.offsetWidth;
       shown.height = shown.node.offsetHeight;
     }
-  }
-
-  private over(): Rect[] {
-    const now = performance.now();
-    if (now - this.measured > MEASURED_FOR) {
-      this.measured = now;
-      this.obstacles = [...document.querySelectorAll(OVER_THE_MAP)].map((node) => node.getBoundingClientRect());
-    }
-    return this.obstacles;
   }
 }

@@ -2,10 +2,12 @@
 
 import { Deck, OrthographicView } from "@deck.gl/core";
 import { effect } from "@preact/signals";
+import { covers, settled } from "../covers";
 import type { Generation, LoadedTile } from "../engine/generation";
+import { insetsOf } from "../engine/insets";
 import { isShown, type Box } from "../engine/lod";
 import { ADDED } from "../engine/merge";
-import { crowding, pointStyle } from "../engine/points";
+import { pointDensity, pointStyle } from "../engine/points";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
 import { LabelOverlay } from "./label-overlay";
@@ -35,13 +37,14 @@ export class MapView {
   private readonly loader: TileLoader;
   private readonly shading: Shading;
   private readonly labels: LabelOverlay;
-  /** The generation whose root tile tells how crowded the map is. */
+  /** The generation whose root tile determines the density of the map. */
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
   private pointSize = 2;
   /** Points a square pixel when the whole map's body fills the window, by the size of the window and the budget. */
-  private crowd: { key: string; value: number } = { key: "", value: 0.01 };
+  private density: { key: string; value: number } = { key: "", value: 0.01 };
   private scheduled = 0;
+  private acted = false;
   private lastFrame = 0;
   private slowFrames = 0;
 
@@ -60,8 +63,16 @@ export class MapView {
       () => this.refresh(),
       (error) => (state.notice.value = error.message),
     );
-    this.camera = new MapCamera(elements.canvas, side, () => this.cameraMoved());
-    this.shading = new Shading(() => this.refresh());
+    this.camera = new MapCamera(
+      elements.canvas,
+      side,
+      () => insetsOf(this.camera.size(), covers.value),
+      () => this.cameraMoved(),
+    );
+    this.shading = new Shading(() => {
+      this.refresh();
+      this.pointing.look();
+    });
     this.labels = new LabelOverlay(elements.labels, this.camera);
     this.pointing = new Pointing(this.camera, generations, {
       tiles: () => this.tiles,
@@ -95,6 +106,7 @@ export class MapView {
       },
       onResize: () => {
         this.camera.resized();
+        this.pointing.mapMoved();
         this.refresh();
       },
       onAfterRender: () => this.afterRender(),
@@ -108,8 +120,11 @@ export class MapView {
       event.preventDefault();
       this.lost();
     });
+    for (const act of ["pointerdown", "wheel", "keydown"]) addEventListener(act, () => (this.acted = true), { capture: true, passive: true, once: true });
     this.pointing.listen(elements.canvas);
     this.follow();
+    // Before the first frame asks for tiles.
+    void settled();
   }
 
   /** Redraw when a signal changes that the picture depends on. */
@@ -126,19 +141,18 @@ export class MapView {
       this.refresh();
     });
     effect(() => {
-      void [state.panelOpen.value, state.asideOpen.value, state.settingsOpen.value, state.index.value];
-      // Once the panels stand where they go.
-      setTimeout(() => {
-        this.labels.measureAgain();
-        this.refresh();
-      }, 220);
+      void covers.value;
+      // The first view keeps clear of panels as they come, as long as the user has done nothing.
+      if (!this.acted) this.camera.resized();
+      this.refresh();
     });
   }
 
   private cameraMoved(): void {
+    this.pointing.mapMoved();
     this.deck?.setProps({ viewState: this.viewState() as never });
     this.refresh();
-    this.onCamera();
+    if (!this.camera.untouched) this.onCamera();
   }
 
   private viewState() {
@@ -153,8 +167,10 @@ export class MapView {
       this.scheduled = 0;
       this.loader.want(this.camera.view(40), this.camera.scale, this.budget, MIN_EDGE, state.colour.value === ADDED);
       const drawn = this.loader.drawn();
-      if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i]))
+      if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i])) {
         this.tiles = drawn.tiles;
+        this.pointing.look();
+      }
       const old = state.drawn.value;
       const { points, sampled, overBudget, loading } = drawn;
       if (old.points !== points || old.sampled !== sampled || old.loading !== loading || old.overBudget !== overBudget)
@@ -173,7 +189,7 @@ export class MapView {
     const points = Math.min(state.documents.value, this.budget);
     const { width, height } = this.camera.size();
     const { size, opacity } = pointStyle(
-      this.crowding(home, points),
+      this.pointDensity(home, points),
       points,
       Math.min(width, height),
       this.camera.place.zoom - home,
@@ -191,7 +207,7 @@ export class MapView {
           shadeKey: shading.key,
           pointSize: size * state.sizeFactor.value,
           pointOpacity: Math.min(1, opacity * state.opacityFactor.value),
-          asideOpacity: dark ? 0.1 : 0.13,
+          dimmedOpacity: dark ? 0.1 : 0.13,
           dark,
           layered: filtered || state.noise.value > 0,
         }),
@@ -199,15 +215,15 @@ export class MapView {
     });
   }
 
-  /** How crowded points lie in the first view, from the largest root tile, which is a sample of nearly the whole map. */
-  private crowding(home: number, points: number): number {
+  /** Density of points in the first view, from the largest root tile, which is a sample of nearly the whole map. */
+  private pointDensity(home: number, points: number): number {
     const root = this.tiles.find((tile) => tile.info.z === 0 && tile.generation === this.largest);
     const key = `${home.toFixed(2)} ${points}`;
-    if (root && this.crowd.key !== key) {
+    if (root && this.density.key !== key) {
       const edge = (root.bounds.x1 - root.bounds.x0) * 2 ** home;
-      this.crowd = { key, value: crowding(root.xy, root.count, edge) * Math.max(1, points / root.count) };
+      this.density = { key, value: pointDensity(root.xy, root.count, edge) * Math.max(1, points / root.count) };
     }
-    return this.crowd.value;
+    return this.density.value;
   }
 
   private afterRender(): void {

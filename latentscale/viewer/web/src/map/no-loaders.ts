@@ -1,4 +1,4 @@
-/** Stands in for loaders.gl, by which deck.gl would fetch data and images: this page fetches all that it shows itself. */
+/** Replaces loaders.gl, by which deck.gl would fetch data and images: this page fetches all that it shows itself. */
 
 export const ImageLoader = {};
 

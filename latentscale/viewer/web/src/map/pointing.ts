@@ -1,5 +1,6 @@
 /** Pointing at documents: the one under the pointer, and the one that is pinned. */
 
+import { settled } from "../covers";
 import { locate, type Generation, type LoadedTile } from "../engine/generation";
 import { pickNearest, type Picked } from "../engine/pick";
 import * as state from "../state";
@@ -7,6 +8,8 @@ import type { MapCamera } from "./camera";
 
 /** Milliseconds of rest before a document is read. */
 const DWELL = 120;
+/** Milliseconds after which a map that was moved is at rest. */
+const REST = 100;
 /** Pixels within which a point is meant: a finger covers more than a pointer. */
 const REACH = { mouse: 8, touch: 18 };
 /** A click moves less than this many pixels. */
@@ -21,8 +24,10 @@ export interface Scene {
 }
 
 export class Pointing {
+  /** Where it hovers; none while it drags or touches. */
   private pointer: { x: number; y: number } | null = null;
   private dwell = 0;
+  private resting = 0;
 
   constructor(
     private readonly camera: MapCamera,
@@ -33,8 +38,8 @@ export class Pointing {
   listen(canvas: HTMLCanvasElement): void {
     let down: { x: number; y: number } | null = null;
     canvas.addEventListener("pointermove", (event) => {
-      this.pointer = { x: event.offsetX, y: event.offsetY };
-      if (event.buttons === 0 && event.pointerType !== "touch") this.hover();
+      this.pointer = event.buttons === 0 ? hovering(event) : null;
+      this.hover();
     });
     canvas.addEventListener("pointerleave", () => {
       this.pointer = null;
@@ -42,14 +47,28 @@ export class Pointing {
     });
     canvas.addEventListener("pointerdown", (event) => {
       down = { x: event.clientX, y: event.clientY };
+      this.pointer = null;
       this.clear();
     });
     canvas.addEventListener("pointerup", (event) => {
-      if (!down || Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL) return;
+      this.pointer = hovering(event);
+      if (!down || Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL) return this.look();
       const picked = this.pick(event.offsetX, event.offsetY, event.pointerType === "touch" ? REACH.touch : REACH.mouse);
       if (picked) void this.pin(picked);
       else state.pinned.value = null;
     });
+  }
+
+  /** The pointer is over another position of the map: what lies there is hovered once the map rests. */
+  mapMoved(): void {
+    this.clear();
+    this.look();
+  }
+
+  /** Look again under a pointer that rests: points came or went, or are shown or hidden now. */
+  look(): void {
+    clearTimeout(this.resting);
+    if (this.pointer) this.resting = window.setTimeout(() => this.hover(), REST);
   }
 
   /** Pin the document nearest the middle of the window: the way without a pointer. */
@@ -76,7 +95,9 @@ export class Pointing {
       const x = tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step;
       const y = tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step;
       state.pinned.value = { x, y, cluster: tile.cluster[i], document, generation: generation.number };
-      if (move) this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
+      if (!move) return;
+      await settled();
+      this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
     });
   }
 
@@ -90,6 +111,7 @@ export class Pointing {
     await this.whilePinning(async () => {
       const document = await tile.generation.document(tile.info.first + index);
       state.pinned.value = { x, y, cluster: tile.cluster[index], document, generation: tile.generation.number };
+      await settled();
       this.camera.reveal(x, y);
     });
   }
@@ -139,3 +161,6 @@ export class Pointing {
     }, DWELL);
   }
 }
+
+const hovering = (event: PointerEvent): { x: number; y: number } | null =>
+  event.pointerType === "touch" ? null : { x: event.offsetX, y: event.offsetY };

@@ -13,7 +13,7 @@ layout(std140) uniform pyramidUniforms {
   vec2 scale;
   float size;
   float opacity;
-  float aside;
+  float dimmed;
   float mode;
   float under;
   float pixelRatio;
@@ -27,7 +27,7 @@ type PyramidUniforms = {
   scale: [number, number];
   size: number;
   opacity: number;
-  aside: number;
+  dimmed: number;
   mode: number;
   under: number;
   pixelRatio: number;
@@ -44,7 +44,7 @@ const pyramidModule = {
     scale: "vec2<f32>",
     size: "f32",
     opacity: "f32",
-    aside: "f32",
+    dimmed: "f32",
     mode: "f32",
     under: "f32",
     pixelRatio: "f32",
@@ -84,15 +84,15 @@ void main(void) {
   float alpha = pyramid.opacity * (noise ? 0.5 : 1.0);
   float size = pyramid.size * (noise ? 0.75 : 1.0);
   if (!shown) {
-    // Hardly a hue left: what was put aside is ground, not a second picture.
+    // Hardly a hue left: dimmed points are ground, not a second picture.
     color.rgb = mix(color.rgb, look(clusterPalette, 0).rgb, 0.85);
-    alpha = pyramid.aside;
+    alpha = pyramid.dimmed;
     size *= 0.75;
   }
   vColor = vec4(color.rgb, alpha);
   vSize = clamp(size * pyramid.pixelRatio, 1.0, 32.0);
   gl_PointSize = vSize + 1.0;
-  // Two passes: noise and what was put aside lie under the rest, whatever the order of the tiles.
+  // Two passes: noise and dimmed points lie under the rest, whatever the order of the tiles.
   bool below = noise || !shown;
   // An even part of the tile's points, which lie in Morton order (Fibonacci hashing).
   bool left = float((gl_VertexID * 40503) & 65535) >= pyramid.share;
@@ -113,14 +113,14 @@ void main(void) {
   float edge = clamp(0.5 * vSize + 0.5 - r, 0.0, 1.0);
   float alpha = vColor.a * edge;
   if (alpha < 0.004) discard;
-  // Where discs pile up they go on past their colour by a tenth, away from the ground: crowds look like crowds.
+  // Where discs overlap they exceed their colour by a tenth, away from the ground, so that dense areas look dense.
   fragColor = pyramid.dark > 0.5 ? vec4(vColor.rgb * alpha, alpha * 0.9) : vec4(vColor.rgb * alpha * 0.92, alpha);
 }
 `;
 
 export interface PyramidLayerProps extends LayerProps {
   tiles: readonly LoadedTile[];
-  /** Colour of each cluster; alpha 0 puts it aside. */
+  /** Colour of each cluster; alpha 0 dims it. */
   clusterPalette: Palette;
   /** Colour of each shade, and which shade each point of a tile has; null colours by cluster. */
   shadePalette: Palette | null;
@@ -129,10 +129,10 @@ export interface PyramidLayerProps extends LayerProps {
   shadeKey: string;
   pointSize: number;
   pointOpacity: number;
-  asideOpacity: number;
+  dimmedOpacity: number;
   /** Whether the ground is dark. */
   dark: boolean;
-  /** Whether any point can be noise or put aside. */
+  /** Whether any point can be noise or dimmed. */
   layered: boolean;
 }
 
@@ -213,7 +213,7 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
 
   override draw(): void {
     const { model, clusterTexture, shadeTexture } = this.state;
-    const { tiles, pointSize, pointOpacity, asideOpacity, dark, layered, shades } = this.props;
+    const { tiles, pointSize, pointOpacity, dimmedOpacity, dark, layered, shades } = this.props;
     const { viewport, renderPass, device } = this.context;
     const [cx, cy] = viewport.center;
     const scale = 2 ** viewport.zoom;
@@ -232,7 +232,7 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
         scale: [edge * perUnit[0], edge * perUnit[1]],
         size: pointSize,
         opacity: pointOpacity,
-        aside: asideOpacity,
+        dimmed: dimmedOpacity,
         mode: shades ? 1 : 0,
         under: i < tiles.length ? 1 : 0,
         pixelRatio,

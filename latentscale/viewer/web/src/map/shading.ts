@@ -25,7 +25,7 @@ const KEPT = 600;
 const DROPPED = 200;
 
 export class Shading {
-  /** Colour of each cluster; alpha 0 puts it aside. */
+  /** Colour of each cluster; alpha 0 dims it. */
   clusters: Palette = emptyPalette(2);
   /** Colour of each shade; null while points have the colours of their clusters. */
   shades: Palette | null = null;
@@ -84,7 +84,7 @@ export class Shading {
     if (this.columns.size > KEPT) for (const name of [...this.columns.keys()].slice(0, DROPPED)) this.columns.delete(name);
   }
 
-  /** A tile's shades, or null while its column is under way. */
+  /** A tile's shades, or null while its column is loading. */
   of(tile: LoadedTile): Uint16Array | null {
     const kept = this.arrays.get(tile);
     if (kept?.key === this.key) return kept.values;

@@ -1,19 +1,23 @@
 /** Buttons, the badge that says what is drawn, help, and what went wrong. */
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { commands } from "../commands";
+import { cover, covers } from "../covers";
+import { clearOfPanels } from "../engine/insets";
 import * as state from "../state";
-import { toggleTheme } from "./app";
 import { Icon } from "./icon";
+import { isOpen, panels, toggle, withButton } from "./panel-registry";
 import { count } from "./words";
 
 export function Toolbar() {
   if (!state.manifest.value) return null;
   const dark = state.theme.value === "dark";
-  const shifted = state.asideOpen.value;
+  const clear = clearOfPanels({ width: innerWidth, height: innerHeight }, covers.value);
+  const buttons = withButton();
   return (
-    <div class={`toolbar ${shifted ? "shifted" : ""}`} role="toolbar" aria-label="View">
-      <div class="card buttons">
+    <div class="toolbar" style={{ "--clear": clear === null ? "" : `${clear}px` }} role="toolbar" aria-label="View">
+      <Group>
         <button class="icon" aria-label="Zoom in" title="Zoom in (+)" onClick={() => commands.zoom(0.6)}>
           <Icon name="plus" />
         </button>
@@ -26,9 +30,26 @@ export function Toolbar() {
         <button class="icon" aria-label="Show the whole map" title="Whole map, outliers too (0)" onClick={() => commands.whole()}>
           <Icon name="whole" />
         </button>
-      </div>
-      <div class="card buttons">
-        <button class="icon" aria-label={dark ? "Light page" : "Dark page"} title="Dark or light (t)" onClick={toggleTheme}>
+      </Group>
+      {buttons.length > 0 && (
+        <Group kind="openers">
+          {buttons.map((panel) => (
+            <button
+              class="icon"
+              key={panel.id}
+              data-opens={panel.id}
+              aria-label={panel.title}
+              aria-expanded={isOpen(panel)}
+              title={panel.key ? `${panel.title} (${panel.key.name})` : panel.title}
+              onClick={() => toggle(panel.id)}
+            >
+              <Icon path={panel.icon} />
+            </button>
+          ))}
+        </Group>
+      )}
+      <Group>
+        <button class="icon" aria-label={dark ? "Light page" : "Dark page"} title="Dark or light (t)" onClick={state.toggleTheme}>
           <Icon name={dark ? "sun" : "moon"} />
         </button>
         <button
@@ -43,13 +64,21 @@ export function Toolbar() {
         <button class="icon" aria-label="Help" aria-expanded={state.helpOpen.value} title="Help (?)" onClick={() => (state.helpOpen.value = !state.helpOpen.value)}>
           <Icon name="help" />
         </button>
-      </div>
+      </Group>
       {state.settingsOpen.value && (
-        <div class="card settings">
+        <div class="card settings" ref={cover(null)}>
           <Slider name="Point size" value={state.sizeFactor.value} from={0.4} to={3} set={(v) => (state.sizeFactor.value = v)} />
           <Slider name="Opacity" value={state.opacityFactor.value} from={0.15} to={1.25} set={(v) => (state.opacityFactor.value = v)} />
         </div>
       )}
+    </div>
+  );
+}
+
+function Group({ kind = "", children }: { kind?: string; children: ComponentChildren }) {
+  return (
+    <div class={`card buttons ${kind}`} ref={cover("right")}>
+      {children}
     </div>
   );
 }
@@ -77,7 +106,7 @@ export function Badge() {
       ? "zoom in for more"
       : "all that are in view";
   return (
-    <div class="badge" role="status">
+    <div class="badge" role="status" ref={cover(null)}>
       {loading && <span class="pulse" aria-hidden="true" />}
       {part ? (
         <>
@@ -92,7 +121,7 @@ export function Badge() {
   );
 }
 
-const KEYS: [string, string][] = [
+const KEYS: [key: string, does: string][] = [
   ["drag, arrows", "move"],
   ["wheel, + and −", "zoom"],
   ["Home", "the first view"],
@@ -101,10 +130,13 @@ const KEYS: [string, string][] = [
   ["click a point", "pin it with all its columns"],
   ["Enter on the map", "pin the document in the middle"],
   ["click in the list", "isolate clusters, several if you like"],
-  ["/", "find a cluster"],
+];
+const LAST_KEYS: typeof KEYS = [
   ["t", "dark or light"],
   ["Esc", "close, then show all again"],
 ];
+
+const panelKeys = (): typeof KEYS => panels().flatMap(({ key }) => (key ? [[key.name, key.does]] : []));
 
 export function Help() {
   return state.helpOpen.value ? <HelpDialog /> : null;
@@ -123,7 +155,7 @@ function HelpDialog() {
       <div class="card help" role="dialog" aria-modal="true" aria-label="Help" onKeyDown={stay} onClick={(event) => event.stopPropagation()}>
         <h2>Around the map</h2>
         <dl>
-          {KEYS.map(([key, does]) => (
+          {[...KEYS, ...panelKeys(), ...LAST_KEYS].map(([key, does]) => (
             <div key={key}>
               <dt>{key}</dt>
               <dd>{does}</dd>

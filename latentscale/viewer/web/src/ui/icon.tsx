@@ -15,10 +15,11 @@ const PATHS = {
   menu: "M3 6h14M3 10h14M3 14h14",
 } as const;
 
-export function Icon({ name }: { name: keyof typeof PATHS }) {
+/** One of those above, or any path in a square of 20. */
+export function Icon({ name, path }: { name: keyof typeof PATHS; path?: never } | { name?: never; path?: string }) {
   return (
     <svg class="glyph" viewBox="0 0 20 20" width="18" height="18" aria-hidden="true">
-      <path d={PATHS[name]} />
+      <path d={name ? PATHS[name] : (path ?? PATHS.menu)} />
     </svg>
   );
 }

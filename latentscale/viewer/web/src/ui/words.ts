@@ -18,6 +18,16 @@ export function shortened(text: string, length: number): string {
   return `${(space > 0.8 * length ? part.slice(0, space) : part).trimEnd()}…`;
 }
 
+/** A number with all the digits that it has: one of float32, which the page holds in 64 bits, with those of 32. */
+function numberText(value: number): string {
+  if (Number.isInteger(value) || Math.fround(value) !== value) return String(value);
+  for (let digits = 1; digits < 9; digits++) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === value) return String(short);
+  }
+  return String(value);
+}
+
 /** Any value of a document as text: corpus text is hostile and never markup. */
 export function valueText(value: unknown): string {
   if (value === null || value === undefined) return "";
@@ -26,7 +36,7 @@ export function valueText(value: unknown): string {
     return text.endsWith("T00:00:00.000Z") ? text.slice(0, 10) : text.replace("T", " ").replace(/(\.000)?Z$/, "");
   }
   if (value instanceof Uint8Array) return `${value.length} bytes`;
-  if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(7)));
+  if (typeof value === "number") return numberText(value);
   if (typeof value === "object") return JSON.stringify(value, (_, v: unknown) => (typeof v === "bigint" ? String(v) : v));
   return String(value);
 }

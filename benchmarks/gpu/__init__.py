@@ -1,0 +1,1 @@
+"""What is run on a machine with a GPU, when one is lent; each script writes one object of results."""

@@ -1,0 +1,225 @@
+"""The backend that runs everywhere: numpy, numba, pynndescent and hdbscan on the processors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from latentscale.backends.results import Assignment, Clustering, Faithfulness, Fitted, Layout, NeighborGraph
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from latentscale.machine import Place
+
+# Number of neighbours of a document's score: that at which recall is measured.
+_JUDGED_BY = 15
+
+
+class CpuBackend:
+    """Every computation of a map on processors; see :class:`latentscale.backends.protocol.Backend`."""
+
+    name: ClassVar[str] = "cpu"
+    stages: ClassVar[frozenset[str]] = frozenset({"neighbors", "project", "cluster", "place"})
+    libraries: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "neighbors": ("pynndescent",),
+        "project": ("numba",),
+        "cluster": ("hdbscan",),
+        "place": ("numba",),
+    }
+    gpus: ClassVar[float] = 0.0
+    # Up to here a layout that is repeatable to the bit takes seconds on one processor.
+    deterministic_documents: ClassVar[int] = 20_000
+
+    def __init__(self) -> None:
+        # The fuzzy set of the graph that was laid out last: a map and the layout for its clusters share it.
+        self._fuzzy: tuple[NeighborGraph, int, Any] | None = None
+
+    @classmethod
+    def missing(cls, place: Place) -> str | None:
+        """Return None: it runs everywhere."""
+        return None
+
+    @classmethod
+    def unfit(cls, place: Place) -> str | None:
+        """Return None."""
+        return None
+
+    def neighbors(
+        self,
+        vectors: NDArray[Any],
+        *,
+        k: int,
+        method: str,
+        recall_target: float,
+        seed: int,
+        threads: int,
+    ) -> NeighborGraph:
+        """Exact for small sets, NN-descent (Dong et al. 2011) for larger ones."""
+        from latentscale.backends.cpu.neighbors import nearest_neighbors
+
+        return nearest_neighbors(
+            vectors,
+            k=k,
+            method=cast(Literal["auto", "exact", "pynndescent"], method),
+            recall_target=recall_target,
+            seed=seed,
+            threads=threads,
+        )
+
+    def layout(
+        self,
+        graph: NeighborGraph,
+        vectors: NDArray[Any],
+        *,
+        n_components: int,
+        n_neighbors: int,
+        min_dist: float,
+        spread: float,
+        n_epochs: int | None,
+        negative_sample_rate: int,
+        learning_rate: float,
+        deterministic: bool,
+        seed: int,
+        threads: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Layout:
+        """UMAP over the graph: on one thread where it must be deterministic, else on all."""
+        from latentscale.backends.cpu.layout import fuzzy_graph, layout
+
+        if self._fuzzy is None or self._fuzzy[0] is not graph or self._fuzzy[1] != n_neighbors:
+            self._fuzzy = (graph, n_neighbors, fuzzy_graph(graph, n_neighbors=n_neighbors))
+        coordinates = layout(
+            self._fuzzy[2],
+            vectors,
+            n_components=n_components,
+            min_dist=min_dist,
+            spread=spread,
+            n_epochs=n_epochs,
+            mode="exact" if deterministic else "fast",
+            seed=seed,
+            negative_sample_rate=negative_sample_rate,
+            learning_rate=learning_rate,
+            threads=threads,
+            progress=progress,
+        )
+        return Layout(coordinates=coordinates, deterministic=deterministic, backend=self.name)
+
+    def hdbscan(
+        self,
+        points: NDArray[Any],
+        *,
+        min_cluster_size: int,
+        min_samples: int | None,
+        cluster_selection_method: Literal["eom", "leaf"],
+        cluster_selection_epsilon: float,
+    ) -> Clustering:
+        """Cluster by HDBSCAN, with the package ``hdbscan``."""
+        from latentscale.backends.cpu.clustering import hdbscan
+
+        return hdbscan(
+            points,
+            min_cluster_size=min_cluster_size,
+            min_samples=min_samples,
+            cluster_selection_method=cluster_selection_method,
+            cluster_selection_epsilon=cluster_selection_epsilon,
+        )
+
+    def kmeans(self, vectors: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
+        """Spherical K-means, the same bits for any number of threads."""
+        from latentscale.backends.cpu.clustering import kmeans
+
+        return kmeans(vectors, n_clusters=n_clusters, seed=seed, threads=threads)
+
+    def nearest_centroid(
+        self, vectors: NDArray[Any], labels: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Nearest centroids by matrix products, block by block."""
+        from latentscale.backends.cpu.clustering import nearest_centroid
+
+        return nearest_centroid(vectors, labels)
+
+    def layer_tree(
+        self, centroids: NDArray[np.float32], sizes: NDArray[Any], *, factor: float, max_layers: int
+    ) -> list[NDArray[np.int32]]:
+        """Coarser layers by Ward's method over the centroids, weighted by size."""
+        from latentscale.backends.cpu.clustering import layer_tree
+
+        return layer_tree(centroids, sizes, factor=factor, max_layers=max_layers)
+
+    def assign(
+        self,
+        vectors: NDArray[np.float32],
+        fitted: Fitted,
+        *,
+        keys: NDArray[np.uint64],
+        n_neighbors: int,
+        spread: float,
+        recall_target: float,
+        seed: int,
+        threads: int,
+    ) -> Assignment:
+        """Search the fitted graph, vote on the cluster, and put each document where most of its neighbours are."""
+        from latentscale.backends.cpu.placement import (
+            assign_clusters,
+            distance_quantiles,
+            mean_distances,
+            neighbors_among,
+            outlier_scores,
+            place,
+        )
+
+        graph = fitted.graph
+        search = neighbors_among(
+            vectors,
+            fitted.vectors,
+            k=min(max(n_neighbors, _JUDGED_BY), len(fitted.vectors)),
+            graph_indices=graph.indices if graph.k else None,
+            recall_target=recall_target,
+            seed=seed,
+            threads=threads,
+        )
+        coordinates = place(
+            search.indices,
+            search.distances,
+            fitted.coordinates,
+            n_neighbors=n_neighbors,
+            spread=spread,
+            seed=seed,
+            keys=keys,
+        )
+        cluster, nearest, probability = assign_clusters(
+            search.indices,
+            search.distances,
+            cluster=fitted.cluster,
+            probability=fitted.probability,
+            vectors=vectors,
+            centroids=fitted.centroids,
+            sizes=fitted.sizes,
+        )
+        width = min(_JUDGED_BY, graph.k)
+        scores = outlier_scores(
+            mean_distances(search.distances[:, :width]), distance_quantiles(graph.distances[:, :width])
+        )
+        return Assignment(
+            indices=search.indices,
+            coordinates=coordinates,
+            cluster=cluster,
+            nearest_cluster=nearest,
+            probability=probability,
+            outlier_score=scores,
+            recall=search.recall,
+            method=search.method,
+            backend=self.name,
+            notes=list(search.notes),
+            details=search.details,
+        )
+
+    def faithfulness(
+        self, vectors: NDArray[Any], coordinates: NDArray[Any], *, k: int, sample: int, seed: int, threads: int
+    ) -> Faithfulness:
+        """Measure by matrix products with the sampled documents, block by block."""
+        from latentscale.backends.cpu.faithfulness import faithfulness
+
+        return faithfulness(vectors, coordinates, k=k, sample=sample, seed=seed, threads=threads)

@@ -1,0 +1,50 @@
+"""The members of every cluster at once, from one sort of the memberships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """Which documents are in which cluster.
+
+    Attributes
+    ----------
+    order : int64 ndarray, shape (n,)
+        Positions of all documents by cluster, ascending within one; those in no cluster come first.
+    starts : int64 ndarray, shape (n_clusters + 1,)
+        ``order[starts[c]:starts[c + 1]]`` are the members of cluster ``c``.
+    """
+
+    order: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, cluster: int) -> NDArray[np.int64]:
+        """Positions of the members of a cluster, ascending; none for an id above the highest."""
+        if not 0 <= cluster < len(self):
+            return self.order[:0]
+        return self.order[self.starts[cluster] : self.starts[cluster + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return (self[cluster] for cluster in range(len(self)))
+
+
+def members_by_cluster(membership: NDArray[np.integer]) -> Members:
+    """Sort documents by their cluster, once for all clusters: O(n log n) whatever their number.
+
+    Parameters
+    ----------
+    membership : int ndarray, shape (n,)
+        Cluster of each document; negative where there is none.
+    """
+    order = np.argsort(membership, kind="stable")
+    highest = int(membership.max(initial=-1))
+    return Members(order=order, starts=np.searchsorted(membership, np.arange(highest + 2), sorter=order))

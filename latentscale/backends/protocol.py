@@ -1,0 +1,166 @@
+"""What a numerical backend is: the whole-set computations of a map, with results that say what computed them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from latentscale.backends.results import Assignment, Clustering, Faithfulness, Fitted, Layout, NeighborGraph
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from latentscale.machine import Place
+
+__all__ = ["Assignment", "Backend", "Clustering", "Faithfulness", "Fitted", "Layout", "NeighborGraph"]
+
+
+class Backend(Protocol):
+    """Computes on processors or on a GPU. Arrays come from and go to the memory of the host.
+
+    Attributes
+    ----------
+    name : str
+        As in ``latentscale.registry.BACKENDS``, in settings and in records.
+    stages : frozenset of str
+        The stages that it can compute: of ``neighbors`` (and with it the figures of faithfulness), ``project``,
+        ``cluster``, ``place``. ``auto`` takes another
+        backend for the rest.
+    libraries : mapping of str to tuple of str
+        Packages that compute a stage, for people.
+    gpus : float
+        GPUs that a worker needs: where the backend is asked for by name and ``engine.resources`` says nothing, it gets
+        so many.
+    deterministic_documents : int
+        Up to so many documents ``project.mode: auto`` takes the layout that is repeatable to the bit.
+    """
+
+    name: ClassVar[str]
+    stages: ClassVar[frozenset[str]]
+    libraries: ClassVar[Mapping[str, tuple[str, ...]]]
+    gpus: ClassVar[float]
+    deterministic_documents: ClassVar[int]
+
+    @classmethod
+    def missing(cls, place: Place) -> str | None:
+        """Why it cannot compute at a place, with the command that would help; None where it can."""
+        ...
+
+    @classmethod
+    def unfit(cls, place: Place) -> str | None:
+        """Why ``auto`` should not choose it at a place where it can compute; None where it should."""
+        ...
+
+    def neighbors(
+        self,
+        vectors: NDArray[Any],
+        *,
+        k: int,
+        method: str,
+        recall_target: float,
+        seed: int,
+        threads: int,
+    ) -> NeighborGraph:
+        """Find the ``k`` nearest other documents of each, by cosine distance.
+
+        Parameters
+        ----------
+        vectors : float32 ndarray, shape (n, dim)
+            Unit rows; may be a mapped file, of which no copy should be made.
+        method : str
+            ``auto``, ``exact`` or the name of an approximate search of this backend.
+        recall_target : float
+            An approximate search is widened until its measured recall reaches this.
+        """
+        ...
+
+    def layout(
+        self,
+        graph: NeighborGraph,
+        vectors: NDArray[Any],
+        *,
+        n_components: int,
+        n_neighbors: int,
+        min_dist: float,
+        spread: float,
+        n_epochs: int | None,
+        negative_sample_rate: int,
+        learning_rate: float,
+        deterministic: bool,
+        seed: int,
+        threads: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Layout:
+        """Lay documents out with UMAP (McInnes et al. 2018) over a neighbour graph.
+
+        Parameters
+        ----------
+        graph : NeighborGraph
+            With at least ``n_neighbors - 1`` neighbours; UMAP counts the document itself.
+        vectors : ndarray, shape (n, dim)
+            What the graph was built from: for the start.
+        deterministic : bool
+            Give the same bits for the same call on this kind of machine.
+
+        Raises
+        ------
+        ShapeError
+            If the graph has too few neighbours, or is of another number of documents.
+        """
+        ...
+
+    def hdbscan(
+        self,
+        points: NDArray[Any],
+        *,
+        min_cluster_size: int,
+        min_samples: int | None,
+        cluster_selection_method: Literal["eom", "leaf"],
+        cluster_selection_epsilon: float,
+    ) -> Clustering:
+        """Cluster points, float of shape (n, d), by density (Campello et al. 2015), with Euclidean distances."""
+        ...
+
+    def kmeans(self, vectors: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
+        """Cluster directions (spherical K-means); None chooses the number by a silhouette curve."""
+        ...
+
+    def nearest_centroid(
+        self, vectors: NDArray[Any], labels: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Assign noise to the nearest centroid by cosine: (cluster of each document, unit centroids)."""
+        ...
+
+    def layer_tree(
+        self, centroids: NDArray[np.float32], sizes: NDArray[Any], *, factor: float, max_layers: int
+    ) -> list[NDArray[np.int32]]:
+        """Join clusters into coarser layers by Ward's method: the group of each cluster, for each layer."""
+        ...
+
+    def assign(
+        self,
+        vectors: NDArray[np.float32],
+        fitted: Fitted,
+        *,
+        keys: NDArray[np.uint64],
+        n_neighbors: int,
+        spread: float,
+        recall_target: float,
+        seed: int,
+        threads: int,
+    ) -> Assignment:
+        """Place new documents, unit rows of shape (m, dim), on a fitted map.
+
+        Parameters
+        ----------
+        keys : uint64 ndarray, shape (m,)
+            A hash of each document: what is random about its place depends on it alone.
+        """
+        ...
+
+    def faithfulness(
+        self, vectors: NDArray[Any], coordinates: NDArray[Any], *, k: int, sample: int, seed: int, threads: int
+    ) -> Faithfulness:
+        """Measure trustworthiness and preservation at ``k`` of a layout, on a sample, against all documents."""
+        ...

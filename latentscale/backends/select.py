@@ -1,0 +1,113 @@
+"""Choose the backend of a stage, once, by the resources of the machine where the stage runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from latentscale.errors import ConfigError, ResourceError
+from latentscale.machine import Place
+from latentscale.registry import BACKENDS
+
+if TYPE_CHECKING:
+    from latentscale.backends.protocol import Backend
+
+AUTO = "auto"
+# The backend that others are compared with, and that runs everywhere.
+REFERENCE = "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The backend of a stage.
+
+    Attributes
+    ----------
+    stage : str
+    backend : str
+    reason : str
+        Why this one, for the record.
+    """
+
+    stage: str
+    backend: str
+    reason: str
+
+
+def check_backend(name: str, stage: str) -> None:
+    """Refuse an unknown backend, or one that does not compute a stage, before any work.
+
+    Raises
+    ------
+    ConfigError
+        Naming those that there are, or what it computes.
+    """
+    where = f"{stage}.backend"
+    if name != AUTO and name not in BACKENDS:
+        raise ConfigError(
+            f"there is no backend {name!r}", where=where, hint=f"Use one of {', '.join([AUTO, *BACKENDS.names()])}."
+        )
+    if name != AUTO and stage not in _load(name).stages:
+        raise ConfigError(
+            f"the backend {name!r} does not compute the stage {stage}",
+            where=where,
+            hint=f"It computes {', '.join(sorted(_load(name).stages))}; {AUTO} chooses one that can.",
+        )
+
+
+def choose_backend(asked: str, stage: str, place: Callable[[], Place]) -> Choice:
+    """Resolve the setting ``backend`` of a stage.
+
+    Parameters
+    ----------
+    asked : str
+        ``auto`` or a name.
+    place : callable
+        Says what a worker of the stage has; called only where that can decide.
+
+    Raises
+    ------
+    ConfigError
+        If the backend that is asked for does not exist, or does not compute this stage.
+    ResourceError
+        If it cannot run where the stage runs, with what it lacks there.
+    """
+    if asked != AUTO:
+        check_backend(asked, stage)
+        here = place()
+        lacks = _load(asked).missing(here)
+        if lacks:
+            raise ResourceError(
+                f"{stage}.backend is {asked!r}, which cannot run on {here.name}: {lacks}",
+                where=f"{stage}.backend",
+                hint=f"latentscale doctor shows what is available; {stage}.backend={AUTO} chooses what can run.",
+            )
+        return Choice(stage=stage, backend=asked, reason="asked for")
+    able = [name for name in BACKENDS.names() if stage in _load(name).stages]
+    if len(able) == 1:
+        return Choice(stage=stage, backend=able[0], reason="the only one that computes this stage")
+    here = place()
+    refused: list[str] = []
+    # The general one comes first in the registry, the faster and more demanding ones after it.
+    for name in reversed(able):
+        kind = _load(name)
+        lacks = kind.missing(here) or kind.unfit(here)
+        if lacks is None:
+            also = f"; not {'; not '.join(refused)}" if refused else ""
+            return Choice(stage=stage, backend=name, reason=f"the first that can run on {here.name}{also}")
+        refused.append(f"{name}: {lacks}")
+    raise ResourceError(
+        f"no backend can compute {stage} on {here.name}: {'; '.join(refused)}", where=f"{stage}.backend"
+    )
+
+
+@cache
+def open_backend(name: str) -> Backend:
+    """The backend of that name, one a process; it loads its libraries when it is first used."""
+    return _load(name)()
+
+
+def _load(name: str) -> type[Backend]:
+    return BACKENDS.load(name)

@@ -1,0 +1,95 @@
+"""Describe a layout: how dense it is around each document, and an outline for each cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latentscale.backends.grouping import members_by_cluster
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Cells along the widest side.
+_CELLS = {2: 512, 3: 96}
+_BANDWIDTH = {2: 0.01, 3: 0.03}
+_SHARE = 0.95
+
+
+def density(coordinates: NDArray[Any]) -> NDArray[np.float32]:
+    """Estimate the documents per unit of area (2-D) or volume (3-D) around each document.
+
+    A Gaussian kernel density on a grid, read by interpolation; linear in n. The kernel's standard deviation is a
+    hundredth (in 3-D three hundredths) of the map: of the widest extent of the middle 98 % of the layout, and at least
+    one cell of the grid.
+
+    Parameters
+    ----------
+    coordinates : ndarray, shape (n, 2 or 3)
+
+    Returns
+    -------
+    float32 ndarray, shape (n,)
+        Documents per squared (cubed) unit of the coordinates; the document itself counts. 0 if all are at one point.
+    """
+    from scipy.ndimage import gaussian_filter, map_coordinates
+
+    points = np.asarray(coordinates, np.float64)
+    n, dim = points.shape
+    if n == 0:
+        return np.empty(0, np.float32)
+    low, high = points.min(axis=0), points.max(axis=0)
+    middle = np.percentile(points, [1, 99], axis=0)
+    extent = float((middle[1] - middle[0]).max()) or float((high - low).max())
+    if extent == 0:
+        return np.zeros(n, np.float32)
+    cells = _CELLS[dim]
+    # Square cells; a margin of four standard deviations keeps the whole kernel of every document on the grid.
+    cell = max(float((high - low).max()) / (cells - 8), _BANDWIDTH[dim] * extent / 4)
+    sigma = max(_BANDWIDTH[dim] * extent / cell, 1.0)
+    margin = 4 * sigma + 1
+    shape = [min(cells * 4, int(np.ceil(width / cell)) + 1 + 2 * int(margin)) for width in high - low]
+    grid_position = (points - low) / cell + int(margin)
+    # Each document is shared among the cells around it, as it will be read.
+    grid = np.zeros(shape)
+    base = np.floor(grid_position).astype(np.int64)
+    part = grid_position - base
+    for corner in np.ndindex(*(2,) * dim):
+        share = np.prod(np.where(corner, part, 1.0 - part), axis=1)
+        np.add.at(grid, tuple((base + corner).T), share)
+    smooth = gaussian_filter(grid, sigma, mode="constant", truncate=4.0)
+    return (map_coordinates(smooth, grid_position.T, order=1, mode="nearest") / cell**dim).astype(np.float32)
+
+
+def hulls(coordinates: NDArray[Any], labels: NDArray[np.int32]) -> list[NDArray[np.float32]]:
+    """Outline each cluster by the convex hull of the 95 % of its members that are nearest to its median position.
+
+    Parameters
+    ----------
+    coordinates : ndarray, shape (n, 2)
+    labels : int32 ndarray, shape (n,)
+
+    Returns
+    -------
+    list of float32 ndarray, shape (corners, 2)
+        One for each id from 0, counter-clockwise, not closed; of shape (0, 2) where the kept members have fewer than
+        three different positions, or lie on one line.
+    """
+    from scipy.spatial import ConvexHull, QhullError
+
+    points = np.asarray(coordinates, np.float64)
+    outlines: list[NDArray[np.float32]] = []
+    for positions in members_by_cluster(labels):
+        members = points[positions]
+        outline = np.empty((0, 2), np.float32)
+        if len(members) >= 3:
+            away = ((members - np.median(members, axis=0)) ** 2).sum(axis=1)
+            kept = members[np.argsort(away, kind="stable")[: max(3, round(_SHARE * len(members)))]]
+            if len(np.unique(kept, axis=0)) >= 3:
+                try:
+                    outline = kept[ConvexHull(kept).vertices].astype(np.float32)
+                except QhullError:  # all on one line
+                    outline = np.empty((0, 2), np.float32)
+        outlines.append(outline)
+    return outlines

@@ -1,0 +1,1 @@
+"""The backend for GPUs in PyTorch: one code for CUDA, Apple's Metal and, to prove it, processors."""

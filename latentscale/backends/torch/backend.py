@@ -1,0 +1,150 @@
+"""The backend that computes neighbours, layouts and figures with torch, on a GPU; all else as on processors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from latentscale.backends.cpu.backend import CpuBackend
+from latentscale.backends.results import Faithfulness, Layout, NeighborGraph
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from latentscale.backends.torch.fuzzy import Edges
+    from latentscale.machine import Place
+
+
+class TorchBackend(CpuBackend):
+    """Neighbours, layouts and the figures of a map; see :class:`latentscale.backends.protocol.Backend`.
+
+    Parameters
+    ----------
+    device : str, optional
+        As torch names it; by default the GPU that this process was given.
+    """
+
+    name: ClassVar[str] = "torch"
+    stages: ClassVar[frozenset[str]] = frozenset({"neighbors", "project"})
+    libraries: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "neighbors": ("torch",),
+        "project": ("torch",),
+    }
+    gpus: ClassVar[float] = 1.0
+    # To be repeatable costs a GPU two fifths more, whatever the number.
+    deterministic_documents: ClassVar[int] = 5_000_000
+
+    def __init__(self, device: str | None = None) -> None:
+        super().__init__()
+        self._named = device
+
+    @classmethod
+    def missing(cls, place: Place) -> str | None:
+        """Torch; without a GPU it can compute, slowly."""
+        return None if "torch" in place.packages else "torch is not installed: pip install 'latentscale[torch]'"
+
+    @classmethod
+    def unfit(cls, place: Place) -> str | None:
+        """No GPU: then the backend cpu is many times faster."""
+        return None if place.gpus else "there is no GPU"
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        from latentscale.backends.torch.device import open_device
+
+        return open_device(self._named)
+
+    def neighbors(
+        self,
+        vectors: NDArray[Any],
+        *,
+        k: int,
+        method: str,
+        recall_target: float,
+        seed: int,
+        threads: int,
+    ) -> NeighborGraph:
+        """By products of blocks, whatever the number of documents."""
+        from latentscale.backends.torch.neighbors import nearest_neighbors
+        from latentscale.errors import ConfigError
+
+        if method not in ("auto", "exact"):
+            raise ConfigError(
+                f"the backend torch has no search {method!r}",
+                where="neighbors.method",
+                hint="Use auto or exact: on a GPU it is faster than an approximate one on processors.",
+            )
+        return nearest_neighbors(vectors, k=k, recall_target=recall_target, seed=seed, device=self.device)
+
+    def layout(
+        self,
+        graph: NeighborGraph,
+        vectors: NDArray[Any],
+        *,
+        n_components: int,
+        n_neighbors: int,
+        min_dist: float,
+        spread: float,
+        n_epochs: int | None,
+        negative_sample_rate: int,
+        learning_rate: float,
+        deterministic: bool,
+        seed: int,
+        threads: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Layout:
+        """UMAP over the graph, a dozen batches of edges an epoch."""
+        from latentscale.backends.torch.layout import BATCHES, layout
+
+        coordinates = layout(
+            self._edges(graph, n_neighbors, deterministic=deterministic),
+            vectors,
+            n_components=n_components,
+            min_dist=min_dist,
+            spread=spread,
+            n_epochs=n_epochs,
+            deterministic=deterministic,
+            seed=seed,
+            negative_sample_rate=negative_sample_rate,
+            learning_rate=learning_rate,
+            device=self.device,
+            progress=progress,
+        )
+        return Layout(
+            coordinates=coordinates,
+            deterministic=deterministic,
+            backend=self.name,
+            details={"batches": BATCHES, "device": str(self.device)},
+        )
+
+    def _edges(self, graph: NeighborGraph, n_neighbors: int, *, deterministic: bool) -> Edges | None:
+        import torch
+
+        from latentscale.backends.cpu.layout import usable_neighbors
+        from latentscale.backends.torch.device import device_memory, exact_products, repeatable
+        from latentscale.backends.torch.fuzzy import fuzzy_edges
+
+        if usable_neighbors(graph, n_neighbors) < 1:
+            return None
+        held = self._fuzzy
+        if held is None or held[0] is not graph or held[1] != n_neighbors:
+            with (
+                torch.inference_mode(),
+                exact_products(),
+                repeatable(deterministic),
+                device_memory("the fuzzy set", self.device),
+            ):
+                edges = fuzzy_edges(graph, n_neighbors=n_neighbors, device=self.device)
+            self._fuzzy = held = (graph, n_neighbors, edges)
+        return held[2]
+
+    def faithfulness(
+        self, vectors: NDArray[Any], coordinates: NDArray[Any], *, k: int, sample: int, seed: int, threads: int
+    ) -> Faithfulness:
+        """By products of the sampled documents with all."""
+        from latentscale.backends.torch.faithfulness import faithfulness
+
+        return faithfulness(vectors, coordinates, k=k, sample=sample, seed=seed, device=self.device)

@@ -1,1 +1,0 @@
-"""The checks of `latentscale verify`, a module for each kind of object."""

@@ -1,0 +1,61 @@
+"""An interrupted command ends within seconds, even where the main thread cannot be reached any more.
+
+The exception that an interrupt raises ends almost everything: but a lock may have been taken in that instant, a thread
+that Python joins at its end may wait for a store, or compiled code may run for long. What is written is complete or
+absent whenever a process ends, so that it may end at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from latentscale.errors import EXIT_INTERRUPTED
+
+# After the first interrupt; an orderly end takes one or two.
+SECONDS = 7.0
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+_open: list[socket.socket] = []
+
+
+def end_in_time(lines: Sequence[str], *, seconds: float = SECONDS) -> None:
+    """End this process so many seconds after an interrupt, if it is still there then.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        What a person is told.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    leave()
+    # Python's own handler runs once the main thread comes back to it; the signal's number is written here at once.
+    hears, told = socket.socketpair()
+    told.setblocking(False)
+    _open.extend([hears, told])
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_wait, args=(hears, list(lines), seconds), name="deadline", daemon=True).start()
+
+
+def leave() -> None:
+    """Stop waiting for interrupts: the command has ended without one."""
+    if _open:
+        signal.set_wakeup_fd(-1)
+    while _open:
+        _open.pop().close()
+
+
+def _wait(hears: socket.socket, lines: Sequence[str], seconds: float) -> None:
+    with contextlib.suppress(OSError):
+        while number := hears.recv(1):
+            if number[0] in _INTERRUPTS:
+                time.sleep(seconds)
+                with contextlib.suppress(OSError, ValueError):
+                    print(*lines, sep="\n", file=sys.stderr, flush=True)
+                os._exit(EXIT_INTERRUPTED)

@@ -1,0 +1,191 @@
+"""Read settings from files, the command line and Python, with errors that name the key, its source and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from latentscale.config.job import JobConfig, job_model, setting_groups
+from latentscale.config.secrets import SECRET
+from latentscale.config.store import StorageConfig, protocol_of
+from latentscale.config.text import annotation_at, load_yaml, read_value, shown
+from latentscale.errors import ConfigError
+
+
+def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
+    """Validate settings that came from a file, the command line or Python.
+
+    Parameters
+    ----------
+    values : mapping
+        Nested settings, as in ``job.yaml``.
+    where : str
+        Where they came from, for the error message.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first key that does not exist (with the nearest one that does) or the first invalid value.
+    """
+    try:
+        return _with_corpus_storage(job_model().model_validate(values))
+    except ValidationError as error:
+        # The chain would print the values, and one of them may be a misplaced secret.
+        raise _explain(error, where) from None
+
+
+def _with_corpus_storage(job: JobConfig) -> JobConfig:
+    """Use the workspace's storage settings for the corpus, if both have one protocol or only the corpus is remote."""
+    protocol = protocol_of(job.out)
+    sources = {protocol_of(source) for source in job.corpus.sources}
+    if job.corpus.storage is not None or not (protocol in sources if protocol else sources - {""}):
+        return job
+    return job.model_copy(update={"corpus": job.corpus.model_copy(update={"storage": job.storage})})
+
+
+def parse_storage(values: Mapping[str, Any] | StorageConfig | None, *, where: str = "storage") -> StorageConfig:
+    """Validate the settings of a store that came from the command line or from Python.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first key that does not exist or the first invalid value.
+    """
+    if isinstance(values, StorageConfig):
+        return values
+    try:
+        return StorageConfig.model_validate(dict(values or {}))
+    except ValidationError as error:
+        raise _explain(error, where, StorageConfig) from None
+
+
+def storage_overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` pairs of ``--storage`` as settings of a store.
+
+    Raises
+    ------
+    ConfigError
+        If one is not of that form. The value is not repeated: it may be a key.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, _ = pair.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(
+                f"--storage {key!r} is not of the form KEY=VALUE", hint="--storage endpoint_url=http://127.0.0.1:9000"
+            )
+        try:
+            apply_overrides(values, [pair], model=StorageConfig)
+        except ConfigError:
+            raise ConfigError(f"--storage {key}=…: the value cannot be read") from None
+    return values
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a ``job.yaml`` as nested settings, not validated yet.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or is not YAML.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {path}", hint="latentscale init writes a commented job.yaml.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    values = load_yaml(text, where=str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no settings", hint="latentscale init writes a commented job.yaml.")
+    for key in ("corpus", *setting_groups()):
+        if key in values and not isinstance(values[key], dict):
+            raise ConfigError(f"{key} is not a group of settings", where=str(path))
+    return values
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str], *, model: type[BaseModel] | None = None) -> None:
+    """Set ``stage.field=value`` in nested settings; a value is read by the type of its setting.
+
+    Raises
+    ------
+    ConfigError
+        If an override is not of that form.
+    """
+    for override in overrides:
+        key, separator, raw = override.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(
+                f"--set {shown(override)} is not of the form key=value", hint="--set project.n_neighbors=30"
+            )
+        *parents, last = key.strip().split(".")
+        group = values
+        for part in parents:
+            group = group.setdefault(part, {})
+            if not isinstance(group, dict):
+                raise ConfigError(f"--set {shown(override)}: {part} is not a group of settings")
+        try:
+            group[last] = read_value(raw, annotation_at(model or job_model(), [*parents, last]))
+        except ConfigError as error:
+            raise ConfigError(f"--set {key}: {shown(raw)} cannot be read as a value ({error.message})") from None
+
+
+def _explain(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        if SECRET.match(str(first["loc"][-1]).lower()):
+            return ConfigError(
+                f"there is no setting {key!r}: keys and secrets have no place in settings",
+                where=where,
+                hint="Put it into an environment variable and name that: key_variable, secret_variable.",
+            )
+        known = _keys(first["loc"][:-1]) if model is None else list(model.model_fields)
+        near = _elsewhere(first["loc"]) or difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}."
+        return ConfigError(f"there is no setting {key!r}", where=where, hint=hint)
+    if first["type"] == "missing":
+        return ConfigError(f"the setting {key!r} is missing", where=where, hint="latentscale init shows all settings.")
+    message = str(first["msg"]).removeprefix("Value error, ")[:300]
+    # A value that belongs to a store is not repeated: it may be a secret.
+    silent = isinstance(first["input"], dict | BaseModel) or model is StorageConfig or "password" in message
+    silent = silent or not {"storage", "pass_environment", "runtime_env", "image"}.isdisjoint(first["loc"])
+    given = "" if silent else f" (given: {shown(first['input'])})"
+    hint = "Write it in quotes, so that YAML takes it for text." if first["type"] == "string_type" else None
+    return ConfigError(f"{key + ': ' if key else ''}{message}{given}", where=where, hint=hint)
+
+
+def _model_at(parts: Sequence[int | str]) -> type[BaseModel]:
+    model: type[BaseModel] = job_model()
+    for part in parts:
+        field = model.model_fields.get(str(part))
+        kind = None if field is None else next((k for k in _kinds(field.annotation) if issubclass(k, BaseModel)), None)
+        if kind is None:
+            break
+        model = kind
+    return model
+
+
+def _kinds(annotation: Any) -> list[type]:
+    """The classes of an annotation, those of a union one by one."""
+    return [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+
+
+def _keys(parts: Sequence[int | str]) -> list[str]:
+    return list(_model_at(parts).model_fields)
+
+
+def _elsewhere(loc: Sequence[int | str]) -> list[str]:
+    """Find settings of the same name in another group: `n_neighbors` at the top means `project.n_neighbors`."""
+    wanted = str(loc[-1])
+    return [
+        f"{group}.{wanted}"
+        for group, field in job_model().model_fields.items()
+        if isinstance(field.annotation, type)
+        and issubclass(field.annotation, BaseModel)
+        and wanted in field.annotation.model_fields
+    ]

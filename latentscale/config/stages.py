@@ -1,0 +1,212 @@
+"""The settings of each stage: the only source of their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from latentscale.config.base import Seed, Settings
+from latentscale.config.secrets import refuse_secrets
+
+
+class IngestConfig(Settings):
+    """How the corpus is cut into shards, and which rows are rejected."""
+
+    shard_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
+    """Rows in a shard at most: the unit of I/O and of resume."""
+    shard_bytes: Annotated[int, Field(ge=1 << 16, le=1 << 30)] = 64 << 20
+    """Bytes of text and columns in a shard at most (a shard ends at whichever bound comes first)."""
+    max_text_characters: Annotated[int, Field(ge=1, le=100_000_000)] = 1_000_000
+    """A longer text goes to the rejects."""
+    max_columns: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    """Columns of a table at most, beside the text; one with more is refused."""
+    max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """A larger share of rejects ends the run before anything is embedded."""
+    fingerprint: Literal["auto", "stat", "content"] = "auto"
+    """How an input file is recognised: by path, size and modification time (or ETag), or by path and bytes. `auto` goes
+    by bytes for up to 10,000 local files of 1 GiB in all, and in an existing workspace as its runs did before."""
+
+
+class EmbedConfig(Settings):
+    """How documents become vectors."""
+
+    model: str = "static"
+    """`static` (ships with LatentScale), `column` (vectors of the corpus), a folder or hub id of a model
+    (`organisation/name`; `latentscale models list`), or the name of an embedder that another package adds."""
+    kind: str = "auto"
+    """What computes the vectors: `static`, `transformers` and the others that `latentscale doctor` lists, or `auto`:
+    the first that knows the model."""
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    """Tokens of a text that are used; the rest is ignored."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Data type of the stored vectors."""
+    max_unembeddable_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """A larger share of documents without a vector ends the run: they would be on no map."""
+    options: Mapping[str, Any] = {}
+    """Further settings of the embedder, for one that has any of its own; keys and secrets are refused here."""
+
+    @field_validator("options")
+    @classmethod
+    def _no_secret(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        refuse_secrets(value)
+        return value
+
+
+class NeighborsConfig(Settings):
+    """The nearest-neighbour graph that all later stages share."""
+
+    k: Annotated[int, Field(ge=2, le=256)] | None = None
+    """Neighbours kept; by default what the other stages ask for."""
+    method: str = "auto"
+    """`exact`, `pynndescent` or an approximate search of another backend; `auto` is exact for small sets."""
+    recall: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """The search is widened until its recall@15, measured on a sample, reaches this."""
+    backend: str = "auto"
+    """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
+
+
+class ProjectConfig(Settings):
+    """The layout: UMAP in two dimensions for the map, and in a few more for clustering."""
+
+    n_neighbors: Annotated[int, Field(ge=2, le=200)] = 15
+    """Number of neighbours of UMAP; more preserve global structure, fewer local detail."""
+    min_dist: Annotated[float, Field(ge=0, le=10)] = 0.1
+    """How tightly UMAP packs the map; at most `spread`."""
+    spread: Annotated[float, Field(ge=0.01, le=10)] = 1.0
+    """The scale of the embedded points."""
+    n_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Steps of the optimisation; by default 500 for a map of up to 10,000 documents, else 200."""
+    negative_sample_rate: Annotated[int, Field(ge=1, le=100)] = 5
+    """Negative samples for each positive one."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """UMAP's initial learning rate."""
+    cluster_dimensions: Annotated[int, Field(ge=2, le=50)] = 5
+    """Dimensions of the second layout, on which clusters are found (with min_dist 0)."""
+    mode: Literal["auto", "exact", "fast"] = "auto"
+    """`exact`: repeatable to the bit on one kind of machine; `fast`: parallel, each run another map. `auto` is exact
+    for small sets: on processors, which then use one thread, up to 20,000 documents."""
+    seed: Seed = 42
+    """Seed of all random choices."""
+    backend: str = "auto"
+    """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
+
+    @model_validator(mode="after")
+    def _points_fit_the_scale(self) -> ProjectConfig:
+        if self.min_dist > self.spread:
+            raise ValueError(
+                f"project.min_dist is {self.min_dist:g}, more than project.spread, {self.spread:g}: UMAP's curve fits "
+                "no such pair; lower the one or raise the other"
+            )
+        return self
+
+
+class ClusterConfig(Settings):
+    """How clusters are found."""
+
+    method: Literal["hdbscan", "kmeans", "column"] = "hdbscan"
+    """HDBSCAN, spherical K-means, or an existing column of the corpus."""
+    space: Literal["projection", "vectors", "map"] = "projection"
+    """The input of HDBSCAN: the layout of `project.cluster_dimensions`, the vectors, or the map's x and y."""
+    min_cluster_size: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = None
+    """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000."""
+    min_samples: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    """How conservative HDBSCAN is; by default 10, or less than that for small `min_cluster_size`."""
+    cluster_selection_method: Literal["eom", "leaf"] = "eom"
+    """`leaf` gives more and more even clusters."""
+    cluster_selection_epsilon: Annotated[float, Field(ge=0, le=1_000)] = 0.0
+    """Clusters closer than this are not split."""
+    n_clusters: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    """Clusters of K-means; by default chosen by a silhouette curve."""
+    column: str | None = None
+    """The source column that holds the clusters, for `method: column`."""
+    layer_factor: Annotated[float, Field(ge=2, le=50)] = 5.0
+    """How many times fewer clusters each coarser layer has."""
+    max_layers: Annotated[int, Field(ge=1, le=6)] = 3
+    """Layers in all, the finest included."""
+    seed: Seed = 42
+    """Seed of K-means."""
+    backend: str = "auto"
+    """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
+
+    @model_validator(mode="after")
+    def _column_is_named(self) -> ClusterConfig:
+        if (self.method == "column") != (self.column is not None):
+            raise ValueError("cluster.method 'column' and cluster.column go together")
+        return self
+
+
+class LabelConfig(Settings):
+    """How clusters get their names."""
+
+    method: str = "keyphrases"
+    """`keyphrases` (c-TF-IDF), or the name of a labeler that another package adds."""
+    max_keyphrases: Annotated[int, Field(ge=1, le=50)] = 10
+    """Keyphrases kept for a cluster."""
+    exemplars: Annotated[int, Field(ge=1, le=100)] = 8
+    """Exemplars chosen for a cluster."""
+    max_documents_per_cluster: Annotated[int, Field(ge=10, le=1_000_000)] = 1_000
+    """Documents of a cluster that are read for its keyphrases."""
+    seed: Seed = 42
+    """Seed of the samples."""
+    options: Mapping[str, Any] = {}
+    """Further settings of the labeler, for one that has any of its own; keys and secrets are refused here."""
+
+    @field_validator("options")
+    @classmethod
+    def _no_secret(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        refuse_secrets(value)
+        return value
+
+
+class QualityConfig(Settings):
+    """What is measured of a map."""
+
+    sample: Annotated[int, Field(ge=100, le=100_000)] = 1_000
+    """Documents on which trustworthiness and neighbour preservation are measured."""
+    against: str | None = None
+    """A source column with known classes: NMI, ARI and purity are reported against it."""
+    stability: bool = False
+    """Also measure the agreement of the clusters of two seeds; costs a second layout."""
+
+
+class DriftConfig(Settings):
+    """When the documents that came since a fit are so different that a new one is due."""
+
+    added_share: Annotated[float, Field(gt=0, le=1_000)] = 0.2
+    """Documents that were added since the fit, as a share of those fitted."""
+    removed_share: Annotated[float, Field(gt=0, le=1_000)] = 0.2
+    """Removed documents of the fit, as a share of those fitted."""
+    ood_share: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """Share of the added documents that are farther from the fit than 95 in 100 of its own."""
+    noise_increase: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """By how much the share of noise may be higher among the added documents."""
+    cluster_growth: Annotated[float, Field(gt=0, le=1_000)] = 1.0
+    """How many documents a cluster may gain for each that it was fitted with."""
+
+
+class UpdateConfig(Settings):
+    """How a map grows."""
+
+    recall: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """The search for the fitted neighbours of a new document is widened until its recall reaches this."""
+    max_removed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """If a larger share of the map's documents is missing from the corpus, the update fails and changes nothing."""
+    drift: DriftConfig = DriftConfig()
+    """Thresholds of drift from which a refit is due."""
+
+
+class PublishConfig(Settings):
+    """What is published: columns, text, partitions, the page."""
+
+    columns: tuple[str, ...] | None = None
+    """Source columns in the points and on the page; by default all."""
+    text: Literal["page", "points", "none"] = "page"
+    """`page`: the text is on the page, `points`: also in points/, `none`: in neither."""
+    partition_by: str | None = None
+    """A source column, or a layer such as "layer_1", by which points/ is partitioned."""
+    viewer: bool = True
+    """Whether the viewer is written."""
+    title: str | None = None
+    """Title of the page; by default the workspace's name."""

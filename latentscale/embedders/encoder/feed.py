@@ -1,0 +1,200 @@
+"""From texts to batches of tokens on the host: tokenised, sorted and laid out in a thread, ahead of the device.
+
+The texts of a call are sorted by their characters, longest first, and tokenised in portions; each portion's windows
+join those that did not fill a batch, and full batches of nearly equal length leave. So the device starts when the first
+portion is tokenised, and the rest is tokenised while it works. Which texts share a batch follows from the texts and the
+budget, not from the speed of a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.embedders.token_batches import batch_width, padded, token_batches
+from latentscale.embedders.tokens import TextTokenizer, Tokens
+
+_PORTIONS = 16
+_LEAST_CHARACTERS, _MOST_CHARACTERS = 100_000, 4_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows for the device.
+
+    Attributes
+    ----------
+    text : int64 ndarray, shape (n,)
+        Position of each row's text in the call.
+    weight : int32 ndarray, shape (n,)
+        Tokens of the text in the row: its share of the text's vector.
+    tokens : int32 ndarray or Tensor, shape (n, width)
+    lengths : int32 ndarray or Tensor, shape (n,)
+    """
+
+    text: NDArray[np.int64]
+    weight: NDArray[np.int32]
+    tokens: Any
+    lengths: Any
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens of the batch, padding included."""
+        return int(self.tokens.shape[0] * self.tokens.shape[1])
+
+    def part(self, begin: int, stop: int) -> Batch:
+        """Some of its rows, at their own width: the longest stand first."""
+        width = int(self.lengths[begin:stop].max())
+        return Batch(
+            text=self.text[begin:stop],
+            weight=self.weight[begin:stop],
+            tokens=self.tokens[begin:stop, :width],
+            lengths=self.lengths[begin:stop],
+        )
+
+
+class Tally:
+    """What tokenising found of the texts of one call; complete when its batches are.
+
+    Parameters
+    ----------
+    texts : int
+        How many there are.
+    """
+
+    def __init__(self, texts: int) -> None:
+        self.empty = np.zeros(texts, np.bool_)
+        self.truncated = np.zeros(texts, np.bool_)
+        self.read = self.unknown = self.padded = 0
+
+    def add(self, tokens: Tokens, rows: NDArray[np.int64]) -> None:
+        """Count a portion, whose texts are those of ``rows``."""
+        self.empty[rows] = tokens.empty
+        self.truncated[rows] = tokens.truncated
+        self.read += tokens.read
+        self.unknown += tokens.unknown
+
+
+class Feed:
+    """Makes batches of texts.
+
+    Parameters
+    ----------
+    tokenizer : TextTokenizer
+    limit : int
+        Most tokens that the model takes.
+    multiple : int
+        Widths are rounded up to a multiple of this.
+    padding : int
+        The token that fills up.
+    skipped : int
+        Tokens at the start of each row that the pooling leaves out.
+    """
+
+    def __init__(
+        self, tokenizer: TextTokenizer, *, limit: int, multiple: int = 1, padding: int = 0, skipped: int = 0
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.skipped = skipped
+        self._limit = limit
+        self._multiple = multiple
+        self._padding = padding
+
+    def batches(self, texts: Sequence[str], tally: Tally, *, budget: Callable[[], int]) -> Iterator[Batch]:
+        """Yield all batches; texts without a token that the model knows are in none.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        tally : Tally
+            Filled as the texts are tokenised.
+        budget : callable
+            Tokens of a batch at most; asked before each portion is cut.
+        """
+        left = _Windows.none()
+        rows_left = list(portions(texts))
+        for number, rows in enumerate(rows_left):
+            tokens = self.tokenizer.encode([texts[int(row)] for row in rows])
+            tally.add(tokens, rows)
+            windows = left.joined(_Windows.of(tokens, rows))
+            cuts = list(self._cut(windows.lengths, budget()))
+            last = number == len(rows_left) - 1
+            for some in cuts if last else cuts[:-1]:
+                batch = self._batch(windows, some)
+                tally.padded += batch.padded_tokens
+                yield batch
+            left = windows.taken(cuts[-1]) if cuts and not last else _Windows.none()
+
+    def _cut(self, lengths: NDArray[np.int32], budget: int) -> Iterator[NDArray[np.int64]]:
+        return token_batches(lengths, budget=budget, limit=self._limit, multiple=self._multiple)
+
+    def _batch(self, windows: _Windows, some: NDArray[np.int64]) -> Batch:
+        width = batch_width(int(windows.lengths[some].max()), limit=self._limit, multiple=self._multiple)
+        tokens, lengths = padded(windows.ids, windows.bounds, some, width=width, padding=self._padding)
+        return Batch(text=windows.text[some], weight=windows.weight[some], tokens=tokens, lengths=lengths)
+
+
+def portions(texts: Sequence[str]) -> Iterator[NDArray[np.int64]]:
+    """Positions of the texts in portions of about equal characters, the longest texts first."""
+    characters = np.fromiter(map(len, texts), np.int64, len(texts))
+    order = np.argsort(-characters, kind="stable")
+    sums = np.cumsum(characters[order] + 1)
+    if not len(sums):
+        return
+    size = min(max(int(sums[-1]) // _PORTIONS, _LEAST_CHARACTERS), _MOST_CHARACTERS)
+    at = 0
+    while at < len(order):
+        before = int(sums[at - 1]) if at else 0
+        stop = max(at + 1, int(np.searchsorted(sums, before + size, side="right")))
+        yield order[at:stop]
+        at = stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Windows:
+    """Windows that wait for a batch; arrays as in :class:`Tokens`, with the text's position in the whole call."""
+
+    ids: NDArray[np.int32]
+    bounds: NDArray[np.int64]
+    text: NDArray[np.int64]
+    weight: NDArray[np.int32]
+
+    @classmethod
+    def none(cls) -> _Windows:
+        whole, small = np.empty(0, np.int64), np.empty(0, np.int32)
+        return cls(ids=small, bounds=np.zeros(1, np.int64), text=whole, weight=small)
+
+    @classmethod
+    def of(cls, tokens: Tokens, rows: NDArray[np.int64]) -> _Windows:
+        whole = cls(ids=tokens.ids, bounds=tokens.bounds, text=rows[tokens.text], weight=tokens.content)
+        if not tokens.empty.any():
+            return whole
+        return whole.taken(np.flatnonzero(~tokens.empty[tokens.text]))
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        return np.diff(self.bounds).astype(np.int32)
+
+    def taken(self, some: NDArray[np.int64]) -> _Windows:
+        sizes = self.bounds[some + 1] - self.bounds[some]
+        bounds = np.zeros(len(some) + 1, np.int64)
+        np.cumsum(sizes, out=bounds[1:])
+        places = np.repeat(self.bounds[some] - bounds[:-1], sizes) + np.arange(int(bounds[-1]))
+        return _Windows(ids=self.ids[places], bounds=bounds, text=self.text[some], weight=self.weight[some])
+
+    def joined(self, other: _Windows) -> _Windows:
+        if not len(self.text):
+            return other
+        return _Windows(
+            ids=np.concatenate([self.ids, other.ids]),
+            bounds=np.concatenate([self.bounds, other.bounds[1:] + self.bounds[-1]]),
+            text=np.concatenate([self.text, other.text]),
+            weight=np.concatenate([self.weight, other.weight]),
+        )

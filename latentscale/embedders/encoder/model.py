@@ -1,0 +1,88 @@
+"""The encoder on a device: from batches of tokens to unit vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from latentscale.embedders.encoder.heads import load_head
+from latentscale.embedders.encoder.loading import Loading, check_place, load_encoder
+from latentscale.embedders.encoder.pooling import pool
+from latentscale.embedders.sentence_folder import SentenceFolder
+from latentscale.errors import ResourceError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SentenceModel:
+    """An encoder with pooling and heads on a device.
+
+    Parameters
+    ----------
+    folder : SentenceFolder
+    loading : Loading
+
+    Attributes
+    ----------
+    attention : str
+        The implementation that is used.
+    device : str
+
+    Raises
+    ------
+    ConfigError
+        If the weights do not fit the model, or a setting does not.
+    ResourceError
+        If the device is not there.
+    MissingPackageError
+        If torch or transformers is not installed.
+    """
+
+    def __init__(self, folder: SentenceFolder, loading: Loading) -> None:
+        check_place(folder, loading)
+        import torch
+
+        self._torch = torch
+        encoder = load_encoder(folder, loading)
+        self.attention: str = getattr(encoder.config, "_attn_implementation", None) or "unknown"
+        try:
+            encoder = encoder.to(loading.device)
+        except torch.OutOfMemoryError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ResourceError(
+                f"{folder.path.name} does not fit into the memory of {loading.device}: {reason}",
+                where="embed.model",
+                hint="Set embed.options.precision to bf16, or use a smaller model or a larger device.",
+            ) from error
+        self._encoder: Any = torch.compile(encoder, dynamic=True) if loading.compile else encoder
+        self._heads = [load_head(head, loading.device) for head in folder.heads]
+        self._pooling = loading.pooling
+        self._cut = loading.cut
+        self.device = loading.device
+
+    def __call__(self, tokens: Tensor, lengths: Tensor, *, skipped: int = 0) -> Tensor:
+        """Embed the rows of a batch.
+
+        Parameters
+        ----------
+        tokens : int32 Tensor, shape (n, width)
+            On the device, filled up on the right.
+        lengths : int32 Tensor, shape (n,)
+        skipped : int
+            Tokens at the start of each row that the pooling leaves out.
+
+        Returns
+        -------
+        float32 Tensor, shape (n, dimensions)
+            Of length 1, but for one of zeros.
+        """
+        torch = self._torch
+        with torch.inference_mode():
+            mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+            found = self._encoder(input_ids=tokens.long(), attention_mask=mask.long(), return_dict=True)
+            vectors = pool(found.last_hidden_state, lengths, self._pooling, skipped=skipped)
+            for head in self._heads:
+                vectors = head(vectors)
+            if self._cut is not None:
+                vectors = vectors[:, : self._cut]
+            return torch.nn.functional.normalize(vectors, dim=1)

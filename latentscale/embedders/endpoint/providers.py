@@ -1,0 +1,86 @@
+"""The services that are known by name: address, protocol, limits, and how they name what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Wire = Literal["openai", "cohere"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A service, or a server that people run themselves.
+
+    Attributes
+    ----------
+    url : str or None
+        Base address; None where only the user knows it.
+    wire : {"openai", "cohere"}
+        Shape of requests and answers.
+    key_env : str or None
+        Variable that usually holds the key; None where a key is not needed.
+    max_texts, max_tokens : int
+        Of a request: within the service's limits, and small enough that a killed run loses little.
+    dimensions : str
+        How a request names the width.
+    document_type, query_type : str or None
+        ``input_type`` of documents and of queries; None where there is none.
+    more : mapping
+        Sent with every request.
+    base64 : bool
+        Whether vectors are asked for as base64; a server that does not know that says so, or sends numbers.
+    """
+
+    url: str | None
+    wire: Wire = "openai"
+    key_env: str | None = None
+    max_texts: int = 128
+    max_tokens: int = 32_000
+    dimensions: str = "dimensions"
+    document_type: str | None = None
+    query_type: str | None = None
+    more: Mapping[str, object] = field(default_factory=dict[str, object])
+    base64: bool = True
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "openai": Provider(url="https://api.openai.com/v1", key_env="OPENAI_API_KEY"),
+    "compatible": Provider(url=None),
+    "vllm": Provider(url="http://localhost:8000/v1"),
+    # By default TEI takes 32 texts a request, and cuts none by itself.
+    "tei": Provider(url="http://localhost:8080/v1", max_texts=32),
+    "ollama": Provider(url="http://localhost:11434/v1", max_texts=32),
+    "lmstudio": Provider(url="http://localhost:1234/v1", max_texts=32),
+    # 16,384 tokens a request, and it refuses fields that it does not know.
+    "mistral": Provider(
+        url="https://api.mistral.ai/v1",
+        key_env="MISTRAL_API_KEY",
+        max_texts=64,
+        max_tokens=12_000,
+        dimensions="output_dimension",
+        base64=False,
+    ),
+    "together": Provider(url="https://api.together.xyz/v1", key_env="TOGETHER_API_KEY"),
+    "voyage": Provider(
+        url="https://api.voyageai.com/v1",
+        key_env="VOYAGE_API_KEY",
+        dimensions="output_dimension",
+        document_type="document",
+        query_type="query",
+        more={"truncation": True},
+    ),
+    "cohere": Provider(
+        url="https://api.cohere.com/v2",
+        wire="cohere",
+        key_env="COHERE_API_KEY",
+        max_texts=96,
+        dimensions="output_dimension",
+        document_type="search_document",
+        query_type="search_query",
+        more={"embedding_types": ["float"], "truncate": "END"},
+        base64=False,
+    ),
+}
+"""By name; ``compatible`` is any other server that speaks OpenAI's protocol."""

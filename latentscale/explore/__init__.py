@@ -1,0 +1,1 @@
+"""Look at a map: search, export, rejects, the local server."""

@@ -1,0 +1,272 @@
+"""Export a map: its points, texts or clusters as one file, or its page as a self-contained folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast, get_args
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from latentscale.errors import ConfigError, WorkspaceError
+from latentscale.explore.documents import read_texts
+from latentscale.explore.plain import plain_frame
+from latentscale.stages.publish import PAGE_FOLDER, page_objects, write_public_page
+from latentscale.storage.artifacts import Record
+from latentscale.storage.frames import UPDATE, point_segments, read_parts, scan_points
+from latentscale.storage.objects import Store
+from latentscale.storage.ordered import in_order
+from latentscale.storage.snapshots import read_snapshot
+from latentscale.storage.workspace_record import read_workspace
+
+What = Literal["points", "text", "clusters", "labels", "page"]
+WHATS: tuple[str, ...] = get_args(What)
+SUFFIXES = (".parquet", ".csv", ".jsonl", ".xlsx")
+# What a person means by the name of a file.
+_NAMES = {"labels": "labels", "clusters": "clusters", "text": "text", "texts": "text", "documents": "text"}
+_CLUSTER_COLUMNS = ("layer", "cluster", "label", "size", "nearest_size", "parent", "keyphrases", "exemplars")
+
+
+def export(
+    store: Store, record: Record, to: Path, *, what: What | None = None, text: bool = False, updates: bool = False
+) -> Path:
+    """Write the points, texts or clusters of a map to one file, or its page to a new folder.
+
+    Points and texts are read, and written, some 131,072 at a time: memory does not grow with the map.
+
+    Parameters
+    ----------
+    record : Record
+        Of the map.
+    to : Path
+        A ``.parquet``, ``.csv``, ``.jsonl`` or ``.xlsx`` file (the last with the extra ``excel``); anything without a
+        suffix is a folder for the page. What a format has no form for is text there: see ``explore.plain``.
+    what : {"points", "text", "clusters", "labels", "page"}, optional
+        ``points``: one row a document, with the label of its cluster in each layer; ``text``: ``row_id``, the id
+        column, the clusters and the text; ``clusters``: one row a cluster of each layer; ``labels``: the same with
+        positions and hulls, and in parquet their centroids. By default what the file is called, ``labels.csv``, and
+        else points.
+    text : bool
+        Add the text of the documents to the points.
+    updates : bool
+        Add the column ``update`` to the points: the snapshot with which each came.
+
+    Raises
+    ------
+    ConfigError
+        For another suffix, or one that does not fit ``what``.
+    RequestError
+        If an ``.xlsx`` file cannot hold it.
+    MissingPackageError
+        If the extra ``excel`` is needed and not installed.
+    WorkspaceError
+        If the folder is not empty, or the map has no page.
+    DamagedObjectError
+        If a part is not what was written.
+    """
+    chosen = what_of(to, what)
+    if chosen == "page":
+        return _export_page(store, record, to)
+    frames = {
+        "points": lambda: _points(store, record, text=text, updates=updates),
+        "text": lambda: _texts(store, record),
+        "clusters": lambda: iter([_clusters(store, record, for_people=to.suffix in (".csv", ".xlsx"))]),
+        "labels": lambda: iter([_labels(store, record, vectors=to.suffix == ".parquet")]),
+    }[chosen]()
+    if to.suffix == ".xlsx":
+        from latentscale.explore.excel import ExcelWriter, check_rows
+
+        rows = int(record.counts["documents"]) if chosen in ("points", "text") else 0
+        check_rows(rows, to)
+        writers: Any = ExcelWriter
+    else:
+        writers = _WRITERS[to.suffix]
+    to.parent.mkdir(parents=True, exist_ok=True)
+    # Written to a temporary file and renamed, so that a killed export leaves no partial file of that name.
+    unfinished = to.with_name(f".unfinished-{to.name}")
+    try:
+        with cast("_Writer", writers(unfinished)) as writer:
+            for frame in frames:
+                writer.write(plain_frame(frame, to.suffix))
+        unfinished.replace(to)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return to
+
+
+def what_of(to: Path, what: str | None) -> str:
+    """What is written to ``to``: ``what`` where it is given, else what the name says, else the points or the page.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such thing, the suffix is not written, or the two do not fit.
+    """
+    if what is not None and what not in WHATS:
+        raise ConfigError(f"--what {what!r} is not one of {', '.join(WHATS)}")
+    if what == "page" or (what is None and not to.suffix):
+        if to.suffix in SUFFIXES:
+            raise ConfigError(f"{to.name}: a page is a folder", hint="Name a folder without a suffix.")
+        if what is None and to.stem.lower() in _NAMES:
+            name = _NAMES[to.stem.lower()]
+            raise ConfigError(
+                f"{to.name} would be a folder with the page of the map",
+                hint=f"Name a file, {name}.csv, or add --what page.",
+            )
+        return "page"
+    if to.suffix not in SUFFIXES:
+        raise ConfigError(
+            f"{to.name}: {to.suffix or 'a name without a suffix'} is not written",
+            hint=f"Use {', '.join(SUFFIXES)}, or a folder for the page.",
+        )
+    return what or _NAMES.get(to.stem.lower(), "points")
+
+
+def _points(store: Store, record: Record, *, text: bool, updates: bool) -> Iterator[pl.DataFrame]:
+    names = layer_labels(store, record)
+    for frame in _frames(store, record, text=text):
+        kept = frame if updates else frame.drop(UPDATE, strict=False)
+        yield _with_layer_labels(kept, names)
+
+
+def _texts(store: Store, record: Record) -> Iterator[pl.DataFrame]:
+    workspace = read_workspace(store)
+    names = layer_labels(store, record)
+    for frame in _frames(store, record, text=True):
+        layers = [name for name in frame.columns if name.startswith("layer_") and name in names]
+        wanted = ["row_id", workspace.id_column, "cluster", "label", *layers, "source", "source_row"]
+        kept = [name for name in wanted if name in frame.columns]
+        yield _with_layer_labels(frame.select(*kept, workspace.text_column), names)
+
+
+def _labels(store: Store, record: Record, *, vectors: bool) -> pl.DataFrame:
+    labels = read_parts(store, [f"{record.folder}/labels.parquet"])
+    return labels if vectors else labels.drop("centroid", strict=False)
+
+
+def _clusters(store: Store, record: Record, *, for_people: bool) -> pl.DataFrame:
+    labels = read_parts(store, [f"{record.folder}/labels.parquet"])
+    frame = labels.select([name for name in _CLUSTER_COLUMNS if name in labels.columns])
+    frame = frame.sort("layer", "size", "cluster", descending=[False, True, False])
+    return frame.with_columns(pl.col("keyphrases").list.join(", ")) if for_people else frame
+
+
+def layer_labels(store: Store, record: Record) -> dict[str, pl.DataFrame]:
+    """The labels of the coarser layers: by column of the points, a frame of cluster and label."""
+    labels = read_parts(store, [f"{record.folder}/labels.parquet"])
+    found: dict[str, pl.DataFrame] = {}
+    for layer in labels["layer"].unique().sort().to_list():
+        if layer:
+            of_layer = labels.filter(pl.col("layer") == layer)
+            found[f"layer_{layer}"] = of_layer.select(
+                pl.col("cluster").alias(f"layer_{layer}"), pl.col("label").alias(f"layer_{layer}_label")
+            )
+    return found
+
+
+def _with_layer_labels(frame: pl.DataFrame, names: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """Put the label of each layer's cluster next to it; a corpus's own column of that name stays what it is."""
+    for column, labels in names.items():
+        added = f"{column}_label"
+        if column not in frame.columns or added in frame.columns:
+            continue
+        ids = labels.with_columns(pl.col(column).cast(frame.schema[column]))
+        joined = frame.join(ids, on=column, how="left", maintain_order="left")
+        at = frame.columns.index(column) + 1
+        frame = joined.select([*frame.columns[:at], added, *frame.columns[at:]])
+    return frame
+
+
+def _frames(store: Store, record: Record, *, text: bool) -> Iterator[pl.DataFrame]:
+    """The points, of one schema each, part by part; the parts of all partitions that were written together as one."""
+    schema = scan_points(store, record).collect_schema()
+    column = read_workspace(store).text_column
+    add_text = text and column not in schema.names()
+    snapshot = read_snapshot(store, str(record.request["snapshot"])) if add_text else None
+    empty = pl.DataFrame(schema=schema)
+    yield empty.with_columns(pl.lit(None, pl.String).alias(column)) if add_text else empty
+    for segment in point_segments(store, record):
+        read = in_order(store, lambda name, segment=segment: (name, segment.read(name)), segment.names)
+        for _, parts in groupby(read, key=lambda pair: pair[0].rsplit("/", 1)[1]):
+            frame = pl.concat([part for _, part in parts], how="vertical")
+            frame = pl.concat([empty, frame], how="diagonal_relaxed").select(schema.names()).cast(schema)
+            if snapshot is not None:
+                texts = read_texts(store, snapshot, frame["row_id"].to_numpy(), column)
+                frame = frame.with_columns(pl.Series(column, texts, pl.String))
+            yield frame
+
+
+class _Writer(Protocol):
+    """Writes frames of one schema, the first of them empty."""
+
+    def write(self, frame: pl.DataFrame) -> None: ...
+    def __enter__(self) -> _Writer: ...
+    def __exit__(self, *error: object) -> None: ...
+
+
+class _Lines:
+    """CSV with a header, or JSON lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._csv = ".csv" in path.suffixes[-1:]
+        self._file = path.open("wb")
+        self._header = True
+
+    def write(self, frame: pl.DataFrame) -> None:
+        if self._csv:
+            frame.write_csv(self._file, include_header=self._header)
+            self._header = False
+        elif len(frame):
+            frame.write_ndjson(self._file)
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+class _Parquet:
+    """Parquet, a row group for each frame."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: pq.ParquetWriter | None = None
+
+    def write(self, frame: pl.DataFrame) -> None:
+        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        if self._file is None:
+            self._file = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        self._file.write_table(table.cast(self._file.schema))
+
+    def __enter__(self) -> _Parquet:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+_WRITERS: dict[str, type[_Lines] | type[_Parquet]] = {".parquet": _Parquet, ".csv": _Lines, ".jsonl": _Lines}
+
+
+def _export_page(store: Store, record: Record, folder: Path) -> Path:
+    if folder.exists() and any(folder.iterdir()):
+        raise WorkspaceError(f"{folder} is not empty", hint="Choose a new folder.")
+    target = Store(str(folder))
+    names = page_objects(store, record)
+    if not names:
+        raise WorkspaceError(f"{record.id} has no page", hint="Publish it with --set publish.viewer=true.")
+    for name in names:
+        _copy(store, target, name)
+    write_public_page(target, record)
+    return folder / PAGE_FOLDER / "index.html"
+
+
+def _copy(source: Store, target: Store, name: str) -> None:
+    if source.is_local:
+        target.put_file(name, Path(source.path(name)))
+    else:
+        target.put_bytes(name, source.read_bytes(name))

@@ -1,0 +1,153 @@
+"""Serve a workspace's static page on this machine, with Range requests, on loopback only."""
+
+from __future__ import annotations
+
+import re
+import threading
+import webbrowser
+from functools import partial
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+from latentscale.errors import EnvironmentFailure, RequestError, WorkspaceError
+from latentscale.storage.objects import Store
+
+LOOPBACK = "127.0.0.1"
+HOSTS = ("localhost", LOOPBACK, "[::1]")
+_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+# What a page needs; the documents and vectors of the workspace are not served.
+_PUBLIC = ("viewer", "maps")
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """The standard library's handler, with single byte ranges and without listings."""
+
+    protocol_version = "HTTP/1.1"
+    extensions_map = {  # noqa: RUF012 - the base class declares it so
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".parquet": "application/vnd.apache.parquet",
+    }
+
+    def do_GET(self) -> None:
+        self._serve(body=True)
+
+    def do_HEAD(self) -> None:
+        self._serve(body=False)
+
+    def _serve(self, *, body: bool) -> None:
+        if not self._is_for_this_machine():
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
+        if self.path.split("?")[0] in ("", "/"):
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", "viewer/index.html")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        path = Path(self.translate_path(self.path))
+        root = Path(self.directory).resolve()
+        if path.is_dir():
+            path /= "index.html"
+        resolved = path.resolve()
+        inside = resolved.is_relative_to(root) and resolved.relative_to(root).parts[:1] in {(p,) for p in _PUBLIC}
+        if not inside or not resolved.is_file():
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        size = resolved.stat().st_size
+        first, last, status = 0, size - 1, HTTPStatus.OK
+        match = _RANGE.match(self.headers.get("Range", ""))
+        if match and any(match.groups()):
+            status = HTTPStatus.PARTIAL_CONTENT
+            if match[1]:
+                first, last = int(match[1]), min(int(match[2] or size - 1), size - 1)
+            else:
+                first = max(0, size - int(match[2]))
+            if first > last:
+                self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+                self.send_header("Content-Range", f"bytes */{size}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+        self.send_response(status)
+        self.send_header("Content-Type", self.guess_type(str(resolved)))
+        self.send_header("Content-Length", str(last - first + 1))
+        self.send_header("Accept-Ranges", "bytes")
+        # Only hashed assets never change; the rest is asked for again, so that a new map shows.
+        lasting = "/assets/" in self.path
+        self.send_header("Cache-Control", "public, max-age=31536000, immutable" if lasting else "no-cache")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if status == HTTPStatus.PARTIAL_CONTENT:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
+        self.end_headers()
+        if body:
+            with resolved.open("rb") as file:
+                file.seek(first)
+                left = last - first + 1
+                while left > 0 and (chunk := file.read(min(left, 1 << 16))):
+                    self.wfile.write(chunk)
+                    left -= len(chunk)
+
+    def _is_for_this_machine(self) -> bool:
+        """Whether the request names this machine.
+
+        Another site's name may be made to lead here (DNS rebinding): its page would then read the map as its own.
+        """
+        host = self.headers.get("Host", "").strip().lower()
+        port = f":{cast(tuple[str, int], self.server.server_address)[1]}"
+        return host.removesuffix(port) in HOSTS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing: a map requests hundreds of small files."""
+
+
+class PageServer(ThreadingHTTPServer):
+    """A server of one workspace's page, bound to loopback.
+
+    Parameters
+    ----------
+    store : Store
+        On a local disk.
+    port : int
+        0 for any that is free.
+
+    Raises
+    ------
+    RequestError
+        If the workspace is in a bucket, which serves its page itself.
+    WorkspaceError
+        If there is no page.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, store: Store, *, port: int) -> None:
+        if not store.is_local:
+            raise RequestError(
+                f"{store.url} is not on this disk",
+                hint="Open viewer/index.html at the bucket's own address, or copy the workspace here.",
+            )
+        if not store.exists("viewer/manifest.json"):
+            raise WorkspaceError(f"{store.url} has no page yet", hint=f"latentscale publish {store.url}")
+        try:
+            super().__init__((LOOPBACK, port), partial(_Handler, directory=str(store.local_root)))
+        except OSError as error:
+            raise EnvironmentFailure(
+                f"port {port} on {LOOPBACK} cannot be used: {error.strerror}", hint="Choose another with --port."
+            ) from error
+
+    @property
+    def address(self) -> str:
+        """URL of the page."""
+        return f"http://{LOOPBACK}:{self.server_address[1]}/viewer/index.html"
+
+
+def serve(store: Store, *, port: int, open_browser: bool) -> None:
+    """Serve a workspace's page until interrupted."""
+    with PageServer(store, port=port) as server:
+        print(f"The map is at {server.address} (Ctrl-C ends it)", flush=True)
+        if open_browser:
+            threading.Timer(0.3, webbrowser.open, [server.address]).start()
+        server.serve_forever()

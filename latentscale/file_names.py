@@ -1,0 +1,37 @@
+"""Names of files as text: also those whose bytes are not UTF-8, and short enough for a message."""
+
+from __future__ import annotations
+
+import os
+import re
+
+SHOWN = 60
+"""Characters of a name that a message shows."""
+
+_ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")
+
+
+def escaped(name: str) -> str:
+    r"""Write the bytes of a name that are not UTF-8 as ``\xe9``: text that every file and store can hold.
+
+    Python gives such a byte as half of a surrogate pair, which is no text.
+    """
+    if name.isascii():
+        return name
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a pair that stands for no byte
+        return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def on_disk(name: str) -> str:
+    """The name of a file on this disk that ``escaped`` wrote; a file that has the very name comes first."""
+    if "\\x" not in name or os.path.lexists(name):
+        return name
+    return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(name)))
+
+
+def shown(name: object) -> str:
+    """A name as a message shows it: on one line, without control characters, cut at 60 characters."""
+    text = "".join(one if one.isprintable() else "\ufffd" for one in escaped(str(name)))
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"

@@ -1,0 +1,181 @@
+"""Count which words and phrases are in which documents, with sorted integer keys instead of strings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.labelers.keyphrases.words import BREAK, Words
+
+EARLY = 25
+"""Words and signs at the beginning of a text, where its title is or its first sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The phrases of a sample of documents.
+
+    Attributes
+    ----------
+    words : int32 ndarray, shape (n_terms, longest phrase)
+        Word ids of each phrase, 0 after its end.
+    documents : scipy CSR matrix, shape (n_documents, n_terms), float32
+        1 where a document has the phrase.
+    early : scipy CSR matrix, shape (n_documents, n_terms), float32
+        1 where it is among the first ``EARLY`` words and signs of the document.
+    """
+
+    words: NDArray[np.int32]
+    documents: Any
+    early: Any
+
+
+def count_terms(
+    forms: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    words: Words,
+    *,
+    ngram_range: tuple[int, int],
+    min_documents: int,
+) -> Terms:
+    """Find all phrases of ``ngram_range`` words that ``min_documents`` documents have.
+
+    A phrase begins and ends with a word that may carry one, has no punctuation in it, and is made of words that are
+    themselves in ``min_documents`` documents.
+
+    Parameters
+    ----------
+    forms : int32 ndarray, shape (n_tokens,)
+        The written forms of all documents, one after the other.
+    starts : int64 ndarray, shape (n_documents + 1,)
+        Where each document begins in ``forms``.
+    """
+    from scipy.sparse import csr_matrix
+
+    n_documents = len(starts) - 1
+    stream = words.of_form[forms]
+    owner = np.repeat(np.arange(n_documents, dtype=np.int32), np.diff(starts))
+
+    # Words in too few documents end a phrase just as punctuation does; the others get small ids, so that keys fit.
+    pairs = np.unique(owner.astype(np.int64) * len(words.carries) + stream)
+    frequency = np.bincount(pairs % len(words.carries), minlength=len(words.carries))
+    kept = frequency >= min_documents
+    kept[BREAK] = False
+    small = np.zeros(len(kept), dtype=np.int64)
+    small[kept] = np.arange(1, int(kept.sum()) + 1)
+    large = np.concatenate([[0], np.flatnonzero(kept)]).astype(np.int32)
+    stream = small[stream]
+    base = len(large)
+    if base ** ngram_range[1] >= 2**62:
+        raise OverflowError(f"{base:,} words are too many for phrases of {ngram_range[1]}")
+    carries, stands, joins = words.carries[large], words.stands[large], words.joins[large]
+
+    rows: list[NDArray[np.int32]] = []
+    columns: list[NDArray[np.int64]] = []
+    early: list[NDArray[np.bool_]] = []
+    names: list[NDArray[np.int32]] = []
+    offset = 0
+    for length in range(ngram_range[0], ngram_range[1] + 1):
+        positions = _phrases(stream, owner, length, edge=stands if length == 1 else carries, inside=joins)
+        keys = np.zeros(len(positions), dtype=np.int64)
+        for step in range(length):
+            keys = keys * base + stream[positions + step]
+        documents, keys, first = _distinct(owner[positions], keys, positions)
+        terms, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        frequent = counts >= min_documents
+        number = np.cumsum(frequent) - 1 + offset
+        of_pair = frequent[inverse]
+        rows.append(documents[of_pair])
+        columns.append(number[inverse[of_pair]])
+        early.append((first - starts[documents] < EARLY)[of_pair])
+        names.append(_spell(terms[frequent], length, base, large, width=ngram_range[1]))
+        offset += int(frequent.sum())
+    row, column, soon = np.concatenate(rows), np.concatenate(columns).astype(np.int32), np.concatenate(early)
+
+    def matrix(row: NDArray[np.int32], column: NDArray[np.int32]) -> Any:
+        return csr_matrix((np.ones(len(row), dtype=np.float32), (row, column)), shape=(n_documents, offset))
+
+    return Terms(words=np.concatenate(names), documents=matrix(row, column), early=matrix(row[soon], column[soon]))
+
+
+def find_forms(
+    forms: NDArray[np.int32], starts: NDArray[np.int64], words: Words, phrases: NDArray[np.int32]
+) -> list[list[int]]:
+    """Return, for each phrase (word ids, 0 after its end), the written forms in which it is met most often.
+
+    Raises
+    ------
+    KeyError
+        If a phrase is nowhere in ``forms``.
+    """
+    stream = words.of_form[forms].astype(np.int64)
+    owner = np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts))
+    lengths = (phrases != BREAK).sum(axis=1)
+    # Forms that differ in case only are one: which case is used is decided word by word, over the whole corpus.
+    letters: dict[str, int] = {}
+    of_letters = np.array([letters.setdefault(folded, len(letters)) for folded in words.folded], dtype=np.int64)
+    example = np.zeros(len(letters), dtype=np.int64)
+    example[of_letters[::-1]] = np.arange(len(of_letters))[::-1]
+    result: dict[tuple[int, ...], list[int]] = {}
+    everything = np.ones(int(stream.max(initial=0)) + 1, dtype=np.bool_)
+    for length in np.unique(lengths):
+        wanted = phrases[lengths == length][:, :length]
+        used = np.zeros(len(everything), dtype=np.bool_)
+        used[wanted[wanted < len(used)]] = True
+        positions = _phrases(
+            np.where(used[stream], stream, BREAK), owner, int(length), edge=everything, inside=everything
+        )
+        found = np.stack([stream[positions + step] for step in range(length)], axis=1)
+        spelt = np.stack([of_letters[forms[positions + step]] for step in range(length)], axis=1)
+        both, counts = np.unique(np.concatenate([found, spelt], axis=1), axis=0, return_counts=True)
+        order = np.argsort(counts, kind="stable")  # the most frequent is written last, and stays
+        for position in order:
+            result[tuple(both[position, :length].tolist())] = example[both[position, length:]].tolist()
+    return [result[tuple(phrase[:length].tolist())] for phrase, length in zip(phrases, lengths, strict=True)]
+
+
+def _phrases(
+    stream: NDArray[np.int64],
+    owner: NDArray[np.int32],
+    length: int,
+    *,
+    edge: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Return where phrases of ``length`` words begin."""
+    n = len(stream) - length + 1
+    if n <= 0:
+        return np.empty(0, dtype=np.int64)
+    good = edge[stream[:n]] & edge[stream[length - 1 :]] & (owner[:n] == owner[length - 1 :])
+    for step in range(1, length - 1):
+        good &= inside[stream[step : n + step]]
+    for step in range(length):
+        good &= stream[step : n + step] != BREAK
+        for other in range(step):  # "buffalo buffalo" is a word said twice
+            good &= stream[step : n + step] != stream[other : n + other]
+    return np.flatnonzero(good)
+
+
+def _distinct(
+    documents: NDArray[np.int32], keys: NDArray[np.int64], positions: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return each pair of a document and a key once, where it is first; documents come in order: one stable sort."""
+    order = np.argsort(keys, kind="stable")
+    documents, keys = documents[order], keys[order]
+    first = np.ones(len(keys), dtype=np.bool_)
+    first[1:] = (keys[1:] != keys[:-1]) | (documents[1:] != documents[:-1])
+    return documents[first], keys[first], positions[order[first]]
+
+
+def _spell(
+    keys: NDArray[np.int64], length: int, base: int, large: NDArray[np.int32], *, width: int
+) -> NDArray[np.int32]:
+    """Split keys into word ids."""
+    result = np.zeros((len(keys), width), dtype=np.int32)
+    for step in reversed(range(length)):
+        keys, word = np.divmod(keys, base)
+        result[:, step] = large[word]
+    return result

@@ -1,0 +1,260 @@
+"""Words of texts as a person would read them, and which of them cannot carry a label."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from importlib.resources import files
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_CHARACTERS = 1_000
+"""Characters of a text that are read for keyphrases: what a text is about is said early."""
+
+BREAK = 0
+"""Id of what no phrase crosses: punctuation, markup, the end of a line with a stop, the end of the text."""
+
+_TAG = re.compile(r"<[^<>]{0,300}>")
+_URL = re.compile(r"(?:https?://|ftp://|www\.)\S+|\S+@\S+\.\w+")
+
+
+def _marks() -> str:
+    """Ranges of the combining marks, and the joiners of letters, for a class of a regular expression."""
+    # Marks of all scripts are below here; variation selectors of Han characters are far above.
+    codes = [code for code in range(0x300, 0x1F000) if unicodedata.category(chr(code))[0] == "M"]
+    codes += [0x200C, 0x200D, *range(0xE0100, 0xE01F0)]
+    ranges: list[list[int]] = []
+    for code in sorted(codes):
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
+
+
+_HAN_AND_KANA = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+# Vowels of Hindi, points of Hebrew, accents of decomposed text: marks belong to the letter before them, and Python
+# counts none of them among the characters of words.
+_MARKS = _marks()
+_LETTERS = rf"[^\W{_HAN_AND_KANA}]+(?:[{_MARKS}]+[^\W{_HAN_AND_KANA}]*)*"
+# Between two letters they end no word: hyphens, apostrophes, the point of Catalan, geresh and gershayim of Hebrew.
+_INSIDE = r"'’\-\u2010\u2011\u00b7\u2027\u05f3\u05f4"
+# A word; or one Han or kana character, since those scripts do not space their words; or any other visible sign.
+_TOKEN = re.compile(
+    rf"[{_HAN_AND_KANA}][{_MARKS}]*"
+    rf"|{_LETTERS}(?:(?:[{_INSIDE}]|\.(?=[^\W\d])){_LETTERS})*(?:\+\+|\#(?!\w))?"
+    r"|[^\w\s]|\n"
+)
+_UNSPACED = re.compile(rf"^[{_HAN_AND_KANA}][{_MARKS}]*$")
+_LETTERS_ONLY = re.compile(r"[bcdfghj-np-tv-xz]{2,5}$")  # "xml", which is not read as a word
+_CONTRACTION = re.compile(r"['’](?:t|m|re|ve|ll|d)$")
+_POSSESSIVE = re.compile(r"['’]s?$")
+
+_VERSION = re.compile(r"^(.*?[^\W\d]{2})v?[\d.]+$")
+_ENDINGS = (
+    *("ization", "isation", "ication", "etical", "ations", "ation", "ments", "ment", "ings", "ing", "ers", "ies"),
+    *("ied", "ed", "er", "es", "ions", "ion", "ally", "al", "ly", "ical", "ic", "s", "y", "e"),
+)
+
+# Beyond scikit-learn's list: verbs and fillers that every corpus has, and that make fragments ("library contains").
+_FILLERS = "fillers.txt"
+
+# Fine within a phrase ("pending for days", "home page"), empty by themselves.
+_WEAK = "weak.txt"
+
+# The only words that may stand inside a phrase without carrying it: "lack of funds", "card was declined".
+_CONNECTORS = frozenset(
+    (
+        *("a", "an", "and", "as", "at", "by", "for", "from", "in", "into", "is", "my", "not", "of", "on", "or", "our"),
+        *("the", "to", "was", "with", "your"),
+    )
+)
+
+
+def stop_words() -> frozenset[str]:
+    """Return the words, lower-cased, that neither begin nor end a phrase: scikit-learn's English list and fillers."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return frozenset(ENGLISH_STOP_WORDS) | _listed(_FILLERS)
+
+
+def _listed(name: str) -> frozenset[str]:
+    return frozenset((files(__package__ or "latentscale.labelers") / name).read_text(encoding="utf-8").split())
+
+
+class Vocabulary:
+    """Every written form of a word that was met, with its id from 1 on."""
+
+    def __init__(self) -> None:
+        self._ids: defaultdict[str, int] = defaultdict(count(1).__next__)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of the words and signs in the first ``MAX_CHARACTERS`` of ``text``."""
+        # Not in the middle of a word, unless that is all there is.
+        cut = text if len(text) <= MAX_CHARACTERS else "".join(text[:MAX_CHARACTERS].rsplit(maxsplit=1)[:1])
+        if "<" in cut:
+            cut = _TAG.sub(" | ", cut)
+        if "&" in cut:
+            cut = html.unescape(cut)
+        if "://" in cut or "www." in cut or "@" in cut:
+            cut = _URL.sub(" | ", cut)
+        return list(map(self._ids.__getitem__, _TOKEN.findall(cut)))
+
+    def forms(self) -> list[str]:
+        """Return the written forms; ``forms()[i]`` has id ``i`` (the first is the break)."""
+        return ["", *self._ids]
+
+
+class Words:
+    """The words behind the written forms: case and plural folded.
+
+    Parameters
+    ----------
+    forms : sequence of str
+        ``Vocabulary.forms()``.
+    counts : int64 ndarray, shape (n_forms,)
+        How often each form was met.
+
+    Attributes
+    ----------
+    of_form : int32 ndarray, shape (n_forms,)
+        The word of each form; 0 is a break.
+    folded : list of str
+        The case-folded form of each form; empty for a break.
+    carries : bool ndarray, shape (n_words,)
+        Whether a word may begin or end a phrase.
+    stands : bool ndarray, shape (n_words,)
+        Whether it may be a phrase by itself.
+    joins : bool ndarray, shape (n_words,)
+        Whether it may be inside a phrase.
+    named : bool ndarray, shape (n_words,)
+        Whether it is usually not in lower case, as names and abbreviations are.
+    weak, connects, verbal : bool ndarray, shape (n_words,)
+        Whether it says little by itself; whether it only links others; whether it looks like an English participle.
+    """
+
+    def __init__(self, forms: list[str], counts: NDArray[np.int64]) -> None:
+        folded = [_fold(form) for form in forms]
+        totals: defaultdict[str, int] = defaultdict(int)
+        for word, n in zip(folded, counts, strict=True):
+            totals[word] += int(n)
+        ids: dict[str, int] = {"": 0}
+        of_form = np.zeros(len(forms), dtype=np.int32)
+        spellings: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for position, (form, word) in enumerate(zip(forms, folded, strict=True)):
+            if not word:
+                continue
+            of_form[position] = ids.setdefault(_singular(word, totals), len(ids))
+            written = _POSSESSIVE.sub("", form)
+            spellings[word][written] = spellings[word].get(written, 0) + int(counts[position])
+        self.of_form = of_form
+        self.folded = folded
+        self._usual = {word: _usual(by_form) for word, by_form in spellings.items()}
+        self._capital = {word: found for word, by_form in spellings.items() if (found := _capital(by_form))}
+        stops, weak = stop_words(), _listed(_WEAK)
+        self.carries = np.array([self._may_carry(word, stops) for word in ids])
+        # Outside English the list is no help, and any word may be inside.
+        self.joins = self.carries | np.array([word in _CONNECTORS or word not in stops for word in ids])
+        self.named = np.array([self._usual.get(word, "") != word for word in ids])
+        self._texts = list(ids)
+        self.weak = np.array([word in weak for word in ids])
+        self.connects = np.array([word in _CONNECTORS for word in ids])
+        self.stands = self.carries & ~self.weak
+        self.stands &= np.array([len(word) > 1 and not _is_adverb(word, totals) for word in ids])
+        self.verbal = np.array([word.endswith(("ed", "ing")) and len(word) > 5 and word.isascii() for word in ids])
+
+    def text(self, word: int) -> str:
+        """Return the folded word."""
+        return self._texts[word]
+
+    def write(self, forms: Iterable[int]) -> str:
+        """Write the phrase made of these forms, each in the spelling that the corpus mostly uses."""
+        return join_words([self._usual[self.folded[form]] for form in forms])
+
+    def capitalise(self, text: str) -> str:
+        """Begin with a capital: as the corpus does with that word, if it does ("GCC"), and "iPhone" as it is."""
+        first, space, rest = text.partition(" ")
+        bare = first.rstrip(",")
+        if bare == bare.lower():
+            plain = bare.upper() if _LETTERS_ONLY.match(bare) else bare[:1].title() + bare[1:]
+            first = self._capital.get(_fold(bare), plain) + first[len(bare) :]
+        return first + space + rest
+
+    def _may_carry(self, word: str, stops: frozenset[str]) -> bool:
+        if not word or word in stops or word[0].isdigit() or _CONTRACTION.search(word):
+            return False
+        spelling = self._usual.get(word, word)
+        # "C" and "R" are languages, "s" and "x" are leftovers.
+        return len(word) > 1 or spelling.isupper() or bool(_UNSPACED.match(word))
+
+
+def join_words(words: list[str]) -> str:
+    """Join words with spaces, except between characters of scripts that have none."""
+    text = before = ""
+    for word in words:
+        glued = not text or (_UNSPACED.match(before) and _UNSPACED.match(word))
+        text += word if glued else f" {word}"
+        before = word
+    return text
+
+
+def stem(word: str) -> str:
+    """Cut the commonest English endings and version numbers: only to tell that two words of one label say the same."""
+    word = word.lower()
+    word = _VERSION.sub(r"\1", word)
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            word = word[: -len(ending)]
+            break
+    if len(word) > 3 and word[-1] == word[-2]:
+        word = word[:-1]
+    return word[:6]
+
+
+def alike(first: str, second: str) -> bool:
+    """Whether two stems are of near-synonyms: "auto" and "automa", "mail" and "email"."""
+    if len(first) > len(second):
+        first, second = second, first
+    if len(first) < 4:
+        return first == second
+    return second.startswith(first) or (second.endswith(first) and len(second) - len(first) <= 2)
+
+
+def _fold(form: str) -> str:
+    if not form or not (form[0].isalnum() or form[0] == "_"):
+        return ""
+    return _POSSESSIVE.sub("", form.casefold()).strip("_")
+
+
+def _singular(word: str, known: dict[str, int]) -> str:
+    """Fold a plural into its singular where the corpus has both; a plural on its own stays as it is."""
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        for candidate in (word[:-3] + "y" if word.endswith("ies") else "", word[:-1], word[:-2]):
+            if len(candidate) > 2 and candidate in known:
+                return candidate
+    return word
+
+
+def _usual(by_form: dict[str, int]) -> str:
+    form, n = max(by_form.items(), key=lambda item: (item[1], item[0]))
+    return form if n >= 0.6 * sum(by_form.values()) else form.lower()
+
+
+def _capital(by_form: dict[str, int]) -> str:
+    """Return the commonest spelling that begins with a capital, unless that is hardly ever used."""
+    form, n = max(
+        ((form, n) for form, n in by_form.items() if form[:1].isupper()), key=lambda x: x[::-1], default=("", 0)
+    )
+    return form if n >= max(2, 0.02 * sum(by_form.values())) else ""
+
+
+def _is_adverb(word: str, known: dict[str, int]) -> bool:
+    """Whether a word is an adverb, "safely" but not "family": the corpus has the word that it derives from."""
+    if not word.endswith("ly") or len(word) < 6:
+        return False
+    return any(base in known for base in (word[:-2], word[:-3] + "y", word[:-1] + "e"))

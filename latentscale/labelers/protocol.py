@@ -1,0 +1,150 @@
+"""The protocol of labelers: from evidence of clusters to labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from latentscale.config import LabelConfig
+
+Evidence = Literal["texts", "columns"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnShare:
+    """A value of a source column that is more common in a cluster than elsewhere.
+
+    Attributes
+    ----------
+    column, value : str
+    share, elsewhere : float
+        Of the documents of the cluster, and of all others, that have it; in [0, 1].
+    """
+
+    column: str
+    value: str
+    share: float
+    elsewhere: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterEvidence:
+    """The evidence for one cluster, from which it gets a label.
+
+    Attributes
+    ----------
+    layer, cluster : int
+        Which one; 0 is the finest layer.
+    size : int
+        Its documents.
+    suggestion : str
+        The label that its keyphrases would give, unique among all; never empty.
+    keyphrases : tuple of str
+        The phrases that set it apart, best first; empty where its texts have no usable word.
+    exemplars : tuple of int
+        ``row_id`` of documents that together show what it holds, the most central first.
+    texts : tuple of str
+        Of the exemplars, cut; empty unless the labeler needs ``texts``.
+    columns : tuple of ColumnShare
+        Empty unless the labeler needs ``columns``.
+    """
+
+    layer: int
+    cluster: int
+    size: int
+    suggestion: str
+    keyphrases: tuple[str, ...]
+    exemplars: tuple[int, ...]
+    texts: tuple[str, ...] = ()
+    columns: tuple[ColumnShare, ...] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """What a label depends on: neither the number of the cluster nor its size, which a re-clustering alters."""
+        return {
+            "layer": self.layer,
+            "keyphrases": list(self.keyphrases),
+            "texts": list(self.texts),
+            "columns": [[one.column, one.value, round(one.share, 2)] for one in self.columns],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """The name of a cluster.
+
+    Attributes
+    ----------
+    label : str
+        Short, for a person.
+    source : str
+        What gave it; the labeler's name, or ``none`` where the label is only a number.
+    details : mapping
+        What else the labeler has to say, as JSON can hold it.
+    """
+
+    label: str
+    source: str
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Labeler(Protocol):
+    """Names clusters from evidence.
+
+    Attributes
+    ----------
+    name : str
+        As in ``latentscale.registry.LABELERS``, in settings and in records.
+    needs : frozenset of str
+        Evidence beside keyphrases and the ids of exemplars: ``texts``, ``columns``; gathering it takes time.
+    keeps_receipts : bool
+        Whether each answer is kept in the workspace as soon as it arrives, so that a run that is killed asks for
+        none twice and a re-clustering only for clusters that changed. For answers that cost time or money.
+    batch : int
+        Clusters in a call.
+    concurrency : int
+        Calls at a time.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[Evidence]]
+    keeps_receipts: ClassVar[bool]
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def concurrency(self) -> int: ...
+
+    @classmethod
+    def check(cls, config: LabelConfig) -> Mapping[str, Any]:
+        """Refuse invalid settings before anything is computed, and return the labeler's identity.
+
+        Returns
+        -------
+        mapping
+            Everything besides the evidence that alters its labels, prompt and model included.
+
+        Raises
+        ------
+        ConfigError
+            If a setting does not fit.
+        MissingPackageError
+            If it needs a package that is not installed.
+        """
+        ...
+
+    @classmethod
+    def open(cls, config: LabelConfig, device: str) -> Labeler:
+        """Open the labeler in the process where the stage runs."""
+        ...
+
+    def label(self, evidence: Sequence[ClusterEvidence]) -> Sequence[Label | None]:
+        """Name some clusters, in order; None for one that it could not name, which then keeps its keyphrases.
+
+        Raises
+        ------
+        LatentScaleError
+            If it cannot continue; the labels already given stay.
+        """
+        ...

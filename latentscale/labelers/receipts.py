@@ -1,0 +1,63 @@
+"""Receipts of labels: one small object for each cluster that was named, by the digest of what it was named from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from latentscale.digest import digest, digest_bytes
+from latentscale.errors import DamagedObjectError
+from latentscale.labelers.protocol import ClusterEvidence, Label
+from latentscale.storage.objects import Store
+
+FOLDER = "label-receipts"
+VERSION = 1
+
+
+def receipt_key(labeler: Mapping[str, Any], evidence: ClusterEvidence) -> str:
+    """Key of a label: the digest of the labeler, with its prompt and model, and of the evidence; 32 hex characters."""
+    return digest({"version": VERSION, "labeler": dict(labeler), "evidence": evidence.identity()})
+
+
+def receipt_name(key: str) -> str:
+    """Object name of a receipt."""
+    return f"{FOLDER}/{key[:2]}/{key}.json"
+
+
+def key_of(name: str) -> str:
+    """Key of the receipt that is the object ``name``."""
+    return name.rsplit("/", 1)[-1].removesuffix(".json")
+
+
+def write_receipt(store: Store, key: str, label: Label) -> None:
+    """Write the receipt of a label."""
+    document = {"schema": VERSION, "label": label.label, "source": label.source, "details": dict(label.details)}
+    data = json.dumps(document | {"digest": _digest(document)}, ensure_ascii=False).encode()
+    store.put_bytes(receipt_name(key), data)
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return digest_bytes([json.dumps(document, ensure_ascii=False).encode()])
+
+
+def read_receipt(store: Store, key: str) -> Label:
+    """Read a label that was kept.
+
+    Raises
+    ------
+    DamagedObjectError
+        If the object is not what we write, or not what was written.
+    """
+    name = receipt_name(key)
+    try:
+        values = json.loads(store.read_bytes(name))
+        if values.pop("digest") != _digest(values):
+            raise ValueError("its digest is that of another one")
+        return Label(label=str(values["label"]), source=str(values["source"]), details=dict(values["details"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedObjectError(
+            f"{name} is not the receipt of a label: {error}",
+            where=store.path(name),
+            hint="Delete that object and run the same command again: the cluster is named again.",
+        ) from error

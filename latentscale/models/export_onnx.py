@@ -1,0 +1,335 @@
+"""Write a sentence encoder of PyTorch as one ONNX graph: token ids in, unit vectors out.
+
+Attention is written as one node of onnxruntime where the model lets us choose it, since that is faster than the dozen
+nodes that tracing gives. What was written is compared with the PyTorch model before the folder gets its name: a folder
+that exists was checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.demo import corpus_path
+from latentscale.errors import ConfigError, WorkspaceError, require
+from latentscale.machine import package_version
+from latentscale.models.hub import ModelFolder, content_digest
+from latentscale.models.quantise_onnx import EXTRA, Int8Settings, quantise
+
+# The first in which GELU is one node.
+OPSET = 20
+GRAPH, GRAPH_INT8, PROVENANCE = "onnx/model.onnx", "onnx/model_int8.onnx", "export.json"
+USED_FOR = "writing a model as ONNX"
+# Rounding alone: a graph that differs by more computes something else.
+LEAST_COSINE = 0.9999
+# A file of ONNX holds two gigabytes at most; what is larger has its weights beside it.
+_LARGE = 1_500_000_000
+_ATTENTION = "latentscale_onnx"
+_DESCRIPTIONS = 32
+_PROBES = (
+    "A library for reading and writing compressed archives.",
+    "rust",
+    "Where is my card? It was ordered three weeks ago, has not arrived, and nobody answers the telephone. " * 3,
+    "Où est la bibliothèque ? Die Straße ist naß. 図書館はどこですか。",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """What is written.
+
+    Attributes
+    ----------
+    model : ModelFolder
+    folder : Path
+        Inside of it, the one with the encoder's configuration, weights and tokenizer: often the same.
+    files : sequence of str
+        Relative to the model, what is copied beside the graph.
+    load : callable
+        Makes the encoder of transformers, in float32 on the processor, with attention ``eager``.
+    wrapped : callable
+        From that to a module of token ids and mask, whose result is written.
+    output : str
+        The name of that result.
+    max_tokens : int
+        Of the longest text with which the graph is compared.
+    """
+
+    model: ModelFolder
+    folder: Path
+    files: Sequence[str]
+    load: Callable[[], Any]
+    wrapped: Callable[[Any], Any]
+    output: str
+    max_tokens: int
+
+
+def export_encoder(encoder: Encoder, out: Path, *, int8: Int8Settings | None = None) -> Mapping[str, Any]:
+    """Write an encoder as ONNX, with its tokenizer and its descriptions, into the folder ``out``.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    out : Path
+        A folder that does not exist or is empty.
+    int8 : Int8Settings, optional
+        Also write a graph with weights of eight bits.
+
+    Returns
+    -------
+    mapping
+        The provenance, as in ``export.json``.
+
+    Raises
+    ------
+    MissingPackageError
+        If torch, transformers, onnx, onnxscript or onnxruntime is not installed.
+    ConfigError
+        If the model cannot be loaded or written as ONNX, or what was written gives other vectors.
+    WorkspaceError
+        If ``out`` is not empty.
+    """
+    for package in ("torch", "transformers", "onnx", "onnxscript", "onnxruntime"):
+        require(package, extra=EXTRA, used_for=USED_FOR)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise WorkspaceError(f"{out} exists already and is not empty", hint="Name a new folder: --out FOLDER.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    model = encoder.model
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+        folder = Path(scratch) / "model"
+        (folder / "onnx").mkdir(parents=True)
+        with _quiet():
+            loaded = encoder.load()
+        wrapped = encoder.wrapped(loaded).eval()
+        probe = Probe.of(encoder, wrapped)
+        attention = _written(wrapped, loaded, folder / GRAPH, probe)
+        agreement = {"fp32": probe.compared(folder / GRAPH, least=LEAST_COSINE)}
+        if int8 is not None:
+            quantise(folder / GRAPH, folder / GRAPH_INT8, int8, probe.feeds)
+            # Only that it computes: whether it is good enough is measured on the user's own documents.
+            agreement["int8"] = probe.compared(folder / GRAPH_INT8, least=0.5)
+        for name in encoder.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model.path / name, folder / name)
+        weights = [path.relative_to(model.path).as_posix() for path in encoder.folder.glob("*.safetensors")]
+        provenance = {
+            "model": model.name,
+            "revision": model.revision,
+            "source": content_digest(model.path, weights),
+            "architecture": type(loaded).__name__,
+            "output": encoder.output,
+            "opset": OPSET,
+            "attention": attention,
+            "int8": None if int8 is None else asdict(int8),
+            "least_cosine": agreement,
+            "versions": {name: package_version(name) for name in ("torch", "transformers", "onnx", "onnxruntime")},
+            "bytes": {
+                path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.glob("onnx/*"))
+            },
+        }
+        (folder / PROVENANCE).write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+        if out.exists():
+            out.rmdir()
+        folder.rename(out)
+    return provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A few texts as tokens, and what the PyTorch model makes of them.
+
+    Attributes
+    ----------
+    ids, mask : int64 ndarray, shape (n, tokens)
+    feeds : list of mapping
+        Inputs of the graph for these texts and some package descriptions, one text each.
+    wanted : float32 ndarray, shape (n, dim) or (n, tokens, dim)
+    output : str
+    """
+
+    ids: NDArray[np.int64]
+    mask: NDArray[np.int64]
+    feeds: list[dict[str, NDArray[np.int64]]]
+    wanted: NDArray[np.float32]
+    output: str
+
+    @classmethod
+    def of(cls, encoder: Encoder, wrapped: Any) -> Probe:
+        """Tokenise the texts, and compute them with PyTorch."""
+        torch: Any = require("torch", extra=EXTRA, used_for=USED_FOR)
+        from tokenizers import Tokenizer
+
+        reader: Any = Tokenizer.from_file(str(encoder.folder / "tokenizer.json"))
+        reader.no_padding()
+        reader.enable_truncation(encoder.max_tokens)
+        rows = [one.ids for one in reader.encode_batch(list(_PROBES))]
+        described = [one.ids for one in reader.encode_batch(_descriptions())]
+        ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        mask = np.zeros_like(ids)
+        for at, row in enumerate(rows):
+            ids[at, : len(row)], mask[at, : len(row)] = row, 1
+        with torch.inference_mode():
+            wanted = wrapped(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+        feeds = [
+            {"input_ids": np.array([row], np.int64), "attention_mask": np.ones((1, len(row)), np.int64)}
+            for row in (*rows, *described)
+        ]
+        return cls(ids=ids, mask=mask, feeds=feeds, wanted=wanted, output=encoder.output)
+
+    def compared(self, path: Path, *, least: float) -> float:
+        """The least cosine between what a file gives and what PyTorch does, in a batch and alone.
+
+        Raises
+        ------
+        ConfigError
+            If it is less than ``least``.
+        """
+        runtime: Any = require("onnxruntime", extra=EXTRA, used_for=USED_FOR)
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+        def computed(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+            return session.run([self.output], {"input_ids": ids, "attention_mask": mask})[0]
+
+        worst = 1.0
+        together = computed(self.ids, self.mask)
+        for at, wanted in enumerate(self.wanted):
+            tokens = int(self.mask[at].sum())
+            alone = computed(self.ids[at : at + 1, :tokens], self.mask[at : at + 1, :tokens])[0]
+            for found in (together[at], alone):
+                # States of tokens are compared where there are tokens.
+                part = (slice(None, tokens),) if found.ndim == 2 else ()
+                worst = min(worst, _cosine(found[part], wanted[part]))
+        if worst < least:
+            raise ConfigError(
+                f"{path.name} gives other vectors than the PyTorch model: cosine {worst:.5f}, not at least {least}",
+                hint="Another version of torch or onnxruntime may write it rightly; with torch: "
+                "--set embed.kind=transformers.",
+            )
+        return round(worst, 6)
+
+
+def _descriptions() -> list[str]:
+    """Some texts of the demo corpus, evenly spaced."""
+    import pyarrow.parquet as pq
+
+    texts: list[str] = pq.read_table(corpus_path(), columns=["text"])["text"].to_pylist()
+    return texts[:: -(-len(texts) // _DESCRIPTIONS)]
+
+
+def _cosine(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    cosine = float(np.vdot(found, wanted) / max(float(np.linalg.norm(found) * np.linalg.norm(wanted)), 1e-12))
+    return cosine if np.isfinite(cosine) else -1.0
+
+
+def _written(wrapped: Any, loaded: Any, path: Path, probe: Probe) -> str:
+    """Write the graph, with fused attention where that gives the same vectors; returns which was written."""
+    with _fused_attention(loaded) as able:
+        if able:
+            try:
+                _traced(wrapped, path, probe)
+                probe.compared(path, least=LEAST_COSINE)
+            except Exception as error:  # noqa: BLE001 - of exporter and runtime, whatever it is
+                logging.getLogger(__name__).info("no fused attention: %s", error)
+            else:
+                return "fused"
+    for file in path.parent.iterdir():
+        file.unlink()
+    try:
+        _traced(wrapped, path, probe)
+    except Exception as error:
+        raise ConfigError(
+            f"{type(loaded).__name__} cannot be written as ONNX: {' '.join(str(error).split())[:400]}",
+            hint="Use it with torch instead: --set embed.kind=transformers.",
+        ) from error
+    return "traced"
+
+
+def _traced(wrapped: Any, path: Path, probe: Probe) -> None:
+    torch: Any = require("torch", extra=EXTRA, used_for=USED_FOR)
+    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            wrapped,
+            (torch.from_numpy(probe.ids), torch.from_numpy(probe.mask)),
+            input_names=["input_ids", "attention_mask"],
+            output_names=[probe.output],
+            dynamic_shapes={"input_ids": dynamic, "attention_mask": dynamic},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    size = sum(parameter.numel() * parameter.element_size() for parameter in wrapped.parameters())
+    program.save(str(path), external_data=size > _LARGE)
+
+
+@contextlib.contextmanager
+def _fused_attention(encoder: Any) -> Generator[bool]:
+    """Have an encoder write its attention as one node; yields whether it can."""
+    torch: Any = require("torch", extra=EXTRA, used_for=USED_FOR)
+    transformers: Any = require("transformers", extra=EXTRA, used_for=USED_FOR)
+    masking: Any = importlib.import_module("transformers.masking_utils")
+
+    def attention(
+        module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None, **others: Any
+    ) -> tuple[Any, None]:
+        if query.shape[1] != key.shape[1] or others.get("softcap") is not None or others.get("s_aux") is not None:
+            raise NotImplementedError("attention of another form")
+        batch, heads, tokens, width = query.shape
+
+        def rows(part: Any) -> Any:
+            return part.transpose(1, 2).reshape(batch, tokens, heads * width)
+
+        found = torch.onnx.ops.symbolic(
+            "com.microsoft::MultiHeadAttention",
+            (rows(query), rows(key), rows(value), None, None, attention_mask),
+            {"num_heads": int(heads), "scale": float(width**-0.5 if scaling is None else scaling)},
+            dtype=query.dtype,
+            shape=(batch, tokens, heads * width),
+            version=1,
+        )
+        return found.reshape(batch, tokens, heads, width), None
+
+    transformers.AttentionInterface.register(_ATTENTION, attention)
+    masking.AttentionMaskInterface.register(_ATTENTION, masking.eager_mask)
+    before = encoder.config._attn_implementation
+    try:
+        encoder.set_attn_implementation(_ATTENTION)
+        able = encoder.config._attn_implementation == _ATTENTION
+    except Exception:  # noqa: BLE001 - of a model with attention of its own
+        able = False
+    try:
+        yield able
+    finally:
+        with contextlib.suppress(Exception):
+            encoder.set_attn_implementation(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Keep what exporter and transformers say of their own matters from the terminal."""
+    names = ("torch.onnx", "torch.export", "transformers", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

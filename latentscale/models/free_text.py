@@ -1,0 +1,159 @@
+"""Distil a static model from what its teacher says of free text: whole passages, not single tokens alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.errors import ConfigError
+from latentscale.models.regression import RegressionSettings, regress, token_bags
+from latentscale.models.target_space import TargetSpace
+from latentscale.models.words import missing_words, with_words
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+"""The teacher: texts to vectors of length 1, of shape (n_texts, teacher dim)."""
+
+MIN_PASSAGES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeTextSettings:
+    """Everything that alters the table; the defaults are those of the shipped model.
+
+    Attributes
+    ----------
+    dims : int
+        Width of the table.
+    words : int or None
+        Whole words that join the vocabulary at most; by default as many as fit a table of 8 MB, and none where
+        the teacher's tokenizer is not WordPiece.
+    least : int
+        Passages that such a word must be in.
+    whitening : float
+        Components of the teacher's vectors are divided by their standard deviation to this power.
+    sif_coefficient : float
+        ``a`` in the weight ``a / (a + p)`` with which a token begins (Arora et al. 2017); ``p`` is counted.
+    passage_tokens : int
+        Tokens of a passage that count.
+    clip_quantile : float
+        Quantile of the absolute values that becomes 127 in int8.
+    max_tokens : int
+        Written to ``config.json`` as the length at which texts are cut.
+    regression : RegressionSettings
+    """
+
+    dims: int = 256
+    words: int | None = None
+    least: int = 5
+    whitening: float = 0.5
+    sif_coefficient: float = 1e-4
+    passage_tokens: int = 128
+    clip_quantile: float = 0.9999
+    max_tokens: int = 512
+    regression: RegressionSettings = field(default_factory=RegressionSettings)
+
+
+_TABLE_BYTES = 8_000_000
+
+
+def fitted_table(
+    tokenizer: Tokenizer,
+    passages: Sequence[str],
+    encode: Encode,
+    *,
+    settings: FreeTextSettings,
+    device: str = "cpu",
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> tuple[NDArray[np.float32], Tokenizer, dict[str, Any]]:
+    """Fit a table of token vectors to the teacher's vectors of ``passages``.
+
+    Each token begins where the teacher puts it by itself, weighted by how often it occurs, and is then fitted
+    (:func:`latentscale.models.regression.regress`).
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        The teacher's, without special tokens.
+    passages : sequence of str
+        Of the fields and the lengths that the model is for, a few sentences at most.
+    encode : callable
+    device : str
+        Of torch.
+    on_epoch : callable, optional
+        Gets the number of each finished pass and its mean loss.
+
+    Returns
+    -------
+    float32 ndarray, shape (vocabulary, dims)
+    tokenizers.Tokenizer
+        With the words that were added.
+    dict
+        Facts for the provenance.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few passages, or the teacher has fewer dimensions than were asked for.
+    MissingPackageError
+        If torch is not installed.
+    """
+    for problem, holds in {
+        "dims must be at least 1": settings.dims < 1,
+        "words must not be negative": settings.words is not None and settings.words < 0,
+        "least must be at least 1": settings.least < 1,
+        "whitening must be between 0 and 1": not 0.0 <= settings.whitening <= 1.0,
+        "sif_coefficient must be between 0 and 1": not 0.0 < settings.sif_coefficient < 1.0,
+    }.items():
+        if holds:
+            raise ConfigError(f"{problem}: {settings}")
+    if len(passages) < MIN_PASSAGES:
+        raise ConfigError(
+            f"{len(passages):,} passages are too few to fit a static model to; {MIN_PASSAGES:,} are the least",
+            hint="Give more free text of the fields that the model is for: tens of thousands of short passages.",
+        )
+    words = _words(tokenizer, passages, settings)
+    extended = with_words(tokenizer, words)
+    vectors = encode(passages)
+    if settings.dims > vectors.shape[1]:
+        raise ConfigError(f"{settings.dims} dimensions were asked for, the teacher has {vectors.shape[1]}")
+    space = TargetSpace.fit(vectors, dims=settings.dims, whitening=settings.whitening)
+    bags = token_bags(extended, passages, limit=settings.passage_tokens)
+    entries = _entries(extended)
+    alone = encode(entries)
+    # Single words lie together, away from passages: about the mean of these all of them would point the same way.
+    begin = space(alone, about=alone.mean(axis=0))
+    counts = bags.counts(len(entries))
+    share = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
+    begin *= (settings.sif_coefficient / (settings.sif_coefficient + share)).astype(np.float32)[:, None]
+    begin /= np.linalg.norm(begin, axis=1).mean()
+    table = regress(begin, bags, space(vectors), settings=settings.regression, device=device, on_epoch=on_epoch)
+    facts = {
+        "passages": len(passages),
+        "passage_tokens": int(counts.sum()),
+        "tokens_seen": int(np.count_nonzero(counts)),
+        "words_added": len(words),
+    }
+    return table, extended, facts
+
+
+def _words(tokenizer: Tokenizer, passages: Sequence[str], settings: FreeTextSettings) -> list[str]:
+    count = settings.words
+    if count is None:
+        if type(tokenizer.model).__name__ != "WordPiece":
+            return []
+        count = max(0, _TABLE_BYTES // settings.dims - tokenizer.get_vocab_size())
+    return missing_words(tokenizer, passages, count=count, least=settings.least) if count else []
+
+
+def _entries(tokenizer: Tokenizer) -> list[str]:
+    """The vocabulary in the order of its ids, as texts: a piece from inside a word without its mark."""
+    mark = getattr(tokenizer.model, "continuing_subword_prefix", None) or ""
+    ordered = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    return [name.removeprefix(mark) or name for name, _ in ordered]

@@ -1,0 +1,132 @@
+"""Fetch a model from the Hugging Face hub into its cache, with errors that say what to do."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from latentscale.errors import ConfigError, EnvironmentFailure, LatentScaleError, require
+from latentscale.models.hub_cache import cache_folder, cached_revisions, is_commit
+
+EXTRA = "hub"
+# Whatever a caller's patterns say: these can run code, or are weights in forms that can.
+NEVER = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack", "*.joblib", "*.py", "*.so")
+
+
+def offline() -> bool:
+    """Whether the environment forbids the network, by the variables of the hub's own client."""
+    wanted = ("1", "on", "yes", "true")
+    return any(os.environ.get(name, "").lower() in wanted for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
+def fetch(name: str, *, revision: str | None, patterns: Sequence[str], where: str) -> Path:
+    """Bring the files of a revision that match ``patterns`` into the cache, and return their folder.
+
+    Files that are there already are not fetched again. The client locks each file, so that several processes of a
+    machine fetch it once.
+
+    Raises
+    ------
+    MissingPackageError
+        If ``huggingface_hub`` is not installed.
+    ConfigError
+        If there is no such model or revision, or it is gated.
+    EnvironmentFailure
+        If the hub does not answer, or the network is switched off.
+    """
+    if offline():
+        raise unreachable(name, revision, "the environment forbids the network (HF_HUB_OFFLINE)", where=where)
+    client: Any = require("huggingface_hub", extra=EXTRA, used_for=f"fetching {name} from the Hugging Face hub")
+    if not sys.stderr.isatty():
+        importlib.import_module("huggingface_hub.utils").disable_progress_bars()
+    # Read here and not when the client was imported, as are the folder and the switch.
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    try:
+        if revision is None or not is_commit(revision):
+            # Without an answer the client would take what the cache has, however old, and not say so.
+            client.HfApi(endpoint=endpoint).model_info(name, revision=revision)
+        return Path(
+            client.snapshot_download(
+                name,
+                revision=revision,
+                cache_dir=cache_folder(),
+                allow_patterns=list(patterns),
+                # Code is fetched only where it was asked for by name, with a revision that was trusted.
+                ignore_patterns=[one for one in NEVER if one not in patterns],
+                endpoint=endpoint,
+            )
+        )
+    except Exception as error:  # the client raises types of three libraries
+        raise _explained(error, name, revision, where) from error
+
+
+def unreachable(name: str, revision: str | None, why: str, *, where: str) -> EnvironmentFailure:
+    """The error for a model that is not in the cache and cannot be fetched now."""
+    known = cached_revisions(name)
+    pin = f" --revision {revision}" if revision else ""
+    there = f"not complete in the cache {cache_folder()}, which has of it {', '.join(known[:4])}"
+    there = there if known else f"not in the cache {cache_folder()}"
+    return EnvironmentFailure(
+        f"{_named(name, revision)} is {there}, and cannot be fetched: {why}",
+        where=where,
+        hint=f"On a machine with a network: latentscale models pull {name}{pin}; then copy its cache here. (A folder "
+        f"{name}, if that is meant, is not here.)",
+    )
+
+
+def _named(name: str, revision: str | None) -> str:
+    return f"the model {name}" + (f" at revision {revision}" if revision else "")
+
+
+def _explained(error: Exception, name: str, revision: str | None, where: str) -> LatentScaleError:
+    """What an error of the client means. Its classes are known by name: they moved between its versions."""
+    chain = _causes(error)
+    kinds = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    codes = [code for one in chain if (code := getattr(getattr(one, "response", None), "status_code", None))]
+    status = codes[0] if codes else None
+    if "GatedRepoError" in kinds:
+        return ConfigError(
+            f"{name} is gated: its owner asks to accept terms first",
+            where=where,
+            hint="Accept them on the model's page, and set HF_TOKEN to a token of that account.",
+        )
+    if "RevisionNotFoundError" in kinds:
+        return ConfigError(
+            f"{name} has no revision {revision!r}",
+            where=where,
+            hint="Give a branch, a tag or the 40 characters of a commit, or leave the revision out.",
+        )
+    if status in (401, 403):
+        return ConfigError(
+            f"there is no folder {name}, and the hub refuses it (status {status}): no such model, or a private one",
+            where=where,
+            hint="Check the spelling; for a private model set HF_TOKEN to a token that may read it.",
+        )
+    if "RepositoryNotFoundError" in kinds or status == 404:
+        return ConfigError(
+            f"there is no folder {name}, and no such model on the hub",
+            where=where,
+            hint="Check the spelling; latentscale models list --recommended names some that work.",
+        )
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return EnvironmentFailure(
+            f"cannot write {error.filename}: {error.strerror}",
+            where=where,
+            hint=f"Models are kept in {cache_folder()}; free some space there, or set HF_HOME to another folder.",
+        )
+    first = chain[-1]
+    return unreachable(name, revision, f"{type(first).__name__}: {' '.join(str(first).split())[:200]}", where=where)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what it was raised from, outermost first."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__
+    return chain

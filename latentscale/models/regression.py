@@ -1,0 +1,191 @@
+"""Fit a static model's token vectors to the vectors that its teacher gives to whole passages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.errors import require
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegressionSettings:
+    """How the table is fitted; the defaults are those of the shipped model.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over all passages.
+    batch : int
+        Passages of a step.
+    learning_rate : float
+        Of Adam (Kingma & Ba 2015) at its highest, for the vectors; it rises over a twentieth of the steps and falls to
+        zero by a cosine.
+    weight_rate : float
+        The same, for the logarithm of each token's weight.
+    anchor : float
+        Share by which each step, at the highest rate, draws every vector back to where it began. A token that few
+        passages have stays near what the teacher says of it by itself.
+    drop : float
+        Share of the tokens of a passage that a step leaves out at random, so that no token relies on another.
+    seed : int
+    """
+
+    epochs: int = 8
+    batch: int = 1024
+    learning_rate: float = 3e-3
+    weight_rate: float = 2e-2
+    anchor: float = 1e-3
+    drop: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBags:
+    """The tokens of passages, without their order.
+
+    Attributes
+    ----------
+    ids : int32 ndarray, shape (n_tokens,)
+    bounds : int64 ndarray, shape (n_passages + 1,)
+        Passage ``i`` has ``ids[bounds[i]:bounds[i + 1]]``.
+    """
+
+    ids: NDArray[np.int32]
+    bounds: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def counts(self, vocabulary: int) -> NDArray[np.int64]:
+        """How often each token of the vocabulary occurs."""
+        return np.bincount(self.ids, minlength=vocabulary).astype(np.int64)
+
+
+def token_bags(tokenizer: Tokenizer, passages: Sequence[str], *, limit: int) -> TokenBags:
+    """Tokenise passages, without special and unknown tokens, up to ``limit`` tokens each."""
+    unknown = _unknown_id(tokenizer)
+    parts: list[NDArray[np.int32]] = []
+    for start in range(0, len(passages), _AT_ONCE):
+        for encoded in tokenizer.encode_batch_fast(list(passages[start : start + _AT_ONCE]), add_special_tokens=False):
+            ids = np.asarray(encoded.ids[:limit], dtype=np.int32)
+            parts.append(ids if unknown is None else ids[ids != unknown])
+    bounds = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=bounds[1:])
+    return TokenBags(ids=np.concatenate([np.empty(0, np.int32), *parts]), bounds=bounds)
+
+
+def regress(
+    start: NDArray[np.float32],
+    bags: TokenBags,
+    targets: NDArray[np.floating[Any]],
+    *,
+    settings: RegressionSettings,
+    device: str = "cpu",
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> NDArray[np.float32]:
+    """Move token vectors until the sum of a passage's points where its target points.
+
+    The loss of a passage is one minus the cosine of the sum of its weighted token vectors and its target. Each token
+    has a vector and a weight of its own, which are multiplied in the end.
+
+    Parameters
+    ----------
+    start : float32 ndarray, shape (vocabulary, dims)
+    bags : TokenBags
+        Of the passages; those without a token count for nothing.
+    targets : float ndarray, shape (n_passages, dims)
+        In the space of ``start``; their lengths do not matter.
+    device : str
+        Of torch.
+    on_epoch : callable, optional
+        Gets the number of each finished pass and its mean loss.
+
+    Returns
+    -------
+    float32 ndarray, shape (vocabulary, dims)
+
+    Raises
+    ------
+    MissingPackageError
+        If torch is not installed.
+    """
+    torch = require("torch", extra="torch", used_for="fitting a static model to free text")
+    torch.manual_seed(settings.seed)
+    order = np.random.default_rng(settings.seed)
+    usable = np.flatnonzero(np.diff(bags.bounds) > 0)
+    anchor = torch.from_numpy(np.ascontiguousarray(start)).to(device)
+    vectors = anchor.clone().requires_grad_(True)
+    weights = torch.zeros(len(start), device=device, requires_grad=True)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": [vectors], "lr": settings.learning_rate, "peak": settings.learning_rate},
+            {"params": [weights], "lr": settings.weight_rate, "peak": settings.weight_rate},
+        ],
+        betas=(0.9, 0.99),
+    )
+    ids = torch.from_numpy(bags.ids).to(device)
+    steps = settings.epochs * -(-len(usable) // settings.batch)
+    step = 0
+    for epoch in range(settings.epochs):
+        total = 0.0
+        shuffled = order.permutation(usable)
+        for begin in range(0, len(shuffled), settings.batch):
+            chosen = shuffled[begin : begin + settings.batch]
+            rate = _rate(step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate
+            places, offsets = _gather(bags.bounds, chosen)
+            here = ids[torch.from_numpy(places).to(device)]
+            scale = weights.exp()[here]
+            if settings.drop:
+                scale = scale * (torch.rand(len(here), device=device) >= settings.drop)
+            sums = torch.nn.functional.embedding_bag(
+                here, vectors, torch.from_numpy(offsets).to(device), mode="sum", per_sample_weights=scale
+            )
+            wanted = torch.from_numpy(np.asarray(targets[chosen], dtype=np.float32)).to(device)
+            found = torch.nn.functional.cosine_similarity(sums, wanted, dim=1, eps=1e-6)
+            loss = (1 - found).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            if settings.anchor:
+                with torch.no_grad():
+                    vectors.lerp_(anchor, settings.anchor * rate)
+            total += float(loss.detach()) * len(chosen)
+            step += 1
+        if on_epoch is not None:
+            on_epoch(epoch, total / max(1, len(usable)))
+    with torch.no_grad():
+        return (vectors * weights.exp()[:, None]).cpu().numpy()
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the highest learning rate: a rise over a twentieth of the steps, then a cosine down to zero."""
+    rise = max(1, steps // 20)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def _gather(bounds: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the tokens of the chosen passages, one passage after the other, and where each begins among them."""
+    lengths = bounds[chosen + 1] - bounds[chosen]
+    offsets = np.cumsum(lengths) - lengths
+    places = np.arange(int(lengths.sum())) + np.repeat(bounds[chosen] - offsets, lengths)
+    return places, offsets
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    name = getattr(tokenizer.model, "unk_token", None)
+    return None if name is None else tokenizer.token_to_id(name)

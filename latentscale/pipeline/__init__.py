@@ -1,0 +1,1 @@
+"""The pipeline: a loop over the stages, with what it observes and records."""

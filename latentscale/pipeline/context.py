@@ -1,0 +1,284 @@
+"""The context of a run: settings, store, engine, observer, and the record of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+
+from latentscale.backends.canary import Comparison
+from latentscale.backends.select import AUTO, REFERENCE, Choice, choose_backend
+from latentscale.config import JobConfig
+from latentscale.embedders import embedder_spec, read_spec
+from latentscale.engines import Engine, Quarantined, chosen_engine, open_engine
+from latentscale.errors import EnvironmentFailure, LatentScaleError
+from latentscale.machine import Place
+from latentscale.pipeline.history import held_fingerprint, map_job
+from latentscale.pipeline.metrics import ShardMetrics
+from latentscale.pipeline.observe import Observer
+from latentscale.pipeline.resources import with_default_resources
+from latentscale.pipeline.result import Outcome
+from latentscale.readers.columns import stored_name
+from latentscale.readers.input_table import InputTable
+from latentscale.readers.inputs import absolute_source
+from latentscale.readers.unread import Unread
+from latentscale.registry import resources_of
+from latentscale.stages.canary import try_on_documents
+from latentscale.stages.ingest import settled_fingerprint
+from latentscale.stages.stage import MapJob, StageContext, Work
+from latentscale.storage.artifacts import Record, find_artifact
+from latentscale.storage.lease import hold_lease, warning_of
+from latentscale.storage.objects import Store
+from latentscale.storage.runs import Run, start_run
+from latentscale.storage.snapshot import Snapshot
+from latentscale.storage.workspace_record import WorkspaceRecord
+
+# A run's record lists its inputs up to this many; each document names its own file.
+MAX_RECORDED_INPUTS = 1_000
+
+
+class RunContext:
+    """One run of a job, from the check of the corpus to its record.
+
+    Parameters
+    ----------
+    config : JobConfig
+    observer : Observer
+    command : sequence of str, optional
+        As typed, for the record.
+
+    Attributes
+    ----------
+    store : Store
+        The workspace.
+    run : Run
+    outcome : Outcome
+    metrics : ShardMetrics
+    spec : EmbedderSpec
+        Of the job; no model is loaded.
+    vectors_column : str or None
+        Stored column of the corpus's own vectors.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such embedder, or its model does not exist.
+    """
+
+    def __init__(self, config: JobConfig, observer: Observer, *, command: Sequence[str] | None = None) -> None:
+        vectors = config.corpus.vectors_column()
+        self.vectors_column = stored_name(vectors, config.corpus) if vectors else None
+        self.spec = embedder_spec(config.embed, vectors_column=self.vectors_column)
+        self.observer = observer
+        engine, notice = chosen_engine(config.engine)
+        if notice:
+            observer.note(notice)
+        self.config = with_default_resources(config.model_copy(update={"engine": engine}), self.spec)
+        self.store = Store(config.out, storage=config.storage)
+        self.metrics = ShardMetrics()
+        job = config.model_dump(mode="json")
+        # The next command may be given in another folder.
+        job["corpus"]["sources"] = [absolute_source(source) for source in config.corpus.sources]
+        self.run: Run = start_run(job, command)
+        self.outcome = Outcome(workspace=self.store.url, run=self.run.id)
+        observer.begin(self.run.id, self.store.url)
+        self._engine: Engine | None = None
+        self._choices: dict[str, Choice] = {}
+        self._compared: dict[str, Comparison] = {}
+        self._settle_spec()
+
+    def keep_revision(self, held: Record) -> None:
+        """Go on with the revision of the model that made an embedding; the run's record has it for the next one."""
+        self.spec = self.spec.as_held(read_spec(held.choices["spec"]))
+        self._settle_spec()
+
+    def _settle_spec(self) -> None:
+        """Decide what the embedder leaves to the place where it will run; the run's record has it for the next one."""
+        self.spec = self.spec.settle(self._embedding_place)
+        options = dict(self.config.embed.options) | dict(self.spec.settled_options())
+        if options != self.config.embed.options:
+            embed = self.config.embed.model_copy(update={"options": options})
+            self.config = self.config.model_copy(update={"embed": embed})
+            self.run.job["embed"]["options"] = options
+
+    def _embedding_place(self) -> Place:
+        place = self.place("embed")
+        # A worker that gets no GPU uses none, whatever the machine has.
+        return replace(place, gpus=()) if self.config.engine.resources.of("embed").gpus == 0 else place
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, opened when it is first needed: a run that finds everything starts none."""
+        if self._engine is None:
+            self._engine = open_engine(self.config.engine, on_notice=self.observer.note)
+        return self._engine
+
+    def place(self, stage: str) -> Place:
+        """The resources of a worker of a stage."""
+        return self.engine.place(stage)
+
+    def choose(self, stage: str) -> Choice:
+        """The backend of a stage, resolved once a run by the resources where it runs; kept in its record."""
+        if stage not in self._choices:
+            settings = getattr(self.config, resources_of(stage))
+            self._choices[stage] = choose_backend(settings.backend, stage, partial(self.place, stage))
+            self.run.facts["backends"] = [asdict(choice) for choice in self._choices.values()]
+        return self._choices[stage]
+
+    def trusted(self, stage: str, snapshot: Snapshot, embedding: Record) -> bool:
+        """Whether the backend of a stage gives on this machine what the processors give; tried once a run.
+
+        Where ``auto`` chose it and it does not, the processors compute the stage, which is said and recorded; the
+        caller asks for the stage's work again.
+
+        Raises
+        ------
+        EnvironmentFailure
+            If the backend was asked for by name.
+        """
+        asked = getattr(getattr(self.config, resources_of(stage), None), "backend", REFERENCE)
+        choice = self.choose(stage) if asked != REFERENCE else None
+        if choice is None or choice.backend == REFERENCE:
+            return True
+        if choice.backend not in self._compared:
+            found = self._compared[choice.backend] = self.engine.call(
+                partial(try_on_documents, backend=choice.backend, snapshot=snapshot.id, embedding=embedding.id),
+                StageContext(store=self.store, run=self.run.id),
+                stage=stage,
+            )
+            self.run.facts["compared"] = [one.as_json() for one in self._compared.values()]
+            self.observer.event("compared", **found.as_json())
+        failed = self._compared[choice.backend].failed
+        if not failed:
+            return True
+        reason = f"the backend {choice.backend} differs from the processors here: {', '.join(map(str, failed))}"
+        if asked != AUTO:
+            raise EnvironmentFailure(
+                reason,
+                where=f"{stage}.backend",
+                hint=f"{stage}.backend=auto falls back to the processors. latentscale doctor --selftest shows more.",
+            )
+        self.observer.note(f"{stage}: {reason}; the processors compute it")
+        self._choices[stage] = Choice(stage=stage, backend=REFERENCE, reason=reason)
+        self.run.facts["backends"] = [asdict(one) for one in self._choices.values()]
+        return False
+
+    def job(self, workspace: WorkspaceRecord, snapshot: Snapshot, *, align: Record | None = None) -> MapJob:
+        """The job of a map of ``snapshot``: its records so far."""
+        return MapJob(
+            config=self.config,
+            store=self.store,
+            workspace=workspace,
+            snapshot=snapshot,
+            choose=self.choose,
+            align=align,
+            vectors_column=self.vectors_column,
+        )
+
+    def settle_fingerprint(self, inputs: InputTable) -> None:
+        """Decide what ``ingest.fingerprint: auto`` means here; the run's record has the answer for the next one."""
+        settled = settled_fingerprint(self.config.ingest, inputs, held_fingerprint(self.store))
+        self.config = self.config.model_copy(update={"ingest": settled})
+        self.run.job["ingest"]["fingerprint"] = settled.fingerprint
+
+    def list_in_record(self, inputs: InputTable, unread: Unread) -> None:
+        """Name the inputs in the run's record, and what the sources hold besides."""
+        self.outcome.unread = unread
+        self.run.facts |= {
+            "inputs": [file.as_json() for file in inputs[:MAX_RECORDED_INPUTS]],
+            "input_files": len(inputs),
+            "unread": unread.as_json(),
+        }
+
+    def find_or_make(self, work: Work, *, before_work: Callable[[], None] | None = None) -> Record:
+        """Return the existing artifact that ``work`` asks for, or have the engine build it.
+
+        Parameters
+        ----------
+        before_work : callable, optional
+            Called before it is built.
+        """
+        found = find_artifact(self.store, work.stage.kind, work.request.identity(), work.parents)
+        if found is not None:
+            self.observer.event("found", stage=work.title, artifact=found.id)
+            return found
+        if before_work is not None:
+            before_work()
+        with self.observer.stage(work.title, unit="steps" if work.steps else "documents") as progress:
+            record = self.engine.call(
+                partial(work.stage.make, request=work.request),
+                StageContext(store=self.store, run=self.run.id, job=map_job(self.run.job)),
+                stage=work.stage.name,
+                progress=progress.reach if work.steps else None,
+            )
+            if not work.steps:
+                progress.advance(int(record.counts.get("documents", 0)))
+        self.metrics.add(
+            work.stage.name,
+            record.id,
+            rows=int(record.counts.get("documents", 0)),
+            seconds=float(record.cost.get("seconds", 0.0)),
+            size=sum(part.bytes for part in record.parts),
+        )
+        if work.stage.name not in self.outcome.made:
+            self.outcome.made.append(work.stage.name)
+        self.observer.event("artifact", id=record.id, counts=record.counts, choices=record.choices, cost=record.cost)
+        for text in record.notes:
+            self.observer.note(text, artifact=record.id)
+        return record
+
+    def quarantine(self, stage: str, shard: Quarantined, files: Sequence[str]) -> None:
+        """Continue without a shard that killed its workers, or was given up; the run ends with exit code 3."""
+        self.outcome.quarantined.append({"stage": stage, **asdict(shard), "files": list(files[:10])})
+        after = f" after {shard.tries} attempts" if shard.tries else ""
+        self.observer.note(f"{stage}: the shard {shard.key} is quarantined{after}: {shard.reason}")
+
+    def leased(self, purpose: str) -> AbstractContextManager[object]:
+        """Hold the workspace's lease; another active run is reported as a warning and not waited for."""
+        return hold_lease(
+            self.store,
+            self.run.id,
+            purpose,
+            notice=lambda others: self.observer.note(warning_of(others), others=len(others)),
+        )
+
+    @contextmanager
+    def recorded(self) -> Generator[None]:
+        """Write the run's record when it starts and when it ends, successfully or not."""
+        run, outcome = self.run, self.outcome
+        run.write(self.store)
+        status = "failed"
+        try:
+            yield
+            status = "quarantined" if outcome.quarantined else "done"
+            self.observer.finish(quarantined=len(outcome.quarantined), **outcome.summary(self.store))
+        except BaseException as error:
+            self.observer.fail(error)
+            if isinstance(error, KeyboardInterrupt):
+                status = "interrupted"
+            elif isinstance(error, LatentScaleError):
+                run.facts["error"] = {"kind": type(error).__name__, "message": error.message, "where": error.where}
+            raise
+        finally:
+            run.facts |= {
+                "engine": self._engine.describe() if self._engine else None,
+                "snapshot": outcome.snapshot.id if outcome.snapshot else None,
+                "rejects": outcome.rejects,
+                "filtered": outcome.filtered,
+                "artifacts": {stage: record.id for stage, record in outcome.records.items()},
+                "made": outcome.made,
+                "quarantined": outcome.quarantined,
+            }
+            self._close()
+            try:
+                run.end(self.store, status, self.observer.events_jsonl(), self.metrics.table())
+            except LatentScaleError:
+                # A full disk must not hide the original error.
+                if status in ("done", "quarantined"):
+                    raise
+
+    def _close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None

@@ -1,0 +1,46 @@
+"""Have a model checked on some of the documents before it embeds all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from latentscale.embedders import EmbedderSpec
+from latentscale.pipeline.context import RunContext
+from latentscale.stages.context import StageContext
+from latentscale.stages.embed import EmbeddingRequest
+from latentscale.stages.embed_check import check_on_documents, shards_to_sample
+from latentscale.storage.snapshot import ShardTable
+
+
+def check_model(
+    context: RunContext, spec: EmbedderSpec, request: EmbeddingRequest, pending: ShardTable
+) -> Mapping[str, Any]:
+    """Run the check that a model wants, once, where its workers run, and show what it says.
+
+    Parameters
+    ----------
+    pending : ShardTable
+        What is about to be embedded.
+
+    Returns
+    -------
+    mapping
+        For the record of the embedding; empty for a model that wants no check.
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot be used for these documents.
+    """
+    if not spec.check_rows:
+        return {}
+    shards = [pending[at] for at in shards_to_sample(len(pending))]
+    checked = context.engine.call(
+        partial(check_on_documents, spec=spec, text_column=request.text, shards=shards),
+        StageContext(store=context.store, run=context.run.id),
+        stage="embed",
+    )
+    context.observer.note(str(checked["summary"]), check=checked)
+    return checked

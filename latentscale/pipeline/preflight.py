@@ -1,0 +1,154 @@
+"""Refuse what cannot fit, where it would run, before the first vector is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from latentscale.config import JobConfig
+from latentscale.errors import ResourceError
+from latentscale.machine import Place, available_memory
+from latentscale.registry import load_stage, stages
+from latentscale.stages.stage import Cost, JobSize
+from latentscale.storage.artifacts import Record
+from latentscale.storage.objects import Store
+
+if TYPE_CHECKING:
+    from latentscale.pipeline.context import RunContext
+
+GB = 1e9
+# Of Python and the libraries.
+PROCESS_BYTES = 400e6
+# Assumed width of vectors before it is known.
+COMMON_WIDTH = 768
+
+
+class Preflight:
+    """Compares the needs of a run's stages with the resources where they run, once.
+
+    Parameters
+    ----------
+    context : RunContext
+    stages : sequence of str
+        Those that will run.
+    """
+
+    def __init__(self, context: RunContext, stages: Sequence[str]) -> None:
+        self._context = context
+        self._stages = stages
+        self._done = False
+
+    def check(self, documents: int, *, embedding: Record | None = None) -> None:
+        """Refuse the run if a stage cannot hold so many documents; does nothing when called again.
+
+        Parameters
+        ----------
+        documents : int
+        embedding : Record, optional
+            Of their vectors, where those are there already.
+
+        Raises
+        ------
+        ResourceError
+            With what is available, what is needed and what would fit.
+        """
+        if self._done:
+            return
+        self._done = True
+        context = self._context
+        dim = int(embedding.counts["dim"]) if embedding else context.spec.dimensions
+        size = JobSize(documents=documents, dim=dim or COMMON_WIDTH)
+        _check(context, self._stages, size, context.place)
+
+    def check_estimate(self, documents: int, *, corpus_bytes: float) -> None:
+        """Refuse at once, before the corpus is read, what an estimate of its size shows not to fit here.
+
+        Only the disk is looked at where a cluster does the work: its nodes are asked when it is needed.
+
+        Parameters
+        ----------
+        documents : int
+        corpus_bytes : float
+            Decompressed.
+
+        Raises
+        ------
+        ResourceError
+            As :meth:`check` does.
+        """
+        context = self._context
+        size = JobSize(documents=documents, dim=context.spec.dimensions or COMMON_WIDTH, text_bytes=corpus_bytes)
+        here = context.config.engine.name == "local"
+        _check(context, self._stages, size, (lambda name: Place(memory_bytes=available_memory())) if here else None)
+
+
+def _check(context: RunContext, stages: Sequence[str], size: JobSize, place: Callable[[str], Place] | None) -> None:
+    costs = {name: load_stage(name).cost(size, context.config) for name in stages}
+    try:
+        check_disk(context.store, sum(cost.disk_bytes for cost in costs.values()))
+        for name, cost in costs.items():
+            if cost.memory_bytes and place is not None:
+                check_place(name, cost, place(name), size)
+    except ResourceError as error:
+        if context.config.engine.on_shortage == "refuse":
+            hint = f"{error.hint} Or try it: --set engine.on_shortage=warn."
+            raise ResourceError(error.message, where=error.where, hint=hint) from None
+        context.outcome.warnings.append(error.message)
+        context.observer.note(f"warning: {error.message}")
+
+
+def stage_costs(config: JobConfig, size: JobSize) -> dict[str, Cost]:
+    """Estimated cost of each stage of a run, by name."""
+    return {entry.name: load_stage(entry.name).cost(size, config) for entry in stages() if entry.name != "place"}
+
+
+def check_place(stage: str, cost: Cost, place: Place, size: JobSize) -> None:
+    """Refuse a stage that its worker cannot hold.
+
+    Raises
+    ------
+    ResourceError
+        With what is needed, what is available and what would fit.
+    """
+    needed = PROCESS_BYTES + cost.memory_bytes
+    if place.memory_bytes and needed > place.memory_bytes:
+        fits = (place.memory_bytes - PROCESS_BYTES) / max(cost.memory_bytes, 1.0)
+        raise ResourceError(
+            f"stage {stage}: {size.documents:,} documents of {size.dim} dimensions need about {needed / GB:.1f} GB of "
+            f"memory, {place.memory_bytes / GB:.1f} GB are free on {place.name}",
+            hint=f"Take fewer (--sample {max(fits, 1 / max(size.documents, 1)):.2g}), or a machine with more memory.",
+        )
+    if place.disk_free_bytes and cost.scratch_bytes > place.disk_free_bytes:
+        raise ResourceError(
+            f"stage {stage} needs about {cost.scratch_bytes / GB:.1f} GB of disk for temporary files, "
+            f"{place.disk_free_bytes / GB:.1f} GB are free on {place.name}",
+            hint="Free some space there, or name a folder on another disk: LATENTSCALE_SCRATCH=/path.",
+        )
+
+
+def check_disk(store: Store | None, disk_bytes: float) -> None:
+    """Refuse what does not fit on the disk of a workspace; a bucket has no limit.
+
+    Raises
+    ------
+    ResourceError
+        With what is needed and what is free.
+    """
+    if store is None or not store.is_local:
+        return
+    free = _free_disk(store.local_root)
+    if disk_bytes > free:
+        raise ResourceError(
+            f"the workspace will take about {disk_bytes / GB:.2g} GB, {free / GB:.2g} GB are free on its disk",
+            where=store.url,
+            hint="Free some space, or choose another disk with --out.",
+        )
+
+
+def _free_disk(folder: Path) -> int:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return psutil.disk_usage(str(folder)).free

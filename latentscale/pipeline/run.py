@@ -1,0 +1,304 @@
+"""Make a map: a loop over the stages, each of which finds its artifacts or makes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from latentscale.backends.select import check_backend
+from latentscale.config import JobConfig
+from latentscale.engines import check_engine
+from latentscale.errors import ConfigError, WorkspaceError
+from latentscale.labelers import labeler_class
+from latentscale.pipeline.context import RunContext
+from latentscale.pipeline.estimate import estimate_documents, text_bytes
+from latentscale.pipeline.history import changed_selection, settings_of_map
+from latentscale.pipeline.observe import Observer
+from latentscale.pipeline.preflight import Preflight
+from latentscale.pipeline.result import Outcome
+from latentscale.pipeline.selections import settle_selections
+from latentscale.pipeline.shards import embed_snapshot, ingest_corpus
+from latentscale.readers.inputs import absolute_source, list_inputs
+from latentscale.readers.text_files import refuse_undecided
+from latentscale.readers.unread import Unread
+from latentscale.registry import load_stage, stages
+from latentscale.stages import embed, ingest, publish
+from latentscale.stages.stage import MapJob, WholeStage, Work
+from latentscale.storage.artifacts import Record
+from latentscale.storage.head import current_map, read_head, write_head
+from latentscale.storage.objects import Store
+from latentscale.storage.snapshot import Snapshot
+from latentscale.storage.snapshots import read_groups, read_snapshot
+from latentscale.storage.vectors import spooled_vectors
+from latentscale.storage.workspace_record import WorkspaceRecord, claim_workspace, read_workspace
+
+# A stage that only an update has.
+UPDATE_ONLY = ("place",)
+
+
+def stage_names() -> list[str]:
+    """The stages of a run, in their order."""
+    return [entry.name for entry in stages() if entry.name not in UPDATE_ONLY]
+
+
+def run_job(
+    config: JobConfig,
+    observer: Observer,
+    *,
+    until: str = "publish",
+    snapshot: Snapshot | None = None,
+    refit: bool = False,
+    show_map: bool = True,
+    command: Sequence[str] | None = None,
+) -> Outcome:
+    """Run all stages of a job up to ``until``.
+
+    Parameters
+    ----------
+    until : str
+        The last stage to run.
+    snapshot : Snapshot, optional
+        Start from these documents instead of reading the corpus.
+    refit : bool
+        Align the new layout to that of the current map by turning, mirroring and shifting it, and give clusters that
+        are in both the ids, and so the colours, that they had.
+    show_map : bool
+        Whether the map becomes the current one, and the page shows it.
+    command : sequence of str, optional
+        As typed, for the record.
+
+    Raises
+    ------
+    WorkspaceError
+        If updates have grown the current map, and this run would put a new fit in its place without ``refit``.
+    LatentScaleError
+        With what is wrong; what was done until then stays, and the same request resumes from there.
+    """
+    started = time.monotonic()
+    context = RunContext(config, observer, command=command)
+    store, outcome = context.store, context.outcome
+    store.check(write=True)
+    outcome.before, outcome.published = read_head(store), show_map
+    current = current_map(store)
+    if refit and current is None:
+        raise WorkspaceError(
+            f"{store.url} has no map yet that a new one could be aligned to", hint="Run without --refit."
+        )
+    if current is not None and not refit and show_map and until == "publish":
+        _refuse_over_grown(store, current)
+    # Before the corpus is listed, which may take minutes.
+    check_engine(context.config.engine)
+    check_settings(context, until)
+    units = None
+    parent = None if current is None else read_snapshot(store, str(current.request["snapshot"]))
+    if snapshot is None:
+        units = _plan(context, parent, until)
+        corpus = config.corpus
+        workspace = claim_workspace(
+            store,
+            config,
+            text_column=ingest.stored_text_column(corpus),
+            id_column=ingest.stored_id_column(corpus),
+            sources=[absolute_source(source) for source in corpus.sources],
+            unit_keys=units.keys,
+        )
+        settle_selections(context)
+        if current is not None and not refit and show_map and until == "publish":
+            _propose_refit(context, current)
+    else:
+        workspace = read_workspace(store)
+    context.run.facts["published"] = show_map
+    with context.recorded(), context.leased("run"), spooled_vectors(store):
+        documents = (
+            snapshot
+            if units is None
+            else ingest_corpus(context, units, parent, growing=False, embeds=until != "ingest")
+        )
+        assert documents is not None, "either there are documents or units to read them from"
+        outcome.snapshot = documents
+        if until != "ingest":
+            make_map(context, documents, workspace, parent, current if refit else None, until)
+            if show_map and outcome.map is not None:
+                show(context, outcome.map)
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def _refuse_over_grown(store: Store, current: Record) -> None:
+    """A new fit in place of a map that has grown must be asked for: every point and every cluster would be another."""
+    update = current.request.get("update")
+    if update is None:
+        return
+    url = store.url
+    raise WorkspaceError(
+        f"{current.id}, the current map of {url}, has grown by updates since its fit: this would fit all its "
+        "documents again, and points, clusters and colours would be others",
+        hint=f"`latentscale update {url}` adds what is new and moves no point; with --refit a new map is aligned to "
+        "the old one.",
+    )
+
+
+def _propose_refit(context: RunContext, current: Record) -> None:
+    """Say how a map of other documents can keep what the current one has."""
+    try:
+        before = settings_of_map(context.store, current)["corpus"]
+    except WorkspaceError:
+        return
+    changed = changed_selection(before, context.run.job["corpus"])
+    if changed:
+        context.observer.note(
+            f"The corpus is not chosen as that of {current.id} was ({'; '.join(changed)}): this makes a new map, with "
+            "positions, cluster ids and colours of its own; with --refit it is aligned to that one."
+        )
+
+
+def check_settings(context: RunContext, until: str) -> None:
+    """Find requests that no stage can satisfy, before anything is read.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such stage, embedder, backend or labeler, or one of them refuses its settings.
+    """
+    config = context.config
+    names = stage_names()
+    if until not in names:
+        raise ConfigError(f"there is no stage {until!r}", hint=f"The stages are {', '.join(names)}.")
+    context.spec.identity()
+    for name in ("neighbors", "project", "cluster"):
+        check_backend(getattr(config, name).backend, name)
+    labeler_class(config.label.method).check(config.label)
+
+
+def _plan(context: RunContext, parent: Snapshot | None, until: str) -> ingest.UnitTable:
+    """List the corpus, check its files, and cut it into units.
+
+    All that can be wrong with the request is found before anything is written or any model is loaded.
+    """
+    config = context.config
+    notes: list[str] = []
+    unread = Unread()
+    inputs = list_inputs(config.corpus, notes, unread)
+    if parent is None:
+        refuse_undecided(inputs, config.corpus)
+    context.settle_fingerprint(inputs)
+    check = ingest.check_corpus(inputs, config.corpus, config.ingest)
+    if len(inputs) == 1:
+        publish.check_columns(config, list(check.columns))
+    for text in (*notes, *check.notes):
+        context.observer.note(text)
+    context.list_in_record(inputs, unread)
+    # What is there already needs no room; how much a condition keeps is known once it was applied.
+    if parent is None and config.corpus.where is None:
+        documents, _ = estimate_documents(inputs, config, check)
+        stages = stage_names()[: stage_names().index(until) + 1]
+        Preflight(context, stages).check_estimate(documents, corpus_bytes=text_bytes(inputs))
+    groups = read_groups(context.store, parent.id if parent else None)
+    return ingest.plan_ingest(inputs, config.corpus, context.config.ingest, groups=groups)
+
+
+def make_map(
+    context: RunContext,
+    snapshot: Snapshot,
+    workspace: WorkspaceRecord,
+    parent: Snapshot | None,
+    align: Record | None,
+    until: str,
+) -> None:
+    """Run the stages after ingest; their records are in the outcome.
+
+    Parameters
+    ----------
+    parent : Snapshot or None
+        Of the current map: documents that ``snapshot`` has from it keep their vectors.
+    align : Record or None
+        The map to which the layout is aligned.
+    """
+    store, outcome = context.store, context.outcome
+    job = context.job(workspace, snapshot, align=align)
+    # A wrong column name is found now and not after the layout.
+    clustering, measuring, publishing = publish.resolve_columns(
+        store, snapshot, context.config, workspace.text_column, context.vectors_column
+    )
+    job.config = context.config.model_copy(update={"cluster": clustering, "quality": measuring, "publish": publishing})
+    job.records = outcome.records
+    if until != "embed":
+        _warn_of_cluster_size(context, snapshot.documents)
+    preflight = Preflight(context, stage_names()[: stage_names().index(until) + 1])
+
+    def fits() -> None:
+        preflight.check(job.snapshot.documents, embedding=job.records.get("embed"))
+
+    for name in stage_names()[1:]:
+        stage = load_stage(name)
+        if name == embed.STAGE.name:
+            outcome.records[name] = embed_snapshot(
+                context,
+                snapshot,
+                workspace,
+                parent=parent,
+                before_work=fits,
+            )
+            # Without the shards that had to be quarantined.
+            job.snapshot = outcome.snapshot or snapshot
+        else:
+            while not _worked(context, stage, job, fits):
+                pass
+        if name == "cluster":
+            _check_layer(job)
+        if name == until:
+            break
+
+
+class _ChosenAgain(Exception):  # noqa: N818 - no error: the stage is asked for its work once more
+    """The backend of a stage was not to be trusted, and another one was chosen."""
+
+
+def _worked(context: RunContext, stage: WholeStage, job: MapJob, fits: Callable[[], None]) -> bool:
+    """Do the work of a stage; False where its backend was replaced, so that its work is another one now."""
+
+    def before(work: Work) -> None:
+        fits()
+        if not context.trusted(work.stage.name, job.snapshot, job.records["embed"]):
+            raise _ChosenAgain
+
+    try:
+        for work in stage.works(job):
+            job.records[work.slot] = context.find_or_make(work, before_work=partial(before, work))
+    except _ChosenAgain:
+        return False
+    return True
+
+
+def _check_layer(job: MapJob) -> None:
+    """Refuse a layer to partition by that the clusters do not have, before they are labelled.
+
+    Raises
+    ------
+    ConfigError
+        With the layers that there are.
+    """
+    asked = job.config.publish.partition_by or ""
+    layers = len(job.records["cluster"].counts["layers"])
+    if publish.layer_number(asked) >= layers:
+        there = ", ".join(["cluster", *(f"layer_{n}" for n in range(1, layers))])
+        raise ConfigError(
+            f"publish.partition_by: there is no {asked}; the clusters have the layers {there}",
+            hint="Name one of these, or make more clusters: fewer than eight have no coarser layer.",
+        )
+
+
+def _warn_of_cluster_size(context: RunContext, documents: int) -> None:
+    size = context.config.cluster.min_cluster_size
+    if context.config.cluster.method == "hdbscan" and size is not None and size > documents:
+        sentence = f"cluster.min_cluster_size is {size:,}, and there are {documents:,} documents: nothing can cluster"
+        context.outcome.warnings.append(sentence)
+        context.observer.note(f"warning: {sentence}")
+
+
+def show(context: RunContext, record: Record) -> None:
+    """Make ``record`` the current map, on its page too; both are overwritten in place, the page last."""
+    if read_head(context.store) != record.id:
+        write_head(context.store, record.id)
+    publish.write_public_page(context.store, record)

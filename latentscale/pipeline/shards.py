@@ -1,0 +1,363 @@
+"""The stages that work shard by shard: what is pending, the engine that does it, and what all receipts say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from latentscale.engines import Quarantined
+from latentscale.errors import LatentScaleError, RejectLimitError, name_list
+from latentscale.machine import release_memory
+from latentscale.pipeline.context import RunContext
+from latentscale.pipeline.embed_work import EmbedWork, Widths
+from latentscale.pipeline.model_check import check_model
+from latentscale.pipeline.observe import StageProgress
+from latentscale.pipeline.selections import leave_out
+from latentscale.pipeline.service import counted_spending, probe_service
+from latentscale.stages import embed, ingest
+from latentscale.stages.embed_receipt import EmbedReceipt, read_embed_receipts
+from latentscale.stages.stage import USUAL_BYTES, JobSize
+from latentscale.storage.artifacts import ArtifactWriter, Record, find_record
+from latentscale.storage.attempts import AttemptLog
+from latentscale.storage.listing import Listing
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import read_parquet
+from latentscale.storage.provenance import measured
+from latentscale.storage.receipts import Receipts, ReceiptWriter, list_tables, read_receipts
+from latentscale.storage.snapshot import Shard, ShardTable, Snapshot
+from latentscale.storage.snapshots import make_snapshot, without_shards
+from latentscale.storage.workspace_record import WorkspaceRecord
+
+Task = TypeVar("Task")
+Receipt = TypeVar("Receipt")
+
+# Up to so many two-character folders are listed one by one; beyond, everything below is.
+LISTED_FOLDERS = 24
+# Of the documents: so many without a vector are a warning, fewer are a number among the rejects.
+LOUD_SHARE = 0.05
+# Of one processor, for the formats that are read fastest: parquet, JSON lines.
+INGEST_BYTES_A_SECOND = 80e6
+# A shard of documents, as compressed parquet, holds about so many times its bytes.
+_COMPRESSION = 2.5
+
+
+def run_shards(
+    context: RunContext,
+    stage: str,
+    make_worker: Callable[[], Any],
+    pending: Sequence[Task],
+    *,
+    task_type: type[Task],
+    receipt_type: Any,
+    progress: StageProgress,
+    seconds: float,
+    files_of: Callable[[str], Sequence[str]] = lambda key: (),
+) -> Iterable[Any]:
+    """Have the engine do the pending shards of a stage; yields their receipts, and quarantines what kills workers.
+
+    Parameters
+    ----------
+    make_worker : callable
+        Makes a worker where it runs.
+    receipt_type : type
+        Of one receipt, or ``list`` of it where a task gives several.
+    seconds : float
+        Of one processor that the shards will take, about: an engine starts no process for less than that costs.
+    files_of : callable
+        Names the inputs of a task by its key, for the record of a quarantine.
+    """
+    if not pending:
+        return
+    for made in context.engine.map_shards(
+        make_worker,
+        pending,
+        stage=stage,
+        task_type=task_type,
+        receipt_type=receipt_type,
+        attempts=AttemptLog(context.store, context.run.id),
+        seconds=seconds,
+    ):
+        if isinstance(made, Quarantined):
+            context.quarantine(stage, made, files_of(made.key))
+            continue
+        for receipt in made if isinstance(made, list) else [made]:
+            failure = getattr(receipt, "failure", "")
+            if failure:
+                context.quarantine(stage, Quarantined(key=receipt.key, tries=0, reason=failure), files_of(receipt.key))
+                continue
+            progress.advance(receipt.rows)
+            context.metrics.add(
+                stage, receipt.key, rows=receipt.rows, seconds=receipt.seconds, size=getattr(receipt, "bytes", 0)
+            )
+            yield receipt
+    context.outcome.made.append(stage)
+
+
+def ingest_corpus(
+    context: RunContext, units: ingest.UnitTable, parent: Snapshot | None, *, growing: bool, embeds: bool = True
+) -> Snapshot:
+    """Do the units whose shards are not there, and list all shards as a snapshot.
+
+    Parameters
+    ----------
+    parent : Snapshot or None
+        Of the current map: its documents keep their row ids.
+    growing : bool
+        Units of which ``parent`` has the shards are taken as done; only the others are looked at.
+    embeds : bool
+        Whether the documents are embedded next, by the same workers: their start is then paid for in any case.
+    """
+    config, store, outcome = context.config, context.store, context.outcome
+    asked = ingest.units_without(units, parent) if growing and parent is not None else units
+    listing = list_shards(store, ingest.FOLDER, asked.keys)
+    pending, done = ingest.pending_units(asked, listing)
+
+    text_bytes = float(pending.files().sizes.sum())
+    seconds = text_bytes / INGEST_BYTES_A_SECOND
+    if embeds:
+        size = JobSize(documents=int(text_bytes / USUAL_BYTES), dim=0, text_bytes=text_bytes)
+        seconds += embed.STAGE.cost(size, config).cpu_seconds
+
+    def files_of(key: str) -> list[str]:
+        unit = pending[int(pending.places(pa.array([key], pa.large_string()))[0])]
+        return [file.path for file in unit.inputs]
+
+    with context.observer.stage("ingest") as progress:
+        known, new, tables = ingest.finished_receipts(store, listing, done)
+        progress.advance(known.total("rows") + new.total("rows"))
+        with ReceiptWriter(store, ingest.FOLDER, new, tables) as writer:
+            for receipt in run_shards(
+                context,
+                "ingest",
+                partial(ingest.IngestWorker, store, config.corpus, config.ingest),
+                pending,
+                task_type=ingest.IngestUnit,
+                receipt_type=list[ingest.ShardReceipt],
+                progress=progress,
+                seconds=seconds,
+                files_of=files_of,
+            ):
+                writer.add(receipt)
+        if not len(known) and not len(new) and not growing:
+            outcome.check_complete()
+        receipts = ingest.in_input_order(units, known.joined(new) if len(new) else known)
+        del known, new
+        if len(receipts) or not growing:
+            ingest.check_rejects(receipts, config.ingest, alone=not growing, described=partial(_described, store))
+        frame = ingest.shard_frame(receipts)
+        reasons: Counter[str] = receipts.tally("reasons")
+        outcome.filtered = receipts.total("filtered")
+        # Of a million shards they take as much as the snapshot.
+        del receipts
+        release_memory()
+        if growing and parent is not None:
+            frame = ingest.with_known_shards(frame, units, parent)
+        snapshot = make_snapshot(
+            store,
+            frame,
+            id_column=ingest.stored_id_column(config.corpus),
+            text_column=ingest.stored_text_column(config.corpus),
+            parent=parent,
+            groups=ingest.group_members(units, config.corpus, config.ingest),
+        )
+    release_memory()
+    snapshot = leave_out(context, snapshot)
+    before = parent if growing else None
+    for reason, now, then in (
+        ("superseded", snapshot.replaced, before.replaced if before else ()),
+        ("excluded", snapshot.excluded, before.excluded if before else ()),
+    ):
+        if len(now) > len(then):
+            reasons[reason] += len(now) - len(then)
+    outcome.rejects = dict(reasons)
+    return snapshot
+
+
+def embed_snapshot(
+    context: RunContext,
+    snapshot: Snapshot,
+    workspace: WorkspaceRecord,
+    *,
+    parent: Snapshot | None = None,
+    growing: bool = False,
+    before_work: Callable[[], None] | None = None,
+) -> Record:
+    """Embed the shards of ``snapshot`` that have no vectors yet; the record is that of the embedding.
+
+    Parameters
+    ----------
+    parent : Snapshot or None
+        Of the current map: documents that the snapshot has from it, with the same text, keep their vectors.
+    growing : bool
+        The shards of ``parent`` are known to have vectors.
+    before_work : callable, optional
+        Called before the first shard is embedded, where one is missing.
+    """
+    config, store, outcome = context.config, context.store, context.outcome
+    spec = context.spec
+    request = embed.STAGE.request(spec, config, text_column=workspace.text_column)
+    writer = ArtifactWriter(store, "embedding", request.identity(), [], run=context.run.id)
+    shards = snapshot.shards_without(parent if growing else None)
+    listing = list_shards(store, writer.folder, shards.keys)
+    missing = embed.pending_shards(shards, writer.id, listing)
+    pending = shards.take(np.flatnonzero(missing))
+    there = shards.take(np.flatnonzero(~missing)) if len(pending) else shards
+    if len(pending) and before_work is not None:
+        before_work()
+    probe = probe_service(context, writer.id) if len(pending) else None
+    found = find_record(store, "embedding", writer.id)
+    checked = check_model(context, spec, request, pending) if found is None and len(pending) else {}
+    text_bytes = _COMPRESSION * float(pending.bytes.sum())
+    size = JobSize(documents=int(pending.rows.sum()), dim=spec.dimensions or 0, text_bytes=text_bytes)
+    lost_before = len(outcome.quarantined)
+
+    def report(figures: dict[str, Any]) -> None:
+        context.run.facts["embedding"] = figures
+        context.run.write(store)
+
+    work = EmbedWork(report)
+    with (
+        counted_spending(context, writer.id) as spending,
+        measured() as cost,
+        context.observer.stage("embed", total=int(shards.rows.sum())) as progress,
+    ):
+        progress.advance(int(there.rows.sum()))
+        known, new, tables = _finished(store, writer.id, there)
+        carried = parent is not None and len(snapshot.carried_places) > 0
+        reuse = (parent.id, snapshot.id) if parent is not None and carried else None
+        widths = Widths(partial(_described, store))
+        widths.add_all(known)
+        widths.add_all(new)
+        with ReceiptWriter(store, writer.id, new, tables) as kept:
+            for receipt in run_shards(
+                context,
+                "embed",
+                partial(
+                    embed.EmbedWorker,
+                    store,
+                    spec,
+                    request,
+                    reuse,
+                    context.run.id,
+                    on_processors=config.engine.resources.of("embed").gpus == 0,
+                ),
+                pending,
+                task_type=Shard,
+                receipt_type=EmbedReceipt,
+                progress=progress,
+                seconds=embed.STAGE.cost(size, config).cpu_seconds,
+            ):
+                kept.add(receipt)
+                work.add(receipt)
+                if receipt.embedded:
+                    widths.add(receipt.key, receipt.dim)
+    lost = [str(one["key"]) for one in outcome.quarantined[lost_before:]]
+    if lost:
+        if len(lost) == len(snapshot.shards):
+            outcome.check_complete()
+        snapshot = outcome.snapshot = without_shards(store, snapshot, lost)
+    receipts = known.joined(new) if len(new) else known
+    figures = work.as_json() if work else None
+    if figures is not None:
+        context.run.facts["embedding"] = figures
+        context.observer.event("embedding", **figures)
+    _report(context, spec, receipts)
+    # Another run may have written it meanwhile.
+    found = found or find_record(store, "embedding", writer.id)
+    if found is not None:
+        return found
+    return writer.commit(
+        counts={
+            **{name: receipts.total(name) for name in ("rows", "embedded", "unique", "reused")},
+            **{name: receipts.total(name) for name in ("tokens", "unknown", "truncated")},
+            "dim": int(receipts.numbers("dim").max(initial=0)),
+        },
+        cost=cost,
+        choices={
+            "model": config.embed.model,
+            "max_tokens": config.embed.max_tokens,
+            "spec": spec.model_dump(mode="json"),
+            "work": figures,
+            **({"spending": spending} if spending else {}),
+            **({"probe": probe} if probe else {}),
+            **({"check": checked} if checked else {}),
+        },
+        notes=["counts and cost are those of the run that wrote this record"],
+    )
+
+
+def _finished(store: Store, embedding_id: str, there: ShardTable) -> tuple[Receipts, Receipts, dict[str, int]]:
+    """The receipts of embedded shards: those that a table holds, those that had to be read, and the tables."""
+    read = Receipts(EmbedReceipt)
+    if not len(there):
+        return Receipts(EmbedReceipt), read, list_tables(store, embedding_id)
+    known, tables = read_receipts(store, embedding_id, EmbedReceipt)
+    found = known.find(there.keys)
+    missing = np.flatnonzero(found < 0)
+    if len(missing):
+        read.add(read_embed_receipts(store, embedding_id, there.take(missing)))
+    return known.take(found[found >= 0]), read, tables
+
+
+def _described(store: Store, key: str) -> str:
+    """The input of a shard, as a person knows it."""
+    try:
+        sources = read_parquet(store, f"{ingest.FOLDER}/{key[:2]}/{key}.parquet", ["source"]).column(0).unique()
+    except LatentScaleError:
+        return f"the shard {key}"
+    return name_list([str(one) for one in sources.to_pylist()], 3)
+
+
+def _report(context: RunContext, spec: Any, receipts: Receipts) -> None:
+    """Say what of the documents was lost, cut or is in a language that the model does not know."""
+    rows, embedded = receipts.total("rows"), receipts.total("embedded")
+    if embedded < rows:
+        context.outcome.rejects["not_embeddable"] = rows - embedded
+    notice = spec.notice(receipts.tally("languages"))
+    if notice:
+        context.observer.note(notice)
+    _check_embeddable(context, spec, rows=rows, embedded=embedded)
+    cut = receipts.total("truncated")
+    if cut:
+        limit = f"{spec.token_limit:,} tokens" if spec.token_limit else "the model allows"
+        context.observer.note(f"{cut:,} texts are longer than {limit}: the rest of them is not read")
+
+
+def _check_embeddable(context: RunContext, spec: Any, *, rows: int, embedded: int) -> None:
+    """Refuse a map on which most of the documents are not, and say it loudly where many are not."""
+    lost = rows - embedded
+    if not embedded or lost <= LOUD_SHARE * rows:  # without a single vector, the next stage says so
+        return
+    reason = (
+        "their vectors are null or zero"
+        if spec.reads == "vectors"
+        else "the embedding service refused them: rejects/ has its reasons"
+        if spec.terms is not None
+        else "the model knows none of their words: they are in another script than it was made for"
+    )
+    sentence = f"{lost:,} of {rows:,} documents ({lost / rows:.0%}) have no vector and are on no map; {reason}"
+    most = context.config.embed.max_unembeddable_fraction
+    if lost > most * rows:
+        model = "Compute the missing vectors." if spec.reads == "vectors" else "Give a model of their language: "
+        model += "" if spec.reads == "vectors" else "--set embed.model=FOLDER, or vectors (embed.model=column)."
+        raise RejectLimitError(
+            f"{sentence}. More than embed.max_unembeddable_fraction = {most:.0%}",
+            where="rejects/, row by row",
+            hint=f"{model} Or allow it: --set embed.max_unembeddable_fraction=1.",
+        )
+    context.outcome.warnings.append(sentence)
+    context.observer.note(f"warning: {sentence}")
+
+
+def list_shards(store: Store, folder: str, keys: pa.Array | pa.ChunkedArray) -> Listing:
+    """List what a folder holds of some keys, and perhaps more."""
+    starts = pc.call_function("utf8_slice_codeunits", [keys], pc.SliceOptions(0, 2)).unique().to_pylist()
+    if not 0 < len(starts) <= LISTED_FOLDERS:
+        return store.list(folder, brief=True) if starts else Listing()
+    return store.list(*(f"{folder}/{start}" for start in starts), brief=True)

@@ -1,0 +1,192 @@
+"""Update: new documents join the current map, missing ones leave it, and no existing point moves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from latentscale.config import JobConfig
+from latentscale.engines import check_engine
+from latentscale.errors import ConfigError, CorpusError, DamagedObjectError, StorageError
+from latentscale.pipeline.context import RunContext
+from latentscale.pipeline.history import needed_map
+from latentscale.pipeline.observe import Observer
+from latentscale.pipeline.preflight import Preflight
+from latentscale.pipeline.result import Outcome
+from latentscale.pipeline.run import check_settings
+from latentscale.pipeline.selections import settle_selections
+from latentscale.pipeline.shards import embed_snapshot, ingest_corpus
+from latentscale.readers.inputs import list_inputs
+from latentscale.readers.unread import Unread
+from latentscale.stages import embed, ingest, publish
+from latentscale.stages.stage import MapJob
+from latentscale.stages.update.grow import GROW
+from latentscale.stages.update.place import STAGE as PLACE
+from latentscale.stages.update.place import Fit, read_fit
+from latentscale.storage.artifacts import Record, find_record, lacking_part, needed_record
+from latentscale.storage.head import current_map, read_head, switch_head
+from latentscale.storage.objects import Store
+from latentscale.storage.segments import segments_of
+from latentscale.storage.snapshot import Snapshot
+from latentscale.storage.snapshots import read_groups, read_snapshot
+from latentscale.storage.vectors import spooled_vectors
+from latentscale.storage.workspace_record import WorkspaceRecord, read_workspace
+
+# An update that another one overtook restarts from the other's map.
+MAX_ROUNDS = 5
+
+
+def update_job(config: JobConfig, observer: Observer, *, command: Sequence[str] | None = None) -> Outcome:
+    """Ingest and embed what is new or changed, place it, and show the map that has it.
+
+    Returns
+    -------
+    Outcome
+        Its ``map`` is the current one, where nothing changed too.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is no map yet.
+    ConfigError
+        If the settings would embed otherwise than the map was.
+    CorpusError
+        If more of the map's documents are missing than ``update.max_removed_fraction`` allows.
+    LatentScaleError
+        With what is wrong; what was done until then stays, and the same request resumes from there.
+    """
+    started = time.monotonic()
+    context = RunContext(config, observer, command=command)
+    store = context.store
+    store.check(write=True)
+    workspace = read_workspace(store)
+    parent = needed_map(store)
+    context.outcome.before = parent.id
+    check_settings(context, "publish")
+    _check_embedding(context, parent, workspace, asked=config.embed.options)
+    check_engine(context.config.engine)
+    units = _plan(context, parent)
+    settle_selections(context)
+    with context.recorded(), context.leased("update"), spooled_vectors(store):
+        for _ in range(MAX_ROUNDS):
+            if _round(context, units, parent, workspace):
+                break
+            # Another update came first: what it added is not done again, nor removed since it was not there yet when
+            # this one looked.
+            context.observer.note("another update finished first; this one continues from its map")
+            parent = current_map(store)
+            assert parent is not None, "a workspace that had a current map has one"
+            units = _plan(context, parent)
+        else:
+            raise StorageError(
+                f"other updates of {store.url} finished first {MAX_ROUNDS} times",
+                hint="Let one update run at a time (concurrencyPolicy: Forbid), then run the same command again.",
+            )
+    context.outcome.seconds = time.monotonic() - started
+    return context.outcome
+
+
+def _plan(context: RunContext, parent: Record) -> ingest.UnitTable:
+    """List the corpus as it is now, and cut it into units, those of ``parent`` as they were."""
+    store = context.store
+    notes: list[str] = []
+    unread = Unread()
+    inputs = list_inputs(context.config.corpus, notes, unread)
+    context.settle_fingerprint(inputs)
+    config = context.config
+    before = read_snapshot(store, str(parent.request["snapshot"]))
+    units = ingest.plan_ingest(inputs, config.corpus, config.ingest, groups=read_groups(store, before.id))
+    # New files only: the others were looked into when they came.
+    new = ingest.units_without(units, before)
+    if len(new):
+        notes.extend(ingest.check_corpus(new.files(), config.corpus, config.ingest).notes)
+    for text in notes:
+        context.observer.note(text)
+    context.list_in_record(inputs, unread)
+    return units
+
+
+def _check_embedding(
+    context: RunContext, parent: Record, workspace: WorkspaceRecord, *, asked: Mapping[str, Any]
+) -> None:
+    """Embed with the model of the map, in its revision where ``asked``, the options of the settings, names none."""
+    held = find_record(context.store, "embedding", str(parent.request["embedding"]))
+    if held is None:
+        return
+    if "revision" not in asked and held.choices.get("spec", {}).get("kind") == context.spec.kind:
+        context.keep_revision(held)
+    wanted = embed.STAGE.request(context.spec, context.config, text_column=workspace.text_column).identity()
+    if held.request == wanted:
+        return
+    raise ConfigError(
+        f"{parent.id} was embedded with {held.request['model']}, this update would use {wanted['model']}",
+        hint="An update uses the model of the map that it grows: install that version, or make a new map with run.",
+    )
+
+
+def _round(context: RunContext, units: ingest.UnitTable, parent: Record, workspace: WorkspaceRecord) -> bool:
+    """Grow ``parent``; return whether the result is now the current map."""
+    store, outcome = context.store, context.outcome
+    _check_shown(store, parent)
+    before = read_snapshot(store, str(parent.request["snapshot"]))
+    after = outcome.snapshot = ingest_corpus(context, units, before, growing=True)
+    if after.id == before.id:
+        outcome.records["publish"] = parent
+        # A run that was killed between the two may have left the page behind the map.
+        publish.write_public_page(store, parent)
+        return True
+    fit = read_fit(store, parent)
+    preflight = Preflight(context, ("place",))
+    outcome.records["embed"] = embed_snapshot(
+        context,
+        after,
+        workspace,
+        parent=before,
+        growing=True,
+        before_work=lambda: preflight.check(after.documents),
+    )
+    job = growing_job(context, fit, outcome.snapshot or after, workspace)
+    job.records = outcome.records
+    placement = outcome.records["place"] = context.find_or_make(PLACE.work(job, fit, parent))
+    _check_removed(context, parent, placement)
+    grown = outcome.records["publish"] = context.find_or_make(GROW.work(job, fit, parent))
+    if not switch_head(store, expected=parent.id, to=grown.id):
+        return False
+    publish.write_public_page(store, grown)
+    # Another update may have written the page between this one's two objects.
+    return read_head(store) == grown.id
+
+
+def _check_shown(store: Store, parent: Record) -> None:
+    """Refuse to build on a map of which an object is missing or cut: listings tell, nothing is read."""
+    shown = [parent.id, *(segment.map for segment in segments_of(parent)), read_fit(store, parent).map.id]
+    for identity in dict.fromkeys(shown):
+        lacking = lacking_part(needed_record(store, "map", identity))
+        if lacking is not None:
+            raise DamagedObjectError(
+                f"{lacking} is missing or cut, and {parent.id} shows it",
+                where=store.path(lacking),
+                hint=f"latentscale repair {store.url} makes it again.",
+            )
+
+
+def growing_job(context: RunContext, fit: Fit, snapshot: Snapshot, workspace: WorkspaceRecord) -> MapJob:
+    """The job of an update to ``snapshot`` of a map that grew from ``fit``."""
+    job = context.job(workspace, snapshot)
+    # The settings of the map's page and points, as the fit resolved them.
+    held = {key: value for key, value in fit.map.request["publish"].items() if key != "title"}
+    job.config = context.config.model_copy(update={"publish": context.config.publish.model_validate(held)})
+    return job
+
+
+def _check_removed(context: RunContext, parent: Record, placement: Record) -> None:
+    removed, documents = int(placement.counts["removed"]), int(parent.counts["documents"])
+    most = context.config.update.max_removed_fraction
+    if removed > most * documents:
+        raise CorpusError(
+            f"{removed:,} of the {documents:,} documents of {parent.id} are missing from the corpus, more than "
+            f"update.max_removed_fraction = {most:.0%}: nothing was changed",
+            where=", ".join(context.config.corpus.sources),
+            hint="If they were removed on purpose, run with --set update.max_removed_fraction=1.",
+        )

@@ -1,0 +1,78 @@
+"""Types of the figures of ``quality.json``, as docs/file-format.md lists them."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+
+class Persistence(TypedDict):
+    """Persistence of the clusters of HDBSCAN."""
+
+    least: float
+    median: float
+    largest: float
+
+
+class NearestAgreement(TypedDict):
+    """Agreement with known classes, noise at its nearest cluster."""
+
+    nmi: float
+    ari: float
+    purity: float
+
+
+class Agreement(NearestAgreement):
+    """Agreement of the clusters with a column of known classes, noise as a cluster of its own."""
+
+    column: str
+    documents: int
+    classes: int
+    nearest: NearestAgreement
+
+
+class Growth(TypedDict):
+    """The cluster that grew most for its size."""
+
+    cluster: int
+    fitted: int
+    added: int
+    growth: float
+
+
+class Drift(TypedDict):
+    """How far the documents that came since a fit are from it."""
+
+    fitted: int
+    added: int
+    removed: int
+    added_share: float
+    removed_share: float
+    noise_share_fitted: float | None
+    noise_share_added: float | None
+    ood_share: float | None
+    largest_growth: Growth | None
+    refit_due: bool
+    reasons: list[str]
+
+
+class Quality(TypedDict):
+    """What was measured of a map. Shares are in [0, 1]; what is not defined for so few documents is None."""
+
+    documents: int
+    clusters: int
+    recall: float | None
+    trustworthiness: float | None
+    preservation: float | None
+    k: int | None
+    sample: int | None
+    outlier_rate: float | None
+    components: int
+    largest_component: float
+    duplicates: float | None
+    noise_share: float
+    persistence: Persistence | None
+    stability: float | None
+    against: Agreement | None
+    red_flags: list[str]
+    fit: NotRequired[str]
+    drift: NotRequired[Drift]

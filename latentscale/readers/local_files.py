@@ -1,0 +1,315 @@
+"""Find the files of a source on this disk: plain files, and links as far as they may be followed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from latentscale.errors import CorpusError
+from latentscale.file_names import escaped, on_disk, shown
+from latentscale.readers.formats import format_of
+from latentscale.readers.unread import (
+    HIDDEN,
+    KERNEL,
+    LINK_AGAIN,
+    LINK_FOLDER,
+    LINK_LOST,
+    LINK_OUT,
+    SPECIAL,
+    WORKSPACE,
+    Unread,
+)
+from latentscale.storage.remote.fsspec_remote import glob_expression
+
+WORKSPACE_RECORD = "workspace.json"
+_LARGEST_RECORD = 1 << 20
+# What reads from them waits, never ends, or tells of this process and not of a corpus.
+_KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
+_KERNEL_TYPES = frozenset(
+    (
+        *("proc", "sysfs", "devtmpfs", "devpts", "debugfs", "tracefs", "configfs", "securityfs"),
+        *("cgroup", "cgroup2", "fusectl", "pstore", "bpf", "mqueue"),
+    )
+)
+_IN_MEMORY = "/dev/shm"  # noqa: S108 - plain files
+
+FoundFile = tuple[str, os.stat_result]
+
+
+class Walk:
+    """The files below a folder, or those of them that a pattern matches.
+
+    Links are followed inside of the folder. One that leads out of it is followed where ``follow`` says so, or where
+    ``follow`` is None and a pattern names it; never into the file systems of the kernel. What a link leads to and what
+    is there by itself too counts once. All that is found and not given is counted in ``unread``.
+
+    Parameters
+    ----------
+    root : str
+        The folder, as a path of the file system.
+    unread : Unread
+    follow : bool or None
+    pattern : str, optional
+        Below ``root``, by the rules of fsspec: ``*`` within a name, ``**`` for folders.
+    """
+
+    def __init__(self, root: str, unread: Unread, *, follow: bool | None, pattern: str | None = None) -> None:
+        self._root = root.rstrip("/") or "/"
+        self._real = os.path.realpath(root)
+        self._unread = unread
+        self._leaves = follow is True or (follow is None and pattern is not None)
+        self._folders = follow is True or (follow is not False and pattern is not None)
+        self._match = None if pattern is None else re.compile(glob_expression(pattern)).match
+        self._hidden = pattern is not None and "/." in f"/{pattern}"
+        self._parts = None if pattern is None else [_part(part) for part in pattern.split("/")[:-1]]
+        self._entered: set[tuple[int, int]] = set()
+        self._outside: set[str] = set()
+        self._waiting: list[tuple[str, bool]] = []
+
+    def files(self) -> Iterator[FoundFile]:
+        """Yield names below the root, with what the file system says of each.
+
+        Raises
+        ------
+        CorpusError
+            If a folder may not be read: what is in it would be missing unsaid.
+        """
+        # A list of what is still to do, since folders can be nested deeper than calls.
+        self._waiting = [("", False)]
+        while self._waiting:
+            below, linked = self._waiting.pop()
+            yield from self._folder(below, linked=linked)
+
+    def _folder(self, below: str, *, linked: bool) -> Iterator[FoundFile]:
+        path = os.path.join(self._root, below)  # noqa: PTH118 - a million times; and Path would normalise
+        try:
+            with os.scandir(path) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except PermissionError as error:
+            if below.rsplit("/", 1)[-1] == "lost+found":  # of the file system, on every disk
+                return
+            raise _closed(path) from error
+        except FileNotFoundError:
+            if below:  # deleted since its name was read
+                return
+            raise
+        if below and any(entry.name == WORKSPACE_RECORD for entry in entries) and is_workspace(path):
+            self._unread.add(WORKSPACE, below)
+            return
+        for entry in entries:
+            name = f"{below}/{entry.name}" if below else entry.name
+            if entry.name[0] in "._" and not self._hidden:
+                if format_of(entry.name)[0] and entry.is_file(follow_symlinks=False):
+                    self._unread.add(HIDDEN, name)
+            elif entry.is_symlink():
+                yield from self._link(entry, name)
+            elif entry.is_dir(follow_symlinks=False):
+                if entry.path in kernel_folders():
+                    self._unread.add(KERNEL, name)
+                elif self._enters(name):
+                    self._waiting.append((name, linked))
+            elif self._wants(name):
+                if not entry.is_file(follow_symlinks=False):
+                    self._unread.add(SPECIAL, name)
+                elif not linked or self._first(entry.path, name):
+                    yield name, entry.stat(follow_symlinks=False)
+
+    def _link(self, entry: os.DirEntry[str], name: str) -> Iterator[FoundFile]:
+        target = os.path.realpath(entry.path)
+        try:
+            status = Path(target).stat()
+        except PermissionError as error:
+            raise _closed(entry.path) from error
+        except OSError:
+            if self._wants(name):
+                self._unread.add(LINK_LOST, name)
+            return
+        if stat.S_ISDIR(status.st_mode):
+            if not self._enters(name):
+                return
+            if not self._folders:
+                self._unread.add(LINK_FOLDER, name)
+            elif is_of_kernel(target):
+                self._unread.add(KERNEL, name)
+            elif self._may_leave(target, name) and self._enter_once(target, status, name):
+                self._waiting.append((name, True))
+        elif not self._wants(name):
+            return
+        elif is_of_kernel(target):
+            self._unread.add(KERNEL, name)
+        elif not stat.S_ISREG(status.st_mode):
+            self._unread.add(SPECIAL, name)
+        elif self._may_leave(target, name) and self._first(entry.path, name):
+            yield name, status
+
+    def _may_leave(self, target: str, name: str) -> bool:
+        if self._leaves or _below(target, self._real) is not None:
+            return True
+        self._unread.add(LINK_OUT, name)
+        return False
+
+    def _enter_once(self, target: str, status: os.stat_result, name: str) -> bool:
+        """Whether a linked folder is neither entered already nor around what is being read."""
+        key = (status.st_dev, status.st_ino)
+        around = _below(self._real, target) is not None
+        if around or key in self._entered:
+            self._unread.add(LINK_AGAIN, name)
+            return False
+        self._entered.add(key)
+        return True
+
+    def _first(self, path: str, name: str) -> bool:
+        """Whether a file that a link leads to is not given under another name too."""
+        target = os.path.realpath(path)
+        inside = _below(target, self._real)
+        again = target in self._outside
+        if inside is not None and not again:
+            seen = self._hidden or not any(part[0] in "._" for part in inside.split("/"))
+            again = seen and self._wants(inside) and self._enters_all(inside)
+        self._outside.add(target)
+        if again:
+            self._unread.add(LINK_AGAIN, name)
+        return not again
+
+    def _wants(self, name: str) -> bool:
+        return self._match is None or self._match(name) is not None
+
+    def _enters(self, name: str) -> bool:
+        """Whether files that the pattern matches can be in a folder."""
+        if self._parts is None:
+            return True
+        depth = name.count("/")
+        for position, part in enumerate(self._parts[: depth + 1]):
+            if part is None:
+                return True
+            if position == depth:
+                return part(name.rsplit("/", 1)[-1]) is not None
+        return False
+
+    def _enters_all(self, name: str) -> bool:
+        parts = name.split("/")
+        return all(self._enters("/".join(parts[:depth])) for depth in range(1, len(parts)))
+
+
+def _part(part: str) -> Callable[[str], re.Match[str] | None] | None:
+    return None if part == "**" else re.compile(glob_expression(part)).match
+
+
+def _below(path: str, folder: str) -> str | None:
+    """The name of ``path`` below ``folder``; None where it is elsewhere."""
+    prefix = folder.rstrip("/") + "/"
+    return path[len(prefix) :] if path.startswith(prefix) else ("" if path == folder else None)
+
+
+def _closed(path: str) -> CorpusError:
+    return CorpusError(
+        f"{shown(os.path.basename(path))} may not be read: permission denied",  # noqa: PTH119 - no Path for odd bytes
+        where=escaped(path),
+        hint="Change its permissions, or name what else is to be read: files, folders or a pattern.",
+    )
+
+
+def is_workspace(folder: str) -> bool:
+    """Whether a folder on this disk is a workspace of LatentScale, of any version."""
+    try:
+        path = Path(folder, WORKSPACE_RECORD)
+        return path.is_file() and path.stat().st_size < _LARGEST_RECORD and is_record(path.read_bytes())
+    except OSError:
+        return False
+
+
+def is_record(data: bytes) -> bool:
+    """Whether the content of a ``workspace.json`` is that of a workspace."""
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and {"schema", "latentscale", "corpus"} <= values.keys()
+
+
+@functools.lru_cache(maxsize=1)
+def kernel_folders() -> frozenset[str]:
+    """Where the file systems of the kernel are: their files are no plain files, whatever they say."""
+    folders: set[str] = set(_KERNEL_FOLDERS)
+    try:
+        mounts = Path("/proc/self/mounts").read_bytes().decode("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return frozenset(folders)
+    for line in mounts:
+        fields = line.split(" ")
+        if len(fields) > 2 and fields[2] in _KERNEL_TYPES:
+            folders.add(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[1]))
+    return frozenset(folders)
+
+
+def is_of_kernel(path: str) -> bool:
+    """Whether a path, with links resolved, is in a file system of the kernel."""
+    if _below(path, _IN_MEMORY) is not None:
+        return False
+    return any(_below(path, folder) is not None for folder in kernel_folders())
+
+
+def refuse_other_than_file(path: str, source: str) -> None:
+    """Refuse what exists under a name and is neither a plain file nor a folder.
+
+    Raises
+    ------
+    CorpusError
+    """
+    if not os.path.lexists(path):
+        return
+    target = os.path.realpath(path)
+    name = shown(source)
+    if is_of_kernel(target) or (re.match(r"/(proc|dev)/", path) and _below(path, _IN_MEMORY) is None):
+        raise CorpusError(
+            f"{name} is no file on a disk, and a corpus is read more than once",
+            where=escaped(path),
+            hint="Write its content to a file, and give that.",
+        )
+    try:
+        mode = Path(target).stat().st_mode
+    except FileNotFoundError:
+        if Path(path).is_symlink():
+            raise CorpusError(
+                f"{name} is a link that leads nowhere: to {shown(os.readlink(path))}",  # noqa: PTH115
+                where=escaped(path),
+                hint="Mend the link, or give the file itself.",
+            ) from None
+        raise
+    except OSError as error:
+        if Path(path).is_symlink() and error.errno == 40:
+            raise CorpusError(f"{name} is a link that leads round in a circle", where=escaped(path)) from None
+        raise
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+        raise CorpusError(
+            f"{name} is {kinds.get(stat.S_IFMT(mode), 'no plain file')}, and a corpus is read more than once",
+            where=escaped(path),
+            hint="Write its content to a file, and give that.",
+        )
+
+
+def expanded(source: str) -> str:
+    """A local source as an absolute path of the file system; ``~`` is the home folder unless a file has that name.
+
+    Raises
+    ------
+    CorpusError
+        If there is no such home folder.
+    """
+    plain = source.removeprefix("file://").removeprefix("local://")
+    if plain.startswith("~") and not os.path.lexists(plain) and not os.path.lexists(on_disk(plain)):
+        try:
+            plain = str(Path(plain).expanduser())
+        except RuntimeError:
+            name = plain.split("/", 1)[0]
+            raise CorpusError(
+                f"there is no file {shown(plain)}, and {shown(name)} is no user with a home folder",
+                hint="Check the path; a name that begins with ~ is taken for a user's home folder.",
+            ) from None
+    return on_disk(str(Path(plain).absolute()))

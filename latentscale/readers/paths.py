@@ -1,0 +1,108 @@
+"""Texts inside nested values: ``meta.title``, ``messages[].content``, ``messages[role=user].content``, ``parts[0]``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+_STEP = re.compile(r"\.?([^.\[\]{}]+)|\[\]|\[([^\]=\[]+)=([^\]\[]*)\]|\[(-?\d+)\]")
+SEPARATOR = "\n\n"
+"""Between the texts of one document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step into a value: a key, all elements of a list, those of which a key has some values, or one by number."""
+
+    key: str | None = None
+    values: tuple[str, ...] | None = None
+    number: int | None = None
+
+
+def parse_path(path: str) -> tuple[str, tuple[Step, ...]]:
+    """The column that a path begins with, and the steps from there; none where it is the name of a column alone."""
+    steps: list[Step] = []
+    at = 0
+    while at < len(path):
+        found = _STEP.match(path, at)
+        if found is None or (at == 0 and found[1] is None) or (at and found[1] is not None and path[at] != "."):
+            return path, ()
+        if found[1] is not None:
+            steps.append(Step(key=found[1]))
+        elif found[2] is not None:
+            steps.append(Step(key=found[2], values=tuple(found[3].split("|"))))
+        else:
+            steps.append(Step(number=int(found[4])) if found[4] is not None else Step())
+        at = found.end()
+    if not steps:
+        return path, ()
+    return str(steps[0].key), tuple(steps[1:])
+
+
+def column_root(path: str) -> str:
+    """The column that a path begins with; a plain name is its own."""
+    return parse_path(path)[0]
+
+
+def text_at(value: Any, steps: Sequence[Step], *, numbers: bool) -> tuple[str | None, Any]:
+    """The texts at a path in one value, joined by blank lines; None where there is none.
+
+    Parameters
+    ----------
+    value : object
+        Nested, or JSON text of such.
+    numbers : bool
+        Whether numbers and booleans count as text.
+
+    Returns
+    -------
+    text : str or None
+    wrong : object or None
+        What is there instead of a text.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if steps and isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None, value
+    texts: list[str] = []
+    wrong: Any = None
+    for leaf in _leaves(value, steps):
+        for item in leaf if isinstance(leaf, list) else [leaf]:
+            if isinstance(item, dict) and isinstance(item.get("text"), str):
+                # A part of a chat message: {"type": "text", "text": …}, beside images and others without a text.
+                item = item["text"]
+            if isinstance(item, str):
+                texts.append(item)
+            elif numbers and isinstance(item, int | float):
+                texts.append(orjson.dumps(item).decode())
+            elif item is not None:
+                wrong = item
+    texts = [text for text in texts if text.strip()] or texts[:1]
+    return (SEPARATOR.join(texts), None) if texts else (None, wrong)
+
+
+def _leaves(value: Any, steps: Sequence[Step]) -> Iterator[Any]:
+    if value is None:
+        return
+    if not steps:
+        yield value
+        return
+    step, rest = steps[0], steps[1:]
+    if step.key is not None and step.values is None:
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                yield from _leaves(item.get(step.key), rest)
+        return
+    items = value if isinstance(value, list) else [value]
+    if step.number is not None:
+        items = items[step.number :][:1] if -len(items) <= step.number else []
+    for item in items:
+        if step.values is None or (isinstance(item, dict) and str(item.get(step.key)) in step.values):
+            yield from _leaves(item, rest)

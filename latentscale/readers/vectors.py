@@ -1,0 +1,172 @@
+"""Vectors of a corpus that are no list column: numbers written as text, and a file beside one table."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from latentscale.config import protocol_of
+from latentscale.errors import CorpusError
+from latentscale.readers.input_table import InputFile
+from latentscale.readers.vectors_beside import VectorFile
+from latentscale.readers.vectors_parquet import ParquetVectors
+
+_SETTLED_NS = 2_000_000_000
+_BRACKETS = str.maketrans({"[": " ", "]": " ", "(": " ", ")": " ", ",": " ", ";": " "})
+
+
+def parse_vector(text: str) -> list[float] | None:
+    """Read a vector that was written as text: ``[0.1, 0.2]``, ``0.1 0.2`` or ``0.1;0.2``; None for empty text.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if not text.strip():
+        return None
+    try:
+        found = orjson.loads(text)
+        if isinstance(found, list) and all(isinstance(number, int | float) for number in found):
+            return found
+    except orjson.JSONDecodeError:
+        pass
+    if "..." in text:
+        raise ValueError("it was cut when it was written (NumPy shortens long arrays by '...')")
+    numbers = [float(number) for number in text.translate(_BRACKETS).split()]
+    if len(numbers) == 1 and text.strip()[0] not in "[(":
+        raise ValueError("vectors are lists of numbers, and it is one number")
+    return numbers
+
+
+def vectors_of_text(column: pa.ChunkedArray, *, name: str, first_row: int, file: str) -> pa.ChunkedArray:
+    """Turn a column of text into lists of float64; empty text and null are no vector.
+
+    Raises
+    ------
+    CorpusError
+        If a text is no list of numbers; it names the row.
+    """
+    vectors: list[list[float] | None] = []
+    for number, text in enumerate(column.to_pylist()):
+        try:
+            vectors.append(None if text is None else parse_vector(text))
+        except ValueError as error:
+            raise CorpusError(
+                f"the vector {str(text)[:40]!r} cannot be read: {error}",
+                where=f"{file}, row {first_row + number}, column {name}",
+                hint="Write vectors as lists of numbers, such as [0.1, 0.2], or keep them in a .npy file: --vectors.",
+            ) from error
+    return pa.chunked_array([pa.array(vectors, pa.list_(pa.float64()))])
+
+
+class NumpyVectors(VectorFile):
+    """A matrix in a file of NumPy; mapped, not read.
+
+    Parameters
+    ----------
+    path : str
+        Of the ``.npy`` file.
+
+    Attributes
+    ----------
+    matrix : ndarray, shape (n, dim)
+        Of half, float or double.
+
+    Raises
+    ------
+    CorpusError
+        If there is no such file, or it holds something else.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self.matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError as error:
+            raise CorpusError(f"there is no file of vectors {path}", where="corpus.vectors") from error
+        except (OSError, ValueError, EOFError) as error:
+            raise CorpusError(
+                f"{path} is no file of NumPy: {error}", where=path, hint="Write it with np.save."
+            ) from error
+        if self.matrix.ndim != 2 or self.matrix.dtype.kind != "f" or not self.matrix.shape[1]:
+            raise CorpusError(
+                f"{path} holds {self.matrix.dtype} of shape {self.matrix.shape}, not vectors",
+                where=path,
+                hint="It must hold floats of shape (rows, dimensions), one row for each row of the table.",
+            )
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def rows(self, places: NDArray[np.int64], *, file: InputFile, ids: pa.ChunkedArray | None = None) -> pa.Array:
+        """The vectors of some rows of the table, as lists of float32 of one length."""
+        if len(places) and int(places[-1]) >= len(self):
+            raise self.other_count(f"more than {len(self):,}", file)
+        width = self.matrix.shape[1]
+        vectors = np.ascontiguousarray(self.matrix[places], dtype=np.float32)
+        return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
+
+
+def vector_file(path: str, id_column: str | None = None) -> VectorFile:
+    """The vectors of a ``.npy`` or ``.parquet`` file beside a table.
+
+    Parameters
+    ----------
+    id_column : str, optional
+        Column that identifies a row of the table.
+
+    Raises
+    ------
+    CorpusError
+        If it is not on this machine, there is no such file, or it holds something else.
+    """
+    if protocol_of(path):
+        raise CorpusError(
+            f"the vectors {path} are not on this machine",
+            where="corpus.vectors",
+            hint="Copy the file to this machine, or make its rows a column of the table.",
+        )
+    return ParquetVectors(path, id_column) if path.endswith(".parquet") else NumpyVectors(path)
+
+
+def vector_file_state(path: str, *, content: bool) -> str:
+    """What the file is recognised by: its name with size and modification time, or with a digest of its bytes.
+
+    Raises
+    ------
+    CorpusError
+        If it is not there.
+    """
+    try:
+        status = Path(path).stat()
+        if not content:
+            return f"{Path(path).name}\0{status.st_size}\0{status.st_mtime_ns}"
+        # What was written a moment ago may be written again within one tick of its modification time.
+        settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
+        digest = _known_digest(path, status.st_size, status.st_mtime_ns) if settled else _content_digest(path)
+        return f"{Path(path).name}\0{digest}"
+    except OSError as error:
+        raise CorpusError(
+            f"the file of vectors {path} cannot be read: {error.strerror}", where="corpus.vectors"
+        ) from error
+
+
+# A plan asks several times.
+@lru_cache(maxsize=10_000)
+def _known_digest(path: str, size: int, modified: int) -> str:
+    return _content_digest(path)
+
+
+def _content_digest(path: str) -> str:
+    from latentscale.digest import digest_bytes
+
+    with Path(path).open("rb") as stream:
+        return digest_bytes(iter(lambda: stream.read(1 << 22), b""))

@@ -1,0 +1,148 @@
+"""The receipts of embedded shards: what is kept with the vectors, and what the work was like in one run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import other_version, read_footer
+from latentscale.storage.snapshot import Shard, ShardTable
+from latentscale.storage.vectors import vector_name
+
+READING_THREADS = 16
+_READ_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardWork:
+    """How a worker embedded one shard.
+
+    Attributes
+    ----------
+    worker : str
+        Name of its machine and number of its process.
+    device : str
+        ``cpu`` or ``cuda:0``, or as the embedder says.
+    load_seconds : float
+        Of its model, once.
+    computing, waiting : float
+        Seconds in the embedder; and seconds before, in which nothing was computed, since the shard was not read yet
+        or those before it not written.
+    halved : int
+        Batches that did not fit into the memory of the device and were computed in halves.
+    """
+
+    worker: str
+    device: str
+    load_seconds: float
+    computing: float
+    waiting: float
+    halved: int = 0
+
+
+class WorkClock:
+    """Measures how a worker divides its time between computing and waiting.
+
+    Parameters
+    ----------
+    device : str
+    """
+
+    def __init__(self, device: str) -> None:
+        self._worker = f"{platform.node()}:{os.getpid()}"
+        self._device = device
+        self._load = 0.0
+        self._since = self._started = time.perf_counter()
+
+    def loaded(self, device: str | None = None) -> None:
+        """The model is there, and the first shard is waited for; ``device`` where it computes on another one."""
+        self._device = device or self._device
+        self._since = time.perf_counter()
+        self._load = self._since - self._started
+
+    def begin(self) -> None:
+        """A shard begins to be computed; one at a time."""
+        self._started = time.perf_counter()
+
+    def end(self, halved: int) -> ShardWork:
+        """A shard was computed."""
+        before, self._since = self._since, time.perf_counter()
+        return ShardWork(
+            worker=self._worker,
+            device=self._device,
+            load_seconds=round(self._load, 4),
+            computing=round(self._since - self._started, 4),
+            waiting=round(self._started - before, 4),
+            halved=halved,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedReceipt:
+    """The receipt of embedding one shard.
+
+    Attributes
+    ----------
+    key : str
+        Of the shard of documents.
+    rows, embedded, unique : int
+        Documents, those with a vector, different texts.
+    reused : int
+        Documents whose vector was taken from an earlier shard, since their text was embedded already.
+    tokens, unknown, truncated : int
+        Tokens read, those of them that the model does not know, and texts that were cut; each text counts once.
+    dim : int
+        0 where no document has a vector.
+    languages : dict of str to int
+        A sample of the texts, counted by the language that they look like.
+    seconds : float
+        0 where the shard existed already.
+    work : ShardWork or None
+        None where the shard existed already.
+    failure : str
+        Why a shard was given up, and has no vectors; empty where it has.
+    """
+
+    key: str
+    rows: int
+    embedded: int
+    unique: int
+    tokens: int
+    unknown: int
+    truncated: int
+    dim: int
+    reused: int = 0
+    languages: dict[str, int] = field(default_factory=dict[str, int])
+    seconds: float = field(default=0.0, metadata={"kept": False})
+    work: ShardWork | None = field(default=None, metadata={"kept": False})
+    failure: str = field(default="", metadata={"kept": False})
+
+    def kept(self) -> dict[str, Any]:
+        """What follows from the shard and the model alone, and is written with the vectors."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.metadata.get("kept", True)}
+
+
+def read_receipt(store: Store, embedding_id: str, shard: Shard) -> EmbedReceipt:
+    """Read the receipt of a shard of vectors."""
+    name = vector_name(embedding_id, shard.key)
+    facts = dict(read_footer(store, name).facts)
+    try:
+        del facts["embedding"]
+        return EmbedReceipt(key=shard.key, **facts)
+    except (KeyError, TypeError) as error:
+        raise other_version(store, name, error) from error
+
+
+def read_embed_receipts(store: Store, embedding_id: str, shards: ShardTable) -> Iterator[EmbedReceipt]:
+    """Read the receipts of shards of vectors, several at a time."""
+    with ThreadPoolExecutor(READING_THREADS) as pool:
+        for begin in range(0, len(shards), _READ_AT_ONCE):
+            some = [shards[at] for at in range(begin, min(begin + _READ_AT_ONCE, len(shards)))]
+            yield from pool.map(partial(read_receipt, store, embedding_id), some)

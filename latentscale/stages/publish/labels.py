@@ -1,0 +1,43 @@
+"""Labels with what depends on the layout: the centre and hull of each cluster."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from latentscale.backends.grouping import members_by_cluster
+from latentscale.stages.cluster import Clusters
+
+
+def map_labels(table: pa.Table, clusters: Clusters, coordinates: NDArray[np.float32]) -> pa.Table:
+    """Add to the labels what depends on the layout, the centre and hull of each cluster, and its centroid."""
+    from latentscale.backends.shapes import hulls
+
+    memberships = clusters.memberships()
+    members = [members_by_cluster(membership) for membership in memberships]
+    layers, ids = table["layer"].to_numpy(), table["cluster"].to_numpy()
+    outlines = [hulls(coordinates, membership) for membership in memberships]
+    centroids = np.concatenate([chunk.flatten().to_numpy() for chunk in clusters.tree["centroid"].chunks] or [[]])
+    dim = clusters.tree.schema.field("centroid").type.list_size
+    centroids = centroids.reshape(-1, dim).astype(np.float32)
+    weights = clusters.tree["size"].to_numpy().astype(np.float32)
+    # Of each coarser layer: the finest clusters in each of its own.
+    inner = [members_by_cluster(layer) for layer in clusters.coarser()]
+    xs, ys, polygons, means = [], [], [], []
+    for layer, cluster in zip(layers.tolist(), ids.tolist(), strict=True):
+        positions = coordinates[members[layer][cluster]]
+        middle = np.median(positions, axis=0)
+        xs.append(float(middle[0]))
+        ys.append(float(middle[1]))
+        polygons.append(np.asarray(outlines[layer][cluster], dtype=np.float32).reshape(-1))
+        inside = np.array([cluster]) if layer == 0 else inner[layer - 1][cluster]
+        mean = (centroids[inside] * weights[inside, None]).sum(axis=0)
+        means.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
+    flat = np.concatenate(means) if means else np.empty(0, dtype=np.float32)
+    return (
+        table.append_column("x", pa.array(xs, pa.float32()))
+        .append_column("y", pa.array(ys, pa.float32()))
+        .append_column("hull", pa.array(polygons, pa.list_(pa.float32())))
+        .append_column("centroid", pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(np.float32)), dim))
+    )

@@ -1,0 +1,230 @@
+"""Publish: combine a layout, clusters and labels into points, tables, quality figures and a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.backends.select import open_backend
+from latentscale.config import JobConfig, PublishConfig, QualityConfig
+from latentscale.digest import artifact_id
+from latentscale.quality.measure import measure_map
+from latentscale.quality.metrics import stability
+from latentscale.stages.cluster import Clusters, ClustersRequest, find_clusters, read_clusters
+from latentscale.stages.label import LABELS_TABLE
+from latentscale.stages.neighbors import read_graph
+from latentscale.stages.project import ProjectionRequest, compute_layout, read_coordinates
+from latentscale.stages.publish.columns import published_columns
+from latentscale.stages.publish.labels import map_labels
+from latentscale.stages.publish.page import write_viewer
+from latentscale.stages.publish.points import write_points
+from latentscale.stages.publish.thumbnail import draw_thumbnail
+from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import encode_table, read_parquet
+from latentscale.storage.provenance import measured
+from latentscale.storage.request import Request, later
+from latentscale.storage.snapshot import Snapshot
+from latentscale.storage.snapshots import read_snapshot
+from latentscale.storage.vectors import Vectors, column_values, load_vectors
+from latentscale.viewer.labels import with_hues
+
+# Trustworthiness and preservation are those of 15 neighbours, on the same sample for all maps of a corpus.
+MEASURED_NEIGHBORS = 15
+MEASURED_SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapRequest(Request):
+    """Everything that alters a map.
+
+    ``align`` is the map from which clusters have their ids and colours; ``grown`` and ``update`` are those of a map
+    that an update made (``stages/update/grow.py``).
+    """
+
+    VERSION: ClassVar[int] = 3
+
+    snapshot: str
+    embedding: str
+    neighbors: str
+    projection: str
+    clusters: str
+    labels: str
+    publish: Mapping[str, Any]
+    quality: Mapping[str, Any]
+    text: str
+    vectors: str | None
+    align: str | None = later(None)
+    grown: int | None = later(None)
+    update: Mapping[str, Any] | None = later(None)
+    backend: str = later("cpu")
+
+
+def publish_settings(config: PublishConfig, *, title: str | None) -> dict[str, Any]:
+    """What of the group ``publish`` alters a map; a setting that is added later goes here only when it is set.
+
+    Parameters
+    ----------
+    title : str or None
+        None where it is the name of the workspace, which is no part of the map: one corpus has one map id everywhere.
+    """
+    return {
+        "columns": None if config.columns is None else list(config.columns),
+        "text": config.text,
+        "partition_by": config.partition_by,
+        "viewer": config.viewer,
+        "title": title,
+    }
+
+
+def quality_settings(config: QualityConfig) -> dict[str, Any]:
+    """What of the group ``quality`` alters a map."""
+    return {"sample": config.sample, "against": config.against, "stability": config.stability}
+
+
+class PublishStage(WholeStage):
+    """The map: points, labels, quality figures and the page."""
+
+    name = "publish"
+    tables: ClassVar[Mapping[str, Table]] = {
+        "labels": Table(
+            columns={**LABELS_TABLE.columns, "x": "float", "y": "float", "hull": "list", "centroid": "fixed_size_list"}
+        ),
+        "points": Table(
+            columns={
+                "row_id": "int64",
+                "x": "float",
+                "y": "float",
+                "cluster": "int32",
+                "nearest_cluster": "int32",
+                "probability": "float",
+                "density": "float",
+            }
+        ),
+        "removed": Table(columns={"row_id": "int64"}),
+    }
+
+    def works(self, job: MapJob) -> Iterator[Work]:
+        """The map of the layout, the clusters and the labels of the job."""
+        graph = job.records["neighbors"]
+        parents = [graph, job.records["project"], job.records["cluster"], job.records["label"]]
+        request = MapRequest(
+            snapshot=graph.request["snapshot"],
+            embedding=graph.request["embedding"],
+            neighbors=graph.id,
+            projection=parents[1].id,
+            clusters=parents[2].id,
+            labels=parents[3].id,
+            publish=publish_settings(job.config.publish, title=job.config.publish.title),
+            quality=quality_settings(job.config.quality),
+            text=job.workspace.text_column,
+            vectors=job.vectors_column,
+            # Of the figures: they compare neighbours.
+            backend=job.choose("neighbors").backend,
+        )
+        request, align = job.aligned(self.kind, request)
+        if request.publish["title"] is None:
+            # Maps of the first builds name the workspace in their request: such a one is found as before.
+            named = replace(request, publish={**request.publish, "title": job.workspace.name})
+            if find_record(job.store, self.kind, artifact_id(self.kind, named.identity())) is not None:
+                request = named
+        yield Work(stage=self, slot=self.name, title=self.name, request=request, parents=(*parents, *align))
+
+    def make(self, context: StageContext, request: MapRequest) -> Record:
+        """Write everything of the map; its record last."""
+        from latentscale.backends.shapes import density
+
+        store, settings = context.store, request.publish
+        graph = needed_record(store, "neighbors", request.neighbors)
+        projection = needed_record(store, "projection", request.projection)
+        made_clusters = needed_record(store, "clusters", request.clusters)
+        made_labels = needed_record(store, "labels", request.labels)
+        align = needed_record(store, "map", request.align) if request.align else None
+        parents = [graph, projection, made_clusters, made_labels, *([align] if align else [])]
+        writer = ArtifactWriter(store, self.kind, request.identity(), parents, run=context.run)
+        with measured() as cost:
+            snapshot = read_snapshot(store, request.snapshot)
+            vectors = load_vectors(store, snapshot, request.embedding)
+            clusters = read_clusters(store, made_clusters)
+            coordinates = read_coordinates(store, projection)
+            columns = published_columns(store, snapshot.shards, settings, request.text, request.vectors)
+            before = read_parquet(store, f"{align.folder}/labels.parquet") if align else None
+            labels = with_hues(map_labels(read_table(store, made_labels, "labels"), clusters, coordinates), before)
+            kept = open_backend(request.backend).faithfulness(
+                vectors.matrix,
+                coordinates,
+                k=MEASURED_NEIGHBORS,
+                sample=int(request.quality["sample"]),
+                seed=MEASURED_SEED,
+                threads=context.threads,
+            )
+            quality = measure_map(
+                read_graph(store, graph),
+                coordinates,
+                cluster=clusters.cluster,
+                nearest_cluster=clusters.nearest_cluster,
+                sizes=clusters.tree["size"].to_numpy(),
+                persistence=clusters.tree["persistence"].to_numpy(),
+                n_neighbors=int(projection.request["n_neighbors"]),
+                against=_classes(store, snapshot, clusters, request.quality["against"]),
+                stability=_stability(context, vectors, clusters, made_clusters)
+                if request.quality["stability"]
+                else None,
+                faithfulness=kept,
+            )
+            around = density(coordinates)
+            partitions = write_points(
+                writer, store, snapshot, clusters, coordinates, around, labels, columns, settings["partition_by"]
+            )
+            writer.put(
+                "labels.parquet", memoryview(encode_table(labels, facts={"map": writer.id})), rows=labels.num_rows
+            )
+            writer.put("thumbnail.png", draw_thumbnail(coordinates, clusters, labels))
+            writer.put("quality.json", json.dumps(quality, indent=1, ensure_ascii=False).encode())
+            counts = dict(made_clusters.counts) | {
+                "published": columns.sentence(settings["text"])
+                + (f", in {partitions:,} partitions" if partitions else "")
+            }
+            if settings["viewer"]:
+                counts["page"] = write_viewer(
+                    writer, store, snapshot, clusters, coordinates, labels, columns, settings, quality
+                )
+        return writer.commit(counts=counts, cost=cost, job=context.job)
+
+    def cost(self, size: JobSize, config: JobConfig) -> Cost:
+        """Estimate by the measured rate of points and tiles."""
+        return Cost(
+            cpu_seconds=2.6e-5 * size.documents,
+            memory_bytes=size.documents * (8_000.0 + HELD_BYTES * size.dim),
+            disk_bytes=0.5 * size.text_bytes + size.documents * 40,
+            scratch_bytes=size.documents * size.dim * 4.0,
+        )
+
+
+STAGE = PublishStage()
+
+
+def _classes(
+    store: Store, snapshot: Snapshot, clusters: Clusters, column: str | None
+) -> tuple[str, NDArray[np.int32]] | None:
+    """The classes that the clusters are compared with, and their column."""
+    return None if column is None else (column, column_values(store, snapshot, clusters.row_ids, column).codes)
+
+
+def _stability(context: StageContext, vectors: Vectors, clusters: Clusters, made: Record) -> float | None:
+    """Lay out and cluster once more with the next seed; None for clusters that no layout was needed for."""
+    identity = made.request.get("projection")
+    if not identity:
+        return None
+    projection = needed_record(context.store, "projection", str(identity))
+    neighbors = needed_record(context.store, "neighbors", str(projection.request["neighbors"]))
+    request = ProjectionRequest.read(projection.request)
+    layout = compute_layout(context, replace(request, seed=request.seed + 1), neighbors, vectors)
+    again = find_clusters(layout.coordinates, ClustersRequest.read(made.request), threads=context.threads)
+    return stability(clusters.cluster, again.labels)

@@ -1,0 +1,152 @@
+"""Write the page of a map: its generation of tiles, and the public page that shows it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from latentscale.stages.cluster import Clusters
+from latentscale.stages.publish.columns import Published, published_documents
+from latentscale.storage.artifacts import ArtifactWriter, Record
+from latentscale.storage.objects import Store
+from latentscale.storage.segments import segments_of
+from latentscale.storage.snapshot import Snapshot
+from latentscale.storage.workspace_record import read_workspace
+from latentscale.viewer import MapQuality, ViewerData, continued, write_page, write_tiles
+from latentscale.viewer.page import manifest_bytes
+
+PAGE_FOLDER = "viewer"
+
+
+def write_viewer(
+    writer: ArtifactWriter,
+    store: Store,
+    snapshot: Snapshot,
+    clusters: Clusters,
+    coordinates: NDArray[np.float32],
+    labels: pa.Table,
+    columns: Published,
+    settings: Mapping[str, Any],
+    quality: Mapping[str, Any],
+    *,
+    density: NDArray[np.uint8] | None = None,
+    grown: Record | None = None,
+) -> dict[str, Any]:
+    """Write a generation of tiles; return what the page's manifest says of it.
+
+    Parameters
+    ----------
+    quality : mapping
+        The content of the map's ``quality.json``.
+    density : uint8 ndarray, shape (n,), optional
+        Of the whole map around each document; by default that of ``coordinates``.
+    grown : Record, optional
+        The map that grows by these documents: the page's first view and its legends stay those that it had.
+    """
+
+    def documents() -> Iterator[pa.RecordBatch]:
+        done = 0
+        for table in published_documents(store, snapshot, clusters.row_ids, columns.page, columns.schema):
+            ids = pa.array(clusters.row_ids[done : done + table.num_rows])
+            done += table.num_rows
+            yield from table.add_column(0, "row_id", ids).combine_chunks().to_batches()
+
+    data = ViewerData(
+        name=str(settings["title"] or writer.id),
+        row_ids=clusters.row_ids,
+        coordinates=coordinates,
+        clusters=clusters.cluster,
+        nearest_clusters=clusters.nearest_cluster,
+        labels=labels.drop_columns(["centroid"]),
+        documents=documents,
+        text_column=columns.text if settings["text"] != "none" else None,
+        columns=columns.page,
+        quality=MapQuality.parse(quality, map=writer.id),
+        density=density,
+        added=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC" if grown else None,
+    )
+    before = [segment for segment in segments_of(grown) if segment.page is not None] if grown else []
+    if before:
+        folder = f"maps/{before[-1].map}/viewer"
+        pages = [dict(segment.page or {}) for segment in before]
+        data = continued(data, pages, lambda name: store.read_bytes(f"{folder}/{name}"))
+    with tempfile.TemporaryDirectory(prefix="latentscale-page-") as scratch:
+        return write_tiles(data, lambda name, content: writer.put(f"viewer/{name}", content), scratch=Path(scratch))
+
+
+def generations(record: Record) -> list[dict[str, Any]]:
+    """What the page's manifest says of the generations of tiles that a map shows, the oldest first."""
+    found: list[dict[str, Any]] = []
+    for segment in segments_of(record):
+        if segment.page is None or (not segment.documents and len(record.segments) > 1):
+            continue
+        entry = dict(segment.page) | {"url": f"../maps/{segment.map}/viewer/"}
+        if segment.removed_positions is not None:
+            entry["removed"] = dict(segment.removed_positions) | {
+                "url": f"../{record.folder}/{segment.removed_positions['url']}"
+            }
+        found.append(entry)
+    return found
+
+
+def page_objects(store: Store, record: Record) -> list[str]:
+    """All objects that the page of a map reads, but the site itself."""
+    names: list[str] = []
+    for segment in segments_of(record):
+        if segment.page is None:
+            continue
+        folder = f"maps/{segment.map}/viewer"
+        removed = f"{folder}/removed-"
+        names.extend(name for name in store.list(folder) if not name.startswith(removed))
+        if segment.removed_positions is not None:
+            names.append(f"{record.folder}/{segment.removed_positions['url']}")
+    if record.counts.get("page_labels"):
+        names.extend(f"{record.folder}/viewer/{name}" for name in ("labels.json", "clusters.json"))
+    return names
+
+
+def page_title(record: Record) -> str:
+    """Title of the page of a map: that which was set, or the name of its workspace."""
+    title: str | None = record.request["publish"]["title"]
+    return title or read_workspace(record.store).name
+
+
+def write_public_page(store: Store, record: Record, *, again: bool = False) -> None:
+    """Write ``viewer/``, the page at a stable address, so that it shows the map of ``record``; its manifest last.
+
+    With ``again``, what is there already is read and compared: an asset may have been changed in place.
+    """
+    entries = generations(record)
+    if not entries:
+        return
+    there = store.list(PAGE_FOLDER)
+    labels, title = _labels_folder(record), page_title(record)
+
+    def put(name: str, content: bytes) -> None:
+        target = f"{PAGE_FOLDER}/{name}"
+        # The site itself rarely changes, and its assets' names carry a hash of their content.
+        alike = target in there and there[target].size == len(content)
+        taken = name.startswith("assets/") and not again
+        if not (alike and (taken or store.read_bytes(target) == content)):
+            store.put_bytes(target, content)
+
+    write_page(entries, put, title=title, labels=labels)
+
+
+def public_manifest(record: Record) -> bytes | None:
+    """The manifest of the public page that shows the map of ``record``; None for a map without a page."""
+    entries = generations(record)
+    if not entries:
+        return None
+    return manifest_bytes(entries, title=page_title(record), labels=_labels_folder(record))
+
+
+def _labels_folder(record: Record) -> str | None:
+    return f"../{record.folder}/viewer/" if record.counts.get("page_labels") else None

@@ -1,0 +1,139 @@
+"""Write the points of a map, part by part, in partitions where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from latentscale.backends.grouping import members_by_cluster
+from latentscale.errors import ConfigError, CorpusError, name_list
+from latentscale.stages.cluster import Clusters
+from latentscale.stages.publish.columns import Published, published_documents
+from latentscale.storage.artifacts import ArtifactWriter
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import encode_table
+from latentscale.storage.partitions import partition_facts, partition_folder
+from latentscale.storage.snapshot import Snapshot
+
+POINTS_ROWS = 131_072
+MAX_PARTITIONS = 1_000
+
+
+def _point_columns(
+    clusters: Clusters, coordinates: NDArray[np.float32], density: NDArray[np.float32], labels: pa.Table
+) -> dict[str, pa.Array]:
+    finest = [row for row in labels.select(["layer", "cluster", "label"]).to_pylist() if row["layer"] == 0]
+    names = {row["cluster"]: row["label"] for row in finest}
+    # After a refit, ids that no cluster has any more are left out.
+    dictionary = pa.array([names.get(i, "") for i in range(max(names, default=-1) + 1)], pa.string())
+    noise = clusters.cluster < 0
+    columns = {
+        "row_id": pa.array(clusters.row_ids),
+        "x": pa.array(coordinates[:, 0]),
+        "y": pa.array(coordinates[:, 1]),
+        "cluster": pa.array(clusters.cluster),
+        "nearest_cluster": pa.array(clusters.nearest_cluster),
+        "probability": pa.array(clusters.probability),
+        "density": pa.array(density.astype(np.float32)),
+    }
+    for depth, membership in enumerate(clusters.memberships()[1:], start=1):
+        columns[f"layer_{depth}"] = pa.array(membership)
+    columns["label"] = pa.DictionaryArray.from_arrays(
+        pa.array(np.where(noise, 0, clusters.cluster), mask=noise), dictionary
+    )
+    return columns
+
+
+def write_points(
+    writer: ArtifactWriter,
+    store: Store,
+    snapshot: Snapshot,
+    clusters: Clusters,
+    coordinates: NDArray[np.float32],
+    density: NDArray[np.float32],
+    labels: pa.Table,
+    columns: Published,
+    partition_by: str | None,
+    *,
+    more: Mapping[str, pa.Array] | None = None,
+) -> int:
+    """Write ``points/update=<snapshot>/`` part by part; return the number of partitions, 0 without any.
+
+    Parameters
+    ----------
+    more : mapping of str to pyarrow.Array, optional
+        Further columns of the points.
+    """
+    fixed = _point_columns(clusters, coordinates, density, labels) | dict(more or {})
+    folder = f"points/update={snapshot.id}"
+    read = ["source", "source_row", *columns.points]
+    if partition_by is not None and partition_by in columns.schema.names and partition_by not in read:
+        read.append(partition_by)
+    schema = pa.schema([pa.field("source", pa.string()), pa.field("source_row", pa.int64()), *columns.schema])
+    partitions: set[str] = set()
+    pieces: list[pa.Table] = []
+    part = start = 0
+
+    def flush() -> None:
+        nonlocal part, start
+        if not pieces:
+            return
+        documents = pa.concat_tables(pieces)
+        stop = start + documents.num_rows
+        table = pa.table({name: column.slice(start, stop - start) for name, column in fixed.items()})
+        for name in documents.column_names:
+            if name in fixed:
+                # A workspace of a version that did not reserve the name yet: two columns of it could not be read.
+                raise CorpusError(
+                    f"the corpus has a column {name!r}, which is the name of a column of the points",
+                    hint="Run it into a new workspace, where the column gets another name; or set publish.columns.",
+                )
+            table = table.append_column(name, documents[name])
+        for value, facts, piece in _split(table, partition_by):
+            inner = f"{folder}/{value}" if value else folder
+            if value and value not in partitions:
+                partitions.add(value)
+                if len(partitions) > MAX_PARTITIONS:
+                    raise CorpusError(
+                        f"publish.partition_by: {partition_by!r} has more than {MAX_PARTITIONS:,} values",
+                        hint="Partition by a column with fewer values.",
+                    )
+            split = ["x", "y", "probability", "density"]
+            data = memoryview(encode_table(piece, facts={"map": writer.id, **facts}, byte_stream_split=split))
+            writer.put(f"{inner}/part-{part:05d}.parquet", data, rows=piece.num_rows)
+        part, start = part + 1, stop
+        pieces.clear()
+
+    for table in published_documents(store, snapshot, clusters.row_ids, read, schema):
+        pieces.append(table)
+        if sum(piece.num_rows for piece in pieces) >= POINTS_ROWS:
+            flush()
+    flush()
+    return len(partitions)
+
+
+def _split(table: pa.Table, partition_by: str | None) -> Iterator[tuple[str, dict[str, Any], pa.Table]]:
+    """Yield (hive folder, facts for the footer, rows) for each value of the column, which the rows then lack."""
+    if partition_by is None:
+        yield "", {}, table
+        return
+    if partition_by not in table.column_names:
+        raise ConfigError(
+            f"publish.partition_by: there is no column {partition_by!r}",
+            hint=f"There are: {name_list(table.column_names)}.",
+        )
+    column = table[partition_by]
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        # A null of a dictionary is in no code of its own.
+        column = column.cast(kind.value_type)
+    codes = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    rest = table.drop_columns([partition_by])
+    rows = members_by_cluster(codes.indices.to_numpy(zero_copy_only=False))
+    for value, chosen in zip(codes.dictionary, rows, strict=True):
+        facts = {"partition": partition_facts(partition_by, value, kind)}
+        yield partition_folder(partition_by, value), facts, rest.take(pa.array(chosen))

@@ -1,0 +1,1 @@
+"""Update: place documents that came later, and grow the map by them."""

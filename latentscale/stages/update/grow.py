@@ -1,0 +1,418 @@
+"""Grow: a new map that shows its parent's points where they are, and those of documents that came since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from latentscale.config import DriftConfig
+from latentscale.stages.cluster import Clusters, read_clusters
+from latentscale.stages.publish import MapRequest, publish_settings, published_columns, write_points, write_viewer
+from latentscale.stages.publish.map import PublishStage
+from latentscale.stages.stage import MapJob, StageContext, Work
+from latentscale.stages.update.place import Fit, read_fit, read_placement
+from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import encode_table, read_parquet
+from latentscale.storage.provenance import measured
+from latentscale.storage.segments import (
+    Segment,
+    contains,
+    map_folder,
+    point_objects,
+    read_points,
+    removed_row_ids,
+    segments_of,
+)
+from latentscale.storage.snapshot import Snapshot
+from latentscale.storage.snapshots import read_snapshot
+from latentscale.viewer import write_labels
+from latentscale.viewer.density import map_density
+
+VERSION = 1
+# The page reads one generation of tiles a segment.
+MAX_SEGMENTS = 8
+
+Ids = NDArray[np.int64]
+_POINT = ("row_id", "x", "y", "cluster", "nearest_cluster", "probability", "density", "outlier_score")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrownPoints:
+    """The points of a grown map: those of its parent that stay, and those that it writes itself.
+
+    Attributes
+    ----------
+    parent_points : pyarrow.Table
+        All that the parent shows: ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster`` and their ``segment``.
+    new_points : pyarrow.Table
+        What the map writes itself, with the columns of a placement: added, moved, and taken over from small segments.
+    removed_ids : int64 ndarray, ascending
+        ``row_id`` of points that the parent shows and that do not stay as they are.
+    """
+
+    parent_points: pa.Table
+    new_points: pa.Table
+    removed_ids: Ids
+
+    @cached_property
+    def new_ids(self) -> Ids:
+        """``row_id`` of the new points, ascending."""
+        return np.sort(self.new_points["row_id"].to_numpy())
+
+    @cached_property
+    def stays(self) -> NDArray[np.bool_]:
+        """Which of the parent's points are read from the parent's segments (bool, shape of ``parent_points``)."""
+        ids = self.parent_points["row_id"].to_numpy()
+        return ~contains(self.removed_ids, ids) & ~contains(self.new_ids, ids)
+
+    @cached_property
+    def left_ids(self) -> Ids:
+        """``row_id`` of the documents that are not on the map at all any more, ascending."""
+        return self.removed_ids[~contains(self.new_ids, self.removed_ids)]
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of all points of the grown map, the new ones last."""
+        return np.concatenate([self.parent_points[name].to_numpy()[self.stays], self.new_points[name].to_numpy()])
+
+
+class GrowStage(PublishStage):
+    """A map that shows its parent's points where they are, and those of documents that came since.
+
+    Small segments of earlier updates are rewritten with the new points, so that a map has few of them: as in a
+    log-structured merge tree, a segment joins once as many points have come after it.
+    """
+
+    def works(self, job: MapJob) -> Iterator[Work]:
+        """None: an update asks with ``work``."""
+        return iter(())
+
+    def work(self, job: MapJob, fit: Fit, parent: Record) -> Work:
+        """The map that adds the job's placement to ``parent``; what was fitted is as in the map that it grew from."""
+        placement = job.records["place"]
+        fitted = MapRequest.read(fit.map.request)
+        request = replace(
+            fitted,
+            grown=VERSION,
+            snapshot=job.snapshot.id,
+            publish=publish_settings(job.config.publish, title=parent.request["publish"]["title"]),
+            update={
+                "parent": parent.id,
+                "fit": fit.map.id,
+                "placement": placement.id,
+                "drift": drift_settings(job.config.update.drift),
+            },
+        )
+        return Work(stage=self, slot=self.name, title=self.name, request=request, parents=(placement, parent))
+
+    def make(self, context: StageContext, request: MapRequest) -> Record:
+        """Write the map's own points and tiles, the points removed from its parent's segments, then its record."""
+        store, settings = context.store, request.publish
+        update = request.update or {}
+        parent = needed_record(store, "map", str(update["parent"]))
+        placement = needed_record(store, "placement", str(update["placement"]))
+        fit = read_fit(store, parent)
+        writer = ArtifactWriter(store, self.kind, request.identity(), [placement, parent], run=context.run)
+        with measured() as cost:
+            snapshot = read_snapshot(store, request.snapshot)
+            placed, reused, removed_ids = read_placement(store, placement)
+            clusters = read_clusters(store, fit.clusters)
+            segments = segments_of(parent)
+            shown = _parent_points(store, parent)
+            keep = _kept_segments_count(shown, removed_ids, placed.num_rows + len(reused), len(segments))
+            points = GrownPoints(
+                parent_points=shown,
+                new_points=_new_points(store, parent, placed, reused, removed_ids, keep, snapshot),
+                removed_ids=removed_ids,
+            )
+            kept, removed = _kept_segments(store, writer, parent, segments[:keep], removed_ids)
+            labels = _labels(store, parent, points, clusters)
+            quality = _quality(store, update, parent, fit, points)
+            counts: dict[str, Any] = {
+                "added": placement.counts["documents"],
+                "gone": placement.counts["removed"],
+            } | _counts(points, labels)
+            if points.new_points.num_rows:
+                page = _write_new(writer, store, snapshot, points, clusters, labels, request, quality, parent)
+                own_segment = Segment(
+                    map=writer.id,
+                    documents=points.new_points.num_rows,
+                    points=[part.name for part in writer.parts if part.name.startswith("points/")],
+                    page=page,
+                )
+                kept = [*kept, own_segment]
+            elif any(segment.page for segment in kept):
+                # No tiles of its own, which would carry the labels with the sizes of now.
+                boxes = np.array([segment.page["extent"] for segment in kept if segment.page])
+                side = float((boxes[:, 2:].max(axis=0) - boxes[:, :2].min(axis=0)).max()) or 1.0
+                write_labels(
+                    labels.drop_columns(["centroid"]), lambda name, data: writer.put(f"viewer/{name}", data), side=side
+                )
+                counts["page_labels"] = True
+            table = memoryview(encode_table(labels, facts={"map": writer.id}))
+            writer.put("labels.parquet", table, rows=labels.num_rows)
+            # Redrawn by the next fit: the new points are too few to alter a picture of this size.
+            writer.put("thumbnail.png", store.read_bytes(f"{parent.folder}/thumbnail.png"))
+            writer.put("quality.json", json.dumps(quality, indent=1, ensure_ascii=False).encode())
+            counts["published"] = parent.counts["published"]
+            if any(segment.page for segment in kept):
+                counts["page"] = next(segment.page for segment in reversed(kept) if segment.page)
+        drift = quality["drift"]
+        due = [f"A refit is due (latentscale update {store.url} --refit): {' '.join(drift['reasons'])}"]
+        return writer.commit(
+            counts=counts | {"removed": sum(len(ids) for ids in removed)},
+            cost=cost,
+            choices={"publish": settings["text"]},
+            notes=due if drift["refit_due"] else [],
+            segments=[segment.as_json() for segment in kept],
+            job=context.job,
+        )
+
+
+GROW = GrowStage()
+
+
+def drift_settings(config: DriftConfig) -> dict[str, float]:
+    """What of the group ``update.drift`` alters a map."""
+    return {
+        "added_share": config.added_share,
+        "removed_share": config.removed_share,
+        "ood_share": config.ood_share,
+        "noise_increase": config.noise_increase,
+        "cluster_growth": config.cluster_growth,
+    }
+
+
+def _parent_points(store: Store, parent: Record) -> pa.Table:
+    """The points of the parent, with their segment."""
+    tables: list[pa.Table] = []
+    for index, table in read_points(store, parent, ["row_id", "x", "y", "cluster", "nearest_cluster"]):
+        tables.append(table.append_column("segment", pa.array(np.full(table.num_rows, index, dtype=np.int32))))
+    return pa.concat_tables(tables)
+
+
+def _kept_segments_count(shown: pa.Table, removed_ids: Ids, own: int, segments: int) -> int:
+    """How many segments of the parent stay as they are; the later ones are rewritten with the new points."""
+    left = ~contains(removed_ids, shown["row_id"].to_numpy())
+    sizes = np.bincount(shown["segment"].to_numpy()[left], minlength=segments)
+    keep = segments
+    # The fit, segment 0, always stays: its points are many, and nothing of them changes.
+    while keep > 1 and (sizes[keep - 1] <= own or keep >= MAX_SEGMENTS):
+        own += int(sizes[keep - 1])
+        keep -= 1
+    return keep
+
+
+def _new_points(
+    store: Store, parent: Record, placed: pa.Table, reused: Ids, removed_ids: Ids, keep: int, snapshot: Snapshot
+) -> pa.Table:
+    """The points that the new map writes itself, by offset: new ones, moved ones and those of small old segments."""
+    tables: list[pa.Table] = [placed.select(list(_POINT))]
+    segments = segments_of(parent)
+    for index, segment in enumerate(segments):
+        if index < keep and not len(reused):
+            continue
+        removed = removed_row_ids(store, parent, segment)
+        for name in point_objects(segment):
+            table = read_parquet(store, name)
+            ids = table["row_id"].to_numpy()
+            here = ~contains(removed, ids) & (contains(reused, ids) | ((index >= keep) & ~contains(removed_ids, ids)))
+            if not here.any():
+                continue
+            if "outlier_score" not in table.column_names:
+                table = table.append_column("outlier_score", pa.array([None] * table.num_rows, pa.float32()))
+            tables.append(table.select(list(_POINT)).filter(pa.array(here)))
+    own = pa.concat_tables(tables)
+    return own.take(pa.array(np.argsort(snapshot.offsets(own["row_id"].to_numpy()), kind="stable")))
+
+
+def _kept_segments(
+    store: Store, writer: ArtifactWriter, parent: Record, segments: Sequence[Segment], removed_ids: Ids
+) -> tuple[list[Segment], list[Ids]]:
+    """Write the removed points of each segment, for readers of the points and for the page."""
+    from latentscale.viewer.removed import write_removed
+
+    kept: list[Segment] = []
+    removed: list[Ids] = []
+    for index, segment in enumerate(segments):
+        ids = [read_parquet(store, name, ["row_id"])["row_id"].to_numpy() for name in point_objects(segment)]
+        held = np.sort(np.concatenate(ids))
+        before = removed_row_ids(store, parent, segment)
+        now = np.union1d(before, removed_ids[contains(held, removed_ids)])
+        removed.append(now)
+        name: str | None = None
+        positions: dict[str, Any] | None = None
+        if len(now):
+            name = f"removed-{index}.parquet"
+            data = memoryview(encode_table(pa.table({"row_id": pa.array(now)}), facts={"map": writer.id}))
+            writer.put(name, data, rows=len(now))
+            if segment.page is not None:
+                folder = f"{map_folder(segment.map)}/viewer"
+                known = segment.removed_positions
+                file, entry = write_removed(
+                    lambda part, at=folder: store.read_bytes(f"{at}/{part}"),
+                    segment.page,
+                    now,
+                    previous=store.read_bytes(f"{parent.folder}/{known['url']}") if known else None,
+                )
+                writer.put(f"viewer/{name}", file)
+                positions = {"url": f"viewer/{name}", **entry}
+        kept.append(
+            Segment(
+                map=segment.map,
+                documents=len(held) - len(now),
+                points=segment.points,
+                page=segment.page,
+                removed=name,
+                removed_positions=positions,
+            )
+        )
+    return kept, removed
+
+
+def _memberships(cluster: NDArray[np.int32], clusters: Clusters) -> list[NDArray[np.int32]]:
+    return [cluster, *(np.append(layer, np.int32(-1))[cluster] for layer in clusters.coarser())]
+
+
+def _labels(store: Store, parent: Record, points: GrownPoints, clusters: Clusters) -> pa.Table:
+    """The parent's labels with the sizes that the clusters have now, and without removed exemplars."""
+    labels = read_parquet(store, f"{parent.folder}/labels.parquet")
+    members = _memberships(points.column("cluster"), clusters)
+    nearest = _memberships(points.column("nearest_cluster"), clusters)
+    layers, ids = labels["layer"].to_numpy(), labels["cluster"].to_numpy()
+    for name, memberships in (("size", members), ("nearest_size", nearest)):
+        sizes = np.zeros(labels.num_rows, dtype=np.int64)
+        for layer, membership in enumerate(memberships):
+            here = layers == layer
+            counts = np.bincount(membership[membership >= 0], minlength=int(ids[here].max(initial=-1)) + 1)
+            sizes[here] = counts[ids[here]]
+        labels = labels.set_column(labels.column_names.index(name), name, pa.array(sizes))
+    left = set(points.left_ids.tolist())
+    exemplars = [[row for row in (rows or []) if row not in left] for rows in labels["exemplars"].to_pylist()]
+    index = labels.column_names.index("exemplars")
+    return labels.set_column(index, "exemplars", pa.array(exemplars, labels.schema.field("exemplars").type))
+
+
+def _counts(points: GrownPoints, labels: pa.Table) -> dict[str, Any]:
+    cluster = points.column("cluster")
+    noise = int((cluster < 0).sum())
+    sizes, layers = labels["size"].to_numpy(), labels["layer"].to_numpy()
+    alive = [int(((layers == layer) & (sizes > 0)).sum()) for layer in range(int(layers.max(initial=-1)) + 1)]
+    return {
+        "documents": len(cluster),
+        "clusters": alive[0] if alive else 0,
+        "noise": noise,
+        "noise_share": round(noise / max(len(cluster), 1), 4),
+        "layers": alive or [0],
+    }
+
+
+def _quality(store: Store, update: Mapping[str, Any], parent: Record, fit: Fit, points: GrownPoints) -> dict[str, Any]:
+    """What was measured of the fit, and how far the documents that came since are from it."""
+    from latentscale.quality.drift import Added, measure_drift
+
+    measured_then = json.loads(store.read_bytes(f"{fit.map.folder}/quality.json"))
+    then = read_clusters(store, fit.clusters)
+    sizes = then.tree["size"].to_pylist()
+    added = _added(store, parent, points)
+    here = np.sort(points.column("row_id"))
+    drift = measure_drift(
+        Added.count(added["cluster"].to_numpy().astype(np.int32), added["outlier_score"].to_numpy().astype(np.float32)),
+        fitted=len(then.row_ids),
+        noise=int((then.cluster < 0).sum()),
+        sizes={cluster: size for cluster, size in enumerate(sizes) if size},
+        removed=int((~contains(here, then.row_ids)).sum()),
+        **update["drift"],
+    )
+    return measured_then | {"fit": fit.map.id, "drift": drift}
+
+
+def _added(store: Store, parent: Record, points: GrownPoints) -> pa.Table:
+    """``cluster`` and ``outlier_score`` of all points that updates placed since the fit and that are shown now."""
+    columns = ["cluster", "outlier_score"]
+    own = points.new_points
+    tables = [own.filter(pa.array(~np.isnan(_floats(own["outlier_score"])))).select(columns)]
+    segments = segments_of(parent)
+    for index, segment in enumerate(segments):
+        if index == 0:
+            continue
+        removed = removed_row_ids(store, parent, segment)
+        for name in point_objects(segment):
+            table = read_parquet(store, name, ["row_id", *columns])
+            ids = table["row_id"].to_numpy()
+            scores = _floats(table["outlier_score"])
+            here = (
+                ~contains(removed, ids)
+                & ~contains(points.removed_ids, ids)
+                & ~contains(points.new_ids, ids)
+                & ~np.isnan(scores)
+            )
+            tables.append(table.filter(pa.array(here)).select(columns))
+    return pa.concat_tables(tables)
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    return column.to_numpy(zero_copy_only=False).astype(np.float64)
+
+
+def _write_new(
+    writer: ArtifactWriter,
+    store: Store,
+    snapshot: Snapshot,
+    grown: GrownPoints,
+    clusters: Clusters,
+    labels: pa.Table,
+    request: MapRequest,
+    quality: Mapping[str, Any],
+    parent: Record,
+) -> dict[str, Any] | None:
+    """Write the new points and their tiles; return what the page's manifest says of these."""
+    settings, own = request.publish, grown.new_points
+    row_ids = own["row_id"].to_numpy()
+    shards = sorted({shard.name: shard for shard, _, _ in snapshot.locate(row_ids)}.values(), key=lambda s: s.base)
+    # As one run over all documents would have it: a column whose types differ is text in the new segment too.
+    columns = published_columns(store, shards, settings, request.text, request.vectors, whole=snapshot.shards)
+    points = Clusters(
+        row_ids=row_ids,
+        cluster=own["cluster"].to_numpy().astype(np.int32),
+        nearest_cluster=own["nearest_cluster"].to_numpy().astype(np.int32),
+        probability=own["probability"].to_numpy().astype(np.float32),
+        tree=clusters.tree,
+    )
+    coordinates = np.column_stack([own["x"].to_numpy(), own["y"].to_numpy()]).astype(np.float32)
+    density = own["density"].to_numpy().astype(np.float32)
+    write_points(
+        writer,
+        store,
+        snapshot,
+        points,
+        coordinates,
+        density,
+        labels,
+        columns,
+        settings["partition_by"],
+        more={"outlier_score": own["outlier_score"].combine_chunks()},
+    )
+    if not settings["viewer"]:
+        return None
+    everything = np.column_stack([grown.column("x"), grown.column("y")]).astype(np.float32)
+    return write_viewer(
+        writer,
+        store,
+        snapshot,
+        points,
+        coordinates,
+        labels,
+        columns,
+        settings,
+        quality,
+        density=map_density(everything)[-len(coordinates) :],
+        grown=parent,
+    )

@@ -1,0 +1,358 @@
+"""Place: give new documents a position and a cluster on a map, without moving an existing point."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from latentscale.backends import Assignment, Fitted
+from latentscale.backends.select import open_backend
+from latentscale.config import JobConfig
+from latentscale.stages.cluster import Clusters, read_clusters
+from latentscale.stages.neighbors import read_graph
+from latentscale.stages.project import read_coordinates
+from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record, read_table
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import read_parquet
+from latentscale.storage.provenance import measured
+from latentscale.storage.request import Request, later
+from latentscale.storage.segments import contains, read_points
+from latentscale.storage.snapshot import Snapshot, inside
+from latentscale.storage.snapshots import read_snapshot
+from latentscale.storage.vectors import Vectors, column_values, load_vectors, vectors_at
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The records that placing documents needs: those of the map that was fitted."""
+
+    map: Record
+    neighbors: Record
+    projection: Record
+    clusters: Record
+
+    def records(self) -> list[Record]:
+        """Return all records except the map's."""
+        return [self.neighbors, self.projection, self.clusters]
+
+
+def read_fit(store: Store, parent: Record) -> Fit:
+    """The fit of a map: its own, or of the map from which updates made it.
+
+    Raises
+    ------
+    DamagedObjectError
+        If one of its artifacts does not exist any more.
+    """
+    update = parent.request.get("update")
+    fitted = needed_record(store, "map", str(update["fit"])) if update else parent
+    return Fit(
+        map=fitted,
+        neighbors=needed_record(store, "neighbors", str(fitted.request["neighbors"])),
+        projection=needed_record(store, "projection", str(fitted.request["projection"])),
+        clusters=needed_record(store, "clusters", str(fitted.request["clusters"])),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRequest(Request):
+    """Everything that alters the positions of new documents."""
+
+    VERSION: ClassVar[int] = 3
+
+    parent: str
+    snapshot: str
+    embedding: str
+    fit: str
+    n_neighbors: int
+    spread: float
+    seed: int
+    recall: float
+    text: str
+    backend: str = later("cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """How the documents of a new snapshot differ from those of a map.
+
+    Attributes
+    ----------
+    removed : int64 ndarray, ascending
+        ``row_id`` of points that are not on the new map as they are: their documents left, or were read again.
+    added : int64 ndarray, ascending
+        Offsets of documents that are new or were read again, where they have a vector.
+    """
+
+    removed: Ids
+    added: Ids
+
+
+def find_changes(store: Store, parent: Record, before: Snapshot, after: Snapshot) -> Changes:
+    """Compare the points of a map with the documents of a later snapshot."""
+    ids = [table["row_id"].to_numpy() for _, table in read_points(store, parent, ["row_id"])]
+    shown = np.sort(np.concatenate(ids)) if ids else np.empty(0, dtype=np.int64)
+    offsets = after.offsets(shown)
+    same = (offsets == before.offsets(shown)) & inside(offsets, after.shards)
+    same &= ~contains(after.superseded, offsets) & (after.row_ids(offsets) == shown)
+    staying = np.sort(offsets[same])
+    added: list[Ids] = []
+    bases, ends = after.shards.bases, after.shards.bases + after.shards.rows
+    held = np.searchsorted(staying, ends) - np.searchsorted(staying, bases)
+    held += np.searchsorted(after.superseded, ends) - np.searchsorted(after.superseded, bases)
+    for index in np.flatnonzero(held < after.shards.rows).tolist():
+        shard = after.shards[index]
+        rows = shard.base + np.flatnonzero(after.kept(shard))
+        added.append(rows[~contains(staying, rows)])
+    candidates = np.concatenate(added) if added else np.empty(0, dtype=np.int64)
+    # A document of an old shard that is not on the map has no vector, unless another of its id was shown for it.
+    old = inside(candidates, before.shards) & ~contains(before.superseded, candidates)
+    return Changes(removed=shown[~same], added=candidates[~old])
+
+
+_POSITIONS = {
+    "row_id": "int64",
+    "x": "float",
+    "y": "float",
+    "cluster": "int32",
+    "nearest_cluster": "int32",
+    "probability": "float",
+    "density": "float",
+}
+
+
+class PlaceStage(WholeStage):
+    """Positions and clusters of the documents that a map does not show yet.
+
+    The artifact holds ``placed`` (one row a document: ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster``,
+    ``probability``, ``density``, ``outlier_score``), ``reused`` (``row_id`` of documents that were read again with the
+    text that they had, and so keep everything) and ``removed`` (``row_id`` of points that are not shown any more as
+    they are).
+    """
+
+    name = "place"
+    tables: ClassVar[Mapping[str, Table]] = {
+        "placed": Table(columns=_POSITIONS),
+        "reused": Table(columns={"row_id": "int64"}),
+        "removed": Table(columns={"row_id": "int64"}),
+    }
+
+    def work(self, job: MapJob, fit: Fit, parent: Record) -> Work:
+        """The placement of what ``job.snapshot`` adds to the map ``parent``."""
+        projection = fit.projection.request
+        request = PlacementRequest(
+            parent=parent.id,
+            snapshot=job.snapshot.id,
+            embedding=str(fit.map.request["embedding"]),
+            fit=fit.map.id,
+            n_neighbors=int(projection["n_neighbors"]),
+            spread=float(projection["spread"]),
+            seed=int(projection["seed"]),
+            recall=job.config.update.recall,
+            text=job.workspace.text_column,
+            backend=job.choose(self.name).backend,
+        )
+        return Work(stage=self, slot=self.name, title=self.name, request=request, parents=(*fit.records(), parent))
+
+    def make(self, context: StageContext, request: PlacementRequest) -> Record:
+        """Place the documents that the map ``request.parent`` does not show, and write what was found."""
+        store = context.store
+        parent = needed_record(store, "map", request.parent)
+        fit = read_fit(store, parent)
+        writer = ArtifactWriter(store, self.kind, request.identity(), [*fit.records(), parent], run=context.run)
+        with measured() as cost:
+            before = read_snapshot(store, str(parent.request["snapshot"]))
+            after = read_snapshot(store, request.snapshot)
+            changes = find_changes(store, parent, before, after)
+            new = vectors_at(store, after, request.embedding, changes.added)
+            reused = _unchanged(store, before, after, request, new, changes.removed)
+            stay = contains(reused, new.row_ids)
+            new = Vectors(matrix=new.matrix[~stay], offsets=new.offsets[~stay], row_ids=new.row_ids[~stay])
+            placed, assignment = self._placed(context, request, fit, after, new)
+            writer.put_table("placed", placed)
+            writer.put_table("reused", pa.table({"row_id": pa.array(reused)}))
+            writer.put_table("removed", pa.table({"row_id": pa.array(changes.removed)}))
+        again = int(contains(np.sort(new.row_ids), changes.removed).sum())
+        return writer.commit(
+            counts={
+                "documents": len(new),
+                "noise": int((placed["cluster"].to_numpy() < 0).sum()),
+                "reused": len(reused),
+                "removed": len(changes.removed) - len(reused) - again,
+                "recall": assignment.recall if assignment else None,
+            },
+            cost=cost,
+            choices={"backend": assignment.backend, "method": assignment.method, **assignment.details}
+            if assignment
+            else {"backend": request.backend},
+            notes=assignment.notes if assignment else (),
+        )
+
+    def _placed(
+        self, context: StageContext, request: PlacementRequest, fit: Fit, after: Snapshot, new: Vectors
+    ) -> tuple[pa.Table, Assignment | None]:
+        if not len(new):
+            kinds = {"int64": pa.int64(), "int32": pa.int32(), "float": pa.float32()}
+            columns = {name: kinds[kind] for name, kind in _POSITIONS.items()} | {"outlier_score": pa.float32()}
+            return pa.table({name: pa.array([], kind) for name, kind in columns.items()}), None
+        store = context.store
+        fitted = load_vectors(store, read_snapshot(store, str(fit.map.request["snapshot"])), request.embedding)
+        clusters = read_clusters(store, fit.clusters)
+        centroids = np.concatenate([chunk.flatten().to_numpy() for chunk in clusters.tree["centroid"].chunks] or [[]])
+        centroids = centroids.reshape(-1, new.matrix.shape[1]).astype(np.float32)
+        assignment = open_backend(request.backend).assign(
+            new.matrix,
+            Fitted(
+                vectors=fitted.matrix,
+                graph=read_graph(store, fit.neighbors),
+                coordinates=read_coordinates(store, fit.projection),
+                cluster=clusters.cluster,
+                probability=clusters.probability,
+                centroids=centroids,
+                sizes=clusters.tree["size"].to_numpy(),
+            ),
+            keys=_keys(new.matrix),
+            n_neighbors=request.n_neighbors,
+            spread=request.spread,
+            recall_target=request.recall,
+            seed=request.seed,
+            threads=context.threads,
+        )
+        cluster, nearest, probability = _by_method(store, after, fit, clusters, new, centroids, assignment)
+        density = np.median(_fit_density(store, fit, clusters.row_ids)[assignment.indices], axis=1)
+        table = pa.table(
+            {
+                "row_id": pa.array(new.row_ids),
+                "x": pa.array(assignment.coordinates[:, 0].astype(np.float32)),
+                "y": pa.array(assignment.coordinates[:, 1].astype(np.float32)),
+                "cluster": pa.array(cluster.astype(np.int32)),
+                "nearest_cluster": pa.array(nearest.astype(np.int32)),
+                "probability": pa.array(probability.astype(np.float32)),
+                "density": pa.array(density.astype(np.float32)),
+                "outlier_score": pa.array(assignment.outlier_score.astype(np.float32)),
+            }
+        )
+        return table, assignment
+
+    def cost(self, size: JobSize, config: JobConfig) -> Cost:
+        """Of placing so many documents on a map of about as many."""
+        return Cost(
+            cpu_seconds=2.0e-4 * size.documents,
+            parallel=True,
+            memory_bytes=size.documents * (4_000.0 + HELD_BYTES * size.dim),
+            disk_bytes=size.documents * 40.0,
+            scratch_bytes=size.documents * size.dim * 4.0,
+        )
+
+
+STAGE = PlaceStage()
+
+
+def _unchanged(
+    store: Store, before: Snapshot, after: Snapshot, request: PlacementRequest, new: Vectors, removed: Ids
+) -> Ids:
+    """Ascending ``row_id`` of documents that moved to another shard with the same text.
+
+    That is decided by the text, or the vector where the corpus brings those: an embedder need not give the same bits
+    twice, and an unchanged document must not move for that.
+    """
+    known = np.flatnonzero(contains(removed, new.row_ids))
+    if not len(known):
+        return np.empty(0, dtype=np.int64)
+    ids = new.row_ids[known]
+    earlier = vectors_at(store, before, request.embedding, np.sort(before.offsets(ids)))
+    order = np.argsort(earlier.row_ids)
+    known = known[contains(earlier.row_ids[order], ids)]
+    ids = new.row_ids[known]
+    rows = order[np.searchsorted(earlier.row_ids[order], ids)]
+    alike = (earlier.matrix[rows] == new.matrix[known]).all(axis=1)
+    spec = needed_record(store, "embedding", request.embedding).choices.get("spec") or {}
+    if spec.get("kind") != "column" and not alike.all():
+        alike |= _same_texts(store, before, after, ids, request.text)
+    return np.sort(ids[alike])
+
+
+def _same_texts(store: Store, before: Snapshot, after: Snapshot, row_ids: Ids, column: str) -> NDArray[np.bool_]:
+    """Whether documents of two snapshots have the same text (bool, shape of ``row_ids``)."""
+    texts: list[dict[int, bytes]] = []
+    for snapshot in (before, after):
+        found: dict[int, bytes] = {}
+        for shard, rows, positions in snapshot.locate(row_ids):
+            values = read_parquet(store, shard.name, [column]).column(0).take(pa.array(rows)).to_pylist()
+            for position, value in zip(positions.tolist(), values, strict=True):
+                found[position] = hashlib.blake2b(str(value).encode(), digest_size=16).digest()
+        texts.append(found)
+    return np.array([texts[0][at] == texts[1][at] for at in range(len(row_ids))], dtype=bool)
+
+
+def _keys(matrix: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """A hash of each vector and of which copy of it this is: what is random about a place depends on the text alone.
+
+    Not the row id, which depends on the order in which files came. Copies differ, so that they do not lie on one point.
+    """
+    copies: Counter[bytes] = Counter()
+    digests = bytearray()
+    for row in np.ascontiguousarray(matrix):
+        whole = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+        digests += hashlib.blake2b(whole + copies[whole].to_bytes(8, "little"), digest_size=8).digest()
+        copies[whole] += 1
+    return np.frombuffer(bytes(digests), dtype="<u8").astype(np.uint64)
+
+
+def _by_method(
+    store: Store,
+    after: Snapshot,
+    fit: Fit,
+    clusters: Clusters,
+    new: Vectors,
+    centroids: NDArray[np.float32],
+    assignment: Assignment,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """Cluster, nearest cluster and probability as the method of the fit has them."""
+    method = fit.clusters.request["method"]
+    if method == "kmeans":
+        # K-means has no noise: the nearest centroid is its answer, its cosine the probability.
+        used = np.flatnonzero(clusters.tree["size"].to_numpy() > 0)
+        cosines = new.matrix @ centroids[used].T
+        nearest = used[cosines.argmax(axis=1)].astype(np.int32)
+        return nearest, nearest, cosines.max(axis=1).clip(0.0, 1.0)
+    if method == "column":
+        values = column_values(store, after, new.row_ids, str(fit.clusters.request["column"]))
+        ids = {name: i for i, name in enumerate(clusters.tree["name"].to_pylist()) if name is not None}
+        chosen = np.array([-1 if value is None else ids.get(value, -1) for value in values], dtype=np.int32)
+        nearest = np.where(chosen < 0, assignment.nearest_cluster, chosen).astype(np.int32)
+        return chosen, nearest, (chosen >= 0).astype(np.float32)
+    return assignment.cluster, assignment.nearest_cluster, assignment.probability
+
+
+def _fit_density(store: Store, fit: Fit, row_ids: Ids) -> NDArray[np.float32]:
+    """Density around each fitted document, in the order of ``row_ids``."""
+    names = [part.name for part in fit.map.parts if part.name.startswith("points/")]
+    held: list[Ids] = []
+    values: list[NDArray[np.float32]] = []
+    for name in names:
+        table = read_parquet(store, f"{fit.map.folder}/{name}", ["row_id", "density"])
+        held.append(table["row_id"].to_numpy())
+        values.append(table["density"].to_numpy())
+    ids = np.concatenate(held)
+    order = np.argsort(ids)
+    return np.concatenate(values)[order[np.searchsorted(ids[order], row_ids)]]
+
+
+def read_placement(store: Store, record: Record) -> tuple[pa.Table, Ids, Ids]:
+    """Read (placed, reused, removed) of a placement."""
+    return (
+        read_table(store, record, "placed"),
+        read_table(store, record, "reused")["row_id"].to_numpy(),
+        read_table(store, record, "removed")["row_id"].to_numpy(),
+    )

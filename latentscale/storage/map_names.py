@@ -1,0 +1,101 @@
+"""Names of maps: one small object a name, so that two writers of different names never meet."""
+
+from __future__ import annotations
+
+import re
+
+from latentscale.errors import ConfigError, DamagedObjectError
+from latentscale.storage.objects import Store
+from latentscale.storage.provenance import now
+from latentscale.storage.sealed import seal, unseal
+
+FOLDER = "names"
+
+# Lower case only: some file systems take `Best` and `best` for one file.
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_ID = re.compile(r"(?:map|[a-z_-]+)-[0-9a-f]{8,}")
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if a map can have it.
+
+    Raises
+    ------
+    ConfigError
+        If it is not of lower-case letters, digits, ``.``, ``_`` and ``-``, or looks like an id.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
+        near = re.sub(r"[^a-z0-9._-]+", "-", str(name).lower()).strip("-._")[:64]
+        raise ConfigError(
+            f"{name!r} is not a name for a map: use up to 64 lower-case letters, digits, '.', '_' and '-'",
+            hint=f"For example {near!r}." if _NAME.fullmatch(near) else None,
+        )
+    if looks_like_id(name):
+        raise ConfigError(f"{name!r} looks like an id, and ids are given by LatentScale", hint="Choose another name.")
+    return name
+
+
+def looks_like_id(name: str) -> bool:
+    """Whether a text is of the form of an artifact's id."""
+    return _ID.fullmatch(name) is not None
+
+
+def read_names(store: Store) -> dict[str, str]:
+    """The id of the map of each name, by name.
+
+    Raises
+    ------
+    DamagedObjectError
+        If an object is not what we write.
+    """
+    names = (name for name in store.list(FOLDER) if name.endswith(".json"))
+    return {_of(name): read_name(store, name) for name in sorted(names)}
+
+
+def find_named(store: Store, name: str) -> str | None:
+    """The id of the map that is called ``name``, or None where none is."""
+    if looks_like_id(name) or not _NAME.fullmatch(name) or not store.exists(_object(name)):
+        return None
+    return read_name(store, _object(name))
+
+
+def write_name(store: Store, name: str, map_id: str) -> None:
+    """Give a map a name; a map that had it loses it, in the same write.
+
+    Raises
+    ------
+    ConfigError
+        If a map cannot have such a name.
+    """
+    store.put_bytes(_object(check_name(name)), seal({"map": map_id, "written": now()}))
+
+
+def remove_name(store: Store, name: str) -> None:
+    """Take a name away; the map stays."""
+    store.delete([_object(check_name(name))])
+
+
+def _object(name: str) -> str:
+    return f"{FOLDER}/{name}.json"
+
+
+def _of(name: str) -> str:
+    return name.removeprefix(f"{FOLDER}/").removesuffix(".json")
+
+
+def read_name(store: Store, name: str) -> str:
+    """The id of the map that the object ``name`` names.
+
+    Raises
+    ------
+    DamagedObjectError
+        If it is not what we write.
+    """
+    try:
+        return str(unseal(store, name, store.read_bytes(name))["map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedObjectError(
+            f"{name} does not name a map: {error}",
+            where=store.path(name),
+            hint="Delete it, and give the map its name again.",
+        ) from error

@@ -1,0 +1,111 @@
+"""Provenance of a result: versions, hardware and cost."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import psutil
+
+from latentscale.machine import (
+    available_processors,
+    forget_peak,
+    peak_bytes,
+    processor_name,
+)
+from latentscale.version import __version__
+
+_PACKAGES = (
+    "numpy",
+    "pyarrow",
+    "polars",
+    "scikit-learn",
+    "scipy",
+    "numba",
+    "pynndescent",
+    "hdbscan",
+    "model2vec",
+    "tokenizers",
+    "fsspec",
+    "s3fs",
+    "ray",
+)
+
+
+def now() -> str:
+    """The time in UTC, as ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Versions of the packages that shape results, and the hardware."""
+    versions: dict[str, str] = {"latentscale": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "hardware": {
+            "processor": processor_name(),
+            "processors": available_processors(),
+            "memory_bytes": psutil.virtual_memory().total,
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+    }
+
+
+@dataclass(slots=True, kw_only=True)
+class Cost:
+    """The cost of a piece of work.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time.
+    cpu_seconds : float
+        Processor time of this process and of the children that it waited for.
+    peak_bytes : int
+        Most resident memory of this process meanwhile.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as the record holds them."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "cpu_seconds": round(self.cpu_seconds, 3),
+            "peak_bytes": self.peak_bytes,
+        }
+
+
+@contextmanager
+def measured() -> Generator[Cost]:
+    """Measure what the block costs; the figures are set when it has ended."""
+    cost = Cost()
+    forget_peak()
+    started, cpu = time.perf_counter(), _cpu_seconds()
+    try:
+        yield cost
+    finally:
+        cost.seconds = time.perf_counter() - started
+        cost.cpu_seconds = _cpu_seconds() - cpu
+        cost.peak_bytes = peak_bytes()
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

@@ -1,0 +1,1 @@
+"""Remote stores; the only code that touches fsspec."""

@@ -1,0 +1,44 @@
+"""The schema number of the JSON objects of a workspace: written into each, checked whenever one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from latentscale.config import READ_SCHEMAS
+from latentscale.errors import WorkspaceError
+from latentscale.storage.objects import Store
+from latentscale.version import __version__
+
+
+def check_schema(store: Store, name: str, values: Mapping[str, Any]) -> None:
+    """Refuse an object of another schema.
+
+    Parameters
+    ----------
+    name : str
+        Of the object.
+    values : mapping
+        What it holds: ``schema``, and ``latentscale`` (the version that wrote it) where that was recorded.
+
+    Raises
+    ------
+    WorkspaceError
+        If its schema number is none of those that this version reads.
+    KeyError
+        If it has none: it is no object of ours.
+    """
+    found = values["schema"]
+    if found in READ_SCHEMAS:
+        return
+    older = isinstance(found, int) and found < READ_SCHEMAS[0]
+    writer = f"LatentScale {values['latentscale']}" if "latentscale" in values else ""
+    writer = writer or ("an earlier version of LatentScale (0.1)" if older else "a later version of LatentScale")
+    raise WorkspaceError(
+        f"{name} has schema {found!r} and was written by {writer}; LatentScale {__version__} reads schema "
+        f"{' and '.join(map(str, READ_SCHEMAS))}",
+        where=store.url,
+        hint=f"latentscale migrate {store.url} --out NEW makes one of this version, from the same corpus and settings."
+        if older
+        else "Install that version, or start a new workspace with --out.",
+    )

@@ -1,0 +1,99 @@
+"""The object that lists the shards of a snapshot: read batch by batch, so that the keys are in memory once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from latentscale.storage.columns import BATCH
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import read_batches, read_parquet, write_parquet
+from latentscale.storage.snapshot import NO_SHARDS, Ids, ShardTable
+
+FOLDER = "snapshots"
+
+_STATES = ("documents", "empty", "retired")
+# Shards with documents; those without; those that left the corpus, whose offsets stay reserved.
+LISTED, EMPTY, RETIRED = range(3)
+_COLUMNS = ("key", "rows", "base", "bytes", "state")
+
+
+def list_name(snapshot_id: str) -> str:
+    """Object that lists the shards of a snapshot."""
+    return f"{FOLDER}/{snapshot_id}.parquet"
+
+
+def write_list(
+    store: Store,
+    snapshot_id: str,
+    table: ShardTable,
+    order: Ids,
+    empty: tuple[str, ...],
+    retired: ShardTable,
+    *,
+    facts: Mapping[str, Any],
+) -> None:
+    """List the shards of a snapshot.
+
+    Parameters
+    ----------
+    table, retired : ShardTable
+        By offset.
+    order : int64 ndarray, shape (len(table),)
+        Where in the input each shard of ``table`` is.
+    empty : tuple of str
+        Keys of shards without a document.
+    """
+    nothing = np.zeros(len(empty), dtype=np.int64)
+    without = ShardTable(keys=pa.array(empty, pa.string()), rows=nothing, bases=nothing, bytes=nothing)
+    whole = table.followed_by(without).followed_by(retired)
+    counts = [len(table), len(empty), len(retired)]
+    frame = pl.DataFrame(
+        {
+            "key": pl.Series(pl.from_arrow(whole.keys), dtype=pl.String),
+            "rows": whole.rows,
+            "base": whole.bases,
+            "bytes": whole.bytes,
+            "order": np.concatenate([order, np.zeros(counts[1] + counts[2], np.int64)]).astype(np.uint32),
+            "state": np.repeat(np.array([LISTED, EMPTY, RETIRED], np.int8), counts),
+        }
+    ).with_columns(path=pl.format("documents/{}/{}.parquet", pl.col("key").str.head(2), pl.col("key")))
+    written = frame.select("key", "path", "rows", "base", "bytes", "order", "state").to_arrow()
+    write_parquet(store, list_name(snapshot_id), written, facts={**facts, "states": list(_STATES)})
+
+
+def read_list(store: Store, snapshot_id: str, *states: int) -> list[ShardTable]:
+    """The shards of each of some states that the object of a snapshot lists."""
+    pieces: list[list[ShardTable]] = [[NO_SHARDS] for _ in states]
+    for tables in read_list_batches(store, snapshot_id, *states):
+        for held, table in zip(pieces, tables, strict=True):
+            if len(table):
+                held.append(table)
+    return [
+        ShardTable(
+            keys=pa.concat_arrays([piece.keys for piece in held]),
+            rows=np.concatenate([piece.rows for piece in held]),
+            bases=np.concatenate([piece.bases for piece in held]),
+            bytes=np.concatenate([piece.bytes for piece in held]),
+        )
+        for held in pieces
+    ]
+
+
+def read_list_batches(store: Store, snapshot_id: str, *states: int) -> Iterator[list[ShardTable]]:
+    """Read the object of a snapshot batch by batch: the shards of each of some states."""
+    for batch in read_batches(store, list_name(snapshot_id), _COLUMNS, batch_rows=BATCH):
+        rows, bases, sizes = (batch[name].to_numpy() for name in ("rows", "base", "bytes"))
+        whole = ShardTable(keys=batch["key"].cast(pa.string()), rows=rows, bases=bases, bytes=sizes)
+        state = batch["state"].to_numpy()
+        yield [whole if np.all(state == wanted) else whole.take(np.flatnonzero(state == wanted)) for wanted in states]
+
+
+def read_order(store: Store, snapshot_id: str) -> Ids:
+    """Where in the input each shard with documents was (uint32, shape (n,))."""
+    held = read_parquet(store, list_name(snapshot_id), ["order", "state"])
+    return held["order"].to_numpy()[held["state"].to_numpy() == LISTED]

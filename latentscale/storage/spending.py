@@ -1,0 +1,182 @@
+"""What the workers of a run spend on a service, and a limit that they keep together.
+
+Each worker has one object, which it alone writes. Before it spends what it has not announced yet, it writes a higher
+amount, and only then reads those of the others: of two that announce at once, the later sees the earlier, so that the
+amounts that stand never add up to more than the limit. No lock and no conditional write is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from dataclasses import asdict, dataclass
+
+from latentscale.embedders.service import ServiceTerms
+from latentscale.errors import DamagedObjectError, MissingObjectError, ResourceError
+from latentscale.storage.objects import Store
+
+FOLDER = "spending"
+# An announcement costs a write and a listing: a worker announces so large a share of the limit at a time.
+_SHARE = 0.02
+_MILLION = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What was spent.
+
+    Attributes
+    ----------
+    requests, tokens : int
+        Answered, or perhaps answered; billed.
+    announced : int
+        Tokens that may have been spent, where there is a limit: at least ``tokens``.
+    """
+
+    requests: int = 0
+    tokens: int = 0
+    announced: int = 0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            requests=self.requests + other.requests,
+            tokens=self.tokens + other.tokens,
+            announced=self.announced + other.announced,
+        )
+
+    def describe(self, terms: ServiceTerms) -> str:
+        """A sentence for a person."""
+        said = f"{self.requests:,} requests to the embedding service, {self.tokens:,} tokens"
+        price = terms.price_per_million_tokens
+        return said if price is None else f"{said}, {self.tokens * price / _MILLION:.6g} at {price:g} a million"
+
+
+class SpendingLog:
+    """The part of one worker in what a run spends; used from several threads.
+
+    Parameters
+    ----------
+    store : Store
+    run : str
+    terms : ServiceTerms
+    """
+
+    def __init__(self, store: Store, run: str, terms: ServiceTerms) -> None:
+        self._store = store
+        self._folder = f"{FOLDER}/{run}"
+        self._name = f"{self._folder}/{uuid.uuid4().hex}.json"
+        price = terms.price_per_million_tokens
+        self._terms = terms
+        self._limit = None if terms.max_cost is None or not price else int(terms.max_cost / price * _MILLION)
+        self._changed = threading.Condition()
+        self._requests = self._tokens = self._reserved = self._announced = 0
+        self._written: Spent | None = None
+
+    def reserve(self, tokens: int) -> None:
+        """Reserve what a request may cost at most; waits while requests in flight may leave room for it.
+
+        Raises
+        ------
+        ResourceError
+            If it might exceed the limit of the run.
+        """
+        if self._limit is None:
+            return
+        with self._changed:
+            while True:
+                needed = self._tokens + self._reserved + tokens
+                if needed <= self._announced or self._announce(needed):
+                    self._reserved += tokens
+                    return
+                if not self._reserved:
+                    raise self._spent(tokens)
+                self._changed.wait()
+
+    def settle(self, reserved: int, used: int) -> None:
+        """Replace what was reserved for a request by what it cost."""
+        with self._changed:
+            if self._limit is not None:
+                self._reserved -= reserved
+            self._tokens += used
+            self._requests += 1
+            self._changed.notify_all()
+
+    def write(self) -> None:
+        """Write down what was spent so far."""
+        with self._changed:
+            self._put(max(self._announced, self._tokens))
+
+    def _announce(self, needed: int) -> bool:
+        """Announce at least ``needed`` tokens in all; False where the limit does not allow it."""
+        assert self._limit is not None
+        before = self._announced
+        others = sum((one.announced for one in self._others()), 0)
+        for wanted in (needed + int(self._limit * _SHARE), needed):
+            if others + wanted > self._limit:
+                continue
+            self._put(wanted)
+            if sum((one.announced for one in self._others()), 0) + wanted <= self._limit:
+                self._announced = wanted
+                return True
+            # Somebody else announced meanwhile.
+            self._put(before)
+        return False
+
+    def _others(self) -> list[Spent]:
+        return [spent for name, spent in _read(self._store, self._folder) if name != self._name]
+
+    def _put(self, announced: int) -> None:
+        spent = Spent(requests=self._requests, tokens=self._tokens, announced=announced)
+        if spent != self._written:
+            self._store.put_bytes(self._name, json.dumps(asdict(spent)).encode())
+            self._written = spent
+
+    def _spent(self, tokens: int) -> ResourceError:
+        price = self._terms.price_per_million_tokens or 0.0
+        done = self._tokens + sum((one.announced for one in self._others()), 0)
+        return ResourceError(
+            f"the next request may cost {tokens * price / _MILLION:.2g}, and {done * price / _MILLION:.6g} of "
+            f"embed.options.max_cost = {self._terms.max_cost:g} are spent or about to be",
+            where="embed.options.max_cost",
+            hint="Run the same command with a higher max_cost: all answers so far are kept, and none is paid twice.",
+        )
+
+
+def read_spending(store: Store, run: str) -> Spent:
+    """What all workers of a run have spent."""
+    return sum((spent for _, spent in _read(store, f"{FOLDER}/{run}")), Spent())
+
+
+def forget_spending(store: Store, run: str) -> None:
+    """Delete the objects of a run that has ended: its record holds the sum."""
+    store.delete(list(store.list(f"{FOLDER}/{run}")))
+
+
+def read_spent(store: Store, name: str) -> Spent:
+    """Read one object.
+
+    Raises
+    ------
+    DamagedObjectError
+        If it is not what is written here.
+    """
+    try:
+        values = json.loads(store.read_bytes(name))
+        return Spent(**{key: int(values[key]) for key in ("requests", "tokens", "announced")})
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedObjectError(
+            f"{name} is not what a worker writes of its spending: {error}",
+            where=store.path(name),
+            hint=f"latentscale repair {store.url} deletes it.",
+        ) from error
+
+
+def _read(store: Store, folder: str) -> list[tuple[str, Spent]]:
+    found: list[tuple[str, Spent]] = []
+    for name in store.list(folder):
+        try:
+            found.append((name, read_spent(store, name)))
+        except MissingObjectError:
+            continue
+    return found

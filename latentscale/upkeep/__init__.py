@@ -1,0 +1,1 @@
+"""Keep a workspace sound: verify, garbage collection, inspection."""

@@ -1,0 +1,1 @@
+"""The checks of verify: shards, receipts, snapshots, artifacts, maps."""

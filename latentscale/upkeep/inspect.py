@@ -1,0 +1,216 @@
+"""Inspect a workspace: its objects, and differences of two artifacts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+
+from latentscale.errors import WorkspaceError
+from latentscale.explore.embedding_diff import Side, compare_embeddings
+from latentscale.stages.cluster import read_clusters
+from latentscale.stages.embed import pending_shards
+from latentscale.storage.artifacts import Record, find_record, list_records, read_record
+from latentscale.storage.head import current_map
+from latentscale.storage.objects import Store
+from latentscale.storage.runs import latest_runs
+from latentscale.storage.snapshots import read_snapshot
+from latentscale.storage.workspace_record import read_workspace
+
+# A nightly run that finds nothing new embeds nothing: so many runs before the last one are looked at.
+EARLIER_RUNS = 8
+
+
+def workspace_status(store: Store) -> dict[str, Any]:
+    """Count what a workspace holds.
+
+    Returns
+    -------
+    dict
+        The names stay, others may be added. ``workspace`` (its URL), ``name``, ``corpus`` (list of sources),
+        ``created``, ``document_shards``, ``embedded_shards``, ``maps``, ``bytes``; of the current map, null before
+        there is one, ``current_map``, ``map_created``, ``documents``, ``clusters``, ``noise_share``, ``fit``, and for
+        one that an update grew ``drift`` and ``refit_due``; ``last_run``: null or ``id``, ``status``, ``command``,
+        ``started``, ``ended``, ``seconds``, ``made``, ``error``; ``to_resume``; ``embedding``: null or what the workers
+        of the last run that embedded did, as :meth:`latentscale.pipeline.embed_work.EmbedWork.as_json` has it, with
+        the id of the ``run``; of a run that goes on, as it was up to a minute ago. Times are ISO 8601 in UTC.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is no workspace.
+    DamagedObjectError
+        If one of these records cannot be read.
+    """
+    record = read_workspace(store)
+    objects = store.list()
+    runs = latest_runs(store)
+    last = next(runs, None)
+    current = current_map(store)
+    counts: Mapping[str, Any] = current.counts if current else {}
+    update: Mapping[str, Any] | None = current.request.get("update") if current else None
+    drift = _drift(store, current) if current and update else None
+    return {
+        "workspace": store.url,
+        "name": record.name,
+        "corpus": list(record.corpus["sources"]),
+        "created": record.created,
+        "documents": counts.get("documents"),
+        "document_shards": sum(name.startswith("documents/") for name in objects),
+        "embedded_shards": sum(name.startswith("embeddings/") and name.endswith(".parquet") for name in objects),
+        "maps": sum(name.startswith("maps/") and name.endswith("/map.json") for name in objects),
+        "bytes": sum(info.size for info in objects.values()),
+        "current_map": current.id if current else None,
+        "map_created": current.created if current else None,
+        "fit": str(update["fit"]) if update else current.id if current else None,
+        "clusters": counts.get("clusters"),
+        "noise_share": counts.get("noise_share"),
+        "drift": drift,
+        "refit_due": bool(drift["refit_due"]) if drift else None,
+        "last_run": _run_facts(last) if last else None,
+        "to_resume": "the same command again" if last and last["status"] != "done" else None,
+        "embedding": None if last is None else _embedding(chain([last], islice(runs, EARLIER_RUNS))),
+    }
+
+
+def _embedding(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What the workers of the latest of the runs that embedded anything did."""
+    for run in runs:
+        figures = run["facts"].get("embedding")
+        if figures:
+            return {"run": run["id"], **figures}
+    return None
+
+
+def _drift(store: Store, record: Record) -> dict[str, Any]:
+    return json.loads(store.read_bytes(f"{record.folder}/quality.json"))["drift"]
+
+
+def _run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
+    started, ended = (None if run[key] is None else datetime.fromisoformat(run[key]) for key in ("started", "ended"))
+    return {
+        "id": run["id"],
+        "status": run["status"],
+        "command": run["command"],
+        "started": run["started"],
+        "ended": run["ended"],
+        "seconds": None if started is None or ended is None else (ended - started).total_seconds(),
+        "made": run["facts"].get("made"),
+        "error": run["facts"].get("error"),
+    }
+
+
+def compare(store: Store, first: str, second: str, *, vectors: bool = True) -> dict[str, Any]:
+    """Compare two artifacts of one kind.
+
+    Parameters
+    ----------
+    vectors : bool
+        Whether the vectors of two embeddings, or of two maps with different ones, are read and compared.
+
+    Returns
+    -------
+    dict
+        ``settings`` and ``counts``: what differs, as (first, second) by name; ``agreement``: sentences on how far the
+        clusters agree, where both have any; ``vectors``: null, or how far the vectors agree, as
+        :func:`latentscale.explore.embedding_diff.compare_embeddings` has it.
+
+    Raises
+    ------
+    WorkspaceError
+        If one does not exist, their kinds differ, or no documents have vectors of both.
+    """
+    a, b = read_record(store, first), read_record(store, second)
+    if a.kind != b.kind:
+        raise WorkspaceError(f"{first} is a {a.kind} and {second} a {b.kind}: they cannot be compared")
+    facts: dict[str, Any] = {
+        "settings": _differences(_all_settings(store, a), _all_settings(store, b)),
+        "counts": _differences(_flat(a.counts), _flat(b.counts)),
+        "agreement": [],
+        "vectors": None,
+    }
+    pair = [_clusters_of(store, record) for record in (a, b)]
+    if pair[0] is not None and pair[1] is not None:
+        facts["agreement"] = _agreement(store, pair[0], pair[1])
+    sides = _embedded(store, a, b) if vectors else None
+    if sides is not None:
+        facts["vectors"] = compare_embeddings(store, *sides)
+    return facts
+
+
+def _embedded(store: Store, a: Record, b: Record) -> tuple[Side, Side] | None:
+    """The vectors of two embeddings or maps, with the documents that they are of; None where they are the same ones."""
+    if a.kind == "map":
+        sides = [
+            Side(snapshot=read_snapshot(store, str(one.request["snapshot"])), embedding=str(one.request["embedding"]))
+            for one in (a, b)
+        ]
+        return None if sides[0].embedding == sides[1].embedding else (sides[0], sides[1])
+    if a.kind != "embedding" or a.id == b.id:
+        return None
+    tried: list[str] = []
+    maps = (record.request.get("snapshot") for record in reversed(list_records(store, ["map"])))
+    for identity in chain(maps, (run["facts"].get("snapshot") for run in latest_runs(store))):
+        if not identity or identity in tried:
+            continue
+        tried.append(str(identity))
+        snapshot = read_snapshot(store, str(identity))
+        if not any(pending_shards(snapshot.shards, one.id, store.list(one.folder, brief=True)).any() for one in (a, b)):
+            return Side(snapshot=snapshot, embedding=a.id), Side(snapshot=snapshot, embedding=b.id)
+    raise WorkspaceError(
+        f"no documents of {store.url} have all their vectors of both {a.id} and {b.id}",
+        hint="Embed the same documents with both: latentscale embed WORKSPACE --set embed.model=…",
+    )
+
+
+def _all_settings(store: Store, record: Record) -> dict[str, Any]:
+    """The settings of an artifact and of all it was made from, by ``kind.name``."""
+    settings = {f"{record.kind}.{key}": value for key, value in _flat(record.request).items()}
+    for identity in record.parents:
+        parent = find_record(store, identity.rpartition("-")[0], identity)
+        if parent is not None:
+            settings = {**_all_settings(store, parent), **settings}
+    return settings
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {key: (a.get(key), b.get(key)) for key in sorted({*a, *b}) if a.get(key) != b.get(key)}
+
+
+def _clusters_of(store: Store, record: Record) -> Record | None:
+    if record.kind == "clusters":
+        return record
+    identity = record.request.get("clusters")
+    return find_record(store, "clusters", str(identity)) if identity else None
+
+
+def _agreement(store: Store, a: Record, b: Record) -> list[str]:
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    one, two = read_clusters(store, a), read_clusters(store, b)
+    _, left, right = np.intersect1d(one.row_ids, two.row_ids, assume_unique=True, return_indices=True)
+    if not len(left):
+        return ["They share no document."]
+    lines = [f"{len(left):,} documents are in both."]
+    for title, name in (
+        ("with noise as a cluster", "cluster"),
+        ("with noise at its nearest cluster", "nearest_cluster"),
+    ):
+        x, y = getattr(one, name)[left], getattr(two, name)[right]
+        rand, mutual = adjusted_rand_score(x, y), normalized_mutual_info_score(x, y)
+        lines.append(f"Agreement {title}: ARI {rand:.3f}, NMI {mutual:.3f}.")
+    return lines

@@ -1,0 +1,52 @@
+/** What keys do, wherever the focus is. */
+
+import { commands } from "../commands";
+import * as state from "../state";
+import { closeLast, panels, toggle } from "./panel-registry";
+
+export function onKey(event: KeyboardEvent): void {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const target = event.target as HTMLElement;
+  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
+  if (event.key === "Escape") return escape(target, typing);
+  if (typing) return;
+  const step = 90;
+  const actions: Record<string, () => void> = {
+    "+": () => commands.zoom(0.6),
+    "=": () => commands.zoom(0.6),
+    "-": () => commands.zoom(-0.6),
+    _: () => commands.zoom(-0.6),
+    "0": () => commands.whole(),
+    Home: () => commands.home(),
+    "?": () => (state.helpOpen.value = !state.helpOpen.value),
+    t: state.toggleTheme,
+  };
+  for (const { id, key } of panels()) if (key) actions[key.name] = key.press ?? (() => toggle(id));
+  // Arrows scroll a panel while it has the focus.
+  if (!target.closest(".side"))
+    Object.assign(actions, {
+      ArrowLeft: () => commands.pan(-step, 0),
+      ArrowRight: () => commands.pan(step, 0),
+      ArrowUp: () => commands.pan(0, step),
+      ArrowDown: () => commands.pan(0, -step),
+    });
+  if (target.id === "canvas") actions.Enter = () => commands.pinCentre();
+  const action = actions[event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+}
+
+/** One thing at a time, the topmost first. */
+function escape(target: HTMLElement, typing: boolean): void {
+  if (state.helpOpen.value) state.helpOpen.value = false;
+  else if (state.settingsOpen.value) state.settingsOpen.value = false;
+  else if (state.notice.value) state.notice.value = null;
+  else if (state.pinned.value) state.pinned.value = null;
+  else if (closeLast()) return;
+  else if (state.isolated.value.size || state.categories.value.size) {
+    state.isolated.value = new Set();
+    state.categories.value = new Set();
+  }
+  if (typing) target.blur();
+}

@@ -1,0 +1,5 @@
+/** The panels of the page, in the order in which they stand: a new one is one line here (docs/extend.md). */
+
+import "./panels/list";
+import "./panels/document";
+import "./panels/quality";

@@ -1,0 +1,154 @@
+/** The document that is pinned, or else the one cluster that is chosen. */
+
+import { computed } from "@preact/signals";
+import { useEffect, useState } from "preact/hooks";
+import { commands } from "../../commands";
+import type { ClusterEntry } from "../../engine/format";
+import type { Document } from "../../engine/generation";
+import { generationName } from "../../engine/merge";
+import * as state from "../../state";
+import { Brief, textOf, titleOf } from "../cards";
+import { PanelFrame } from "../panel-frame";
+import { register } from "../panel-registry";
+import { ClusterPath, ClusterSwatch } from "../swatch";
+import { count, linkOf, percent, shortened, valueText } from "../words";
+
+/** The one cluster that is isolated, once it is known what it is about. */
+const chosen = computed(() => {
+  const refs = [...state.isolated.value];
+  const cluster = refs.length === 1 ? state.byRef.value.get(refs[0]) : undefined;
+  const detail = cluster && state.details.value?.[state.labels.value!.clusters.indexOf(cluster)];
+  return cluster && detail ? { cluster, detail } : null;
+});
+
+register({
+  id: "document",
+  title: "Document or cluster",
+  side: "right",
+  open: () => state.pinned.value !== null || chosen.value !== null,
+  Component: DocumentPanel,
+});
+
+function DocumentPanel() {
+  const pinned = state.pinned.value;
+  if (!pinned) return <ClusterPanel />;
+  const { document } = pinned;
+  const text = textOf(document);
+  const title = titleOf(document);
+  const textColumn = state.index.value?.text;
+  return (
+    <PanelFrame
+      name="Pinned document"
+      header={
+        <>
+          Document {count(document.rowId)}
+          <Since generation={pinned.generation} />
+        </>
+      }
+      closes="Close the document"
+      onClose={() => (state.pinned.value = null)}
+    >
+        <ClusterPath id={pinned.cluster} />
+        {title && <h2>{title}</h2>}
+        {text && <p class="document-text">{text}</p>}
+        <dl>
+          {document.values
+            .filter(([column]) => column !== textColumn)
+            .map(([column, value]) => (
+              <div key={column}>
+                <dt>{column}</dt>
+                <dd>
+                  <Value value={value} />
+                </dd>
+              </div>
+            ))}
+        </dl>
+    </PanelFrame>
+  );
+}
+
+/** When a document joined the map, if it was not there from the first. */
+function Since({ generation }: { generation: number }) {
+  const entry = state.manifest.value?.generations[generation];
+  return entry && generation > 0 ? <> · {entry.added ? `added ${entry.added}` : generationName(entry, generation).toLowerCase()}</> : null;
+}
+
+function Value({ value }: { value: unknown }) {
+  const link = linkOf(value);
+  if (link)
+    return (
+      <a href={link} target="_blank" rel="noopener noreferrer">
+        {value as string}
+      </a>
+    );
+  const text = valueText(value);
+  return text ? <>{text}</> : <span class="muted">–</span>;
+}
+
+/** What it is about. */
+function ClusterPanel() {
+  if (!chosen.value) return null;
+  const { cluster, detail } = chosen.value;
+  return (
+    <PanelFrame
+      name="Chosen cluster"
+      header={state.labels.value!.layers > 1 && cluster.layer ? `Cluster of layer ${cluster.layer}` : "Cluster"}
+      closes="Show all clusters"
+      onClose={() => (state.isolated.value = new Set())}
+    >
+        <h2 class="cluster-title">
+          <ClusterSwatch cluster={cluster} /> {cluster.label}
+        </h2>
+        <p class="muted">
+          {count(cluster.size)} of {count(state.documents.value)} documents ({percent(cluster.size, state.documents.value)});{" "}
+          {count(cluster.nearest)} with the noise nearest to it
+        </p>
+        {detail.keyphrases.length > 0 && (
+          <p class="phrases">
+            {detail.keyphrases.slice(0, 12).map((phrase) => (
+              <span class="phrase" key={phrase}>
+                {phrase}
+              </span>
+            ))}
+          </p>
+        )}
+        <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.exemplars} />
+    </PanelFrame>
+  );
+}
+
+/** The first few documents that are on the map: an exemplar may have left it since the clusters were labelled. */
+async function firstOf(rows: readonly number[], wanted: number): Promise<Document[]> {
+  const found: Document[] = [];
+  for (let at = 0; at < rows.length && found.length < wanted; ) {
+    const next = rows.slice(at, at + wanted - found.length);
+    at += next.length;
+    const read = await Promise.all(next.map((row) => commands.document(row).catch(() => null)));
+    found.push(...read.filter((document) => document !== null));
+  }
+  return found;
+}
+
+function Exemplars({ cluster, rows }: { cluster: ClusterEntry; rows: number[] }) {
+  const [documents, setDocuments] = useState<Document[] | null>(null);
+  useEffect(() => {
+    let gone = false;
+    void firstOf(rows, 5).then((found) => {
+      if (!gone) setDocuments(found);
+    });
+    return () => void (gone = true);
+  }, [cluster]);
+  if (!rows.length) return null;
+  return (
+    <>
+      <h3>Exemplars</h3>
+      {documents === null && <p class="muted">Reading…</p>}
+      {documents?.map((document) => (
+        <button class="exemplar" key={document.rowId} onClick={() => commands.pinRow(document.rowId)}>
+          {titleOf(document) && <strong>{titleOf(document)}</strong>}
+          <span>{shortened(textOf(document), 220) || <Brief document={document} />}</span>
+        </button>
+      ))}
+    </>
+  );
+}

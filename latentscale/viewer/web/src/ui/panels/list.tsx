@@ -1,0 +1,373 @@
+/** The list at the side: the map's contents, its colours, its clusters. */
+
+import { useMemo, useState } from "preact/hooks";
+import { commands } from "../../commands";
+import { css, rampColour } from "../../engine/colour";
+import type { CategoryColumn, ClusterEntry, NumberColumn } from "../../engine/format";
+import { NARROW } from "../../engine/insets";
+import { ADDED, documentsOf, generationName, OTHER } from "../../engine/merge";
+import { formatValue, NO_VALUE, valueAt } from "../../engine/scale";
+import { codeColour } from "../../map/shading";
+import * as state from "../../state";
+import { Icon } from "../icon";
+import { register, setOpen, turn } from "../panel-registry";
+import { ClusterSwatch, Swatch } from "../swatch";
+import { count, percent, plural } from "../words";
+
+const ID = "list";
+
+register({
+  id: ID,
+  title: "Clusters and colours",
+  side: "left",
+  open: innerWidth > NARROW,
+  Component: List,
+  Closed: Opener,
+  key: { name: "/", does: "find a cluster", press: find },
+});
+
+function Opener() {
+  const manifest = state.manifest.value;
+  if (!manifest) return null;
+  return (
+    <button class="card panel-opener" data-opens={ID} aria-expanded="false" onClick={() => turn(ID, true)}>
+      <Icon name="menu" /> {manifest.title}
+    </button>
+  );
+}
+
+function find(): void {
+  const focus = () => document.getElementById("find")?.focus();
+  // At once where the field is there: what is typed next goes into it.
+  focus();
+  setOpen(ID, true);
+  requestAnimationFrame(focus);
+}
+
+function List() {
+  const manifest = state.manifest.value;
+  const labels = state.labels.value;
+  if (!manifest) return null;
+  const clusters = labels?.clusters.filter((c) => c.layer === 0).length ?? 0;
+  return (
+    <nav class="card panel" aria-label="Clusters and colours">
+      <header>
+        <h1 title={manifest.title}>{manifest.title}</h1>
+        <button class="icon" aria-label="Close the list" aria-expanded="true" onClick={() => turn(ID, false)}>
+          <Icon name="left" />
+        </button>
+      </header>
+      <p class="facts">
+        <span>{plural(state.documents.value, "document")}</span>
+        {labels && (
+          <>
+            {" "}
+            <span>· {plural(clusters, "cluster")}</span> <span>· {percent(state.noise.value, state.documents.value)} noise</span>
+          </>
+        )}
+      </p>
+      <Newest />
+      <ColourBy />
+      {labels && <Topics />}
+    </nav>
+  );
+}
+
+/** Documents that joined last: pressed, they are marked. */
+function Newest() {
+  const generations = state.manifest.value!.generations;
+  const last = generations.length - 1;
+  if (!last || !state.index.value) return null;
+  const on = state.colour.value === ADDED && state.categories.value.size === 1 && state.categories.value.has(last);
+  const { added } = generations[last];
+  return (
+    <button
+      class="newest"
+      aria-pressed={on}
+      title={added ? `Added ${added}` : generationName(generations[last], last)}
+      onClick={() => {
+        state.categories.value = new Set(on ? [] : [last]);
+        state.colour.value = on ? "cluster" : ADDED;
+      }}
+    >
+      <span class="dot" style={{ backgroundColor: css(codeColour(addedEntry()!, last, state.theme.value)) }} aria-hidden="true" />
+      {on ? "Back to all documents" : `Show the ${plural(documentsOf(generations[last]), "document")} added last`}
+    </button>
+  );
+}
+
+const addedEntry = (): CategoryColumn | undefined =>
+  state.index.value?.colours.find((entry) => entry.id === ADDED) as CategoryColumn | undefined;
+
+function ColourBy() {
+  const columns = (state.index.value?.colours ?? []).filter((entry) => entry.id !== ADDED);
+  const layers = state.labels.value?.layers ?? 1;
+  const column = state.column.value;
+  return (
+    <section class="colour-by">
+      <label class="field">
+        <span>Colour by</span>
+        <select
+          value={state.colour.value}
+          onChange={(event) => {
+            state.categories.value = new Set();
+            state.scaleChosen.value = false;
+            state.colour.value = event.currentTarget.value;
+          }}
+        >
+          <optgroup label="Clusters">
+            <option value="cluster">Cluster</option>
+            {Array.from({ length: Math.max(0, layers - 1) }, (_, i) => (
+              <option key={i} value={`layer:${i + 1}`}>
+                {`Coarser clusters${layers > 2 ? `, layer ${i + 1}` : ""}`}
+              </option>
+            ))}
+            <option value="nearest_cluster">Nearest cluster, noise too</option>
+          </optgroup>
+          <optgroup label="Map">
+            <option value="density">Density</option>
+            {addedEntry() && <option value={ADDED}>When added</option>}
+          </optgroup>
+          {columns.length > 0 && (
+            <optgroup label="Columns">
+              {columns.map((entry) => (
+                <option key={entry.id} value={entry.id}>
+                  {entry.name}
+                </option>
+              ))}
+            </optgroup>
+          )}
+        </select>
+      </label>
+      {column?.kind === "categories" && <Categories column={column} />}
+      {column && column.kind !== "categories" && <Ramp column={column} />}
+      {state.colour.value === "density" && (
+        <div class="ramp">
+          <RampBar />
+          <div class="ramp-ends">
+            <span>sparse</span>
+            <span>dense (logarithmic)</span>
+          </div>
+        </div>
+      )}
+    </section>
+  );
+}
+
+function RampBar() {
+  const theme = state.theme.value;
+  const stops = Array.from({ length: 13 }, (_, i) => css(rampColour(i / 12, theme)));
+  return <div class="ramp-bar" style={{ backgroundImage: `linear-gradient(to right, ${stops.join(", ")})` }} />;
+}
+
+function Ramp({ column }: { column: NumberColumn }) {
+  const kind = state.scale.value;
+  const choose = (value: "linear" | "quantile") => {
+    state.scaleChosen.value = true;
+    state.scale.value = value;
+  };
+  return (
+    <div class="ramp">
+      <RampBar />
+      <div class="ramp-ends">
+        {[0, 0.5, 1].map((t) => (
+          <span key={t}>{formatValue(valueAt(t, column, kind), column)}</span>
+        ))}
+      </div>
+      <div class="choice" role="group" aria-label="Scale of the colours">
+        <button aria-pressed={kind === "linear"} onClick={() => choose("linear")}>
+          Linear
+        </button>
+        <button aria-pressed={kind === "quantile"} onClick={() => choose("quantile")}>
+          Quantiles
+        </button>
+      </div>
+      {column.nulls > 0 && (
+        <p class="muted small">
+          {count(column.nulls)} of {count(state.documents.value)} documents have no value
+        </p>
+      )}
+    </div>
+  );
+}
+
+function Categories({ column }: { column: CategoryColumn }) {
+  const theme = state.theme.value;
+  const all = column.categories.map(([name, size], code): [code: number, name: string, size: number] => [code, name, size]);
+  // Codes outlive updates and sizes do not; generations go by their time, the last first.
+  const rows = column.id === ADDED ? all.reverse() : all.sort((a, b) => b[2] - a[2]).filter(([, , size]) => size > 0);
+  if (column.other[1]) rows.push([OTHER, `${count(column.other[0])} others`, column.other[1]]);
+  if (column.nulls) rows.push([NO_VALUE, "no value", column.nulls]);
+  const chosen = state.categories.value;
+  return (
+    <ul class="rows categories" aria-label={`Values of ${column.name}, with their number of documents`}>
+      {rows.map(([code, name, size]) => (
+        <li key={code}>
+          <button
+            class={`row ${chosen.size && !chosen.has(code) ? "off" : ""}`}
+            aria-pressed={chosen.has(code)}
+            title={name}
+            onClick={() => (state.categories.value = state.toggled(chosen, code))}
+          >
+            <Swatch rgb={codeColour(column, code, theme)} />
+            <span class={code >= OTHER ? "name muted" : "name"}>{name || "(empty)"}</span>
+            <span class="size">{count(size)}</span>
+          </button>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+const MOST_FOUND = 200;
+
+function Topics() {
+  const labels = state.labels.value!;
+  const [query, setQuery] = useState("");
+  const [open, setOpen] = useState<ReadonlySet<number>>(new Set());
+  const layer = Math.min(Math.max(labels.hue_layer, labels.layers > 1 ? 1 : 0), labels.layers - 1);
+  const groups = useMemo(() => {
+    const bySize = (a: ClusterEntry, b: ClusterEntry) => b.size - a.size || a.id - b.id;
+    return labels.clusters
+      .filter((c) => c.layer === layer)
+      .sort(bySize)
+      .map((group) => ({
+        group,
+        children:
+          layer === 0
+            ? []
+            : (state.leaves.value.get(`${layer}.${group.id}`) ?? [])
+                .map((id) => state.byRef.value.get(`0.${id}`)!)
+                .filter(Boolean)
+                .sort(bySize),
+      }));
+  }, [labels]);
+  const words = query.trim().toLowerCase();
+  const phrases = state.details.value;
+  const found = useMemo(() => {
+    if (!words) return null;
+    const named = labels.clusters.filter((c) => c.label.toLowerCase().includes(words));
+    const meant = labels.clusters.filter(
+      (c, i) => !named.includes(c) && phrases?.[i]?.keyphrases.some((p) => p.toLowerCase().includes(words)),
+    );
+    return [...named, ...meant];
+  }, [words, labels, phrases]);
+  const isolated = state.isolated.value;
+  const chosen = isolated.size > 0;
+  return (
+    <section class="topics">
+      <div class="field">
+        <input
+          id="find"
+          type="search"
+          placeholder="Find a cluster"
+          title="Words of a label or keyphrase; # and a row id, with Enter, for a document"
+          aria-label="Find a cluster"
+          value={query}
+          onInput={(event) => setQuery(event.currentTarget.value)}
+          onKeyDown={(event) => {
+            const row = /^#(-?\d+)$/.exec(query.trim());
+            if (event.key === "Enter" && row) commands.pinRow(Number(row[1]));
+          }}
+        />
+      </div>
+      {/* Always one line: the rows below must not move away from the pointer that chose one. */}
+      <p class="base" role="status">
+        {chosen ? (
+          <>
+            <span class="chosen">
+              {count(state.isolatedDocuments.value)} of {count(state.documents.value)} documents
+            </span>
+            <button class="link" onClick={() => (state.isolated.value = new Set())}>
+              Show all
+            </button>
+          </>
+        ) : (
+          <span>Documents of each, largest first</span>
+        )}
+      </p>
+      <ul class="rows" aria-label="Clusters, with their number of documents">
+        {found?.slice(0, MOST_FOUND).map((cluster) => (
+          <li key={`${cluster.layer}.${cluster.id}`}>
+            <Row cluster={cluster} />
+          </li>
+        ))}
+        {found && (found.length === 0 || found.length > MOST_FOUND) && (
+          <li class="muted small">
+            {/^#\d*$/.test(words) ? "Enter pins the document with this row id" : found.length ? `${MOST_FOUND} of ${count(found.length)} clusters found are listed` : "No cluster has this in its label or keyphrases"}
+          </li>
+        )}
+        {!found &&
+          groups.map(({ group, children }) => (
+            <li key={group.id}>
+              <div class="group">
+                {children.length > 1 && (
+                  <button
+                    class="caret"
+                    aria-expanded={open.has(group.id)}
+                    aria-label={`Parts of ${group.label}`}
+                    onClick={() => setOpen(state.toggled(open, group.id))}
+                  >
+                    <Icon name="right" />
+                  </button>
+                )}
+                {children.length <= 1 && layer > 0 && <span class="caret" />}
+                <Row cluster={group} />
+              </div>
+              {open.has(group.id) && (
+                <ul class="rows inner">
+                  {children.map((cluster) => (
+                    <li key={cluster.id}>
+                      <Row cluster={cluster} />
+                    </li>
+                  ))}
+                </ul>
+              )}
+            </li>
+          ))}
+        {!found && state.noise.value > 0 && (
+          <li>
+            <div class="group">
+              {layer > 0 && <span class="caret" />}
+              <button
+                class={`row ${chosen && !isolated.has("n") ? "off" : ""}`}
+                aria-pressed={isolated.has("n")}
+                onClick={() => (state.isolated.value = state.toggled(isolated, "n"))}
+              >
+                <ClusterSwatch cluster={null} />
+                <span class="name muted">In no cluster (noise)</span>
+                <span class="size">{count(state.noise.value)}</span>
+              </button>
+            </div>
+          </li>
+        )}
+      </ul>
+    </section>
+  );
+}
+
+function Row({ cluster }: { cluster: ClusterEntry }) {
+  const ref = `${cluster.layer}.${cluster.id}`;
+  const isolated = state.isolated.value;
+  const shown = state.shownClusters.value;
+  const off = shown !== null && !(state.leaves.value.get(ref) ?? []).some((id) => shown.has(id));
+  return (
+    <button
+      class={`row ${off ? "off" : ""}`}
+      aria-pressed={isolated.has(ref)}
+      title={cluster.label}
+      onClick={() => {
+        state.isolated.value = state.toggled(isolated, ref);
+        if (state.isolated.value.has(ref)) commands.reveal(cluster);
+      }}
+      onPointerEnter={() => (state.pointed.value = cluster)}
+      onPointerLeave={() => (state.pointed.value = null)}
+      onFocus={() => (state.pointed.value = cluster)}
+      onBlur={() => (state.pointed.value = null)}
+    >
+      <ClusterSwatch cluster={cluster} />
+      <span class="name">{cluster.label}</span>
+      <span class="size">{count(cluster.size)}</span>
+    </button>
+  );
+}

@@ -1,0 +1,74 @@
+/** Quality figures of the map, measured when it was made. */
+
+import type { Quality } from "../../engine/format";
+import { lastSection, sectionKey } from "../../engine/sections";
+import * as state from "../../state";
+import { PanelFrame } from "../panel-frame";
+import { register, turn } from "../panel-registry";
+import { count, percent, plural } from "../words";
+
+const ID = "quality";
+const TITLE = "Quality of the map";
+const KEY = sectionKey<Quality>("quality", 1);
+
+const quality = (): Quality | null => state.index.value && lastSection(state.index.value.generations, KEY);
+
+register({
+  id: ID,
+  title: TITLE,
+  side: "right",
+  open: false,
+  Component: QualityPanel,
+  available: () => quality() !== null,
+  icon: "M3 16.5h14M5.5 13V9M10 13V4M14.5 13V7",
+  key: { name: "q", does: "how far to trust the map" },
+});
+
+function QualityPanel() {
+  const q = quality()!;
+  const { against, growth } = q;
+  const figures: [name: string, value: string | undefined, means: string][] = [
+    ["Trustworthiness", fixed(q.trustworthiness), "documents close on the map are alike"],
+    ["Neighbours kept", share(q.preservation), `of the ${q.k} nearest`],
+    ["Search recall", share(q.recall), "of true neighbours found"],
+    ["Noise", share(q.noise_share), "of the documents, in no cluster"],
+    ["Duplicates", share(q.duplicates), "identical to another"],
+    ["Outliers", share(q.outlier_rate), "far off the map"],
+    ["Separate parts", q.components > 1 ? count(q.components) : undefined, `${share(q.largest_component)} in the largest`],
+    ["Stability", fixed(q.stability), "ARI of two seeds"],
+  ];
+  if (against) figures.push([against.column, fixed(against.nmi), `NMI with the clusters; ARI ${fixed(against.ari)}, purity ${fixed(against.purity)}`]);
+  return (
+    <PanelFrame name={TITLE} header={TITLE} closes="Close the quality" onClose={() => turn(ID, false)}>
+      {q.red_flags.map((flag) => (
+        <p class="flag" key={flag}>
+          {flag}
+        </p>
+      ))}
+      {!q.red_flags.length && <p>No figure gives cause for doubt.</p>}
+      <dl>
+        {figures.map(
+          ([name, value, means]) =>
+            value && (
+              <div key={name}>
+                <dt>{name}</dt>
+                <dd>
+                  {value} <span class="muted small">{means}</span>
+                </dd>
+              </div>
+            ),
+        )}
+      </dl>
+      <p class="muted small">
+        Measured on {count(q.sample)} of {plural(q.documents, "document")} in {plural(q.clusters, "cluster")}
+        {growth &&
+          ` of the last fit; since then ${count(growth.added)} were added (${percent(growth.added, growth.fitted)}), ${count(growth.removed)} removed`}
+        . ({q.map})
+      </p>
+      {growth?.refit_due && <p class="flag">A new fit is due. {growth.reasons.join(" ")}</p>}
+    </PanelFrame>
+  );
+}
+
+const fixed = (value: number | null) => value?.toFixed(2);
+const share = (value: number | null) => (value === null ? undefined : percent(value, 1));

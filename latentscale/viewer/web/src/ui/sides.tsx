@@ -1,0 +1,28 @@
+/** Where panels stand: a column at each side of the window. */
+
+import { cover } from "../covers";
+import { isOpen, panels, type Panel } from "./panel-registry";
+
+const SIDES = ["left", "right"] as const;
+
+export function Sides() {
+  return SIDES.map((side) => (
+    <div class={`side ${side}`} key={side}>
+      {panels()
+        .filter((panel) => panel.side === side)
+        .map((panel) => (
+          <Slot key={panel.id} panel={panel} />
+        ))}
+    </div>
+  ));
+}
+
+function Slot({ panel }: { panel: Panel }) {
+  const open = isOpen(panel);
+  const Shown = open ? panel.Component : panel.Closed;
+  return (
+    <div class={`slot ${open ? "" : "closed"}`} data-panel={panel.id} ref={cover(open ? panel.side : null, open)}>
+      {Shown && <Shown />}
+    </div>
+  );
+}

@@ -1,0 +1,34 @@
+import { describe, expect, it } from "vitest";
+import { clearOfPanels, insetsOf, type Cover } from "../src/engine/insets";
+
+const wide = { width: 1200, height: 800 };
+const phone = { width: 390, height: 780 };
+const cover = (left: number, top: number, right: number, bottom: number, side: Cover["side"], panel = true): Cover => ({ left, top, right, bottom, side, panel });
+const buttons = cover(1144, 16, 1184, 154, "right", false);
+
+describe("the free part of the window", () => {
+  it("is beside panels of any width", () => {
+    expect(insetsOf(wide, [])).toEqual({ left: 20, right: 20, top: 36, bottom: 48 });
+    expect(insetsOf(wide, [cover(16, 16, 320, 500, "left"), buttons])).toMatchObject({ left: 340, right: 76 });
+    expect(insetsOf(wide, [cover(16, 16, 516, 500, "left")]).left).toBe(536);
+  });
+
+  it("leaves room for the buttons beside a panel before they have moved", () => {
+    const panel = cover(820, 16, 1184, 500, "right");
+    expect(clearOfPanels(wide, [panel, buttons])).toBe(392);
+    expect(insetsOf(wide, [panel, buttons]).right).toBe(392 + 40 + 20);
+    expect(insetsOf(wide, [panel, { ...buttons, left: 768, right: 808 }]).right).toBe(392 + 40 + 20);
+    expect(clearOfPanels(wide, [buttons])).toBeNull();
+  });
+
+  it("is above a sheet on a phone, whose list may cover the map", () => {
+    expect(insetsOf(phone, [{ ...buttons, left: 334, right: 374 }])).toEqual({ left: 20, right: 20, top: 72, bottom: 48 });
+    expect(insetsOf(phone, [cover(8, 500, 382, 772, "right")]).bottom).toBe(300);
+    expect(insetsOf(phone, [cover(8, 8, 382, 476, "left")])).toEqual({ left: 20, right: 20, top: 72, bottom: 48 });
+    expect(clearOfPanels(phone, [cover(8, 500, 382, 772, "right")])).toBeNull();
+  });
+
+  it("is not less for what only labels keep clear of", () => {
+    expect(insetsOf(wide, [cover(900, 770, 1184, 790, null, false), cover(16, 16, 300, 54, null, false)])).toEqual(insetsOf(wide, []));
+  });
+});

@@ -1,0 +1,33 @@
+"""Where the torch backend is chosen, and what is said of a device that is not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latentscale.backends.select import choose_backend
+from latentscale.backends.torch.backend import TorchBackend
+from latentscale.errors import EnvironmentFailure
+from latentscale.machine import Gpu, Place
+
+
+def test_auto_takes_it_where_there_is_a_gpu_and_not_elsewhere() -> None:
+    gpu = Gpu(name="A GPU", memory_gib=80.0, driver="580.1")
+    with_gpu = Place(gpus=(gpu,), packages={"torch": "2.13.0"})
+    assert choose_backend("auto", "neighbors", lambda: with_gpu).backend == "torch"
+    without = choose_backend("auto", "project", lambda: Place(packages={"torch": "2.13.0"}))
+    assert (without.backend, "torch: there is no GPU" in without.reason) == ("cpu", True)
+    assert choose_backend("torch", "project", lambda: Place(packages={"torch": "2.13.0"})).backend == "torch"
+    assert choose_backend("auto", "cluster", lambda: with_gpu).backend == "cpu"
+
+
+def test_a_device_that_is_not_there_is_said() -> None:
+    torch: Any = pytest.importorskip("torch", reason="the backend torch needs the package torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(EnvironmentFailure, match="cannot use the device cuda:0"):
+        TorchBackend("cuda:0").neighbors(
+            np.eye(20, dtype=np.float32), k=5, method="auto", recall_target=0.9, seed=0, threads=1
+        )

@@ -1,0 +1,131 @@
+"""Values of several types in one column keep what they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latentscale.errors import CorpusError
+from latentscale.readers.columns import concat, conform, unify_columns
+from latentscale.readers.values import column_of
+from latentscale.storage.common_types import cast_values, plain_type, value_facts, without_surrogates
+
+LONG = [2**60 + at for at in range(3)]
+
+
+def unified(*arrays: pa.Array) -> pa.Table:
+    tables = [pa.table({"a": array}) for array in arrays]
+    facts = [{"types": {"a": found} if (found := value_facts(table["a"])) else {}} for table in tables]
+    schema = unify_columns([(table.schema, one) for table, one in zip(tables, facts, strict=True)])
+    return pa.concat_tables([conform(table, schema) for table in tables])
+
+
+@pytest.mark.parametrize("join", [unified, lambda *arrays: concat([pa.table({"a": array}) for array in arrays])])
+def test_long_whole_numbers_keep_their_digits_beside_floats(join):
+    whole = join(pa.array(LONG), pa.array([1.0, None, 3.0]))["a"]
+    assert whole.type == pa.int64()
+    assert whole.to_pylist() == [*LONG, 1, None, 3]
+    mixed = join(pa.array(LONG), pa.array([0.5]))["a"]
+    assert mixed.to_pylist() == [*map(str, LONG), "0.5"]
+    unsigned = join(pa.array([2**64 - 1], pa.uint64()), pa.array([1.0]))["a"]
+    assert unsigned.to_pylist() == [str(2**64 - 1), "1.0"]
+    assert join(pa.array([1, 2]), pa.array([0.5]))["a"].to_pylist() == [1.0, 2.0, 0.5]
+
+
+@pytest.mark.parametrize("join", [unified, lambda *arrays: concat([pa.table({"a": array}) for array in arrays])])
+def test_times_far_away_do_not_wrap_around(join):
+    far = pa.array([64_000_000_000], pa.timestamp("s"))
+    near = pa.array([1], pa.timestamp("ns"))
+    assert join(far, near)["a"].to_pylist()[0] == "3998-01-29 17:46:40"
+    assert join(pa.array([1], pa.timestamp("s")), near)["a"].type == pa.timestamp("ns")
+
+
+ARRAYS = st.one_of(
+    st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=3).map(lambda v: pa.array(v, pa.int64())),
+    st.lists(st.none() | st.integers(0, 2**64 - 1), max_size=3).map(lambda v: pa.array(v, pa.uint64())),
+    st.lists(st.integers(-100, 100), max_size=3).map(lambda v: pa.array(v, pa.int8())),
+    st.lists(st.none() | st.floats(allow_nan=False), max_size=3).map(lambda v: pa.array(v, pa.float64())),
+    st.lists(st.integers(-(2**52), 2**52).map(float), max_size=3).map(lambda v: pa.array(v, pa.float64())),
+    st.lists(st.none() | st.booleans(), max_size=3).map(lambda v: pa.array(v, pa.bool_())),
+    st.lists(st.text(st.characters(codec="utf-8"), max_size=3), max_size=3).map(lambda v: pa.array(v, pa.string())),
+    st.integers(0, 3).map(pa.nulls),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(arrays=st.lists(ARRAYS, min_size=1, max_size=4))
+def test_values_of_any_types_come_back_or_are_text(arrays: list[pa.Array]):
+    values = [value for array in arrays for value in array.to_pylist()]
+    for read in (unified(*arrays), concat([pa.table({"a": array}) for array in arrays])):
+        for value, found in zip(values, read["a"].to_pylist(), strict=True):
+            if isinstance(found, str) and not isinstance(value, str):
+                found = json.loads(found) if found not in ("inf", "-inf") else float(found)
+            assert found == value
+            # Python compares whole numbers and floats by their exact values.
+            assert isinstance(found, int | float) == isinstance(value, int | float)
+
+
+def test_vectors_of_several_files_stay_vectors():
+    parts = (
+        pa.array([[0.5, 1.0]], pa.list_(pa.float32(), 2)),
+        pa.array([[2.0, 3.0]], pa.list_(pa.float64())),
+        pa.array([[]], pa.list_(pa.null())),
+    )
+    assert unified(*parts)["a"].to_pylist() == [[0.5, 1.0], [2.0, 3.0], []]
+
+
+def test_a_value_that_the_type_of_all_cannot_hold_is_refused_with_the_column():
+    with pytest.raises(CorpusError, match="column 'id' is int64"):
+        cast_values(pa.chunked_array([LONG]), pa.float64(), name="id")
+
+
+def test_zones_without_a_name_become_utc_in_nested_values_too():
+    zone = pa.timestamp("us", "+05:30")
+    assert plain_type(zone) == pa.timestamp("us", "UTC")
+    assert plain_type(pa.timestamp("us", "Europe/Berlin")) == pa.timestamp("us", "Europe/Berlin")
+    assert plain_type(pa.list_(pa.struct([("at", zone)]))) == pa.list_(pa.struct([("at", pa.timestamp("us", "UTC"))]))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([2**60 + 1, 1.5], ["1152921504606846977", "1.5"]),
+        ([1, 1.5], [1.0, 1.5]),
+        ([2**64, None], ["18446744073709551616", None]),
+        (["cut \ud83d", None], ["cut \ufffd", None]),
+        (["\ud83d\ude00"], ["\U0001f600"]),
+    ],
+)
+def test_values_of_json_keep_their_digits_and_characters(values: list[object], expected: list[object]):
+    assert column_of(values).to_pylist() == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(codec=None, exclude_categories=[]), max_size=20))
+def test_text_without_surrogates_is_utf8_and_what_was_utf8_stays(text: str):
+    cleaned = without_surrogates(text)
+    cleaned.encode()
+    if not any("\ud800" <= character <= "\udfff" for character in text):
+        assert cleaned == text
+
+
+def test_long_numbers_of_json_lines_keep_their_digits(tmp_path: Path):
+    from latentscale.config import CorpusConfig, IngestConfig
+    from latentscale.readers import read_input
+    from latentscale.readers.inputs import list_inputs
+
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "a", "n": 123456789012345678901234567890, "l": [18446744073709551616]}\n'
+        '{"text": "say: -12345678901234567890", "n": 1, "l": []}\n'
+        '{"text": "far", "n": 1e999}\n'
+    )
+    corpus = CorpusConfig(sources=(str(tmp_path),))
+    (block,) = read_input(list_inputs(corpus)[0], corpus, IngestConfig())
+    assert block.table["n"].to_pylist() == ["123456789012345678901234567890", "1", "1e999"]
+    assert block.table["l"].to_pylist() == ["[18446744073709551616]", "[]", None]
+    assert block.table["text"].to_pylist() == ["a", "say: -12345678901234567890", "far"]

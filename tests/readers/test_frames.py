@@ -1,0 +1,90 @@
+"""Data from Python: what Arrow has a type for keeps it, the rest is text, and what cannot be stored is named."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from latentscale.errors import RequestError
+from latentscale.readers.frames import spool_frame
+from latentscale.storage.objects import Store
+
+NAME = uuid.UUID(int=1)
+INDIA = dt.timezone(dt.timedelta(hours=5, minutes=30))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("values", "stored"),
+    [
+        ([1, "a"], ["1", "a"]),
+        ([2**70, None], [str(2**70), None]),
+        ([2**60 + 1, 1.5], [str(2**60 + 1), "1.5"]),
+        ([2**60 + 1, None], [2**60 + 1, None]),
+        ([1, 1.5], [1.0, 1.5]),
+        ([NAME, None], [str(NAME), None]),
+        ([{"a": 1}, [1]], ['{"a":1}', "[1]"]),
+        (["cut \ud83d", float("nan")], ["cut \ufffd", None]),
+        ([decimal.Decimal("1.50"), None], [decimal.Decimal("1.50"), None]),
+        ([dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 5)], ["2020-01-01", "2020-01-01T05:00:00"]),
+        (
+            [dt.datetime(2020, 1, 1), dt.datetime(2020, 1, 1, tzinfo=INDIA)],
+            ["2020-01-01T00:00:00", "2020-01-01T00:00:00+05:30"],
+        ),
+        ([b"\xff", b"a"], [b"\xff", b"a"]),
+    ],
+)
+def test_columns_of_objects(store: Store, values: list[Any], stored: list[Any]):
+    frame = pd.DataFrame({"text": ["a", "b"], "x": pd.Series(values, dtype=object)})
+    assert pq.read_table(spool_frame(frame, store))["x"].to_pylist() == stored
+
+
+def test_columns_of_types_that_only_pandas_or_polars_has(store: Store):
+    frame = pd.DataFrame(
+        {"text": ["a", "b"], "x": pd.period_range("2020", "2021", freq="Y"), 3: pd.interval_range(0, 2)}
+    )
+    table = pq.read_table(spool_frame(frame, store))
+    assert table["x"].to_pylist() == ["2020", "2021"]
+    assert table["3"].to_pylist() == ["(0, 1]", "(1, 2]"]
+    objects = pl.DataFrame({"text": ["a"], "x": pl.Series([{1, 2}], dtype=pl.Object)})
+    assert pq.read_table(spool_frame(objects, store))["x"].to_pylist() == ["[1,2]"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pa.table({"text": ["a"], "x": pa.array([pa.MonthDayNano([1, 2, 3])])}),
+        pd.DataFrame({"text": ["a"], "x": [[b"\xff", 1]]}),
+        pd.DataFrame([["a", "b"]], columns=["x", "x"]),
+    ],
+)
+def test_a_column_that_cannot_be_stored_is_named(store: Store, data: Any):
+    with pytest.raises(RequestError, match="'x'"):
+        spool_frame(data, store)
+
+
+def test_mappings_keep_what_json_has_no_form_for(store: Store):
+    rows = [
+        {"text": "a", "big": 2**70, "far": float("inf"), "half": "\ud83d", "raw": b"ab", "when": dt.date(2020, 1, 1)}
+    ]
+    line = Path(spool_frame(iter(rows), store)).read_text()
+    assert '"big": 1180591620717411303424' in line
+    assert '"far": Infinity' in line
+    assert '"half": "\\ud83d"' in line
+    assert '"raw": "ab"' in line
+    assert '"when": "2020-01-01"' in line
+    texts = pq.read_table(spool_frame(iter(["one", None, "half \ud83d"]), store))
+    assert texts["text"].to_pylist() == ["one", None, "half \ufffd"]

@@ -1,0 +1,284 @@
+"""What a map and a workspace give to Python: documents, clusters, vectors, the graph, names, sweeps and their looks."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import latentscale as ls
+from latentscale.errors import ConfigError, DamagedObjectError, RequestError, WorkspaceError
+from latentscale.pipeline.notebook import in_notebook
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> ls.Workspace:
+    out = tmp_path_factory.mktemp("maps") / "news"
+    ls.run(
+        small_corpus,
+        out,
+        text="text",
+        name="first",
+        progress="quiet",
+        ingest={"shard_rows": 200},
+        project={"n_epochs": 30},
+        cluster={"min_cluster_size": 12},
+    )
+    return ls.open(out)
+
+
+@pytest.fixture
+def current(workspace: ls.Workspace) -> ls.Map:
+    found = workspace.current
+    assert found is not None
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ of a map
+
+
+def test_documents_have_their_texts_and_read_only_those_asked_for(
+    current: ls.Map, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = dict(pl.read_parquet(small_corpus).select("package", "text").iter_rows())
+    documents = current.documents()
+    assert documents.collect_schema().names() == [*current.points().collect_schema().names(), "text"]
+    whole = documents.collect()
+    assert dict(whole.select("package", "text").iter_rows()) == source
+    read: list[int] = []
+    from latentscale.explore import tables
+
+    real = tables.read_texts
+
+    def watched(store: Any, snapshot: Any, row_ids: Any, column: str) -> Any:
+        read.append(len(row_ids))
+        return real(store, snapshot, row_ids, column)
+
+    monkeypatch.setattr(tables, "read_texts", watched)
+    inside = documents.filter(pl.col("cluster") == 0).select("text").collect()
+    assert sorted(inside["text"]) == sorted(whole.filter(pl.col("cluster") == 0)["text"])
+    assert sum(read) == len(inside) < len(whole)
+    read.clear()
+    assert documents.select("x").collect().height == 600
+    assert read == []
+    chess = documents.filter(pl.col("text").str.contains("chess")).collect()
+    assert len(chess) == sum("chess" in text for text in source.values()) > 0
+    assert documents.head(3).collect().height == 3
+    assert list(whole.head(5).to_pandas()["text"]) == whole["text"].head(5).to_list()
+
+
+def test_clusters_are_a_table_with_their_exemplars(current: ls.Map) -> None:
+    clusters = current.clusters(texts=True)
+    assert clusters.columns[:4] == ["layer", "cluster", "label", "size"]
+    finest = clusters.filter(pl.col("layer") == 0)
+    sizes = current.points().group_by("cluster").len().collect()
+    counted = dict(sizes.filter(pl.col("cluster") >= 0).iter_rows())
+    assert dict(finest.select("cluster", "size").iter_rows()) == counted
+    assert finest["size"].to_list() == sorted(counted.values(), reverse=True)
+    texts = dict(current.documents().select("row_id", "text").collect().iter_rows())
+    for exemplars, found in finest.select("exemplars", "exemplar_texts").iter_rows():
+        assert [texts[row] for row in exemplars] == found
+    assert "exemplar_texts" not in current.clusters().columns
+
+
+def test_vectors_and_graph_agree(current: ls.Map) -> None:
+    vectors, graph = current.vectors(), current.graph()
+    assert vectors.matrix.shape == (600, 256)
+    assert np.array_equal(vectors.row_ids, graph.row_ids)
+    cosine = np.einsum("ij,ij->i", vectors.matrix, vectors.matrix[graph.indices[:, 0]])
+    assert np.abs((1 - cosine) - graph.distances[:, 0]).max() < 1e-3
+    assert sorted(graph.row_ids) == sorted(current.points().select("row_id").collect()["row_id"])
+
+
+def test_search_takes_one_query_or_several(current: ls.Map) -> None:
+    one = current.search("chess", k=3)
+    assert current.search(["chess", "fonts"], k=3)[0] == one
+    vectors = current.vectors()
+    own = current.search(vectors.matrix[5] * 3, k=1)[0]
+    assert own.row_id == vectors.row_ids[5]
+    assert own.score == pytest.approx(1, abs=1e-3)
+    for wrong in (5, None, b"x", [], [[]], {"a": 1}, ["a", 1], np.zeros((2, 2, 2)), np.ones(3), np.full(256, np.nan)):
+        with pytest.raises(RequestError):
+            current.search(wrong)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    assert current.find(vectors.matrix[5], k=1)["row_id"].to_list() == [own.row_id]
+    with pytest.raises(RequestError, match="takes one query"):
+        current.find([[0.0] * 255 + [1.0]])  # pyright: ignore[reportArgumentType]
+    for method in (current.search, current.find):
+        with pytest.raises(RequestError, match="0 documents"):
+            method("chess", k=0)
+
+
+def test_reprs_say_what_a_person_wants_to_know(workspace: ls.Workspace, current: ls.Map, tmp_path: Path) -> None:
+    assert repr(workspace) == f"<Workspace 'news' at {workspace.url}: {current.id}>"
+    assert repr(current.record).startswith(f"<Record {current.id}, 20")
+    assert repr(workspace.snapshot) == f"<Snapshot {workspace.snapshot.id}: documents 600, shards 3>"
+    assert "600 documents" in repr(current.graph())
+    assert "data:image/png" in (workspace._repr_html_())
+    nothing = ls.Workspace(tmp_path / "no")
+    assert "is not a workspace" in repr(nothing)
+    assert "is not a workspace" in nothing._repr_html_()
+
+
+def test_open_refuses_what_is_no_workspace(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="there is no workspace"):
+        ls.open(tmp_path / "nowhere")
+    with pytest.raises(WorkspaceError, match="is not a workspace"):
+        ls.open(tmp_path)
+    assert ls.open(tmp_path / "new", must_exist=False).url.endswith("new")
+
+
+# --------------------------------------------------------------------------------------------------------------- names
+
+
+def test_a_name_leads_to_its_map(workspace: ls.Workspace, current: ls.Map) -> None:
+    first = workspace["first"]
+    assert (workspace.get("first").id, workspace.names["first"]) == (first.id, first.id)
+    other = workspace.map(cluster={"min_cluster_size": 30}, name="coarse")
+    assert workspace["coarse"].id == other.id != first.id
+    assert workspace.promote("first", name="best").id == first.id
+    assert workspace.diff("best", "coarse")["settings"]["clusters.min_cluster_size"] == (12, 30)
+    assert first.diff(other) == first.diff("coarse") == workspace.diff("first", "coarse")
+    assert workspace.artifact("coarse").id == other.id
+    table = workspace.maps.table()
+    assert dict(table.select("map", "name").iter_rows())[first.id] == "best, first"
+    assert table.filter("current")["map"].to_list() == [first.id]
+    assert other.id in repr(workspace.maps)
+    # A name moves in one write, and is never lost in between.
+    workspace.set_name("best", other)
+    assert workspace["best"].id == other.id
+    workspace.remove_name("best")
+    with pytest.raises(WorkspaceError, match=r"no map of .* is called 'best'") as refused:
+        workspace["best"]
+    assert "first" in str(refused.value.hint)
+    with pytest.raises(WorkspaceError, match="is called"):
+        workspace.remove_name("best")
+
+
+@pytest.mark.parametrize("name", ["", "Best", "a b", "../x", "a/b", ".hidden", "x" * 65, "map-0123456789abcdef", "ü"])
+def test_names_that_no_map_can_have_are_refused_before_anything_is_computed(workspace: ls.Workspace, name: str) -> None:
+    before = len(workspace.artifacts)
+    for act in (
+        lambda: workspace.set_name(name),
+        lambda: workspace.map(name=name, embed={"max_tokens": 3}),
+        lambda: workspace.update(name=name),
+        lambda: ls.run(["a text"], workspace.url + "-new", name=name),
+    ):
+        with pytest.raises(ConfigError, match=r"name for a map|looks like an id"):
+            act()
+    assert len(workspace.artifacts) == before
+    assert not Path(workspace.url + "-new").exists()
+
+
+def test_upkeep_knows_names(workspace: ls.Workspace) -> None:
+    kept = workspace.map(cluster={"min_cluster_size": 25}, name="kept")
+    dropped = workspace.map(cluster={"min_cluster_size": 26})
+    workspace.promote("first")
+    found = workspace.gc(grace=0, keep_maps=0).dropped
+    assert dropped.id in found
+    assert kept.id not in found
+    assert workspace.verify(quick=True).faults == []
+    workspace.store.put_bytes("names/lost.json", json.dumps({"schema": 2, "map": "map-0", "written": ""}).encode())
+    workspace.store.put_bytes("names/torn.json", b"{")
+    assert {fault.object for fault in workspace.verify(quick=True).faults} == {"names/lost.json", "names/torn.json"}
+    with pytest.raises(DamagedObjectError, match=r"names/torn\.json does not name a map"):
+        workspace["torn"]
+    workspace.store.delete(["names/lost.json", "names/torn.json"])
+
+
+# -------------------------------------------------------------------------------------------------------------- sweeps
+
+
+def test_a_sweep_is_a_table_of_maps(workspace: ls.Workspace) -> None:
+    frame = workspace.sweep(
+        cluster={"min_cluster_size": [12, 40], "cluster_selection_method": "leaf"}, names="sizes", progress="quiet"
+    )
+    assert frame["cluster.min_cluster_size"].to_list() == [12, 40]
+    assert set(frame["cluster.cluster_selection_method"]) == {"leaf"}
+    assert frame["name"].to_list() == ["sizes-1", "sizes-2"]
+    for row in frame.iter_rows(named=True):
+        found = workspace.get(row["map"])
+        assert found.record.counts["clusters"] == row["clusters"]
+        assert found.quality["trustworthiness"] == row["trustworthiness"]
+        assert workspace[row["name"]].id == found.id
+    assert frame["clusters"][0] > frame["clusters"][1]
+    for wrong in ({}, {"cluster": {"min_cluster_size": 12}}):
+        with pytest.raises(ConfigError, match="varies at least one setting"):
+            workspace.sweep(**wrong)
+    workspace.promote("first")
+
+
+def test_the_workspace_exports_its_current_map(workspace: ls.Workspace, current: ls.Map, tmp_path: Path) -> None:
+    written = pl.read_parquet(workspace.export(tmp_path / "points.parquet", text=True))
+    assert written.sort("row_id")["text"].equals(current.documents().collect().sort("row_id")["text"])
+
+
+# ----------------------------------------------------------------------------------------------------------- notebooks
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A kernel as IPython's modules show it; what cells display."""
+    shown: list[Any] = []
+
+    class Handle:
+        def update(self, one: Any) -> None:
+            shown.append(one._repr_html_())
+
+    def display(one: Any, *, display_id: bool) -> Handle:
+        shown.append(one._repr_html_())
+        return Handle()
+
+    shell = type("Shell", (), {"kernel": object()})()
+    top, inner = ModuleType("IPython"), ModuleType("IPython.display")
+    top.get_ipython = lambda: shell  # pyright: ignore[reportAttributeAccessIssue]
+    inner.display = display  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "IPython", top)
+    monkeypatch.setitem(sys.modules, "IPython.display", inner)
+    return shown
+
+
+def test_progress_in_a_notebook_is_one_area_that_is_rewritten(
+    workspace: ls.Workspace, notebook: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert in_notebook()
+    workspace.map(cluster={"min_cluster_size": 33}, progress="auto")
+    workspace.promote("first")
+    assert "cluster" in notebook[-1]
+    assert "<progress" in notebook[-1]
+    assert capsys.readouterr() == ("", "")
+    before = len(notebook)
+    workspace.map(cluster={"min_cluster_size": 34}, progress="quiet")
+    workspace.promote("first")
+    assert len(notebook) == before
+
+
+def test_an_error_in_a_notebook_is_what_where_and_next(current: ls.Map, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RequestError) as caught:
+        current.sample(2, cluster=4711)
+    lines = caught.value._render_traceback_()
+    assert lines[0] == f"RequestError: {current.id} has no cluster 4711"
+    assert lines[1].startswith("  next: ")
+    monkeypatch.setenv("LATENTSCALE_DEBUG", "1")
+    assert any("sample" in line for line in caught.value._render_traceback_())
+
+
+def test_view_in_a_notebook_serves_in_a_thread(workspace: ls.Workspace, current: ls.Map, notebook: list[Any]) -> None:
+    other = workspace.map(cluster={"min_cluster_size": 45})
+    workspace.promote(current.id)
+    # The page of a workspace shows its current map; that of another map is its own.
+    for one, wanted in ((workspace, current.id), (current, current.id), (other, other.id)):
+        page = one.view()
+        assert page is not None
+        try:
+            assert f'src="{page.address}"' in page._repr_html_()
+            manifest = page.address.replace("index.html", "manifest.json")
+            assert wanted in urllib.request.urlopen(manifest, timeout=120).read().decode()
+        finally:
+            page.close()

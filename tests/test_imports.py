@@ -1,0 +1,169 @@
+"""The rules that keep the house clear: imports go down, no cycle, and some packages only in their own corner."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1] / "latentscale"
+
+# From the ground up: a unit imports only units before it.
+UNITS = (
+    "redaction",
+    "file_names",
+    "digest",
+    "version",
+    "demo",
+    "errors",
+    "machine",
+    "registry",
+    "config",
+    "models",
+    "embedders",
+    "backends",
+    "quality",
+    "viewer",
+    "storage.remote",
+    "storage",
+    "labelers",
+    "readers",
+    "stages",
+    "engines",
+    "pipeline",
+    "explore",
+    "upkeep",
+    "repair",
+    "map",
+    "workspace",
+    "api",
+    "cli",
+)
+
+
+def unit_of(module: str) -> str:
+    parts = module.split(".")[1:]
+    if not parts or parts == ["__main__"]:
+        return "root"
+    return "storage.remote" if parts[:2] == ["storage", "remote"] else parts[0]
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        if "node_modules" in path.parts:
+            continue
+        name = ".".join(["latentscale", *path.relative_to(ROOT).with_suffix("").parts])
+        yield name.removesuffix(".__init__"), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Every module that is imported anywhere in a file, for types alone and inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def known(module: str, names: set[str]) -> str | None:
+    """The module of ours that an imported name is in."""
+    while module and module not in names:
+        module = module.rpartition(".")[0]
+    return module or None
+
+
+def test_imports_go_down_only() -> None:
+    trees = dict(modules())
+    names = set(trees)
+    upward: list[str] = []
+    for module, tree in trees.items():
+        here = unit_of(module)
+        if here == "root":
+            continue
+        for imported in {known(name, names) for name in imports(tree) if name.startswith("latentscale")} - {None}:
+            there = unit_of(str(imported))
+            # The root package is only its lazy public names.
+            if there != here and (there == "root" or UNITS.index(there) > UNITS.index(here)):
+                upward.append(f"{module} imports {imported}")
+    # The command line is a user of the SDK: it starts from the public names.
+    assert [one for one in upward if not one.startswith("latentscale.cli.")] == []
+
+
+def test_every_unit_has_its_level() -> None:
+    assert {unit_of(module) for module, _ in modules()} - {"root"} == set(UNITS)
+
+
+def test_no_module_is_in_a_cycle() -> None:
+    trees = dict(modules())
+    names = set(trees)
+    graph = {
+        module: {known(name, names) for name in imports(tree) if name.startswith("latentscale.")} - {None, module}
+        for module, tree in trees.items()
+    }
+    # A package's own names come from its modules, which do not need the package.
+    for module, targets in graph.items():
+        graph[module] = {target for target in targets if not module.startswith(f"{target}.")} - {"latentscale"}
+    state: dict[str, int] = defaultdict(int)
+    path: list[str] = []
+
+    def visit(module: str) -> None:
+        state[module] = 1
+        path.append(module)
+        for target in sorted(str(one) for one in graph[module]):
+            assert state[target] != 1, " -> ".join([*path[path.index(target) :], target])
+            if not state[target]:
+                visit(target)
+        path.pop()
+        state[module] = 2
+
+    for module in sorted(graph):
+        if not state[module]:
+            visit(module)
+
+
+def test_packages_stay_in_their_corner() -> None:
+    corners = {
+        "fsspec": ("latentscale.storage.remote",),
+        "s3fs": ("latentscale.storage.remote",),
+        "ray": ("latentscale.engines.ray",),
+        "torch": ("latentscale.models.distill", "latentscale.embedders.encoder", "latentscale.backends.torch"),
+        "transformers": ("latentscale.models.distill", "latentscale.embedders.encoder"),
+        "typer": ("latentscale.cli",),
+        "numba": ("latentscale.backends.cpu",),
+        "pynndescent": ("latentscale.backends.cpu",),
+        "hdbscan": ("latentscale.backends.cpu",),
+    }
+    astray = [
+        f"{module} imports {name}"
+        for module, tree in modules()
+        for name in imports(tree)
+        for package, allowed in corners.items()
+        if name.split(".")[0] == package and not module.startswith(allowed)
+    ]
+    assert astray == []
+
+
+def test_stages_know_neither_engines_nor_a_backend_by_name() -> None:
+    astray = [
+        f"{module} imports {name}"
+        for module, tree in modules()
+        if module.startswith(("latentscale.stages", "latentscale.storage"))
+        for name in imports(tree)
+        if name.startswith(("latentscale.engines", "latentscale.backends.cpu", "latentscale.embedders.static"))
+    ]
+    assert astray == []
+
+
+def test_what_one_system_alone_has_is_imported_where_it_is_used() -> None:
+    posix = {"resource", "fcntl", "pwd", "grp", "termios"}
+    at_the_top = [
+        f"{module} imports {name}"
+        for module, tree in modules()
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in imports(ast.Module(body=[node], type_ignores=[]))
+        if name.split(".")[0] in posix and name.split(".")[0] in sys.stdlib_module_names
+    ]
+    assert at_the_top == []
