@@ -2,12 +2,15 @@
 
 Each worker has one object, which it alone writes. Before it spends what it has not announced yet, it writes a higher
 amount, and only then reads those of the others: of two that announce at once, the later sees the earlier, so that the
-amounts that stand never add up to more than the limit. No lock and no conditional write is needed.
+amounts that stand never add up to more than the limit. No lock and no conditional write is needed. Two whose amounts
+only fit one at a time may both see each other and both withdraw; each tries again after a random time, as on a shared
+wire, so that what the limit has room for is granted to one of them.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import threading
 import uuid
 from dataclasses import asdict, dataclass
@@ -19,6 +22,9 @@ from latentscale.storage.objects import Store
 FOLDER = "spending"
 # An announcement costs a write and a listing: a worker announces so large a share of the limit at a time.
 _SHARE = 0.02
+# What another worker has announced and may withdraw again is waited for so often, each time for at most so long.
+_ATTEMPTS = 5
+_LONGEST_WAIT_S = 0.25
 _MILLION = 1e6
 
 
@@ -83,15 +89,20 @@ class SpendingLog:
         """
         if self._limit is None:
             return
+        refused = 0
         with self._changed:
             while True:
                 needed = self._tokens + self._reserved + tokens
                 if needed <= self._announced or self._announce(needed):
                     self._reserved += tokens
                     return
-                if not self._reserved:
+                if self._reserved:
+                    self._changed.wait()
+                    continue
+                refused += 1
+                if refused == _ATTEMPTS or tokens > self._limit:
                     raise self._spent(tokens)
-                self._changed.wait()
+                self._changed.wait(random.uniform(0, _LONGEST_WAIT_S))  # noqa: S311 - no secret
 
     def settle(self, reserved: int, used: int) -> None:
         """Replace what was reserved for a request by what it cost."""
@@ -119,7 +130,7 @@ class SpendingLog:
             if sum((one.announced for one in self._others()), 0) + wanted <= self._limit:
                 self._announced = wanted
                 return True
-            # Somebody else announced meanwhile.
+            # Somebody else announced meanwhile, and has perhaps seen this amount.
             self._put(before)
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,39 @@ def test_what_workers_spend_together_never_exceeds_the_limit(tmp_path: Path) -> 
     assert f"{sum(spent):,} tokens" in found.describe(terms)
     forget_spending(store, "run")
     assert read_spending(store, "run").requests == 0
+
+
+def test_of_two_who_announce_at_once_and_fit_alone_one_is_granted_and_one_refused(tmp_path: Path) -> None:
+    together = threading.Barrier(2)
+
+    class Racing(Store):
+        """Each worker's first announcement is written before either looks at the other's."""
+
+        def put_bytes(self, name: str, data: bytes) -> None:
+            super().put_bytes(name, data)
+            if not together.broken:
+                with suppress(threading.BrokenBarrierError):
+                    together.wait(10)
+                together.abort()
+
+    store = Racing(str(tmp_path))
+    ended: list[str] = []
+
+    def work() -> None:
+        try:
+            SpendingLog(store, "run", ServiceTerms(price_per_million_tokens=1.0, max_cost=100 / 1e6)).reserve(60)
+        except ResourceError:
+            ended.append("refused")
+        else:
+            ended.append("granted")
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert sorted(ended) == ["granted", "refused"]
+    assert read_spending(store, "run").announced <= 100
 
 
 def test_a_request_waits_for_those_in_flight_before_it_is_refused(tmp_path: Path) -> None:
