@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -140,8 +141,9 @@ def own_device() -> str:
     return "cuda:0" if given not in ("", "-1") and gpus() else "cpu"
 
 
+@cache
 def package_version(package: str) -> str | None:
-    """The version of an installed package, or None."""
+    """The version of an installed package, or None; each is looked up once, since that reads a file."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from latentscale.config.descriptions import descriptions
 from latentscale.config.job import JobConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,10 +25,11 @@ def setting_lines() -> Iterator[str]:
     for group, field in JobConfig.model_fields.items():
         model = field.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
+            described = descriptions(model)
             for name, setting in model.model_fields.items():
                 value = setting.get_default(call_default_factory=True)
                 default = "" if setting.is_required() else f" = {_shown(value)}"
-                yield f"{group}.{name}{default}: {_sentence(setting.description or '')}"
+                yield f"{group}.{name}{default}: {_sentence(described.get(name, ''))}"
 
 
 def _shown(value: Any) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from latentscale.config import job_model
+from latentscale.config.descriptions import descriptions
 from latentscale.errors import RequestError
 
 SCHEMA_NAME = "job.schema.json"
@@ -46,7 +47,22 @@ def write_job(to: Path, *, force: bool) -> list[Path]:
 
 def job_schema() -> dict[str, Any]:
     """The JSON Schema of ``job.yaml``."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **job_model().model_json_schema()}
+    schema = job_model().model_json_schema()
+    _describe(schema, job_model())
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _describe(schema: dict[str, Any], group: type[BaseModel]) -> None:
+    """Add the descriptions of a group's settings, and of the groups within it."""
+    groups = [group]
+    for model in groups:
+        held = schema if model is group else schema["$defs"][model.__name__]
+        for name, field in model.model_fields.items():
+            if name in descriptions(model):
+                held["properties"][name]["description"] = descriptions(model)[name]
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel) and inner not in groups:
+                groups.append(inner)
 
 
 def job_yaml() -> str:
@@ -64,15 +80,15 @@ def job_yaml() -> str:
             given = any(key.startswith(f"{name}.") for key in _EXAMPLE)
             lines.append(f"{name}:" if given else f"# {name}:")
             for inner, setting in model.model_fields.items():
-                lines += _setting(f"{name}.{inner}", inner, setting, indent="  ")
+                lines += _setting(f"{name}.{inner}", inner, setting, descriptions(model), indent="  ")
         else:
-            lines += _setting(name, name, field, indent="")
+            lines += _setting(name, name, field, descriptions(job_model()), indent="")
         lines.append("")
     return "\n".join(lines)
 
 
-def _setting(path: str, name: str, field: FieldInfo, *, indent: str) -> list[str]:
-    comment = textwrap.wrap(" ".join((field.description or "").split()), 100)
+def _setting(path: str, name: str, field: FieldInfo, described: Mapping[str, str], *, indent: str) -> list[str]:
+    comment = textwrap.wrap(" ".join(described.get(name, "").split()), 100)
     lines = [f"{indent}# {line}" for line in comment]
     if path in _EXAMPLE:
         return [*lines, f"{indent}{name}: {_value(_EXAMPLE[path])}"]
@@ -90,7 +106,7 @@ def _group(group: BaseModel, *, indent: str) -> list[str]:
         if isinstance(default, BaseModel):
             lines.append(f"{indent}# {name}: {_value(default.model_dump(mode='json'))}")
         else:
-            lines += _setting("", name, field, indent=indent)
+            lines += _setting("", name, field, descriptions(type(group)), indent=indent)
     return lines
 
 

@@ -173,9 +173,11 @@ def load_model(
 
 
 def _extent(path: Path, name: str, array: NDArray[np.float32]) -> float:
-    if not np.isfinite(array).all():
+    # The largest of numbers of which one is not finite is not finite either.
+    largest = np.maximum(array.max(initial=0), -array.min(initial=0))
+    if not np.isfinite(largest):
         raise _refusal(path, name, "has numbers that are not finite")
-    return max(float(array.max(initial=0)), -float(array.min(initial=0)))
+    return float(largest)
 
 
 def _array(path: Path, name: str, kind: str) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import time
@@ -18,6 +17,7 @@ import psutil
 from latentscale.machine import (
     available_processors,
     forget_peak,
+    package_version,
     peak_bytes,
     processor_name,
 )
@@ -49,11 +49,7 @@ def now() -> str:
 def environment() -> dict[str, Any]:
     """Versions of the packages that shape results, and the hardware."""
     versions: dict[str, str] = {"latentscale": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions |= {package: found for package in _PACKAGES if (found := package_version(package)) is not None}
     return {
         "versions": versions,
         "hardware": {

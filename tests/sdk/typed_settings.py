@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 import latentscale
 from latentscale.config import JobConfig
+from latentscale.config.descriptions import descriptions
 
 PATH = Path(latentscale.__file__).parent / "config" / "typed.py"
 HEAD = '''"""The settings as typed keyword arguments: written by tests/sdk/typed_settings.py, not by hand."""
@@ -77,7 +78,7 @@ def add_class(model: type[BaseModel], classes: dict[str, str]) -> None:
         return
     lines = [f"class {typed_name(model)}(TypedDict, total=False):", *docstring(model.__doc__ or "")]
     for name, field in model.model_fields.items():
-        lines += ["", f"    {name}: {annotation(field, classes)}", *docstring(field.description or "")]
+        lines += ["", f"    {name}: {annotation(field, classes)}", *docstring(descriptions(model).get(name, ""))]
     classes[model.__name__] = "\n".join(lines)
 
 
