@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from latentscale.config import JobConfig, protocol_of
 from latentscale.embedders import embedder_spec
-from latentscale.embedders.service import ServiceTerms
 from latentscale.errors import ResourceError
 from latentscale.machine import Place, available_memory, available_processors
 from latentscale.pipeline.estimate import estimate_documents, text_bytes
@@ -14,6 +13,7 @@ from latentscale.pipeline.preflight import COMMON_WIDTH, GB, PROCESS_BYTES, chec
 from latentscale.readers.check import check_corpus
 from latentscale.readers.inputs import list_inputs
 from latentscale.registry import stage_entry
+from latentscale.services.terms import ServiceTerms
 from latentscale.stages.ingest import plan_ingest
 from latentscale.stages.stage import JobSize
 from latentscale.storage.objects import Store

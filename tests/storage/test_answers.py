@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentscale.embedders.service import Answer, ServiceTerms
+from latentscale.embedders.service import Answer
 from latentscale.errors import DamagedObjectError, ResourceError
+from latentscale.services.terms import ServiceTerms
 from latentscale.storage.answers import (
     AnswerIndex,
     forget_written,
