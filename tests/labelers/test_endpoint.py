@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from tests.labelers.chat_server import KEY, ChatServer, Request, Said, chat_of, 
 pytest.importorskip("httpx", reason="the extra 'endpoint' is not installed")
 
 # Labels alone are looked at here: a rough layout will do.
-ROUGH: dict[str, Any] = {"cluster": {"min_cluster_size": 12}, "project": {"n_epochs": 50}}
+ROUGH: dict[str, Any] = {"cluster": {"min_cluster_size": 8}, "project": {"n_epochs": 50}}
 
 
 @pytest.fixture
@@ -65,6 +64,13 @@ def record_of(place: Path) -> Any:
     return max((one for one in latentscale.open(place).artifacts if one.kind == "labels"), key=lambda r: r.created)
 
 
+def drop_labels(place: Path) -> None:
+    """Delete the records of the language model's labels; their receipts stay."""
+    for one in latentscale.open(place).artifacts:
+        if one.kind == "labels" and one.request["method"] == "endpoint":
+            (place / one.folder / "artifact.json").unlink()
+
+
 def check(labels: pl.DataFrame) -> None:
     """What holds of all labels, whatever gave them."""
     assert len(labels) > 8
@@ -98,8 +104,7 @@ def test_each_cluster_is_named_by_one_request_with_its_evidence(place: Path, ser
     assert ("tools" in first) if provider == "anthropic" else (first["response_format"]["type"] == "json_schema")
     # The same again finds the artifact; without it, the receipts.
     labelled(place, server, provider=provider, context="Packages of Debian.", held_out=False)
-    for path in (place / "labels").rglob("artifact.json"):
-        path.unlink()
+    drop_labels(place)
     server.forget()
     labelled(place, server, provider=provider, context="Packages of Debian.", held_out=False)
     assert server.asked("label", "reconsider", "distinguish") == []
@@ -122,7 +127,7 @@ def test_a_refit_asks_only_about_clusters_that_changed(place: Path, server: Chat
     labelled(place, server)
     server.forget()
     other = latentscale.open(place).map(
-        label=options(server), cluster={"min_cluster_size": 13}, project=ROUGH["project"]
+        label=options(server), cluster={"min_cluster_size": 9}, project=ROUGH["project"]
     )
     assert 0 < len(server.asked("label")) < len(other.labels())
 
@@ -180,8 +185,7 @@ def test_a_service_that_misbehaves_leaves_every_cluster_labelled_with_its_source
     # A refusal is an answer too, and paid: it is asked for again only when that is wished.
     server.rule = None
     server.forget()
-    for path in (place / "labels").rglob("artifact.json"):
-        path.unlink()
+    drop_labels(place)
     labelled(place, server)
     again = len(server.asked("label"))
     assert again == sum("500" in reason for reason in labels["reason"].drop_nulls() if "attempts" in reason)
@@ -244,13 +248,11 @@ def test_siblings_that_got_one_name_are_asked_about_together_once(place: Path, s
     assert record_of(place).counts["asked_again"] == len(together)
     # The answers are kept, and so is what names them.
     server.forget()
-    for path in (place / "labels").rglob("artifact.json"):
-        path.unlink()
+    drop_labels(place)
     assert labelled(place, server, held_out=False)["label"].to_list() == labels["label"].to_list()
     assert server.asked("label", "distinguish") == []
-    latentscale.open(place).gc(grace_hours=0)
-    for path in (place / "labels").rglob("artifact.json"):
-        path.unlink()
+    latentscale.open(place).gc(grace=0, delete=True)
+    drop_labels(place)
     labelled(place, server, held_out=False)
     assert server.asked("label", "distinguish") == []
 
@@ -275,8 +277,8 @@ def test_labels_that_fit_others_documents_better_fall_back_to_keyphrases(place: 
     labels = labelled(place, server)
     check(labels)
     wrong = labels.filter(labels["reason"].str.contains("held out"))
-    assert len(wrong) > len(labels) / 3
-    assert server.asked("reconsider")
+    assert len(wrong) > 0
+    assert len(server.asked("reconsider")) >= len(wrong)
     assert labels["held_out"].drop_nulls().is_between(0, 1).all()
     untested = labelled(place, server, held_out=False)
     assert untested["held_out"].null_count() == len(untested)
@@ -369,19 +371,19 @@ def test_a_prompt_that_is_too_long_is_cut_to_the_budget_and_then_shortened(place
 
 
 def test_as_many_requests_are_in_flight_as_the_settings_say(place: Path, server: ChatServer) -> None:
-    flying, most, lock = [0], [0], threading.Lock()
+    all_there, number, lock = threading.Barrier(8), iter(range(1_000)), threading.Lock()
 
     def rule(request: Request) -> None:
         with lock:
-            flying[0] += 1
-            most[0] = max(most[0], flying[0])
-        time.sleep(0.05)
-        with lock:
-            flying[0] -= 1
+            first = chat_of(request).kind == "label" and next(number) < 8
+        if first:
+            # Nobody is answered before eight wait together.
+            all_there.wait(timeout=30)
 
     server.rule = rule
     labels = labelled(place, server, concurrency=8, held_out=False)
-    assert most[0] == min(8, len(labels))
+    assert len(labels) >= 8
+    assert not all_there.broken
 
 
 def test_the_quote_is_no_less_than_the_bill(place: Path, server: ChatServer) -> None:

@@ -133,7 +133,9 @@ def label_options(config: LabelConfig) -> EndpointLabelOptions:
     try:
         return EndpointLabelOptions.model_validate(dict(config.options))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        errors = error.errors(include_url=False)
+        # A name that is missing may be there, misspelt.
+        first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
         key = ".".join([WHERE, *map(str, first["loc"])])
         if first["type"] == "missing":
             raise ConfigError(
