@@ -26,7 +26,17 @@ WHATS: tuple[str, ...] = get_args(What)
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".xlsx")
 # What a person means by the name of a file.
 _NAMES = {"labels": "labels", "clusters": "clusters", "text": "text", "texts": "text", "documents": "text"}
-_CLUSTER_COLUMNS = ("layer", "cluster", "label", "size", "nearest_size", "parent", "keyphrases", "exemplars")
+_CLUSTER_COLUMNS = (
+    "layer",
+    "cluster",
+    "label",
+    "description",
+    "size",
+    "nearest_size",
+    "parent",
+    "keyphrases",
+    "exemplars",
+)
 
 
 def export(
@@ -148,7 +158,10 @@ def _labels(store: Store, record: Record, *, vectors: bool) -> pl.DataFrame:
 
 def _clusters(store: Store, record: Record, *, for_people: bool) -> pl.DataFrame:
     labels = read_parts(store, [f"{record.folder}/labels.parquet"])
-    frame = labels.select([name for name in _CLUSTER_COLUMNS if name in labels.columns])
+    named = [name for name in _CLUSTER_COLUMNS if name in labels.columns]
+    if "description" in named and labels["description"].null_count() == len(labels):
+        named.remove("description")
+    frame = labels.select(named)
     frame = frame.sort("layer", "size", "cluster", descending=[False, True, False])
     return frame.with_columns(pl.col("keyphrases").list.join(", ")) if for_people else frame
 

@@ -71,8 +71,11 @@ def _schema(segment: PointSegment) -> Mapping[str, Any]:
 def cluster_table(store: Store, record: Record, *, texts: bool = False) -> pl.DataFrame:
     """The clusters of a map, by layer and size."""
     labels = read_parts(store, [f"{record.folder}/labels.parquet"])
-    first = ["layer", "cluster", "label", "size", "nearest_size", "parent", "keyphrases", "exemplars"]
-    frame = labels.select([name for name in first if name in labels.columns])
+    first = ["layer", "cluster", "label", "description", "size", "nearest_size", "parent", "keyphrases", "exemplars"]
+    known = set(labels.columns)
+    if "description" in known and labels["description"].null_count() == len(labels):
+        known.remove("description")
+    frame = labels.select([name for name in first if name in known])
     frame = frame.sort("layer", "size", "cluster", descending=[False, True, False])
     if not texts:
         return frame

@@ -56,7 +56,7 @@ _INSTRUCTIONS = re.compile(
         \b(?:previous|prior|above|earlier|preceding|all|any|your|these|those|the|every)\b.{0,40}?
         \b(?:instruction|prompt|rule|direction|guideline|command|context|message|task|evidence|text)s?\b
     | \b(?:system|developer)\s+(?:prompt|message|note|override|instruction)
-    | ^\s*(?:system|assistant|developer|user|human)\s*:
+    | (?:^|[\r\n.!?>])\s*(?:system|assistant|developer|user|human)\s*:
     | <\|?\s*/?(?:im_start|im_end|system|assistant|user|endoftext|evidence|s)\b[^>]{0,40}>
     | \[/?INST\] | \#\#\#\s*(?:instruction|system|response|new\s+task)
     | \byou\s+(?:are\s+now|must|will\s+now|shall|have\s+to|should\s+now|are\s+required\s+to)\b
@@ -156,10 +156,10 @@ def fault_of_label(label: str, *, words: int | None = None) -> str | None:
         return "it holds an address"
     if _MARKUP.search(label):
         return "it holds markup"
-    if instructs(label):
-        return "it is a command"
     if _SPEAKS.search(label):
         return "it is an answer to somebody and no name"
+    if instructs(label):
+        return "it is a command"
     found = [word.lower() for word in _WORDS.findall(label)]
     if not found:
         return "it has no word"
