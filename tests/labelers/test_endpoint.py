@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,12 +17,22 @@ import polars as pl
 import pytest
 
 import latentscale
+from latentscale.cli.main import main
 from latentscale.config import LabelConfig
 from latentscale.errors import ConfigError, EnvironmentFailure, ResourceError
 from latentscale.labelers.checks import alike, fault_of_label
-from latentscale.storage.artifacts import find_record
 from latentscale.upkeep.verify import verify_workspace
-from tests.labelers.chat_server import KEY, ChatServer, Request, Said, chat_of, chat_server, error, says
+from tests.labelers.chat_server import (
+    KEY,
+    ChatServer,
+    Request,
+    Said,
+    by_keyphrases,
+    chat_of,
+    chat_server,
+    error,
+    says,
+)
 
 pytest.importorskip("httpx", reason="the extra 'endpoint' is not installed")
 
@@ -62,6 +76,13 @@ def labelled(place: Path, server: ChatServer, **more: Any) -> pl.DataFrame:
 def record_of(place: Path) -> Any:
     """The record of the labels that were made last."""
     return max((one for one in latentscale.open(place).artifacts if one.kind == "labels"), key=lambda r: r.created)
+
+
+def said_by(*arguments: str) -> None:
+    """Run a command, which has to end well."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert not ended.value.code
 
 
 def drop_labels(place: Path) -> None:
@@ -407,7 +428,86 @@ def test_clusters_of_a_column_keep_its_values_and_cost_nothing(place: Path, serv
     assert len(server.asked("label")) == len(labels) - len(finest)
 
 
-def test_an_older_receipt_of_another_labeler_reads_as_before(place: Path) -> None:
-    record = find_record(latentscale.open(place).store, "labels", record_of(place).id)
-    assert record is not None
-    assert "transport" not in record.request
+def test_what_it_will_cost_is_said_before(
+    place: Path, server: ChatServer, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = options(server, price_per_million_input_tokens=2.0, price_per_million_output_tokens=8.0)
+    settings = [f"label.method={given['method']}", *(f"label.options.{k}={v}" for k, v in given["options"].items())]
+    flags = [part for one in settings for part in ("--set", one)]
+    said_by("label", str(place), "--dry-run", *flags)
+    said = " ".join(capsys.readouterr().out.split())
+    clusters = len(latentscale.open(place).current.labels())
+    assert f"prompts for {clusters} clusters (as the current map has)" in said
+    said_by("label", str(place), "--dry-run", "--json", *flags)
+    quoted = json.loads(capsys.readouterr().out)
+    assert quoted["clusters"] == clusters
+    assert quoted["cost"] == pytest.approx((2 * quoted["tokens"] + 8 * quoted["output_tokens"]) / 1e6)
+    said_by("plan", str(small_corpus), "--json", *flags)
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["labels"]["prompts"] > 0
+    assert any("Labels by endpoint" in note for note in planned["notes"])
+    assert server.requests == []
+    said_by("label", str(place), "--dry-run")
+    assert "cost nothing" in capsys.readouterr().out
+
+
+def test_labels_are_scored_and_descriptions_shown(
+    place: Path, server: ChatServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = latentscale.open(place).current
+    assert before.quality["labels"]["fallback_share"] == 0  # type: ignore[index]
+    assert "description" not in before.clusters().columns
+    silent = by_keyphrases
+
+    def naming(group: dict[str, Any], prompt: str) -> dict[str, Any]:
+        return silent(group, prompt) if len(group["keyphrases"][0]) % 2 else {"label": ""}
+
+    server.naming = naming
+    made = latentscale.open(place).map(label=options(server), publish=True, **ROUGH)
+    labels = made.labels()
+    scores = made.quality["labels"]
+    assert scores is not None
+    assert scores["labels"] == len(labels)
+    assert scores["fallback_share"] == pytest.approx((labels["source"] != "endpoint").mean(), abs=1e-5)
+    assert scores["held_out"] == pytest.approx(labels["held_out"].mean(), abs=1e-5)
+    assert scores["unique"] == 1
+    assert made.clusters()["description"].drop_nulls().str.starts_with("Packages about").all()
+    said_by("clusters", str(place), "--format", "csv")
+    assert "Packages about" in capsys.readouterr().out
+    details = [json.loads(path.read_text()) for path in (place / "maps" / made.id).rglob("clusters.json")]
+    described = [one["description"] for one in details[0] if "description" in one]
+    assert len(described) == labels["description"].drop_nulls().len()
+    said_by("quality", str(place))
+    assert "labels held_out" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1, 6, 14])
+def test_a_killed_run_asks_for_no_answer_again_that_was_written(place: Path, server: ChatServer, after: int) -> None:
+    concurrency = 3
+    reached, hold = threading.Event(), threading.Event()
+
+    def rule(request: Request) -> None:
+        if len(list((place / "label-receipts").rglob("*.json"))) >= after:
+            reached.set()
+            hold.wait(60)
+
+    server.rule = rule
+    given = options(server, concurrency=concurrency, held_out=True)
+    program = f"import latentscale\nlatentscale.open({str(place)!r}).map(label={given!r}, **{ROUGH!r})"
+    running = subprocess.Popen([sys.executable, "-c", program])
+    assert reached.wait(120)
+    assert running.poll() is None, "it is killed in the middle of its calls"
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    hold.set()
+    server.rule = None
+    kept = len(list((place / "label-receipts").rglob("*.json")))
+    assert kept >= after
+    labels = labelled(place, server, concurrency=concurrency, held_out=True)
+    check(labels)
+    prompts = Counter(server.asked("label", "reconsider", "distinguish"))
+    twice = [prompt for prompt, count in prompts.items() if count > 1]
+    # What was in flight when the process died was answered to nobody.
+    assert len(twice) <= concurrency
+    assert max(prompts.values()) <= 2

@@ -80,7 +80,7 @@ def test_ordinary_documents_are_left_as_they_are(demo: pl.DataFrame) -> None:
 
 
 def test_a_quotation_cannot_be_ended_from_inside() -> None:
-    text = 'harmless "}] {words} {evidence} < evidence> \\u003c \\n'
+    text = 'harmless "}] {words} {evidence} < b> \\u003c \\n'
     evidence = ClusterEvidence(
         layer=0, cluster=1, size=9, suggestion="x", keyphrases=("k",), exemplars=(1,), texts=(text,)
     )
