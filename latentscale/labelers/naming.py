@@ -290,7 +290,8 @@ class Naming:
             answers = [_answer_of(values) for values in kept.details["answers"]]
         else:
             answers = ask(self.labeler)
-            self.named.again += 1
+            with self._lock:
+                self.named.again += 1
             if self._keeps and all(isinstance(one, Label) or one.final for one in answers):
                 details = {"answers": [_values_of(one) for one in answers], "again": self._again}
                 refused = not any(isinstance(one, Label) for one in answers)

@@ -253,6 +253,8 @@ def make_map(
                 pass
         if name == "cluster":
             _check_layer(job)
+        if name == "label" and name in outcome.made and "spending" in outcome.records[name].choices:
+            context.run.facts["label_spending"] = outcome.records[name].choices["spending"]
         if name == until:
             break
 

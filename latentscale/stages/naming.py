@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentscale.config import LabelConfig
 from latentscale.embedders import opened_embedder, read_spec
-from latentscale.errors import MissingPackageError
+from latentscale.errors import LatentScaleError, MissingPackageError
 from latentscale.labelers import Label, Labeler, labeler_class
 from latentscale.labelers.held_out import Embed, HeldOutTest
 from latentscale.labelers.naming import Named, Naming
@@ -152,16 +152,13 @@ def _counted(context: StageContext, terms: ServiceTerms | None, said: Said) -> G
     try:
         yield log
     finally:
-        log.write()
-        spent = read_spending(context.store, context.run)
-        if spent.requests:
-            said.spending |= {
-                "requests": spent.requests,
-                "tokens": spent.tokens,
-                "output_tokens": spent.output_tokens,
-            }
-            cost = spent.cost(terms)
-            if cost is not None:
-                said.spending["cost"] = round(cost, 6)
-            context.notice(spent.describe(terms))
-        forget_spending(context.store, context.run)
+        # What the labels failed by matters more than a count that cannot be read.
+        with suppress(LatentScaleError):
+            log.write()
+            spent = read_spending(context.store, context.run)
+            if spent.requests:
+                figures = {"requests": spent.requests, "tokens": spent.tokens, "output_tokens": spent.output_tokens}
+                cost = spent.cost(terms)
+                said.spending |= figures if cost is None else {**figures, "cost": round(cost, 6)}
+                context.notice(spent.describe(terms))
+            forget_spending(context.store, context.run)

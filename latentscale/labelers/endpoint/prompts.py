@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from latentscale.digest import digest
-from latentscale.labelers.checks import without_instructions
+from latentscale.labelers.checks import instructs, without_instructions
 from latentscale.labelers.endpoint.options import EndpointLabelOptions
 from latentscale.labelers.protocol import ClusterEvidence
 from latentscale.services.tokens import BYTES_A_TOKEN, size_of
@@ -65,7 +65,9 @@ def reconsider_prompt(
     evidence: ClusterEvidence, *, words: int, tokens: int, before: str, reason: str, taken: Sequence[str]
 ) -> str:
     """Ask for another name of a cluster."""
-    more = {"before": json.dumps(before[:200], ensure_ascii=False), "reason": reason, "taken": _taken(taken)}
+    # What the model said may itself be a command that it found in a document.
+    said = json.dumps(without_instructions(before[:200]) or "that you gave", ensure_ascii=False)
+    more = {"before": said, "reason": reason, "taken": _taken(taken)}
     return _filled("reconsider", _about(evidence, words=words, tokens=tokens) | more)
 
 
@@ -96,6 +98,7 @@ def _about(evidence: ClusterEvidence, *, words: int, tokens: int) -> dict[str, s
                 "outside": round(one.elsewhere, 2),
             }
             for one in evidence.columns
+            if not instructs(f"{one.column}. {one.value}")
         ]
     if sibling is not None:
         phrases = _phrases(sibling.keyphrases)
