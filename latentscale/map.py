@@ -114,9 +114,9 @@ class Map:
         Returns
         -------
         polars.DataFrame
-            ``layer``, ``cluster``, ``label``, ``size``, ``nearest_size`` (with noise at its nearest cluster),
-            ``parent``, ``keyphrases``, ``exemplars`` (row ids), with ``texts`` also ``exemplar_texts``. ``labels()``
-            has positions and hulls, too.
+            ``layer``, ``cluster``, ``label``, ``description`` (where a labeler gave one), ``size``, ``nearest_size``
+            (with noise at its nearest cluster), ``parent``, ``keyphrases``, ``exemplars`` (row ids), with ``texts``
+            also ``exemplar_texts``. ``labels()`` has positions and hulls, too.
         """
         from latentscale.explore.tables import cluster_table
 

@@ -175,7 +175,13 @@ BACKENDS = Registry(
 )
 """Classes of :class:`latentscale.backends.protocol.Backend`, by name; ``auto`` takes the last one that can be used."""
 
-LABELERS = Registry("latentscale.labelers", {"keyphrases": "latentscale.labelers.keyphrases.labeler:KeyphraseLabeler"})
+LABELERS = Registry(
+    "latentscale.labelers",
+    {
+        "keyphrases": "latentscale.labelers.keyphrases.labeler:KeyphraseLabeler",
+        "endpoint": "latentscale.labelers.endpoint:EndpointLabeler",
+    },
+)
 """Classes of :class:`latentscale.labelers.protocol.Labeler`, by name."""
 
 

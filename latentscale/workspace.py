@@ -47,6 +47,7 @@ from latentscale.storage.workspace_record import WorkspaceRecord, read_workspace
 if TYPE_CHECKING:
     from latentscale.explore.export import What
     from latentscale.explore.page import ServedPage
+    from latentscale.pipeline.label_quote import LabelQuote
     from latentscale.pipeline.plan import JobPlan
     from latentscale.repair import Repairs
     from latentscale.upkeep.garbage import Findings
@@ -679,6 +680,26 @@ class Workspace:
         groups = with_corpus(with_group(settings, "update", update), {"text": text, "id": id})
         values["corpus"] = {**values["corpus"], **groups.pop("corpus")}
         return self.plan_job({**values, **groups})
+
+    def quote_labels(self, overrides: Sequence[str] = ()) -> tuple[LabelQuote, str] | None:
+        """Quote the labels of the current map, with the settings of its run; None where no service gives them.
+
+        Parameters
+        ----------
+        overrides : sequence of str
+            ``group.field=value``, as ``--set`` takes them.
+
+        Returns
+        -------
+        quote : LabelQuote
+        sentence : str
+            The same for a person.
+        """
+        from latentscale.pipeline.label_quote import quote_labels
+
+        values = self.settings(of_last_run=True)
+        apply_overrides(values, overrides)
+        return quote_labels(self._held.job(values), self.snapshot.documents, self.store)
 
     def plan_job(self, values: Mapping[str, Any]) -> JobPlan:
         """Estimate what a job here would take; ``values`` are nested settings, as in ``job.yaml``."""

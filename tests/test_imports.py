@@ -21,6 +21,7 @@ UNITS = (
     "machine",
     "registry",
     "config",
+    "services",
     "models",
     "embedders",
     "backends",

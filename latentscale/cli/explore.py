@@ -49,7 +49,7 @@ def clusters(
     map: MapOption = None,
     storage: Storage = None,
 ) -> None:
-    """List the clusters of a map: layer, number, size, label, keyphrases."""
+    """List the clusters of a map: layer, number, size, label, description where there is one, keyphrases."""
     from latentscale.cli.report import print_frame
     from latentscale.errors import RequestError
 
@@ -66,7 +66,9 @@ def clusters(
                 f"{chosen.id} has no layer {layer}", hint=f"Its layers: {', '.join(str(n) for n in layers)}."
             )
         labels = labels.filter(labels["layer"] == layer)
-    frame = labels.select("layer", "cluster", "size", "nearest_size", "parent", "label", "keyphrases")
+    described = "description" in labels.columns and labels["description"].null_count() < len(labels)
+    shown = ["label", "description", "keyphrases"] if described else ["label", "keyphrases"]
+    frame = labels.select("layer", "cluster", "size", "nearest_size", "parent", *shown)
     frame = frame.sort(["layer", column, "cluster"], descending=[False, descending, False])
     if format == "table":
         frame = frame.drop("nearest_size", "parent")

@@ -75,7 +75,8 @@ def register(app: typer.Typer) -> None:
     app.command(name="ingest", rich_help_panel="One stage")(ingest)
     for entry in stages():
         if entry.help:
-            app.command(name=entry.name, help=entry.help, rich_help_panel="One stage")(_stage_command(entry.name))
+            command = label if entry.name == "label" else _stage_command(entry.name)
+            app.command(name=entry.name, help=entry.help, rich_help_panel="One stage")(command)
 
 
 def run(
@@ -199,6 +200,35 @@ def _stage_command(stage: str) -> Any:
             _finish(opened, outcome, as_json=as_json)
 
     return command
+
+
+def label(
+    context: typer.Context,
+    workspace: WorkspaceArgument,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what a service would bill for the labels, and do nothing.")
+    ] = False,
+    engine: EngineName = None,
+    address: Address = None,
+    set: Set = None,
+    storage: Storage = None,
+    progress: Progress = "auto",
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the clusters."""
+    if not dry_run:
+        _stage_command("label")(context, workspace, engine, address, set, storage, progress, metrics_file, as_json)
+        return
+    from dataclasses import asdict
+
+    from latentscale.cli.report import console
+
+    quoted = existing_workspace(workspace, storage).quote_labels([*engine_overrides(engine, address), *(set or [])])
+    if as_json:
+        print(json.dumps(None if quoted is None else asdict(quoted[0]), indent=1))
+    else:
+        console().print("These labels cost nothing: no service gives them." if quoted is None else quoted[1])
 
 
 def engine_overrides(engine: str | None, address: str | None) -> list[str]:

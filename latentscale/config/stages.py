@@ -141,7 +141,7 @@ class LabelConfig(Settings):
     """How clusters get their names."""
 
     method: str = "keyphrases"
-    """`keyphrases` (c-TF-IDF), or the name of a labeler that another package adds."""
+    """`keyphrases` (c-TF-IDF), `endpoint` (a language model over HTTP), or the name of another package's labeler."""
     max_keyphrases: Annotated[int, Field(ge=1, le=50)] = 10
     """Keyphrases kept for a cluster."""
     exemplars: Annotated[int, Field(ge=1, le=100)] = 8

@@ -239,7 +239,7 @@ class LabelSettings(TypedDict, total=False):
     """How clusters get their names."""
 
     method: str
-    """`keyphrases` (c-TF-IDF), or the name of a labeler that another package adds."""
+    """`keyphrases` (c-TF-IDF), `endpoint` (a language model over HTTP), or the name of another package's labeler."""
 
     max_keyphrases: int
     """Keyphrases kept for a cluster."""

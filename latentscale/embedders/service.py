@@ -10,25 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.embedders.protocol import Embedded, Embedder
+from latentscale.services.terms import Spending
 
 # Cosine: roundings and quantised weights stay above it, and two models have nothing in common.
 _ALIKE = 0.9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceTerms:
-    """What a service that embeds costs.
-
-    Attributes
-    ----------
-    price_per_million_tokens : float or None
-        In any currency.
-    max_cost : float or None
-        Of one run, in the same currency.
-    """
-
-    price_per_million_tokens: float | None = None
-    max_cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,46 +69,6 @@ class AnswerKeeper(Protocol):
     def keep(self, texts: Sequence[str], answer: Answer) -> None:
         """Write down an answer; called from several threads."""
         ...
-
-
-class Spending(Protocol):
-    """Counts what the requests of a run cost, and refuses one that would cost too much; used from several threads."""
-
-    def reserve(self, tokens: int) -> None:
-        """Reserve what a request may cost at most, before it is sent; waits for others that end.
-
-        Raises
-        ------
-        ResourceError
-            If it would exceed the limit of the run.
-        """
-        ...
-
-    def settle(self, reserved: int, used: int) -> None:
-        """Replace what was reserved by what was billed."""
-        ...
-
-
-class UnansweredError(Exception):
-    """A service did not answer some texts in several attempts.
-
-    Attributes
-    ----------
-    reason : str
-        What it said, or did, last.
-    attempts : int
-    positions : sequence of int
-        Of the texts of the request.
-    answered : bool
-        Whether it answered anything since the last such error: if not, the service is down.
-    """
-
-    def __init__(self, reason: str, *, attempts: int, positions: Sequence[int] = (), answered: bool = True) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.attempts = attempts
-        self.positions = positions
-        self.answered = answered
 
 
 class ServiceEmbedder(Embedder, Protocol):

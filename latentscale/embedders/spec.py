@@ -18,8 +18,9 @@ from latentscale.registry import EMBEDDERS
 
 if TYPE_CHECKING:
     from latentscale.embedders.protocol import Embedder
-    from latentscale.embedders.service import Probed, ServiceTerms
+    from latentscale.embedders.service import Probed
     from latentscale.machine import Place
+    from latentscale.services.terms import ServiceTerms
 
 
 class EmbedderSpec(Settings):

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from latentscale.errors import ConfigError, WorkspaceError
 from latentscale.explore.documents import read_texts
 from latentscale.explore.plain import plain_frame
+from latentscale.explore.tables import columns_with_values
 from latentscale.stages.publish import PAGE_FOLDER, page_objects, write_public_page
 from latentscale.storage.artifacts import Record
 from latentscale.storage.frames import UPDATE, point_segments, read_parts, scan_points
@@ -26,7 +27,17 @@ WHATS: tuple[str, ...] = get_args(What)
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".xlsx")
 # What a person means by the name of a file.
 _NAMES = {"labels": "labels", "clusters": "clusters", "text": "text", "texts": "text", "documents": "text"}
-_CLUSTER_COLUMNS = ("layer", "cluster", "label", "size", "nearest_size", "parent", "keyphrases", "exemplars")
+_CLUSTER_COLUMNS = (
+    "layer",
+    "cluster",
+    "label",
+    "description",
+    "size",
+    "nearest_size",
+    "parent",
+    "keyphrases",
+    "exemplars",
+)
 
 
 def export(
@@ -148,7 +159,7 @@ def _labels(store: Store, record: Record, *, vectors: bool) -> pl.DataFrame:
 
 def _clusters(store: Store, record: Record, *, for_people: bool) -> pl.DataFrame:
     labels = read_parts(store, [f"{record.folder}/labels.parquet"])
-    frame = labels.select([name for name in _CLUSTER_COLUMNS if name in labels.columns])
+    frame = labels.select(columns_with_values(labels, _CLUSTER_COLUMNS))
     frame = frame.sort("layer", "size", "cluster", descending=[False, True, False])
     return frame.with_columns(pl.col("keyphrases").list.join(", ")) if for_people else frame
 

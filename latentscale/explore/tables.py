@@ -71,8 +71,8 @@ def _schema(segment: PointSegment) -> Mapping[str, Any]:
 def cluster_table(store: Store, record: Record, *, texts: bool = False) -> pl.DataFrame:
     """The clusters of a map, by layer and size."""
     labels = read_parts(store, [f"{record.folder}/labels.parquet"])
-    first = ["layer", "cluster", "label", "size", "nearest_size", "parent", "keyphrases", "exemplars"]
-    frame = labels.select([name for name in first if name in labels.columns])
+    first = ["layer", "cluster", "label", "description", "size", "nearest_size", "parent", "keyphrases", "exemplars"]
+    frame = labels.select(columns_with_values(labels, first))
     frame = frame.sort("layer", "size", "cluster", descending=[False, True, False])
     if not texts:
         return frame
@@ -82,6 +82,12 @@ def cluster_table(store: Store, record: Record, *, texts: bool = False) -> pl.Da
     by_id = dict(zip(rows.to_list(), read_texts(store, snapshot, rows.to_numpy(), column).to_pylist(), strict=True))
     found = [[by_id[row] for row in ids or []] for ids in frame["exemplars"].to_list()]
     return frame.with_columns(pl.Series("exemplar_texts", found, pl.List(pl.String)))
+
+
+def columns_with_values(labels: pl.DataFrame, wanted: Sequence[str]) -> list[str]:
+    """Those of the columns ``wanted`` that a table of labels has; a description only where there is any."""
+    empty = "description" in labels.columns and labels["description"].null_count() == len(labels)
+    return [name for name in wanted if name in labels.columns and not (empty and name == "description")]
 
 
 def map_row(record: Record, *, current: bool, names: Sequence[str]) -> dict[str, Any]:

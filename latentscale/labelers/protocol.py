@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from latentscale.config import LabelConfig
 
-Evidence = Literal["texts", "columns"]
+Evidence = Literal["texts", "columns", "siblings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,20 @@ class ColumnShare:
     value: str
     share: float
     elsewhere: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """What is known of the sibling that is most like a cluster.
+
+    Attributes
+    ----------
+    keyphrases, texts : tuple of str
+        As those of the cluster itself; fewer.
+    """
+
+    keyphrases: tuple[str, ...]
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +62,8 @@ class ClusterEvidence:
         Of the exemplars, cut; empty unless the labeler needs ``texts``.
     columns : tuple of ColumnShare
         Empty unless the labeler needs ``columns``.
+    sibling : Contrast or None
+        The sibling most like it; None where it has none, and unless the labeler needs ``siblings``.
     """
 
     layer: int
@@ -58,15 +74,19 @@ class ClusterEvidence:
     exemplars: tuple[int, ...]
     texts: tuple[str, ...] = ()
     columns: tuple[ColumnShare, ...] = ()
+    sibling: Contrast | None = None
 
     def identity(self) -> dict[str, Any]:
         """What a label depends on: neither the number of the cluster nor its size, which a re-clustering alters."""
-        return {
+        found: dict[str, Any] = {
             "layer": self.layer,
             "keyphrases": list(self.keyphrases),
             "texts": list(self.texts),
             "columns": [[one.column, one.value, round(one.share, 2)] for one in self.columns],
         }
+        if self.sibling is not None:
+            found["sibling"] = {"keyphrases": list(self.sibling.keyphrases), "texts": list(self.sibling.texts)}
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +101,36 @@ class Label:
         What gave it; the labeler's name, or ``none`` where the label is only a number.
     details : mapping
         What else the labeler has to say, as JSON can hold it.
+    description : str
+        A sentence on what the cluster holds; empty where there is none.
+    confidence : float or None
+        The labeler's own, in [0, 1].
+    reason : str
+        Why the label is not what the labeler would have given; empty where it is.
     """
 
     label: str
     source: str
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    description: str = ""
+    confidence: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoLabel:
+    """A labeler's word that it has no label for a cluster, which then keeps its keyphrases.
+
+    Attributes
+    ----------
+    reason : str
+        Why, for a person.
+    final : bool
+        Whether asking again would give the same: it is then kept as an answer is.
+    """
+
+    reason: str
+    final: bool
 
 
 class Labeler(Protocol):
@@ -139,8 +184,8 @@ class Labeler(Protocol):
         """Open the labeler in the process where the stage runs."""
         ...
 
-    def label(self, evidence: Sequence[ClusterEvidence]) -> Sequence[Label | None]:
-        """Name some clusters, in order; None for one that it could not name, which then keeps its keyphrases.
+    def label(self, evidence: Sequence[ClusterEvidence]) -> Sequence[Label | NoLabel | None]:
+        """Name some clusters, in order; None or the reason for one that it could not name, which keeps its keyphrases.
 
         Raises
         ------

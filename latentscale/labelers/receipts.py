@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latentscale.digest import digest, digest_bytes
@@ -20,6 +20,24 @@ def receipt_key(labeler: Mapping[str, Any], evidence: ClusterEvidence) -> str:
     return digest({"version": VERSION, "labeler": dict(labeler), "evidence": evidence.identity()})
 
 
+def round_key(labeler: Mapping[str, Any], members: Sequence[ClusterEvidence], said: Mapping[str, Any]) -> str:
+    """Key of what a labeler answers when it is asked again, about one cluster or several, with what it is told.
+
+    Parameters
+    ----------
+    said : mapping
+        The kind of the question, and the labels that it names.
+    """
+    return digest(
+        {
+            "version": VERSION,
+            "labeler": dict(labeler),
+            "evidence": [one.identity() for one in members],
+            "said": dict(said),
+        }
+    )
+
+
 def receipt_name(key: str) -> str:
     """Object name of a receipt."""
     return f"{FOLDER}/{key[:2]}/{key}.json"
@@ -32,7 +50,17 @@ def key_of(name: str) -> str:
 
 def write_receipt(store: Store, key: str, label: Label) -> None:
     """Write the receipt of a label."""
-    document = {"schema": VERSION, "label": label.label, "source": label.source, "details": dict(label.details)}
+    document: dict[str, Any] = {
+        "schema": VERSION,
+        "label": label.label,
+        "source": label.source,
+        "details": dict(label.details),
+    }
+    # Only where there are any: receipts of the first builds, and of labelers without these, are the same bytes.
+    for name in ("description", "confidence", "reason"):
+        value = getattr(label, name)
+        if value not in ("", None):
+            document[name] = value
     data = json.dumps(document | {"digest": _digest(document)}, ensure_ascii=False).encode()
     store.put_bytes(receipt_name(key), data)
 
@@ -54,7 +82,15 @@ def read_receipt(store: Store, key: str) -> Label:
         values = json.loads(store.read_bytes(name))
         if values.pop("digest") != _digest(values):
             raise ValueError("its digest is that of another one")
-        return Label(label=str(values["label"]), source=str(values["source"]), details=dict(values["details"]))
+        confidence = values.get("confidence")
+        return Label(
+            label=str(values["label"]),
+            source=str(values["source"]),
+            details=dict(values["details"]),
+            description=str(values.get("description", "")),
+            confidence=None if confidence is None else float(confidence),
+            reason=str(values.get("reason", "")),
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedObjectError(
             f"{name} is not the receipt of a label: {error}",

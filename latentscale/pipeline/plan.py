@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 
 from latentscale.config import JobConfig, protocol_of
 from latentscale.embedders import embedder_spec
-from latentscale.embedders.service import ServiceTerms
 from latentscale.errors import ResourceError
 from latentscale.machine import Place, available_memory, available_processors
 from latentscale.pipeline.estimate import estimate_documents, text_bytes
+from latentscale.pipeline.label_quote import LabelQuote, quote_labels
 from latentscale.pipeline.preflight import COMMON_WIDTH, GB, PROCESS_BYTES, check_disk, check_place, stage_costs
 from latentscale.readers.check import check_corpus
 from latentscale.readers.inputs import list_inputs
 from latentscale.registry import stage_entry
+from latentscale.services.terms import ServiceTerms
 from latentscale.stages.ingest import plan_ingest
 from latentscale.stages.stage import JobSize
 from latentscale.storage.objects import Store
@@ -51,6 +52,8 @@ class JobPlan:
         Of the corpus.
     stages : list of StagePlan
     notes : list of str
+    labels : LabelQuote or None
+        What a service will bill for labels, where one gives them.
     """
 
     documents: int
@@ -59,6 +62,7 @@ class JobPlan:
     input_gb: float
     stages: list[StagePlan]
     notes: list[str] = field(default_factory=list[str])
+    labels: LabelQuote | None = None
 
 
 def _service_note(terms: ServiceTerms, size: JobSize, limit: int) -> str:
@@ -104,10 +108,12 @@ def plan_job(config: JobConfig) -> JobPlan:
     notes += [*listed, *check.notes]
     if spec.terms is not None:
         notes.append(_service_note(spec.terms, size, spec.token_limit or 0))
+    store = Store(config.out) if not protocol_of(config.out) else None
+    quoted = quote_labels(config, documents, store)
+    if quoted is not None:
+        notes.append(quoted[1])
     try:
-        check_disk(
-            Store(config.out) if not protocol_of(config.out) else None, sum(c.disk_bytes for c in costs.values())
-        )
+        check_disk(store, sum(c.disk_bytes for c in costs.values()))
         for name, cost in costs.items():
             check_place(name, cost, Place(memory_bytes=available_memory()), size)
     except ResourceError as error:
@@ -119,4 +125,5 @@ def plan_job(config: JobConfig) -> JobPlan:
         input_gb=round(int(inputs.sizes.sum()) / GB, 4),
         stages=planned,
         notes=notes,
+        labels=None if quoted is None else quoted[0],
     )

@@ -14,6 +14,7 @@ from latentscale.labelers import labeler_class
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.estimate import estimate_documents, text_bytes
 from latentscale.pipeline.history import changed_selection, settings_of_map
+from latentscale.pipeline.label_service import probe_labeler
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.preflight import Preflight
 from latentscale.pipeline.result import Outcome
@@ -225,10 +226,15 @@ def make_map(
     job.records = outcome.records
     if until != "embed":
         _warn_of_cluster_size(context, snapshot.documents)
-    preflight = Preflight(context, stage_names()[: stage_names().index(until) + 1])
+    names = stage_names()[: stage_names().index(until) + 1]
+    preflight = Preflight(context, names)
+    to_probe = ["label"] if "label" in names else []
 
     def fits() -> None:
         preflight.check(job.snapshot.documents, embedding=job.records.get("embed"))
+        if to_probe and "label" not in job.records:
+            to_probe.clear()
+            probe_labeler(context)
 
     for name in stage_names()[1:]:
         stage = load_stage(name)
@@ -247,6 +253,8 @@ def make_map(
                 pass
         if name == "cluster":
             _check_layer(job)
+        if name == "label" and name in outcome.made and "spending" in outcome.records[name].choices:
+            context.run.facts["label_spending"] = outcome.records[name].choices["spending"]
         if name == until:
             break
 

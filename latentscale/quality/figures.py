@@ -55,6 +55,18 @@ class Drift(TypedDict):
     reasons: list[str]
 
 
+class LabelScores(TypedDict):
+    """Scores of the labels, over the clusters of all layers; ``held_out`` where a labeler's labels were tried."""
+
+    labels: int
+    unique: float
+    coverage: float | None
+    coverage_outside: float | None
+    held_out: float | None
+    fallback_share: float
+    sources: dict[str, int]
+
+
 class Quality(TypedDict):
     """What was measured of a map. Shares are in [0, 1]; what is not defined for so few documents is None."""
 
@@ -73,6 +85,7 @@ class Quality(TypedDict):
     persistence: Persistence | None
     stability: float | None
     against: Agreement | None
+    labels: NotRequired[LabelScores | None]
     red_flags: list[str]
     fit: NotRequired[str]
     drift: NotRequired[Drift]

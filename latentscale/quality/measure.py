@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from latentscale.backends import Faithfulness, NeighborGraph
 from latentscale.quality import metrics
+from latentscale.quality.labels import label_scores
 
 
 def measure_map(
@@ -24,6 +26,7 @@ def measure_map(
     against: tuple[str, NDArray[np.int32]] | None,
     stability: float | None,
     faithfulness: Faithfulness,
+    labels: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Measure what ``quality.json`` holds.
 
@@ -40,6 +43,8 @@ def measure_map(
         Agreement (ARI) with the clusters of another seed, where that was asked for.
     faithfulness : Faithfulness
         Of the layout.
+    labels : sequence of mapping
+        Rows of the table of labels.
 
     Returns
     -------
@@ -60,6 +65,7 @@ def measure_map(
         "persistence": metrics.persistence_summary(persistence),
         "stability": stability,
         "against": None if against is None else _agreement(cluster, nearest_cluster, *against),
+        "labels": label_scores(labels),
     }
     facts["red_flags"] = metrics.red_flags(facts)
     return _rounded(facts)

@@ -18,10 +18,10 @@ from latentscale.digest import artifact_id
 from latentscale.embedders import EmbedderSpec, opened_embedder
 from latentscale.embedders.language import count_languages
 from latentscale.embedders.protocol import Embedded
-from latentscale.embedders.service import UnansweredError
 from latentscale.errors import CorpusError
 from latentscale.machine import own_device
 from latentscale.registry import StageEntry, stage_entry
+from latentscale.services.failures import UnansweredError
 from latentscale.stages.earlier_vectors import EarlierVectors
 from latentscale.stages.embed_receipt import EmbedReceipt, WorkClock, read_receipt
 from latentscale.stages.service import ShardService

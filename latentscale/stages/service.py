@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from latentscale.embedders import EmbedderSpec
 from latentscale.embedders.protocol import Embedded
-from latentscale.embedders.service import Answer, AnswerKeeper, ServiceEmbedder, UnansweredError
+from latentscale.embedders.service import Answer, AnswerKeeper, ServiceEmbedder
 from latentscale.errors import EnvironmentFailure
+from latentscale.services.failures import UnansweredError
 from latentscale.storage.answers import AnswerIndex, forget_written, model_key, write_answer
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet

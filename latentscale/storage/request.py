@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from latentscale.errors import DamagedObjectError
 
-__all__ = ["Request", "later"]
+__all__ = ["Request", "beside", "later"]
 
 
 def later(default: Any) -> Any:
@@ -23,8 +23,15 @@ def later(default: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
+def beside(default: Any) -> Any:
+    """A field that says how the work is done and not what comes of it: no part of the identity, at any value."""
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: copy(default), metadata={"beside": True})
+    return field(default=default, metadata={"beside": True})
+
+
 class Request:
-    """Base of all requests, which are frozen dataclasses: each of their fields is a part of the identity.
+    """Base of all requests, frozen dataclasses: their fields are the identity, but for those that stand ``beside`` it.
 
     Attributes
     ----------
@@ -41,7 +48,7 @@ class Request:
         values: dict[str, Any] = {"version": self.VERSION}
         for one in fields(self):  # pyright: ignore[reportArgumentType] - every request is a dataclass
             value = getattr(self, one.name)
-            if not (one.metadata.get("later") and value == one.metadata["default"]):
+            if not (one.metadata.get("beside") or (one.metadata.get("later") and value == one.metadata["default"])):
                 values[one.name] = _plain(value)
         return values
 

@@ -10,13 +10,14 @@ wire, so that what the limit has room for is granted to one of them.
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 import uuid
 from dataclasses import asdict, dataclass
 
-from latentscale.embedders.service import ServiceTerms
 from latentscale.errors import DamagedObjectError, MissingObjectError, ResourceError
+from latentscale.services.terms import ServiceTerms, Usage
 from latentscale.storage.objects import Store
 
 FOLDER = "spending"
@@ -26,6 +27,8 @@ _SHARE = 0.02
 _ATTEMPTS = 5
 _LONGEST_WAIT_S = 0.25
 _MILLION = 1e6
+# Not in what was written before answers were paid by their length.
+_LATER = ("output_tokens",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +38,39 @@ class Spent:
     Attributes
     ----------
     requests, tokens : int
-        Answered, or perhaps answered; billed.
+        Answered, or perhaps answered; billed of what was sent.
     announced : int
-        Tokens that may have been spent, where there is a limit: at least ``tokens``.
+        Tokens that may have been spent, where there is a limit: at least ``tokens``. Those of answers count by their
+        price, as so many of what is sent.
+    output_tokens : int
+        Billed of the answers, where these have a price of their own.
     """
 
     requests: int = 0
     tokens: int = 0
     announced: int = 0
+    output_tokens: int = 0
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(
             requests=self.requests + other.requests,
             tokens=self.tokens + other.tokens,
             announced=self.announced + other.announced,
+            output_tokens=self.output_tokens + other.output_tokens,
         )
+
+    def cost(self, terms: ServiceTerms) -> float | None:
+        """What it cost; None where no price is known."""
+        return terms.cost(Usage(self.tokens, self.output_tokens))
 
     def describe(self, terms: ServiceTerms) -> str:
         """A sentence for a person."""
-        said = f"{self.requests:,} requests to the embedding service, {self.tokens:,} tokens"
+        said = f"{self.requests:,} requests to the {terms.service}, {self.tokens:,} tokens"
         price = terms.price_per_million_tokens
+        if self.output_tokens:
+            said += f" and {self.output_tokens:,} of answers"
+            cost = self.cost(terms)
+            return said if cost is None else f"{said}: {cost:.6g}"
         return said if price is None else f"{said}, {self.tokens * price / _MILLION:.6g} at {price:g} a million"
 
 
@@ -75,48 +91,68 @@ class SpendingLog:
         price = terms.price_per_million_tokens
         self._terms = terms
         self._limit = None if terms.max_cost is None or not price else int(terms.max_cost / price * _MILLION)
+        # What a token of an answer costs, in tokens of what is sent.
+        self._weight = (terms.price_per_million_output_tokens or 0.0) / price if price else 0.0
         self._changed = threading.Condition()
-        self._requests = self._tokens = self._reserved = self._announced = 0
+        self._requests = self._tokens = self._output = self._reserved = self._announced = 0
         self._written: Spent | None = None
 
-    def reserve(self, tokens: int) -> None:
+    def reserve(self, tokens: int, output: int = 0) -> int:
         """Reserve what a request may cost at most; waits while requests in flight may leave room for it.
+
+        Parameters
+        ----------
+        tokens, output : int
+            Of the request and of its answer.
+
+        Returns
+        -------
+        int
+            The amount, for ``settle``.
 
         Raises
         ------
         ResourceError
             If it might exceed the limit of the run.
         """
+        amount = self._amount(tokens, output)
         if self._limit is None:
-            return
+            return amount
         refused = 0
         with self._changed:
             while True:
-                needed = self._tokens + self._reserved + tokens
+                needed = self._used() + self._reserved + amount
                 if needed <= self._announced or self._announce(needed):
-                    self._reserved += tokens
-                    return
+                    self._reserved += amount
+                    return amount
                 if self._reserved:
                     self._changed.wait()
                     continue
                 refused += 1
-                if refused == _ATTEMPTS or tokens > self._limit:
-                    raise self._spent(tokens)
+                if refused == _ATTEMPTS or amount > self._limit:
+                    raise self._spent(amount)
                 self._changed.wait(random.uniform(0, _LONGEST_WAIT_S))  # noqa: S311 - no secret
 
-    def settle(self, reserved: int, used: int) -> None:
-        """Replace what was reserved for a request by what it cost."""
+    def settle(self, reserved: int, used: int, output: int = 0) -> None:
+        """Replace what was reserved for a request by the tokens that were billed."""
         with self._changed:
             if self._limit is not None:
                 self._reserved -= reserved
             self._tokens += used
+            self._output += output
             self._requests += 1
             self._changed.notify_all()
 
     def write(self) -> None:
         """Write down what was spent so far."""
         with self._changed:
-            self._put(max(self._announced, self._tokens))
+            self._put(max(self._announced, self._used()))
+
+    def _amount(self, tokens: int, output: int) -> int:
+        return tokens + math.ceil(output * self._weight)
+
+    def _used(self) -> int:
+        return self._amount(self._tokens, self._output)
 
     def _announce(self, needed: int) -> bool:
         """Announce at least ``needed`` tokens in all; False where the limit does not allow it."""
@@ -138,18 +174,18 @@ class SpendingLog:
         return [spent for name, spent in _read(self._store, self._folder) if name != self._name]
 
     def _put(self, announced: int) -> None:
-        spent = Spent(requests=self._requests, tokens=self._tokens, announced=announced)
+        spent = Spent(requests=self._requests, tokens=self._tokens, announced=announced, output_tokens=self._output)
         if spent != self._written:
             self._store.put_bytes(self._name, json.dumps(asdict(spent)).encode())
             self._written = spent
 
     def _spent(self, tokens: int) -> ResourceError:
-        price = self._terms.price_per_million_tokens or 0.0
-        done = self._tokens + sum((one.announced for one in self._others()), 0)
+        price, setting = self._terms.price_per_million_tokens or 0.0, f"{self._terms.settings}.max_cost"
+        done = self._used() + sum((one.announced for one in self._others()), 0)
         return ResourceError(
             f"the next request may cost {tokens * price / _MILLION:.2g}, and {done * price / _MILLION:.6g} of "
-            f"embed.options.max_cost = {self._terms.max_cost:g} are spent or about to be",
-            where="embed.options.max_cost",
+            f"{setting} = {self._terms.max_cost:g} are spent or about to be",
+            where=setting,
             hint="Run the same command with a higher max_cost: all answers so far are kept, and none is paid twice.",
         )
 
@@ -174,7 +210,8 @@ def read_spent(store: Store, name: str) -> Spent:
     """
     try:
         values = json.loads(store.read_bytes(name))
-        return Spent(**{key: int(values[key]) for key in ("requests", "tokens", "announced")})
+        known = {key: int(values[key]) for key in ("requests", "tokens", "announced")}
+        return Spent(**known, **{key: int(values[key]) for key in _LATER if key in values})
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedObjectError(
             f"{name} is not what a worker writes of its spending: {error}",

@@ -209,10 +209,12 @@ def label_receipts_to_keep(store: Store, names: Iterable[str], records: Iterable
     keys: set[str] = set()
     for record in records:
         if record.kind == "labels":
-            for table in iterate_table(store, record, "labels", ["receipt"]):
-                # Labels of the first builds have no such column.
+            for table in iterate_table(store, record, "labels", ["receipt", "receipts"]):
+                # Labels of the first builds have no such columns.
                 if "receipt" in table.column_names:
                     keys.update(key for key in table["receipt"].to_pylist() if key is not None)
+                if "receipts" in table.column_names:
+                    keys.update(key for found in table["receipts"].to_pylist() for key in found or [])
     return keys
 
 

@@ -33,7 +33,7 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
         parent, position, sizes, ``hue`` (0–11), ``shade`` (-1–1), ``px`` (font size) and ``zoom`` (from, to): base-2
         logarithms of the pixels a unit of the map, or null for a label without a position.
     details : list of dict
-        In the same order: source, keyphrases, exemplars, hull.
+        In the same order: source, keyphrases, exemplars, hull; description where there is one.
     """
     rows = sorted(labels.to_pylist(), key=lambda row: (row["layer"], -row["size"], row["cluster"]))
     layers = max((row["layer"] for row in rows), default=-1) + 1
@@ -68,6 +68,8 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
                 "exemplars": list(row["exemplars"] or []),
                 "hull": [_round(v) for v in row["hull"] or []],
             }
+            # Most labels have none: an entry of every cluster would be for nothing.
+            | ({"description": row["description"]} if row.get("description") else {})
         )
     return {"layers": layers, "hue_layer": hue_layer, "clusters": clusters}, details
 

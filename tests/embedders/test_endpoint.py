@@ -15,11 +15,12 @@ from latentscale.config import EmbedConfig
 from latentscale.embedders import embedder_spec
 from latentscale.embedders.endpoint import EndpointSpec
 from latentscale.embedders.endpoint.embedder import EndpointEmbedder
-from latentscale.embedders.endpoint.pace import Clock, Pacer, asked_wait, backoff_seconds, used_up
 from latentscale.embedders.endpoint.sizes import plan_requests, prepare
 from latentscale.embedders.protocol import Embedded
-from latentscale.embedders.service import Answer, UnansweredError
+from latentscale.embedders.service import Answer
 from latentscale.errors import ConfigError, EnvironmentFailure, LatentScaleError, ResourceError
+from latentscale.services.failures import UnansweredError
+from latentscale.services.pace import Clock, Pacer, asked_wait, backoff_seconds, used_up
 from tests.embedders.embedding_server import (
     DROPPED,
     KEY,
@@ -78,11 +79,12 @@ class Free:
         self.tokens = self.reserved = 0
         self._lock = threading.Lock()
 
-    def reserve(self, tokens: int) -> None:
+    def reserve(self, tokens: int, output: int = 0) -> int:
         with self._lock:
             self.reserved += tokens
+        return tokens
 
-    def settle(self, reserved: int, used: int) -> None:
+    def settle(self, reserved: int, used: int, output: int = 0) -> None:
         with self._lock:
             self.reserved -= reserved
             self.tokens += used

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentscale.embedders.service import Answer, ServiceTerms
+from latentscale.embedders.service import Answer
 from latentscale.errors import DamagedObjectError, ResourceError
+from latentscale.services.terms import ServiceTerms
 from latentscale.storage.answers import (
     AnswerIndex,
     forget_written,
@@ -82,6 +83,30 @@ def test_an_answer_that_is_gone_is_asked_for_again_and_one_under_another_name_is
         read_answer(store, other)
     store.delete([name])
     assert list(index.find(["a"])) == []
+
+
+def test_answers_count_against_the_limit_by_their_own_price(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    terms = ServiceTerms(
+        price_per_million_tokens=2.0,
+        price_per_million_output_tokens=10.0,
+        max_cost=1_000 * 2.0 / 1e6,
+        service="language model",
+        settings="label.options",
+    )
+    log = SpendingLog(store, "run", terms)
+    # A token of an answer costs as much as five that are sent.
+    assert log.reserve(100, 100) == 600
+    log.settle(600, 90, 40)
+    assert log.reserve(100, 100) == 600
+    with pytest.raises(ResourceError, match=r"label\.options\.max_cost = 0\.002"):
+        SpendingLog(store, "run", terms).reserve(100, 100)
+    log.settle(600, 10, 0)
+    log.write()
+    spent = read_spending(store, "run")
+    assert (spent.requests, spent.tokens, spent.output_tokens) == (2, 100, 40)
+    assert spent.cost(terms) == pytest.approx((100 * 2 + 40 * 10) / 1e6)
+    assert spent.describe(terms) == "2 requests to the language model, 100 tokens and 40 of answers: 0.0006"
 
 
 def test_what_workers_spend_together_never_exceeds_the_limit(tmp_path: Path) -> None:

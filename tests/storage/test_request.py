@@ -16,7 +16,7 @@ from latentscale.stages.neighbors import NeighborsRequest
 from latentscale.stages.project import ProjectionRequest
 from latentscale.stages.publish.map import MapRequest
 from latentscale.stages.update.place import PlacementRequest
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, beside, later
 
 SAMPLES: dict[type[Request], dict[str, Any]] = {
     EmbeddingRequest: {"model": {"embedder": "static"}, "dtype": "float16", "text": "text"},
@@ -119,3 +119,14 @@ def test_values_are_plain() -> None:
         "inner": {"version": 1, "size": 3},
         "options": {"k": [1, 2]},
     }
+
+
+def test_what_stands_beside_a_request_alters_no_id_and_is_not_read_back() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Asked(Request):
+        model: str
+        pace: dict[str, Any] = beside({})  # noqa: RUF009
+
+    slow, fast = Asked(model="m"), Asked(model="m", pace={"concurrency": 32})
+    assert slow.identity() == fast.identity() == {"version": 1, "model": "m"}
+    assert Asked.read(fast.identity()).pace == {}

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.embedders.endpoint.client import Client
-from latentscale.embedders.endpoint.failures import RefusedError, StoppedError
 from latentscale.embedders.endpoint.sizes import Prepared, plan_requests, prepare
 from latentscale.embedders.endpoint.wire import Role
 from latentscale.embedders.protocol import Embedded
-from latentscale.embedders.service import Answer, AnswerKeeper, Probed, Spending, UnansweredError
+from latentscale.embedders.service import Answer, AnswerKeeper, Probed
 from latentscale.errors import ConfigError, EnvironmentFailure
+from latentscale.services.failures import RefusedError, StoppedError, UnansweredError
+from latentscale.services.terms import Spending
 
 PROBE = "A short text about a map."
 # So many texts in a row that are refused, each alone, are a sign that the service refuses everything.

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from latentscale.config import Settings
-from latentscale.config.secrets import SECRET, without_credentials
 from latentscale.embedders.endpoint.providers import PROVIDERS
-
-Variable = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]{0,254}$")]
+from latentscale.services.address import Variable, checked_header_names, checked_url
 
 
 class EndpointOptions(Settings):
@@ -73,23 +69,12 @@ class EndpointOptions(Settings):
     @field_validator("url")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("a url begins with http:// or https:// and a host")
-        without_credentials(value)
-        if any(SECRET.match(name.lower()) or name.lower() == "sig" for name, _ in parse_qsl(parts.query)):
-            raise ValueError("a url must not hold a key: name its variable in api_key_env or headers_env")
-        return value.rstrip("/")
+        return checked_url(value)
 
     @field_validator("headers_env")
     @classmethod
     def _headers(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        for name in value:
-            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", name):
-                raise ValueError(f"{name!r} is no name of a header")
-        return value
+        return checked_header_names(value)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

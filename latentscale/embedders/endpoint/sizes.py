@@ -1,8 +1,4 @@
-"""Texts as they are sent, how many tokens they have about, and the requests that they are sent in.
-
-Nothing here knows the tokenizer of the service. Four bytes a token is close for text in most languages; a token of any
-common tokenizer is at least a byte, which bounds what a request can cost.
-"""
+"""Texts as they are sent, how many tokens they have about, and the requests that they are sent in."""
 
 from __future__ import annotations
 
@@ -12,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BYTES_A_TOKEN = 4
-# Marks of beginning and end, and what a service puts before a text by its input_type.
-_EXTRA_TOKENS = 16
+from latentscale.services.tokens import BYTES_A_TOKEN, EXTRA_TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +54,7 @@ def estimated_tokens(sizes: NDArray[np.int64]) -> int:
 
 def most_tokens(sizes: NDArray[np.int64]) -> int:
     """Tokens of texts of so many bytes, at most."""
-    return int((sizes + _EXTRA_TOKENS).sum())
+    return int((sizes + EXTRA_TOKENS).sum())
 
 
 def plan_requests(

@@ -9,16 +9,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from latentscale.config import EmbedConfig, StageResources
-from latentscale.config.secrets import read_variable
 from latentscale.embedders.endpoint.client import Client
 from latentscale.embedders.endpoint.embedder import EndpointEmbedder
 from latentscale.embedders.endpoint.options import EndpointOptions
-from latentscale.embedders.endpoint.pace import Clock, Pacer
 from latentscale.embedders.endpoint.providers import PROVIDERS, Provider
 from latentscale.embedders.endpoint.wire import Asked
-from latentscale.embedders.service import Probed, ServiceTerms
+from latentscale.embedders.service import Probed
 from latentscale.embedders.spec import EmbedderSpec, opened_embedder, options_of
 from latentscale.errors import ConfigError
+from latentscale.services.address import secret_headers
+from latentscale.services.pace import Clock, Pacer
+from latentscale.services.terms import ServiceTerms
 
 _WHERE = "embed.options"
 # Kinds of input that a search does not tell from documents.
@@ -169,17 +170,4 @@ class EndpointSpec(EmbedderSpec):
         )
 
     def _headers(self, key_env: str | None) -> dict[str, str]:
-        headers = {
-            name: read_variable(variable, where=f"{_WHERE}.headers_env")
-            for name, variable in self.options.headers_env.items()
-        }
-        if key_env is not None:
-            headers["Authorization"] = f"Bearer {read_variable(key_env, where=f'{_WHERE}.api_key_env')}"
-        for name, value in headers.items():
-            if not value.isascii() or not value.isprintable():
-                raise ConfigError(
-                    f"the value for the header {name} holds characters that no header can hold",
-                    where=_WHERE,
-                    hint="Set the variable again: a line break or a quotation mark may have come with it.",
-                )
-        return headers
+        return secret_headers(self.options.headers_env, key_env, where=_WHERE)

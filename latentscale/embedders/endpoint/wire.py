@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from latentscale.embedders.endpoint.failures import BadAnswerError
 from latentscale.embedders.endpoint.providers import Provider
+from latentscale.services.failures import BadAnswerError
 
 Role = Literal["document", "query"]
 
@@ -138,19 +138,3 @@ def _billed(answer: dict[str, Any]) -> int | None:
         units = cast("dict[str, Any]", meta).get("billed_units")
         numbers = [cast("dict[str, Any]", units).get("input_tokens")] if isinstance(units, dict) else []
     return next((int(n) for n in numbers if isinstance(n, int | float) and n >= 0), None)
-
-
-def error_message(data: bytes) -> tuple[str, str]:
-    """What an answer with an error says, and its code where it has one."""
-    try:
-        answer: Any = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return data[:400].decode("utf-8", "replace"), ""
-    if not isinstance(answer, dict):
-        return str(answer), ""
-    values = cast("dict[str, Any]", answer)
-    inner = values.get("error")
-    if isinstance(inner, dict):
-        values = cast("dict[str, Any]", inner)
-    text = values.get("message") or values.get("detail") or inner or values
-    return str(text), str(values.get("code") or values.get("type") or "")

@@ -38,6 +38,8 @@ from latentscale.viewer.labels import with_hues
 # Trustworthiness and preservation are those of 15 neighbours, on the same sample for all maps of a corpus.
 MEASURED_NEIGHBORS = 15
 MEASURED_SEED = 0
+# Of the table of labels, for its scores.
+LABEL_FACTS = ("layer", "label", "source", "coverage", "coverage_outside", "held_out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,7 @@ class PublishStage(WholeStage):
                 if request.quality["stability"]
                 else None,
                 faithfulness=kept,
+                labels=labels.select([one for one in LABEL_FACTS if one in labels.column_names]).to_pylist(),
             )
             around = density(coordinates)
             partitions = write_points(

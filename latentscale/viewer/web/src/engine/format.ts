@@ -61,6 +61,8 @@ export interface ClusterDetail {
   keyphrases: string[];
   exemplars: number[];
   hull: number[];
+  /** A sentence on what the cluster holds, where a language model named it. */
+  description?: string;
 }
 
 export interface CategoryColumn {

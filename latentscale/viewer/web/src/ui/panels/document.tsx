@@ -99,6 +99,7 @@ function ClusterPanel() {
         <h2 class="cluster-title">
           <ClusterSwatch cluster={cluster} /> {cluster.label}
         </h2>
+        {detail.description && <p class="description">{detail.description}</p>}
         <p class="muted">
           {count(cluster.size)} of {count(state.documents.value)} documents ({percent(cluster.size, state.documents.value)});{" "}
           {count(cluster.nearest)} with the noise nearest to it

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 
-from latentscale.embedders.endpoint.failures import StoppedError
+from latentscale.services.failures import StoppedError
 
 _FIRST_SECONDS = 0.5
 _MOST_SECONDS = 60.0

@@ -1,0 +1,47 @@
+"""Scores of a labelling, whatever gave the labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Sources of labels that a labeler gave only for want of better ones.
+_FALLBACKS = ("keyphrases", "none")
+
+
+def label_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Score the labels of a map.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Of the table of labels: ``layer``, ``label`` and ``source``; ``coverage``,
+        ``coverage_outside`` and ``held_out`` where they are there.
+
+    Returns
+    -------
+    dict or None
+        See docs/file-format.md; None where there is no cluster. Means over clusters weigh them alike.
+    """
+    if not rows:
+        return None
+    names = [(row["layer"], str(row["label"]).casefold()) for row in rows]
+    counted, sources = Counter(names), Counter(str(row["source"]) for row in rows)
+    by_labeler = any(row["source"] not in (*_FALLBACKS, "column") for row in rows)
+    return {
+        "labels": len(rows),
+        "unique": sum(counted[name] == 1 for name in names) / len(rows),
+        "coverage": _mean(rows, "coverage"),
+        "coverage_outside": _mean(rows, "coverage_outside"),
+        "held_out": _mean(rows, "held_out"),
+        # Of labels by keyphrases that is what was asked for: only those without a word are a fallback.
+        "fallback_share": sum(row["source"] in (_FALLBACKS if by_labeler else ("none",)) for row in rows) / len(rows),
+        "sources": dict(sorted(sources.items())),
+    }
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], column: str) -> float | None:
+    """Mean of a column over the clusters that have it."""
+    known = [float(row[column]) for row in rows if row.get(column) is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,375 @@
+"""One request to a service: sent in its turn, repeated where that may help, and every ending told apart."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from urllib.parse import urlsplit
+
+import orjson
+
+from latentscale.errors import ConfigError, LatentScaleError, ResourceError, require, shortened
+from latentscale.redaction import MARK, without_signatures
+from latentscale.services.failures import BadAnswerError, RefusedError, UnansweredError
+from latentscale.services.pace import Clock, Pacer, asked_wait, backoff_seconds, used_up
+from latentscale.services.terms import Spending, Usage
+
+if TYPE_CHECKING:
+    import httpx
+
+Answer = TypeVar("Answer")
+AnswerRead = TypeVar("AnswerRead", covariant=True)
+
+# A smaller request, or another one, may be taken.
+_REFUSED = (400, 413, 422)
+_REPEATED = (408, 409, 425, 429)
+_SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance")
+# Anthropic gives an empty account no code of its own.
+_SPENT_SENTENCE = "credit balance is too low"
+# A service that asks for a longer wait is given up: the same command goes on when its limit is reset.
+_LONGEST_WAIT = 900.0
+_MOST_BYTES = 512 << 20
+_REASON = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What messages say of a service.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``embedding service``.
+    settings : str
+        The group of settings that it is in, such as ``embed.options``.
+    model : str
+        As the service knows it.
+    path : str
+        Appended to the base address.
+    address_hint : str
+        A sentence on how the base address ends.
+    extra, used_for : str
+        Extra of the package that installs the HTTP client, and what it is used for.
+    """
+
+    name: str
+    settings: str
+    model: str
+    path: str
+    address_hint: str
+    extra: str
+    used_for: str
+
+
+class Question(Protocol[AnswerRead]):
+    """One request, whatever it asks for; of one thread.
+
+    Attributes
+    ----------
+    estimate, most : Usage
+        Tokens about, and at most.
+    """
+
+    @property
+    def estimate(self) -> Usage: ...
+
+    @property
+    def most(self) -> Usage: ...
+
+    def body(self) -> bytes:
+        """The request, in the form that is known to be taken; called before each attempt."""
+        ...
+
+    def read(self, data: bytes) -> tuple[AnswerRead, Usage | None]:
+        """Read an answer, and what it bills where it says so.
+
+        Raises
+        ------
+        BadAnswerError
+            If it is not such an answer.
+        """
+        ...
+
+    def adapt(self, message: str) -> bool:
+        """After a refusal: whether the request has another form that it is worth sending at once."""
+        ...
+
+
+class _Trouble(Exception):  # noqa: N818 - it is caught here, attempt by attempt
+    """An attempt that may go well when repeated.
+
+    Attributes
+    ----------
+    wait : float or None
+        Seconds that the service asks to wait.
+    billed : bool
+        Whether it may have been computed.
+    again : bool
+        Whether it is repeated at once, in another form.
+    limited : bool
+        Whether there were too many requests.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        wait: float | None = None,
+        billed: bool = False,
+        again: bool = False,
+        limited: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.wait = wait
+        self.billed = billed
+        self.again = again
+        self.limited = limited
+
+
+class Client:
+    """Sends requests to one service; used from several threads.
+
+    Parameters
+    ----------
+    service : Service
+    url : str
+        The whole address.
+    secrets : callable
+        Gives the headers with keys, as their variables are now: a wrong or expired key is replaced there. Their values
+        are in no message.
+    key_env : str or None
+        Variable that the key came from, for messages.
+    timeout : float
+        Seconds for a whole answer.
+    max_attempts, connections : int
+    pacer : Pacer
+    clock : Clock
+    headers : mapping of str to str, optional
+        Further ones, without a secret.
+
+    Attributes
+    ----------
+    successes : int
+        Good answers so far.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        url: str,
+        secrets: Callable[[], Mapping[str, str]],
+        key_env: str | None,
+        timeout: float,
+        max_attempts: int,
+        connections: int,
+        pacer: Pacer,
+        clock: Clock,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._httpx: Any = require("httpx", extra=service.extra, used_for=service.used_for)
+        self.url = url
+        self._service = service
+        self._secrets = secrets
+        self._values: set[str] = set()
+        self._key_env = key_env
+        self._timeout = timeout
+        self._max_attempts = max_attempts
+        self._pacer = pacer
+        self._clock = clock
+        self.successes = 0
+        self._http: httpx.Client = self._httpx.Client(
+            headers={"Content-Type": "application/json", "User-Agent": "latentscale", **(headers or {})},
+            timeout=self._httpx.Timeout(timeout),
+            # The certificates of the system take longer to load than a local server to answer.
+            verify=urlsplit(url).scheme == "https",
+            limits=self._httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        )
+
+        # Of an owner that nobody holds any more.
+        self._closing = weakref.finalize(self, self._http.close)
+
+    def ask(
+        self,
+        question: Question[Answer],
+        *,
+        stop: threading.Event,
+        spending: Spending | None = None,
+        attempts: int | None = None,
+    ) -> tuple[Answer, Usage]:
+        """Ask until there is a good answer.
+
+        Returns
+        -------
+        answer
+            As ``question`` reads it.
+        usage : Usage
+            Billed; estimated where the service does not say.
+
+        Raises
+        ------
+        RefusedError
+            If the service does not take this request.
+        UnansweredError
+            If no attempt got a good answer.
+        ConfigError
+            If the address, the model or the key is wrong.
+        ResourceError
+            If the budget is spent, here or there.
+        StoppedError
+            If ``stop`` was set before it was sent.
+        """
+        most = attempts or self._max_attempts
+        attempt, seen = 0, self.successes
+        while True:
+            attempt += 1
+            try:
+                return self._attempt(question, stop, spending)
+            except _Trouble as trouble:
+                if trouble.again:
+                    attempt -= 1
+                    continue
+                if trouble.limited and self.successes > seen:
+                    # Others are served: the limit is too low for all of them, and their turns come.
+                    attempt, seen = 1, self.successes
+                if attempt >= most or (trouble.wait or 0.0) > _LONGEST_WAIT:
+                    raise UnansweredError(trouble.reason, attempts=attempt) from None
+                wait = backoff_seconds(attempt)
+                if trouble.wait is not None:
+                    # Nobody is served before: all threads wait, and not for the same instant.
+                    self._pacer.pause(trouble.wait)
+                    wait = trouble.wait + min(wait, 1.0)
+                self._clock.sleep(wait, stop)
+
+    def _attempt(
+        self, question: Question[Answer], stop: threading.Event, spending: Spending | None
+    ) -> tuple[Answer, Usage]:
+        estimate, billed, reserved = question.estimate, Usage(0), 0
+        self._pacer.admit(sum(estimate), stop)
+        if spending is not None:
+            reserved = spending.reserve(*question.most)
+        try:
+            status, headers, data = self._post(question.body())
+            if status == 200:
+                # Whatever is wrong with it, an answer is paid.
+                billed = estimate
+                try:
+                    answer, told = question.read(data)
+                except BadAnswerError as error:
+                    raise _Trouble(str(error)) from None
+                billed = estimate if told is None else told
+                self.successes += 1
+                wait = used_up(headers)
+                if wait is not None:
+                    self._pacer.pause(min(wait, _LONGEST_WAIT))
+                return answer, billed
+            raise self._failure(question, status, headers, data)
+        except _Trouble as trouble:
+            billed = estimate if trouble.billed else billed
+            raise
+        finally:
+            if spending is not None:
+                spending.settle(reserved, *billed)
+
+    def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        httpx = self._httpx
+        headers = self._secrets()
+        self._values |= {value.removeprefix("Bearer ") for value in headers.values()}
+        deadline = self._clock.now() + self._timeout
+        try:
+            with self._http.stream("POST", self.url, content=body, headers=headers) as response:
+                data = bytearray()
+                for chunk in response.iter_bytes():
+                    data += chunk
+                    if len(data) > _MOST_BYTES:
+                        raise _Trouble(f"its answer is longer than {_MOST_BYTES >> 20} MB", billed=True)
+                    if self._clock.now() > deadline:
+                        raise _Trouble(f"its answer was not complete after {self._timeout:g} s", billed=True)
+                return response.status_code, response.headers, bytes(data)
+        except httpx.ConnectTimeout:
+            raise _Trouble("it cannot be reached: no connection in time") from None
+        except httpx.TimeoutException:
+            raise _Trouble(f"no answer in {self._timeout:g} s", billed=True) from None
+        except httpx.ConnectError as error:
+            raise _Trouble(f"it cannot be reached: {self._safe(str(error))}") from None
+        except httpx.TransportError as error:
+            raise _Trouble(
+                f"the connection broke: {self._safe(str(error)) or type(error).__name__}", billed=True
+            ) from None
+        except httpx.DecodingError:
+            raise _Trouble("its answer cannot be decompressed", billed=True) from None
+
+    def _failure(self, question: Question[Any], status: int, headers: Mapping[str, str], data: bytes) -> Exception:
+        text, code = error_message(data)
+        reason = self._safe(text)
+        if status == 402 or code in _SPENT or _SPENT_SENTENCE in text:
+            return self._spent(status, reason)
+        if status in _REFUSED:
+            if question.adapt(text):
+                return _Trouble(reason, again=True)
+            return RefusedError(status, reason)
+        if status in _REPEATED or status >= 500:
+            wait = asked_wait(headers, self._clock)
+            asks = f"; it asks to wait {wait:,.0f} s" if wait is not None and wait > _LONGEST_WAIT else ""
+            return _Trouble(f"{status}: {reason}{asks}", wait=wait, limited=status == 429)
+        return self._wrong(status, reason, headers)
+
+    def _spent(self, status: int, reason: str) -> LatentScaleError:
+        return ResourceError(
+            f"the account with the {self._service.name} has no credit left ({status}: {reason})",
+            where=self.url,
+            hint="Add credit, then run the same command again: answers are kept, and none is paid twice.",
+        )
+
+    def _wrong(self, status: int, reason: str, headers: Mapping[str, str]) -> LatentScaleError:
+        service = self._service
+        if status in (401, 403):
+            key = f"the key in {self._key_env}" if self._key_env else "a request without a key"
+            return ConfigError(
+                f"the {service.name} does not accept {key} ({status}: {reason})",
+                where=self.url,
+                hint=f"Set the variable that {service.settings}.api_key_env names, here and on every worker.",
+            )
+        if status == 404:
+            return ConfigError(
+                f"the {service.name} has no model {service.model!r}, or nothing at this address (404: {reason})",
+                where=self.url,
+                hint=f"Check {service.settings}.model, and {service.settings}.url: it ends before {service.path}.",
+            )
+        target = headers.get("location")
+        moved = f", and points to {without_signatures(target)}" if target else ""
+        return ConfigError(
+            f"the {service.name} answers {status}{moved} ({reason})",
+            where=self.url,
+            hint=f"Check {service.settings}.url and provider: {service.address_hint}",
+        )
+
+    def _safe(self, text: str) -> str:
+        """A message of the service, of a readable length, on one line and without our keys."""
+        for value in self._values:
+            text = text.replace(value, MARK)
+        return shortened(" ".join(without_signatures(text).split()), _REASON)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._closing()
+
+
+def error_message(data: bytes) -> tuple[str, str]:
+    """What an answer with an error says, and its code where it has one."""
+    try:
+        answer: Any = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return data[:400].decode("utf-8", "replace"), ""
+    if not isinstance(answer, dict):
+        return str(answer), ""
+    values = cast("dict[str, Any]", answer)
+    inner = values.get("error")
+    if isinstance(inner, dict):
+        values = cast("dict[str, Any]", inner)
+    text = values.get("message") or values.get("detail") or inner or values
+    return str(text), str(values.get("code") or values.get("type") or "")

@@ -1,0 +1,30 @@
+"""The request of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from latentscale.storage.request import Request, beside, later
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsRequest(Request):
+    """Everything that alters the labels.
+
+    ``transport`` holds the options of the labeler that do not: address, key, pace, prices.
+    """
+
+    VERSION: ClassVar[int] = 3
+
+    clusters: str
+    text: str
+    method: str
+    max_keyphrases: int
+    exemplars: int
+    max_documents_per_cluster: int
+    seed: int
+    labeler: Mapping[str, Any]
+    options: Mapping[str, Any] = later({})
+    transport: Mapping[str, Any] = beside({})
