@@ -240,7 +240,9 @@ def test_a_missing_list_of_removed_documents_is_told(make_grown, opened: Open) -
     (site.folder / "maps/map-00000002/viewer/removed-0.parquet").unlink()
     it = opened(errors=True)
     page = it.goto(site.url(), ready=False)
-    expect(page.locator(".veil.solid")).to_contain_text("removed-0.parquet is missing on the server")
+    expect(page.get_by_role("alert")).to_contain_text("removed-0.parquet is missing on the server")
+    # Of the last generation nothing has left: what has is not drawn rather than drawn where it is not any more.
+    expect(page.locator(".badge")).to_contain_text("around here missing")
 
 
 def keep(picture: Image.Image, name: str) -> None:

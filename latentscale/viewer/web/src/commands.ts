@@ -8,10 +8,14 @@ export interface Commands {
   home(): void;
   /** Everything, outliers too. */
   whole(): void;
+  /** Ask again for every file that could not be read. */
+  retry(): void;
   zoom(steps: number): void;
   pan(right: number, up: number): void;
   /** Bring a cluster into view, if it is not. */
   reveal(cluster: ClusterEntry): void;
+  /** Show the whole of a cluster. */
+  frame(cluster: ClusterEntry): void;
   pinRow(rowId: number): void;
   /** Pin what lies nearest the middle of the window. */
   pinCentre(): void;
@@ -23,9 +27,11 @@ const nothing = (): void => undefined;
 export const commands: Commands = {
   home: nothing,
   whole: nothing,
+  retry: nothing,
   zoom: nothing,
   pan: nothing,
   reveal: nothing,
+  frame: nothing,
   pinRow: nothing,
   pinCentre: nothing,
   document: () => Promise.resolve(null),

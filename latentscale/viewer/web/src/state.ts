@@ -11,6 +11,14 @@ export interface Trouble {
   title: string;
   text: string;
   command?: string;
+  /** Whether there is any use in trying again. */
+  again?: boolean;
+}
+
+/** What could not be read and does not stop the map; the last of each kind. */
+export const problems = signal<ReadonlyMap<string, string>>(new Map());
+export function report(what: string, error: Error): void {
+  problems.value = new Map(problems.value).set(what, error.message);
 }
 
 export interface Point {
@@ -61,8 +69,39 @@ export const hovered = signal<Hovered | null>(null);
 export const hoverCard = signal<{ left: number; top: number } | null>(null);
 export const pinned = signal<Pinned | null>(null);
 export const pinning = signal(false);
+/** Documents that a search found and that are marked on the map. */
+export const hits = signal<readonly Point[]>([]);
 
-export const drawn = signal({ points: 0, sampled: false, overBudget: false, loading: true, slowed: false });
+/** What the canvas shows; documents are counted in the window, what lies under panels too. */
+export interface Drawn {
+  points: number;
+  /** Whether something in view is left out, and whether that is for the budget. */
+  sampled: boolean;
+  overBudget: boolean;
+  loading: boolean;
+  /** Whether the budget was lowered since frames took long. */
+  slowed: boolean;
+  /** Files of points in view that could not be read, and how many documents they hold. */
+  failedFiles: number;
+  failedDocuments: number;
+  /** Whether the column of the colours is on its way, and documents without it: they are grey. */
+  reading: boolean;
+  grey: number;
+}
+
+export const drawn = signal<Drawn>({
+  points: 0,
+  sampled: false,
+  overBudget: false,
+  loading: true,
+  slowed: false,
+  failedFiles: 0,
+  failedDocuments: 0,
+  reading: false,
+  grey: 0,
+});
+/** Raised when the canvas is made anew. */
+export const canvas = signal(0);
 export const settingsOpen = signal(false);
 export const helpOpen = signal(false);
 export const sizeFactor = signal(1);

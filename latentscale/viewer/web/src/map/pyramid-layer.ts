@@ -76,7 +76,11 @@ void main(void) {
   vec4 own = look(clusterPalette, max(cluster, 0));
   vec4 color = own;
   bool shown = own.a > 0.5;
-  if (pyramid.mode > 0.5) {
+  if (pyramid.mode > 1.5) {
+    // What its colour follows from is not here: grey, never absent.
+    color = look(clusterPalette, 0);
+    shown = shown || pyramid.mode > 2.5;
+  } else if (pyramid.mode > 0.5) {
     color = look(shadePalette, int(shades));
     shown = shown && color.a > 0.5;
   }
@@ -130,6 +134,8 @@ export interface PyramidLayerProps extends LayerProps {
   pointSize: number;
   pointOpacity: number;
   dimmedOpacity: number;
+  /** Whether clusters are not known: all points are grey, and none is dimmed. */
+  plain: boolean;
   /** Whether the ground is dark. */
   dark: boolean;
   /** Whether any point can be noise or dimmed. */
@@ -213,7 +219,7 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
 
   override draw(): void {
     const { model, clusterTexture, shadeTexture } = this.state;
-    const { tiles, pointSize, pointOpacity, dimmedOpacity, dark, layered, shades } = this.props;
+    const { tiles, pointSize, pointOpacity, dimmedOpacity, dark, layered, shades, plain } = this.props;
     const { viewport, renderPass, device } = this.context;
     const [cx, cy] = viewport.center;
     const scale = 2 ** viewport.zoom;
@@ -223,7 +229,6 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
     for (let i = layered ? 0 : tiles.length; i < 2 * tiles.length; i++) {
       const tile = tiles[i % tiles.length];
       const buffers = this.buffersOf(tile);
-      if (shades && !buffers.shades) continue;
       const { bounds } = tile;
       const edge = bounds.x1 - bounds.x0;
       // In double precision here, once a tile: inside the tile 65,536 steps are exact at any depth.
@@ -233,7 +238,7 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
         size: pointSize,
         opacity: pointOpacity,
         dimmed: dimmedOpacity,
-        mode: shades ? 1 : 0,
+        mode: plain && !buffers.shades ? 3 : !shades ? 0 : buffers.shades ? 1 : 2,
         under: i < tiles.length ? 1 : 0,
         pixelRatio,
         dark: dark ? 1 : 0,

@@ -42,6 +42,7 @@ function escape(target: HTMLElement, typing: boolean): void {
   if (state.helpOpen.value) state.helpOpen.value = false;
   else if (state.settingsOpen.value) state.settingsOpen.value = false;
   else if (state.notice.value) state.notice.value = null;
+  else if (state.problems.value.size) state.problems.value = new Map();
   else if (state.pinned.value) state.pinned.value = null;
   else if (closeLast()) return;
   else if (state.isolated.value.size || state.categories.value.size) {

@@ -95,11 +95,11 @@ export function panelAddress(): Pick<AddressState, "panels" | "kept"> {
   return { panels: changed, kept };
 }
 
-/** Ids that this page does not know are left alone. */
+/** What an address does not name is as at first; ids that this page does not know are left alone. */
 export function restorePanels({ panels = [], kept = {} }: AddressState): void {
   for (const panel of all) {
     const { id } = panel;
-    if (isFree(panel) && (panels.includes(id) || panels.includes(`-${id}`))) setOpen(id, panels.includes(id));
-    if (panel.kept) panel.kept.value = kept[id] ?? panel.kept.value;
+    if (isFree(panel)) setOpen(id, panels.includes(id) || (panel.open === true && !panels.includes(`-${id}`)));
+    if (panel.kept) panel.kept.value = kept[id] ?? "";
   }
 }

@@ -92,7 +92,7 @@ function ClusterPanel() {
   return (
     <PanelFrame
       name="Chosen cluster"
-      header={state.labels.value!.layers > 1 && cluster.layer ? `Cluster of layer ${cluster.layer}` : "Cluster"}
+      header={cluster.layer ? "Coarser cluster" : "Cluster"}
       closes="Show all clusters"
       onClose={() => (state.isolated.value = new Set())}
     >
@@ -102,6 +102,11 @@ function ClusterPanel() {
         <p class="muted">
           {count(cluster.size)} of {count(state.documents.value)} documents ({percent(cluster.size, state.documents.value)});{" "}
           {count(cluster.nearest)} with the noise nearest to it
+        </p>
+        <p>
+          <button class="link" onClick={() => commands.frame(cluster)}>
+            Zoom to it
+          </button>
         </p>
         {detail.keyphrases.length > 0 && (
           <p class="phrases">

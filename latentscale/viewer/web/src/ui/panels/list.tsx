@@ -68,7 +68,7 @@ function List() {
       </p>
       <Newest />
       <ColourBy />
-      {labels && <Topics />}
+      {labels ? <Topics /> : <p class="muted small">{state.problems.value.has("Clusters") ? "The clusters could not be read." : "Reading the clusters…"}</p>}
     </nav>
   );
 }
@@ -358,7 +358,10 @@ function Row({ cluster }: { cluster: ClusterEntry }) {
       title={cluster.label}
       onClick={() => {
         state.isolated.value = state.toggled(isolated, ref);
-        if (state.isolated.value.has(ref)) commands.reveal(cluster);
+        if (!state.isolated.value.has(ref)) return;
+        // On a phone the list lies over the map and the card of the cluster.
+        if (innerWidth <= NARROW) setOpen(ID, false);
+        commands.reveal(cluster);
       }}
       onPointerEnter={() => (state.pointed.value = cluster)}
       onPointerLeave={() => (state.pointed.value = null)}
