@@ -50,7 +50,7 @@ class Postings:
     def terms(self) -> Iterator[pl.DataFrame]:
         """Each range of words, in order: ``term``, ``places`` and ``tfs``; a word has several rows."""
         for parts, files in zip(self._parts, self._files, strict=True):
-            frames = [*(pl.read_ipc(path, memory_map=False) for path in files), *parts]
+            frames = [*(pl.read_ipc(path.read_bytes()) for path in files), *parts]
             parts.clear()
             for path in files:
                 path.unlink()
@@ -143,13 +143,23 @@ def encode(rows: pl.DataFrame, *, scale: NDArray[np.float64], most: int, size: i
     crowded = np.flatnonzero(counts[code] > most)
     if len(crowded):
         # Of equal weight the first, which lie in coarser tiles: an even sample of the map.
-        best = crowded[np.lexsort((place[crowded], -weight[crowded].astype(np.int16), code[crowded]))]
-        owner = code[best]
-        begins = np.searchsorted(owner, owner)
-        left_out = best[np.arange(len(best)) - begins >= most]
-        kept = np.ones(len(place), bool)
-        kept[left_out] = False
-        place, weight, code = place[kept], weight[kept], code[kept]
+        falling = (255 - weight[crowded]).astype(np.uint64)
+        packed = (
+            code[crowded].astype(np.uint64) << np.uint64(40)
+            | falling << np.uint64(32)
+            | place[crowded].astype(np.uint64)
+        )
+        packed.sort()
+        owner = (packed >> np.uint64(40)).astype(np.int64)
+        sizes = np.bincount(owner, minlength=len(words))
+        packed = packed[np.arange(len(packed)) - (np.cumsum(sizes) - sizes)[owner] < most]
+        rest = counts[code] <= most
+        chosen = (packed >> np.uint64(40)).astype(np.int64)
+        code = np.concatenate([code[rest], chosen])
+        place = np.concatenate([place[rest], (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)])
+        weight = np.concatenate([weight[rest], (255 - (packed >> np.uint64(32) & np.uint64(255))).astype(np.uint8)])
+        order = np.argsort(code << 32 | place)
+        code, place, weight = code[order], place[order], weight[order]
     sizes = np.bincount(code, minlength=len(starts))
     ends = np.cumsum(sizes)
     steps = place.copy()

@@ -22,8 +22,8 @@ B = 0.75
 # A word of the title counts as so many of the text.
 TITLE_WEIGHT = 3
 # Words that more documents have are found in the best of them: a query costs the same whatever the size of the corpus.
-MOST_PLACES = 2_048
-SHARD_BYTES = 40_000
+MOST_PLACES = 8_192
+SHARD_BYTES = 32_000
 # Before the words of a text there can be no such sign: what follows is the whole of a document's own id.
 OWN_ID = "="
 _BLOCK_BYTES = 8 << 20

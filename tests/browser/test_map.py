@@ -277,7 +277,7 @@ def test_tab_reaches_the_map_its_buttons_and_the_list(site, opened: Open) -> Non
                 "() => document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
             )
         )
-    for name in ("Zoom in", "Show the whole map", "Help", "Close the list", "Find a cluster"):
+    for name in ("Zoom in", "Show the whole map", "Help", "Close the list", "Find documents and clusters"):
         assert name in names
     assert names[0].startswith("Map of the documents")
     assert any(name.startswith("Parts of") for name in names)

@@ -52,7 +52,7 @@ def _text(request: Mapping[str, Any]) -> Iterator[str]:
 def _model(request: Mapping[str, Any]) -> Iterator[str]:
     model = request.get("model", {})
     # A path would tell of the machine.
-    name = str(model.get("name") or model.get("model") or model.get("kind") or "").rstrip("/").replace("\\", "/")
+    name = str(model.get("name") or model.get("model") or model.get("embedder") or "").rstrip("/").replace("\\", "/")
     if name:
         yield name.rsplit("/", 1)[-1] if name.startswith(("/", ".", "~")) or "://" in name else name
     if model.get("revision"):

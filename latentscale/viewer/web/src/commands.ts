@@ -2,6 +2,7 @@
 
 import type { ClusterEntry } from "./engine/format";
 import type { Document } from "./engine/generation";
+import type { Row } from "./state";
 
 export interface Commands {
   /** The first view: the body of the map. */
@@ -17,6 +18,10 @@ export interface Commands {
   /** Show the whole of a cluster. */
   frame(cluster: ClusterEntry): void;
   pinRow(rowId: number): void;
+  /** Pin a document of a list, and bring it into view. */
+  pinAt(row: Row): void;
+  /** Mark a document of a list on the map, if it is drawn. */
+  point(row: Row | null): void;
   /** Pin what lies nearest the middle of the window. */
   pinCentre(): void;
   document(rowId: number): Promise<Document | null>;
@@ -33,6 +38,8 @@ export const commands: Commands = {
   reveal: nothing,
   frame: nothing,
   pinRow: nothing,
+  pinAt: nothing,
+  point: nothing,
   pinCentre: nothing,
   document: () => Promise.resolve(null),
 };

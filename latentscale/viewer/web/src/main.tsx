@@ -10,6 +10,7 @@ import { Generation, locate } from "./engine/generation";
 import type { Box } from "./engine/lod";
 import { alive } from "./engine/merge";
 import { MissingFile, Store } from "./engine/store";
+import { findDocuments } from "./finding";
 import type { Camera } from "./map/camera";
 import { MapView } from "./map/map-view";
 import { clusterBox, revealCluster } from "./map/reveal";
@@ -50,6 +51,7 @@ async function start(): Promise<void> {
       map().retry();
       void sides.read();
     };
+    findDocuments(generations);
     keepAddress(map, () => map().camera.hold(bodyOf(manifest)));
     await whileFollowing(map, async () => {
       await sides.read();
@@ -122,6 +124,8 @@ function show(manifest: Manifest, generations: Generation[]): () => MapView {
       if (found) map.camera.moveTo(map.camera.fit(found));
     },
     pinRow: (rowId: number) => void map.pointing.pinRow(rowId, true),
+    pinAt: (row: state.Row) => void map.pointing.pinAt(row),
+    point: (row: state.Row | null) => map.point(row),
     pinCentre: () => void map.pointing.pinCentre(),
     document: async (rowId: number) => {
       const found = await locate(generations, rowId);

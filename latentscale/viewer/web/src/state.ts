@@ -4,6 +4,8 @@ import { computed, signal } from "@preact/signals";
 import type { Theme } from "./engine/colour";
 import type { ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
 import type { Document, Generation } from "./engine/generation";
+import type { Found } from "./engine/search";
+import type { Query } from "./engine/tokens";
 import { documentsOf, type MergedIndex } from "./engine/merge";
 import type { ScaleKind } from "./engine/scale";
 
@@ -37,6 +39,7 @@ export interface Hovered extends Point {
 
 export interface Pinned extends Point {
   generation: number;
+  position: number;
   document: Document;
 }
 
@@ -69,8 +72,30 @@ export const hovered = signal<Hovered | null>(null);
 export const hoverCard = signal<{ left: number; top: number } | null>(null);
 export const pinned = signal<Pinned | null>(null);
 export const pinning = signal(false);
-/** Documents that a search found and that are marked on the map. */
+/** What is searched for, and what was found; null while there is nothing to search for, or the answer is on its way. */
+export const query = signal("");
+export const found = signal<Answer | null>(null);
+export interface Answer extends Found {
+  query: Query;
+  /** Documents whose words are indexed. */
+  searchable: number;
+}
+/** Documents that were found, marked on the map: the best that are drawn. */
 export const hits = signal<readonly Point[]>([]);
+
+/** A document by its place, for lists. */
+export interface Row {
+  generation: Generation;
+  position: number;
+}
+/** Whether somebody looks at the list of what is in view. */
+export const listing = signal(false);
+/** Documents in view, nearest the middle first, and how many there are. */
+export const inView = signal<{ rows: readonly Row[]; all: number }>({ rows: [], all: 0 });
+/** What the list shows. */
+export const rows = computed<readonly Row[]>(() => found.value?.hits ?? inView.value.rows);
+/** The document of the list that is pointed at. */
+export const pointedRow = signal<Point | null>(null);
 
 /** What the canvas shows; documents are counted in the window, what lies under panels too. */
 export interface Drawn {

@@ -20,18 +20,22 @@ export interface Hit {
   generation: Generation;
   position: number;
   score: number;
-  /** How many of the words it has. */
+  /** How many of the words it is known to have. */
   words: number;
 }
 
 export interface Found {
-  /** The best first. */
+  /** The best first: those that have all words or, where there is none, any of them. */
   hits: Hit[];
-  /** Whether there may be more, since a word has more places than the index keeps. */
+  /** Whether they have all words but those that are too common. */
+  whole: boolean;
+  /** Words with more places than the index keeps: they rank, and do not tell what has them not. */
+  common: string[];
+  /** Whether there may be more: each of the words is too common. */
   more: boolean;
 }
 
-const KEY = sectionKey<SearchEntry>("search", 1);
+export const SEARCH = sectionKey<SearchEntry>("search", 1);
 const OWN_ID = "=";
 /** A word that is being typed stands for so many words at most: those of most documents. */
 const MOST_ENDINGS = 24;
@@ -46,28 +50,39 @@ interface Term {
 }
 
 export async function entryOf(generation: Generation): Promise<SearchEntry | null> {
-  return section(await generation.index(), KEY);
+  return section(await generation.index(), SEARCH);
 }
 
-/** The documents that have any of the words; those that have more of them come first, then by BM25. */
+/**
+ * The documents that have all of the words, ranked by BM25; where none has, those that have any, those with more of them
+ * first.
+ */
 export async function search(generations: readonly Generation[], query: Query): Promise<Found> {
   const parts = await Promise.all(generations.map((generation) => inGeneration(generation, query)));
   const all = parts.reduce((sum, part) => sum + part.documents, 0);
   const words = query.words.map((_, i) => parts.reduce((sum, part) => sum + (part.counts[i] ?? 0), 0));
   // Of the whole map: a word that is rare in an update may be common before.
   const rarity = words.map((count) => Math.log(1 + (all - Math.min(count, all) + 0.5) / (count + 0.5)));
-  const hits: Hit[] = [];
+  const short = query.words.map((_, i) => parts.some((part) => part.short[i]));
+  const narrow = query.words.map((_, i) => i).filter((i) => !short[i]);
+  const hits: (Hit & { all: boolean })[] = [];
   for (const { generation, matches } of parts)
     for (const [position, found] of matches) {
       const score = found.weights.reduce((sum, weight, i) => sum + (weight ? rarity[i] * weight : 0), found.own ? 1000 : 0);
-      hits.push({ generation, position, score, words: found.own ? query.words.length : found.weights.filter(Boolean).length });
+      const words = found.own ? query.words.length : found.weights.filter(Boolean).length;
+      const all = found.own || (narrow.length ? narrow.every((i) => found.weights[i]) : words === query.words.length);
+      hits.push({ generation, position, score, words, all });
     }
-  const order = (a: Hit, b: Hit) => b.words - a.words || b.score - a.score || a.generation.number - b.generation.number || a.position - b.position;
   const gone = await Promise.all(generations.map(async (generation) => new Set((await generation.removed()).positions)));
   const index = new Map(generations.map((generation, i) => [generation, gone[i]]));
+  const here = hits.filter((hit) => !index.get(hit.generation)!.has(hit.position));
+  const whole = here.filter((hit) => hit.all);
+  const order = (a: Hit, b: Hit) => (whole.length ? 0 : b.words - a.words) || b.score - a.score || a.generation.number - b.generation.number || a.position - b.position;
   return {
-    hits: hits.filter((hit) => !index.get(hit.generation)!.has(hit.position)).sort(order),
-    more: parts.some((part) => part.more),
+    hits: (whole.length ? whole : here).sort(order),
+    whole: whole.length > 0,
+    common: query.words.filter((_, i) => short[i]),
+    more: narrow.length === 0 || (!whole.length && narrow.length < query.words.length),
   };
 }
 
@@ -82,7 +97,7 @@ async function inGeneration(generation: Generation, { words, open, id }: Query) 
   const entry = await entryOf(generation);
   const matches = new Map<number, Match>();
   const counts: number[] = [];
-  let more = false;
+  const short: boolean[] = [];
   if (entry) {
     const at = (position: number): Match => {
       let match = matches.get(position);
@@ -93,7 +108,7 @@ async function inGeneration(generation: Generation, { words, open, id }: Query) 
     lists.forEach((terms, i) => {
       counts[i] = Math.max(0, ...terms.map((term) => term.documents));
       for (const term of terms) {
-        if (term.documents > term.weights.length) more = true;
+        if (term.documents > term.weights.length) short[i] = true;
         const share = (term.term === words[i] ? 1 : ENDING) / 255;
         eachPlace(term, (position, weight) => {
           const match = at(position);
@@ -104,7 +119,7 @@ async function inGeneration(generation: Generation, { words, open, id }: Query) 
     if (entry.fields.id && id)
       for (const term of await termsOf(generation, entry, OWN_ID + id, false)) eachPlace(term, (position) => (at(position).own = true));
   }
-  return { generation, matches, counts, more, documents: entry?.documents ?? 0 };
+  return { generation, matches, counts, short, documents: entry?.documents ?? 0 };
 }
 
 /** The word, and where `open` the words that begin with it. */

@@ -7,11 +7,13 @@ import type { Generation, LoadedTile } from "../engine/generation";
 import { countInView } from "../engine/in-view";
 import { insetsOf } from "../engine/insets";
 import { isShown, type Box } from "../engine/lod";
+import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
 import { pointDensity, pointStyle } from "../engine/points";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
 import { LabelOverlay } from "./label-overlay";
+import { Lit, placeOf } from "./lit";
 import { TileLoader, type Drawn } from "./loader";
 import { drawMarks } from "./marks";
 import { Pointing } from "./pointing";
@@ -22,6 +24,9 @@ import { Shading } from "./shading";
 const MIN_EDGE = 150;
 /** Milliseconds between counts of what is in view. */
 const COUNT_EVERY = 60;
+/** Milliseconds of rest before what is in view is listed, and how much of it at most. */
+const LIST_AFTER = 200;
+const MOST_LISTED = 2_000;
 const BUDGET = { desktop: 2_000_000, mobile: 500_000, software: 50_000 };
 
 interface Elements {
@@ -39,6 +44,7 @@ export class MapView {
   private readonly deck: Deck<OrthographicView>;
   private readonly loader: TileLoader;
   private readonly shading: Shading;
+  private readonly lit = new Lit();
   private readonly labels: LabelOverlay;
   /** The generation whose root tile determines the density of the map. */
   private readonly largest: Generation;
@@ -48,6 +54,7 @@ export class MapView {
   private density: { key: string; value: number } = { key: "", value: 0.01 };
   private scheduled = 0;
   private counting = 0;
+  private listTimer = 0;
   private readonly stops: (() => void)[] = [];
   private acted = false;
   private lastFrame = 0;
@@ -89,7 +96,7 @@ export class MapView {
     this.pointing = new Pointing(this.camera, generations, {
       tiles: () => this.tiles,
       pointSize: () => this.pointSize * state.sizeFactor.value,
-      shows: (tile, i) => isShown(i, tile.share) && this.shading.shows(tile, i),
+      shows: (tile, i) => this.shows(tile, i),
       labelAt: (left, top) => this.labels.at(left, top),
       closeZoom: () => this.camera.fit(this.body).zoom + 1.6,
     });
@@ -146,13 +153,18 @@ export class MapView {
     const follow = (work: () => void) => void this.stops.push(effect(work));
     follow(() => this.shading.update());
     follow(() => {
+      this.lit.set(state.found.value?.hits ?? null);
+      this.ring();
+      this.refresh();
+    });
+    follow(() => {
       void state.theme.value;
       this.labels.reset(state.labels.value?.clusters ?? []);
       this.refresh();
     });
     follow(() => {
       void [state.sizeFactor.value, state.opacityFactor.value, state.pinned.value, state.hovered.value];
-      void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value];
+      void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value, state.pointedRow.value, state.listing.value];
       this.refresh();
     });
     follow(() => {
@@ -176,6 +188,7 @@ export class MapView {
     cancelAnimationFrame(this.scheduled);
     this.scheduled = -1;
     clearTimeout(this.counting);
+    clearTimeout(this.listTimer);
     this.labels.reset([]);
     this.deck.finalize();
   }
@@ -201,6 +214,7 @@ export class MapView {
       const drawn = this.loader.drawn();
       if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i])) {
         this.tiles = drawn.tiles;
+        this.ring();
         this.pointing.look();
       }
       this.shading.fetch(this.tiles);
@@ -211,11 +225,39 @@ export class MapView {
     });
   }
 
+  private shows(tile: LoadedTile, i: number): boolean {
+    return isShown(i, tile.share) && this.shading.shows(tile, i) && this.lit.of(tile)?.[i] !== 0;
+  }
+
+  /** Rings around what was found. */
+  private ring(): void {
+    const rings = this.lit.rings(this.tiles);
+    if (rings.length || state.hits.peek().length) state.hits.value = rings;
+  }
+
+  /** Mark a document on the map, if it is drawn. */
+  point(row: state.Row | null): void {
+    state.pointedRow.value = row && placeOf(row, this.tiles);
+  }
+
+  private list(): void {
+    this.listTimer = 0;
+    const { places, all } = nearestMiddle(this.tiles, this.camera.free(), (tile, i) => this.shows(tile, i), MOST_LISTED);
+    const rows = places.map(({ tile, index }) => ({ generation: tile.generation, position: tile.info.first + index }));
+    const old = state.inView.value;
+    const same = old.all === all && old.rows.length === rows.length && rows.every((row, i) => row.position === old.rows[i].position);
+    if (!same) state.inView.value = { rows, all };
+  }
+
   /** Tell the page what is drawn; counted while the map moves too, a few times a second. */
   private say({ sampled, overBudget, loading, failedFiles, failedDocuments }: Drawn): void {
     const old = state.drawn.value;
     const now: state.Drawn = { ...old, sampled, overBudget, loading, failedFiles, failedDocuments, ...this.shading.progress(this.tiles) };
     if (JSON.stringify(now) !== JSON.stringify(old)) state.drawn.value = now;
+    if (state.listing.value && !state.found.value) {
+      clearTimeout(this.listTimer);
+      this.listTimer = window.setTimeout(() => this.list(), LIST_AFTER);
+    }
     if (old.loading && !loading) this.count();
     else this.counting ||= window.setTimeout(() => this.count(), COUNT_EVERY);
   }
@@ -250,12 +292,14 @@ export class MapView {
           shadePalette: shading.shades,
           shades: shading.shades ? (tile) => shading.of(tile) : null,
           shadeKey: shading.key,
+          lit: (tile) => this.lit.of(tile),
+          litKey: this.lit.key,
           pointSize: size * state.sizeFactor.value,
           pointOpacity: Math.min(1, opacity * state.opacityFactor.value),
           plain: !state.labels.value,
           dimmedOpacity: dark ? 0.1 : 0.13,
           dark,
-          layered: filtered || state.noise.value > 0,
+          layered: filtered || this.lit.key !== "" || state.noise.value > 0,
         }),
       ],
     });

@@ -33,6 +33,7 @@ export function drawMarks(overlay: SVGSVGElement, camera: MapCamera, pointSize: 
     ring(state.pinned.value, "pinned-outer", radius + 7);
     ring(state.pinned.value, "pinned", radius + 4);
   }
+  if (state.pointedRow.value) ring(state.pointedRow.value, "hovered", radius + 3.5);
   if (state.hovered.value) ring(state.hovered.value, "hovered", radius + 3.5);
   marks.forEach(({ kind, attributes, colour = "" }, i) => {
     let node = overlay.children[i] as SVGElement | undefined;

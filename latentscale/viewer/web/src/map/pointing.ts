@@ -106,19 +106,27 @@ export class Pointing {
         state.notice.value = `No document of this map has the row id ${rowId}.`;
         return;
       }
-      const { generation, position } = found;
-      const info = await generation.tileOf(position);
-      const [document, tile] = await Promise.all([generation.document(position), generation.tile(info)]);
-      const i = position - info.first;
-      const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
-      const x = tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step;
-      const y = tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step;
-      state.pinned.value = { x, y, cluster: tile.cluster[i], document, generation: generation.number };
-      state.notice.value = null;
-      if (!move) return;
-      await settled();
-      this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
+      await this.pinPosition(found.generation, found.position, move);
     });
+  }
+
+  /** Pin a document by its place in a generation. */
+  async pinAt({ generation, position }: state.Row): Promise<void> {
+    await this.whilePinning(() => this.pinPosition(generation, position, true));
+  }
+
+  private async pinPosition(generation: Generation, position: number, move: boolean): Promise<void> {
+    const info = await generation.tileOf(position);
+    const [document, tile] = await Promise.all([generation.document(position), generation.tile(info)]);
+    const i = position - info.first;
+    const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
+    const x = tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step;
+    const y = tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step;
+    state.pinned.value = { x, y, cluster: tile.cluster[i], document, generation: generation.number, position };
+    state.notice.value = null;
+    if (!move) return;
+    await settled();
+    this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
   }
 
   private pick(left: number, top: number, reach: number): Picked<LoadedTile> | null {
@@ -130,7 +138,7 @@ export class Pointing {
   private async pin({ tile, index, x, y }: Picked<LoadedTile>): Promise<void> {
     await this.whilePinning(async () => {
       const document = await tile.generation.document(tile.info.first + index);
-      state.pinned.value = { x, y, cluster: tile.cluster[index], document, generation: tile.generation.number };
+      state.pinned.value = { x, y, cluster: tile.cluster[index], document, generation: tile.generation.number, position: tile.info.first + index };
       state.notice.value = null;
       await settled();
       this.camera.reveal(x, y);

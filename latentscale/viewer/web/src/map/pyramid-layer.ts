@@ -70,7 +70,9 @@ vec4 look(sampler2D palette, int index) {
 
 void main(void) {
   gl_Position = vec4(positions * pyramid.scale + pyramid.offset, 0.0, 1.0);
-  int cluster = int(clusters) + 1;
+  // What a search has not found lies half a step above its cluster.
+  bool lit = fract(clusters) < 0.25;
+  int cluster = int(floor(clusters)) + 1;
   // Not on the map any more.
   bool gone = cluster < 0;
   vec4 own = look(clusterPalette, max(cluster, 0));
@@ -84,6 +86,7 @@ void main(void) {
     color = look(shadePalette, int(shades));
     shown = shown && color.a > 0.5;
   }
+  shown = shown && lit;
   bool noise = pyramid.mode < 0.5 && cluster == 0;
   float alpha = pyramid.opacity * (noise ? 0.5 : 1.0);
   float size = pyramid.size * (noise ? 0.75 : 1.0);
@@ -131,6 +134,9 @@ export interface PyramidLayerProps extends LayerProps {
   shades: ((tile: LoadedTile) => Uint8Array | Uint16Array | null) | null;
   /** Changes when the values of `shades` do. */
   shadeKey: string;
+  /** 1 for each point of a tile that is lit, null for all; the others are dimmed. */
+  lit: (tile: LoadedTile) => Uint8Array | null;
+  litKey: string;
   pointSize: number;
   pointOpacity: number;
   dimmedOpacity: number;
@@ -145,6 +151,7 @@ export interface PyramidLayerProps extends LayerProps {
 interface TileBuffers {
   positions: Buffer;
   clusters: Buffer;
+  litKey: string;
   shades: Buffer | null;
   shadeKey: string;
 }
@@ -263,19 +270,30 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
     this.state.shadeTexture.destroy();
   }
 
+  private clustersOf(tile: LoadedTile): Float32Array {
+    const mask = this.props.lit(tile);
+    return Float32Array.from(tile.cluster, (cluster, i) => (mask && !mask[i] ? cluster + 0.5 : cluster));
+  }
+
   private buffersOf(tile: LoadedTile): TileBuffers {
     const { device } = this.context;
     let buffers = this.state.buffers.get(tile);
     if (!buffers) {
       buffers = {
         positions: device.createBuffer({ data: tile.xy }),
-        clusters: device.createBuffer({ data: Float32Array.from(tile.cluster) }),
+        clusters: device.createBuffer({ data: this.clustersOf(tile) }),
+        litKey: this.props.litKey,
         shades: null,
         shadeKey: "",
       };
       this.state.buffers.set(tile, buffers);
     }
-    const { shades, shadeKey } = this.props;
+    const { shades, shadeKey, litKey } = this.props;
+    if (buffers.litKey !== litKey) {
+      buffers.clusters.destroy();
+      buffers.clusters = device.createBuffer({ data: this.clustersOf(tile) });
+      buffers.litKey = litKey;
+    }
     if (shades && buffers.shadeKey !== shadeKey) {
       const values = shades(tile);
       buffers.shades?.destroy();

@@ -102,6 +102,7 @@ const KEYS: [key: string, does: string][] = [
   ["click in the list", "isolate clusters, several if you like"],
 ];
 const LAST_KEYS: typeof KEYS = [
+  ["n and p", "the next document of the list, and the one before"],
   ["t", "dark or light"],
   ["Esc", "close, then show all again"],
 ];

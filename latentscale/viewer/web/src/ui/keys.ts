@@ -2,6 +2,7 @@
 
 import { commands } from "../commands";
 import * as state from "../state";
+import { step as stepInList } from "./panels/documents";
 import { closeLast, panels, toggle } from "./panel-registry";
 
 export function onKey(event: KeyboardEvent): void {
@@ -20,6 +21,8 @@ export function onKey(event: KeyboardEvent): void {
     Home: () => commands.home(),
     "?": () => (state.helpOpen.value = !state.helpOpen.value),
     t: state.toggleTheme,
+    n: () => stepInList(1),
+    p: () => stepInList(-1),
   };
   for (const { id, key } of panels()) if (key) actions[key.name] = key.press ?? (() => toggle(id));
   // Arrows scroll a panel while it has the focus.
