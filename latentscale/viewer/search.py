@@ -65,10 +65,14 @@ class SearchIndex:
         return Section(name="search", version=1, write=lambda _, put: self.write(put))
 
     def write(self, put: Put) -> dict[str, Any] | None:
-        """Write ``terms/{shard}.parquet`` and ``first.parquet``; return the entry, or None where there is no word."""
+        """Write ``terms/{shard}.parquet`` and, of several, ``first.parquet``; return the entry.
+
+        None where there is no word.
+        """
         self._count()
         total = int(self._lengths.sum())
-        scale = K1 * (1 - B + B * self._lengths / max(1e-9, total / max(1, len(self._lengths))))
+        mean = max(1e-9, total / max(1, len(self._lengths)))
+        scale = K1 * (1 - B + B * self._lengths.astype(np.float64) / mean)
         firsts: list[str] = []
         last = ""
         for terms in self._postings.terms():
@@ -80,7 +84,8 @@ class SearchIndex:
                 put(f"terms/{len(firsts) - 1}.parquet", parquet_bytes(shard, level=3))
         if not firsts:
             return None
-        put("first.parquet", parquet_bytes(pa.table({"first": pa.array(firsts, pa.string())})))
+        if len(firsts) > 1:
+            put("first.parquet", parquet_bytes(pa.table({"first": pa.array(firsts, pa.string())})))
         return {"documents": len(self._positions), "shards": len(firsts), "most": MOST_PLACES, "fields": self.fields}
 
     def close(self) -> None:

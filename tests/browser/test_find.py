@@ -45,7 +45,7 @@ def test_a_word_is_found_ranked_lit_highlighted_and_leads_to_its_point(either, o
     page.keyboard.type("cedar fjord ")
     expected = about(2, 5, 20_000)
     expect(headline(page)).to_have_text(f"{len(expected):,} documents found")
-    expect(rows_of(page).first.locator("mark")).to_have_text(["cedar", "fjord"])
+    expect(rows_of(page).first.locator("mark")).to_have_text([re.compile("cedar|fjord")] * 2)
     it.settled()
     assert 0 < lit(it.picture()) < 0.5 * before, "what was not found is dimmed"
     assert page.locator("#overlay .hit").count() == 60
@@ -56,7 +56,7 @@ def test_a_word_is_found_ranked_lit_highlighted_and_leads_to_its_point(either, o
     rows_of(page).nth(1).click()
     row = int(re.search(r"number (\d+)", rows_of(page).nth(1).text_content())[1])
     panel = page.get_by_role("complementary", name="Pinned document")
-    expect(panel.locator("mark")).to_have_text(["cedar", "fjord"])
+    expect(panel.locator("mark")).to_have_text([re.compile("cedar|fjord")] * 2)
     expect(panel).to_contain_text(f"2 of {len(expected):,}")
     x, y, span = it.view()
     assert np.abs(either.data.coordinates[row] - (x, y)).max() < span / 2

@@ -46,7 +46,8 @@ def read(files: Files) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
     """By word: how many documents have it, the places that are kept, and their weights."""
     found: dict[str, tuple[int, np.ndarray, np.ndarray]] = {}
     shard = 0
-    firsts = pq.read_table(pa.BufferReader(files["first.parquet"]))["first"].to_pylist()
+    listed = files.get("first.parquet")
+    firsts = pq.read_table(pa.BufferReader(listed))["first"].to_pylist() if listed else ["!"]
     last = ""
     while f"terms/{shard}.parquet" in files:
         rows = pq.read_table(pa.BufferReader(files[f"terms/{shard}.parquet"])).to_pylist()

@@ -14,7 +14,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /** What an address asks for that is not known yet: names of columns before the index is here, clusters before the labels. */
 let waiting: AddressState = {};
-/** The address without the view, as it was last written: where only the view changes, Back does not step through it. */
+/** The steps of the address as it was last written. */
 let last = "";
 let moved = false;
 /** While an address is followed, nothing is written. */
@@ -72,7 +72,11 @@ function current(map: MapView): AddressState {
   };
 }
 
-const withoutView = (address: AddressState): string => writeAddress({ ...address, view: undefined });
+/** What is a step for Back: not the view, nor each letter that is typed. */
+function steps(address: AddressState): string {
+  const typed = Object.keys(address.kept ?? {}).map((id) => [id, "…"]);
+  return writeAddress({ ...address, view: undefined, kept: Object.fromEntries(typed) as Record<string, string> });
+}
 
 let timer = 0;
 let shown: (() => MapView) | null = null;
@@ -81,7 +85,7 @@ function write(): void {
   if (following || !shown) return;
   const address = current(shown());
   const hash = writeAddress(address) || location.pathname + location.search;
-  const key = withoutView(address);
+  const key = steps(address);
   if (key === last) history.replaceState(null, "", hash);
   else history.pushState(null, "", hash);
   last = key;
@@ -99,7 +103,7 @@ export async function whileFollowing(map: () => MapView, work: () => Promise<voi
     await work();
   } finally {
     following -= 1;
-    last = withoutView(current(map()));
+    last = steps(current(map()));
     later();
   }
 }

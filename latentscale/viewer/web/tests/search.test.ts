@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { Generation } from "../src/engine/generation";
-import { eachPlace, search } from "../src/engine/search";
+import { compare, eachPlace, search } from "../src/engine/search";
 import { Store } from "../src/engine/store";
 import { marked, readQuery, tokens } from "../src/engine/tokens";
 import { entry, haveFixture, read, server, type Expected } from "./files";
@@ -40,6 +40,11 @@ it("places are steps of seven bits a byte", () => {
   const places = Uint8Array.from([5, 0xac, 0x02, 0x80, 0x80, 0x80, 0x80, 0x08]);
   eachPlace({ places, weights: Uint8Array.from([9, 8, 7]) }, (position, weight) => seen.push([position, weight]));
   expect(seen).toEqual([[5, 9], [305, 8], [305 + 2 ** 31, 7]]);
+});
+
+it("words are in the order of their code points, as in the files", () => {
+  const words = ["a", "ab", "b", "京", "京都", "\uff9e", "𠮷野"];
+  expect([...words].reverse().sort(compare)).toEqual(words);
 });
 
 describe.skipIf(!haveFixture)("a search in what Python wrote", () => {

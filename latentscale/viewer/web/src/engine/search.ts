@@ -124,13 +124,18 @@ async function inGeneration(generation: Generation, { words, open, id }: Query) 
 
 /** The word, and where `open` the words that begin with it. */
 async function termsOf(generation: Generation, entry: SearchEntry, word: string, open: boolean): Promise<Term[]> {
-  const firsts = await generation.kept("search/first", async () => {
+  const firsts = entry.shards === 1 ? [""] : await generation.kept("search/first", async () => {
     const name = "sections/search/first.parquet";
     const bytes = await generation.bytes(name);
     return (await decoded(generation.name(name), () => decodeTable(bytes))).map(([first]) => first as string);
   });
   let shard = -1;
-  while (shard + 1 < entry.shards && !(word < firsts[shard + 1])) shard++;
+  let above = firsts.length;
+  while (above - shard > 1) {
+    const middle = (shard + above) >> 1;
+    if (compare(firsts[middle], word) <= 0) shard = middle;
+    else above = middle;
+  }
   if (shard < 0) return [];
   const terms = await shardOf(generation, shard);
   const same = terms.filter(({ term }) => term === word);
@@ -141,6 +146,13 @@ async function termsOf(generation: Generation, entry: SearchEntry, word: string,
     longer.push(...(await shardOf(generation, shard + 1)).filter(({ term }) => term.startsWith(word)));
   longer.sort((a, b) => b.documents - a.documents);
   return [...same, ...longer.slice(0, MOST_ENDINGS)];
+}
+
+/** By code points, which is the order of UTF-8; that of JavaScript's strings is another one beyond U+FFFF. */
+export function compare(a: string, b: string): number {
+  const [x, y] = [[...a], [...b]];
+  for (let i = 0; i < Math.min(x.length, y.length); i++) if (x[i] !== y[i]) return x[i].codePointAt(0)! - y[i].codePointAt(0)!;
+  return x.length - y.length;
 }
 
 const shardOf = (generation: Generation, shard: number): Promise<Term[]> =>
