@@ -209,6 +209,6 @@ class PublishConfig(Settings):
     viewer: bool = True
     """Whether the viewer is written."""
     search: bool = True
-    """Whether the page finds documents by their words: an index of them, about 85 bytes a document."""
+    """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
     title: str | None = None
     """Title of the page; by default the workspace's name."""

@@ -286,7 +286,7 @@ class PublishSettings(TypedDict, total=False):
     """Whether the viewer is written."""
 
     search: bool
-    """Whether the page finds documents by their words: an index of them, about 85 bytes a document."""
+    """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
 
     title: str | None
     """Title of the page; by default the workspace's name."""

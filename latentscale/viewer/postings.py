@@ -153,13 +153,16 @@ def encode(rows: pl.DataFrame, *, scale: NDArray[np.float64], most: int, size: i
         owner = (packed >> np.uint64(40)).astype(np.int64)
         sizes = np.bincount(owner, minlength=len(words))
         packed = packed[np.arange(len(packed)) - (np.cumsum(sizes) - sizes)[owner] < most]
+        # Put back among the others: word, place and weight in one number again.
+        best = packed >> np.uint64(40) << np.uint64(40) | (packed & np.uint64(0xFFFFFFFF)) << np.uint64(8)
+        best |= np.uint64(255) - (packed >> np.uint64(32) & np.uint64(255))
         rest = counts[code] <= most
-        chosen = (packed >> np.uint64(40)).astype(np.int64)
-        code = np.concatenate([code[rest], chosen])
-        place = np.concatenate([place[rest], (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)])
-        weight = np.concatenate([weight[rest], (255 - (packed >> np.uint64(32) & np.uint64(255))).astype(np.uint8)])
-        order = np.argsort(code << 32 | place)
-        code, place, weight = code[order], place[order], weight[order]
+        others = code[rest].astype(np.uint64) << np.uint64(40) | place[rest].astype(np.uint64) << np.uint64(8)
+        packed = np.concatenate([best, others | weight[rest]])
+        packed.sort()
+        code = (packed >> np.uint64(40)).astype(np.int64)
+        place = (packed >> np.uint64(8) & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        weight = (packed & np.uint64(0xFF)).astype(np.uint8)
     sizes = np.bincount(code, minlength=len(starts))
     ends = np.cumsum(sizes)
     steps = place.copy()

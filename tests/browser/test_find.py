@@ -204,3 +204,47 @@ def test_a_phone_shows_what_was_found_and_then_the_document(site, opened: Open) 
     expect(panel).to_contain_text("1 of ")
     panel.get_by_role("button", name="Next").click()
     expect(panel).to_contain_text("2 of ")
+
+
+def test_a_box_selects_what_lies_in_it_and_its_row_ids_are_saved(site, opened: Open, tmp_path: Path) -> None:
+    it = opened(accept_downloads=True)
+    page = it.goto(site.url("#v=10,0,4"))
+    before = it.view()
+    page.keyboard.down("Shift")
+    page.mouse.move(500, 300)
+    page.mouse.down()
+    page.mouse.move(650, 500, steps=4)
+    expect(page.locator(".selection")).to_have_count(1)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    expect(page.locator(".selection")).to_have_count(0)
+    places = (site.data.coordinates - before[:2]) * 800 / before[2] * (1, -1) + (600, 400)
+    inside = ((places > (500, 300)) & (places < (650, 500))).all(axis=1)
+    told = int(re.match(r"([\d,]+) documents selected$", headline(page).text_content())[1].replace(",", ""))
+    assert abs(told - inside.sum()) <= 2
+    with page.expect_download() as download:
+        page.get_by_role("button", name=f"Save {told:,} row ids (CSV)").click()
+    download.value.save_as(tmp_path / "ids.csv")
+    header, *ids = (tmp_path / "ids.csv").read_text().split()
+    assert header == "row_id"
+    assert len(set(ids)) == told
+    assert len(set(map(int, ids)) ^ set(site.data.row_ids[inside].tolist())) <= 2
+    assert it.view() == before, "the map did not move"
+    page.locator("#canvas").focus()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("complementary", name="Documents")).to_have_count(0)
+
+
+def test_a_cluster_leads_to_its_documents(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url("#i=0.3"))
+    page.get_by_role("button", name="List its documents").click()
+    it.settled()
+    expect(headline(page)).to_contain_text("of the chosen in view")
+    # The whole of the cluster is in view now, beside the panels.
+    told = int(re.match(r"([\d,]+) documents", headline(page).text_content())[1].replace(",", ""))
+    assert 0.9 * (site.data.clusters == 3).sum() <= told <= (site.data.clusters == 3).sum()
+    page.get_by_role("button", name="Select these").click()
+    expect(headline(page)).to_contain_text(f"{told:,} documents selected")
+    page.get_by_role("button", name="Let go").click()
+    expect(headline(page)).to_contain_text("in view")

@@ -92,6 +92,39 @@ def test_the_quality_of_a_real_map_is_shown_in_figures_and_words(real: Real, ope
     expect(doubts).to_have_count(0 if measured["red_flags"] else 1)
 
 
+def test_a_real_map_says_how_it_was_made(real: Real, opened: Open) -> None:
+    it = opened()
+    page = it.goto(f"{real.first}#o=quality")
+    it.settled()
+    shown = figures(quality_of(page))
+    assert re.fullmatch(r"map-[0-9a-f]{16}", shown["Map"])
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", shown["Made"])
+    assert shown["Embedding"].startswith("static, revision ")
+    assert shown["Layout"].startswith("UMAP, n_neighbors 15, min_dist ")
+    assert shown["Clusters"].startswith("hdbscan, ")
+    page = it.goto(f"{real.url}#o=quality")
+    it.settled()
+    grown = figures(quality_of(page))
+    assert shown["Map"] in grown["Fitted"]
+
+
+def test_documents_of_an_update_are_found_by_their_words(real: Real, small_corpus: Path, opened: Open) -> None:
+    texts = pl.read_parquet(small_corpus).head(400)["text"].to_list()
+    words = [set(re.findall(r"[a-z]{5,}", text.lower())) for text in texts]
+    # A word that one document of the update has and no other, and that no other word begins with.
+    everywhere = [word for own in words for word in own]
+    word = next(w for w in sorted(words[350]) if sum(other.startswith(w) for other in everywhere) == 1)
+    it = opened()
+    page = it.goto(real.url)
+    page.get_by_label("Find documents and clusters").fill(f"{word} ")
+    rows = page.get_by_role("grid", name="Documents").get_by_role("row")
+    expect(rows).to_have_count(1)
+    expect(rows.locator("mark").first).to_have_text(re.compile(word, re.IGNORECASE))
+    page = it.goto(real.first)
+    page.get_by_label("Find documents and clusters").fill(f"{word} ")
+    expect(page.get_by_role("complementary", name="Documents")).to_contain_text("No document has this")
+
+
 def test_an_updated_map_says_what_changed_since_its_fit_and_when(real: Real, opened: Open) -> None:
     it = opened()
     page = it.goto(f"{real.url}#o=quality")

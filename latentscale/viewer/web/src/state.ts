@@ -92,8 +92,17 @@ export interface Row {
 export const listing = signal(false);
 /** Documents in view, nearest the middle first, and how many there are. */
 export const inView = signal<{ rows: readonly Row[]; all: number }>({ rows: [], all: 0 });
+/** Documents that the user has selected, until they are let go; it comes before what was found. */
+export const selected = signal<Selection | null>(null);
+export interface Selection {
+  rows: readonly Row[];
+  /** Whether there were more than were drawn or listed. */
+  part: boolean;
+}
+/** What is lit, the rest being dimmed; null if everything is. */
+export const litRows = computed<readonly Row[] | null>(() => selected.value?.rows ?? found.value?.hits ?? null);
 /** What the list shows. */
-export const rows = computed<readonly Row[]>(() => found.value?.hits ?? inView.value.rows);
+export const rows = computed<readonly Row[]>(() => litRows.value ?? inView.value.rows);
 /** The document of the list that is pointed at. */
 export const pointedRow = signal<Point | null>(null);
 

@@ -177,15 +177,32 @@ export class Generation {
     let file = -1;
     while (file + 1 < ids.first.length && ids.first[file + 1] <= rowId) file++;
     if (file < 0) return null;
-    const count = Math.min(ids.rows, this.entry.documents - file * ids.rows);
-    const { rowIds, positions } = await this.once(`ids/${file}`, async () => {
+    const { rowIds, positions } = await this.idsFile(file, ids.rows);
+    const at = lowerBound(rowIds, rowId);
+    if (rowIds[at] !== rowId || (await this.isGone(positions[at]))) return null;
+    return positions[at];
+  }
+
+  /** The row ids of positions, by reading all of `ids/`. */
+  async rowIds(positions: ReadonlySet<number>): Promise<Map<number, number>> {
+    const { ids } = await this.index();
+    const found = new Map<number, number>();
+    for (let file = 0; file < ids.first.length && found.size < positions.size; file++) {
+      const { rowIds, positions: places } = await this.idsFile(file, ids.rows);
+      places.forEach((position, i) => {
+        if (positions.has(position)) found.set(position, rowIds[i]);
+      });
+    }
+    return found;
+  }
+
+  private idsFile(file: number, rows: number) {
+    const count = Math.min(rows, this.entry.documents - file * rows);
+    return this.once(`ids/${file}`, async () => {
       const name = this.name(`ids/${file}.parquet`);
       const bytes = await this.store.file(name);
       return decoded(name, () => decodeIds(bytes, count));
     });
-    const at = lowerBound(rowIds, rowId);
-    if (rowIds[at] !== rowId || (await this.isGone(positions[at]))) return null;
-    return positions[at];
   }
 
   /** The tile that holds a position, from the page whose range of positions it falls into. */

@@ -11,6 +11,7 @@ import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
 import { pointDensity, pointStyle } from "../engine/points";
 import * as state from "../state";
+import { listenForBox, type Corner } from "./box-select";
 import { MapCamera, type Camera } from "./camera";
 import { LabelOverlay } from "./label-overlay";
 import { Lit, placeOf } from "./lit";
@@ -55,6 +56,7 @@ export class MapView {
   private scheduled = 0;
   private counting = 0;
   private listTimer = 0;
+  private ringed = true;
   private readonly stops: (() => void)[] = [];
   private acted = false;
   private lastFrame = 0;
@@ -143,6 +145,7 @@ export class MapView {
     });
     for (const act of ["pointerdown", "wheel", "keydown"]) addEventListener(act, () => (this.acted = true), { capture: true, passive: true, once: true });
     this.pointing.listen(elements.canvas);
+    this.stops.push(listenForBox(elements.canvas.parentElement!, elements.canvas, (from, to) => this.select(from, to)));
     this.follow();
     // Before the first frame asks for tiles.
     void settled();
@@ -153,7 +156,9 @@ export class MapView {
     const follow = (work: () => void) => void this.stops.push(effect(work));
     follow(() => this.shading.update());
     follow(() => {
-      this.lit.set(state.found.value?.hits ?? null);
+      this.lit.set(state.litRows.value);
+      // What was selected is seen as it is: rings are for what was found.
+      this.ringed = state.selected.value === null;
       this.ring();
       this.refresh();
     });
@@ -231,7 +236,7 @@ export class MapView {
 
   /** Rings around what was found. */
   private ring(): void {
-    const rings = this.lit.rings(this.tiles);
+    const rings = this.ringed ? this.lit.rings(this.tiles) : [];
     if (rings.length || state.hits.peek().length) state.hits.value = rings;
   }
 
@@ -240,10 +245,21 @@ export class MapView {
     state.pointedRow.value = row && placeOf(row, this.tiles);
   }
 
+  /** Select what is drawn and not dimmed between two corners. */
+  private select(from: Corner, to: Corner): void {
+    const [[ax, ay], [bx, by]] = [this.camera.unproject(...from), this.camera.unproject(...to)];
+    const box = { x0: Math.min(ax, bx), y0: Math.min(ay, by), x1: Math.max(ax, bx), y1: Math.max(ay, by) };
+    state.selected.value = { rows: this.rowsIn(box, Infinity).rows, part: state.drawn.value.sampled || state.drawn.value.failedFiles > 0 };
+  }
+
+  private rowsIn(box: Box, limit: number): { rows: state.Row[]; all: number } {
+    const { places, all } = nearestMiddle(this.tiles, box, (tile, i) => this.shows(tile, i), limit);
+    return { rows: places.map(({ tile, index }) => ({ generation: tile.generation, position: tile.info.first + index })), all };
+  }
+
   private list(): void {
     this.listTimer = 0;
-    const { places, all } = nearestMiddle(this.tiles, this.camera.free(), (tile, i) => this.shows(tile, i), MOST_LISTED);
-    const rows = places.map(({ tile, index }) => ({ generation: tile.generation, position: tile.info.first + index }));
+    const { rows, all } = this.rowsIn(this.camera.free(), MOST_LISTED);
     const old = state.inView.value;
     const same = old.all === all && old.rows.length === rows.length && rows.every((row, i) => row.position === old.rows[i].position);
     if (!same) state.inView.value = { rows, all };
@@ -254,7 +270,7 @@ export class MapView {
     const old = state.drawn.value;
     const now: state.Drawn = { ...old, sampled, overBudget, loading, failedFiles, failedDocuments, ...this.shading.progress(this.tiles) };
     if (JSON.stringify(now) !== JSON.stringify(old)) state.drawn.value = now;
-    if (state.listing.value && !state.found.value) {
+    if (state.listing.value && !state.litRows.value) {
       clearTimeout(this.listTimer);
       this.listTimer = window.setTimeout(() => this.list(), LIST_AFTER);
     }

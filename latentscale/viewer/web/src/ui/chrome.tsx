@@ -99,6 +99,7 @@ const KEYS: [key: string, does: string][] = [
   ["rest on a point", "read it"],
   ["click a point", "pin it with all its columns"],
   ["Enter on the map", "pin the document in the middle"],
+  ["Shift and drag", "select what lies in a box"],
   ["click in the list", "isolate clusters, several if you like"],
 ];
 const LAST_KEYS: typeof KEYS = [

@@ -47,6 +47,7 @@ function escape(target: HTMLElement, typing: boolean): void {
   else if (state.notice.value) state.notice.value = null;
   else if (state.problems.value.size) state.problems.value = new Map();
   else if (state.pinned.value) state.pinned.value = null;
+  else if (state.selected.value) state.selected.value = null;
   else if (closeLast()) return;
   else if (state.query.value) state.query.value = "";
   else if (state.isolated.value.size || state.categories.value.size) {

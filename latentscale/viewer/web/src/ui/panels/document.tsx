@@ -10,7 +10,7 @@ import * as state from "../../state";
 import { Brief, textOf, titleOf } from "../cards";
 import { Marked } from "../marked";
 import { PanelFrame } from "../panel-frame";
-import { register } from "../panel-registry";
+import { register, setOpen } from "../panel-registry";
 import { ClusterPath, ClusterSwatch } from "../swatch";
 import { placeInList, step } from "./documents";
 import { count, linkOf, percent, shortened, valueText } from "../words";
@@ -137,6 +137,15 @@ function ClusterPanel() {
         <p>
           <button class="link" onClick={() => commands.frame(cluster)}>
             Zoom to it
+          </button>{" "}
+          <button
+            class="link"
+            onClick={() => {
+              setOpen("documents", true);
+              commands.frame(cluster);
+            }}
+          >
+            List its documents
           </button>
         </p>
         {detail.keyphrases.length > 0 && (

@@ -10,6 +10,7 @@ import { textOf, titleOf } from "../cards";
 import { excerpt, Marked } from "../marked";
 import { PanelFrame } from "../panel-frame";
 import { isOpen, panels, register, setOpen, turn } from "../panel-registry";
+import { saveRowIds } from "../save";
 import { count, plural, shortened, valueText } from "../words";
 
 const ID = "documents";
@@ -39,7 +40,7 @@ effect(() => {
 /** Opened by what was found, it goes with it. */
 let opened = false;
 effect(() => {
-  const answer = state.found.value;
+  const answer = state.litRows.value;
   if (answer && !opened && !isOpen(own())) {
     opened = true;
     setOpen(ID, true);
@@ -101,15 +102,43 @@ function DocumentsPanel() {
           </button>
         )}
       </div>
+      <div class="columns">
+        {state.selected.value ? (
+          <button class="link" onClick={() => (state.selected.value = null)}>
+            Let go
+          </button>
+        ) : (
+          rows.length > 0 && (
+            <button class="link" onClick={() => (state.selected.value = { rows, part: isPart() })}>
+              Select these
+            </button>
+          )
+        )}
+        {rows.length > 0 && (
+          <button class="link" onClick={() => void saveRowIds(rows)}>
+            Save {count(rows.length)} row {rows.length === 1 ? "id" : "ids"} (CSV)
+          </button>
+        )}
+      </div>
       {order && rows.length > MOST_SORTED && <p class="muted small">The first {count(MOST_SORTED)} are sorted.</p>}
       <Table rows={shown} column={column} />
     </PanelFrame>
   );
 }
 
+/** Whether the list leaves out documents that it is of. */
+const isPart = (): boolean =>
+  state.found.value ? state.found.value.more : state.drawn.value.sampled || state.inView.value.rows.length < state.inView.value.all;
+
 /** How many there are, of what. */
 function Headline() {
   const answer = state.found.value;
+  if (state.selected.value)
+    return (
+      <span role="status">
+        {plural(state.selected.value.rows.length, "document")} selected{state.selected.value.part ? ", of those that were drawn and listed" : ""}
+      </span>
+    );
   if (answer) {
     const { hits, query, whole, common, more, searchable } = answer;
     const all = state.documents.value;
