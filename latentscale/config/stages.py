@@ -208,5 +208,7 @@ class PublishConfig(Settings):
     """A source column, or a layer such as "layer_1", by which points/ is partitioned."""
     viewer: bool = True
     """Whether the viewer is written."""
+    search: bool = True
+    """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
     title: str | None = None
     """Title of the page; by default the workspace's name."""

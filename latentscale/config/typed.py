@@ -285,6 +285,9 @@ class PublishSettings(TypedDict, total=False):
     viewer: bool
     """Whether the viewer is written."""
 
+    search: bool
+    """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
+
     title: str | None
     """Title of the page; by default the workspace's name."""
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from latentscale.errors import ShapeError
 from latentscale.viewer.quality import MapQuality
 
+TITLES = ("title", "name", "headline", "subject", "package")
 LABEL_COLUMNS = (
     "layer",
     "cluster",
@@ -68,6 +69,10 @@ class ViewerData:
         The first view (x0, y0, x1, y1); without it, the body of ``coordinates``.
     side : float, optional
         Edge of the whole map's square, by which labels find their room; without it, that of ``coordinates``.
+    search : bool
+        Whether the words of the documents are indexed.
+    id_column : str or None
+        Which column holds the documents' own ids, by which the page finds them.
     added : str or None
         When an update added these documents to the map, as the page shows it; None for the first generation.
 
@@ -88,7 +93,14 @@ class ViewerData:
     colours: Sequence[Mapping[str, Any]] | None = None
     view: tuple[float, float, float, float] | None = None
     side: float | None = None
+    search: bool = True
+    id_column: str | None = None
     added: str | None = None
+
+    @property
+    def title_column(self) -> str | None:
+        """A column whose name says that it names the document; the page shows it above the text."""
+        return next((name for name in self.columns if name.lower() in TITLES and name != self.text_column), None)
 
     def check(self) -> None:
         """Raise if the parts do not match.

@@ -43,7 +43,13 @@ def page_files() -> Iterator[tuple[str, bytes]]:
     yield "index.html", (folder / "index.html").read_bytes()
 
 
-def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str, labels: str | None = None) -> bytes:
+def manifest_bytes(
+    generations: Sequence[Mapping[str, Any]],
+    *,
+    title: str,
+    labels: str | None = None,
+    about: Sequence[tuple[str, str]] | None = None,
+) -> bytes:
     """``manifest.json``, which names the generations that the page shows.
 
     Parameters
@@ -58,6 +64,8 @@ def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str, labe
     labels : str, optional
         The folder, relative to ``viewer/``, of the ``labels.json`` and ``clusters.json`` to show, where they are not
         those of the last generation: an update that only took documents off the map has no generation of its own.
+    about : sequence of (str, str), optional
+        Names and values of what the page says of how the map was made; left out where it would not fit.
 
     Raises
     ------
@@ -84,12 +92,15 @@ def manifest_bytes(generations: Sequence[Mapping[str, Any]], *, title: str, labe
         raise ShapeError(f"the folder of the labels is relative and ends with a slash, and this is {labels!r}")
     # Titles repeat names: each is written once.
     entries = [{k: v for k, v in entry.items() if k != "name" or v != title} for entry in generations]
-    manifest = json.dumps(
-        {"schema": 1, "title": title[:200], "generations": entries} | ({} if labels is None else {"labels": labels}),
-        ensure_ascii=False,
-        allow_nan=False,
-        separators=(",", ":"),
-    ).encode()
+    content = {"schema": 1, "title": title[:200], "generations": entries}
+    if labels is not None:
+        content["labels"] = labels
+    manifest = _compact(content)
+    if about:
+        longer = _compact(content | {"about": [list(fact) for fact in about]})
+        # The map itself is worth more than what is said of it.
+        if len(longer) < MANIFEST_BYTES:
+            return longer
     if len(manifest) >= MANIFEST_BYTES:
         raise ShapeError(
             f"the viewer's manifest would be {len(manifest):,} bytes, the limit is {MANIFEST_BYTES:,}",
@@ -104,12 +115,13 @@ def write_page(
     *,
     title: str,
     labels: str | None = None,
+    about: Sequence[tuple[str, str]] | None = None,
 ) -> None:
     """Write ``index.html``, its assets and, last, ``manifest.json``, with names relative to ``viewer/``.
 
     Parameters
     ----------
-    generations, title, labels
+    generations, title, labels, about
         As for ``manifest_bytes``.
     put : callable
         Writes one whole object: ``put(name, bytes)``.
@@ -121,7 +133,7 @@ def write_page(
     EnvironmentFailure
         If the site is not built.
     """
-    manifest = manifest_bytes(generations, title=title, labels=labels)
+    manifest = manifest_bytes(generations, title=title, labels=labels, about=about)
     for name, content in page_files():
         put(name, content)
     put("manifest.json", manifest)
@@ -129,3 +141,7 @@ def write_page(
 
 def _is_relative(url: str) -> bool:
     return bool(url) and not url.startswith(("/", "\\")) and ":" not in url
+
+
+def _compact(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

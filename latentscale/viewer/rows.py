@@ -46,10 +46,11 @@ def write_rows(
     columns: Sequence[str],
     values: Sequence[ColumnValues],
     scratch: Path,
+    follow: Callable[[int, pa.RecordBatch], None] | None = None,
 ) -> list[Pack]:
     """Write ``rows/{pack}.parquet``; row ``i`` of the stream goes to position ``positions[i]``.
 
-    ``values`` are fed on the way, so that the documents are read once.
+    ``values`` are fed on the way, and so is ``follow`` with each batch and its first row: the documents are read once.
 
     Raises
     ------
@@ -65,6 +66,8 @@ def write_rows(
         _check(batch, row_ids=row_ids[start:stop], start=start, columns=columns)
         for column in values:
             column.add(start, batch.column(column.name))
+        if follow is not None:
+            follow(start, batch)
         shown = pa.record_batch(
             [batch.column("row_id").cast(pa.int64()), *(displayable(batch.column(name)) for name in columns)],
             names=["row_id", *columns],

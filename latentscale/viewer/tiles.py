@@ -19,6 +19,7 @@ from latentscale.viewer.frame import body_frame
 from latentscale.viewer.labels import label_entries
 from latentscale.viewer.pyramid import PAGE_LEVELS, Pyramid, build_pyramid
 from latentscale.viewer.rows import IDS_ROWS, Pack, parquet_bytes, write_ids, write_rows
+from latentscale.viewer.search import SearchIndex
 from latentscale.viewer.section import Section, write_sections
 from latentscale.viewer.sections import SECTIONS
 
@@ -71,6 +72,8 @@ def write_tiles(
         for i, name in enumerate(data.columns)
         if name != data.text_column
     ]
+    fields = {"text": data.text_column, "title": data.title_column, "id": data.id_column}
+    words = SearchIndex(fields if data.search else {}, positions=positions, scratch=scratch)
     try:
         packs = write_rows(
             data.documents(),
@@ -80,6 +83,7 @@ def write_tiles(
             columns=data.columns,
             values=values,
             scratch=scratch,
+            follow=words.add,
         )
         entries = [column.finish() for column in values]
         columns = _point_columns(data, values, entries)
@@ -97,13 +101,17 @@ def write_tiles(
         for name, page in pages.items():
             put(f"pages/{name}.json", _json(page))
     layers = write_labels(data.labels, put, side=data.side or pyramid.side)
+    try:
+        found = write_sections([*sections, words.section()], data, put)
+    finally:
+        words.close()
     index = {
         "text": data.text_column,
         "columns": list(data.columns),
         "colours": [entry for entry in entries if entry is not None],
         "pages": [[name, page["tiles"][0][3]] for name, page in pages.items()],
         "ids": {"rows": IDS_ROWS, "first": first_ids, "last": int(data.row_ids.max())},
-        "sections": write_sections(sections, data, put),
+        "sections": found,
     }
     put("index.json", _json(index | ({"page": pages["0-0-0"]} if inline else {})))
     entry: dict[str, Any] = {

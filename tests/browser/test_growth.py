@@ -134,11 +134,11 @@ def test_a_row_id_finds_the_document_as_it_is_now(grown, opened: Open, synthetic
     assert np.hypot(x - place[0], y - place[1]) < np.hypot(x - old[0], y - old[1])
     # By hand, and one that has left.
     other = int(map_.rows[map_.generation == 1][0])
-    page.get_by_label("Find a cluster").fill(f"#{3 * other + 5}")
+    page.get_by_label("Find documents and clusters").fill(f"#{3 * other + 5}")
     page.keyboard.press("Enter")
     expect(panel.locator(".document-text")).to_have_text(synthetic.grown_text(other, 1))
     left = int(np.setdiff1d(map_.gone[0], map_.rows)[0])
-    page.get_by_label("Find a cluster").fill(f"#{3 * left + 5}")
+    page.get_by_label("Find documents and clusters").fill(f"#{3 * left + 5}")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text(f"No document of this map has the row id {3 * left + 5}")
 
@@ -240,7 +240,9 @@ def test_a_missing_list_of_removed_documents_is_told(make_grown, opened: Open) -
     (site.folder / "maps/map-00000002/viewer/removed-0.parquet").unlink()
     it = opened(errors=True)
     page = it.goto(site.url(), ready=False)
-    expect(page.locator(".veil.solid")).to_contain_text("removed-0.parquet is missing on the server")
+    expect(page.get_by_role("alert")).to_contain_text("removed-0.parquet is missing on the server")
+    # Of the last generation nothing has left: what has is not drawn rather than drawn where it is not any more.
+    expect(page.locator(".badge")).to_contain_text("around here missing")
 
 
 def keep(picture: Image.Image, name: str) -> None:

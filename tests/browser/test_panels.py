@@ -61,7 +61,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, serve_fol
 
 
 def quality_of(page: Page) -> Locator:
-    return page.get_by_role("complementary", name="Quality of the map")
+    return page.get_by_role("complementary", name="About this map")
 
 
 def figures(panel: Locator) -> dict[str, str]:
@@ -76,7 +76,7 @@ def percent(share: float) -> str:
 def test_the_quality_of_a_real_map_is_shown_in_figures_and_words(real: Real, opened: Open) -> None:
     it = opened()
     page = it.goto(real.first)
-    page.get_by_role("button", name="Quality of the map").click()
+    page.get_by_role("button", name="About this map").click()
     panel = quality_of(page)
     measured = real.measured
     it.settled()
@@ -90,6 +90,39 @@ def test_the_quality_of_a_real_map_is_shown_in_figures_and_words(real: Real, ope
     assert panel.locator(".flag").all_text_contents() == measured["red_flags"]
     doubts = panel.get_by_text("No figure gives cause for doubt")
     expect(doubts).to_have_count(0 if measured["red_flags"] else 1)
+
+
+def test_a_real_map_says_how_it_was_made(real: Real, opened: Open) -> None:
+    it = opened()
+    page = it.goto(f"{real.first}#o=quality")
+    it.settled()
+    shown = figures(quality_of(page))
+    assert re.fullmatch(r"map-[0-9a-f]{16}", shown["Map"])
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", shown["Made"])
+    assert shown["Embedding"].startswith("static, revision ")
+    assert shown["Layout"].startswith("UMAP, n_neighbors 15, min_dist ")
+    assert shown["Clusters"].startswith("hdbscan, ")
+    page = it.goto(f"{real.url}#o=quality")
+    it.settled()
+    grown = figures(quality_of(page))
+    assert shown["Map"] in grown["Fitted"]
+
+
+def test_documents_of_an_update_are_found_by_their_words(real: Real, small_corpus: Path, opened: Open) -> None:
+    texts = pl.read_parquet(small_corpus).head(400)["text"].to_list()
+    words = [set(re.findall(r"[a-z]{5,}", text.lower())) for text in texts]
+    # A word that one document of the update has and no other, and that no other word begins with.
+    everywhere = [word for own in words for word in own]
+    word = next(w for w in sorted(words[350]) if sum(other.startswith(w) for other in everywhere) == 1)
+    it = opened()
+    page = it.goto(real.url)
+    page.get_by_label("Find documents and clusters").fill(f"{word} ")
+    rows = page.get_by_role("grid", name="Documents").get_by_role("row")
+    expect(rows).to_have_count(1)
+    expect(rows.locator("mark").first).to_have_text(re.compile(word, re.IGNORECASE))
+    page = it.goto(real.first)
+    page.get_by_label("Find documents and clusters").fill(f"{word} ")
+    expect(page.get_by_role("complementary", name="Documents")).to_contain_text("No document has this")
 
 
 def test_an_updated_map_says_what_changed_since_its_fit_and_when(real: Real, opened: Open) -> None:
@@ -136,14 +169,14 @@ def test_red_flags_and_all_figures_are_shown(site, opened: Open) -> None:
 def test_a_panel_is_opened_by_button_key_and_address_and_gives_the_focus_back(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url())
-    button = page.get_by_role("button", name="Quality of the map")
+    button = page.get_by_role("button", name="About this map")
     expect(button).to_have_attribute("aria-expanded", "false")
     button.focus()
     page.keyboard.press("Enter")
     expect(button).to_have_attribute("aria-expanded", "true")
     expect(button).to_be_focused()
     assert it.address().endswith("#o=quality"), "and the view is still the first one"
-    page.get_by_role("button", name="Close the quality").click()
+    page.get_by_role("button", name="Close what is said about the map").click()
     expect(button).to_be_focused()
     expect(quality_of(page)).to_have_count(0)
     page.keyboard.press("q")
@@ -218,15 +251,15 @@ def test_a_phone_shows_the_quality_as_a_sheet_and_the_map_above_it(site, opened:
     it = opened()
     it.page.set_viewport_size(PHONE)
     page = it.goto(site.url())
-    button = page.get_by_role("button", name="Quality of the map")
-    opener, box = it.box(".panel-opener"), it.box("[aria-label='Quality of the map']")
+    button = page.get_by_role("button", name="About this map")
+    opener, box = it.box(".panel-opener"), it.box("[aria-label='About this map']")
     assert opener["x"] + opener["width"] <= box["x"]
     assert box["y"] + box["height"] <= 72, "the map's body is below it"
     page.get_by_role("button", name="Zoom in").click()
     assert it.on_top(200, 120) == "canvas", "nothing invisible lies over the map"
     button.click()
     expect(quality_of(page)).to_be_visible()
-    sheet = it.box("aside[aria-label='Quality of the map']")
+    sheet = it.box("aside[aria-label='About this map']")
     assert (sheet["x"], sheet["width"]) == (8, 374)
     assert sheet["y"] > 0.46 * 780
     assert sheet["y"] + sheet["height"] == pytest.approx(772, abs=1)
@@ -260,7 +293,8 @@ def added(synthetic, tmp_path_factory: pytest.TempPathFactory, serve_folder) -> 
     shutil.copytree(WEB, web, ignore=shutil.ignore_patterns("node_modules", "tests"))
     (web / "node_modules").symlink_to((WEB / "node_modules").resolve())
     (web / "tests").mkdir()
-    shutil.copy(ROOT / hook.PALETTE, top / "viewer")
+    for shared in hook.SHARED:
+        shutil.copy(ROOT / shared, top / "viewer")
 
     panel = re.search(r"```tsx\n// latentscale/viewer/web/(src/ui/panels/\S+)\n(.*?)```", docs, re.DOTALL)
     line = re.search(r'```ts\n(import "./panels/.*?)```', docs, re.DOTALL)
@@ -313,6 +347,6 @@ def test_a_panel_of_ones_own_needs_a_file_and_a_line(added: str, opened: Open, s
 
 def test_a_page_leaves_alone_what_it_has_no_panel_for(added: str, opened: Open, make_site) -> None:
     page = opened().goto(make_site(300).url("#o=lengths,-quality"))
-    expect(page.get_by_role("button", name="Quality of the map")).to_be_visible()
+    expect(page.get_by_role("button", name="About this map")).to_be_visible()
     other = opened().goto(f"{added}#o=nothing")
     expect(other.get_by_role("button", name="Length of the documents")).to_be_visible()

@@ -36,7 +36,7 @@ def test_markup_in_texts_labels_and_column_names_is_shown_and_not_run(hostile, o
     page = it.goto("about:blank", ready=False)
     page = it.goto(hostile.url(f"#v={x:.6f},{y:.6f},0.05"))
     expect(it.hover((600, 400)).locator("p")).to_have_text(synthetic.HOSTILE)
-    page.get_by_label("Find a cluster").fill("<img")
+    page.get_by_label("Find documents and clusters").fill("<img")
     expect(page.locator(".topics .row")).to_contain_text([synthetic.HOSTILE])
     assert page.locator("img").count() == 0
     assert page.title() == "Synthetic map"
@@ -84,7 +84,9 @@ def test_opened_as_a_file_it_says_how_to_serve_it(hostile, opened: Open, tmp_pat
     page = it.goto((tmp_path / "viewer/index.html").as_uri(), ready=False)
     told = page.locator("#offline")
     expect(told).to_be_visible()
-    expect(told).to_contain_text("python -m http.server")
+    expect(told.locator(".file")).to_contain_text("python -m http.server")
+    expect(page.get_by_text("The map is loading.")).to_be_hidden()
+    assert page.evaluate("getComputedStyle(document.body).margin") == "0px", "the style is read from a file too"
 
 
 def test_a_browser_without_webgl_is_told_what_is_missing(hostile, browser: Browser) -> None:
@@ -96,22 +98,6 @@ def test_a_browser_without_webgl_is_told_what_is_missing(hostile, browser: Brows
         )
         page.goto(hostile.url())
         expect(page.get_by_role("alert")).to_contain_text("WebGL 2")
-
-
-def test_a_lost_context_is_told_and_a_reload_brings_the_view_back(hostile, opened: Open) -> None:
-    it = opened(errors=True)
-    page = it.goto(hostile.url())
-    page.keyboard.press("+")
-    shared = it.address()
-    page.evaluate(
-        "document.getElementById('canvas').getContext('webgl2').getExtension('WEBGL_lose_context').loseContext()"
-    )
-    expect(page.get_by_role("alert")).to_contain_text("Reload the page")
-    page.reload()
-    it.ready()
-    expect(page.get_by_role("alert")).to_have_count(0)
-    assert "#v=" in shared
-    assert it.address() == shared
 
 
 def test_an_unknown_document_in_the_address_is_told(hostile, opened: Open) -> None:

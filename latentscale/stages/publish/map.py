@@ -76,13 +76,14 @@ def publish_settings(config: PublishConfig, *, title: str | None) -> dict[str, A
     title : str or None
         None where it is the name of the workspace, which is no part of the map: one corpus has one map id everywhere.
     """
-    return {
+    settings: dict[str, Any] = {
         "columns": None if config.columns is None else list(config.columns),
         "text": config.text,
         "partition_by": config.partition_by,
         "viewer": config.viewer,
         "title": title,
     }
+    return settings if config.search else settings | {"search": False}
 
 
 def quality_settings(config: QualityConfig) -> dict[str, Any]:

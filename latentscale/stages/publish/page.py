@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.stages.cluster import Clusters
+from latentscale.stages.publish.about import about_map
 from latentscale.stages.publish.columns import Published, published_documents
 from latentscale.storage.artifacts import ArtifactWriter, Record
 from latentscale.storage.objects import Store
@@ -70,6 +71,8 @@ def write_viewer(
         columns=columns.page,
         quality=MapQuality.parse(quality, map=writer.id),
         density=density,
+        search=settings.get("search", True),
+        id_column=_own_id(store, columns),
         added=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC" if grown else None,
     )
     before = [segment for segment in segments_of(grown) if segment.page is not None] if grown else []
@@ -137,11 +140,14 @@ def write_public_page(store: Store, record: Record, *, again: bool = False) -> N
         if not (alike and (taken or store.read_bytes(target) == content)):
             store.put_bytes(target, content)
 
-    write_page(entries, put, title=title, labels=labels)
+    write_page(entries, put, title=title, labels=labels, about=about_map(store, record))
 
 
 def public_manifest(record: Record) -> bytes | None:
-    """The manifest of the public page that shows the map of ``record``; None for a map without a page."""
+    """The manifest of the public page that shows the map of ``record``; None for a map without a page.
+
+    Without what the page says of how the map was made, which older pages do not have.
+    """
     entries = generations(record)
     if not entries:
         return None
@@ -150,3 +156,9 @@ def public_manifest(record: Record) -> bytes | None:
 
 def _labels_folder(record: Record) -> str | None:
     return f"../{record.folder}/viewer/" if record.counts.get("page_labels") else None
+
+
+def _own_id(store: Store, columns: Published) -> str | None:
+    """The column of the documents' own ids, if the page shows it."""
+    name = read_workspace(store).id_column
+    return name if name in columns.page else None

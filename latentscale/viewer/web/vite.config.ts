@@ -1,11 +1,35 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { defineConfig } from "vite";
+import { defineConfig, type Plugin } from "vite";
 
 const noLoaders = fileURLToPath(new URL("src/map/no-loaders.ts", import.meta.url));
+
+/** The script that is no module, and so runs before the page is drawn, and from a file. */
+function early(): Plugin {
+  const source = readFileSync(new URL("src/early.js", import.meta.url), "utf8");
+  const fileName = `assets/early.${createHash("sha256").update(source).digest("hex").slice(0, 8)}.js`;
+  return {
+    name: "early",
+    apply: "build",
+    generateBundle() {
+      this.emitFile({ type: "asset", fileName, source });
+    },
+    transformIndexHtml: {
+      order: "post",
+      // Without `crossorigin`, by which a browser would refuse the style to a page that was opened as a file.
+      handler: (html) => ({
+        html: html.replaceAll(" crossorigin", ""),
+        tags: [{ tag: "script", attrs: { src: `./${fileName}` }, injectTo: "head" }],
+      }),
+    },
+  };
+}
 
 // Everything is relative: the site is served below any path, from any server.
 export default defineConfig({
   base: "./",
+  plugins: [early()],
   resolve: {
     conditions: ["visgl:webgl-only", "browser", "import", "module", "default"],
     // 14 kB gzipped that nothing here would call.

@@ -2,17 +2,26 @@
 
 import type { ClusterEntry } from "./engine/format";
 import type { Document } from "./engine/generation";
+import type { Row } from "./state";
 
 export interface Commands {
   /** The first view: the body of the map. */
   home(): void;
   /** Everything, outliers too. */
   whole(): void;
+  /** Ask again for every file that could not be read. */
+  retry(): void;
   zoom(steps: number): void;
   pan(right: number, up: number): void;
   /** Bring a cluster into view, if it is not. */
   reveal(cluster: ClusterEntry): void;
+  /** Show the whole of a cluster. */
+  frame(cluster: ClusterEntry): void;
   pinRow(rowId: number): void;
+  /** Pin a document of a list, and bring it into view. */
+  pinAt(row: Row): void;
+  /** Mark a document of a list on the map, if it is drawn. */
+  point(row: Row | null): void;
   /** Pin what lies nearest the middle of the window. */
   pinCentre(): void;
   document(rowId: number): Promise<Document | null>;
@@ -23,10 +32,14 @@ const nothing = (): void => undefined;
 export const commands: Commands = {
   home: nothing,
   whole: nothing,
+  retry: nothing,
   zoom: nothing,
   pan: nothing,
   reveal: nothing,
+  frame: nothing,
   pinRow: nothing,
+  pinAt: nothing,
+  point: nothing,
   pinCentre: nothing,
   document: () => Promise.resolve(null),
 };

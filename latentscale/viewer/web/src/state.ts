@@ -4,6 +4,8 @@ import { computed, signal } from "@preact/signals";
 import type { Theme } from "./engine/colour";
 import type { ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
 import type { Document, Generation } from "./engine/generation";
+import type { Found } from "./engine/search";
+import type { Query } from "./engine/tokens";
 import { documentsOf, type MergedIndex } from "./engine/merge";
 import type { ScaleKind } from "./engine/scale";
 
@@ -11,6 +13,14 @@ export interface Trouble {
   title: string;
   text: string;
   command?: string;
+  /** Whether there is any use in trying again. */
+  again?: boolean;
+}
+
+/** What could not be read and does not stop the map; the last of each kind. */
+export const problems = signal<ReadonlyMap<string, string>>(new Map());
+export function report(what: string, error: Error): void {
+  problems.value = new Map(problems.value).set(what, error.message);
 }
 
 export interface Point {
@@ -29,6 +39,7 @@ export interface Hovered extends Point {
 
 export interface Pinned extends Point {
   generation: number;
+  position: number;
   document: Document;
 }
 
@@ -61,8 +72,70 @@ export const hovered = signal<Hovered | null>(null);
 export const hoverCard = signal<{ left: number; top: number } | null>(null);
 export const pinned = signal<Pinned | null>(null);
 export const pinning = signal(false);
+/** What is searched for, and what was found; null while there is nothing to search for, or the answer is on its way. */
+export const query = signal("");
+export const found = signal<Answer | null>(null);
+export interface Answer extends Found {
+  query: Query;
+  /** Documents whose words are indexed. */
+  searchable: number;
+}
+/** Documents that were found, marked on the map: the best that are drawn. */
+export const hits = signal<readonly Point[]>([]);
 
-export const drawn = signal({ points: 0, sampled: false, overBudget: false, loading: true, slowed: false });
+/** A document by its place, for lists. */
+export interface Row {
+  generation: Generation;
+  position: number;
+}
+/** Whether somebody looks at the list of what is in view. */
+export const listing = signal(false);
+/** Documents in view, nearest the middle first, and how many there are. */
+export const inView = signal<{ rows: readonly Row[]; all: number }>({ rows: [], all: 0 });
+/** Documents that the user has selected, until they are let go; it comes before what was found. */
+export const selected = signal<Selection | null>(null);
+export interface Selection {
+  rows: readonly Row[];
+  /** Whether there were more than were drawn or listed. */
+  part: boolean;
+}
+/** What is lit, the rest being dimmed; null if everything is. */
+export const litRows = computed<readonly Row[] | null>(() => selected.value?.rows ?? found.value?.hits ?? null);
+/** What the list shows. */
+export const rows = computed<readonly Row[]>(() => litRows.value ?? inView.value.rows);
+/** The document of the list that is pointed at. */
+export const pointedRow = signal<Point | null>(null);
+
+/** What the canvas shows; documents are counted in the window, what lies under panels too. */
+export interface Drawn {
+  points: number;
+  /** Whether something in view is left out, and whether that is for the budget. */
+  sampled: boolean;
+  overBudget: boolean;
+  loading: boolean;
+  /** Whether the budget was lowered since frames took long. */
+  slowed: boolean;
+  /** Files of points in view that could not be read, and how many documents they hold. */
+  failedFiles: number;
+  failedDocuments: number;
+  /** Whether the column of the colours is on its way, and documents without it: they are grey. */
+  reading: boolean;
+  grey: number;
+}
+
+export const drawn = signal<Drawn>({
+  points: 0,
+  sampled: false,
+  overBudget: false,
+  loading: true,
+  slowed: false,
+  failedFiles: 0,
+  failedDocuments: 0,
+  reading: false,
+  grey: 0,
+});
+/** Raised when the canvas is made anew. */
+export const canvas = signal(0);
 export const settingsOpen = signal(false);
 export const helpOpen = signal(false);
 export const sizeFactor = signal(1);

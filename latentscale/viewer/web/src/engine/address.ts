@@ -4,12 +4,16 @@ export interface AddressState {
   /** Centre, and the units of the map that the smaller side of the window shows. */
   view?: [x: number, y: number, span: number];
   theme?: "dark" | "light";
+  /** `cluster`, `layer:1`…, `nearest_cluster`, `density`, `added`, or the name of a column after `@`. */
   colour?: string;
   scale?: "linear" | "quantile";
   /** `layer.id` of clusters, `n` for noise. */
   clusters?: string[];
-  /** Codes of the categories of the colour column. */
-  categories?: number[];
+  /** Categories of the colour column: their names after `@`, or the codes of those that have none. */
+  categories?: string[];
+  /** Factors of the points' size and opacity. */
+  size?: number;
+  opacity?: number;
   pinned?: number;
   /** Panels that are open or, with `-` before their id, closed, where they were not so at first. */
   panels?: string[];
@@ -24,7 +28,9 @@ export function writeAddress(state: AddressState): string {
   if (state.colour && state.colour !== "cluster") parts.push(`c=${encodeURIComponent(state.colour)}`);
   if (state.scale) parts.push(`s=${state.scale}`);
   if (state.clusters?.length) parts.push(`i=${state.clusters.join(",")}`);
-  if (state.categories?.length) parts.push(`k=${state.categories.join(",")}`);
+  if (state.categories?.length) parts.push(`k=${state.categories.map(encodeURIComponent).join(",")}`);
+  if (state.size !== undefined) parts.push(`z=${state.size}`);
+  if (state.opacity !== undefined) parts.push(`a=${state.opacity}`);
   if (state.panels?.length) parts.push(`o=${state.panels.join(",")}`);
   for (const [id, text] of Object.entries(state.kept ?? {})) parts.push(`x.${id}=${encodeURIComponent(text)}`);
   if (state.pinned !== undefined) parts.push(`p=${state.pinned}`);
@@ -44,16 +50,20 @@ export function readAddress(hash: string): AddressState {
     } catch {
       continue;
     }
-    const items = value.split(",").filter(Boolean);
+    // Names of categories may have commas of their own.
+    const items = (key === "k" ? part.slice(at + 1).split(",").map(decodeURIComponent) : value.split(",")).filter(Boolean);
     if (key === "v") {
       const [x, y, span] = items.map(Number);
       if (items.length === 3 && [x, y, span].every(Number.isFinite) && span > 0) state.view = [x, y, span];
     } else if (key === "t" && (value === "dark" || value === "light")) state.theme = value;
-    else if (key === "c" && /^[a-z_]+(:?\d+)?$/.test(value)) state.colour = value;
+    else if (key === "c" && /^([a-z_]+(:?\d+)?|@[^]{1,200})$/.test(value)) state.colour = value;
     else if (key === "s" && (value === "linear" || value === "quantile")) state.scale = value;
     else if (key === "i") state.clusters = items.filter((item) => /^(\d+\.\d+|n)$/.test(item));
-    else if (key === "k") state.categories = items.map(Number).filter((n) => Number.isInteger(n) && n >= 0 && n <= 255);
-    else if (key === "o") state.panels = items.filter((item) => /^-?[a-z][a-z0-9-]*$/.test(item));
+    else if (key === "k") state.categories = items.filter((item) => item.startsWith("@") || (/^\d{1,3}$/.test(item) && Number(item) <= 255));
+    else if (key === "z" || key === "a") {
+      const factor = Number(value);
+      if (factor > 0 && factor <= 3) state[key === "z" ? "size" : "opacity"] = factor;
+    } else if (key === "o") state.panels = items.filter((item) => /^-?[a-z][a-z0-9-]*$/.test(item));
     else if (/^x\.[a-z][a-z0-9-]*$/.test(key)) state.kept = { ...state.kept, [key.slice(2)]: value };
     else if (key === "p" && /^-?\d+$/.test(value)) state.pinned = Number(value);
   }

@@ -32,6 +32,8 @@ export interface Manifest {
   title: string;
   /** Folder of the labels, where they are not those of the last generation. */
   labels?: string;
+  /** How the map was made: names and values. */
+  about?: [name: string, value: string][];
   generations: GenerationEntry[];
 }
 

@@ -3,7 +3,7 @@
 import { ViewerError, type GenerationEntry, type IndexFile, type PageFile, type RemovedCounts } from "./format";
 import { TileTree, type Box, type TileInfo } from "./lod";
 import { decodeColumn, decodeColumns, decodeIds, decodeRemoved, decodeTile, readFooter, readGroup, type PackFooter, type TilePoints } from "./parquet";
-import { Cache, type Store } from "./store";
+import { Cache, decoded, type Store } from "./store";
 
 export interface LoadedTile extends TilePoints {
   generation: Generation;
@@ -33,6 +33,7 @@ export class Generation {
   readonly tree: TileTree;
   private readonly promises = new Map<string, Promise<unknown>>();
   private readonly footers = new Cache<PackFooter>(64);
+  private readonly made = new Cache<unknown>(64);
   private readonly groups = new Cache<unknown[][]>(256);
 
   constructor(
@@ -71,6 +72,16 @@ export class Generation {
     return this.once(file, () => this.store.json<T>(this.name(file)));
   }
 
+  /** What was made of a file, kept: the last few. */
+  async kept<T>(name: string, make: () => Promise<T>): Promise<T> {
+    const found = this.made.get(name) as T | undefined;
+    if (found !== undefined) return found;
+    const made = await this.once(name, make);
+    this.made.set(name, made, 1);
+    this.promises.delete(name);
+    return made;
+  }
+
   /** A whole file, such as one that a section wrote. */
   bytes(file: string, signal?: AbortSignal): Promise<ArrayBuffer> {
     return this.store.file(this.name(file), signal);
@@ -92,7 +103,10 @@ export class Generation {
   removed(): Promise<Removed> {
     const { removed } = this.entry;
     if (!removed?.count) return Promise.resolve({ positions: new Float64Array(0), counts: null });
-    return this.once("removed", async () => decodeRemoved(await this.store.file(removed.url), removed.count));
+    return this.once("removed", async () => {
+      const bytes = await this.store.file(removed.url);
+      return decoded(removed.url, () => decodeRemoved(bytes, removed.count));
+    });
   }
 
   private async isGone(position: number): Promise<boolean> {
@@ -101,11 +115,9 @@ export class Generation {
   }
 
   async tile(info: TileInfo, signal?: AbortSignal): Promise<LoadedTile> {
-    const [bytes, { positions }] = await Promise.all([
-      this.store.file(this.name(`tiles/${info.key}.parquet`), signal),
-      this.removed(),
-    ]);
-    const points = await decodeTile(bytes, info.count);
+    const name = this.name(`tiles/${info.key}.parquet`);
+    const [bytes, { positions }] = await Promise.all([this.store.file(name, signal), this.removed()]);
+    const points = await decoded(name, () => decodeTile(bytes, info.count));
     const start = lowerBound(positions, info.first);
     let end = start;
     for (; end < positions.length && positions[end] < info.first + info.count; end++) points.cluster[positions[end] - info.first] = REMOVED;
@@ -116,13 +128,17 @@ export class Generation {
     if (this.entry.inline) {
       const columns = await this.once("columns", async () => {
         const names = ["density", "nearest_cluster", ...(await this.index()).colours.map((entry) => entry.id)];
-        return decodeColumns(await this.store.file(this.name(`tiles/${info.key}.parquet`)), info.count, names);
+        const name = this.name(`tiles/${info.key}.parquet`);
+        const bytes = await this.store.file(name);
+        return decoded(name, () => decodeColumns(bytes, info.count, names));
       });
       const values = columns.get(column);
       if (!values) throw new ViewerError(`Generation ${this.number} has no column ${column}: the map's files do not belong together.`);
       return values;
     }
-    return decodeColumn(await this.store.file(this.name(`cols/${column}/${info.key}.parquet`)), info.count);
+    const name = this.name(`cols/${column}/${info.key}.parquet`);
+    const bytes = await this.store.file(name);
+    return decoded(name, () => decodeColumn(bytes, info.count));
   }
 
   /** Start on what a hover will need, while the pointer still rests. */
@@ -146,7 +162,7 @@ export class Generation {
     const name = `${pack.index}/${group}`;
     let rows = this.groups.get(name);
     if (!rows) {
-      rows = await this.once(`group ${name}`, () => readGroup(footer, group, this.fetcher(pack)));
+      rows = await this.once(`group ${name}`, () => decoded(this.packName(pack), () => readGroup(footer, group, this.fetcher(pack))));
       this.groups.set(name, rows, 1);
       this.promises.delete(`group ${name}`);
     }
@@ -161,13 +177,32 @@ export class Generation {
     let file = -1;
     while (file + 1 < ids.first.length && ids.first[file + 1] <= rowId) file++;
     if (file < 0) return null;
-    const count = Math.min(ids.rows, this.entry.documents - file * ids.rows);
-    const { rowIds, positions } = await this.once(`ids/${file}`, async () =>
-      decodeIds(await this.store.file(this.name(`ids/${file}.parquet`)), count),
-    );
+    const { rowIds, positions } = await this.idsFile(file, ids.rows);
     const at = lowerBound(rowIds, rowId);
     if (rowIds[at] !== rowId || (await this.isGone(positions[at]))) return null;
     return positions[at];
+  }
+
+  /** The row ids of positions, by reading all of `ids/`. */
+  async rowIds(positions: ReadonlySet<number>): Promise<Map<number, number>> {
+    const { ids } = await this.index();
+    const found = new Map<number, number>();
+    for (let file = 0; file < ids.first.length && found.size < positions.size; file++) {
+      const { rowIds, positions: places } = await this.idsFile(file, ids.rows);
+      places.forEach((position, i) => {
+        if (positions.has(position)) found.set(position, rowIds[i]);
+      });
+    }
+    return found;
+  }
+
+  private idsFile(file: number, rows: number) {
+    const count = Math.min(rows, this.entry.documents - file * rows);
+    return this.once(`ids/${file}`, async () => {
+      const name = this.name(`ids/${file}.parquet`);
+      const bytes = await this.store.file(name);
+      return decoded(name, () => decodeIds(bytes, count));
+    });
   }
 
   /** The tile that holds a position, from the page whose range of positions it falls into. */
@@ -182,14 +217,19 @@ export class Generation {
   }
 
   private fetcher(pack: { index: number; bytes: number }) {
-    return (start: number, end: number) =>
-      this.store.range(this.name(`rows/${pack.index}.parquet`), start, end, pack.bytes);
+    return (start: number, end: number) => this.store.range(this.packName(pack), start, end, pack.bytes);
+  }
+
+  private packName({ index }: { index: number }): string {
+    return this.name(`rows/${index}.parquet`);
   }
 
   private async footer(pack: { index: number; bytes: number; footer: number }): Promise<PackFooter> {
     const kept = this.footers.get(String(pack.index));
     if (kept) return kept;
-    const found = await this.once(`footer ${pack.index}`, () => readFooter(this.fetcher(pack), pack.bytes, pack.footer));
+    const found = await this.once(`footer ${pack.index}`, () =>
+      decoded(this.packName(pack), () => readFooter(this.fetcher(pack), pack.bytes, pack.footer)),
+    );
     this.footers.set(String(pack.index), found, 1);
     this.promises.delete(`footer ${pack.index}`);
     return found;

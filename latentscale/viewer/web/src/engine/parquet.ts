@@ -79,6 +79,19 @@ export async function decodeColumns(bytes: ArrayBuffer, count: number, names: re
   return found;
 }
 
+/** All rows of a small file, each an array; bytes stay bytes. */
+export async function decodeTable(bytes: ArrayBuffer): Promise<unknown[][]> {
+  let rows: unknown[][] = [];
+  await parquetRead({
+    file: { byteLength: bytes.byteLength, slice: (start, end) => bytes.slice(start, end) },
+    compressors,
+    utf8: false,
+    rowFormat: "array",
+    onComplete: (found) => void (rows = found as unknown[][]),
+  });
+  return rows;
+}
+
 /** Sorted positions that are not on the map any more, and what they counted for. */
 export async function decodeRemoved(bytes: ArrayBuffer, count: number): Promise<{ positions: Float64Array; counts: RemovedCounts | null }> {
   const positions = new Float64Array(count).fill(NaN);

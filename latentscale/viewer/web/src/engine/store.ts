@@ -1,4 +1,4 @@
-/** Fetching: relative URLs, ranges with a fallback, a record of missing files, a bounded cache. */
+/** Fetching: relative URLs, ranges with a fallback, tries with pauses, a record of missing files, a bounded cache. */
 
 import { ViewerError } from "./format";
 
@@ -8,6 +8,9 @@ export interface Traffic {
   requests: number;
   bytes: number;
 }
+
+/** Milliseconds before a file is asked for again, after the server did not answer or failed. */
+const PAUSES = [300, 1500];
 
 /** Least recently used first out, bounded by the sum of sizes. */
 export class Cache<V> {
@@ -36,9 +39,20 @@ export class Cache<V> {
     }
   }
 
+  clear(): void {
+    this.entries.clear();
+    this.total = 0;
+  }
+
   get size(): number {
     return this.total;
   }
+}
+
+interface Ask {
+  range?: string;
+  signal?: AbortSignal;
+  cache?: RequestCache;
 }
 
 export class Store {
@@ -48,14 +62,24 @@ export class Store {
   private readonly pending = new Map<string, Promise<ArrayBuffer>>();
   /** Set once a server has answered a range with the whole file: asking again would only cost it. */
   private ranges = true;
+  /** Set after a failure: what the browser keeps may be the damaged copy. */
+  private fresh: RequestCache | undefined;
 
   constructor(
     private readonly base: string,
     private readonly get: typeof fetch = fetch.bind(globalThis),
+    private readonly pauses: readonly number[] = PAUSES,
   ) {}
 
   url(name: string): string {
     return new URL(name, this.base).href;
+  }
+
+  /** Ask for everything again that was missing or damaged. */
+  forget(): void {
+    this.missing.clear();
+    this.whole.clear();
+    this.fresh = "no-cache";
   }
 
   async json<T>(name: string, { fresh = false } = {}): Promise<T> {
@@ -68,10 +92,7 @@ export class Store {
   }
 
   async file(name: string, signal?: AbortSignal, cache?: RequestCache): Promise<ArrayBuffer> {
-    const response = await this.ask(name, {}, signal, cache);
-    const bytes = await response.arrayBuffer();
-    this.traffic.bytes += bytes.byteLength;
-    return bytes;
+    return (await this.ask(name, { signal, cache })).bytes;
   }
 
   /** Bytes `start` to `end` of a file of `length` bytes. */
@@ -80,21 +101,19 @@ export class Store {
     if (kept) return kept.slice(start, end);
     // A request costs more than a few kilobytes.
     if (!this.ranges || length <= 65_536) return (await this.entire(name)).slice(start, end);
-    let response: Response;
+    let answer: { status: number; bytes: ArrayBuffer };
     try {
-      response = await this.ask(name, { Range: `bytes=${start}-${end - 1}` });
+      answer = await this.ask(name, { range: `bytes=${start}-${end - 1}` });
     } catch (error) {
       if (error instanceof MissingFile || (error as Error).name === "AbortError") throw error;
       // 416 (GitHub Pages under gzip), or a bucket whose CORS rules refuse the header.
       this.ranges = false;
       return (await this.entire(name)).slice(start, end);
     }
-    const bytes = await response.arrayBuffer();
-    this.traffic.bytes += bytes.byteLength;
-    if (response.status === 206) return bytes;
+    if (answer.status === 206) return answer.bytes;
     this.ranges = false;
-    this.whole.set(name, bytes, bytes.byteLength);
-    return bytes.slice(start, end);
+    this.whole.set(name, answer.bytes, answer.bytes.byteLength);
+    return answer.bytes.slice(start, end);
   }
 
   private entire(name: string): Promise<ArrayBuffer> {
@@ -113,15 +132,45 @@ export class Store {
     return promise;
   }
 
-  private async ask(name: string, headers: Record<string, string>, signal?: AbortSignal, cache?: RequestCache): Promise<Response> {
-    if (this.missing.has(name)) throw new MissingFile(`${name} is missing on the server.`);
-    this.traffic.requests += 1;
-    const response = await this.get(this.url(name), { headers, signal, cache, credentials: "same-origin" });
-    if (response.status === 404 || response.status === 410) {
-      this.missing.add(name);
-      throw new MissingFile(`${name} is missing on the server.`);
+  private async ask(name: string, { range, signal, cache = this.fresh }: Ask): Promise<{ status: number; bytes: ArrayBuffer }> {
+    // A range that fails is asked for as a whole file: that is its other try.
+    const pauses = range ? [] : this.pauses;
+    for (let attempt = 0; ; attempt++) {
+      if (this.missing.has(name)) throw new MissingFile(`${name} is missing on the server.`);
+      this.traffic.requests += 1;
+      let problem: string;
+      try {
+        const headers: Record<string, string> = range ? { Range: range } : {};
+        const response = await this.get(this.url(name), { headers, signal, cache, credentials: "same-origin" });
+        const { status } = response;
+        if (response.ok) {
+          const bytes = await response.arrayBuffer();
+          this.traffic.bytes += bytes.byteLength;
+          return { status, bytes };
+        }
+        if (status === 404 || status === 410) {
+          this.missing.add(name);
+          continue;
+        }
+        problem = `The server answered ${status} for ${name}.`;
+        if (status < 500 && status !== 429) throw new ViewerError(problem);
+      } catch (error) {
+        if (error instanceof ViewerError || (error as Error).name === "AbortError") throw error;
+        problem = `${name} did not arrive: the server is not there, broke off, or does not allow this page to read it (CORS).`;
+      }
+      if (attempt >= pauses.length) throw new ViewerError(problem);
+      await new Promise((done) => setTimeout(done, pauses[attempt]));
+      if (signal?.aborted) throw new DOMException("The request was given up.", "AbortError");
     }
-    if (!response.ok) throw new ViewerError(`The server answered ${response.status} for ${name}.`);
-    return response;
+  }
+}
+
+/** What `work` makes of the file `name`; where it cannot, the error says which file, and why. */
+export async function decoded<T>(name: string, work: () => Promise<T> | T): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof ViewerError || (error as Error).name === "AbortError") throw error;
+    throw new ViewerError(`${name} is damaged or cut off: ${(error as Error).message}.`);
   }
 }

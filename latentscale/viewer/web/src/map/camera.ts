@@ -10,6 +10,9 @@ export interface Camera {
   zoom: number;
 }
 
+/** The box of the map cannot be moved out of this part of the window at its edges. */
+const LEAST_SEEN = 0.1;
+
 export class MapCamera {
   place: Camera = { x: 0, y: 0, zoom: 0 };
   /** When it last moved. */
@@ -21,6 +24,8 @@ export class MapCamera {
   constructor(
     private readonly canvas: HTMLCanvasElement,
     private readonly side: number,
+    /** Where there is something to see. */
+    private readonly whole: Box,
     /** What lies over the map on each side now. */
     private readonly insets: () => Insets,
     private readonly changed: () => void,
@@ -70,7 +75,7 @@ export class MapCamera {
   }
 
   set(place: Camera): void {
-    this.place = { ...place, zoom: this.clamp(place.zoom) };
+    this.place = this.within(place);
     this.moved = performance.now();
     this.changed();
   }
@@ -80,6 +85,12 @@ export class MapCamera {
     cancelAnimationFrame(this.animation);
     this.held = null;
     this.set(place);
+  }
+
+  /** Show a centre, and so many units of the map along the smaller side of the window. */
+  show([x, y, span]: readonly [number, number, number]): void {
+    const { width, height } = this.size();
+    this.take({ x, y, zoom: Math.log2(Math.min(width, height) / span) });
   }
 
   hold(box: Box): void {
@@ -116,6 +127,15 @@ export class MapCamera {
     this.animation = requestAnimationFrame(step);
   }
 
+  /** The part of the view that no panel covers. */
+  free(): Box {
+    const { width, height } = this.size();
+    const { left, right, top, bottom } = this.insets();
+    const [x0, y1] = this.unproject(left, top);
+    const [x1, y0] = this.unproject(width - right, height - bottom);
+    return { x0, y0, x1, y1 };
+  }
+
   /** Bring a position into the part of the window that no panel covers, if it is outside. */
   reveal(x: number, y: number, zoom = this.place.zoom): void {
     const { width, height } = this.size();
@@ -133,6 +153,19 @@ export class MapCamera {
 
   panBy(right: number, up: number): void {
     this.moveTo({ ...this.place, x: this.place.x + right / this.scale, y: this.place.y + up / this.scale }, 140);
+  }
+
+  /** The nearest place from which a part of the map is in the window. */
+  private within(place: Camera): Camera {
+    const zoom = this.clamp(place.zoom);
+    const { width, height } = this.size();
+    const reach = (pixels: number): number => ((0.5 - LEAST_SEEN) * pixels) / 2 ** zoom;
+    const { x0, y0, x1, y1 } = this.whole;
+    return {
+      x: Math.min(Math.max(place.x, x0 - reach(width)), x1 + reach(width)),
+      y: Math.min(Math.max(place.y, y0 - reach(height)), y1 + reach(height)),
+      zoom,
+    };
   }
 
   private clamp(zoom: number): number {

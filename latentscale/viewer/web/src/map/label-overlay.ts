@@ -17,6 +17,8 @@ interface Shown {
 export class LabelOverlay {
   private ordered: ClusterEntry[] = [];
   private readonly shown = new Map<ClusterEntry, Shown>();
+  /** Where labels are on the screen. */
+  private placed: { cluster: ClusterEntry; x: number; y: number; width: number; height: number }[] = [];
 
   constructor(
     private readonly element: HTMLElement,
@@ -30,6 +32,12 @@ export class LabelOverlay {
     this.shown.clear();
   }
 
+  /** The cluster whose label is at a position of the screen. */
+  at(left: number, top: number): ClusterEntry | null {
+    const found = this.placed.find(({ x, y, width, height }) => Math.abs(left - x) <= width / 2 && Math.abs(top - y) <= height / 2);
+    return found?.cluster ?? null;
+  }
+
   place(): void {
     const { camera } = this;
     const wanted = visibleLabels(this.ordered, camera.view(), camera.place.zoom);
@@ -41,10 +49,12 @@ export class LabelOverlay {
     });
     const places = placeLabels(boxes, camera.size(), covers.value);
     const visible = state.shownClusters.value;
+    this.placed = [];
     wanted.forEach((cluster, i) => {
       const { node } = this.shown.get(cluster)!;
       const place = places[i];
       node.classList.toggle("hidden", place === null);
+      if (place) this.placed.push({ cluster, ...boxes[i], x: place[0], y: place[1] });
       if (place) node.style.transform = `translate(${place[0].toFixed(1)}px, ${place[1].toFixed(1)}px) translate(-50%, -50%)`;
       const leaves = state.leaves.value.get(`${cluster.layer}.${cluster.id}`) ?? [];
       node.classList.toggle("dimmed", visible !== null && !leaves.some((id) => visible.has(id)));

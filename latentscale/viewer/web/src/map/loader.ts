@@ -1,7 +1,7 @@
 /** Keeps the tiles that a view needs: asks for them in order, gives up on those that left the view. */
 
 import type { Generation, LoadedTile } from "../engine/generation";
-import { chooseAll, shownOf, type Box, type Choice, type TileInfo } from "../engine/lod";
+import { chooseAll, type Box, type Choice, type TileInfo } from "../engine/lod";
 
 const PARALLEL = 6;
 /** Tiles that left the view are kept up to this many points. */
@@ -9,17 +9,20 @@ const KEPT_POINTS = 3_000_000;
 
 export interface Drawn {
   tiles: LoadedTile[];
-  points: number;
+  /** Whether something in view is left out, and whether that is for the budget. */
   sampled: boolean;
   overBudget: boolean;
   loading: boolean;
+  /** Files of the view that could not be read, and how many documents their tiles hold. */
+  failedFiles: number;
+  failedDocuments: number;
 }
 
 export class TileLoader {
   private readonly loaded = new Map<string, LoadedTile>();
   private readonly running = new Map<string, AbortController>();
   private wanted: { generation: Generation; info: TileInfo; name: string; share: number }[] = [];
-  private failed = new Map<string, number>();
+  private readonly failed = new Set<string>();
   private last: Choice[] = [];
   private pagesLoading = 0;
 
@@ -51,7 +54,7 @@ export class TileLoader {
     }
     this.last.forEach((choice, i) => {
       for (const key of choice.pages) {
-        if (this.running.has(`page ${i}/${key}`) || (this.failed.get(`page ${i}/${key}`) ?? 0) > 2) continue;
+        if (this.running.has(`page ${i}/${key}`) || this.failed.has(`page ${i}/${key}`)) continue;
         this.pagesLoading += 1;
         this.running.set(`page ${i}/${key}`, new AbortController());
         this.generations[i]
@@ -70,28 +73,39 @@ export class TileLoader {
   drawn(): Drawn {
     const tiles: LoadedTile[] = [];
     let loading = this.pagesLoading > 0;
+    let failedDocuments = 0;
+    let failedFiles = this.last.reduce((sum, { pages }, i) => sum + pages.filter((key) => this.failed.has(`page ${i}/${key}`)).length, 0);
     for (const item of this.wanted) {
       const tile = this.loaded.get(item.name);
       if (tile) {
         tile.share = item.share;
         tiles.push(tile);
-      } else if ((this.failed.get(item.name) ?? 0) <= 2) loading = true;
+      } else if (this.failed.has(item.name)) {
+        failedFiles += 1;
+        failedDocuments += item.info.count;
+      } else loading = true;
     }
     // Later documents above earlier ones.
     tiles.sort((a, b) => a.generation.number - b.generation.number || a.info.z - b.info.z);
     return {
       tiles,
-      points: tiles.reduce((sum, { count, share, gone }) => sum + shownOf(count, share) - Math.round(gone * share), 0),
       sampled: this.last.some((choice) => choice.sampled),
       overBudget: this.last.some((choice) => choice.overBudget),
       loading,
+      failedFiles,
+      failedDocuments,
     };
+  }
+
+  /** Ask again for what could not be read. */
+  retry(): void {
+    this.failed.clear();
   }
 
   private pump(): void {
     for (const { generation, info, name } of this.wanted) {
       if (this.running.size >= PARALLEL) return;
-      if (this.loaded.has(name) || this.running.has(name) || (this.failed.get(name) ?? 0) > 2) continue;
+      if (this.loaded.has(name) || this.running.has(name) || this.failed.has(name)) continue;
       const controller = new AbortController();
       this.running.set(name, controller);
       generation
@@ -112,9 +126,8 @@ export class TileLoader {
   }
 
   private fail(name: string, error: Error): void {
-    const times = (this.failed.get(name) ?? 0) + 1;
-    this.failed.set(name, times);
-    if (times > 2) this.problem(error);
+    this.failed.add(name);
+    this.problem(error);
   }
 
   private evict(): void {

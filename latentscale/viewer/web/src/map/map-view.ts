@@ -4,14 +4,18 @@ import { Deck, OrthographicView } from "@deck.gl/core";
 import { effect } from "@preact/signals";
 import { covers, settled } from "../covers";
 import type { Generation, LoadedTile } from "../engine/generation";
+import { countInView } from "../engine/in-view";
 import { insetsOf } from "../engine/insets";
 import { isShown, type Box } from "../engine/lod";
+import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
 import { pointDensity, pointStyle } from "../engine/points";
 import * as state from "../state";
+import { listenForBox, type Corner } from "./box-select";
 import { MapCamera, type Camera } from "./camera";
 import { LabelOverlay } from "./label-overlay";
-import { TileLoader } from "./loader";
+import { Lit, placeOf } from "./lit";
+import { TileLoader, type Drawn } from "./loader";
 import { drawMarks } from "./marks";
 import { Pointing } from "./pointing";
 import { PyramidLayer } from "./pyramid-layer";
@@ -19,6 +23,11 @@ import { Shading } from "./shading";
 
 /** A tile is opened when its edge is as many pixels on the screen. */
 const MIN_EDGE = 150;
+/** Milliseconds between counts of what is in view. */
+const COUNT_EVERY = 60;
+/** Milliseconds of rest before what is in view is listed, and how much of it at most. */
+const LIST_AFTER = 200;
+const MOST_LISTED = 2_000;
 const BUDGET = { desktop: 2_000_000, mobile: 500_000, software: 50_000 };
 
 interface Elements {
@@ -36,6 +45,7 @@ export class MapView {
   private readonly deck: Deck<OrthographicView>;
   private readonly loader: TileLoader;
   private readonly shading: Shading;
+  private readonly lit = new Lit();
   private readonly labels: LabelOverlay;
   /** The generation whose root tile determines the density of the map. */
   private readonly largest: Generation;
@@ -44,6 +54,10 @@ export class MapView {
   /** Points a square pixel when the whole map's body fills the window, by the size of the window and the budget. */
   private density: { key: string; value: number } = { key: "", value: 0.01 };
   private scheduled = 0;
+  private counting = 0;
+  private listTimer = 0;
+  private ringed = true;
+  private readonly stops: (() => void)[] = [];
   private acted = false;
   private lastFrame = 0;
   private slowFrames = 0;
@@ -54,30 +68,38 @@ export class MapView {
     generations: readonly Generation[],
     start: Camera | null,
     private readonly body: Box,
-    /** Edge of the whole map. */
+    /** Box of the whole map, and its edge. */
+    whole: Box,
     side: number,
+    /** The graphics processor has dropped the canvas: nothing can be drawn on it any more. */
+    private readonly onLost: () => void,
   ) {
     this.largest = generations.reduce((most, one) => (one.entry.documents > most.entry.documents ? one : most));
     this.loader = new TileLoader(
       generations,
       () => this.refresh(),
-      (error) => (state.notice.value = error.message),
+      (error) => state.report("Points", error),
     );
     this.camera = new MapCamera(
       elements.canvas,
       side,
+      whole,
       () => insetsOf(this.camera.size(), covers.value),
       () => this.cameraMoved(),
     );
-    this.shading = new Shading(() => {
-      this.refresh();
-      this.pointing.look();
-    });
+    this.shading = new Shading(
+      () => {
+        this.refresh();
+        this.pointing.look();
+      },
+      (error) => state.report("Colours", error),
+    );
     this.labels = new LabelOverlay(elements.labels, this.camera);
     this.pointing = new Pointing(this.camera, generations, {
       tiles: () => this.tiles,
       pointSize: () => this.pointSize * state.sizeFactor.value,
-      shows: (tile, i) => isShown(i, tile.share) && this.shading.shows(tile, i),
+      shows: (tile, i) => this.shows(tile, i),
+      labelAt: (left, top) => this.labels.at(left, top),
       closeZoom: () => this.camera.fit(this.body).zoom + 1.6,
     });
     if (start) this.camera.set(start);
@@ -111,10 +133,11 @@ export class MapView {
       },
       onAfterRender: () => this.afterRender(),
       onError: (error) => {
-        if (!state.manifest.value || !this.lastFrame) this.failed(error);
+        if (this.scheduled < 0) return;
+        if (!this.lastFrame) this.failed(error);
         else state.notice.value = `The drawing went wrong: ${error.message}`;
       },
-      getCursor: ({ isDragging }) => (isDragging ? "grabbing" : state.hovered.value ? "pointer" : "grab"),
+      getCursor: ({ isDragging }) => (isDragging ? "grabbing" : state.hovered.value || this.pointing.onLabel ? "pointer" : "grab"),
     });
     elements.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault();
@@ -122,6 +145,7 @@ export class MapView {
     });
     for (const act of ["pointerdown", "wheel", "keydown"]) addEventListener(act, () => (this.acted = true), { capture: true, passive: true, once: true });
     this.pointing.listen(elements.canvas);
+    this.stops.push(listenForBox(elements.canvas.parentElement!, elements.canvas, (from, to) => this.select(from, to)));
     this.follow();
     // Before the first frame asks for tiles.
     void settled();
@@ -129,23 +153,49 @@ export class MapView {
 
   /** Redraw when a signal changes that the picture depends on. */
   private follow(): void {
-    effect(() => this.shading.update());
-    effect(() => {
+    const follow = (work: () => void) => void this.stops.push(effect(work));
+    follow(() => this.shading.update());
+    follow(() => {
+      this.lit.set(state.litRows.value);
+      // What was selected is seen as it is: rings are for what was found.
+      this.ringed = state.selected.value === null;
+      this.ring();
+      this.refresh();
+    });
+    follow(() => {
       void state.theme.value;
       this.labels.reset(state.labels.value?.clusters ?? []);
       this.refresh();
     });
-    effect(() => {
+    follow(() => {
       void [state.sizeFactor.value, state.opacityFactor.value, state.pinned.value, state.hovered.value];
-      void [state.pointed.value, state.isolated.value, state.details.value];
+      void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value, state.pointedRow.value, state.listing.value];
       this.refresh();
     });
-    effect(() => {
+    follow(() => {
       void covers.value;
       // The first view keeps clear of panels as they come, as long as the user has done nothing.
       if (!this.acted) this.camera.resized();
       this.refresh();
     });
+  }
+
+  /** Ask again for what could not be read. */
+  retry(): void {
+    this.loader.retry();
+    this.shading.retry();
+    this.refresh();
+  }
+
+  /** Let go of the canvas: another map takes the place of this one. */
+  end(): void {
+    for (const stop of this.stops) stop();
+    cancelAnimationFrame(this.scheduled);
+    this.scheduled = -1;
+    clearTimeout(this.counting);
+    clearTimeout(this.listTimer);
+    this.labels.reset([]);
+    this.deck.finalize();
   }
 
   private cameraMoved(): void {
@@ -169,17 +219,70 @@ export class MapView {
       const drawn = this.loader.drawn();
       if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i])) {
         this.tiles = drawn.tiles;
+        this.ring();
         this.pointing.look();
       }
-      const old = state.drawn.value;
-      const { points, sampled, overBudget, loading } = drawn;
-      if (old.points !== points || old.sampled !== sampled || old.loading !== loading || old.overBudget !== overBudget)
-        state.drawn.value = { ...old, points, sampled, overBudget, loading };
       this.shading.fetch(this.tiles);
+      this.say(drawn);
       this.draw();
       // Labels follow the canvas: while the camera moves they are placed with the frame that was drawn.
       if (performance.now() - this.camera.moved > 100) this.placeOverlays();
     });
+  }
+
+  private shows(tile: LoadedTile, i: number): boolean {
+    return isShown(i, tile.share) && this.shading.shows(tile, i) && this.lit.of(tile)?.[i] !== 0;
+  }
+
+  /** Rings around what was found. */
+  private ring(): void {
+    const rings = this.ringed ? this.lit.rings(this.tiles) : [];
+    if (rings.length || state.hits.peek().length) state.hits.value = rings;
+  }
+
+  /** Mark a document on the map, if it is drawn. */
+  point(row: state.Row | null): void {
+    state.pointedRow.value = row && placeOf(row, this.tiles);
+  }
+
+  /** Select what is drawn and not dimmed between two corners. */
+  private select(from: Corner, to: Corner): void {
+    const [[ax, ay], [bx, by]] = [this.camera.unproject(...from), this.camera.unproject(...to)];
+    const box = { x0: Math.min(ax, bx), y0: Math.min(ay, by), x1: Math.max(ax, bx), y1: Math.max(ay, by) };
+    state.selected.value = { rows: this.rowsIn(box, Infinity).rows, part: state.drawn.value.sampled || state.drawn.value.failedFiles > 0 };
+  }
+
+  private rowsIn(box: Box, limit: number): { rows: state.Row[]; all: number } {
+    const { places, all } = nearestMiddle(this.tiles, box, (tile, i) => this.shows(tile, i), limit);
+    return { rows: places.map(({ tile, index }) => ({ generation: tile.generation, position: tile.info.first + index })), all };
+  }
+
+  private list(): void {
+    this.listTimer = 0;
+    const { rows, all } = this.rowsIn(this.camera.free(), MOST_LISTED);
+    const old = state.inView.value;
+    const same = old.all === all && old.rows.length === rows.length && rows.every((row, i) => row.position === old.rows[i].position);
+    if (!same) state.inView.value = { rows, all };
+  }
+
+  /** Tell the page what is drawn; counted while the map moves too, a few times a second. */
+  private say({ sampled, overBudget, loading, failedFiles, failedDocuments }: Drawn): void {
+    const old = state.drawn.value;
+    const now: state.Drawn = { ...old, sampled, overBudget, loading, failedFiles, failedDocuments, ...this.shading.progress(this.tiles) };
+    if (JSON.stringify(now) !== JSON.stringify(old)) state.drawn.value = now;
+    if (state.listing.value && !state.litRows.value) {
+      clearTimeout(this.listTimer);
+      this.listTimer = window.setTimeout(() => this.list(), LIST_AFTER);
+    }
+    if (old.loading && !loading) this.count();
+    else this.counting ||= window.setTimeout(() => this.count(), COUNT_EVERY);
+  }
+
+  private count(): void {
+    clearTimeout(this.counting);
+    this.counting = 0;
+    const points = countInView(this.tiles, this.camera.view());
+    if (points !== state.drawn.value.points) state.drawn.value = { ...state.drawn.value, points };
   }
 
   private draw(): void {
@@ -205,11 +308,14 @@ export class MapView {
           shadePalette: shading.shades,
           shades: shading.shades ? (tile) => shading.of(tile) : null,
           shadeKey: shading.key,
+          lit: (tile) => this.lit.of(tile),
+          litKey: this.lit.key,
           pointSize: size * state.sizeFactor.value,
           pointOpacity: Math.min(1, opacity * state.opacityFactor.value),
+          plain: !state.labels.value,
           dimmedOpacity: dark ? 0.1 : 0.13,
           dark,
-          layered: filtered || state.noise.value > 0,
+          layered: filtered || this.lit.key !== "" || state.noise.value > 0,
         }),
       ],
     });
@@ -254,9 +360,8 @@ export class MapView {
   }
 
   private lost(): void {
-    state.trouble.value = {
-      title: "The graphics processor dropped the map",
-      text: "It ran out of memory, or its driver was restarted. Reload the page: the address keeps what you were looking at.",
-    };
+    if (this.scheduled < 0) return;
+    this.end();
+    this.onLost();
   }
 }

@@ -9,31 +9,47 @@ const SVG = "http://www.w3.org/2000/svg";
 /** With more clusters isolated, outlines would only be a tangle. */
 const MOST_OUTLINES = 6;
 
+/** What one mark is: its element, and the attributes that place it. */
+interface Mark {
+  kind: "path" | "circle";
+  attributes: Record<string, string>;
+  colour?: string;
+}
+
+/** Elements are kept from frame to frame: one that stands still is the same one. */
 export function drawMarks(overlay: SVGSVGElement, camera: MapCamera, pointSize: number): void {
-  const nodes: SVGElement[] = [];
+  const marks: Mark[] = [];
   for (const cluster of state.pointed.value ? [state.pointed.value] : fewIsolated()) {
     const outline = hull(cluster, camera);
-    if (outline) nodes.push(outline);
+    if (outline) marks.push(outline);
   }
   const ring = (point: { x: number; y: number }, kind: string, radius: number): void => {
     const [left, top] = camera.project(point.x, point.y);
-    const circle = document.createElementNS(SVG, "circle");
-    circle.setAttribute("cx", left.toFixed(1));
-    circle.setAttribute("cy", top.toFixed(1));
-    circle.setAttribute("r", radius.toFixed(1));
-    circle.setAttribute("class", kind);
-    nodes.push(circle);
+    marks.push({ kind: "circle", attributes: { cx: left.toFixed(1), cy: top.toFixed(1), r: radius.toFixed(1), class: kind } });
   };
   const radius = pointSize / 2;
+  for (const hit of state.hits.value) ring(hit, "hit", radius + 3);
   if (state.pinned.value) {
     ring(state.pinned.value, "pinned-outer", radius + 7);
     ring(state.pinned.value, "pinned", radius + 4);
   }
+  if (state.pointedRow.value) ring(state.pointedRow.value, "hovered", radius + 3.5);
   if (state.hovered.value) ring(state.hovered.value, "hovered", radius + 3.5);
-  overlay.replaceChildren(...nodes);
+  marks.forEach(({ kind, attributes, colour = "" }, i) => {
+    let node = overlay.children[i] as SVGElement | undefined;
+    if (node?.tagName !== kind) {
+      const made = document.createElementNS(SVG, kind);
+      if (node) node.replaceWith(made);
+      else overlay.append(made);
+      node = made;
+    }
+    for (const [name, value] of Object.entries(attributes)) if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+    node.style.stroke = node.style.fill = colour;
+  });
+  while (overlay.children.length > marks.length) overlay.lastElementChild!.remove();
 }
 
-function hull(cluster: ClusterEntry, camera: MapCamera): SVGPathElement | null {
+function hull(cluster: ClusterEntry, camera: MapCamera): Mark | null {
   const flat = state.details.value?.[state.labels.value!.clusters.indexOf(cluster)]?.hull ?? [];
   if (flat.length < 6) return null;
   let d = "";
@@ -41,11 +57,11 @@ function hull(cluster: ClusterEntry, camera: MapCamera): SVGPathElement | null {
     const [left, top] = camera.project(flat[i], flat[i + 1]);
     d += `${i ? "L" : "M"}${left.toFixed(1)} ${top.toFixed(1)}`;
   }
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", `${d}Z`);
-  path.setAttribute("class", "hull");
-  path.style.stroke = path.style.fill = css(clusterColour(cluster.hue, cluster.shade, state.theme.value));
-  return path;
+  return {
+    kind: "path",
+    attributes: { d: `${d}Z`, class: "hull" },
+    colour: css(clusterColour(cluster.hue, cluster.shade, state.theme.value)),
+  };
 }
 
 function fewIsolated(): ClusterEntry[] {

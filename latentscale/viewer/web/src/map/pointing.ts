@@ -1,6 +1,7 @@
 /** Pointing at documents: the one under the pointer, and the one that is pinned. */
 
 import { settled } from "../covers";
+import type { ClusterEntry } from "../engine/format";
 import { locate, type Generation, type LoadedTile } from "../engine/generation";
 import { pickNearest, type Picked } from "../engine/pick";
 import * as state from "../state";
@@ -19,6 +20,8 @@ export interface Scene {
   tiles(): readonly LoadedTile[];
   pointSize(): number;
   shows(tile: LoadedTile, index: number): boolean;
+  /** The cluster whose label is at a position of the screen. */
+  labelAt(left: number, top: number): ClusterEntry | null;
   /** Zoom from which single documents can be told apart. */
   closeZoom(): number;
 }
@@ -26,6 +29,8 @@ export interface Scene {
 export class Pointing {
   /** Where it hovers; none while it drags or touches. */
   private pointer: { x: number; y: number } | null = null;
+  /** The cluster whose label is under the pointer. */
+  private named: ClusterEntry | null = null;
   private dwell = 0;
   private resting = 0;
 
@@ -53,10 +58,24 @@ export class Pointing {
     canvas.addEventListener("pointerup", (event) => {
       this.pointer = hovering(event);
       if (!down || Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL) return this.look();
+      const label = this.scene.labelAt(event.offsetX, event.offsetY);
+      if (label) return this.choose(label);
       const picked = this.pick(event.offsetX, event.offsetY, event.pointerType === "touch" ? REACH.touch : REACH.mouse);
       if (picked) void this.pin(picked);
       else state.pinned.value = null;
     });
+  }
+
+  /** A click on a label chooses its cluster, and another one all clusters again. */
+  private choose(cluster: ClusterEntry): void {
+    const ref = `${cluster.layer}.${cluster.id}`;
+    const alone = state.isolated.value.size === 1 && state.isolated.value.has(ref);
+    state.pinned.value = null;
+    state.isolated.value = new Set(alone ? [] : [ref]);
+  }
+
+  get onLabel(): boolean {
+    return this.named !== null;
   }
 
   /** The pointer is over another position of the map: what lies there is hovered once the map rests. */
@@ -87,18 +106,27 @@ export class Pointing {
         state.notice.value = `No document of this map has the row id ${rowId}.`;
         return;
       }
-      const { generation, position } = found;
-      const info = await generation.tileOf(position);
-      const [document, tile] = await Promise.all([generation.document(position), generation.tile(info)]);
-      const i = position - info.first;
-      const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
-      const x = tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step;
-      const y = tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step;
-      state.pinned.value = { x, y, cluster: tile.cluster[i], document, generation: generation.number };
-      if (!move) return;
-      await settled();
-      this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
+      await this.pinPosition(found.generation, found.position, move);
     });
+  }
+
+  /** Pin a document by its place in a generation. */
+  async pinAt({ generation, position }: state.Row): Promise<void> {
+    await this.whilePinning(() => this.pinPosition(generation, position, true));
+  }
+
+  private async pinPosition(generation: Generation, position: number, move: boolean): Promise<void> {
+    const info = await generation.tileOf(position);
+    const [document, tile] = await Promise.all([generation.document(position), generation.tile(info)]);
+    const i = position - info.first;
+    const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
+    const x = tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step;
+    const y = tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step;
+    state.pinned.value = { x, y, cluster: tile.cluster[i], document, generation: generation.number, position };
+    state.notice.value = null;
+    if (!move) return;
+    await settled();
+    this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
   }
 
   private pick(left: number, top: number, reach: number): Picked<LoadedTile> | null {
@@ -110,7 +138,8 @@ export class Pointing {
   private async pin({ tile, index, x, y }: Picked<LoadedTile>): Promise<void> {
     await this.whilePinning(async () => {
       const document = await tile.generation.document(tile.info.first + index);
-      state.pinned.value = { x, y, cluster: tile.cluster[index], document, generation: tile.generation.number };
+      state.pinned.value = { x, y, cluster: tile.cluster[index], document, generation: tile.generation.number, position: tile.info.first + index };
+      state.notice.value = null;
       await settled();
       this.camera.reveal(x, y);
     });
@@ -129,12 +158,16 @@ export class Pointing {
 
   private clear(): void {
     clearTimeout(this.dwell);
+    if (this.named) state.pointed.value = this.named = null;
     state.hovered.value = null;
     state.hoverCard.value = null;
   }
 
   private hover(): void {
     if (!this.pointer) return;
+    const label = this.scene.labelAt(this.pointer.x, this.pointer.y);
+    if (label !== this.named) this.clear();
+    if (label) return void (state.pointed.value = this.named = label);
     const picked = this.pick(this.pointer.x, this.pointer.y, REACH.mouse);
     if (!picked) return this.clear();
     const { tile, index, x, y } = picked;

@@ -70,16 +70,23 @@ vec4 look(sampler2D palette, int index) {
 
 void main(void) {
   gl_Position = vec4(positions * pyramid.scale + pyramid.offset, 0.0, 1.0);
-  int cluster = int(clusters) + 1;
+  // What a search has not found lies half a step above its cluster.
+  bool lit = fract(clusters) < 0.25;
+  int cluster = int(floor(clusters)) + 1;
   // Not on the map any more.
   bool gone = cluster < 0;
   vec4 own = look(clusterPalette, max(cluster, 0));
   vec4 color = own;
   bool shown = own.a > 0.5;
-  if (pyramid.mode > 0.5) {
+  if (pyramid.mode > 1.5) {
+    // What its colour follows from is not here: grey, never absent.
+    color = look(clusterPalette, 0);
+    shown = shown || pyramid.mode > 2.5;
+  } else if (pyramid.mode > 0.5) {
     color = look(shadePalette, int(shades));
     shown = shown && color.a > 0.5;
   }
+  shown = shown && lit;
   bool noise = pyramid.mode < 0.5 && cluster == 0;
   float alpha = pyramid.opacity * (noise ? 0.5 : 1.0);
   float size = pyramid.size * (noise ? 0.75 : 1.0);
@@ -127,9 +134,14 @@ export interface PyramidLayerProps extends LayerProps {
   shades: ((tile: LoadedTile) => Uint8Array | Uint16Array | null) | null;
   /** Changes when the values of `shades` do. */
   shadeKey: string;
+  /** 1 for each point of a tile that is lit, null for all; the others are dimmed. */
+  lit: (tile: LoadedTile) => Uint8Array | null;
+  litKey: string;
   pointSize: number;
   pointOpacity: number;
   dimmedOpacity: number;
+  /** Whether clusters are not known: all points are grey, and none is dimmed. */
+  plain: boolean;
   /** Whether the ground is dark. */
   dark: boolean;
   /** Whether any point can be noise or dimmed. */
@@ -139,6 +151,7 @@ export interface PyramidLayerProps extends LayerProps {
 interface TileBuffers {
   positions: Buffer;
   clusters: Buffer;
+  litKey: string;
   shades: Buffer | null;
   shadeKey: string;
 }
@@ -213,7 +226,7 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
 
   override draw(): void {
     const { model, clusterTexture, shadeTexture } = this.state;
-    const { tiles, pointSize, pointOpacity, dimmedOpacity, dark, layered, shades } = this.props;
+    const { tiles, pointSize, pointOpacity, dimmedOpacity, dark, layered, shades, plain } = this.props;
     const { viewport, renderPass, device } = this.context;
     const [cx, cy] = viewport.center;
     const scale = 2 ** viewport.zoom;
@@ -223,7 +236,6 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
     for (let i = layered ? 0 : tiles.length; i < 2 * tiles.length; i++) {
       const tile = tiles[i % tiles.length];
       const buffers = this.buffersOf(tile);
-      if (shades && !buffers.shades) continue;
       const { bounds } = tile;
       const edge = bounds.x1 - bounds.x0;
       // In double precision here, once a tile: inside the tile 65,536 steps are exact at any depth.
@@ -233,7 +245,7 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
         size: pointSize,
         opacity: pointOpacity,
         dimmed: dimmedOpacity,
-        mode: shades ? 1 : 0,
+        mode: plain && !buffers.shades ? 3 : !shades ? 0 : buffers.shades ? 1 : 2,
         under: i < tiles.length ? 1 : 0,
         pixelRatio,
         dark: dark ? 1 : 0,
@@ -258,19 +270,30 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
     this.state.shadeTexture.destroy();
   }
 
+  private clustersOf(tile: LoadedTile): Float32Array {
+    const mask = this.props.lit(tile);
+    return Float32Array.from(tile.cluster, (cluster, i) => (mask && !mask[i] ? cluster + 0.5 : cluster));
+  }
+
   private buffersOf(tile: LoadedTile): TileBuffers {
     const { device } = this.context;
     let buffers = this.state.buffers.get(tile);
     if (!buffers) {
       buffers = {
         positions: device.createBuffer({ data: tile.xy }),
-        clusters: device.createBuffer({ data: Float32Array.from(tile.cluster) }),
+        clusters: device.createBuffer({ data: this.clustersOf(tile) }),
+        litKey: this.props.litKey,
         shades: null,
         shadeKey: "",
       };
       this.state.buffers.set(tile, buffers);
     }
-    const { shades, shadeKey } = this.props;
+    const { shades, shadeKey, litKey } = this.props;
+    if (buffers.litKey !== litKey) {
+      buffers.clusters.destroy();
+      buffers.clusters = device.createBuffer({ data: this.clustersOf(tile) });
+      buffers.litKey = litKey;
+    }
     if (shades && buffers.shadeKey !== shadeKey) {
       const values = shades(tile);
       buffers.shades?.destroy();

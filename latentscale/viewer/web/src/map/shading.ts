@@ -34,7 +34,10 @@ export class Shading {
   private readonly columns = new Map<string, Float32Array | "loading" | "missing">();
   private readonly arrays = new WeakMap<LoadedTile, { key: string; values: Uint16Array }>();
 
-  constructor(private readonly changed: () => void) {}
+  constructor(
+    private readonly changed: () => void,
+    private readonly problem: (error: Error) => void,
+  ) {}
 
   /** Reads the signals that colours follow from, so that an effect around it runs again with them. */
   update(): void {
@@ -77,11 +80,29 @@ export class Shading {
         .then((values) => this.columns.set(name, values))
         .catch((error: Error) => {
           this.columns.set(name, "missing");
-          state.notice.value = error.message;
+          this.problem(error);
         })
         .finally(this.changed);
     }
     if (this.columns.size > KEPT) for (const name of [...this.columns.keys()].slice(0, DROPPED)) this.columns.delete(name);
+  }
+
+  /** Whether a column of these tiles is on its way, and how many of their documents have none: they are grey. */
+  progress(tiles: readonly LoadedTile[]): { reading: boolean; grey: number } {
+    let reading = false;
+    let grey = 0;
+    for (const tile of this.shades ? tiles : []) {
+      const source = sourceOf(tile);
+      const found = source && this.columns.get(nameOf(tile, source));
+      if (found === "loading") reading = true;
+      if (found === "missing") grey += tile.count - tile.gone;
+    }
+    return { reading, grey };
+  }
+
+  /** Ask again for what could not be read. */
+  retry(): void {
+    for (const [name, found] of this.columns) if (found === "missing") this.columns.delete(name);
   }
 
   /** A tile's shades, or null while its column is loading. */
@@ -111,10 +132,12 @@ export class Shading {
 
   /** Whether a point can be seen, and so picked. */
   shows(tile: LoadedTile, i: number): boolean {
-    if (tile.cluster[i] < -1 || !this.clusters.data[4 * (tile.cluster[i] + 1) + 3]) return false;
+    if (tile.cluster[i] < -1) return false;
+    if (state.labels.value && !this.clusters.data[4 * (tile.cluster[i] + 1) + 3]) return false;
     if (!this.shades) return true;
     const kept = this.arrays.get(tile);
-    return kept?.key === this.key && this.shades.data[4 * kept.values[i] + 3] > 0;
+    // Grey until its column is here, and to be read all the same.
+    return kept?.key !== this.key || this.shades.data[4 * kept.values[i] + 3] > 0;
   }
 }
 

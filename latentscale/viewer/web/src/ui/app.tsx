@@ -2,10 +2,12 @@
 
 import { useEffect } from "preact/hooks";
 import { HoverCard } from "./cards";
-import { Badge, Help, Notice, Toolbar, TroubleCard } from "./chrome";
+import { Help, Toolbar } from "./chrome";
 import { onKey } from "./keys";
 import "./panels";
+import { Badge, Notice, Problems, TroubleCard } from "./said";
 import { Sides } from "./sides";
+import * as state from "../state";
 
 export function App() {
   useEffect(() => {
@@ -15,7 +17,7 @@ export function App() {
   return (
     <>
       <main class="stage">
-        <canvas id="canvas" tabIndex={0} aria-label="Map of the documents. Arrow keys pan, plus and minus zoom, Enter pins the document in the middle." />
+        <canvas key={state.canvas.value} id="canvas" tabIndex={0} aria-label="Map of the documents. Arrow keys pan, plus and minus zoom, Enter pins the document in the middle." />
         <svg id="overlay" aria-hidden="true" />
         <div class="crosshair" aria-hidden="true" />
         <div id="labels" aria-hidden="true" />
@@ -25,6 +27,7 @@ export function App() {
       </main>
       <Sides />
       <Help />
+      <Problems />
       <Notice />
       <TroubleCard />
     </>

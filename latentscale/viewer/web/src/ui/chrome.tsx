@@ -8,7 +8,6 @@ import { clearOfPanels } from "../engine/insets";
 import * as state from "../state";
 import { Icon } from "./icon";
 import { isOpen, panels, toggle, withButton } from "./panel-registry";
-import { count } from "./words";
 
 export function Toolbar() {
   if (!state.manifest.value) return null;
@@ -92,35 +91,6 @@ function Slider({ name, value, from, to, set }: { name: string; value: number; f
   );
 }
 
-/** Every count names its base: drawn of all. */
-export function Badge() {
-  if (!state.manifest.value || state.trouble.value) return null;
-  const { points, sampled, overBudget, loading, slowed } = state.drawn.value;
-  const all = state.documents.value;
-  const part = points < all;
-  const why = overBudget
-    ? slowed
-      ? "fewer points are drawn, to keep the page smooth"
-      : "as many as this machine draws smoothly"
-    : sampled
-      ? "zoom in for more"
-      : "all that are in view";
-  return (
-    <div class="badge" role="status" ref={cover(null)}>
-      {loading && <span class="pulse" aria-hidden="true" />}
-      {part ? (
-        <>
-          <b>{count(points)}</b> of {count(all)} documents drawn{why && !loading ? `: ${why}` : ""}
-        </>
-      ) : (
-        <>
-          All <b>{count(all)}</b> documents drawn
-        </>
-      )}
-    </div>
-  );
-}
-
 const KEYS: [key: string, does: string][] = [
   ["drag, arrows", "move"],
   ["wheel, + and −", "zoom"],
@@ -129,9 +99,11 @@ const KEYS: [key: string, does: string][] = [
   ["rest on a point", "read it"],
   ["click a point", "pin it with all its columns"],
   ["Enter on the map", "pin the document in the middle"],
+  ["Shift and drag", "select what lies in a box"],
   ["click in the list", "isolate clusters, several if you like"],
 ];
 const LAST_KEYS: typeof KEYS = [
+  ["n and p", "the next document of the list, and the one before"],
   ["t", "dark or light"],
   ["Esc", "close, then show all again"],
 ];
@@ -177,31 +149,4 @@ function HelpDialog() {
 /** The dialog has one button: Tab has nowhere else to go. */
 function stay(event: KeyboardEvent): void {
   if (event.key === "Tab") event.preventDefault();
-}
-
-export function Notice() {
-  const text = state.notice.value;
-  if (!text) return null;
-  return (
-    <div class="card notice" role="alert">
-      <span>{text}</span>
-      <button class="icon" aria-label="Dismiss" onClick={() => (state.notice.value = null)}>
-        <Icon name="close" />
-      </button>
-    </div>
-  );
-}
-
-export function TroubleCard() {
-  const trouble = state.trouble.value;
-  if (!trouble) return null;
-  return (
-    <div class="veil solid">
-      <div class="card help" role="alert">
-        <h2>{trouble.title}</h2>
-        <p>{trouble.text}</p>
-        {trouble.command && <code>{trouble.command}</code>}
-      </div>
-    </div>
-  );
 }

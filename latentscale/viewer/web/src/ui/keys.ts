@@ -2,6 +2,7 @@
 
 import { commands } from "../commands";
 import * as state from "../state";
+import { step as stepInList } from "./panels/documents";
 import { closeLast, panels, toggle } from "./panel-registry";
 
 export function onKey(event: KeyboardEvent): void {
@@ -20,6 +21,8 @@ export function onKey(event: KeyboardEvent): void {
     Home: () => commands.home(),
     "?": () => (state.helpOpen.value = !state.helpOpen.value),
     t: state.toggleTheme,
+    n: () => stepInList(1),
+    p: () => stepInList(-1),
   };
   for (const { id, key } of panels()) if (key) actions[key.name] = key.press ?? (() => toggle(id));
   // Arrows scroll a panel while it has the focus.
@@ -42,8 +45,11 @@ function escape(target: HTMLElement, typing: boolean): void {
   if (state.helpOpen.value) state.helpOpen.value = false;
   else if (state.settingsOpen.value) state.settingsOpen.value = false;
   else if (state.notice.value) state.notice.value = null;
+  else if (state.problems.value.size) state.problems.value = new Map();
   else if (state.pinned.value) state.pinned.value = null;
+  else if (state.selected.value) state.selected.value = null;
   else if (closeLast()) return;
+  else if (state.query.value) state.query.value = "";
   else if (state.isolated.value.size || state.categories.value.size) {
     state.isolated.value = new Set();
     state.categories.value = new Set();

@@ -10,21 +10,27 @@ interface Frame {
   /** What the button says that closes it. */
   closes: string;
   onClose(): void;
+  /** Whether it is a table, which scrolls by itself. */
+  wide?: boolean;
   children: ComponentChildren;
 }
 
-export function PanelFrame({ name, header, closes, onClose, children }: Frame) {
+export function PanelFrame({ name, header, closes, onClose, wide = false, children }: Frame) {
   return (
-    <aside class="card framed" aria-label={name}>
+    <aside class={`card framed ${wide ? "wide" : ""}`} aria-label={name}>
       <header>
         <span class="muted">{header}</span>
         <button class="icon" aria-label={closes} title={`${closes} (Esc)`} onClick={onClose}>
           <Icon name="close" />
         </button>
       </header>
-      <div class="scroll" tabIndex={0}>
-        {children}
-      </div>
+      {wide ? (
+        children
+      ) : (
+        <div class="scroll" tabIndex={0}>
+          {children}
+        </div>
+      )}
     </aside>
   );
 }

@@ -31,7 +31,7 @@ export interface Panel {
 }
 
 /** What `keys.ts` answers to. */
-const OTHER_KEYS = ["+", "=", "-", "_", "0", "?", "t", "Home", "Escape", "Enter", "Tab", " "];
+const OTHER_KEYS = ["+", "=", "-", "_", "0", "?", "t", "n", "p", "Home", "Escape", "Enter", "Tab", " "];
 
 const all: Panel[] = [];
 const states = new Map<string, Signal<boolean>>();
@@ -95,11 +95,11 @@ export function panelAddress(): Pick<AddressState, "panels" | "kept"> {
   return { panels: changed, kept };
 }
 
-/** Ids that this page does not know are left alone. */
+/** What an address does not name is as at first; ids that this page does not know are left alone. */
 export function restorePanels({ panels = [], kept = {} }: AddressState): void {
   for (const panel of all) {
     const { id } = panel;
-    if (isFree(panel) && (panels.includes(id) || panels.includes(`-${id}`))) setOpen(id, panels.includes(id));
-    if (panel.kept) panel.kept.value = kept[id] ?? panel.kept.value;
+    if (isFree(panel)) setOpen(id, panels.includes(id) || (panel.open === true && !panels.includes(`-${id}`)));
+    if (panel.kept) panel.kept.value = kept[id] ?? "";
   }
 }

@@ -3,3 +3,4 @@
 import "./panels/list";
 import "./panels/document";
 import "./panels/quality";
+import "./panels/documents";

@@ -8,9 +8,11 @@ import type { Document } from "../../engine/generation";
 import { generationName } from "../../engine/merge";
 import * as state from "../../state";
 import { Brief, textOf, titleOf } from "../cards";
+import { Marked } from "../marked";
 import { PanelFrame } from "../panel-frame";
-import { register } from "../panel-registry";
+import { register, setOpen } from "../panel-registry";
 import { ClusterPath, ClusterSwatch } from "../swatch";
+import { placeInList, step } from "./documents";
 import { count, linkOf, percent, shortened, valueText } from "../words";
 
 /** The one cluster that is isolated, once it is known what it is about. */
@@ -49,8 +51,17 @@ function DocumentPanel() {
       onClose={() => (state.pinned.value = null)}
     >
         <ClusterPath id={pinned.cluster} />
-        {title && <h2>{title}</h2>}
-        {text && <p class="document-text">{text}</p>}
+        <Steps />
+        {title && (
+          <h2 dir="auto">
+            <Marked text={title} />
+          </h2>
+        )}
+        {text && (
+          <p class="document-text" dir="auto">
+            <Marked text={text} />
+          </p>
+        )}
         <dl>
           {document.values
             .filter(([column]) => column !== textColumn)
@@ -64,6 +75,26 @@ function DocumentPanel() {
             ))}
         </dl>
     </PanelFrame>
+  );
+}
+
+/** To the documents before and after it in the list, while it is one of them. */
+function Steps() {
+  const at = placeInList();
+  if (at < 0 || !(state.listing.value || state.found.value)) return null;
+  const all = state.rows.value.length;
+  return (
+    <p class="steps">
+      <button class="link" disabled={at === 0} onClick={() => step(-1)}>
+        Previous
+      </button>
+      <span class="muted">
+        {count(at + 1)} of {count(all)}
+      </span>
+      <button class="link" disabled={at === all - 1} onClick={() => step(1)}>
+        Next
+      </button>
+    </p>
   );
 }
 
@@ -92,7 +123,7 @@ function ClusterPanel() {
   return (
     <PanelFrame
       name="Chosen cluster"
-      header={state.labels.value!.layers > 1 && cluster.layer ? `Cluster of layer ${cluster.layer}` : "Cluster"}
+      header={cluster.layer ? "Coarser cluster" : "Cluster"}
       closes="Show all clusters"
       onClose={() => (state.isolated.value = new Set())}
     >
@@ -103,6 +134,20 @@ function ClusterPanel() {
         <p class="muted">
           {count(cluster.size)} of {count(state.documents.value)} documents ({percent(cluster.size, state.documents.value)});{" "}
           {count(cluster.nearest)} with the noise nearest to it
+        </p>
+        <p>
+          <button class="link" onClick={() => commands.frame(cluster)}>
+            Zoom to it
+          </button>{" "}
+          <button
+            class="link"
+            onClick={() => {
+              setOpen("documents", true);
+              commands.frame(cluster);
+            }}
+          >
+            List its documents
+          </button>
         </p>
         {detail.keyphrases.length > 0 && (
           <p class="phrases">

@@ -6,6 +6,8 @@ import { css, rampColour } from "../../engine/colour";
 import type { CategoryColumn, ClusterEntry, NumberColumn } from "../../engine/format";
 import { NARROW } from "../../engine/insets";
 import { ADDED, documentsOf, generationName, OTHER } from "../../engine/merge";
+import { SEARCH } from "../../engine/search";
+import { lastSection } from "../../engine/sections";
 import { formatValue, NO_VALUE, valueAt } from "../../engine/scale";
 import { codeColour } from "../../map/shading";
 import * as state from "../../state";
@@ -23,7 +25,7 @@ register({
   open: innerWidth > NARROW,
   Component: List,
   Closed: Opener,
-  key: { name: "/", does: "find a cluster", press: find },
+  key: { name: "/", does: "find documents and clusters", press: find },
 });
 
 function Opener() {
@@ -68,7 +70,7 @@ function List() {
       </p>
       <Newest />
       <ColourBy />
-      {labels && <Topics />}
+      {labels ? <Topics /> : <p class="muted small">{state.problems.value.has("Clusters") ? "The clusters could not be read." : "Reading the clusters…"}</p>}
     </nav>
   );
 }
@@ -221,10 +223,12 @@ function Categories({ column }: { column: CategoryColumn }) {
 
 const MOST_FOUND = 200;
 
+const searchable = (): boolean => state.index.value === null || lastSection(state.index.value.generations, SEARCH) !== null;
+
 function Topics() {
   const labels = state.labels.value!;
-  const [query, setQuery] = useState("");
-  const [open, setOpen] = useState<ReadonlySet<number>>(new Set());
+  const query = state.query.value;
+  const [open, setOpenGroups] = useState<ReadonlySet<number>>(new Set());
   const layer = Math.min(Math.max(labels.hue_layer, labels.layers > 1 ? 1 : 0), labels.layers - 1);
   const groups = useMemo(() => {
     const bySize = (a: ClusterEntry, b: ClusterEntry) => b.size - a.size || a.id - b.id;
@@ -260,17 +264,20 @@ function Topics() {
         <input
           id="find"
           type="search"
-          placeholder="Find a cluster"
-          title="Words of a label or keyphrase; # and a row id, with Enter, for a document"
-          aria-label="Find a cluster"
+          placeholder="Find documents and clusters"
+          title="Words of documents, labels and keyphrases; a document's own id; # and a row id, with Enter"
+          aria-label="Find documents and clusters"
           value={query}
-          onInput={(event) => setQuery(event.currentTarget.value)}
+          onInput={(event) => (state.query.value = event.currentTarget.value)}
           onKeyDown={(event) => {
+            if (event.key !== "Enter") return;
             const row = /^#(-?\d+)$/.exec(query.trim());
-            if (event.key === "Enter" && row) commands.pinRow(Number(row[1]));
+            if (row) commands.pinRow(Number(row[1]));
+            else if (innerWidth <= NARROW) setOpen(ID, false);
           }}
         />
       </div>
+      {query && !searchable() && <p class="muted small">The words of this map's documents are not indexed: publish it again to find them.</p>}
       {/* Always one line: the rows below must not move away from the pointer that chose one. */}
       <p class="base" role="status">
         {chosen ? (
@@ -306,7 +313,7 @@ function Topics() {
                     class="caret"
                     aria-expanded={open.has(group.id)}
                     aria-label={`Parts of ${group.label}`}
-                    onClick={() => setOpen(state.toggled(open, group.id))}
+                    onClick={() => setOpenGroups(state.toggled(open, group.id))}
                   >
                     <Icon name="right" />
                   </button>
@@ -358,7 +365,10 @@ function Row({ cluster }: { cluster: ClusterEntry }) {
       title={cluster.label}
       onClick={() => {
         state.isolated.value = state.toggled(isolated, ref);
-        if (state.isolated.value.has(ref)) commands.reveal(cluster);
+        if (!state.isolated.value.has(ref)) return;
+        // On a phone the list lies over the map and the card of the cluster.
+        if (innerWidth <= NARROW) setOpen(ID, false);
+        commands.reveal(cluster);
       }}
       onPointerEnter={() => (state.pointed.value = cluster)}
       onPointerLeave={() => (state.pointed.value = null)}

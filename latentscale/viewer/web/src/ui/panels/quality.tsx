@@ -1,4 +1,4 @@
-/** Quality figures of the map, measured when it was made. */
+/** About the map: how far to trust it, and how it was made. */
 
 import type { Quality } from "../../engine/format";
 import { lastSection, sectionKey } from "../../engine/sections";
@@ -8,24 +8,47 @@ import { register, turn } from "../panel-registry";
 import { count, percent, plural } from "../words";
 
 const ID = "quality";
-const TITLE = "Quality of the map";
+const TITLE = "About this map";
 const KEY = sectionKey<Quality>("quality", 1);
 
 const quality = (): Quality | null => state.index.value && lastSection(state.index.value.generations, KEY);
+
+const about = () => state.manifest.value?.about ?? [];
 
 register({
   id: ID,
   title: TITLE,
   side: "right",
   open: false,
-  Component: QualityPanel,
-  available: () => quality() !== null,
+  Component: AboutPanel,
+  available: () => quality() !== null || about().length > 0,
   icon: "M3 16.5h14M5.5 13V9M10 13V4M14.5 13V7",
-  key: { name: "q", does: "how far to trust the map" },
+  key: { name: "q", does: "about the map: quality and settings" },
 });
 
-function QualityPanel() {
-  const q = quality()!;
+function AboutPanel() {
+  const measured = quality();
+  return (
+    <PanelFrame name={TITLE} header={TITLE} closes="Close what is said about the map" onClose={() => turn(ID, false)}>
+      {measured && <Figures q={measured} />}
+      {about().length > 0 && (
+        <>
+          <h3>How it was made</h3>
+          <dl>
+            {about().map(([name, value]) => (
+              <div key={name}>
+                <dt>{name}</dt>
+                <dd>{value}</dd>
+              </div>
+            ))}
+          </dl>
+        </>
+      )}
+    </PanelFrame>
+  );
+}
+
+function Figures({ q }: { q: Quality }) {
   const { against, growth } = q;
   const figures: [name: string, value: string | undefined, means: string][] = [
     ["Trustworthiness", fixed(q.trustworthiness), "documents close on the map are alike"],
@@ -39,7 +62,7 @@ function QualityPanel() {
   ];
   if (against) figures.push([against.column, fixed(against.nmi), `NMI with the clusters; ARI ${fixed(against.ari)}, purity ${fixed(against.purity)}`]);
   return (
-    <PanelFrame name={TITLE} header={TITLE} closes="Close the quality" onClose={() => turn(ID, false)}>
+    <>
       {q.red_flags.map((flag) => (
         <p class="flag" key={flag}>
           {flag}
@@ -66,7 +89,7 @@ function QualityPanel() {
         . ({q.map})
       </p>
       {growth?.refit_due && <p class="flag">A new fit is due. {growth.reasons.join(" ")}</p>}
-    </PanelFrame>
+    </>
   );
 }
 

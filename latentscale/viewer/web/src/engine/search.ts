@@ -1,0 +1,181 @@
+/** Finding documents by their words, in the index that publishing wrote: a few small files a query, whatever the size of the map. */
+
+import type { Generation } from "./generation";
+import { decodeTable } from "./parquet";
+import { section, sectionKey } from "./sections";
+import { decoded } from "./store";
+import type { Query } from "./tokens";
+
+/** The section `search`: `SearchIndex` in `latentscale/viewer/search.py` writes it. */
+export interface SearchEntry {
+  documents: number;
+  shards: number;
+  /** A word keeps so many places at most, those of highest weight. */
+  most: number;
+  /** Columns by their use. */
+  fields: { text?: string; title?: string; id?: string };
+}
+
+export interface Hit {
+  generation: Generation;
+  position: number;
+  score: number;
+  /** How many of the words it is known to have. */
+  words: number;
+}
+
+export interface Found {
+  /** The best first: those that have all words or, where there is none, any of them. */
+  hits: Hit[];
+  /** Whether they have all words but those that are too common. */
+  whole: boolean;
+  /** Words with more places than the index keeps: they rank, and do not tell what has them not. */
+  common: string[];
+  /** Whether there may be more: each of the words is too common. */
+  more: boolean;
+}
+
+export const SEARCH = sectionKey<SearchEntry>("search", 1);
+const OWN_ID = "=";
+/** A word that is being typed stands for so many words at most: those of most documents. */
+const MOST_ENDINGS = 24;
+/** A document whose word only begins as typed counts for less. */
+const ENDING = 0.6;
+
+interface Term {
+  term: string;
+  documents: number;
+  places: Uint8Array;
+  weights: Uint8Array;
+}
+
+export async function entryOf(generation: Generation): Promise<SearchEntry | null> {
+  return section(await generation.index(), SEARCH);
+}
+
+/**
+ * The documents that have all of the words, ranked by BM25; where none has, those that have any, those with more of them
+ * first.
+ */
+export async function search(generations: readonly Generation[], query: Query): Promise<Found> {
+  const parts = await Promise.all(generations.map((generation) => inGeneration(generation, query)));
+  const all = parts.reduce((sum, part) => sum + part.documents, 0);
+  const words = query.words.map((_, i) => parts.reduce((sum, part) => sum + (part.counts[i] ?? 0), 0));
+  // Of the whole map: a word that is rare in an update may be common before.
+  const rarity = words.map((count) => Math.log(1 + (all - Math.min(count, all) + 0.5) / (count + 0.5)));
+  const short = query.words.map((_, i) => parts.some((part) => part.short[i]));
+  const narrow = query.words.map((_, i) => i).filter((i) => !short[i]);
+  const hits: (Hit & { all: boolean })[] = [];
+  for (const { generation, matches } of parts)
+    for (const [position, found] of matches) {
+      const score = found.weights.reduce((sum, weight, i) => sum + (weight ? rarity[i] * weight : 0), found.own ? 1000 : 0);
+      const words = found.own ? query.words.length : found.weights.filter(Boolean).length;
+      const all = found.own || (narrow.length ? narrow.every((i) => found.weights[i]) : words === query.words.length);
+      hits.push({ generation, position, score, words, all });
+    }
+  const gone = await Promise.all(generations.map(async (generation) => new Set((await generation.removed()).positions)));
+  const index = new Map(generations.map((generation, i) => [generation, gone[i]]));
+  const here = hits.filter((hit) => !index.get(hit.generation)!.has(hit.position));
+  const whole = here.filter((hit) => hit.all);
+  const order = (a: Hit, b: Hit) => (whole.length ? 0 : b.words - a.words) || b.score - a.score || a.generation.number - b.generation.number || a.position - b.position;
+  return {
+    hits: (whole.length ? whole : here).sort(order),
+    whole: whole.length > 0,
+    common: query.words.filter((_, i) => short[i]),
+    more: narrow.length === 0 || (!whole.length && narrow.length < query.words.length),
+  };
+}
+
+interface Match {
+  /** By word of the query, 0 where it is not there. */
+  weights: number[];
+  /** Whether the query is its own id. */
+  own: boolean;
+}
+
+async function inGeneration(generation: Generation, { words, open, id }: Query) {
+  const entry = await entryOf(generation);
+  const matches = new Map<number, Match>();
+  const counts: number[] = [];
+  const short: boolean[] = [];
+  if (entry) {
+    const at = (position: number): Match => {
+      let match = matches.get(position);
+      if (!match) matches.set(position, (match = { weights: words.map(() => 0), own: false }));
+      return match;
+    };
+    const lists = await Promise.all(words.map((word, i) => termsOf(generation, entry, word, open && i === words.length - 1)));
+    lists.forEach((terms, i) => {
+      counts[i] = Math.max(0, ...terms.map((term) => term.documents));
+      for (const term of terms) {
+        if (term.documents > term.weights.length) short[i] = true;
+        const share = (term.term === words[i] ? 1 : ENDING) / 255;
+        eachPlace(term, (position, weight) => {
+          const match = at(position);
+          match.weights[i] = Math.max(match.weights[i], weight * share);
+        });
+      }
+    });
+    if (entry.fields.id && id)
+      for (const term of await termsOf(generation, entry, OWN_ID + id, false)) eachPlace(term, (position) => (at(position).own = true));
+  }
+  return { generation, matches, counts, short, documents: entry?.documents ?? 0 };
+}
+
+/** The word, and where `open` the words that begin with it. */
+async function termsOf(generation: Generation, entry: SearchEntry, word: string, open: boolean): Promise<Term[]> {
+  const firsts = entry.shards === 1 ? [""] : await generation.kept("search/first", async () => {
+    const name = "sections/search/first.parquet";
+    const bytes = await generation.bytes(name);
+    return (await decoded(generation.name(name), () => decodeTable(bytes))).map(([first]) => first as string);
+  });
+  let shard = -1;
+  let above = firsts.length;
+  while (above - shard > 1) {
+    const middle = (shard + above) >> 1;
+    if (compare(firsts[middle], word) <= 0) shard = middle;
+    else above = middle;
+  }
+  if (shard < 0) return [];
+  const terms = await shardOf(generation, shard);
+  const same = terms.filter(({ term }) => term === word);
+  if (!open) return same;
+  const longer = terms.filter(({ term }) => term !== word && term.startsWith(word));
+  // Words go on in the next file: one more is read, and a beginning that fills it is too short to mean anything.
+  if (shard + 1 < entry.shards && terms[terms.length - 1]?.term.startsWith(word))
+    longer.push(...(await shardOf(generation, shard + 1)).filter(({ term }) => term.startsWith(word)));
+  longer.sort((a, b) => b.documents - a.documents);
+  return [...same, ...longer.slice(0, MOST_ENDINGS)];
+}
+
+/** By code points, which is the order of UTF-8; that of JavaScript's strings is another one beyond U+FFFF. */
+export function compare(a: string, b: string): number {
+  const [x, y] = [[...a], [...b]];
+  for (let i = 0; i < Math.min(x.length, y.length); i++) if (x[i] !== y[i]) return x[i].codePointAt(0)! - y[i].codePointAt(0)!;
+  return x.length - y.length;
+}
+
+const shardOf = (generation: Generation, shard: number): Promise<Term[]> =>
+  generation.kept(`search/${shard}`, async () => {
+    const name = `sections/search/terms/${shard}.parquet`;
+    const bytes = await generation.bytes(name);
+    const rows = await decoded(generation.name(name), () => decodeTable(bytes));
+    return rows.map(([term, documents, places, weights]) => ({ term, documents, places, weights }) as Term);
+  });
+
+/** Each place of a word with its weight, 1 to 255: places are steps, seven bits a byte, the low ones first. */
+export function eachPlace({ places, weights }: Pick<Term, "places" | "weights">, take: (position: number, weight: number) => void): void {
+  let position = 0;
+  let step = 0;
+  let factor = 1;
+  let i = 0;
+  for (const byte of places) {
+    step += (byte & 127) * factor;
+    factor *= 128;
+    if (byte & 128) continue;
+    position += step;
+    take(position, weights[i++]);
+    step = 0;
+    factor = 1;
+  }
+}

@@ -1,0 +1,82 @@
+/** Words of texts, as `latentscale/viewer/tokens.py` finds them when a map is published. */
+
+import rules from "../../../tokens.json";
+
+const ranges = (...kinds: ("dropped" | "between" | "unspaced")[]): string =>
+  kinds.flatMap((kind) => rules[kind].map(([low, high]) => `\\u{${low}}-\\u{${high}}`)).join("");
+
+const DROPPED = new RegExp(`[${ranges("dropped")}]`, "gu");
+const RUNS = new RegExp(`[${ranges("unspaced")}]+|[^${ranges("between", "unspaced")}]+`, "gu");
+const UNSPACED = new RegExp(`^[${ranges("unspaced")}]`, "u");
+
+/** Lower case, compatibility form, no accents. */
+export function normalised(text: string): string {
+  const plain = text.toLowerCase();
+  return /^[\x00-\x7f]*$/.test(plain) ? plain : plain.normalize("NFKD").replace(DROPPED, "").normalize("NFC").toLowerCase();
+}
+
+function wordsOf(run: string): string[] {
+  const letters = [...run];
+  if (!UNSPACED.test(run)) return [letters.slice(0, rules.longest).join("")];
+  return letters.length === 1 ? letters : letters.slice(1).map((letter, i) => letters[i] + letter);
+}
+
+/** The words of a text, each as often as it is there. */
+export const tokens = (text: string): string[] => [...normalised(text).matchAll(RUNS)].flatMap(([run]) => wordsOf(run));
+
+export interface Query {
+  /** Each once, in the order in which they were typed. */
+  words: string[];
+  /** The last of them may be the beginning of a longer one: it is still being typed. */
+  open: boolean;
+  /** The whole, as a document's own id. */
+  id: string;
+}
+
+export function readQuery(text: string): Query {
+  const found = tokens(text);
+  const last = found[found.length - 1];
+  const open = found.length > 0 && /\S$/.test(text) && !UNSPACED.test(last);
+  const words = [...new Set(found)];
+  // The last stays last: it is the one that may grow.
+  if (open) words.push(...words.splice(words.indexOf(last), 1));
+  return { words, open, id: normalised(text.trim()) };
+}
+
+/** Parts of a text in turn: those at even places are as they are, those at odd ones are words of the query. */
+export function marked(text: string, query: Query): string[] {
+  const parts: string[] = [];
+  let at = 0;
+  for (const [start, end] of spansOf(text, query)) {
+    parts.push(text.slice(at, start), text.slice(start, end));
+    at = end;
+  }
+  return [...parts, text.slice(at)];
+}
+
+/** Where in a text the words of a query are, in order. */
+export function spansOf(text: string, { words, open }: Query): [start: number, end: number][] {
+  const wanted = new Set(words);
+  const beginning = open ? words[words.length - 1] : null;
+  const spans: [number, number][] = [];
+  for (const { 0: run, index } of text.matchAll(RUNS)) {
+    if (!UNSPACED.test(run)) {
+      const own = tokens(run);
+      if (own.some((word) => wanted.has(word) || (beginning !== null && word.startsWith(beginning)))) spans.push([index, index + run.length]);
+      continue;
+    }
+    const letters = [...run];
+    let place = index;
+    letters.forEach((letter, i) => {
+      const pair = (k: number) => k >= 0 && k + 1 < letters.length && wanted.has(normalised(letters[k] + letters[k + 1]));
+      const end = place + letter.length;
+      if (pair(i) || pair(i - 1) || wanted.has(normalised(letter))) {
+        const last = spans[spans.length - 1];
+        if (last?.[1] === place) last[1] = end;
+        else spans.push([place, end]);
+      }
+      place = end;
+    });
+  }
+  return spans;
+}

@@ -1,0 +1,32 @@
+/** Bringing clusters into view. */
+
+import type { ClusterDetail, ClusterEntry } from "../engine/format";
+import type { Box } from "../engine/lod";
+import type { MapCamera } from "./camera";
+
+/** Less of the free part of the window, or of the cluster, is not seen as the cluster. */
+const ENOUGH = 0.1;
+
+/** The box of a cluster's outline, or of its label where there is none. */
+export function clusterBox({ x, y }: ClusterEntry, detail: ClusterDetail | undefined): Box | null {
+  if (x === null || y === null) return null;
+  const flat = detail?.hull ?? [];
+  const xs = [x, ...flat.filter((_, i) => i % 2 === 0)];
+  const ys = [y, ...flat.filter((_, i) => i % 2 === 1)];
+  return { x0: Math.min(...xs), y0: Math.min(...ys), x1: Math.max(...xs), y1: Math.max(...ys) };
+}
+
+/** Move to a cluster only if nothing of it can be seen beside the panels: who looks at a part of it means to stay. */
+export function revealCluster(camera: MapCamera, box: Box): void {
+  const free = camera.free();
+  const across = Math.min(box.x1, free.x1) - Math.max(box.x0, free.x0);
+  const along = Math.min(box.y1, free.y1) - Math.max(box.y0, free.y0);
+  const least = ENOUGH * Math.min(area(box), area(free));
+  const seen = across > 0 && along > 0 && across * along >= least;
+  if (seen) return;
+  if (fits(box, free)) camera.reveal((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2);
+  else camera.moveTo(camera.fit(box));
+}
+
+const area = (box: Box): number => Math.max(0, box.x1 - box.x0) * Math.max(0, box.y1 - box.y0);
+const fits = (box: Box, into: Box): boolean => box.x1 - box.x0 <= into.x1 - into.x0 && box.y1 - box.y0 <= into.y1 - into.y0;

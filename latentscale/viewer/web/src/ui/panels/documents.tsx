@@ -1,0 +1,307 @@
+/** The documents that a search found, or that are in view, as a table: what is on the map, to be read in order. */
+
+import { effect } from "@preact/signals";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { commands } from "../../commands";
+import type { Document } from "../../engine/generation";
+import { NARROW } from "../../engine/insets";
+import * as state from "../../state";
+import { textOf, titleOf } from "../cards";
+import { excerpt, Marked } from "../marked";
+import { PanelFrame } from "../panel-frame";
+import { isOpen, panels, register, setOpen, turn } from "../panel-registry";
+import { saveRowIds } from "../save";
+import { count, plural, shortened, valueText } from "../words";
+
+const ID = "documents";
+const TITLE = "Documents";
+/** Height of a row in px, as in `style.css`. */
+const ROW = 62;
+/** Rows that are drawn above and below what is seen. */
+const MARGIN = 4;
+/** Rows that are read to be sorted. */
+const MOST_SORTED = 200;
+
+register({
+  id: ID,
+  title: TITLE,
+  side: "right",
+  open: false,
+  Component: DocumentsPanel,
+  icon: "M3 4.5h14M3 8.2h14M3 11.8h14M3 15.5h14",
+  key: { name: "d", does: "the documents in view, as a table" },
+  kept: state.query,
+});
+
+const own = () => panels().find(({ id }) => id === ID)!;
+effect(() => {
+  state.listing.value = isOpen(own());
+});
+/** Opened by what was found, it goes with it. */
+let opened = false;
+effect(() => {
+  const answer = state.litRows.value;
+  if (answer && !opened && !isOpen(own())) {
+    opened = true;
+    setOpen(ID, true);
+  } else if (!answer && opened && !state.query.value) {
+    opened = false;
+    setOpen(ID, false);
+  }
+});
+
+/** Documents that were read, by generation and position; kept while the page is open. */
+const read = new Map<string, Document | "failed">();
+const keyOf = ({ generation, position }: state.Row) => `${generation.number}/${position}`;
+
+async function readRow(row: state.Row): Promise<void> {
+  const key = keyOf(row);
+  if (typeof read.get(key) === "object") return;
+  read.set(key, await row.generation.document(row.position).catch(() => "failed" as const));
+}
+
+function DocumentsPanel() {
+  const rows = state.rows.value;
+  const [column, setColumn] = useState("");
+  const [order, setOrder] = useState<{ by: "document" | "column"; down: boolean; rows: readonly state.Row[] } | null>(null);
+  // A new list is in its own order.
+  useEffect(() => setOrder(null), [rows]);
+  const columns = (state.index.value?.columns ?? []).filter((name) => name !== state.index.value?.text);
+  const text = ({ document }: { document: Document | "failed" | undefined }, by: string) =>
+    typeof document !== "object" ? "" : by === "document" ? titleOf(document) || textOf(document) : valueOf(document, column);
+  const sort = async (by: "document" | "column") => {
+    const down = order?.by === by && !order.down;
+    const part = rows.slice(0, MOST_SORTED);
+    await Promise.all(part.map(readRow));
+    const keyed = part.map((row) => ({ row, key: text({ document: read.get(keyOf(row)) }, by) }));
+    const compare = new Intl.Collator(undefined, { numeric: true }).compare;
+    keyed.sort((a, b) => (a.key && b.key ? compare(a.key, b.key) * (down ? -1 : 1) : Number(!a.key) - Number(!b.key)));
+    setOrder({ by, down, rows: [...keyed.map(({ row }) => row), ...rows.slice(MOST_SORTED)] });
+  };
+  const sorted = (by: string) => (order?.by === by ? (order.down ? "descending" : "ascending") : "none");
+  const shown = order?.rows ?? rows;
+  return (
+    <PanelFrame name={TITLE} header={<Headline />} closes="Close the documents" wide onClose={() => turn(ID, false)}>
+      <div class="columns">
+        <button class="link" aria-label={`Sort by document, now ${sorted("document")}`} onClick={() => void sort("document")}>
+          Document{order?.by === "document" ? (order.down ? " ↓" : " ↑") : ""}
+        </button>
+        {columns.length > 0 && (
+          <select aria-label="Column beside the documents" value={column} onChange={(event) => setColumn(event.currentTarget.value)}>
+            <option value="">no column</option>
+            {columns.map((name) => (
+              <option key={name} value={name}>
+                {name}
+              </option>
+            ))}
+          </select>
+        )}
+        {column && (
+          <button class="link" aria-label={`Sort by ${column}, now ${sorted("column")}`} onClick={() => void sort("column")}>
+            Sort{order?.by === "column" ? (order.down ? " ↓" : " ↑") : ""}
+          </button>
+        )}
+      </div>
+      <div class="columns">
+        {state.selected.value ? (
+          <button class="link" onClick={() => (state.selected.value = null)}>
+            Let go
+          </button>
+        ) : (
+          rows.length > 0 && (
+            <button class="link" onClick={() => (state.selected.value = { rows, part: isPart() })}>
+              Select these
+            </button>
+          )
+        )}
+        {rows.length > 0 && (
+          <button class="link" onClick={() => void saveRowIds(rows)}>
+            Save {count(rows.length)} row {rows.length === 1 ? "id" : "ids"} (CSV)
+          </button>
+        )}
+      </div>
+      {order && rows.length > MOST_SORTED && <p class="muted small">The first {count(MOST_SORTED)} are sorted.</p>}
+      <Table rows={shown} column={column} />
+    </PanelFrame>
+  );
+}
+
+/** Whether the list leaves out documents that it is of. */
+const isPart = (): boolean =>
+  state.found.value ? state.found.value.more : state.drawn.value.sampled || state.inView.value.rows.length < state.inView.value.all;
+
+/** How many there are, of what. */
+function Headline() {
+  const answer = state.found.value;
+  if (state.selected.value)
+    return (
+      <span role="status">
+        {plural(state.selected.value.rows.length, "document")} selected{state.selected.value.part ? ", of those that were drawn and listed" : ""}
+      </span>
+    );
+  if (answer) {
+    const { hits, query, whole, common, more, searchable } = answer;
+    const all = state.documents.value;
+    const number = `${count(hits.length)}${more ? " or more" : ""} ${hits.length === 1 && !more ? "document" : "documents"}`;
+    return (
+      <span role="status">
+        {!hits.length
+          ? "No document has this"
+          : whole
+            ? `${number} found`
+            : `No document has all words, ${number} some`}
+        {whole && common.length > 0 && common.length < query.words.length && ` · too common to narrow it: ${common.join(", ")}`}
+        {searchable < all && ` · ${count(searchable)} of ${count(all)} can be searched`}
+      </span>
+    );
+  }
+  const { rows, all } = state.inView.value;
+  const some = state.isolated.value.size || state.categories.value.size ? " of the chosen" : "";
+  return (
+    <span role="status">
+      {plural(all, "document")}
+      {some} in view{rows.length < all ? `, the ${count(rows.length)} nearest the middle` : ", nearest the middle first"}
+    </span>
+  );
+}
+
+function valueOf(document: Document, column: string): string {
+  return valueText(document.values.find(([name]) => name === column)?.[1]);
+}
+
+/** Only the rows that are seen are drawn and read. */
+function Table({ rows, column }: { rows: readonly state.Row[]; column: string }) {
+  const box = useRef<HTMLDivElement>(null);
+  const [top, setTop] = useState(0);
+  const [height, setHeight] = useState(600);
+  const [active, setActive] = useState(0);
+  const [, redraw] = useState(0);
+  useEffect(() => {
+    setActive(0);
+    if (box.current) box.current.scrollTop = 0;
+    setTop(0);
+  }, [rows]);
+  useEffect(() => {
+    const seen = new ResizeObserver(() => box.current && setHeight(box.current.clientHeight));
+    seen.observe(box.current!);
+    return () => {
+      seen.disconnect();
+      commands.point(null);
+    };
+  }, []);
+  const first = Math.max(0, Math.floor(top / ROW) - MARGIN);
+  const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + MARGIN);
+  useEffect(() => {
+    let gone = false;
+    const missing = rows.slice(first, last).filter((row) => !read.has(keyOf(row)));
+    void Promise.all(missing.map(readRow)).then(() => {
+      if (!gone && missing.length) redraw((n) => n + 1);
+    });
+    return () => void (gone = true);
+  }, [rows, first, last]);
+  const pinned = state.pinned.value;
+  const move = (to: number) => {
+    const at = Math.min(rows.length - 1, Math.max(0, to));
+    const scroll = box.current!;
+    setActive(at);
+    if (at * ROW < scroll.scrollTop) scroll.scrollTop = at * ROW;
+    if ((at + 1) * ROW > scroll.scrollTop + scroll.clientHeight) scroll.scrollTop = (at + 1) * ROW - scroll.clientHeight;
+    setTop(scroll.scrollTop);
+    requestAnimationFrame(() => scroll.querySelector<HTMLElement>(`[aria-rowindex="${at + 1}"]`)?.focus());
+  };
+  const onKey = (event: KeyboardEvent) => {
+    const page = Math.max(1, Math.floor(height / ROW) - 1);
+    const steps: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows.length, End: rows.length };
+    if (event.key in steps) move(active + steps[event.key]);
+    else if (event.key === "Enter" && rows[active]) pin(rows[active]);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const here = Math.min(active, Math.max(0, rows.length - 1));
+  return (
+    <div class="table" ref={box} role="grid" aria-label="Documents" aria-rowcount={rows.length} onScroll={() => setTop(box.current!.scrollTop)} onKeyDown={onKey}>
+      <div role="rowgroup" style={{ height: `${rows.length * ROW}px` }}>
+        {rows.slice(first, last).map((row, i) => {
+          const at = first + i;
+          const document = read.get(keyOf(row));
+          const on = pinned !== null && pinned.position === row.position && pinned.generation === row.generation.number;
+          return (
+            <div
+              class="document-row"
+              role="row"
+              key={keyOf(row)}
+              aria-rowindex={at + 1}
+              aria-selected={on}
+              tabIndex={at === here ? 0 : -1}
+              style={{ top: `${at * ROW}px` }}
+              onClick={() => {
+                setActive(at);
+                pin(row);
+              }}
+              onFocus={() => commands.point(row)}
+              onBlur={() => commands.point(null)}
+              onPointerEnter={() => commands.point(row)}
+              onPointerLeave={() => commands.point(null)}
+            >
+              <div role="gridcell">
+                {document === undefined ? (
+                  <span class="muted">Reading…</span>
+                ) : document === "failed" ? (
+                  <span class="muted">The document could not be read.</span>
+                ) : (
+                  <Short document={document} />
+                )}
+              </div>
+              {column && (
+                <div role="gridcell" class="beside">
+                  {typeof document === "object" ? shortened(valueOf(document, column), 80) || "–" : ""}
+                </div>
+              )}
+            </div>
+          );
+        })}
+      </div>
+    </div>
+  );
+}
+
+/** A title, and the part of the text in which the words are. */
+function Short({ document }: { document: Document }) {
+  const query = state.found.value?.query;
+  const title = titleOf(document);
+  const text = textOf(document) || (title ? "" : document.values.slice(0, 3).map(([, value]) => valueText(value)).join(" · "));
+  return (
+    <>
+      {title && (
+        <strong dir="auto">
+          <Marked text={shortened(title, 90)} />
+        </strong>
+      )}
+      <span dir="auto">
+        <Marked text={excerpt(text, title ? 150 : 220, query)} />
+      </span>
+    </>
+  );
+}
+
+function pin(row: state.Row): void {
+  // On a phone there is room for one of the two.
+  if (innerWidth <= NARROW) setOpen(ID, false);
+  commands.pinAt(row);
+}
+
+/** Pin the next or the one before of the list; false where there is none. */
+export function step(by: number): boolean {
+  const rows = state.rows.value;
+  const at = placeInList();
+  const next = rows[at < 0 ? 0 : at + by];
+  if (next) commands.pinAt(next);
+  return next !== undefined;
+}
+
+/** Where the pinned document is in the list, or -1. */
+export function placeInList(): number {
+  const pinned = state.pinned.value;
+  return pinned ? state.rows.value.findIndex(({ generation, position }) => position === pinned.position && generation.number === pinned.generation) : -1;
+}

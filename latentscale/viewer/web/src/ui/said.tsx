@@ -1,0 +1,138 @@
+/** What the page says of itself: how much of the map is drawn, and what went wrong. */
+
+import { commands } from "../commands";
+import { cover } from "../covers";
+import * as state from "../state";
+import { Icon } from "./icon";
+import { count, plural } from "./words";
+
+/** Every count names its base: of all documents, those that are drawn in the window. */
+export function Badge() {
+  if (!state.manifest.value || state.trouble.value) return null;
+  const { loading, reading } = state.drawn.value;
+  return (
+    <div class="badge" role="status" ref={cover(null)}>
+      {(loading || reading) && <span class="pulse" aria-hidden="true" />}
+      <Drawn />
+      <Missing />
+    </div>
+  );
+}
+
+function Drawn() {
+  const { points, sampled, overBudget, loading, slowed, failedFiles } = state.drawn.value;
+  const all = state.documents.value;
+  if (!points && !loading && !failedFiles)
+    return (
+      <>
+        {sampled ? "No document is drawn here yet: zoom in for more" : "No document is in view"}{" "}
+        <button class="link" onClick={() => commands.home()}>
+          Back to the map
+        </button>
+      </>
+    );
+  if (points >= all)
+    return (
+      <>
+        All <b>{count(all)}</b> documents drawn
+      </>
+    );
+  const why = overBudget
+    ? slowed
+      ? "fewer points are drawn, to keep the page smooth"
+      : "as many as this machine draws smoothly"
+    : sampled
+      ? "zoom in for more"
+      : "all that are in view";
+  return (
+    <>
+      <b>{count(points)}</b> of {count(all)} documents drawn{loading || failedFiles ? "" : `: ${why}`}
+    </>
+  );
+}
+
+/** What should be seen and is not. */
+function Missing() {
+  const { failedFiles, failedDocuments, reading, grey } = state.drawn.value;
+  const column = state.column.value?.name ?? "their colours";
+  if (!failedFiles && !grey) return reading ? <span> · reading {column}: points are grey until then</span> : null;
+  return (
+    <>
+      {failedFiles > 0 && (
+        <span>
+          {" · "}
+          {failedDocuments ? `${plural(failedDocuments, "document")} around here missing` : "some are missing"}: {plural(failedFiles, "file")} could
+          not be read
+        </span>
+      )}
+      {grey > 0 && (
+        <span>
+          {" · "}
+          {column} could not be read for {plural(grey, "document")}, which {grey === 1 ? "is" : "are"} grey
+        </span>
+      )}{" "}
+      <button class="link" onClick={() => commands.retry()}>
+        Try again
+      </button>
+    </>
+  );
+}
+
+/** Files that could not be read: which, and why. The map goes on without them. */
+export function Problems() {
+  const problems = [...state.problems.value];
+  if (!problems.length || state.trouble.value) return null;
+  return (
+    <div class="card notice problems" role="alert" ref={cover(null)}>
+      <ul>
+        {problems.map(([what, text]) => (
+          <li key={what}>
+            <b>{what}:</b> {text}
+          </li>
+        ))}
+      </ul>
+      <button class="button" onClick={() => commands.retry()}>
+        Try again
+      </button>
+      <button class="icon" aria-label="Dismiss" onClick={() => (state.problems.value = new Map())}>
+        <Icon name="close" />
+      </button>
+    </div>
+  );
+}
+
+/** An answer to what the user did. */
+export function Notice() {
+  const text = state.notice.value;
+  if (!text) return null;
+  return (
+    <div class="card notice" role="alert">
+      <span>{text}</span>
+      <button class="icon" aria-label="Dismiss" onClick={() => (state.notice.value = null)}>
+        <Icon name="close" />
+      </button>
+    </div>
+  );
+}
+
+/** What stops the map as a whole. */
+export function TroubleCard() {
+  const trouble = state.trouble.value;
+  if (!trouble) return null;
+  return (
+    <div class="veil solid">
+      <div class="card help" role="alert">
+        <h2>{trouble.title}</h2>
+        <p>{trouble.text}</p>
+        {trouble.command && <code>{trouble.command}</code>}
+        {trouble.again && (
+          <p>
+            <button class="button" onClick={() => location.reload()}>
+              Try again
+            </button>
+          </p>
+        )}
+      </div>
+    </div>
+  );
+}

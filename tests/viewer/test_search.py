@@ -1,0 +1,176 @@
+"""The index of words: what is a word, who has it, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from latentscale.config import PublishConfig
+from latentscale.stages.publish import publish_settings
+from latentscale.viewer import postings
+from latentscale.viewer.search import K1, MOST_PLACES, OWN_ID, TITLE_WEIGHT, B, SearchIndex
+from latentscale.viewer.tokens import tokens
+
+CASES = json.loads((Path(__file__).parent / "token_cases.json").read_text())
+
+
+class Files(dict[str, bytes]):
+    def __call__(self, name: str, content: bytes) -> None:
+        self[name] = content
+
+
+def build(columns: dict[str, list[str | None]], fields: dict[str, str | None], scratch: Path, *, batch: int = 100):
+    table = pa.table(columns)
+    n = table.num_rows
+    positions = np.random.default_rng(1).permutation(n).astype(np.int64)
+    index = SearchIndex(fields, positions=positions, scratch=scratch)
+    for start in range(0, n, batch):
+        index.add(start, table.slice(start, batch).combine_chunks().to_batches()[0])
+    files = Files()
+    entry = index.write(files)
+    index.close()
+    assert not list(scratch.iterdir())
+    return entry, files, positions
+
+
+def read(files: Files) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
+    """By word: how many documents have it, the places that are kept, and their weights."""
+    found: dict[str, tuple[int, np.ndarray, np.ndarray]] = {}
+    shard = 0
+    listed = files.get("first.parquet")
+    firsts = pq.read_table(pa.BufferReader(listed))["first"].to_pylist() if listed else ["!"]
+    last = ""
+    while f"terms/{shard}.parquet" in files:
+        rows = pq.read_table(pa.BufferReader(files[f"terms/{shard}.parquet"])).to_pylist()
+        assert last < firsts[shard] <= rows[0]["term"], "the list of shards leads to each"
+        for row in rows:
+            assert row["term"] > last
+            last = row["term"]
+            steps, step, shift = [], 0, 0
+            for byte in row["places"]:
+                step |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    steps.append(step)
+                    step = shift = 0
+            found[last] = row["documents"], np.cumsum(steps), np.frombuffer(row["weights"], np.uint8)
+        shard += 1
+    assert shard == len(firsts)
+    return found
+
+
+@pytest.mark.parametrize(("text", "words"), CASES)
+def test_a_text_has_the_words_that_the_page_looks_for(text: str, words: list[str]) -> None:
+    found = tokens(pl.Series(["before", text, None]))
+    assert Counter(found.filter(pl.col("row") == 1)["term"].to_list()) == Counter(words)
+    assert found.filter(pl.col("row") == 2).height == 0
+
+
+def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    words = [f"w{i:04d}" for i in range(3_000)]
+    texts = [" ".join(random.choice(words, random.integers(1, 60))) for _ in range(2_000)]
+    titles: list[str | None] = [words[i % 50] if i % 3 else None for i in range(2_000)]
+    ids: list[str | None] = [f"Doc-{i}/é" for i in range(2_000)]
+    fields = {"text": "body", "title": "name", "id": "key"}
+    entry, files, positions = build({"body": texts, "name": titles, "key": ids}, fields, tmp_path)
+    assert entry == {"documents": 2_000, "shards": entry["shards"], "most": MOST_PLACES, "fields": fields}
+    assert entry["shards"] > 1
+    found = read(files)
+
+    counted = [Counter(text.split()) for text in texts]
+    lengths = np.array([len(text.split()) + (title is not None) for text, title in zip(texts, titles, strict=True)])
+    for row, title in enumerate(titles):
+        if title is not None:
+            counted[row][title] += TITLE_WEIGHT
+    scale = K1 * (1 - B + B * lengths / lengths.mean())
+    assert {word for word in found if not word.startswith(OWN_ID)} == {word for row in counted for word in row}
+    for word in words[:200]:
+        rows = np.array([row for row in range(2_000) if word in counted[row]])
+        tf = np.array([counted[row][word] for row in rows])
+        order = np.argsort(positions[rows])
+        number, places, weights = found[word]
+        assert number == len(rows)
+        assert places.tolist() == positions[rows][order].tolist()
+        assert np.abs(weights - 255 * (tf / (tf + scale[rows]))[order]).max() <= 0.5 + 1e-9
+    for row in (0, 999):
+        assert found[f"{OWN_ID}doc-{row}/e"][1].tolist() == [positions[row]]
+
+
+def test_a_word_of_very_many_documents_keeps_those_of_most_weight(tmp_path: Path) -> None:
+    n = MOST_PLACES + 500
+    texts: list[str | None] = ["common " * (1 + i % 3) + f"rare{i}" for i in range(n)]
+    _, files, positions = build({"body": texts}, {"text": "body"}, tmp_path, batch=1_000)
+    number, places, _ = read(files)["common"]
+    assert number == n
+    assert len(places) == MOST_PLACES
+    assert (np.diff(places) > 0).all()
+    often = {int(positions[i]) for i in range(n) if i % 3 == 2}
+    assert often <= set(places.tolist())
+
+
+def test_what_does_not_fit_into_memory_gives_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(2)
+    texts: list[str | None] = [" ".join(f"t{w}" for w in random.integers(0, 9_000, 80)) for _ in range(3_000)]
+    _, once, _ = build({"body": texts}, {"text": "body"}, tmp_path, batch=250)
+    monkeypatch.setattr(postings, "_RANGE_POSTINGS", 20_000)
+    monkeypatch.setattr(postings, "_BUFFER_BYTES", 100_000)
+    monkeypatch.setattr("latentscale.viewer.search._BLOCK_BYTES", 100_000)
+    _, pieces, _ = build({"body": texts}, {"text": "body"}, tmp_path, batch=250)
+    first, second = read(once), read(pieces)
+    assert first.keys() == second.keys()
+    for word, (number, places, weights) in first.items():
+        assert number == second[word][0]
+        assert np.array_equal(places, second[word][1])
+        assert np.array_equal(weights, second[word][2])
+
+
+def test_a_query_costs_no_more_than_200_kilobytes_of_a_million_documents(tmp_path: Path) -> None:
+    """The four largest shards and the list of all, by the sizes of an index of 20,000 documents."""
+    random = np.random.default_rng(3)
+    # Zipf's law, as in texts: the most frequent words are in nearly all documents.
+    texts: list[str | None] = [" ".join(f"v{w}" for w in random.zipf(1.3, 50) % 200_000) for _ in range(20_000)]
+    tracemalloc.start()
+    _, files, _ = build({"body": texts}, {"text": "body"}, tmp_path, batch=4_096)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    sizes = sorted(len(content) for name, content in files.items() if name.startswith("terms/"))
+    # Shards do not grow with the corpus, their number does, and with it the list of their first words.
+    assert sum(sizes[-3:]) + 50 * len(files["first.parquet"]) < 200_000
+    assert peak < 200_000_000
+
+
+def test_texts_that_are_not_published_are_not_indexed(synthetic: ModuleType, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from latentscale.viewer import write_tiles
+
+    data = synthetic.make_data(300)
+    for change, words in (
+        ({}, {"document", "amber"}),
+        ({"text_column": None, "columns": [name for name in data.columns if name != "body"]}, set()),
+        ({"search": False}, set()),
+    ):
+        files = Files()
+        scratch = tmp_path / str(len(change))
+        scratch.mkdir(exist_ok=True)
+        write_tiles(replace(data, **change), files, scratch=scratch)
+        names = [name.removeprefix("sections/search/") for name in files if name.startswith("sections/search/")]
+        found = read(Files({name: files[f"sections/search/{name}"] for name in names})) if names else {}
+        assert words <= found.keys()
+        assert bool(found) == bool(words)
+        assert ("search" in json.loads(files["index.json"])["sections"]) == bool(words)
+
+
+def test_the_setting_leaves_the_ids_of_maps_alone_that_were_made_before_it() -> None:
+    assert "search" not in publish_settings(PublishConfig(), title=None)
+    assert publish_settings(PublishConfig(search=False), title=None)["search"] is False
