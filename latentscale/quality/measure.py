@@ -24,6 +24,7 @@ def measure_map(
     against: tuple[str, NDArray[np.int32]] | None,
     stability: float | None,
     faithfulness: Faithfulness,
+    collapsed: str | None = None,
 ) -> dict[str, Any]:
     """Measure what ``quality.json`` holds.
 
@@ -40,6 +41,8 @@ def measure_map(
         Agreement (ARI) with the clusters of another seed, where that was asked for.
     faithfulness : Faithfulness
         Of the layout.
+    collapsed : str or None
+        In what way the default clustering had collapsed, where others were tried for that.
 
     Returns
     -------
@@ -57,6 +60,8 @@ def measure_map(
         "duplicates": metrics.duplicate_share(graph),
         "clusters": int((sizes > 0).sum()),
         "noise_share": metrics.noise_share(cluster),
+        "largest_cluster_share": metrics.largest_cluster_share(cluster),
+        "collapsed": collapsed,
         "persistence": metrics.persistence_summary(persistence),
         "stability": stability,
         "against": None if against is None else _agreement(cluster, nearest_cluster, *against),

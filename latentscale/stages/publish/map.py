@@ -177,6 +177,7 @@ class PublishStage(WholeStage):
                 if request.quality["stability"]
                 else None,
                 faithfulness=kept,
+                collapsed=made_clusters.choices.get("collapsed"),
             )
             around = density(coordinates)
             partitions = write_points(
