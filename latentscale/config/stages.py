@@ -187,10 +187,21 @@ class LabelConfig(Settings):
     """Exemplars chosen for a cluster."""
     max_documents_per_cluster: Annotated[int, Field(ge=10, le=1_000_000)] = 1_000
     """Documents of a cluster that are read for its keyphrases."""
+    ngram_range: tuple[Annotated[int, Field(ge=1, le=4)], Annotated[int, Field(ge=1, le=4)]] = (1, 3)
+    """Words of the shortest and of the longest keyphrase."""
+    stop_words: str | tuple[str, ...] | None = None
+    """A text file with words that are in no keyphrase, or these words, beside those of the corpus's languages."""
     seed: Seed = 42
     """Seed of the samples."""
     options: Mapping[str, Any] = {}
     """Further settings of the labeler, for one that has any of its own; keys and secrets are refused here."""
+
+    @field_validator("ngram_range")
+    @classmethod
+    def _rises(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError(f"label.ngram_range: {value[0]} words are more than {value[1]}: the shortest comes first")
+        return value
 
     @field_validator("options")
     @classmethod

@@ -15,6 +15,7 @@ from latentscale.backends.grouping import members_by_cluster
 from latentscale.config import JobConfig, LabelConfig
 from latentscale.labelers import ClusterEvidence, Label, labeler_class
 from latentscale.labelers.exemplars import choose_exemplars
+from latentscale.labelers.keyphrases.stop_words import stop_words_of
 from latentscale.labelers.receipts import FOLDER as RECEIPTS
 from latentscale.labelers.receipts import read_receipt, receipt_key, write_receipt
 from latentscale.stages.cluster import Clusters, read_clusters
@@ -69,7 +70,7 @@ LABELS_TABLE = Table(
 class LabelsRequest(Request):
     """Everything that alters the labels."""
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     clusters: str
     text: str
@@ -80,6 +81,8 @@ class LabelsRequest(Request):
     seed: int
     labeler: Mapping[str, Any]
     options: Mapping[str, Any] = later({})
+    ngram_range: tuple[int, int] = later((1, 3))
+    stop_words: tuple[str, ...] = later(())
 
 
 class LabelStage(WholeStage):
@@ -101,6 +104,8 @@ class LabelStage(WholeStage):
             seed=config.seed,
             labeler=labeler_class(config.method).check(config),
             options=config.options,
+            ngram_range=config.ngram_range,
+            stop_words=stop_words_of(config.stop_words),
         )
         yield Work(stage=self, slot=self.name, title=self.name, request=request, parents=(clusters,))
 
@@ -186,6 +191,8 @@ def gather_evidence(store: Store, clusters: Record, found: Clusters, request: La
         max_keyphrases=request.max_keyphrases,
         max_documents_per_cluster=request.max_documents_per_cluster,
         seed=request.seed,
+        ngram_range=(request.ngram_range[0], request.ngram_range[1]),
+        stop_words=request.stop_words,
     )
     vectors = load_vectors(store, snapshot, clusters.request["embedding"])
     groups = [members_by_cluster(membership) for membership in memberships]

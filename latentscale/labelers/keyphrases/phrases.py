@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -18,9 +18,10 @@ from latentscale.labelers.keyphrases.compose import (
     telling_phrases,
 )
 from latentscale.labelers.keyphrases.parents import Children, children_of, shared_phrases
+from latentscale.labelers.keyphrases.persons import person_words
 from latentscale.labelers.keyphrases.scores import Candidates, find_candidates
 from latentscale.labelers.keyphrases.shares import Layer, measure_layer
-from latentscale.labelers.keyphrases.terms import Terms, count_terms, find_forms
+from latentscale.labelers.keyphrases.terms import Terms, count_terms, documents_inside, find_forms
 from latentscale.labelers.keyphrases.words import Vocabulary, Words
 
 TextBatches = Callable[[], Iterator[tuple[NDArray[np.int64], Sequence[str]]]]
@@ -75,6 +76,7 @@ def label_clusters(
     max_documents_per_cluster: int,
     seed: int,
     ngram_range: tuple[int, int] = (1, 3),
+    stop_words: Collection[str] = (),
 ) -> list[ClusterLabel]:
     """Name every cluster of every layer by the phrases that tell its texts from all others.
 
@@ -96,6 +98,8 @@ def label_clusters(
         Each document read represents an equal part of its cluster, so that coarser layers are counted by size.
     ngram_range : (int, int)
         Shortest and longest phrase, in words.
+    stop_words : collection of str
+        Words, case-folded, that are in no phrase, beside those of the languages that the texts are in.
 
     Returns
     -------
@@ -113,7 +117,13 @@ def label_clusters(
     vocabulary = Vocabulary()
     positions, forms, starts = _read(texts, sample, vocabulary)
     names = vocabulary.forms()
-    words = Words(names, np.bincount(forms, minlength=len(names)))
+    words = Words(
+        names,
+        np.bincount(forms, minlength=len(names)),
+        documents_inside(forms, starts, names),
+        stop_words,
+    )
+    words.persons = person_words(forms, words)
     longest = (1, 1) if len(names) == 1 else ngram_range
     # A phrase of one document sets nothing apart, except where there are hardly any documents.
     rare = 1 if len(positions) < 50 else 2 if len(positions) < 2_000 else 3
@@ -257,7 +267,7 @@ def _shown(
     weights: NDArray[np.float64],
 ) -> tuple[int, ...]:
     """Return the phrases that a reader sees for ``label``: words that the cluster joins are shown joined."""
-    joined = joining_phrase(found, terms, label, float(np.average(has.all(axis=1), weights=weights)))
+    joined = joining_phrase(found, terms, words, label, float(np.average(has.all(axis=1), weights=weights)))
     if joined is not None:
         return (joined,)
     held = holding_phrase(found, terms, words, label)
