@@ -191,6 +191,8 @@ class LabelConfig(Settings):
     """Words of the shortest and of the longest keyphrase."""
     stop_words: str | tuple[str, ...] | None = None
     """A text file with words that are in no keyphrase, or these words, beside those of the corpus's languages."""
+    edits: str | tuple[Mapping[str, Any], ...] | None = None
+    """A file of edits by hand, as `latentscale labels export` writes it, or its entries: applied at every labelling."""
     seed: Seed = 42
     """Seed of the samples."""
     options: Mapping[str, Any] = {}

@@ -260,6 +260,9 @@ class LabelSettings(TypedDict, total=False):
     stop_words: str | Sequence[str] | None
     """A text file with words that are in no keyphrase, or these words, beside those of the corpus's languages."""
 
+    edits: str | Sequence[Mapping[str, Any]] | None
+    """A file of edits by hand, as `latentscale labels export` writes it, or its entries: applied at every labelling."""
+
     seed: int
     """Seed of the samples."""
 

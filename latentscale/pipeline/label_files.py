@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from latentscale.labelers.edit_file import edits_of
 from latentscale.labelers.keyphrases.stop_words import stop_words_of
 from latentscale.pipeline.context import RunContext
 
 
 def settle_label_files(context: RunContext) -> None:
-    """Put the words of ``label.stop_words`` in place of the file's name, so that a later run needs no file.
+    """Put what the files of ``label.stop_words`` and ``edits`` hold in place of their names: later runs need no file.
 
     Raises
     ------
@@ -20,6 +22,12 @@ def settle_label_files(context: RunContext) -> None:
     settled: dict[str, Any] = {}
     if label.stop_words is not None:
         settled["stop_words"] = stop_words_of(label.stop_words)
+    if label.edits is not None:
+        settled["edits"] = edits_of(label.edits)
     if settled:
         context.config = context.config.model_copy(update={"label": label.model_copy(update=settled)})
-        context.run.job["label"] |= {name: list(value) for name, value in settled.items()}
+        context.run.job["label"] |= {name: [_plain(one) for one in value] for name, value in settled.items()}
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value

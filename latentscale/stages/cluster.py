@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import zip_longest
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,9 @@ from latentscale.backends.identical import first_alike, shared_labels
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.errors import CorpusError
-from latentscale.stages.cluster_search import DensitySettings, about, without_collapse
+from latentscale.labelers.edit_file import read_edits
+from latentscale.stages.cluster_search import DensitySettings, about, missed_levels, without_collapse
+from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_edited
 from latentscale.stages.project import MAP_DIMENSIONS, read_coordinates
 from latentscale.stages.project import STAGE as PROJECT
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
@@ -45,7 +46,8 @@ class ClustersRequest(Request):
     """Everything that alters the clusters; settings of other methods are None.
 
     ``align`` is the map whose clusters give their ids to those that hold mostly the same documents, ``levels`` the
-    ordered numbers of clusters, ``adapt`` whether other settings may replace those of a default that collapses.
+    ordered numbers of clusters, ``anchors`` clusters that were edited by hand, ``adapt`` whether other settings may
+    replace those of a default that collapses.
     """
 
     VERSION: ClassVar[int] = 4
@@ -71,6 +73,7 @@ class ClustersRequest(Request):
     backend: str = later("cpu")
     levels: tuple[int, ...] | None = later(None)
     adapt: bool = later(False)
+    anchors: tuple[Mapping[str, Any], ...] = later(())
 
 
 class ClusterStage(WholeStage):
@@ -112,6 +115,7 @@ class ClusterStage(WholeStage):
             "max_layers": config.max_layers,
             "backend": job.choose(self.name).backend,
             "levels": config.levels,
+            "anchors": anchors_of(read_edits(job.config.label.edits), refit=job.align is not None),
         }
         if config.method == "kmeans":
             count = config.n_clusters or (config.levels[0] if config.levels else None)
@@ -151,6 +155,9 @@ class ClusterStage(WholeStage):
             else:
                 points = vectors.matrix if projection is None else read_coordinates(store, projection)
                 clustering = find_clusters(points, request, threads=context.threads)
+                if request.anchors:
+                    before = None if align is None else clusters_before(store, align, vectors.row_ids)
+                    clustering = hold_edited(clustering, vectors.row_ids, request.anchors, before)
                 clustering = _with_copies_together(clustering, first_alike(vectors.matrix))
             nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
             sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
@@ -211,7 +218,7 @@ class ClusterStage(WholeStage):
             | ({"carried": int((of_cluster < _ids_used(store, align, 0, ids[0][:0])).sum())} if align else {}),
             cost=cost,
             choices={"backend": clustering.backend, "method": clustering.method, **clustering.details},
-            notes=[*clustering.notes, *_missed_levels(request, clustering.n_clusters, layers)],
+            notes=[*clustering.notes, *missed_levels(request.levels or (), clustering.n_clusters, layers)],
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
@@ -304,19 +311,6 @@ def find_clusters(points: NDArray[np.float32], request: ClustersRequest, *, thre
         leaf = request.cluster_selection_method == "leaf"
         return about(fit, first, request.levels[0], methods=("leaf",) if leaf else ("eom", "leaf"))
     return without_collapse(fit, first) if request.adapt else fit(first)
-
-
-def _missed_levels(request: ClustersRequest, finest: int, layers: Sequence[NDArray[np.int32]]) -> list[str]:
-    """Say where coarser layers are not as large as was ordered."""
-    wanted = (request.levels or ())[1:]
-    found = [int(layer.max(initial=-1)) + 1 for layer in layers]
-    if not wanted or all(abs(a - b) <= max(1, b // 10) for a, b in zip_longest(found, wanted, fillvalue=0)):
-        return []
-    ordered, made = (" and ".join(f"{n:,}" for n in counts) for counts in (wanted, found))
-    return [
-        f"cluster.levels asks for coarser layers of {ordered} clusters; of {finest:,} finest ones, {made or 'none'} "
-        f"could be made without a branch of a single child."
-    ]
 
 
 def _with_copies_together(clustering: Clustering, first: NDArray[np.int64]) -> Clustering:

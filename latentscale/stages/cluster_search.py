@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latentscale.backends import Clustering
 
@@ -123,6 +125,19 @@ def about(fit: Fit, first: DensitySettings, wanted: int, *, methods: tuple[Liter
             f"nearest number that HDBSCAN found is {clustering.n_clusters:,}."
         )
     return replace(clustering, notes=notes, details=details)
+
+
+def missed_levels(levels: Sequence[int], finest: int, layers: Sequence[NDArray[np.int32]]) -> list[str]:
+    """Say where coarser layers are not as large as was ordered."""
+    wanted = levels[1:]
+    found = [int(layer.max(initial=-1)) + 1 for layer in layers]
+    if not wanted or all(abs(a - b) <= max(1, b // 10) for a, b in zip_longest(found, wanted, fillvalue=0)):
+        return []
+    ordered, made = (" and ".join(f"{n:,}" for n in counts) for counts in (wanted, found))
+    return [
+        f"cluster.levels asks for coarser layers of {ordered} clusters; of {finest:,} finest ones, {made or 'none'} "
+        f"could be made without a branch of a single child."
+    ]
 
 
 def _narrow(fit: Fit, first: DensitySettings, wanted: int) -> list[tuple[DensitySettings, Clustering]]:

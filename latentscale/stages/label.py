@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from latentscale.backends.grouping import members_by_cluster
 from latentscale.config import JobConfig, LabelConfig
 from latentscale.labelers import ClusterEvidence, Label, labeler_class
+from latentscale.labelers.edit_file import edits_of, read_edits
 from latentscale.labelers.exemplars import choose_exemplars
 from latentscale.labelers.keyphrases.stop_words import stop_words_of
 from latentscale.labelers.receipts import FOLDER as RECEIPTS
 from latentscale.labelers.receipts import read_receipt, receipt_key, write_receipt
 from latentscale.stages.cluster import Clusters, read_clusters
 from latentscale.stages.column_shares import column_shares
+from latentscale.stages.label_edits import apply_edits
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.objects import Store
@@ -49,6 +51,9 @@ LABELS_SCHEMA = pa.schema(
         ("coverage_outside", pa.float32()),
         ("documents_read", pa.int64()),
         ("receipt", pa.string()),
+        ("description", pa.string()),
+        ("hidden", pa.bool_()),
+        ("edit", pa.string()),
     ]
 )
 LABELS_TABLE = Table(
@@ -83,6 +88,7 @@ class LabelsRequest(Request):
     options: Mapping[str, Any] = later({})
     ngram_range: tuple[int, int] = later((1, 3))
     stop_words: tuple[str, ...] = later(())
+    edits: tuple[Mapping[str, Any], ...] = later(())
 
 
 class LabelStage(WholeStage):
@@ -106,6 +112,7 @@ class LabelStage(WholeStage):
             options=config.options,
             ngram_range=config.ngram_range,
             stop_words=stop_words_of(config.stop_words),
+            edits=edits_of(config.edits),
         )
         yield Work(stage=self, slot=self.name, title=self.name, request=request, parents=(clusters,))
 
@@ -126,6 +133,7 @@ class LabelStage(WholeStage):
             ]
             _use_column_names(found, rows)
             _make_unique(rows)
+            edited = apply_edits(rows, found, read_edits(request.edits))
             writer.put_table("labels", pa.Table.from_pylist(rows, schema=LABELS_SCHEMA))
         # Documents read for a coarser layer are among those read for the finest.
         read = sum(row["documents_read"] for row in rows if row["layer"] == 0)
@@ -147,10 +155,11 @@ class LabelStage(WholeStage):
                 "without_words": sum(row["source"] == "none" for row in rows),
                 "documents_read": read,
                 "asked": asked,
+                **edited.counts,
             },
             cost=cost,
             choices={"max_characters": MAX_CHARACTERS, "documents_read": read, "documents_in_clusters": clustered},
-            notes=notes,
+            notes=[*notes, *edited.notes],
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
