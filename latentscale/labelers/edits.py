@@ -202,7 +202,11 @@ def choose_members(row_ids: NDArray[np.int64], probabilities: NDArray[np.floatin
 
 
 def match_edits(
-    edits: Sequence[ClusterEdit], row_ids: NDArray[np.int64], memberships: Sequence[NDArray[np.int32]]
+    edits: Sequence[ClusterEdit],
+    row_ids: NDArray[np.int64],
+    memberships: Sequence[NDArray[np.int32]],
+    *,
+    parts: bool = False,
 ) -> list[Match]:
     """Find the cluster of each edit: that of its layer, or else of another, that most of its documents are in now.
 
@@ -212,6 +216,8 @@ def match_edits(
     row_ids : int64 ndarray, shape (n,)
     memberships : sequence of int32 ndarray, shape (n,)
         By layer, the finest first; -1 for none.
+    parts : bool
+        Whether an edited cluster may be a small part of the one that it is found in.
 
     Returns
     -------
@@ -230,13 +236,18 @@ def match_edits(
             found.append(Match(reason=f"{len(present)} of its {len(wanted)} documents are left"))
             continue
         layers = sorted(range(len(memberships)), key=lambda layer, own=edit.layer: (abs(layer - own), layer))
-        tried = [_in_layer(edit, layer, present, memberships[layer], sizes[layer]) for layer in layers]
+        tried = [_in_layer(edit, layer, present, memberships[layer], sizes[layer], parts) for layer in layers]
         found.append(next((one for one in tried if not one.reason), tried[0]))
     return found
 
 
 def _in_layer(
-    edit: ClusterEdit, layer: int, present: NDArray[np.int64], membership: NDArray[np.int32], sizes: NDArray[np.int64]
+    edit: ClusterEdit,
+    layer: int,
+    present: NDArray[np.int64],
+    membership: NDArray[np.int32],
+    sizes: NDArray[np.int64],
+    parts: bool,
 ) -> Match:
     clusters = membership[present]
     clusters = clusters[clusters >= 0]
@@ -248,6 +259,6 @@ def _in_layer(
         return Match(reason=f"its documents are in {np.count_nonzero(counts)} clusters now, in none the most of them")
     documents = edit.size * float(counts[cluster]) / len(present)
     least = _OF_CLUSTER if layer == edit.layer else _OF_OTHER_LAYER
-    if documents < least * sizes[cluster]:
+    if not parts and documents < least * sizes[cluster]:
         return Match(reason=f"its documents are a small part of a cluster of {sizes[cluster]:,} now")
     return Match(layer=layer, cluster=cluster, documents=documents)

@@ -17,7 +17,7 @@ from latentscale.config import JobConfig
 from latentscale.errors import CorpusError
 from latentscale.labelers.edit_file import read_edits
 from latentscale.stages.cluster_search import DensitySettings, about, missed_levels, without_collapse
-from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_edited
+from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_coarser, hold_edited, merge_edited
 from latentscale.stages.project import MAP_DIMENSIONS, read_coordinates
 from latentscale.stages.project import STAGE as PROJECT
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
@@ -150,14 +150,13 @@ class ClusterStage(WholeStage):
         with measured() as cost:
             snapshot = read_snapshot(store, request.snapshot)
             vectors = load_vectors(store, snapshot, embedding.id)
+            before = clusters_before(store, align, vectors.row_ids) if align and request.anchors else []
             if request.method == "column":
                 clustering, names = _from_column(store, snapshot, vectors, str(request.column))
             else:
                 points = vectors.matrix if projection is None else read_coordinates(store, projection)
                 clustering = find_clusters(points, request, threads=context.threads)
-                if request.anchors:
-                    before = None if align is None else clusters_before(store, align, vectors.row_ids)
-                    clustering = hold_edited(clustering, vectors.row_ids, request.anchors, before)
+                clustering = hold_edited(clustering, vectors.row_ids, request.anchors, before)
                 clustering = _with_copies_together(clustering, first_alike(vectors.matrix))
             nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
             sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
@@ -168,6 +167,12 @@ class ClusterStage(WholeStage):
                 max_layers=request.max_layers - 1,
                 counts=(request.levels or ())[1:],
             )
+            if request.anchors:
+                layers, kept = hold_coarser(clustering.labels, layers, vectors.row_ids, request.anchors, before)
+                clustering = replace(clustering, notes=[*clustering.notes, *kept])
+                clustering, layers = merge_edited(clustering, layers, vectors.row_ids, request.anchors)
+                nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
+                sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
             nearest_sizes = np.bincount(nearest[nearest >= 0], minlength=clustering.n_clusters)
             found = [
                 clustering.labels.astype(np.int32),

@@ -9,13 +9,14 @@ import numpy as np
 
 from latentscale.backends.cpu.parallel import blocks, run_blocks
 from latentscale.backends.cpu.vectors import unit_rows
+from latentscale.backends.grouping import ids_by_size
 from latentscale.backends.results import Clustering
 from latentscale.errors import CorpusError, ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["hdbscan", "ids_by_size", "kmeans", "nearest_centroid"]
+__all__ = ["hdbscan", "kmeans", "nearest_centroid"]
 
 _ROWS_AT_ONCE = 4096
 _SAMPLE = 20_000
@@ -293,16 +294,6 @@ def _means(unit: NDArray[np.float32], labels: NDArray[np.int32], k: int, *, thre
             total += part
     lengths = np.linalg.norm(total, axis=1, keepdims=True)
     return (total / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
-
-
-def ids_by_size(labels: NDArray[np.int32], weights: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
-    """Rename ids so that they run by falling size, ties by first member; -1 stays."""
-    ids, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    sizes = np.bincount(inverse, weights=weights, minlength=len(ids))
-    order = [i for i in np.lexsort((first, -sizes)) if ids[i] >= 0]
-    renamed = np.full(len(ids), -1, np.int32)
-    renamed[order] = np.arange(len(order), dtype=np.int32)
-    return renamed[inverse]
 
 
 def _by_size(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentscale.backends.cpu.clustering import ids_by_size
+from latentscale.backends.grouping import ids_by_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
