@@ -167,6 +167,12 @@ class Map:
         """The clusters of all layers: label, keyphrases, exemplars, parent, centre, hull, sizes."""
         return read_parts(self.store, [f"{self.record.folder}/labels.parquet"])
 
+    def tree(self) -> list[str]:
+        """The clusters as lines of text: each below its parent, with its size, layer and number."""
+        from latentscale.explore.label_file import print_tree
+
+        return list(print_tree(self.labels()))
+
     def rejects(self) -> pl.DataFrame:
         """The rows of the corpus that are not in this map, as ``Workspace.rejects`` has them."""
         request = self.record.request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -188,6 +189,41 @@ class Workspace:
     def export(self, to: str | Path, *, map: str | None = None, what: What | None = None, text: bool = False) -> Path:
         """Write a map, by default the current one, to a file or a folder, as ``Map.export`` does."""
         return self.the_map(map).export(to, what=what, text=text)
+
+    def export_labels(self, to: str | Path, *, map: str | None = None) -> Path:
+        """Write the labels of a map, by default the current one, as a YAML file to edit.
+
+        Parameters
+        ----------
+        to : str or Path
+            A new file: each cluster with its name, size, the edits that it has, and documents by which it is found.
+
+        Raises
+        ------
+        RequestError
+            If the file is there already.
+        """
+        from latentscale.explore.label_file import write_label_file
+
+        return write_label_file(self.store, self.the_map(map).record, to)
+
+    def import_labels(self, path: str | Path, *, progress: Mode | Observer = "quiet") -> Outcome:
+        """Label the current map anew with the edits of a file, which from then on every labelling applies.
+
+        Raises
+        ------
+        ConfigError
+            If the file is no such file, with the entry that is wrong.
+        WorkspaceError
+            If there is no map, or it has grown by updates since its fit: then a refit applies edits.
+        """
+        current = self.the_map()
+        if "update" in current.record.request:
+            raise WorkspaceError(
+                f"{current.id} has grown by updates since its fit, and its labels are those of the fit",
+                hint=f"Refit it with the edits: latentscale update {self.url} --refit --set label.edits={path}",
+            )
+        return self.run_stages([f"label.edits={json.dumps(str(path))}"], until="publish", progress=progress)
 
     def the_map(self, identity: str | None = None) -> Map:
         """Return ``current``, or the map of an id as ``get`` does; raises where there is none.

@@ -48,3 +48,13 @@ def members_by_cluster(membership: NDArray[np.integer]) -> Members:
     order = np.argsort(membership, kind="stable")
     highest = int(membership.max(initial=-1))
     return Members(order=order, starts=np.searchsorted(membership, np.arange(highest + 2), sorter=order))
+
+
+def ids_by_size(labels: NDArray[np.int32], weights: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
+    """Rename ids so that they run by falling size, ties by first member; -1 stays."""
+    ids, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    sizes = np.bincount(inverse, weights=weights, minlength=len(ids))
+    order = [i for i in np.lexsort((first, -sizes)) if ids[i] >= 0]
+    renamed = np.full(len(ids), -1, np.int32)
+    renamed[order] = np.arange(len(order), dtype=np.int32)
+    return renamed[inverse]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from latentscale.backends.results import Assignment, Clustering, Faithfulness, Fitted, Layout, NeighborGraph
@@ -133,9 +133,19 @@ class Backend(Protocol):
         ...
 
     def layer_tree(
-        self, centroids: NDArray[np.float32], sizes: NDArray[Any], *, factor: float, max_layers: int
+        self,
+        centroids: NDArray[np.float32],
+        sizes: NDArray[Any],
+        *,
+        factor: float,
+        max_layers: int,
+        counts: Sequence[int] = (),
     ) -> list[NDArray[np.int32]]:
-        """Join clusters into coarser layers by Ward's method: the group of each cluster, for each layer."""
+        """Join clusters into coarser layers by Ward's method: the group of each cluster, for each layer.
+
+        ``counts`` are the groups that were ordered of each layer; without them each has about ``factor`` times fewer
+        than the one below.
+        """
         ...
 
     def assign(

@@ -45,11 +45,12 @@ def clusters(
         int | None, typer.Option("--layer", min=0, help="Of this layer alone; 0 is the finest. By default all.")
     ] = None,
     sort: Annotated[str, typer.Option("--sort", help="size, label or cluster.")] = "size",
+    tree: Annotated[bool, typer.Option("--tree", help="As a tree: each below its parent, with its size.")] = False,
     format: FrameFormat = "table",
     map: MapOption = None,
     storage: Storage = None,
 ) -> None:
-    """List the clusters of a map: layer, number, size, label, description where there is one, keyphrases."""
+    """List the clusters of a map: layer, number, size, label, description if any, keyphrases; or as a tree."""
     from latentscale.cli.report import print_frame
     from latentscale.errors import RequestError
 
@@ -59,6 +60,12 @@ def clusters(
     column, descending = order[sort]
     chosen = existing_workspace(workspace, storage).the_map(map)
     labels = chosen.labels()
+    if tree:
+        if layer is not None or format != "table":
+            raise RequestError("--tree shows all layers, as text", hint="Leave out --layer and --format.")
+        for line in chosen.tree():
+            print(line)
+        return
     layers = labels["layer"].unique().sort().to_list()
     if layer is not None:
         if layer not in layers:

@@ -12,8 +12,8 @@ from latentscale.errors import ConfigError
 def relative_to_file(values: dict[str, Any], path: str | Path) -> None:
     """Make the relative local paths of a job file mean the same from any folder, in place.
 
-    These are ``corpus.sources``, ``exclude`` and ``only``, ``out``, and ``embed.model`` and ``engine.runtime_env``
-    where they name what is there. URLs and ``demo`` stay as they are.
+    These are ``corpus.sources``, ``exclude`` and ``only``, ``out``, ``label.stop_words`` and ``edits``, and
+    ``embed.model`` and ``engine.runtime_env`` where they name what is there. URLs and ``demo`` stay as they are.
 
     Parameters
     ----------
@@ -42,6 +42,10 @@ def relative_to_file(values: dict[str, Any], path: str | Path) -> None:
             ]
     if isinstance(values.get("out"), str):
         values["out"] = _moved(values["out"], folder, "out", path)
+    label = cast("dict[str, Any]", values.get("label") or {})
+    for name in ("stop_words", "edits"):
+        if isinstance(label.get(name), str):
+            label[name] = _moved(label[name], folder, f"label.{name}", path)
     for group, name in (("embed", "model"), ("engine", "runtime_env")):
         held = cast("dict[str, Any]", values.get(group) or {})
         given = held.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -102,6 +103,9 @@ class ProjectConfig(Settings):
         return self
 
 
+Level = Annotated[int, Field(ge=2, le=10_000)]
+
+
 class ClusterConfig(Settings):
     """How clusters are found."""
 
@@ -121,14 +125,49 @@ class ClusterConfig(Settings):
     """Clusters of K-means; by default chosen by a silhouette curve."""
     column: str | None = None
     """The source column that holds the clusters, for `method: column`."""
+    levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=6)] | None = None
+    """Clusters of each layer, about, the finest first: `[60, 20, 5]`, each at most half of the one before; or
+    "about 40": so many finest ones, and coarser layers as without it."""
     layer_factor: Annotated[float, Field(ge=2, le=50)] = 5.0
-    """How many times fewer clusters each coarser layer has."""
+    """How many times fewer clusters each coarser layer has, about: where the clusters are most clearly apart."""
     max_layers: Annotated[int, Field(ge=1, le=6)] = 3
     """Layers in all, the finest included."""
     seed: Seed = 42
     """Seed of K-means."""
     backend: str = "auto"
     """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
+
+    @property
+    def may_adapt(self) -> bool:
+        """Whether HDBSCAN's settings are the defaults, so that better ones may replace those that collapse."""
+        return self.min_cluster_size is None and self.min_samples is None and self._selection_is_default
+
+    @property
+    def _selection_is_default(self) -> bool:
+        return self.cluster_selection_method == "eom" and self.cluster_selection_epsilon == 0.0
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _levels_in_words(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = value.removeprefix("about ").replace(",", " ").split()
+        return value if value is None or isinstance(value, list | tuple) else (value,)
+
+    @model_validator(mode="after")
+    def _levels_can_be_made(self) -> ClusterConfig:
+        if self.levels is None:
+            return self
+        for finer, coarser in pairwise(self.levels):
+            if 2 * coarser > finer:
+                raise ValueError(
+                    f"cluster.levels: {coarser} clusters above {finer} leave some with a single child; "
+                    f"each layer has at most half as many as the one below it"
+                )
+        if self.method == "column":
+            raise ValueError("cluster.levels: the values of a column are the finest layer; use cluster.layer_factor")
+        if self.n_clusters is not None and self.n_clusters != self.levels[0]:
+            raise ValueError("cluster.n_clusters and the first of cluster.levels differ: leave one out")
+        return self
 
     @model_validator(mode="after")
     def _column_is_named(self) -> ClusterConfig:
@@ -148,10 +187,23 @@ class LabelConfig(Settings):
     """Exemplars chosen for a cluster."""
     max_documents_per_cluster: Annotated[int, Field(ge=10, le=1_000_000)] = 1_000
     """Documents of a cluster that are read for its keyphrases."""
+    ngram_range: tuple[Annotated[int, Field(ge=1, le=4)], Annotated[int, Field(ge=1, le=4)]] = (1, 3)
+    """Words of the shortest and of the longest keyphrase."""
+    stop_words: str | tuple[str, ...] | None = None
+    """A text file with words that are in no keyphrase, or these words, beside those of the corpus's languages."""
+    edits: str | tuple[Mapping[str, Any], ...] | None = None
+    """A file of edits by hand, as `latentscale labels export` writes it, or its entries: applied at every labelling."""
     seed: Seed = 42
     """Seed of the samples."""
     options: Mapping[str, Any] = {}
     """Further settings of the labeler, for one that has any of its own; keys and secrets are refused here."""
+
+    @field_validator("ngram_range")
+    @classmethod
+    def _rises(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError(f"label.ngram_range: {value[0]} words are more than {value[1]}: the shortest comes first")
+        return value
 
     @field_validator("options")
     @classmethod

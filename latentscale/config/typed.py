@@ -222,8 +222,12 @@ class ClusterSettings(TypedDict, total=False):
     column: str | None
     """The source column that holds the clusters, for `method: column`."""
 
+    levels: Sequence[int] | None
+    """Clusters of each layer, about, the finest first: `[60, 20, 5]`, each at most half of the one before; or "about
+    40": so many finest ones, and coarser layers as without it."""
+
     layer_factor: float
-    """How many times fewer clusters each coarser layer has."""
+    """How many times fewer clusters each coarser layer has, about: where the clusters are most clearly apart."""
 
     max_layers: int
     """Layers in all, the finest included."""
@@ -249,6 +253,15 @@ class LabelSettings(TypedDict, total=False):
 
     max_documents_per_cluster: int
     """Documents of a cluster that are read for its keyphrases."""
+
+    ngram_range: Sequence[int]
+    """Words of the shortest and of the longest keyphrase."""
+
+    stop_words: str | Sequence[str] | None
+    """A text file with words that are in no keyphrase, or these words, beside those of the corpus's languages."""
+
+    edits: str | Sequence[Mapping[str, Any]] | None
+    """A file of edits by hand, as `latentscale labels export` writes it, or its entries: applied at every labelling."""
 
     seed: int
     """Seed of the samples."""

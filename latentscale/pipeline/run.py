@@ -14,6 +14,7 @@ from latentscale.labelers import labeler_class
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.estimate import estimate_documents, text_bytes
 from latentscale.pipeline.history import changed_selection, settings_of_map
+from latentscale.pipeline.label_files import settle_label_files
 from latentscale.pipeline.label_service import probe_labeler
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.preflight import Preflight
@@ -170,6 +171,7 @@ def check_settings(context: RunContext, until: str) -> None:
     for name in ("neighbors", "project", "cluster"):
         check_backend(getattr(config, name).backend, name)
     labeler_class(config.label.method).check(config.label)
+    settle_label_files(context)
 
 
 def _plan(context: RunContext, parent: Snapshot | None, until: str) -> ingest.UnitTable:

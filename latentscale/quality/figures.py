@@ -82,6 +82,8 @@ class Quality(TypedDict):
     largest_component: float
     duplicates: float | None
     noise_share: float
+    largest_cluster_share: NotRequired[float]
+    collapsed: NotRequired[str | None]
     persistence: Persistence | None
     stability: float | None
     against: Agreement | None

@@ -27,6 +27,7 @@ def measure_map(
     stability: float | None,
     faithfulness: Faithfulness,
     labels: Sequence[Mapping[str, Any]] = (),
+    collapsed: str | None = None,
 ) -> dict[str, Any]:
     """Measure what ``quality.json`` holds.
 
@@ -45,6 +46,8 @@ def measure_map(
         Of the layout.
     labels : sequence of mapping
         Rows of the table of labels.
+    collapsed : str or None
+        In what way the default clustering had collapsed, where others were tried for that.
 
     Returns
     -------
@@ -62,6 +65,8 @@ def measure_map(
         "duplicates": metrics.duplicate_share(graph),
         "clusters": int((sizes > 0).sum()),
         "noise_share": metrics.noise_share(cluster),
+        "largest_cluster_share": metrics.largest_cluster_share(cluster),
+        "collapsed": collapsed,
         "persistence": metrics.persistence_summary(persistence),
         "stability": stability,
         "against": None if against is None else _agreement(cluster, nearest_cluster, *against),

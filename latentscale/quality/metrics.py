@@ -140,6 +140,12 @@ def noise_share(labels: NDArray[np.int32]) -> float:
     return float((labels < 0).mean()) if len(labels) else 0.0
 
 
+def largest_cluster_share(labels: NDArray[np.int32]) -> float:
+    """Share of the documents that are in the largest cluster."""
+    clustered = labels[labels >= 0]
+    return float(np.bincount(clustered).max() / len(labels)) if len(clustered) else 0.0
+
+
 def persistence_summary(persistence: NDArray[np.float32]) -> dict[str, float] | None:
     """The least, median and largest persistence of the clusters; None where the method has none."""
     known = persistence[np.isfinite(persistence)]
@@ -156,7 +162,7 @@ def red_flags(facts: Mapping[str, Any]) -> list[str]:
     facts : mapping
         What was measured, by the names used here: ``documents``, ``recall``, ``trustworthiness``, ``preservation``,
         ``outlier_rate``, ``components``, ``largest_component``, ``duplicates``, ``clusters``, ``noise_share``,
-        ``stability``. What is missing or None is not judged.
+        ``largest_cluster_share``, ``collapsed`` (in words), ``stability``. What is missing or None is not judged.
 
     Returns
     -------
@@ -188,6 +194,12 @@ def red_flags(facts: Mapping[str, Any]) -> list[str]:
     clusters = value("clusters")
     if clusters is not None and clusters < 2:
         flags.append("There are no two clusters: try a smaller min_cluster_size.")
+    elif clusters is not None and clusters < 5 and documents is not None and documents >= 1_000:
+        flags.append(f"There are {clusters:,.0f} clusters of {documents:,.0f} documents: order more by cluster.levels.")
+    if (largest_cluster := value("largest_cluster_share")) is not None and largest_cluster > 0.5:
+        flags.append(f"{largest_cluster:.0%} of the documents are in one cluster: its label says little of them.")
+    if (collapsed := facts.get("collapsed")) is not None:
+        flags.append(f"The default clusters collapsed ({collapsed}), and others were tried: see the record.")
     if (noise := value("noise_share")) is not None and noise > 0.5:
         flags.append(f"{noise:.0%} of the documents are in no cluster: the labels speak for the minority.")
     if (stable := value("stability")) is not None and stable < 0.6:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,9 @@ from latentscale.backends.identical import first_alike, shared_labels
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.errors import CorpusError
+from latentscale.labelers.edit_file import read_edits
+from latentscale.stages.cluster_search import DensitySettings, about, missed_levels, without_collapse
+from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_coarser, hold_edited, merge_edited
 from latentscale.stages.project import MAP_DIMENSIONS, read_coordinates
 from latentscale.stages.project import STAGE as PROJECT
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
@@ -42,10 +45,12 @@ def default_min_cluster_size(documents: int) -> int:
 class ClustersRequest(Request):
     """Everything that alters the clusters; settings of other methods are None.
 
-    ``align`` is the map whose clusters give their ids to those that hold mostly the same documents.
+    ``align`` is the map whose clusters give their ids to those that hold mostly the same documents, ``levels`` the
+    ordered numbers of clusters, ``anchors`` clusters that were edited by hand, ``adapt`` whether other settings may
+    replace those of a default that collapses.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     snapshot: str
     embedding: str
@@ -66,6 +71,9 @@ class ClustersRequest(Request):
     column: str | None = None
     align: str | None = later(None)
     backend: str = later("cpu")
+    levels: tuple[int, ...] | None = later(None)
+    adapt: bool = later(False)
+    anchors: tuple[Mapping[str, Any], ...] = later(())
 
 
 class ClusterStage(WholeStage):
@@ -106,13 +114,19 @@ class ClusterStage(WholeStage):
             "layer_factor": config.layer_factor,
             "max_layers": config.max_layers,
             "backend": job.choose(self.name).backend,
+            "levels": config.levels,
+            "anchors": anchors_of(read_edits(job.config.label.edits), refit=job.align is not None),
         }
         if config.method == "kmeans":
-            return ClustersRequest(**shared, n_clusters=config.n_clusters, seed=config.seed)
+            count = config.n_clusters or (config.levels[0] if config.levels else None)
+            return ClustersRequest(**shared, n_clusters=count, seed=config.seed)
         if config.method == "column":
             return ClustersRequest(**shared, column=config.column)
         documents = int(job.records["neighbors"].counts["documents"])
         size = config.min_cluster_size or default_min_cluster_size(documents)
+        if config.levels and not config.min_cluster_size:
+            # Ten times smaller than the ordered clusters are on average, where the default would forbid them.
+            size = max(2, min(size, documents // (10 * config.levels[0])))
         return ClustersRequest(
             **shared,
             space=config.space,
@@ -121,6 +135,7 @@ class ClusterStage(WholeStage):
             min_samples=config.min_samples or min(10, size),
             cluster_selection_method=config.cluster_selection_method,
             cluster_selection_epsilon=config.cluster_selection_epsilon,
+            adapt=config.may_adapt,
         )
 
     def make(self, context: StageContext, request: ClustersRequest) -> Record:
@@ -135,17 +150,29 @@ class ClusterStage(WholeStage):
         with measured() as cost:
             snapshot = read_snapshot(store, request.snapshot)
             vectors = load_vectors(store, snapshot, embedding.id)
+            before = clusters_before(store, align, vectors.row_ids) if align and request.anchors else []
             if request.method == "column":
                 clustering, names = _from_column(store, snapshot, vectors, str(request.column))
             else:
                 points = vectors.matrix if projection is None else read_coordinates(store, projection)
                 clustering = find_clusters(points, request, threads=context.threads)
+                clustering = hold_edited(clustering, vectors.row_ids, request.anchors, before)
                 clustering = _with_copies_together(clustering, first_alike(vectors.matrix))
             nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
             sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
             layers = backend.layer_tree(
-                centroids, sizes, factor=request.layer_factor, max_layers=request.max_layers - 1
+                centroids,
+                sizes,
+                factor=request.layer_factor,
+                max_layers=request.max_layers - 1,
+                counts=(request.levels or ())[1:],
             )
+            if request.anchors:
+                layers, kept = hold_coarser(clustering.labels, layers, vectors.row_ids, request.anchors, before)
+                clustering = replace(clustering, notes=[*clustering.notes, *kept])
+                clustering, layers = merge_edited(clustering, layers, vectors.row_ids, request.anchors)
+                nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
+                sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
             nearest_sizes = np.bincount(nearest[nearest >= 0], minlength=clustering.n_clusters)
             found = [
                 clustering.labels.astype(np.int32),
@@ -196,13 +223,14 @@ class ClusterStage(WholeStage):
             | ({"carried": int((of_cluster < _ids_used(store, align, 0, ids[0][:0])).sum())} if align else {}),
             cost=cost,
             choices={"backend": clustering.backend, "method": clustering.method, **clustering.details},
-            notes=clustering.notes,
+            notes=[*clustering.notes, *missed_levels(request.levels or (), clustering.n_clusters, layers)],
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rate of HDBSCAN on a few dimensions."""
         return Cost(
-            cpu_seconds=3.2e-5 * size.documents,
+            # Ordered clusters are searched for with several fits.
+            cpu_seconds=(2.0e-4 if config.cluster.levels else 3.2e-5) * size.documents,
             memory_bytes=size.documents * (4_000.0 + HELD_BYTES * size.dim),
             disk_bytes=size.documents * 12.0,
             scratch_bytes=size.documents * size.dim * 4.0,
@@ -273,13 +301,21 @@ def find_clusters(points: NDArray[np.float32], request: ClustersRequest, *, thre
     backend = open_backend(request.backend)
     if request.method == "kmeans":
         return backend.kmeans(points, n_clusters=request.n_clusters, seed=int(request.seed or 0), threads=threads)
-    return backend.hdbscan(
-        points,
+
+    def fit(settings: DensitySettings) -> Clustering:
+        return backend.hdbscan(
+            points, **asdict(settings), cluster_selection_epsilon=float(request.cluster_selection_epsilon or 0.0)
+        )
+
+    first = DensitySettings(
         min_cluster_size=int(request.min_cluster_size or 2),
-        min_samples=request.min_samples,
+        min_samples=int(request.min_samples or request.min_cluster_size or 2),
         cluster_selection_method="leaf" if request.cluster_selection_method == "leaf" else "eom",
-        cluster_selection_epsilon=float(request.cluster_selection_epsilon or 0.0),
     )
+    if request.levels:
+        leaf = request.cluster_selection_method == "leaf"
+        return about(fit, first, request.levels[0], methods=("leaf",) if leaf else ("eom", "leaf"))
+    return without_collapse(fit, first) if request.adapt else fit(first)
 
 
 def _with_copies_together(clustering: Clustering, first: NDArray[np.int64]) -> Clustering:

@@ -10,8 +10,11 @@ import pyarrow as pa
 
 from latentscale.config import JobConfig
 from latentscale.labelers import labeler_class
+from latentscale.labelers.edit_file import edits_of, read_edits
+from latentscale.labelers.keyphrases.stop_words import stop_words_of
 from latentscale.labelers.service import answering_options
 from latentscale.stages.cluster import read_clusters
+from latentscale.stages.label_edits import apply_edits
 from latentscale.stages.label_evidence import gather_evidence
 from latentscale.stages.label_request import LabelsRequest
 from latentscale.stages.naming import name_clusters
@@ -45,6 +48,8 @@ LABELS_SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("held_out", pa.float32()),
         ("receipts", pa.list_(pa.string())),
+        ("hidden", pa.bool_()),
+        ("edit", pa.string()),
     ]
 )
 LABELS_TABLE = Table(
@@ -83,6 +88,9 @@ class LabelStage(WholeStage):
             seed=config.seed,
             labeler=kind.check(config),
             options=answering,
+            ngram_range=config.ngram_range,
+            stop_words=stop_words_of(config.stop_words),
+            edits=edits_of(config.edits),
             transport={name: value for name, value in config.options.items() if name not in answering},
         )
         yield Work(stage=self, slot=self.name, title=self.name, request=request, parents=(clusters,))
@@ -115,6 +123,7 @@ class LabelStage(WholeStage):
                 )
             ]
             _make_unique(rows)
+            edited = apply_edits(rows, found, read_edits(request.edits))
             writer.put_table("labels", pa.Table.from_pylist(rows, schema=LABELS_SCHEMA))
         # Documents read for a coarser layer are among those read for the finest.
         read = sum(row["documents_read"] for row in rows if row["layer"] == 0)
@@ -133,6 +142,7 @@ class LabelStage(WholeStage):
                 "documents_read": read,
                 "asked": named.asked,
                 **({"asked_again": named.again} if named.again else {}),
+                **edited.counts,
             },
             cost=cost,
             choices={
@@ -142,7 +152,7 @@ class LabelStage(WholeStage):
                 **({"transport": dict(request.transport)} if request.transport else {}),
                 **({"spending": said.spending} if said.spending else {}),
             },
-            notes=[*notes, *said.notes],
+            notes=[*notes, *said.notes, *edited.notes],
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:

@@ -77,6 +77,8 @@ def gather_evidence(store: Store, clusters: Record, found: Clusters, request: La
         max_keyphrases=request.max_keyphrases,
         max_documents_per_cluster=request.max_documents_per_cluster,
         seed=request.seed,
+        ngram_range=(request.ngram_range[0], request.ngram_range[1]),
+        stop_words=request.stop_words,
     )
     vectors = load_vectors(store, snapshot, clusters.request["embedding"])
     by_layer = [members_by_cluster(membership) for membership in memberships]

@@ -16,7 +16,7 @@ class LabelsRequest(Request):
     ``transport`` holds the options of the labeler that do not: address, key, pace, prices.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     clusters: str
     text: str
@@ -27,4 +27,7 @@ class LabelsRequest(Request):
     seed: int
     labeler: Mapping[str, Any]
     options: Mapping[str, Any] = later({})
+    ngram_range: tuple[int, int] = later((1, 3))
+    stop_words: tuple[str, ...] = later(())
+    edits: tuple[Mapping[str, Any], ...] = later(())
     transport: Mapping[str, Any] = beside({})

@@ -40,7 +40,9 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     hue_layer, hues, shades = _colours(rows, layers=layers, known={})
     sizes = _font_sizes(rows, layers=layers)
     # Three or four clusters say little, and their labels would cover those of the layer that has the hues.
-    drawn = [row if not hue_layer or row["layer"] <= hue_layer else {**row, "label": ""} for row in rows]
+    drawn = [
+        {**row, "label": ""} if row.get("hidden") or (hue_layer and row["layer"] > hue_layer) else row for row in rows
+    ]
     zooms = _zoom_ranges(drawn, sizes=sizes, layers=layers, side=side)
     clusters: list[dict[str, Any]] = []
     details: list[dict[str, Any]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from latentscale.backends.results import Assignment, Clustering, Faithfulness, Fitted, Layout, NeighborGraph
@@ -141,12 +141,18 @@ class CpuBackend:
         return nearest_centroid(vectors, labels)
 
     def layer_tree(
-        self, centroids: NDArray[np.float32], sizes: NDArray[Any], *, factor: float, max_layers: int
+        self,
+        centroids: NDArray[np.float32],
+        sizes: NDArray[Any],
+        *,
+        factor: float,
+        max_layers: int,
+        counts: Sequence[int] = (),
     ) -> list[NDArray[np.int32]]:
         """Coarser layers by Ward's method over the centroids, weighted by size."""
-        from latentscale.backends.cpu.clustering import layer_tree
+        from latentscale.backends.cpu.layers import layer_tree
 
-        return layer_tree(centroids, sizes, factor=factor, max_layers=max_layers)
+        return layer_tree(centroids, sizes, factor=factor, max_layers=max_layers, counts=counts)
 
     def assign(
         self,

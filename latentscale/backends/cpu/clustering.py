@@ -1,4 +1,4 @@
-"""Group documents: HDBSCAN on a layout, spherical K-means on vectors, and Ward layers over either."""
+"""Group documents: HDBSCAN on a layout, spherical K-means on vectors."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from latentscale.backends.cpu.parallel import blocks, run_blocks
 from latentscale.backends.cpu.vectors import unit_rows
+from latentscale.backends.grouping import ids_by_size
 from latentscale.backends.results import Clustering
 from latentscale.errors import CorpusError, ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["hdbscan", "kmeans", "layer_tree", "nearest_centroid"]
+__all__ = ["hdbscan", "kmeans", "nearest_centroid"]
 
 _ROWS_AT_ONCE = 4096
-_LEAST_GROUPS = 4.5
 _SAMPLE = 20_000
 _STARTS = 3
 _MOST_ITERATIONS = 100
@@ -197,92 +197,6 @@ def nearest_centroid(vectors: NDArray[Any], labels: NDArray[np.int32]) -> tuple[
     return nearest, centroids
 
 
-def layer_tree(
-    centroids: NDArray[np.float32], sizes: NDArray[Any], *, factor: float, max_layers: int
-) -> list[NDArray[np.int32]]:
-    """Group clusters into coarser and coarser layers by Ward's method over their documents.
-
-    Each cluster counts as its documents at its centroid: merging two costs ``n m / (n + m)`` times their squared
-    distance (Ward 1963). Counted once each, small far clusters would be the top layer and all others one group.
-
-    Parameters
-    ----------
-    centroids : float32 ndarray, shape (k, dim)
-    sizes : int ndarray, shape (k,)
-        Documents of each cluster; ids of a layer's groups run by falling size.
-    factor : float
-        Each layer has about so many times fewer groups than the one below.
-    max_layers : int
-        Coarser layers at most.
-
-    Returns
-    -------
-    list of int32 ndarray, shape (k,)
-        For each coarser layer, from fine to coarse, the group of each of the finest clusters. Nothing for fewer than
-        8 clusters; the first has at least 3 groups, and those above it at least 5: fewer cannot be named.
-    """
-    k = len(centroids)
-    if k < 8:
-        return []
-    counts: list[int] = []
-    groups = max(3.0, k / factor)
-    while len(counts) < max_layers and (not counts or groups >= _LEAST_GROUPS):
-        counts.append(round(groups))
-        groups /= factor
-    weights = np.asarray(sizes, np.float64)
-    return [_ids_by_size(cut, weights) for cut in _ward_cuts(np.asarray(centroids, np.float64), weights, counts)]
-
-
-def _ward_cuts(
-    centers: NDArray[np.float64], weights: NDArray[np.float64], counts: list[int]
-) -> list[NDArray[np.int32]]:
-    """Merge weighted points by Ward's method and return the groups when each of ``counts`` (falling) are left."""
-    from latentscale.backends.cpu.parallel import one_blas_thread
-
-    k = len(centers)
-    centers, weights = centers.copy(), np.maximum(weights, 1.0)
-    squares = np.einsum("ij,ij->i", centers, centers)
-    alive = np.ones(k, dtype=bool)
-    group = np.arange(k, dtype=np.int32)
-
-    def cost_of(one: int) -> NDArray[np.float64]:
-        apart = np.maximum(squares + squares[one] - 2.0 * (centers @ centers[one]), 0.0)
-        cost = apart * weights * weights[one] / (weights + weights[one])
-        cost[~alive] = np.inf
-        cost[one] = np.inf
-        return cost
-
-    cuts: list[NDArray[np.int32]] = []
-    with one_blas_thread():
-        costs = np.empty((k, k))
-        for one in range(k):
-            costs[one] = cost_of(one)
-        nearest = costs.argmin(axis=1)
-        least = costs[np.arange(k), nearest]
-        for left in range(k, counts[-1] - 1, -1) if counts else ():
-            while len(cuts) < len(counts) and counts[len(cuts)] >= left:
-                cuts.append(group.copy())
-            if left == counts[-1]:
-                break
-            first = int(least.argmin())
-            first, second = sorted((first, int(nearest[first])))
-            total = weights[first] + weights[second]
-            centers[first] = (weights[first] * centers[first] + weights[second] * centers[second]) / total
-            squares[first] = centers[first] @ centers[first]
-            weights[first] = total
-            alive[second] = False
-            group[group == second] = first
-            costs[second] = costs[:, second] = np.inf
-            costs[first] = costs[:, first] = cost_of(first)
-            # Only rows whose nearest was one of the two, or that the merged one has come nearer to, change.
-            stale = np.flatnonzero(alive & ((nearest == first) | (nearest == second) | (costs[:, first] < least)))
-            for row in (*stale.tolist(), first):
-                nearest[row] = int(costs[row].argmin())
-                least[row] = costs[row, nearest[row]]
-            least[second] = np.inf
-    return cuts
-
-
 def _best_silhouette(
     sample: NDArray[np.float32], *, random: np.random.Generator, threads: int
 ) -> tuple[int, list[dict[str, Any]]]:
@@ -382,16 +296,6 @@ def _means(unit: NDArray[np.float32], labels: NDArray[np.int32], k: int, *, thre
     return (total / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
-def _ids_by_size(labels: NDArray[np.int32], weights: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
-    """Rename ids so that they run by falling size, ties by first member; -1 stays."""
-    ids, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    sizes = np.bincount(inverse, weights=weights, minlength=len(ids))
-    order = [i for i in np.lexsort((first, -sizes)) if ids[i] >= 0]
-    renamed = np.full(len(ids), -1, np.int32)
-    renamed[order] = np.arange(len(order), dtype=np.int32)
-    return renamed[inverse]
-
-
 def _by_size(
     labels: NDArray[np.int32],
     probabilities: NDArray[np.float32],
@@ -401,7 +305,7 @@ def _by_size(
     notes: list[str],
     details: dict[str, Any],
 ) -> Clustering:
-    renamed = _ids_by_size(labels)
+    renamed = ids_by_size(labels)
     ordered = np.empty_like(persistence)
     kept = labels >= 0
     old, first = np.unique(labels[kept], return_index=True)

@@ -117,7 +117,7 @@ def telling_phrases(found: Candidates, terms: Terms, words: Words) -> NDArray[np
     return (found.lengths > 1) | ((lift >= _TELLING) & ~words.verbal[terms.words[found.columns, 0]])
 
 
-def joining_phrase(found: Candidates, terms: Terms, pair: tuple[int, ...], both: float) -> int | None:
+def joining_phrase(found: Candidates, terms: Terms, words: Words, pair: tuple[int, ...], both: float) -> int | None:
     """Return the phrase in which the cluster itself joins two words: "lost my card" for "card, lost".
 
     Parameters
@@ -134,6 +134,7 @@ def joining_phrase(found: Candidates, terms: Terms, pair: tuple[int, ...], both:
     phrases = terms.words[found.columns]
     last = phrases[np.arange(len(phrases)), found.lengths - 1]
     joins = np.isin(phrases[:, 0], list(ends)) & np.isin(last, list(ends)) & (found.lengths > 1)
+    joins &= ~words.persons[phrases].any(axis=1)
     joins &= found.shares >= max(_JOINED * both, 0.03)
     return int(found.columns[joins][np.argmax(found.shares[joins])]) if joins.any() else None
 
@@ -151,6 +152,7 @@ def holding_phrase(found: Candidates, terms: Terms, words: Words, label: tuple[i
     share = found.shares[at_first]
     part = _HELD_TELLING if telling_phrases(found, terms, words)[at_first] else _HELD
     holds = (phrases == first).any(axis=1) & (found.lengths > 1) & ~found.leaning
+    holds &= ~words.persons[phrases].any(axis=1)
     holds &= (found.lengths <= _MAX_WORDS - (rest > 0).sum()) & (found.shares >= part * share)
     others = [old for phrase in rest for old in phrase_stems(phrase, words)]
     for at in np.flatnonzero(holds)[np.argsort(-found.shares[holds], kind="stable")].tolist():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,9 +17,11 @@ from latentscale.labelers.keyphrases.compose import (
     phrase_stems,
     telling_phrases,
 )
+from latentscale.labelers.keyphrases.parents import Children, children_of, shared_phrases
+from latentscale.labelers.keyphrases.persons import person_words
 from latentscale.labelers.keyphrases.scores import Candidates, find_candidates
 from latentscale.labelers.keyphrases.shares import Layer, measure_layer
-from latentscale.labelers.keyphrases.terms import Terms, count_terms, find_forms
+from latentscale.labelers.keyphrases.terms import Terms, count_terms, documents_inside, find_forms
 from latentscale.labelers.keyphrases.words import Vocabulary, Words
 
 TextBatches = Callable[[], Iterator[tuple[NDArray[np.int64], Sequence[str]]]]
@@ -29,6 +31,8 @@ _MAX_DOCUMENTS = 120_000
 _CANDIDATES = 200
 # Phrases that a label is chosen from.
 _CONSIDERED = 24
+# Of those that the children of a cluster share, so many name it.
+_SHARED_PHRASES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,7 @@ def label_clusters(
     max_documents_per_cluster: int,
     seed: int,
     ngram_range: tuple[int, int] = (1, 3),
+    stop_words: Collection[str] = (),
 ) -> list[ClusterLabel]:
     """Name every cluster of every layer by the phrases that tell its texts from all others.
 
@@ -93,6 +98,8 @@ def label_clusters(
         Each document read represents an equal part of its cluster, so that coarser layers are counted by size.
     ngram_range : (int, int)
         Shortest and longest phrase, in words.
+    stop_words : collection of str
+        Words, case-folded, that are in no phrase, beside those of the languages that the texts are in.
 
     Returns
     -------
@@ -110,7 +117,13 @@ def label_clusters(
     vocabulary = Vocabulary()
     positions, forms, starts = _read(texts, sample, vocabulary)
     names = vocabulary.forms()
-    words = Words(names, np.bincount(forms, minlength=len(names)))
+    words = Words(
+        names,
+        np.bincount(forms, minlength=len(names)),
+        documents_inside(forms, starts, names),
+        stop_words,
+    )
+    words.persons = person_words(forms, words)
     longest = (1, 1) if len(names) == 1 else ngram_range
     # A phrase of one document sets nothing apart, except where there are hardly any documents.
     rare = 1 if len(positions) < 50 else 2 if len(positions) < 2_000 else 3
@@ -119,16 +132,24 @@ def label_clusters(
     chosen: list[_Choice] = []
     taken: set[frozenset[str]] = set()
     finer: Layer | None = None
+    below: dict[int, _Choice] = {}
     weights = _weights(memberships, positions)
     for depth, membership in enumerate(memberships):
         parents = _parents(memberships[depth - 1], membership) if depth else None
         layer = measure_layer(terms, membership, positions, weights, finer=finer, parents=parents)
         groups = (memberships[depth - 1] if depth else membership)[positions]
-        chosen.extend(
-            _choose(terms, layer, row, depth, groups, weights, words, taken, max_keyphrases)
-            for row in np.flatnonzero(layer.clusters >= 0).tolist()
-        )
-        finer = layer
+        of_layer: dict[int, _Choice] = {}
+        for row in np.flatnonzero(layer.clusters >= 0).tolist():
+            inside: _Inside | None = None
+            if finer is not None and parents is not None:
+                children = children_of(int(layer.clusters[row]), finer, parents)
+                named = [below[int(finer.clusters[child])] for child in children.rows.tolist()]
+                inside = _Inside(finer=finer, children=children, named=named)
+            of_layer[int(layer.clusters[row])] = _choose(
+                terms, layer, row, depth, groups, weights, words, taken, max_keyphrases, inside
+            )
+        chosen.extend(of_layer.values())
+        finer, below = layer, of_layer
     return _write(chosen, terms, forms, starts, words, memberships, positions, weights)
 
 
@@ -142,6 +163,16 @@ class _Choice:
     shown: tuple[int, ...] = ()
     keyphrases: tuple[int, ...] = ()
     documents_read: int = 0
+    joined_by: str = ", "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inside:
+    """What lies in a cluster of a coarser layer: its children, and what was chosen for each."""
+
+    finer: Layer
+    children: Children
+    named: list[_Choice]
 
 
 def _choose(
@@ -154,6 +185,7 @@ def _choose(
     words: Words,
     taken: set[frozenset[str]],
     max_keyphrases: int,
+    inside: _Inside | None,
 ) -> _Choice:
     """Choose the keyphrases of one cluster, and from them its label; note the label in ``taken``."""
     cluster, members = int(layer.clusters[row]), layer.members[row]
@@ -162,34 +194,68 @@ def _choose(
         return _Choice(layer=depth, cluster=cluster, documents_read=len(members))
     kept = distinct_phrases(found, terms, words, limit=max(max_keyphrases, _CONSIDERED))
     columns = found.columns[kept]
-    incidence = terms.documents[members][:, columns].toarray() > 0
-    label = choose_phrases(
-        incidence,
-        np.unique(groups[members], return_inverse=True)[1],
-        weights[members],
-        found.worth[kept],
-        telling_phrases(found, terms, words)[kept],
-        found.lengths[kept],
-    )
-    # The next best phrases tell two clusters apart that the same words name.
-    spare = [at for at in range(len(kept)) if at not in label]
-    while True:
-        counted = tuple(int(columns[at]) for at in label)
+    usable = np.arange(len(kept))
+    if inside is not None and len(inside.children.rows) > 1:
+        usable = np.flatnonzero(shared_phrases(found, columns, kept, inside.finer, inside.children))
+    incidence = terms.documents[members][:, columns[usable]].toarray() > 0
+    label: list[int] = []
+    if len(usable):
+        label = choose_phrases(
+            incidence,
+            np.unique(groups[members], return_inverse=True)[1],
+            weights[members],
+            found.worth[kept][usable],
+            telling_phrases(found, terms, words)[kept][usable],
+            found.lengths[kept][usable],
+        )[: None if inside is None else _SHARED_PHRASES]
+    choice = _Choice(layer=depth, cluster=cluster, documents_read=len(members))
+
+    def named(label: list[int]) -> _Choice:
+        counted = tuple(int(columns[usable[at]]) for at in label)
         shown = _shown(found, terms, words, counted, incidence[:, label], weights[members])
-        spelt = frozenset().union(*(phrase_stems(terms.words[column], words) for column in shown))
-        if spelt not in taken or not spare:
+        return replace(choice, counted=counted, shown=shown)
+
+    def is_free(choice: _Choice) -> bool:
+        return _stems(choice.shown, terms, words) not in taken
+
+    # The next best phrases tell two clusters apart that the same words name.
+    spare = [at for at in range(len(usable)) if at not in label]
+    while label:
+        choice = named(label)
+        if is_free(choice) or not spare:
             break
         label.append(spare.pop(0))
-    taken.add(spelt)
-    rest = [at for at in range(len(kept)) if at not in label]
-    return _Choice(
-        layer=depth,
-        cluster=cluster,
-        counted=counted,
-        shown=shown,
-        keyphrases=tuple(int(columns[at]) for at in sorted([*label, *rest][:max_keyphrases])),
-        documents_read=len(members),
-    )
+    if inside is not None and not (label and is_free(choice)):
+        others = [at for at in range(len(kept)) if at not in usable[label]]
+        by_children = _by_children(choice, inside, taken, terms, words)
+        with_another = (
+            replace(choice, counted=(*choice.counted, int(columns[at])), shown=(*choice.shown, int(columns[at])))
+            for at in others
+        )
+        choice = by_children or next(filter(is_free, with_another), choice)
+    taken.add(_stems(choice.shown, terms, words))
+    order = [at for at in range(len(kept)) if at in usable[label]]
+    order = sorted([*order, *(at for at in range(len(kept)) if at not in order)][:max_keyphrases])
+    return replace(choice, keyphrases=tuple(int(columns[at]) for at in order))
+
+
+def _by_children(
+    choice: _Choice, inside: _Inside, taken: set[frozenset[str]], terms: Terms, words: Words
+) -> _Choice | None:
+    """The same with the name of its two largest children; of others where those two name another cluster."""
+    named = [child for child in inside.named if child.shown]
+    for second in range(1, len(named)):
+        pair = (named[0], named[second])
+        shown = tuple(column for child in pair for column in child.shown[:1])
+        stems = [phrase_stems(terms.words[column], words) for column in shown]
+        if not stems[0] & stems[1] and stems[0] | stems[1] not in taken:
+            counted = tuple(dict.fromkeys(column for child in pair for column in child.counted[:1]))
+            return replace(choice, counted=counted, shown=shown, joined_by=" / ")
+    return None
+
+
+def _stems(shown: tuple[int, ...], terms: Terms, words: Words) -> frozenset[str]:
+    return frozenset[str]().union(*(phrase_stems(terms.words[column], words) for column in shown))
 
 
 def _shown(
@@ -201,7 +267,7 @@ def _shown(
     weights: NDArray[np.float64],
 ) -> tuple[int, ...]:
     """Return the phrases that a reader sees for ``label``: words that the cluster joins are shown joined."""
-    joined = joining_phrase(found, terms, label, float(np.average(has.all(axis=1), weights=weights)))
+    joined = joining_phrase(found, terms, words, label, float(np.average(has.all(axis=1), weights=weights)))
     if joined is not None:
         return (joined,)
     held = holding_phrase(found, terms, words, label)
@@ -288,7 +354,7 @@ def _write(
     everything = float(weights.sum())
     for choice in chosen:
         parts = [spelt[column] for column in choice.shown]
-        label = words.capitalise(", ".join(parts)) if parts else f"Cluster {choice.cluster}"
+        label = words.capitalise(choice.joined_by.join(parts)) if parts else f"Cluster {choice.cluster}"
         if label in used:
             numbered = f"{label} ({choice.cluster})"
             label = numbered if numbered not in used else f"{label} ({choice.layer}.{choice.cluster})"

@@ -16,6 +16,8 @@ from latentscale.labelers.keyphrases.words import Words
 _RARE = 0.003
 # Share outside the cluster at which a phrase is worth half: it is what the corpus is about, not the cluster.
 _COMMON = 0.1
+# What a person's name is worth: it tells of one text among many, not what they are about.
+_PERSON = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,9 @@ def find_candidates(terms: Terms, layer: Layer, row: int, words: Words, *, limit
     last = phrases[np.arange(len(phrases)), lengths - 1]
     # Between phrases of equal worth: two words say more than one, and a name more than a description.
     worth[several & ~links] *= np.where(lengths[several & ~links] == 2, 1.3, 1.15)
-    worth[words.named[phrases].any(axis=1)] *= 1.25
+    persons = words.persons[phrases].any(axis=1)
+    worth[words.named[phrases].any(axis=1) & ~persons] *= 1.25
+    worth[persons] *= _PERSON
     worth[several & links] *= 0.8
     worth[several & (words.weak[phrases[:, 0]] | words.weak[last])] *= 0.7
     worth[~several & words.verbal[last]] *= 0.8

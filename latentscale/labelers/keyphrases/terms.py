@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +61,7 @@ def count_terms(
     owner = np.repeat(np.arange(n_documents, dtype=np.int32), np.diff(starts))
 
     # Words in too few documents end a phrase just as punctuation does; the others get small ids, so that keys fit.
-    pairs = np.unique(owner.astype(np.int64) * len(words.carries) + stream)
-    frequency = np.bincount(pairs % len(words.carries), minlength=len(words.carries))
+    frequency = _documents_with(owner, stream, len(words.carries))
     kept = frequency >= min_documents
     kept[BREAK] = False
     small = np.zeros(len(kept), dtype=np.int64)
@@ -99,6 +99,35 @@ def count_terms(
         return csr_matrix((np.ones(len(row), dtype=np.float32), (row, column)), shape=(n_documents, offset))
 
     return Terms(words=np.concatenate(names), documents=matrix(row, column), early=matrix(row[soon], column[soon]))
+
+
+def documents_inside(forms: NDArray[np.int32], starts: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.int64]:
+    """Count the documents that have each form elsewhere than where a sentence or title begins.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The written forms by their ids.
+
+    Returns
+    -------
+    int64 ndarray, shape (n_forms,)
+    """
+    sign = np.array([not (name and (name[0].isalnum() or name[0] == "_")) for name in names])
+    inside = ~sign[forms]
+    inside[1:] &= ~sign[forms[:-1]]
+    inside[starts[:-1][starts[:-1] < len(forms)]] = False
+    owner = np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts))
+    return _documents_with(owner[inside], forms[inside], len(names))
+
+
+def _documents_with(owner: NDArray[np.int32], stream: NDArray[Any], n: int) -> NDArray[np.int64]:
+    """Return in how many documents each of ``n`` ids is."""
+    pairs = owner.astype(np.int64) * n + stream
+    pairs.sort()
+    first = np.ones(len(pairs), dtype=np.bool_)
+    first[1:] = pairs[1:] != pairs[:-1]
+    return np.bincount(pairs[first] % n, minlength=n)
 
 
 def find_forms(

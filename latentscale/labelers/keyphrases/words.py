@@ -6,12 +6,13 @@ import html
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
-from importlib.resources import files
+from collections.abc import Collection, Iterable
 from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
+
+from latentscale.labelers.keyphrases.stop_words import english_stop_words, foreign_stop_words, listed_words
 
 MAX_CHARACTERS = 1_000
 """Characters of a text that are read for keyphrases: what a text is about is said early."""
@@ -61,9 +62,6 @@ _ENDINGS = (
     *("ied", "ed", "er", "es", "ions", "ion", "ally", "al", "ly", "ical", "ic", "s", "y", "e"),
 )
 
-# Beyond scikit-learn's list: verbs and fillers that every corpus has, and that make fragments ("library contains").
-_FILLERS = "fillers.txt"
-
 # Fine within a phrase ("pending for days", "home page"), empty by themselves.
 _WEAK = "weak.txt"
 
@@ -74,17 +72,6 @@ _CONNECTORS = frozenset(
         *("the", "to", "was", "with", "your"),
     )
 )
-
-
-def stop_words() -> frozenset[str]:
-    """Return the words, lower-cased, that neither begin nor end a phrase: scikit-learn's English list and fillers."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return frozenset(ENGLISH_STOP_WORDS) | _listed(_FILLERS)
-
-
-def _listed(name: str) -> frozenset[str]:
-    return frozenset((files(__package__ or "latentscale.labelers") / name).read_text(encoding="utf-8").split())
 
 
 class Vocabulary:
@@ -119,6 +106,10 @@ class Words:
         ``Vocabulary.forms()``.
     counts : int64 ndarray, shape (n_forms,)
         How often each form was met.
+    inside : int64 ndarray, shape (n_forms,), optional
+        In how many documents each form was met where no sentence begins: there its case says something.
+    stop_words : collection of str
+        Words, case-folded, that are in no phrase.
 
     Attributes
     ----------
@@ -136,9 +127,17 @@ class Words:
         Whether it is usually not in lower case, as names and abbreviations are.
     weak, connects, verbal : bool ndarray, shape (n_words,)
         Whether it says little by itself; whether it only links others; whether it looks like an English participle.
+    persons : bool ndarray, shape (n_words,)
+        Whether it is the name of a person; none until ``person_words`` has looked.
     """
 
-    def __init__(self, forms: list[str], counts: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        forms: list[str],
+        counts: NDArray[np.int64],
+        inside: NDArray[np.int64] | None = None,
+        stop_words: Collection[str] = (),
+    ) -> None:
         folded = [_fold(form) for form in forms]
         totals: defaultdict[str, int] = defaultdict(int)
         for word, n in zip(folded, counts, strict=True):
@@ -146,20 +145,27 @@ class Words:
         ids: dict[str, int] = {"": 0}
         of_form = np.zeros(len(forms), dtype=np.int32)
         spellings: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        settled: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for position, (form, word) in enumerate(zip(forms, folded, strict=True)):
             if not word:
                 continue
             of_form[position] = ids.setdefault(_singular(word, totals), len(ids))
             written = _POSSESSIVE.sub("", form)
             spellings[word][written] = spellings[word].get(written, 0) + int(counts[position])
+            if inside is not None and inside[position]:
+                settled[word][written] = settled[word].get(written, 0) + int(inside[position])
         self.of_form = of_form
         self.folded = folded
-        self._usual = {word: _usual(by_form) for word, by_form in spellings.items()}
+        self._usual = {word: _usual(settled.get(word) or by_form) for word, by_form in spellings.items()}
         self._capital = {word: found for word, by_form in spellings.items() if (found := _capital(by_form))}
-        stops, weak = stop_words(), _listed(_WEAK)
+        never, weak = frozenset(stop_words), listed_words(_WEAK)
+        english = english_stop_words() | never
+        stops = english | foreign_stop_words(totals)
         self.carries = np.array([self._may_carry(word, stops) for word in ids])
-        # Outside English the list is no help, and any word may be inside.
-        self.joins = self.carries | np.array([word in _CONNECTORS or word not in stops for word in ids])
+        # Outside English any word may be inside: "tarjeta de crédito".
+        self.joins = self.carries | np.array([word in _CONNECTORS or word not in english for word in ids])
+        self.joins &= np.array([word not in never for word in ids])
+        self.persons = np.zeros(len(ids), dtype=np.bool_)
         self.named = np.array([self._usual.get(word, "") != word for word in ids])
         self._texts = list(ids)
         self.weak = np.array([word in weak for word in ids])
@@ -228,7 +234,7 @@ def alike(first: str, second: str) -> bool:
 def _fold(form: str) -> str:
     if not form or not (form[0].isalnum() or form[0] == "_"):
         return ""
-    return _POSSESSIVE.sub("", form.casefold()).strip("_")
+    return _POSSESSIVE.sub("", form.casefold().replace("’", "'")).strip("_")
 
 
 def _singular(word: str, known: dict[str, int]) -> str:

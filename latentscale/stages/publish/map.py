@@ -181,6 +181,7 @@ class PublishStage(WholeStage):
                 else None,
                 faithfulness=kept,
                 labels=labels.select([one for one in LABEL_FACTS if one in labels.column_names]).to_pylist(),
+                collapsed=made_clusters.choices.get("collapsed"),
             )
             around = density(coordinates)
             partitions = write_points(

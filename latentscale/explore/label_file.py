@@ -1,0 +1,107 @@
+"""Write the labels of a map as a file that a person edits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from latentscale.errors import RequestError
+from latentscale.labelers.edit_file import read_edits
+from latentscale.labelers.edits import choose_members, render_edits
+from latentscale.storage.artifacts import Record, find_record
+from latentscale.storage.frames import scan_points
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import read_parquet
+
+
+def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
+    """Write every cluster of a map with the documents by which it is found again, and the edits that it has.
+
+    Parameters
+    ----------
+    record : Record
+        The map.
+    to : str or Path
+        A new file, ``.yaml``.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    RequestError
+        If there is such a file already: edits in it would be lost.
+    """
+    path = Path(to).expanduser()
+    if path.exists():
+        raise RequestError(f"{path} is there already, with edits perhaps", hint="Name another file, or remove it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_edits(_entries(store, record), about={"map": record.id}), encoding="utf-8")
+    return path
+
+
+def _entries(store: Store, record: Record) -> Iterator[dict[str, Any]]:
+    labels = read_parquet(store, f"{record.folder}/labels.parquet")
+    rows = sorted(labels.to_pylist(), key=lambda row: (row["layer"], -row["size"], row["cluster"]))
+    columns = {layer: "cluster" if layer == 0 else f"layer_{layer}" for layer in {row["layer"] for row in rows}}
+    points = scan_points(store, record).select("row_id", "probability", *columns.values()).collect()
+    row_ids, firmness = points["row_id"].to_numpy(), points["probability"].to_numpy()
+    for layer in sorted(columns):
+        clusters = points[columns[layer]].to_numpy()
+        order = np.argsort(clusters, kind="stable")
+        bounds = clusters[order]
+        for row in (row for row in rows if row["layer"] == layer):
+            first, last = np.searchsorted(bounds, [row["cluster"], row["cluster"] + 1])
+            members = order[first:last]
+            edit: dict[str, Any] = json.loads(row["edit"]) if row.get("edit") else {}
+            if len(members) and "merge" not in edit:
+                yield edit | {
+                    "layer": layer,
+                    "cluster": row["cluster"],
+                    "label": edit.get("label", row["label"]),
+                    "size": len(members),
+                    "members": choose_members(row_ids[members], firmness[members]),
+                }
+    yield from _earlier(store, record, labels)
+
+
+def _earlier(store: Store, record: Record, labels: pa.Table) -> Iterator[dict[str, Any]]:
+    """Edits as they were given: of the clusters that were merged, and those that no longer fit."""
+    made = find_record(store, "labels", str(record.request.get("labels")))
+    given = read_edits(made.request.get("edits", ())) if made else ()
+    edits = labels["edit"].to_pylist() if "edit" in labels.column_names else []
+    applied = {json.loads(edit)["label"] for edit in edits if edit}
+    return (edit.as_json() for edit in given if edit.merge or edit.label not in applied)
+
+
+def print_tree(labels: pl.DataFrame, *, width: int = 100) -> Iterator[str]:
+    """The clusters of a map as lines: each below its parent, the largest first, with its number and size.
+
+    Parameters
+    ----------
+    labels : polars.DataFrame
+        ``layer``, ``cluster``, ``parent``, ``size``, ``label``; what is hidden and what has no documents is left out.
+    """
+    rows = [row for row in labels.to_dicts() if row["size"] and not row.get("hidden")]
+    top = max((row["layer"] for row in rows), default=0)
+    known = {(row["layer"], row["cluster"]) for row in rows}
+    below: dict[tuple[int, int] | None, list[dict[str, Any]]] = {}
+    for row in rows:
+        parent = (row["layer"] + 1, row["parent"])
+        below.setdefault(parent if row["parent"] is not None and parent in known else None, []).append(row)
+
+    def lines(of: tuple[int, int] | None, depth: int) -> Iterator[str]:
+        for row in sorted(below.get(of, []), key=lambda row: (-row["layer"], -row["size"], row["cluster"])):
+            start = f"{'  ' * (depth + (top - row['layer'] if of is None else 0))}{row['label']}"
+            yield f"{start[:width]}  ({row['size']:,}; {row['layer']}.{row['cluster']})"
+            yield from lines((row["layer"], row["cluster"]), depth + 1)
+
+    return lines(None, 0)

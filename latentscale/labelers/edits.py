@@ -1,0 +1,264 @@
+"""Edits of labels by hand: written and read as one small YAML file, and found again by the documents of a cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.errors import ConfigError
+
+FORMAT = 1
+"""Of the file: ``edits: 1``."""
+
+MEMBERS = 24
+"""Documents of a cluster that are listed, by which it is found again."""
+
+ACTIONS = ("rename", "describe", "hide", "pin", "merge")
+_MOST_CHARACTERS = {"rename": 200, "describe": 2_000, "merge": 200}
+# Of the listed documents, so many must still be there, and of those so many in a cluster...
+_PRESENT, _CLUSTERED = 0.3, 0.25
+# ...and of these, so many in one.
+_TOGETHER = 0.5
+# What of that cluster they stand for: an edit of a part is none of the whole.
+_OF_CLUSTER, _OF_OTHER_LAYER = 0.3, 0.5
+_HINT = "latentscale labels export WORKSPACE writes such a file; keep its layer, size and members."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterEdit:
+    """What was changed of one cluster.
+
+    Attributes
+    ----------
+    layer : int
+    label : str
+        Its name when the file was written: for a person, and for what is said of it.
+    size : int
+        Its documents then.
+    members : tuple of int
+        ``row_id`` of some of them.
+    rename, describe, merge : str or None
+        Its new name; a sentence on it; the name of the cluster that it becomes, with all others of that ``merge``.
+    hide, pin : bool
+        Whether the page leaves it out; whether it stays one cluster with these documents, come what may.
+    """
+
+    layer: int
+    label: str
+    size: int
+    members: tuple[int, ...]
+    rename: str | None = None
+    describe: str | None = None
+    merge: str | None = None
+    hide: bool = False
+    pin: bool = False
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """What is changed."""
+        return tuple(name for name in ACTIONS if getattr(self, name))
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values, without what is not changed."""
+        kept = {"layer": self.layer, "label": self.label, "size": self.size, "members": list(self.members)}
+        return kept | {name: getattr(self, name) for name in self.actions}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Where an edit holds, or why it does not.
+
+    Attributes
+    ----------
+    layer, cluster : int
+        The cluster; -1 where there is none.
+    documents : float
+        Of the cluster, those that the listed ones stand for.
+    reason : str
+        Empty where it holds.
+    """
+
+    layer: int = -1
+    cluster: int = -1
+    documents: float = 0.0
+    reason: str = ""
+
+
+def parse_edits(values: Any, *, where: str) -> tuple[ClusterEdit, ...]:
+    """Check what a file of edits holds, and return the clusters of which something is changed.
+
+    Raises
+    ------
+    ConfigError
+        With the entry and the field that is wrong.
+    """
+    if not isinstance(values, dict) or cast("dict[str, Any]", values).get("edits") != FORMAT:
+        raise ConfigError(
+            f"label.edits: this is no file of edits: it does not begin with edits: {FORMAT}", where=where, hint=_HINT
+        )
+    entries = cast("dict[str, Any]", values).get("clusters")
+    if not isinstance(entries, list):
+        raise ConfigError("label.edits: there is no list of clusters", where=where, hint=_HINT)
+    listed = cast("list[Any]", entries)
+    edits = [_entry(entry, f"{where}, clusters[{at}]") for at, entry in enumerate(listed)]
+    changed = tuple(edit for edit in edits if edit.actions)
+    for name in {edit.merge for edit in changed if edit.merge}:
+        if sum(edit.merge == name for edit in changed) < 2:
+            raise ConfigError(
+                f"label.edits: only one cluster has merge: {name}", where=where, hint="Give two or more the same name."
+            )
+    return changed
+
+
+def _entry(entry: Any, where: str) -> ClusterEdit:
+    if not isinstance(entry, dict):
+        raise ConfigError("label.edits: an entry is no mapping", where=where, hint=_HINT)
+    given = cast("dict[str, Any]", entry)
+    unknown = set(given) - {"layer", "cluster", "label", "size", "members", *ACTIONS}
+    if unknown:
+        raise ConfigError(
+            f"label.edits: {', '.join(sorted(map(str, unknown)))} is no edit",
+            where=where,
+            hint=f"An entry has {', '.join(ACTIONS)}.",
+        )
+
+    def wrong(name: str, wanted: str) -> ConfigError:
+        return ConfigError(f"label.edits: {name} is not {wanted} (given: {given.get(name)!r})", where=where, hint=_HINT)
+
+    for name in ("layer", "size"):
+        if not isinstance(given.get(name), int) or isinstance(given[name], bool) or given[name] < 0:
+            raise wrong(name, "a whole number")
+    members = given.get("members")
+    if not isinstance(members, list) or not members:
+        raise wrong("members", "a list of row ids")
+    if not all(isinstance(row, int) and not isinstance(row, bool) for row in cast("list[Any]", members)):
+        raise wrong("members", "a list of row ids")
+    for name, most in _MOST_CHARACTERS.items():
+        text = given.get(name)
+        if text is not None and not (
+            isinstance(text, str) and text.strip() and len(text) <= most and text.isprintable()
+        ):
+            raise wrong(name, f"one line of text of at most {most} characters")
+    for name in ("hide", "pin"):
+        if not isinstance(given.get(name, False), bool):
+            raise wrong(name, "true or false")
+    for name in ("merge", "pin"):
+        if given.get(name) and given["layer"] != 0:
+            raise ConfigError(
+                f"label.edits: {name} is for clusters of layer 0, this one is of layer {given['layer']}",
+                where=where,
+                hint="Coarser layers are made of those of layer 0.",
+            )
+    values = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+    return ClusterEdit(
+        layer=values["layer"],
+        label=str(values.get("label", "")),
+        size=values["size"],
+        members=tuple(cast("list[int]", members)),
+        **{name: values[name] for name in ACTIONS if values.get(name)},
+    )
+
+
+def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, str]) -> str:
+    """Write a file of edits: every cluster an entry, to which edits are added by hand.
+
+    Parameters
+    ----------
+    clusters : iterable of mapping
+        ``layer``, ``cluster``, ``label``, ``size``, ``members``, and the edits that it has already.
+    about : mapping of str to str
+        Further facts for its head.
+    """
+    lines = [
+        "# Add to a cluster, below its members:",
+        "#   rename: a new name            describe: a sentence on it",
+        "#   hide: true                    draw no label of it",
+        "#   merge: a name                 one cluster of all that have the same one here (layer 0)",
+        "#   pin: true                     keep it one cluster, whatever a refit finds (layer 0)",
+        "# Then: latentscale labels import WORKSPACE FILE. Entries without an edit may be deleted; leave other fields.",
+        f"edits: {FORMAT}",
+        *(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in about.items()),
+        "clusters:",
+    ]
+    for one in clusters:
+        lines.append(f"- label: {json.dumps(one['label'], ensure_ascii=False)}")
+        lines += [f"  {name}: {one[name]}" for name in ("layer", "cluster", "size") if name in one]
+        lines.append(f"  members: [{', '.join(map(str, one['members']))}]")
+        lines += [f"  {name}: {json.dumps(one[name], ensure_ascii=False)}" for name in ACTIONS if one.get(name)]
+    return "\n".join(lines) + "\n"
+
+
+def choose_members(row_ids: NDArray[np.int64], probabilities: NDArray[np.floating[Any]]) -> list[int]:
+    """Choose the documents by which a cluster is found again: evenly among its firmer half."""
+    order = np.lexsort((row_ids, -probabilities))
+    firm = order[: max(MEMBERS, len(order) // 2)]
+    places = np.unique(np.linspace(0, len(firm) - 1, min(MEMBERS, len(firm))).round().astype(np.int64))
+    return sorted(row_ids[firm[places]].tolist())
+
+
+def match_edits(
+    edits: Sequence[ClusterEdit],
+    row_ids: NDArray[np.int64],
+    memberships: Sequence[NDArray[np.int32]],
+    *,
+    parts: bool = False,
+) -> list[Match]:
+    """Find the cluster of each edit: that of its layer, or else of another, that most of its documents are in now.
+
+    Parameters
+    ----------
+    edits : sequence of ClusterEdit
+    row_ids : int64 ndarray, shape (n,)
+    memberships : sequence of int32 ndarray, shape (n,)
+        By layer, the finest first; -1 for none.
+    parts : bool
+        Whether an edited cluster may be a small part of the one that it is found in.
+
+    Returns
+    -------
+    list of Match
+        One for each edit.
+    """
+    order = np.argsort(row_ids, kind="stable")
+    ordered = row_ids[order]
+    sizes = [np.bincount(one[one >= 0], minlength=1) for one in memberships]
+    found: list[Match] = []
+    for edit in edits:
+        wanted = np.array(edit.members, dtype=np.int64)
+        at = np.minimum(np.searchsorted(ordered, wanted), max(len(ordered) - 1, 0))
+        present = order[at[ordered[at] == wanted]] if len(ordered) else np.empty(0, np.int64)
+        if len(present) < max(1.0, _PRESENT * len(wanted)):
+            found.append(Match(reason=f"{len(present)} of its {len(wanted)} documents are left"))
+            continue
+        layers = sorted(range(len(memberships)), key=lambda layer, own=edit.layer: (abs(layer - own), layer))
+        tried = [_in_layer(edit, layer, present, memberships[layer], sizes[layer], parts) for layer in layers]
+        found.append(next((one for one in tried if not one.reason), tried[0]))
+    return found
+
+
+def _in_layer(
+    edit: ClusterEdit,
+    layer: int,
+    present: NDArray[np.int64],
+    membership: NDArray[np.int32],
+    sizes: NDArray[np.int64],
+    parts: bool,
+) -> Match:
+    clusters = membership[present]
+    clusters = clusters[clusters >= 0]
+    if len(clusters) < max(1.0, _CLUSTERED * len(present)):
+        return Match(reason=f"{len(present) - len(clusters)} of its {len(present)} documents are in no cluster now")
+    counts = np.bincount(clusters)
+    cluster = int(counts.argmax())
+    if counts[cluster] < _TOGETHER * len(clusters):
+        return Match(reason=f"its documents are in {np.count_nonzero(counts)} clusters now, in none the most of them")
+    documents = edit.size * float(counts[cluster]) / len(present)
+    least = _OF_CLUSTER if layer == edit.layer else _OF_OTHER_LAYER
+    if not parts and documents < least * sizes[cluster]:
+        return Match(reason=f"its documents are a small part of a cluster of {sizes[cluster]:,} now")
+    return Match(layer=layer, cluster=cluster, documents=documents)

@@ -1,0 +1,33 @@
+"""Files that the settings of labels name: what they hold is kept with the run, whatever becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from latentscale.labelers.edit_file import edits_of
+from latentscale.labelers.keyphrases.stop_words import stop_words_of
+from latentscale.pipeline.context import RunContext
+
+
+def settle_label_files(context: RunContext) -> None:
+    """Put what the files of ``label.stop_words`` and ``edits`` hold in place of their names: later runs need no file.
+
+    Raises
+    ------
+    ConfigError
+        If a file is not there, or is not what it should be.
+    """
+    label = context.config.label
+    settled: dict[str, Any] = {}
+    if label.stop_words is not None:
+        settled["stop_words"] = stop_words_of(label.stop_words)
+    if label.edits is not None:
+        settled["edits"] = edits_of(label.edits)
+    if settled:
+        context.config = context.config.model_copy(update={"label": label.model_copy(update=settled)})
+        context.run.job["label"] |= {name: [_plain(one) for one in value] for name, value in settled.items()}
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value

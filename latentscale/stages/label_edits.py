@@ -1,0 +1,116 @@
+"""Apply the edits of a person to the labels of a map, and report each that no longer fits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from latentscale.labelers.edits import ClusterEdit, Match, match_edits
+from latentscale.stages.cluster import Clusters
+
+SOURCE = "edited"
+"""``source`` of a label that a person gave."""
+
+_MOST_NOTES = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditReport:
+    """What became of the edits.
+
+    Attributes
+    ----------
+    applied, lost : int
+    notes : list of str
+        A sentence for each that was lost.
+    """
+
+    applied: int
+    lost: int
+    notes: list[str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For the record; nothing where there are no edits."""
+        return {"edits": self.applied, "edits_lost": self.lost} if self.applied or self.lost else {}
+
+
+def apply_edits(rows: Sequence[dict[str, Any]], found: Clusters, edits: Sequence[ClusterEdit]) -> EditReport:
+    """Change the rows of the labels in place as a person wants them.
+
+    ``label`` and ``description`` become those given, ``hidden`` is set, and ``edit`` keeps what was done, with the
+    label that was found, as JSON.
+    """
+    wanted = _merged(edits)
+    matches = match_edits(wanted, found.row_ids, found.memberships())
+    by_place = {(row["layer"], row["cluster"]): row for row in rows}
+    held: dict[tuple[int, int, str], ClusterEdit] = {}
+    lost: list[str] = []
+    applied = 0
+    # Of two edits of one cluster, that of the cluster which has most of it holds.
+    for edit, match in sorted(zip(wanted, matches, strict=True), key=lambda one: -one[1].documents):
+        reason = _reason(edit, match, by_place, held)
+        if reason:
+            lost.append(f"The edit of {edit.label!r} ({', '.join(edit.actions)}) no longer fits: {reason}.")
+            continue
+        applied += 1
+        for action in edit.actions:
+            held[match.layer, match.cluster, action] = edit
+        _change(by_place[match.layer, match.cluster], edit)
+    notes = lost[:_MOST_NOTES]
+    if len(lost) > _MOST_NOTES:
+        notes.append(f"{len(lost) - _MOST_NOTES:,} more edits no longer fit.")
+    return EditReport(applied=applied, lost=len(lost), notes=notes)
+
+
+def _merged(edits: Sequence[ClusterEdit]) -> list[ClusterEdit]:
+    """The edits, those of one ``merge`` as one: the clusters were joined when they were made."""
+    groups: dict[str, list[ClusterEdit]] = {}
+    for edit in edits:
+        if edit.merge:
+            groups.setdefault(edit.merge, []).append(edit)
+    rest = [edit for edit in edits if not edit.merge]
+    for group in groups.values():
+        largest = max(group, key=lambda edit: edit.size)
+        rest.append(
+            replace(
+                largest,
+                size=sum(edit.size for edit in group),
+                members=tuple(row for edit in group for row in edit.members),
+                label=" + ".join(edit.label for edit in group),
+                describe=next((edit.describe for edit in group if edit.describe), None),
+                hide=any(edit.hide for edit in group),
+            )
+        )
+    return rest
+
+
+def _reason(
+    edit: ClusterEdit,
+    match: Match,
+    rows: Mapping[tuple[int, int], dict[str, Any]],
+    held: Mapping[tuple[int, int, str], ClusterEdit],
+) -> str:
+    if match.reason:
+        return match.reason
+    if (match.layer, match.cluster) not in rows:
+        return "its cluster has no label"
+    for action in edit.actions:
+        other = held.get((match.layer, match.cluster, action))
+        if other is not None:
+            return f"its cluster is one with that of {other.label!r} now, which has the same kind of edit"
+    return ""
+
+
+def _change(row: dict[str, Any], edit: ClusterEdit) -> None:
+    before: dict[str, Any] = json.loads(row["edit"]) if row.get("edit") else {"label": row["label"]}
+    name = edit.rename or edit.merge
+    if name:
+        row |= {"label": name, "source": SOURCE}
+    if edit.describe:
+        row["description"] = edit.describe
+    if edit.hide:
+        row["hidden"] = True
+    row["edit"] = json.dumps(before | {action: getattr(edit, action) for action in edit.actions}, ensure_ascii=False)

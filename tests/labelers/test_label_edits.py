@@ -1,0 +1,190 @@
+"""What a person changes of the labels stays: through a labelling anew, an update, and a refit with more documents."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+import latentscale as ls
+from latentscale.demo import corpus_path
+from latentscale.errors import ConfigError, RequestError, WorkspaceError
+from latentscale.labelers.edits import ClusterEdit, parse_edits
+
+FAST: dict[str, Any] = {"progress": "quiet", "project": {"n_epochs": 60}, "publish": {"viewer": False}}
+ENTRY: dict[str, Any] = {"layer": 0, "label": "Games", "size": 20, "members": [1, 2, 3]}
+
+
+def shuffled(rows: int, seed: int = 3) -> pl.DataFrame:
+    return pl.read_parquet(corpus_path()).sample(rows, shuffle=True, seed=seed).select("package", "text")
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))["clusters"]
+
+
+def write_entries(path: Path, entries: list[dict[str, Any]]) -> Path:
+    path.write_text(yaml.safe_dump({"edits": 1, "clusters": entries}, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def labels_record(workspace: ls.Workspace) -> Any:
+    current = workspace.current
+    assert current is not None
+    return workspace.artifact(current.record.request["labels"])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ls.Workspace, pl.DataFrame]:
+    folder = tmp_path_factory.mktemp("edits") / "ws"
+    frame = shuffled(1_100)
+    ls.run(frame[:1_000], out=folder, text="text", id="package", cluster={"min_cluster_size": 8}, **FAST)
+    return ls.open(folder), frame
+
+
+def test_edits_hold_through_import_update_and_refit(made: tuple[ls.Workspace, pl.DataFrame], tmp_path: Path) -> None:
+    workspace, frame = made
+    before = workspace.the_map()
+    points = before.points().collect()
+    path = workspace.export_labels(tmp_path / "edits.yaml")
+    entries = read_entries(path)
+    assert len(entries) == len(before.labels())
+    finest = [entry for entry in entries if entry["layer"] == 0]
+    finest[0] |= {"rename": "First: renamed", "describe": "What is in the first."}
+    finest[1]["hide"] = True
+    finest[2]["merge"] = finest[3]["merge"] = "Third & fourth"
+    next(entry for entry in entries if entry["layer"] == 1)["rename"] = "A coarse one"
+    workspace.import_labels(write_entries(path, entries))
+
+    labels = workspace.the_map().labels()
+    assert labels.filter(pl.col("label") == "First: renamed")["description"].to_list() == ["What is in the first."]
+    assert labels.filter(pl.col("label") == "First: renamed")["source"].to_list() == ["edited"]
+    assert labels.filter("hidden")["size"].to_list() == [finest[1]["size"]]
+    merged = labels.filter(pl.col("label") == "Third & fourth")
+    assert merged["size"].to_list() == [finest[2]["size"] + finest[3]["size"]]
+    assert labels.filter(pl.col("label") == "A coarse one")["layer"].to_list() == [1]
+    record = labels_record(workspace)
+    assert (record.counts["edits"], record.counts["edits_lost"]) == (4, 0)
+    now = workspace.the_map().points().collect()
+    third = points.filter(pl.col("cluster").is_in([finest[2]["cluster"], finest[3]["cluster"]]))
+    where = now.filter(pl.col("row_id").is_in(third["row_id"].implode()))["cluster"].unique()
+    assert where.to_list() == merged["cluster"].to_list()
+    assert workspace.verify().faults == []
+
+    # The file is not needed any more, and the same import again makes no other map.
+    path.unlink()
+    assert workspace.run_stages([], until="publish").map == workspace.the_map().record
+    # What was edited is in the next file as it was given.
+    again = read_entries(workspace.export_labels(tmp_path / "again.yaml"))
+    assert Counter(entry.get("merge") for entry in again)["Third & fourth"] == 2
+    assert [entry["label"] for entry in again if entry.get("rename") == "First: renamed"] == [finest[0]["label"]]
+
+    workspace.update(frame[1_000:1_050], complete=False)
+    grown = workspace.the_map().labels()
+    assert {"First: renamed", "Third & fourth", "A coarse one"} <= set(grown["label"])
+    assert grown.filter("hidden").height == 1
+    with pytest.raises(WorkspaceError, match="has grown by updates since its fit"):
+        workspace.import_labels(tmp_path / "again.yaml")
+
+    workspace.update(frame[1_050:], complete=False, refit=True)
+    refitted = workspace.the_map().labels()
+    assert {"First: renamed", "Third & fourth"} <= set(refitted["label"])
+    assert refitted.filter("hidden").height == 1
+    record = labels_record(workspace)
+    assert record.counts["edits"] + record.counts["edits_lost"] == 4
+    assert len([note for note in record.notes if "no longer fits" in note]) == record.counts["edits_lost"]
+
+
+def test_an_edit_of_documents_that_are_gone_is_reported(tmp_path: Path) -> None:
+    ls.run(shuffled(400), out=tmp_path / "ws", text="text", id="package", cluster={"min_cluster_size": 8}, **FAST)
+    workspace = ls.open(tmp_path / "ws")
+    path = workspace.export_labels(tmp_path / "edits.yaml")
+    lost = ENTRY | {"members": [90_000, 90_001], "rename": "Nothing"}
+    workspace.import_labels(write_entries(path, [*read_entries(path), lost]))
+    record = labels_record(workspace)
+    assert (record.counts["edits"], record.counts["edits_lost"]) == (0, 1)
+    assert "The edit of 'Games' (rename) no longer fits: 0 of its 2 documents are left." in record.notes
+    with pytest.raises(RequestError, match="is there already, with edits perhaps"):
+        workspace.export_labels(path)
+    # It is kept in the next file, so that it can be mended.
+    assert "Nothing" in workspace.export_labels(tmp_path / "next.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_of_a_hundred_random_edits_nearly_all_hold_after_a_refit_with_a_tenth_more(tmp_path: Path) -> None:
+    frame = shuffled(8_000)
+    first = round(len(frame) / 1.1)
+    ls.run(frame[:first], out=tmp_path / "ws", text="text", id="package", progress="quiet", publish={"viewer": False})
+    workspace = ls.open(tmp_path / "ws")
+    entries = read_entries(workspace.export_labels(tmp_path / "edits.yaml"))
+    chosen = random.Random(5).sample(range(len(entries)), 100)
+    finest = [at for at in chosen if entries[at]["layer"] == 0]
+    for at in chosen:
+        entries[at] |= [{"rename": f"Name {at}"}, {"describe": f"About {at}"}, {"hide": True}][at % 3]
+    for pair in range(5):
+        for at in finest[2 * pair : 2 * pair + 2]:
+            entries[at] = {key: entries[at][key] for key in ENTRY} | {"merge": f"Merged {pair}"}
+    workspace.import_labels(write_entries(tmp_path / "edits.yaml", entries))
+    record = labels_record(workspace)
+    assert (record.counts["edits"], record.counts["edits_lost"]) == (95, 0)
+    workspace.update(frame, complete=True, refit=True)
+    record = labels_record(workspace)
+    applied, lost = record.counts["edits"], record.counts["edits_lost"]
+    assert applied + lost == 95
+    assert len([note for note in record.notes if "no longer fits" in note]) == lost
+    assert applied >= 0.98 * 95, record.notes
+    labels = workspace.the_map().labels()
+    names = set(labels["label"])
+    wanted = {entries[at]["rename"] for at in chosen if "rename" in entries[at]} | {f"Merged {n}" for n in range(5)}
+    assert len(wanted - names) <= lost
+    # An edited cluster still holds its documents.
+    points = workspace.the_map().points().collect()
+    of = dict(zip(labels["label"], zip(labels["layer"], labels["cluster"], strict=True), strict=True))
+    shares: list[float] = []
+    for at in chosen:
+        entry = entries[at]
+        if entry["layer"] == 0 and entry.get("rename") in of:
+            inside = points.filter(pl.col("row_id").is_in(entry["members"]))["cluster"]
+            shares.append(float((inside == of[entry["rename"]][1]).mean()))
+    assert sum(share > 0.5 for share in shares) >= 0.95 * len(shares)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("text", "does not begin with edits: 1"),
+        ({"edits": 2, "clusters": []}, "does not begin with edits: 1"),
+        ({"edits": 1}, "no list of clusters"),
+        ({"edits": 1, "clusters": [3]}, "an entry is no mapping"),
+        ({"edits": 1, "clusters": [ENTRY | {"renam": "x"}]}, "renam is no edit"),
+        ({"edits": 1, "clusters": [ENTRY | {"members": ["a"]}]}, "members is not a list of row ids"),
+        ({"edits": 1, "clusters": [ENTRY | {"rename": ""}]}, "rename is not one line of text"),
+        ({"edits": 1, "clusters": [ENTRY | {"rename": "a\nb"}]}, "rename is not one line of text"),
+        ({"edits": 1, "clusters": [ENTRY | {"hide": "yes"}]}, "hide is not true or false"),
+        ({"edits": 1, "clusters": [ENTRY | {"layer": 1, "merge": "x"}]}, "merge is for clusters of layer 0"),
+        ({"edits": 1, "clusters": [ENTRY | {"merge": "x"}]}, "only one cluster has merge: x"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_with_its_entry(values: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_edits(values, where="edits.yaml")
+
+
+def test_a_wrong_file_ends_a_run_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "edits.yaml").write_text("edits: 1\nclusters:\n- layer: 0\n", encoding="utf-8")
+    for setting in ({"edits": str(tmp_path / "edits.yaml")}, {"stop_words": str(tmp_path / "none.txt")}):
+        with pytest.raises(ConfigError, match=r"label\.(edits|stop_words)"):
+            ls.run(shuffled(60), out=tmp_path / "ws", text="text", label=setting, progress="quiet")
+    assert not (tmp_path / "ws").exists()
+
+
+def test_entries_without_an_edit_are_left_out() -> None:
+    renamed = ENTRY | {"rename": " Board games ", "cluster": 7}
+    (edit,) = parse_edits({"edits": 1, "clusters": [ENTRY, renamed]}, where="edits.yaml")
+    assert edit == ClusterEdit(layer=0, label="Games", size=20, members=(1, 2, 3), rename="Board games")
+    assert edit.as_json() == ENTRY | {"rename": "Board games"}
