@@ -180,6 +180,9 @@ class Cluster:
             "RAY_health_check_failure_threshold": "3",
             # The server of a Ray client takes longer to start where the machine is busy.
             "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "150",
+            # Ray's client server forks while gRPC's threads run, and its child may crash (ray-project/ray#63202);
+            # it only forks to execute another program, which needs nothing of gRPC's handlers.
+            "GRPC_ENABLE_FORK_SUPPORT": "0",
         }
         if token is not None:
             environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}

@@ -11,7 +11,7 @@ import pytest
 
 from latentscale.config import EngineConfig
 from latentscale.engines import check_engine
-from latentscale.engines.ray.contact import reach_cluster
+from latentscale.engines.ray.contact import explain, reach_cluster
 from latentscale.errors import ConfigError, ResourceError
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
@@ -66,3 +66,14 @@ def test_what_a_machine_can_never_give_is_refused_at_once(stage: str, asked: dic
         check_engine(config)
     assert "CPU" in caught.value.message
     assert caught.value.hint
+
+
+def test_a_client_server_whose_process_crashed_is_not_called_absent() -> None:
+    said = (
+        "Initialization failure from server:\nTraceback (most recent call last):\n"
+        '  File "ray/util/client/server/proxier.py", line 772, in Datapath\n    raise RuntimeError(\n'
+        "RuntimeError: Starting Ray client server failed. See ray_client_server_23000.err for detailed logs."
+    )
+    error = explain(ConnectionAbortedError(said), "ray://10.0.0.5:10001")
+    assert error.message == "the client server of Ray at ray://10.0.0.5:10001 could not start a process for this run"
+    assert "GRPC_ENABLE_FORK_SUPPORT=0" in str(error.hint)

@@ -171,6 +171,12 @@ def explain(error: BaseException, address: str) -> LatentScaleError:
             hint="Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file with the cluster's token "
             "(or RAY_AUTH_TOKEN).",
         )
+    if "Starting Ray client server failed" in text:
+        return ResourceError(
+            f"the client server of Ray at {address} could not start a process for this run",
+            hint="Run the same command again; if this is seen often, start the head node with "
+            "GRPC_ENABLE_FORK_SUPPORT=0, or use ray job submit (docs/operations.md).",
+        )
     return ResourceError(
         f"no Ray cluster answers at {address}: {text[:300] or type(error).__name__}",
         hint="Check engine.address (the port is that of the head, 6379 by default, or after ray:// that of its client "
