@@ -40,7 +40,8 @@ class SearchIndex:
     Parameters
     ----------
     fields : mapping
-        Columns by their use: ``text``, ``title`` (may be None each) and ``id``, the documents' own id.
+        Columns by their use: ``text``, ``title`` and ``id``, the documents' own id; None where there is none. Columns
+        of lists, records or bytes are left out.
     positions : int64 ndarray, shape (n,)
         The position of each document in the generation.
     scratch : Path
@@ -59,6 +60,7 @@ class SearchIndex:
 
     def add(self, start: int, batch: pa.RecordBatch) -> None:
         """Take the documents from row ``start`` on."""
+        self.fields = {use: name for use, name in self.fields.items() if _has_words(batch.schema.field(name).type)}
         if not self.fields:
             return
         kept = batch.select(list(dict.fromkeys(self.fields.values())))
@@ -161,6 +163,13 @@ class SearchIndex:
         every = pl.concat(found)
         of_row = places[every["row"].to_numpy()].astype(np.uint32)
         self._postings.add(every["term"], of_row, documents=len(places))
+
+
+def _has_words(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _has_words(kind.value_type)
+    # Lists and records of other values, and bytes, which need not be text.
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:

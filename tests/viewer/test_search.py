@@ -124,6 +124,24 @@ def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_pa
         assert found[f"{OWN_ID}doc-{row}/e"][1].tolist() == [positions[row]]
 
 
+@pytest.mark.parametrize("few", [0, 10])
+def test_columns_of_any_type_may_be_title_or_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr("latentscale.viewer.search.FEW", few)
+    body = pa.array(["one word", None, "three"])
+    for name, key, ids in (
+        (pa.array([["a"], [], None]), pa.array([7, 8, None]), {"=7", "=8"}),
+        (pa.array([{"a": 1}, None, None]), pa.array(["X", "y", "z"]).dictionary_encode(), {"=x", "=y", "=z"}),
+        (pa.array([b"\xff", b"", None]), pa.array([1.5, None, None]), {"=1.5"}),
+    ):
+        index = SearchIndex({"text": "body", "title": "name", "id": "key"}, positions=np.arange(3), scratch=tmp_path)
+        index.add(0, pa.record_batch({"body": body, "name": name, "key": key}))
+        files = Files()
+        entry = index.write(files)
+        assert entry is not None
+        assert entry["fields"] == {"text": "body", "id": "key"}
+        assert set(read(files)) == {"one", "word", "three"} | ids
+
+
 def test_a_word_of_very_many_documents_keeps_those_of_most_weight(tmp_path: Path) -> None:
     n = MOST_PLACES + 500
     texts: list[str | None] = ["common " * (1 + i % 3) + f"rare{i}" for i in range(n)]
