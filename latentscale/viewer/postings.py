@@ -1,4 +1,4 @@
-"""Postings: which documents have each word, sorted by word in bounded memory, and encoded."""
+"""Postings: which documents have each word, of many documents in bounded memory."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Postings:
         if self._buffered > _BUFFER_BYTES:
             self._flush()
 
-    def terms(self) -> Iterator[pl.DataFrame]:
-        """Each range of words, in order: ``term``, ``places`` and ``tfs``; a word has several rows."""
+    def ranges(self) -> Iterator[tuple[pa.Array, NDArray[np.uint64]]]:
+        """Each range of words, in order, as ``shards.encode`` takes it."""
         for parts, files in zip(self._parts, self._files, strict=True):
             frames = [*(pl.read_ipc(path.read_bytes()) for path in files), *parts]
             parts.clear()
@@ -56,7 +56,7 @@ class Postings:
                 path.unlink()
             files.clear()
             if frames:
-                yield pl.concat(frames)
+                yield _packed(pl.concat(frames))
 
     def close(self) -> None:
         """Remove the files that are left."""
@@ -106,102 +106,11 @@ def _counted(terms: pl.Series, places: NDArray[np.uint32]) -> pl.DataFrame:
     return pl.DataFrame({"term": words.gather(order), "places": columns[0], "tfs": columns[1]})
 
 
-def encode(rows: pl.DataFrame, *, scale: NDArray[np.float64], most: int, size: int) -> Iterator[pa.Table]:
-    """Shards of a range of words: ``term``, ``documents``, ``places`` and ``weights``, a row a word.
-
-    Parameters
-    ----------
-    rows : polars.DataFrame
-        ``term`` (str), ``places`` (lists of uint32), ``tfs`` (lists of uint8), in any order; a word
-        may have several rows.
-    scale : float64 ndarray, shape (n,)
-        By place, what BM25 adds to the term frequency below the line: ``k1 * (1 - b + b * length / mean length)``.
-    most : int
-        A word keeps the places of highest weight, so many at most; ``documents`` counts all.
-    size : int
-        Bytes of a shard, about; a word is never cut.
-
-    Yields
-    ------
-    pyarrow.Table
-        ``places`` are steps from place to place as varints (seven bits a byte, the low ones first), ``weights`` a byte
-        each: ``tf / (tf + scale)``, of 255.
-    """
+def _packed(rows: pl.DataFrame) -> tuple[pa.Array, NDArray[np.uint64]]:
     words = rows["term"].unique().sort()
     of_row = rows["term"].cast(pl.Enum(words)).to_physical().to_numpy().astype(np.uint64)
     code = np.repeat(of_row, rows["places"].list.len().to_numpy())
-    tfs = rows["tfs"].explode().to_numpy()
-    # One number a posting; a range has fewer than 2^24 words.
-    packed = code << np.uint64(40) | rows["places"].explode().to_numpy().astype(np.uint64) << np.uint64(8) | tfs
-    packed.sort()
-    code = (packed >> np.uint64(40)).astype(np.int64)
-    place = (packed >> np.uint64(8) & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    tf = (packed & np.uint64(0xFF)).astype(np.float64)
-    counts = np.bincount(code, minlength=len(words))
-    starts = np.cumsum(counts) - counts
-    weight = np.maximum(1, np.rint(255 * tf / (tf + scale[place]))).astype(np.uint8)
-    crowded = np.flatnonzero(counts[code] > most)
-    if len(crowded):
-        # Of equal weight the first, which lie in coarser tiles: an even sample of the map.
-        falling = (255 - weight[crowded]).astype(np.uint64)
-        packed = (
-            code[crowded].astype(np.uint64) << np.uint64(40)
-            | falling << np.uint64(32)
-            | place[crowded].astype(np.uint64)
-        )
-        packed.sort()
-        owner = (packed >> np.uint64(40)).astype(np.int64)
-        sizes = np.bincount(owner, minlength=len(words))
-        packed = packed[np.arange(len(packed)) - (np.cumsum(sizes) - sizes)[owner] < most]
-        # Put back among the others: word, place and weight in one number again.
-        best = packed >> np.uint64(40) << np.uint64(40) | (packed & np.uint64(0xFFFFFFFF)) << np.uint64(8)
-        best |= np.uint64(255) - (packed >> np.uint64(32) & np.uint64(255))
-        rest = counts[code] <= most
-        others = code[rest].astype(np.uint64) << np.uint64(40) | place[rest].astype(np.uint64) << np.uint64(8)
-        packed = np.concatenate([best, others | weight[rest]])
-        packed.sort()
-        code = (packed >> np.uint64(40)).astype(np.int64)
-        place = (packed >> np.uint64(8) & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        weight = (packed & np.uint64(0xFF)).astype(np.uint8)
-    sizes = np.bincount(code, minlength=len(starts))
-    ends = np.cumsum(sizes)
-    steps = place.copy()
-    steps[1:] -= place[:-1]
-    steps[ends - sizes] = place[ends - sizes]
-    varints, widths = _varints(steps)
-    place_ends = np.cumsum(widths)[ends - 1]
-    total = place_ends + ends + np.cumsum(words.str.len_bytes().to_numpy().astype(np.int64) + 8)
-    shard_of = (total - 1) // size
-    cuts = np.r_[0, np.flatnonzero(np.diff(shard_of)) + 1, len(starts)]
-    places = _binary(varints, place_ends)
-    weights = _binary(weight, ends)
-    table = pa.table(
-        {
-            "term": words.to_arrow().cast(pa.string()),
-            "documents": pa.array(counts, pa.int32()),
-            "places": places,
-            "weights": weights,
-        }
-    )
-    for start, stop in itertools.pairwise(cuts.tolist()):
-        yield table.slice(start, stop - start)
-
-
-def _varints(values: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The varints of some numbers, one after the other, and how many bytes each takes."""
-    widths = np.ones(len(values), np.int64)
-    for bits in (7, 14, 21, 28):
-        widths += values >= 1 << bits
-    ends = np.cumsum(widths)
-    out = np.empty(int(ends[-1]), np.uint8)
-    at = ends - widths
-    for k in range(int(widths.max())):
-        has = widths > k
-        more = (widths[has] > k + 1).astype(np.uint8) << 7
-        out[at[has] + k] = ((values[has] >> (7 * k)) & 127).astype(np.uint8) | more
-    return out, widths
-
-
-def _binary(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> pa.Array:
-    offsets = np.r_[0, ends].astype(np.int32)
-    return pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    places = rows["places"].explode().to_numpy().astype(np.uint64)
+    return words.to_arrow().cast(pa.string()), code << np.uint64(40) | places << np.uint64(8) | rows[
+        "tfs"
+    ].explode().to_numpy()

@@ -1,4 +1,4 @@
-"""Words of texts, as the search of the page has them: ``web/src/engine/tokens.ts`` finds the same ones."""
+"""Words of many texts, as the search of the page has them: ``web/src/engine/tokens.ts`` finds the same ones."""
 
 from __future__ import annotations
 
@@ -65,3 +65,9 @@ def tokens(texts: pl.Series) -> pl.DataFrame:
 
 def _listed(frame: pl.DataFrame, terms: pl.Expr) -> pl.DataFrame:
     return frame.select("row", term=terms).explode("term").drop_nulls()
+
+
+def own_ids(ids: pl.Series, before: str) -> pl.DataFrame:
+    """Documents' own ids as words, each whole, with a sign before it that no other word begins with."""
+    row = pl.arange(len(ids), dtype=pl.UInt32, eager=True)
+    return pl.DataFrame({"row": row, "term": before + normalised(ids.str.strip_chars())}).drop_nulls()

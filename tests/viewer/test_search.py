@@ -19,6 +19,7 @@ from latentscale.stages.publish import publish_settings
 from latentscale.viewer import postings
 from latentscale.viewer.search import K1, MOST_PLACES, OWN_ID, TITLE_WEIGHT, B, SearchIndex
 from latentscale.viewer.tokens import tokens
+from latentscale.viewer.words import words as words_of_one
 
 CASES = json.loads((Path(__file__).parent / "token_cases.json").read_text())
 
@@ -73,17 +74,34 @@ def test_a_text_has_the_words_that_the_page_looks_for(text: str, words: list[str
     found = tokens(pl.Series(["before", text, None]))
     assert Counter(found.filter(pl.col("row") == 1)["term"].to_list()) == Counter(words)
     assert found.filter(pl.col("row") == 2).height == 0
+    assert words_of_one(text) == words
+
+
+def test_few_documents_are_indexed_as_many_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str | None] = [*(text for text, _ in CASES), None, "again " * 300]
+    columns = {"body": texts, "name": [None, *texts[:-1]], "key": [f" Ä-{i}" for i in range(len(texts))]}
+    fields = {"text": "body", "title": "name", "id": "key"}
+    _, one_by_one, _ = build(columns, fields, tmp_path, batch=3)
+    monkeypatch.setattr("latentscale.viewer.search.FEW", 0)
+    _, together, _ = build(columns, fields, tmp_path, batch=7)
+    first, second = read(one_by_one), read(together)
+    assert first.keys() == second.keys()
+    assert "=a-3" in first
+    for word, (number, places, weights) in first.items():
+        assert number == second[word][0]
+        assert np.array_equal(places, second[word][1])
+        assert np.array_equal(weights, second[word][2])
 
 
 def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     words = [f"w{i:04d}" for i in range(3_000)]
-    texts = [" ".join(random.choice(words, random.integers(1, 60))) for _ in range(2_000)]
-    titles: list[str | None] = [words[i % 50] if i % 3 else None for i in range(2_000)]
-    ids: list[str | None] = [f"Doc-{i}/é" for i in range(2_000)]
+    texts = [" ".join(random.choice(words, random.integers(1, 60))) for _ in range(2_100)]
+    titles: list[str | None] = [words[i % 50] if i % 3 else None for i in range(2_100)]
+    ids: list[str | None] = [f"Doc-{i}/é" for i in range(2_100)]
     fields = {"text": "body", "title": "name", "id": "key"}
     entry, files, positions = build({"body": texts, "name": titles, "key": ids}, fields, tmp_path)
-    assert entry == {"documents": 2_000, "shards": entry["shards"], "most": MOST_PLACES, "fields": fields}
+    assert entry == {"documents": 2_100, "shards": entry["shards"], "most": MOST_PLACES, "fields": fields}
     assert entry["shards"] > 1
     found = read(files)
 
@@ -95,7 +113,7 @@ def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_pa
     scale = K1 * (1 - B + B * lengths / lengths.mean())
     assert {word for word in found if not word.startswith(OWN_ID)} == {word for row in counted for word in row}
     for word in words[:200]:
-        rows = np.array([row for row in range(2_000) if word in counted[row]])
+        rows = np.array([row for row in range(2_100) if word in counted[row]])
         tf = np.array([counted[row][word] for row in rows])
         order = np.argsort(positions[rows])
         number, places, weights = found[word]
@@ -104,6 +122,24 @@ def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_pa
         assert np.abs(weights - 255 * (tf / (tf + scale[rows]))[order]).max() <= 0.5 + 1e-9
     for row in (0, 999):
         assert found[f"{OWN_ID}doc-{row}/e"][1].tolist() == [positions[row]]
+
+
+@pytest.mark.parametrize("few", [0, 10])
+def test_columns_of_any_type_may_be_title_or_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr("latentscale.viewer.search.FEW", few)
+    body = pa.array(["one word", None, "three"])
+    for name, key, ids in (
+        (pa.array([["a"], [], None]), pa.array([7, 8, None]), {"=7", "=8"}),
+        (pa.array([{"a": 1}, None, None]), pa.array(["X", "y", "z"]).dictionary_encode(), {"=x", "=y", "=z"}),
+        (pa.array([b"\xff", b"", None]), pa.array([1.5, None, None]), {"=1.5"}),
+    ):
+        index = SearchIndex({"text": "body", "title": "name", "id": "key"}, positions=np.arange(3), scratch=tmp_path)
+        index.add(0, pa.record_batch({"body": body, "name": name, "key": key}))
+        files = Files()
+        entry = index.write(files)
+        assert entry is not None
+        assert entry["fields"] == {"text": "body", "id": "key"}
+        assert set(read(files)) == {"one", "word", "three"} | ids
 
 
 def test_a_word_of_very_many_documents_keeps_those_of_most_weight(tmp_path: Path) -> None:

@@ -203,11 +203,11 @@ class PublishStage(WholeStage):
         return writer.commit(counts=counts, cost=cost, job=context.job)
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rate of points and tiles."""
+        """Estimate by the measured rate of points, tiles and the index of words."""
         return Cost(
-            cpu_seconds=2.6e-5 * size.documents,
+            cpu_seconds=(2.6e-5 + (3.2e-5 if config.publish.search else 0.0)) * size.documents,
             memory_bytes=size.documents * (8_000.0 + HELD_BYTES * size.dim),
-            disk_bytes=0.5 * size.text_bytes + size.documents * 40,
+            disk_bytes=0.5 * size.text_bytes + size.documents * (140 if config.publish.search else 40),
             scratch_bytes=size.documents * size.dim * 4.0,
         )
 

@@ -23,7 +23,7 @@ register({
   Component: AboutPanel,
   available: () => quality() !== null || about().length > 0,
   icon: "M3 16.5h14M5.5 13V9M10 13V4M14.5 13V7",
-  key: { name: "q", does: "about the map: quality and settings" },
+  key: { name: "q", does: "how far to trust the map, and how it was made" },
 });
 
 function AboutPanel() {
