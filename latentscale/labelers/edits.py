@@ -154,7 +154,7 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
                 where=where,
                 hint="Coarser layers are made of those of layer 0.",
             )
-    values = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+    values: dict[str, Any] = {name: one.strip() if isinstance(one, str) else one for name, one in given.items()}
     return ClusterEdit(
         layer=values["layer"],
         label=str(values.get("label", "")),

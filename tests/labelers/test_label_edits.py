@@ -180,7 +180,7 @@ def test_a_wrong_file_ends_a_run_before_anything_is_read(tmp_path: Path) -> None
     for setting in ({"edits": str(tmp_path / "edits.yaml")}, {"stop_words": str(tmp_path / "none.txt")}):
         with pytest.raises(ConfigError, match=r"label\.(edits|stop_words)"):
             ls.run(shuffled(60), out=tmp_path / "ws", text="text", label=setting, progress="quiet")
-    assert not (tmp_path / "ws").exists()
+    assert not (tmp_path / "ws" / "workspace.json").exists()
 
 
 def test_entries_without_an_edit_are_left_out() -> None:
