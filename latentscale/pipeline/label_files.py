@@ -8,6 +8,7 @@ from typing import Any
 from latentscale.labelers.edit_file import edits_of
 from latentscale.labelers.keyphrases.stop_words import stop_words_of
 from latentscale.pipeline.context import RunContext
+from latentscale.storage.artifacts import Record, find_record
 
 
 def settle_label_files(context: RunContext) -> None:
@@ -27,6 +28,16 @@ def settle_label_files(context: RunContext) -> None:
     if settled:
         context.config = context.config.model_copy(update={"label": label.model_copy(update=settled)})
         context.run.job["label"] |= {name: [_plain(one) for one in value] for name, value in settled.items()}
+
+
+def say_waiting_edits(context: RunContext, parent: Record) -> None:
+    """Say that edits which the labels of a map do not have yet wait for its refit: an update keeps its labels."""
+    made = find_record(context.store, "labels", str(parent.request["labels"]))
+    given = [dict(edit) for edit in edits_of(context.config.label.edits)]
+    if made is not None and given != list(made.request.get("edits", ())):
+        context.observer.note(
+            "label.edits are not those of the map: an update keeps its labels, and a refit applies them (--refit)"
+        )
 
 
 def _plain(value: Any) -> Any:
