@@ -195,7 +195,9 @@ def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, s
 
 def choose_members(row_ids: NDArray[np.int64], probabilities: NDArray[np.floating[Any]]) -> list[int]:
     """Choose the documents by which a cluster is found again: evenly among its firmer half."""
-    order = np.lexsort((row_ids, -probabilities))
+    # Of equally firm ones any, and not the first: a corpus may be sorted by its topics.
+    shuffled = row_ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    order = np.lexsort((shuffled, -probabilities))
     firm = order[: max(MEMBERS, len(order) // 2)]
     places = np.unique(np.linspace(0, len(firm) - 1, min(MEMBERS, len(firm))).round().astype(np.int64))
     return sorted(row_ids[firm[places]].tolist())

@@ -175,6 +175,19 @@ def test_a_file_that_is_wrong_is_refused_with_its_entry(values: Any, said: str) 
         parse_edits(values, where="edits.yaml")
 
 
+def test_the_words_of_a_file_are_kept_with_the_run_and_in_no_label(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("library\nLibraries\n", encoding="utf-8")
+    frame, settings = shuffled(300), {"stop_words": str(tmp_path / "own.txt"), "ngram_range": [1, 2]}
+    ls.run(frame, out=tmp_path / "ws", text="text", cluster={"min_cluster_size": 8}, label=settings, **FAST)
+    (tmp_path / "own.txt").unlink()
+    workspace = ls.open(tmp_path / "ws")
+    assert workspace.map_settings()["label"]["stop_words"] == ["libraries", "library"]
+    words = " ".join(" ".join([row["label"], *row["keyphrases"]]) for row in workspace.the_map().labels().to_dicts())
+    assert "librar" not in words.lower()
+    assert all(len(phrase.split()) <= 2 for row in workspace.the_map().labels()["keyphrases"] for phrase in row)
+    assert workspace.run_stages([], until="publish").map == workspace.the_map().record
+
+
 def test_a_wrong_file_ends_a_run_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "edits.yaml").write_text("edits: 1\nclusters:\n- layer: 0\n", encoding="utf-8")
     for setting in ({"edits": str(tmp_path / "edits.yaml")}, {"stop_words": str(tmp_path / "none.txt")}):
