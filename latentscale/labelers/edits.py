@@ -136,7 +136,7 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
     members = given.get("members")
     if not isinstance(members, list) or not members:
         raise wrong("members", "a list of row ids")
-    if not all(isinstance(row, int) and not isinstance(row, bool) for row in cast("list[Any]", members)):
+    if not all(type(row) is int and 0 <= row < 2**63 for row in cast("list[Any]", members)):
         raise wrong("members", "a list of row ids")
     for name, most in _MOST_CHARACTERS.items():
         text = given.get(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from latentscale.errors import ConfigError
 from latentscale.labelers.edit_file import edits_of
 from latentscale.labelers.keyphrases.stop_words import stop_words_of
 from latentscale.pipeline.context import RunContext
@@ -17,14 +18,20 @@ def settle_label_files(context: RunContext) -> None:
     Raises
     ------
     ConfigError
-        If a file is not there, or is not what it should be.
+        If a file is not there, or is not what it should be; or if edits would alter the values of a column.
     """
     label = context.config.label
     settled: dict[str, Any] = {}
     if label.stop_words is not None:
         settled["stop_words"] = stop_words_of(label.stop_words)
     if label.edits is not None:
-        settled["edits"] = edits_of(label.edits)
+        edits = settled["edits"] = edits_of(label.edits)
+        alters = next((name for name in ("merge", "pin") for edit in edits if edit.get(name)), None)
+        if alters and context.config.cluster.method == "column":
+            raise ConfigError(
+                f"label.edits: {alters} alters clusters, and with cluster.method: column these are the column's values",
+                hint="Rename them instead, or change the values of the column.",
+            )
     if settled:
         context.config = context.config.model_copy(update={"label": label.model_copy(update=settled)})
         context.run.job["label"] |= {name: [_plain(one) for one in value] for name, value in settled.items()}

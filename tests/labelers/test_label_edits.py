@@ -163,6 +163,7 @@ def test_of_a_hundred_random_edits_nearly_all_hold_after_a_refit_with_a_tenth_mo
         ({"edits": 1, "clusters": [3]}, "an entry is no mapping"),
         ({"edits": 1, "clusters": [ENTRY | {"renam": "x"}]}, "renam is no edit"),
         ({"edits": 1, "clusters": [ENTRY | {"members": ["a"]}]}, "members is not a list of row ids"),
+        ({"edits": 1, "clusters": [ENTRY | {"members": [2**70]}]}, "members is not a list of row ids"),
         ({"edits": 1, "clusters": [ENTRY | {"rename": ""}]}, "rename is not one line of text"),
         ({"edits": 1, "clusters": [ENTRY | {"rename": "a\nb"}]}, "rename is not one line of text"),
         ({"edits": 1, "clusters": [ENTRY | {"hide": "yes"}]}, "hide is not true or false"),
@@ -194,6 +195,15 @@ def test_a_wrong_file_ends_a_run_before_anything_is_read(tmp_path: Path) -> None
         with pytest.raises(ConfigError, match=r"label\.(edits|stop_words)"):
             ls.run(shuffled(60), out=tmp_path / "ws", text="text", label=setting, progress="quiet")
     assert not (tmp_path / "ws" / "workspace.json").exists()
+
+
+def test_the_values_of_a_column_are_not_merged(tmp_path: Path) -> None:
+    edits = [ENTRY | {"merge": "x"}, ENTRY | {"merge": "x"}]
+    cluster = {"method": "column", "column": "package"}
+    with pytest.raises(ConfigError, match=r"label\.edits: merge .* cluster\.method: column"):
+        ls.run(
+            shuffled(60), out=tmp_path / "ws", text="text", cluster=cluster, label={"edits": edits}, progress="quiet"
+        )
 
 
 def test_entries_without_an_edit_are_left_out() -> None:
