@@ -169,9 +169,9 @@ class Map:
 
     def tree(self) -> list[str]:
         """The clusters as lines of text: each below its parent, with its size, layer and number."""
-        from latentscale.explore.label_file import print_tree
+        from latentscale.explore.cluster_tree import tree_lines
 
-        return list(print_tree(self.labels()))
+        return list(tree_lines(self.labels()))
 
     def rejects(self) -> pl.DataFrame:
         """The rows of the corpus that are not in this map, as ``Workspace.rejects`` has them."""

@@ -152,6 +152,12 @@ GOOD = {
         ({"duplicates": 0.5}, "copies, not topics"),
         ({"clusters": 1}, "smaller min_cluster_size"),
         ({"noise_share": 0.7}, "70% of the documents are in no cluster"),
+        ({"largest_cluster_share": 0.6}, "60% of the documents are in one cluster"),
+        ({"clusters": 3, "documents": 2_978}, "There are 3 clusters of 2,978 documents"),
+        (
+            {"collapsed": "2 clusters of 2,978 documents"},
+            "The default clusters collapsed (2 clusters of 2,978 documents)",
+        ),
         ({"stability": 0.3}, "0.30 (ARI)"),
         ({"documents": 12}, "too small (12)"),
     ],

@@ -44,28 +44,35 @@ def clusters(
     layer: Annotated[
         int | None, typer.Option("--layer", min=0, help="Of this layer alone; 0 is the finest. By default all.")
     ] = None,
-    sort: Annotated[str, typer.Option("--sort", help="size, label or cluster.")] = "size",
-    tree: Annotated[bool, typer.Option("--tree", help="As a tree: each below its parent, with its size.")] = False,
-    format: FrameFormat = "table",
+    sort: Annotated[str | None, typer.Option("--sort", help="size, label or cluster.", show_default="size")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="tree, table, csv, jsonl or json; with --layer or --sort table.", show_default="tree"
+        ),
+    ] = None,
     map: MapOption = None,
     storage: Storage = None,
 ) -> None:
-    """List the clusters of a map: layer, number, size, label, description if any, keyphrases; or as a tree."""
+    """Show the clusters of a map as a tree with their sizes; or list layer, number, size, label, keyphrases."""
     from latentscale.cli.report import print_frame
     from latentscale.errors import RequestError
 
     order = {"size": ("size", True), "label": ("label", False), "cluster": ("cluster", False)}
-    if sort not in order:
-        raise RequestError(f"--sort {sort!r} is not one of {', '.join(order)}")
-    column, descending = order[sort]
+    sorting = sort or "size"
+    if sorting not in order:
+        raise RequestError(f"--sort {sorting!r} is not one of {', '.join(order)}")
+    column, descending = order[sorting]
     chosen = existing_workspace(workspace, storage).the_map(map)
-    labels = chosen.labels()
-    if tree:
-        if layer is not None or format != "table":
-            raise RequestError("--tree shows all layers, as text", hint="Leave out --layer and --format.")
+    one_layer = layer is not None or sort is not None
+    if format == "tree" and one_layer:
+        raise RequestError("a tree has all layers, the largest first", hint="Leave out --layer and --sort.")
+    if format == "tree" or (format is None and not one_layer):
         for line in chosen.tree():
             print(line)
         return
+    shape = format or "table"
+    labels = chosen.labels()
     layers = labels["layer"].unique().sort().to_list()
     if layer is not None:
         if layer not in layers:
@@ -77,9 +84,9 @@ def clusters(
     shown = ["label", "description", "keyphrases"] if described else ["label", "keyphrases"]
     frame = labels.select("layer", "cluster", "size", "nearest_size", "parent", *shown)
     frame = frame.sort(["layer", column, "cluster"], descending=[False, descending, False])
-    if format == "table":
+    if shape == "table":
         frame = frame.drop("nearest_size", "parent")
-    print_frame(frame, format)
+    print_frame(frame, shape)
 
 
 def search(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from latentscale.errors import RequestError
@@ -80,28 +79,3 @@ def _earlier(store: Store, record: Record, labels: pa.Table) -> Iterator[dict[st
     edits = labels["edit"].to_pylist() if "edit" in labels.column_names else []
     applied = {json.loads(edit)["label"] for edit in edits if edit}
     return (edit.as_json() for edit in given if edit.merge or edit.label not in applied)
-
-
-def print_tree(labels: pl.DataFrame, *, width: int = 100) -> Iterator[str]:
-    """The clusters of a map as lines: each below its parent, the largest first, with its number and size.
-
-    Parameters
-    ----------
-    labels : polars.DataFrame
-        ``layer``, ``cluster``, ``parent``, ``size``, ``label``; what is hidden and what has no documents is left out.
-    """
-    rows = [row for row in labels.to_dicts() if row["size"] and not row.get("hidden")]
-    top = max((row["layer"] for row in rows), default=0)
-    known = {(row["layer"], row["cluster"]) for row in rows}
-    below: dict[tuple[int, int] | None, list[dict[str, Any]]] = {}
-    for row in rows:
-        parent = (row["layer"] + 1, row["parent"])
-        below.setdefault(parent if row["parent"] is not None and parent in known else None, []).append(row)
-
-    def lines(of: tuple[int, int] | None, depth: int) -> Iterator[str]:
-        for row in sorted(below.get(of, []), key=lambda row: (-row["layer"], -row["size"], row["cluster"])):
-            start = f"{'  ' * (depth + (top - row['layer'] if of is None else 0))}{row['label']}"
-            yield f"{start[:width]}  ({row['size']:,}; {row['layer']}.{row['cluster']})"
-            yield from lines((row["layer"], row["cluster"]), depth + 1)
-
-    return lines(None, 0)

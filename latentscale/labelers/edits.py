@@ -136,7 +136,7 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
     members = given.get("members")
     if not isinstance(members, list) or not members:
         raise wrong("members", "a list of row ids")
-    if not all(isinstance(row, int) and not isinstance(row, bool) for row in cast("list[Any]", members)):
+    if not all(type(row) is int and 0 <= row < 2**63 for row in cast("list[Any]", members)):
         raise wrong("members", "a list of row ids")
     for name, most in _MOST_CHARACTERS.items():
         text = given.get(name)
@@ -154,7 +154,7 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
                 where=where,
                 hint="Coarser layers are made of those of layer 0.",
             )
-    values = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+    values: dict[str, Any] = {name: one.strip() if isinstance(one, str) else one for name, one in given.items()}
     return ClusterEdit(
         layer=values["layer"],
         label=str(values.get("label", "")),
@@ -195,7 +195,9 @@ def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, s
 
 def choose_members(row_ids: NDArray[np.int64], probabilities: NDArray[np.floating[Any]]) -> list[int]:
     """Choose the documents by which a cluster is found again: evenly among its firmer half."""
-    order = np.lexsort((row_ids, -probabilities))
+    # Of equally firm ones any, and not the first: a corpus may be sorted by its topics.
+    shuffled = row_ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    order = np.lexsort((shuffled, -probabilities))
     firm = order[: max(MEMBERS, len(order) // 2)]
     places = np.unique(np.linspace(0, len(firm) - 1, min(MEMBERS, len(firm))).round().astype(np.int64))
     return sorted(row_ids[firm[places]].tolist())

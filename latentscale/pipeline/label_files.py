@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from latentscale.errors import ConfigError
 from latentscale.labelers.edit_file import edits_of
 from latentscale.labelers.keyphrases.stop_words import stop_words_of
 from latentscale.pipeline.context import RunContext
+from latentscale.storage.artifacts import Record, find_record
 
 
 def settle_label_files(context: RunContext) -> None:
@@ -16,17 +18,33 @@ def settle_label_files(context: RunContext) -> None:
     Raises
     ------
     ConfigError
-        If a file is not there, or is not what it should be.
+        If a file is not there, or is not what it should be; or if edits would alter the values of a column.
     """
     label = context.config.label
     settled: dict[str, Any] = {}
     if label.stop_words is not None:
         settled["stop_words"] = stop_words_of(label.stop_words)
     if label.edits is not None:
-        settled["edits"] = edits_of(label.edits)
+        edits = settled["edits"] = edits_of(label.edits)
+        alters = next((name for name in ("merge", "pin") for edit in edits if edit.get(name)), None)
+        if alters and context.config.cluster.method == "column":
+            raise ConfigError(
+                f"label.edits: {alters} alters clusters, and with cluster.method: column these are the column's values",
+                hint="Rename them instead, or change the values of the column.",
+            )
     if settled:
         context.config = context.config.model_copy(update={"label": label.model_copy(update=settled)})
         context.run.job["label"] |= {name: [_plain(one) for one in value] for name, value in settled.items()}
+
+
+def say_waiting_edits(context: RunContext, parent: Record) -> None:
+    """Say that edits which the labels of a map do not have yet wait for its refit: an update keeps its labels."""
+    made = find_record(context.store, "labels", str(parent.request["labels"]))
+    given = [dict(edit) for edit in edits_of(context.config.label.edits)]
+    if made is not None and given != list(made.request.get("edits", ())):
+        context.observer.note(
+            "label.edits are not those of the map: an update keeps its labels, and a refit applies them (--refit)"
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -167,7 +167,7 @@ class ClusterStage(WholeStage):
                 max_layers=request.max_layers - 1,
                 counts=(request.levels or ())[1:],
             )
-            if request.anchors:
+            if request.anchors and not names:
                 layers, kept = hold_coarser(clustering.labels, layers, vectors.row_ids, request.anchors, before)
                 clustering = replace(clustering, notes=[*clustering.notes, *kept])
                 clustering, layers = merge_edited(clustering, layers, vectors.row_ids, request.anchors)

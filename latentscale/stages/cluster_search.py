@@ -111,12 +111,15 @@ def about(fit: Fit, first: DensitySettings, wanted: int, *, methods: tuple[Liter
         ``details["tried"]`` has each fit. A note where the number is off by more than a tenth.
     """
     tried: list[tuple[DensitySettings, Clustering]] = []
+
+    def nearest() -> Clustering:
+        return min((one for _, one in tried), key=lambda one: (collapse(one) is not None, _miss(one, wanted)))
+
     for method in methods:
         tried += _narrow(fit, replace(first, cluster_selection_method=method), wanted)
-        best = min(tried, key=lambda one: (collapse(one[1]) is not None, _miss(one[1], wanted)))
-        if collapse(best[1]) is None and _miss(best[1], wanted) <= np.log(_MET):
+        if collapse(nearest()) is None and _miss(nearest(), wanted) <= np.log(_MET):
             break
-    clustering = best[1]
+    clustering = nearest()
     details = clustering.details | {"ordered": wanted, "tried": [_tried(*one) for one in tried]}
     notes = list(clustering.notes)
     if _miss(clustering, wanted) > np.log(_MET):

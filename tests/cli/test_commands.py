@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import shutil
 import threading
@@ -234,13 +235,22 @@ def test_clusters_lists_what_the_map_is_about(latentscale: Latentscale, made: Pa
     assert {row["cluster"]: row["size"] for row in listed} == dict(zip(finest["cluster"], finest["size"], strict=True))
     assert [row["size"] for row in listed] == sorted((row["size"] for row in listed), reverse=True)
     assert isinstance(listed[0]["keyphrases"], list)
-    table = latentscale("clusters", made)
+    table = latentscale("clusters", made, "--format", "table")
     assert table.out.split()[:5] == ["layer", "cluster", "size", "label", "keyphrases"]
     assert len(table.out.splitlines()) == len(labels) + 1
     by_label = pl.read_csv(
         latentscale("clusters", made, "--layer", 0, "--sort", "label", "--format", "csv").out.encode()
     )
     assert by_label["label"].to_list() == sorted(finest["label"])
+    tree = latentscale("clusters", made).out.splitlines()
+    labels = ls.open(made).the_map().labels()
+    assert len(tree) == len(labels)
+    top = labels.filter(pl.col("layer") == labels["layer"].max()).sort("size", descending=True).row(0, named=True)
+    assert tree[0] == f"{top['label']}  ({top['size']:,}; {top['layer']}.{top['cluster']})"
+    below = labels.filter((pl.col("layer") == top["layer"] - 1) & (pl.col("parent") == top["cluster"]))
+    inside = list(itertools.takewhile(lambda line: line.startswith("  "), tree[1:]))
+    assert sum(not line.startswith("    ") for line in inside) == len(below)
+    assert latentscale("clusters", made, "--format", "tree", "--layer", 0).code == 2
     assert latentscale("clusters", made, "--layer", 9).code == 2
     assert latentscale("clusters", made, "--sort", "colour").code == 2
 

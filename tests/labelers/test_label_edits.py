@@ -163,6 +163,7 @@ def test_of_a_hundred_random_edits_nearly_all_hold_after_a_refit_with_a_tenth_mo
         ({"edits": 1, "clusters": [3]}, "an entry is no mapping"),
         ({"edits": 1, "clusters": [ENTRY | {"renam": "x"}]}, "renam is no edit"),
         ({"edits": 1, "clusters": [ENTRY | {"members": ["a"]}]}, "members is not a list of row ids"),
+        ({"edits": 1, "clusters": [ENTRY | {"members": [2**70]}]}, "members is not a list of row ids"),
         ({"edits": 1, "clusters": [ENTRY | {"rename": ""}]}, "rename is not one line of text"),
         ({"edits": 1, "clusters": [ENTRY | {"rename": "a\nb"}]}, "rename is not one line of text"),
         ({"edits": 1, "clusters": [ENTRY | {"hide": "yes"}]}, "hide is not true or false"),
@@ -175,12 +176,34 @@ def test_a_file_that_is_wrong_is_refused_with_its_entry(values: Any, said: str) 
         parse_edits(values, where="edits.yaml")
 
 
+def test_the_words_of_a_file_are_kept_with_the_run_and_in_no_label(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("library\nLibraries\n", encoding="utf-8")
+    frame, settings = shuffled(300), {"stop_words": str(tmp_path / "own.txt"), "ngram_range": [1, 2]}
+    ls.run(frame, out=tmp_path / "ws", text="text", cluster={"min_cluster_size": 8}, label=settings, **FAST)
+    (tmp_path / "own.txt").unlink()
+    workspace = ls.open(tmp_path / "ws")
+    assert workspace.map_settings()["label"]["stop_words"] == ["libraries", "library"]
+    words = " ".join(" ".join([row["label"], *row["keyphrases"]]) for row in workspace.the_map().labels().to_dicts())
+    assert "librar" not in words.lower()
+    assert all(len(phrase.split()) <= 2 for row in workspace.the_map().labels()["keyphrases"] for phrase in row)
+    assert workspace.run_stages([], until="publish").map == workspace.the_map().record
+
+
 def test_a_wrong_file_ends_a_run_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "edits.yaml").write_text("edits: 1\nclusters:\n- layer: 0\n", encoding="utf-8")
     for setting in ({"edits": str(tmp_path / "edits.yaml")}, {"stop_words": str(tmp_path / "none.txt")}):
         with pytest.raises(ConfigError, match=r"label\.(edits|stop_words)"):
             ls.run(shuffled(60), out=tmp_path / "ws", text="text", label=setting, progress="quiet")
-    assert not (tmp_path / "ws").exists()
+    assert not (tmp_path / "ws" / "workspace.json").exists()
+
+
+def test_the_values_of_a_column_are_not_merged(tmp_path: Path) -> None:
+    edits = [ENTRY | {"merge": "x"}, ENTRY | {"merge": "x"}]
+    cluster = {"method": "column", "column": "package"}
+    with pytest.raises(ConfigError, match=r"label\.edits: merge .* cluster\.method: column"):
+        ls.run(
+            shuffled(60), out=tmp_path / "ws", text="text", cluster=cluster, label={"edits": edits}, progress="quiet"
+        )
 
 
 def test_entries_without_an_edit_are_left_out() -> None:

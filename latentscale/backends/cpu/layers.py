@@ -273,6 +273,6 @@ def _joined(
     """Weighted means and total weights of groups of points."""
     from scipy.sparse import csr_array
 
-    totals = np.bincount(part, weights=weights)
+    totals = np.bincount(part, weights=weights).astype(np.float64)
     of_group = csr_array((weights, (part, np.arange(len(part)))), shape=(len(totals), len(part)))
     return np.asarray(of_group @ centers) / totals[:, None], totals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -321,7 +321,7 @@ def _read(
         encoded = [vocabulary.encode(batch[at]) for at in wanted.tolist()]
         positions.append(np.asarray(rows, dtype=np.int64)[wanted])
         lengths.extend(map(len, encoded))
-        forms.append(np.fromiter((form for text in encoded for form in text), np.int32))
+        forms.append(np.fromiter(chain.from_iterable(encoded), np.int32))
     starts = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=starts[1:])
     return (

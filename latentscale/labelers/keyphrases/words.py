@@ -157,7 +157,7 @@ class Words:
         self.of_form = of_form
         self.folded = folded
         self._usual = {word: _usual(settled.get(word) or by_form) for word, by_form in spellings.items()}
-        self._capital = {word: found for word, by_form in spellings.items() if (found := _capital(by_form))}
+        self._spellings = spellings
         never, weak = frozenset(stop_words), listed_words(_WEAK)
         english = english_stop_words() | never
         stops = english | foreign_stop_words(totals)
@@ -188,7 +188,7 @@ class Words:
         bare = first.rstrip(",")
         if bare == bare.lower():
             plain = bare.upper() if _LETTERS_ONLY.match(bare) else bare[:1].title() + bare[1:]
-            first = self._capital.get(_fold(bare), plain) + first[len(bare) :]
+            first = (_capital(self._spellings.get(_fold(bare), {})) or plain) + first[len(bare) :]
         return first + space + rest
 
     def _may_carry(self, word: str, stops: frozenset[str]) -> bool:
@@ -247,6 +247,8 @@ def _singular(word: str, known: dict[str, int]) -> str:
 
 
 def _usual(by_form: dict[str, int]) -> str:
+    if len(by_form) == 1:
+        return next(iter(by_form))
     form, n = max(by_form.items(), key=lambda item: (item[1], item[0]))
     return form if n >= 0.6 * sum(by_form.values()) else form.lower()
 

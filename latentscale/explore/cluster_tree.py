@@ -1,0 +1,38 @@
+"""The clusters of a map as a tree of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+
+def tree_lines(labels: pl.DataFrame, *, width: int = 100) -> Iterator[str]:
+    """The clusters of a map as lines: each below its parent, the largest first, with its number and size.
+
+    Parameters
+    ----------
+    labels : polars.DataFrame
+        ``layer``, ``cluster``, ``parent``, ``size``, ``label``; what is hidden and what has no documents is left out.
+    """
+    rows = [row for row in labels.to_dicts() if row["size"] and not row.get("hidden")]
+    top = max((row["layer"] for row in rows), default=0)
+    known = {(row["layer"], row["cluster"]) for row in rows}
+    below: dict[tuple[int, int] | None, list[dict[str, Any]]] = {}
+    for row in rows:
+        parent = (row["layer"] + 1, row["parent"])
+        below.setdefault(parent if row["parent"] is not None and parent in known else None, []).append(row)
+
+    def lines(of: tuple[int, int] | None, depth: int) -> Iterator[str]:
+        for row in sorted(below.get(of, []), key=lambda row: (-row["layer"], -row["size"], row["cluster"])):
+            start = f"{'  ' * (depth + (top - row['layer'] if of is None else 0))}{shown(row['label'])}"
+            yield f"{start[:width]}  ({row['size']:,}; {row['layer']}.{row['cluster']})"
+            yield from lines((row["layer"], row["cluster"]), depth + 1)
+
+    return lines(None, 0)
+
+
+def shown(label: str) -> str:
+    """A label on one line without control characters, which a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in label)
