@@ -242,7 +242,7 @@ class Naming:
             if score.rival is None:
                 return None
             return (
-                f"it fails the held-out test: of the documents that were held out, {score.share:.0%} are nearest to it, "
+                f"it fails the held-out test: of those held out, {score.share:.0%} are nearest to it, "
                 f"and more to its sibling's {self.named.labels[score.rival].label!r}"
             )
         if held_out.vectors([label])[0] is not None:
