@@ -242,8 +242,8 @@ class Naming:
             if score.rival is None:
                 return None
             return (
-                f"of the documents that were held out, {score.share:.0%} are nearest to it, and more to its "
-                f"sibling's {self.named.labels[score.rival].label!r}"
+                f"it fails the held-out test: of those held out, {score.share:.0%} are nearest to it, "
+                f"and more to its sibling's {self.named.labels[score.rival].label!r}"
             )
         if held_out.vectors([label])[0] is not None:
             return None
@@ -265,7 +265,7 @@ class Naming:
                 same = self.named.labels[seen[sense]].label
                 self.named.labels[at] = _fallback(
                     self._evidence[at],
-                    f"its label {self.named.labels[at].label!r} says the same as its sibling's {same!r}",
+                    f"it is a sibling's label: {self.named.labels[at].label!r} says the same as its sibling's {same!r}",
                 )
             seen.setdefault(sense, at)
 

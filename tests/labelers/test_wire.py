@@ -28,6 +28,7 @@ from latentscale.services.terms import Usage
         ("no {object} here", None),
         ('first {"label": "A"} then {"label": "B"}', {"label": "B"}),
         ("[" * 5_000 + '{"a":' * 5_000, None),
+        ('{"label": "A\nB"}', {"label": "A\nB"}),
         ("", None),
     ],
 )

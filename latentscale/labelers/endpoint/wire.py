@@ -199,7 +199,8 @@ def _text(part: Any) -> str:
 def object_in(text: str) -> dict[str, Any] | None:
     """The last JSON object in what a model wrote, whatever is around it; None where there is none."""
     text = _THOUGHT.sub("", text)
-    decoder = json.JSONDecoder()
+    # Models put line breaks into strings, which strict JSON forbids.
+    decoder = json.JSONDecoder(strict=False)
     found: dict[str, Any] | None = None
     at = text.find("{")
     while at >= 0:
