@@ -7,9 +7,12 @@ from typing import Any
 
 import polars as pl
 
+_DOCUMENTS = "documents"
+_NUMBER = "layer.cluster"
+
 
 def tree_lines(labels: pl.DataFrame, *, width: int = 100) -> Iterator[str]:
-    """The clusters of a map as lines: each below its parent, the largest first, with its number and size.
+    """The clusters of a map as lines below a heading: each below its parent, the largest first, with size and number.
 
     Parameters
     ----------
@@ -26,11 +29,13 @@ def tree_lines(labels: pl.DataFrame, *, width: int = 100) -> Iterator[str]:
 
     def lines(of: tuple[int, int] | None, depth: int) -> Iterator[str]:
         for row in sorted(below.get(of, []), key=lambda row: (-row["layer"], -row["size"], row["cluster"])):
-            start = f"{'  ' * (depth + (top - row['layer'] if of is None else 0))}{shown(row['label'])}"
-            yield f"{start[:width]}  ({row['size']:,}; {row['layer']}.{row['cluster']})"
+            name = f"{'  ' * (depth + (top - row['layer'] if of is None else 0))}{shown(row['label'])}"
+            number = f"{row['layer']}.{row['cluster']}"
+            yield f"{row['size']:>{len(_DOCUMENTS)},}  {number:<{len(_NUMBER)}}  {name[:width]}"
             yield from lines((row["layer"], row["cluster"]), depth + 1)
 
-    return lines(None, 0)
+    yield f"{_DOCUMENTS}  {_NUMBER}  label"
+    yield from lines(None, 0)
 
 
 def shown(label: str) -> str:
