@@ -217,7 +217,7 @@ def test_a_run_stops_before_a_request_that_might_cost_too_much(
 ) -> None:
     texts = set(texts_of(corpus))
     whole = sum(len(text.split()) for text in texts)
-    # Small requests: what a request may cost at most, a token a byte, is many times what it costs, and the first ones of
+    # Small requests: what one may cost at most, a token a byte, is many times what it costs, and the first ones of
     # all workers at once must fit, or the one that does not fit ends the run before the others have sent theirs.
     budget = {"price_per_million_tokens": 1_000, "max_cost": 0.9 * whole / 1_000, "max_batch_texts": 2}
     ended = until_embedded(latentscale, corpus, tmp_path / "map", server, **budget)
