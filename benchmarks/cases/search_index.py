@@ -54,7 +54,7 @@ def write_index(corpus: str, text: str, copies: int) -> dict[str, Any]:
     import polars as pl
     import pyarrow as pa
 
-    from latentscale.viewer.search import SearchIndex
+    from latentscale.viewer.search.index import SearchIndex
 
     path = Path(corpus)
     frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)

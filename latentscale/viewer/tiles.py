@@ -19,7 +19,7 @@ from latentscale.viewer.frame import body_frame
 from latentscale.viewer.labels import label_entries
 from latentscale.viewer.pyramid import PAGE_LEVELS, Pyramid, build_pyramid
 from latentscale.viewer.rows import IDS_ROWS, Pack, parquet_bytes, write_ids, write_rows
-from latentscale.viewer.search import SearchIndex
+from latentscale.viewer.search.index import SearchIndex
 from latentscale.viewer.section import Section, write_sections
 from latentscale.viewer.sections import SECTIONS
 

@@ -61,7 +61,7 @@ def test_the_wheel_holds_what_runs_and_the_source_what_builds(released: tuple[Pa
         "latentscale/demo/debian-packages.parquet",
         "latentscale/py.typed",
         "latentscale/viewer/palette.json",
-        "latentscale/viewer/tokens.json",
+        "latentscale/viewer/search/tokens.json",
     ):
         assert name in names, name
     for model in ("minilm-static-en", "minilm-static-en-2"):

@@ -16,10 +16,10 @@ import pytest
 
 from latentscale.config import PublishConfig
 from latentscale.stages.publish import publish_settings
-from latentscale.viewer import postings
-from latentscale.viewer.search import K1, MOST_PLACES, OWN_ID, TITLE_WEIGHT, B, SearchIndex
-from latentscale.viewer.tokens import tokens
-from latentscale.viewer.words import words as words_of_one
+from latentscale.viewer.search import postings
+from latentscale.viewer.search.index import K1, MOST_PLACES, OWN_ID, TITLE_WEIGHT, B, SearchIndex
+from latentscale.viewer.search.tokens import tokens
+from latentscale.viewer.search.words import words as words_of_one
 
 CASES = json.loads((Path(__file__).parent / "token_cases.json").read_text())
 
@@ -82,7 +82,7 @@ def test_few_documents_are_indexed_as_many_are(tmp_path: Path, monkeypatch: pyte
     columns = {"body": texts, "name": [None, *texts[:-1]], "key": [f" Ä-{i}" for i in range(len(texts))]}
     fields = {"text": "body", "title": "name", "id": "key"}
     _, one_by_one, _ = build(columns, fields, tmp_path, batch=3)
-    monkeypatch.setattr("latentscale.viewer.search.FEW", 0)
+    monkeypatch.setattr("latentscale.viewer.search.index.FEW", 0)
     _, together, _ = build(columns, fields, tmp_path, batch=7)
     first, second = read(one_by_one), read(together)
     assert first.keys() == second.keys()
@@ -126,7 +126,7 @@ def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_pa
 
 @pytest.mark.parametrize("few", [0, 10])
 def test_columns_of_any_type_may_be_title_or_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    monkeypatch.setattr("latentscale.viewer.search.FEW", few)
+    monkeypatch.setattr("latentscale.viewer.search.index.FEW", few)
     body = pa.array(["one word", None, "three"])
     for name, key, ids in (
         (pa.array([["a"], [], None]), pa.array([7, 8, None]), {"=7", "=8"}),
@@ -160,7 +160,7 @@ def test_what_does_not_fit_into_memory_gives_the_same_index(tmp_path: Path, monk
     _, once, _ = build({"body": texts}, {"text": "body"}, tmp_path, batch=250)
     monkeypatch.setattr(postings, "_RANGE_POSTINGS", 20_000)
     monkeypatch.setattr(postings, "_BUFFER_BYTES", 100_000)
-    monkeypatch.setattr("latentscale.viewer.search._BLOCK_BYTES", 100_000)
+    monkeypatch.setattr("latentscale.viewer.search.index._BLOCK_BYTES", 100_000)
     _, pieces, _ = build({"body": texts}, {"text": "body"}, tmp_path, batch=250)
     first, second = read(once), read(pieces)
     assert first.keys() == second.keys()

@@ -6,7 +6,7 @@ import { section, sectionKey } from "./sections";
 import { decoded } from "./store";
 import type { Query } from "./tokens";
 
-/** The section `search`: `SearchIndex` in `latentscale/viewer/search.py` writes it. */
+/** The section `search`: `SearchIndex` in `latentscale/viewer/search/index.py` writes it. */
 export interface SearchEntry {
   documents: number;
   shards: number;

@@ -1,6 +1,6 @@
-/** Words of texts, as `latentscale/viewer/tokens.py` finds them when a map is published. */
+/** Words of texts, as `latentscale/viewer/search/tokens.py` finds them when a map is published. */
 
-import rules from "../../../tokens.json";
+import rules from "../../../search/tokens.json";
 
 const ranges = (...kinds: ("dropped" | "between" | "unspaced")[]): string =>
   kinds.flatMap((kind) => rules[kind].map(([low, high]) => `\\u{${low}}-\\u{${high}}`)).join("");

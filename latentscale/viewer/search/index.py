@@ -12,12 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.viewer.rows import parquet_bytes
+from latentscale.viewer.search.shards import encode
+from latentscale.viewer.search.words import normalised, words
 from latentscale.viewer.section import Put, Section
-from latentscale.viewer.shards import encode
-from latentscale.viewer.words import normalised, words
 
 if TYPE_CHECKING:
-    from latentscale.viewer.postings import Postings
+    from latentscale.viewer.search.postings import Postings
 
 # BM25 (Robertson and Zaragoza 2009) with the usual parameters.
 K1 = 1.2
@@ -146,8 +146,8 @@ class SearchIndex:
     def _count_many(self, places: NDArray[np.int64], columns: Mapping[str, pa.ChunkedArray]) -> None:
         import polars as pl
 
-        from latentscale.viewer.postings import Postings
-        from latentscale.viewer.tokens import own_ids, tokens
+        from latentscale.viewer.search.postings import Postings
+        from latentscale.viewer.search.tokens import own_ids, tokens
 
         if self._postings is None:
             self._postings = Postings(rows=len(self._positions), scratch=self._scratch)
