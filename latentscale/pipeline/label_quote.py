@@ -78,7 +78,9 @@ def quote_labels(config: JobConfig, documents: int, store: Store | None) -> tupl
     if not is_service(kind):
         return None
     current = current_map(store) if store is not None else None
-    if current is not None and current.counts.get("layers"):
+    if config.cluster.levels is not None:
+        layers, basis = _estimated_layers(config, documents), "as cluster.levels asks"
+    elif current is not None and current.counts.get("layers"):
         layers, basis = [int(count) for count in current.counts["layers"]], "as the current map has"
         if config.cluster.method == "column":
             layers[0] = 0
@@ -100,7 +102,11 @@ def quote_labels(config: JobConfig, documents: int, store: Store | None) -> tupl
 def _estimated_layers(config: JobConfig, documents: int) -> list[int]:
     """Clusters of each layer that a map of so many documents will have, rather more than fewer."""
     cluster = config.cluster
-    if cluster.method == "hdbscan":
+    if cluster.levels is not None and len(cluster.levels) > 1:
+        return list(cluster.levels)
+    if cluster.levels is not None:
+        finest = cluster.levels[0]
+    elif cluster.method == "hdbscan":
         size = cluster.min_cluster_size or default_min_cluster_size(documents)
         finest = max(1, round(documents / (_MINIMUM_SIZES * size)))
     else:

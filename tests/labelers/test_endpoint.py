@@ -442,6 +442,8 @@ def test_what_it_will_cost_is_said_before(
     quoted = json.loads(capsys.readouterr().out)
     assert quoted["clusters"] == clusters
     assert quoted["cost"] == pytest.approx((2 * quoted["tokens"] + 8 * quoted["output_tokens"]) / 1e6)
+    said_by("label", str(place), "--dry-run", *flags, "--set", "cluster.levels=12,4")
+    assert "prompts for 16 clusters (as cluster.levels asks)" in " ".join(capsys.readouterr().out.split())
     said_by("plan", str(small_corpus), "--json", *flags)
     planned = json.loads(capsys.readouterr().out)
     assert planned["labels"]["prompts"] > 0
