@@ -242,14 +242,16 @@ def test_clusters_lists_what_the_map_is_about(latentscale: Latentscale, made: Pa
         latentscale("clusters", made, "--layer", 0, "--sort", "label", "--format", "csv").out.encode()
     )
     assert by_label["label"].to_list() == sorted(finest["label"])
-    tree = latentscale("clusters", made).out.splitlines()
+    heading, *tree = latentscale("clusters", made).out.splitlines()
+    assert heading.split() == ["documents", "layer.cluster", "label"]
     labels = ls.open(made).the_map().labels()
     assert len(tree) == len(labels)
     top = labels.filter(pl.col("layer") == labels["layer"].max()).sort("size", descending=True).row(0, named=True)
-    assert tree[0] == f"{top['label']}  ({top['size']:,}; {top['layer']}.{top['cluster']})"
+    assert tree[0].split(maxsplit=2) == [f"{top['size']:,}", f"{top['layer']}.{top['cluster']}", top["label"]]
     below = labels.filter((pl.col("layer") == top["layer"] - 1) & (pl.col("parent") == top["cluster"]))
-    inside = list(itertools.takewhile(lambda line: line.startswith("  "), tree[1:]))
-    assert sum(not line.startswith("    ") for line in inside) == len(below)
+    names = [line[heading.index("label") :] for line in tree]
+    inside = list(itertools.takewhile(lambda name: name.startswith("  "), names[1:]))
+    assert sum(not name.startswith("    ") for name in inside) == len(below)
     assert latentscale("clusters", made, "--format", "tree", "--layer", 0).code == 2
     assert latentscale("clusters", made, "--layer", 9).code == 2
     assert latentscale("clusters", made, "--sort", "colour").code == 2
