@@ -111,7 +111,13 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         import importlib
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        found = getattr(importlib.import_module(_HOMES[name]), name)
+        if name == "run":
+            from latentscale.config.described import list_settings
+
+            list_settings(found)
+        globals()[name] = found
+        return found
     raise AttributeError(f"module 'latentscale' has no attribute {name!r}")
 
 

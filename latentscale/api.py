@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from latentscale.config import EmbedConfig, JobSettings, StorageConfig, UpdateConfig, UpdateSettings
-from latentscale.config.described import lists_settings
 from latentscale.config.given import with_corpus, with_group
 from latentscale.errors import ConfigError, RequestError, WorkspaceError
 from latentscale.machine import own_device
@@ -54,7 +53,6 @@ def open(  # noqa: A001
     return workspace
 
 
-@lists_settings
 def run(
     source: Any = None,
     /,

@@ -6,13 +6,14 @@ import contextlib
 import ctypes
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, cast
 
@@ -145,9 +146,12 @@ def own_device() -> str:
 def package_version(package: str) -> str | None:
     """The version of an installed package, or None; each is looked up once, since that reads a file."""
     try:
-        return version(package)
+        found = distribution(package)
     except PackageNotFoundError:
         return None
+    # The library parses the whole file, long description and licences included, for this one line.
+    line = re.search(r"^Version:\s*(\S+)", found.read_text("METADATA") or "", re.MULTILINE)
+    return line[1] if line else found.version
 
 
 def processor_name() -> str:

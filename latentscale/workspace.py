@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -831,6 +830,8 @@ class Workspace:
             return f"<Workspace at {self.url}: {error.message}>"
 
     def _repr_html_(self) -> str:
+        import html
+
         try:
             current = self.current
             return f"<pre>{html.escape(repr(self))}</pre>" + ("" if current is None else current.as_html())

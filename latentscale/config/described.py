@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel
 
 from latentscale.config.descriptions import descriptions
 from latentscale.config.job import JobConfig
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def lists_settings(function: F) -> F:
+def list_settings(function: Callable[..., Any]) -> None:
     """Add the settings of all stages, with default and description, to a function's docstring."""
     lines = "\n".join(f"    {line}" for line in setting_lines())
     function.__doc__ = f"{(function.__doc__ or '').rstrip()}\n\n    Settings\n    --------\n{lines}\n"
-    return function
 
 
 def setting_lines() -> Iterator[str]:

@@ -211,6 +211,6 @@ def _read_parts(store: Store, folder: str, listing: Part) -> tuple[Part, ...]:
             where=store.path(name),
             hint=f"latentscale repair {store.url} makes it again.",
         )
-    columns = pq.read_table(pa.BufferReader(data), use_threads=False).to_pydict()
+    columns = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False).to_pydict()
     rows = zip(columns["name"], columns["rows"], columns["bytes"], columns["sha256"], strict=True)
     return tuple(Part(name=name, rows=count, bytes=size, sha256=sha256) for name, count, size, sha256 in rows)

@@ -76,7 +76,7 @@ def positions_of(read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.
     files = np.searchsorted(first, wanted, side="right") - 1
     found: list[NDArray[np.int64]] = []
     for k in np.unique(files[files >= 0]).tolist():
-        table = pq.read_table(io.BytesIO(read(f"ids/{k}.parquet")))
+        table = pq.ParquetFile(io.BytesIO(read(f"ids/{k}.parquet"))).read()
         ids, places = table["row_id"].to_numpy(), table["position"].to_numpy()
         here = wanted[files == k]
         at = np.minimum(np.searchsorted(ids, here), len(ids) - 1)
@@ -101,7 +101,7 @@ def removed_counts(read: Read, generation: Mapping[str, Any], positions: NDArray
     counts: dict[str, Any] = {"noise": 0, "columns": {column["id"]: {} for column in colours}}
     inline = bool(generation.get("inline"))
     for key, rows in _by_tile(read, index, positions):
-        tile = pq.read_table(io.BytesIO(read(f"tiles/{key}.parquet")))
+        tile = pq.ParquetFile(io.BytesIO(read(f"tiles/{key}.parquet"))).read()
         counts["noise"] += int((tile["cluster"].to_numpy()[rows] < 0).sum())
         for column in colours:
             name = column["id"]

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from latentscale.viewer.rows import parquet_bytes
 from latentscale.viewer.search.shards import encode
-from latentscale.viewer.search.words import normalised, words
 from latentscale.viewer.section import Put, Section
 
 if TYPE_CHECKING:
@@ -129,6 +128,8 @@ class SearchIndex:
             self._count_many(self._positions[rows], columns)
 
     def _count_few(self, places: NDArray[np.int64], columns: Mapping[str, pa.ChunkedArray]) -> None:
+        from latentscale.viewer.search.words import normalised, words
+
         counted: list[Counter[str]] = [Counter() for _ in range(len(places))]
         for use, column in columns.items():
             for at, text in enumerate(column.to_pylist()):
