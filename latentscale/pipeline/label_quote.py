@@ -102,10 +102,11 @@ def quote_labels(config: JobConfig, documents: int, store: Store | None) -> tupl
 def _estimated_layers(config: JobConfig, documents: int) -> list[int]:
     """Clusters of each layer that a map of so many documents will have, rather more than fewer."""
     cluster = config.cluster
-    if cluster.levels is not None and len(cluster.levels) > 1:
-        return list(cluster.levels)
-    if cluster.levels is not None:
-        finest = cluster.levels[0]
+    levels = list(cluster.levels or ())
+    if len(levels) > 1:
+        return levels
+    if levels:
+        finest = levels[0]
     elif cluster.method == "hdbscan":
         size = cluster.min_cluster_size or default_min_cluster_size(documents)
         finest = max(1, round(documents / (_MINIMUM_SIZES * size)))
