@@ -294,7 +294,9 @@ def added(synthetic, tmp_path_factory: pytest.TempPathFactory, serve_folder) -> 
     (web / "node_modules").symlink_to((WEB / "node_modules").resolve())
     (web / "tests").mkdir()
     for shared in hook.SHARED:
-        shutil.copy(ROOT / shared, top / "viewer")
+        copy = top / "viewer" / shared.relative_to("latentscale/viewer")
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / shared, copy)
 
     panel = re.search(r"```tsx\n// latentscale/viewer/web/(src/ui/panels/\S+)\n(.*?)```", docs, re.DOTALL)
     line = re.search(r'```ts\n(import "./panels/.*?)```', docs, re.DOTALL)

@@ -57,7 +57,9 @@ def test_a_map_of_any_size_is_drawn_read_and_zoomed_into(n: int, make_site, open
     share = round(100 * float((data.clusters < 0).mean()))
     facts = rf"^{n:,} documents · {clusters} clusters · {share} % noise$"
     expect(page.locator(".facts")).to_have_text(re.compile(facts))
-    assert drawn(page) == n if n <= TILE_POINTS else TILE_POINTS <= drawn(page) <= min(n, 50_000)
+    # The first picture leaves at most 12 % outside, the badge counts what is in the window, and a level is thinned
+    # tile by tile, to about the budget of 50,000 points.
+    assert drawn(page) == n if n <= TILE_POINTS else 0.88 * TILE_POINTS <= drawn(page) <= min(n, 50_500)
 
     # A document that the root tile does not hold, or any if that holds all.
     in_root = root_rows(site)

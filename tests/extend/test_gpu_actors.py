@@ -91,7 +91,7 @@ from latentscale.errors import LatentScaleError
 from latentscale.pipeline.observe import Observer
 
 folder, gpus, cases = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
-ray.init(num_cpus=2, num_gpus=gpus, include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=2, num_gpus=gpus, include_dashboard=False, log_to_driver=False)
 answers = {}
 for name, case in cases.items():
     seen = folder / f"seen-{name}-{gpus}"

@@ -15,7 +15,7 @@ _HAS, _HAS_OF_PARENT = 0.08, 0.35
 # Children that must have a phrase to share it: part of their number, and of the parent's documents.
 _OF_CHILDREN, _OF_DOCUMENTS = 0.5, 0.6
 # Share of the parent's documents below which what is shared does not name it, and how many times rarer it is outside.
-_COVERS, _RARER = 0.12, 1.8
+_COVERS, _RARER = 0.12, 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -271,7 +271,7 @@ function Topics() {
           onInput={(event) => (state.query.value = event.currentTarget.value)}
           onKeyDown={(event) => {
             if (event.key !== "Enter") return;
-            const row = /^#(-?\d+)$/.exec(query.trim());
+            const row = /^#(-?\d+)$/.exec(event.currentTarget.value.trim());
             if (row) commands.pinRow(Number(row[1]));
             else if (innerWidth <= NARROW) setOpen(ID, false);
           }}
