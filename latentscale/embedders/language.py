@@ -89,7 +89,8 @@ def _language_of(text: str) -> str:
             return script
     votes: Counter[str] = Counter()
     for word in _WORD.findall(text.lower()):
-        votes.update(_LANGUAGES.get(word, ()))
+        for language in _LANGUAGES.get(word, ()):
+            votes[language] += 1
     english = votes.pop(ENGLISH, 0)
     if not votes:
         return ENGLISH

@@ -17,54 +17,16 @@ from latentscale.stages.cluster import read_clusters
 from latentscale.stages.label_edits import apply_edits
 from latentscale.stages.label_evidence import gather_evidence
 from latentscale.stages.label_request import LabelsRequest
+from latentscale.stages.label_table import LABELS_SCHEMA, LABELS_TABLE
 from latentscale.stages.naming import name_clusters
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.provenance import measured
 
-__all__ = ["LABELS_SCHEMA", "LABELS_TABLE", "STAGE", "LabelStage", "LabelsRequest"]
+__all__ = ["STAGE", "LabelStage", "LabelsRequest"]
 
 # Reasons of clusters without a label of the labeler that a note names.
 _REASONS = 3
-
-LABELS_SCHEMA = pa.schema(
-    [
-        ("layer", pa.int32()),
-        ("cluster", pa.int32()),
-        ("label", pa.string()),
-        ("source", pa.string()),
-        ("keyphrases", pa.list_(pa.string())),
-        ("exemplars", pa.list_(pa.int64())),
-        ("parent", pa.int32()),
-        ("size", pa.int64()),
-        ("nearest_size", pa.int64()),
-        ("persistence", pa.float32()),
-        ("coverage", pa.float32()),
-        ("coverage_outside", pa.float32()),
-        ("documents_read", pa.int64()),
-        ("receipt", pa.string()),
-        ("description", pa.string()),
-        ("confidence", pa.float32()),
-        ("reason", pa.string()),
-        ("held_out", pa.float32()),
-        ("receipts", pa.list_(pa.string())),
-        ("hidden", pa.bool_()),
-        ("edit", pa.string()),
-    ]
-)
-LABELS_TABLE = Table(
-    columns={
-        "layer": "int32",
-        "cluster": "int32",
-        "label": "string",
-        "source": "string",
-        "keyphrases": "list",
-        "exemplars": "list",
-        "parent": "int32",
-        "size": "int64",
-        "nearest_size": "int64",
-    }
-)
 
 
 class LabelStage(WholeStage):

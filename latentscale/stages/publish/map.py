@@ -16,7 +16,7 @@ from latentscale.digest import artifact_id
 from latentscale.quality.measure import measure_map
 from latentscale.quality.metrics import stability
 from latentscale.stages.cluster import Clusters, ClustersRequest, find_clusters, read_clusters
-from latentscale.stages.label import LABELS_TABLE
+from latentscale.stages.label_table import LABELS_TABLE
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.project import ProjectionRequest, compute_layout, read_coordinates
 from latentscale.stages.publish.columns import published_columns

@@ -140,8 +140,7 @@ class SearchIndex:
                     continue
                 found = words(text)
                 self._lengths[places[at]] += len(found)
-                for term in found:
-                    counted[at][term] += TITLE_WEIGHT if use == "title" else 1
+                counted[at].update(found * (TITLE_WEIGHT if use == "title" else 1))
         self._few += [(place, one) for place, one in zip(places.tolist(), counted, strict=True) if one]
 
     def _count_many(self, places: NDArray[np.int64], columns: Mapping[str, pa.ChunkedArray]) -> None:
