@@ -45,6 +45,9 @@ class EmbedConfig(Settings):
     """Data type of the stored vectors."""
     max_unembeddable_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
     """A larger share of documents without a vector ends the run: they would be on no map."""
+    duplicates: Literal["shard", "corpus"] = "shard"
+    """Where a text is embedded once: in each `shard`, or in the whole `corpus`, for which all texts are read and hashed
+    first. The vectors are the same."""
     options: Mapping[str, Any] = {}
     """Further settings of the embedder, for one that has any of its own; keys and secrets are refused here."""
 

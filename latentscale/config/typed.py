@@ -140,6 +140,10 @@ class EmbedSettings(TypedDict, total=False):
     max_unembeddable_fraction: float
     """A larger share of documents without a vector ends the run: they would be on no map."""
 
+    duplicates: Literal["shard", "corpus"]
+    """Where a text is embedded once: in each `shard`, or in the whole `corpus`, for which all texts are read and hashed
+    first. The vectors are the same."""
+
     options: Mapping[str, Any]
     """Further settings of the embedder, for one that has any of its own; keys and secrets are refused here."""
 

@@ -20,6 +20,7 @@ from latentscale.pipeline.model_check import check_model
 from latentscale.pipeline.observe import StageProgress
 from latentscale.pipeline.selections import leave_out
 from latentscale.pipeline.service import counted_spending, probe_service
+from latentscale.pipeline.shared_texts import embed_shared_texts, forget_shared_texts
 from latentscale.stages import embed, ingest
 from latentscale.stages.embed_receipt import EmbedReceipt, read_embed_receipts
 from latentscale.stages.stage import USUAL_BYTES, JobSize
@@ -231,6 +232,7 @@ def embed_snapshot(
         known, new, tables = _finished(store, writer.id, there)
         carried = parent is not None and len(snapshot.carried_places) > 0
         reuse = (parent.id, snapshot.id) if parent is not None and carried else None
+        shared = embed_shared_texts(context, spec, request, writer.id, snapshot, pending, work, text_bytes=text_bytes)
         widths = Widths(partial(_described, store))
         widths.add_all(known)
         widths.add_all(new)
@@ -245,6 +247,7 @@ def embed_snapshot(
                     request,
                     reuse,
                     context.run.id,
+                    shared.folder if shared else None,
                     on_processors=config.engine.resources.of("embed").gpus == 0,
                 ),
                 pending,
@@ -263,6 +266,9 @@ def embed_snapshot(
             outcome.check_complete()
         snapshot = outcome.snapshot = without_shards(store, snapshot, lost)
     receipts = known.joined(new) if len(new) else known
+    if shared is not None:
+        receipts = receipts.joined(shared.receipts)
+        forget_shared_texts(store, shared)
     figures = work.as_json() if work else None
     if figures is not None:
         context.run.facts["embedding"] = figures

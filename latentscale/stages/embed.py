@@ -27,12 +27,14 @@ from latentscale.stages.embed_receipt import EmbedReceipt, WorkClock, read_recei
 from latentscale.stages.service import ShardService
 from latentscale.stages.stage import Cost, JobSize, Table
 from latentscale.storage.columns import BATCH
+from latentscale.storage.hashed_rows import strings_of
 from latentscale.storage.key_index import KeyIndex
 from latentscale.storage.listing import Listing
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet, write_parquet
 from latentscale.storage.request import Request
-from latentscale.storage.snapshot import Shard, ShardTable
+from latentscale.storage.shared_texts import SharedVectors
+from latentscale.storage.snapshot import NO_IDS, Shard, ShardTable
 from latentscale.storage.vectors import EMBEDDINGS, vector_name
 
 
@@ -150,6 +152,8 @@ class EmbedWorker:
         and may cost time or money.
     run : str
         Whose spending on a service is counted.
+    shared : str, optional
+        Folder of the vectors of texts that several shards have; see :mod:`latentscale.storage.shared_texts`.
     on_processors : bool
         Whether no GPU is used, even where this process sees one.
     """
@@ -161,6 +165,7 @@ class EmbedWorker:
         request: EmbeddingRequest,
         reuse: tuple[str, str] | None = None,
         run: str = "unnamed",
+        shared: str | None = None,
         *,
         on_processors: bool = False,
     ) -> None:
@@ -169,13 +174,14 @@ class EmbedWorker:
         self._request = request
         self._text_column = request.text
         self._column = getattr(spec, "column", request.text) if spec.reads == "vectors" else request.text
-        self._embedding_id = artifact_id("embedding", request.identity())
-        self._earlier = EarlierVectors(store, self._embedding_id, request.text, reuse) if reuse else None
+        self.embedding_id = artifact_id("embedding", request.identity())
+        self._earlier = EarlierVectors(store, self.embedding_id, request.text, reuse) if reuse else None
+        self._shared = SharedVectors(store, shared) if shared else None
         self._width = spec.dimensions
         device = "cpu" if on_processors else own_device()
         self._clock = WorkClock(device)
         self._embedder = opened_embedder(spec, device)
-        self._service = None if spec.terms is None else ShardService(store, spec, self._embedding_id, run)
+        self._service = None if spec.terms is None else ShardService(store, spec, self.embedding_id, run)
         # A GPU that is there is not always what computes.
         self._clock.loaded(getattr(self._embedder, "device", device))
 
@@ -186,14 +192,27 @@ class EmbedWorker:
     def read(self, task: Shard) -> Loaded:
         """Read the texts, or return the receipt of existing vectors."""
         started = time.perf_counter()
-        if self._store.exists(vector_name(self._embedding_id, task.key)):
-            receipt = read_receipt(self._store, self._embedding_id, task)
+        if self._store.exists(vector_name(self.embedding_id, task.key)):
+            receipt = read_receipt(self._store, self.embedding_id, task)
             return Loaded(shard=task, started=started, receipt=receipt)
         column = read_parquet(self._store, task.name, [self._column]).column(0)
-        if self._earlier is None or self._spec.reads == "vectors":
+        if self._spec.reads == "vectors":
             return Loaded(shard=task, started=started, column=column)
-        rows, vectors = self._earlier.find(task, column)
+        rows, vectors = self._known(task, column)
         return Loaded(shard=task, started=started, column=column, reused_rows=rows, reused_vectors=vectors)
+
+    def _known(self, shard: Shard, texts: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
+        """Rows whose vector need not be computed, and those vectors."""
+        rows, vectors = NO_IDS, None
+        if self._earlier is not None:
+            rows, vectors = self._earlier.find(shard, texts)
+        if self._shared is None:
+            return rows, vectors
+        more, others = self._shared.find(strings_of(texts))
+        if vectors is None or others is None:
+            return (rows, vectors) if others is None else (more, others)
+        new = ~np.isin(more, rows)
+        return np.concatenate([rows, more[new]]), np.concatenate([vectors, others[new]])
 
     def compute(self, loaded: Loaded) -> Computed | Loaded:
         """Embed the texts without a vector."""
@@ -244,6 +263,11 @@ class EmbedWorker:
         """Ask a service for nothing more: a shard of it may take many minutes."""
         if self._service is not None:
             self._embedder.stop()
+
+    def finish(self, key: str) -> None:
+        """Delete the answers of a service for a shard whose vectors are written."""
+        if self._service is not None:
+            self._service.finish(key)
 
     def _embed(self, shard: Shard, texts: list[str]) -> Embedded:
         """Embed the different texts of a shard; what a service answers is kept as it comes."""
@@ -331,13 +355,12 @@ class EmbedWorker:
         facts = {key: value for key, value in receipt.kept().items() if key != "key"}
         write_parquet(
             self._store,
-            vector_name(self._embedding_id, task.key),
+            vector_name(self.embedding_id, task.key),
             vector_table(computed.vectors, computed.embeddable, self._request.dtype),
-            facts={"embedding": self._embedding_id, **facts},
+            facts={"embedding": self.embedding_id, **facts},
             byte_stream_split=["vector.list.element"],
         )
-        if self._service is not None:
-            self._service.finish(task.key)
+        self.finish(task.key)
         return replace(receipt, seconds=round(time.perf_counter() - computed.loaded.started, 4))
 
     def _write_rejects(self, shard: Shard, computed: Computed) -> None:
@@ -355,8 +378,8 @@ class EmbedWorker:
                 "detail": pa.array([computed.reasons.get(row, detail) for row in lost.tolist()], pa.string()),
             }
         )
-        name = reject_name(self._embedding_id, shard.key)
-        write_parquet(self._store, name, table, facts={"embedding": self._embedding_id, "shard": shard.key})
+        name = reject_name(self.embedding_id, shard.key)
+        write_parquet(self._store, name, table, facts={"embedding": self.embedding_id, "shard": shard.key})
 
 
 def vector_table(vectors: NDArray[np.float32], embeddable: NDArray[np.bool_], dtype: str) -> pa.Table:

@@ -95,7 +95,7 @@ class EmbedReceipt:
     rows, embedded, unique : int
         Documents, those with a vector, different texts.
     reused : int
-        Documents whose vector was taken from an earlier shard, since their text was embedded already.
+        Documents whose vector was there already: of an earlier shard, or of a text that several shards have.
     tokens, unknown, truncated : int
         Tokens read, those of them that the model does not know, and texts that were cut; each text counts once.
     dim : int
@@ -131,11 +131,15 @@ class EmbedReceipt:
 
 def read_receipt(store: Store, embedding_id: str, shard: Shard) -> EmbedReceipt:
     """Read the receipt of a shard of vectors."""
-    name = vector_name(embedding_id, shard.key)
+    return receipt_of(store, vector_name(embedding_id, shard.key), shard.key)
+
+
+def receipt_of(store: Store, name: str, key: str) -> EmbedReceipt:
+    """Read the receipt in the footer of an object of vectors."""
     facts = dict(read_footer(store, name).facts)
     try:
         del facts["embedding"]
-        return EmbedReceipt(key=shard.key, **facts)
+        return EmbedReceipt(key=key, **facts)
     except (KeyError, TypeError) as error:
         raise other_version(store, name, error) from error
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from latentscale.storage.common_types import named_zones
-from latentscale.storage.hashing import hash_strings
-from latentscale.storage.id_runs import RunReader, RunWriter, choose_runs, list_runs, order_by_hash, runs_to_merge
+from latentscale.storage.hashed_rows import BUCKET_ROWS, group_by_hash, hash_buckets, hashed_rows
 from latentscale.storage.objects import Store
+from latentscale.storage.ordered import in_order
 from latentscale.storage.parquet import read_parquet
-from latentscale.storage.snapshot import NO_IDS, Ids, ShardTable, Snapshot, document_name, inside
-from latentscale.storage.spool import BLOCK_ROWS, Records, Spool, bits_for, records_of
-
-Read = TypeVar("Read")
-
-# Some tens of megabytes while they are joined; also the rows of one object of hashes, at most about.
-BUCKET_ROWS = 1 << 18
-LOCAL_THREADS, REMOTE_THREADS = 4, 16
+from latentscale.storage.snapshot import NO_IDS, Ids, ShardTable, Snapshot, inside
+from latentscale.storage.spool import BLOCK_ROWS, Records, Spool, bits_for
 
 REJECT_SCHEMA = pa.schema(
     [
@@ -192,38 +180,22 @@ def _by_id(
 ) -> Identities:
     joined = _joined(present, order, parent)
     shards = joined.shards
-    chosen, missing = choose_runs([run for run in list_runs(store) if run.column == column], shards.keys)
-    merged = runs_to_merge(chosen, int(shards.rows[missing].sum()))
-    bits = max([bits_for(int(shards.rows.sum()), bucket_rows), *(item.run.bits for item in chosen)])
-    readers = [RunReader(store, item, bits) for item in chosen]
-    writer = None
-    if len(missing) or merged:
-        kept = np.concatenate([missing, *(item.shards[item.shards >= 0] for item in merged)])
-        writer = RunWriter(store, column, shards.keys, shards.rows, kept, bits=bits, bucket_rows=bucket_rows)
     lost: list[Ids] = []
     carried: list[tuple[Ids, Ids, Ids]] = []
-    with Spool(bits, block_rows=block_rows) as spool:
-        for records in _hashed(store, shards, missing, column):
-            spool.add(records)
-        for bucket in range(1 << bits):
-            records = np.concatenate([*(reader.bucket(bucket) for reader in readers), *spool.bucket(bucket)])
-            if writer is not None:
-                writer.add(records)
-            records, groups, starts = _grouped(records)
-            if not len(records):
-                continue
-            offsets, positions = joined.offsets(records), joined.positions(records)
-            is_new = records["shard"] < joined.new
-            # The last of each id in the order of the input; -1 where only the parent has it.
-            last = np.maximum.reduceat(np.where(is_new, positions, -1), starts)
-            wins = is_new & (positions == last[groups])
-            lost.append(offsets[is_new & ~wins])
-            if parent is not None:
-                winners = np.full(len(starts), -1, dtype=np.int64)
-                winners[groups[wins]] = offsets[wins]
-                carried.append(_carried(parent, joined, records, offsets, positions, winners[groups]))
-    if writer is not None:
-        writer.close()
+    for records in hash_buckets(store, shards, column, bucket_rows=bucket_rows, block_rows=block_rows):
+        records, groups, starts = group_by_hash(records)
+        if not len(records):
+            continue
+        offsets, positions = joined.offsets(records), joined.positions(records)
+        is_new = records["shard"] < joined.new
+        # The last of each id in the order of the input; -1 where only the parent has it.
+        last = np.maximum.reduceat(np.where(is_new, positions, -1), starts)
+        wins = is_new & (positions == last[groups])
+        lost.append(offsets[is_new & ~wins])
+        if parent is not None:
+            winners = np.full(len(starts), -1, dtype=np.int64)
+            winners[groups[wins]] = offsets[wins]
+            carried.append(_carried(parent, joined, records, offsets, positions, winners[groups]))
     superseded = np.sort(np.concatenate([NO_IDS, *lost]))
     if not carried:
         return Identities(superseded=superseded, offsets=NO_IDS, row_ids=NO_IDS)
@@ -260,7 +232,7 @@ def _by_text(
         numbers = np.concatenate([fresh, np.arange(joined.new, len(shards))])
         bits = bits_for(int(shards.rows[numbers].sum()), bucket_rows)
         with Spool(bits, block_rows=block_rows) as spool:
-            for records in _hashed(store, shards, numbers, column):
+            for records in hashed_rows(store, shards, numbers, column):
                 spool.add(records)
             for bucket in range(1 << bits):
                 records = np.concatenate(spool.bucket(bucket))
@@ -277,7 +249,7 @@ def _by_text(
 def _matched(records: Records, joined: _Joined) -> tuple[Records, Records]:
     """Pairs of an old and a new record of the same text, the first copy with the first, and so on."""
     positions = joined.positions(records)
-    records, groups, starts = _grouped(records, records["shard"] < joined.new, positions)
+    records, groups, starts = group_by_hash(records, records["shard"] < joined.new, positions)
     if not len(records):
         return records, records
     is_new = records["shard"] < joined.new
@@ -289,67 +261,12 @@ def _matched(records: Records, joined: _Joined) -> tuple[Records, Records]:
     return records[starts[groups[later]] + copy[later]], records[later]
 
 
-def _grouped(records: Records, *ties: NDArray[np.generic]) -> tuple[Records, Ids, Ids]:
-    """``records`` by their hash and by ``ties``, for each its group of the same hash, and where groups start."""
-    records = records[order_by_hash(records, *ties)]
-    begins = np.ones(len(records), dtype=bool)
-    for half in ("first", "second"):
-        column = np.ascontiguousarray(records[half])
-        other = column[1:] != column[:-1]
-        begins[1:] = other if half == "first" else begins[1:] | other
-    return records, np.cumsum(begins) - 1, np.flatnonzero(begins)
-
-
 def _among(values: Ids, ascending: Ids) -> NDArray[np.bool_]:
     """Whether each of ``values`` is in ``ascending``."""
     if not len(ascending):
         return np.zeros(len(values), dtype=bool)
     found = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
     return ascending[found] == values
-
-
-def _hashed(store: Store, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
-    """Read and hash ``column`` of the shards ``numbers``, several at a time.
-
-    Rows where it is null or blank are left out: CSV has no other way to write that a row has no id.
-    """
-
-    def hashed(number: int) -> Records:
-        values = strings_of(read_parquet(store, document_name(str(shards.keys[number])), [column])[column])
-        trimmed = pc.call_function("utf8_trim_whitespace", [values])
-        blank = pc.call_function("equal", [trimmed, pa.scalar("", trimmed.type)])
-        there = np.flatnonzero(~np.asarray(blank.fill_null(True)))
-        first, second = hash_strings(values)
-        return records_of(first[there], second[there], number, there)
-
-    yield from _in_order(store, hashed, numbers.tolist())
-
-
-def _in_order(store: Store, read: Callable[[int], Read], numbers: Iterable[int]) -> Iterator[Read]:
-    """Call ``read`` for some shards at a time; only a few results wait, so that memory does not grow with them."""
-    threads = LOCAL_THREADS if store.is_local else REMOTE_THREADS
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Read]] = deque()
-        try:
-            for number in numbers:
-                waiting.append(pool.submit(read, number))
-                if len(waiting) >= 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def strings_of(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array of strings; numbers and dates as polars writes them, bytes as hexadecimal digits."""
-    column = column.cast(named_zones(column.type))
-    if pa.types.is_binary(column.type):
-        return pl.Series(pl.from_arrow(column)).bin.encode("hex").to_arrow().cast(pa.large_string())
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return column.combine_chunks()
-    return pl.Series(pl.from_arrow(column)).cast(pl.String).to_arrow().cast(pa.large_string())
 
 
 def supersede_rejects(
@@ -400,5 +317,5 @@ def supersede_rejects(
             }
         ).cast(REJECT_SCHEMA)
 
-    pieces.extend(_in_order(store, of_shard, np.unique(owners).tolist()))
+    pieces.extend(in_order(store, of_shard, np.unique(owners).tolist()))
     return pa.concat_tables(pieces).sort_by("place").combine_chunks()

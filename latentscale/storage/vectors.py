@@ -151,7 +151,7 @@ def release_vectors(store: Store, *, scratch: Path | str | None = None) -> None:
     """
     _let_go()
     with suppress(ResourceError):
-        remove_shared(scratch_folder(scratch), _workspace_prefix(store.url))
+        remove_shared(scratch_folder(scratch), workspace_prefix(store.url))
 
 
 def _let_go() -> None:
@@ -161,12 +161,13 @@ def _let_go() -> None:
     _held = None
 
 
-def _workspace_prefix(url: str) -> str:
+def workspace_prefix(url: str) -> str:
+    """Of the names of sets of files that a run of this workspace leaves on a machine, and removes in the end."""
     return f"{_PREFIX}{digest(url, size=8)}-"
 
 
 def _set_name(url: str, snapshot_id: str, embedding_id: str) -> str:
-    return f"{_workspace_prefix(url)}{digest([snapshot_id, embedding_id])}"
+    return f"{workspace_prefix(url)}{digest([snapshot_id, embedding_id])}"
 
 
 def _width(store: Store, snapshot: Snapshot, embedding_id: str) -> int:

@@ -18,6 +18,7 @@ from latentscale.storage.artifacts import Record, find_record, list_records, rea
 from latentscale.storage.head import current_map
 from latentscale.storage.objects import Store
 from latentscale.storage.runs import latest_runs
+from latentscale.storage.shared_texts import is_shared
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.workspace_record import read_workspace
 
@@ -61,7 +62,9 @@ def workspace_status(store: Store) -> dict[str, Any]:
         "created": record.created,
         "documents": counts.get("documents"),
         "document_shards": sum(name.startswith("documents/") for name in objects),
-        "embedded_shards": sum(name.startswith("embeddings/") and name.endswith(".parquet") for name in objects),
+        "embedded_shards": sum(
+            name.startswith("embeddings/") and name.endswith(".parquet") and not is_shared(name) for name in objects
+        ),
         "maps": sum(name.startswith("maps/") and name.endswith("/map.json") for name in objects),
         "bytes": sum(info.size for info in objects.values()),
         "current_map": current.id if current else None,

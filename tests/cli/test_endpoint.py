@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -254,3 +255,35 @@ def test_answers_that_nobody_needs_are_no_fault_and_are_collected_when_they_are_
     assert not kept[0].exists()
     assert latentscale("gc", out, "--grace", "0", "--delete").code == 0
     assert not any(path.exists() for path in kept)
+
+
+def test_a_text_of_several_shards_is_paid_once_where_asked(
+    latentscale: Latentscale, tmp_path: Path, server: EmbeddingServer, demo: pl.DataFrame
+) -> None:
+    """Three files have texts in common; a later one has some of them, and one that is new."""
+    corpus, out = tmp_path / "corpus", tmp_path / "map"
+    corpus.mkdir()
+    texts = demo["text"].to_list()
+    repeated = [*texts[:60], *texts[30:90], *texts[:20], *texts[90:110]]
+    for name, some in (("a", repeated[:60]), ("b", repeated[60:120]), ("c", repeated[120:])):
+        pl.DataFrame({"text": some}).write_ndjson(corpus / f"{name}.jsonl")
+    chosen = ["--set", "embed.duplicates=corpus"]
+    plain = tmp_path / "plain"
+    assert latentscale("run", corpus, "--out", plain, *options(server)).code == 0
+    twice = {text for text, count in server.paid.items() if count > 1}
+    assert twice == {*texts[30:60], *texts[:20]}
+    server.paid.clear()
+    ended = latentscale("run", corpus, "--out", out, *options(server), *chosen)
+    assert ended.code == 0, ended.err
+    assert "50 texts are in several shards: each is embedded once" in ended.err
+    once(server, repeated)
+    one, other = (ls.open(place).current.vectors() for place in (plain, out))
+    np.testing.assert_array_equal(one.matrix, other.matrix)
+    np.testing.assert_array_equal(one.row_ids, other.row_ids)
+    assert not [name for name in Store(str(out)).list("embeddings") if "shared-texts" in name]
+    assert verify_workspace(Store(str(out))).faults == []
+
+    pl.DataFrame({"text": [*texts[80:100], texts[200], texts[200]]}).write_ndjson(corpus / "d.jsonl")
+    ended = latentscale("update", out, "--progress", "quiet")
+    assert ended.code == 0, ended.err
+    once(server, [*repeated, texts[200]])

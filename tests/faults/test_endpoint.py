@@ -28,11 +28,11 @@ IN_FLIGHT = TEXTS_A_REQUEST * CONCURRENCY
 class Paid:
     """A corpus, a workspace in which it is ingested, and the service that embeds it."""
 
-    def __init__(self, folder: Path, server: EmbeddingServer, demo: pl.DataFrame, rows: int = 120) -> None:
+    def __init__(self, folder: Path, server: EmbeddingServer, demo: pl.DataFrame, *more: str) -> None:
         self.server = server
         self.place = Place(str(folder / "map"))
-        self.texts = set(demo["text"].to_list()[:rows])
-        demo.head(rows).write_ndjson(folder / "a.jsonl")
+        self.texts = set(demo["text"].to_list()[:120])
+        demo.head(120).write_ndjson(folder / "a.jsonl")
         options = {
             "model": "m",
             "url": server.url,
@@ -41,7 +41,7 @@ class Paid:
             "concurrency": CONCURRENCY,
         }
         settings = ["embed.model=endpoint", "embed.max_tokens=100000", "ingest.shard_rows=60"]
-        settings += [f"embed.options.{key}={value}" for key, value in options.items()]
+        settings += [*more, *(f"embed.options.{key}={value}" for key, value in options.items())]
         given = [part for one in settings for part in ("--set", one)]
         self.command = ["embed", self.place.url, *given, "--progress", "quiet"]
         ingest = ["ingest", str(folder / "a.jsonl"), "--out", self.place.url, *given]
@@ -86,6 +86,21 @@ def test_a_kill_between_answers_or_before_they_are_deleted_loses_none(
     assert paid.paid_twice() < 0, "the second shard is not paid yet"
     paid.finish()
     paid.check_end(kills=2)
+
+
+def test_a_kill_among_texts_of_several_shards_or_after_them_pays_none_twice(
+    tmp_path: Path, demo: pl.DataFrame, server: EmbeddingServer
+) -> None:
+    demo = demo.head(90).vstack(demo.slice(20, 30))
+    paid = Paid(tmp_path, server, demo, "embed.duplicates=corpus")
+    assert paid.killed("after:^answers/:3")
+    assert paid.killed("after:^embeddings/.*/shared-texts/.*parquet$:1")
+    assert paid.killed("after:^embeddings/[^/]*/../[^/]*parquet$:1")
+    assert any("/shared-texts/" in name for name in paid.place.store.list("embeddings"))
+    assert verify_workspace(paid.place.store).faults == []
+    paid.finish()
+    paid.check_end(kills=3)
+    assert not any("/shared-texts/" in name for name in paid.place.store.list("embeddings"))
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from latentscale.errors import LatentScaleError
 from latentscale.stages import ingest
 from latentscale.stages.embed import vector_name
 from latentscale.storage.parquet import open_parquet, read_footer
+from latentscale.storage.shared_texts import is_shared
 from latentscale.storage.snapshot import document_name
 from latentscale.upkeep.checks.report import Check
 
@@ -147,7 +148,9 @@ def check_vectors(
 ) -> dict[str, VectorShard]:
     """Check every shard of vectors of one embedding, and return those that are whole by key."""
     names = [
-        name for name in check.listing if name.startswith(f"embeddings/{embedding}/") and name.endswith(".parquet")
+        name
+        for name in check.listing
+        if name.startswith(f"embeddings/{embedding}/") and name.endswith(".parquet") and not is_shared(name)
     ]
     shards: dict[str, VectorShard] = {}
     for name, shard in zip(names, check.each(lambda name: _vectors(check, name, embedding), names), strict=True):

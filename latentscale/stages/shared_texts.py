@@ -1,0 +1,165 @@
+"""Embed the texts that several shards have, once each, before the shards themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import overload
+
+import numpy as np
+import pyarrow as pa
+
+from latentscale.embedders import EmbedderSpec
+from latentscale.stages.embed import Computed, EmbeddingRequest, EmbedWorker, Loaded, vector_table
+from latentscale.stages.embed_receipt import EmbedReceipt, receipt_of
+from latentscale.storage.hashed_rows import strings_of
+from latentscale.storage.hashing import hash_strings
+from latentscale.storage.objects import Store
+from latentscale.storage.parquet import read_parquet, write_parquet
+from latentscale.storage.snapshot import Ids, Shard, ShardTable
+from latentscale.storage.vectors import vector_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedRows:
+    """Rows of one shard that stand for texts of several.
+
+    Attributes
+    ----------
+    key : str
+        Of this work; not that of the shard, which is embedded afterwards.
+    shard : Shard
+    rows : tuple of int
+    """
+
+    key: str
+    shard: Shard
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedRowsList(Sequence[SharedRows]):
+    """The work on all shared texts, a shard at a time.
+
+    Attributes
+    ----------
+    shards : ShardTable
+        That have such rows, by offset.
+    offsets : int64 ndarray, ascending
+    """
+
+    shards: ShardTable
+    offsets: Ids
+
+    @classmethod
+    def of(cls, shards: ShardTable, offsets: Ids) -> SharedRowsList:
+        """The work on the rows at ``offsets``."""
+        owners = np.unique(np.searchsorted(shards.bases, offsets, side="right") - 1)
+        return cls(shards.take(owners), offsets)
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    @overload
+    def __getitem__(self, index: int) -> SharedRows: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[SharedRows]: ...
+    def __getitem__(self, index: int | slice) -> SharedRows | list[SharedRows]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        shard = self.shards[index]
+        start, stop = np.searchsorted(self.offsets, [shard.base, shard.base + shard.rows])
+        rows = self.offsets[start:stop] - shard.base
+        return SharedRows(key=f"{shard.key}-shared", shard=shard, rows=tuple(rows.tolist()))
+
+
+class SharedTextWorker:
+    """Embeds the shared texts of one shard, and writes their vectors beside the hashes of the texts.
+
+    Parameters
+    ----------
+    store : Store
+    spec : EmbedderSpec
+    request : EmbeddingRequest
+    folder : str
+        From ``storage.shared_texts.shared_folder``.
+    run : str
+    on_processors : bool
+        As for ``EmbedWorker``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        spec: EmbedderSpec,
+        request: EmbeddingRequest,
+        folder: str,
+        run: str,
+        *,
+        on_processors: bool = False,
+    ) -> None:
+        self._store = store
+        self._request = request
+        self._folder = folder
+        self._worker = EmbedWorker(store, spec, request, run=run, on_processors=on_processors)
+
+    def __call__(self, task: SharedRows) -> EmbedReceipt:
+        """Do one shard's rows, unless their vectors exist."""
+        return self.write(task, self.compute(self.read(task)))
+
+    def read(self, task: SharedRows) -> Loaded:
+        """Read the texts, and vectors that their shard has already."""
+        started = time.perf_counter()
+        part = Shard(key=task.key, name=task.shard.name, rows=len(task.rows), base=0, bytes=task.shard.bytes)
+        if self._store.exists(self._name(task)):
+            # A worker may have been killed before it deleted what a service answered.
+            self._worker.finish(task.key)
+            receipt = receipt_of(self._store, self._name(task), task.key)
+            return Loaded(shard=part, started=started, receipt=receipt)
+        chosen = pa.array(task.rows, pa.int64())
+        texts = read_parquet(self._store, task.shard.name, [self._request.text]).column(0).take(chosen)
+        loaded = Loaded(shard=part, started=started, column=texts)
+        embedded = vector_name(self._worker.embedding_id, task.shard.key)
+        if not self._store.exists(embedded):
+            return loaded
+        vectors = read_parquet(self._store, embedded, ["vector"]).column(0).take(chosen).combine_chunks()
+        there = np.flatnonzero(np.asarray(vectors.is_valid()))
+        if not len(there):
+            return loaded
+        values = vectors.drop_null().flatten().to_numpy(zero_copy_only=False)
+        matrix = values.reshape(len(there), -1).astype(np.float32)
+        return replace(loaded, reused_rows=there, reused_vectors=matrix)
+
+    def compute(self, loaded: Loaded) -> Computed | Loaded:
+        """Embed the texts without a vector."""
+        return self._worker.compute(loaded)
+
+    def stop(self) -> None:
+        """Ask a service for nothing more."""
+        self._worker.stop()
+
+    def write(self, task: SharedRows, computed: Computed | Loaded) -> EmbedReceipt:
+        """Write the vectors; texts without one are left to the shards, whose rejects say why."""
+        if isinstance(computed, Loaded):
+            assert computed.receipt is not None, "rows without a receipt were computed"
+            return computed.receipt
+        column = computed.loaded.column
+        assert column is not None, "texts were read"
+        first, second = hash_strings(strings_of(column))
+        table = vector_table(computed.vectors, computed.embeddable, self._request.dtype)
+        table = table.select(["vector"])
+        table = table.append_column("first", pa.array(first)).append_column("second", pa.array(second))
+        facts = {key: value for key, value in computed.receipt.kept().items() if key != "key"}
+        write_parquet(
+            self._store,
+            self._name(task),
+            table,
+            facts={"embedding": self._worker.embedding_id, **facts},
+            byte_stream_split=["vector.list.element"],
+        )
+        self._worker.finish(task.key)
+        return replace(computed.receipt, seconds=round(time.perf_counter() - computed.loaded.started, 4))
+
+    def _name(self, task: SharedRows) -> str:
+        return f"{self._folder}/{task.shard.key[:2]}/{task.shard.key}.parquet"
