@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -132,10 +132,30 @@ def read_shapes(files: ModelFiles) -> Shapes:
     return Shapes(table=name, rows=shape[0], dim=shape[1], types=types)
 
 
-def load_model(
-    files: ModelFiles,
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.int32] | None, Any]:
-    """Return the float32 table, the weight and the table row of each token where there are any, and the tokenizer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A static model in memory.
+
+    Attributes
+    ----------
+    table : float32 ndarray, shape (rows, dim)
+    weights : float32 ndarray, shape (tokens,), or None
+    mapping : int32 ndarray, shape (tokens,), or None
+        Row of the table of each token, where that is not its number.
+    tokenizer : tokenizers.Tokenizer
+    vocabulary : mapping of str to int
+        Number of each token.
+    """
+
+    table: NDArray[np.float32]
+    weights: NDArray[np.float32] | None
+    mapping: NDArray[np.int32] | None
+    tokenizer: Any
+    vocabulary: Mapping[str, int]
+
+
+def load_model(files: ModelFiles) -> LoadedModel:
+    """Load the arrays and the tokenizer of a static model.
 
     Raises
     ------
@@ -169,7 +189,13 @@ def load_model(
     heaviest = 1.0 if weights is None else _extent(files.weights, "weights", weights)
     if _extent(files.weights, shapes.table, table) * max(heaviest, 1.0) > _LARGEST:
         raise _refusal(files.weights, shapes.table, "has numbers so large that the sum of a text is none")
-    return table, weights, None if mapping is None else mapping.astype(np.int32), tokenizer
+    return LoadedModel(
+        table=table,
+        weights=weights,
+        mapping=None if mapping is None else mapping.astype(np.int32),
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+    )
 
 
 def _extent(path: Path, name: str, array: NDArray[np.float32]) -> float:

@@ -154,14 +154,15 @@ class StaticEmbedder:
         if max_tokens < 1:
             raise ConfigError(f"max_tokens must be at least 1, not {max_tokens}", where="embed.max_tokens")
         folder = static_model_path() if model is None else Path(model)
-        table, weights, mapping, tokenizer = load_model(model_files(folder))
-        self._table = table
-        self._weights = weights
-        self._mapping = mapping
+        loaded = load_model(model_files(folder))
+        tokenizer = loaded.tokenizer
+        self._table = loaded.table
+        self._weights = loaded.weights
+        self._mapping = loaded.mapping
         self._unknown = unknown_token(tokenizer)
         self._max_tokens = max_tokens
         # model2vec cuts the characters first, by this estimate; so do we, to be equal to it.
-        self._max_characters = max_tokens * int(np.median([len(token) for token in tokenizer.get_vocab()]))
+        self._max_characters = max_tokens * int(np.median([len(token) for token in loaded.vocabulary]))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._pieces = WordPieces(tokenizer)

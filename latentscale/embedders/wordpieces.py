@@ -9,7 +9,6 @@ tokenizer.
 
 from __future__ import annotations
 
-import json
 import re
 from array import array
 from collections.abc import Callable, Sequence
@@ -40,7 +39,7 @@ class WordPieces:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._unsafe = _shortcut(json.loads(tokenizer.to_str()))
+        self._unsafe = _shortcut(tokenizer)
         self._lock = Lock()
         self._forget()
 
@@ -139,21 +138,19 @@ def _size(words: Sequence[str]) -> int:
     return sum(map(len, words)) + _ENTRY_BYTES * len(words)
 
 
-def _shortcut(tokenizer: dict[str, Any]) -> Callable[[str], Any] | None:
+def _shortcut(tokenizer: Tokenizer) -> Callable[[str], Any] | None:
     """Return a function that finds what makes an ASCII text unfit for the shortcut; None where there is no shortcut."""
-    normalizer = tokenizer.get("normalizer") or {}
-    splitter = tokenizer.get("pre_tokenizer") or {}
-    model = tokenizer.get("model") or {}
+    normalizer = tokenizer.normalizer
     known = (
-        normalizer.get("type") == "BertNormalizer"
-        and normalizer.get("lowercase") is True
-        and normalizer.get("clean_text") is True
-        and splitter.get("type") == "BertPreTokenizer"
-        and model.get("type") == "WordPiece"
+        type(normalizer).__name__ == "BertNormalizer"
+        and normalizer.lowercase is True
+        and normalizer.clean_text is True
+        and type(tokenizer.pre_tokenizer).__name__ == "BertPreTokenizer"
+        and type(tokenizer.model).__name__ == "WordPiece"
     )
     if not known:
         return None
-    added = [token["content"] for token in tokenizer.get("added_tokens", [])]
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     unsafe = re.compile("|".join([_CONTROLS, *map(re.escape, added)]), re.IGNORECASE).search
     firsts = {form for token in added for form in (token[:1].lower(), token[:1].upper())}
     # One set of characters is searched several times as fast as alternatives.
