@@ -142,16 +142,40 @@ def sample(
     where: Annotated[
         str | None, typer.Option("--where", help='SQL condition on the columns of the points: "probability > 0.9".')
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            help="density: sparse regions as likely as dense ones; cluster: as many of each. By default all alike.",
+        ),
+    ] = None,
+    layer: Annotated[int, typer.Option("--layer", min=0, help="With --by cluster: the layer; 0 is the finest.")] = 0,
+    power: Annotated[
+        float, typer.Option("--power", min=0, help="With --by density: more is more of the sparse regions.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed chooses the same documents.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write them with all columns to a file: .parquet, .csv, .jsonl or .xlsx."),
+    ] = None,
     map: MapOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, with all columns.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Show some documents of a map, chosen at random, with their texts."""
+    """Choose some documents of a map at random, with their texts: all alike, by density, or as many of each cluster."""
     from latentscale.cli.report import print_frame
+    from latentscale.workspace import check_file, write_frames
 
+    if out is not None:
+        check_file(out)
     opened = existing_workspace(workspace, storage)
-    frame = opened.sample(n, map=map, seed=seed, cluster=cluster, where=where)
+    frame = opened.sample(
+        n, map=map, seed=seed, cluster=cluster, where=where, by=cast("Any", by), layer=layer, power=power
+    )
+    if out is not None:
+        write_frames([frame], out, rows=len(frame))
+        print(f"{out} written ({len(frame):,} documents)")
+        return
     if as_json:
         print_frame(frame, "jsonl")
         return

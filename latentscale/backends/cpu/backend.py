@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from latentscale.machine import Place
 
-# Number of neighbours of a document's score: that at which recall is measured.
-_JUDGED_BY = 15
-
 
 class CpuBackend:
     """Every computation of a map on processors; see :class:`latentscale.backends.protocol.Backend`."""
@@ -169,18 +166,16 @@ class CpuBackend:
         """Search the fitted graph, vote on the cluster, and put each document where most of its neighbours are."""
         from latentscale.backends.cpu.placement import (
             assign_clusters,
-            distance_quantiles,
-            mean_distances,
             neighbors_among,
-            outlier_scores,
             place,
         )
+        from latentscale.backends.outliers import JUDGED_BY, distance_quantiles, mean_distances, outlier_scores
 
         graph = fitted.graph
         search = neighbors_among(
             vectors,
             fitted.vectors,
-            k=min(max(n_neighbors, _JUDGED_BY), len(fitted.vectors)),
+            k=min(max(n_neighbors, JUDGED_BY), len(fitted.vectors)),
             graph_indices=graph.indices if graph.k else None,
             recall_target=recall_target,
             seed=seed,
@@ -204,16 +199,16 @@ class CpuBackend:
             centroids=fitted.centroids,
             sizes=fitted.sizes,
         )
-        width = min(_JUDGED_BY, graph.k)
-        scores = outlier_scores(
-            mean_distances(search.distances[:, :width]), distance_quantiles(graph.distances[:, :width])
-        )
+        width = min(JUDGED_BY, graph.k)
+        apart = mean_distances(search.distances[:, :width])
+        scores = outlier_scores(apart, distance_quantiles(graph.distances[:, :width]))
         return Assignment(
             indices=search.indices,
             coordinates=coordinates,
             cluster=cluster,
             nearest_cluster=nearest,
             probability=probability,
+            neighbor_distance=apart,
             outlier_score=scores,
             recall=search.recall,
             method=search.method,

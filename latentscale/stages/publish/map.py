@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from latentscale.backends import NeighborGraph
+from latentscale.backends.outliers import JUDGED_BY, mean_distances, outlier_scores
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig, PublishConfig, QualityConfig
 from latentscale.digest import artifact_id
@@ -167,8 +170,9 @@ class PublishStage(WholeStage):
                 seed=MEASURED_SEED,
                 threads=context.threads,
             )
+            neighbors = read_graph(store, graph)
             quality = measure_map(
-                read_graph(store, graph),
+                neighbors,
                 coordinates,
                 cluster=clusters.cluster,
                 nearest_cluster=clusters.nearest_cluster,
@@ -185,7 +189,16 @@ class PublishStage(WholeStage):
             )
             around = density(coordinates)
             partitions = write_points(
-                writer, store, snapshot, clusters, coordinates, around, labels, columns, settings["partition_by"]
+                writer,
+                store,
+                snapshot,
+                clusters,
+                coordinates,
+                around,
+                labels,
+                columns,
+                settings["partition_by"],
+                more=_sparseness(neighbors),
             )
             writer.put(
                 "labels.parquet", memoryview(encode_table(labels, facts={"map": writer.id})), rows=labels.num_rows
@@ -213,6 +226,16 @@ class PublishStage(WholeStage):
 
 
 STAGE = PublishStage()
+
+
+def _sparseness(graph: NeighborGraph) -> dict[str, pa.Array]:
+    """How far fitted documents are from their neighbours, which a single document has none of, and that they are."""
+    apart = mean_distances(graph.distances[:, :JUDGED_BY])
+    return {
+        "neighbor_distance": pa.array(apart, mask=np.full(len(apart), graph.k == 0)),
+        "outlier_score": pa.array(outlier_scores(apart, np.sort(apart))),
+        "fitted": pa.array(np.ones(len(apart), dtype=bool)),
+    }
 
 
 def _classes(
