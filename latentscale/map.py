@@ -23,6 +23,8 @@ from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import read_snapshot
 
 if TYPE_CHECKING:
+    from latentscale.backends.stars import Prefer
+    from latentscale.explore.duplicates import Duplicates
     from latentscale.explore.export import What
     from latentscale.explore.graph import Graph
     from latentscale.explore.page import ServedPage
@@ -262,6 +264,36 @@ class Map:
 
         condition = self._condition(cluster, where)
         return sample(self.store, self.record, n, seed=seed, where=condition, by=by, layer=layer, power=power)
+
+    def duplicates(self, threshold: float = 0.95, *, exact: bool = False, prefer: Prefer = "central") -> Duplicates:
+        """Find documents that are copies of others, to the letter or nearly, from the stored neighbour graph.
+
+        A group has a representative, to which each of its documents is at least as similar as ``threshold``; no two
+        representatives are so similar to each other, as far as the graph knows. So groups do not chain.
+
+        Parameters
+        ----------
+        threshold : float
+            Cosine, 0.5 to 1.
+        exact : bool
+            Only documents with the same text.
+        prefer : {"central", "longest", "first"}
+            What represents a group: the document with the most copies, the one with the longest text, or the first.
+
+        Returns
+        -------
+        Duplicates
+            ``documents``, a frame of the groups; ``kept`` and ``dropped``, the row ids of what is left and what is
+            not; how many ``groups``.
+
+        Raises
+        ------
+        RequestError
+            If the threshold is out of range, or there is no such preference.
+        """
+        from latentscale.explore.duplicates import duplicates
+
+        return duplicates(self.store, self.record, threshold=threshold, exact=exact, prefer=prefer)
 
     def find(
         self,

@@ -1,4 +1,4 @@
-"""Commands that look at a map: `view`, `clusters`, `search`, `sample`, `quality`, `export`."""
+"""Commands that look at a map: `view`, `clusters`, `search`, `sample`, `duplicates`, `quality`, `export`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=panel)(clusters)
     app.command(rich_help_panel=panel)(search)
     app.command(rich_help_panel=panel)(sample)
+    app.command(rich_help_panel=panel)(duplicates)
     app.command(rich_help_panel=panel)(quality)
     app.command(rich_help_panel=panel)(export)
 
@@ -181,6 +182,59 @@ def sample(
         return
     text = opened.record.text_column
     print_frame(frame.select(list(dict.fromkeys(["row_id", "cluster", "label", text]))), "table")
+
+
+def duplicates(
+    workspace: WorkspaceArgument,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Cosine to the representative of a group, from 0.5 to 1.")
+    ] = 0.95,
+    exact: Annotated[bool, typer.Option("--exact", help="Only documents with the same text.")] = False,
+    prefer: Annotated[
+        str,
+        typer.Option("--prefer", help="Representative of a group: central (the most copies), longest (text) or first."),
+    ] = "central",
+    groups: Annotated[int, typer.Option("-n", min=0, help="Groups in the table, the largest first.")] = 10,
+    format: Annotated[
+        str, typer.Option("--format", help="table: the largest groups; csv, jsonl or json: all documents of groups.")
+    ] = "table",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write all groups to a file: .parquet, .csv, .jsonl or .xlsx.")
+    ] = None,
+    drop: Annotated[
+        Path | None,
+        typer.Option("--drop", help="Write the row ids of the copies to a .csv or .parquet file: for run --exclude."),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="Write the row ids of what is left to such a file: for run --only.")
+    ] = None,
+    map: MapOption = None,
+    storage: Storage = None,
+) -> None:
+    """Find documents that are copies of others, the same text or nearly, from the stored neighbour graph."""
+    import polars as pl
+
+    from latentscale.cli.report import print_frame
+    from latentscale.workspace import check_file, write_frames
+
+    for file in (out, drop, keep):
+        if file is not None:
+            check_file(file)
+    chosen = existing_workspace(workspace, storage).the_map(map)
+    found = chosen.duplicates(threshold, exact=exact, prefer=cast("Any", prefer))
+    if out is None:
+        print_frame(found.summary().head(groups) if format == "table" else found.documents, format)
+    else:
+        write_frames([found.documents], out, rows=len(found.documents))
+    for file, ids in ((drop, found.dropped), (keep, found.kept)):
+        if file is not None:
+            write_frames([pl.DataFrame({"row_id": ids})], file, rows=len(ids))
+    # For people: programs read the frame.
+    typer.echo(f"{found.sentence()} (of {chosen.id})", err=True)
+    if found.recall is not None and found.recall < 1:
+        typer.echo(
+            f"the neighbour graph has {found.recall:.1%} of the true neighbours: a few copies may be missing", err=True
+        )
 
 
 def quality(
