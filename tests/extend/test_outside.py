@@ -264,4 +264,4 @@ def test_a_stage_that_does_not_fit_is_named_by_every_command(
     done = type(outside)(tmp_path).command("doctor")
     assert done.returncode == 2, done.stderr
     assert f"the stage 'pairs' of the package acme-maps {told}" in done.stderr
-    assert "acme_maps.entries:DUPLICATES" in done.stderr
+    assert "acme_maps.entries:PAIRS" in done.stderr
