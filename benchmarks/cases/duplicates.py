@@ -65,11 +65,11 @@ def run(context: Context) -> Result:
         rows=rows,
         targets=targets,
         notes=[
-            "The vectors are those of the map, of the static model. For LatentScale reading vectors, texts and graph "
-            "counts, for the others nothing is read. The graph is made by every run for its layout and not counted: its cost is "
-            "a parameter.",
-            "`pairs` have at least the threshold as cosine, identical vectors included; `pairs_left` are those of which "
-            "both documents are kept, `dropped_for_nothing` the dropped documents that are in no pair with a kept one.",
+            "The vectors are those of the map, of the static model. LatentScale reads vectors, texts and graph in the "
+            "time that is given, the others are given what they compare. The graph is made by every run for its layout "
+            "and not counted: its cost is a parameter.",
+            "`pairs` have at least the threshold as cosine, identical vectors included; `pairs_left` those that are "
+            "both kept, `dropped_for_nothing` the dropped documents that are in no pair with a kept one.",
             "LatentScale keeps the documents with the most others near them, SemHash and all pairs the first ones.",
         ],
     )

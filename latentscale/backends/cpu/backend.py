@@ -129,6 +129,18 @@ class CpuBackend:
 
         return kmeans(vectors, n_clusters=n_clusters, seed=seed, threads=threads)
 
+    def dbscan(self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
+        """DBSCAN without border points, from the tree of the package ``hdbscan``."""
+        from latentscale.backends.cpu.dbscan import dbscan
+
+        return dbscan(points, eps=eps, min_samples=min_samples, min_cluster_size=min_cluster_size)
+
+    def agglomerative(self, points: NDArray[Any], *, n_clusters: int, seed: int) -> Clustering:
+        """Ward's method, over centroids of scikit-learn's K-means where documents are many."""
+        from latentscale.backends.cpu.agglomerative import agglomerative
+
+        return agglomerative(points, n_clusters=n_clusters, seed=seed)
+
     def nearest_centroid(
         self, vectors: NDArray[Any], labels: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
