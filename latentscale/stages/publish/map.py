@@ -23,6 +23,7 @@ from latentscale.stages.label import LABELS_TABLE
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.project import ProjectionRequest, compute_layout, read_coordinates
 from latentscale.stages.publish.columns import published_columns
+from latentscale.stages.publish.confounders import measure_confounders
 from latentscale.stages.publish.labels import map_labels
 from latentscale.stages.publish.page import write_viewer
 from latentscale.stages.publish.points import write_points
@@ -186,6 +187,10 @@ class PublishStage(WholeStage):
                 faithfulness=kept,
                 labels=labels.select([one for one in LABEL_FACTS if one in labels.column_names]).to_pylist(),
                 collapsed=made_clusters.choices.get("collapsed"),
+                **_truncation(needed_record(store, "embedding", request.embedding)),
+                follows=measure_confounders(
+                    store, snapshot, clusters.row_ids, clusters.cluster, text_column=request.text
+                ),
             )
             around = density(coordinates)
             partitions = write_points(
@@ -226,6 +231,14 @@ class PublishStage(WholeStage):
 
 
 STAGE = PublishStage()
+
+
+def _truncation(embedding: Record) -> dict[str, Any]:
+    """The share of the different texts that the model read in part, and how many tokens it reads; none for vectors."""
+    unique, cut = embedding.counts.get("unique"), embedding.counts.get("truncated")
+    if not unique or cut is None:
+        return {}
+    return {"truncated": cut / unique, "max_tokens": embedding.choices.get("max_tokens")}
 
 
 def _sparseness(graph: NeighborGraph) -> dict[str, pa.Array]:
