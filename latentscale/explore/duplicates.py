@@ -203,7 +203,13 @@ def _frame(
         table = pa.Table.from_batches([batch]).select(columns)
         excerpt = pc.call_function("utf8_slice_codeunits", [table[text_column]], pc.SliceOptions(0, EXCERPT))
         pieces.append(pa.table([*table.columns[:-1], excerpt], names=[*columns[:-1], "excerpt"]))
-    read = pa.concat_tables(pieces, promote_options="permissive") if pieces else None
+    if len({piece.schema for piece in pieces}) > 1:
+        # Files whose ids are of different types: as text, they are one column.
+        pieces = [
+            pa.table([column.cast(pa.string()) for column in piece.columns], [*columns[:-1], "excerpt"])
+            for piece in pieces
+        ]
+    read = pa.concat_tables(pieces) if pieces else None
     back = pa.array(np.searchsorted(by_offset, members))
     frame = pl.DataFrame(
         {
