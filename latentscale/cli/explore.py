@@ -217,9 +217,12 @@ def duplicates(
     from latentscale.cli.report import print_frame
     from latentscale.workspace import check_file, write_frames
 
-    for file in (out, drop, keep):
-        if file is not None:
-            check_file(file)
+    if out is not None:
+        check_file(out)
+    for ids_file in (drop, keep):
+        if ids_file is not None:
+            # What run --exclude and --only read.
+            check_file(ids_file, (".csv", ".parquet"))
     chosen = existing_workspace(workspace, storage).the_map(map)
     found = chosen.duplicates(threshold, exact=exact, prefer=cast("Any", prefer))
     if out is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
@@ -89,17 +89,17 @@ def export(
     return write_frames(frames, to, rows=int(record.counts["documents"]) if chosen in ("points", "text") else 0)
 
 
-def check_file(to: Path) -> None:
+def check_file(to: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
     """Find out before anything is computed whether frames can be written to a file of this name.
 
     Raises
     ------
     ConfigError
-        If the suffix is not written.
+        If the suffix is not one of ``suffixes``.
     """
-    if to.suffix not in SUFFIXES:
+    if to.suffix not in suffixes:
         raise ConfigError(
-            f"{to.name}: {to.suffix or 'a name without a suffix'} is not written", hint=f"Use {', '.join(SUFFIXES)}."
+            f"{to.name}: {to.suffix or 'a name without a suffix'} is not written", hint=f"Use {', '.join(suffixes)}."
         )
 
 

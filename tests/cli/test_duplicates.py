@@ -104,7 +104,10 @@ def test_two_commands_make_a_map_without_the_copies(
     assert "of one text each" in ended.err
 
 
-def test_wrong_requests_are_refused(made: Path) -> None:
+def test_wrong_requests_are_refused(made: Path, latentscale: Callable[..., Ended], tmp_path: Path) -> None:
+    ended = latentscale("duplicates", made / "map", "--drop", tmp_path / "copies.xlsx")
+    assert ended.code == 2
+    assert "Use .csv, .parquet." in ended.err
     current = ls.open(made / "map").the_map()
     with pytest.raises(RequestError, match=r"not between 0\.5 and 1"):
         current.duplicates(95)
