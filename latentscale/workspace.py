@@ -22,7 +22,7 @@ from latentscale.config import (
 )
 from latentscale.config.given import plain_groups, with_corpus, with_group
 from latentscale.errors import LatentScaleError, RequestError, WorkspaceError
-from latentscale.explore.export import what_of
+from latentscale.explore.export import check_file, what_of, write_frames
 from latentscale.explore.rejects import read_rejects
 from latentscale.map import Map
 from latentscale.pipeline.given_corpus import GivenDocuments, add_documents, settings_of_run
@@ -47,13 +47,25 @@ from latentscale.storage.workspace_record import WorkspaceRecord, read_workspace
 if TYPE_CHECKING:
     from latentscale.explore.export import What
     from latentscale.explore.page import ServedPage
+    from latentscale.explore.sample import By
     from latentscale.pipeline.label_quote import LabelQuote
     from latentscale.pipeline.plan import JobPlan
     from latentscale.repair import Repairs
     from latentscale.upkeep.garbage import Findings
     from latentscale.upkeep.verify import Report
 
-__all__ = ["Map", "Mode", "Observer", "Outcome", "Record", "Workspace", "WorkspaceRecord", "what_of"]
+__all__ = [
+    "Map",
+    "Mode",
+    "Observer",
+    "Outcome",
+    "Record",
+    "Workspace",
+    "WorkspaceRecord",
+    "check_file",
+    "what_of",
+    "write_frames",
+]
 
 
 class Workspace:
@@ -317,9 +329,13 @@ class Workspace:
         seed: int = 0,
         cluster: int | None = None,
         where: pl.Expr | str | None = None,
+        by: By | None = None,
+        layer: int = 0,
+        power: float = 1.0,
     ) -> pl.DataFrame:
         """Choose documents of a map, by default the current one, as ``Map.sample`` does."""
-        return self.the_map(map).sample(n, seed=seed, cluster=cluster, where=where)
+        chosen = self.the_map(map)
+        return chosen.sample(n, seed=seed, cluster=cluster, where=where, by=by, layer=layer, power=power)
 
     # ------------------------------------------------------------------------------------------------------- upkeep
 

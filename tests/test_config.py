@@ -143,3 +143,18 @@ def test_a_path_that_was_meant_from_the_shells_folder_is_not_guessed_at(
 @pytest.mark.parametrize("name", ["utf-8-sig", "utf-16", "utf-32", "cp1252", "gb18030", "shift_jis", "utf-7", "cp037"])
 def test_encodings_of_text_are_accepted(name: str) -> None:
     assert parse_job({**LEAST, "corpus": {"sources": "x.csv", "encoding": name}}, where="job").corpus.encoding == name
+
+
+@pytest.mark.parametrize(
+    ("cluster", "told"),
+    [
+        ({"method": "agglomerative"}, "needs a number of clusters"),
+        ({"eps": 0.2}, "cluster.eps is a setting of cluster.method 'dbscan'"),
+        ({"method": "dbscan", "levels": [20]}, "DBSCAN has no number of clusters"),
+        ({"method": "dbscan", "eps": 0}, "cluster.eps"),
+    ],
+)
+def test_a_method_of_clusters_has_its_settings_and_no_others(cluster: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        parse_job({**LEAST, "cluster": cluster}, where="")
+    assert parse_job({**LEAST, "cluster": {"method": "agglomerative", "levels": [20, 5]}}, where="").cluster.levels

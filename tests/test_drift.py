@@ -10,13 +10,8 @@ import pytest
 from latentscale.backends.cpu.clustering import hdbscan
 from latentscale.backends.cpu.layout import fuzzy_graph, layout
 from latentscale.backends.cpu.neighbors import nearest_neighbors
-from latentscale.backends.cpu.placement import (
-    assign_clusters,
-    distance_quantiles,
-    mean_distances,
-    neighbors_among,
-    outlier_scores,
-)
+from latentscale.backends.cpu.placement import assign_clusters, neighbors_among
+from latentscale.backends.outliers import distance_quantiles, mean_distances, outlier_scores
 from latentscale.embedders import open_embedder
 from latentscale.quality.drift import Added, measure_drift
 

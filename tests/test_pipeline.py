@@ -171,7 +171,7 @@ def test_a_wrong_column_is_found_before_the_layout(workspace: latentscale.Worksp
             workspace.map(**group)
 
 
-@pytest.mark.parametrize("method", ["kmeans", "column", "vectors", "map", "leaf"])
+@pytest.mark.parametrize("method", ["kmeans", "column", "vectors", "map", "leaf", "dbscan", "agglomerative"])
 def test_other_ways_to_cluster(workspace: latentscale.Workspace, method: str) -> None:
     settings = {
         "kmeans": {"method": "kmeans", "n_clusters": 6},
@@ -179,12 +179,20 @@ def test_other_ways_to_cluster(workspace: latentscale.Workspace, method: str) ->
         "vectors": {"space": "vectors", "min_cluster_size": 5},
         "map": {"space": "map"},
         "leaf": {"cluster_selection_method": "leaf"},
+        "dbscan": {"method": "dbscan", "min_cluster_size": 8},
+        "agglomerative": {"method": "agglomerative", "n_clusters": 20, "space": "map"},
     }[method]
     made = workspace.map(cluster=settings)
     points = made.points().collect()
     assert len(points) == 614
     if method == "kmeans":
         assert points["cluster"].n_unique() == 6
+    if method == "agglomerative":
+        assert points["cluster"].n_unique() == 20
+        assert points["probability"].min() == 1.0
+    if method == "dbscan":
+        assert points.filter(pl.col("cluster") == -1)["probability"].to_list() == [0.0] * made.record.counts["noise"]
+        assert made.record.counts["clusters"] > 1
     if method == "column":
         labelled = points.filter(pl.col("section").is_not_null())
         assert (labelled["label"] == labelled["section"]).all()

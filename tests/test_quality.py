@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.manifold import trustworthiness
 
+import latentscale as ls
 from latentscale.backends.cpu import faithfulness as faithfulness_module
 from latentscale.backends.cpu.faithfulness import faithfulness
 from latentscale.backends.cpu.neighbors import nearest_neighbors
@@ -19,6 +21,7 @@ from latentscale.quality.metrics import (
     persistence_summary,
     red_flags,
     stability,
+    uncertainty_coefficient,
 )
 
 
@@ -138,6 +141,8 @@ GOOD = {
     "clusters": 40,
     "noise_share": 0.2,
     "stability": 0.8,
+    "truncated": 0.2,
+    "follows": {"length": 0.1, "language": None, "file": 0.3},
 }
 
 
@@ -159,6 +164,10 @@ GOOD = {
             "The default clusters collapsed (2 clusters of 2,978 documents)",
         ),
         ({"stability": 0.3}, "0.30 (ARI)"),
+        ({"truncated": 0.8, "max_tokens": 512}, "80% of the texts were cut at 512 tokens"),
+        ({"follows": {"length": 0.6, "language": 0.1}}, "tell 60% of how long a text is"),
+        ({"follows": {"language": 0.9}}, "tell 90% of which language"),
+        ({"follows": {"file": 0.7}}, "tell 70% of which file"),
         ({"documents": 12}, "too small (12)"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -185,3 +194,34 @@ def test_classes_by_number_agree_as_their_names_do():
     names = ["b", "b", "a", None, "b", "c"]
     assert agreement(labels, np.array([0, 0, 1, -1, 0, 2])) == agreement(labels, names)
     assert agreement(labels, np.full(6, -1)) is None
+
+
+def test_the_uncertainty_coefficient_is_one_for_a_function_of_the_cluster_and_zero_for_chance():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 60, 4_000).astype(np.int32)
+    assert uncertainty_coefficient(labels, labels % 3) == pytest.approx(1)
+    assert uncertainty_coefficient(labels, random.integers(0, 3, 4_000)) < 0.02
+    half = np.where(random.random(4_000) < 0.5, labels % 2, random.integers(0, 2, 4_000))
+    # A cluster says which of two classes three quarters of its documents have: 1 - H(1/4) / log 2.
+    assert uncertainty_coefficient(labels, half) == pytest.approx(0.189, abs=0.03)
+    assert uncertainty_coefficient(labels, np.zeros(4_000, int)) is None
+    assert uncertainty_coefficient(labels[:150], labels[:150] % 3) is None
+
+
+def test_a_map_whose_clusters_are_languages_says_so(tmp_path, demo):
+    english = demo["text"].head(260).to_list()
+    german = [
+        f"Das Paket {name} ist für die Arbeit mit der Datei und wird auch von den anderen Paketen nicht benutzt."
+        for name in demo["package"].head(260)
+    ]
+    for name, texts in (("en", english), ("de", german)):
+        pl.DataFrame({"text": texts}).write_parquet(tmp_path / f"{name}.parquet")
+    settings = {"project": {"n_epochs": 50}, "cluster": {"method": "agglomerative", "n_clusters": 2}}
+    files = [str(tmp_path / "en.parquet"), str(tmp_path / "de.parquet")]
+    made = ls.run(files, text="text", out=tmp_path / "map", progress="quiet", **settings)
+    assert made.quality["follows"]["language"] > 0.8
+    assert made.quality["follows"]["file"] > 0.8
+    assert made.quality["truncated"] == 0
+    flags = " ".join(made.quality["red_flags"])
+    assert "of which language a text is in" in flags
+    assert "of which file a document is from" in flags

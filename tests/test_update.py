@@ -93,6 +93,12 @@ def test_new_documents_join_and_no_old_point_moves(place: Path, documents: pl.Da
     new = after.filter(pl.col("package").is_in(documents[900:]["package"].to_list()))
     assert set(new["source"]) == {"c.parquet"}
     assert new["outlier_score"].is_between(0, 1).all()
+    assert not new["fitted"].any()
+    old = after.filter(pl.col("fitted"))
+    assert old["package"].sort().to_list() == before["package"].sort().to_list()
+    # One meaning in both: where a document is as far from its neighbours, so many of the fit are nearer.
+    score = np.interp(new["neighbor_distance"], old["neighbor_distance"].sort(), np.linspace(0, 1, 900))
+    assert np.abs(score - new["outlier_score"].to_numpy()).max() < 0.01
     # They lie among their own kind: in the frame of the old map, most of them in a cluster of their section.
     for axis in ("x", "y"):
         low, high = before[axis].min(), before[axis].max()
@@ -153,6 +159,12 @@ def test_a_renamed_file_keeps_row_ids_and_places(place: Path, documents: pl.Data
     after = check_whole(workspace, documents[:900])
     assert same_places(before, after) == 900
     assert set(after["source"]) == {"a.parquet", "z.parquet"}
+    assert after["fitted"].all()
+    both = before.join(after, on="row_id", suffix="_after")
+    assert both["outlier_score"].to_list() == both["outlier_score_after"].to_list()
+    current = workspace.current
+    assert current is not None
+    assert current.quality["drift"]["added"] == 0
 
 
 def test_a_rewritten_file_keeps_what_it_still_holds(place: Path, documents: pl.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The members of every cluster at once, from one sort of the memberships."""
+"""Numbers and members of clusters: ids by size, all members from one sort, how many points are joined."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Ward's method holds a matrix of all pairs: 32 MB of so many points, half a gigabyte of the second number.
+_USUALLY_JOINED, _MOSTLY_JOINED = 2_000, 8_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +61,8 @@ def ids_by_size(labels: NDArray[np.int32], weights: NDArray[np.float64] | None =
     renamed = np.full(len(ids), -1, np.int32)
     renamed[order] = np.arange(len(order), dtype=np.int32)
     return renamed[inverse]
+
+
+def joined_at_most(n_clusters: int) -> int:
+    """How many points Ward's method joins for so many clusters; each pair of them takes 8 bytes."""
+    return max(_USUALLY_JOINED, n_clusters, min(4 * n_clusters, _MOSTLY_JOINED))

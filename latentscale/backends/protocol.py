@@ -126,6 +126,14 @@ class Backend(Protocol):
         """Cluster directions (spherical K-means); None chooses the number by a silhouette curve."""
         ...
 
+    def dbscan(self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
+        """Cluster points by one density for all, with Euclidean distances; None chooses ``eps``, and notes it."""
+        ...
+
+    def agglomerative(self, points: NDArray[Any], *, n_clusters: int, seed: int) -> Clustering:
+        """Cluster points by Ward's method (Ward 1963), with Euclidean distances; no noise."""
+        ...
+
     def nearest_centroid(
         self, vectors: NDArray[Any], labels: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -123,6 +123,8 @@ class Assignment:
     cluster, nearest_cluster : int32 ndarray, shape (m,)
         -1 is noise; ``nearest_cluster`` is then the cluster with the nearest centroid.
     probability : float32 ndarray, shape (m,)
+    neighbor_distance : float32 ndarray, shape (m,)
+        Mean cosine distance to the 15 nearest of the fitted documents.
     outlier_score : float32 ndarray, shape (m,)
         The share of the fitted documents that are nearer to their neighbours, in [0, 1].
     recall : float or None
@@ -140,6 +142,7 @@ class Assignment:
     cluster: NDArray[np.int32]
     nearest_cluster: NDArray[np.int32]
     probability: NDArray[np.float32]
+    neighbor_distance: NDArray[np.float32]
     outlier_score: NDArray[np.float32]
     recall: float | None
     method: str

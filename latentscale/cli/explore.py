@@ -1,4 +1,4 @@
-"""Commands that look at a map: `view`, `clusters`, `search`, `sample`, `quality`, `export`."""
+"""Commands that look at a map: `view`, `clusters`, `search`, `sample`, `duplicates`, `quality`, `export`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=panel)(clusters)
     app.command(rich_help_panel=panel)(search)
     app.command(rich_help_panel=panel)(sample)
+    app.command(rich_help_panel=panel)(duplicates)
     app.command(rich_help_panel=panel)(quality)
     app.command(rich_help_panel=panel)(export)
 
@@ -142,21 +143,101 @@ def sample(
     where: Annotated[
         str | None, typer.Option("--where", help='SQL condition on the columns of the points: "probability > 0.9".')
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            help="density: sparse regions as likely as dense ones; cluster: as many of each. By default all alike.",
+        ),
+    ] = None,
+    layer: Annotated[int, typer.Option("--layer", min=0, help="With --by cluster: the layer; 0 is the finest.")] = 0,
+    power: Annotated[
+        float, typer.Option("--power", min=0, help="With --by density: more is more of the sparse regions.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed chooses the same documents.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write them with all columns to a file: .parquet, .csv, .jsonl or .xlsx."),
+    ] = None,
     map: MapOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, with all columns.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Show some documents of a map, chosen at random, with their texts."""
+    """Choose some documents of a map at random, with their texts: all alike, by density, or as many of each cluster."""
     from latentscale.cli.report import print_frame
+    from latentscale.workspace import check_file, write_frames
 
+    if out is not None:
+        check_file(out)
     opened = existing_workspace(workspace, storage)
-    frame = opened.sample(n, map=map, seed=seed, cluster=cluster, where=where)
+    frame = opened.sample(
+        n, map=map, seed=seed, cluster=cluster, where=where, by=cast("Any", by), layer=layer, power=power
+    )
+    if out is not None:
+        write_frames([frame], out, rows=len(frame))
+        print(f"{out} written ({len(frame):,} documents)")
+        return
     if as_json:
         print_frame(frame, "jsonl")
         return
     text = opened.record.text_column
     print_frame(frame.select(list(dict.fromkeys(["row_id", "cluster", "label", text]))), "table")
+
+
+def duplicates(
+    workspace: WorkspaceArgument,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Cosine to the representative of a group, from 0.5 to 1.")
+    ] = 0.95,
+    exact: Annotated[bool, typer.Option("--exact", help="Only documents with the same text.")] = False,
+    prefer: Annotated[
+        str,
+        typer.Option("--prefer", help="Representative of a group: central (the most copies), longest (text) or first."),
+    ] = "central",
+    groups: Annotated[int, typer.Option("-n", min=0, help="Groups in the table, the largest first.")] = 10,
+    format: Annotated[
+        str, typer.Option("--format", help="table: the largest groups; csv, jsonl or json: all documents of groups.")
+    ] = "table",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write all groups to a file: .parquet, .csv, .jsonl or .xlsx.")
+    ] = None,
+    drop: Annotated[
+        Path | None,
+        typer.Option("--drop", help="Write the row ids of the copies to a .csv or .parquet file: for run --exclude."),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="Write the row ids of what is left to such a file: for run --only.")
+    ] = None,
+    map: MapOption = None,
+    storage: Storage = None,
+) -> None:
+    """Find documents that are copies of others, the same text or nearly, from the stored neighbour graph."""
+    import polars as pl
+
+    from latentscale.cli.report import print_frame
+    from latentscale.workspace import check_file, write_frames
+
+    if out is not None:
+        check_file(out)
+    for ids_file in (drop, keep):
+        if ids_file is not None:
+            # What run --exclude and --only read.
+            check_file(ids_file, (".csv", ".parquet"))
+    chosen = existing_workspace(workspace, storage).the_map(map)
+    found = chosen.duplicates(threshold, exact=exact, prefer=cast("Any", prefer))
+    if out is None:
+        print_frame(found.summary().head(groups) if format == "table" else found.documents, format)
+    else:
+        write_frames([found.documents], out, rows=len(found.documents))
+    for file, ids in ((drop, found.dropped), (keep, found.kept)):
+        if file is not None:
+            write_frames([pl.DataFrame({"row_id": ids})], file, rows=len(ids))
+    # For people: programs read the frame.
+    typer.echo(f"{found.sentence()} (of {chosen.id})", err=True)
+    if found.recall is not None and found.recall < 1:
+        typer.echo(
+            f"the neighbour graph has {found.recall:.1%} of the true neighbours: a few copies may be missing", err=True
+        )
 
 
 def quality(

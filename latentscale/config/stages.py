@@ -112,20 +112,24 @@ Level = Annotated[int, Field(ge=2, le=10_000)]
 class ClusterConfig(Settings):
     """How clusters are found."""
 
-    method: Literal["hdbscan", "kmeans", "column"] = "hdbscan"
-    """HDBSCAN, spherical K-means, or an existing column of the corpus."""
+    method: Literal["hdbscan", "kmeans", "dbscan", "agglomerative", "column"] = "hdbscan"
+    """HDBSCAN, spherical K-means, DBSCAN, Ward's method, or an existing column of the corpus."""
     space: Literal["projection", "vectors", "map"] = "projection"
-    """The input of HDBSCAN: the layout of `project.cluster_dimensions`, the vectors, or the map's x and y."""
+    """The input of HDBSCAN, DBSCAN and Ward's method: the layout of `project.cluster_dimensions`, the vectors, or the
+    map's x and y. K-means takes the vectors."""
     min_cluster_size: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = None
     """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000."""
     min_samples: Annotated[int, Field(ge=1, le=1_000)] | None = None
-    """How conservative HDBSCAN is; by default 10, or less than that for small `min_cluster_size`."""
+    """How conservative HDBSCAN and DBSCAN are; by default 10, or less than that for small `min_cluster_size`."""
+    eps: Annotated[float, Field(gt=0, le=1_000)] | None = None
+    """Distance within which documents of a cluster of DBSCAN have their neighbours; by default that at which nine in
+    ten documents have joined another."""
     cluster_selection_method: Literal["eom", "leaf"] = "eom"
     """`leaf` gives more and more even clusters."""
     cluster_selection_epsilon: Annotated[float, Field(ge=0, le=1_000)] = 0.0
     """Clusters closer than this are not split."""
     n_clusters: Annotated[int, Field(ge=2, le=10_000)] | None = None
-    """Clusters of K-means; by default chosen by a silhouette curve."""
+    """Clusters of K-means, by default chosen by a silhouette curve; or of Ward's method, which needs a number."""
     column: str | None = None
     """The source column that holds the clusters, for `method: column`."""
     levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=6)] | None = None
@@ -136,7 +140,7 @@ class ClusterConfig(Settings):
     max_layers: Annotated[int, Field(ge=1, le=6)] = 3
     """Layers in all, the finest included."""
     seed: Seed = 42
-    """Seed of K-means."""
+    """Seed of K-means, and of the centroids that Ward's method joins."""
     backend: str = "auto"
     """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
 
@@ -168,8 +172,20 @@ class ClusterConfig(Settings):
                 )
         if self.method == "column":
             raise ValueError("cluster.levels: the values of a column are the finest layer; use cluster.layer_factor")
+        if self.method == "dbscan":
+            raise ValueError("cluster.levels: DBSCAN has no number of clusters to order; use hdbscan or agglomerative")
         if self.n_clusters is not None and self.n_clusters != self.levels[0]:
             raise ValueError("cluster.n_clusters and the first of cluster.levels differ: leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _the_method_has_its_settings(self) -> ClusterConfig:
+        if self.method == "agglomerative" and self.n_clusters is None and self.levels is None:
+            raise ValueError(
+                "cluster.method 'agglomerative' needs a number of clusters: cluster.n_clusters, or cluster.levels"
+            )
+        if self.eps is not None and self.method != "dbscan":
+            raise ValueError("cluster.eps is a setting of cluster.method 'dbscan'")
         return self
 
     @model_validator(mode="after")

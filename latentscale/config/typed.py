@@ -202,17 +202,22 @@ class ProjectSettings(TypedDict, total=False):
 class ClusterSettings(TypedDict, total=False):
     """How clusters are found."""
 
-    method: Literal["hdbscan", "kmeans", "column"]
-    """HDBSCAN, spherical K-means, or an existing column of the corpus."""
+    method: Literal["hdbscan", "kmeans", "dbscan", "agglomerative", "column"]
+    """HDBSCAN, spherical K-means, DBSCAN, Ward's method, or an existing column of the corpus."""
 
     space: Literal["projection", "vectors", "map"]
-    """The input of HDBSCAN: the layout of `project.cluster_dimensions`, the vectors, or the map's x and y."""
+    """The input of HDBSCAN, DBSCAN and Ward's method: the layout of `project.cluster_dimensions`, the vectors, or the
+    map's x and y. K-means takes the vectors."""
 
     min_cluster_size: int | None
     """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000."""
 
     min_samples: int | None
-    """How conservative HDBSCAN is; by default 10, or less than that for small `min_cluster_size`."""
+    """How conservative HDBSCAN and DBSCAN are; by default 10, or less than that for small `min_cluster_size`."""
+
+    eps: float | None
+    """Distance within which documents of a cluster of DBSCAN have their neighbours; by default that at which nine in
+    ten documents have joined another."""
 
     cluster_selection_method: Literal["eom", "leaf"]
     """`leaf` gives more and more even clusters."""
@@ -221,7 +226,7 @@ class ClusterSettings(TypedDict, total=False):
     """Clusters closer than this are not split."""
 
     n_clusters: int | None
-    """Clusters of K-means; by default chosen by a silhouette curve."""
+    """Clusters of K-means, by default chosen by a silhouette curve; or of Ward's method, which needs a number."""
 
     column: str | None
     """The source column that holds the clusters, for `method: column`."""
@@ -237,7 +242,7 @@ class ClusterSettings(TypedDict, total=False):
     """Layers in all, the finest included."""
 
     seed: int
-    """Seed of K-means."""
+    """Seed of K-means, and of the centroids that Ward's method joins."""
 
     backend: str
     """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""

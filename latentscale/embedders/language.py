@@ -64,7 +64,7 @@ def count_languages(texts: Sequence[str], *, max_texts: int = 500) -> Counter[st
     English, are function words of that language; short or unclear texts count as English. The counts of shards add up.
     """
     step = max(1, -(-len(texts) // max_texts))
-    return Counter(_language_of(text[:_MAX_CHARACTERS]) for text in texts[::step])
+    return Counter(language_of(text) for text in texts[::step])
 
 
 def language_notice(counts: Mapping[str, int], *, share: float = 0.05) -> str | None:
@@ -82,7 +82,9 @@ def language_notice(counts: Mapping[str, int], *, share: float = 0.05) -> str | 
     )
 
 
-def _language_of(text: str) -> str:
+def language_of(text: str) -> str:
+    """The language or script that the first 600 characters of a text look like, as :func:`count_languages` says."""
+    text = text[:_MAX_CHARACTERS]
     if not text.isascii():
         script = _script_of(text)
         if script is not None:

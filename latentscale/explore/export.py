@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
@@ -86,10 +86,35 @@ def export(
         "clusters": lambda: iter([_clusters(store, record, for_people=to.suffix in (".csv", ".xlsx"))]),
         "labels": lambda: iter([_labels(store, record, vectors=to.suffix == ".parquet")]),
     }[chosen]()
+    return write_frames(frames, to, rows=int(record.counts["documents"]) if chosen in ("points", "text") else 0)
+
+
+def check_file(to: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
+    """Find out before anything is computed whether frames can be written to a file of this name.
+
+    Raises
+    ------
+    ConfigError
+        If the suffix is not one of ``suffixes``.
+    """
+    if to.suffix not in suffixes:
+        raise ConfigError(
+            f"{to.name}: {to.suffix or 'a name without a suffix'} is not written", hint=f"Use {', '.join(suffixes)}."
+        )
+
+
+def write_frames(frames: Iterable[pl.DataFrame], to: Path, *, rows: int = 0) -> Path:
+    """Write frames of one schema to one file.
+
+    Parameters
+    ----------
+    rows : int
+        How many there will be: more than a sheet holds are refused before any is written.
+    """
+    check_file(to)
     if to.suffix == ".xlsx":
         from latentscale.explore.excel import ExcelWriter, check_rows
 
-        rows = int(record.counts["documents"]) if chosen in ("points", "text") else 0
         check_rows(rows, to)
         writers: Any = ExcelWriter
     else:

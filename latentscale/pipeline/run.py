@@ -301,7 +301,7 @@ def _check_layer(job: MapJob) -> None:
 
 def _warn_of_cluster_size(context: RunContext, documents: int) -> None:
     size = context.config.cluster.min_cluster_size
-    if context.config.cluster.method == "hdbscan" and size is not None and size > documents:
+    if context.config.cluster.method in ("hdbscan", "dbscan") and size is not None and size > documents:
         sentence = f"cluster.min_cluster_size is {size:,}, and there are {documents:,} documents: nothing can cluster"
         context.outcome.warnings.append(sentence)
         context.observer.note(f"warning: {sentence}")

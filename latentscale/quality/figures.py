@@ -67,6 +67,14 @@ class LabelScores(TypedDict):
     sources: dict[str, int]
 
 
+class Followed(TypedDict):
+    """Share of the information on what is no topic that the clusters hold; None where all documents have the same."""
+
+    length: float | None
+    language: float | None
+    file: float | None
+
+
 class Quality(TypedDict):
     """What was measured of a map. Shares are in [0, 1]; what is not defined for so few documents is None."""
 
@@ -88,6 +96,8 @@ class Quality(TypedDict):
     stability: float | None
     against: Agreement | None
     labels: NotRequired[LabelScores | None]
+    truncated: NotRequired[float | None]
+    follows: NotRequired[Followed | None]
     red_flags: list[str]
     fit: NotRequired[str]
     drift: NotRequired[Drift]

@@ -28,6 +28,9 @@ def measure_map(
     faithfulness: Faithfulness,
     labels: Sequence[Mapping[str, Any]] = (),
     collapsed: str | None = None,
+    truncated: float | None = None,
+    max_tokens: int | None = None,
+    follows: Mapping[str, float | None] | None = None,
 ) -> dict[str, Any]:
     """Measure what ``quality.json`` holds.
 
@@ -48,6 +51,10 @@ def measure_map(
         Rows of the table of labels.
     collapsed : str or None
         In what way the default clustering had collapsed, where others were tried for that.
+    truncated : float or None
+        Share of the different texts that were longer than ``max_tokens``.
+    follows : mapping, optional
+        Share of the information on ``length``, ``language`` and ``file`` that the clusters hold.
 
     Returns
     -------
@@ -71,8 +78,10 @@ def measure_map(
         "stability": stability,
         "against": None if against is None else _agreement(cluster, nearest_cluster, *against),
         "labels": label_scores(labels),
+        "truncated": truncated,
+        "follows": None if follows is None else dict(follows),
     }
-    facts["red_flags"] = metrics.red_flags(facts)
+    facts["red_flags"] = metrics.red_flags({**facts, "max_tokens": max_tokens})
     return _rounded(facts)
 
 

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from latentscale.backends.results import NeighborGraph
 
 
+# From so much of the information on it, clusters follow what is no topic.
+MOST_TOLD = 0.5
+_FOLLOWED = {
+    "length": "how long a text is: they may follow length instead of topic",
+    "language": "which language a text is in: they follow that before topic; a model for many languages would not",
+    "file": "which file a document is from: unless the files are topics, they follow the source",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
     """How well clusters agree with known classes, over the documents that have one.
@@ -83,6 +92,36 @@ def agreement(labels: NDArray[np.int32], classes: Sequence[Any] | NDArray[np.int
         documents=len(ours),
         classes=int(table.shape[0]),
     )
+
+
+def uncertainty_coefficient(labels: NDArray[np.int32], classes: NDArray[np.integer]) -> float | None:
+    """How much of a document's class its cluster tells: Theil's U (Theil 1970), less what chance would tell.
+
+    Unlike NMI it does not depend on how many clusters there are beside how many classes.
+
+    Parameters
+    ----------
+    labels, classes : int ndarray, shape (n,)
+
+    Returns
+    -------
+    float or None
+        0 for nothing, 1 where all documents of a cluster have one class. None with fewer than 200 documents, fewer
+        than two clusters, or more than 95 % of one class.
+    """
+    from sklearn.metrics import mutual_info_score
+
+    n = len(labels)
+    if n < 200 or len(np.unique(labels)) < 2:
+        return None
+    shares = np.unique(classes, return_counts=True)[1] / n
+    if shares.max() > 0.95:
+        return None
+    random = np.random.default_rng(0)
+    told = float(mutual_info_score(classes, labels))
+    by_chance = float(np.mean([mutual_info_score(random.permutation(classes), labels) for _ in range(5)]))
+    entropy = float(-(shares * np.log(shares)).sum())
+    return min(max((told - by_chance) / max(entropy - by_chance, 1e-12), 0.0), 1.0)
 
 
 def stability(first: NDArray[np.int32], second: NDArray[np.int32]) -> float:
@@ -162,7 +201,8 @@ def red_flags(facts: Mapping[str, Any]) -> list[str]:
     facts : mapping
         What was measured, by the names used here: ``documents``, ``recall``, ``trustworthiness``, ``preservation``,
         ``outlier_rate``, ``components``, ``largest_component``, ``duplicates``, ``clusters``, ``noise_share``,
-        ``largest_cluster_share``, ``collapsed`` (in words), ``stability``. What is missing or None is not judged.
+        ``largest_cluster_share``, ``collapsed`` (in words), ``stability``, ``truncated`` and ``max_tokens``,
+        ``follows``. What is missing or None is not judged.
 
     Returns
     -------
@@ -204,4 +244,12 @@ def red_flags(facts: Mapping[str, Any]) -> list[str]:
         flags.append(f"{noise:.0%} of the documents are in no cluster: the labels speak for the minority.")
     if (stable := value("stability")) is not None and stable < 0.6:
         flags.append(f"Two seeds agree only to {stable:.2f} (ARI): cluster borders are partly chance.")
+    if (cut := value("truncated")) is not None and cut > 0.5:
+        at = f" at {facts['max_tokens']:,} tokens" if facts.get("max_tokens") else ""
+        flags.append(f"{cut:.0%} of the texts were cut{at}: the map shows how they begin, not what they are about.")
+    followed: Mapping[str, float | None] = facts.get("follows") or {}
+    for name, sentence in _FOLLOWED.items():
+        told = followed.get(name)
+        if told is not None and told > MOST_TOLD:
+            flags.append(f"The clusters tell {told:.0%} of {sentence}.")
     return flags

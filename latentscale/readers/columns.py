@@ -32,8 +32,8 @@ OWN_COLUMNS = ("row", "source", "source_row")
 """The columns that every shard of documents begins with."""
 
 _RESERVED = re.compile(
-    r"(?:source_)*(row|row_id|source|x|y|z|cluster|nearest_cluster|probability|density|outlier_score|label|update"
-    r"|vector|layer_\d+)"
+    r"(?:source_)*(row|row_id|source|x|y|z|cluster|nearest_cluster|probability|density|neighbor_distance"
+    r"|outlier_score|fitted|label|update|vector|layer_\d+)"
 )
 _TEXT = "text"
 

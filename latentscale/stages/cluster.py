@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.backends import Clustering
+from latentscale.backends.grouping import joined_at_most
 from latentscale.backends.identical import first_alike, shared_labels
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
@@ -32,6 +33,8 @@ from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, column_values, load_vectors
 
 MAX_COLUMN_CLUSTERS = 10_000
+# Methods that may look at a layout instead of the vectors.
+ON_A_LAYOUT = ("hdbscan", "dbscan", "agglomerative")
 
 
 def default_min_cluster_size(documents: int) -> int:
@@ -57,7 +60,7 @@ class ClustersRequest(Request):
     method: str
     layer_factor: float
     max_layers: int
-    # HDBSCAN
+    # methods on a layout
     space: str | None = None
     projection: str | None = None
     min_cluster_size: int | None = None
@@ -74,10 +77,12 @@ class ClustersRequest(Request):
     levels: tuple[int, ...] | None = later(None)
     adapt: bool = later(False)
     anchors: tuple[Mapping[str, Any], ...] = later(())
+    # DBSCAN
+    eps: float | None = later(None)
 
 
 class ClusterStage(WholeStage):
-    """The clusters of a map, and the layout that HDBSCAN finds them on."""
+    """The clusters of a map, and the layout that they are found on."""
 
     name = "cluster"
     tables: ClassVar[Mapping[str, Table]] = {
@@ -94,7 +99,7 @@ class ClusterStage(WholeStage):
         """The layout to look at, where it is not the map's own, then the clusters."""
         config = job.config.cluster
         layout: Record | None = None
-        if config.method == "hdbscan" and config.space != "vectors":
+        if config.method in ON_A_LAYOUT and config.space != "vectors":
             layout = job.records["project"]
             wanted = MAP_DIMENSIONS if config.space == "map" else job.config.project.cluster_dimensions
             if wanted != MAP_DIMENSIONS:
@@ -122,17 +127,20 @@ class ClusterStage(WholeStage):
             return ClustersRequest(**shared, n_clusters=count, seed=config.seed)
         if config.method == "column":
             return ClustersRequest(**shared, column=config.column)
+        shared |= {"space": config.space, "projection": layout.id if layout else None}
+        if config.method == "agglomerative":
+            count = config.n_clusters or (config.levels[0] if config.levels else None)
+            return ClustersRequest(**shared, n_clusters=count, seed=config.seed)
         documents = int(job.records["neighbors"].counts["documents"])
         size = config.min_cluster_size or default_min_cluster_size(documents)
         if config.levels and not config.min_cluster_size:
             # Ten times smaller than the ordered clusters are on average, where the default would forbid them.
             size = max(2, min(size, documents // (10 * config.levels[0])))
+        shared |= {"min_cluster_size": size, "min_samples": config.min_samples or min(10, size)}
+        if config.method == "dbscan":
+            return ClustersRequest(**shared, eps=config.eps)
         return ClustersRequest(
             **shared,
-            space=config.space,
-            projection=layout.id if layout else None,
-            min_cluster_size=size,
-            min_samples=config.min_samples or min(10, size),
             cluster_selection_method=config.cluster_selection_method,
             cluster_selection_epsilon=config.cluster_selection_epsilon,
             adapt=config.may_adapt,
@@ -228,10 +236,14 @@ class ClusterStage(WholeStage):
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rate of HDBSCAN on a few dimensions."""
+        joined = 0
+        if config.cluster.method == "agglomerative":
+            count = config.cluster.n_clusters or (config.cluster.levels or (0,))[0]
+            joined = min(joined_at_most(count), size.documents)
         return Cost(
             # Ordered clusters are searched for with several fits.
             cpu_seconds=(2.0e-4 if config.cluster.levels else 3.2e-5) * size.documents,
-            memory_bytes=size.documents * (4_000.0 + HELD_BYTES * size.dim),
+            memory_bytes=size.documents * (4_000.0 + HELD_BYTES * size.dim) + 8.0 * joined**2,
             disk_bytes=size.documents * 12.0,
             scratch_bytes=size.documents * size.dim * 4.0,
         )
@@ -301,6 +313,15 @@ def find_clusters(points: NDArray[np.float32], request: ClustersRequest, *, thre
     backend = open_backend(request.backend)
     if request.method == "kmeans":
         return backend.kmeans(points, n_clusters=request.n_clusters, seed=int(request.seed or 0), threads=threads)
+    if request.method == "agglomerative":
+        return backend.agglomerative(points, n_clusters=int(request.n_clusters or 2), seed=int(request.seed or 0))
+    if request.method == "dbscan":
+        return backend.dbscan(
+            points,
+            eps=request.eps,
+            min_samples=int(request.min_samples or 2),
+            min_cluster_size=int(request.min_cluster_size or 2),
+        )
 
     def fit(settings: DensitySettings) -> Clustering:
         return backend.hdbscan(

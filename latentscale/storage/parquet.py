@@ -111,6 +111,14 @@ def read_parquet(store: Store, name: str, columns: Sequence[str] | None = None) 
         return named_columns(file.read(columns=list(columns), use_threads=False), columns)
 
 
+def read_existing(store: Store, name: str, columns: Sequence[str]) -> pa.Table:
+    """Read those of the columns that a parquet object has."""
+    with open_parquet(store, name) as file:
+        held = set(file.schema_arrow.names)
+        names = [column for column in columns if column in held]
+        return named_columns(file.read(columns=names, use_threads=False), names)
+
+
 def read_batches(
     store: Store, name: str, columns: Sequence[str] | None = None, *, batch_rows: int = 8_192
 ) -> Iterator[pa.RecordBatch]:

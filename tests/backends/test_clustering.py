@@ -7,7 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from latentscale.backends.cpu.agglomerative import agglomerative
 from latentscale.backends.cpu.clustering import hdbscan, kmeans, nearest_centroid
+from latentscale.backends.cpu.dbscan import dbscan
 from latentscale.backends.cpu.layers import layer_tree, ward_merges
 from latentscale.errors import CorpusError, ShapeError
 from latentscale.quality.metrics import agreement
@@ -199,3 +201,57 @@ def test_a_small_far_cluster_does_not_make_all_others_one_group():
     sizes = np.array([1_000] * 40 + [5] * 3)
     groups = layer_tree(centroids, sizes, factor=5, max_layers=1)[0]
     assert np.bincount(groups, weights=sizes).max() < 0.5 * sizes.sum()
+
+
+def test_dbscan_finds_the_blobs_and_says_which_distance_it_took(blobs):
+    found = dbscan(blobs, eps=None, min_samples=5, min_cluster_size=10)
+    assert found.n_clusters == 3
+    assert agreement(found.labels[:350], np.repeat([0, 1, 2], [50, 200, 100])).nmi > 0.9
+    assert (found.labels[350:] == -1).mean() > 0.8
+    assert "set cluster.eps" in found.notes[0]
+    same = dbscan(blobs, eps=found.details["eps"] + 1e-6, min_samples=5, min_cluster_size=10)
+    assert (same.labels != found.labels).mean() < 0.02
+    assert dbscan(blobs, eps=100.0, min_samples=5, min_cluster_size=10).n_clusters == 1
+    assert "try a larger eps than 1e-06" in dbscan(blobs, eps=1e-6, min_samples=5, min_cluster_size=10).notes[0]
+
+
+@pytest.mark.parametrize("n", [2_100, 600])
+def test_agglomerative_finds_the_topics_whether_documents_or_centroids_are_joined(vectors, topics, n):
+    found = agglomerative(vectors[:n], n_clusters=12, seed=0)
+    assert found.n_clusters == 12
+    assert agreement(found.labels, topics[:n]).nmi > 0.9
+    assert ("centroids" in found.details) == (n > 2_000)
+    again = agglomerative(vectors[:n], n_clusters=12, seed=0)
+    np.testing.assert_array_equal(found.labels, again.labels)
+    assert (np.diff(np.bincount(found.labels)) <= 0).all()
+
+
+def test_a_thousand_clusters_by_either_method(vectors):
+    some = vectors[:1_500]
+    for found in (
+        kmeans(some, n_clusters=1_000, seed=0, threads=2),
+        agglomerative(some, n_clusters=1_000, seed=0),
+    ):
+        sizes = np.bincount(found.labels)
+        assert len(sizes) == found.n_clusters
+        assert 900 < len(sizes) <= 1_000
+        assert (sizes > 0).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [0, 1, 2, 40])
+def test_few_or_equal_documents_are_said(n):
+    points = np.ones((n, 5), np.float32)
+    joined = agglomerative(points, n_clusters=3, seed=0)
+    assert joined.n_clusters == min(n, 1)
+    assert not n or "1 clusters instead of 3" in joined.notes[0]
+    dense = dbscan(points, eps=None, min_samples=10, min_cluster_size=5)
+    assert dense.n_clusters == (1 if n >= 5 else 0)
+    assert ("one point" if n >= 5 else "all of them are noise") in dense.notes[0]
+    broken = np.full((6, 2), np.nan)
+    for method in (
+        lambda: agglomerative(broken, n_clusters=2, seed=0),
+        lambda: dbscan(broken, eps=1.0, min_samples=2, min_cluster_size=2),
+    ):
+        with pytest.raises(CorpusError, match="NaN"):
+            method()

@@ -12,14 +12,8 @@ from latentscale.backends.cpu import placement_search
 from latentscale.backends.cpu.clustering import hdbscan, nearest_centroid
 from latentscale.backends.cpu.layout import fuzzy_graph, layout
 from latentscale.backends.cpu.neighbors import nearest_neighbors
-from latentscale.backends.cpu.placement import (
-    assign_clusters,
-    distance_quantiles,
-    mean_distances,
-    neighbors_among,
-    outlier_scores,
-    place,
-)
+from latentscale.backends.cpu.placement import assign_clusters, neighbors_among, place
+from latentscale.backends.outliers import distance_quantiles, mean_distances, outlier_scores
 from latentscale.embedders import open_embedder
 from latentscale.errors import CorpusError, ShapeError
 
@@ -300,6 +294,7 @@ def test_the_outlier_score_is_the_share_of_the_fit_that_is_nearer(fit, found):
     assert table.shape == (257,)
     scores = outlier_scores(own, table)
     exact = (own[None] < own[:, None]).mean(axis=1)
+    assert np.abs(outlier_scores(own, np.sort(own)) - exact).max() < 0.001
     assert np.abs(scores - exact).max() < 0.01
     new = outlier_scores(mean_distances(found.distances), table)
     assert (new > 0.95).mean() < 0.12

@@ -43,7 +43,7 @@ def made(outside: Any, corpus: Path) -> Path:
         *("--set", "cluster.min_cluster_size=20"),
     )
     assert done.returncode == 0, done.stderr
-    assert "duplicates" in done.stdout
+    assert "pairs" in done.stdout
     return out
 
 
@@ -84,22 +84,22 @@ def test_a_labeler_from_outside_names_the_clusters_and_leaves_receipts(outside: 
 
 def test_a_stage_from_outside_has_a_command_settings_and_artifacts(outside: Any, made: Path) -> None:
     assert "List the pairs of documents that are nearly the same." in outside.command("--help").stdout
-    (first,) = records(made, "duplicates")
+    (first,) = records(made, "pairs")
     assert first["request"] == {"version": 1, "neighbors": first["request"]["neighbors"], "distance": 0.05}
-    done = outside.command("duplicates", str(made), "--set", "duplicates.distance=0.5", "--progress", "quiet")
+    done = outside.command("pairs", str(made), "--set", "pairs.distance=0.5", "--progress", "quiet")
     assert done.returncode == 0, done.stderr
-    second = max(records(made, "duplicates"), key=lambda record: record["run"])
+    second = max(records(made, "pairs"), key=lambda record: record["run"])
     assert second["counts"]["pairs"] > first["counts"]["pairs"]
-    wrong = outside.command("duplicates", str(made), "--set", "duplicates.distanse=0.5")
+    wrong = outside.command("pairs", str(made), "--set", "pairs.distanse=0.5")
     assert wrong.returncode == 2
     assert "Did you mean 'distance'?" in wrong.stderr
 
 
 def test_upkeep_and_inspection_know_the_new_kind(outside: Any, made: Path) -> None:
-    assert "duplicates-" in outside.command("list", str(made)).stdout
+    assert "pairs-" in outside.command("list", str(made)).stdout
     verified = outside.command("verify", str(made))
     assert verified.returncode == 0, verified.stdout
-    part = next((made / "duplicates").rglob("pairs-*.parquet"))
+    part = next((made / "pairs").rglob("pairs-*.parquet"))
     whole = part.read_bytes()
     part.write_bytes(whole[:-1])
     try:
@@ -108,7 +108,7 @@ def test_upkeep_and_inspection_know_the_new_kind(outside: Any, made: Path) -> No
         assert part.name in damaged.stdout
     finally:
         part.write_bytes(whole)
-    assert "duplicates" in outside.command("plan", "demo").stdout
+    assert "pairs" in outside.command("plan", "demo").stdout
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def two_maps(outside: Any, made: Path) -> Path:
     assert done.returncode == 0, done.stderr
     graphs = {record["id"] for record in records(out, "neighbors")}
     assert len(graphs) == 2
-    assert {record["request"]["neighbors"] for record in records(out, "duplicates")} == graphs
+    assert {record["request"]["neighbors"] for record in records(out, "pairs")} == graphs
     for path in out.rglob("*"):
         if path.is_file():
             moment = path.stat().st_mtime - 30 * 86_400
@@ -130,9 +130,9 @@ def two_maps(outside: Any, made: Path) -> Path:
 
 def test_gc_keeps_what_no_map_ever_named_and_its_parents(outside: Any, two_maps: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(two_maps, tmp_path / "map"))
-    kept = {record["id"] for kind in ("duplicates", "neighbors") for record in records(out, kind)}
-    stray = next((out / "duplicates").glob("*/pairs-*.parquet")).with_name("pairs-00007.01234567.parquet")
-    unrecorded = out / "duplicates" / "duplicates-0123456789abcdef" / stray.name
+    kept = {record["id"] for kind in ("pairs", "neighbors") for record in records(out, kind)}
+    stray = next((out / "pairs").glob("*/pairs-*.parquet")).with_name("pairs-00007.01234567.parquet")
+    unrecorded = out / "pairs" / "pairs-0123456789abcdef" / stray.name
     unrecorded.parent.mkdir()
     for path in (stray, unrecorded):
         path.write_bytes(b"PAR1")
@@ -149,7 +149,7 @@ def test_gc_keeps_what_no_map_ever_named_and_its_parents(outside: Any, two_maps:
         "clusters",
         "projection",
     }
-    assert kept == {record["id"] for kind in ("duplicates", "neighbors") for record in records(out, kind)}
+    assert kept == {record["id"] for kind in ("pairs", "neighbors") for record in records(out, kind)}
     # The receipts of the labels that are left are too.
     assert list((out / "label-receipts").rglob("*.json"))
     verified = outside.command("verify", str(out))
@@ -161,8 +161,8 @@ def test_a_missing_parent_of_an_artifact_from_outside_is_a_fault(outside: Any, t
     graph = records(out, "neighbors")[0]["id"]
     shutil.rmtree(out / "neighbors" / graph)
     verified = json.loads(outside.command("verify", str(out), "--json").stdout)
-    faults = [fault for fault in verified["faults"] if fault["object"].startswith("duplicates/")]
-    made_of_it = [record for record in records(out, "duplicates") if record["request"]["neighbors"] == graph]
+    faults = [fault for fault in verified["faults"] if fault["object"].startswith("pairs/")]
+    made_of_it = [record for record in records(out, "pairs") if record["request"]["neighbors"] == graph]
     assert len(faults) == len(made_of_it) > 0
     assert all(graph in fault["problem"] for fault in faults)
 
@@ -175,12 +175,12 @@ def test_without_the_package_its_artifacts_are_not_checked_and_keep_what_they_ne
     store = Store(str(two_maps))
     found = find_garbage(store, keep_maps=1)
     assert {identity.partition("-")[0] for identity in found.dropped} == {"map", "labels", "clusters", "projection"}
-    assert not [item for item in found.garbage if item.info.name.startswith(("duplicates/", "neighbors/"))]
+    assert not [item for item in found.garbage if item.info.name.startswith(("pairs/", "neighbors/"))]
     report = verify_workspace(store)
     assert report.faults == []
-    number = len(records(two_maps, "duplicates"))
+    number = len(records(two_maps, "pairs"))
     assert report.notes == [
-        f"duplicates/ holds {number} artifacts of a stage that is not installed here; they are not checked."
+        f"pairs/ holds {number} artifacts of a stage that is not installed here; they are not checked."
     ]
 
 
@@ -190,7 +190,7 @@ import latentscale
 made = latentscale.run(
     {str(corpus)!r}, out="sdk", text="text", progress="quiet",
     embed={{"model": "hashing"}}, neighbors={{"backend": "brute"}}, label={{"method": "headline"}},
-    duplicates={{"distance": 0.1}}, cluster={{"min_cluster_size": 20}},
+    pairs={{"distance": 0.1}}, cluster={{"min_cluster_size": 20}},
 )
 ws = latentscale.open("sdk")
 print(sorted({{record.kind for record in ws.artifacts}}))
@@ -203,7 +203,7 @@ print(embeddings[0].counts["rows"], len(embeddings))
     done = outside.python("-c", program)
     assert done.returncode == 0, done.stderr
     kinds, text, sources, rows = done.stdout.splitlines()
-    assert "duplicates" in kinds
+    assert "pairs" in kinds
     assert "castle wall" in text
     assert "headline" in sources
     assert rows == "300 1"
@@ -247,8 +247,8 @@ def test_without_the_package_its_map_says_what_is_missing(made: Path, tmp_path: 
     ("change", "told"),
     [
         (('after="neighbors"', 'after="neighbours"'), "runs after 'neighbours', which does not exist"),
-        (('kind="duplicates"', 'kind="labels"'), "has the name or the kind of another stage"),
-        (("DUPLICATES = StageEntry(", "DUPLICATES = dict("), "is a dict, not a StageEntry"),
+        (('kind="pairs"', 'kind="labels"'), "has the name or the kind of another stage"),
+        (("PAIRS = StageEntry(", "PAIRS = dict("), "is a dict, not a StageEntry"),
         (("from latentscale.registry", "from latentscale.registri"), "cannot be loaded: ModuleNotFoundError"),
     ],
 )
@@ -263,5 +263,5 @@ def test_a_stage_that_does_not_fit_is_named_by_every_command(
     entries.write_text(entries.read_text().replace(*change))
     done = type(outside)(tmp_path).command("doctor")
     assert done.returncode == 2, done.stderr
-    assert f"the stage 'duplicates' of the package acme-maps {told}" in done.stderr
-    assert "acme_maps.entries:DUPLICATES" in done.stderr
+    assert f"the stage 'pairs' of the package acme-maps {told}" in done.stderr
+    assert "acme_maps.entries:PAIRS" in done.stderr

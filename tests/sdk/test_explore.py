@@ -20,6 +20,7 @@ import latentscale
 from latentscale.embedders import opened_embedder, read_spec
 from latentscale.errors import ConfigError, DamagedObjectError, RequestError
 from latentscale.explore.plain import plain_frame
+from latentscale.explore.sample import allotted
 from latentscale.storage import parquet
 from latentscale.storage.partitions import (
     NULL,
@@ -318,6 +319,38 @@ def test_a_sample_is_the_same_for_a_seed_and_has_the_texts(typed: latentscale.Ma
     assert counts.sum() == 3_600
     assert counts.std() < 6
     assert counts.min() > 0
+
+
+def test_a_sample_by_density_has_more_of_the_sparse_regions(typed: latentscale.Map) -> None:
+    distance = typed.points().collect().sort("row_id")["neighbor_distance"].to_numpy()
+    distance = np.maximum(distance, 0.01)
+    counts = np.zeros(ROWS)
+    for seed in range(80):
+        chosen = typed.sample(20, seed=seed, by="density", power=4)
+        counts[chosen["row_id"].to_numpy()] += 1
+    # As drawing without replacement by these weights has it, one after the other.
+    random, expected = np.random.default_rng(0), np.zeros(ROWS)
+    for _ in range(2_000):
+        expected[random.choice(ROWS, 20, replace=False, p=distance**4 / (distance**4).sum())] += 80 / 2_000
+    groups = np.array_split(np.argsort(distance), 4)
+    for group in groups:
+        assert counts[group].sum() == pytest.approx(expected[group].sum(), rel=0.2)
+    assert counts[groups[3]].sum() > 1.5 * counts[groups[0]].sum()
+    assert typed.sample(20, by="density").equals(typed.sample(20, by="density"))
+    assert set(typed.sample(5, by="density", where="year = 2021")["year"]) == {2021}
+
+
+def test_a_sample_by_cluster_has_as_many_of_each(typed: latentscale.Map) -> None:
+    sizes = dict(typed.points().collect().group_by("cluster").len().rows())
+    chosen = typed.sample(3 * len(sizes), by="cluster", seed=4)
+    assert dict(chosen.group_by("cluster").len().rows()) == dict.fromkeys(sizes, 3)
+    assert dict(typed.sample(ROWS, by="cluster").group_by("cluster").len().rows()) == sizes
+    assert allotted(np.array([0, 5, 1, 9, 7]), 17).tolist() == [0, 5, 1, 6, 5]
+    assert allotted(np.array([4, 2]), 99).tolist() == [4, 2]
+    with pytest.raises(RequestError, match="has no layer 7"):
+        typed.sample(5, by="cluster", layer=7)
+    with pytest.raises(RequestError, match="not by density"):
+        typed.sample(5, by="cluster", power=2)
 
 
 def test_a_sample_keeps_to_its_condition_and_its_cluster(typed: latentscale.Map) -> None:

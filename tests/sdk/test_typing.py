@@ -37,7 +37,7 @@ import latentscale as ls
 
 ls.run("corpus.csv", "maps/x", clutser={"min_cluster_size": 5})
 ls.run("corpus.csv", "maps/x", cluster={"min_clutser_size": 5})
-ls.run("corpus.csv", "maps/x", cluster={"method": "dbscan"})
+ls.run("corpus.csv", "maps/x", cluster={"method": "birch"})
 ls.run("corpus.csv", "maps/x", project={"n_neighbors": "many"})
 ls.run("corpus.csv", "maps/x", progress="none")
 ls.open("maps/x").map(projekt={"n_neighbors": 5})

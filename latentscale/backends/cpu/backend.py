@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from latentscale.machine import Place
 
-# Number of neighbours of a document's score: that at which recall is measured.
-_JUDGED_BY = 15
-
 
 class CpuBackend:
     """Every computation of a map on processors; see :class:`latentscale.backends.protocol.Backend`."""
@@ -132,6 +129,18 @@ class CpuBackend:
 
         return kmeans(vectors, n_clusters=n_clusters, seed=seed, threads=threads)
 
+    def dbscan(self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
+        """DBSCAN without border points, from the tree of the package ``hdbscan``."""
+        from latentscale.backends.cpu.dbscan import dbscan
+
+        return dbscan(points, eps=eps, min_samples=min_samples, min_cluster_size=min_cluster_size)
+
+    def agglomerative(self, points: NDArray[Any], *, n_clusters: int, seed: int) -> Clustering:
+        """Ward's method, over centroids of scikit-learn's K-means where documents are many."""
+        from latentscale.backends.cpu.agglomerative import agglomerative
+
+        return agglomerative(points, n_clusters=n_clusters, seed=seed)
+
     def nearest_centroid(
         self, vectors: NDArray[Any], labels: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -169,18 +178,16 @@ class CpuBackend:
         """Search the fitted graph, vote on the cluster, and put each document where most of its neighbours are."""
         from latentscale.backends.cpu.placement import (
             assign_clusters,
-            distance_quantiles,
-            mean_distances,
             neighbors_among,
-            outlier_scores,
             place,
         )
+        from latentscale.backends.outliers import JUDGED_BY, distance_quantiles, mean_distances, outlier_scores
 
         graph = fitted.graph
         search = neighbors_among(
             vectors,
             fitted.vectors,
-            k=min(max(n_neighbors, _JUDGED_BY), len(fitted.vectors)),
+            k=min(max(n_neighbors, JUDGED_BY), len(fitted.vectors)),
             graph_indices=graph.indices if graph.k else None,
             recall_target=recall_target,
             seed=seed,
@@ -204,16 +211,16 @@ class CpuBackend:
             centroids=fitted.centroids,
             sizes=fitted.sizes,
         )
-        width = min(_JUDGED_BY, graph.k)
-        scores = outlier_scores(
-            mean_distances(search.distances[:, :width]), distance_quantiles(graph.distances[:, :width])
-        )
+        width = min(JUDGED_BY, graph.k)
+        apart = mean_distances(search.distances[:, :width])
+        scores = outlier_scores(apart, distance_quantiles(graph.distances[:, :width]))
         return Assignment(
             indices=search.indices,
             coordinates=coordinates,
             cluster=cluster,
             nearest_cluster=nearest,
             probability=probability,
+            neighbor_distance=apart,
             outlier_score=scores,
             recall=search.recall,
             method=search.method,

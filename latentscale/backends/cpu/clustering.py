@@ -16,7 +16,7 @@ from latentscale.errors import CorpusError, ShapeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["hdbscan", "kmeans", "nearest_centroid"]
+__all__ = ["all_noise", "clustering_by_size", "hdbscan", "kmeans", "nearest_centroid"]
 
 _ROWS_AT_ONCE = 4096
 _SAMPLE = 20_000
@@ -67,7 +67,7 @@ def hdbscan(
         note = f"There are fewer documents ({n:,}) than min_cluster_size={min_cluster_size}: all of them are noise."
         if n >= min_cluster_size:
             note = f"Clusters by density need three documents, there are {n}: all of them are noise."
-        return _noise(n, method="hdbscan", notes=[note], details=details)
+        return all_noise(n, method="hdbscan", notes=[note], details=details)
     notes: list[str] = []
     if used > n - 1:
         notes.append(f"min_samples={used} was lowered to {n - 1}, as there are {n:,} documents.")
@@ -101,7 +101,7 @@ def hdbscan(
         notes.append("HDBSCAN found no cluster: all documents are noise; try a smaller min_cluster_size.")
     probabilities = np.nan_to_num(np.asarray(fitted.probabilities_, np.float32))
     persistence = np.nan_to_num(np.asarray(fitted.cluster_persistence_, np.float32))
-    return _by_size(labels, probabilities, persistence, method="hdbscan", notes=notes, details=details)
+    return clustering_by_size(labels, probabilities, persistence, method="hdbscan", notes=notes, details=details)
 
 
 def kmeans(
@@ -138,7 +138,7 @@ def kmeans(
     n = len(unit)
     details: dict[str, Any] = {"starts": _STARTS, "max_iterations": _MOST_ITERATIONS, "seed": seed}
     if n == 0:
-        return _noise(0, method="kmeans", notes=[], details=details)
+        return all_noise(0, method="kmeans", notes=[], details=details)
     notes: list[str] = []
     random = np.random.default_rng(seed)
     sample = unit if n <= _SAMPLE else unit[np.sort(random.choice(n, _SAMPLE, replace=False))]
@@ -158,7 +158,7 @@ def kmeans(
     occupied, labels = np.unique(labels, return_inverse=True)
     if len(occupied) < n_clusters:
         notes.append(f"{len(occupied)} clusters instead of {n_clusters}: there are too few different documents.")
-    return _by_size(
+    return clustering_by_size(
         labels.astype(np.int32),
         np.maximum(similarity, 0.0),
         np.full(len(occupied), np.nan, np.float32),
@@ -296,7 +296,7 @@ def _means(unit: NDArray[np.float32], labels: NDArray[np.int32], k: int, *, thre
     return (total / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
-def _by_size(
+def clustering_by_size(
     labels: NDArray[np.int32],
     probabilities: NDArray[np.float32],
     persistence: NDArray[np.float32],
@@ -305,6 +305,7 @@ def _by_size(
     notes: list[str],
     details: dict[str, Any],
 ) -> Clustering:
+    """A clustering with ids by falling size, ties by the first member; probabilities are cut to [0, 1]."""
     renamed = ids_by_size(labels)
     ordered = np.empty_like(persistence)
     kept = labels >= 0
@@ -320,7 +321,8 @@ def _by_size(
     )
 
 
-def _noise(n: int, *, method: str, notes: list[str], details: dict[str, Any]) -> Clustering:
+def all_noise(n: int, *, method: str, notes: list[str], details: dict[str, Any]) -> Clustering:
+    """A clustering without a cluster."""
     return Clustering(
         labels=np.full(n, -1, np.int32),
         probabilities=np.zeros(n, np.float32),

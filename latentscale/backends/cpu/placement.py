@@ -1,4 +1,4 @@
-"""Place new documents on a fitted map, assign clusters, and score how far they are from the fitted documents."""
+"""Place new documents on a fitted map, and assign clusters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NeighborSearch",
     "assign_clusters",
-    "distance_quantiles",
-    "mean_distances",
     "neighbors_among",
-    "outlier_scores",
     "place",
 ]
 
@@ -32,7 +29,6 @@ _NARROWEST, _WIDEST = 0.05, 0.25
 _ROUNDS = 3
 # A tenth of the kernel: enough that no two lie on one point, too little to change a neighbourhood.
 _JITTER = 0.1
-_QUANTILES = 257
 
 
 def place(
@@ -241,52 +237,3 @@ def _majority(
         total += votes[:, j]
         sure += np.where(labels[:, j] == winner, votes[:, j] * probability[:, j], 0.0)
     return winner, np.where(winner >= 0, sure / total, 0.0).astype(np.float32)
-
-
-def mean_distances(distances: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean distance of each document to its neighbours; float32, shape (n,)."""
-    if distances.shape[1] == 0:
-        return np.zeros(len(distances), np.float32)
-    return distances.mean(axis=1, dtype=np.float64).astype(np.float32)
-
-
-def distance_quantiles(distances: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Describe how far fitted documents are from their own neighbours.
-
-    Parameters
-    ----------
-    distances : float32 ndarray, shape (n, k)
-        Of the graph of the fit, cut to as many neighbours as new documents will be judged by.
-
-    Returns
-    -------
-    float32 ndarray, shape (257,)
-        Rising quantiles of the mean distance at 0, 1/256, …, 1; zeros if nothing was fitted.
-    """
-    if len(distances) == 0:
-        return np.zeros(_QUANTILES, np.float32)
-    return np.quantile(mean_distances(distances), np.linspace(0.0, 1.0, _QUANTILES)).astype(np.float32)
-
-
-def outlier_scores(mean_distance: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Outlier score: the share of the fitted documents nearer to their neighbours than each new one is to its own.
-
-    Parameters
-    ----------
-    mean_distance : float32 ndarray, shape (m,)
-        From :func:`mean_distances`, over as many neighbours as the reference.
-    reference : float32 ndarray, shape (257,)
-        From :func:`distance_quantiles`.
-
-    Returns
-    -------
-    float32 ndarray, shape (m,)
-        In [0, 1]: 0.99 is farther out than 99 % of the fit; between two quantiles by linear interpolation.
-    """
-    steps = np.linspace(0.0, 1.0, len(reference))
-    # Of equal quantiles (many copies in the fit) the lowest counts: an equal document is not nearer.
-    first = np.searchsorted(reference, mean_distance, side="left")
-    below = np.interp(mean_distance, reference, steps)
-    return np.where(np.isin(mean_distance, reference), steps[np.minimum(first, len(steps) - 1)], below).astype(
-        np.float32
-    )

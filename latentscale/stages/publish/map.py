@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from latentscale.backends import NeighborGraph
+from latentscale.backends.outliers import JUDGED_BY, mean_distances, outlier_scores
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig, PublishConfig, QualityConfig
 from latentscale.digest import artifact_id
@@ -20,6 +23,7 @@ from latentscale.stages.label_table import LABELS_TABLE
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.project import ProjectionRequest, compute_layout, read_coordinates
 from latentscale.stages.publish.columns import published_columns
+from latentscale.stages.publish.confounders import measure_confounders
 from latentscale.stages.publish.labels import map_labels
 from latentscale.stages.publish.page import write_viewer
 from latentscale.stages.publish.points import write_points
@@ -167,8 +171,9 @@ class PublishStage(WholeStage):
                 seed=MEASURED_SEED,
                 threads=context.threads,
             )
+            neighbors = read_graph(store, graph)
             quality = measure_map(
-                read_graph(store, graph),
+                neighbors,
                 coordinates,
                 cluster=clusters.cluster,
                 nearest_cluster=clusters.nearest_cluster,
@@ -182,10 +187,23 @@ class PublishStage(WholeStage):
                 faithfulness=kept,
                 labels=labels.select([one for one in LABEL_FACTS if one in labels.column_names]).to_pylist(),
                 collapsed=made_clusters.choices.get("collapsed"),
+                **_truncation(needed_record(store, "embedding", request.embedding)),
+                follows=measure_confounders(
+                    store, snapshot, clusters.row_ids, clusters.cluster, text_column=request.text
+                ),
             )
             around = density(coordinates)
             partitions = write_points(
-                writer, store, snapshot, clusters, coordinates, around, labels, columns, settings["partition_by"]
+                writer,
+                store,
+                snapshot,
+                clusters,
+                coordinates,
+                around,
+                labels,
+                columns,
+                settings["partition_by"],
+                more=_sparseness(neighbors),
             )
             writer.put(
                 "labels.parquet", memoryview(encode_table(labels, facts={"map": writer.id})), rows=labels.num_rows
@@ -213,6 +231,24 @@ class PublishStage(WholeStage):
 
 
 STAGE = PublishStage()
+
+
+def _truncation(embedding: Record) -> dict[str, Any]:
+    """The share of the different texts that the model read in part, and how many tokens it reads; none for vectors."""
+    unique, cut = embedding.counts.get("unique"), embedding.counts.get("truncated")
+    if not unique or cut is None:
+        return {}
+    return {"truncated": cut / unique, "max_tokens": embedding.choices.get("max_tokens")}
+
+
+def _sparseness(graph: NeighborGraph) -> dict[str, pa.Array]:
+    """How far fitted documents are from their neighbours, which a single document has none of, and that they are."""
+    apart = mean_distances(graph.distances[:, :JUDGED_BY])
+    return {
+        "neighbor_distance": pa.array(apart, mask=np.full(len(apart), graph.k == 0)),
+        "outlier_score": pa.array(outlier_scores(apart, np.sort(apart))),
+        "fitted": pa.array(np.ones(len(apart), dtype=bool)),
+    }
 
 
 def _classes(

@@ -66,7 +66,7 @@ def write_points(
     Parameters
     ----------
     more : mapping of str to pyarrow.Array, optional
-        Further columns of the points.
+        Further columns of the points: ``neighbor_distance``, ``outlier_score``, ``fitted``.
     """
     fixed = _point_columns(clusters, coordinates, density, labels) | dict(more or {})
     folder = f"points/update={snapshot.id}"
@@ -102,7 +102,7 @@ def write_points(
                         f"publish.partition_by: {partition_by!r} has more than {MAX_PARTITIONS:,} values",
                         hint="Partition by a column with fewer values.",
                     )
-            split = ["x", "y", "probability", "density"]
+            split = ["x", "y", "probability", "density", "neighbor_distance", "outlier_score"]
             data = memoryview(encode_table(piece, facts={"map": writer.id, **facts}, byte_stream_split=split))
             writer.put(f"{inner}/part-{part:05d}.parquet", data, rows=piece.num_rows)
         part, start = part + 1, stop

@@ -20,7 +20,7 @@ from latentscale.stages.stage import MapJob, StageContext, Work
 from latentscale.stages.update.place import Fit, read_fit, read_placement
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.objects import Store
-from latentscale.storage.parquet import encode_table, read_parquet
+from latentscale.storage.parquet import encode_table, read_existing, read_parquet
 from latentscale.storage.provenance import measured
 from latentscale.storage.segments import (
     Segment,
@@ -41,7 +41,9 @@ VERSION = 1
 MAX_SEGMENTS = 8
 
 Ids = NDArray[np.int64]
-_POINT = ("row_id", "x", "y", "cluster", "nearest_cluster", "probability", "density", "outlier_score")
+_POINT = ("row_id", "x", "y", "cluster", "nearest_cluster", "probability", "density")
+# Columns that points and placements of earlier versions lack, in part.
+_LATER = {"neighbor_distance": pa.float32(), "outlier_score": pa.float32(), "fitted": pa.bool_()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,23 +216,35 @@ def _new_points(
     store: Store, parent: Record, placed: pa.Table, reused: Ids, removed_ids: Ids, keep: int, snapshot: Snapshot
 ) -> pa.Table:
     """The points that the new map writes itself, by offset: new ones, moved ones and those of small old segments."""
-    tables: list[pa.Table] = [placed.select(list(_POINT))]
+    tables: list[pa.Table] = [_with_later(placed, fitted=False)]
     segments = segments_of(parent)
     for index, segment in enumerate(segments):
         if index < keep and not len(reused):
             continue
         removed = removed_row_ids(store, parent, segment)
         for name in point_objects(segment):
-            table = read_parquet(store, name)
+            table = read_existing(store, name, [*_POINT, *_LATER])
             ids = table["row_id"].to_numpy()
             here = ~contains(removed, ids) & (contains(reused, ids) | ((index >= keep) & ~contains(removed_ids, ids)))
             if not here.any():
                 continue
-            if "outlier_score" not in table.column_names:
-                table = table.append_column("outlier_score", pa.array([None] * table.num_rows, pa.float32()))
-            tables.append(table.select(list(_POINT)).filter(pa.array(here)))
+            tables.append(_with_later(table, fitted=index == 0).filter(pa.array(here)))
     own = pa.concat_tables(tables)
     return own.take(pa.array(np.argsort(snapshot.offsets(own["row_id"].to_numpy()), kind="stable")))
+
+
+def _with_later(table: pa.Table, *, fitted: bool) -> pa.Table:
+    """The columns of a point; without ``fitted``, as earlier versions wrote it, a document that was only rewritten in a
+    segment of an update has no outlier score."""
+    for name, kind in _LATER.items():
+        if name in table.column_names:
+            continue
+        values: Any = pa.nulls(table.num_rows, kind)
+        if name == "fitted":
+            scored = np.asarray(table["outlier_score"].is_valid()) if not fitted else np.zeros(table.num_rows, bool)
+            values = pa.array(~scored)
+        table = table.append_column(name, values)
+    return table.select([*_POINT, *_LATER])
 
 
 def _kept_segments(
@@ -338,28 +352,28 @@ def _added(store: Store, parent: Record, points: GrownPoints) -> pa.Table:
     """``cluster`` and ``outlier_score`` of all points that updates placed since the fit and that are shown now."""
     columns = ["cluster", "outlier_score"]
     own = points.new_points
-    tables = [own.filter(pa.array(~np.isnan(_floats(own["outlier_score"])))).select(columns)]
+    tables = [own.filter(pa.array(_placed(own))).select(columns)]
     segments = segments_of(parent)
     for index, segment in enumerate(segments):
         if index == 0:
             continue
         removed = removed_row_ids(store, parent, segment)
         for name in point_objects(segment):
-            table = read_parquet(store, name, ["row_id", *columns])
+            table = _with_later(read_existing(store, name, [*_POINT, *_LATER]), fitted=False)
             ids = table["row_id"].to_numpy()
-            scores = _floats(table["outlier_score"])
             here = (
                 ~contains(removed, ids)
                 & ~contains(points.removed_ids, ids)
                 & ~contains(points.new_ids, ids)
-                & ~np.isnan(scores)
+                & _placed(table)
             )
             tables.append(table.filter(pa.array(here)).select(columns))
     return pa.concat_tables(tables)
 
 
-def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    return column.to_numpy(zero_copy_only=False).astype(np.float64)
+def _placed(table: pa.Table) -> NDArray[np.bool_]:
+    """Which points an update placed."""
+    return ~table["fitted"].to_numpy(zero_copy_only=False).astype(bool)
 
 
 def _write_new(
@@ -398,7 +412,7 @@ def _write_new(
         labels,
         columns,
         settings["partition_by"],
-        more={"outlier_score": own["outlier_score"].combine_chunks()},
+        more={name: own[name].combine_chunks() for name in _LATER},
     )
     if not settings["viewer"]:
         return None

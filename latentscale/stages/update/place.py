@@ -135,9 +135,9 @@ class PlaceStage(WholeStage):
     """Positions and clusters of the documents that a map does not show yet.
 
     The artifact holds ``placed`` (one row a document: ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster``,
-    ``probability``, ``density``, ``outlier_score``), ``reused`` (``row_id`` of documents that were read again with the
-    text that they had, and so keep everything) and ``removed`` (``row_id`` of points that are not shown any more as
-    they are).
+    ``probability``, ``density``, ``neighbor_distance``, ``outlier_score``), ``reused`` (``row_id`` of documents that
+    were read again with the text that they had, and so keep everything) and ``removed`` (``row_id`` of points that are
+    not shown any more as they are).
     """
 
     name = "place"
@@ -203,7 +203,8 @@ class PlaceStage(WholeStage):
     ) -> tuple[pa.Table, Assignment | None]:
         if not len(new):
             kinds = {"int64": pa.int64(), "int32": pa.int32(), "float": pa.float32()}
-            columns = {name: kinds[kind] for name, kind in _POSITIONS.items()} | {"outlier_score": pa.float32()}
+            columns = {name: kinds[kind] for name, kind in _POSITIONS.items()}
+            columns |= {"neighbor_distance": pa.float32(), "outlier_score": pa.float32()}
             return pa.table({name: pa.array([], kind) for name, kind in columns.items()}), None
         store = context.store
         fitted = load_vectors(store, read_snapshot(store, str(fit.map.request["snapshot"])), request.embedding)
@@ -239,6 +240,7 @@ class PlaceStage(WholeStage):
                 "nearest_cluster": pa.array(nearest.astype(np.int32)),
                 "probability": pa.array(probability.astype(np.float32)),
                 "density": pa.array(density.astype(np.float32)),
+                "neighbor_distance": pa.array(assignment.neighbor_distance.astype(np.float32)),
                 "outlier_score": pa.array(assignment.outlier_score.astype(np.float32)),
             }
         )

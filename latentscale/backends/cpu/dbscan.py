@@ -1,0 +1,89 @@
+"""Clusters by one density for all: DBSCAN without border points."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latentscale.backends.cpu.clustering import all_noise, clustering_by_size
+from latentscale.backends.results import Clustering
+from latentscale.errors import CorpusError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Nine in ten documents have joined another at this distance or nearer.
+_JOINED = 0.9
+
+
+def dbscan(points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
+    """Cluster points by DBSCAN* (Campello et al. 2013: DBSCAN of Ester et al. 1996 without border points).
+
+    From the tree of the package ``hdbscan``, cut at ``eps``: memory is linear in n, whatever ``eps`` is.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, d)
+        A layout, or unit vectors; Euclidean.
+    eps : float or None
+        Documents with ``min_samples`` others within it are dense, and those within it of each other in one cluster.
+        None: the distance at which nine in ten documents have joined another, which is noted.
+    min_samples : int
+        Lowered to ``n - 1`` where it is larger, which is noted.
+    min_cluster_size : int
+        Smaller clusters are noise.
+
+    Returns
+    -------
+    Clustering
+        ``probabilities`` are 1 in a cluster. ``persistence`` is NaN.
+
+    Raises
+    ------
+    CorpusError
+        If a coordinate is NaN or infinite.
+    """
+    points = np.ascontiguousarray(points, np.float64)
+    if not np.isfinite(points).all():
+        raise CorpusError("the layout has coordinates that are not numbers (NaN or infinite)")
+    n = len(points)
+    details: dict[str, Any] = {"eps": eps, "min_samples": min_samples, "min_cluster_size": min_cluster_size}
+    if n < min_cluster_size or n < 3:
+        needed = max(min_cluster_size, 3)
+        note = f"There are {n:,} documents, and a cluster by density needs {needed:,}: all of them are noise."
+        return all_noise(n, method="dbscan", notes=[note], details=details)
+    notes: list[str] = []
+    if min_samples > n - 1:
+        notes.append(f"min_samples={min_samples} was lowered to {n - 1}, as there are {n:,} documents.")
+        min_samples = details["min_samples"] = n - 1
+    if np.ptp(points, axis=0).any():
+        with warnings.catch_warnings():
+            # The package warns about its own use of scikit-learn and about intended divisions by distances of zero.
+            warnings.simplefilter("ignore")
+            from hdbscan import HDBSCAN
+
+            fitted: Any = HDBSCAN(
+                min_cluster_size=max(2, min_cluster_size), min_samples=max(1, min_samples), core_dist_n_jobs=1
+            ).fit(points)
+            if eps is None:
+                eps = float(np.quantile(fitted.single_linkage_tree_.to_numpy()[:, 2], _JOINED))
+                details["eps"] = round(eps, 6)
+                notes.append(f"eps is {eps:.3g}, at which nine in ten documents have joined another: set cluster.eps.")
+            labels = fitted.dbscan_clustering(eps, min_cluster_size=max(2, min_cluster_size))
+    else:
+        # No density to speak of: the tree would divide by the distances, which are all zero.
+        notes.append("All documents are at one point: they are one cluster.")
+        labels = np.zeros(n)
+    labels = np.asarray(labels, np.int32)
+    if labels.max(initial=-1) < 0:
+        notes.append(f"DBSCAN found no cluster: all documents are noise; try a larger eps than {eps:.3g}.")
+    return clustering_by_size(
+        labels,
+        (labels >= 0).astype(np.float32),
+        np.full(int(labels.max(initial=-1)) + 1, np.nan, np.float32),
+        method="dbscan",
+        notes=notes,
+        details=details,
+    )

@@ -1,0 +1,65 @@
+"""How far the clusters of a map follow what is no topic: the length of the texts, their language, their file."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.embedders.language import language_of
+from latentscale.quality.metrics import uncertainty_coefficient
+from latentscale.storage.objects import Store
+from latentscale.storage.snapshot import Snapshot
+from latentscale.storage.vectors import stream_documents
+
+_SAMPLE = 4_000
+_MOST_SHARDS = 32
+_LENGTHS = 4
+# More files than that are as many documents, or as many days: a file says nothing else then.
+_MOST_FILES = 50
+
+
+def measure_confounders(
+    store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], cluster: NDArray[np.int32], *, text_column: str
+) -> dict[str, float | None]:
+    """Share of the information on length, language and file of a document that its cluster holds.
+
+    Of a sample of 4,000 documents, of at most 32 shards; noise is left out.
+
+    Returns
+    -------
+    dict
+        ``length`` (a quarter of the texts each), ``language`` (or script) and ``file``, each in [0, 1]; None where
+        nearly all documents have the same, or there are too few.
+    """
+    chosen = _sample(snapshot, row_ids, cluster)
+    lengths = np.zeros(len(chosen), dtype=np.int64)
+    languages: list[str] = [""] * len(chosen)
+    files: list[str] = [""] * len(chosen)
+    for positions, batch in stream_documents(store, snapshot, row_ids[chosen], [text_column, "source"]):
+        texts, sources = batch.column(0).to_pylist(), batch.column(1).to_pylist()
+        for position, text, source in zip(positions.tolist(), texts, sources, strict=True):
+            lengths[position], languages[position], files[position] = len(text), language_of(text), str(source)
+    labels = cluster[chosen]
+    borders = np.quantile(lengths, np.arange(1, _LENGTHS) / _LENGTHS) if len(chosen) else np.empty(0)
+    return {
+        "length": uncertainty_coefficient(labels, np.searchsorted(np.unique(borders), lengths)),
+        "language": uncertainty_coefficient(labels, _codes(languages)),
+        "file": uncertainty_coefficient(labels, _codes(files)) if len(set(files)) <= _MOST_FILES else None,
+    }
+
+
+def _sample(snapshot: Snapshot, row_ids: NDArray[np.int64], cluster: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Positions of documents in clusters, ascending."""
+    candidates = np.flatnonzero(cluster >= 0)
+    shards = np.searchsorted(snapshot.shards.bases, snapshot.offsets(row_ids[candidates]), side="right")
+    used = np.unique(shards)
+    if len(used) > _MOST_SHARDS:
+        kept = used[np.linspace(0, len(used) - 1, _MOST_SHARDS).round().astype(int)]
+        candidates = candidates[np.isin(shards, kept)]
+    if len(candidates) > _SAMPLE:
+        candidates = np.sort(np.random.default_rng(0).choice(candidates, _SAMPLE, replace=False))
+    return candidates
+
+
+def _codes(values: list[str]) -> NDArray[np.int64]:
+    return np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)[1].astype(np.int64)
