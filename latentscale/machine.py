@@ -72,6 +72,23 @@ class Place:
     name: str = "this machine"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicas:
+    """What each worker gets that a stage starts on a cluster by itself.
+
+    Attributes
+    ----------
+    cpus, gpus : float
+        Less than one GPU is a share of it.
+    custom : dict of str to float
+        Amounts of the cluster's own resources.
+    """
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    custom: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
 def usable_cores() -> float:
     """Processors that this process may use: its affinity and its control group's quota counted."""
     count = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -15,7 +15,7 @@ from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.estimate import estimate_documents, text_bytes
 from latentscale.pipeline.history import changed_selection, settings_of_map
 from latentscale.pipeline.label_files import settle_label_files
-from latentscale.pipeline.label_service import probe_labeler
+from latentscale.pipeline.label_model import probe_labeler
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.preflight import Preflight
 from latentscale.pipeline.result import Outcome

@@ -12,7 +12,7 @@ from latentscale.config import JobConfig
 from latentscale.labelers import labeler_class
 from latentscale.labelers.edit_file import edits_of, read_edits
 from latentscale.labelers.keyphrases.stop_words import stop_words_of
-from latentscale.labelers.service import answering_options
+from latentscale.labelers.model import answering_options
 from latentscale.stages.cluster import read_clusters
 from latentscale.stages.label_edits import apply_edits
 from latentscale.stages.label_evidence import gather_evidence

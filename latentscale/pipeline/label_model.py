@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from latentscale.errors import EnvironmentFailure
 from latentscale.labelers import labeler_class
-from latentscale.labelers.service import is_service
+from latentscale.labelers.model import asks_a_model
 from latentscale.pipeline.context import RunContext
 
 
@@ -20,7 +20,7 @@ def probe_labeler(context: RunContext) -> None:
     """
     config = context.config.label
     kind = labeler_class(config.method)
-    if not is_service(kind):
+    if not asks_a_model(kind):
         return
     try:
         context.observer.note(kind.probe(config))
