@@ -82,11 +82,14 @@ class Replicas:
         Less than one GPU is a share of it.
     custom : dict of str to float
         Amounts of the cluster's own resources.
+    stall_seconds : float
+        How long nothing may be finished before they are given up.
     """
 
     cpus: float = 1.0
     gpus: float = 0.0
     custom: Mapping[str, float] = field(default_factory=dict[str, float])
+    stall_seconds: float = 3_600.0
 
 
 def usable_cores() -> float:

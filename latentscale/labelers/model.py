@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, TypeGuard
 
 from latentscale.config import LabelConfig, StageResources
 from latentscale.labelers.protocol import ClusterEvidence, Label, Labeler, NoLabel
-from latentscale.machine import Replicas
+from latentscale.machine import Place, Replicas
 from latentscale.services.terms import ServiceTerms, Spending, Usage
 
 
@@ -164,13 +164,15 @@ class JobLabeler(ModelLabeler, Protocol):
         ...
 
     @classmethod
-    def missing(cls, packages: Mapping[str, str]) -> str | None:
-        """What the place where it runs lacks, with the command that installs it; None where nothing is missing.
+    def check_place(cls, place: Place) -> None:
+        """Refuse a place that lacks what the model needs to run there.
 
-        Parameters
-        ----------
-        packages : mapping of str to str
-            Those that are installed there, with their versions.
+        Raises
+        ------
+        MissingPackageError
+            With the command that installs what is missing.
+        ResourceError
+            If it lacks a GPU that the model needs.
         """
         ...
 

@@ -15,7 +15,7 @@ from latentscale.embedders import opened_embedder, read_spec
 from latentscale.errors import LatentScaleError, MissingPackageError
 from latentscale.labelers import Label, Labeler, labeler_class
 from latentscale.labelers.held_out import Embed, HeldOutTest
-from latentscale.labelers.model import asks_a_model
+from latentscale.labelers.model import asks_a_model, runs_in_the_job
 from latentscale.labelers.naming import Named, Naming
 from latentscale.services.terms import ServiceTerms
 from latentscale.stages.cluster import Clusters
@@ -53,7 +53,10 @@ def name_clusters(
     with _counted(context, terms, said) as spending:
 
         def opened() -> Labeler:
-            labeler = kind.open(config, context.device)
+            if context.replicas is not None and runs_in_the_job(kind):
+                labeler: Labeler = kind.open_on_cluster(config, context.replicas)
+            else:
+                labeler = kind.open(config, context.device)
             if spending is not None:
                 getattr(labeler, "count_with")(spending)  # noqa: B009 - only a service has it
             return labeler
