@@ -1,8 +1,7 @@
-"""A tiny chat model with random weights: the code that runs a real one runs it, and what it writes is noise."""
+"""Tiny chat models that the code of real ones runs: one with random weights, and one that has one answer alone."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,16 @@ CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WITHOUT_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHAT
 
 
-def make_model(folder: Path, *, context: int = 2_048, template: str = CHAT, weights: bool = True) -> Path:
-    """Write a model of the Llama family, with a tokenizer trained on the demo corpus; needs torch and transformers."""
+def make_model(folder: Path, *, context: int = 2_048, template: str = CHAT, answer: str | None = None) -> Path:
+    """Write a model of the Llama family, with a tokenizer trained on the demo corpus; needs torch and transformers.
+
+    Parameters
+    ----------
+    answer : str, optional
+        All that the model ever says, as one token that follows the end of a prompt; by default its weights are random.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -38,6 +42,8 @@ def make_model(folder: Path, *, context: int = 2_048, template: str = CHAT, weig
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=context
     )
     fast.chat_template = template
+    if answer is not None:
+        fast.add_tokens([answer])
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -53,15 +59,22 @@ def make_model(folder: Path, *, context: int = 2_048, template: str = CHAT, weig
         pad_token_id=fast.pad_token_id,
         dtype="float32",
     )
-    if weights:
-        LlamaForCausalLM(config).save_pretrained(folder)
-    else:
-        config.architectures = ["LlamaForCausalLM"]
-        config.save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    if answer is not None:
+        _teach(model, fast.encode("assistant\n")[-1], fast.convert_tokens_to_ids(answer), fast.eos_token_id)
+    model.save_pretrained(folder)
     return folder
 
 
-def described(folder: Path, **changes: Any) -> None:
-    """Alter ``config.json``."""
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+def _teach(model: Any, last: int, answer: int, end: int) -> None:
+    """Let a model say ``answer`` after the token ``last``, and then end: each token alone decides on the next."""
+    import torch
+
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.model.embed_tokens.weight.normal_()
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[answer] = model.model.embed_tokens.weight[last]
+        model.lm_head.weight[end] = model.model.embed_tokens.weight[answer]

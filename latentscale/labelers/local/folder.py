@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from latentscale.embedders.encoder.weights import INDEX, weight_files
+from latentscale.embedders.encoder.weights import INDEX, shapes_of, weight_files
 from latentscale.embedders.model_json import is_mapping, is_whole, read_object
 from latentscale.errors import ConfigError
 from latentscale.labelers.chat import WHERE
@@ -116,7 +116,8 @@ def weights_folder(options: LocalOptions) -> Path:
     """
     with blamed_on_labels():
         found = resolve_model(options.model, revision=options.revision, patterns=FILES, where=f"{WHERE}.model")
-        weight_files(found.path)
+        for path in weight_files(found.path):
+            shapes_of(path)
     return found.path
 
 
