@@ -263,5 +263,8 @@ class PublishConfig(Settings):
     """Whether the viewer is written."""
     search: bool = True
     """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
+    noise: Literal["keep", "nearest"] = "keep"
+    """Documents in no cluster on the page: `keep` shows them as such, `nearest` colours and counts them with their
+    nearest cluster. points/ has both columns either way."""
     title: str | None = None
     """Title of the page; by default the workspace's name."""

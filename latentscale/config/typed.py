@@ -302,6 +302,10 @@ class PublishSettings(TypedDict, total=False):
     search: bool
     """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
 
+    noise: Literal["keep", "nearest"]
+    """What the page does with documents in no cluster: `keep` shows them as such, `nearest` colours and counts them
+    with their nearest cluster. points/ has both columns either way."""
+
     title: str | None
     """Title of the page; by default the workspace's name."""
 
