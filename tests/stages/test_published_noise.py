@@ -19,7 +19,8 @@ def shown(place: Path, made: Any) -> tuple[int, list[int], list[int]]:
     folder = place / made.record.folder / "viewer"
     entries = json.loads((folder / "labels.json").read_text())["clusters"]
     finest = [entry for entry in entries if entry["layer"] == 0]
-    return made.record.counts["page"]["noise"], [entry["size"] for entry in finest], [entry["nearest"] for entry in finest]
+    noise = made.record.counts["page"]["noise"]
+    return noise, [entry["size"] for entry in finest], [entry["nearest"] for entry in finest]
 
 
 @pytest.fixture(scope="module")
