@@ -78,15 +78,17 @@ class Replicas:
 
     Attributes
     ----------
-    cpus, gpus : float
-        Less than one GPU is a share of it.
+    cpus : float or None
+        None where the settings do not say.
+    gpus : float
+        Less than one is a share of one.
     custom : dict of str to float
         Amounts of the cluster's own resources.
     stall_seconds : float
         How long nothing may be finished before they are given up.
     """
 
-    cpus: float = 1.0
+    cpus: float | None = None
     gpus: float = 0.0
     custom: Mapping[str, float] = field(default_factory=dict[str, float])
     stall_seconds: float = 3_600.0

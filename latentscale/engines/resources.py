@@ -161,10 +161,10 @@ def request_of(config: EngineConfig, stage: str, cluster: Cluster) -> Request:
 
 
 def replicas_of(config: EngineConfig, request: Request) -> Replicas:
-    """What each worker gets that a stage starts by itself: ``request``, but no more processors than were asked for."""
+    """What each worker gets that a stage starts by itself: ``request``, with no more processors than were asked for."""
     asked: StageResources = getattr(config.resources, request.stage)
     return Replicas(
-        cpus=asked.cpus or 1.0,
+        cpus=asked.cpus,
         gpus=request.resources.get("GPU", 0.0),
         custom=dict(asked.custom),
         stall_seconds=config.stall_seconds,

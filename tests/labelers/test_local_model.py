@@ -222,4 +222,4 @@ def test_replicas_get_what_the_stage_asks_for_and_not_the_whole_node() -> None:
     request = request_of(config, "label", cluster)
     assert request.cpus == 64
     found = replicas_of(config, request)
-    assert (found.cpus, found.gpus, found.custom) == (1.0, 2.0, {"tpu": 0.5})
+    assert (found.cpus, found.gpus, found.custom) == (None, 2.0, {"tpu": 0.5})

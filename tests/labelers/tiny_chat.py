@@ -43,7 +43,8 @@ def make_model(folder: Path, *, context: int = 2_048, template: str = CHAT, answ
     )
     fast.chat_template = template
     if answer is not None:
-        fast.add_tokens([answer])
+        # A vocabulary of a multiple of 64, as that of most models.
+        fast.add_tokens([answer, *(f"<filler-{number}>" for number in range(63))])
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(

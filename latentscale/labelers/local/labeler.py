@@ -83,9 +83,9 @@ class LocalLabeler(ChatLabeler):
 
     @classmethod
     def settled(cls, config: LabelConfig) -> Mapping[str, Any]:
-        """The options with the commit of a model of the hub, so that every machine takes the same."""
-        revision = find_chat_model(cls.options(config)).revision
-        return dict(config.options) | ({"revision": revision} if revision else {})
+        """The options with the commit of a model of the hub, or the whole path of a folder: workers start elsewhere."""
+        found = find_chat_model(cls.options(config))
+        return dict(config.options) | ({"revision": found.revision} if found.revision else {"model": str(found.path)})
 
     @classmethod
     def terms(cls, config: LabelConfig) -> ServiceTerms:

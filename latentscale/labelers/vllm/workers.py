@@ -71,9 +71,8 @@ class WorkersChat:
         Raises
         ------
         MissingPackageError
-            If vLLM or ``ray.data.llm`` is not installed here.
+            If ``ray.data.llm`` is not installed here.
         """
-        require("vllm", extra="vllm", used_for=USED_FOR)
         require("ray.data.llm", extra="ray", used_for=USED_FOR)
         # One of the hub is loaded by its id and commit on each node; its tokenizer is needed here.
         path = model.path if model.revision is not None else weights_folder(options)
@@ -107,8 +106,10 @@ class WorkersChat:
             {"at": at, "tokens": one.tokens, "output": one.output, "schema": schema_text(questions[at])}
             for at, one in fitted.items()
         ]
+        waiting = set(fitted)
         for row in self._rows(rows):
             at = int(row["at"])
+            waiting.discard(at)
             if row.get(_ERROR):
                 reason = f"vLLM gave no answer: {' '.join(str(row[_ERROR]).split())[:300]}"
                 yield at, NoLabel(reason=reason, final=False)
@@ -116,6 +117,8 @@ class WorkersChat:
             count(self._spending, len(fitted[at].tokens), int(row["length"]))
             text = str(row["text"])
             yield at, Reply(values=object_in(text), text=text, cut=int(row["length"]) >= fitted[at].output)
+        for at in sorted(waiting):
+            yield at, NoLabel(reason="vLLM gave no answer", final=False)
 
     def count_with(self, spending: Spending) -> None:
         """Have the tokens of all questions from now on counted."""
@@ -158,7 +161,9 @@ class WorkersChat:
         if self._model.revision is not None:
             settings |= {"revision": self._model.revision, "tokenizer_revision": self._model.revision}
         share = replicas.gpus / parallel
-        bundle = {"CPU": replicas.cpus, **dict(replicas.custom)} | ({"GPU": share} if share else {})
+        # A replica with one GPU waits for it and computes little itself; workers of several need a processor to start.
+        cpus = replicas.cpus if replicas.cpus is not None else float(not share or parallel > 1)
+        bundle = {name: amount for name, amount in (("CPU", cpus), ("GPU", share), *replicas.custom.items()) if amount}
         return llm.vLLMEngineProcessorConfig(
             model_source=self._source,
             engine_kwargs=settings,
