@@ -18,14 +18,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500)]
 
 ROOT = Path(__file__).parents[2]
 ROUGH: dict[str, Any] = {"cluster": {"min_cluster_size": 16}, "project": {"n_epochs": 50}}
-ANSWER = '{"label": "Games and fonts", "description": "Named by a model.", "confidence": 0.5}'
 MODELS = """
 import sys
 from pathlib import Path
 from tests.labelers.tiny_chat import make_model
 
 make_model(Path(sys.argv[1]) / "noise")
-make_model(Path(sys.argv[1]) / "speaking", answer=sys.argv[2])
 """
 # A GPU that is only counted: the settings of a real cluster are scheduled, and the processors compute.
 PROGRAM = """
@@ -68,9 +66,9 @@ def in_environment(program: str, folder: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two tiny models: one with random weights, and one that gives every cluster one label."""
+    """A folder with a tiny model of random weights."""
     folder = tmp_path_factory.mktemp("models")
-    in_environment(MODELS, folder, str(folder), ANSWER)
+    in_environment(MODELS, folder, str(folder))
     return folder
 
 
@@ -96,46 +94,38 @@ def labels_of(place: Path, record: Any) -> pl.DataFrame:
     return pl.concat([pl.read_parquet(path) for path in sorted((place / record.folder).glob("*.parquet"))])
 
 
-def check_speaking(labels: pl.DataFrame) -> None:
-    """All siblings were told the same name: the largest of each family has it, the others go by their keyphrases."""
-    own = labels.filter(labels["source"] == "vllm")
-    assert own["label"].str.starts_with("Games and fonts").all()
-    assert set(zip(own["description"], own["confidence"], strict=True)) == {("Named by a model.", 0.5)}
-    assert len(own) == len(labels.select("layer", "parent").unique())
-    others = labels.filter(labels["source"] != "vllm")
-    assert others["reason"].str.contains("says the same as its sibling's").all()
+def check_noise(labels: pl.DataFrame) -> None:
+    """Every cluster has a label, and what is wrong with an answer is what it says, never that it is no JSON."""
+    assert len(labels) > 4
+    for row in labels.iter_rows(named=True):
+        assert row["label"]
+        assert row["source"] == "vllm" or row["reason"], row
+    reasons = " ".join(labels["reason"].drop_nulls())
+    assert "such JSON" not in reasons
+    assert "vLLM gave no answer" not in reasons
+    assert "two answers of the model are no label" in reasons
 
 
 def test_on_the_local_engine_answers_keep_to_the_schema_and_noise_is_refused(place: Path, models: Path) -> None:
     record = labelled(place, "local", models / "noise", max_output_tokens=256)
     labels = labels_of(place, record)
-    assert len(labels) > 4
-    for row in labels.iter_rows(named=True):
-        assert row["label"]
-        assert row["source"] == "vllm" or row["reason"], row
-    # Structured output: what is wrong with an answer is what it says, and never that it is no JSON.
-    reasons = " ".join(labels["reason"].drop_nulls())
-    assert "such JSON" not in reasons
-    assert "two answers of the model are no label" in reasons
+    check_noise(labels)
     assert record.counts["asked"] == len(labels)
     assert record.choices["spending"]["output_tokens"] > 0
     assert any("in vLLM 0." in note for note in record.notes)
 
 
-def test_in_replicas_on_ray_what_the_model_says_is_read_and_kept(place: Path, models: Path) -> None:
-    record = labelled(place, "ray", models / "speaking", held_out=False, max_output_tokens=128)
+def test_in_replicas_on_ray_answers_are_kept_and_asked_for_once(place: Path, models: Path) -> None:
+    record = labelled(place, "ray", models / "noise", held_out=False, max_output_tokens=256)
     labels = labels_of(place, record)
-    check_speaking(labels)
+    check_noise(labels)
     assert record.counts["asked"] == len(labels)
-    assert record.counts["asked_again"] > 0
     assert any("1 replicas of vLLM on Ray" in note for note in record.notes)
     # The receipts name all clusters: nothing is started again, on whatever engine.
     (place / record.folder / "artifact.json").unlink()
-    again = latentscale.open(place)
-    receipts = sorted(path.stat().st_mtime_ns for path in (place / "label-receipts").rglob("*.json"))
-    assert receipts
-    again_record = labelled(place, "local", models / "speaking", held_out=False, max_output_tokens=128)
-    assert again_record.counts["asked"] == 0
-    assert labels_of(place, again_record).equals(labels)
-    assert sorted(path.stat().st_mtime_ns for path in (place / "label-receipts").rglob("*.json")) == receipts
-    assert again.current is not None
+    receipts = {path: path.stat().st_mtime_ns for path in (place / "label-receipts").rglob("*.json")}
+    assert len(receipts) >= len(labels)
+    again = labelled(place, "local", models / "noise", held_out=False, max_output_tokens=256)
+    assert again.counts["asked"] == 0
+    assert labels_of(place, again).equals(labels)
+    assert {path: path.stat().st_mtime_ns for path in receipts} == receipts
