@@ -72,6 +72,28 @@ class Place:
     name: str = "this machine"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicas:
+    """What each worker gets that a stage starts on a cluster by itself.
+
+    Attributes
+    ----------
+    cpus : float or None
+        None where the settings do not say.
+    gpus : float
+        Less than one is a share of one.
+    custom : dict of str to float
+        Amounts of the cluster's own resources.
+    stall_seconds : float
+        How long nothing may be finished before they are given up.
+    """
+
+    cpus: float | None = None
+    gpus: float = 0.0
+    custom: Mapping[str, float] = field(default_factory=dict[str, float])
+    stall_seconds: float = 3_600.0
+
+
 def usable_cores() -> float:
     """Processors that this process may use: its affinity and its control group's quota counted."""
     count = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

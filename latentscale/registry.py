@@ -180,6 +180,8 @@ LABELERS = Registry(
     {
         "keyphrases": "latentscale.labelers.keyphrases.labeler:KeyphraseLabeler",
         "endpoint": "latentscale.labelers.endpoint:EndpointLabeler",
+        "transformers": "latentscale.labelers.transformers:TransformersLabeler",
+        "vllm": "latentscale.labelers.vllm:VllmLabeler",
     },
 )
 """Classes of :class:`latentscale.labelers.protocol.Labeler`, by name."""

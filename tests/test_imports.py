@@ -128,9 +128,19 @@ def test_packages_stay_in_their_corner() -> None:
     corners = {
         "fsspec": ("latentscale.storage.remote",),
         "s3fs": ("latentscale.storage.remote",),
-        "ray": ("latentscale.engines.ray",),
-        "torch": ("latentscale.models.distill", "latentscale.embedders.encoder", "latentscale.backends.torch"),
-        "transformers": ("latentscale.models.distill", "latentscale.embedders.encoder"),
+        "ray": ("latentscale.engines.ray", "latentscale.labelers.vllm"),
+        "torch": (
+            "latentscale.models.distill",
+            "latentscale.embedders.encoder",
+            "latentscale.backends.torch",
+            "latentscale.labelers.transformers",
+        ),
+        "transformers": (
+            "latentscale.models.distill",
+            "latentscale.embedders.encoder",
+            "latentscale.labelers.transformers",
+        ),
+        "vllm": ("latentscale.embedders.vllm", "latentscale.labelers.vllm"),
         "typer": ("latentscale.cli",),
         "numba": ("latentscale.backends.cpu",),
         "pynndescent": ("latentscale.backends.cpu",),

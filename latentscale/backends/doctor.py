@@ -193,11 +193,16 @@ def _missing() -> tuple[str, ...]:
         ("s3fs", "s3", "corpora and workspaces in S3 buckets"),
         ("xlsxwriter", "excel", "writing .xlsx (export)"),
         ("pylance", "lance", "reading tables of LanceDB"),
-        ("torch", "torch", "encoders in torch, the backend torch, and making a model of one's own (models distill)"),
+        (
+            "torch",
+            "torch",
+            "encoders and labels in torch, the backend torch, and making a model of one's own (models distill)",
+        ),
         ("onnxruntime", "onnx", "encoders in ONNX"),
         ("onnxscript", "onnx-export", "writing an encoder as ONNX (models export)"),
         ("huggingface_hub", "hub", "fetching models of the Hugging Face hub"),
-        ("httpx", "endpoint", "embedding by a service (embed.model: endpoint)"),
+        ("httpx", "endpoint", "embedding and labels by a service (embed.model, label.method: endpoint)"),
+        ("vllm", "vllm", "labels and encoders in vLLM on a GPU, in an environment of its own"),
     ]
     return tuple(
         f"{package}: for {purpose}: pip install 'latentscale[{extra}]'"

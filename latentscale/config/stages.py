@@ -199,7 +199,8 @@ class LabelConfig(Settings):
     """How clusters get their names."""
 
     method: str = "keyphrases"
-    """`keyphrases` (c-TF-IDF), `endpoint` (a language model over HTTP), or the name of another package's labeler."""
+    """`keyphrases` (c-TF-IDF); a language model over HTTP (`endpoint`) or in the job (`vllm`, `transformers`); or the
+    labeler of another package."""
     max_keyphrases: Annotated[int, Field(ge=1, le=50)] = 10
     """Keyphrases kept for a cluster."""
     exemplars: Annotated[int, Field(ge=1, le=100)] = 8
@@ -281,5 +282,8 @@ class PublishConfig(Settings):
     """Whether the viewer is written."""
     search: bool = True
     """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
+    noise: Literal["keep", "nearest"] = "keep"
+    """Documents in no cluster on the page: `keep` shows them as such, `nearest` colours and counts them with their
+    nearest cluster. points/ has both columns either way."""
     title: str | None = None
     """Title of the page; by default the workspace's name."""

@@ -252,7 +252,8 @@ class LabelSettings(TypedDict, total=False):
     """How clusters get their names."""
 
     method: str
-    """`keyphrases` (c-TF-IDF), `endpoint` (a language model over HTTP), or the name of another package's labeler."""
+    """`keyphrases` (c-TF-IDF); a language model over HTTP (`endpoint`) or in the job (`vllm`, `transformers`); or the
+    labeler of another package."""
 
     max_keyphrases: int
     """Keyphrases kept for a cluster."""
@@ -309,6 +310,10 @@ class PublishSettings(TypedDict, total=False):
 
     search: bool
     """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
+
+    noise: Literal["keep", "nearest"]
+    """What the page does with documents in no cluster: `keep` shows them as such, `nearest` colours and counts them
+    with their nearest cluster. points/ has both columns either way."""
 
     title: str | None
     """Title of the page; by default the workspace's name."""

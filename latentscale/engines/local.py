@@ -117,6 +117,7 @@ class LocalEngine:
         *,
         stage: str,
         progress: Callable[[int, int], None] | None = None,
+        starts_workers: bool = False,
     ) -> Result:
         """Call the function with this machine's resources."""
         # The workers of the shards are not needed any more, and this stage needs their memory.

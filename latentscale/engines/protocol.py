@@ -118,6 +118,7 @@ class Engine(Protocol):
         *,
         stage: str,
         progress: Callable[[int, int], None] | None = None,
+        starts_workers: bool = False,
     ) -> Result:
         """Run one function that needs the whole data, and return what it returns.
 
@@ -133,6 +134,9 @@ class Engine(Protocol):
             ``neighbors``, ``project`` …: whose resources the function gets.
         progress : callable, optional
             Called here with what the function tells ``context.progress``.
+        starts_workers : bool
+            Whether the function starts workers of its own where there are other nodes: the stage's resources are
+            theirs, in ``context.replicas``.
 
         Raises
         ------

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from latentscale.config import EngineConfig, StageResources
 from latentscale.errors import ResourceError
+from latentscale.machine import Replicas
 from latentscale.registry import resources_of, stages
 
 # Stages whose workers have resources of their own, by what is done in one go.
@@ -157,6 +158,17 @@ def request_of(config: EngineConfig, stage: str, cluster: Cluster) -> Request:
     if cpus:
         resources["CPU"] = cpus
     return Request(stage=name, resources=resources)
+
+
+def replicas_of(config: EngineConfig, request: Request) -> Replicas:
+    """What each worker gets that a stage starts by itself: ``request``, with no more processors than were asked for."""
+    asked: StageResources = getattr(config.resources, request.stage)
+    return Replicas(
+        cpus=asked.cpus,
+        gpus=request.resources.get("GPU", 0.0),
+        custom=dict(asked.custom),
+        stall_seconds=config.stall_seconds,
+    )
 
 
 def gpus_of(asked: StageResources, cluster: Cluster) -> float:

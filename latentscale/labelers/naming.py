@@ -7,22 +7,40 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from latentscale.labelers.checks import alike, fault_of_label, sense_of, shares_a_word
 from latentscale.labelers.held_out import HeldOut, HeldOutTest
+from latentscale.labelers.model import Doubt, ModelLabeler, Siblings
 from latentscale.labelers.protocol import ClusterEvidence, Label, Labeler, NoLabel
 from latentscale.labelers.receipts import FOLDER, key_of, read_receipt, receipt_key, round_key, write_receipt
-from latentscale.labelers.service import ServiceLabeler
 from latentscale.services.failures import StoppedError
 from latentscale.storage.objects import Store
 
 Found = TypeVar("Found")
+Asked = TypeVar("Asked", Doubt, Siblings)
+Answers = Sequence["Label | NoLabel"]
 
 # Siblings that are named again in one request at most.
 _TOGETHER = 12
-# Requests at a time where receipts may have all answers, so that no labeler is open yet.
-_UNOPENED = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round(Generic[Asked]):
+    """A further question about clusters.
+
+    Attributes
+    ----------
+    key : str
+        Of its receipt.
+    members : list of int
+        The clusters, by their position.
+    asked : Doubt or Siblings
+    """
+
+    key: str
+    members: list[int]
+    asked: Asked
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,12 +165,12 @@ class Naming:
         done = len(evidence) - len(missing)
 
         def name(batch: Sequence[int]) -> list[tuple[int, Label | NoLabel | None]]:
-            answers = labeler.label([evidence[at] for at in batch])
-            found = list(zip(batch, answers, strict=True))
-            for at, answer in found:
-                key = named.receipts[at]
+            found: list[tuple[int, Label | NoLabel | None]] = []
+            for number, answer in _answers_of(labeler, [evidence[at] for at in batch]):
+                key = named.receipts[batch[number]]
                 if key is not None:
                     self._keep(key, answer)
+                found.append((batch[number], answer))
             return found
 
         for found in in_parallel([partial(name, batch) for batch in batches], labeler.concurrency, self.stop):
@@ -170,17 +188,22 @@ class Naming:
         siblings : sequence of sequence of int
             The clusters of each parent.
         """
-        work: list[Callable[[], tuple[list[int], Sequence[Label | NoLabel]]]] = []
+        rounds: list[Round[Siblings]] = []
         for group in siblings:
             labels = [self.named.labels[at].label for at in group]
             same = [group[at] for one in alike(labels) for at in one]
             again = [at for at in same if self._is_own(at)]
             taken = [self.named.labels[at].label for at in group if at not in set(again)]
-            for start in range(0, len(again), _TOGETHER):
-                members = again[start : start + _TOGETHER]
-                work.append(partial(self._distinguished, members, taken))
-        for members, answers in self._all(work):
-            for at, answer in zip(members, answers, strict=True):
+            rounds += [
+                self._to_distinguish(again[start : start + _TOGETHER], taken)
+                for start in range(0, len(again), _TOGETHER)
+            ]
+
+        def ask(labeler: ModelLabeler, groups: Sequence[Siblings]) -> Iterator[tuple[int, Answers]]:
+            return labeler.distinguish(groups)
+
+        for one, answers in self._further(rounds, ask):
+            for at, answer in zip(one.members, answers, strict=True):
                 if isinstance(answer, Label):
                     self.named.labels[at] = answer
         for group in siblings:
@@ -198,13 +221,17 @@ class Naming:
         own = [at for at in range(len(named.labels)) if self._is_own(at)]
         first = self._tried(held_out, own)
         failing = [at for at in own if self._fault(at, first.get(at), held_out) is not None]
-        work = [
-            partial(self._reconsidered, at, str(self._fault(at, first.get(at), held_out)), self._taken(at, siblings))
+        rounds = [
+            self._to_reconsider(at, str(self._fault(at, first.get(at), held_out)), self._taken(at, siblings))
             for at in failing
         ]
-        for at, answer in self._all(work):
+
+        def ask(labeler: ModelLabeler, doubts: Sequence[Doubt]) -> Iterator[tuple[int, Answers]]:
+            return ((number, [answer]) for number, answer in labeler.reconsider(doubts))
+
+        for one, (answer, *_) in self._further(rounds, ask):
             if isinstance(answer, Label):
-                named.labels[at] = answer
+                named.labels[one.members[0]] = answer
         second = self._tried(held_out, own)
         for at in failing:
             reason = self._fault(at, second.get(at), held_out)
@@ -269,41 +296,58 @@ class Naming:
                 )
             seen.setdefault(sense, at)
 
-    def _distinguished(self, members: list[int], taken: Sequence[str]) -> tuple[list[int], Sequence[Label | NoLabel]]:
+    def _to_distinguish(self, members: list[int], taken: Sequence[str]) -> Round[Siblings]:
         evidence = [self._evidence[at] for at in members]
         labels = [self.named.labels[at].label for at in members]
         key = round_key(self._identity, evidence, {"distinguish": labels})
-        answers = self._round(key, members, lambda labeler: labeler.distinguish(evidence, labels, taken))
-        return members, answers
+        return Round(key=key, members=members, asked=Siblings(members=evidence, labels=labels, taken=taken))
 
-    def _reconsidered(self, at: int, reason: str, taken: Sequence[str]) -> tuple[int, Label | NoLabel]:
+    def _to_reconsider(self, at: int, reason: str, taken: Sequence[str]) -> Round[Doubt]:
         one, label = self._evidence[at], self.named.labels[at].label
         key = round_key(self._identity, [one], {"reconsider": label})
-        return at, self._round(key, [at], lambda labeler: [labeler.reconsider(one, label, reason, taken)])[0]
+        return Round(key=key, members=[at], asked=Doubt(evidence=one, label=label, reason=reason, taken=taken))
 
-    def _round(
-        self, key: str, members: Sequence[int], ask: Callable[[ServiceLabeler], Sequence[Label | NoLabel]]
-    ) -> Sequence[Label | NoLabel]:
-        """Answers of a further request about some clusters: one receipt holds all, so that none is paid twice."""
-        kept = self._receipt(key)
-        if kept is not None:
-            answers = [_answer_of(values) for values in kept.details["answers"]]
-        else:
-            answers = ask(self.labeler)
-            with self._lock:
-                self.named.again += 1
-            if self._keeps and all(isinstance(one, Label) or one.final for one in answers):
-                details = {"answers": [_values_of(one) for one in answers], "again": self._again}
-                refused = not any(isinstance(one, Label) for one in answers)
-                write_receipt(
-                    self._store,
-                    key,
-                    Label(label="", source=str(self._identity["name"]), details=details | {"refused": refused}),
-                )
-        if self._keeps:
-            for at in members:
-                self.named.later[at].append(key)
-        return answers
+    def _further(
+        self,
+        rounds: Sequence[Round[Asked]],
+        ask: Callable[[ModelLabeler, Sequence[Asked]], Iterator[tuple[int, Answers]]],
+    ) -> list[tuple[Round[Asked], Answers]]:
+        """Answers of further questions: one receipt holds all of a question, so that none is paid twice."""
+        found: list[tuple[Round[Asked], Answers]] = []
+        missing: list[Round[Asked]] = []
+        for one in rounds:
+            kept = self._receipt(one.key)
+            if kept is None:
+                missing.append(one)
+            else:
+                found.append((one, [_answer_of(values) for values in kept.details["answers"]]))
+            if self._keeps:
+                for at in one.members:
+                    self.named.later[at].append(one.key)
+        if not missing:
+            return found
+        labeler: Any = self.labeler
+        batches = [missing[start : start + labeler.batch] for start in range(0, len(missing), labeler.batch)]
+
+        def answered(batch: Sequence[Round[Asked]]) -> list[tuple[Round[Asked], Answers]]:
+            mine: list[tuple[Round[Asked], Answers]] = []
+            for number, answers in ask(labeler, [one.asked for one in batch]):
+                self._keep_round(batch[number].key, answers)
+                mine.append((batch[number], answers))
+            return mine
+
+        for done in in_parallel([partial(answered, batch) for batch in batches], labeler.concurrency, self.stop):
+            self.named.again += len(done)
+            found += done
+        return found
+
+    def _keep_round(self, key: str, answers: Answers) -> None:
+        if not self._keeps or not all(isinstance(one, Label) or one.final for one in answers):
+            return
+        details = {"answers": [_values_of(one) for one in answers], "again": self._again}
+        refused = not any(isinstance(one, Label) for one in answers)
+        source = str(self._identity["name"])
+        write_receipt(self._store, key, Label(label="", source=source, details=details | {"refused": refused}))
 
     def _receipt(self, key: str | None) -> Label | None:
         if key is None or key not in self._kept:
@@ -325,11 +369,14 @@ class Naming:
         reason = answer.reason if answer is not None else f"{self._identity['name']} has no label for it"
         return _fallback(self._evidence[at], reason)
 
-    def _all(self, work: Sequence[Callable[[], Found]]) -> list[Found]:
-        if not work:
-            return []
-        concurrency = _UNOPENED if self._opened is None else self._opened.concurrency
-        return list(in_parallel(work, concurrency, self.stop))
+
+def _answers_of(labeler: Any, evidence: Sequence[ClusterEvidence]) -> Iterator[tuple[int, Label | NoLabel | None]]:
+    """Each answer with its position: as they come, where the labeler says them one by one."""
+    each = getattr(labeler, "label_each", None)
+    if each is not None:
+        yield from each(evidence)
+    else:
+        yield from zip(range(len(evidence)), labeler.label(evidence), strict=True)
 
 
 def _fallback(evidence: ClusterEvidence, reason: str) -> Label:

@@ -13,8 +13,8 @@ from latentscale.errors import ConfigError, EnvironmentFailure, MissingPackageEr
 from latentscale.models.hub_cache import MODEL_ID, CachedModel, absent_files, any_commit, cached_model, is_commit
 from latentscale.models.hub_fetch import fetch
 
-DEFAULT_PATTERNS: tuple[str, ...] = ("*.safetensors", "*.json", "*.txt", "*.model", "README.md")
-"""What a sentence encoder in safetensors consists of."""
+DEFAULT_PATTERNS: tuple[str, ...] = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md")
+"""What a model in safetensors consists of; a chat model may have its template in a file of its own."""
 DESCRIPTION = ("config.json", "modules.json", "*/config.json", "config_sentence_transformers.json", "README.md")
 ONNX_PATTERNS: tuple[str, ...] = ("*.onnx", "*.onnx_data", "*.json", "*.txt", "*.model", "README.md")
 """What one in ONNX consists of; a repository often has several, of which a caller names the one that it wants."""

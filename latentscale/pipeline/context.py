@@ -211,6 +211,7 @@ class RunContext:
                 StageContext(store=self.store, run=self.run.id, job=map_job(self.run.job)),
                 stage=work.stage.name,
                 progress=progress.reach if work.steps else None,
+                starts_workers=work.starts_workers,
             )
             if not work.steps:
                 progress.advance(int(record.counts.get("documents", 0)))

@@ -1,4 +1,4 @@
-"""What labels by a service will cost, before a run: prompts, tokens, money, minutes."""
+"""What labels by a language model will cost, before a run: prompts, tokens, money, minutes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from latentscale.config import JobConfig
 from latentscale.labelers import labeler_class
-from latentscale.labelers.service import is_service
+from latentscale.labelers.model import asks_a_model
 from latentscale.stages.cluster import default_min_cluster_size
 from latentscale.storage.head import current_map
 from latentscale.storage.objects import Store
@@ -29,7 +29,8 @@ class LabelQuote:
         Of all layers; some clusters are asked about twice. Tokens of requests and of answers.
     cost : float or None
         In the currency of the prices; None where the settings name none.
-    minutes : float
+    minutes : float or None
+        None where the machine decides.
     basis : str
         How the number of clusters is known.
     """
@@ -39,22 +40,23 @@ class LabelQuote:
     tokens: int
     output_tokens: int
     cost: float | None
-    minutes: float
+    minutes: float | None
     basis: str
 
     def describe(self, method: str, max_cost: float | None) -> str:
         """A sentence for a person."""
         cost = "" if self.cost is None else f", {self.cost:.2g} at the prices given"
+        minutes = "" if self.minutes is None else f", {self.minutes:.2g} minutes"
         limit = "" if max_cost is None else f" (max_cost is {max_cost:g})"
         return (
             f"Labels by {method}: about {self.prompts:,} prompts for {self.clusters:,} clusters ({self.basis}), "
-            f"{self.tokens:,} tokens and {self.output_tokens:,} of answers{cost}{limit}, {self.minutes:.2g} minutes. "
+            f"{self.tokens:,} tokens and {self.output_tokens:,} of answers{cost}{limit}{minutes}. "
             "Answers that are there already cost nothing."
         )
 
 
 def quote_labels(config: JobConfig, documents: int, store: Store | None) -> tuple[LabelQuote, str] | None:
-    """Quote the labels of a job, where its labeler is a service.
+    """Quote the labels of a job, where its labeler asks a language model.
 
     Parameters
     ----------
@@ -75,7 +77,7 @@ def quote_labels(config: JobConfig, documents: int, store: Store | None) -> tupl
         If a setting of the labeler is wrong.
     """
     kind = labeler_class(config.label.method)
-    if not is_service(kind):
+    if not asks_a_model(kind):
         return None
     current = current_map(store) if store is not None else None
     if config.cluster.levels is not None:
@@ -93,7 +95,7 @@ def quote_labels(config: JobConfig, documents: int, store: Store | None) -> tupl
         tokens=found.usage.tokens,
         output_tokens=found.usage.output,
         cost=None if found.cost is None else round(found.cost, 6),
-        minutes=round(found.minutes, 3),
+        minutes=None if found.minutes is None else round(found.minutes, 3),
         basis=basis,
     )
     return quote, quote.describe(config.label.method, kind.terms(config.label).max_cost)

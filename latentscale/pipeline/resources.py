@@ -1,14 +1,16 @@
-"""Resources of the workers of each stage: the settings, else the needs of embedder and backends."""
+"""Resources of the workers of each stage: the settings, else the needs of embedder, labeler and backends."""
 
 from __future__ import annotations
 
 from latentscale.config import JobConfig, StageResources
 from latentscale.embedders import EmbedderSpec
+from latentscale.labelers import labeler_class
+from latentscale.labelers.model import runs_in_the_job
 from latentscale.registry import BACKENDS, stages
 
 
 def with_default_resources(config: JobConfig, spec: EmbedderSpec) -> JobConfig:
-    """Fill what ``engine.resources`` leaves open of a stage, for the embedder and for backends asked for by name.
+    """Fill what ``engine.resources`` leaves open of a stage, for embedder, labeler and backends asked for by name.
 
     Parameters
     ----------
@@ -20,6 +22,9 @@ def with_default_resources(config: JobConfig, spec: EmbedderSpec) -> JobConfig:
         asked = getattr(getattr(config, entry.name, None), "backend", None)
         if asked in BACKENDS and entry.resources is None:
             defaults[entry.name] = StageResources(gpus=BACKENDS.load(str(asked)).gpus)
+    labeler = labeler_class(config.label.method)
+    if runs_in_the_job(labeler):
+        defaults["label"] = labeler.resources()
     given = config.engine.resources
     filled: dict[str, StageResources] = {}
     for name, resources in defaults.items():

@@ -11,11 +11,12 @@ from latentscale.config import JobConfig
 from latentscale.engines import check_engine
 from latentscale.errors import ConfigError, WorkspaceError
 from latentscale.labelers import labeler_class
+from latentscale.labelers.model import runs_in_the_job
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.estimate import estimate_documents, text_bytes
 from latentscale.pipeline.history import changed_selection, settings_of_map
 from latentscale.pipeline.label_files import settle_label_files
-from latentscale.pipeline.label_service import probe_labeler
+from latentscale.pipeline.label_model import check_labeler, probe_labeler
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.preflight import Preflight
 from latentscale.pipeline.result import Outcome
@@ -92,6 +93,8 @@ def run_job(
     # Before the corpus is listed, which may take minutes.
     check_engine(context.config.engine)
     check_settings(context, until)
+    if "label" in stage_names()[: stage_names().index(until) + 1]:
+        check_labeler(context)
     units = None
     parent = None if current is None else read_snapshot(store, str(current.request["snapshot"]))
     if snapshot is None:
@@ -155,8 +158,13 @@ def _propose_refit(context: RunContext, current: Record) -> None:
         )
 
 
-def check_settings(context: RunContext, until: str) -> None:
+def check_settings(context: RunContext, until: str, *, labels: bool = True) -> None:
     """Find requests that no stage can satisfy, before anything is read.
+
+    Parameters
+    ----------
+    labels : bool
+        Whether clusters may have to be named: an update names none, and needs no model for it.
 
     Raises
     ------
@@ -170,7 +178,9 @@ def check_settings(context: RunContext, until: str) -> None:
     context.spec.identity()
     for name in ("neighbors", "project", "cluster"):
         check_backend(getattr(config, name).backend, name)
-    labeler_class(config.label.method).check(config.label)
+    labeler = labeler_class(config.label.method)
+    if labels or not runs_in_the_job(labeler):
+        labeler.check(config.label)
     settle_label_files(context)
 
 

@@ -64,7 +64,7 @@ def update_job(config: JobConfig, observer: Observer, *, command: Sequence[str] 
     workspace = read_workspace(store)
     parent = needed_map(store)
     context.outcome.before = parent.id
-    check_settings(context, "publish")
+    check_settings(context, "publish", labels=False)
     say_waiting_edits(context, parent)
     _check_embedding(context, parent, workspace, asked=config.embed.options)
     check_engine(context.config.engine)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentscale.machine import Replicas
+
 if TYPE_CHECKING:
     from latentscale.storage.objects import Store
 
@@ -42,6 +44,8 @@ class StageContext:
         Told (done, total) in the stage's own units.
     notice : callable
         Told what a person should know.
+    replicas : Replicas or None
+        What each worker gets that the work starts on a cluster; None where there is no other node.
     """
 
     store: Store
@@ -53,6 +57,7 @@ class StageContext:
     scratch: Path | None = None
     progress: Callable[[int, int], None] = ignore_progress
     notice: Callable[[str], None] = ignore_notice
+    replicas: Replicas | None = None
 
     def at(self, **changes: Any) -> StageContext:
         """Return the same context with other values, such as those of the machine where the stage runs."""

@@ -12,7 +12,7 @@ from latentscale.config import JobConfig
 from latentscale.labelers import labeler_class
 from latentscale.labelers.edit_file import edits_of, read_edits
 from latentscale.labelers.keyphrases.stop_words import stop_words_of
-from latentscale.labelers.service import answering_options
+from latentscale.labelers.model import answering_options, runs_in_the_job, settled_options
 from latentscale.stages.cluster import read_clusters
 from latentscale.stages.label_edits import apply_edits
 from latentscale.stages.label_evidence import gather_evidence
@@ -39,7 +39,8 @@ class LabelStage(WholeStage):
         """The labels of the job's clusters."""
         config, clusters = job.config.label, job.records["cluster"]
         kind = labeler_class(config.method)
-        answering = answering_options(kind, config.options)
+        options = settled_options(kind, config)
+        answering = answering_options(kind, options)
         request = LabelsRequest(
             clusters=clusters.id,
             text=job.workspace.text_column,
@@ -53,9 +54,16 @@ class LabelStage(WholeStage):
             ngram_range=config.ngram_range,
             stop_words=stop_words_of(config.stop_words),
             edits=edits_of(config.edits),
-            transport={name: value for name, value in config.options.items() if name not in answering},
+            transport={name: value for name, value in options.items() if name not in answering},
         )
-        yield Work(stage=self, slot=self.name, title=self.name, request=request, parents=(clusters,))
+        yield Work(
+            stage=self,
+            slot=self.name,
+            title=self.name,
+            request=request,
+            parents=(clusters,),
+            starts_workers=runs_in_the_job(kind) and kind.starts_workers,
+        )
 
     def make(self, context: StageContext, request: LabelsRequest) -> Record:
         """Gather the evidence, ask the labeler for what it has not answered yet, and write the table."""

@@ -15,8 +15,8 @@ from latentscale.embedders import opened_embedder, read_spec
 from latentscale.errors import LatentScaleError, MissingPackageError
 from latentscale.labelers import Label, Labeler, labeler_class
 from latentscale.labelers.held_out import Embed, HeldOutTest
+from latentscale.labelers.model import asks_a_model, runs_in_the_job
 from latentscale.labelers.naming import Named, Naming
-from latentscale.labelers.service import is_service
 from latentscale.services.terms import ServiceTerms
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.label_evidence import Gathered, held_out_vectors
@@ -49,11 +49,14 @@ def name_clusters(
         method=request.method, exemplars=request.exemplars, options={**request.options, **request.transport}
     )
     said = Said()
-    terms = kind.terms(config) if is_service(kind) else None
+    terms = kind.terms(config) if asks_a_model(kind) else None
     with _counted(context, terms, said) as spending:
 
         def opened() -> Labeler:
-            labeler = kind.open(config, context.device)
+            if context.replicas is not None and runs_in_the_job(kind):
+                labeler: Labeler = kind.open_on_cluster(config, context.replicas)
+            else:
+                labeler = kind.open(config, context.device)
             if spending is not None:
                 getattr(labeler, "count_with")(spending)  # noqa: B009 - only a service has it
             return labeler
@@ -65,12 +68,12 @@ def name_clusters(
             keeps_receipts=kind.keeps_receipts,
             evidence=gathered.evidence,
             settled=_column_names(found, gathered),
-            again=int(request.options.get("again", 0)) if is_service(kind) else 0,
+            again=int(request.options.get("again", 0)) if asks_a_model(kind) else 0,
             progress=context.progress,
         )
         try:
             naming.ask()
-            if is_service(kind):
+            if asks_a_model(kind):
                 naming.distinguish(gathered.groups)
                 if kind.tests_held_out(config):
                     _test(context, clusters, found, gathered, naming, request, said)

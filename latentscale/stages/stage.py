@@ -106,6 +106,9 @@ class Work:
         What it is made from.
     steps : bool
         Whether ``make`` tells its progress in steps, and not in documents.
+    starts_workers : bool
+        Whether ``make`` starts workers of its own on a cluster, which get the stage's resources; it then needs one
+        processor itself.
     """
 
     stage: WholeStage
@@ -114,6 +117,7 @@ class Work:
     request: Request
     parents: tuple[Record, ...]
     steps: bool = False
+    starts_workers: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -60,6 +60,6 @@ def test_a_gpu_is_read_from_the_driver_s_tool(tmp_path, monkeypatch):
 def test_every_extra_that_a_user_installs_is_offered_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "package_version", lambda name: None)
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    # Tools of development; and two that are whole environments, installed for one stage (cuML, vLLM).
-    extras = set(project["optional-dependencies"]) - {"dev", "gpu", "vllm"}
+    # Tools of development; and cuML, a whole environment for one stage.
+    extras = set(project["optional-dependencies"]) - {"dev", "gpu"}
     assert set(re.findall(r"pip install 'latentscale\[([\w-]+)\]'", str(doctor.describe()))) == extras

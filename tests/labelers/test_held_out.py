@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from latentscale.labelers.held_out import HeldOutTest
+from latentscale.labelers.model import Doubt
 from latentscale.labelers.protocol import ClusterEvidence, Label, NoLabel
 from latentscale.stages.siblings import sibling_groups
 
@@ -78,9 +79,10 @@ class Scripted:
         self.asked += [one.suggestion for one in evidence]
         return [self.answers[one.cluster] for one in evidence]
 
-    def reconsider(self, evidence: ClusterEvidence, label: str, reason: str, taken: Sequence[str]) -> Label | NoLabel:
-        self.asked.append(f"again {evidence.cluster}: {reason}")
-        return NoLabel(reason="it is no label", final=True)
+    def reconsider(self, doubts: Sequence[Doubt]) -> Iterator[tuple[int, NoLabel]]:
+        for number, one in enumerate(doubts):
+            self.asked.append(f"again {one.evidence.cluster}: {one.reason}")
+            yield number, NoLabel(reason="it is no label", final=True)
 
 
 def evidence(cluster: int, *texts: str) -> ClusterEvidence:

@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 
 import latentscale
+from latentscale.labelers.chat.prompts import label_prompt, system_prompt
 from latentscale.labelers.checks import fault_of_label, instructs, without_instructions
 from latentscale.labelers.endpoint.options import EndpointLabelOptions
-from latentscale.labelers.endpoint.prompts import label_prompt, system_prompt
 from latentscale.labelers.protocol import ClusterEvidence
 from tests.labelers.chat_server import KEY, ChatServer, by_keyphrases, chat_server
 

@@ -9,9 +9,10 @@ import pytest
 
 from latentscale.config import LabelConfig
 from latentscale.errors import ConfigError
+from latentscale.labelers.chat.answers import ONE_LABEL, object_in
+from latentscale.labelers.chat.prompts import distinguish_prompt, label_prompt
 from latentscale.labelers.endpoint.options import EndpointLabelOptions, label_options
-from latentscale.labelers.endpoint.prompts import distinguish_prompt, label_prompt
-from latentscale.labelers.endpoint.wire import ONE_LABEL, ChatQuestion, Form, Forms, object_in
+from latentscale.labelers.endpoint.wire import ChatQuestion, Form, Forms
 from latentscale.labelers.protocol import ClusterEvidence, ColumnShare, Contrast
 from latentscale.services.failures import BadAnswerError
 from latentscale.services.terms import Usage

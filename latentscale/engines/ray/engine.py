@@ -50,6 +50,7 @@ from latentscale.engines.resources import (
     Request,
     check_requests,
     gpu_notices,
+    replicas_of,
     request_of,
     workers_of,
 )
@@ -219,14 +220,17 @@ class RayEngine:
         *,
         stage: str,
         progress: Callable[[int, int], None] | None = None,
+        starts_workers: bool = False,
     ) -> Result:
         """Run the function in one actor with what its stage asks for; retried where the actor is lost."""
         # The driver's callbacks cannot travel, nor what is known of this machine.
         away = context.at(progress=ignore_progress, notice=ignore_notice, scratch=None)
+        if starts_workers:
+            away = away.at(replicas=replicas_of(self._config, self._request(stage)))
         packed = Packed(self._environment, (make, away))
         for left in reversed(range(STAGE_TRIES)):
             self._cluster = connected_cluster(self._place)
-            request = self._request(stage)
+            request = Request(stage=stage, resources={"CPU": 1.0}) if starts_workers else self._request(stage)
             options = {"max_concurrency": 2, "max_restarts": 0, **self._options(request)}
             actor = self._stage_actor(options, packed)
             try:

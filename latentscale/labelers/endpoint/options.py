@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from latentscale.config import LabelConfig, Settings
-from latentscale.errors import ConfigError
+from latentscale.config import LabelConfig
+from latentscale.labelers.chat import ChatOptions, read_options
 from latentscale.services.address import Variable, checked_header_names, checked_url
 
-WHERE = "label.options"
 _URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com/v1"}
 _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 
@@ -33,7 +32,7 @@ TRANSPORT = frozenset(
 )
 
 
-class EndpointLabelOptions(Settings):
+class EndpointLabelOptions(ChatOptions):
     """Which language model names the clusters, and how it is asked."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -48,22 +47,8 @@ class EndpointLabelOptions(Settings):
     """Further headers: each with the name of the environment variable that holds its value."""
     revision: str = ""
     """Any text that distinguishes versions of a model that the service calls by one name; part of the identity."""
-    context: Annotated[str, Field(max_length=2_000)] = ""
-    """A sentence on the corpus, such as "Questions that customers asked a bank's assistant."."""
-    language: Annotated[str, Field(max_length=60)] = ""
-    """Of the labels, by its English name, such as "German"; by default that of the documents."""
-    words: Annotated[tuple[Annotated[int, Field(ge=1, le=12)], ...], Field(min_length=1, max_length=6)] = (6, 5, 4)
-    """Words of a label at most, layer by layer from the finest; the last holds for all coarser layers."""
-    evidence_tokens: Annotated[int, Field(ge=200, le=200_000)] = 2_500
-    """Tokens of the evidence in a request at most, as they are estimated: texts are cut to it."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Of the sampling; models that know none are asked without."""
-    max_output_tokens: Annotated[int, Field(ge=64, le=100_000)] = 512
-    """Tokens of an answer at most; a model that thinks first needs thousands."""
-    held_out: bool | None = None
-    """Whether labels are tried on documents that the model was not shown; by default where no `language` is named."""
-    again: Annotated[int, Field(ge=0, le=1_000)] = 0
-    """Raised by one, clusters that got no label are asked about again, and no others."""
     concurrency: Annotated[int, Field(ge=1, le=512)] = 32
     """Requests at a time."""
     requests_per_minute: Annotated[float, Field(gt=0, le=1e7)] | None = None
@@ -91,11 +76,6 @@ class EndpointLabelOptions(Settings):
     def _headers(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         return checked_header_names(value)
 
-    @field_validator("context", "language")
-    @classmethod
-    def _one_line(cls, value: str) -> str:
-        return " ".join(value.split())
-
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.max_cost is not None and not (
@@ -117,10 +97,6 @@ class EndpointLabelOptions(Settings):
         """The variable with the key. The usual one belongs to the usual address: no other server is sent its key."""
         return self.api_key_env or (_KEYS[self.provider] if self.url is None else None)
 
-    def words_of(self, layer: int) -> int:
-        """Words of a label of that layer at most."""
-        return self.words[min(layer, len(self.words) - 1)]
-
 
 def label_options(config: LabelConfig) -> EndpointLabelOptions:
     """``label.options`` as these settings.
@@ -130,21 +106,9 @@ def label_options(config: LabelConfig) -> EndpointLabelOptions:
     ConfigError
         Naming the first that does not exist or cannot be.
     """
-    try:
-        return EndpointLabelOptions.model_validate(dict(config.options))
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
-        # A name that is missing may be there, misspelt.
-        first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-        key = ".".join([WHERE, *map(str, first["loc"])])
-        if first["type"] == "missing":
-            raise ConfigError(
-                "the labeler 'endpoint' needs the name of a model",
-                where=key,
-                hint="For instance --set label.options.model=gpt-4o-mini, or with a server of your own "
-                "--set label.options.url=http://localhost:11434/v1 --set label.options.model=qwen3:4b.",
-            ) from None
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise ConfigError(
-            f"{key}: {message}", hint=f"Known here: {', '.join(EndpointLabelOptions.model_fields)}."
-        ) from None
+    return read_options(
+        config,
+        EndpointLabelOptions,
+        example="For instance --set label.options.model=gpt-4o-mini, or with a server of your own "
+        "--set label.options.url=http://localhost:11434/v1 --set label.options.model=qwen3:4b.",
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,29 +10,14 @@ from typing import Any, cast
 
 import orjson
 
+from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.chat.protocol import Reply
 from latentscale.labelers.endpoint.options import EndpointLabelOptions
 from latentscale.services.failures import BadAnswerError
 from latentscale.services.terms import Usage
 from latentscale.services.tokens import about, at_most
 
 ANTHROPIC_VERSION = "2023-06-01"
-
-_ENTRY = {"label": {"type": "string"}, "description": {"type": "string"}, "confidence": {"type": "number"}}
-
-
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-ONE_LABEL = _object(_ENTRY)
-SEVERAL_LABELS = _object({"groups": {"type": "array", "items": _object({"number": {"type": "integer"}, **_ENTRY})}})
-
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +64,6 @@ class Forms:
             elif sent.system and "system" in text:
                 self.now = replace(self.now, system=False)
             return sent != self.now
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What a model said.
-
-    Attributes
-    ----------
-    values : dict or None
-        The JSON object of its answer; None where it has none.
-    text : str
-        Its answer, for a reason.
-    cut : bool
-        Whether it ran into the limit of tokens.
-    """
-
-    values: dict[str, Any] | None
-    text: str
-    cut: bool
 
 
 class ChatQuestion:
@@ -194,25 +159,6 @@ def _message(answer: dict[str, Any]) -> Reply:
 def _text(part: Any) -> str:
     text = cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else None
     return text if isinstance(text, str) else ""
-
-
-def object_in(text: str) -> dict[str, Any] | None:
-    """The last JSON object in what a model wrote, whatever is around it; None where there is none."""
-    text = _THOUGHT.sub("", text)
-    # Models put line breaks into strings, which strict JSON forbids.
-    decoder = json.JSONDecoder(strict=False)
-    found: dict[str, Any] | None = None
-    at = text.find("{")
-    while at >= 0:
-        try:
-            value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            at = text.find("{", at + 1)
-            continue
-        if isinstance(value, dict):
-            found = cast("dict[str, Any]", value)
-        at = text.find("{", end)
-    return found
 
 
 def _usage(answer: dict[str, Any]) -> Usage | None:

@@ -25,6 +25,7 @@ from latentscale.stages.project import ProjectionRequest, compute_layout, read_c
 from latentscale.stages.publish.columns import published_columns
 from latentscale.stages.publish.confounders import measure_confounders
 from latentscale.stages.publish.labels import map_labels
+from latentscale.stages.publish.noise import shown_clusters, shown_labels
 from latentscale.stages.publish.page import write_viewer
 from latentscale.stages.publish.points import write_points
 from latentscale.stages.publish.thumbnail import draw_thumbnail
@@ -87,6 +88,8 @@ def publish_settings(config: PublishConfig, *, title: str | None) -> dict[str, A
         "viewer": config.viewer,
         "title": title,
     }
+    if config.noise != "keep":
+        settings["noise"] = config.noise
     return settings if config.search else settings | {"search": False}
 
 
@@ -208,7 +211,8 @@ class PublishStage(WholeStage):
             writer.put(
                 "labels.parquet", memoryview(encode_table(labels, facts={"map": writer.id})), rows=labels.num_rows
             )
-            writer.put("thumbnail.png", draw_thumbnail(coordinates, clusters, labels))
+            seen = shown_clusters(clusters, settings)
+            writer.put("thumbnail.png", draw_thumbnail(coordinates, seen, shown_labels(labels, settings)))
             writer.put("quality.json", json.dumps(quality, indent=1, ensure_ascii=False).encode())
             counts = dict(made_clusters.counts) | {
                 "published": columns.sentence(settings["text"])

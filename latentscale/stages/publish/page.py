@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.publish.about import about_map
 from latentscale.stages.publish.columns import Published, published_documents
+from latentscale.stages.publish.noise import shown_clusters, shown_labels
 from latentscale.storage.artifacts import ArtifactWriter, Record
 from latentscale.storage.objects import Store
 from latentscale.storage.segments import segments_of
@@ -63,9 +64,9 @@ def write_viewer(
         name=str(settings["title"] or writer.id),
         row_ids=clusters.row_ids,
         coordinates=coordinates,
-        clusters=clusters.cluster,
+        clusters=shown_clusters(clusters, settings).cluster,
         nearest_clusters=clusters.nearest_cluster,
-        labels=labels.drop_columns(["centroid"]),
+        labels=shown_labels(labels, settings).drop_columns(["centroid"]),
         documents=documents,
         text_column=columns.text if settings["text"] != "none" else None,
         columns=columns.page,

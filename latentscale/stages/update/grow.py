@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.config import DriftConfig
+from latentscale.config import DriftConfig, PublishConfig
 from latentscale.stages.cluster import Clusters, read_clusters
 from latentscale.stages.publish import MapRequest, publish_settings, published_columns, write_points, write_viewer
 from latentscale.stages.publish.map import PublishStage
+from latentscale.stages.publish.noise import shown_labels
 from latentscale.stages.stage import MapJob, StageContext, Work
 from latentscale.stages.update.place import Fit, read_fit, read_placement
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
@@ -104,7 +105,7 @@ class GrowStage(PublishStage):
             fitted,
             grown=VERSION,
             snapshot=job.snapshot.id,
-            publish=publish_settings(job.config.publish, title=parent.request["publish"]["title"]),
+            publish=publish_settings(_publishing(job, parent), title=parent.request["publish"]["title"]),
             update={
                 "parent": parent.id,
                 "fit": fit.map.id,
@@ -155,7 +156,9 @@ class GrowStage(PublishStage):
                 boxes = np.array([segment.page["extent"] for segment in kept if segment.page])
                 side = float((boxes[:, 2:].max(axis=0) - boxes[:, :2].min(axis=0)).max()) or 1.0
                 write_labels(
-                    labels.drop_columns(["centroid"]), lambda name, data: writer.put(f"viewer/{name}", data), side=side
+                    shown_labels(labels, settings).drop_columns(["centroid"]),
+                    lambda name, data: writer.put(f"viewer/{name}", data),
+                    side=side,
                 )
                 counts["page_labels"] = True
             table = memoryview(encode_table(labels, facts={"map": writer.id}))
@@ -179,6 +182,11 @@ class GrowStage(PublishStage):
 
 
 GROW = GrowStage()
+
+
+def _publishing(job: MapJob, parent: Record) -> PublishConfig:
+    """The settings of publish, with the noise of the map that grows: its tiles stay beside the new ones."""
+    return job.config.publish.model_copy(update={"noise": parent.request["publish"].get("noise", "keep")})
 
 
 def drift_settings(config: DriftConfig) -> dict[str, float]:

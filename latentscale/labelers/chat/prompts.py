@@ -10,8 +10,8 @@ from importlib import resources
 from typing import Any
 
 from latentscale.digest import digest
+from latentscale.labelers.chat.options import ChatOptions
 from latentscale.labelers.checks import instructs, without_instructions
-from latentscale.labelers.endpoint.options import EndpointLabelOptions
 from latentscale.labelers.protocol import ClusterEvidence
 from latentscale.services.tokens import BYTES_A_TOKEN, size_of
 
@@ -44,7 +44,7 @@ def _filled(name: str, values: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda match: values[match[1]], template(name)).strip()
 
 
-def system_prompt(options: EndpointLabelOptions) -> str:
+def system_prompt(options: ChatOptions) -> str:
     """The part that is the same for all clusters, which servers keep for the next request."""
     return _filled(
         "system",

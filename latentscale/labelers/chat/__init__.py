@@ -1,0 +1,9 @@
+"""Labels by a chat model, wherever it runs: prompts, the schema of answers, and what becomes of these."""
+
+from __future__ import annotations
+
+from latentscale.labelers.chat.labeler import ChatLabeler
+from latentscale.labelers.chat.options import WHERE, ChatOptions, read_options
+from latentscale.labelers.chat.protocol import Chat, Question, Reply
+
+__all__ = ["WHERE", "Chat", "ChatLabeler", "ChatOptions", "Question", "Reply", "read_options"]

@@ -1,0 +1,177 @@
+"""A chat model over HTTP: requests that are too long are shortened, and a service that is down ends the run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+from latentscale.config import LabelConfig
+from latentscale.errors import ConfigError, EnvironmentFailure, LatentScaleError
+from latentscale.labelers.chat import WHERE, Question, Reply
+from latentscale.labelers.endpoint.options import EndpointLabelOptions, label_options
+from latentscale.labelers.endpoint.wire import ANTHROPIC_VERSION, ChatQuestion, Forms
+from latentscale.labelers.protocol import NoLabel
+from latentscale.services.address import secret_headers, whole_url
+from latentscale.services.client import Client, Service
+from latentscale.services.failures import RefusedError, UnansweredError
+from latentscale.services.pace import Clock, Pacer
+from latentscale.services.terms import Spending
+
+# Requests in a row that were not answered are a sign that the service is down.
+_DOWN = 8
+# What a refusal says of a prompt that is too long.
+_TOO_LONG = ("context", "too long", "too large", "token", "length", "maximum")
+_SHORTENED = 3
+
+
+class EndpointChat:
+    """A chat model that a service runs; see :class:`latentscale.labelers.chat.Chat`.
+
+    Parameters
+    ----------
+    options : EndpointLabelOptions
+    client : Client
+    """
+
+    batch = 1
+
+    def __init__(self, options: EndpointLabelOptions, client: Client) -> None:
+        self.notes: list[str] = []
+        self._options = options
+        self._client = client
+        self._forms = Forms(self.notes.append)
+        self._spending: Spending | None = None
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._silent = 0
+        self._successes_at_failure = 0
+
+    @property
+    def concurrency(self) -> int:
+        """Requests at a time."""
+        return self._options.concurrency
+
+    @property
+    def url(self) -> str:
+        """Where it is asked."""
+        return self._client.url
+
+    @classmethod
+    def connect(cls, config: LabelConfig, clock: Clock) -> Self:
+        """Read the key and make the client, with a clock for its waits; nothing is sent.
+
+        Raises
+        ------
+        ConfigError
+            If a variable with a key is not set.
+        MissingPackageError
+            If httpx is not installed.
+        """
+        options = label_options(config)
+        anthropic = options.provider == "anthropic"
+        path = "/messages" if anthropic else "/chat/completions"
+
+        def headers() -> dict[str, str]:
+            header = "x-api-key" if anthropic else "Authorization"
+            return secret_headers(options.headers_env, options.key_env, where=WHERE, header=header)
+
+        # A key that is missing is said now, not by the first of many threads.
+        headers()
+        client = Client(
+            Service(
+                name="language model",
+                settings=WHERE,
+                model=options.model,
+                path=path,
+                address_hint=f"the address ends before {path}.",
+                extra="endpoint",
+                used_for="labels by a service",
+            ),
+            url=whole_url(options.base_url, path),
+            secrets=headers,
+            key_env=options.key_env,
+            timeout=options.timeout,
+            max_attempts=options.max_attempts,
+            connections=options.concurrency,
+            pacer=Pacer(options.requests_per_minute, options.tokens_per_minute, clock),
+            clock=clock,
+            headers={"anthropic-version": ANTHROPIC_VERSION} if anthropic else {},
+        )
+        return cls(options, client)
+
+    def ask(self, system: str, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | NoLabel]]:
+        """Ask one question after the other.
+
+        Raises
+        ------
+        ConfigError
+            If the service takes no request, or not the key, or has no such model.
+        EnvironmentFailure
+            If it does not answer any more.
+        ResourceError
+            If the next request might exceed ``max_cost``.
+        """
+        for at, question in enumerate(questions):
+            yield at, self._ask(system, question)
+
+    def count_with(self, spending: Spending) -> None:
+        """Have all requests from now on counted."""
+        self._spending = spending
+
+    def stop(self) -> None:
+        """Send no further request; called from another thread."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def _ask(self, system: str, question: Question) -> Reply | NoLabel:
+        """Send one request, with less evidence where it is too long."""
+        tokens = self._options.evidence_tokens
+        options = self._options
+        if question.answers > 1:
+            options = options.model_copy(update={"max_output_tokens": options.max_output_tokens * question.answers})
+        try:
+            for attempt in range(_SHORTENED + 1):
+                asked = ChatQuestion(options, self._forms, system, question.prompt(tokens=tokens), question.schema)
+                try:
+                    reply, _ = self._client.ask(asked, stop=self._stop, spending=self._spending)
+                except RefusedError as error:
+                    if attempt < _SHORTENED and any(word in error.reason.lower() for word in _TOO_LONG):
+                        tokens //= 2
+                        continue
+                    return self._refused(error)
+                except UnansweredError as error:
+                    return self._unanswered(error)
+                return reply
+        except LatentScaleError:
+            # The others are not to wait for a service that takes nothing.
+            self._stop.set()
+            raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _refused(self, error: RefusedError) -> NoLabel:
+        if not self._client.successes:
+            raise ConfigError(
+                f"the language model refuses every request ({error.status}: {error.reason})",
+                where=self._client.url,
+                hint=f"Check {WHERE}: model, max_output_tokens, evidence_tokens and provider.",
+            ) from None
+        reason = f"the model's service refused the request: {error.status}: {error.reason}"
+        return NoLabel(reason=reason, final=True)
+
+    def _unanswered(self, error: UnansweredError) -> NoLabel:
+        with self._lock:
+            successes = self._client.successes
+            self._silent = self._silent + 1 if successes == self._successes_at_failure else 1
+            self._successes_at_failure = successes
+            down = not successes or self._silent >= _DOWN
+        if down:
+            raise EnvironmentFailure(
+                f"the language model gave no good answer in {error.attempts} attempts: {error.reason}",
+                where=self._client.url,
+                hint="When it answers again, run the same command: what was answered is kept, and none is paid twice.",
+            ) from None
+        return NoLabel(reason=f"no good answer in {error.attempts} attempts: {error.reason}", final=False)

@@ -1,0 +1,236 @@
+"""Name clusters by a small chat model that torch runs in the process of the stage, on a GPU or on processors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field
+
+from latentscale.config import LabelConfig
+from latentscale.embedders.encoder.loading import check_device
+from latentscale.embedders.encoder.precision import Precision, settled_precision
+from latentscale.errors import ConfigError, require
+from latentscale.labelers.chat import WHERE, Question, Reply
+from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.local import TRANSPORT, Fitted, LocalLabeler, LocalOptions, PromptTokens
+from latentscale.labelers.local.folder import blamed_on_labels, find_chat_model, weights_folder
+from latentscale.labelers.local.tokens import load_chat_tokenizer
+from latentscale.labelers.protocol import NoLabel
+from latentscale.machine import gpus
+from latentscale.services.failures import StoppedError
+from latentscale.services.terms import Spending
+
+_USED_FOR = "label.method=transformers"
+_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+# Tokens of prompts and answers together: on processors a wider batch only waits for its longest answer.
+_BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072, "mps": 32_768}
+
+
+class TransformersLabelOptions(LocalOptions):
+    """Which chat model names the clusters, and how torch runs it."""
+
+    batch_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """Tokens of the questions and answers that are computed together; by default 16,384 on processors and 131,072 on a
+    GPU."""
+
+
+class TransformersLabeler(LocalLabeler):
+    """Names clusters by a chat model in torch; see :class:`latentscale.labelers.model.JobLabeler`."""
+
+    name: ClassVar[str] = "transformers"
+    transport: ClassVar[frozenset[str]] = TRANSPORT | {"batch_tokens"}
+    settings: ClassVar[type[LocalOptions]] = TransformersLabelOptions
+    packages: ClassVar[Mapping[str, tuple[str, ...]]] = {"torch": ("torch",), "transformers": ("transformers",)}
+    extra: ClassVar[str] = "torch"
+
+    @classmethod
+    def open(cls, config: LabelConfig, device: str) -> Self:
+        """Load the model onto the device.
+
+        Raises
+        ------
+        MissingPackageError
+            If torch or transformers is not installed.
+        ConfigError
+            If the model cannot be loaded.
+        """
+        options: TransformersLabelOptions = cls.options(config)
+        model = find_chat_model(options)
+        chat = TorchChat.load(options, device, context=model.context, title=model.title)
+        return cls(options, chat, model=model.title)
+
+
+class TorchChat:
+    """A chat model in torch, which decodes greedily; see :class:`latentscale.labelers.chat.Chat`.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    tokenizer : transformers.PreTrainedTokenizerBase
+    options : TransformersLabelOptions
+    device : str
+    context : int
+        Tokens of a question and its answer together.
+    """
+
+    concurrency = 1
+
+    def __init__(
+        self, model: Any, tokenizer: Any, options: TransformersLabelOptions, *, device: str, context: int
+    ) -> None:
+        self.notes: list[str] = []
+        self._model: Any = model
+        self._tokenizer = tokenizer
+        self._options = options
+        self._device = device
+        self._prompts = PromptTokens(tokenizer, context, options, self.notes.append)
+        self._spending: Spending | None = None
+        self._stop = threading.Event()
+        self._budget = options.batch_tokens or _BATCH_TOKENS[device.partition(":")[0]]
+        self._ends = _end_tokens(model, tokenizer)
+        self._padding = next(
+            (one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id, *self._ends) if one is not None), 0
+        )
+
+    @property
+    def batch(self) -> int:
+        """Questions in a call."""
+        return self._options.batch
+
+    @classmethod
+    def load(cls, options: TransformersLabelOptions, device: str, *, context: int, title: str) -> Self:
+        """Load weights and tokenizer, from safetensors alone and without code of the repository."""
+        for package in ("torch", "transformers"):
+            require(package, extra="torch", used_for=_USED_FOR)
+        import torch
+        import transformers
+
+        precision: Precision = settled_precision(options.precision, gpus() if device.startswith("cuda") else ())
+        with blamed_on_labels():
+            check_device(device, precision)
+        path = weights_folder(options)
+        tokenizer = load_chat_tokenizer(path, extra="torch", used_for=_USED_FOR)
+        logging = import_module("transformers.utils.logging")
+        logging.disable_progress_bar()
+        try:
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=getattr(torch, _DTYPES[precision]),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+        except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError) as error:
+            raise ConfigError(
+                f"transformers {transformers.__version__} cannot load {title}: {' '.join(str(error).split())[:400]}",
+                where=f"{WHERE}.model",
+                hint="Fetch the model anew, or use a version of transformers that knows it.",
+            ) from error
+        finally:
+            logging.enable_progress_bar()
+        found = cls(model.eval().to(device), tokenizer, options, device=device, context=context)
+        found.notes.append(f"Labels were written by {title} in {precision} on {device}, with transformers.")
+        return found
+
+    def ask(self, system: str, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | NoLabel]]:
+        """Ask questions of like length together, the shortest first.
+
+        Raises
+        ------
+        StoppedError
+            If ``stop`` was called.
+        """
+        fitted: dict[int, Fitted] = {}
+        for at, question in enumerate(questions):
+            found = self._prompts.fit(system, question)
+            if isinstance(found, NoLabel):
+                yield at, found
+            else:
+                fitted[at] = found
+        waiting = sorted(fitted, key=lambda at: (_size(fitted[at]), at))
+        while waiting:
+            if self._stop.is_set():
+                raise StoppedError
+            taken = 1
+            while taken < len(waiting) and _size(fitted[waiting[taken]]) * (taken + 1) <= self._budget:
+                taken += 1
+            batch, waiting = waiting[:taken], waiting[taken:]
+            replies = self._generate([fitted[at] for at in batch])
+            yield from zip(batch, replies, strict=True)
+
+    def count_with(self, spending: Spending) -> None:
+        """Have the tokens of all questions from now on counted."""
+        self._spending = spending
+
+    def stop(self) -> None:
+        """Ask nothing more; called from another thread."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Free the memory of the model."""
+        self._model = None
+        if self._device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def _generate(self, batch: Sequence[Fitted]) -> list[Reply | NoLabel]:
+        """Replies of one batch; where the memory of the GPU does not hold it, of its halves."""
+        import torch
+
+        try:
+            return list(self._replies(batch))
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                reason = f"the memory of {self._device} does not hold a question of {len(batch[0].tokens):,} tokens"
+                return [NoLabel(reason=reason, final=False)]
+        torch.cuda.empty_cache()
+        self._budget = max(1, self._budget // 2)
+        half = len(batch) // 2
+        return [*self._generate(batch[:half]), *self._generate(batch[half:])]
+
+    def _replies(self, batch: Sequence[Fitted]) -> Iterator[Reply]:
+        import torch
+
+        width = max(len(one.tokens) for one in batch)
+        # A model writes on at the right end: prompts are filled up at their left.
+        ids = torch.full((len(batch), width), self._padding, dtype=torch.long)
+        mask = torch.zeros((len(batch), width), dtype=torch.long)
+        for row, one in enumerate(batch):
+            ids[row, width - len(one.tokens) :] = torch.tensor(one.tokens, dtype=torch.long)
+            mask[row, width - len(one.tokens) :] = 1
+        with torch.inference_mode():
+            written = self._model.generate(
+                input_ids=ids.to(self._device),
+                attention_mask=mask.to(self._device),
+                max_new_tokens=max(one.output for one in batch),
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=self._padding,
+                eos_token_id=list(self._ends) or None,
+            )
+        for one, row in zip(batch, written[:, width:].tolist(), strict=True):
+            end = next((at for at, token in enumerate(row) if token in self._ends), len(row))
+            answer = row[: min(end, one.output)]
+            text = self._tokenizer.decode(answer, skip_special_tokens=True)
+            if self._spending is not None:
+                reserved = self._spending.reserve(len(one.tokens), len(answer))
+                self._spending.settle(reserved, len(one.tokens), len(answer))
+            yield Reply(values=object_in(text), text=text, cut=end >= one.output)
+
+
+def _size(one: Fitted) -> int:
+    return len(one.tokens) + one.output
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end an answer: of the model's own settings, and the tokenizer's."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    found = list(own) if isinstance(own, list | tuple) else [own]
+    return frozenset(int(one) for one in (*found, tokenizer.eos_token_id) if one is not None)

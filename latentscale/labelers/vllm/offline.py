@@ -1,0 +1,148 @@
+"""vLLM in the process of the stage."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+from latentscale.errors import ResourceError, require
+from latentscale.labelers.chat import Question, Reply
+from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.local import ChatModel, Fitted, PromptTokens
+from latentscale.labelers.local.folder import weights_folder
+from latentscale.labelers.local.schema import schema_text
+from latentscale.labelers.local.tokens import load_chat_tokenizer
+from latentscale.labelers.protocol import NoLabel
+from latentscale.labelers.vllm.options import VllmLabelOptions, engine_settings
+from latentscale.services.failures import StoppedError
+from latentscale.services.terms import Spending
+
+USED_FOR = "label.method=vllm"
+HINT = (
+    "Where another program holds the GPU's memory, lower label.options.gpu_memory_share; where the model needs more "
+    "than one GPU has, raise tensor_parallel_size or lower max_model_len; or use a smaller model."
+)
+
+
+class OfflineChat:
+    """A chat model in an engine of vLLM; see :class:`latentscale.labelers.chat.Chat`.
+
+    Parameters
+    ----------
+    engine : vllm.LLM
+    prompts : PromptTokens
+    options : VllmLabelOptions
+    notes : list of str
+    """
+
+    concurrency = 1
+
+    def __init__(self, engine: Any, prompts: PromptTokens, options: VllmLabelOptions, notes: list[str]) -> None:
+        self.notes = notes
+        self._engine: Any = engine
+        self._prompts = prompts
+        self._options = options
+        self._spending: Spending | None = None
+        self._stop = threading.Event()
+
+    @property
+    def batch(self) -> int:
+        """Questions in a call; vLLM makes its own batches of them."""
+        return self._options.batch
+
+    @classmethod
+    def start(cls, options: VllmLabelOptions, model: ChatModel) -> Self:
+        """Start the engine.
+
+        Raises
+        ------
+        MissingPackageError
+            If vLLM is not installed.
+        ResourceError
+            If it cannot start.
+        """
+        vllm: Any = require("vllm", extra="vllm", used_for=USED_FOR)
+        path = weights_folder(options)
+        notes: list[str] = []
+        prompts = PromptTokens(
+            load_chat_tokenizer(path, extra="vllm", used_for=USED_FOR), model.context, options, notes.append
+        )
+        try:
+            engine = vllm.LLM(
+                model=str(path),
+                tensor_parallel_size=options.tensor_parallel_size or 1,
+                disable_log_stats=True,
+                **engine_settings(options, model.context),
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ResourceError(
+                f"vLLM cannot start {model.title}: {' '.join(str(error).split())[:400]}", hint=HINT
+            ) from error
+        notes.append(f"Labels were written by {model.title} in vLLM {vllm.__version__}.")
+        return cls(engine, prompts, options, notes)
+
+    def ask(self, system: str, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | NoLabel]]:
+        """Ask all questions together.
+
+        Raises
+        ------
+        StoppedError
+            If ``stop`` was called.
+        ResourceError
+            If the engine died.
+        """
+        fitted: dict[int, Fitted] = {}
+        for at, question in enumerate(questions):
+            found = self._prompts.fit(system, question)
+            if isinstance(found, NoLabel):
+                yield at, found
+            else:
+                fitted[at] = found
+        if self._stop.is_set():
+            raise StoppedError
+        if not fitted:
+            return
+        sampling: Any = require("vllm.sampling_params", extra="vllm", used_for=USED_FOR)
+        wanted = [
+            sampling.SamplingParams(
+                temperature=0.0,
+                max_tokens=one.output,
+                structured_outputs=sampling.StructuredOutputsParams(json=json.loads(schema_text(questions[at]))),
+            )
+            for at, one in fitted.items()
+        ]
+        prompts = [{"prompt_token_ids": one.tokens} for one in fitted.values()]
+        try:
+            outputs = self._engine.generate(prompts, wanted, use_tqdm=False)
+        except RuntimeError as error:
+            raise ResourceError(
+                f"vLLM failed while it wrote labels: {' '.join(str(error).split())[:400]}",
+                hint=f"Run the same command again: what was answered is kept. {HINT}",
+            ) from error
+        for (at, one), output in zip(fitted.items(), outputs, strict=True):
+            written = output.outputs[0]
+            count(self._spending, len(one.tokens), len(written.token_ids))
+            yield at, Reply(values=object_in(written.text), text=written.text, cut=written.finish_reason == "length")
+
+    def count_with(self, spending: Spending) -> None:
+        """Have the tokens of all questions from now on counted."""
+        self._spending = spending
+
+    def stop(self) -> None:
+        """Ask nothing more; called from another thread."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """End the engine's process, which holds the memory."""
+        engine, self._engine = self._engine, None
+        shutdown = getattr(getattr(getattr(engine, "llm_engine", None), "engine_core", None), "shutdown", None)
+        if shutdown is not None:
+            shutdown()
+
+
+def count(spending: Spending | None, tokens: int, output: int) -> None:
+    """Count the tokens of a question and its answer."""
+    if spending is not None:
+        spending.settle(spending.reserve(tokens, output), tokens, output)

@@ -1,0 +1,66 @@
+"""The language model that names clusters, as a run sees it: tried before anything is computed."""
+
+from __future__ import annotations
+
+from latentscale.errors import ConfigError, EnvironmentFailure
+from latentscale.labelers import labeler_class
+from latentscale.labelers.model import asks_a_model, runs_in_the_job
+from latentscale.pipeline.context import RunContext
+
+
+def check_labeler(context: RunContext) -> None:
+    """Refuse a model that is to run on this machine and cannot, before anything is read.
+
+    Raises
+    ------
+    ConfigError
+        If more replicas are asked for than one machine has.
+    MissingPackageError
+        With the command that installs what is missing.
+    ResourceError
+        If the model needs a GPU.
+    """
+    config = context.config.label
+    kind = labeler_class(config.method)
+    if not runs_in_the_job(kind) or context.config.engine.name != "local":
+        return
+    if config.options.get("replicas", 1) != 1:
+        raise ConfigError(
+            "replicas of a model need a cluster, and engine.name is local",
+            where="label.options.replicas",
+            hint="Leave it out, or run with --engine ray.",
+        )
+    kind.check_place(context.place("label"))
+
+
+def probe_labeler(context: RunContext) -> None:
+    """Try the labeler before anything is computed: a wrong key or model is found before the hours of a run.
+
+    Raises
+    ------
+    ConfigError
+        If the address, the model, the key or an option is wrong.
+    MissingPackageError
+        If the model is to run in workers that lack a package.
+    ResourceError
+        If vLLM is to run there without a GPU.
+    EnvironmentFailure
+        If a service does not answer this machine, which is also where it will be asked.
+    """
+    config = context.config.label
+    kind = labeler_class(config.method)
+    if not asks_a_model(kind):
+        return
+    local = context.config.engine.name == "local"
+    if runs_in_the_job(kind):
+        kind.check_place(context.place("label"))
+        if not local:
+            # The weights are fetched where they are needed: the driver may be a laptop.
+            return
+    try:
+        context.observer.note(kind.probe(config))
+    except EnvironmentFailure as error:
+        if local:
+            raise
+        # The driver of a cluster may be a laptop that does not reach what the nodes do.
+        context.observer.note(f"labels are left to the workers, the service cannot be asked from here: {error.message}")

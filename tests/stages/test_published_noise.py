@@ -1,0 +1,57 @@
+"""What the page shows of documents in no cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import latentscale
+
+ROUGH: dict[str, Any] = {"cluster": {"min_cluster_size": 12}, "project": {"n_epochs": 50}}
+
+
+def shown(place: Path, made: Any) -> tuple[int, list[int], list[int]]:
+    """Of a map's own tiles: documents in no cluster, and the sizes of the finest clusters without and with noise."""
+    folder = place / made.record.folder / "viewer"
+    entries = json.loads((folder / "labels.json").read_text())["clusters"]
+    finest = [entry for entry in entries if entry["layer"] == 0]
+    noise = made.record.counts["page"]["noise"]
+    return noise, [entry["size"] for entry in finest], [entry["nearest"] for entry in finest]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
+    folder = tmp_path_factory.mktemp("noise")
+    (folder / "in").mkdir()
+    demo[:600].write_parquet(folder / "in" / "0.parquet")
+    latentscale.run(folder / "in", out=folder / "ws", progress="quiet", **ROUGH)
+    return folder / "ws"
+
+
+def test_noise_is_kept_or_counted_with_its_nearest_cluster(place: Path, demo: pl.DataFrame) -> None:
+    kept = latentscale.open(place).current
+    noise, sizes, nearest = shown(place, kept)
+    assert noise == (kept.points().collect()["cluster"] < 0).sum() > 0
+    assert sum(sizes) == 600 - noise
+    assert sum(nearest) == 600
+    # At its default the setting is no part of a map: the same map is found.
+    assert latentscale.open(place).map(publish=False, **ROUGH).id == kept.id
+    made = latentscale.run(place.parent / "in", out=place, progress="quiet", publish={"noise": "nearest"}, **ROUGH)
+    assert made.id != kept.id
+    now, now_sizes, now_nearest = shown(place, made)
+    assert now == 0
+    assert sorted(now_sizes) == sorted(now_nearest) == sorted(nearest)
+    # The points say what the algorithm said, and so do the labels.
+    points = made.points().collect()
+    assert points.select("cluster", "nearest_cluster").equals(
+        kept.points().collect().select("cluster", "nearest_cluster")
+    )
+    assert made.labels().select("size", "nearest_size").equals(kept.labels().select("size", "nearest_size"))
+    # What an update adds is shown as the rest, whatever its settings say.
+    demo[600:660].write_parquet(place.parent / "in" / "1.parquet")
+    grown = latentscale.open(place).update(publish={"noise": "keep"})
+    assert shown(place, grown)[0] == 0
