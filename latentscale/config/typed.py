@@ -181,6 +181,10 @@ class ProjectSettings(TypedDict, total=False):
     learning_rate: float
     """UMAP's initial learning rate."""
 
+    map_dimensions: int
+    """`3`: documents get a height, `z`, above the flat map, whose `x` and `y` it leaves as they are; the page can turn
+    the map in space."""
+
     cluster_dimensions: int
     """Dimensions of the second layout, on which clusters are found (with min_dist 0)."""
 

@@ -67,6 +67,16 @@ class LabelScores(TypedDict):
     sources: dict[str, int]
 
 
+class SpaceFigures(TypedDict):
+    """Of a map of three dimensions: the figures of the layout in space; those beside it are of the flat one."""
+
+    trustworthiness: float | None
+    preservation: float | None
+    k: int
+    sample: int
+    outlier_rate: float
+
+
 class Quality(TypedDict):
     """What was measured of a map. Shares are in [0, 1]; what is not defined for so few documents is None."""
 
@@ -89,5 +99,6 @@ class Quality(TypedDict):
     against: Agreement | None
     labels: NotRequired[LabelScores | None]
     red_flags: list[str]
+    space: NotRequired[SpaceFigures]
     fit: NotRequired[str]
     drift: NotRequired[Drift]

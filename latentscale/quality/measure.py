@@ -28,6 +28,7 @@ def measure_map(
     faithfulness: Faithfulness,
     labels: Sequence[Mapping[str, Any]] = (),
     collapsed: str | None = None,
+    space: tuple[NDArray[np.float32], Faithfulness] | None = None,
 ) -> dict[str, Any]:
     """Measure what ``quality.json`` holds.
 
@@ -48,6 +49,8 @@ def measure_map(
         Rows of the table of labels.
     collapsed : str or None
         In what way the default clustering had collapsed, where others were tried for that.
+    space : (float32 ndarray of shape (n, 3), Faithfulness), optional
+        Of a map of three dimensions: where its documents lie in space, and how faithful that is.
 
     Returns
     -------
@@ -72,6 +75,8 @@ def measure_map(
         "against": None if against is None else _agreement(cluster, nearest_cluster, *against),
         "labels": label_scores(labels),
     }
+    if space is not None:
+        facts["space"] = {**asdict(space[1]), "outlier_rate": metrics.outlier_rate(space[0])}
     facts["red_flags"] = metrics.red_flags(facts)
     return _rounded(facts)
 

@@ -35,6 +35,7 @@ from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.viewer import write_labels
 from latentscale.viewer.density import map_density
+from latentscale.viewer.height import Height
 
 VERSION = 1
 # The page reads one generation of tiles a segment.
@@ -51,7 +52,8 @@ class GrownPoints:
     Attributes
     ----------
     parent_points : pyarrow.Table
-        All that the parent shows: ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster`` and their ``segment``.
+        All that the parent shows: ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster`` and their ``segment``; on
+        a map of three dimensions ``z``, too.
     new_points : pyarrow.Table
         What the map writes itself, with the columns of a placement: added, moved, and taken over from small segments.
     removed_ids : int64 ndarray, ascending
@@ -61,6 +63,11 @@ class GrownPoints:
     parent_points: pa.Table
     new_points: pa.Table
     removed_ids: Ids
+
+    @property
+    def axes(self) -> list[str]:
+        """Names of the coordinates: ``x``, ``y`` and, on a map of three dimensions, ``z``."""
+        return [name for name in ("x", "y", "z") if name in self.parent_points.column_names]
 
     @cached_property
     def new_ids(self) -> Ids:
@@ -125,11 +132,12 @@ class GrowStage(PublishStage):
             placed, reused, removed_ids = read_placement(store, placement)
             clusters = read_clusters(store, fit.clusters)
             segments = segments_of(parent)
-            shown = _parent_points(store, parent)
+            axes = ["z"] if fit.height else []
+            shown = _parent_points(store, parent, axes)
             keep = _kept_segments_count(shown, removed_ids, placed.num_rows + len(reused), len(segments))
             points = GrownPoints(
                 parent_points=shown,
-                new_points=_new_points(store, parent, placed, reused, removed_ids, keep, snapshot),
+                new_points=_new_points(store, parent, placed, reused, removed_ids, keep, snapshot, axes),
                 removed_ids=removed_ids,
             )
             kept, removed = _kept_segments(store, writer, parent, segments[:keep], removed_ids)
@@ -190,10 +198,10 @@ def drift_settings(config: DriftConfig) -> dict[str, float]:
     }
 
 
-def _parent_points(store: Store, parent: Record) -> pa.Table:
-    """The points of the parent, with their segment."""
+def _parent_points(store: Store, parent: Record, axes: Sequence[str]) -> pa.Table:
+    """The points of the parent, with their segment, and with ``axes`` besides x and y."""
     tables: list[pa.Table] = []
-    for index, table in read_points(store, parent, ["row_id", "x", "y", "cluster", "nearest_cluster"]):
+    for index, table in read_points(store, parent, ["row_id", "x", "y", *axes, "cluster", "nearest_cluster"]):
         tables.append(table.append_column("segment", pa.array(np.full(table.num_rows, index, dtype=np.int32))))
     return pa.concat_tables(tables)
 
@@ -211,10 +219,18 @@ def _kept_segments_count(shown: pa.Table, removed_ids: Ids, own: int, segments: 
 
 
 def _new_points(
-    store: Store, parent: Record, placed: pa.Table, reused: Ids, removed_ids: Ids, keep: int, snapshot: Snapshot
+    store: Store,
+    parent: Record,
+    placed: pa.Table,
+    reused: Ids,
+    removed_ids: Ids,
+    keep: int,
+    snapshot: Snapshot,
+    axes: Sequence[str],
 ) -> pa.Table:
     """The points that the new map writes itself, by offset: new ones, moved ones and those of small old segments."""
-    tables: list[pa.Table] = [placed.select(list(_POINT))]
+    names = [*_POINT, *axes]
+    tables: list[pa.Table] = [placed.select(names)]
     segments = segments_of(parent)
     for index, segment in enumerate(segments):
         if index < keep and not len(reused):
@@ -228,7 +244,7 @@ def _new_points(
                 continue
             if "outlier_score" not in table.column_names:
                 table = table.append_column("outlier_score", pa.array([None] * table.num_rows, pa.float32()))
-            tables.append(table.select(list(_POINT)).filter(pa.array(here)))
+            tables.append(table.select(names).filter(pa.array(here)))
     own = pa.concat_tables(tables)
     return own.take(pa.array(np.argsort(snapshot.offsets(own["row_id"].to_numpy()), kind="stable")))
 
@@ -386,14 +402,14 @@ def _write_new(
         probability=own["probability"].to_numpy().astype(np.float32),
         tree=clusters.tree,
     )
-    coordinates = np.column_stack([own["x"].to_numpy(), own["y"].to_numpy()]).astype(np.float32)
+    places = np.column_stack([own[axis].to_numpy() for axis in grown.axes]).astype(np.float32)
     density = own["density"].to_numpy().astype(np.float32)
     write_points(
         writer,
         store,
         snapshot,
         points,
-        coordinates,
+        places,
         density,
         labels,
         columns,
@@ -402,17 +418,19 @@ def _write_new(
     )
     if not settings["viewer"]:
         return None
-    everything = np.column_stack([grown.column("x"), grown.column("y")]).astype(np.float32)
+    everything = np.column_stack([grown.column(axis) for axis in grown.axes]).astype(np.float32)
+    flat = np.ascontiguousarray(everything[:, :2])
     return write_viewer(
         writer,
         store,
         snapshot,
         points,
-        coordinates,
+        flat[-len(places) :],
         labels,
         columns,
         settings,
         quality,
-        density=map_density(everything)[-len(coordinates) :],
+        density=map_density(flat)[-len(places) :],
         grown=parent,
+        height=Height.of(everything, last=len(places)) if len(grown.axes) > 2 else None,
     )
