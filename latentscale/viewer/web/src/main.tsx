@@ -13,7 +13,7 @@ import { MissingFile, Store } from "./engine/store";
 import { findDocuments } from "./finding";
 import type { Camera } from "./map/camera";
 import { MapView } from "./map/map-view";
-import { clusterBox, revealCluster } from "./map/reveal";
+import { clusterBox } from "./map/reveal";
 import { SideFiles } from "./side-files";
 import * as state from "./state";
 import { App } from "./ui/app";
@@ -110,18 +110,18 @@ function show(manifest: Manifest, generations: Generation[]): () => MapView {
   let map = draw(address.view ? placeOf(address.view) : null);
   const box = (cluster: ClusterEntry) => clusterBox(cluster, state.details.value?.[state.labels.value!.clusters.indexOf(cluster)]);
   Object.assign(commands, {
-    home: () => map.camera.moveTo(map.camera.fit(body)),
-    whole: () => map.camera.moveTo(map.camera.fit(whole)),
-    zoom: (steps: number) => map.camera.zoomBy(steps),
-    pan: (right: number, up: number) => map.camera.panBy(right, up),
+    home: () => map.home(),
+    whole: () => map.showWhole(),
+    zoom: (steps: number) => map.zoomBy(steps),
+    pan: (right: number, up: number, move = false) => map.panBy(right, up, move),
     reveal: (cluster: ClusterEntry) =>
       void settled().then(() => {
         const found = box(cluster);
-        if (found) revealCluster(map.camera, found);
+        if (found) map.reveal(cluster, found);
       }),
     frame: (cluster: ClusterEntry) => {
       const found = box(cluster);
-      if (found) map.camera.moveTo(map.camera.fit(found));
+      if (found) map.frame(cluster, found);
     },
     pinRow: (rowId: number) => void map.pointing.pinRow(rowId, true),
     pinAt: (row: state.Row) => void map.pointing.pinAt(row),

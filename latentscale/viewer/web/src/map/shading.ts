@@ -18,6 +18,7 @@ import type { CategoryColumn, ClusterEntry } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
 import { ADDED, OTHER, type Source } from "../engine/merge";
 import { NO_VALUE, RAMP, shadeIndex } from "../engine/scale";
+import { BAND_NAMES, bandColour, bandOf, BANDS } from "../engine/bands";
 import * as state from "../state";
 
 /** Columns of tiles that are kept, and how many go at once when there are more. */
@@ -58,6 +59,9 @@ export class Shading {
     this.key = "";
     if (nearest) {
       this.shades = clusterPalette(clusters, own, NOISE[theme], isShown);
+      this.key = colour;
+    } else if (colour === BANDS) {
+      this.shades = bandPalette(theme);
       this.key = colour;
     } else if (colour === "density" || column) {
       this.shades = column?.kind === "categories" ? codePalette(column, state.categories.value) : rampPalette();
@@ -125,6 +129,7 @@ export class Shading {
     else if (column === "nearest_cluster") for (let i = 0; i < tile.count; i++) shades[i] = values[i] + 1;
     else if (entry && entry.kind !== "categories")
       for (let i = 0; i < tile.count; i++) shades[i] = shadeIndex(values[i], entry, state.scale.value);
+    else if (column === BANDS) for (let i = 0; i < tile.count; i++) shades[i] = bandOf(values[i]);
     else for (let i = 0; i < tile.count; i++) shades[i] = Math.min(values[i], column === "density" ? RAMP - 1 : 255);
     this.arrays.set(tile, { key: this.key, values: shades });
     return shades;
@@ -162,6 +167,12 @@ function codePalette(column: CategoryColumn, chosen: ReadonlySet<number>): Palet
   const palette = emptyPalette(256);
   for (let code = 0; code < 256; code++)
     setColour(palette, code, codeColour(column, code, state.theme.value), chosen.size && !chosen.has(code) ? 0 : 255);
+  return palette;
+}
+
+function bandPalette(theme: Theme): Palette {
+  const palette = emptyPalette(256);
+  BAND_NAMES.forEach((_, band) => setColour(palette, band, bandColour(band, theme), 255));
   return palette;
 }
 
