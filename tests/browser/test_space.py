@@ -176,7 +176,7 @@ def test_the_document_that_is_pointed_at_is_the_one_that_lies_there(spatial, ope
 @pytest.mark.slow
 def test_bands_of_density_and_sizes_that_follow_it(spatial, opened: Open) -> None:
     it = opened()
-    page = it.goto(spatial.url("#d=3&c=density_3d"))
+    page = it.goto(spatial.url("#d=3&c=density_bands"))
     bands = page.locator(".band")
     expect(bands).to_have_text(["Sparsest quarter", "25–50 %", "50–75 %", "Densest quarter"])
     colours = [
@@ -218,7 +218,7 @@ def test_the_map_turns_by_itself_only_when_it_may_and_stops_when_it_is_told(spat
 @pytest.mark.slow
 def test_a_flat_map_has_nothing_of_it(site, opened: Open) -> None:
     it = opened()
-    page = it.goto(site.url("#d=3&c=density_3d"))
+    page = it.goto(site.url("#d=3&c=density_bands"))
     assert page.get_by_role("button", name="Turn the map in space").count() == 0
     page.keyboard.press("3")
     it.settled()
@@ -249,7 +249,7 @@ def test_nothing_in_space_is_out_of_reach_of_assistive_technology(spatial, opene
         pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     for scheme in ("dark", "light"):
         it = opened(scheme=scheme)
-        page = it.goto(spatial.url("#d=3&c=density_3d"))
+        page = it.goto(spatial.url("#d=3&c=density_bands"))
         page.get_by_role("button", name="Size and opacity of the points").click()
         it.settled()
         page.evaluate(axe.read_text())

@@ -2,6 +2,7 @@
 
 import { effect, untracked } from "@preact/signals";
 import { readAddress, writeAddress, type AddressState } from "./engine/address";
+import { BANDS } from "./engine/bands";
 import { categoriesOf, categoryNames, colourName, colourOf } from "./engine/column-names";
 import { betterScale } from "./engine/scale";
 import type { MapView } from "./map/map-view";
@@ -62,7 +63,7 @@ function findClusters(): void {
 function findColumns(): void {
   const { colour = "cluster", categories = [] } = waiting;
   const columns = state.index.value?.colours;
-  const found = colourOf(colour, columns ?? []);
+  const found = colour === BANDS && !state.hasHeights.value ? null : colourOf(colour, columns ?? []);
   if (!columns && found === null) return;
   if (found === null) state.notice.value = `This map has no column ${colour.replace(/^@/, "")} to colour by.`;
   state.colour.value = found ?? "cluster";

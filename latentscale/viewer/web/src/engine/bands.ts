@@ -2,8 +2,9 @@
 
 import { rampColour, type Rgb, type Theme } from "./colour";
 
-/** The colour, and the column of tiles that it is read from: the rank of each document's density, of 256. */
-export const BANDS = "density_3d";
+export const BANDS = "density_bands";
+/** The column of tiles that it is read from: the rank of each document's density, of 256. */
+export const BANDS_COLUMN = "density_3d";
 
 /** The sparsest first. */
 export const BAND_NAMES = ["Sparsest quarter", "25–50 %", "50–75 %", "Densest quarter"];

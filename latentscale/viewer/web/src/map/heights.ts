@@ -1,5 +1,6 @@
 /** Heights of the points of tiles, and how dense space is around each: read when the map is turned in space. */
 
+import { BANDS_COLUMN } from "../engine/bands";
 import type { GenerationEntry } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
 
@@ -38,7 +39,7 @@ export class Heights {
     this.known.set(tile, "loading");
     const { generation, info } = tile;
     try {
-      const [steps, ranks] = await Promise.all([generation.column(info, "z"), generation.column(info, "density_3d")]);
+      const [steps, ranks] = await Promise.all([generation.column(info, "z"), generation.column(info, BANDS_COLUMN)]);
       const values = new Float32Array(2 * tile.count);
       for (let i = 0; i < tile.count; i++) {
         values[2 * i] = heightOf(generation.entry, steps[i]);

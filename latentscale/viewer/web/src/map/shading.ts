@@ -1,5 +1,6 @@
 /** The palettes by which points are coloured, and the columns that say which colour each point has. */
 
+import { BAND_NAMES, bandColour, bandOf, BANDS, BANDS_COLUMN } from "../engine/bands";
 import {
   addedColour,
   categoryColour,
@@ -18,7 +19,6 @@ import type { CategoryColumn, ClusterEntry } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
 import { ADDED, OTHER, type Source } from "../engine/merge";
 import { NO_VALUE, RAMP, shadeIndex } from "../engine/scale";
-import { BAND_NAMES, bandColour, bandOf, BANDS } from "../engine/bands";
 import * as state from "../state";
 
 /** Columns of tiles that are kept, and how many go at once when there are more. */
@@ -151,7 +151,7 @@ function sourceOf(tile: LoadedTile): Source | null {
   const column = state.colour.value;
   if (column === ADDED) return null;
   const sources = state.index.value?.sources.get(column);
-  return sources ? sources[tile.generation.number] : { id: column, codes: null };
+  return sources ? sources[tile.generation.number] : { id: column === BANDS ? BANDS_COLUMN : column, codes: null };
 }
 
 const nameOf = (tile: LoadedTile, source: Source): string => `${tile.generation.number}/${source.id}/${tile.info.key}`;
