@@ -5,6 +5,7 @@ import { render } from "preact";
 import { commands } from "./commands";
 import { settled } from "./covers";
 import { readAddress } from "./engine/address";
+import { EMBEDDED_BASE, embeddedFiles } from "./engine/embedded";
 import { checkManifest, ViewerError, type ClusterEntry, type Manifest } from "./engine/format";
 import { Generation, locate } from "./engine/generation";
 import type { Box } from "./engine/lod";
@@ -33,7 +34,8 @@ render(<App />, root);
 void start();
 
 async function start(): Promise<void> {
-  const store = new Store(location.href.replace(/[?#].*$/, ""));
+  const inside = embeddedFiles();
+  const store = inside ? new Store(EMBEDDED_BASE, inside) : new Store(location.href.replace(/[?#].*$/, ""));
   try {
     // The one file that changes: a copy that the browser kept may name generations of yesterday.
     const manifest = alive(checkManifest(await store.json<Manifest>("manifest.json", { fresh: true })));
