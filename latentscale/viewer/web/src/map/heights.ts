@@ -13,12 +13,16 @@ export interface TileHeights {
 export const heightOf = ({ z }: GenerationEntry, step: number): number => z![0] + ((step + 0.5) / 65536) * (z![1] - z![0]);
 
 export class Heights {
+  /** Called when more are here. */
+  changed: () => void = () => undefined;
   private readonly known = new WeakMap<LoadedTile, TileHeights | "loading" | "missing">();
 
-  constructor(
-    private readonly changed: () => void,
-    private readonly problem: (error: Error) => void,
-  ) {}
+  constructor(private readonly problem: (error: Error) => void) {}
+
+  /** Wait until those of tiles are here, or cannot be read. */
+  async ready(tiles: readonly LoadedTile[]): Promise<void> {
+    await Promise.all(tiles.map((tile) => (this.known.has(tile) ? undefined : this.read(tile))));
+  }
 
   /** Heights of a tile, asked for if they are not here; null until then. */
   of(tile: LoadedTile): TileHeights | null {

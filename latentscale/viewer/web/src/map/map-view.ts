@@ -59,6 +59,7 @@ export class MapView {
   private density: { key: string; value: number } = { key: "", value: 0.01 };
   /** The map in space, while it is turned. */
   private space: Spatial | null = null;
+  private asked = 0;
   private scheduled = 0;
   private counting = 0;
   private listTimer = 0;
@@ -207,26 +208,30 @@ export class MapView {
         this.cameraMoved();
       });
     }
+    const asked = (this.asked += 1);
+    const wants = (): boolean => asked === this.asked && state.inSpace.value && this.scheduled >= 0;
     try {
       const { SpaceView } = await import("./space-view");
-      if (!state.inSpace.value || this.scheduled < 0) return;
-      this.space?.end();
-      this.deck.setProps({ controller: false });
-      this.labels.reset([]);
-      this.space = new SpaceView({
+      const host = {
         ...this.elements,
         camera: this.camera,
         generations: this.generations,
         body: this.body,
         whole: this.whole,
         tiles: () => this.tiles,
-        shows: (tile, i) => this.shows(tile, i),
+        shows: (tile: LoadedTile, i: number) => this.shows(tile, i),
         pointSize: () => this.pointSize * state.sizeFactor.value,
         redraw: () => this.refresh(),
         shifted: () => this.pointing.mapMoved(),
         steered: () => this.onCamera(),
-        problem: (error) => state.report("Heights", error),
-      });
+        problem: (error: Error) => state.report("Heights", error),
+      };
+      const space = await SpaceView.open(host, wants);
+      if (!space) return;
+      this.space?.end();
+      this.deck.setProps({ controller: false });
+      this.labels.reset([]);
+      this.space = space;
       this.refresh();
     } catch (error) {
       state.inSpace.value = false;

@@ -50,7 +50,6 @@ export interface SpaceHost {
 }
 
 export class SpaceView implements Spatial {
-  private readonly heights: Heights;
   private readonly labels: SpaceLabels;
   private readonly grid = document.getElementById("grid") as unknown as SVGSVGElement;
   private readonly stops: (() => void)[] = [];
@@ -66,14 +65,25 @@ export class SpaceView implements Spatial {
   private animation = 0;
   private turn = 0;
 
-  constructor(private readonly host: SpaceHost) {
+  /** Once the heights of what is drawn are here: the map unfolds before the eye, not before it has anything to show. */
+  static async open(host: SpaceHost, wanted: () => boolean): Promise<SpaceView | null> {
+    const heights = new Heights(host.problem);
+    await heights.ready(host.tiles());
+    return wanted() ? new SpaceView(host, heights) : null;
+  }
+
+  private constructor(
+    private readonly host: SpaceHost,
+    private readonly heights: Heights,
+  ) {
     const [low, high] = [0, 1].map((i) => host.generations.reduce((sum, { entry }) => (i ? Math.max : Math.min)(sum, entry.z![i]), i ? -Infinity : Infinity));
     this.middle = (low + high) / 2;
     this.room = { floor: host.body, low, high };
-    this.heights = new Heights(() => {
+    heights.changed = () => {
       this.measure();
       host.redraw();
-    }, host.problem);
+    };
+    this.measure();
     this.labels = new SpaceLabels(host.labels);
     this.reset();
     this.orbit = state.orbit.value ?? this.firstOrbit();
