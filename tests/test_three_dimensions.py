@@ -13,6 +13,8 @@ import pytest
 
 import latentscale
 from latentscale.errors import ConfigError
+from latentscale.storage.artifacts import list_records
+from latentscale.upkeep.references import droppable
 from latentscale.upkeep.verify import verify_workspace
 from latentscale.viewer.height import Height
 
@@ -108,6 +110,22 @@ def test_the_page_has_every_height_once(spatial: tuple[Path, list[latentscale.Ma
                 seen[row_id] = height
                 assert height == pytest.approx(wanted[row_id], abs=(high - low) / 60_000)
     assert sorted(seen) == sorted(wanted)
+
+
+def test_heights_and_the_layout_below_them_are_dropped_together(
+    spatial: tuple[Path, list[latentscale.Map]],
+) -> None:
+    maps = [one.record for one in spatial[1]]
+    records = list_records(latentscale.open(spatial[0] / "ws").store)
+    high = maps[1].request
+    # Whatever their order: no record is left that only dropped ones need.
+    for listed in (records, records[::-1]):
+        dropped = droppable(listed, [one.id for one in maps])
+        assert {high["height"], high["projection"], high["clusters"], high["labels"]} <= set(dropped)
+        assert dropped.index(high["height"]) < dropped.index(high["projection"])
+    kept = droppable(records, [one.id for one in maps[1:]])
+    assert high["height"] in kept
+    assert high["projection"] not in kept
 
 
 def test_ranks_of_density_are_even_and_those_of_the_whole_map() -> None:

@@ -26,7 +26,8 @@ from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, load_vectors
 
 MAP_DIMENSIONS = 2
-HEIGHT_SLOT = "height"
+# What stages keep under other names than their own: the layout for clustering, and that with the heights.
+LAYOUT_SLOT, HEIGHT_SLOT = LAYOUT_SLOTS = ("layout", "height")
 # Fewer documents say too little of how one layout is turned against another.
 LEAST_SHARED = 3
 

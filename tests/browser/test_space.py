@@ -200,6 +200,26 @@ def test_bands_of_density_and_sizes_that_follow_it(spatial, opened: Open) -> Non
 
 
 @pytest.mark.slow
+def test_what_is_found_or_chosen_is_lit_in_space(spatial, opened: Open) -> None:
+    it = opened()
+    page = it.goto(spatial.url("#d=3&x.documents=amber%20orchard"))
+    expect(page.locator("#overlay .hit").first).to_be_visible()
+    boxes = it.boxes("#overlay .hit")
+    assert 5 < len(boxes) <= 60
+    assert any(0 < box["x"] < WIDTH and 0 < box["y"] < HEIGHT for box in boxes)
+    it.goto("about:blank", ready=False)
+    page = it.goto(spatial.url("#d=3"))
+    everything = coloured(pixels(it))
+    page.keyboard.press("Escape")
+    page.locator(".row", has_text="amber region").first.click()
+    assert 0 < coloured(pixels(it)) < 0.6 * everything
+    it.goto("about:blank", ready=False)
+    it.goto(spatial.url(f"#d=3&p={5 + 3 * 17}"))
+    expect(page.locator("#overlay .pinned")).to_have_count(1)
+    expect(page.locator("#grid .grid-plumb")).to_have_attribute("d", re.compile("^M"))
+
+
+@pytest.mark.slow
 def test_the_map_turns_by_itself_only_when_it_may_and_stops_when_it_is_told(spatial, opened: Open) -> None:
     it = opened()
     page = it.goto(spatial.url("#d=3"))
@@ -226,6 +246,7 @@ def test_a_flat_map_has_nothing_of_it(site, opened: Open) -> None:
     it.settled()
     assert page.locator("#grid *").count() == 0
     assert not [url for url in it.requests if "space-view" in url or "density_3d" in url]
+    assert "d=" not in it.address()
 
 
 @pytest.mark.slow

@@ -142,6 +142,8 @@ export const canvas = signal(0);
 /** The map turned in space, where its documents have heights: whether it is, from where, and how. */
 export const hasHeights = computed(() => manifest.value?.generations.every((generation) => generation.z) ?? false);
 export const inSpace = signal(false);
+/** Whether the map is turned: what an address asks of a flat map is not. */
+export const spatial = computed(() => inSpace.value && hasHeights.value);
 /** Null until the map was turned: then it is seen from its own first place. */
 export const orbit = signal<Orbit | null>(null);
 /** Whether the map turns by itself while nobody moves it. */

@@ -49,7 +49,7 @@ function followSpace({ orbit, height, sparse }: AddressState): void {
 }
 
 function orbitNow(): AddressState["orbit"] {
-  if (!state.inSpace.value) return undefined;
+  if (!state.spatial.value) return undefined;
   const orbit = state.orbit.value;
   return orbit && [orbit.turn, orbit.tilt, orbit.distance, ...orbit.target];
 }
@@ -152,7 +152,7 @@ export function keepAddress(map: () => MapView, home: () => void): void {
     void [state.theme.value, state.themeChosen.value, state.colour.value, state.scale.value, state.scaleChosen.value];
     void [state.isolated.value, state.categories.value, state.pinned.value, state.index.value];
     void [state.sizeFactor.value, state.opacityFactor.value, panelAddress()];
-    void [state.inSpace.value, state.orbit.value, state.heightFactor.value, state.sizeBySparsity.value];
+    void [state.spatial.value, state.orbit.value, state.heightFactor.value, state.sizeBySparsity.value];
     later();
   });
   dark.addEventListener("change", () => {

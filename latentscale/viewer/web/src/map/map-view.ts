@@ -178,7 +178,7 @@ export class MapView {
       this.refresh();
     });
     follow(() => {
-      const wanted = state.inSpace.value && state.hasHeights.value;
+      const wanted = state.spatial.value;
       untracked(() => void this.turn(wanted));
     });
     follow(() => {
@@ -209,7 +209,7 @@ export class MapView {
       });
     }
     const asked = (this.asked += 1);
-    const wants = (): boolean => asked === this.asked && state.inSpace.value && this.scheduled >= 0;
+    const wants = (): boolean => asked === this.asked && state.spatial.value && this.scheduled >= 0;
     try {
       const { SpaceView } = await import("./space-view");
       const host = {
@@ -339,7 +339,8 @@ export class MapView {
       this.listTimer = window.setTimeout(() => this.list(), LIST_AFTER);
     }
     if (old.loading && !loading) this.count();
-    else this.counting ||= window.setTimeout(() => this.count(), COUNT_EVERY);
+    // In space each point is projected to be counted.
+    else this.counting ||= window.setTimeout(() => this.count(), COUNT_EVERY + (this.space ? old.points / 2_000 : 0));
   }
 
   private count(): void {

@@ -10,7 +10,7 @@ export function toggleSpace(): void {
 
 export function SpaceButtons() {
   if (!state.hasHeights.value) return null;
-  const on = state.inSpace.value;
+  const on = state.spatial.value;
   const turning = state.turning.value;
   return (
     <>
@@ -33,7 +33,7 @@ export function SpaceButtons() {
 
 /** Beside size and opacity of the points. */
 export function SpaceSettings() {
-  if (!state.inSpace.value) return null;
+  if (!state.spatial.value) return null;
   return (
     <>
       <Slider name="Height" value={state.heightFactor.value} from={0.25} to={4} set={(v) => (state.heightFactor.value = v)} />
