@@ -95,6 +95,8 @@ def test_the_page_has_every_height_once(spatial: tuple[Path, list[latentscale.Ma
         folder = root / "ws/viewer" / entry["url"]
         tiles = json.loads((folder / "index.json").read_bytes())["page"]["tiles"]
         assert entry["inline"]
+        shown = json.loads((folder / "index.json").read_bytes())["sections"]["quality"]["space"]
+        assert shown["preservation"] == maps[1].quality["space"]["preservation"]
         ids = pa.concat_tables(pq.read_table(path) for path in sorted((folder / "ids").iterdir())).sort_by("position")
         steps = np.concatenate(
             [pq.read_table(folder / f"tiles/{z}-{x}-{y}.parquet")["z"].to_numpy() for z, x, y, *_ in tiles]

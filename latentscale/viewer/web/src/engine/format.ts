@@ -117,6 +117,8 @@ export interface Quality {
   against: { column: string; nmi: number; ari: number; purity: number } | null;
   red_flags: string[];
   /** Of an updated map: what changed since its fit. */
+  /** Of a map of three dimensions, with its heights; the figures above are of the flat one. */
+  space?: { trustworthiness: number | null; preservation: number | null } | null;
   growth: { fitted: number; added: number; removed: number; refit_due: boolean; reasons: string[] } | null;
 }
 
