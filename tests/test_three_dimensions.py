@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import latentscale
+from latentscale.backends.cpu.backend import CpuBackend
 from latentscale.errors import ConfigError
 from latentscale.storage.artifacts import list_records
 from latentscale.upkeep.references import droppable
@@ -140,6 +141,17 @@ def test_ranks_of_density_are_even_and_those_of_the_whole_map() -> None:
     alike = Height.of(np.ones((3, 3), np.float32))
     assert alike.bounds == (0.5, 1.5)
     assert alike.steps().tolist() == [32768] * 3
+
+
+def test_a_backend_that_cannot_keep_x_and_y_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def layout(self: CpuBackend, graph: object, vectors: object, *, n_components: int) -> None:
+        raise AssertionError("nothing is laid out")
+
+    monkeypatch.setattr(CpuBackend, "layout", layout)
+    corpus = tmp_path / "corpus.csv"
+    corpus.write_text("text\n" + "".join(f"the text of number {i}\n" for i in range(30)))
+    with pytest.raises(ConfigError, match="backend cpu lays out no map of three dimensions"):
+        latentscale.run(str(corpus), out=tmp_path / "ws", progress="quiet", project={"map_dimensions": 3})
 
 
 def test_other_numbers_of_dimensions_are_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from latentscale.backends import Layout, NeighborGraph
 from latentscale.backends.identical import first_alike, shared_positions
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
+from latentscale.errors import ConfigError
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record, read_table
@@ -71,7 +73,15 @@ class ProjectStage(WholeStage):
     }
 
     def works(self, job: MapJob) -> Iterator[Work]:
-        """The map's layout, and its height where the map has three dimensions."""
+        """The map's layout, and its height where the map has three dimensions.
+
+        Raises
+        ------
+        ConfigError
+            If the backend of another package cannot keep x and y.
+        """
+        if job.config.project.map_dimensions > MAP_DIMENSIONS:
+            _check_heights(job.choose(self.name).backend)
         yield self.layout_of(job, MAP_DIMENSIONS, slot=self.name)
         if job.config.project.map_dimensions > MAP_DIMENSIONS:
             yield self._height(job)
@@ -185,6 +195,15 @@ def _aligned(
         "aligned": f"to {align.id} by {len(here):,} documents that are in both",
         "residual": round(float(found.residual), 4),
     }
+
+
+def _check_heights(backend: str) -> None:
+    if "fixed" not in signature(open_backend(backend).layout).parameters:
+        raise ConfigError(
+            f"the backend {backend} lays out no map of three dimensions: its layout takes no fixed coordinates",
+            where="project.map_dimensions",
+            hint="Set project.backend=cpu, or project.map_dimensions=2.",
+        )
 
 
 def compute_layout(context: StageContext, request: ProjectionRequest, neighbors: Record, vectors: Vectors) -> Layout:
