@@ -83,7 +83,9 @@ def build(root: Path) -> None:
         )
     install(root, node)
     vite = [*node, "node_modules/vite/bin/vite.js", "build", "--logLevel", "warn"]
-    _run(vite, root / WEB, _environment(node), "vite build")
+    # The site, then the script of pages that are one file.
+    for more in ([], ["--config", "vite.single.config.ts"]):
+        _run([*vite, *more], root / WEB, _environment(node), "vite build")
     (root / STATIC / STAMP).write_text(source_hash(root) + "\n")
 
 

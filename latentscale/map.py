@@ -356,8 +356,9 @@ class Map:
         ----------
         to : str or Path
             A ``.parquet``, ``.csv``, ``.jsonl`` or ``.xlsx`` file (the last with the extra ``excel``); anything without
-            a suffix is a folder for the page. In CSV and Excel, nested values are JSON text; in all but parquet, bytes
-            are hexadecimal digits.
+            a suffix is a folder for the page. An ``.html`` file is the page with all that it shows, of up to 20,000
+            documents: it opens from a disk, and asks nobody for anything. In CSV and Excel, nested values are JSON
+            text; in all but parquet, bytes are hexadecimal digits.
         what : {"points", "text", "clusters", "labels", "page"}, optional
             ``points``: one row a document, with the label of its cluster in each layer; ``text``: ids, clusters and the
             text; ``clusters``: one row a cluster of each layer; ``labels``: the same with positions and hulls, in
@@ -377,7 +378,7 @@ class Map:
         ConfigError
             For another suffix, or one that does not fit ``what``.
         RequestError
-            If an ``.xlsx`` file cannot hold it.
+            If an ``.xlsx`` or ``.html`` file cannot hold it.
         WorkspaceError
             If the folder is not empty, or the map has no page.
         """

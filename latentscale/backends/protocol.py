@@ -91,6 +91,7 @@ class Backend(Protocol):
         seed: int,
         threads: int,
         progress: Callable[[int, int], None] | None = None,
+        fixed: NDArray[np.float32] | None = None,
     ) -> Layout:
         """Lay documents out with UMAP (McInnes et al. 2018) over a neighbour graph.
 
@@ -102,6 +103,9 @@ class Backend(Protocol):
             What the graph was built from: for the start.
         deterministic : bool
             Give the same bits for the same call on this kind of machine.
+        fixed : float32 ndarray, shape (n, c), optional
+            The first ``c`` coordinates of each document, which stay as they are: only the others are optimised. Passed
+            only for a map of three dimensions.
 
         Raises
         ------

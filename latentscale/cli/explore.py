@@ -258,7 +258,7 @@ def quality(
 def export(
     workspace: WorkspaceArgument,
     to: Annotated[
-        Path, typer.Argument(help="A file: .parquet, .csv, .jsonl or .xlsx; or a folder, for the page alone.")
+        Path, typer.Argument(help="A file: .parquet, .csv, .jsonl or .xlsx; for the page alone a folder, or .html.")
     ],
     map: MapOption = None,
     what: Annotated[
@@ -272,7 +272,7 @@ def export(
     updates: Annotated[bool, typer.Option(help="Add to the points the update with which each came.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Write a map's points, texts or clusters to one file, or its page to a folder of its own."""
+    """Write a map's points, texts or clusters to one file, or its page to a folder or an HTML file of its own."""
     chosen = existing_workspace(workspace, storage).the_map(map)
     written = chosen.export(to, what=cast("Any", what), text=text, updates=updates)
     print(f"{written} written ({_written(to, what)} of {chosen.id})")

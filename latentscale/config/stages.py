@@ -86,6 +86,9 @@ class ProjectConfig(Settings):
     """Negative samples for each positive one."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     """UMAP's initial learning rate."""
+    map_dimensions: Annotated[int, Field(ge=2, le=3)] = 2
+    """`3`: documents get a height, `z`, above the flat map, whose `x` and `y` it leaves as they are; the page can turn
+    the map in space."""
     cluster_dimensions: Annotated[int, Field(ge=2, le=50)] = 5
     """Dimensions of the second layout, on which clusters are found (with min_dist 0)."""
     mode: Literal["auto", "exact", "fast"] = "auto"

@@ -185,6 +185,10 @@ class ProjectSettings(TypedDict, total=False):
     learning_rate: float
     """UMAP's initial learning rate."""
 
+    map_dimensions: int
+    """`3`: documents get a height, `z`, above the flat map, whose `x` and `y` it leaves as they are; the page can turn
+    the map in space."""
+
     cluster_dimensions: int
     """Dimensions of the second layout, on which clusters are found (with min_dist 0)."""
 
@@ -312,8 +316,8 @@ class PublishSettings(TypedDict, total=False):
     """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
 
     noise: Literal["keep", "nearest"]
-    """What the page does with documents in no cluster: `keep` shows them as such, `nearest` colours and counts them
-    with their nearest cluster. points/ has both columns either way."""
+    """Documents in no cluster on the page: `keep` shows them as such, `nearest` colours and counts them with their
+    nearest cluster. points/ has both columns either way."""
 
     title: str | None
     """Title of the page; by default the workspace's name."""

@@ -1,7 +1,8 @@
-"""Export a map: its points, texts or clusters as one file, or its page as a self-contained folder."""
+"""Export a map: its points, texts or clusters as one file, or its page as a folder or one HTML file of its own."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -10,21 +11,25 @@ from typing import Any, Literal, Protocol, cast, get_args
 import polars as pl
 import pyarrow.parquet as pq
 
-from latentscale.errors import ConfigError, WorkspaceError
+from latentscale.errors import ConfigError, RequestError, WorkspaceError
 from latentscale.explore.documents import read_texts
 from latentscale.explore.plain import plain_frame
 from latentscale.explore.tables import columns_with_values
-from latentscale.stages.publish import PAGE_FOLDER, page_objects, write_public_page
+from latentscale.stages.publish import PAGE_FOLDER, page_objects, page_title, write_public_page
 from latentscale.storage.artifacts import Record
 from latentscale.storage.frames import UPDATE, point_segments, read_parts, scan_points
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.workspace_record import read_workspace
+from latentscale.viewer.page import page_files, single_page
 
 What = Literal["points", "text", "clusters", "labels", "page"]
 WHATS: tuple[str, ...] = get_args(What)
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".xlsx")
+PAGE_SUFFIXES = (".html", ".htm")
+# A page in one file holds them all, as text that is a third longer, and every visitor reads it whole.
+SINGLE_PAGE_DOCUMENTS = 20_000
 # What a person means by the name of a file.
 _NAMES = {"labels": "labels", "clusters": "clusters", "text": "text", "texts": "text", "documents": "text"}
 _CLUSTER_COLUMNS = (
@@ -53,7 +58,8 @@ def export(
         Of the map.
     to : Path
         A ``.parquet``, ``.csv``, ``.jsonl`` or ``.xlsx`` file (the last with the extra ``excel``); anything without a
-        suffix is a folder for the page. What a format has no form for is text there: see ``explore.plain``.
+        suffix is a folder for the page, and an ``.html`` file the page itself. What a format has no form for is text
+        there: see ``explore.plain``.
     what : {"points", "text", "clusters", "labels", "page"}, optional
         ``points``: one row a document, with the label of its cluster in each layer; ``text``: ``row_id``, the id
         column, the clusters and the text; ``clusters``: one row a cluster of each layer; ``labels``: the same with
@@ -69,7 +75,7 @@ def export(
     ConfigError
         For another suffix, or one that does not fit ``what``.
     RequestError
-        If an ``.xlsx`` file cannot hold it.
+        If an ``.xlsx`` or ``.html`` file cannot hold it.
     MissingPackageError
         If the extra ``excel`` is needed and not installed.
     WorkspaceError
@@ -79,7 +85,7 @@ def export(
     """
     chosen = what_of(to, what)
     if chosen == "page":
-        return _export_page(store, record, to)
+        return export_single_page(store, record, to) if to.suffix in PAGE_SUFFIXES else _export_page(store, record, to)
     frames = {
         "points": lambda: _points(store, record, text=text, updates=updates),
         "text": lambda: _texts(store, record),
@@ -142,9 +148,13 @@ def what_of(to: Path, what: str | None) -> str:
     """
     if what is not None and what not in WHATS:
         raise ConfigError(f"--what {what!r} is not one of {', '.join(WHATS)}")
+    if to.suffix in PAGE_SUFFIXES and what in (None, "page"):
+        return "page"
     if what == "page" or (what is None and not to.suffix):
         if to.suffix in SUFFIXES:
-            raise ConfigError(f"{to.name}: a page is a folder", hint="Name a folder without a suffix.")
+            raise ConfigError(
+                f"{to.name}: a page is a folder, or one .html file", hint="Name a folder without a suffix, or map.html."
+            )
         if what is None and to.stem.lower() in _NAMES:
             name = _NAMES[to.stem.lower()]
             raise ConfigError(
@@ -155,7 +165,7 @@ def what_of(to: Path, what: str | None) -> str:
     if to.suffix not in SUFFIXES:
         raise ConfigError(
             f"{to.name}: {to.suffix or 'a name without a suffix'} is not written",
-            hint=f"Use {', '.join(SUFFIXES)}, or a folder for the page.",
+            hint=f"Use {', '.join(SUFFIXES)}, or a folder or an .html file for the page.",
         )
     return what or _NAMES.get(to.stem.lower(), "points")
 
@@ -299,6 +309,40 @@ def _export_page(store: Store, record: Record, folder: Path) -> Path:
         _copy(store, target, name)
     write_public_page(target, record)
     return folder / PAGE_FOLDER / "index.html"
+
+
+def export_single_page(store: Store, record: Record, to: Path) -> Path:
+    """Write the page of a map with all that it reads into one HTML file, which opens from a disk without a server.
+
+    Raises
+    ------
+    RequestError
+        If the map has more documents than such a page holds.
+    WorkspaceError
+        If it has no page.
+    """
+    documents = int(record.counts["documents"])
+    if documents > SINGLE_PAGE_DOCUMENTS:
+        raise RequestError(
+            f"{record.id} has {documents:,} documents, and a page in one file holds at most {SINGLE_PAGE_DOCUMENTS:,}",
+            where=str(to),
+            hint="Export it as a folder (--what page and a name without a suffix), which any web server shows.",
+        )
+    with tempfile.TemporaryDirectory(prefix="latentscale-page-") as scratch:
+        page = Path(scratch, "page")
+        _export_page(store, record, page)
+        site = {f"{PAGE_FOLDER}/{name}" for name, _ in page_files()}
+        found = sorted(path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file())
+        files = {name: (page / name).read_bytes() for name in found if name not in site}
+        to.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = to.with_name(f".unfinished-{to.name}")
+        try:
+            with unfinished.open("wb") as file:
+                file.writelines(single_page(page_title(record), files))
+            unfinished.replace(to)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    return to
 
 
 def _copy(source: Store, target: Store, name: str) -> None:

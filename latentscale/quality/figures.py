@@ -75,6 +75,16 @@ class Followed(TypedDict):
     file: float | None
 
 
+class SpaceFigures(TypedDict):
+    """Of a map of three dimensions: the figures of the layout in space; those beside it are of the flat one."""
+
+    trustworthiness: float | None
+    preservation: float | None
+    k: int
+    sample: int
+    outlier_rate: float
+
+
 class Quality(TypedDict):
     """What was measured of a map. Shares are in [0, 1]; what is not defined for so few documents is None."""
 
@@ -99,5 +109,6 @@ class Quality(TypedDict):
     truncated: NotRequired[float | None]
     follows: NotRequired[Followed | None]
     red_flags: list[str]
+    space: NotRequired[SpaceFigures]
     fit: NotRequired[str]
     drift: NotRequired[Drift]

@@ -31,6 +31,7 @@ def measure_map(
     truncated: float | None = None,
     max_tokens: int | None = None,
     follows: Mapping[str, float | None] | None = None,
+    space: tuple[NDArray[np.float32], Faithfulness] | None = None,
 ) -> dict[str, Any]:
     """Measure what ``quality.json`` holds.
 
@@ -55,6 +56,8 @@ def measure_map(
         Share of the different texts that were longer than ``max_tokens``.
     follows : mapping, optional
         Share of the information on ``length``, ``language`` and ``file`` that the clusters hold.
+    space : (float32 ndarray of shape (n, 3), Faithfulness), optional
+        Of a map of three dimensions: where its documents lie in space, and how faithful that is.
 
     Returns
     -------
@@ -81,6 +84,8 @@ def measure_map(
         "truncated": truncated,
         "follows": None if follows is None else dict(follows),
     }
+    if space is not None:
+        facts["space"] = {**asdict(space[1]), "outlier_rate": metrics.outlier_rate(space[0])}
     facts["red_flags"] = metrics.red_flags({**facts, "max_tokens": max_tokens})
     return _rounded(facts)
 

@@ -14,6 +14,7 @@ from latentscale.pipeline.update import growing_job
 from latentscale.registry import load_stage, stages
 from latentscale.repair.shards import is_of_vectors
 from latentscale.repair.work import Repair
+from latentscale.stages.project import LAYOUT_SLOTS
 from latentscale.stages.stage import StageContext
 from latentscale.stages.update.grow import GROW
 from latentscale.stages.update.place import STAGE as PLACE
@@ -68,7 +69,7 @@ def _again(repair: Repair, run: Mapping[str, Any], records: Mapping[str, Record]
             return
         aligned = records.get(made.get("cluster", "")) or records.get(made.get("publish", ""))
         align = aligned.request.get("align") if aligned else None
-        until = "publish" if "publish" in made else [name for name in made if name != "layout"][-1]
+        until = "publish" if "publish" in made else [name for name in made if name not in LAYOUT_SLOTS][-1]
         make_map(context, snapshot, workspace, None, repair.recorded.find(str(align)) if align else None, until)
 
     repair.at_work(values, work)

@@ -19,7 +19,7 @@ from latentscale.errors import CorpusError
 from latentscale.labelers.edit_file import read_edits
 from latentscale.stages.cluster_search import DensitySettings, about, missed_levels, without_collapse
 from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_coarser, hold_edited, merge_edited
-from latentscale.stages.project import MAP_DIMENSIONS, read_coordinates
+from latentscale.stages.project import LAYOUT_SLOT, MAP_DIMENSIONS, read_coordinates
 from latentscale.stages.project import STAGE as PROJECT
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
@@ -103,8 +103,8 @@ class ClusterStage(WholeStage):
             layout = job.records["project"]
             wanted = MAP_DIMENSIONS if config.space == "map" else job.config.project.cluster_dimensions
             if wanted != MAP_DIMENSIONS:
-                yield PROJECT.layout_of(job, wanted, slot="layout")
-                layout = job.records["layout"]
+                yield PROJECT.layout_of(job, wanted, slot=LAYOUT_SLOT)
+                layout = job.records[LAYOUT_SLOT]
         embedding = job.records["embed"]
         request, align = job.aligned("clusters", self._request(job, layout))
         parents = [record for record in (embedding, layout) if record is not None]

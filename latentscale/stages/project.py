@@ -1,9 +1,11 @@
-"""Project: UMAP layouts of the neighbour graph, two-dimensional for the map and of a few dimensions for clustering."""
+"""Project: UMAP layouts of the neighbour graph: two-dimensional for the map, of a few dimensions for clustering, and
+the height of a map of three dimensions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +16,7 @@ from latentscale.backends import Layout, NeighborGraph
 from latentscale.backends.identical import first_alike, shared_positions
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
+from latentscale.errors import ConfigError
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record, read_table
@@ -25,6 +28,8 @@ from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, load_vectors
 
 MAP_DIMENSIONS = 2
+# What stages keep under other names than their own: the layout for clustering, and that with the heights.
+LAYOUT_SLOT, HEIGHT_SLOT = LAYOUT_SLOTS = ("layout", "height")
 # Fewer documents say too little of how one layout is turned against another.
 LEAST_SHARED = 3
 
@@ -33,7 +38,8 @@ LEAST_SHARED = 3
 class ProjectionRequest(Request):
     """Everything that alters a layout.
 
-    ``align`` is the map to which the layout is aligned by turning, mirroring and shifting it.
+    ``align`` is the map to which the layout is aligned by turning, mirroring and shifting it; ``fixed`` the layout
+    whose coordinates stay, so that only those of further dimensions are found.
     """
 
     VERSION: ClassVar[int] = 4
@@ -52,10 +58,14 @@ class ProjectionRequest(Request):
     deterministic: bool
     align: str | None = later(None)
     backend: str = later("cpu")
+    fixed: str | None = later(None)
 
 
 class ProjectStage(WholeStage):
-    """The layouts of the neighbour graph: two-dimensional for the map, of a few dimensions for clustering."""
+    """The layouts of the neighbour graph: two-dimensional for the map, of a few dimensions for clustering.
+
+    A map of three dimensions has another one: the map's own x and y, and the height z that suits them best.
+    """
 
     name = "project"
     tables: ClassVar[Mapping[str, Table]] = {
@@ -63,8 +73,28 @@ class ProjectStage(WholeStage):
     }
 
     def works(self, job: MapJob) -> Iterator[Work]:
-        """The map's layout."""
+        """The map's layout, and its height where the map has three dimensions.
+
+        Raises
+        ------
+        ConfigError
+            If the backend of another package cannot keep x and y.
+        """
+        if job.config.project.map_dimensions > MAP_DIMENSIONS:
+            _check_heights(job.choose(self.name).backend)
         yield self.layout_of(job, MAP_DIMENSIONS, slot=self.name)
+        if job.config.project.map_dimensions > MAP_DIMENSIONS:
+            yield self._height(job)
+
+    def _height(self, job: MapJob) -> Work:
+        """The layout of the map's dimensions, of which the first two are those of the flat map."""
+        flat, dimensions = job.records[self.name], job.config.project.map_dimensions
+        work = self.layout_of(job, dimensions, slot=HEIGHT_SLOT)
+        assert isinstance(work.request, ProjectionRequest), "a layout's request"
+        request = replace(work.request, fixed=flat.id, min_dist=job.config.project.min_dist)
+        return replace(
+            work, title=f"project {dimensions}-D, x and y kept", request=request, parents=(*work.parents, flat)
+        )
 
     def layout_of(self, job: MapJob, n_components: int, *, slot: str) -> Work:
         """A layout of the job's graph in ``n_components`` dimensions."""
@@ -104,7 +134,8 @@ class ProjectStage(WholeStage):
         store = context.store
         neighbors = needed_record(store, "neighbors", request.neighbors)
         align = needed_record(store, "map", request.align) if request.align else None
-        parents = [neighbors, *([align] if align else [])]
+        kept = needed_record(store, "projection", request.fixed) if request.fixed else None
+        parents = [neighbors, *(record for record in (align, kept) if record is not None)]
         writer = ArtifactWriter(store, self.kind, request.identity(), parents, run=context.run)
         alignment: dict[str, Any] = {}
         with measured() as cost:
@@ -134,12 +165,13 @@ class ProjectStage(WholeStage):
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rate of two layouts."""
+        """Estimate by the measured rate of two layouts, and a third one for the height."""
+        height = config.project.map_dimensions if config.project.map_dimensions > MAP_DIMENSIONS else 0
         return Cost(
-            cpu_seconds=2.8e-4 * size.documents,
+            cpu_seconds=(4.2e-4 if height else 2.8e-4) * size.documents,
             parallel=True,
             memory_bytes=size.documents * (4_000.0 + HELD_BYTES * size.dim),
-            disk_bytes=size.documents * (MAP_DIMENSIONS + config.project.cluster_dimensions) * 4.0,
+            disk_bytes=size.documents * (MAP_DIMENSIONS + config.project.cluster_dimensions + height) * 4.0,
             scratch_bytes=size.documents * size.dim * 4.0,
         )
 
@@ -165,8 +197,21 @@ def _aligned(
     }
 
 
+def _check_heights(backend: str) -> None:
+    if "fixed" not in signature(open_backend(backend).layout).parameters:
+        raise ConfigError(
+            f"the backend {backend} lays out no map of three dimensions: its layout takes no fixed coordinates",
+            where="project.map_dimensions",
+            hint="Set project.backend=cpu, or project.map_dimensions=2.",
+        )
+
+
 def compute_layout(context: StageContext, request: ProjectionRequest, neighbors: Record, vectors: Vectors) -> Layout:
     """Lay out the graph ``neighbors`` as ``request`` says; copies of a document share a position."""
+    kept: dict[str, Any] = {}
+    if request.fixed:
+        # Passed only where it is used: a backend of another package need not know it.
+        kept["fixed"] = read_coordinates(context.store, needed_record(context.store, "projection", request.fixed))
     layout = open_backend(request.backend).layout(
         _graph(context.store, neighbors),
         vectors.matrix,
@@ -181,6 +226,7 @@ def compute_layout(context: StageContext, request: ProjectionRequest, neighbors:
         seed=request.seed,
         threads=context.threads,
         progress=context.progress,
+        **kept,
     )
     return replace(layout, coordinates=shared_positions(layout.coordinates, first_alike(vectors.matrix)))
 

@@ -111,12 +111,18 @@ def droppable(
     for kind in DROP_ORDER:
         if kind == "map":
             continue
-        for record in existing:
-            needed_by = children.get(record.id, set())
-            only_by_dropped = (needed_by or record.id in resumed) and needed_by <= dropped
-            if record.kind == kind and only_by_dropped and record.id not in needed and may_drop(record):
-                order.append(record.id)
-                dropped.add(record.id)
+        before = -1
+        # Until nothing more goes: the layout with the heights of a map is made from another layout.
+        while before != len(order):
+            before = len(order)
+            for record in existing:
+                needed_by = children.get(record.id, set())
+                only_by_dropped = (needed_by or record.id in resumed) and needed_by <= dropped
+                if record.kind != kind or record.id in dropped or not only_by_dropped:
+                    continue
+                if record.id not in needed and may_drop(record):
+                    order.append(record.id)
+                    dropped.add(record.id)
     return order
 
 

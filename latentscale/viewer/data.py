@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.errors import ShapeError
+from latentscale.viewer.height import Height
 from latentscale.viewer.quality import MapQuality
 
 TITLES = ("title", "name", "headline", "subject", "package")
@@ -62,6 +63,8 @@ class ViewerData:
     density : uint8 or floating ndarray, shape (n,), optional
         How dense the *whole* map is around each document: bytes as from ``map_density``, or numbers from 0 to 1.
         Without it the density is that of ``coordinates``, which is right for a map that is one generation.
+    height : Height, optional
+        Of a map of three dimensions.
     colours : sequence of mapping, optional
         ``colours`` of the ``index.json`` that this generation comes after: its categories keep their codes, and a
         column its kind, so that a colour means the same in every generation.
@@ -90,6 +93,7 @@ class ViewerData:
     columns: Sequence[str]
     quality: MapQuality | None = None
     density: NDArray[Any] | None = None
+    height: Height | None = None
     colours: Sequence[Mapping[str, Any]] | None = None
     view: tuple[float, float, float, float] | None = None
     side: float | None = None
@@ -129,6 +133,8 @@ class ViewerData:
             raise ShapeError(f"row ids repeat: {n:,} documents, {len(np.unique(self.row_ids)):,} row ids")
         if self.density is not None:
             self._check_density(self.density)
+        if self.height is not None:
+            self.height.check(n)
         missing = [name for name in LABEL_COLUMNS if name not in self.labels.column_names]
         if missing:
             raise ShapeError(f"the table of labels has no column {', '.join(missing)}")

@@ -55,6 +55,7 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
                 "parent": row["parent"],
                 "x": _round(row["x"]),
                 "y": _round(row["y"]),
+                **({"z": _round(row["z"])} if "z" in row else {}),
                 "size": row["size"],
                 "nearest": row["nearest_size"],
                 "hue": int(hues[i]),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +44,55 @@ def page_files() -> Iterator[tuple[str, bytes]]:
     for path in sorted(p for p in (folder / "assets").rglob("*") if p.is_file()):
         yield path.relative_to(folder).as_posix(), path.read_bytes()
     yield "index.html", (folder / "index.html").read_bytes()
+
+
+def single_page(title: str, files: Mapping[str, bytes]) -> Iterator[bytes]:
+    """A page that is one file: it opens from a disk without a server, and asks nobody for anything.
+
+    Its policy names its one script and its one style by their hashes, and forbids every connection.
+
+    Parameters
+    ----------
+    title : str
+    files : mapping of str to bytes
+        What the page reads, by names relative to the workspace: ``viewer/manifest.json``, ``maps/…``.
+
+    Yields
+    ------
+    bytes
+        UTF-8, piece by piece.
+
+    Raises
+    ------
+    EnvironmentFailure
+        If the site is not built.
+    """
+    folder = static_files()
+    script = (folder / "single/main.js").read_text(encoding="utf-8")
+    # What would end a script, or begin a comment in it, as HTML reads it; the same to JavaScript in text and patterns.
+    script = script.replace("</script", r"<\/script").replace("<!--", r"<\!--")
+    (sheet,) = sorted((folder / "assets").glob("*.css"))
+    style = sheet.read_text(encoding="utf-8")
+    hashes = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (script, style)]
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    yield (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="dark light">'
+        f'<title>{html.escape(title)}</title><link rel="icon" href="data:,"><style>{style}</style></head><body>'
+        '<div id="app"><noscript>This map is drawn in the browser and needs JavaScript.</noscript></div>'
+        '<script type="application/json" id="files">{'
+    ).encode()
+    for i, (name, content) in enumerate(files.items()):
+        comma = b"," if i else b""
+        # Names are ours; a slash before a letter could still not end the script.
+        key = json.dumps(name).replace("<", "\\u003c").encode()
+        yield comma + key + b':"' + base64.b64encode(content) + b'"'
+    yield f'}}</script><script type="module">{script}</script></body></html>\n'.encode()
 
 
 def manifest_bytes(

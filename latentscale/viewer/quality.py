@@ -28,6 +28,20 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InSpace:
+    """How far the layout in space can be trusted, of a map of three dimensions.
+
+    Attributes
+    ----------
+    trustworthiness, preservation : float or None
+        As of ``MapQuality``, with the heights.
+    """
+
+    trustworthiness: float | None
+    preservation: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
     """What updates changed since the map was fitted.
 
@@ -78,6 +92,8 @@ class MapQuality:
         Reasons to doubt the map, a sentence each.
     growth : Growth or None
         Of an updated map.
+    space : InSpace or None
+        Of a map of three dimensions; the figures above are of the flat one.
     """
 
     map: str
@@ -97,6 +113,7 @@ class MapQuality:
     against: Agreement | None = None
     red_flags: tuple[str, ...] = ()
     growth: Growth | None = None
+    space: InSpace | None = None
 
     @classmethod
     def parse(cls, facts: Mapping[str, Any], *, map: str) -> MapQuality:
@@ -107,13 +124,14 @@ class MapQuality:
         ShapeError
             If a figure is missing, or is out of its range.
         """
-        against, drift = facts.get("against"), facts.get("drift")
+        against, drift, space = facts.get("against"), facts.get("drift"), facts.get("space")
         try:
             found = cls(
                 map=map,
                 **{name: facts[name] for name in (*_COUNTS, *_SHARES, "stability")},
                 red_flags=tuple(facts["red_flags"]),
                 against=against and Agreement(**{name: against[name] for name in ("column", "nmi", "ari", "purity")}),
+                space=space and InSpace(**{name: space[name] for name in ("trustworthiness", "preservation")}),
                 growth=drift
                 and Growth(
                     **{name: drift[name] for name in ("fitted", "added", "removed", "refit_due")},
@@ -143,8 +161,10 @@ class MapQuality:
         if self.against is not None:
             ranges |= {name: (getattr(self.against, name), 0.0) for name in ("nmi", "purity")}
             ranges["ari"] = (self.against.ari, -1.0)
+        if self.space is not None:
+            ranges |= {f"{name} in space": (getattr(self.space, name), 0.0) for name in _OPTIONAL[:2]}
         for name, (value, least) in ranges.items():
-            if value is None and name in _OPTIONAL:
+            if value is None and name.removesuffix(" in space") in _OPTIONAL:
                 continue
             if not isinstance(value, int | float) or not isfinite(value) or not least <= value <= 1:
                 raise ShapeError(f"the map's {name} is {value!r}, and is from {least:g} to 1", where=self.map)

@@ -22,6 +22,7 @@ from latentscale.viewer import (
     write_removed,
     write_tiles,
 )
+from latentscale.viewer.height import Height
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven")
@@ -138,11 +139,18 @@ def make_quality(n: int, *, clusters: int, added: int | None = None) -> dict[str
 
 
 def make_data(
-    n: int, *, clusters: int = 16, seed: int = 7, batch: int = 1000, hostile: bool = False, outliers: int = 0
+    n: int,
+    *,
+    clusters: int = 16,
+    seed: int = 7,
+    batch: int = 1000,
+    hostile: bool = False,
+    outliers: int = 0,
+    heights: bool = False,
 ) -> ViewerData:
     """``n`` documents in ``clusters`` round clusters on a ring, a fifth of them noise; row ids have gaps.
 
-    ``outliers`` of them lie a hundred units away.
+    ``outliers`` of them lie a hundred units away. With ``heights``, each cluster is higher than the one before it.
     """
     random = np.random.default_rng(seed)
     owner = random.integers(0, clusters, n).astype(np.int32)
@@ -155,6 +163,11 @@ def make_data(
     row_ids = np.arange(n, dtype=np.int64) * 3 + 5
     labels = make_labels(points, found, owner, row_ids, clusters=clusters, hostile=hostile)
     odd = HOSTILE if hostile else "note"
+    z = (0.4 * owner + random.normal(0, 0.5, n)).astype(np.float32)
+    if heights:
+        groups = [found // 4 if layer else found for layer in labels["layer"].to_pylist()]
+        middles = [z[g == c].mean() for g, c in zip(groups, labels["cluster"].to_pylist(), strict=True)]
+        labels = labels.append_column("z", pa.array(middles, pa.float32()))
 
     def documents() -> Iterator[pa.RecordBatch]:
         for start in range(0, n, batch):
@@ -184,6 +197,7 @@ def make_data(
         text_column="body",
         columns=["body", "kind", "score", "published", "url", odd, "__proto__"],
         quality=MapQuality.parse(make_quality(n, clusters=clusters), map="map-00000001"),
+        height=Height.of(np.column_stack([points, z])) if heights else None,
     )
 
 

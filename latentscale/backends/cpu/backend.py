@@ -81,6 +81,7 @@ class CpuBackend:
         seed: int,
         threads: int,
         progress: Callable[[int, int], None] | None = None,
+        fixed: NDArray[np.float32] | None = None,
     ) -> Layout:
         """UMAP over the graph: on one thread where it must be deterministic, else on all."""
         from latentscale.backends.cpu.layout import fuzzy_graph, layout
@@ -100,6 +101,7 @@ class CpuBackend:
             learning_rate=learning_rate,
             threads=threads,
             progress=progress,
+            fixed=fixed,
         )
         return Layout(coordinates=coordinates, deterministic=deterministic, backend=self.name)
 

@@ -101,6 +101,7 @@ def layout(
     learning_rate: float,
     threads: int,
     progress: Callable[[int, int], None] | None = None,
+    fixed: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Lay out the documents of a fuzzy graph in ``n_components`` dimensions.
 
@@ -118,6 +119,8 @@ def layout(
         None: see :func:`default_epochs`.
     progress : callable, optional
         Called with (epochs done, epochs) after each epoch.
+    fixed : float32 ndarray, shape (n, c), optional
+        The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
 
     Returns
     -------
@@ -127,7 +130,7 @@ def layout(
     Raises
     ------
     ShapeError
-        If the graph and the vectors are of different numbers of documents.
+        If the graph and the vectors are of different numbers of documents, or ``fixed`` does not fit them.
     """
     n = int(fuzzy.shape[0])
     if len(vectors) != n:
@@ -136,7 +139,7 @@ def layout(
             hint="Build the graph from the same snapshot.",
         )
     epochs = default_epochs(n, n_components) if n_epochs is None else n_epochs
-    positions = pca_init(vectors, n_components=n_components, seed=seed)
+    positions = start_positions(vectors, fixed, n_components=n_components, seed=seed)
     if n < 2 or fuzzy.nnz == 0 or epochs < 1:
         return positions
     a, b = fit_ab(spread=spread, min_dist=min_dist)
@@ -152,6 +155,7 @@ def layout(
         positions,
         (fuzzy.indptr.astype(np.int64), fuzzy.indices.astype(np.int32), weights),
         constants,
+        first=0 if fixed is None else fixed.shape[1],
         epochs=epochs,
         learning_rate=learning_rate,
         mode=mode,
@@ -166,6 +170,7 @@ def _descend(
     edges: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
     constants: tuple[Any, ...],
     *,
+    first: int,
     epochs: int,
     learning_rate: float,
     mode: Literal["exact", "fast"],
@@ -180,7 +185,7 @@ def _descend(
 
     def move(piece: tuple[int, int], epoch: int) -> None:
         alpha = np.float32(learning_rate * (1.0 - epoch / epochs))
-        move_vertices(positions, *piece, indptr, tail, weight, epoch, alpha, *constants)
+        move_vertices(positions, *piece, first, indptr, tail, weight, epoch, alpha, *constants)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="latentscale-layout") as pool:
         for epoch in range(epochs):
@@ -246,6 +251,31 @@ def _curve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float
             return None
         worst = np.abs(curve(x, a, b) - y).max()
     return (float(a), float(b)) if a > 0 and b > 0 and worst < _WORST_FIT else None
+
+
+def start_positions(
+    vectors: NDArray[Any], fixed: NDArray[np.float32] | None, *, n_components: int, seed: int
+) -> NDArray[np.float32]:
+    """Where a layout starts: ``fixed``, if there is any, and the principal components of the same numbers for the rest.
+
+    These further axes are centred at 0.
+
+    Raises
+    ------
+    ShapeError
+        If ``fixed`` is not of these documents, or leaves no axis to optimise.
+    """
+    positions = pca_init(vectors, n_components=n_components, seed=seed)
+    if fixed is None:
+        return positions
+    if fixed.ndim != 2 or len(fixed) != len(vectors) or not 0 < fixed.shape[1] < n_components:
+        raise ShapeError(
+            f"fixed coordinates of shape {fixed.shape} are none of a layout of {len(vectors):,} documents in "
+            f"{n_components} dimensions"
+        )
+    positions[:, fixed.shape[1] :] -= positions[:, fixed.shape[1] :].mean(axis=0)
+    positions[:, : fixed.shape[1]] = fixed
+    return positions
 
 
 def pca_init(vectors: NDArray[Any], *, n_components: int, seed: int) -> NDArray[np.float32]:

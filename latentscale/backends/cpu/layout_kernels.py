@@ -29,8 +29,11 @@ def coefficient(table, square):
 
 
 @kernel()
-def move_vertices(positions, start, stop, indptr, tail, weight, epoch, alpha, pull, push, negatives, seed):
-    """Take the edges of the vertices ``start:stop`` through one epoch; both ends of an edge move, as in umap-learn."""
+def move_vertices(positions, start, stop, first, indptr, tail, weight, epoch, alpha, pull, push, negatives, seed):
+    """Take the edges of the vertices ``start:stop`` through one epoch; both ends of an edge move, as in umap-learn.
+
+    Axes before ``first`` count for distances, and nothing moves along them.
+    """
     n = np.uint64(positions.shape[0])
     dim = positions.shape[1]
     four = np.float32(4.0)
@@ -51,7 +54,7 @@ def move_vertices(positions, start, stop, indptr, tail, weight, epoch, alpha, pu
                 square += step * step
             if square > 0.0:
                 force = coefficient(pull, square)
-                for d in range(dim):
+                for d in range(first, dim):
                     step = alpha * min(max(force * (positions[i, d] - positions[j, d]), -four), four)
                     positions[i, d] -= step
                     positions[j, d] += step
@@ -68,6 +71,6 @@ def move_vertices(positions, start, stop, indptr, tail, weight, epoch, alpha, pu
                     square += step * step
                 if square > 0.0:
                     force = coefficient(push, square)
-                    for d in range(dim):
+                    for d in range(first, dim):
                         step = force * (positions[i, d] - positions[j, d])
                         positions[i, d] += alpha * min(max(step, -four), four)

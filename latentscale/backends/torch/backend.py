@@ -10,6 +10,7 @@ from latentscale.backends.cpu.backend import CpuBackend
 from latentscale.backends.results import Faithfulness, Layout, NeighborGraph
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -95,6 +96,7 @@ class TorchBackend(CpuBackend):
         seed: int,
         threads: int,
         progress: Callable[[int, int], None] | None = None,
+        fixed: NDArray[np.float32] | None = None,
     ) -> Layout:
         """UMAP over the graph, a dozen batches of edges an epoch."""
         from latentscale.backends.torch.layout import BATCHES, layout
@@ -112,6 +114,7 @@ class TorchBackend(CpuBackend):
             learning_rate=learning_rate,
             device=self.device,
             progress=progress,
+            fixed=fixed,
         )
         return Layout(
             coordinates=coordinates,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentscale.backends.cpu.layout import default_epochs, fit_ab, pca_init
+from latentscale.backends.cpu.layout import default_epochs, fit_ab, start_positions
 from latentscale.backends.torch.device import device_memory, exact_products, repeatable, widest_float
 from latentscale.errors import ShapeError
 
@@ -38,6 +38,7 @@ def layout(
     learning_rate: float,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
+    fixed: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Lay out the documents of a fuzzy set in ``n_components`` dimensions.
 
@@ -49,6 +50,8 @@ def layout(
     edges : Edges or None
         None where no document has a neighbour.
     vectors : ndarray, shape (n, dim)
+    fixed : float32 ndarray, shape (n, c), optional
+        The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
 
     Returns
     -------
@@ -57,7 +60,7 @@ def layout(
     Raises
     ------
     ShapeError
-        If the graph and the vectors are of different numbers of documents.
+        If the graph and the vectors are of different numbers of documents, or ``fixed`` does not fit them.
     EnvironmentFailure
         If the edges do not fit in the device's memory.
     """
@@ -69,7 +72,7 @@ def layout(
             f"the neighbour graph covers {edges.documents:,} documents, the embedding {n:,}",
             hint="Build the graph from the same snapshot.",
         )
-    start = pca_init(vectors, n_components=n_components, seed=seed)
+    start = start_positions(vectors, fixed, n_components=n_components, seed=seed)
     epochs = default_epochs(n, n_components) if n_epochs is None else n_epochs
     if n < 2 or edges is None or epochs < 1 or not len(edges.weight):
         return start
@@ -84,6 +87,7 @@ def layout(
             torch.from_numpy(start).to(device),
             edges,
             curve,
+            first=0 if fixed is None else fixed.shape[1],
             epochs=epochs,
             negatives=negative_sample_rate,
             learning_rate=learning_rate,
@@ -98,6 +102,7 @@ def _descend(
     edges: Edges,
     curve: tuple[float, float],
     *,
+    first: int,
     epochs: int,
     negatives: int,
     learning_rate: float,
@@ -123,6 +128,7 @@ def _descend(
             tail = torch.cat((high[batch], low[batch]))
             edge = torch.cat((batch, batch + len(low)))
             moves = _moves(places, head, tail, _drawn(edge, negatives, epoch, seed) % len(places), curve)
+            moves[:, :first] = 0.0
             places.index_add_(0, head, rate * moves)
         if progress is not None:
             progress(epoch + 1, epochs)

@@ -9,7 +9,7 @@ from latentscale.stages.publish.columns import (
     resolve_columns,
 )
 from latentscale.stages.publish.map import MapRequest, publish_settings
-from latentscale.stages.publish.page import PAGE_FOLDER, page_objects, write_public_page, write_viewer
+from latentscale.stages.publish.page import PAGE_FOLDER, page_objects, page_title, write_public_page, write_viewer
 from latentscale.stages.publish.points import write_points
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "check_columns",
     "layer_number",
     "page_objects",
+    "page_title",
     "publish_settings",
     "published_columns",
     "published_documents",

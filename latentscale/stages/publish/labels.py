@@ -10,8 +10,16 @@ from latentscale.backends.grouping import members_by_cluster
 from latentscale.stages.cluster import Clusters
 
 
-def map_labels(table: pa.Table, clusters: Clusters, coordinates: NDArray[np.float32]) -> pa.Table:
-    """Add to the labels what depends on the layout, the centre and hull of each cluster, and its centroid."""
+def map_labels(
+    table: pa.Table, clusters: Clusters, coordinates: NDArray[np.float32], space: NDArray[np.float32] | None = None
+) -> pa.Table:
+    """Add to the labels what depends on the layout, the centre and hull of each cluster, and its centroid.
+
+    Parameters
+    ----------
+    space : float32 ndarray, shape (n, 3), optional
+        Of a map of three dimensions: the labels get ``z``, the height of each centre.
+    """
     from latentscale.backends.shapes import hulls
 
     memberships = clusters.memberships()
@@ -24,20 +32,22 @@ def map_labels(table: pa.Table, clusters: Clusters, coordinates: NDArray[np.floa
     weights = clusters.tree["size"].to_numpy().astype(np.float32)
     # Of each coarser layer: the finest clusters in each of its own.
     inner = [members_by_cluster(layer) for layer in clusters.coarser()]
-    xs, ys, polygons, means = [], [], [], []
+    xs, ys, zs, polygons, means = [], [], [], [], []
     for layer, cluster in zip(layers.tolist(), ids.tolist(), strict=True):
         positions = coordinates[members[layer][cluster]]
         middle = np.median(positions, axis=0)
         xs.append(float(middle[0]))
         ys.append(float(middle[1]))
+        if space is not None:
+            zs.append(float(np.median(space[members[layer][cluster], 2])))
         polygons.append(np.asarray(outlines[layer][cluster], dtype=np.float32).reshape(-1))
         inside = np.array([cluster]) if layer == 0 else inner[layer - 1][cluster]
         mean = (centroids[inside] * weights[inside, None]).sum(axis=0)
         means.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
     flat = np.concatenate(means) if means else np.empty(0, dtype=np.float32)
-    return (
-        table.append_column("x", pa.array(xs, pa.float32()))
-        .append_column("y", pa.array(ys, pa.float32()))
-        .append_column("hull", pa.array(polygons, pa.list_(pa.float32())))
-        .append_column("centroid", pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(np.float32)), dim))
+    placed = table.append_column("x", pa.array(xs, pa.float32())).append_column("y", pa.array(ys, pa.float32()))
+    if space is not None:
+        placed = placed.append_column("z", pa.array(zs, pa.float32()))
+    return placed.append_column("hull", pa.array(polygons, pa.list_(pa.float32()))).append_column(
+        "centroid", pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(np.float32)), dim)
     )

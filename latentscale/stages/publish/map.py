@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.backends import NeighborGraph
+from latentscale.backends import Faithfulness, NeighborGraph
 from latentscale.backends.outliers import JUDGED_BY, mean_distances, outlier_scores
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig, PublishConfig, QualityConfig
@@ -21,7 +21,7 @@ from latentscale.quality.metrics import stability
 from latentscale.stages.cluster import Clusters, ClustersRequest, find_clusters, read_clusters
 from latentscale.stages.label_table import LABELS_TABLE
 from latentscale.stages.neighbors import read_graph
-from latentscale.stages.project import ProjectionRequest, compute_layout, read_coordinates
+from latentscale.stages.project import HEIGHT_SLOT, ProjectionRequest, compute_layout, read_coordinates
 from latentscale.stages.publish.columns import published_columns
 from latentscale.stages.publish.confounders import measure_confounders
 from latentscale.stages.publish.labels import map_labels
@@ -38,6 +38,7 @@ from latentscale.storage.request import Request, later
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, column_values, load_vectors
+from latentscale.viewer.height import Height
 from latentscale.viewer.labels import with_hues
 
 # Trustworthiness and preservation are those of 15 neighbours, on the same sample for all maps of a corpus.
@@ -52,7 +53,8 @@ class MapRequest(Request):
     """Everything that alters a map.
 
     ``align`` is the map from which clusters have their ids and colours; ``grown`` and ``update`` are those of a map
-    that an update made (``stages/update/grow.py``).
+    that an update made (``stages/update/grow.py``); ``height`` is the layout with the third dimension of a map that has
+    one.
     """
 
     VERSION: ClassVar[int] = 3
@@ -71,6 +73,7 @@ class MapRequest(Request):
     grown: int | None = later(None)
     update: Mapping[str, Any] | None = later(None)
     backend: str = later("cpu")
+    height: str | None = later(None)
 
 
 def publish_settings(config: PublishConfig, *, title: str | None) -> dict[str, Any]:
@@ -124,6 +127,7 @@ class PublishStage(WholeStage):
         """The map of the layout, the clusters and the labels of the job."""
         graph = job.records["neighbors"]
         parents = [graph, job.records["project"], job.records["cluster"], job.records["label"]]
+        height = job.records.get(HEIGHT_SLOT)
         request = MapRequest(
             snapshot=graph.request["snapshot"],
             embedding=graph.request["embedding"],
@@ -137,7 +141,10 @@ class PublishStage(WholeStage):
             vectors=job.vectors_column,
             # Of the figures: they compare neighbours.
             backend=job.choose("neighbors").backend,
+            height=height.id if height else None,
         )
+        if height:
+            parents.append(height)
         request, align = job.aligned(self.kind, request)
         if request.publish["title"] is None:
             # Maps of the first builds name the workspace in their request: such a one is found as before.
@@ -156,25 +163,26 @@ class PublishStage(WholeStage):
         made_clusters = needed_record(store, "clusters", request.clusters)
         made_labels = needed_record(store, "labels", request.labels)
         align = needed_record(store, "map", request.align) if request.align else None
-        parents = [graph, projection, made_clusters, made_labels, *([align] if align else [])]
+        height = needed_record(store, "projection", request.height) if request.height else None
+        more = [record for record in (align, height) if record is not None]
+        parents = [graph, projection, made_clusters, made_labels, *more]
         writer = ArtifactWriter(store, self.kind, request.identity(), parents, run=context.run)
         with measured() as cost:
             snapshot = read_snapshot(store, request.snapshot)
             vectors = load_vectors(store, snapshot, request.embedding)
             clusters = read_clusters(store, made_clusters)
             coordinates = read_coordinates(store, projection)
+            space = read_coordinates(store, height) if height else None
             columns = published_columns(store, snapshot.shards, settings, request.text, request.vectors)
             before = read_parquet(store, f"{align.folder}/labels.parquet") if align else None
-            labels = with_hues(map_labels(read_table(store, made_labels, "labels"), clusters, coordinates), before)
-            kept = open_backend(request.backend).faithfulness(
-                vectors.matrix,
-                coordinates,
-                k=MEASURED_NEIGHBORS,
-                sample=int(request.quality["sample"]),
-                seed=MEASURED_SEED,
-                threads=context.threads,
+            named = map_labels(read_table(store, made_labels, "labels"), clusters, coordinates, space)
+            labels = with_hues(named, before)
+            kept, in_space = (
+                None if layout is None else _faithfulness(context, request, vectors, layout)
+                for layout in (coordinates, space)
             )
             neighbors = read_graph(store, graph)
+            assert kept is not None, "every map has flat coordinates"
             quality = measure_map(
                 neighbors,
                 coordinates,
@@ -194,6 +202,7 @@ class PublishStage(WholeStage):
                 follows=measure_confounders(
                     store, snapshot, clusters.row_ids, clusters.cluster, text_column=request.text
                 ),
+                space=None if space is None or in_space is None else (space, in_space),
             )
             around = density(coordinates)
             partitions = write_points(
@@ -201,7 +210,7 @@ class PublishStage(WholeStage):
                 store,
                 snapshot,
                 clusters,
-                coordinates,
+                coordinates if space is None else space,
                 around,
                 labels,
                 columns,
@@ -220,7 +229,16 @@ class PublishStage(WholeStage):
             }
             if settings["viewer"]:
                 counts["page"] = write_viewer(
-                    writer, store, snapshot, clusters, coordinates, labels, columns, settings, quality
+                    writer,
+                    store,
+                    snapshot,
+                    clusters,
+                    coordinates,
+                    labels,
+                    columns,
+                    settings,
+                    quality,
+                    height=None if space is None else Height.of(space),
                 )
         return writer.commit(counts=counts, cost=cost, job=context.job)
 
@@ -253,6 +271,19 @@ def _sparseness(graph: NeighborGraph) -> dict[str, pa.Array]:
         "outlier_score": pa.array(outlier_scores(apart, np.sort(apart))),
         "fitted": pa.array(np.ones(len(apart), dtype=bool)),
     }
+
+
+def _faithfulness(
+    context: StageContext, request: MapRequest, vectors: Vectors, coordinates: NDArray[np.float32]
+) -> Faithfulness:
+    return open_backend(request.backend).faithfulness(
+        vectors.matrix,
+        coordinates,
+        k=MEASURED_NEIGHBORS,
+        sample=int(request.quality["sample"]),
+        seed=MEASURED_SEED,
+        threads=context.threads,
+    )
 
 
 def _classes(

@@ -22,6 +22,7 @@ from latentscale.storage.segments import segments_of
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.workspace_record import read_workspace
 from latentscale.viewer import MapQuality, ViewerData, continued, write_page, write_tiles
+from latentscale.viewer.height import Height
 from latentscale.viewer.page import manifest_bytes
 
 PAGE_FOLDER = "viewer"
@@ -40,6 +41,7 @@ def write_viewer(
     *,
     density: NDArray[np.uint8] | None = None,
     grown: Record | None = None,
+    height: Height | None = None,
 ) -> dict[str, Any]:
     """Write a generation of tiles; return what the page's manifest says of it.
 
@@ -51,6 +53,8 @@ def write_viewer(
         Of the whole map around each document; by default that of ``coordinates``.
     grown : Record, optional
         The map that grows by these documents: the page's first view and its legends stay those that it had.
+    height : Height, optional
+        Of a map of three dimensions.
     """
 
     def documents() -> Iterator[pa.RecordBatch]:
@@ -72,6 +76,7 @@ def write_viewer(
         columns=columns.page,
         quality=MapQuality.parse(quality, map=writer.id),
         density=density,
+        height=height,
         search=settings.get("search", True),
         id_column=_own_id(store, columns),
         added=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC" if grown else None,

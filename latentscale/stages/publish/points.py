@@ -21,6 +21,8 @@ from latentscale.storage.snapshot import Snapshot
 
 POINTS_ROWS = 131_072
 MAX_PARTITIONS = 1_000
+# Floating numbers, whose bytes compress better apart.
+_SPLIT = ("x", "y", "z", "probability", "density", "neighbor_distance", "outlier_score")
 
 
 def _point_columns(
@@ -35,6 +37,7 @@ def _point_columns(
         "row_id": pa.array(clusters.row_ids),
         "x": pa.array(coordinates[:, 0]),
         "y": pa.array(coordinates[:, 1]),
+        **({"z": pa.array(coordinates[:, 2])} if coordinates.shape[1] > 2 else {}),
         "cluster": pa.array(clusters.cluster),
         "nearest_cluster": pa.array(clusters.nearest_cluster),
         "probability": pa.array(clusters.probability),
@@ -65,6 +68,8 @@ def write_points(
 
     Parameters
     ----------
+    coordinates : float32 ndarray, shape (n, 2 or 3)
+        Of a map of three dimensions, the points have ``z``, too.
     more : mapping of str to pyarrow.Array, optional
         Further columns of the points: ``neighbor_distance``, ``outlier_score``, ``fitted``.
     """
@@ -102,7 +107,7 @@ def write_points(
                         f"publish.partition_by: {partition_by!r} has more than {MAX_PARTITIONS:,} values",
                         hint="Partition by a column with fewer values.",
                     )
-            split = ["x", "y", "probability", "density", "neighbor_distance", "outlier_score"]
+            split = [name for name in _SPLIT if name in piece.column_names]
             data = memoryview(encode_table(piece, facts={"map": writer.id, **facts}, byte_stream_split=split))
             writer.put(f"{inner}/part-{part:05d}.parquet", data, rows=piece.num_rows)
         part, start = part + 1, stop

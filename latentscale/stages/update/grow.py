@@ -36,6 +36,7 @@ from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.viewer import write_labels
 from latentscale.viewer.density import map_density
+from latentscale.viewer.height import Height
 
 VERSION = 1
 # The page reads one generation of tiles a segment.
@@ -54,7 +55,8 @@ class GrownPoints:
     Attributes
     ----------
     parent_points : pyarrow.Table
-        All that the parent shows: ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster`` and their ``segment``.
+        All that the parent shows: ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster`` and their ``segment``; on
+        a map of three dimensions ``z``, too.
     new_points : pyarrow.Table
         What the map writes itself, with the columns of a placement: added, moved, and taken over from small segments.
     removed_ids : int64 ndarray, ascending
@@ -64,6 +66,11 @@ class GrownPoints:
     parent_points: pa.Table
     new_points: pa.Table
     removed_ids: Ids
+
+    @property
+    def axes(self) -> list[str]:
+        """Names of the coordinates: ``x``, ``y`` and, on a map of three dimensions, ``z``."""
+        return [name for name in ("x", "y", "z") if name in self.parent_points.column_names]
 
     @cached_property
     def new_ids(self) -> Ids:
@@ -128,11 +135,12 @@ class GrowStage(PublishStage):
             placed, reused, removed_ids = read_placement(store, placement)
             clusters = read_clusters(store, fit.clusters)
             segments = segments_of(parent)
-            shown = _parent_points(store, parent)
+            axes = ["z"] if fit.height else []
+            shown = _parent_points(store, parent, axes)
             keep = _kept_segments_count(shown, removed_ids, placed.num_rows + len(reused), len(segments))
             points = GrownPoints(
                 parent_points=shown,
-                new_points=_new_points(store, parent, placed, reused, removed_ids, keep, snapshot),
+                new_points=_new_points(store, parent, placed, reused, removed_ids, keep, snapshot, axes),
                 removed_ids=removed_ids,
             )
             kept, removed = _kept_segments(store, writer, parent, segments[:keep], removed_ids)
@@ -200,10 +208,10 @@ def drift_settings(config: DriftConfig) -> dict[str, float]:
     }
 
 
-def _parent_points(store: Store, parent: Record) -> pa.Table:
-    """The points of the parent, with their segment."""
+def _parent_points(store: Store, parent: Record, axes: Sequence[str]) -> pa.Table:
+    """The points of the parent, with their segment, and with ``axes`` besides x and y."""
     tables: list[pa.Table] = []
-    for index, table in read_points(store, parent, ["row_id", "x", "y", "cluster", "nearest_cluster"]):
+    for index, table in read_points(store, parent, ["row_id", "x", "y", *axes, "cluster", "nearest_cluster"]):
         tables.append(table.append_column("segment", pa.array(np.full(table.num_rows, index, dtype=np.int32))))
     return pa.concat_tables(tables)
 
@@ -221,27 +229,34 @@ def _kept_segments_count(shown: pa.Table, removed_ids: Ids, own: int, segments: 
 
 
 def _new_points(
-    store: Store, parent: Record, placed: pa.Table, reused: Ids, removed_ids: Ids, keep: int, snapshot: Snapshot
+    store: Store,
+    parent: Record,
+    placed: pa.Table,
+    reused: Ids,
+    removed_ids: Ids,
+    keep: int,
+    snapshot: Snapshot,
+    axes: Sequence[str],
 ) -> pa.Table:
     """The points that the new map writes itself, by offset: new ones, moved ones and those of small old segments."""
-    tables: list[pa.Table] = [_with_later(placed, fitted=False)]
+    tables: list[pa.Table] = [_with_later(placed, axes, fitted=False)]
     segments = segments_of(parent)
     for index, segment in enumerate(segments):
         if index < keep and not len(reused):
             continue
         removed = removed_row_ids(store, parent, segment)
         for name in point_objects(segment):
-            table = read_existing(store, name, [*_POINT, *_LATER])
+            table = read_existing(store, name, [*_POINT, *axes, *_LATER])
             ids = table["row_id"].to_numpy()
             here = ~contains(removed, ids) & (contains(reused, ids) | ((index >= keep) & ~contains(removed_ids, ids)))
             if not here.any():
                 continue
-            tables.append(_with_later(table, fitted=index == 0).filter(pa.array(here)))
+            tables.append(_with_later(table, axes, fitted=index == 0).filter(pa.array(here)))
     own = pa.concat_tables(tables)
     return own.take(pa.array(np.argsort(snapshot.offsets(own["row_id"].to_numpy()), kind="stable")))
 
 
-def _with_later(table: pa.Table, *, fitted: bool) -> pa.Table:
+def _with_later(table: pa.Table, axes: Sequence[str], *, fitted: bool) -> pa.Table:
     """The columns of a point; without ``fitted``, as earlier versions wrote it, a document that was only rewritten in a
     segment of an update has no outlier score."""
     for name, kind in _LATER.items():
@@ -252,7 +267,7 @@ def _with_later(table: pa.Table, *, fitted: bool) -> pa.Table:
             scored = np.asarray(table["outlier_score"].is_valid()) if not fitted else np.zeros(table.num_rows, bool)
             values = pa.array(~scored)
         table = table.append_column(name, values)
-    return table.select([*_POINT, *_LATER])
+    return table.select([*_POINT, *axes, *_LATER])
 
 
 def _kept_segments(
@@ -367,7 +382,7 @@ def _added(store: Store, parent: Record, points: GrownPoints) -> pa.Table:
             continue
         removed = removed_row_ids(store, parent, segment)
         for name in point_objects(segment):
-            table = _with_later(read_existing(store, name, [*_POINT, *_LATER]), fitted=False)
+            table = _with_later(read_existing(store, name, [*_POINT, *_LATER]), (), fitted=False)
             ids = table["row_id"].to_numpy()
             here = (
                 ~contains(removed, ids)
@@ -408,14 +423,14 @@ def _write_new(
         probability=own["probability"].to_numpy().astype(np.float32),
         tree=clusters.tree,
     )
-    coordinates = np.column_stack([own["x"].to_numpy(), own["y"].to_numpy()]).astype(np.float32)
+    places = np.column_stack([own[axis].to_numpy() for axis in grown.axes]).astype(np.float32)
     density = own["density"].to_numpy().astype(np.float32)
     write_points(
         writer,
         store,
         snapshot,
         points,
-        coordinates,
+        places,
         density,
         labels,
         columns,
@@ -424,17 +439,19 @@ def _write_new(
     )
     if not settings["viewer"]:
         return None
-    everything = np.column_stack([grown.column("x"), grown.column("y")]).astype(np.float32)
+    everything = np.column_stack([grown.column(axis) for axis in grown.axes]).astype(np.float32)
+    flat = np.ascontiguousarray(everything[:, :2])
     return write_viewer(
         writer,
         store,
         snapshot,
         points,
-        coordinates,
+        flat[-len(places) :],
         labels,
         columns,
         settings,
         quality,
-        density=map_density(everything)[-len(coordinates) :],
+        density=map_density(flat)[-len(places) :],
         grown=parent,
+        height=Height.of(everything, last=len(places)) if len(grown.axes) > 2 else None,
     )

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.backends import Assignment, Fitted
+from latentscale.backends.heights import place_heights
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.stages.cluster import Clusters, read_clusters
@@ -40,10 +41,11 @@ class Fit:
     neighbors: Record
     projection: Record
     clusters: Record
+    height: Record | None = None
 
     def records(self) -> list[Record]:
         """Return all records except the map's."""
-        return [self.neighbors, self.projection, self.clusters]
+        return [self.neighbors, self.projection, self.clusters, *([self.height] if self.height else [])]
 
 
 def read_fit(store: Store, parent: Record) -> Fit:
@@ -56,11 +58,13 @@ def read_fit(store: Store, parent: Record) -> Fit:
     """
     update = parent.request.get("update")
     fitted = needed_record(store, "map", str(update["fit"])) if update else parent
+    height = fitted.request.get("height")
     return Fit(
         map=fitted,
         neighbors=needed_record(store, "neighbors", str(fitted.request["neighbors"])),
         projection=needed_record(store, "projection", str(fitted.request["projection"])),
         clusters=needed_record(store, "clusters", str(fitted.request["clusters"])),
+        height=needed_record(store, "projection", str(height)) if height else None,
     )
 
 
@@ -135,9 +139,9 @@ class PlaceStage(WholeStage):
     """Positions and clusters of the documents that a map does not show yet.
 
     The artifact holds ``placed`` (one row a document: ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster``,
-    ``probability``, ``density``, ``neighbor_distance``, ``outlier_score``), ``reused`` (``row_id`` of documents that
-    were read again with the text that they had, and so keep everything) and ``removed`` (``row_id`` of points that are
-    not shown any more as they are).
+    ``probability``, ``density``, ``neighbor_distance``, ``outlier_score``, and ``z`` on a map of three dimensions),
+    ``reused`` (``row_id`` of documents that were read again with the text that they had, and so keep everything) and
+    ``removed`` (``row_id`` of points that are not shown any more as they are).
     """
 
     name = "place"
@@ -205,6 +209,7 @@ class PlaceStage(WholeStage):
             kinds = {"int64": pa.int64(), "int32": pa.int32(), "float": pa.float32()}
             columns = {name: kinds[kind] for name, kind in _POSITIONS.items()}
             columns |= {"neighbor_distance": pa.float32(), "outlier_score": pa.float32()}
+            columns |= {"z": pa.float32()} if fit.height else {}
             return pa.table({name: pa.array([], kind) for name, kind in columns.items()}), None
         store = context.store
         fitted = load_vectors(store, read_snapshot(store, str(fit.map.request["snapshot"])), request.embedding)
@@ -244,6 +249,11 @@ class PlaceStage(WholeStage):
                 "outlier_score": pa.array(assignment.outlier_score.astype(np.float32)),
             }
         )
+        if fit.height:
+            space = read_coordinates(store, fit.height)
+            places = assignment.coordinates.astype(np.float32)
+            heights = place_heights(assignment.indices, places, space, n_neighbors=request.n_neighbors)
+            table = table.append_column("z", pa.array(heights))
         return table, assignment
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:

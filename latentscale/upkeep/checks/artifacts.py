@@ -28,7 +28,7 @@ from latentscale.upkeep.checks.snapshots import Expected
 WHOLE_BYTES = 64 << 20
 
 _OWN_KINDS = frozenset({"neighbors", "projection", "clusters", "labels", "map", "placement"})
-_FINITE = ("coordinates", "distances", "x", "y", "probability", "density", "centroid")
+_FINITE = ("coordinates", "distances", "x", "y", "z", "probability", "density", "centroid")
 _PART = re.compile(r"(?P<table>[^/]+?)(?:-\d+)?(?:\.[0-9a-f]{8})?\.parquet")
 
 

@@ -76,6 +76,16 @@ def test_a_matrix_that_stays_on_the_host_gives_the_same(
     assert (pieces.indices == whole.indices).mean() > 0.99
 
 
+def test_a_height_leaves_the_flat_map_where_it_is(backend: TorchBackend, some: Any) -> None:
+    graph = neighbors(CpuBackend(), some)
+    flat = CpuBackend().layout(graph, some, deterministic=True, **LAYOUT).coordinates
+    found = backend.layout(graph, some, deterministic=False, fixed=flat, **{**LAYOUT, "n_components": 3})
+    np.testing.assert_array_equal(found.coordinates[:, :2], flat)
+    assert np.ptp(found.coordinates[:, 2]) > 0.1
+    with pytest.raises(ShapeError, match="fixed coordinates"):
+        backend.layout(graph, some, deterministic=False, fixed=flat[:-1], **{**LAYOUT, "n_components": 3})
+
+
 def test_the_fuzzy_set_is_that_of_the_processors(backend: TorchBackend, vectors: Any) -> None:
     from latentscale.backends.cpu.layout import fuzzy_graph
 

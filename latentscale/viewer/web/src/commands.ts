@@ -12,7 +12,8 @@ export interface Commands {
   /** Ask again for every file that could not be read. */
   retry(): void;
   zoom(steps: number): void;
-  pan(right: number, up: number): void;
+  /** In space the map is turned instead, unless it is told to `move`. */
+  pan(right: number, up: number, move?: boolean): void;
   /** Bring a cluster into view, if it is not. */
   reveal(cluster: ClusterEntry): void;
   /** Show the whole of a cluster. */

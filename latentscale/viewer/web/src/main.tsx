@@ -5,6 +5,7 @@ import { render } from "preact";
 import { commands } from "./commands";
 import { settled } from "./covers";
 import { readAddress } from "./engine/address";
+import { EMBEDDED_BASE, embeddedFiles } from "./engine/embedded";
 import { checkManifest, ViewerError, type ClusterEntry, type Manifest } from "./engine/format";
 import { Generation, locate } from "./engine/generation";
 import type { Box } from "./engine/lod";
@@ -13,7 +14,7 @@ import { MissingFile, Store } from "./engine/store";
 import { findDocuments } from "./finding";
 import type { Camera } from "./map/camera";
 import { MapView } from "./map/map-view";
-import { clusterBox, revealCluster } from "./map/reveal";
+import { clusterBox } from "./map/reveal";
 import { SideFiles } from "./side-files";
 import * as state from "./state";
 import { App } from "./ui/app";
@@ -33,7 +34,8 @@ render(<App />, root);
 void start();
 
 async function start(): Promise<void> {
-  const store = new Store(location.href.replace(/[?#].*$/, ""));
+  const inside = embeddedFiles();
+  const store = inside ? new Store(EMBEDDED_BASE, inside) : new Store(location.href.replace(/[?#].*$/, ""));
   try {
     // The one file that changes: a copy that the browser kept may name generations of yesterday.
     const manifest = alive(checkManifest(await store.json<Manifest>("manifest.json", { fresh: true })));
@@ -110,18 +112,18 @@ function show(manifest: Manifest, generations: Generation[]): () => MapView {
   let map = draw(address.view ? placeOf(address.view) : null);
   const box = (cluster: ClusterEntry) => clusterBox(cluster, state.details.value?.[state.labels.value!.clusters.indexOf(cluster)]);
   Object.assign(commands, {
-    home: () => map.camera.moveTo(map.camera.fit(body)),
-    whole: () => map.camera.moveTo(map.camera.fit(whole)),
-    zoom: (steps: number) => map.camera.zoomBy(steps),
-    pan: (right: number, up: number) => map.camera.panBy(right, up),
+    home: () => map.home(),
+    whole: () => map.showWhole(),
+    zoom: (steps: number) => map.zoomBy(steps),
+    pan: (right: number, up: number, move = false) => map.panBy(right, up, move),
     reveal: (cluster: ClusterEntry) =>
       void settled().then(() => {
         const found = box(cluster);
-        if (found) revealCluster(map.camera, found);
+        if (found) map.reveal(cluster, found);
       }),
     frame: (cluster: ClusterEntry) => {
       const found = box(cluster);
-      if (found) map.camera.moveTo(map.camera.fit(found));
+      if (found) map.frame(cluster, found);
     },
     pinRow: (rowId: number) => void map.pointing.pinRow(rowId, true),
     pinAt: (row: state.Row) => void map.pointing.pinAt(row),

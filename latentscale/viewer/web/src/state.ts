@@ -7,6 +7,7 @@ import type { Document, Generation } from "./engine/generation";
 import type { Found } from "./engine/search";
 import type { Query } from "./engine/tokens";
 import { documentsOf, type MergedIndex } from "./engine/merge";
+import type { Orbit } from "./engine/orbit";
 import type { ScaleKind } from "./engine/scale";
 
 export interface Trouble {
@@ -26,6 +27,8 @@ export function report(what: string, error: Error): void {
 export interface Point {
   x: number;
   y: number;
+  /** Its height, where it is known without looking. */
+  z?: number;
   /** Cluster of layer 0, -1 for noise. */
   cluster: number;
 }
@@ -136,6 +139,19 @@ export const drawn = signal<Drawn>({
 });
 /** Raised when the canvas is made anew. */
 export const canvas = signal(0);
+/** The map turned in space, where its documents have heights: whether it is, from where, and how. */
+export const hasHeights = computed(() => manifest.value?.generations.every((generation) => generation.z) ?? false);
+export const inSpace = signal(false);
+/** Whether the map is turned: what an address asks of a flat map is not. */
+export const spatial = computed(() => inSpace.value && hasHeights.value);
+/** Null until the map was turned: then it is seen from its own first place. */
+export const orbit = signal<Orbit | null>(null);
+/** Whether the map turns by itself while nobody moves it. */
+export const turning = signal(!matchMedia("(prefers-reduced-motion: reduce)").matches);
+export const heightFactor = signal(1);
+/** Whether points are larger where space is sparse. */
+export const sizeBySparsity = signal(false);
+export const gridShown = signal(true);
 export const settingsOpen = signal(false);
 export const helpOpen = signal(false);
 export const sizeFactor = signal(1);

@@ -2,6 +2,7 @@
 
 import { effect, untracked } from "@preact/signals";
 import { readAddress, writeAddress, type AddressState } from "./engine/address";
+import { BANDS } from "./engine/bands";
 import { categoriesOf, categoryNames, colourName, colourOf } from "./engine/column-names";
 import { betterScale } from "./engine/scale";
 import type { MapView } from "./map/map-view";
@@ -32,9 +33,25 @@ export function follow(address: AddressState): void {
   state.opacityFactor.value = address.opacity ?? 1;
   state.scaleChosen.value = address.scale !== undefined;
   if (address.scale) state.scale.value = address.scale;
+  followSpace(address);
   restorePanels(address);
   findClusters();
   findColumns();
+}
+
+function followSpace({ orbit, height, sparse }: AddressState): void {
+  state.heightFactor.value = height ?? 1;
+  state.sizeBySparsity.value = sparse ?? false;
+  state.orbit.value = orbit ? { turn: orbit[0], tilt: orbit[1], distance: orbit[2], target: [orbit[3], orbit[4], orbit[5]] } : null;
+  // What somebody has aimed at stays where it is.
+  if (orbit) state.turning.value = false;
+  state.inSpace.value = orbit !== undefined;
+}
+
+function orbitNow(): AddressState["orbit"] {
+  if (!state.spatial.value) return undefined;
+  const orbit = state.orbit.value;
+  return orbit && [orbit.turn, orbit.tilt, orbit.distance, ...orbit.target];
 }
 
 function findClusters(): void {
@@ -46,7 +63,7 @@ function findClusters(): void {
 function findColumns(): void {
   const { colour = "cluster", categories = [] } = waiting;
   const columns = state.index.value?.colours;
-  const found = colourOf(colour, columns ?? []);
+  const found = colour === BANDS && !state.hasHeights.value ? null : colourOf(colour, columns ?? []);
   if (!columns && found === null) return;
   if (found === null) state.notice.value = `This map has no column ${colour.replace(/^@/, "")} to colour by.`;
   state.colour.value = found ?? "cluster";
@@ -67,6 +84,9 @@ function current(map: MapView): AddressState {
     categories: index.value ? categoryNames(state.categories.value, state.column.value) : waiting.categories,
     size: factor(state.sizeFactor),
     opacity: factor(state.opacityFactor),
+    orbit: orbitNow(),
+    height: factor(state.heightFactor),
+    sparse: state.sizeBySparsity.value || undefined,
     ...panelAddress(),
     pinned: state.pinned.value?.document.rowId ?? (index.value ? undefined : waiting.pinned),
   };
@@ -75,7 +95,8 @@ function current(map: MapView): AddressState {
 /** What is a step for Back: not the view, nor each letter that is typed. */
 function steps(address: AddressState): string {
   const typed = Object.keys(address.kept ?? {}).map((id) => [id, "…"]);
-  return writeAddress({ ...address, view: undefined, kept: Object.fromEntries(typed) as Record<string, string> });
+  const orbit = address.orbit === undefined ? undefined : null;
+  return writeAddress({ ...address, view: undefined, orbit, kept: Object.fromEntries(typed) as Record<string, string> });
 }
 
 let timer = 0;
@@ -131,6 +152,7 @@ export function keepAddress(map: () => MapView, home: () => void): void {
     void [state.theme.value, state.themeChosen.value, state.colour.value, state.scale.value, state.scaleChosen.value];
     void [state.isolated.value, state.categories.value, state.pinned.value, state.index.value];
     void [state.sizeFactor.value, state.opacityFactor.value, panelAddress()];
+    void [state.spatial.value, state.orbit.value, state.heightFactor.value, state.sizeBySparsity.value];
     later();
   });
   dark.addEventListener("change", () => {

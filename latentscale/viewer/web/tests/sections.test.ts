@@ -42,7 +42,7 @@ describe.skipIf(!haveFixture)("sections that Python wrote", () => {
     const typed: Record<keyof Quality, string> = {
       map: "string", documents: "number", clusters: "number", k: "number", sample: "number", trustworthiness: "number",
       preservation: "number", recall: "number", noise_share: "number", duplicates: "number", outlier_rate: "number",
-      components: "number", largest_component: "number", stability: "number", against: "object", red_flags: "object", growth: "object",
+      components: "number", largest_component: "number", stability: "number", against: "object", red_flags: "object", growth: "object", space: "object",
     };
     const { version, ...entry } = found[2] as Quality & { version: number };
     expect(version).toBe(1);

@@ -15,6 +15,11 @@ export interface AddressState {
   size?: number;
   opacity?: number;
   pinned?: number;
+  /** The map turned in space: from where (turn and tilt in degrees, distance, target), null for its own first place. */
+  orbit?: [turn: number, tilt: number, distance: number, x: number, y: number, z: number] | null;
+  /** Factor of the heights, and whether points are larger where space is sparse. */
+  height?: number;
+  sparse?: boolean;
   /** Panels that are open or, with `-` before their id, closed, where they were not so at first. */
   panels?: string[];
   /** What single panels keep, by their id. */
@@ -31,6 +36,9 @@ export function writeAddress(state: AddressState): string {
   if (state.categories?.length) parts.push(`k=${state.categories.map(encodeURIComponent).join(",")}`);
   if (state.size !== undefined) parts.push(`z=${state.size}`);
   if (state.opacity !== undefined) parts.push(`a=${state.opacity}`);
+  if (state.orbit !== undefined) parts.push(`d=${state.orbit ? state.orbit.map((v) => Number(v.toPrecision(5))).join(",") : "3"}`);
+  if (state.height !== undefined) parts.push(`h=${state.height}`);
+  if (state.sparse) parts.push("e=1");
   if (state.panels?.length) parts.push(`o=${state.panels.join(",")}`);
   for (const [id, text] of Object.entries(state.kept ?? {})) parts.push(`x.${id}=${encodeURIComponent(text)}`);
   if (state.pinned !== undefined) parts.push(`p=${state.pinned}`);
@@ -65,6 +73,13 @@ export function readAddress(hash: string): AddressState {
       if (factor > 0 && factor <= 3) state[key === "z" ? "size" : "opacity"] = factor;
     } else if (key === "o") state.panels = items.filter((item) => /^-?[a-z][a-z0-9-]*$/.test(item));
     else if (/^x\.[a-z][a-z0-9-]*$/.test(key)) state.kept = { ...state.kept, [key.slice(2)]: value };
+    else if (key === "d") {
+      const numbers = items.map(Number);
+      if (value === "3") state.orbit = null;
+      else if (items.length === 6 && numbers.every(Number.isFinite) && numbers[2] > 0 && numbers[1] >= 0 && numbers[1] <= 90)
+        state.orbit = numbers as NonNullable<AddressState["orbit"]>;
+    } else if (key === "h" && Number(value) > 0 && Number(value) <= 4) state.height = Number(value);
+    else if (key === "e") state.sparse = value === "1";
     else if (key === "p" && /^-?\d+$/.test(value)) state.pinned = Number(value);
   }
   return state;

@@ -13,7 +13,7 @@ export function colourName(colour: string, columns: readonly ColourColumn[]): st
 export function colourOf(name: string, columns: readonly ColourColumn[]): string | null {
   const column = name.startsWith("@") ? columns.find((one) => one.name === name.slice(1)) : columns.find(({ id }) => id === name);
   if (column) return column.id;
-  return /^(cluster|layer:\d+|nearest_cluster|density)$/.test(name) ? name : null;
+  return /^(cluster|layer:\d+|nearest_cluster|density|density_bands)$/.test(name) ? name : null;
 }
 
 /** Codes of categories as an address has them. */

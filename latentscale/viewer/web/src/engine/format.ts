@@ -15,6 +15,8 @@ export interface GenerationEntry {
   extent: [number, number, number, number];
   /** Box of the map's body: the first view. */
   view: [number, number, number, number];
+  /** Lowest and highest z of a map of three dimensions; then tiles have the columns `z` and `density_3d`. */
+  z?: [low: number, high: number];
   tiles: number;
   packs: number;
   page_levels: number;
@@ -44,6 +46,7 @@ export interface ClusterEntry {
   parent: number | null;
   x: number | null;
   y: number | null;
+  z?: number | null;
   size: number;
   nearest: number;
   hue: number;
@@ -114,6 +117,8 @@ export interface Quality {
   against: { column: string; nmi: number; ari: number; purity: number } | null;
   red_flags: string[];
   /** Of an updated map: what changed since its fit. */
+  /** Of a map of three dimensions, with its heights; the figures above are of the flat one. */
+  space?: { trustworthiness: number | null; preservation: number | null } | null;
   growth: { fitted: number; added: number; removed: number; refit_due: boolean; reasons: string[] } | null;
 }
 

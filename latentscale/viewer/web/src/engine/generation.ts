@@ -127,7 +127,8 @@ export class Generation {
   async column(info: TileInfo, column: string): Promise<Float32Array> {
     if (this.entry.inline) {
       const columns = await this.once("columns", async () => {
-        const names = ["density", "nearest_cluster", ...(await this.index()).colours.map((entry) => entry.id)];
+        const own = ["density", "nearest_cluster", ...(this.entry.z ? ["z", "density_3d"] : [])];
+        const names = [...own, ...(await this.index()).colours.map((entry) => entry.id)];
         const name = this.name(`tiles/${info.key}.parquet`);
         const bytes = await this.store.file(name);
         return decoded(name, () => decodeColumns(bytes, info.count, names));

@@ -33,7 +33,7 @@ export class LabelOverlay {
   }
 
   /** The cluster whose label is at a position of the screen. */
-  at(left: number, top: number): ClusterEntry | null {
+  labelAt(left: number, top: number): ClusterEntry | null {
     const found = this.placed.find(({ x, y, width, height }) => Math.abs(left - x) <= width / 2 && Math.abs(top - y) <= height / 2);
     return found?.cluster ?? null;
   }

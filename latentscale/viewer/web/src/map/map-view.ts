@@ -1,8 +1,9 @@
 /** The canvas: one deck.gl view of the tiles that the camera needs, redrawn when anything that it follows changes. */
 
 import { Deck, OrthographicView } from "@deck.gl/core";
-import { effect } from "@preact/signals";
+import { effect, untracked } from "@preact/signals";
 import { covers, settled } from "../covers";
+import type { ClusterEntry } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
 import { countInView } from "../engine/in-view";
 import { insetsOf } from "../engine/insets";
@@ -19,7 +20,9 @@ import { TileLoader, type Drawn } from "./loader";
 import { drawMarks } from "./marks";
 import { Pointing } from "./pointing";
 import { PyramidLayer } from "./pyramid-layer";
+import { revealCluster } from "./reveal";
 import { Shading } from "./shading";
+import type { Spatial } from "./spatial";
 
 /** A tile is opened when its edge is as many pixels on the screen. */
 const MIN_EDGE = 150;
@@ -28,6 +31,7 @@ const COUNT_EVERY = 60;
 /** Milliseconds of rest before what is in view is listed, and how much of it at most. */
 const LIST_AFTER = 200;
 const MOST_LISTED = 2_000;
+const CONTROLLER = { scrollZoom: { speed: 0.01, smooth: true }, inertia: 220, doubleClickZoom: true, keyboard: false };
 const BUDGET = { desktop: 2_000_000, mobile: 500_000, software: 50_000 };
 
 interface Elements {
@@ -53,6 +57,9 @@ export class MapView {
   private pointSize = 2;
   /** Points a square pixel when the whole map's body fills the window, by the size of the window and the budget. */
   private density: { key: string; value: number } = { key: "", value: 0.01 };
+  /** The map in space, while it is turned. */
+  private space: Spatial | null = null;
+  private asked = 0;
   private scheduled = 0;
   private counting = 0;
   private listTimer = 0;
@@ -65,11 +72,11 @@ export class MapView {
   /** Opens at `start`, or so that `body` fills the window. */
   constructor(
     private readonly elements: Elements,
-    generations: readonly Generation[],
+    private readonly generations: readonly Generation[],
     start: Camera | null,
     private readonly body: Box,
     /** Box of the whole map, and its edge. */
-    whole: Box,
+    private readonly whole: Box,
     side: number,
     /** The graphics processor has dropped the canvas: nothing can be drawn on it any more. */
     private readonly onLost: () => void,
@@ -99,8 +106,9 @@ export class MapView {
       tiles: () => this.tiles,
       pointSize: () => this.pointSize * state.sizeFactor.value,
       shows: (tile, i) => this.shows(tile, i),
-      labelAt: (left, top) => this.labels.at(left, top),
+      labelAt: (left, top) => (this.space ?? this.labels).labelAt(left, top),
       closeZoom: () => this.camera.fit(this.body).zoom + 1.6,
+      space: () => this.space,
     });
     if (start) this.camera.set(start);
     else this.camera.hold(body);
@@ -111,7 +119,7 @@ export class MapView {
       width: "100%",
       height: "100%",
       views: new OrthographicView({ id: "map", flipY: false }),
-      controller: { scrollZoom: { speed: 0.01, smooth: true }, inertia: 220, doubleClickZoom: true, keyboard: false },
+      controller: CONTROLLER,
       viewState: this.viewState(),
       layers: [],
       onViewStateChange: ({ viewState }) => {
@@ -128,6 +136,7 @@ export class MapView {
       },
       onResize: () => {
         this.camera.resized();
+        this.space?.resized();
         this.pointing.mapMoved();
         this.refresh();
       },
@@ -164,8 +173,13 @@ export class MapView {
     });
     follow(() => {
       void state.theme.value;
-      this.labels.reset(state.labels.value?.clusters ?? []);
+      this.labels.reset(this.space ? [] : (state.labels.value?.clusters ?? []));
+      this.space?.reset();
       this.refresh();
+    });
+    follow(() => {
+      const wanted = state.spatial.value;
+      untracked(() => void this.turn(wanted));
     });
     follow(() => {
       void [state.sizeFactor.value, state.opacityFactor.value, state.pinned.value, state.hovered.value];
@@ -176,14 +190,60 @@ export class MapView {
       void covers.value;
       // The first view keeps clear of panels as they come, as long as the user has done nothing.
       if (!this.acted) this.camera.resized();
+      if (!this.acted) this.space?.resized();
       this.refresh();
     });
+  }
+
+  /** Turn the map in space, whose code comes when it is first asked for; or lay it flat. */
+  private async turn(wanted: boolean): Promise<void> {
+    if (!wanted) {
+      const leaving = this.space;
+      return leaving?.leave(() => {
+        if (this.space !== leaving) return;
+        leaving.end();
+        this.space = null;
+        this.deck.setProps({ controller: CONTROLLER });
+        this.labels.reset(state.labels.value?.clusters ?? []);
+        this.cameraMoved();
+      });
+    }
+    const asked = (this.asked += 1);
+    const wants = (): boolean => asked === this.asked && state.spatial.value && this.scheduled >= 0;
+    try {
+      const { SpaceView } = await import("./space-view");
+      const host = {
+        ...this.elements,
+        camera: this.camera,
+        generations: this.generations,
+        body: this.body,
+        whole: this.whole,
+        tiles: () => this.tiles,
+        shows: (tile: LoadedTile, i: number) => this.shows(tile, i),
+        pointSize: () => this.pointSize * state.sizeFactor.value,
+        redraw: () => this.refresh(),
+        shifted: () => this.pointing.mapMoved(),
+        steered: () => this.onCamera(),
+        problem: (error: Error) => state.report("Heights", error),
+      };
+      const space = await SpaceView.open(host, wants);
+      if (!space) return;
+      this.space?.end();
+      this.deck.setProps({ controller: false });
+      this.labels.reset([]);
+      this.space = space;
+      this.refresh();
+    } catch (error) {
+      state.inSpace.value = false;
+      state.report("The map in space", error as Error);
+    }
   }
 
   /** Ask again for what could not be read. */
   retry(): void {
     this.loader.retry();
     this.shading.retry();
+    this.space?.retry(this.tiles);
     this.refresh();
   }
 
@@ -195,6 +255,8 @@ export class MapView {
     clearTimeout(this.counting);
     clearTimeout(this.listTimer);
     this.labels.reset([]);
+    this.space?.end();
+    this.space = null;
     this.deck.finalize();
   }
 
@@ -215,8 +277,10 @@ export class MapView {
     if (this.scheduled) return;
     this.scheduled = requestAnimationFrame(() => {
       this.scheduled = 0;
-      this.loader.want(this.camera.view(40), this.camera.scale, this.budget, MIN_EDGE, state.colour.value === ADDED);
-      const drawn = this.loader.drawn();
+      // In space a tile may be anywhere on the screen: all of a level are drawn, as many as the budget allows.
+      const [view, scale] = this.space ? [this.whole, this.space.scale()] : [this.camera.view(40), this.camera.scale];
+      this.loader.want(view, scale, this.budget, MIN_EDGE, state.colour.value === ADDED);
+      const drawn = this.space ? inSpace(this.loader.drawn(), this.space) : this.loader.drawn();
       if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i])) {
         this.tiles = drawn.tiles;
         this.ring();
@@ -259,7 +323,7 @@ export class MapView {
 
   private list(): void {
     this.listTimer = 0;
-    const { rows, all } = this.rowsIn(this.camera.free(), MOST_LISTED);
+    const { rows, all } = this.space?.list(MOST_LISTED) ?? this.rowsIn(this.camera.free(), MOST_LISTED);
     const old = state.inView.value;
     const same = old.all === all && old.rows.length === rows.length && rows.every((row, i) => row.position === old.rows[i].position);
     if (!same) state.inView.value = { rows, all };
@@ -275,13 +339,14 @@ export class MapView {
       this.listTimer = window.setTimeout(() => this.list(), LIST_AFTER);
     }
     if (old.loading && !loading) this.count();
-    else this.counting ||= window.setTimeout(() => this.count(), COUNT_EVERY);
+    // In space each point is projected to be counted.
+    else this.counting ||= window.setTimeout(() => this.count(), COUNT_EVERY + (this.space ? old.points / 2_000 : 0));
   }
 
   private count(): void {
     clearTimeout(this.counting);
     this.counting = 0;
-    const points = countInView(this.tiles, this.camera.view());
+    const points = this.space?.count() ?? countInView(this.tiles, this.camera.view());
     if (points !== state.drawn.value.points) state.drawn.value = { ...state.drawn.value, points };
   }
 
@@ -295,30 +360,27 @@ export class MapView {
       this.pointDensity(home, points),
       points,
       Math.min(width, height),
-      this.camera.place.zoom - home,
+      (this.space ? Math.log2(this.space.scale()) : this.camera.place.zoom) - home,
     );
     this.pointSize = size;
     const filtered = state.isolated.value.size > 0 || state.categories.value.size > 0;
-    this.deck.setProps({
-      layers: [
-        new PyramidLayer({
-          id: "pyramid",
-          tiles: this.tiles,
-          clusterPalette: shading.clusters,
-          shadePalette: shading.shades,
-          shades: shading.shades ? (tile) => shading.of(tile) : null,
-          shadeKey: shading.key,
-          lit: (tile) => this.lit.of(tile),
-          litKey: this.lit.key,
-          pointSize: size * state.sizeFactor.value,
-          pointOpacity: Math.min(1, opacity * state.opacityFactor.value),
-          plain: !state.labels.value,
-          dimmedOpacity: dark ? 0.1 : 0.13,
-          dark,
-          layered: filtered || this.lit.key !== "" || state.noise.value > 0,
-        }),
-      ],
-    });
+    const props = {
+      id: "pyramid",
+      tiles: this.tiles,
+      clusterPalette: shading.clusters,
+      shadePalette: shading.shades,
+      shades: shading.shades ? (tile: LoadedTile) => shading.of(tile) : null,
+      shadeKey: shading.key,
+      lit: (tile: LoadedTile) => this.lit.of(tile),
+      litKey: this.lit.key,
+      pointSize: size * state.sizeFactor.value,
+      pointOpacity: Math.min(1, opacity * state.opacityFactor.value),
+      plain: !state.labels.value,
+      dimmedOpacity: dark ? 0.1 : 0.13,
+      dark,
+      layered: filtered || this.lit.key !== "" || state.noise.value > 0,
+    };
+    this.deck.setProps({ layers: [this.space ? this.space.layer(props) : new PyramidLayer(props)] });
   }
 
   /** Density of points in the first view, from the largest root tile, which is a sample of nearly the whole map. */
@@ -348,8 +410,41 @@ export class MapView {
   }
 
   private placeOverlays(): void {
+    if (this.space) return this.space.placeOverlays(this.pointSize * state.sizeFactor.value);
     this.labels.place();
     drawMarks(this.elements.overlay, this.camera, this.pointSize * state.sizeFactor.value);
+  }
+
+  home(): void {
+    if (this.space) this.space.home();
+    else this.camera.moveTo(this.camera.fit(this.body));
+  }
+
+  showWhole(): void {
+    if (this.space) this.space.whole();
+    else this.camera.moveTo(this.camera.fit(this.whole));
+  }
+
+  zoomBy(steps: number): void {
+    if (this.space) this.space.zoom(steps);
+    else this.camera.zoomBy(steps);
+  }
+
+  panBy(right: number, up: number, move: boolean): void {
+    if (this.space) this.space.pan(right, up, move);
+    else this.camera.panBy(right, up);
+  }
+
+  /** Show the whole of a cluster whose box is this. */
+  frame(cluster: ClusterEntry, box: Box): void {
+    if (this.space) this.space.show(cluster, Math.max(box.x1 - box.x0, box.y1 - box.y0));
+    else this.camera.moveTo(this.camera.fit(box));
+  }
+
+  /** Bring a cluster into view, if it is not. */
+  reveal(cluster: ClusterEntry, box: Box): void {
+    if (!this.space) return revealCluster(this.camera, box);
+    this.space.reveal({ x: cluster.x!, y: cluster.y!, z: cluster.z ?? undefined, cluster: -1 });
   }
 
   private failed(error: Error): void {
@@ -364,4 +459,16 @@ export class MapView {
     this.end();
     this.onLost();
   }
+}
+
+/** What is drawn of a map in space: tiles whose heights are here. */
+function inSpace(drawn: Drawn, space: Spatial): Drawn {
+  const { tiles, loading, failed } = space.drawable(drawn.tiles);
+  return {
+    ...drawn,
+    tiles,
+    loading: drawn.loading || loading,
+    failedFiles: drawn.failedFiles + failed.length,
+    failedDocuments: drawn.failedDocuments + failed.reduce((sum, tile) => sum + tile.count, 0),
+  };
 }

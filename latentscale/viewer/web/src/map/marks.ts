@@ -3,7 +3,6 @@
 import { clusterColour, css } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
 import * as state from "../state";
-import type { MapCamera } from "./camera";
 
 const SVG = "http://www.w3.org/2000/svg";
 /** With more clusters isolated, outlines would only be a tangle. */
@@ -16,15 +15,23 @@ interface Mark {
   colour?: string;
 }
 
+/** Where things are on the screen; on a map in space points have a place of their own, and may have none there. */
+export interface Screen {
+  project(x: number, y: number): [left: number, top: number];
+  onScreen?(point: state.Point): [left: number, top: number] | null;
+}
+
 /** Elements are kept from frame to frame: one that stands still is the same one. */
-export function drawMarks(overlay: SVGSVGElement, camera: MapCamera, pointSize: number): void {
+export function drawMarks(overlay: SVGSVGElement, screen: Screen, pointSize: number): void {
   const marks: Mark[] = [];
   for (const cluster of state.pointed.value ? [state.pointed.value] : fewIsolated()) {
-    const outline = hull(cluster, camera);
+    const outline = hull(cluster, screen);
     if (outline) marks.push(outline);
   }
-  const ring = (point: { x: number; y: number }, kind: string, radius: number): void => {
-    const [left, top] = camera.project(point.x, point.y);
+  const ring = (point: state.Point, kind: string, radius: number): void => {
+    const at = screen.onScreen ? screen.onScreen(point) : screen.project(point.x, point.y);
+    if (!at) return;
+    const [left, top] = at;
     marks.push({ kind: "circle", attributes: { cx: left.toFixed(1), cy: top.toFixed(1), r: radius.toFixed(1), class: kind } });
   };
   const radius = pointSize / 2;
@@ -49,12 +56,12 @@ export function drawMarks(overlay: SVGSVGElement, camera: MapCamera, pointSize: 
   while (overlay.children.length > marks.length) overlay.lastElementChild!.remove();
 }
 
-function hull(cluster: ClusterEntry, camera: MapCamera): Mark | null {
+function hull(cluster: ClusterEntry, screen: Screen): Mark | null {
   const flat = state.details.value?.[state.labels.value!.clusters.indexOf(cluster)]?.hull ?? [];
   if (flat.length < 6) return null;
   let d = "";
   for (let i = 0; i < flat.length; i += 2) {
-    const [left, top] = camera.project(flat[i], flat[i + 1]);
+    const [left, top] = screen.project(flat[i], flat[i + 1]);
     d += `${i ? "L" : "M"}${left.toFixed(1)} ${top.toFixed(1)}`;
   }
   return {

@@ -6,6 +6,7 @@ import { locate, type Generation, type LoadedTile } from "../engine/generation";
 import { pickNearest, type Picked } from "../engine/pick";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
+import type { Spatial } from "./spatial";
 
 /** Milliseconds of rest before a document is read. */
 const DWELL = 120;
@@ -24,6 +25,8 @@ export interface Scene {
   labelAt(left: number, top: number): ClusterEntry | null;
   /** Zoom from which single documents can be told apart. */
   closeZoom(): number;
+  /** The map in space, while it is turned. */
+  space(): Spatial | null;
 }
 
 export class Pointing {
@@ -126,10 +129,14 @@ export class Pointing {
     state.notice.value = null;
     if (!move) return;
     await settled();
-    this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
+    const space = this.scene.space();
+    if (space) space.reveal(state.pinned.value);
+    else this.camera.reveal(x, y, Math.max(this.camera.place.zoom, this.scene.closeZoom()));
   }
 
   private pick(left: number, top: number, reach: number): Picked<LoadedTile> | null {
+    const space = this.scene.space();
+    if (space) return space.pick(left, top, reach);
     const [x, y] = this.camera.unproject(left, top);
     const within = Math.max(reach, this.scene.pointSize()) / this.camera.scale;
     return pickNearest(this.scene.tiles(), x, y, within, (tile, i) => this.scene.shows(tile, i));
@@ -141,7 +148,9 @@ export class Pointing {
       state.pinned.value = { x, y, cluster: tile.cluster[index], document, generation: tile.generation.number, position: tile.info.first + index };
       state.notice.value = null;
       await settled();
-      this.camera.reveal(x, y);
+      const space = this.scene.space();
+      if (space) space.reveal(state.pinned.value);
+      else this.camera.reveal(x, y);
     });
   }
 
@@ -180,8 +189,9 @@ export class Pointing {
     state.hovered.value = { generation: generation.number, position, x, y, cluster: tile.cluster[index], document: null, failed: false };
     generation.prefetch(position);
     this.dwell = window.setTimeout(() => {
-      const [left, top] = this.camera.project(x, y);
-      state.hoverCard.value = { left, top };
+      const space = this.scene.space();
+      const at = space ? state.hovered.value && space.project(state.hovered.value) : this.camera.project(x, y);
+      if (at) state.hoverCard.value = { left: at[0], top: at[1] };
       const still = () => state.hovered.value?.position === position && state.hovered.value.generation === generation.number;
       generation
         .document(position)

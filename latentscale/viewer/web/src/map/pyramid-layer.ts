@@ -53,10 +53,24 @@ const pyramidModule = {
   },
 } as const;
 
-const vs = /* glsl */ `\
+/** How a layer places a point: what it declares, its position and by what factor it grows, and what follows its colour. */
+export interface Placing {
+  declared: string;
+  position: string;
+  finish: string;
+}
+
+const FLAT: Placing = {
+  declared: "",
+  position: /* glsl */ `gl_Position = vec4(positions * pyramid.scale + pyramid.offset, 0.0, 1.0);`,
+  finish: "",
+};
+
+const vertexShader = ({ declared, position, finish }: Placing): string => /* glsl */ `\
 #version 300 es
 #define SHADER_NAME pyramid-vertex
 in vec2 positions;
+${declared}
 in float clusters;
 in float shades;
 uniform sampler2D clusterPalette;
@@ -69,7 +83,8 @@ vec4 look(sampler2D palette, int index) {
 }
 
 void main(void) {
-  gl_Position = vec4(positions * pyramid.scale + pyramid.offset, 0.0, 1.0);
+  float grown = 1.0;
+  ${position}
   // What a search has not found lies half a step above its cluster.
   bool lit = fract(clusters) < 0.25;
   int cluster = int(floor(clusters)) + 1;
@@ -97,7 +112,8 @@ void main(void) {
     size *= 0.75;
   }
   vColor = vec4(color.rgb, alpha);
-  vSize = clamp(size * pyramid.pixelRatio, 1.0, 32.0);
+  vSize = clamp(size * grown * pyramid.pixelRatio, 1.0, 32.0);
+  ${finish}
   gl_PointSize = vSize + 1.0;
   // Two passes: noise and dimmed points lie under the rest, whatever the order of the tiles.
   bool below = noise || !shown;
@@ -148,6 +164,15 @@ export interface PyramidLayerProps extends LayerProps {
   layered: boolean;
 }
 
+/** What a layer that places points elsewhere brings along. */
+export interface Program {
+  placing: Placing;
+  fs: string;
+  modules: readonly unknown[];
+  layout: readonly { name: string; format: "float32x2" }[];
+  depth: boolean;
+}
+
 interface TileBuffers {
   positions: Buffer;
   clusters: Buffer;
@@ -156,7 +181,9 @@ interface TileBuffers {
   shadeKey: string;
 }
 
-export class PyramidLayer extends Layer<PyramidLayerProps> {
+const NOTHING = { uniforms: {}, attributes: {} };
+
+export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> extends Layer<Props> {
   static override layerName = "PyramidLayer";
 
   declare state: {
@@ -165,6 +192,18 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
     clusterTexture: Texture;
     shadeTexture: Texture;
   };
+
+  protected program(): Program {
+    return { placing: FLAT, fs, modules: [], layout: [], depth: false };
+  }
+
+  /** Uniforms and buffers of a tile beyond those of all layers; null where it cannot be drawn. */
+  protected extra(_tile: LoadedTile): { uniforms: Record<string, Record<string, unknown>>; attributes: Record<string, Buffer> } | null {
+    return NOTHING;
+  }
+
+  /** A tile's points are drawn no more. */
+  protected forget(_tile: LoadedTile): void {}
 
   /** None: deck.gl would set its own shader modules (picking, projection, lights), which this layer has no use for. */
   override getModels(): Model[] {
@@ -175,20 +214,22 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
     const { device } = this.context;
     const clusterTexture = paletteTexture(device, this.props.clusterPalette);
     const shadeTexture = paletteTexture(device, this.props.shadePalette ?? this.props.clusterPalette);
+    const program = this.program();
     const model = new Model(device, {
       id: `${this.props.id}-model`,
-      vs,
-      fs,
-      modules: [pyramidModule as never],
+      vs: vertexShader(program.placing),
+      fs: program.fs,
+      modules: [pyramidModule, ...program.modules] as never[],
       topology: "point-list",
       bufferLayout: [
         { name: "positions", format: "unorm16x2" },
         { name: "clusters", format: "float32" },
         { name: "shades", format: "float32" },
+        ...program.layout,
       ],
       parameters: {
-        depthWriteEnabled: false,
-        depthCompare: "always",
+        depthWriteEnabled: program.depth,
+        depthCompare: program.depth ? "less-equal" : "always",
         blend: true,
         blendColorOperation: "add",
         blendColorSrcFactor: "one",
@@ -219,6 +260,7 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
         if (kept.has(tile)) continue;
         destroyBuffers(buffers);
         this.state.buffers.delete(tile);
+        this.forget(tile);
       }
     }
     this.setNeedsRedraw();
@@ -233,8 +275,11 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
     const perUnit: [number, number] = [(2 * scale) / viewport.width, (2 * scale) / viewport.height];
     const pixelRatio = device.getDefaultCanvasContext().cssToDeviceRatio();
     model.setBindings({ clusterPalette: clusterTexture, shadePalette: shadeTexture });
-    for (let i = layered ? 0 : tiles.length; i < 2 * tiles.length; i++) {
-      const tile = tiles[i % tiles.length];
+    // In space what is dimmed comes last: it must not hide what lies behind it.
+    const passes = !layered ? [0] : this.program().depth ? [0, 1] : [1, 0];
+    for (const [under, tile] of passes.flatMap((under) => tiles.map((tile) => [under, tile] as const))) {
+      const extra = this.extra(tile);
+      if (!extra) continue;
       const buffers = this.buffersOf(tile);
       const { bounds } = tile;
       const edge = bounds.x1 - bounds.x0;
@@ -246,7 +291,7 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
         opacity: pointOpacity,
         dimmed: dimmedOpacity,
         mode: plain && !buffers.shades ? 3 : !shades ? 0 : buffers.shades ? 1 : 2,
-        under: i < tiles.length ? 1 : 0,
+        under,
         pixelRatio,
         dark: dark ? 1 : 0,
         share: tile.share * 65536,
@@ -255,16 +300,20 @@ export class PyramidLayer extends Layer<PyramidLayerProps> {
         positions: buffers.positions,
         clusters: buffers.clusters,
         shades: buffers.shades ?? buffers.clusters,
+        ...extra.attributes,
       });
       model.setVertexCount(tile.count);
-      model.shaderInputs.setProps({ pyramid: uniforms });
+      model.shaderInputs.setProps({ pyramid: uniforms, ...extra.uniforms });
       model.draw(renderPass as RenderPass);
     }
   }
 
   override finalizeState(): void {
     super.finalizeState(this.context);
-    for (const buffers of this.state.buffers.values()) destroyBuffers(buffers);
+    for (const [tile, buffers] of this.state.buffers) {
+      destroyBuffers(buffers);
+      this.forget(tile);
+    }
     this.state.model.destroy();
     this.state.clusterTexture.destroy();
     this.state.shadeTexture.destroy();

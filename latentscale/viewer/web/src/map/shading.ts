@@ -1,5 +1,6 @@
 /** The palettes by which points are coloured, and the columns that say which colour each point has. */
 
+import { BAND_NAMES, bandColour, bandOf, BANDS, BANDS_COLUMN } from "../engine/bands";
 import {
   addedColour,
   categoryColour,
@@ -58,6 +59,9 @@ export class Shading {
     this.key = "";
     if (nearest) {
       this.shades = clusterPalette(clusters, own, NOISE[theme], isShown);
+      this.key = colour;
+    } else if (colour === BANDS) {
+      this.shades = bandPalette(theme);
       this.key = colour;
     } else if (colour === "density" || column) {
       this.shades = column?.kind === "categories" ? codePalette(column, state.categories.value) : rampPalette();
@@ -125,6 +129,7 @@ export class Shading {
     else if (column === "nearest_cluster") for (let i = 0; i < tile.count; i++) shades[i] = values[i] + 1;
     else if (entry && entry.kind !== "categories")
       for (let i = 0; i < tile.count; i++) shades[i] = shadeIndex(values[i], entry, state.scale.value);
+    else if (column === BANDS) for (let i = 0; i < tile.count; i++) shades[i] = bandOf(values[i]);
     else for (let i = 0; i < tile.count; i++) shades[i] = Math.min(values[i], column === "density" ? RAMP - 1 : 255);
     this.arrays.set(tile, { key: this.key, values: shades });
     return shades;
@@ -146,7 +151,7 @@ function sourceOf(tile: LoadedTile): Source | null {
   const column = state.colour.value;
   if (column === ADDED) return null;
   const sources = state.index.value?.sources.get(column);
-  return sources ? sources[tile.generation.number] : { id: column, codes: null };
+  return sources ? sources[tile.generation.number] : { id: column === BANDS ? BANDS_COLUMN : column, codes: null };
 }
 
 const nameOf = (tile: LoadedTile, source: Source): string => `${tile.generation.number}/${source.id}/${tile.info.key}`;
@@ -162,6 +167,12 @@ function codePalette(column: CategoryColumn, chosen: ReadonlySet<number>): Palet
   const palette = emptyPalette(256);
   for (let code = 0; code < 256; code++)
     setColour(palette, code, codeColour(column, code, state.theme.value), chosen.size && !chosen.has(code) ? 0 : 255);
+  return palette;
+}
+
+function bandPalette(theme: Theme): Palette {
+  const palette = emptyPalette(256);
+  BAND_NAMES.forEach((_, band) => setColour(palette, band, bandColour(band, theme), 255));
   return palette;
 }
 

@@ -17,6 +17,7 @@ export function App() {
   return (
     <>
       <main class="stage">
+        <svg id="grid" aria-hidden="true" />
         <canvas key={state.canvas.value} id="canvas" tabIndex={0} aria-label="Map of the documents. Arrow keys pan, plus and minus zoom, Enter pins the document in the middle." />
         <svg id="overlay" aria-hidden="true" />
         <div class="crosshair" aria-hidden="true" />

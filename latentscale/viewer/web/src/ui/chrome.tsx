@@ -7,6 +7,8 @@ import { cover, covers } from "../covers";
 import { clearOfPanels } from "../engine/insets";
 import * as state from "../state";
 import { Icon } from "./icon";
+import { Slider } from "./slider";
+import { SpaceButtons, spaceKeys, SpaceSettings } from "./space-controls";
 import { isOpen, panels, toggle, withButton } from "./panel-registry";
 
 export function Toolbar() {
@@ -48,6 +50,7 @@ export function Toolbar() {
         </Group>
       )}
       <Group>
+        <SpaceButtons />
         <button class="icon" aria-label={dark ? "Light page" : "Dark page"} title="Dark or light (t)" onClick={state.toggleTheme}>
           <Icon name={dark ? "sun" : "moon"} />
         </button>
@@ -68,6 +71,7 @@ export function Toolbar() {
         <div class="card settings" ref={cover(null)}>
           <Slider name="Point size" value={state.sizeFactor.value} from={0.4} to={3} set={(v) => (state.sizeFactor.value = v)} />
           <Slider name="Opacity" value={state.opacityFactor.value} from={0.15} to={1.25} set={(v) => (state.opacityFactor.value = v)} />
+          <SpaceSettings />
         </div>
       )}
     </div>
@@ -79,15 +83,6 @@ function Group({ kind = "", children }: { kind?: string; children: ComponentChil
     <div class={`card buttons ${kind}`} ref={cover("right")}>
       {children}
     </div>
-  );
-}
-
-function Slider({ name, value, from, to, set }: { name: string; value: number; from: number; to: number; set(v: number): void }) {
-  return (
-    <label class="slider">
-      <span>{name}</span>
-      <input type="range" min={from} max={to} step={0.05} value={value} onInput={(event) => set(Number(event.currentTarget.value))} />
-    </label>
   );
 }
 
@@ -127,7 +122,7 @@ function HelpDialog() {
       <div class="card help" role="dialog" aria-modal="true" aria-label="Help" onKeyDown={stay} onClick={(event) => event.stopPropagation()}>
         <h2>Around the map</h2>
         <dl>
-          {[...KEYS, ...panelKeys(), ...LAST_KEYS].map(([key, does]) => (
+          {[...KEYS, ...panelKeys(), ...spaceKeys(), ...LAST_KEYS].map(([key, does]) => (
             <div key={key}>
               <dt>{key}</dt>
               <dd>{does}</dd>

@@ -3,6 +3,7 @@
 import { commands } from "../commands";
 import * as state from "../state";
 import { step as stepInList } from "./panels/documents";
+import { toggleSpace } from "./space-controls";
 import { closeLast, panels, toggle } from "./panel-registry";
 
 export function onKey(event: KeyboardEvent): void {
@@ -23,15 +24,16 @@ export function onKey(event: KeyboardEvent): void {
     t: state.toggleTheme,
     n: () => stepInList(1),
     p: () => stepInList(-1),
+    ...(state.hasHeights.value ? { "3": toggleSpace } : {}),
   };
   for (const { id, key } of panels()) if (key) actions[key.name] = key.press ?? (() => toggle(id));
   // Arrows scroll a panel while it has the focus.
   if (!target.closest(".side"))
     Object.assign(actions, {
-      ArrowLeft: () => commands.pan(-step, 0),
-      ArrowRight: () => commands.pan(step, 0),
-      ArrowUp: () => commands.pan(0, step),
-      ArrowDown: () => commands.pan(0, -step),
+      ArrowLeft: () => commands.pan(-step, 0, event.shiftKey),
+      ArrowRight: () => commands.pan(step, 0, event.shiftKey),
+      ArrowUp: () => commands.pan(0, step, event.shiftKey),
+      ArrowDown: () => commands.pan(0, -step, event.shiftKey),
     });
   if (target.id === "canvas") actions.Enter = () => commands.pinCentre();
   const action = actions[event.key];

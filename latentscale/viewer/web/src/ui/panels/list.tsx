@@ -2,6 +2,7 @@
 
 import { useMemo, useState } from "preact/hooks";
 import { commands } from "../../commands";
+import { BAND_NAMES, bandColour, BANDS } from "../../engine/bands";
 import { css, rampColour } from "../../engine/colour";
 import type { CategoryColumn, ClusterEntry, NumberColumn } from "../../engine/format";
 import { NARROW } from "../../engine/insets";
@@ -128,6 +129,7 @@ function ColourBy() {
           </optgroup>
           <optgroup label="Map">
             <option value="density">Density</option>
+            {state.hasHeights.value && <option value={BANDS}>Density in space, in quarters</option>}
             {addedEntry() && <option value={ADDED}>When added</option>}
           </optgroup>
           {columns.length > 0 && (
@@ -143,6 +145,7 @@ function ColourBy() {
       </label>
       {column?.kind === "categories" && <Categories column={column} />}
       {column && column.kind !== "categories" && <Ramp column={column} />}
+      {state.colour.value === BANDS && <Bands />}
       {state.colour.value === "density" && (
         <div class="ramp">
           <RampBar />
@@ -153,6 +156,19 @@ function ColourBy() {
         </div>
       )}
     </section>
+  );
+}
+
+function Bands() {
+  return (
+    <ul class="rows" aria-label="Quarters of the documents by the density of space around them">
+      {BAND_NAMES.map((name, band) => (
+        <li key={name} class="row band">
+          <Swatch rgb={bandColour(band, state.theme.value)} />
+          <span class="name">{name}</span>
+        </li>
+      ))}
+    </ul>
   );
 }
 

@@ -53,6 +53,7 @@ function Figures({ q }: { q: Quality }) {
   const figures: [name: string, value: string | undefined, means: string][] = [
     ["Trustworthiness", fixed(q.trustworthiness), "documents close on the map are alike"],
     ["Neighbours kept", share(q.preservation), `of the ${q.k} nearest`],
+    ["The same in space", share(q.space?.preservation ?? null), `of the ${q.k} nearest; trustworthiness ${fixed(q.space?.trustworthiness ?? null)}`],
     ["Search recall", share(q.recall), "of true neighbours found"],
     ["Noise", share(q.noise_share), "of the documents, in no cluster"],
     ["Duplicates", share(q.duplicates), "identical to another"],

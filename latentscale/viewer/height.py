@@ -1,0 +1,71 @@
+"""The third dimension of a map: how high each document lies above the flat map, and how dense space is around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.errors import ShapeError
+
+STEPS = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Height:
+    """Heights of the documents of a generation.
+
+    Attributes
+    ----------
+    z : float32 ndarray, shape (n,)
+        In the units of the map's x and y, finite.
+    rank : uint8 ndarray, shape (n,)
+        Which 256th of the whole map's documents each is among by the density of space around it; 255 the densest.
+    """
+
+    z: NDArray[np.float32]
+    rank: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, space: NDArray[np.float32], *, last: int | None = None) -> Height:
+        """Heights from the positions of a whole map, float32 of shape (n, 3).
+
+        Parameters
+        ----------
+        last : int, optional
+            Give only those of so many documents at the end: what an update adds is measured against the whole map.
+        """
+        from latentscale.backends.shapes import density
+
+        around = density(space)
+        own = slice(None if last is None else len(space) - last, None)
+        ranks = np.searchsorted(np.sort(around), around[own]) * 256 // max(len(space), 1)
+        return cls(z=np.ascontiguousarray(space[own, 2]), rank=ranks.astype(np.uint8))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest z; a little apart where all are one, so that there is a step between them."""
+        low, high = float(self.z.min()), float(self.z.max())
+        return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+    def steps(self) -> NDArray[np.uint16]:
+        """``z`` in 65,536 steps (uint16) from the lowest to the highest.
+
+        A height is ``low + (step + 0.5) / 65536 * (high - low)``.
+        """
+        low, high = self.bounds
+        return np.clip((self.z.astype(np.float64) - low) / (high - low) * STEPS, 0, STEPS - 1).astype(np.uint16)
+
+    def check(self, documents: int) -> None:
+        """Raise if these are not heights of so many documents.
+
+        Raises
+        ------
+        ShapeError
+        """
+        if self.z.shape != (documents,) or self.rank.shape != (documents,):
+            raise ShapeError(f"the viewer got {len(self.z):,} heights for {documents:,} documents")
+        bad = int((~np.isfinite(self.z)).sum())
+        if bad:
+            raise ShapeError(f"{bad:,} of {documents:,} documents have a height that is not a finite number")

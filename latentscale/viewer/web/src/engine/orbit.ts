@@ -1,0 +1,129 @@
+/** The view of a map in space: from flat, seen from above, to turned and in perspective, without a break. */
+
+import type { Box } from "./lod";
+
+export type Vector = readonly [x: number, y: number, z: number];
+
+/** Where a map is looked at from. Angles in degrees. */
+export interface Orbit {
+  /** What the middle of the window shows; its height as it is drawn. */
+  target: Vector;
+  /** Around the vertical. */
+  turn: number;
+  /** From 0, straight from above, to nearly 90. */
+  tilt: number;
+  /** From the target, in units of the map. */
+  distance: number;
+}
+
+/** What drawing and pointing need of an orbit, or of a moment between it and the flat map. */
+export interface Frame {
+  width: number;
+  height: number;
+  target: Vector;
+  /** Axes of the window in space: to the right, up, and towards the eye; of length 1. */
+  right: Vector;
+  up: Vector;
+  toward: Vector;
+  /** Pixels a unit at the target. */
+  scale: number;
+  /** 1 / distance of the eye; 0 without perspective. */
+  perspective: number;
+  /** By what heights are multiplied; 0 for the flat map. */
+  lift: number;
+}
+
+export const MOST_TILT = 88;
+/** Distance of the eye at which a unit is as many pixels as the window's smaller side has: a field of view of 34°. */
+const FOCUS = 1.65;
+/** What is nearer to the eye than this part of its distance is not drawn. */
+export const NEAR = 0.06;
+
+const RADIANS = Math.PI / 180;
+const least = (size: { width: number; height: number }): number => Math.min(size.width, size.height);
+
+export const scaleOf = (orbit: Orbit, size: { width: number; height: number }): number => (FOCUS * least(size)) / orbit.distance;
+
+/** The frame of an orbit, at `share` of the way from the flat map as `flat` shows it. */
+export function frameOf(
+  orbit: Orbit,
+  size: { width: number; height: number },
+  lift: number,
+  flat: { x: number; y: number; scale: number },
+  share = 1,
+): Frame {
+  const { width, height } = size;
+  const turn = shortest(orbit.turn) * share * RADIANS;
+  const tilt = orbit.tilt * share * RADIANS;
+  const [sinTurn, cosTurn, sinTilt, cosTilt] = [Math.sin(turn), Math.cos(turn), Math.sin(tilt), Math.cos(tilt)];
+  const between = (from: number, to: number): number => from + (to - from) * share;
+  // Zoom is felt as a factor.
+  const scale = flat.scale * (scaleOf(orbit, size) / flat.scale) ** share;
+  return {
+    width,
+    height,
+    target: [between(flat.x, orbit.target[0]), between(flat.y, orbit.target[1]), orbit.target[2] * share],
+    right: [cosTurn, sinTurn, 0],
+    up: [-sinTurn * cosTilt, cosTurn * cosTilt, sinTilt],
+    toward: [sinTurn * sinTilt, -cosTurn * sinTilt, cosTilt],
+    scale,
+    perspective: (share * scale) / (FOCUS * least(size)),
+    lift: lift * share,
+  };
+}
+
+/** The same turn between -180 and 180. */
+export const shortest = (turn: number): number => ((((turn + 180) % 360) + 360) % 360) - 180;
+
+const dot = (a: Vector, b: Vector): number => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+
+/** Where a place of the map is on the screen, and how far it is towards the eye; null behind the eye. */
+export function project(frame: Frame, x: number, y: number, z: number): [left: number, top: number, toward: number] | null {
+  const { target, right, up, toward, scale, perspective, lift, width, height } = frame;
+  const from: Vector = [x - target[0], y - target[1], z * lift - target[2]];
+  const near = dot(toward, from);
+  const w = 1 - near * perspective;
+  if (w < NEAR) return null;
+  return [width / 2 + (dot(right, from) * scale) / w, height / 2 - (dot(up, from) * scale) / w, near];
+}
+
+/** The orbit that shows a box of the map at a height, but for its corners, clear of what covers so many pixels of the window's sides. */
+export function around(
+  box: Box,
+  z: number,
+  size: { width: number; height: number },
+  covered: { left: number; right: number; top: number; bottom: number },
+  { turn, tilt }: { turn: number; tilt: number },
+): Orbit {
+  const free = Math.max(80, Math.min(size.width - covered.left - covered.right, 1.35 * (size.height - covered.top - covered.bottom)));
+  // Turned, a box is as wide as its diagonal at most, where maps are mostly empty.
+  const across = 0.76 * Math.hypot(box.x1 - box.x0, box.y1 - box.y0) || 1e-6;
+  const distance = (FOCUS * least(size) * across) / free;
+  const scale = (FOCUS * least(size)) / distance;
+  const orbit = { target: [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2, z] as Vector, turn, tilt, distance };
+  return moved(orbit, (covered.left - covered.right) / 2 / scale, (covered.top - covered.bottom) / 2 / scale);
+}
+
+/** An orbit whose map is moved to the right and down on the screen, by units at the target. */
+export function moved(orbit: Orbit, right: number, down: number): Orbit {
+  const turn = orbit.turn * RADIANS;
+  const tilt = orbit.tilt * RADIANS;
+  const [sin, cos, sinTilt, cosTilt] = [Math.sin(turn), Math.cos(turn), Math.sin(tilt), Math.cos(tilt)];
+  const [x, y, z] = orbit.target;
+  return { ...orbit, target: [x - right * cos - down * sin * cosTilt, y - right * sin + down * cos * cosTilt, z + down * sinTilt] };
+}
+
+export function turned(orbit: Orbit, degrees: number, tilt = 0): Orbit {
+  return { ...orbit, turn: shortest(orbit.turn + degrees), tilt: Math.min(MOST_TILT, Math.max(0, orbit.tilt + tilt)) };
+}
+
+/** An orbit between two; `share` from 0 to 1. */
+export function betweenOrbits(from: Orbit, to: Orbit, share: number): Orbit {
+  const mix = (a: number, b: number): number => a + (b - a) * share;
+  return {
+    target: [0, 1, 2].map((i) => mix(from.target[i], to.target[i])) as unknown as Vector,
+    turn: from.turn + shortest(to.turn - from.turn) * share,
+    tilt: mix(from.tilt, to.tilt),
+    distance: from.distance * (to.distance / from.distance) ** share,
+  };
+}

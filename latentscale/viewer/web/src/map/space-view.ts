@@ -1,0 +1,429 @@
+/** A map that is turned in space: its way from the flat map and back, its drawing, and what is pointed at. */
+
+import { effect } from "@preact/signals";
+import { covers } from "../covers";
+import type { ClusterEntry } from "../engine/format";
+import type { Generation, LoadedTile } from "../engine/generation";
+import { insetsOf } from "../engine/insets";
+import type { Box } from "../engine/lod";
+import { around, betweenOrbits, frameOf, moved, project, scaleOf, turned, type Frame, type Orbit } from "../engine/orbit";
+import type { Picked } from "../engine/pick";
+import { pickInSpace, scanSpace } from "../engine/space-scan";
+import * as state from "../state";
+import type { MapCamera } from "./camera";
+import { heightOf, Heights } from "./heights";
+import { drawMarks } from "./marks";
+import type { PyramidLayerProps } from "./pyramid-layer";
+import { listenForOrbit, zoomed } from "./space-control";
+import { drawGrid, type Room } from "./space-grid";
+import { SpaceLabels } from "./space-labels";
+import { SpaceLayer, type SpaceLayerProps } from "./space-layer";
+import type { Spatial } from "./spatial";
+
+/** The first view: from the south-west, well above the ground. */
+const FIRST = { turn: -24, tilt: 56 };
+const UNFOLD = 1100;
+const MOVE = 420;
+/** Milliseconds without a hand on the map before it turns, and degrees a second. */
+const IDLE = 2500;
+const SPEED = 5;
+/** Degrees that an arrow key turns for 90 pixels that it would pan. */
+const KEY = 12 / 90;
+
+export interface SpaceHost {
+  canvas: HTMLCanvasElement;
+  labels: HTMLElement;
+  overlay: SVGSVGElement;
+  camera: MapCamera;
+  generations: readonly Generation[];
+  body: Box;
+  whole: Box;
+  tiles(): readonly LoadedTile[];
+  shows(tile: LoadedTile, index: number): boolean;
+  pointSize(): number;
+  redraw(): void;
+  /** Something else lies under the pointer. */
+  shifted(): void;
+  /** The user moved the map. */
+  steered(): void;
+  problem(error: Error): void;
+}
+
+export class SpaceView implements Spatial {
+  private readonly labels: SpaceLabels;
+  private readonly grid = document.getElementById("grid") as unknown as SVGSVGElement;
+  private readonly stops: (() => void)[] = [];
+  /** Heights of points by their places on the flat map; of those whose tile is not drawn, too. */
+  private readonly known = new Map<string, number>();
+  private orbit: Orbit;
+  /** How far the map is on its way from flat. */
+  private share = 0;
+  private room: Room;
+  private middle: number;
+  private touched = false;
+  private acted = performance.now();
+  private animation = 0;
+  private turn = 0;
+
+  /** Once the heights of what is drawn are here: the map unfolds before the eye, not before it has anything to show. */
+  static async open(host: SpaceHost, wanted: () => boolean): Promise<SpaceView | null> {
+    const heights = new Heights(host.problem);
+    await heights.ready(host.tiles());
+    return wanted() ? new SpaceView(host, heights) : null;
+  }
+
+  private constructor(
+    private readonly host: SpaceHost,
+    private readonly heights: Heights,
+  ) {
+    const [low, high] = [0, 1].map((i) => host.generations.reduce((sum, { entry }) => (i ? Math.max : Math.min)(sum, entry.z![i]), i ? -Infinity : Infinity));
+    this.middle = (low + high) / 2;
+    this.room = { floor: host.body, low, high };
+    heights.changed = () => {
+      this.measure();
+      host.redraw();
+    };
+    this.measure();
+    this.labels = new SpaceLabels(host.labels);
+    this.reset();
+    this.orbit = state.orbit.value ?? this.firstOrbit();
+    this.stops.push(
+      listenForOrbit(host.canvas, { orbit: () => this.orbit, size: () => host.camera.size(), take: (orbit) => this.take(orbit) }),
+      effect(() => {
+        const orbit = state.orbit.value;
+        if (orbit && orbit !== this.orbit) this.fly(orbit, 0);
+      }),
+      effect(() => {
+        void [state.heightFactor.value, state.sizeBySparsity.value, state.gridShown.value, state.pinned.value];
+        host.redraw();
+      }),
+      effect(() => {
+        cancelAnimationFrame(this.turn);
+        if (state.turning.value) this.turn = requestAnimationFrame((now) => this.turnOn(now, now));
+        else if (this.touched) this.keep();
+      }),
+    );
+    this.unfold(1, () => undefined);
+  }
+
+  drawable(tiles: readonly LoadedTile[]) {
+    const ready: LoadedTile[] = [];
+    const failed: LoadedTile[] = [];
+    let loading = false;
+    for (const tile of tiles) {
+      if (this.heights.of(tile)) ready.push(tile);
+      else if (this.heights.isMissing(tile)) failed.push(tile);
+      else loading = true;
+    }
+    return { tiles: ready, loading, failed };
+  }
+
+  scale(): number {
+    return this.frame().scale;
+  }
+
+  layer(props: PyramidLayerProps & { id: string }): SpaceLayer {
+    const { share } = this;
+    const far = 1 - share;
+    return new SpaceLayer({
+      ...props,
+      id: "space",
+      frame: this.frame(),
+      reach: this.reach(),
+      share,
+      uneven: state.sizeBySparsity.value,
+      heights: (tile: LoadedTile) => this.heights.of(tile),
+      // In space points hide each other, so that one sees which is in front.
+      pointOpacity: props.pointOpacity * far + 0.96 * share * Math.min(1, state.opacityFactor.value),
+      pointSize: props.pointSize * (1 + 0.25 * share),
+      dimmedOpacity: props.dimmedOpacity + 0.04 * share,
+    } as SpaceLayerProps);
+  }
+
+  placeOverlays(pointSize: number): void {
+    const frame = this.frame();
+    this.labels.place(frame, this.reach());
+    const pinned = state.pinned.value;
+    const height = pinned && this.heightAt(pinned);
+    if (state.gridShown.value) drawGrid(this.grid, frame, this.room, this.share, pinned && height !== null ? [pinned.x, pinned.y, height] : null);
+    else this.grid.replaceChildren();
+    drawMarks(
+      this.host.overlay,
+      {
+        // Outlines lie on the floor, below their clusters.
+        project: (x, y) => this.at(frame, x, y, this.room.low) ?? [-99, -99],
+        onScreen: (point) => this.place(frame, point),
+      },
+      pointSize * (1 + 0.25 * this.share),
+    );
+  }
+
+  pick(left: number, top: number, reach: number): Picked<LoadedTile> | null {
+    const radius = Math.max(3, this.host.pointSize() / 2);
+    const { tiles, shows } = this.host;
+    return pickInSpace(this.frame(), tiles(), (tile) => this.heights.of(tile), { left, top, reach: Math.max(reach, radius), radius }, shows);
+  }
+
+  project(point: state.Point): [number, number] | null {
+    return this.place(this.frame(), point);
+  }
+
+  reveal(point: state.Point): void {
+    const height = this.heightAt(point);
+    if (height === null) return;
+    const { width, height: tall } = this.host.camera.size();
+    const at = this.project(point);
+    const { left, right, top, bottom } = this.insets();
+    if (at && at[0] > left && at[0] < width - right && at[1] > top && at[1] < tall - bottom) return;
+    this.fly(this.centred({ ...this.orbit, target: [point.x, point.y, height * state.heightFactor.value] }), MOVE);
+  }
+
+  labelAt(left: number, top: number): ClusterEntry | null {
+    return this.labels.at(left, top);
+  }
+
+  count(): number {
+    const { width, height } = this.host.camera.size();
+    let points = 0;
+    scanSpace(this.frame(), this.host.tiles(), (tile) => this.heights.of(tile), (_tile, _i, left, top) => {
+      if (left >= 0 && top >= 0 && left <= width && top <= height) points += 1;
+    });
+    return points;
+  }
+
+  list(limit: number): { rows: state.Row[]; all: number } {
+    const { width, height } = this.host.camera.size();
+    const { left: l, right: r, top: t, bottom: b } = this.insets();
+    const [mx, my] = [(l + width - r) / 2, (t + height - b) / 2];
+    const found: { row: state.Row; apart: number }[] = [];
+    scanSpace(this.frame(), this.host.tiles(), (tile) => this.heights.of(tile), (tile, i, left, top) => {
+      if (left < l || top < t || left > width - r || top > height - b || !this.host.shows(tile, i)) return;
+      found.push({ row: { generation: tile.generation, position: tile.info.first + i }, apart: (left - mx) ** 2 + (top - my) ** 2 });
+    });
+    found.sort((a, b) => a.apart - b.apart);
+    return { rows: found.slice(0, limit).map(({ row }) => row), all: found.length };
+  }
+
+  pan(right: number, up: number, move: boolean): void {
+    const scale = scaleOf(this.orbit, this.host.camera.size());
+    this.fly(move ? moved(this.orbit, -right / scale, up / scale) : turned(this.orbit, KEY * right, KEY * up), 140);
+  }
+
+  zoom(steps: number): void {
+    this.fly(zoomed(this.orbit, 2 ** steps, this.host.camera.size()), 180);
+  }
+
+  home(): void {
+    this.fly(this.seen(this.host.body, FIRST), MOVE);
+  }
+
+  whole(): void {
+    this.fly(this.seen(this.host.whole, this.orbit), MOVE);
+  }
+
+  show(cluster: ClusterEntry, size: number): void {
+    const box = { x0: cluster.x! - size / 2, x1: cluster.x! + size / 2, y0: cluster.y! - size / 2, y1: cluster.y! + size / 2 };
+    const height = (cluster.z ?? this.middle) * state.heightFactor.value;
+    this.fly(around(box, height, this.host.camera.size(), this.insets(), this.orbit), MOVE);
+  }
+
+  reset(): void {
+    this.labels.reset(state.labels.value?.clusters ?? []);
+  }
+
+  resized(): void {
+    if (!this.touched && !state.orbit.peek()) this.orbit = this.firstOrbit();
+    this.host.redraw();
+  }
+
+  retry(tiles: readonly LoadedTile[]): void {
+    this.heights.retry(tiles);
+  }
+
+  leave(done: () => void): void {
+    const { camera } = this.host;
+    if (this.touched) {
+      const [x, y] = this.orbit.target;
+      camera.take({ x, y, zoom: Math.log2(scaleOf(this.orbit, camera.size())) });
+    }
+    this.unfold(0, done);
+  }
+
+  end(): void {
+    cancelAnimationFrame(this.animation);
+    cancelAnimationFrame(this.turn);
+    for (const stop of this.stops) stop();
+    this.labels.reset([]);
+    this.grid.replaceChildren();
+  }
+
+  private frame(): Frame {
+    const { camera } = this.host;
+    return frameOf(this.orbit, camera.size(), state.heightFactor.value, { ...camera.place, scale: camera.scale }, this.share);
+  }
+
+  /** How far points lie from the target, towards the eye or away from it. */
+  private reach(): number {
+    const { whole } = this.host;
+    const [x, y] = this.orbit.target;
+    const far = Math.hypot(Math.max(x - whole.x0, whole.x1 - x), Math.max(y - whole.y0, whole.y1 - y));
+    return 1.05 * Math.max(far, this.room.high * state.heightFactor.value);
+  }
+
+  private insets() {
+    return insetsOf(this.host.camera.size(), covers.value);
+  }
+
+  /** Where the flat map looked, or its body where nobody has moved it. */
+  private firstOrbit(): Orbit {
+    const { camera, body } = this.host;
+    if (camera.untouched) return this.seen(body, FIRST);
+    const { x, y } = camera.place;
+    const distance = scaleOf({ target: [x, y, 0], ...FIRST, distance: 1 }, camera.size()) / camera.scale;
+    return { target: [x, y, this.middle * state.heightFactor.value], ...FIRST, distance };
+  }
+
+  private seen(box: Box, angles: { turn: number; tilt: number }): Orbit {
+    return around(box, this.middle * state.heightFactor.value, this.host.camera.size(), this.insets(), angles);
+  }
+
+  /** The same with its target in the middle of what no panel covers. */
+  private centred(orbit: Orbit): Orbit {
+    const { left, right, top, bottom } = this.insets();
+    const scale = scaleOf(orbit, this.host.camera.size());
+    return moved(orbit, (left - right) / 2 / scale, (top - bottom) / 2 / scale);
+  }
+
+  /** Floor, ceiling and middle of the map's body, from the heights that are here: outliers would make the room too high. */
+  private measure(): void {
+    const found: number[] = [];
+    for (const tile of this.host.tiles()) {
+      const values = tile.info.z === 0 ? this.heights.of(tile)?.values : undefined;
+      for (let i = 0; values && i < values.length; i += 2) found.push(values[i]);
+    }
+    if (!found.length) return;
+    found.sort((a, b) => a - b);
+    const at = (share: number): number => found[Math.min(found.length - 1, Math.floor(share * found.length))];
+    const air = 0.08 * (at(0.98) - at(0.02));
+    this.room = { floor: this.host.body, low: at(0.02) - air, high: at(0.98) + air };
+    const middle = at(0.5);
+    if (middle === this.middle) return;
+    this.middle = middle;
+    if (!this.touched && !state.orbit.peek()) this.orbit = this.firstOrbit();
+  }
+
+  private at(frame: Frame, x: number, y: number, z: number): [number, number] | null {
+    const at = project(frame, x, y, z);
+    return at && [at[0], at[1]];
+  }
+
+  private place(frame: Frame, point: state.Point): [number, number] | null {
+    const height = this.heightAt(point);
+    return height === null ? null : this.at(frame, point.x, point.y, height);
+  }
+
+  /** The height of a point that the page knows by its place on the flat map; null while it is not known. */
+  private heightAt(point: state.Point & { generation?: number; position?: number }): number | null {
+    if (point.z !== undefined) return point.z;
+    const key = `${point.x} ${point.y}`;
+    const known = this.known.get(key);
+    if (known !== undefined) return known;
+    for (const tile of this.host.tiles()) {
+      const { bounds, xy, count } = tile;
+      const values = this.heights.of(tile)?.values;
+      if (!values || point.x < bounds.x0 || point.x > bounds.x1 || point.y < bounds.y0 || point.y > bounds.y1) continue;
+      const step = (bounds.x1 - bounds.x0) / 65536;
+      const [x, y] = [Math.round((point.x - bounds.x0) / step - 0.5), Math.round((point.y - bounds.y0) / step - 0.5)];
+      for (let i = 0; i < count; i++) {
+        if (xy[2 * i] !== x || xy[2 * i + 1] !== y) continue;
+        this.known.set(key, values[2 * i]);
+        return values[2 * i];
+      }
+    }
+    if (point.generation !== undefined && point.position !== undefined) void this.readHeight(key, point.generation, point.position);
+    return null;
+  }
+
+  /** Of a document whose tile is not drawn. */
+  private async readHeight(key: string, number: number, position: number): Promise<void> {
+    try {
+      const generation = this.host.generations[number];
+      const info = await generation.tileOf(position);
+      const steps = await generation.column(info, "z");
+      this.known.set(key, heightOf(generation.entry, steps[position - info.first]));
+      this.host.redraw();
+    } catch (error) {
+      this.host.problem(error as Error);
+    }
+  }
+
+  /** The user moves the map. */
+  private take(orbit: Orbit): void {
+    cancelAnimationFrame(this.animation);
+    this.share = 1;
+    this.acted = performance.now();
+    this.touched = true;
+    this.orbit = orbit;
+    this.keep();
+    this.host.shifted();
+    this.host.redraw();
+    this.host.steered();
+  }
+
+  /** Let the address know. */
+  private keep(): void {
+    if (state.orbit.peek() !== this.orbit) state.orbit.value = this.orbit;
+  }
+
+  private fly(to: Orbit, milliseconds: number): void {
+    const from = this.orbit;
+    this.touched = true;
+    this.acted = performance.now();
+    this.over(milliseconds, (t) => {
+      this.orbit = t < 1 ? betweenOrbits(from, to, t) : to;
+      if (t < 1) return;
+      this.share = 1;
+      this.keep();
+      this.host.shifted();
+      this.host.steered();
+    });
+  }
+
+  private unfold(to: number, done: () => void): void {
+    const from = this.share;
+    this.over(UNFOLD * Math.abs(to - from), (t) => {
+      this.share = from + (to - from) * t;
+      if (t === 1) done();
+    });
+  }
+
+  /** An animation, the only one: `step` is called with how far it is, from 0 to 1. */
+  private over(milliseconds: number, step: (t: number) => void): void {
+    cancelAnimationFrame(this.animation);
+    const { camera } = this.host;
+    if (milliseconds <= 0 || matchMedia("(prefers-reduced-motion: reduce)").matches) {
+      step(1);
+      this.host.redraw();
+      return;
+    }
+    const begin = performance.now();
+    const tick = (now: number): void => {
+      const t = Math.min(1, Math.max(0, (now - begin) / milliseconds));
+      camera.moved = now;
+      if (t < 1) this.animation = requestAnimationFrame(tick);
+      step(t < 0.5 ? 4 * t ** 3 : 1 - (2 - 2 * t) ** 3 / 2);
+      this.host.redraw();
+    };
+    this.animation = requestAnimationFrame(tick);
+  }
+
+  /** Turn while nobody does anything with the map. */
+  private turnOn(now: number, before: number): void {
+    this.turn = requestAnimationFrame((next) => this.turnOn(next, now));
+    if (this.share < 1 || now - this.acted < IDLE || state.hovered.value || state.pinned.value || document.hidden) return;
+    this.orbit = turned(this.orbit, (SPEED * Math.min(100, now - before)) / 1000);
+    this.host.camera.moved = now;
+    this.host.shifted();
+    this.host.redraw();
+  }
+}

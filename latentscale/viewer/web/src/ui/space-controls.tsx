@@ -1,0 +1,62 @@
+/** What turns the map in space, and how it looks there. */
+
+import * as state from "../state";
+import { Icon } from "./icon";
+import { Slider } from "./slider";
+
+export function toggleSpace(): void {
+  state.inSpace.value = !state.inSpace.value;
+}
+
+export function SpaceButtons() {
+  if (!state.hasHeights.value) return null;
+  const on = state.spatial.value;
+  const turning = state.turning.value;
+  return (
+    <>
+      <button class="icon" aria-label="Turn the map in space" aria-pressed={on} title={on ? "Lay the map flat (3)" : "Turn the map in space (3)"} onClick={toggleSpace}>
+        <Icon name="space" />
+      </button>
+      {on && (
+        <button
+          class="icon"
+          aria-label={turning ? "Stop turning by itself" : "Turn by itself"}
+          title={turning ? "Stop turning by itself" : "Turn by itself, while nobody moves the map"}
+          onClick={() => (state.turning.value = !turning)}
+        >
+          <Icon name={turning ? "pause" : "play"} />
+        </button>
+      )}
+    </>
+  );
+}
+
+/** Beside size and opacity of the points. */
+export function SpaceSettings() {
+  if (!state.spatial.value) return null;
+  return (
+    <>
+      <Slider name="Height" value={state.heightFactor.value} from={0.25} to={4} set={(v) => (state.heightFactor.value = v)} />
+      <Check name="Larger points where space is sparse" value={state.sizeBySparsity} />
+      <Check name="Grid and axes" value={state.gridShown} />
+    </>
+  );
+}
+
+function Check({ name, value }: { name: string; value: { value: boolean } }) {
+  return (
+    <label class="check">
+      <input type="checkbox" checked={value.value} onChange={(event) => (value.value = event.currentTarget.checked)} />
+      <span>{name}</span>
+    </label>
+  );
+}
+
+export const spaceKeys = (): [key: string, does: string][] =>
+  state.hasHeights.value
+    ? [
+        ["3", "turn the map in space, or lay it flat"],
+        ["drag, arrows", "in space: turn"],
+        ["Shift and drag, Shift and arrows", "in space: move; the right button, too"],
+      ]
+    : [];
