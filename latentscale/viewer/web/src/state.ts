@@ -1,13 +1,16 @@
 /** What the page knows and what the user chose: signals that the panels read and the map follows. */
 
 import { computed, signal } from "@preact/signals";
+import { categoriesOf } from "./engine/column-names";
 import type { Theme } from "./engine/colour";
+import { keyOf, type Filters } from "./engine/filters";
 import type { ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
 import type { Document, Generation } from "./engine/generation";
 import type { Found } from "./engine/search";
 import type { Query } from "./engine/tokens";
 import { documentsOf, type MergedIndex } from "./engine/merge";
 import type { ScaleKind } from "./engine/scale";
+import { listed, type Operation, type Selection } from "./engine/selection";
 
 export interface Trouble {
   title: string;
@@ -64,7 +67,12 @@ export const scale = signal<ScaleKind>("linear");
 export const scaleChosen = signal(false);
 /** `layer.id` of what is isolated, `n` for noise. */
 export const isolated = signal<ReadonlySet<string>>(new Set());
-export const categories = signal<ReadonlySet<number>>(new Set());
+/** By columns, any number at once, whatever colours the points. */
+export const filters = signal<Filters>(new Map());
+/** What passes each filter by text; its documents are null while they are looked for. */
+export const textMatches = signal<ReadonlyMap<string, { text: string | null; documents: Selection | null }>>(new Map());
+/** Documents of each cluster of layer 0 that pass the filters, of so many that were counted; null without filters. */
+export const clusterCounts = signal<{ clusters: ReadonlyMap<number, number>; documents: number; whole: boolean } | null>(null);
 /** The cluster under the pointer in the list. */
 export const pointed = signal<ClusterEntry | null>(null);
 
@@ -93,14 +101,32 @@ export const listing = signal(false);
 /** Documents in view, nearest the middle first, and how many there are. */
 export const inView = signal<{ rows: readonly Row[]; all: number }>({ rows: [], all: 0 });
 /** Documents that the user has selected, until they are let go; it comes before what was found. */
-export const selected = signal<Selection | null>(null);
-export interface Selection {
-  rows: readonly Row[];
+export const selected = signal<Selected | null>(null);
+export interface Selected {
+  documents: Selection;
   /** Whether there were more than were drawn or listed. */
   part: boolean;
 }
-/** What is lit, the rest being dimmed; null if everything is. */
-export const litRows = computed<readonly Row[] | null>(() => selected.value?.rows ?? found.value?.hits ?? null);
+/** What the next shape or source does with what is selected. */
+export const operation = signal<Operation>("replace");
+/** What the pointer draws over the map, instead of moving it. */
+export const tool = signal<"box" | "lasso" | null>(null);
+export function choose(which: "box" | "lasso"): void {
+  tool.value = tool.value === which ? null : which;
+}
+/** Whether a search came after the selection, which then waits for its turn. */
+export const setAside = signal(false);
+/** While documents are being selected: what is read takes a while. */
+export const selecting = signal(false);
+/** Documents of a selection that are listed at most. */
+export const MOST_LISTED = 20_000;
+/** The selection, where it is what the page shows. */
+export const shownSelection = computed<Selected | null>(() => (setAside.value && found.value ? null : selected.value));
+const selectedRows = computed<readonly Row[] | null>(
+  () => shownSelection.value && listed(shownSelection.value.documents, generations.value, MOST_LISTED),
+);
+/** What is listed of what is lit, the rest being dimmed; null if nothing is singled out. */
+export const litRows = computed<readonly Row[] | null>(() => selectedRows.value ?? found.value?.hits ?? null);
 /** What the list shows. */
 export const rows = computed<readonly Row[]>(() => litRows.value ?? inView.value.rows);
 /** The document of the list that is pointed at. */
@@ -164,15 +190,19 @@ export const leaves = computed(() => {
   return found;
 });
 
+/** The clusters of layer 0 below clusters of any layer, -1 for noise. */
+export function leavesOf(refs: Iterable<string>): ReadonlySet<number> {
+  const found = new Set<number>();
+  for (const ref of refs) {
+    if (ref === "n") found.add(-1);
+    else for (const id of leaves.value.get(ref) ?? []) found.add(id);
+  }
+  return found;
+}
+
 /** The clusters of layer 0 that are shown, or null for all; -1 is noise. */
 export const shownClusters = computed<ReadonlySet<number> | null>(() => {
-  if (!isolated.value.size) return null;
-  const shown = new Set<number>();
-  for (const ref of isolated.value) {
-    if (ref === "n") shown.add(-1);
-    else for (const id of leaves.value.get(ref) ?? []) shown.add(id);
-  }
-  return shown;
+  return isolated.value.size ? leavesOf(isolated.value) : null;
 });
 
 /** Documents in what is isolated, of all. */
@@ -187,6 +217,12 @@ export const isolatedDocuments = computed(() => {
 export const column = computed<ColourColumn | null>(
   () => index.value?.colours.find((entry) => entry.id === colour.value) ?? null,
 );
+
+/** The categories of the colour column that are chosen; a filter as any other. */
+export const categories = computed<ReadonlySet<number>>(() => {
+  const filter = column.value && filters.value.get(keyOf(column.value));
+  return new Set(filter?.kind === "categories" ? categoriesOf(filter.names, column.value) : []);
+});
 
 export function ancestor(cluster: ClusterEntry, layer: number): ClusterEntry {
   let at = cluster;

@@ -60,7 +60,7 @@ export class Shading {
       this.shades = clusterPalette(clusters, own, NOISE[theme], isShown);
       this.key = colour;
     } else if (colour === "density" || column) {
-      this.shades = column?.kind === "categories" ? codePalette(column, state.categories.value) : rampPalette();
+      this.shades = column?.kind === "categories" ? codePalette(column) : rampPalette();
       this.key = column && column.kind !== "categories" ? `${colour} ${state.scale.value}` : colour;
     }
     this.changed();
@@ -158,10 +158,10 @@ export function codeColour(column: CategoryColumn, code: number, theme: Theme): 
   return code >= OTHER ? NOISE[theme] : categoryColour(code, theme);
 }
 
-function codePalette(column: CategoryColumn, chosen: ReadonlySet<number>): Palette {
+function codePalette(column: CategoryColumn): Palette {
   const palette = emptyPalette(256);
   for (let code = 0; code < 256; code++)
-    setColour(palette, code, codeColour(column, code, state.theme.value), chosen.size && !chosen.has(code) ? 0 : 255);
+    setColour(palette, code, codeColour(column, code, state.theme.value), 255);
   return palette;
 }
 

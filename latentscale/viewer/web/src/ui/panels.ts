@@ -3,4 +3,6 @@
 import "./panels/list";
 import "./panels/document";
 import "./panels/quality";
+import "./panels/filters";
+import "./panels/selection";
 import "./panels/documents";
