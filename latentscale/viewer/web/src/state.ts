@@ -4,13 +4,14 @@ import { computed, signal } from "@preact/signals";
 import { categoriesOf } from "./engine/column-names";
 import type { Theme } from "./engine/colour";
 import { keyOf, type Filters } from "./engine/filters";
-import type { ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
+import type { CategoryColumn, ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
 import type { Document, Generation } from "./engine/generation";
 import type { Found } from "./engine/search";
 import type { Query } from "./engine/tokens";
 import { documentsOf, type MergedIndex } from "./engine/merge";
 import type { ScaleKind } from "./engine/scale";
-import { listed, type Operation, type Selection } from "./engine/selection";
+import { combined, listed, sizeOf, type Operation, type Selection } from "./engine/selection";
+import type { Tag } from "./engine/tags";
 
 export interface Trouble {
   title: string;
@@ -214,8 +215,32 @@ export const isolatedDocuments = computed(() => {
   return count;
 });
 
-export const column = computed<ColourColumn | null>(
-  () => index.value?.colours.find((entry) => entry.id === colour.value) ?? null,
+/** Tags, with where their documents lie on the map. */
+export interface Tagged {
+  tag: Tag;
+  name: string;
+  documents: Selection;
+}
+export const tagged = signal<readonly Tagged[]>([]);
+/** The colour by tags: they are the reader's own, and in no link. */
+export const TAGS = "tags";
+/** Tags as a column; a document of several has the last of them. */
+export const tagsColumn = computed<CategoryColumn | null>(() => {
+  const all = tagged.value.reduce<Selection>((sum, one) => combined(sum, "add", one.documents), new Map());
+  return tagged.value.length
+    ? {
+        id: TAGS,
+        name: "Tags",
+        kind: "categories",
+        categories: tagged.value.map((one) => [one.name, sizeOf(one.documents)]),
+        other: [0, 0],
+        nulls: documents.value - sizeOf(all),
+      }
+    : null;
+});
+
+export const column = computed<ColourColumn | null>(() =>
+  colour.value === TAGS ? tagsColumn.value : (index.value?.colours.find((entry) => entry.id === colour.value) ?? null),
 );
 
 /** The categories of the colour column that are chosen; a filter as any other. */

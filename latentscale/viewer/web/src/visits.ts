@@ -84,7 +84,7 @@ function current(map: MapView): AddressState {
   return {
     view: moved ? [x, y, Math.min(width, height) / 2 ** zoom] : undefined,
     theme: state.themeChosen.value ? state.theme.value : undefined,
-    colour: index.value ? colourName(state.colour.value, index.value.colours) : waiting.colour,
+    colour: state.colour.value === state.TAGS ? undefined : index.value ? colourName(state.colour.value, index.value.colours) : waiting.colour,
     scale: state.scaleChosen.value ? state.scale.value : undefined,
     clusters: labels.value ? [...state.isolated.value] : waiting.clusters,
     categories: index.value ? categoryNames(state.categories.value, state.column.value) : waiting.categories,

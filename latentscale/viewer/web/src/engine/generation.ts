@@ -204,6 +204,24 @@ export class Generation {
     return found;
   }
 
+  /** Positions of row ids that are here, both ascending; removed documents are among them. */
+  async positionsOf(rowIds: readonly number[]): Promise<Float64Array> {
+    const { ids } = await this.index();
+    const found: number[] = [];
+    for (let file = 0, at = 0; file < ids.first.length && at < rowIds.length; file++) {
+      const end = ids.first[file + 1] ?? Infinity;
+      const from = at;
+      while (at < rowIds.length && rowIds[at] < end) at++;
+      if (at === from || rowIds[at - 1] < ids.first[file]) continue;
+      const { rowIds: own, positions } = await this.idsFile(file, ids.rows);
+      for (const rowId of rowIds.slice(from, at)) {
+        const place = lowerBound(own, rowId);
+        if (own[place] === rowId) found.push(positions[place]);
+      }
+    }
+    return Float64Array.from(found).sort();
+  }
+
   private idsFile(file: number, rows: number) {
     const count = Math.min(rows, this.entry.documents - file * rows);
     return this.once(`ids/${file}`, async () => {

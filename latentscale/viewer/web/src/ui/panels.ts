@@ -5,4 +5,5 @@ import "./panels/document";
 import "./panels/quality";
 import "./panels/filters";
 import "./panels/selection";
+import "./panels/tags";
 import "./panels/documents";

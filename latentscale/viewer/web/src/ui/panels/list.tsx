@@ -12,7 +12,7 @@ import { SEARCH } from "../../engine/search";
 import { lastSection } from "../../engine/sections";
 import { formatValue, NO_VALUE, valueAt } from "../../engine/scale";
 import { codeColour } from "../../map/shading";
-import { selectClusters } from "../../selecting";
+import { selectClusters, selectDocuments } from "../../selecting";
 import * as state from "../../state";
 import { Icon } from "../icon";
 import { register, setOpen, turn } from "../panel-registry";
@@ -136,6 +136,7 @@ function ColourBy() {
           <optgroup label="Map">
             <option value="density">Density</option>
             {addedEntry() && <option value={ADDED}>When added</option>}
+            {state.tagged.value.length > 0 && <option value={state.TAGS}>Tags</option>}
           </optgroup>
           {columns.length > 0 && (
             <optgroup label="Columns">
@@ -208,6 +209,11 @@ function Categories({ column }: { column: CategoryColumn }) {
   if (column.other[1]) rows.push([OTHER, `${count(column.other[0])} others`, column.other[1]]);
   if (column.nulls) rows.push([NO_VALUE, "no value", column.nulls]);
   const chosen = state.categories.value;
+  // Tags are sets of documents already, and no values of a column.
+  const choose = (code: number) => {
+    if (column.id !== state.TAGS) chooseCategories(column, state.toggled(chosen, code));
+    else if (state.tagged.value[code]) void selectDocuments(state.tagged.value[code].documents);
+  };
   return (
     <ul class="rows categories" aria-label={`Values of ${column.name}, with their number of documents`}>
       {rows.map(([code, name, size]) => (
@@ -216,7 +222,7 @@ function Categories({ column }: { column: CategoryColumn }) {
             class={`row ${chosen.size && !chosen.has(code) ? "off" : ""}`}
             aria-pressed={chosen.has(code)}
             title={name}
-            onClick={() => chooseCategories(column, state.toggled(chosen, code))}
+            onClick={() => choose(code)}
           >
             <Swatch rgb={codeColour(column, code, theme)} />
             <span class={code >= OTHER ? "name muted" : "name"}>{name || "(empty)"}</span>
