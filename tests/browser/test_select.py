@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -53,12 +54,16 @@ def inside(places: np.ndarray, corners: list[tuple[int, int]]) -> np.ndarray:
 
 
 def faults(page: Page, *within: str) -> list[object]:
-    """What axe objects to in the page, and what it could not tell in parts of it: over the map it never can."""
+    """What axe objects to in the page, and what it could not tell in parts of it.
+
+    Contrast it can tell of nothing that lies over a canvas; ``violations`` has what it could.
+    """
     page.evaluate(AXE.read_text())
     told = "map(v => [v.id, v.nodes.map(n => [n.html, n.any.map(a => a.message)])])"
     found = page.evaluate(f"() => axe.run(document).then(r => r.violations.{told})")
     for part in within:
-        found += page.evaluate(f"part => axe.run(part).then(r => r.incomplete.{told})", part)
+        unknown = f"r.incomplete.filter(v => v.id !== 'color-contrast').{told}"
+        found += page.evaluate(f"part => axe.run(part).then(r => {unknown})", part)
     return found
 
 
@@ -81,7 +86,12 @@ def test_a_lasso_a_box_and_a_cluster_are_added_taken_off_and_intersected(site, o
     box = [(360, 250), (500, 250), (500, 700), (360, 700)]
     two = inside(places, box)
     told = selected(it)
-    for keys, wanted in ((["Shift"], one | two), (["Alt"], one & ~two), (["Shift"], one | two), (["Shift", "Alt"], two)):
+    for keys, wanted in (
+        (["Shift"], one | two),
+        (["Alt"], one & ~two),
+        (["Shift"], one | two),
+        (["Shift", "Alt"], two),
+    ):
         for key in keys:
             page.keyboard.down(key)
         drag(page, [box[0], box[2]])
@@ -126,7 +136,11 @@ def test_on_a_phone_a_finger_draws_the_lasso(site, opened: Open) -> None:
     expect(panel(page)).to_have_count(0)
     touch = page.context.new_cdp_session(page)
     corners = [(60, 250), (330, 250), (330, 560), (60, 560), (60, 260)]
-    steps = [(a + (c - a) * k / 5, b + (d - b) * k / 5) for (a, b), (c, d) in zip(corners, corners[1:], strict=False) for k in range(5)]
+    steps = [
+        (a + (c - a) * k / 5, b + (d - b) * k / 5)
+        for (a, b), (c, d) in itertools.pairwise(corners)
+        for k in range(5)
+    ]
     for i, (x, y) in enumerate(steps):
         kind = "touchStart" if i == 0 else "touchMove"
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
@@ -146,7 +160,7 @@ def test_the_selection_is_there_for_assistive_technology(site, opened: Open, sch
     assert selected(it) > 0
     page.keyboard.press("b")
     panel(page).get_by_role("button", name="What sets it apart").press("Enter")
-    expect(panel(page)).to_contain_text("Words of 120 texts")
+    expect(panel(page)).to_contain_text("Against all 20,000 documents")
     it.settled()
     assert faults(page, "[data-panel=selection]") == []
 

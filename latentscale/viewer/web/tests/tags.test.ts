@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { duckdb } from "../src/engine/sql";
 import { csvValue, keepTags, readCsv, readIds, readTagFile, readTags, writeIds } from "../src/engine/tags";
 
 describe("tags", () => {
@@ -40,5 +41,14 @@ describe("tags", () => {
     expect(() => readTagFile("id\n3\n", "t.csv")).toThrow("t.csv has no column row_id; it has id.");
     expect(() => readTagFile("row_id\n3.5\n", "t.csv")).toThrow("t.csv, line 2: 3.5 is no row id.");
     expect(() => readTagFile("row_id\n", "t.csv")).toThrow("holds no row id");
+  });
+});
+
+describe("a query to DuckDB", () => {
+  it("reads the points of the map, with the row ids in it or in the file that was saved", () => {
+    expect(duckdb([3, 5], "../maps/map-1/viewer/", "documents.csv")).toBe("SELECT * FROM 'maps/map-1/points/**/*.parquet' WHERE row_id IN (3, 5);");
+    const many = Array.from({ length: 2000 }, (_, i) => i);
+    expect(duckdb(many, "../maps/map-1/viewer/", "it's.csv")).toContain("WHERE row_id IN (SELECT row_id FROM 'it''s.csv');");
+    expect(duckdb([3], null, "documents.csv")).toMatch(/^-- latentscale export WORKSPACE points.parquet\nSELECT \* FROM 'points.parquet' WHERE/);
   });
 });

@@ -11,6 +11,7 @@ import { PanelFrame } from "../panel-frame";
 import { setOpen, turn } from "../panel-registry";
 import { count, percent, plural } from "../words";
 import { WhatSetsApart } from "./apart";
+import { Exports } from "./export";
 
 const ID = "selection";
 
@@ -28,6 +29,7 @@ export function SelectionPanel() {
       <Operations />
       <Sources />
       <Apart />
+      <Exports selection={state.selected.value?.documents ?? null} />
     </PanelFrame>
   );
 }
@@ -122,6 +124,9 @@ function Sources() {
           </button>
           <button class="link" onClick={() => setOpen("documents", true)}>
             List them
+          </button>
+          <button class="link" onClick={() => setOpen("tags", true)}>
+            Tag them
           </button>
         </p>
       )}
