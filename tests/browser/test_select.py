@@ -137,9 +137,7 @@ def test_on_a_phone_a_finger_draws_the_lasso(site, opened: Open) -> None:
     touch = page.context.new_cdp_session(page)
     corners = [(60, 250), (330, 250), (330, 560), (60, 560), (60, 260)]
     steps = [
-        (a + (c - a) * k / 5, b + (d - b) * k / 5)
-        for (a, b), (c, d) in itertools.pairwise(corners)
-        for k in range(5)
+        (a + (c - a) * k / 5, b + (d - b) * k / 5) for (a, b), (c, d) in itertools.pairwise(corners) for k in range(5)
     ]
     for i, (x, y) in enumerate(steps):
         kind = "touchStart" if i == 0 else "touchMove"

@@ -1,7 +1,7 @@
 /** Filters at work: which points of a tile pass them, read as tiles come. */
 
-import { computed, effect } from "@preact/signals";
-import { columnOf, test, withFilter } from "./engine/filters";
+import { computed } from "@preact/signals";
+import { columnOf, test } from "./engine/filters";
 import type { LoadedTile } from "./engine/generation";
 import { maskOf, type Selection } from "./engine/selection";
 import { TileColumns } from "./engine/tile-columns";
@@ -35,40 +35,6 @@ function mask(tile: LoadedTile, columns: readonly Float32Array[]): Uint8Array {
     for (let i = 0; i < tile.count; i++) passed[i] &= own[i];
   }
   return passed;
-}
-
-/** Look for what passes filters by text, and count what passes, from the first filter on. */
-export function keepFilters(): void {
-  let counting = false;
-  effect(() => {
-    if (!state.filters.value.size || !state.index.value) {
-      if (state.textMatches.peek().size) state.textMatches.value = new Map();
-      return;
-    }
-    if (!counting)
-      import("./counting")
-        .then(({ keepCounts }) => keepCounts())
-        .catch((error: Error) => state.report("Counts of the filters", error));
-    counting = true;
-    const asked = [...state.filters.value].flatMap(([key, filter]) => (filter.kind === "text" ? [{ key, text: filter.contains }] : []));
-    const known = state.textMatches.peek();
-    const next = new Map(asked.map(({ key, text }) => [key, known.get(key)?.text === text ? known.get(key)! : { text, documents: null }]));
-    if (next.size || known.size) state.textMatches.value = next;
-    for (const [key, match] of next) if (match !== known.get(key)) void findText(key, match.text);
-  });
-}
-
-async function findText(key: string, text: string | null): Promise<void> {
-  const column = key.replace(/^@/, "");
-  try {
-    const { holds, scanTexts } = await import("./engine/texts");
-    const documents = await scanTexts(state.generations.value, column, holds(text));
-    if (state.textMatches.value.get(key)?.text === text) state.textMatches.value = new Map(state.textMatches.value).set(key, { text, documents });
-  } catch (error) {
-    // What cannot be applied is no filter: the page must not look as if it were.
-    state.filters.value = withFilter(state.filters.value, key, null);
-    state.notice.value = `${column}: ${(error as Error).message}`;
-  }
 }
 
 /** 1 for each point of a tile that passes all filters. */

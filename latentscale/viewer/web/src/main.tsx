@@ -12,7 +12,7 @@ import { alive } from "./engine/merge";
 import type { Selection } from "./engine/selection";
 import { boxShape, type Shape } from "./engine/shape";
 import { MissingFile, Store } from "./engine/store";
-import { keepFilters } from "./filtering";
+import { keepFilters } from "./filters-kept";
 import { findDocuments } from "./finding";
 import type { Camera } from "./map/camera";
 import { MapView } from "./map/map-view";
