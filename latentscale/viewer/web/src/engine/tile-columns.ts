@@ -7,8 +7,8 @@ import { ADDED, type MergedIndex } from "./merge";
 import { NO_VALUE } from "./scale";
 import { Cache } from "./store";
 
-/** Bytes of values that are kept. */
-const KEPT = 96 << 20;
+/** Bytes of values that are kept: of all points that are drawn, for more columns than anybody filters by. */
+const KEPT = 256 << 20;
 
 export interface TileOf {
   generation: Generation;

@@ -17,11 +17,6 @@ import { TextFilter } from "./text-filter";
 
 const ID = "filters";
 
-export interface Part<F extends ColumnFilter> {
-  filter: F | null;
-  set(filter: F | null): void;
-}
-
 export function FiltersPanel() {
   useEffect(keepCounts, []);
   const { colours, columns } = state.index.value!;

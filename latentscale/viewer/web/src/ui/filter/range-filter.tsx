@@ -7,7 +7,7 @@ import { keyOf, type ColumnFilter } from "../../engine/filters";
 import type { NumberColumn } from "../../engine/format";
 import { betterScale, formatValue, position, valueAt } from "../../engine/scale";
 import { count } from "../words";
-import type { Part } from "./filters-panel";
+import type { Part } from "./part";
 
 const HEIGHT = 56;
 

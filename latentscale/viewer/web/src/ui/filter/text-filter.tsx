@@ -6,7 +6,7 @@ import type { ColumnFilter } from "../../engine/filters";
 import { sizeOf } from "../../engine/selection";
 import * as state from "../../state";
 import { plural } from "../words";
-import type { Part } from "./filters-panel";
+import type { Part } from "./part";
 
 export function TextFilter({ name, filter, set }: { name: string } & Part<Extract<ColumnFilter, { kind: "text" }>>) {
   const [typed, setTyped] = useState(filter?.contains ?? "");
