@@ -1,7 +1,7 @@
 /** Selections as they are made: what the page is asked for, and what it does with what is selected already. */
 
 import { commands } from "./commands";
-import { active, isFiltering, passing } from "./filtering";
+import { isFiltering, passing } from "./filtering";
 import type { LoadedTile } from "./engine/generation";
 import { combined, selectionOf, type Operation, type Selection } from "./engine/selection";
 import type { Shape } from "./engine/shape";
@@ -82,6 +82,3 @@ async function shownIn(shape: Shape | null, clusters: ReadonlySet<number> | null
     return { documents: found ? combined(found, "intersect", drawn) : drawn, part: true };
   }
 }
-
-/** What is selected where it is told: filters and clusters by which it was made are its own and do not change it. */
-export const isNarrowed = (): boolean => active.value.length > 0 || state.shownClusters.value !== null;

@@ -1,9 +1,8 @@
 /** Counts of columns under filters: each column under the filters on all others, as its own are what it is asked for. */
 
-import type { ColourColumn } from "./format";
+import type { ColourColumn, NumberColumn } from "./format";
 import type { LoadedTile } from "./generation";
 import { position, type ScaleKind } from "./scale";
-import type { NumberColumn } from "./format";
 
 /** Bars of a histogram. */
 export const BINS = 32;

@@ -12,7 +12,7 @@ export class Lit {
   key = "";
   private documents: Selection | null = null;
   private passing: ((tile: LoadedTile) => Uint8Array | null) | null = null;
-  private readonly masks = new WeakMap<LoadedTile, { key: string; mask: Uint8Array }>();
+  private readonly masks = new WeakMap<LoadedTile, { key: string; mask: Uint8Array | null }>();
   private turn = 0;
 
   /** `passing` gives which points of a tile pass the filters, null while that is not known; itself null without filters. */
@@ -38,7 +38,7 @@ export class Lit {
       mask = maskOf(this.documents.get(tile.generation.number), tile.info.first, tile.count);
       if (passing) for (let i = 0; i < mask.length; i++) mask[i] &= passing[i];
     }
-    if (mask) this.masks.set(tile, { key: this.key, mask });
+    this.masks.set(tile, { key: this.key, mask });
     return mask;
   }
 }
