@@ -25,7 +25,7 @@ def panel(page: Page, name: str = "Selection"):
 def selected(it: Opened) -> int:
     """How many documents are selected, as the panel says."""
     it.settled()
-    text = panel(it.page).get_by_role("status").text_content()
+    text = panel(it.page).get_by_role("status").first.text_content()
     return int(re.match(r"([\d,]+) documents? selected", text)[1].replace(",", ""))
 
 
@@ -72,7 +72,7 @@ def test_a_lasso_a_box_and_a_cluster_are_added_taken_off_and_intersected(site, o
     page = it.goto(site.url("#v=10,0,6"))
     view = it.view()
     page.keyboard.press("s")
-    expect(panel(page).get_by_role("status")).to_have_text("Nothing selected")
+    expect(panel(page).get_by_role("status").first).to_have_text("Nothing selected")
     places = screen(site.data, view)
     lasso = [(420, 220), (700, 300), (560, 420), (690, 600), (430, 560)]
     page.keyboard.press("l")
@@ -124,7 +124,7 @@ def test_what_a_search_found_and_what_a_filter_lets_pass_are_selected_whole(site
     panel(page).get_by_role("button", name=re.compile("found$")).click()
     assert selected(it) > found.sum()
     panel(page).get_by_role("button", name="Let go").click()
-    expect(panel(page).get_by_role("status")).to_have_text("Nothing selected")
+    expect(panel(page).get_by_role("status").first).to_have_text("Nothing selected")
 
 
 def test_on_a_phone_a_finger_draws_the_lasso(site, opened: Open) -> None:
