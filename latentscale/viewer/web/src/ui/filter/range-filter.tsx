@@ -19,6 +19,9 @@ export function RangeFilter({ column, filter, set }: { column: NumberColumn } & 
   const at = (value: number, open: number) => (Number.isFinite(value) ? Math.round(BINS * position(value, column, kind)) : open);
   const [low, high] = [at(filter?.from ?? -Infinity, 0), at(filter?.to ?? Infinity, BINS)];
   const nulls = filter?.nulls ?? true;
+  // What filters, which a link may have put between two bars.
+  const told = (value: number | undefined, bin: number) =>
+    formatValue(value !== undefined && Number.isFinite(value) ? value : valueAt(bin / BINS, column, kind), column);
   const choose = (from: number, to: number, others: boolean) => {
     const whole = from <= 0 && to >= BINS;
     if (whole && others) return set(null);
@@ -68,26 +71,26 @@ export function RangeFilter({ column, filter, set }: { column: NumberColumn } & 
       </svg>
       <div class="ends">
         <label>
-          <span class="muted">from {formatValue(valueAt(low / BINS, column, kind), column)}</span>
+          <span class="muted">from {told(filter?.from, low)}</span>
           <input
             type="range"
             min={0}
             max={BINS - 1}
             value={low}
             aria-label={`${column.name} from`}
-            aria-valuetext={formatValue(valueAt(low / BINS, column, kind), column)}
+            aria-valuetext={told(filter?.from, low)}
             onInput={(event) => range(Number(event.currentTarget.value), Math.max(high, Number(event.currentTarget.value) + 1))}
           />
         </label>
         <label>
-          <span class="muted">to {formatValue(valueAt(high / BINS, column, kind), column)}</span>
+          <span class="muted">to {told(filter?.to, high)}</span>
           <input
             type="range"
             min={1}
             max={BINS}
             value={high}
             aria-label={`${column.name} to`}
-            aria-valuetext={formatValue(valueAt(high / BINS, column, kind), column)}
+            aria-valuetext={told(filter?.to, high)}
             onInput={(event) => range(Math.min(low, Number(event.currentTarget.value) - 1), Number(event.currentTarget.value))}
           />
         </label>

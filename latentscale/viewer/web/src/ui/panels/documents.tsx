@@ -46,7 +46,9 @@ effect(() => {
   const answer = state.litRows.value;
   // The panel of the selection says what is selected, and lists it on request.
   const told = state.shownSelection.value !== null && panels().some((panel) => panel.id === SELECTION && isOpen(panel));
-  if (answer && !opened && !told && !isOpen(own())) {
+  // On a phone it would lie over what is being drawn around.
+  const drawing = state.tool.value !== null && innerWidth <= NARROW;
+  if (answer && !opened && !told && !drawing && !isOpen(own())) {
     opened = true;
     setOpen(ID, true);
   } else if (!answer && opened && !state.query.value) {

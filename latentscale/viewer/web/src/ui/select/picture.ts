@@ -6,6 +6,8 @@ import { plural } from "../words";
 
 /** Room between the edge and the words, in px. */
 const MARGIN = 18;
+/** Where the two lines of the title end. */
+const BELOW_TITLE = 64;
 
 export async function drawPicture(): Promise<Blob> {
   const map = document.getElementById("canvas") as HTMLCanvasElement;
@@ -21,18 +23,21 @@ export async function drawPicture(): Promise<Blob> {
   context.scale(scale, scale);
   context.textBaseline = "middle";
   context.lineJoin = "round";
+  const page = getComputedStyle(document.body);
+  const { title } = state.manifest.value!;
+  const column = state.colour.value === "cluster" ? "" : ` · coloured by ${state.column.value?.name ?? state.colour.value.replace(/[_:]/g, " ")}`;
+  const corner = Math.max(
+    caption(context, title, MARGIN, MARGIN + 10, `650 20px ${page.fontFamily}`, page.color),
+    caption(context, `${plural(state.documents.value, "document")}${column}`, MARGIN, MARGIN + 33, `13px ${page.fontFamily}`, page.color),
+  );
   for (const label of document.querySelectorAll<HTMLElement>("#labels .label:not(.hidden)")) {
     const { left, right, top, bottom } = label.getBoundingClientRect();
+    // The title has the corner.
+    if (left - frame.left < corner && top - frame.top < BELOW_TITLE) continue;
     const style = getComputedStyle(label);
     context.globalAlpha = Number(style.opacity);
     write(context, label.textContent ?? "", (left + right) / 2 - frame.left, (top + bottom) / 2 - frame.top, style, right - left);
   }
-  context.globalAlpha = 1;
-  const page = getComputedStyle(document.body);
-  const { title } = state.manifest.value!;
-  caption(context, title, MARGIN, MARGIN + 10, `650 20px ${page.fontFamily}`, page.color);
-  const column = state.colour.value === "cluster" ? "" : ` · coloured by ${state.column.value?.name ?? state.colour.value.replace(/[_:]/g, " ")}`;
-  caption(context, `${plural(state.documents.value, "document")}${column}`, MARGIN, MARGIN + 33, `13px ${page.fontFamily}`, page.color);
   return new Promise((done, failed) =>
     picture.toBlob((blob) => (blob ? done(blob) : failed(new Error("The browser could not make a picture of the map."))), "image/png"),
   );
@@ -41,6 +46,7 @@ export async function drawPicture(): Promise<Blob> {
 /** Words in lines as wide as their label is on the page, around its middle. */
 function write(context: CanvasRenderingContext2D, text: string, x: number, y: number, style: CSSStyleDeclaration, width: number): void {
   context.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
+  context.letterSpacing = style.letterSpacing === "normal" ? "0px" : style.letterSpacing;
   context.textAlign = "center";
   const lines: string[] = [];
   for (const word of text.split(/\s+/)) {
@@ -52,10 +58,12 @@ function write(context: CanvasRenderingContext2D, text: string, x: number, y: nu
   lines.forEach((line, i) => outlined(context, line, x, y + (i - (lines.length - 1) / 2) * height, style.color));
 }
 
-function caption(context: CanvasRenderingContext2D, text: string, x: number, y: number, font: string, colour: string): void {
+/** Gives where it ends on the right. */
+function caption(context: CanvasRenderingContext2D, text: string, x: number, y: number, font: string, colour: string): number {
   context.font = font;
   context.textAlign = "left";
   outlined(context, text, x, y, colour);
+  return x + context.measureText(text).width;
 }
 
 function outlined(context: CanvasRenderingContext2D, text: string, x: number, y: number, colour: string): void {
