@@ -197,6 +197,7 @@ export class MapView {
     this.loader.retry();
     this.shading.retry();
     retryFilters();
+    this.lit.again();
     this.refresh();
   }
 
