@@ -76,7 +76,7 @@ def test_a_tag_is_kept_coloured_saved_honoured_by_a_run_and_read_again(
     assert selected(it) == len(inside)
     tag(it, name)
     page.get_by_role("button", name="Colour by tags").click()
-    assert page.get_by_label("Colour by", exact=True).evaluate("s => s.selectedOptions[0].text") == "Tags"
+    assert page.locator(".colour-by select").evaluate("s => s.selectedOptions[0].text") == "Tags"
     expect(page.locator(".categories .row .size").first).to_have_text(str(len(inside)))
     assert "tags" not in it.address().partition("#c=")[2], "tags are the reader's own, and in no link"
     file = tmp_path / "tagged.csv"

@@ -96,7 +96,7 @@ export function WhatSetsApart({ selection }: { selection: Selection }) {
       <Shares title="Values" shares={values} />
       {shifts.length > 0 && (
         <>
-          <h3>Numbers and dates</h3>
+          <h2 class="part">Numbers and dates</h2>
           <ul class="apart">
             {shifts.slice(0, MOST).map(({ column, larger, medianInside, medianOutside }) => (
               <li key={column.id}>
@@ -120,7 +120,7 @@ function Shares({ title, shares: list }: { title: string; shares: Share[] }) {
   if (!list.length) return null;
   return (
     <>
-      <h3>{title}</h3>
+      <h2 class="part">{title}</h2>
       <ul class="apart">
         {list.slice(0, MOST).map(({ name, inside, all, lift }) => (
           <li key={name}>

@@ -34,7 +34,7 @@ export function Exports({ selection }: { selection: Selection | null }) {
   };
   return (
     <>
-      <h3>Save and copy</h3>
+      <h2 class="part">Save and copy</h2>
       <p class="links">
         {selection && size > 0 && (
           <>
