@@ -145,6 +145,7 @@ def test_on_a_phone_a_finger_draws_the_lasso(site, opened: Open) -> None:
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     expect(page.locator(".tool-hint")).to_contain_text(re.compile(r"to select: [\d,]+ documents now"))
     expect(panel(page, "Documents")).to_have_count(0)
+    it.settled()
     page.get_by_role("button", name="Done").click()
     expect(page.locator(".tool-hint")).to_have_count(0)
     expect(panel(page, "Documents").get_by_role("status")).to_contain_text("documents selected")
