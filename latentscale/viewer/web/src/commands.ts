@@ -2,6 +2,8 @@
 
 import type { ClusterEntry } from "./engine/format";
 import type { Document } from "./engine/generation";
+import type { Selection } from "./engine/selection";
+import type { Shape } from "./engine/shape";
 import type { Row } from "./state";
 
 export interface Commands {
@@ -26,6 +28,12 @@ export interface Commands {
   /** Pin what lies nearest the middle of the window. */
   pinCentre(): void;
   document(rowId: number): Promise<Document | null>;
+  /** What the window shows of the map beside the panels. */
+  viewShape(): Shape;
+  /** Documents that are drawn and shown, in a shape and in clusters of layer 0; null for all. */
+  drawnIn(shape: Shape | null, clusters: ReadonlySet<number> | null): Selection;
+  /** How many documents of a selection are drawn. */
+  drawnOf(selection: Selection): number;
 }
 
 const nothing = (): void => undefined;
@@ -43,4 +51,7 @@ export const commands: Commands = {
   point: nothing,
   pinCentre: nothing,
   document: () => Promise.resolve(null),
+  viewShape: () => [],
+  drawnIn: () => new Map(),
+  drawnOf: () => 0,
 };

@@ -17,7 +17,7 @@ export function findDocuments(generations: readonly Generation[]): void {
     const text = state.query.value;
     const query = readQuery(text);
     const own = ++turn;
-    state.selected.value = null;
+    state.setAside.value = true;
     clearTimeout(timer);
     // `#` and a number is a row id; nothing of a text is meant.
     if (!state.index.value || !query.words.length || /^#-?\d*$/.test(text.trim())) {

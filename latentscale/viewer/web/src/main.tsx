@@ -10,12 +10,16 @@ import { checkManifest, ViewerError, type ClusterEntry, type Manifest } from "./
 import { Generation, locate } from "./engine/generation";
 import type { Box } from "./engine/lod";
 import { alive } from "./engine/merge";
+import type { Selection } from "./engine/selection";
+import { boxShape, type Shape } from "./engine/shape";
 import { MissingFile, Store } from "./engine/store";
+import { keepFilters } from "./filters-kept";
 import { findDocuments } from "./finding";
 import type { Camera } from "./map/camera";
 import { MapView } from "./map/map-view";
 import { clusterBox } from "./map/reveal";
 import { SideFiles } from "./side-files";
+import { selectShown } from "./selecting";
 import * as state from "./state";
 import { App } from "./ui/app";
 import { follow, keepAddress, viewChanged, whileFollowing } from "./visits";
@@ -54,6 +58,7 @@ async function start(): Promise<void> {
       void sides.read();
     };
     findDocuments(generations);
+    keepFilters();
     keepAddress(map, () => map().camera.hold(bodyOf(manifest)));
     await whileFollowing(map, async () => {
       await sides.read();
@@ -89,6 +94,7 @@ function show(manifest: Manifest, generations: Generation[]): () => MapView {
       () => lost(made),
     );
     made.onCamera = viewChanged;
+    made.onShape = (shape, operation) => void selectShown(shape, operation);
     return made;
   }
 
@@ -133,6 +139,9 @@ function show(manifest: Manifest, generations: Generation[]): () => MapView {
       const found = await locate(generations, rowId);
       return found && found.generation.document(found.position);
     },
+    viewShape: () => boxShape(map.camera.free()),
+    drawnIn: (shape: Shape | null, clusters: ReadonlySet<number> | null) => map.drawnIn(shape, clusters),
+    drawnOf: (selection: Selection) => map.drawnOf(selection),
   });
   return () => map;
 }

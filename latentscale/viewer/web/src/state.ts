@@ -1,14 +1,18 @@
 /** What the page knows and what the user chose: signals that the panels read and the map follows. */
 
 import { computed, signal } from "@preact/signals";
+import { categoriesOf } from "./engine/column-names";
 import type { Theme } from "./engine/colour";
-import type { ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
+import { keyOf, type Filters } from "./engine/filters";
+import type { CategoryColumn, ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
 import type { Document, Generation } from "./engine/generation";
 import type { Found } from "./engine/search";
 import type { Query } from "./engine/tokens";
 import { documentsOf, type MergedIndex } from "./engine/merge";
 import type { Orbit } from "./engine/orbit";
 import type { ScaleKind } from "./engine/scale";
+import { combined, listed, sizeOf, type Operation, type Selection } from "./engine/selection";
+import type { Tag } from "./engine/tags";
 
 export interface Trouble {
   title: string;
@@ -67,7 +71,12 @@ export const scale = signal<ScaleKind>("linear");
 export const scaleChosen = signal(false);
 /** `layer.id` of what is isolated, `n` for noise. */
 export const isolated = signal<ReadonlySet<string>>(new Set());
-export const categories = signal<ReadonlySet<number>>(new Set());
+/** By columns, any number at once, whatever colours the points. */
+export const filters = signal<Filters>(new Map());
+/** What passes each filter by text; its documents are null while they are looked for. */
+export const textMatches = signal<ReadonlyMap<string, { text: string | null; documents: Selection | null }>>(new Map());
+/** Documents of each cluster of layer 0 that pass the filters, of so many that were counted; null without filters. */
+export const clusterCounts = signal<{ clusters: ReadonlyMap<number, number>; documents: number; whole: boolean } | null>(null);
 /** The cluster under the pointer in the list. */
 export const pointed = signal<ClusterEntry | null>(null);
 
@@ -96,14 +105,34 @@ export const listing = signal(false);
 /** Documents in view, nearest the middle first, and how many there are. */
 export const inView = signal<{ rows: readonly Row[]; all: number }>({ rows: [], all: 0 });
 /** Documents that the user has selected, until they are let go; it comes before what was found. */
-export const selected = signal<Selection | null>(null);
-export interface Selection {
-  rows: readonly Row[];
+export const selected = signal<Selected | null>(null);
+export interface Selected {
+  documents: Selection;
   /** Whether there were more than were drawn or listed. */
   part: boolean;
 }
-/** What is lit, the rest being dimmed; null if everything is. */
-export const litRows = computed<readonly Row[] | null>(() => selected.value?.rows ?? found.value?.hits ?? null);
+/** What the next shape or source does with what is selected. */
+export const operation = signal<Operation>("replace");
+/** What the pointer draws over the map, instead of moving it. */
+export const tool = signal<"box" | "lasso" | null>(null);
+export function choose(which: "box" | "lasso"): void {
+  // Shapes are drawn on the flat map.
+  inSpace.value = false;
+  tool.value = tool.value === which ? null : which;
+}
+/** Whether a search came after the selection, which then waits for its turn. */
+export const setAside = signal(false);
+/** While documents are being selected: what is read takes a while. */
+export const selecting = signal(false);
+/** Documents of a selection that are listed at most. */
+export const MOST_LISTED = 20_000;
+/** The selection, where it is what the page shows. */
+export const shownSelection = computed<Selected | null>(() => (setAside.value && found.value ? null : selected.value));
+const selectedRows = computed<readonly Row[] | null>(
+  () => shownSelection.value && listed(shownSelection.value.documents, generations.value, MOST_LISTED),
+);
+/** What is listed of what is lit, the rest being dimmed; null if nothing is singled out. */
+export const litRows = computed<readonly Row[] | null>(() => selectedRows.value ?? found.value?.hits ?? null);
 /** What the list shows. */
 export const rows = computed<readonly Row[]>(() => litRows.value ?? inView.value.rows);
 /** The document of the list that is pointed at. */
@@ -180,15 +209,19 @@ export const leaves = computed(() => {
   return found;
 });
 
+/** The clusters of layer 0 below clusters of any layer, -1 for noise. */
+export function leavesOf(refs: Iterable<string>): ReadonlySet<number> {
+  const found = new Set<number>();
+  for (const ref of refs) {
+    if (ref === "n") found.add(-1);
+    else for (const id of leaves.value.get(ref) ?? []) found.add(id);
+  }
+  return found;
+}
+
 /** The clusters of layer 0 that are shown, or null for all; -1 is noise. */
 export const shownClusters = computed<ReadonlySet<number> | null>(() => {
-  if (!isolated.value.size) return null;
-  const shown = new Set<number>();
-  for (const ref of isolated.value) {
-    if (ref === "n") shown.add(-1);
-    else for (const id of leaves.value.get(ref) ?? []) shown.add(id);
-  }
-  return shown;
+  return isolated.value.size ? leavesOf(isolated.value) : null;
 });
 
 /** Documents in what is isolated, of all. */
@@ -200,9 +233,39 @@ export const isolatedDocuments = computed(() => {
   return count;
 });
 
-export const column = computed<ColourColumn | null>(
-  () => index.value?.colours.find((entry) => entry.id === colour.value) ?? null,
+/** Tags, with where their documents lie on the map. */
+export interface Tagged {
+  tag: Tag;
+  name: string;
+  documents: Selection;
+}
+export const tagged = signal<readonly Tagged[]>([]);
+/** The colour by tags: they are the reader's own, and in no link. */
+export const TAGS = "tags";
+/** Tags as a column; a document of several has the last of them. */
+export const tagsColumn = computed<CategoryColumn | null>(() => {
+  const all = tagged.value.reduce<Selection>((sum, one) => combined(sum, "add", one.documents), new Map());
+  return tagged.value.length
+    ? {
+        id: TAGS,
+        name: "Tags",
+        kind: "categories",
+        categories: tagged.value.map((one) => [one.name, sizeOf(one.documents)]),
+        other: [0, 0],
+        nulls: documents.value - sizeOf(all),
+      }
+    : null;
+});
+
+export const column = computed<ColourColumn | null>(() =>
+  colour.value === TAGS ? tagsColumn.value : (index.value?.colours.find((entry) => entry.id === colour.value) ?? null),
 );
+
+/** The categories of the colour column that are chosen; a filter as any other. */
+export const categories = computed<ReadonlySet<number>>(() => {
+  const filter = column.value && filters.value.get(keyOf(column.value));
+  return new Set(filter?.kind === "categories" ? categoriesOf(filter.names, column.value) : []);
+});
 
 export function ancestor(cluster: ClusterEntry, layer: number): ClusterEntry {
   let at = cluster;

@@ -4,6 +4,7 @@ import { effect, untracked } from "@preact/signals";
 import { readAddress, writeAddress, type AddressState } from "./engine/address";
 import { BANDS } from "./engine/bands";
 import { categoriesOf, categoryNames, colourName, colourOf } from "./engine/column-names";
+import { columnOf, keyOf, withFilter, type Filters } from "./engine/filters";
 import { betterScale } from "./engine/scale";
 import type { MapView } from "./map/map-view";
 import * as state from "./state";
@@ -34,6 +35,7 @@ export function follow(address: AddressState): void {
   state.scaleChosen.value = address.scale !== undefined;
   if (address.scale) state.scale.value = address.scale;
   followSpace(address);
+  state.filters.value = address.filters ?? new Map();
   restorePanels(address);
   findClusters();
   findColumns();
@@ -67,7 +69,28 @@ function findColumns(): void {
   if (!columns && found === null) return;
   if (found === null) state.notice.value = `This map has no column ${colour.replace(/^@/, "")} to colour by.`;
   state.colour.value = found ?? "cluster";
-  state.categories.value = new Set(columns ? categoriesOf(categories, state.column.value) : []);
+  if (!columns) return;
+  const { column } = state;
+  const names = categoryNames(categoriesOf(categories, column.value), column.value);
+  if (column.value && names.length) state.filters.value = withFilter(state.filters.value, keyOf(column.value), { kind: "categories", names });
+  findFilters();
+}
+
+/** Let go of filters on columns that the map does not have. */
+function findFilters(): void {
+  const { colours, columns } = state.index.value!;
+  const unknown = [...state.filters.value].filter(([key, filter]) =>
+    filter.kind === "text" ? !columns.includes(key.slice(1)) : columnOf(key, colours) === null,
+  );
+  if (!unknown.length) return;
+  state.filters.value = new Map([...state.filters.value].filter((entry) => !unknown.includes(entry)));
+  state.notice.value = `This map has no column ${unknown.map(([key]) => key.replace(/^@/, "")).join(", ")} to filter by.`;
+}
+
+/** Categories of the colour column have a part of the address of their own: links of older pages have it. */
+function filtersBeside(): Filters {
+  const own = state.categories.value.size ? keyOf(state.column.value!) : null;
+  return new Map([...state.filters.value].filter(([key]) => key !== own));
 }
 
 function current(map: MapView): AddressState {
@@ -78,10 +101,11 @@ function current(map: MapView): AddressState {
   return {
     view: moved ? [x, y, Math.min(width, height) / 2 ** zoom] : undefined,
     theme: state.themeChosen.value ? state.theme.value : undefined,
-    colour: index.value ? colourName(state.colour.value, index.value.colours) : waiting.colour,
+    colour: state.colour.value === state.TAGS ? undefined : index.value ? colourName(state.colour.value, index.value.colours) : waiting.colour,
     scale: state.scaleChosen.value ? state.scale.value : undefined,
     clusters: labels.value ? [...state.isolated.value] : waiting.clusters,
     categories: index.value ? categoryNames(state.categories.value, state.column.value) : waiting.categories,
+    filters: filtersBeside(),
     size: factor(state.sizeFactor),
     opacity: factor(state.opacityFactor),
     orbit: orbitNow(),
@@ -150,7 +174,7 @@ export function keepAddress(map: () => MapView, home: () => void): void {
   });
   effect(() => {
     void [state.theme.value, state.themeChosen.value, state.colour.value, state.scale.value, state.scaleChosen.value];
-    void [state.isolated.value, state.categories.value, state.pinned.value, state.index.value];
+    void [state.isolated.value, state.filters.value, state.pinned.value, state.index.value];
     void [state.sizeFactor.value, state.opacityFactor.value, panelAddress()];
     void [state.spatial.value, state.orbit.value, state.heightFactor.value, state.sizeBySparsity.value];
     later();

@@ -1,5 +1,7 @@
 /** The state of the page as the part of its address behind `#`: a shared link shows the same. */
 
+import { readFilter, writeFilter, type Filters } from "./filters";
+
 export interface AddressState {
   /** Centre, and the units of the map that the smaller side of the window shows. */
   view?: [x: number, y: number, span: number];
@@ -11,6 +13,8 @@ export interface AddressState {
   clusters?: string[];
   /** Categories of the colour column: their names after `@`, or the codes of those that have none. */
   categories?: string[];
+  /** Filters on other columns than that of the colours, and those of it that are of another kind. */
+  filters?: Filters;
   /** Factors of the points' size and opacity. */
   size?: number;
   opacity?: number;
@@ -34,6 +38,7 @@ export function writeAddress(state: AddressState): string {
   if (state.scale) parts.push(`s=${state.scale}`);
   if (state.clusters?.length) parts.push(`i=${state.clusters.join(",")}`);
   if (state.categories?.length) parts.push(`k=${state.categories.map(encodeURIComponent).join(",")}`);
+  for (const [key, filter] of state.filters ?? []) parts.push(`f.${encodeURIComponent(key)}=${writeFilter(filter)}`);
   if (state.size !== undefined) parts.push(`z=${state.size}`);
   if (state.opacity !== undefined) parts.push(`a=${state.opacity}`);
   if (state.orbit !== undefined) parts.push(`d=${state.orbit ? state.orbit.map((v) => Number(v.toPrecision(5))).join(",") : "3"}`);
@@ -55,6 +60,11 @@ export function readAddress(hash: string): AddressState {
     let value: string;
     try {
       value = decodeURIComponent(part.slice(at + 1));
+      if (key.startsWith("f.")) {
+        const [name, filter] = [decodeURIComponent(key.slice(2)), readFilter(part.slice(at + 1))];
+        if (filter && /^(added|@[^]{1,200})$/.test(name)) state.filters = new Map(state.filters).set(name, filter);
+        continue;
+      }
     } catch {
       continue;
     }

@@ -3,6 +3,7 @@
 import { ViewerError, type GenerationEntry, type IndexFile, type PageFile, type RemovedCounts } from "./format";
 import { TileTree, type Box, type TileInfo } from "./lod";
 import { decodeColumn, decodeColumns, decodeIds, decodeRemoved, decodeTile, readFooter, readGroup, type PackFooter, type TilePoints } from "./parquet";
+import { has, sizeOf, type Ranges } from "./selection";
 import { Cache, decoded, type Store } from "./store";
 
 export interface LoadedTile extends TilePoints {
@@ -99,6 +100,12 @@ export class Generation {
     });
   }
 
+  /** All pages of tiles: a map of a million documents has two. */
+  async allPages(): Promise<void> {
+    if (this.entry.inline) return this.page("0-0-0");
+    await Promise.all((await this.index()).pages.map(([name]) => this.page(name)));
+  }
+
   /** What is not on the map any more: known before any point is drawn. */
   removed(): Promise<Removed> {
     const { removed } = this.entry;
@@ -184,17 +191,36 @@ export class Generation {
     return positions[at];
   }
 
-  /** The row ids of positions, by reading all of `ids/`. */
-  async rowIds(positions: ReadonlySet<number>): Promise<Map<number, number>> {
+  /** The row ids of positions, ascending, by reading `ids/` until all are found. */
+  async rowIds(ranges: Ranges): Promise<number[]> {
     const { ids } = await this.index();
-    const found = new Map<number, number>();
-    for (let file = 0; file < ids.first.length && found.size < positions.size; file++) {
-      const { rowIds, positions: places } = await this.idsFile(file, ids.rows);
-      places.forEach((position, i) => {
-        if (positions.has(position)) found.set(position, rowIds[i]);
+    const found: number[] = [];
+    const wanted = sizeOf(new Map([[this.number, ranges]]));
+    for (let file = 0; file < ids.first.length && found.length < wanted; file++) {
+      const { rowIds, positions } = await this.idsFile(file, ids.rows);
+      positions.forEach((position, i) => {
+        if (has(ranges, position)) found.push(rowIds[i]);
       });
     }
     return found;
+  }
+
+  /** Positions of row ids that are here, both ascending; removed documents are among them. */
+  async positionsOf(rowIds: readonly number[]): Promise<Float64Array> {
+    const { ids } = await this.index();
+    const found: number[] = [];
+    for (let file = 0, at = 0; file < ids.first.length && at < rowIds.length; file++) {
+      const end = ids.first[file + 1] ?? Infinity;
+      const from = at;
+      while (at < rowIds.length && rowIds[at] < end) at++;
+      if (at === from || rowIds[at - 1] < ids.first[file]) continue;
+      const { rowIds: own, positions } = await this.idsFile(file, ids.rows);
+      for (const rowId of rowIds.slice(from, at)) {
+        const place = lowerBound(own, rowId);
+        if (own[place] === rowId) found.push(positions[place]);
+      }
+    }
+    return Float64Array.from(found).sort();
   }
 
   private idsFile(file: number, rows: number) {

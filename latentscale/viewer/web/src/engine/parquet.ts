@@ -92,6 +92,22 @@ export async function decodeTable(bytes: ArrayBuffer): Promise<unknown[][]> {
   return rows;
 }
 
+/** The values of one column of a file; null where it has no such column. */
+export async function decodeValues(bytes: ArrayBuffer, column: string): Promise<unknown[] | null> {
+  const metadata = parquetMetadata(bytes);
+  if (!metadata.schema.slice(1).some((element) => element.name === column)) return null;
+  let rows: unknown[][] = [];
+  await parquetRead({
+    file: { byteLength: bytes.byteLength, slice: (start, end) => bytes.slice(start, end) },
+    metadata,
+    compressors,
+    columns: [column],
+    rowFormat: "array",
+    onComplete: (found) => void (rows = found as unknown[][]),
+  });
+  return rows.map(([value]) => value);
+}
+
 /** Sorted positions that are not on the map any more, and what they counted for. */
 export async function decodeRemoved(bytes: ArrayBuffer, count: number): Promise<{ positions: Float64Array; counts: RemovedCounts | null }> {
   const positions = new Float64Array(count).fill(NaN);

@@ -86,6 +86,17 @@ export async function search(generations: readonly Generation[], query: Query): 
   };
 }
 
+/** In how many documents each word is, as they were published: removed ones too. */
+export async function frequencies(generations: readonly Generation[], words: readonly string[]): Promise<Map<string, number>> {
+  const found = new Map<string, number>();
+  for (const generation of generations) {
+    const entry = await entryOf(generation);
+    for (const word of entry ? words : [])
+      for (const { documents } of await termsOf(generation, entry!, word, false)) found.set(word, (found.get(word) ?? 0) + documents);
+  }
+  return found;
+}
+
 interface Match {
   /** By word of the query, 0 where it is not there. */
   weights: number[];

@@ -11,11 +11,14 @@ import { isShown, type Box } from "../engine/lod";
 import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
 import { pointDensity, pointStyle } from "../engine/points";
+import { scanDrawn } from "../engine/drawn";
+import { countIn, selectionOf, type Operation, type Selection } from "../engine/selection";
+import type { Shape } from "../engine/shape";
+import { isFiltering, passingNow, retryFilters } from "../filtering";
 import * as state from "../state";
-import { listenForBox, type Corner } from "./box-select";
 import { MapCamera, type Camera } from "./camera";
 import { LabelOverlay } from "./label-overlay";
-import { Lit, placeOf } from "./lit";
+import { Lit, placeOf, ringsOf } from "./lit";
 import { TileLoader, type Drawn } from "./loader";
 import { drawMarks } from "./marks";
 import { Pointing } from "./pointing";
@@ -23,6 +26,7 @@ import { PyramidLayer } from "./pyramid-layer";
 import { revealCluster } from "./reveal";
 import { Shading } from "./shading";
 import type { Spatial } from "./spatial";
+import { listenForShapes, type Corner } from "./shape-select";
 
 /** A tile is opened when its edge is as many pixels on the screen. */
 const MIN_EDGE = 150;
@@ -45,6 +49,8 @@ export class MapView {
   readonly pointing: Pointing;
   budget = matchMedia("(pointer: coarse)").matches ? BUDGET.mobile : BUDGET.desktop;
   onCamera: () => void = () => undefined;
+  /** A shape was drawn over the map, in its units. */
+  onShape: (shape: Shape, operation: Operation) => void = () => undefined;
 
   private readonly deck: Deck<OrthographicView>;
   private readonly loader: TileLoader;
@@ -63,7 +69,6 @@ export class MapView {
   private scheduled = 0;
   private counting = 0;
   private listTimer = 0;
-  private ringed = true;
   private readonly stops: (() => void)[] = [];
   private acted = false;
   private lastFrame = 0;
@@ -146,7 +151,7 @@ export class MapView {
         if (!this.lastFrame) this.failed(error);
         else state.notice.value = `The drawing went wrong: ${error.message}`;
       },
-      getCursor: ({ isDragging }) => (isDragging ? "grabbing" : state.hovered.value || this.pointing.onLabel ? "pointer" : "grab"),
+      getCursor: ({ isDragging }) => (state.tool.value ? "crosshair" : isDragging ? "grabbing" : state.hovered.value || this.pointing.onLabel ? "pointer" : "grab"),
     });
     elements.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault();
@@ -154,7 +159,14 @@ export class MapView {
     });
     for (const act of ["pointerdown", "wheel", "keydown"]) addEventListener(act, () => (this.acted = true), { capture: true, passive: true, once: true });
     this.pointing.listen(elements.canvas);
-    this.stops.push(listenForBox(elements.canvas.parentElement!, elements.canvas, (from, to) => this.select(from, to)));
+    this.stops.push(
+      listenForShapes(elements.canvas.parentElement!, elements.canvas, {
+        flat: () => !this.space,
+        tool: () => state.tool.value,
+        operation: () => state.operation.value,
+        done: (corners, operation) => this.onShape(this.shapeOf(corners), operation),
+      }),
+    );
     this.follow();
     // Before the first frame asks for tiles.
     void settled();
@@ -165,9 +177,10 @@ export class MapView {
     const follow = (work: () => void) => void this.stops.push(effect(work));
     follow(() => this.shading.update());
     follow(() => {
-      this.lit.set(state.litRows.value);
-      // What was selected is seen as it is: rings are for what was found.
-      this.ringed = state.selected.value === null;
+      void [state.filters.value, state.textMatches.value, state.index.value];
+      const selected = state.shownSelection.value?.documents ?? null;
+      const found = state.found.value && !selected ? selectionOf(state.found.value.hits) : null;
+      this.lit.set(selected ?? found, isFiltering() ? (tile) => passingNow(tile, () => this.moreIsLit()) : null);
       this.ring();
       this.refresh();
     });
@@ -208,6 +221,7 @@ export class MapView {
         this.cameraMoved();
       });
     }
+    state.tool.value = null;
     const asked = (this.asked += 1);
     const wants = (): boolean => asked === this.asked && state.spatial.value && this.scheduled >= 0;
     try {
@@ -244,6 +258,8 @@ export class MapView {
     this.loader.retry();
     this.shading.retry();
     this.space?.retry(this.tiles);
+    retryFilters();
+    this.lit.again();
     this.refresh();
   }
 
@@ -300,7 +316,9 @@ export class MapView {
 
   /** Rings around what was found. */
   private ring(): void {
-    const rings = this.ringed ? this.lit.rings(this.tiles) : [];
+    // What was selected is seen as it is.
+    const rows = state.shownSelection.peek() ? [] : (state.found.peek()?.hits ?? []);
+    const rings = ringsOf(rows, this.tiles, (tile, i) => this.lit.of(tile)?.[i] !== 0);
     if (rings.length || state.hits.peek().length) state.hits.value = rings;
   }
 
@@ -309,11 +327,26 @@ export class MapView {
     state.pointedRow.value = row && placeOf(row, this.tiles);
   }
 
-  /** Select what is drawn and not dimmed between two corners. */
-  private select(from: Corner, to: Corner): void {
-    const [[ax, ay], [bx, by]] = [this.camera.unproject(...from), this.camera.unproject(...to)];
-    const box = { x0: Math.min(ax, bx), y0: Math.min(ay, by), x1: Math.max(ax, bx), y1: Math.max(ay, by) };
-    state.selected.value = { rows: this.rowsIn(box, Infinity).rows, part: state.drawn.value.sampled || state.drawn.value.failedFiles > 0 };
+  private shapeOf(corners: readonly Corner[]): Shape {
+    return corners.flatMap((corner) => this.camera.unproject(...corner));
+  }
+
+  /** Columns by which documents are filtered have come. */
+  private moreIsLit(): void {
+    this.lit.again();
+    this.ring();
+    this.refresh();
+  }
+
+  drawnIn(shape: Shape | null, clusters: ReadonlySet<number> | null): Selection {
+    // What is selected already does not count: more may be added to it.
+    const masks = new Map(isFiltering() ? this.tiles.map((tile) => [tile, passingNow(tile, () => this.moreIsLit())]) : []);
+    const shows = (tile: LoadedTile, i: number) => isShown(i, tile.share) && this.shading.shows(tile, i) && masks.get(tile)?.[i] !== 0;
+    return scanDrawn(this.tiles, shape, (tile, i) => shows(tile, i) && (!clusters || clusters.has(tile.cluster[i])));
+  }
+
+  drawnOf(selection: Selection): number {
+    return countIn(selection, this.tiles);
   }
 
   private rowsIn(box: Box, limit: number): { rows: state.Row[]; all: number } {
@@ -363,7 +396,7 @@ export class MapView {
       (this.space ? Math.log2(this.space.scale()) : this.camera.place.zoom) - home,
     );
     this.pointSize = size;
-    const filtered = state.isolated.value.size > 0 || state.categories.value.size > 0;
+    const filtered = state.isolated.value.size > 0;
     const props = {
       id: "pyramid",
       tiles: this.tiles,

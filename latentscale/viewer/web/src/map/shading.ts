@@ -19,6 +19,7 @@ import type { CategoryColumn, ClusterEntry } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
 import { ADDED, OTHER, type Source } from "../engine/merge";
 import { NO_VALUE, RAMP, shadeIndex } from "../engine/scale";
+import { maskOf } from "../engine/selection";
 import * as state from "../state";
 
 /** Columns of tiles that are kept, and how many go at once when there are more. */
@@ -32,6 +33,7 @@ export class Shading {
   shades: Palette | null = null;
   /** Changes when the shades of points do. */
   key = "";
+  private turn = 0;
   private readonly columns = new Map<string, Float32Array | "loading" | "missing">();
   private readonly arrays = new WeakMap<LoadedTile, { key: string; values: Uint16Array }>();
 
@@ -63,8 +65,11 @@ export class Shading {
     } else if (colour === BANDS) {
       this.shades = bandPalette(theme);
       this.key = colour;
+    } else if (colour === state.TAGS && column) {
+      this.shades = codePalette(column as CategoryColumn);
+      this.key = `${colour} ${(this.turn += 1)}`;
     } else if (colour === "density" || column) {
-      this.shades = column?.kind === "categories" ? codePalette(column, state.categories.value) : rampPalette();
+      this.shades = column?.kind === "categories" ? codePalette(column) : rampPalette();
       this.key = column && column.kind !== "categories" ? `${colour} ${state.scale.value}` : colour;
     }
     this.changed();
@@ -119,6 +124,11 @@ export class Shading {
     if (!source) {
       // Nothing to fetch: all of a generation have the same shade.
       shades.fill(column === ADDED ? tile.generation.number : NO_VALUE);
+      if (column === state.TAGS)
+        state.tagged.value.forEach(({ documents }, code) => {
+          const mask = maskOf(documents.get(tile.generation.number), tile.info.first, tile.count);
+          for (let i = 0; i < tile.count; i++) if (mask[i]) shades[i] = Math.min(code, OTHER);
+        });
       this.arrays.set(tile, { key: this.key, values: shades });
       return shades;
     }
@@ -149,7 +159,7 @@ export class Shading {
 /** Where a tile's generation keeps the column that colours; null where none of its points differ. */
 function sourceOf(tile: LoadedTile): Source | null {
   const column = state.colour.value;
-  if (column === ADDED) return null;
+  if (column === ADDED || column === state.TAGS) return null;
   const sources = state.index.value?.sources.get(column);
   return sources ? sources[tile.generation.number] : { id: column === BANDS ? BANDS_COLUMN : column, codes: null };
 }
@@ -163,10 +173,10 @@ export function codeColour(column: CategoryColumn, code: number, theme: Theme): 
   return code >= OTHER ? NOISE[theme] : categoryColour(code, theme);
 }
 
-function codePalette(column: CategoryColumn, chosen: ReadonlySet<number>): Palette {
+function codePalette(column: CategoryColumn): Palette {
   const palette = emptyPalette(256);
   for (let code = 0; code < 256; code++)
-    setColour(palette, code, codeColour(column, code, state.theme.value), chosen.size && !chosen.has(code) ? 0 : 255);
+    setColour(palette, code, codeColour(column, code, state.theme.value), 255);
   return palette;
 }
 

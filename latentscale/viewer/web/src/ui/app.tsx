@@ -7,6 +7,7 @@ import { onKey } from "./keys";
 import "./panels";
 import { Badge, Notice, Problems, TroubleCard } from "./said";
 import { Sides } from "./sides";
+import { ToolHint } from "./tool-hint";
 import * as state from "../state";
 
 export function App() {
@@ -25,6 +26,7 @@ export function App() {
         <Toolbar />
         <Badge />
         <HoverCard />
+        <ToolHint />
       </main>
       <Sides />
       <Help />

@@ -94,7 +94,8 @@ const KEYS: [key: string, does: string][] = [
   ["rest on a point", "read it"],
   ["click a point", "pin it with all its columns"],
   ["Enter on the map", "pin the document in the middle"],
-  ["Shift and drag", "select what lies in a box"],
+  ["Shift and drag", "select what lies in a box; with Alt too, in a lasso"],
+  ["b and l", "draw boxes, or lassos, until Esc: Shift adds, Alt takes away, both keep what is in both"],
   ["click in the list", "isolate clusters, several if you like"],
 ];
 const LAST_KEYS: typeof KEYS = [

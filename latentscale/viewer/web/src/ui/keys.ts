@@ -22,6 +22,8 @@ export function onKey(event: KeyboardEvent): void {
     Home: () => commands.home(),
     "?": () => (state.helpOpen.value = !state.helpOpen.value),
     t: state.toggleTheme,
+    b: () => state.choose("box"),
+    l: () => state.choose("lasso"),
     n: () => stepInList(1),
     p: () => stepInList(-1),
     ...(state.hasHeights.value ? { "3": toggleSpace } : {}),
@@ -49,12 +51,13 @@ function escape(target: HTMLElement, typing: boolean): void {
   else if (state.notice.value) state.notice.value = null;
   else if (state.problems.value.size) state.problems.value = new Map();
   else if (state.pinned.value) state.pinned.value = null;
-  else if (state.selected.value) state.selected.value = null;
+  else if (state.tool.value) state.tool.value = null;
+  else if (state.shownSelection.value) state.selected.value = null;
   else if (closeLast()) return;
   else if (state.query.value) state.query.value = "";
-  else if (state.isolated.value.size || state.categories.value.size) {
+  else if (state.isolated.value.size || state.filters.value.size) {
     state.isolated.value = new Set();
-    state.categories.value = new Set();
+    state.filters.value = new Map();
   }
   if (typing) target.blur();
 }

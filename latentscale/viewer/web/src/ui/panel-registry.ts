@@ -31,7 +31,7 @@ export interface Panel {
 }
 
 /** What `keys.ts` answers to. */
-const OTHER_KEYS = ["+", "=", "-", "_", "0", "3", "?", "t", "n", "p", "Home", "Escape", "Enter", "Tab", " "];
+const OTHER_KEYS = ["+", "=", "-", "_", "0", "3", "?", "t", "n", "p", "b", "l", "Home", "Escape", "Enter", "Tab", " "];
 
 const all: Panel[] = [];
 const states = new Map<string, Signal<boolean>>();

@@ -3,4 +3,7 @@
 import "./panels/list";
 import "./panels/document";
 import "./panels/quality";
+import "./panels/filters";
+import "./panels/selection";
+import "./panels/tags";
 import "./panels/documents";

@@ -1,26 +1,31 @@
 /** Files that the page gives to its user. */
 
+import type { Selection } from "../engine/selection";
 import * as state from "../state";
 
 /** The row ids of documents as CSV: other tools and jobs take them. */
-export async function saveRowIds(rows: readonly state.Row[]): Promise<void> {
+export async function saveRowIds(documents: Selection): Promise<void> {
   try {
-    const lists = await Promise.all(
-      state.generations.value.map(async (generation) => {
-        const own = new Set(rows.filter((row) => row.generation === generation).map(({ position }) => position));
-        return own.size ? [...(await generation.rowIds(own)).values()] : [];
-      }),
-    );
-    const ids = lists.flat().sort((a, b) => a - b);
-    save(`row_id\n${ids.join("\n")}\n`, "documents.csv");
+    save(`row_id\n${(await rowIdsOf(documents)).join("\n")}\n`, "documents.csv");
   } catch (error) {
     state.report("Row ids", error as Error);
   }
 }
 
-function save(text: string, name: string): void {
+/** Ascending. */
+export async function rowIdsOf(documents: Selection): Promise<number[]> {
+  const lists = await Promise.all(
+    state.generations.value.map((generation) => {
+      const own = documents.get(generation.number);
+      return own ? generation.rowIds(own) : [];
+    }),
+  );
+  return lists.flat().sort((a, b) => a - b);
+}
+
+export function save(content: BlobPart, name: string, type = "text/csv"): void {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  link.href = URL.createObjectURL(new Blob([content], { type }));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);

@@ -6,6 +6,7 @@ import { commands } from "../../commands";
 import type { ClusterEntry } from "../../engine/format";
 import type { Document } from "../../engine/generation";
 import { generationName } from "../../engine/merge";
+import { selectClusters } from "../../selecting";
 import * as state from "../../state";
 import { Brief, textOf, titleOf } from "../cards";
 import { Marked } from "../marked";
@@ -116,6 +117,8 @@ function Value({ value }: { value: unknown }) {
   return text ? <>{text}</> : <span class="muted">–</span>;
 }
 
+const SELECTS = { replace: "Select it", add: "Add it to the selection", subtract: "Take it off the selection", intersect: "Keep what is selected of it" };
+
 /** What it is about. */
 function ClusterPanel() {
   if (!chosen.value) return null;
@@ -147,6 +150,9 @@ function ClusterPanel() {
             }}
           >
             List its documents
+          </button>{" "}
+          <button class="link" onClick={() => void selectClusters([`${cluster.layer}.${cluster.id}`])}>
+            {SELECTS[state.operation.value]}
           </button>
         </p>
         {detail.keyphrases.length > 0 && (

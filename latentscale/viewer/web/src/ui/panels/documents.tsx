@@ -5,6 +5,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { commands } from "../../commands";
 import type { Document } from "../../engine/generation";
 import { NARROW } from "../../engine/insets";
+import { selectionOf, sizeOf } from "../../engine/selection";
+import { selectRows } from "../../selecting";
 import * as state from "../../state";
 import { textOf, titleOf } from "../cards";
 import { excerpt, Marked } from "../marked";
@@ -15,6 +17,7 @@ import { count, plural, shortened, valueText } from "../words";
 
 const ID = "documents";
 const TITLE = "Documents";
+const SELECTION = "selection";
 /** Height of a row in px, as in `style.css`. */
 const ROW = 62;
 /** Rows that are drawn above and below what is seen. */
@@ -41,7 +44,11 @@ effect(() => {
 let opened = false;
 effect(() => {
   const answer = state.litRows.value;
-  if (answer && !opened && !isOpen(own())) {
+  // The panel of the selection says what is selected, and lists it on request.
+  const told = state.shownSelection.value !== null && panels().some((panel) => panel.id === SELECTION && isOpen(panel));
+  // On a phone it would lie over what is being drawn around.
+  const drawing = state.tool.value !== null && innerWidth <= NARROW;
+  if (answer && !opened && !told && !drawing && !isOpen(own())) {
     opened = true;
     setOpen(ID, true);
   } else if (!answer && opened && !state.query.value) {
@@ -80,6 +87,7 @@ function DocumentsPanel() {
   };
   const sorted = (by: string) => (order?.by === by ? (order.down ? "descending" : "ascending") : "none");
   const shown = order?.rows ?? rows;
+  const all = state.shownSelection.value ? sizeOf(state.shownSelection.value.documents) : rows.length;
   return (
     <PanelFrame name={TITLE} header={<Headline />} closes="Close the documents" wide onClose={() => turn(ID, false)}>
       <div class="columns">
@@ -103,20 +111,20 @@ function DocumentsPanel() {
         )}
       </div>
       <div class="columns">
-        {state.selected.value ? (
+        {state.shownSelection.value ? (
           <button class="link" onClick={() => (state.selected.value = null)}>
             Let go
           </button>
         ) : (
           rows.length > 0 && (
-            <button class="link" onClick={() => (state.selected.value = { rows, part: isPart() })}>
+            <button class="link" onClick={() => void selectRows(rows, isPart())}>
               Select these
             </button>
           )
         )}
         {rows.length > 0 && (
-          <button class="link" onClick={() => void saveRowIds(rows)}>
-            Save {count(rows.length)} row {rows.length === 1 ? "id" : "ids"} (CSV)
+          <button class="link" onClick={() => void saveRowIds(state.shownSelection.value?.documents ?? selectionOf(rows))}>
+            Save {count(all)} row {all === 1 ? "id" : "ids"} (CSV)
           </button>
         )}
       </div>
@@ -133,12 +141,16 @@ const isPart = (): boolean =>
 /** How many there are, of what. */
 function Headline() {
   const answer = state.found.value;
-  if (state.selected.value)
+  const selection = state.shownSelection.value;
+  if (selection) {
+    const size = sizeOf(selection.documents);
     return (
       <span role="status">
-        {plural(state.selected.value.rows.length, "document")} selected{state.selected.value.part ? ", of those that were drawn and listed" : ""}
+        {plural(size, "document")} selected{selection.part ? ", of those that were drawn and listed" : ""}
+        {size > state.MOST_LISTED ? `, the first ${count(state.MOST_LISTED)} listed` : ""}
       </span>
     );
+  }
   if (answer) {
     const { hits, query, whole, common, more, searchable } = answer;
     const all = state.documents.value;
@@ -156,7 +168,7 @@ function Headline() {
     );
   }
   const { rows, all } = state.inView.value;
-  const some = state.isolated.value.size || state.categories.value.size ? " of the chosen" : "";
+  const some = state.isolated.value.size || state.filters.value.size ? " of the chosen" : "";
   return (
     <span role="status">
       {plural(all, "document")}

@@ -6,11 +6,14 @@ import { BAND_NAMES, bandColour, BANDS } from "../../engine/bands";
 import { css, rampColour } from "../../engine/colour";
 import type { CategoryColumn, ClusterEntry, NumberColumn } from "../../engine/format";
 import { NARROW } from "../../engine/insets";
+import { categoryNames } from "../../engine/column-names";
+import { keyOf, withFilter } from "../../engine/filters";
 import { ADDED, documentsOf, generationName, OTHER } from "../../engine/merge";
 import { SEARCH } from "../../engine/search";
 import { lastSection } from "../../engine/sections";
 import { formatValue, NO_VALUE, valueAt } from "../../engine/scale";
 import { codeColour } from "../../map/shading";
+import { selectClusters, selectDocuments } from "../../selecting";
 import * as state from "../../state";
 import { Icon } from "../icon";
 import { register, setOpen, turn } from "../panel-registry";
@@ -89,7 +92,7 @@ function Newest() {
       aria-pressed={on}
       title={added ? `Added ${added}` : generationName(generations[last], last)}
       onClick={() => {
-        state.categories.value = new Set(on ? [] : [last]);
+        chooseCategories(addedEntry()!, on ? [] : [last]);
         state.colour.value = on ? "cluster" : ADDED;
       }}
     >
@@ -97,6 +100,11 @@ function Newest() {
       {on ? "Back to all documents" : `Show the ${plural(documentsOf(generations[last]), "document")} added last`}
     </button>
   );
+}
+
+function chooseCategories(column: CategoryColumn, codes: Iterable<number>): void {
+  const names = categoryNames(codes, column);
+  state.filters.value = withFilter(state.filters.value, keyOf(column), names.length ? { kind: "categories", names } : null);
 }
 
 const addedEntry = (): CategoryColumn | undefined =>
@@ -113,7 +121,6 @@ function ColourBy() {
         <select
           value={state.colour.value}
           onChange={(event) => {
-            state.categories.value = new Set();
             state.scaleChosen.value = false;
             state.colour.value = event.currentTarget.value;
           }}
@@ -131,6 +138,7 @@ function ColourBy() {
             <option value="density">Density</option>
             {state.hasHeights.value && <option value={BANDS}>Density in space, in quarters</option>}
             {addedEntry() && <option value={ADDED}>When added</option>}
+            {state.tagged.value.length > 0 && <option value={state.TAGS}>Tags</option>}
           </optgroup>
           {columns.length > 0 && (
             <optgroup label="Columns">
@@ -217,6 +225,11 @@ function Categories({ column }: { column: CategoryColumn }) {
   if (column.other[1]) rows.push([OTHER, `${count(column.other[0])} others`, column.other[1]]);
   if (column.nulls) rows.push([NO_VALUE, "no value", column.nulls]);
   const chosen = state.categories.value;
+  // Tags are sets of documents already, and no values of a column.
+  const choose = (code: number) => {
+    if (column.id !== state.TAGS) chooseCategories(column, state.toggled(chosen, code));
+    else if (state.tagged.value[code]) void selectDocuments(state.tagged.value[code].documents);
+  };
   return (
     <ul class="rows categories" aria-label={`Values of ${column.name}, with their number of documents`}>
       {rows.map(([code, name, size]) => (
@@ -225,7 +238,7 @@ function Categories({ column }: { column: CategoryColumn }) {
             class={`row ${chosen.size && !chosen.has(code) ? "off" : ""}`}
             aria-pressed={chosen.has(code)}
             title={name}
-            onClick={() => (state.categories.value = state.toggled(chosen, code))}
+            onClick={() => choose(code)}
           >
             <Swatch rgb={codeColour(column, code, theme)} />
             <span class={code >= OTHER ? "name muted" : "name"}>{name || "(empty)"}</span>
@@ -274,6 +287,7 @@ function Topics() {
   }, [words, labels, phrases]);
   const isolated = state.isolated.value;
   const chosen = isolated.size > 0;
+  const filtered = state.filters.value.size > 0;
   return (
     <section class="topics">
       <div class="field">
@@ -301,12 +315,27 @@ function Topics() {
             <span class="chosen">
               {count(state.isolatedDocuments.value)} of {count(state.documents.value)} documents
             </span>
+            <button class="link" onClick={() => void selectClusters(isolated)}>
+              Select
+            </button>
             <button class="link" onClick={() => (state.isolated.value = new Set())}>
               Show all
             </button>
           </>
         ) : (
-          <span>Documents of each, largest first</span>
+          !filtered && <span>Documents of each, largest first</span>
+        )}
+        {filtered && !chosen && (
+          <>
+            <span>
+              {state.clusterCounts.value
+                ? `Passing the filters, of ${state.clusterCounts.value.whole ? "all" : `${count(state.clusterCounts.value.documents)} that were read`}`
+                : "Counting…"}
+            </span>
+            <button class="link" onClick={() => (state.filters.value = new Map())}>
+              Show all
+            </button>
+          </>
         )}
       </p>
       <ul class="rows" aria-label="Clusters, with their number of documents">
@@ -359,7 +388,7 @@ function Topics() {
               >
                 <ClusterSwatch cluster={null} />
                 <span class="name muted">In no cluster (noise)</span>
-                <span class="size">{count(state.noise.value)}</span>
+                <span class="size">{count(passing(["n"], state.noise.value))}</span>
               </button>
             </div>
           </li>
@@ -367,6 +396,12 @@ function Topics() {
       </ul>
     </section>
   );
+}
+
+/** Documents of clusters: with filters those that pass, as far as they were counted. */
+function passing(refs: string[], size: number): number {
+  const counted = state.filters.value.size ? state.clusterCounts.value : null;
+  return counted ? [...state.leavesOf(refs)].reduce((sum, id) => sum + (counted.clusters.get(id) ?? 0), 0) : size;
 }
 
 function Row({ cluster }: { cluster: ClusterEntry }) {
@@ -393,7 +428,7 @@ function Row({ cluster }: { cluster: ClusterEntry }) {
     >
       <ClusterSwatch cluster={cluster} />
       <span class="name">{cluster.label}</span>
-      <span class="size">{count(cluster.size)}</span>
+      <span class="size">{count(passing([ref], cluster.size))}</span>
     </button>
   );
 }

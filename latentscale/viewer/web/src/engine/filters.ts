@@ -1,0 +1,67 @@
+/** Filters on columns, any number at once: a document is shown if it passes all of them. */
+
+import { categoriesOf, colourName, colourOf } from "./column-names";
+import type { ColourColumn } from "./format";
+
+export type ColumnFilter =
+  /** Names after `@`, or the codes of what has none: 64 all others, 255 no value. */
+  | { kind: "categories"; names: readonly string[] }
+  /** Numbers and dates, both ends included; `nulls`: documents without a value too. */
+  | { kind: "range"; from: number; to: number; nulls: boolean }
+  /** Text that has these characters, in any case; null: no text at all. */
+  | { kind: "text"; contains: string | null };
+
+/** By the column's name after `@`, as addresses have it, or `added`. */
+export type Filters = ReadonlyMap<string, ColumnFilter>;
+
+export const keyOf = (column: ColourColumn): string => colourName(column.id, [column]);
+
+/** The column of a filter, where the map has it with colours. */
+export function columnOf(key: string, columns: readonly ColourColumn[]): ColourColumn | null {
+  const id = colourOf(key, columns);
+  return columns.find((column) => column.id === id) ?? null;
+}
+
+/** With a filter set, or taken away by null. */
+export function withFilter(filters: Filters, key: string, filter: ColumnFilter | null): Filters {
+  const next = new Map(filters);
+  if (filter) next.set(key, filter);
+  else next.delete(key);
+  return next;
+}
+
+/** Whether a value of a column passes; a filter of another kind than the column lets everything pass. */
+export function test(filter: ColumnFilter, column: ColourColumn): (value: number) => boolean {
+  if (filter.kind === "categories" && column.kind === "categories") {
+    const codes = new Set(categoriesOf(filter.names, column));
+    return (value) => codes.has(value);
+  }
+  if (filter.kind === "range" && column.kind !== "categories") {
+    const { from, to, nulls } = filter;
+    // Values are of float32, and so is what an end was taken from.
+    const [low, high] = [Math.min(from, Math.fround(from)), Math.max(to, Math.fround(to))];
+    return (value) => (Number.isNaN(value) ? nulls : value >= low && value <= high);
+  }
+  return () => true;
+}
+
+/** A filter as the value of a part of an address. */
+export function writeFilter(filter: ColumnFilter): string {
+  if (filter.kind === "categories") return filter.names.map(encodeURIComponent).join(",") || "-";
+  if (filter.kind === "text") return filter.contains === null ? "~" : `~${encodeURIComponent(filter.contains)}`;
+  const end = (value: number): string => (Number.isFinite(value) ? String(Number(value.toPrecision(9))) : "");
+  return `${end(filter.from)}..${end(filter.to)}${filter.nulls ? ",255" : ""}`;
+}
+
+/** Null for what is no filter: an address is typed by people. */
+export function readFilter(text: string): ColumnFilter | null {
+  if (text.startsWith("~")) return { kind: "text", contains: text === "~" ? null : decodeURIComponent(text.slice(1)) };
+  if (text === "-") return { kind: "categories", names: [] };
+  const range = /^(-?[\d.e+-]*)\.\.(-?[\d.e+-]*)(,255)?$/.exec(text);
+  if (range) {
+    const [from, to] = [range[1] === "" ? -Infinity : Number(range[1]), range[2] === "" ? Infinity : Number(range[2])];
+    return Number.isNaN(from) || Number.isNaN(to) ? null : { kind: "range", from, to, nulls: range[3] !== undefined };
+  }
+  const names = text.split(",").map(decodeURIComponent).filter((name) => name.startsWith("@") || (/^\d{1,3}$/.test(name) && Number(name) <= 255));
+  return names.length ? { kind: "categories", names } : null;
+}

@@ -1,0 +1,130 @@
+/** Which documents of the whole map are in a shape, in clusters, and pass filters: by reading no more tiles than that takes. */
+
+import { ViewerError } from "./format";
+import type { Generation, LoadedTile } from "./generation";
+import type { TileInfo } from "./lod";
+import { combined, joined, rangesOf, type Ranges, type Selection } from "./selection";
+import { contains, relation, type Shape } from "./shape";
+
+/** Files of tiles and of their pages that one question reads at most: about four million documents. */
+const MOST_TILES = 256;
+const MOST_PAGES = 512;
+const PARALLEL = 6;
+
+/** More would have to be read than a page should. */
+export class TooMuch extends ViewerError {}
+
+export interface Question {
+  /** Null for the whole map. */
+  shape: Shape | null;
+  /** Clusters of layer 0, -1 for noise; null for all. */
+  clusters: ReadonlySet<number> | null;
+  /** 1 for each point of a tile that passes the filters; null where there is none. */
+  passes: ((tile: LoadedTile) => Promise<Uint8Array>) | null;
+}
+
+/**
+ * The documents that a question asks for, exactly. Tiles that lie wholly in the shape are not read where nothing else is
+ * asked of their documents.
+ *
+ * @throws TooMuch where more than a few hundred tiles would have to be read.
+ */
+export async function scan(generations: readonly Generation[], question: Question): Promise<Selection> {
+  let selection: Selection = new Map();
+  const budget = { tiles: MOST_TILES, pages: MOST_PAGES };
+  for (const generation of generations) {
+    const { positions } = await generation.removed();
+    const found = new Map([[generation.number, await inGeneration(generation, question, budget)]]);
+    selection = combined(selection, "add", combined(found, "subtract", new Map([[generation.number, rangesOf(positions)]])));
+  }
+  return selection;
+}
+
+async function inGeneration(generation: Generation, question: Question, budget: { tiles: number; pages: number }): Promise<Ranges> {
+  const { shape, clusters, passes } = question;
+  const pointwise = clusters !== null || passes !== null;
+  if (!shape && !pointwise) return [0, generation.entry.documents];
+  const { read, whole } = await tilesIn(generation, shape, pointwise, budget);
+  const pairs: [number, number][] = whole.map(({ first, count }) => [first, first + count]);
+  await inTurn(read, async (info) => {
+    const tile = await generation.tile(info);
+    const mask = await passes?.(tile);
+    const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
+    const all = !shape || relation(shape, tile.bounds) === "inside";
+    for (let i = 0; i < tile.count; i++) {
+      if ((mask && !mask[i]) || (clusters && !clusters.has(tile.cluster[i]))) continue;
+      if (!all && !contains(shape, tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step, tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step)) continue;
+      pairs.push([info.first + i, info.first + i + 1]);
+    }
+  });
+  return joined(pairs);
+}
+
+/** Tiles whose points must be looked at, and those that are in the shape as a whole. */
+async function tilesIn(generation: Generation, shape: Shape | null, pointwise: boolean, budget: { tiles: number; pages: number }) {
+  const read: TileInfo[] = [];
+  const whole: TileInfo[] = [];
+  const { tree } = generation;
+  let level: [z: number, x: number, y: number, inside: boolean][] = [[0, 0, 0, shape === null]];
+  while (level.length) {
+    const next: typeof level = [];
+    const pages = [...new Set(level.map(([z, x, y]) => tree.pageOf(z, x, y)))].filter((key) => !tree.pages.has(key));
+    // The root of a generation of one tile is known without its page.
+    const needed = pages.filter((key) => key !== "0-0-0" || tree.tiles.get("0-0-0")!.children);
+    if ((budget.pages -= needed.length) < 0) throw tooMuch();
+    await inTurn(needed, (key) => generation.page(key));
+    for (const [z, x, y, inside] of level) {
+      const tile = tree.tiles.get(`${z}-${x}-${y}`);
+      if (!tile) throw new ViewerError(`No page lists the tile ${z}-${x}-${y}: the map's files do not belong together.`);
+      const how = inside ? "inside" : relation(shape!, tree.bounds(tile));
+      if (how === "outside") continue;
+      if (how === "inside" && !pointwise) whole.push(tile);
+      else if ((budget.tiles -= 1) < 0) throw tooMuch();
+      else read.push(tile);
+      for (let i = 0; i < 4; i++)
+        if (tile.children & (1 << i)) next.push([z + 1, 2 * x + (i & 1), 2 * y + (i >> 1), how === "inside"]);
+    }
+    level = next;
+  }
+  return { read, whole };
+}
+
+const tooMuch = () => new TooMuch(`This takes more than ${MOST_TILES} files of points to tell exactly.`);
+
+/** Tiles of a whole level at a time, coarse first, as many as fit into so many points: an even sample, or everything. */
+export async function sample(generations: readonly Generation[], mostTiles: number): Promise<{ tiles: LoadedTile[]; whole: boolean }> {
+  const infos: { generation: Generation; info: TileInfo }[] = [];
+  let level: { generation: Generation; z: number; x: number; y: number }[] = generations.map((generation) => ({ generation, z: 0, x: 0, y: 0 }));
+  while (level.length && (infos.length === 0 || infos.length + level.length <= mostTiles)) {
+    const pages = new Map<string, () => Promise<void>>();
+    for (const { generation, z, x, y } of level) {
+      const key = generation.tree.pageOf(z, x, y);
+      const tile = generation.tree.tiles.get(`${z}-${x}-${y}`);
+      if (!generation.tree.pages.has(key) && (!tile || tile.children)) pages.set(`${generation.number}/${key}`, () => generation.page(key));
+    }
+    await inTurn([...pages.values()], (ask) => ask());
+    const next: typeof level = [];
+    for (const { generation, z, x, y } of level) {
+      const info = generation.tree.tiles.get(`${z}-${x}-${y}`);
+      if (!info) throw new ViewerError(`No page lists the tile ${z}-${x}-${y}: the map's files do not belong together.`);
+      infos.push({ generation, info });
+      for (let i = 0; i < 4; i++) if (info.children & (1 << i)) next.push({ generation, z: z + 1, x: 2 * x + (i & 1), y: 2 * y + (i >> 1) });
+    }
+    level = next;
+  }
+  const tiles: LoadedTile[] = new Array(infos.length);
+  await inTurn(infos, async ({ generation, info }, k) => void (tiles[k] = await generation.tile(info)));
+  return { tiles, whole: level.length === 0 };
+}
+
+/** A few at a time. */
+export async function inTurn<T>(items: readonly T[], work: (item: T, k: number) => Promise<unknown>): Promise<void> {
+  let next = 0;
+  const one = async (): Promise<void> => {
+    while (next < items.length) {
+      const k = next++;
+      await work(items[k], k);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(PARALLEL, items.length) }, one));
+}

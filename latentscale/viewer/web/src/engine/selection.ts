@@ -1,0 +1,132 @@
+/** A set of documents: for each generation, ranges of positions. Whole tiles are one range, so a set of millions is small. */
+
+/** As of a tile that is loaded. */
+interface Tile {
+  generation: { number: number };
+  info: { first: number };
+  count: number;
+  cluster: ArrayLike<number>;
+}
+
+/** Ascending, neither touching nor overlapping: the start of each range, then the position after its end. */
+export type Ranges = readonly number[];
+
+/** By the number of the generation; one without documents is left out. */
+export type Selection = ReadonlyMap<number, Ranges>;
+
+export const OPERATIONS = ["replace", "add", "subtract", "intersect"] as const;
+export type Operation = (typeof OPERATIONS)[number];
+
+/** Ranges of ascending positions, each once. */
+export function rangesOf(positions: ArrayLike<number>): Ranges {
+  const ranges: number[] = [];
+  for (let i = 0; i < positions.length; i++) {
+    const last = ranges.length - 1;
+    if (ranges[last] === positions[i]) ranges[last] += 1;
+    else ranges.push(positions[i], positions[i] + 1);
+  }
+  return ranges;
+}
+
+/** Documents of a list, in any order and each as often as it comes. */
+export function selectionOf(rows: Iterable<{ generation: { number: number }; position: number }>): Selection {
+  const lists = new Map<number, Set<number>>();
+  for (const { generation, position } of rows) {
+    const list = lists.get(generation.number);
+    if (list) list.add(position);
+    else lists.set(generation.number, new Set([position]));
+  }
+  return new Map([...lists].map(([number, list]) => [number, rangesOf(Float64Array.from(list).sort())]));
+}
+
+/** Sort ranges by their start and join those that touch or overlap. */
+export function joined(pairs: [start: number, end: number][]): Ranges {
+  const ranges: number[] = [];
+  for (const [start, end] of pairs.sort((a, b) => a[0] - b[0])) {
+    const last = ranges.length - 1;
+    if (start <= ranges[last]) ranges[last] = Math.max(ranges[last], end);
+    else if (end > start) ranges.push(start, end);
+  }
+  return ranges;
+}
+
+/** What is in `a`, in `b`, or in both, as `keep` says. */
+function swept(a: Ranges, b: Ranges, keep: (inA: boolean, inB: boolean) => boolean): Ranges {
+  const ranges: number[] = [];
+  let [i, j] = [0, 0];
+  while (i < a.length || j < b.length) {
+    const at = Math.min(a[i] ?? Infinity, b[j] ?? Infinity);
+    while (a[i] === at) i++;
+    while (b[j] === at) j++;
+    // An odd number of bounds passed: inside.
+    if (keep(i % 2 === 1, j % 2 === 1) !== (ranges.length % 2 === 1)) ranges.push(at);
+  }
+  return ranges;
+}
+
+const KEEP: Record<Exclude<Operation, "replace">, (inA: boolean, inB: boolean) => boolean> = {
+  add: (inA, inB) => inA || inB,
+  subtract: (inA, inB) => inA && !inB,
+  intersect: (inA, inB) => inA && inB,
+};
+
+/** `selection` with `other` put in its place, added to it, taken off it, or as far as both have it. */
+export function combined(selection: Selection | null, operation: Operation, other: Selection): Selection {
+  if (operation === "replace") return other;
+  const made = new Map<number, Ranges>();
+  for (const number of new Set([...(selection ?? new Map()).keys(), ...other.keys()] as number[])) {
+    const ranges = swept(selection?.get(number) ?? [], other.get(number) ?? [], KEEP[operation]);
+    if (ranges.length) made.set(number, ranges);
+  }
+  return made;
+}
+
+export function sizeOf(selection: Selection): number {
+  let size = 0;
+  for (const ranges of selection.values()) for (let i = 0; i < ranges.length; i += 2) size += ranges[i + 1] - ranges[i];
+  return size;
+}
+
+/** Index of the first bound that lies above a position. */
+function above(ranges: Ranges, position: number): number {
+  let low = 0;
+  let high = ranges.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ranges[middle] <= position) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+export const has = (ranges: Ranges | undefined, position: number): boolean => ranges !== undefined && above(ranges, position) % 2 === 1;
+
+/** 1 for each of `count` positions from `first` that is in the ranges. */
+export function maskOf(ranges: Ranges | undefined, first: number, count: number): Uint8Array {
+  const mask = new Uint8Array(count);
+  if (!ranges) return mask;
+  for (let i = above(ranges, first) & ~1; i < ranges.length && ranges[i] < first + count; i += 2)
+    mask.fill(1, Math.max(0, ranges[i] - first), Math.min(count, ranges[i + 1] - first));
+  return mask;
+}
+
+/** How many of the points of tiles are in it and still on the map. */
+export function countIn(selection: Selection, tiles: readonly Tile[]): number {
+  let found = 0;
+  for (const tile of tiles) {
+    const mask = maskOf(selection.get(tile.generation.number), tile.info.first, tile.count);
+    for (let i = 0; i < tile.count; i++) if (mask[i] && tile.cluster[i] >= -1) found += 1;
+  }
+  return found;
+}
+
+/** The first documents of it, at most `limit`, by generation and position. */
+export function listed<G extends { number: number }>(selection: Selection, generations: readonly G[], limit: number): { generation: G; position: number }[] {
+  const rows: { generation: G; position: number }[] = [];
+  for (const generation of generations) {
+    const ranges = selection.get(generation.number) ?? [];
+    for (let i = 0; i < ranges.length && rows.length < limit; i += 2)
+      for (let position = ranges[i]; position < ranges[i + 1] && rows.length < limit; position++) rows.push({ generation, position });
+  }
+  return rows;
+}

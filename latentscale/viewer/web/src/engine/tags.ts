@@ -1,0 +1,100 @@
+/** Tags: named lists of documents by row id, as the browser keeps them and as files that jobs and this page read. */
+
+import { ViewerError } from "./format";
+
+export interface Tag {
+  name: string;
+  /** Ascending, each once. */
+  rowIds: readonly number[];
+  /** The map on which it was made: row ids belong to a workspace, and an address may show another one some day. */
+  map: string;
+}
+
+/** What `localStorage` offers; in some windows it throws at every call. */
+type Kept = Pick<Storage, "getItem" | "setItem">;
+
+/** Row ids as text: runs of successive ones as `5-9`. */
+export function writeIds(rowIds: readonly number[]): string {
+  const runs: [number, number][] = [];
+  for (const id of rowIds) {
+    const last = runs[runs.length - 1];
+    if (last?.[1] === id - 1) last[1] = id;
+    else runs.push([id, id]);
+  }
+  return runs.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(",");
+}
+
+export function readIds(text: string): number[] {
+  const found = text.split(",").filter(Boolean).flatMap((run) => {
+    const [first, last = first] = run.split("-").map(Number);
+    return last >= first ? Array.from({ length: last - first + 1 }, (_, i) => first + i) : [];
+  });
+  return ordered(found.filter(Number.isSafeInteger));
+}
+
+const ordered = (ids: Iterable<number>): number[] => [...new Set(ids)].sort((a, b) => a - b);
+
+/** The tags that are kept under a key; anything damaged is none. */
+export function readTags(kept: Kept, key: string): Tag[] {
+  try {
+    const found = JSON.parse(kept.getItem(key) ?? "[]") as { name: string; ids: string; map: string }[];
+    return found.filter(({ name, ids }) => typeof name === "string" && typeof ids === "string").map(({ name, ids, map }) => ({ name, rowIds: readIds(ids), map: String(map) }));
+  } catch {
+    return [];
+  }
+}
+
+/** Keep tags; false where the browser does not, for want of room or of leave. */
+export function keepTags(kept: Kept, key: string, tags: readonly Tag[]): boolean {
+  try {
+    kept.setItem(key, JSON.stringify(tags.map(({ name, rowIds, map }) => ({ name, ids: writeIds(rowIds), map }))));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A value of CSV, quoted where it must be. */
+export const csvValue = (text: string): string => (/[",\r\n]/.test(text) || text !== text.trim() ? `"${text.replaceAll('"', '""')}"` : text);
+
+/** Records of CSV (RFC 4180). */
+export function readCsv(text: string): string[][] {
+  const records: string[][] = [];
+  let record: string[] = [];
+  const field = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/gy;
+  const plain = text.replace(/^\uFEFF/, "");
+  while (field.lastIndex < plain.length) {
+    const found = field.exec(plain);
+    if (!found) throw new ViewerError(`Line ${records.length + 1} is no CSV: a quote is not closed, or stands inside a value.`);
+    record.push(found[1] !== undefined ? found[1].replaceAll('""', '"') : found[2]);
+    if (found[3] === ",") continue;
+    records.push(record);
+    record = [];
+  }
+  // A file may end with a comma.
+  if (record.length) records.push([...record, ""]);
+  return records.filter((one) => one.length > 1 || one[0] !== "");
+}
+
+/**
+ * Row ids of a file by tag: a CSV with a column `row_id`, and `tag` where it has several.
+ *
+ * @throws ViewerError where it has no row ids.
+ */
+export function readTagFile(text: string, fileName: string): Map<string, number[]> {
+  const [header = [], ...records] = readCsv(text);
+  const [at, named] = [header.indexOf("row_id"), header.indexOf("tag")];
+  if (at < 0) throw new ViewerError(`${fileName} has no column row_id; it has ${header.slice(0, 20).join(", ") || "nothing"}. Files that this page saved have one.`);
+  const found = new Map<string, number[]>();
+  const own = fileName.replace(/\.[a-z]+$/i, "");
+  records.forEach((record, i) => {
+    const id = record[at]?.trim() ?? "";
+    if (!/^-?\d+$/.test(id)) throw new ViewerError(`${fileName}, line ${i + 2}: ${id.slice(0, 40) || "an empty value"} is no row id.`);
+    const name = (named < 0 ? "" : record[named]?.trim()) || own;
+    const list = found.get(name);
+    if (list) list.push(Number(id));
+    else found.set(name, [Number(id)]);
+  });
+  if (!found.size) throw new ViewerError(`${fileName} holds no row id.`);
+  return new Map([...found].map(([name, ids]) => [name, ordered(ids)]));
+}

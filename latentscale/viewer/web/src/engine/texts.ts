@@ -1,0 +1,61 @@
+/** Documents by what a text of theirs holds, where the page has no index of it: all row packs are read. */
+
+import { ViewerError } from "./format";
+import type { Generation } from "./generation";
+import { decodeValues } from "./parquet";
+import { inTurn } from "./scan";
+import { combined, joined, rangesOf, type Selection } from "./selection";
+import { decoded } from "./store";
+
+/** Bytes of row packs that are read at most. */
+const MOST_BYTES = 64 << 20;
+
+/** How many bytes a filter by text reads, or would read. */
+export async function bytesOfTexts(generations: readonly Generation[]): Promise<number> {
+  await inTurn(generations, (generation) => generation.allPages());
+  return generations.reduce((sum, { tree }) => sum + tree.packs.reduce((own, pack) => own + pack.bytes, 0), 0);
+}
+
+/**
+ * The documents whose value in a column passes.
+ *
+ * @throws ViewerError where all texts of the map are more than a page should read.
+ */
+export async function scanTexts(generations: readonly Generation[], column: string, passes: (value: unknown) => boolean): Promise<Selection> {
+  const bytes = await bytesOfTexts(generations);
+  if (bytes > MOST_BYTES)
+    throw new ViewerError(
+      `The texts of this map are ${Math.round(bytes / 1e6).toLocaleString("en")} MB, and the page reads ${MOST_BYTES >> 20} at most to filter by them. The search finds words in maps of any size.`,
+    );
+  let selection: Selection = new Map();
+  for (const generation of generations) {
+    const pairs: [number, number][] = [];
+    await inTurn(generation.tree.packs, async ({ index, first }) => {
+      const name = `rows/${index}.parquet`;
+      const file = await generation.bytes(name);
+      const values = await decoded(generation.name(name), () => decodeValues(file, column));
+      values?.forEach((value, i) => {
+        if (passes(value)) pairs.push([first + i, first + i + 1]);
+      });
+      // A generation from before the column was published: no document of it has a value.
+      if (!values && passes(null)) pairs.push([first, packEnd(generation, first)]);
+    });
+    const { positions } = await generation.removed();
+    const own = new Map([[generation.number, joined(pairs)]]);
+    selection = combined(selection, "add", combined(own, "subtract", new Map([[generation.number, rangesOf(positions)]])));
+  }
+  return selection;
+}
+
+/** The position after a pack's last document. */
+function packEnd(generation: Generation, first: number): number {
+  const next = generation.tree.packs.find((pack) => pack.first > first);
+  return next ? next.first : generation.entry.documents;
+}
+
+/** Whether a value holds some characters, in any case; null: whether there is no text at all. */
+export function holds(contains: string | null): (value: unknown) => boolean {
+  if (contains === null) return (value) => value === null || value === undefined || (typeof value === "string" && !value.trim());
+  const wanted = contains.toLowerCase();
+  return (value) => value !== null && value !== undefined && String(value).toLowerCase().includes(wanted);
+}

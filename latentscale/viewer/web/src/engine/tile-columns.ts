@@ -1,0 +1,54 @@
+/** Values of columns for the points of a tile, in the codes of the merged index. */
+
+import type { ColourColumn } from "./format";
+import type { Generation } from "./generation";
+import type { TileInfo } from "./lod";
+import { ADDED, type MergedIndex } from "./merge";
+import { NO_VALUE } from "./scale";
+import { Cache } from "./store";
+
+/** Bytes of values that are kept: of all points that are drawn, for more columns than anybody filters by. */
+const KEPT = 256 << 20;
+
+export interface TileOf {
+  generation: Generation;
+  info: TileInfo;
+}
+
+export class TileColumns {
+  private readonly kept = new Cache<Float32Array>(KEPT);
+  private readonly pending = new Map<string, Promise<Float32Array>>();
+
+  constructor(private readonly index: MergedIndex) {}
+
+  /** What is here already. */
+  now({ generation, info }: TileOf, column: ColourColumn): Float32Array | undefined {
+    return this.kept.get(`${generation.number}/${column.id}/${info.key}`);
+  }
+
+  /** Codes of categories, 255 for none; numbers and days, NaN for none. */
+  async read(tile: TileOf, column: ColourColumn): Promise<Float32Array> {
+    const name = `${tile.generation.number}/${column.id}/${tile.info.key}`;
+    const kept = this.kept.get(name);
+    if (kept) return kept;
+    let promise = this.pending.get(name);
+    if (!promise) {
+      promise = this.fetch(tile, column).then((values) => {
+        this.kept.set(name, values, values.byteLength);
+        return values;
+      });
+      this.pending.set(name, promise);
+      promise.catch(() => undefined).finally(() => this.pending.delete(name));
+    }
+    return promise;
+  }
+
+  private async fetch({ generation, info }: TileOf, column: ColourColumn): Promise<Float32Array> {
+    if (column.id === ADDED) return new Float32Array(info.count).fill(generation.number);
+    const source = this.index.sources.get(column.id)?.[generation.number];
+    if (!source) return new Float32Array(info.count).fill(column.kind === "categories" ? NO_VALUE : NaN);
+    const values = await generation.column(info, source.id);
+    const { codes } = source;
+    return codes ? Float32Array.from(values, (code) => codes[code]) : values;
+  }
+}

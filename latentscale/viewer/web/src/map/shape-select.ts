@@ -1,0 +1,95 @@
+/** Boxes and lassos drawn over the map: with Shift and the pointer, or with a tool that was chosen, by a finger too. */
+
+import type { Operation } from "../engine/selection";
+
+/** A shape of fewer pixels is a click. */
+const LEAST = 4;
+/** Pixels between two corners of a lasso. */
+const STEP = 3;
+const SVG = "http://www.w3.org/2000/svg";
+
+export type Corner = [left: number, top: number];
+export type Tool = "box" | "lasso";
+
+export interface Drawing {
+  /** Whether the map lies flat: what is drawn over a map in space is no area of it. */
+  flat(): boolean;
+  /** What was chosen to be drawn; null: only Shift draws. */
+  tool(): Tool | null;
+  /** What a shape does where no key says it. */
+  operation(): Operation;
+  done(corners: Corner[], operation: Operation): void;
+}
+
+/** Without a tool Shift is what draws, so that it says nothing else; with one, Shift adds and Alt takes away. */
+function asked(event: PointerEvent, drawing: Drawing): { tool: Tool; operation: Operation } | null {
+  if (!drawing.flat()) return null;
+  const tool = drawing.tool();
+  const operation = drawing.operation();
+  if (!tool) return event.shiftKey ? { tool: event.altKey ? "lasso" : "box", operation } : null;
+  const { shiftKey, altKey } = event;
+  return { tool, operation: shiftKey && altKey ? "intersect" : shiftKey ? "add" : altKey ? "subtract" : operation };
+}
+
+/** Listen on the element that holds the canvas, before the canvas does: the map must not move with the pointer. */
+export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, drawing: Drawing): () => void {
+  let begun: { tool: Tool; operation: Operation; pointer: number } | null = null;
+  let corners: Corner[] = [];
+  let outline: SVGSVGElement | null = null;
+  const end = (): void => {
+    begun = null;
+    outline?.remove();
+    outline = null;
+    removeEventListener("pointermove", move, true);
+    removeEventListener("pointerup", up, true);
+    removeEventListener("pointercancel", end, true);
+  };
+  const at = (event: PointerEvent): Corner => {
+    const { left, top } = canvas.getBoundingClientRect();
+    return [event.clientX - left, event.clientY - top];
+  };
+  const extend = (to: Corner): void => {
+    const [first, last] = [corners[0], corners[corners.length - 1]];
+    if (begun!.tool === "box") corners = [first, [to[0], first[1]], to, [first[0], to[1]]];
+    else if (Math.hypot(to[0] - last[0], to[1] - last[1]) >= STEP) corners.push(to);
+  };
+  const move = (event: PointerEvent): void => {
+    event.stopPropagation();
+    if (event.pointerId !== begun!.pointer) return;
+    extend(at(event));
+    if (!outline) {
+      outline = document.createElementNS(SVG, "svg");
+      outline.setAttribute("class", "selection");
+      outline.append(document.createElementNS(SVG, "polygon"));
+      stage.append(outline);
+    }
+    outline.firstElementChild!.setAttribute("points", corners.map((corner) => corner.map((v) => v.toFixed(1)).join()).join(" "));
+  };
+  const up = (event: PointerEvent): void => {
+    event.stopPropagation();
+    if (event.pointerId !== begun!.pointer) return;
+    extend(at(event));
+    const [drawn, { operation }] = [corners, begun!];
+    end();
+    const spread = (axis: 0 | 1) => Math.max(...drawn.map((corner) => corner[axis])) - Math.min(...drawn.map((corner) => corner[axis]));
+    if (drawn.length > 2 && spread(0) > LEAST && spread(1) > LEAST) drawing.done(drawn, operation);
+  };
+  const down = (event: PointerEvent): void => {
+    const what = event.button === 0 && event.target === canvas ? asked(event, drawing) : null;
+    if (!what && !begun) return;
+    event.stopPropagation();
+    event.preventDefault();
+    // A second finger gives the shape up.
+    if (begun || !what) return end();
+    begun = { ...what, pointer: event.pointerId };
+    corners = [at(event)];
+    addEventListener("pointermove", move, true);
+    addEventListener("pointerup", up, true);
+    addEventListener("pointercancel", end, true);
+  };
+  stage.addEventListener("pointerdown", down, true);
+  return () => {
+    end();
+    stage.removeEventListener("pointerdown", down, true);
+  };
+}

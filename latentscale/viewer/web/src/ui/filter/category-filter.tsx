@@ -1,0 +1,70 @@
+/** Categories of a column: which are shown, with their numbers of documents. */
+
+import { useState } from "preact/hooks";
+import { counts } from "../../counting";
+import { categoriesOf, categoryNames } from "../../engine/column-names";
+import { keyOf, type ColumnFilter } from "../../engine/filters";
+import type { CategoryColumn } from "../../engine/format";
+import { ADDED, OTHER } from "../../engine/merge";
+import { NO_VALUE } from "../../engine/scale";
+import { codeColour } from "../../map/shading";
+import * as state from "../../state";
+import { Swatch } from "../swatch";
+import { count } from "../words";
+import type { Part } from "./part";
+
+/** With more, there is a field to search among them. */
+const FEW = 10;
+
+export function CategoryFilter({ column, filter, set }: { column: CategoryColumn } & Part<Extract<ColumnFilter, { kind: "categories" }>>) {
+  const [words, setWords] = useState("");
+  const counted = counts.value?.columns.get(keyOf(column));
+  const all = column.categories.map(([name, size], code) => ({ code, name: name || "(empty)", size }));
+  const rows = column.id === ADDED ? all.reverse() : all.filter(({ size }) => size > 0).sort((a, b) => b.size - a.size);
+  if (column.other[1]) rows.push({ code: OTHER, name: `${count(column.other[0])} others`, size: column.other[1] });
+  if (column.nulls) rows.push({ code: NO_VALUE, name: "no value", size: column.nulls });
+  const chosen = new Set(filter ? categoriesOf(filter.names, column) : rows.map(({ code }) => code));
+  const choose = (codes: ReadonlySet<number>) => {
+    const names = categoryNames(rows.map(({ code }) => code).filter((code) => codes.has(code)), column);
+    set(names.length === rows.length ? null : { kind: "categories", names });
+  };
+  const seen = rows.filter(({ name }) => name.toLowerCase().includes(words.trim().toLowerCase()));
+  const turned = (on: boolean) => new Set(rows.map(({ code }) => code).filter((code) => (seen.some((row) => row.code === code) ? on : chosen.has(code))));
+  const coloured = state.colour.value === column.id;
+  return (
+    <>
+      {rows.length > FEW && (
+        <input
+          type="search"
+          placeholder={`Find among ${count(rows.length)}`}
+          aria-label={`Find among the values of ${column.name}`}
+          value={words}
+          onInput={(event) => setWords(event.currentTarget.value)}
+        />
+      )}
+      <p class="filter-tools">
+        <button class="link" onClick={() => choose(turned(true))}>
+          {words ? "Check these" : "All"}
+        </button>
+        <button class="link" onClick={() => choose(turned(false))}>
+          {words ? "Uncheck these" : "None"}
+        </button>
+      </p>
+      <ul class="checks" aria-label={`Values of ${column.name}, with their number of documents`}>
+        {seen.map(({ code, name, size }) => (
+          <li key={code}>
+            <label>
+              <input type="checkbox" checked={chosen.has(code)} onChange={() => choose(state.toggled(chosen, code))} />
+              {coloured && <Swatch rgb={codeColour(column, code, state.theme.value)} />}
+              <span class="name" dir="auto">
+                {name}
+              </span>
+              <span class="size">{count(counted ? counted.passing[code] : size)}</span>
+            </label>
+          </li>
+        ))}
+        {!seen.length && <li class="muted small">No value has this</li>}
+      </ul>
+    </>
+  );
+}

@@ -1,0 +1,108 @@
+/** Numbers and dates: their histogram, and a range of it, drawn with the pointer or moved by keys. */
+
+import { useRef } from "preact/hooks";
+import { counts } from "../../counting";
+import { BINS } from "../../engine/crossfilter";
+import { keyOf, type ColumnFilter } from "../../engine/filters";
+import type { NumberColumn } from "../../engine/format";
+import { betterScale, formatValue, position, valueAt } from "../../engine/scale";
+import { count } from "../words";
+import type { Part } from "./part";
+
+const HEIGHT = 56;
+
+export function RangeFilter({ column, filter, set }: { column: NumberColumn } & Part<Extract<ColumnFilter, { kind: "range" }>>) {
+  const counted = counts.value?.columns.get(keyOf(column));
+  const kind = betterScale(column);
+  const chart = useRef<SVGSVGElement>(null);
+  const begun = useRef(0);
+  const at = (value: number, open: number) => (Number.isFinite(value) ? Math.round(BINS * position(value, column, kind)) : open);
+  const [low, high] = [at(filter?.from ?? -Infinity, 0), at(filter?.to ?? Infinity, BINS)];
+  const nulls = filter?.nulls ?? true;
+  // What filters, which a link may have put between two bars.
+  const told = (value: number | undefined, bin: number) =>
+    formatValue(value !== undefined && Number.isFinite(value) ? value : valueAt(bin / BINS, column, kind), column);
+  const choose = (from: number, to: number, others: boolean) => {
+    const whole = from <= 0 && to >= BINS;
+    if (whole && others) return set(null);
+    const end = (bin: number) => valueAt(bin / BINS, column, kind);
+    set({ kind: "range", from: from <= 0 ? -Infinity : end(from), to: to >= BINS ? Infinity : end(to), nulls: others });
+  };
+  // A range is of values: what has none goes with the first, and comes back where that is said.
+  const range = (from: number, to: number) => choose(Math.min(from, to), Math.max(from, to), filter ? nulls : false);
+  const most = Math.max(1, ...(counted?.all.slice(0, BINS) ?? []));
+  const bar = (n: number) => (n ? Math.max(1.5, (HEIGHT * n) / most) : 0);
+  const bin = (event: PointerEvent) => {
+    const { left, width } = chart.current!.getBoundingClientRect();
+    return Math.min(BINS, Math.max(0, ((event.clientX - left) / width) * BINS));
+  };
+  return (
+    <div class="range">
+      <svg
+        ref={chart}
+        class="histogram"
+        viewBox={`0 0 ${BINS} ${HEIGHT}`}
+        preserveAspectRatio="none"
+        role="img"
+        aria-label={`Histogram of ${column.name}, from ${formatValue(column.min, column)} to ${formatValue(column.max, column)}${kind === "quantile" ? ", in bars of as many documents each" : ""}`}
+        onPointerDown={(event) => {
+          event.currentTarget.setPointerCapture(event.pointerId);
+          begun.current = Math.round(bin(event));
+        }}
+        onPointerMove={(event) => {
+          if (!event.currentTarget.hasPointerCapture(event.pointerId)) return;
+          const to = Math.round(bin(event));
+          if (to !== begun.current) range(begun.current, to);
+        }}
+      >
+        {counted &&
+          Array.from({ length: BINS }, (_, k) => (
+            <g key={k}>
+              <rect class="ghost" x={k + 0.06} width={0.88} y={HEIGHT - bar(counted.all[k])} height={bar(counted.all[k])} />
+              <rect
+                class={k >= low && k < high ? "bar" : "bar off"}
+                x={k + 0.06}
+                width={0.88}
+                y={HEIGHT - bar(counted.passing[k])}
+                height={bar(counted.passing[k])}
+              />
+            </g>
+          ))}
+      </svg>
+      <div class="ends">
+        <label>
+          <span class="muted">from {told(filter?.from, low)}</span>
+          <input
+            type="range"
+            min={0}
+            max={BINS - 1}
+            value={low}
+            aria-label={`${column.name} from`}
+            aria-valuetext={told(filter?.from, low)}
+            onInput={(event) => range(Number(event.currentTarget.value), Math.max(high, Number(event.currentTarget.value) + 1))}
+          />
+        </label>
+        <label>
+          <span class="muted">to {told(filter?.to, high)}</span>
+          <input
+            type="range"
+            min={1}
+            max={BINS}
+            value={high}
+            aria-label={`${column.name} to`}
+            aria-valuetext={told(filter?.to, high)}
+            onInput={(event) => range(Math.min(low, Number(event.currentTarget.value) - 1), Number(event.currentTarget.value))}
+          />
+        </label>
+      </div>
+      {column.nulls > 0 && (
+        <label class="check">
+          <input type="checkbox" checked={nulls} onChange={() => choose(low, high, !nulls)} />
+          <span class="name">no value</span>
+          <span class="size">{count(counted ? counted.passing[BINS] : column.nulls)}</span>
+        </label>
+      )}
+      {kind === "quantile" && <p class="muted small">Each bar is a 32nd of the values: a few are far larger than the others.</p>}
+    </div>
+  );
+}

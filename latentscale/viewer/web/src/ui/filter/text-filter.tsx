@@ -1,0 +1,55 @@
+/** Texts: what they contain, or whether they are empty. All of them are read, once that is asked. */
+
+import { useEffect, useState } from "preact/hooks";
+import { bytesOfTexts } from "../../engine/texts";
+import type { ColumnFilter } from "../../engine/filters";
+import { sizeOf } from "../../engine/selection";
+import * as state from "../../state";
+import { plural } from "../words";
+import type { Part } from "./part";
+
+export function TextFilter({ name, filter, set }: { name: string } & Part<Extract<ColumnFilter, { kind: "text" }>>) {
+  const [typed, setTyped] = useState(filter?.contains ?? "");
+  const [bytes, setBytes] = useState<number | null>(null);
+  useEffect(() => {
+    bytesOfTexts(state.generations.value).then(setBytes, (error: Error) => state.report(name, error));
+  }, []);
+  const apply = () => set(typed ? { kind: "text", contains: typed } : null);
+  const match = state.textMatches.value.get(`@${name}`);
+  return (
+    <>
+      <div class="field">
+        <input
+          type="search"
+          placeholder="contains"
+          aria-label={`${name} contains`}
+          value={typed}
+          onInput={(event) => setTyped(event.currentTarget.value)}
+          onKeyDown={(event) => {
+            if (event.key === "Enter") apply();
+          }}
+        />
+        <button class="button" onClick={apply}>
+          Filter
+        </button>
+      </div>
+      <label class="check">
+        <input
+          type="checkbox"
+          checked={filter !== null && filter.contains === null}
+          onChange={(event) => set(event.currentTarget.checked ? { kind: "text", contains: null } : null)}
+        />
+        <span class="name">is empty</span>
+      </label>
+      <p class="muted small" role="status">
+        {filter && match
+          ? match.documents
+            ? `${plural(sizeOf(match.documents), "document")} of all`
+            : "Reading the texts…"
+          : bytes === null
+            ? ""
+            : `Reads all texts of the map, ${(bytes / 1e6).toFixed(1)} MB, once it is used.`}
+      </p>
+    </>
+  );
+}

@@ -1,0 +1,23 @@
+/** Panels whose script comes when they are first opened. */
+
+import { signal } from "@preact/signals";
+import type { ComponentType } from "preact";
+import * as state from "../state";
+
+export function lazy(name: string, load: () => Promise<ComponentType>): ComponentType {
+  const loaded = signal<ComponentType | null>(null);
+  let asked = false;
+  return function Lazy() {
+    if (!loaded.value && !asked) {
+      asked = true;
+      load()
+        .then((component) => (loaded.value = component))
+        .catch((error: Error) => {
+          asked = false;
+          state.report(name, error);
+        });
+    }
+    const Loaded = loaded.value;
+    return Loaded ? <Loaded /> : <p class="card loading muted">{name}…</p>;
+  };
+}

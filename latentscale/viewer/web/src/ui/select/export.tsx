@@ -1,0 +1,99 @@
+/** What leaves the page: row ids, the columns of what is selected, a query for the rest, a picture, a link. */
+
+import { useState } from "preact/hooks";
+import type { Document } from "../../engine/generation";
+import { inTurn } from "../../engine/scan";
+import { listed, sizeOf, type Selection } from "../../engine/selection";
+import { duckdb } from "../../engine/sql";
+import { csvValue } from "../../engine/tags";
+import * as state from "../../state";
+import { rowIdsOf, save, saveRowIds } from "../save";
+import { count, valueText } from "../words";
+import { drawPicture } from "./picture";
+
+/** Documents whose columns are read into a file: of more, the query fetches them from the map's own files. */
+const MOST_READ = 20_000;
+
+export function Exports({ selection }: { selection: Selection | null }) {
+  const [said, say] = useState("");
+  const size = selection ? sizeOf(selection) : 0;
+  const doing = (what: string, work: () => Promise<string>) => async () => {
+    say("…");
+    try {
+      say(await work());
+    } catch (error) {
+      say("");
+      state.notice.value = `${what}: ${(error as Error).message}`;
+    }
+  };
+  const copied = async (text: string, name: string) => {
+    // Browsers have it for pages over https and of the machine itself.
+    if (!navigator.clipboard) throw new Error(`this browser lets only pages over https copy. ${text.slice(0, 2000)}`);
+    await navigator.clipboard.writeText(text);
+    return `${name} copied`;
+  };
+  return (
+    <>
+      <h2 class="part">Save and copy</h2>
+      <p class="links">
+        {selection && size > 0 && (
+          <>
+            <button class="link" onClick={() => void saveRowIds(selection)}>
+              Row ids (CSV)
+            </button>
+            <button
+              class="link"
+              disabled={size > MOST_READ}
+              title={size > MOST_READ ? `Of ${count(MOST_READ)} documents at most: take the query` : ""}
+              onClick={doing("Columns", async () => {
+                save(await columnsCsv(selection), "columns.csv");
+                return "Columns saved";
+              })}
+            >
+              Columns (CSV)
+            </button>
+            <button
+              class="link"
+              title="To be run in the folder of the workspace"
+              onClick={doing("Query", async () => {
+                const [first, ...more] = state.manifest.value!.generations;
+                return copied(duckdb(await rowIdsOf(selection), more.length ? null : first.url, "documents.csv"), "Query");
+              })}
+            >
+              Copy DuckDB query
+            </button>
+          </>
+        )}
+        <button
+          class="link"
+          onClick={doing("Picture", async () => {
+            save(await drawPicture(), "map.png", "image/png");
+            return "Picture saved";
+          })}
+        >
+          Picture (PNG)
+        </button>
+        <button class="link" onClick={doing("Link", () => copied(location.href, "Link"))}>
+          Copy link
+        </button>
+      </p>
+      <p class="muted small" role="status">
+        {said}
+      </p>
+    </>
+  );
+}
+
+/** All published columns of the documents, in the order of their row ids. */
+async function columnsCsv(selection: Selection): Promise<string> {
+  const rows = listed(selection, state.generations.value, MOST_READ);
+  const documents: Document[] = new Array(rows.length);
+  await inTurn(rows, async ({ generation, position }, k) => void (documents[k] = await generation.document(position)));
+  documents.sort((a, b) => a.rowId - b.rowId);
+  const columns = state.index.value!.columns;
+  const lines = documents.map(({ rowId, values }) => {
+    const own = new Map(values);
+    return [String(rowId), ...columns.map((column) => valueText(own.get(column)))];
+  });
+  return [["row_id", ...columns], ...lines].map((line) => `${line.map(csvValue).join(",")}\n`).join("");
+}
