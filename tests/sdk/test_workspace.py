@@ -49,6 +49,7 @@ METHODS = {
     "labels": latentscale.Workspace.import_labels,
     "search": latentscale.Map.find,
     "sample": latentscale.Map.sample,
+    "duplicates": latentscale.Map.duplicates,
     "quality": latentscale.Map.quality,
     "export": latentscale.Map.export,
     "plan": latentscale.plan,

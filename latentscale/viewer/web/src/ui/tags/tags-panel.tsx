@@ -70,7 +70,7 @@ export function TagsPanel() {
           </button>
         )}
       </p>
-      <label class="file">
+      <label class="load-file">
         <span class="muted small">Read tags from a CSV that was saved here, or any with a column row_id</span>
         <input type="file" accept=".csv,text/csv" onChange={(event) => void read(event.currentTarget)} />
       </label>
