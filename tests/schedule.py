@@ -16,6 +16,9 @@ from xml.etree import ElementTree
 DURATIONS = Path(__file__).with_name("durations.json")
 # Their files share servers, a browser, and maps that take long to make.
 SHARING = ("tests/browser", "tests/faults", "tests/s3")
+# The tests of the page are two units, as one would still be running when all others have ended: of these files, and of
+# the others.
+HALF_OF_THE_PAGE = ("test_filters.py", "test_find.py", "test_growth.py", "test_tags.py", "test_truth.py")
 # Of a file that was not measured, in seconds.
 UNKNOWN = 5.0
 
@@ -23,6 +26,8 @@ UNKNOWN = 5.0
 def unit_of(nodeid: str) -> str:
     """What stays in one process: a file, or a folder whose files share what is made once a session."""
     file = nodeid.partition("::")[0]
+    if file.startswith("tests/browser/") and file.endswith(HALF_OF_THE_PAGE):
+        return "half of tests/browser"
     return next((folder for folder in SHARING if file.startswith(f"{folder}/")), file)
 
 

@@ -148,7 +148,7 @@ def test_a_grown_map_counts_what_passes_of_all_generations(make_grown, opened: O
     assert 0 < told.sum() == legend(page)
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
 def test_the_filters_are_there_for_assistive_technology(site, opened: Open, scheme: str) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")

@@ -37,9 +37,9 @@ def about(first: int, second: int, n: int) -> list[int]:
     return [i for i in range(n) if {i % 16, (i // 16) % 16} == {first, second}]
 
 
-def test_a_word_is_found_ranked_lit_highlighted_and_leads_to_its_point(either, opened: Open) -> None:
+def test_a_word_is_found_ranked_lit_highlighted_and_leads_to_its_point(site, opened: Open) -> None:
     it = opened()
-    page = it.goto(either.url())
+    page = it.goto(site.url())
     before = lit(it.picture())
     page.keyboard.press("/")
     page.keyboard.type("cedar fjord ")
@@ -59,7 +59,7 @@ def test_a_word_is_found_ranked_lit_highlighted_and_leads_to_its_point(either, o
     expect(panel.locator("mark")).to_have_text([re.compile("cedar|fjord")] * 2)
     expect(panel).to_contain_text(f"2 of {len(expected):,}")
     x, y, span = it.view()
-    assert np.abs(either.data.coordinates[row] - (x, y)).max() < span / 2
+    assert np.abs(site.data.coordinates[row] - (x, y)).max() < span / 2
     panel.get_by_role("button", name="Next").click()
     expect(panel).to_contain_text(f"3 of {len(expected):,}")
     page.locator("#canvas").focus()
@@ -176,7 +176,7 @@ def test_a_chosen_cluster_lists_its_documents_with_a_column_and_sorted(site, ope
     assert down[0] > values[0]
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
 def test_what_was_found_is_there_for_assistive_technology(site, opened: Open, scheme: str) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")

@@ -101,7 +101,7 @@ def test_a_place_that_a_document_has_left_is_ground_and_nothing_answers_there(on
     expect(page.locator(".badge")).to_contain_text("No document is in view")
 
 
-@pytest.mark.parametrize("generation", [0, 1, 2])
+@pytest.mark.parametrize("generation", [0, pytest.param(1, marks=pytest.mark.slow), 2])
 def test_documents_of_each_generation_are_read_where_they_lie(grown, opened: Open, synthetic, generation: int) -> None:
     it = opened()
     places, rows, generations = every_place(grown.data)

@@ -205,7 +205,7 @@ def labels_clear_of(it: Opened, walls: str) -> None:
             assert beside or above, (a, b)
 
 
-@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+@pytest.mark.parametrize("motion", ["reduce", pytest.param("no-preference", marks=pytest.mark.slow)])
 def test_labels_and_buttons_keep_clear_of_a_panel_that_opens(site, opened: Open, motion: str) -> None:
     it = opened()
     it.page.emulate_media(reduced_motion=motion)

@@ -147,6 +147,7 @@ def right_drag(page) -> None:
     page.mouse.up(button="right")
 
 
+@pytest.mark.slow
 def test_the_document_that_is_pointed_at_is_the_one_that_lies_there(spatial, opened: Open, synthetic) -> None:
     it = opened()
     space = positions(spatial.data)

@@ -191,7 +191,7 @@ def test_a_server_that_stumbles_is_asked_again(site, opened: Open) -> None:
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
 def test_before_the_script_runs_the_page_has_its_theme_and_blames_nobody(site, opened: Open, scheme: str) -> None:
     held: list[Route] = []
     for rest, theme in (("", scheme), ("#t=light", "light"), ("#t=dark", "dark")):
