@@ -147,6 +147,32 @@ def right_drag(page) -> None:
     page.mouse.up(button="right")
 
 
+def test_shapes_are_drawn_on_the_flat_map(spatial, opened: Open) -> None:
+    it = opened()
+    page = it.goto(spatial.url("#d=3"))
+    expect(page.locator("#grid .grid-axes")).to_have_count(1)
+    page.keyboard.press("b")
+    hint = page.get_by_text("Draw a box around documents")
+    expect(hint).to_be_visible()
+    expect(page.get_by_role("button", name="Turn the map in space")).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("3")
+    expect(page.locator("#grid .grid-axes")).to_have_count(1)
+    expect(hint).to_be_hidden()
+    it.settled()
+    # Shift and drag moves the map in space, and selects nothing.
+    before = it.address()
+    page.keyboard.down("Shift")
+    page.mouse.move(500, 300)
+    page.mouse.down()
+    page.mouse.move(700, 500, steps=4)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    it.settled()
+    assert it.address() != before
+    assert page.locator("svg.selection").count() == 0
+    expect(page.locator(".badge")).not_to_contain_text("selected")
+
+
 @pytest.mark.slow
 def test_the_document_that_is_pointed_at_is_the_one_that_lies_there(spatial, opened: Open, synthetic) -> None:
     it = opened()
