@@ -143,13 +143,8 @@ class TorchChat:
         StoppedError
             If ``stop`` was called.
         """
-        fitted: dict[int, Fitted] = {}
-        for at, question in enumerate(questions):
-            found = self._prompts.fit(system, question)
-            if isinstance(found, NoLabel):
-                yield at, found
-            else:
-                fitted[at] = found
+        fitted, refused = self._prompts.fit_all(system, questions)
+        yield from refused
         waiting = sorted(fitted, key=lambda at: (_size(fitted[at]), at))
         while waiting:
             if self._stop.is_set():

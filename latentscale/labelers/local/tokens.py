@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,20 @@ class PromptTokens:
             f"{self._context:,} that the model takes",
             final=True,
         )
+
+    def fit_all(
+        self, system: str, questions: Sequence[Question]
+    ) -> tuple[dict[int, Fitted], list[tuple[int, NoLabel]]]:
+        """``fit`` of each question: those that can be asked, by their position, and why the others cannot."""
+        fitted: dict[int, Fitted] = {}
+        refused: list[tuple[int, NoLabel]] = []
+        for at, question in enumerate(questions):
+            found = self.fit(system, question)
+            if isinstance(found, NoLabel):
+                refused.append((at, found))
+            else:
+                fitted[at] = found
+        return fitted, refused
 
     def encode(self, system: str, prompt: str) -> list[int]:
         """The tokens of a conversation that the model has to go on with."""

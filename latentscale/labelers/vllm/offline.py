@@ -10,7 +10,7 @@ from typing import Any, Self
 from latentscale.errors import ResourceError, require
 from latentscale.labelers.chat import Question, Reply
 from latentscale.labelers.chat.answers import object_in
-from latentscale.labelers.local import ChatModel, Fitted, PromptTokens
+from latentscale.labelers.local import ChatModel, PromptTokens
 from latentscale.labelers.local.folder import weights_folder
 from latentscale.labelers.local.schema import schema_text
 from latentscale.labelers.local.tokens import load_chat_tokenizer
@@ -93,13 +93,8 @@ class OfflineChat:
         ResourceError
             If the engine died.
         """
-        fitted: dict[int, Fitted] = {}
-        for at, question in enumerate(questions):
-            found = self._prompts.fit(system, question)
-            if isinstance(found, NoLabel):
-                yield at, found
-            else:
-                fitted[at] = found
+        fitted, refused = self._prompts.fit_all(system, questions)
+        yield from refused
         if self._stop.is_set():
             raise StoppedError
         if not fitted:
