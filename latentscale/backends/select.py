@@ -57,6 +57,30 @@ def check_backend(name: str, stage: str) -> None:
         )
 
 
+def check_workers(name: str, *, engine: str) -> None:
+    """Refuse neighbours in several workers where nothing can compute them so, before any work.
+
+    Raises
+    ------
+    ConfigError
+        If the engine has no other workers, or the backend searches in one alone.
+    """
+    where = "engine.resources.neighbors.workers"
+    if engine != "ray":
+        raise ConfigError(
+            f"neighbours in several workers need a cluster, and engine.name is {engine}",
+            where=where,
+            hint="Use --engine ray, or leave the number of workers out.",
+        )
+    able = [one for one in BACKENDS.names() if hasattr(_load(one), "neighbors_of_workers")]
+    if name not in able:
+        raise ConfigError(
+            f"neighbors.backend is {name!r}, which does not search in several workers",
+            where=where,
+            hint=f"Set neighbors.backend to {' or '.join(able)}, or leave the number of workers out.",
+        )
+
+
 def choose_backend(asked: str, stage: str, place: Callable[[], Place], *, documents: int = 0) -> Choice:
     """Resolve the setting ``backend`` of a stage.
 

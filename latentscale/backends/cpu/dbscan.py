@@ -27,6 +27,7 @@ def dbscan(
     min_samples: int,
     min_cluster_size: int,
     hierarchy: Callable[[NDArray[np.float64], int], NDArray[np.float64]] | None = None,
+    fit: Callable[..., NDArray[np.int32]] | None = None,
 ) -> Clustering:
     """Cluster points by DBSCAN* (Campello et al. 2013: DBSCAN of Ester et al. 1996 without border points).
 
@@ -45,6 +46,8 @@ def dbscan(
         Smaller clusters are noise.
     hierarchy : callable, optional
         Computes the single linkage of mutual reachability of points, given ``min_samples``, in another way.
+    fit : callable, optional
+        Gives labels itself, from points, ``eps`` and ``min_samples``; for a given ``eps``.
 
     Returns
     -------
@@ -70,12 +73,15 @@ def dbscan(
         notes.append(f"min_samples={min_samples} was lowered to {n - 1}, as there are {n:,} documents.")
         min_samples = details["min_samples"] = n - 1
     if np.ptp(points, axis=0).any():
-        tree = (hierarchy or _hierarchy)(points, max(1, min_samples))
-        if eps is None:
-            eps = float(np.quantile(tree[:, 2], _JOINED))
-            details["eps"] = round(eps, 6)
-            notes.append(f"eps is {eps:.3g}, at which nine in ten documents have joined another: set cluster.eps.")
-        labels = clusters_at(tree, eps, min_cluster_size=max(2, min_cluster_size))
+        if fit is not None and eps is not None:
+            labels = _large_enough(fit(points, eps=eps, min_samples=max(1, min_samples)), max(2, min_cluster_size))
+        else:
+            tree = (hierarchy or _hierarchy)(points, max(1, min_samples))
+            if eps is None:
+                eps = float(np.quantile(tree[:, 2], _JOINED))
+                details["eps"] = round(eps, 6)
+                notes.append(f"eps is {eps:.3g}, at which nine in ten documents have joined another: set cluster.eps.")
+            labels = clusters_at(tree, eps, min_cluster_size=max(2, min_cluster_size))
     else:
         # No density to speak of: the tree would divide by the distances, which are all zero.
         notes.append("All documents are at one point: they are one cluster.")
@@ -100,3 +106,13 @@ def _hierarchy(points: NDArray[np.float64], min_samples: int) -> NDArray[np.floa
 
         fitted: Any = HDBSCAN(min_cluster_size=2, min_samples=min_samples, core_dist_n_jobs=1).fit(points)
         return np.asarray(fitted.single_linkage_tree_.to_numpy())
+
+
+def _large_enough(labels: NDArray[np.int32], least: int) -> NDArray[np.int32]:
+    """The same clusters without those of fewer than ``least``, numbered without gaps."""
+    kept = labels >= 0
+    sizes = np.bincount(labels[kept], minlength=int(labels.max(initial=-1)) + 1)
+    ids = np.where(sizes >= least, np.cumsum(sizes >= least) - 1, -1).astype(np.int32)
+    found = np.full_like(labels, -1)
+    found[kept] = ids[labels[kept]]
+    return found

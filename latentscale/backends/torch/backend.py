@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from latentscale.backends.torch.fuzzy import Edges
-    from latentscale.machine import Place
+    from latentscale.machine import Place, Replicas
 
 
 class TorchBackend(CpuBackend):
@@ -25,7 +25,9 @@ class TorchBackend(CpuBackend):
     Parameters
     ----------
     device : str, optional
-        As torch names it; by default the GPU that this process was given.
+        As torch names it; by default the first GPU that this process was given.
+    others : sequence of str, optional
+        Further devices of its kind, which search for neighbours too; without ``device`` all GPUs of this process.
     """
 
     name: ClassVar[str] = "torch"
@@ -41,9 +43,10 @@ class TorchBackend(CpuBackend):
     # To be repeatable costs a GPU two fifths more, whatever the number.
     deterministic_documents: ClassVar[int] = 5_000_000
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, others: Sequence[str] = ()) -> None:
         super().__init__()
         self._named = device
+        self._others = others
 
     @classmethod
     def missing(cls, place: Place) -> str | None:
@@ -61,6 +64,14 @@ class TorchBackend(CpuBackend):
         from latentscale.backends.torch.device import open_device
 
         return open_device(self._named)
+
+    @cached_property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Those that search for neighbours, the one for all else first."""
+        from latentscale.backends.torch.device import further_gpus, open_device
+
+        others = self._others if self._named is not None else further_gpus(self.device)
+        return (self.device, *(open_device(name) for name in others))
 
     def neighbors(
         self,
@@ -82,7 +93,13 @@ class TorchBackend(CpuBackend):
                 where="neighbors.method",
                 hint="Use auto or exact: on a GPU it is faster than an approximate one on processors.",
             )
-        return nearest_neighbors(vectors, k=k, recall_target=recall_target, seed=seed, device=self.device)
+        return nearest_neighbors(vectors, k=k, recall_target=recall_target, seed=seed, devices=self.devices)
+
+    def neighbors_of_workers(self, vectors: NDArray[Any], *, k: int, replicas: Replicas) -> NeighborGraph:
+        """Exact neighbours with a shard of the vectors in each of some workers of a Ray cluster."""
+        from latentscale.backends.torch.actors import neighbors_of_actors
+
+        return replace(neighbors_of_actors(vectors, k=k, replicas=replicas), backend=self.name)
 
     def layout(
         self,
