@@ -31,6 +31,12 @@ LAYOUT: dict[str, Any] = {
 PACKAGES = {"cuml-cu13": "26.10.0", "cuvs-cu13": "26.10.0", "torch": "2.13.0"}
 
 
+def blobs() -> Any:
+    """Five hundred points around six in three dimensions."""
+    random = np.random.default_rng(5)
+    return (random.normal(size=(6, 3)) * 6)[random.integers(0, 6, 500)] + random.normal(size=(500, 3))
+
+
 def place(driver: str = "580.10", packages: dict[str, str] = PACKAGES) -> Place:
     return Place(gpus=(Gpu(name="A GPU", memory_gib=80.0, driver=driver),), packages=packages)
 
@@ -102,8 +108,7 @@ def test_a_mistake_of_ours_is_not_taken_for_one_of_the_gpu() -> None:
 
 def test_clusters_of_one_density_have_no_border_points(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_rapids.install(monkeypatch)
-    random = np.random.default_rng(5)
-    points = (random.normal(size=(6, 3)) * 6)[random.integers(0, 6, 500)] + random.normal(size=(500, 3))
+    points = blobs()
     given: dict[str, Any] = {"eps": 0.9, "min_samples": 4, "min_cluster_size": 6}
     found, truth = CumlBackend("cpu").dbscan(points, **given), CpuBackend().dbscan(points, **given)
     assert (found.backend, found.n_clusters) == ("cuml", truth.n_clusters)
@@ -189,8 +194,7 @@ def test_what_cuvs_finds_is_measured_again_and_searched_wider(monkeypatch: pytes
         search("pynndescent")
 
 
-@pytest.mark.slow
-def test_clusters_by_density(monkeypatch: pytest.MonkeyPatch, vectors: Any) -> None:
+def test_clusters_by_density(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_rapids.install(monkeypatch)
     given: dict[str, Any] = {
         "min_cluster_size": 20,
@@ -198,8 +202,9 @@ def test_clusters_by_density(monkeypatch: pytest.MonkeyPatch, vectors: Any) -> N
         "cluster_selection_method": "eom",
         "cluster_selection_epsilon": 0.0,
     }
-    points = np.ascontiguousarray(vectors[:1000, :5])
+    points = blobs()
     found, truth = CumlBackend("cpu").hdbscan(points, **given), CpuBackend().hdbscan(points, **given)
+    assert found.n_clusters > 2
     assert (found.backend, found.details["by"], found.labels.dtype) == ("cuml", "cuML", np.int32)
     assert adjusted_rand_score(found.labels, truth.labels) > 0.9
     assert CumlBackend("cpu").hdbscan(points[:2], **given).n_clusters == 0
