@@ -84,6 +84,8 @@ class Replicas:
         Less than one is a share of one.
     custom : dict of str to float
         Amounts of the cluster's own resources.
+    workers : int
+        How many, where the stage does not say itself.
     stall_seconds : float
         How long nothing may be finished before they are given up.
     """
@@ -92,6 +94,7 @@ class Replicas:
     gpus: float = 0.0
     custom: Mapping[str, float] = field(default_factory=dict[str, float])
     stall_seconds: float = 3_600.0
+    workers: int = 1
 
 
 def usable_cores() -> float:

@@ -171,6 +171,7 @@ BACKENDS = Registry(
     {
         "cpu": "latentscale.backends.cpu.backend:CpuBackend",
         "torch": "latentscale.backends.torch.backend:TorchBackend",
+        "cuml": "latentscale.backends.cuml.backend:CumlBackend",
     },
 )
 """Classes of :class:`latentscale.backends.protocol.Backend`, by name; ``auto`` takes the last one that can be used."""

@@ -128,11 +128,12 @@ def test_packages_stay_in_their_corner() -> None:
     corners = {
         "fsspec": ("latentscale.storage.remote",),
         "s3fs": ("latentscale.storage.remote",),
-        "ray": ("latentscale.engines.ray", "latentscale.labelers.vllm"),
+        "ray": ("latentscale.engines.ray", "latentscale.labelers.vllm", "latentscale.backends.torch.actors"),
         "torch": (
             "latentscale.models.distill",
             "latentscale.embedders.encoder",
             "latentscale.backends.torch",
+            "latentscale.backends.cuml",
             "latentscale.labelers.transformers",
         ),
         "transformers": (
@@ -142,6 +143,8 @@ def test_packages_stay_in_their_corner() -> None:
         ),
         "vllm": ("latentscale.embedders.vllm", "latentscale.labelers.vllm"),
         "typer": ("latentscale.cli",),
+        "cuml": ("latentscale.backends.cuml",),
+        "cuvs": ("latentscale.backends.cuml",),
         "numba": ("latentscale.backends.cpu",),
         "pynndescent": ("latentscale.backends.cpu",),
         "hdbscan": ("latentscale.backends.cpu",),

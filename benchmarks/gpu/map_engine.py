@@ -1,10 +1,11 @@
-"""The torch backend on a GPU beside the processors' kernels: neighbours, layouts and figures of real vectors.
+"""The backends torch and cuml on a GPU beside the processors: neighbours, layouts, clusters, figures of real vectors.
 
     python -m benchmarks.gpu.map_engine VECTORS.npy OUT [--rows 1000000] [--quick]
 
 ``VECTORS.npy`` holds unit rows, float16 or float32 (``python -m benchmarks.gpu.vectors`` writes those of the Debian
 corpus). Writes ``OUT/map_engine.json``: on the rows as they are, how far the two backends agree; on as many jittered
-copies as ``--rows`` says, seconds and memory on the GPU alone. Needs torch, numba, numpy, scipy and scikit-learn.
+copies as ``--rows`` says, seconds and memory on the GPU alone. Needs torch, numba, numpy, scipy, scikit-learn and
+hdbscan; where cuML and cuVS are installed they are measured too.
 """
 
 from __future__ import annotations
@@ -27,15 +28,25 @@ LAYOUT: dict[str, Any] = {
     "learning_rate": 1.0,
     "seed": 42,
 }
+DENSITY: dict[str, Any] = {
+    "min_samples": 10,
+    "cluster_selection_method": "eom",
+    "cluster_selection_epsilon": 0.0,
+}
 
 
 def main() -> None:
     """Measure, and write the results."""
     import numpy as np
     import torch  # pyright: ignore[reportMissingImports]
+    from sklearn.metrics import adjusted_rand_score
 
+    from latentscale.backends.canary import DOCUMENTS, compare_backends
     from latentscale.backends.cpu.backend import CpuBackend
+    from latentscale.backends.cpu.clustering import exact_hdbscan, hdbscan
+    from latentscale.backends.cuml.backend import SEARCH, CumlBackend
     from latentscale.backends.torch.backend import TorchBackend
+    from latentscale.engines.place import measure_place
     from latentscale.machine import available_processors, gpus, package_version
 
     parser = argparse.ArgumentParser()
@@ -47,7 +58,7 @@ def main() -> None:
     given = parser.parse_args()
     unit = np.load(given.vectors).astype(np.float32)
     if given.quick:
-        unit, given.rows = unit[:600], 1_200
+        unit, given.rows = unit[:250], 500
         LAYOUT["n_epochs"] = 10
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     threads = available_processors()
@@ -85,6 +96,21 @@ def main() -> None:
         found = backend.faithfulness(rows, coordinates, k=K, sample=2_000, seed=0, threads=threads)
         return {"trustworthiness": found.trustworthiness, "preservation": found.preservation}
 
+    def clustered(backend: Any, points: Any) -> Any:
+        return backend.hdbscan(points, min_cluster_size=max(5, len(points) // 500), **DENSITY)
+
+    def grouped(backend: Any, rows: Any) -> Any:
+        return backend.kmeans(rows, n_clusters=min(512, len(rows) // 4), seed=0, threads=threads)
+
+    lacks = CumlBackend.missing(measure_place(cpus=threads, memory_bytes=0.0))
+    rapids = CumlBackend(given.device) if lacks is None else None
+    results["cuml"] = lacks or {one: package_version(one) for one in ("cuml-cu13", "cuvs-cu13")}
+    own = [("torch", gpu), *([("cuml", rapids)] if rapids is not None else [])]
+    for name, backend in own:
+        compared = timed(
+            f"comparison, {name}", partial(compare_backends, backend, cpu, unit[:DOCUMENTS], threads=threads)
+        )
+        results[f"comparison, {name}"] |= compared.as_json()
     timed("neighbors, first call", lambda: near(gpu, unit))
     ours = timed("neighbors", lambda: near(gpu, unit))
     truth = timed("neighbors, processors", lambda: near(cpu, unit, "exact"))
@@ -108,6 +134,31 @@ def main() -> None:
         lambda: cpu.layout(truth, unit, n_components=2, deterministic=True, threads=1, **LAYOUT),
     )
     results["layout 2-D, processors, one thread"] |= judged(unit, flat.coordinates)
+    deep = laid_out(truth, unit, 5, deterministic=True).coordinates
+    exact = hdbscan(deep, min_cluster_size=max(5, len(deep) // 500), fit=exact_hdbscan, **DENSITY)
+    timed("clusters 5-D, processors", partial(clustered, cpu, deep))
+    middle = timed("K-means, processors", partial(grouped, cpu, unit))
+    for name, backend in own:
+        found = timed(f"clusters 5-D, {name}", partial(clustered, backend, deep))
+        again = clustered(backend, deep)
+        results[f"clusters 5-D, {name}"] |= {
+            "clusters": found.n_clusters,
+            "of an exact tree": exact.n_clusters,
+            "adjusted_rand_index": float(adjusted_rand_score(exact.labels, found.labels)),
+            "same_bits_again": bool((again.labels == found.labels).all()),
+        }
+        found = timed(f"K-means, {name}", partial(grouped, backend, unit))
+        results[f"K-means, {name}"] |= {
+            "adjusted_rand_index": float(adjusted_rand_score(middle.labels, found.labels)),
+            "similarity": float(found.probabilities.mean()),
+            "similarity on processors": float(middle.probabilities.mean()),
+        }
+    if rapids is not None:
+        made = timed(
+            "layout 2-D, cuml",
+            lambda: rapids.layout(truth, unit, n_components=2, deterministic=True, threads=threads, **LAYOUT),
+        )
+        results["layout 2-D, cuml"] |= judged(unit, made.coordinates)
     results["figures by the GPU"] = judged(unit, flat.coordinates, gpu)
     results["figures by the processors"] = judged(unit, flat.coordinates)
 
@@ -124,6 +175,13 @@ def main() -> None:
         made = timed(name, partial(laid_out, graph, many, dimensions, deterministic=deterministic))
         if dimensions == 2:
             results[name] |= timed(f"figures, {title}", partial(judged, many, made.coordinates, gpu))
+    for name, backend in own:
+        found = timed(f"clusters 5-D, {title}, {name}", partial(clustered, backend, made.coordinates))
+        results[f"clusters 5-D, {title}, {name}"] |= {"clusters": found.n_clusters}
+        timed(f"K-means, {title}, {name}", partial(grouped, backend, many))
+    if rapids is not None:
+        found = timed(f"neighbors, {title}, cuVS", partial(near, rapids, many, SEARCH))
+        results[f"neighbors, {title}, cuVS"] |= {"recall": found.recall, "details": found.details}
     Path(given.out).mkdir(parents=True, exist_ok=True)
     Path(given.out, "map_engine.json").write_text(json.dumps(results, indent=1) + "\n")
 

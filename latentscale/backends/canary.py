@@ -16,8 +16,13 @@ DOCUMENTS = 5_000
 LEAST_RECALL = 0.99
 MOST_DISTANCE = 1e-5
 MOST_TRUST = 0.02
+LEAST_AGREEMENT = 0.9
+LEAST_SIMILARITY = 0.99
 _NEIGHBORS = 15
 _EPOCHS = 200
+# As the settings' defaults: dimensions of the layout for clusters, members of the least and of a dense neighbourhood.
+_DIMENSIONS, _CLUSTER, _DENSE = 5, 10, 10
+_CENTROIDS = 50
 # What counts as equally near: as in the neighbour search.
 _TIE = 1e-6
 
@@ -74,10 +79,11 @@ class Comparison:
 
 
 def compare_backends(backend: Backend, reference: Backend, vectors: NDArray[Any], *, threads: int) -> Comparison:
-    """Compute what ``backend`` offers of neighbours and layouts by both, and compare.
+    """Compute what ``backend`` offers of neighbours, layouts and clusters by both, and compare.
 
     Neighbours by the share of the true ones that are found and by their distances, layouts over one graph by their
-    trustworthiness: two layouts never have the same coordinates, and need not.
+    trustworthiness: two layouts never have the same coordinates, and need not. Clusters by density of one layout by
+    their adjusted Rand index with those of an exact spanning tree, K-means by how near vectors are to the centroids.
 
     Parameters
     ----------
@@ -97,6 +103,8 @@ def compare_backends(backend: Backend, reference: Backend, vectors: NDArray[Any]
             checks += _neighbor_checks(backend, truth, vectors, k=k, threads=threads)
         if "project" in backend.stages:
             checks += _layout_checks(backend, reference, truth, vectors, k=k, threads=threads)
+        if "cluster" in backend.stages:
+            checks += _cluster_checks(backend, reference, truth, vectors, k=k, threads=threads)
     return Comparison(backend=backend.name, documents=len(vectors), checks=tuple(checks))
 
 
@@ -116,29 +124,35 @@ def _neighbor_checks(backend: Backend, truth: Any, vectors: NDArray[Any], *, k: 
     ]
 
 
+def _laid_out(
+    backend: Backend, truth: Any, vectors: NDArray[Any], *, dimensions: int, k: int, threads: int
+) -> NDArray[np.float32]:
+    return backend.layout(
+        truth,
+        vectors,
+        n_components=dimensions,
+        n_neighbors=k,
+        min_dist=0.1,
+        spread=1.0,
+        n_epochs=_EPOCHS,
+        negative_sample_rate=5,
+        learning_rate=1.0,
+        deterministic=True,
+        seed=0,
+        threads=threads,
+    ).coordinates
+
+
 def _layout_checks(
     backend: Backend, reference: Backend, truth: Any, vectors: NDArray[Any], *, k: int, threads: int
 ) -> list[Check]:
     trust: list[float] = []
     for one in (backend, reference):
-        made = one.layout(
-            truth,
-            vectors,
-            n_components=2,
-            n_neighbors=k,
-            min_dist=0.1,
-            spread=1.0,
-            n_epochs=_EPOCHS,
-            negative_sample_rate=5,
-            learning_rate=1.0,
-            deterministic=True,
-            seed=0,
-            threads=threads,
-        )
-        if not np.isfinite(made.coordinates).all():
+        made = _laid_out(one, truth, vectors, dimensions=2, k=k, threads=threads)
+        if not np.isfinite(made).all():
             trust.append(float("nan"))
             continue
-        judged = reference.faithfulness(vectors, made.coordinates, k=k, sample=1_000, seed=0, threads=threads)
+        judged = reference.faithfulness(vectors, made, k=k, sample=1_000, seed=0, threads=threads)
         if judged.trustworthiness is None:
             return []
         trust.append(judged.trustworthiness)
@@ -149,4 +163,43 @@ def _layout_checks(
             limit=MOST_TRUST,
             at_least=False,
         )
+    ]
+
+
+def _cluster_checks(
+    backend: Backend, reference: Backend, truth: Any, vectors: NDArray[Any], *, k: int, threads: int
+) -> list[Check]:
+    from sklearn.metrics import adjusted_rand_score
+
+    from latentscale.backends.cpu.clustering import exact_hdbscan, hdbscan
+
+    points = _laid_out(reference, truth, vectors, dimensions=_DIMENSIONS, k=k, threads=threads)
+    settings: dict[str, Any] = {
+        "min_cluster_size": _CLUSTER,
+        "min_samples": _DENSE,
+        "cluster_selection_method": "eom",
+        "cluster_selection_epsilon": 0.0,
+    }
+    found = backend.hdbscan(points, **settings)
+    # The backend cpu may take a spanning tree that is a little too long.
+    exact = hdbscan(points, **settings, fit=exact_hdbscan)
+    near = [
+        float(
+            one.kmeans(vectors, n_clusters=min(_CENTROIDS, len(vectors)), seed=0, threads=threads).probabilities.mean()
+        )
+        for one in (backend, reference)
+    ]
+    return [
+        Check(
+            what="agreement of the clusters (adjusted Rand index)",
+            value=float(adjusted_rand_score(exact.labels, found.labels)),
+            limit=LEAST_AGREEMENT,
+            at_least=True,
+        ),
+        Check(
+            what="similarity to the centroids of K-means, beside the processors'",
+            value=near[0] / near[1] if near[1] > 0 else 1.0,
+            limit=LEAST_SIMILARITY,
+            at_least=True,
+        ),
     ]

@@ -30,6 +30,7 @@ _PACKAGES = (
     "torch",
     "transformers",
     "cuml-cu13",
+    "cuvs-cu13",
     "cupy-cuda13x",
     "vllm",
 )

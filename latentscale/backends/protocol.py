@@ -32,6 +32,9 @@ class Backend(Protocol):
     gpus : float
         GPUs that a worker needs: where the backend is asked for by name and ``engine.resources`` says nothing, it gets
         so many.
+    auto_from : mapping of str to int or None
+        The number of documents from which ``auto`` takes it for a stage, by measurement, not by what it can do; None:
+        only by name. Any number for the others.
     deterministic_documents : int
         Up to so many documents ``project.mode: auto`` takes the layout that is repeatable to the bit.
     """
@@ -40,6 +43,7 @@ class Backend(Protocol):
     stages: ClassVar[frozenset[str]]
     libraries: ClassVar[Mapping[str, tuple[str, ...]]]
     gpus: ClassVar[float]
+    auto_from: ClassVar[Mapping[str, int | None]]
     deterministic_documents: ClassVar[int]
 
     @classmethod

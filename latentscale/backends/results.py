@@ -23,7 +23,7 @@ class NeighborGraph:
     recall : float or None
         Share of the true 15 (or ``k``, if smaller) nearest that were found, on a sample; 1.0 for an exact search,
         None for fewer than two documents.
-    method : {"exact", "pynndescent"}
+    method : {"exact", "pynndescent", "nn_descent"}
         The search that was used.
     notes : list of str
         Notes for the user, in sentences.

@@ -57,7 +57,31 @@ def check_backend(name: str, stage: str) -> None:
         )
 
 
-def choose_backend(asked: str, stage: str, place: Callable[[], Place]) -> Choice:
+def check_workers(name: str, *, engine: str) -> None:
+    """Refuse neighbours in several workers where nothing can compute them so, before any work.
+
+    Raises
+    ------
+    ConfigError
+        If the engine has no other workers, or the backend searches in one alone.
+    """
+    where = "engine.resources.neighbors.workers"
+    if engine != "ray":
+        raise ConfigError(
+            f"neighbours in several workers need a cluster, and engine.name is {engine}",
+            where=where,
+            hint="Use --engine ray, or leave the number of workers out.",
+        )
+    able = [one for one in BACKENDS.names() if hasattr(_load(one), "neighbors_of_workers")]
+    if name not in able:
+        raise ConfigError(
+            f"neighbors.backend is {name!r}, which does not search in several workers",
+            where=where,
+            hint=f"Set neighbors.backend to {' or '.join(able)}, or leave the number of workers out.",
+        )
+
+
+def choose_backend(asked: str, stage: str, place: Callable[[], Place], *, documents: int = 0) -> Choice:
     """Resolve the setting ``backend`` of a stage.
 
     Parameters
@@ -66,6 +90,8 @@ def choose_backend(asked: str, stage: str, place: Callable[[], Place]) -> Choice
         ``auto`` or a name.
     place : callable
         Says what a worker of the stage has; called only where that can decide.
+    documents : int
+        Of the map: some backends are worth their start for many only.
 
     Raises
     ------
@@ -93,7 +119,7 @@ def choose_backend(asked: str, stage: str, place: Callable[[], Place]) -> Choice
     # The general one comes first in the registry, the faster and more demanding ones after it.
     for name in reversed(able):
         kind = _load(name)
-        lacks = kind.missing(here) or kind.unfit(here)
+        lacks = kind.missing(here) or kind.unfit(here) or _too_few(kind, stage, documents)
         if lacks is None:
             also = f"; not {'; not '.join(refused)}" if refused else ""
             return Choice(stage=stage, backend=name, reason=f"the first that can run on {here.name}{also}")
@@ -101,6 +127,14 @@ def choose_backend(asked: str, stage: str, place: Callable[[], Place]) -> Choice
     raise ResourceError(
         f"no backend can compute {stage} on {here.name}: {'; '.join(refused)}", where=f"{stage}.backend"
     )
+
+
+def _too_few(kind: type[Backend], stage: str, documents: int) -> str | None:
+    # A backend of another package may have been written before there was this attribute.
+    least = getattr(kind, "auto_from", {}).get(stage, 0)
+    if least is None:
+        return f"it computes {stage} only where it is asked for by name"
+    return f"it is taken from {least:,} documents on" if documents < least else None
 
 
 @cache

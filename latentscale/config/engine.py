@@ -12,6 +12,9 @@ from latentscale.config.base import Settings
 from latentscale.config.secrets import KEY, VARIABLE, check_runtime_env
 from latentscale.registry import resources_of, stages
 
+# Stages over the whole set that share their work out where workers are asked for.
+IN_SHARDS = ("neighbors",)
+
 
 class StageResources(Settings):
     """Resources of one worker of a stage, and the number of workers."""
@@ -26,7 +29,7 @@ class StageResources(Settings):
     custom: Mapping[str, Annotated[float, Field(gt=0, le=1e9)]] = {}
     """Amounts of the cluster's own resources, by name."""
     workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Workers of ingest or embed; by default engine.workers."""
+    """Workers of ingest or embed; by default engine.workers. For neighbors, parts of the vectors, each in a worker."""
     min_workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Workers at least, where their number follows the work."""
     max_workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -82,8 +85,9 @@ class _Resources(Settings):
         for entry in stages():
             if entry.unit != "shard" and entry.resources is None:
                 one = self.of(entry.name)
-                if one.workers or one.min_workers or one.max_workers:
-                    raise ValueError(f"{entry.name} runs in one worker: only ingest and embed have a number of workers")
+                if one.min_workers or one.max_workers or (one.workers and entry.name not in IN_SHARDS):
+                    able = ", ".join(("ingest", "embed", *IN_SHARDS))
+                    raise ValueError(f"{entry.name} runs in one worker: only {able} have a number of workers")
         return self
 
 

@@ -16,6 +16,8 @@ PACKAGES = (
     "transformers",
     "cuml-cu13",
     "cuml-cu12",
+    "cuvs-cu13",
+    "cuvs-cu12",
     "cupy-cuda13x",
     "cupy-cuda12x",
     "vllm",

@@ -168,6 +168,7 @@ def replicas_of(config: EngineConfig, request: Request) -> Replicas:
         gpus=request.resources.get("GPU", 0.0),
         custom=dict(asked.custom),
         stall_seconds=config.stall_seconds,
+        workers=asked.workers or 1,
     )
 
 
@@ -225,10 +226,11 @@ def check_requests(config: EngineConfig, cluster: Cluster) -> None:
                 where=f"engine.resources.{stage}, {cluster.place}",
                 hint=_advice(request, cluster),
             )
-        if stage not in SHARD_STAGES:
-            continue
         asked: StageResources = getattr(config.resources, stage)
-        least = asked.workers or asked.min_workers or (None if asked.max_workers else config.workers) or 1
+        if stage in SHARD_STAGES:
+            least = asked.workers or asked.min_workers or (None if asked.max_workers else config.workers) or 1
+        else:
+            least = asked.workers or 1
         room = cluster.room(request)
         if 0 <= room < least:
             raise ResourceError(

@@ -118,11 +118,14 @@ class RunContext:
         """The resources of a worker of a stage."""
         return self.engine.place(stage)
 
-    def choose(self, stage: str) -> Choice:
-        """The backend of a stage, resolved once a run by the resources where it runs; kept in its record."""
+    def choose(self, stage: str, *, documents: int) -> Choice:
+        """The backend of a stage, resolved once a run by the resources where it runs and the number of documents.
+
+        It is kept in the run's record.
+        """
         if stage not in self._choices:
-            settings = getattr(self.config, resources_of(stage))
-            self._choices[stage] = choose_backend(settings.backend, stage, partial(self.place, stage))
+            asked = getattr(self.config, resources_of(stage)).backend
+            self._choices[stage] = choose_backend(asked, stage, partial(self.place, stage), documents=documents)
             self.run.facts["backends"] = [asdict(choice) for choice in self._choices.values()]
         return self._choices[stage]
 
@@ -138,7 +141,7 @@ class RunContext:
             If the backend was asked for by name.
         """
         asked = getattr(getattr(self.config, resources_of(stage), None), "backend", REFERENCE)
-        choice = self.choose(stage) if asked != REFERENCE else None
+        choice = self.choose(stage, documents=snapshot.documents) if asked != REFERENCE else None
         if choice is None or choice.backend == REFERENCE:
             return True
         if choice.backend not in self._compared:
@@ -171,7 +174,7 @@ class RunContext:
             store=self.store,
             workspace=workspace,
             snapshot=snapshot,
-            choose=self.choose,
+            choose=partial(self.choose, documents=snapshot.documents),
             align=align,
             vectors_column=self.vectors_column,
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from latentscale.backends.select import check_backend
+from latentscale.backends.select import check_backend, check_workers
 from latentscale.config import JobConfig
 from latentscale.engines import check_engine
 from latentscale.errors import ConfigError, WorkspaceError
@@ -178,6 +178,8 @@ def check_settings(context: RunContext, until: str, *, labels: bool = True) -> N
     context.spec.identity()
     for name in ("neighbors", "project", "cluster"):
         check_backend(getattr(config, name).backend, name)
+    if (config.engine.resources.of("neighbors").workers or 1) > 1:
+        check_workers(config.neighbors.backend, engine=config.engine.name)
     labeler = labeler_class(config.label.method)
     if labels or not runs_in_the_job(labeler):
         labeler.check(config.label)

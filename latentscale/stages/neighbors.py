@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -61,7 +61,14 @@ class NeighborsStage(WholeStage):
             seed=job.config.project.seed,
             backend=job.choose(self.name).backend,
         )
-        yield Work(stage=self, slot=self.name, title=self.name, request=request, parents=(embedding,))
+        yield Work(
+            stage=self,
+            slot=self.name,
+            title=self.name,
+            request=request,
+            parents=(embedding,),
+            starts_workers=(job.config.engine.resources.of(self.name).workers or 1) > 1,
+        )
 
     def make(self, context: StageContext, request: NeighborsRequest) -> Record:
         """Compute the graph and write it."""
@@ -70,14 +77,20 @@ class NeighborsStage(WholeStage):
         writer = ArtifactWriter(store, self.kind, request.identity(), [embedding], run=context.run)
         with measured() as cost:
             vectors = load_vectors(store, read_snapshot(store, request.snapshot), embedding.id)
-            graph = open_backend(request.backend).neighbors(
-                vectors.matrix,
-                k=request.k,
-                method=request.method,
-                recall_target=request.recall,
-                seed=request.seed,
-                threads=context.threads,
-            )
+            backend = open_backend(request.backend)
+            if context.replicas is not None:
+                # Only a backend that has it gets here (backends.select.check_workers).
+                shared: Callable[..., NeighborGraph] = getattr(backend, "neighbors_of_workers")  # noqa: B009
+                graph = shared(vectors.matrix, k=request.k, replicas=context.replicas)
+            else:
+                graph = backend.neighbors(
+                    vectors.matrix,
+                    k=request.k,
+                    method=request.method,
+                    recall_target=request.recall,
+                    seed=request.seed,
+                    threads=context.threads,
+                )
             k = graph.k
             table = pa.table(
                 {

@@ -176,7 +176,7 @@ def test_a_machine_without_a_gpu_says_that_auto_means_processors() -> None:
     ("engine", "message"),
     [
         ({"resources": {"embed": {"memry": 1}}}, "no setting 'engine.resources.embed.memry'"),
-        ({"resources": {"label": {"workers": 2}}}, "only ingest and embed"),
+        ({"resources": {"label": {"workers": 2}}}, "only ingest, embed, neighbors have"),
         ({"resources": {"embed": {"workers": 2, "max_workers": 3}}}, "fixed number"),
         ({"resources": {"embed": {"min_workers": 4, "max_workers": 3}}}, "max_workers only 3"),
         ({"resources": {"embed": {"memory": "much"}}}, "not an amount of memory"),

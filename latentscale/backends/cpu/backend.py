@@ -26,6 +26,7 @@ class CpuBackend:
         "place": ("numba",),
     }
     gpus: ClassVar[float] = 0.0
+    auto_from: ClassVar[Mapping[str, int | None]] = {}
     # Up to here a layout that is repeatable to the bit takes seconds on one processor.
     deterministic_documents: ClassVar[int] = 20_000
 

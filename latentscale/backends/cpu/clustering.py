@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latentscale.backends.cpu.parallel import blocks, run_blocks
 from latentscale.backends.cpu.vectors import unit_rows
@@ -13,15 +16,19 @@ from latentscale.backends.grouping import ids_by_size
 from latentscale.backends.results import Clustering
 from latentscale.errors import CorpusError, ShapeError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 __all__ = ["all_noise", "clustering_by_size", "hdbscan", "kmeans", "nearest_centroid"]
 
+DensityFit = Callable[..., tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]]
+"""HDBSCAN of points that can be clustered: labels, probabilities, persistence of each cluster."""
+LloydFit = Callable[
+    [NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
+]
+"""K-means from given centroids (Lloyd 1982): labels, similarity to the own centroid, centroids."""
+# Iterations end here, or when at most one row in a thousand changes its cluster.
+MOST_ITERATIONS = 100
 _ROWS_AT_ONCE = 4096
 _SAMPLE = 20_000
 _STARTS = 3
-_MOST_ITERATIONS = 100
 _CURVE_SAMPLE = 5_000
 
 
@@ -32,6 +39,7 @@ def hdbscan(
     min_samples: int | None,
     cluster_selection_method: Literal["eom", "leaf"],
     cluster_selection_epsilon: float,
+    fit: DensityFit | None = None,
 ) -> Clustering:
     """Cluster points by density (HDBSCAN*, Campello et al. 2015) with the package ``hdbscan``.
 
@@ -41,6 +49,8 @@ def hdbscan(
         A layout; Euclidean.
     min_samples : int or None
         None: ``min_cluster_size``. Lowered to ``n - 1`` where it is larger, which is noted.
+    fit : callable, optional
+        Computes it in another way, on at least three points that are not all alike.
 
     Returns
     -------
@@ -84,24 +94,54 @@ def hdbscan(
             notes=notes,
             details=details,
         )
+    labels, probabilities, persistence = (fit or _packaged_hdbscan)(
+        points,
+        min_cluster_size=max(2, min_cluster_size),
+        min_samples=max(1, used),
+        cluster_selection_method=cluster_selection_method,
+        cluster_selection_epsilon=float(cluster_selection_epsilon),
+    )
+    if labels.max(initial=-1) < 0:
+        notes.append("HDBSCAN found no cluster: all documents are noise; try a smaller min_cluster_size.")
+    probabilities, persistence = np.nan_to_num(probabilities), np.nan_to_num(persistence)
+    return clustering_by_size(labels, probabilities, persistence, method="hdbscan", notes=notes, details=details)
+
+
+def exact_hdbscan(
+    points: NDArray[np.float64],
+    *,
+    min_cluster_size: int,
+    min_samples: int,
+    cluster_selection_method: Literal["eom", "leaf"],
+    cluster_selection_epsilon: float,
+    approximate: bool = False,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """Fit the package ``hdbscan``: labels, probabilities and persistence.
+
+    ``approximate`` lets its search for the spanning tree end early, which takes less time and may give a tree that is a
+    little too long.
+    """
     with warnings.catch_warnings():
         # The package warns about its own use of scikit-learn and about intended divisions by distances of zero.
         warnings.simplefilter("ignore")
         from hdbscan import HDBSCAN
 
         fitted: Any = HDBSCAN(
-            min_cluster_size=max(2, min_cluster_size),
-            min_samples=max(1, used),
+            min_cluster_size=min_cluster_size,
+            min_samples=min_samples,
             cluster_selection_method=cluster_selection_method,
-            cluster_selection_epsilon=float(cluster_selection_epsilon),
+            cluster_selection_epsilon=cluster_selection_epsilon,
+            approx_min_span_tree=approximate,
             core_dist_n_jobs=1,
         ).fit(points)
-    labels = np.asarray(fitted.labels_, np.int32)
-    if labels.max(initial=-1) < 0:
-        notes.append("HDBSCAN found no cluster: all documents are noise; try a smaller min_cluster_size.")
-    probabilities = np.nan_to_num(np.asarray(fitted.probabilities_, np.float32))
-    persistence = np.nan_to_num(np.asarray(fitted.cluster_persistence_, np.float32))
-    return clustering_by_size(labels, probabilities, persistence, method="hdbscan", notes=notes, details=details)
+    return (
+        np.asarray(fitted.labels_, np.int32),
+        np.asarray(fitted.probabilities_, np.float32),
+        np.asarray(fitted.cluster_persistence_, np.float32),
+    )
+
+
+_packaged_hdbscan = partial(exact_hdbscan, approximate=True)
 
 
 def kmeans(
@@ -110,6 +150,7 @@ def kmeans(
     n_clusters: int | None,
     seed: int,
     threads: int,
+    lloyd: LloydFit | None = None,
 ) -> Clustering:
     """Cluster directions (spherical K-means, Dhillon and Modha 2001), the same bits for any number of threads.
 
@@ -123,6 +164,8 @@ def kmeans(
         curve is in ``details["curve"]``. Lowered to the number of documents where it is larger, which is noted.
     threads : int
         Threads that work at once.
+    lloyd : callable, optional
+        Improves centroids in another way: ``lloyd(unit, centroids)`` gives labels, similarities and centroids.
 
     Returns
     -------
@@ -136,14 +179,15 @@ def kmeans(
     """
     unit = unit_rows(vectors)
     n = len(unit)
-    details: dict[str, Any] = {"starts": _STARTS, "max_iterations": _MOST_ITERATIONS, "seed": seed}
+    details: dict[str, Any] = {"starts": _STARTS, "max_iterations": MOST_ITERATIONS, "seed": seed}
     if n == 0:
         return all_noise(0, method="kmeans", notes=[], details=details)
     notes: list[str] = []
+    improve = partial(_lloyd, threads=threads) if lloyd is None else lloyd
     random = np.random.default_rng(seed)
     sample = unit if n <= _SAMPLE else unit[np.sort(random.choice(n, _SAMPLE, replace=False))]
     if n_clusters is None:
-        n_clusters, curve = _best_silhouette(sample, random=random, threads=threads)
+        n_clusters, curve = _best_silhouette(sample, random=random, improve=improve)
         details["curve"] = curve
         if curve and n_clusters == curve[-1]["n_clusters"]:
             notes.append(f"The best silhouette was at the most clusters tried ({n_clusters}); more might be better.")
@@ -151,10 +195,10 @@ def kmeans(
         notes.append(f"n_clusters={n_clusters} was lowered to {n}, the number of documents.")
         n_clusters = n
     details["n_clusters"] = n_clusters
-    fits = [_lloyd(sample, _kmeans_plusplus(sample, n_clusters, random), threads=threads) for _ in range(_STARTS)]
+    fits = [improve(sample, _kmeans_plusplus(sample, n_clusters, random)) for _ in range(_STARTS)]
     labels, similarity, centroids = max(fits, key=lambda fit: float(fit[1].sum(dtype=np.float64)))
     if sample is not unit:
-        labels, similarity, _ = _lloyd(unit, centroids, threads=threads)
+        labels, similarity, _ = improve(unit, centroids)
     occupied, labels = np.unique(labels, return_inverse=True)
     if len(occupied) < n_clusters:
         notes.append(f"{len(occupied)} clusters instead of {n_clusters}: there are too few different documents.")
@@ -198,7 +242,7 @@ def nearest_centroid(vectors: NDArray[Any], labels: NDArray[np.int32]) -> tuple[
 
 
 def _best_silhouette(
-    sample: NDArray[np.float32], *, random: np.random.Generator, threads: int
+    sample: NDArray[np.float32], *, random: np.random.Generator, improve: LloydFit
 ) -> tuple[int, list[dict[str, Any]]]:
     """Try candidates from 2 to n / 20 (at most 400) and keep the best mean silhouette (cosine) of 2,000 documents."""
     from sklearn.metrics import silhouette_score
@@ -216,7 +260,7 @@ def _best_silhouette(
     curve: list[dict[str, Any]] = []
     for count in candidates:
         start = _kmeans_plusplus(sample, int(count), random)
-        labels = _lloyd(sample, start, threads=threads)[0][some]
+        labels = improve(sample, start)[0][some]
         different = len(np.unique(labels))
         score = float(silhouette_score(apart, labels, metric="precomputed")) if 1 < different < len(some) else -1.0
         curve.append({"n_clusters": int(count), "silhouette": round(score, 4)})
@@ -241,7 +285,7 @@ def _lloyd(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
     labels = np.full(len(unit), -1, np.int32)
     similarity = np.zeros(len(unit), np.float32)
-    for _ in range(_MOST_ITERATIONS):
+    for _ in range(MOST_ITERATIONS):
         before = labels
         labels, similarity = _assign(unit, centroids, threads=threads)
         if int((labels != before).sum()) * 1000 <= len(unit):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latentscale.backends.cpu.clustering import all_noise, clustering_by_size
+from latentscale.backends.cpu.density_tree import clusters_at
 from latentscale.backends.results import Clustering
 from latentscale.errors import CorpusError
 
@@ -18,7 +20,15 @@ if TYPE_CHECKING:
 _JOINED = 0.9
 
 
-def dbscan(points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
+def dbscan(
+    points: NDArray[Any],
+    *,
+    eps: float | None,
+    min_samples: int,
+    min_cluster_size: int,
+    hierarchy: Callable[[NDArray[np.float64], int], NDArray[np.float64]] | None = None,
+    fit: Callable[..., NDArray[np.int32]] | None = None,
+) -> Clustering:
     """Cluster points by DBSCAN* (Campello et al. 2013: DBSCAN of Ester et al. 1996 without border points).
 
     From the tree of the package ``hdbscan``, cut at ``eps``: memory is linear in n, whatever ``eps`` is.
@@ -34,6 +44,10 @@ def dbscan(points: NDArray[Any], *, eps: float | None, min_samples: int, min_clu
         Lowered to ``n - 1`` where it is larger, which is noted.
     min_cluster_size : int
         Smaller clusters are noise.
+    hierarchy : callable, optional
+        Computes the single linkage of mutual reachability of points, given ``min_samples``, in another way.
+    fit : callable, optional
+        Gives labels itself, from points, ``eps`` and ``min_samples``; for a given ``eps``.
 
     Returns
     -------
@@ -59,24 +73,19 @@ def dbscan(points: NDArray[Any], *, eps: float | None, min_samples: int, min_clu
         notes.append(f"min_samples={min_samples} was lowered to {n - 1}, as there are {n:,} documents.")
         min_samples = details["min_samples"] = n - 1
     if np.ptp(points, axis=0).any():
-        with warnings.catch_warnings():
-            # The package warns about its own use of scikit-learn and about intended divisions by distances of zero.
-            warnings.simplefilter("ignore")
-            from hdbscan import HDBSCAN
-
-            fitted: Any = HDBSCAN(
-                min_cluster_size=max(2, min_cluster_size), min_samples=max(1, min_samples), core_dist_n_jobs=1
-            ).fit(points)
+        if fit is not None and eps is not None:
+            labels = _large_enough(fit(points, eps=eps, min_samples=max(1, min_samples)), max(2, min_cluster_size))
+        else:
+            tree = (hierarchy or _hierarchy)(points, max(1, min_samples))
             if eps is None:
-                eps = float(np.quantile(fitted.single_linkage_tree_.to_numpy()[:, 2], _JOINED))
+                eps = float(np.quantile(tree[:, 2], _JOINED))
                 details["eps"] = round(eps, 6)
                 notes.append(f"eps is {eps:.3g}, at which nine in ten documents have joined another: set cluster.eps.")
-            labels = fitted.dbscan_clustering(eps, min_cluster_size=max(2, min_cluster_size))
+            labels = clusters_at(tree, eps, min_cluster_size=max(2, min_cluster_size))
     else:
         # No density to speak of: the tree would divide by the distances, which are all zero.
         notes.append("All documents are at one point: they are one cluster.")
-        labels = np.zeros(n)
-    labels = np.asarray(labels, np.int32)
+        labels = np.zeros(n, np.int32)
     if labels.max(initial=-1) < 0:
         notes.append(f"DBSCAN found no cluster: all documents are noise; try a larger eps than {eps:.3g}.")
     return clustering_by_size(
@@ -87,3 +96,23 @@ def dbscan(points: NDArray[Any], *, eps: float | None, min_samples: int, min_clu
         notes=notes,
         details=details,
     )
+
+
+def _hierarchy(points: NDArray[np.float64], min_samples: int) -> NDArray[np.float64]:
+    with warnings.catch_warnings():
+        # The package warns about its own use of scikit-learn and about intended divisions by distances of zero.
+        warnings.simplefilter("ignore")
+        from hdbscan import HDBSCAN
+
+        fitted: Any = HDBSCAN(min_cluster_size=2, min_samples=min_samples, core_dist_n_jobs=1).fit(points)
+        return np.asarray(fitted.single_linkage_tree_.to_numpy())
+
+
+def _large_enough(labels: NDArray[np.int32], least: int) -> NDArray[np.int32]:
+    """The same clusters without those of fewer than ``least``, numbered without gaps."""
+    kept = labels >= 0
+    sizes = np.bincount(labels[kept], minlength=int(labels.max(initial=-1)) + 1)
+    ids = np.where(sizes >= least, np.cumsum(sizes >= least) - 1, -1).astype(np.int32)
+    found = np.full_like(labels, -1)
+    found[kept] = ids[labels[kept]]
+    return found

@@ -1,13 +1,14 @@
-"""The backend that computes neighbours, layouts and figures with torch, on a GPU; all else as on processors."""
+"""The backend that computes neighbours, layouts, clusters and figures with torch; all else as on processors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from latentscale.backends.cpu.backend import CpuBackend
-from latentscale.backends.results import Faithfulness, Layout, NeighborGraph
+from latentscale.backends.results import Clustering, Faithfulness, Layout, NeighborGraph
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,31 +16,37 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from latentscale.backends.torch.fuzzy import Edges
-    from latentscale.machine import Place
+    from latentscale.machine import Place, Replicas
 
 
 class TorchBackend(CpuBackend):
-    """Neighbours, layouts and the figures of a map; see :class:`latentscale.backends.protocol.Backend`.
+    """Neighbours, layouts, clusters and the figures of a map; see :class:`latentscale.backends.protocol.Backend`.
 
     Parameters
     ----------
     device : str, optional
-        As torch names it; by default the GPU that this process was given.
+        As torch names it; by default the first GPU that this process was given.
+    others : sequence of str, optional
+        Further devices of its kind, which search for neighbours too; without ``device`` all GPUs of this process.
     """
 
     name: ClassVar[str] = "torch"
-    stages: ClassVar[frozenset[str]] = frozenset({"neighbors", "project"})
+    stages: ClassVar[frozenset[str]] = frozenset({"neighbors", "project", "cluster"})
     libraries: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "neighbors": ("torch",),
         "project": ("torch",),
+        "cluster": ("torch", "hdbscan"),
     }
     gpus: ClassVar[float] = 1.0
+    # HDBSCAN of fewer takes the processors some seconds.
+    auto_from: ClassVar[Mapping[str, int | None]] = {"cluster": 100_000}
     # To be repeatable costs a GPU two fifths more, whatever the number.
     deterministic_documents: ClassVar[int] = 5_000_000
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, others: Sequence[str] = ()) -> None:
         super().__init__()
         self._named = device
+        self._others = others
 
     @classmethod
     def missing(cls, place: Place) -> str | None:
@@ -57,6 +64,14 @@ class TorchBackend(CpuBackend):
         from latentscale.backends.torch.device import open_device
 
         return open_device(self._named)
+
+    @cached_property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Those that search for neighbours, the one for all else first."""
+        from latentscale.backends.torch.device import further_gpus, open_device
+
+        others = self._others if self._named is not None else further_gpus(self.device)
+        return (self.device, *(open_device(name) for name in others))
 
     def neighbors(
         self,
@@ -78,7 +93,13 @@ class TorchBackend(CpuBackend):
                 where="neighbors.method",
                 hint="Use auto or exact: on a GPU it is faster than an approximate one on processors.",
             )
-        return nearest_neighbors(vectors, k=k, recall_target=recall_target, seed=seed, device=self.device)
+        return nearest_neighbors(vectors, k=k, recall_target=recall_target, seed=seed, devices=self.devices)
+
+    def neighbors_of_workers(self, vectors: NDArray[Any], *, k: int, replicas: Replicas) -> NeighborGraph:
+        """Exact neighbours with a shard of the vectors in each of some workers of a Ray cluster."""
+        from latentscale.backends.torch.actors import neighbors_of_actors
+
+        return replace(neighbors_of_actors(vectors, k=k, replicas=replicas), backend=self.name)
 
     def layout(
         self,
@@ -143,6 +164,59 @@ class TorchBackend(CpuBackend):
                 edges = fuzzy_edges(graph, n_neighbors=n_neighbors, device=self.device)
             self._fuzzy = held = (graph, n_neighbors, edges)
         return held[2]
+
+    def hdbscan(
+        self,
+        points: NDArray[Any],
+        *,
+        min_cluster_size: int,
+        min_samples: int | None,
+        cluster_selection_method: Literal["eom", "leaf"],
+        cluster_selection_epsilon: float,
+    ) -> Clustering:
+        """The spanning tree on the device, and the clusters of it by the package ``hdbscan``."""
+        from latentscale.backends.cpu.clustering import hdbscan
+
+        found = hdbscan(
+            points,
+            min_cluster_size=min_cluster_size,
+            min_samples=min_samples,
+            cluster_selection_method=cluster_selection_method,
+            cluster_selection_epsilon=cluster_selection_epsilon,
+            fit=self._stable_clusters,
+        )
+        return self._made_here(found)
+
+    def _stable_clusters(self, points: NDArray[Any], *, min_samples: int, **selection: Any) -> Any:
+        from latentscale.backends.cpu.density_tree import stable_clusters
+
+        return stable_clusters(self._hierarchy(points, min_samples), **selection)
+
+    def _hierarchy(self, points: NDArray[Any], min_samples: int) -> NDArray[np.float64]:
+        from latentscale.backends.cpu.density_tree import single_linkage
+        from latentscale.backends.torch.spanning import spanning_tree
+
+        return single_linkage(spanning_tree(points, min_samples=min_samples, device=self.device))
+
+    def dbscan(self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
+        """DBSCAN without border points, from the same tree."""
+        from latentscale.backends.cpu.dbscan import dbscan
+
+        found = dbscan(
+            points, eps=eps, min_samples=min_samples, min_cluster_size=min_cluster_size, hierarchy=self._hierarchy
+        )
+        return self._made_here(found)
+
+    def kmeans(self, vectors: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
+        """Spherical K-means from the starts of the backend cpu, improved on the device."""
+        from latentscale.backends.cpu.clustering import kmeans
+        from latentscale.backends.torch.kmeans import lloyd
+
+        improve = partial(lloyd, device=self.device)
+        return self._made_here(kmeans(vectors, n_clusters=n_clusters, seed=seed, threads=threads, lloyd=improve))
+
+    def _made_here(self, found: Clustering) -> Clustering:
+        return replace(found, backend=self.name, details=found.details | {"device": str(self.device)})
 
     def faithfulness(
         self, vectors: NDArray[Any], coordinates: NDArray[Any], *, k: int, sample: int, seed: int, threads: int

@@ -53,6 +53,15 @@ def open_device(name: str | None = None) -> torch.device:
     return device
 
 
+def further_gpus(device: torch.device) -> list[str]:
+    """The other GPUs of this process, where ``device`` is its first (``cuda:1`` …)."""
+    import torch
+
+    if device.type != "cuda":
+        return []
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count()) if number != (device.index or 0)]
+
+
 def free_bytes(device: torch.device) -> float:
     """Bytes of memory that are free on a device; of one that shares the memory of the machine, those of the machine."""
     import torch
@@ -100,7 +109,7 @@ def repeatable(wanted: bool) -> Generator[None]:
 
 @contextmanager
 def device_memory(what: str, device: torch.device) -> Generator[None]:
-    """Name what did not fit in the memory of the device.
+    """Name what did not fit in the memory of the device, or was lost with it.
 
     Raises
     ------
@@ -115,4 +124,13 @@ def device_memory(what: str, device: torch.device) -> Generator[None]:
         raise EnvironmentFailure(
             f"{what} does not fit in the memory of {device} ({free_bytes(device) / 2**30:.1f} GiB are free)",
             hint="Use a GPU with more memory, keep other programs off it, or use the backend cpu.",
+        ) from error
+    except RuntimeError as error:
+        # A card that falls off the bus, an error of its memory, a driver that restarts.
+        if "CUDA error" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise EnvironmentFailure(
+            f"the device {device} failed during {what}: {reason}",
+            hint="Run the same command again: finished stages are kept. nvidia-smi shows whether the GPU is there.",
         ) from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +35,7 @@ _ZERO = 1e-6
 
 
 def nearest_neighbors(
-    vectors: NDArray[Any], *, k: int, recall_target: float, seed: int, device: torch.device
+    vectors: NDArray[Any], *, k: int, recall_target: float, seed: int, devices: Sequence[torch.device]
 ) -> NeighborGraph:
     """Find the ``k`` nearest other documents of each, by cosine distance.
 
@@ -41,6 +44,9 @@ def nearest_neighbors(
     float32. On processors and on Metal all products are in float32. A matrix that does not fit in the device's memory
     stays where it is, and comes block by block.
 
+    Several devices take blocks of 65,536 asking rows in turn, each with the whole matrix or its blocks: the graph is
+    that of one device of their kind.
+
     Parameters
     ----------
     vectors : ndarray, shape (n, dim)
@@ -48,6 +54,8 @@ def nearest_neighbors(
     k : int
         Lowered to ``n - 1`` where it is larger.
     recall_target : float
+    devices : sequence of torch.device
+        At least one, of one kind.
 
     Raises
     ------
@@ -63,27 +71,42 @@ def nearest_neighbors(
     k = max(0, min(k, n - 1))
     if n < 2 or k == 0:
         return without_neighbors(n, backend="torch")
+    device = devices[0]
     half = device.type == "cuda"
     details: dict[str, Any] = {"reason": "products of blocks", "device": _name(device)}
+    if len(devices) > 1:
+        details["devices"] = len(devices)
     with torch.inference_mode(), exact_products(), device_memory("the neighbour search", device):
-        matrix = _Matrix(unit, device, copies=first_copies(unit, k=k), half=half)
-        details["on_device"] = matrix.resident
-        indices, distances = _search(matrix, k, half=half)
+        copies = first_copies(unit, k=k)
+        matrices = [Matrix(unit, one, copies=copies, half=half) for one in devices]
+        details["on_device"] = all(matrix.resident for matrix in matrices)
+        indices, distances = _search(matrices, k, half=half)
         recall = 1.0
         if half:
-            recall = _recall(matrix, distances, k=k, seed=seed)
+            recall = _recall(matrices[0], distances, k=k, seed=seed)
             details |= {"candidates": "float16", "recall_sample": min(n, _RECALL_SAMPLE), "recall_k": min(k, _RECALL_K)}
             if recall < recall_target:
                 details["searched_again"] = f"in float32: candidates in float16 gave a recall of {recall:.4f}"
-                indices, distances = _search(matrix, k, half=False)
+                indices, distances = _search(matrices, k, half=False)
                 recall = 1.0
     return NeighborGraph(
         indices=indices, distances=distances, recall=recall, method="exact", details=details, backend="torch"
     )
 
 
-class _Matrix:
-    """The rows that are searched, on the device where they fit, else on the host."""
+class Matrix:
+    """The rows that are searched, on the device where they fit, else on the host.
+
+    Parameters
+    ----------
+    unit : float32 ndarray, shape (n, dim)
+        Unit rows; may be a mapped file.
+    device : torch.device
+    copies : int32 ndarray, shape (n, c), or None
+        The first copies of each row (-1 for none), where rows are alike.
+    half : bool
+        Whether rows are needed in float16 too.
+    """
 
     def __init__(
         self, unit: NDArray[np.float32], device: torch.device, *, copies: NDArray[np.int32] | None, half: bool
@@ -122,29 +145,119 @@ class _Matrix:
         return torch.from_numpy(np.array(self.unit[start:stop])).to(self.device)
 
 
-def _search(matrix: _Matrix, k: int, *, half: bool) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _search(matrices: Sequence[Matrix], k: int, *, half: bool) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The graph, by blocks of asking rows that go to the devices in turn."""
     import torch
 
-    n = len(matrix)
+    n = len(matrices[0])
     indices = np.empty((n, k), np.int32)
     distances = np.empty((n, k), np.float32)
-    for start in range(0, n, _ASKING):
-        stop = min(start + _ASKING, n)
-        found = _candidates(matrix, start, stop, k=k, half=half)
-        near: list[torch.Tensor] = []
-        apart: list[torch.Tensor] = []
-        for first in range(start, stop, _MEASURED):
-            last = min(first + _MEASURED, stop)
-            some = found[first - start : last - start]
-            if matrix.copies is not None:
-                some = _with_copies(some, matrix.copies[first:last])
-            measures = measured(matrix.rows(first, last), matrix.chosen(some.clamp(min=0)), first, some, k)
-            near.append(measures[0])
-            apart.append(measures[1])
-        # One copy to the host: each waits for the device.
-        indices[start:stop] = torch.cat(near).cpu().numpy()
-        distances[start:stop] = torch.cat(apart).cpu().numpy()
+    starts = range(0, n, _ASKING)
+    ended = threading.Event()
+
+    def work(number: int) -> None:
+        matrix = matrices[number]
+        # The mode is that of a thread.
+        with torch.inference_mode(), device_memory("the neighbour search", matrix.device):
+            for start in starts[number :: len(matrices)]:
+                if ended.is_set():
+                    return
+                stop = min(start + _ASKING, n)
+                found = _candidates(matrix, matrix.rows(start, stop, half=half), k=k, half=half)
+                indices[start:stop], distances[start:stop] = _measure_block(
+                    matrix, matrix.rows(start, stop), start, found, k=k
+                )
+
+    if len(matrices) == 1:
+        work(0)
+        return indices, distances
+    with ThreadPoolExecutor(len(matrices)) as pool:
+        try:
+            for done in as_completed([pool.submit(work, number) for number in range(len(matrices))]):
+                done.result()
+        finally:
+            # After a failure of one the others need not go on.
+            ended.set()
     return indices, distances
+
+
+def nearest_in(
+    matrix: Matrix, rows: torch.Tensor, start: int, *, k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The nearest rows of a matrix for other rows, by products in float32.
+
+    Parameters
+    ----------
+    rows : float32 tensor, shape (m, dim)
+        On the device of the matrix.
+    start : int
+        Where the first of them is in the matrix, or would be: a row is no neighbour of itself.
+
+    Returns
+    -------
+    int32 ndarray, shape (m, k)
+    float32 ndarray, shape (m, k)
+        Infinite where a row has fewer.
+    """
+    return _measure_block(matrix, rows, start, _candidates(matrix, rows, k=k, half=False), k=k)
+
+
+def _measure_block(
+    matrix: Matrix, rows: torch.Tensor, start: int, found: torch.Tensor, *, k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    import torch
+
+    near: list[torch.Tensor] = []
+    apart: list[torch.Tensor] = []
+    for at in range(0, len(rows), _MEASURED):
+        part = slice(at, min(at + _MEASURED, len(rows)))
+        some = found[part]
+        if matrix.copies is not None:
+            some = _with_copies(some, matrix.copies[start + part.start : start + part.stop])
+        measures = measured(rows[part], matrix.chosen(some.clamp(min=0)), start + at, some, k)
+        near.append(measures[0])
+        apart.append(measures[1])
+    # One copy to the host: each waits for the device.
+    return torch.cat(near).cpu().numpy(), torch.cat(apart).cpu().numpy()
+
+
+def measured_again(
+    unit: NDArray[np.float32], candidates: NDArray[np.int64], *, k: int, seed: int, device: torch.device
+) -> tuple[NDArray[np.int32], NDArray[np.float32], float]:
+    """Make a graph of the candidates of another search, measured in float64.
+
+    Parameters
+    ----------
+    unit : float32 ndarray, shape (n, dim)
+        Unit rows; may be a mapped file.
+    candidates : int64 ndarray, shape (n, c)
+        In any order; the row itself, one that is there twice and one that does not exist are no neighbours.
+    k : int
+        Below ``n``.
+
+    Returns
+    -------
+    indices : int32 ndarray, shape (n, k)
+    distances : float32 ndarray, shape (n, k)
+        Infinite where a row has fewer than ``k`` candidates.
+    recall : float
+        Share of the true nearest that are among them, on a sample; 0 where a row has too few.
+    """
+    import torch
+
+    n = len(unit)
+    indices = np.empty((n, k), np.int32)
+    distances = np.empty((n, k), np.float32)
+    with torch.inference_mode(), exact_products(), device_memory("the neighbour search", device):
+        matrix = Matrix(unit, device, copies=first_copies(unit, k=k), half=False)
+        for start in range(0, n, _ASKING):
+            some = candidates[start : start + _ASKING]
+            found = torch.from_numpy(np.where((some >= 0) & (some < n), some, -1)).to(device)
+            stop = start + len(some)
+            rows = matrix.rows(start, stop)
+            indices[start:stop], distances[start:stop] = _measure_block(matrix, rows, start, found, k=k)
+        recall = _recall(matrix, distances, k=k, seed=seed) if np.isfinite(distances).all() else 0.0
+    return indices, distances, recall
 
 
 def _with_copies(found: torch.Tensor, copies: NDArray[np.int32]) -> torch.Tensor:
@@ -153,19 +266,18 @@ def _with_copies(found: torch.Tensor, copies: NDArray[np.int32]) -> torch.Tensor
     return torch.cat((torch.from_numpy(copies.astype(np.int64)).to(found.device), found), dim=1)
 
 
-def _candidates(matrix: _Matrix, start: int, stop: int, *, k: int, half: bool) -> torch.Tensor:
-    """The nearest of some rows by products: positions (int64), one row a document, in no order that matters."""
+def _candidates(matrix: Matrix, asking: torch.Tensor, *, k: int, half: bool) -> torch.Tensor:
+    """The nearest rows of a matrix by products: positions (int64) for each row that asks, in no order that matters."""
     import torch
 
     n, device = len(matrix), matrix.device
     # The row itself is among them.
     wide = min(n, k + 1 + _SPARE)
-    best = torch.full((stop - start, wide), -torch.inf, device=device)
-    found = torch.full((stop - start, wide), -1, dtype=torch.int64, device=device)
-    asking = matrix.rows(start, stop, half=half)
+    best = torch.full((len(asking), wide), -torch.inf, device=device)
+    found = torch.full((len(asking), wide), -1, dtype=torch.int64, device=device)
     for first in range(0, n, _COLUMNS):
         others = matrix.rows(first, min(first + _COLUMNS, n), half=half)
-        for row in range(0, stop - start, _ROWS):
+        for row in range(0, len(asking), _ROWS):
             part = slice(row, row + _ROWS)
             scores = (asking[part] @ others.T).float()
             top, place = scores.topk(min(wide, scores.shape[1]), dim=1)
@@ -213,7 +325,7 @@ def measured(
     return candidates.gather(1, order).to(torch.int32), distance.gather(1, order).float()
 
 
-def _recall(matrix: _Matrix, distances: NDArray[np.float32], *, k: int, seed: int) -> float:
+def _recall(matrix: Matrix, distances: NDArray[np.float32], *, k: int, seed: int) -> float:
     """Share of the true nearest that were found, on a sample; identical documents are interchangeable."""
     import torch
 

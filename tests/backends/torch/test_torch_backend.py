@@ -76,6 +76,33 @@ def test_a_matrix_that_stays_on_the_host_gives_the_same(
     assert (pieces.indices == whole.indices).mean() > 0.99
 
 
+def test_several_devices_give_the_graph_of_one(vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latentscale.backends.torch.neighbors._ASKING", 500)
+    one, three = (neighbors(TorchBackend("cpu", others=others), vectors) for others in ((), ("cpu", "cpu")))
+    assert (three.details["devices"], "devices" in one.details) == (3, False)
+    np.testing.assert_array_equal(three.indices, one.indices)
+    np.testing.assert_array_equal(three.distances, one.distances)
+
+
+def test_a_device_that_is_lost_in_the_middle_ends_the_search(vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from latentscale.backends.torch import neighbors as module
+
+    right, asked = module._candidates, []
+
+    def candidates(*given: Any, **named: Any) -> Any:
+        asked.append(given[1])
+        if len(asked) == 3:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return right(*given, **named)
+
+    monkeypatch.setattr(module, "_candidates", candidates)
+    monkeypatch.setattr(module, "_ASKING", 100)
+    with pytest.raises(EnvironmentFailure, match="failed during the neighbour search") as raised:
+        neighbors(TorchBackend("cpu", others=("cpu",)), vectors)
+    assert "finished stages are kept" in str(raised.value.hint)
+    assert len(asked) < 30
+
+
 def test_a_height_leaves_the_flat_map_where_it_is(backend: TorchBackend, some: Any) -> None:
     graph = neighbors(CpuBackend(), some)
     flat = CpuBackend().layout(graph, some, deterministic=True, **LAYOUT).coordinates

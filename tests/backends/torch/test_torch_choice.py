@@ -20,7 +20,10 @@ def test_auto_takes_it_where_there_is_a_gpu_and_not_elsewhere() -> None:
     without = choose_backend("auto", "project", lambda: Place(packages={"torch": "2.13.0"}))
     assert (without.backend, "torch: there is no GPU" in without.reason) == ("cpu", True)
     assert choose_backend("torch", "project", lambda: Place(packages={"torch": "2.13.0"})).backend == "torch"
-    assert choose_backend("auto", "cluster", lambda: with_gpu).backend == "cpu"
+    # By an exact tree a few documents are no faster on a GPU.
+    few = choose_backend("auto", "cluster", lambda: with_gpu, documents=99_999)
+    assert (few.backend, "torch: it is taken from 100,000 documents on" in few.reason) == ("cpu", True)
+    assert choose_backend("auto", "cluster", lambda: with_gpu, documents=100_000).backend == "torch"
 
 
 def test_a_device_that_is_not_there_is_said() -> None:

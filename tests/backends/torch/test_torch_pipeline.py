@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -19,8 +20,9 @@ SETTINGS: dict[str, Any] = {"cluster": {"min_cluster_size": 8}, "progress": "qui
 BY_NAME: dict[str, Any] = {
     "neighbors": {"backend": "torch"},
     "project": {"backend": "torch", "n_epochs": 10},
+    "cluster": {"backend": "torch", "min_cluster_size": 8},
     # By name it would get a GPU.
-    "engine": {"resources": {"neighbors": {"gpus": 0}, "project": {"gpus": 0}}},
+    "engine": {"resources": {stage: {"gpus": 0} for stage in ("neighbors", "project", "cluster")}},
 }
 
 
@@ -43,28 +45,54 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TorchBackend, "neighbors", neighbors)
 
 
+def test_clusters_that_differ_are_seen(documents: pl.DataFrame) -> None:
+    """A backend that gives each document the cluster of another, and whose K-means ends too early."""
+    from latentscale.backends.canary import compare_backends
+    from latentscale.backends.cpu.backend import CpuBackend
+    from latentscale.embedders import open_embedder
+
+    class Wrong(CpuBackend):
+        stages = frozenset({"cluster"})
+
+        def hdbscan(self, points: Any, **settings: Any) -> Any:
+            found = super().hdbscan(points, **settings)
+            return replace(found, labels=np.roll(found.labels, 60))
+
+        def kmeans(self, vectors: Any, **settings: Any) -> Any:
+            found = super().kmeans(vectors, **settings)
+            return replace(found, probabilities=found.probabilities * 0.95)
+
+    vectors = open_embedder().embed(documents["text"].to_list()).vectors
+    assert not compare_backends(CpuBackend(), CpuBackend(), vectors, threads=1).failed
+    assert len(compare_backends(Wrong(), CpuBackend(), vectors, threads=1).failed) == 2
+
+
 def test_a_map_by_torch_says_so_in_every_record(documents: pl.DataFrame, tmp_path: Path) -> None:
-    made = ls.run(documents, out=tmp_path / "map", **BY_NAME, **SETTINGS)
+    made = ls.run(documents, out=tmp_path / "map", **SETTINGS | BY_NAME)
     workspace = ls.open(tmp_path / "map")
     kinds = {record.kind: record for record in workspace.artifacts}
     assert kinds["neighbors"].choices["backend"] == kinds["projection"].choices["backend"] == "torch"
-    assert kinds["neighbors"].choices["device"] == "cpu"
+    assert kinds["neighbors"].choices["device"] == kinds["clusters"].choices["device"] == "cpu"
+    assert kinds["clusters"].choices["backend"] == "torch"
+    assert kinds["clusters"].counts["clusters"] > 1
     (compared,) = workspace.runs[-1]["facts"]["compared"]
     assert (compared["backend"], compared["holds"], compared["documents"]) == ("torch", True, 240)
     assert {check["what"] for check in compared["checks"]} >= {
         "recall of the neighbours",
         "largest error of a distance",
+        "agreement of the clusters (adjusted Rand index)",
+        "similarity to the centroids of K-means, beside the processors'",
     }
     assert made.points().collect().height == 240
     # Nothing is computed, and so nothing compared.
-    ls.run(documents, out=tmp_path / "map", **BY_NAME, **SETTINGS)
+    ls.run(documents, out=tmp_path / "map", **SETTINGS | BY_NAME)
     assert "compared" not in workspace.runs[-1]["facts"]
 
 
 @pytest.mark.usefixtures("wrong")
 def test_a_backend_that_was_asked_for_and_differs_ends_the_run(documents: pl.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match="largest error of a distance") as raised:
-        ls.run(documents, out=tmp_path / "map", **BY_NAME, **SETTINGS)
+        ls.run(documents, out=tmp_path / "map", **SETTINGS | BY_NAME)
     assert raised.value.exit_code == 4
     assert "neighbors.backend=auto" in str(raised.value.hint)
 
@@ -96,3 +124,4 @@ def test_the_self_test_prints_a_table(capsys: pytest.CaptureFixture[str], monkey
     shown = capsys.readouterr().out
     assert "torch      ok, 300 documents" in shown
     assert "recall of the neighbours 1 (at least 0.99)" in shown
+    assert "agreement of the clusters (adjusted Rand index)" in shown

@@ -1,0 +1,67 @@
+"""UMAP by cuML over our neighbour graph, from our start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latentscale.backends.cpu.layout import start_positions
+from latentscale.backends.cuml import calls
+from latentscale.errors import ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from latentscale.backends.results import NeighborGraph
+
+
+def laid_out(
+    graph: NeighborGraph,
+    vectors: NDArray[Any],
+    *,
+    usable: int,
+    n_components: int,
+    n_epochs: int,
+    min_dist: float,
+    spread: float,
+    negative_sample_rate: int,
+    learning_rate: float,
+    deterministic: bool,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Lay documents out (float32, shape (n, n_components)).
+
+    Parameters
+    ----------
+    usable : int
+        Neighbours of a document that count, without itself; at least 1.
+
+    Raises
+    ------
+    ShapeError
+        If the graph and the vectors are of different numbers of documents.
+    EnvironmentFailure
+        If the GPU cannot do it.
+    """
+    n = len(vectors)
+    if len(graph) != n:
+        raise ShapeError(
+            f"the neighbour graph covers {len(graph):,} documents, the embedding {n:,}",
+            hint="Build the graph from the same snapshot.",
+        )
+    # cuML wants the document itself first, before its copies too.
+    indices = np.column_stack((np.arange(n, dtype=np.int64), graph.indices[:, :usable]))
+    distances = np.column_stack((np.zeros(n, np.float32), graph.distances[:, :usable]))
+    return calls.umap(
+        np.asarray(vectors, np.float32),
+        np.ascontiguousarray(indices, np.int64),
+        np.ascontiguousarray(distances, np.float32),
+        start_positions(vectors, None, n_components=n_components, seed=seed),
+        n_epochs=n_epochs,
+        min_dist=min_dist,
+        spread=spread,
+        negative_sample_rate=negative_sample_rate,
+        learning_rate=learning_rate,
+        random_state=seed if deterministic else None,
+    )
