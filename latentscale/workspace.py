@@ -321,6 +321,34 @@ class Workspace:
 
         return compare(self.store, self._identity(first), self._identity(second), vectors=vectors)
 
+    def compare(self, first: str, second: str, to: str | Path) -> dict[str, Any]:
+        """Write a page that shows two maps side by side, linked by their documents, to a new folder.
+
+        Parameters
+        ----------
+        first, second : str
+            Ids or names of maps; the second is aligned to the first.
+        to : str or Path
+            A folder, which any web server shows.
+
+        Returns
+        -------
+        dict
+            What the page says: ``documents``, ``only``, ``residual``, ``kept``, ``changes``, ``labels``, ``moved``; see
+            :func:`latentscale.explore.compare_pages.write_comparison`.
+
+        Raises
+        ------
+        RequestError
+            If the two are one map, or have more than a million documents.
+        WorkspaceError
+            If one does not exist or has no page, they have no document in common, or the folder is not empty.
+        """
+        from latentscale.explore.compare_pages import write_comparison
+
+        records = (self.get(first).record, self.get(second).record)
+        return write_comparison(self.store, *records, Path(to), names=(first, second))
+
     def sample(
         self,
         n: int = 10,

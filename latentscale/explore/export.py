@@ -298,9 +298,20 @@ class _Parquet:
 _WRITERS: dict[str, type[_Lines] | type[_Parquet]] = {".parquet": _Parquet, ".csv": _Lines, ".jsonl": _Lines}
 
 
-def _export_page(store: Store, record: Record, folder: Path) -> Path:
+def check_new_folder(folder: Path) -> None:
+    """Find out before anything is computed whether a folder is new.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is anything in it.
+    """
     if folder.exists() and any(folder.iterdir()):
         raise WorkspaceError(f"{folder} is not empty", hint="Choose a new folder.")
+
+
+def _export_page(store: Store, record: Record, folder: Path) -> Path:
+    check_new_folder(folder)
     target = Store(str(folder))
     names = page_objects(store, record)
     if not names:
