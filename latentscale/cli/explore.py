@@ -1,4 +1,4 @@
-"""Commands that look at a map: `view`, `clusters`, `search`, `sample`, `duplicates`, `quality`, `export`, `compare`."""
+"""Commands that look at maps: `view`, `clusters`, `search`, `sample`, `duplicates`, `quality`, `export`, `compare`…"""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=panel)(quality)
     app.command(rich_help_panel=panel)(export)
     app.command(rich_help_panel=panel)(compare)
+    app.command(rich_help_panel=panel)(gallery)
 
 
 def view(
@@ -302,6 +303,20 @@ def compare(
         changes[change["change"]] += len(change["before"])
     print("clusters: " + ", ".join(f"{n} {change}" for change, n in changes.most_common()))
     print(f"{to} written; look at it:  python -m http.server --bind 127.0.0.1 --directory {to}")
+
+
+def gallery(
+    workspace: WorkspaceArgument,
+    to: Annotated[Path, typer.Argument(help="A new folder.")],
+    map: Annotated[
+        list[str] | None, typer.Option("--map", "-m", help="Id or name of a map, again for more; by default all.")
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Write a page of several maps: pictures, names, dates and figures, with the page of each."""
+    shown = existing_workspace(workspace, storage).gallery(to, map or ())
+    print(f"{to} written ({len(shown)} {'map' if len(shown) == 1 else 'maps'})")
+    print(f"Look at it:  python -m http.server --bind 127.0.0.1 --directory {to}")
 
 
 def _written(to: Path, what: str | None) -> str:

@@ -317,7 +317,7 @@ def _export_page(store: Store, record: Record, folder: Path) -> Path:
     if not names:
         raise WorkspaceError(f"{record.id} has no page", hint="Publish it with --set publish.viewer=true.")
     for name in names:
-        _copy(store, target, name)
+        copy_object(store, target, name)
     write_public_page(target, record)
     return folder / PAGE_FOLDER / "index.html"
 
@@ -356,7 +356,8 @@ def export_single_page(store: Store, record: Record, to: Path) -> Path:
     return to
 
 
-def _copy(source: Store, target: Store, name: str) -> None:
+def copy_object(source: Store, target: Store, name: str) -> None:
+    """Copy one object, under its name, to a local folder."""
     if source.is_local:
         target.put_file(name, Path(source.path(name)))
     else:

@@ -252,6 +252,36 @@ def test_two_maps_are_written_side_by_side(
     assert not (tmp_path / "three").exists()
 
 
+def test_a_gallery_has_all_maps_with_their_pages(
+    workspace: ls.Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = workspace.map(project={"n_epochs": 30, "seed": 5}, cluster={"min_cluster_size": 30}, name="maps")
+    to = tmp_path / "gallery"
+    app(["gallery", workspace.url, str(to), "-m", "first", "-m", other.id], standalone_mode=False)
+    assert "(2 maps)" in capsys.readouterr().out
+    page = (to / "index.html").read_text()
+    links = re.findall(r'<a href="\./([^"]+)"><img src="\./([^"]+)"', page)
+    # A name that is a folder of the gallery itself gives way to the id.
+    assert [link for link, _ in links] == ["first/index.html", f"{other.id}/index.html"]
+    for (link, picture), one in zip(links, (workspace["first"], other), strict=True):
+        manifest = json.loads((to / link).with_name("manifest.json").read_text())
+        for entry in manifest["generations"]:
+            folder = ((to / link).parent / entry["url"]).resolve()
+            assert (folder / "tiles/0-0-0.parquet").is_file()
+            assert folder.parent.name == one.id
+        assert (to / picture).read_bytes() == workspace.store.read_bytes(f"{one.record.folder}/thumbnail.png")
+        assert {"Layout", "Clusters"} <= dict(manifest["about"]).keys()
+    assert "<dt>Layout</dt><dd>UMAP, " in page
+    assert "<dt>Embedding</dt>" not in page, "it is the same for all"
+    assert len(workspace.gallery(tmp_path / "all")) == len(workspace.maps)
+    first = re.search(r'href="\./([^"/]+)/', (tmp_path / "all/index.html").read_text())
+    assert first
+    assert first[1] == "first", "the current one"
+    with pytest.raises(WorkspaceError, match="is not empty"):
+        workspace.gallery(to)
+    workspace.remove_name("maps")
+
+
 def test_the_workspace_exports_its_current_map(workspace: ls.Workspace, current: ls.Map, tmp_path: Path) -> None:
     written = pl.read_parquet(workspace.export(tmp_path / "points.parquet", text=True))
     assert written.sort("row_id")["text"].equals(current.documents().collect().sort("row_id")["text"])

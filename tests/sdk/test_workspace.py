@@ -58,6 +58,7 @@ METHODS = {
     "show": latentscale.Workspace.artifact,
     "diff": latentscale.Workspace.diff,
     "compare": latentscale.Workspace.compare,
+    "gallery": latentscale.Workspace.gallery,
     "verify": latentscale.Workspace.verify,
     "repair": latentscale.Workspace.repair,
     "migrate": latentscale.Workspace.migrate,
