@@ -36,9 +36,12 @@ demo: $(VENV)/.base ## the bundled corpus, from parquet to a page
 	$(BIN)/latentscale run demo --out maps/demo --set publish.title='Debian packages'
 
 browser: ## Chromium for the tests of the page, from Debian
-	@if [ -z "$$LATENTSCALE_CHROMIUM" ] && ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+	@if [ -z "$$LATENTSCALE_CHROMIUM" ] && \
+	    ! command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null; then \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-inter fonts-dejavu-core; \
+	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    $$(apt-cache show chromium-headless-shell >/dev/null 2>&1 && echo chromium-headless-shell || echo chromium) \
+	    fonts-inter fonts-dejavu-core; \
 	fi
 
 # Four processes on two processors: half of the time is waiting. What they share, and which file starts first:

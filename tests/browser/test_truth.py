@@ -101,6 +101,20 @@ def shot(page: Page) -> Image.Image:
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
 
 
+def test_panels_that_an_address_opens_wait_until_it_is_known_of_what_map(site, opened: Open) -> None:
+    it = opened()
+    held: list[Route] = []
+    it.page.route("**/manifest.json", lambda route: held.append(route))
+    page = it.goto(site.url("#o=filters,selection,tags,documents,quality"), ready=False)
+    there = "names => names.every(name => performance.getEntriesByType('resource').some(e => e.name.includes(name)))"
+    page.wait_for_function(there, arg=["selection-panel", "tags-panel"])
+    expect(page.locator("[data-panel] .card.loading")).to_have_count(2)
+    held[0].continue_()
+    it.ready()
+    expect(page.locator("[data-panel] .card.loading")).to_have_count(0)
+    expect(page.get_by_role("complementary", name="Tags").get_by_role("status")).to_have_text("No tag yet")
+
+
 def test_a_column_that_is_missing_leaves_grey_points_a_sentence_and_another_try(site, opened: Open) -> None:
     it = opened(errors=True)
     page = it.goto(site.url())

@@ -46,8 +46,8 @@ async function start(): Promise<void> {
     document.title = manifest.title;
     const generations = manifest.generations.map((entry, i) => new Generation(i, entry, store));
     const sides = new SideFiles(store, manifest, generations);
-    state.manifest.value = manifest;
     state.generations.value = generations;
+    state.manifest.value = manifest;
     if (!document.createElement("canvas").getContext("webgl2"))
       throw new ViewerError("This browser offers no WebGL 2, by which the map is drawn.");
     const map = show(manifest, generations);

@@ -1,4 +1,4 @@
-/** Panels whose script comes when they are first opened. */
+/** Panels whose script comes when they are first opened; an address may open them before it is known of what map. */
 
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
@@ -17,7 +17,7 @@ export function lazy(name: string, load: () => Promise<ComponentType>): Componen
           state.report(name, error);
         });
     }
-    const Loaded = loaded.value;
+    const Loaded = state.manifest.value && loaded.value;
     return Loaded ? <Loaded /> : <p class="card loading muted">{name}…</p>;
   };
 }
