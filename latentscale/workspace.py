@@ -321,6 +321,69 @@ class Workspace:
 
         return compare(self.store, self._identity(first), self._identity(second), vectors=vectors)
 
+    def compare(self, first: str, second: str, to: str | Path) -> dict[str, Any]:
+        """Write a page that shows two maps side by side, linked by their documents, to a new folder.
+
+        Parameters
+        ----------
+        first, second : str
+            Ids or names of maps; the second is aligned to the first.
+        to : str or Path
+            A folder, which any web server shows.
+
+        Returns
+        -------
+        dict
+            What the page says: ``documents``, ``only``, ``residual``, ``kept``, ``changes``, ``labels``, ``moved``; see
+            :func:`latentscale.explore.compare_pages.write_comparison`.
+
+        Raises
+        ------
+        RequestError
+            If the two are one map, or have more than a million documents.
+        WorkspaceError
+            If one does not exist or has no page, they have no document in common, or the folder is not empty.
+        """
+        from latentscale.explore.compare_pages import write_comparison
+
+        records = (self.get(first).record, self.get(second).record)
+        return write_comparison(self.store, *records, Path(to), names=(first, second))
+
+    def gallery(self, to: str | Path, maps: Sequence[str] = ()) -> list[str]:
+        """Write a page of several maps to a new folder, with the page of each.
+
+        Parameters
+        ----------
+        to : str or Path
+            A folder, which any web server shows.
+        maps : sequence of str
+            Ids or names, in the order in which they are shown; by default all, the current one first, then the newest.
+
+        Returns
+        -------
+        list of str
+            Ids of the maps that are shown: those without a page are left out.
+
+        Raises
+        ------
+        RequestError
+            If none has a page.
+        WorkspaceError
+            If one does not exist, or the folder is not empty.
+        """
+        from latentscale.explore.gallery import write_gallery
+
+        head = read_head(self.store)
+        if maps:
+            records = [self.get(name).record for name in dict.fromkeys(maps)]
+        else:
+            records = sorted((m.record for m in self.maps), key=lambda record: record.created, reverse=True)
+            records.sort(key=lambda record: record.id != head)
+        names: dict[str, list[str]] = {}
+        for name, identity in self.names.items():
+            names.setdefault(identity, []).append(name)
+        return write_gallery(self.store, records, Path(to), current=head, names=names)
+
     def sample(
         self,
         n: int = 10,

@@ -1,4 +1,4 @@
-"""Commands that look at a map: `view`, `clusters`, `search`, `sample`, `duplicates`, `quality`, `export`."""
+"""Commands that look at maps: `view`, `clusters`, `search`, `sample`, `duplicates`, `quality`, `export`, `compare`…"""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=panel)(duplicates)
     app.command(rich_help_panel=panel)(quality)
     app.command(rich_help_panel=panel)(export)
+    app.command(rich_help_panel=panel)(compare)
+    app.command(rich_help_panel=panel)(gallery)
 
 
 def view(
@@ -276,6 +278,45 @@ def export(
     chosen = existing_workspace(workspace, storage).the_map(map)
     written = chosen.export(to, what=cast("Any", what), text=text, updates=updates)
     print(f"{written} written ({_written(to, what)} of {chosen.id})")
+
+
+def compare(
+    workspace: WorkspaceArgument,
+    first: Annotated[str, typer.Argument(help="Id or name of a map.")],
+    second: Annotated[str, typer.Argument(help="Another, which is aligned to the first.")],
+    to: Annotated[Path, typer.Argument(help="A new folder.")],
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a page of two maps side by side, linked; with what moved most, and the clusters that split and merged."""
+    import json
+    from collections import Counter
+
+    facts = existing_workspace(workspace, storage).compare(first, second, to)
+    if as_json:
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+        return
+    print(f"{facts['documents']:,} documents on both maps; {facts['only'][0]:,} and {facts['only'][1]:,} on one alone")
+    print(f"moved by {facts['residual']:.0%} of the map's size (median); {facts['kept']:.0%} of their neighbours kept")
+    changes: Counter[str] = Counter()
+    for change in facts["changes"]:
+        changes[change["change"]] += len(change["before"])
+    print("clusters: " + ", ".join(f"{n} {change}" for change, n in changes.most_common()))
+    print(f"{to} written; look at it:  python -m http.server --bind 127.0.0.1 --directory {to}")
+
+
+def gallery(
+    workspace: WorkspaceArgument,
+    to: Annotated[Path, typer.Argument(help="A new folder.")],
+    map: Annotated[
+        list[str] | None, typer.Option("--map", "-m", help="Id or name of a map, again for more; by default all.")
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Write a page of several maps: pictures, names, dates and figures, with the page of each."""
+    shown = existing_workspace(workspace, storage).gallery(to, map or ())
+    print(f"{to} written ({len(shown)} {'map' if len(shown) == 1 else 'maps'})")
+    print(f"Look at it:  python -m http.server --bind 127.0.0.1 --directory {to}")
 
 
 def _written(to: Path, what: str | None) -> str:

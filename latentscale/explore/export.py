@@ -298,15 +298,26 @@ class _Parquet:
 _WRITERS: dict[str, type[_Lines] | type[_Parquet]] = {".parquet": _Parquet, ".csv": _Lines, ".jsonl": _Lines}
 
 
-def _export_page(store: Store, record: Record, folder: Path) -> Path:
+def check_new_folder(folder: Path) -> None:
+    """Find out before anything is computed whether a folder is new.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is anything in it.
+    """
     if folder.exists() and any(folder.iterdir()):
         raise WorkspaceError(f"{folder} is not empty", hint="Choose a new folder.")
+
+
+def _export_page(store: Store, record: Record, folder: Path) -> Path:
+    check_new_folder(folder)
     target = Store(str(folder))
     names = page_objects(store, record)
     if not names:
         raise WorkspaceError(f"{record.id} has no page", hint="Publish it with --set publish.viewer=true.")
     for name in names:
-        _copy(store, target, name)
+        copy_object(store, target, name)
     write_public_page(target, record)
     return folder / PAGE_FOLDER / "index.html"
 
@@ -345,7 +356,8 @@ def export_single_page(store: Store, record: Record, to: Path) -> Path:
     return to
 
 
-def _copy(source: Store, target: Store, name: str) -> None:
+def copy_object(source: Store, target: Store, name: str) -> None:
+    """Copy one object, under its name, to a local folder."""
     if source.is_local:
         target.put_file(name, Path(source.path(name)))
     else:

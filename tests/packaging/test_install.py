@@ -60,6 +60,7 @@ def test_the_wheel_holds_what_runs_and_the_source_what_builds(released: tuple[Pa
         "latentscale/viewer/static/index.html",
         "latentscale/demo/debian-packages.parquet",
         "latentscale/py.typed",
+        "latentscale/viewer/compare/compare.js",
         "latentscale/viewer/palette.json",
         "latentscale/viewer/search/tokens.json",
     ):

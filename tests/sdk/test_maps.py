@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import urllib.request
 from pathlib import Path
@@ -14,6 +15,7 @@ import polars as pl
 import pytest
 
 import latentscale as ls
+from latentscale.cli.main import app
 from latentscale.errors import ConfigError, DamagedObjectError, RequestError, WorkspaceError
 from latentscale.pipeline.notebook import in_notebook
 
@@ -212,6 +214,72 @@ def test_a_sweep_is_a_table_of_maps(workspace: ls.Workspace) -> None:
         with pytest.raises(ConfigError, match="varies at least one setting"):
             workspace.sweep(**wrong)
     workspace.promote("first")
+
+
+def test_two_maps_are_written_side_by_side(
+    workspace: ls.Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = workspace.map(project={"n_epochs": 30, "seed": 5}, cluster={"min_cluster_size": 30})
+    first = workspace["first"]
+    app(["compare", workspace.url, "first", other.id, str(tmp_path / "two")], standalone_mode=False)
+    assert "600 documents on both maps" in capsys.readouterr().out
+    page = (tmp_path / "two/index.html").read_text()
+    found = re.search(r'id="facts">(.*?)</script>', page)
+    assert found
+    facts = json.loads(found[1])
+    points = {m.id: m.points().select("row_id", "cluster").collect() for m in (first, other)}
+    assert (facts["documents"], facts["only"], facts["names"]) == (600, [0, 0], ["first", other.id])
+    before = set(points[first.id]["cluster"].to_list()) - {-1}
+    assert sorted(one for change in facts["changes"] for one in change["before"]) == sorted(before)
+    assert set(facts["labels"][1]) == {str(one) for one in points[other.id]["cluster"].to_list() if one >= 0}
+    texts = dict(first.documents().select("row_id", "text").collect().iter_rows())
+    assert len(facts["moved"]) == 50
+    for one in facts["moved"]:
+        assert " ".join(texts[one["row_id"]].split()).startswith(one["text"])
+    assert [one["moved"] for one in facts["moved"]] == sorted((one["moved"] for one in facts["moved"]), reverse=True)
+    for side, name in zip("ab", (other.id, "first"), strict=True):
+        (index,) = (tmp_path / "two" / side).glob("maps/*/viewer/index.json")
+        assert [column["name"] for column in json.loads(index.read_text())["colours"]][-3:] == [
+            "moved",
+            "neighbours kept",
+            f"cluster on {name}",
+        ]
+    assert workspace.verify(quick=True).faults == [], "the workspace is as it was"
+    with pytest.raises(WorkspaceError, match="is not empty"):
+        workspace.compare("first", other.id, tmp_path / "two")
+    with pytest.raises(RequestError, match="compared with itself"):
+        workspace.compare("first", first.id, tmp_path / "three")
+    assert not (tmp_path / "three").exists()
+
+
+def test_a_gallery_has_all_maps_with_their_pages(
+    workspace: ls.Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = workspace.map(project={"n_epochs": 30, "seed": 5}, cluster={"min_cluster_size": 30}, name="maps")
+    to = tmp_path / "gallery"
+    app(["gallery", workspace.url, str(to), "-m", "first", "-m", other.id], standalone_mode=False)
+    assert "(2 maps)" in capsys.readouterr().out
+    page = (to / "index.html").read_text()
+    links = re.findall(r'<a href="\./([^"]+)"><img src="\./([^"]+)"', page)
+    # A name that is a folder of the gallery itself gives way to the id.
+    assert [link for link, _ in links] == ["first/index.html", f"{other.id}/index.html"]
+    for (link, picture), one in zip(links, (workspace["first"], other), strict=True):
+        manifest = json.loads((to / link).with_name("manifest.json").read_text())
+        for entry in manifest["generations"]:
+            folder = ((to / link).parent / entry["url"]).resolve()
+            assert (folder / "tiles/0-0-0.parquet").is_file()
+            assert folder.parent.name == one.id
+        assert (to / picture).read_bytes() == workspace.store.read_bytes(f"{one.record.folder}/thumbnail.png")
+        assert {"Layout", "Clusters"} <= dict(manifest["about"]).keys()
+    assert "<dt>Layout</dt><dd>UMAP, " in page
+    assert "<dt>Embedding</dt>" not in page, "it is the same for all"
+    assert len(workspace.gallery(tmp_path / "all")) == len(workspace.maps)
+    first = re.search(r'href="\./([^"/]+)/', (tmp_path / "all/index.html").read_text())
+    assert first
+    assert first[1] == "first", "the current one"
+    with pytest.raises(WorkspaceError, match="is not empty"):
+        workspace.gallery(to)
+    workspace.remove_name("maps")
 
 
 def test_the_workspace_exports_its_current_map(workspace: ls.Workspace, current: ls.Map, tmp_path: Path) -> None:

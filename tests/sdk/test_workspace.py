@@ -57,6 +57,8 @@ METHODS = {
     "list": latentscale.Workspace.artifacts,
     "show": latentscale.Workspace.artifact,
     "diff": latentscale.Workspace.diff,
+    "compare": latentscale.Workspace.compare,
+    "gallery": latentscale.Workspace.gallery,
     "verify": latentscale.Workspace.verify,
     "repair": latentscale.Workspace.repair,
     "migrate": latentscale.Workspace.migrate,

@@ -127,26 +127,27 @@ def page_title(record: Record) -> str:
     return title or read_workspace(record.store).name
 
 
-def write_public_page(store: Store, record: Record, *, again: bool = False) -> None:
+def write_public_page(store: Store, record: Record, *, again: bool = False, folder: str = PAGE_FOLDER) -> None:
     """Write ``viewer/``, the page at a stable address, so that it shows the map of ``record``; its manifest last.
 
-    With ``again``, what is there already is read and compared: an asset may have been changed in place.
+    With ``again``, what is there already is read and compared: an asset may have been changed in place. ``folder`` is
+    another one beside ``maps/``.
     """
     entries = generations(record)
     if not entries:
         return
-    there = store.list(PAGE_FOLDER)
+    there = store.list(folder)
     labels, title = _labels_folder(record), page_title(record)
 
     def put(name: str, content: bytes) -> None:
-        target = f"{PAGE_FOLDER}/{name}"
+        target = f"{folder}/{name}"
         # The site itself rarely changes, and its assets' names carry a hash of their content.
         alike = target in there and there[target].size == len(content)
         taken = name.startswith("assets/") and not again
         if not (alike and (taken or store.read_bytes(target) == content)):
             store.put_bytes(target, content)
 
-    write_page(entries, put, title=title, labels=labels, about=about_map(store, record))
+    write_page(entries, put, title=title, labels=labels, about=about_map(record.store, record))
 
 
 def public_manifest(record: Record) -> bytes | None:

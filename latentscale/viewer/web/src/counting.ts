@@ -37,7 +37,7 @@ export async function readColumn(base: Base, column: ColourColumn): Promise<(til
 export const CLUSTERS = "clusters";
 
 /** The filters and what is isolated, as conditions on the documents that are counted. */
-async function conditions(base: Base): Promise<Condition[]> {
+export async function conditions(base: Base): Promise<Condition[]> {
   const found: Condition[] = [];
   for (const { key, column, passes } of active.value) {
     const own = await readColumn(base, column);

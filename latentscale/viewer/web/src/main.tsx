@@ -58,6 +58,8 @@ async function start(): Promise<void> {
       void sides.read();
     };
     findDocuments(generations);
+    const linked = new URLSearchParams(location.search).get("linked");
+    if (linked) void import("./linked").then(({ link }) => link(linked, generations)).catch((error: Error) => state.report("The other map", error));
     keepFilters();
     keepAddress(map, () => map().camera.hold(bodyOf(manifest)));
     await whileFollowing(map, async () => {

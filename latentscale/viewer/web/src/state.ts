@@ -177,6 +177,8 @@ export const spatial = computed(() => inSpace.value && hasHeights.value);
 export const orbit = signal<Orbit | null>(null);
 /** Whether the map turns by itself while nobody moves it. */
 export const turning = signal(!matchMedia("(prefers-reduced-motion: reduce)").matches);
+/** While a stretch of time moves over the map by itself: what it filters then is no step for Back. */
+export const playing = signal(false);
 export const heightFactor = signal(1);
 /** Whether points are larger where space is sparse. */
 export const sizeBySparsity = signal(false);

@@ -46,7 +46,8 @@ async function find(): Promise<void> {
   );
 }
 
-async function located(rowIds: readonly number[]): Promise<Selection> {
+/** Where documents lie, by their row ids, ascending. */
+export async function located(rowIds: readonly number[]): Promise<Selection> {
   let selection: Selection = new Map();
   for (const generation of state.generations.value) {
     const positions = rangesOf(await generation.positionsOf(rowIds));

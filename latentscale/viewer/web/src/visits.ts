@@ -127,7 +127,7 @@ let timer = 0;
 let shown: (() => MapView) | null = null;
 
 function write(): void {
-  if (following || !shown) return;
+  if (following || !shown || state.playing.value) return;
   const address = current(shown());
   const hash = writeAddress(address) || location.pathname + location.search;
   const key = steps(address);
@@ -176,7 +176,7 @@ export function keepAddress(map: () => MapView, home: () => void): void {
     void [state.theme.value, state.themeChosen.value, state.colour.value, state.scale.value, state.scaleChosen.value];
     void [state.isolated.value, state.filters.value, state.pinned.value, state.index.value];
     void [state.sizeFactor.value, state.opacityFactor.value, panelAddress()];
-    void [state.spatial.value, state.orbit.value, state.heightFactor.value, state.sizeBySparsity.value];
+    void [state.playing.value, state.spatial.value, state.orbit.value, state.heightFactor.value, state.sizeBySparsity.value];
     later();
   });
   dark.addEventListener("change", () => {

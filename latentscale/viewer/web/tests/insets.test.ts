@@ -28,6 +28,11 @@ describe("the free part of the window", () => {
     expect(clearOfPanels(phone, [cover(8, 500, 382, 772, "right")])).toBeNull();
   });
 
+  it("is above a strip at the bottom, however wide", () => {
+    expect(insetsOf(wide, [cover(336, 546, 1184, 752, "bottom")])).toEqual({ ...insetsOf(wide, []), bottom: wide.height - 546 + 20 });
+    expect(insetsOf(phone, [cover(8, 580, 382, 836, "bottom")]).bottom).toBe(phone.height - 580 + 20);
+  });
+
   it("is not less for what only labels keep clear of", () => {
     expect(insetsOf(wide, [cover(900, 770, 1184, 790, null, false), cover(16, 16, 300, 54, null, false)])).toEqual(insetsOf(wide, []));
   });

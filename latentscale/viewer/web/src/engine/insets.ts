@@ -9,7 +9,7 @@ const AIR = 20;
 /** What is as wide lies above or below the map, not beside it. */
 const ACROSS = 0.6;
 
-export type Side = "left" | "right";
+export type Side = "left" | "right" | "bottom";
 
 /** Something that lies over the map. */
 export interface Cover extends Rect {
@@ -40,7 +40,8 @@ export function insetsOf(size: Size, covers: readonly Cover[]): Insets {
   const insets = { left: AIR, right: AIR, top: narrow ? 72 : 36, bottom: 48 };
   for (const cover of covers) {
     if (cover.side === null || (narrow && !cover.panel)) continue;
-    if (!isAcross(cover, size)) {
+    if (cover.side === "bottom") insets.bottom = Math.max(insets.bottom, size.height - cover.top + AIR);
+    else if (!isAcross(cover, size)) {
       if (cover.side === "left") insets.left = Math.max(insets.left, cover.right + AIR);
       else {
         // Buttons are on their way out of the way of a panel that has just opened.

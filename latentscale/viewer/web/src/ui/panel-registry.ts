@@ -10,7 +10,7 @@ export interface Panel {
   id: string;
   /** Its name on the button and in the help. */
   title: string;
-  /** Panels of a side stand below each other in the order of `panels.ts`; on a phone the right side is the bottom. */
+  /** Panels of a side stand below each other in the order of `panels.ts`; on a phone the right side is a sheet at the bottom, above the strip there. */
   side: Side;
   /** Whether it is open at first; or when it is, for one that follows the page and that the user does not open or close. */
   open: boolean | (() => boolean);

@@ -7,3 +7,4 @@ import "./panels/filters";
 import "./panels/selection";
 import "./panels/tags";
 import "./panels/documents";
+import "./panels/time";

@@ -1,9 +1,9 @@
-/** Where panels stand: a column at each side of the window. */
+/** Where panels stand: a column at each side of the window, and a strip at the bottom. */
 
 import { cover } from "../covers";
 import { isOpen, panels, type Panel } from "./panel-registry";
 
-const SIDES = ["left", "right"] as const;
+const SIDES = ["left", "right", "bottom"] as const;
 
 export function Sides() {
   return SIDES.map((side) => (

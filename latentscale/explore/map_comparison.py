@@ -1,0 +1,218 @@
+"""Two maps of the same documents: how far each one moved, which neighbours it kept, what became of the clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from latentscale.backends.alignment import procrustes
+from latentscale.errors import WorkspaceError
+
+NEIGHBOURS = 15
+# A cluster goes to another with at least this share of its documents.
+FLOW = 0.2
+# It is the same one where both share at least this much of what either has (Jaccard).
+SAME = 0.5
+# Rows of neighbours that are compared at once: some tens of megabytes.
+_CHUNK = 32_768
+
+Change = Literal["same", "split", "merged", "moved", "dissolved"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where the documents of a map lie.
+
+    Attributes
+    ----------
+    row_ids : int64 ndarray, shape (n,)
+        Ascending, each once.
+    coordinates : float32 ndarray, shape (n, 2)
+    clusters : int32 ndarray, shape (n,)
+        Of layer 0; -1 is noise.
+    """
+
+    row_ids: NDArray[np.int64]
+    coordinates: NDArray[np.float32]
+    clusters: NDArray[np.int32]
+
+    def take(self, places: NDArray[np.int64]) -> Layout:
+        """Some of the documents, by their places."""
+        return Layout(
+            row_ids=self.row_ids[places], coordinates=self.coordinates[places], clusters=self.clusters[places]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterChange:
+    """What became of clusters.
+
+    Attributes
+    ----------
+    change : {"same", "split", "merged", "moved", "dissolved"}
+        ``split``: one into several; ``merged``: several into one; ``moved``: into one that is not the same;
+        ``dissolved``: most are noise on the second map, or nowhere together.
+    before, after : list of int
+        Clusters of the first and of the second map.
+    documents : int
+        Of ``before``, that both maps have.
+    """
+
+    change: Change
+    before: list[int]
+    after: list[int]
+    documents: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As a mapping of the fields."""
+        return {"change": self.change, "before": self.before, "after": self.after, "documents": self.documents}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """How two maps differ on the documents that both have, ``row_ids``, ascending.
+
+    Attributes
+    ----------
+    moved : float32 ndarray, shape (s,)
+        Distance between both places once the second map is aligned to the first, as a share of the first map's size
+        (the root of its variance).
+    kept : float32 ndarray, shape (s,)
+        Share of the 15 nearest documents on the first map that are among the 15 nearest on the second.
+    clusters : tuple of int32 ndarray
+        On the first and on the second map.
+    residual : float
+        Median of ``moved``.
+    changes : list of ClusterChange
+        The largest first.
+    only : tuple of int
+        Documents that the other map has not.
+    """
+
+    row_ids: NDArray[np.int64]
+    moved: NDArray[np.float32]
+    kept: NDArray[np.float32]
+    clusters: tuple[NDArray[np.int32], NDArray[np.int32]]
+    residual: float
+    changes: list[ClusterChange]
+    only: tuple[int, int]
+
+
+def compare_layouts(first: Layout, second: Layout, *, k: int = NEIGHBOURS) -> Comparison:
+    """Compare two maps on the documents that both have.
+
+    The second is aligned by a similarity transform (orthogonal Procrustes analysis, robust against groups that moved),
+    since a layout has no direction and no scale of its own.
+
+    Raises
+    ------
+    WorkspaceError
+        If no document is on both.
+    """
+    shared, in_first, in_second = np.intersect1d(first.row_ids, second.row_ids, assume_unique=True, return_indices=True)
+    if not len(shared):
+        raise WorkspaceError("the two maps have no document in common", hint="Compare maps of one workspace.")
+    one, other = first.take(in_first), second.take(in_second)
+    aligned = procrustes(other.coordinates, one.coordinates).apply(other.coordinates)
+    size = float(np.sqrt(((one.coordinates - one.coordinates.mean(axis=0)) ** 2).sum(axis=1).mean()))
+    moved = np.linalg.norm(aligned.astype(np.float64) - one.coordinates, axis=1) / (size or 1.0)
+    return Comparison(
+        row_ids=shared,
+        moved=moved.astype(np.float32),
+        kept=neighbours_kept(one.coordinates, other.coordinates, k=k),
+        clusters=(one.clusters, other.clusters),
+        residual=float(np.median(moved)),
+        changes=cluster_changes(one.clusters, other.clusters),
+        only=(len(first.row_ids) - len(shared), len(second.row_ids) - len(shared)),
+    )
+
+
+def neighbours_kept(first: NDArray[np.float32], second: NDArray[np.float32], *, k: int) -> NDArray[np.float32]:
+    """For each document, the share of its ``k`` nearest on one layout that are among the ``k`` nearest on the other.
+
+    Returns
+    -------
+    float32 ndarray, shape (n,)
+        1 where there is no other document.
+    """
+    n = len(first)
+    k = min(k, n - 1)
+    if k < 1:
+        return np.ones(n, np.float32)
+    near = [_nearest(layout, k) for layout in (first, second)]
+    kept = np.empty(n, np.float32)
+    for start in range(0, n, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        kept[part] = (near[0][part, :, None] == near[1][part, None, :]).any(axis=2).mean(axis=1)
+    return kept
+
+
+def _nearest(layout: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The ``k`` nearest others of each, shape (n, k): of several at one place, any."""
+    found = np.asarray(KDTree(layout).query(layout, k + 1)[1])
+    own = found == np.arange(len(found))[:, None]
+    # A document that lies with more copies than are asked for may not be among its own nearest: then the farthest goes.
+    own[~own.any(axis=1), -1] = True
+    return found[~own].reshape(len(found), k)
+
+
+def cluster_changes(before: NDArray[np.int32], after: NDArray[np.int32]) -> list[ClusterChange]:
+    """What became of each cluster of layer 0; noise is none.
+
+    A cluster goes to those of the second map that have at least a fifth of its documents. It is the same where one has
+    half of what either has; it is split among several; several that go to one with most of their documents are merged.
+
+    Returns
+    -------
+    list of ClusterChange
+        Each cluster of the first map once, those with most documents first.
+    """
+    ids, rows = np.unique(before, return_inverse=True)
+    goals, columns = np.unique(after, return_inverse=True)
+    pairs, counts = np.unique(rows.astype(np.int64) * len(goals) + columns, return_counts=True)
+    sizes = np.bincount(rows, minlength=len(ids))
+    sizes_after = np.bincount(columns, minlength=len(goals))
+    flows: dict[int, list[tuple[int, int]]] = {int(i): [] for i in ids if i >= 0}
+    same: dict[int, int] = {}
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        i, j = divmod(pair, len(goals))
+        if ids[i] < 0 or goals[j] < 0:
+            continue
+        if count >= FLOW * sizes[i]:
+            flows[int(ids[i])].append((count, int(goals[j])))
+        if count >= SAME * (sizes[i] + sizes_after[j] - count):
+            same[int(ids[i])] = int(goals[j])
+    size_of = dict(zip(ids.tolist(), sizes.tolist(), strict=True))
+    # Clusters that go to one with more than half of their documents.
+    into: dict[int, list[int]] = {}
+    for cluster, found in flows.items():
+        for count, goal in found:
+            if count > 0.5 * size_of[cluster]:
+                into.setdefault(goal, []).append(cluster)
+    changes: list[ClusterChange] = []
+    done: set[int] = set()
+    for goal, members in into.items():
+        if len(members) > 1:
+            done.update(members)
+            changes.append(_change("merged", sorted(members), [goal], size_of))
+    for cluster, found in flows.items():
+        if cluster in done:
+            continue
+        goals_of = [goal for _, goal in sorted(found, reverse=True)]
+        if cluster in same:
+            changes.append(_change("same", [cluster], [same[cluster]], size_of))
+        elif len(goals_of) > 1:
+            changes.append(_change("split", [cluster], goals_of, size_of))
+        elif cluster in (one for members in into.values() for one in members):
+            changes.append(_change("moved", [cluster], goals_of, size_of))
+        else:
+            changes.append(_change("dissolved", [cluster], goals_of, size_of))
+    return sorted(changes, key=lambda change: (-change.documents, change.before))
+
+
+def _change(change: Change, before: list[int], after: list[int], sizes: dict[int, int]) -> ClusterChange:
+    return ClusterChange(change=change, before=before, after=after, documents=sum(sizes[one] for one in before))

@@ -1,0 +1,26 @@
+/** Documents over time, as a strip below the map. The script comes when it is first opened. */
+
+import { signal } from "@preact/signals";
+import * as state from "../../state";
+import { lazy } from "../lazy";
+import { register } from "../panel-registry";
+
+/** Columns that may tell when, by their kind alone: which do, the strip's own script knows. */
+const mayTell = () => state.index.value?.colours.some(({ kind, name }) => kind === "dates" || /year|jahr|ann[eé]e|anno/i.test(name)) ?? false;
+
+const kept = signal("");
+
+register({
+  id: "time",
+  title: "Over time",
+  side: "bottom",
+  open: false,
+  Component: lazy("Over time", async () => {
+    const { TimePanel } = await import("../time/time-panel");
+    return () => <TimePanel kept={kept} />;
+  }),
+  available: mayTell,
+  icon: "M10 3a7 7 0 1 0 0 14 7 7 0 0 0 0-14M10 6v4.2l2.8 1.8",
+  key: { name: "w", does: "when: documents over time, a stretch of it, and how it moves" },
+  kept,
+});

@@ -1,0 +1,297 @@
+/** Documents over time: counts of what is shown, a stretch that filters the map, and how it moves. */
+
+import { computed, effect, type Signal } from "@preact/signals";
+import { useEffect, useMemo } from "preact/hooks";
+import { counts } from "../../counting";
+import { css } from "../../engine/colour";
+import { keyOf, withFilter, writeFilter, type ColumnFilter } from "../../engine/filters";
+import type { ColourColumn } from "../../engine/format";
+import { formatValue } from "../../engine/scale";
+import { barsOf, filterOf, stretchOf, timeColumns, type Stretch } from "../../engine/time";
+import * as state from "../../state";
+import { Icon } from "../icon";
+import { turn } from "../panel-registry";
+import { save } from "../save";
+import { count, plural, shortened } from "../words";
+import { TimeChart } from "./chart";
+import { counted, countNow, type Counted } from "./counted";
+import { readKept, SPEEDS, writeKept, type Kept } from "./kept";
+import { pause, play, still } from "./play";
+import { seriesNow } from "./series";
+
+const ID = "time";
+const BARS: Record<Kept["bars"], string> = { all: "All documents", clusters: "By cluster", shares: "Shares of clusters" };
+
+export function TimePanel({ kept }: { kept: Signal<string> }) {
+  const strip = useMemo(() => new Strip(kept), []);
+  useEffect(() => {
+    const stop = strip.keepCounting();
+    return () => {
+      pause();
+      stop();
+    };
+  }, []);
+  const now = strip.now.value;
+  return (
+    <aside class="card time-strip" aria-label="Over time">
+      {now === null ? <p class="muted">No column of this map tells when: dates, or years as whole numbers.</p> : <Head strip={strip} />}
+      <button class="icon close" aria-label="Close the time" title="Close the time (Esc)" onClick={() => turn(ID, false)}>
+        <Icon name="close" />
+      </button>
+      {now && counted.value?.bars === now.bars ? <Body strip={strip} counted={counted.value} /> : now && <p class="muted">Counting…</p>}
+    </aside>
+  );
+}
+
+/** What the strip is of, and what its buttons do. */
+class Strip {
+  readonly columns = computed(() => timeColumns(state.index.value?.colours ?? []));
+  readonly kept: { readonly value: Kept };
+  /** Null without a column that tells when. */
+  readonly now;
+  readonly stretch;
+
+  constructor(private readonly text: Signal<string>) {
+    const kept = computed(() => readKept(text.value));
+    this.kept = kept;
+    // Bars stay the same ones while what is kept of them does: counts belong to theirs.
+    const which = computed(() => `${kept.value.column} ${kept.value.whole}`);
+    this.now = computed(() => {
+      void which.value;
+      const { column, whole } = kept.peek();
+      const time = this.columns.value.find((one) => keyOf(one.column) === column) ?? this.columns.value[0];
+      return time ? { time, key: keyOf(time.column), bars: barsOf(time, whole ? [time.low, time.high] : time.body) } : null;
+    });
+    this.stretch = computed(() => {
+      const now = this.now.value;
+      return now && stretchOf(now.time, now.bars.edges, state.filters.value.get(now.key));
+    });
+  }
+
+  keep(changes: Partial<Kept>): void {
+    this.text.value = writeKept({ ...this.kept.value, ...changes });
+  }
+
+  set(stretch: Stretch | null): void {
+    const { time, key, bars } = this.now.value!;
+    state.filters.value = withFilter(state.filters.value, key, stretch && filterOf(time, bars.edges, stretch));
+  }
+
+  /** The stretch as it is, moved by so many bars of the strip. */
+  step(by: number): void {
+    const bars = this.now.value!.bars.edges.length - 1;
+    const [from, to] = this.stretch.value ?? (by > 0 ? [-1, 0] : [bars, bars + 1]);
+    const held = Math.min(bars - to, Math.max(-from, by));
+    this.set([from + held, to + held]);
+  }
+
+  play(): void {
+    if (state.playing.value) return pause();
+    const now = () => {
+      const { bars } = this.now.value!;
+      return { bars: bars.edges.length - 1, stretch: this.stretch.value, kept: this.kept.value };
+    };
+    play(now, (stretch) => this.set(stretch));
+  }
+
+  /** Gives what stops it. */
+  keepCounting(): () => void {
+    // Its own filter does not change its counts.
+    const others = computed(() => JSON.stringify([...state.filters.value].filter(([key]) => key !== this.now.value?.key)));
+    const apart = computed(() => this.kept.value.bars !== "all");
+    return effect(() => {
+      void [others.value, state.textMatches.value, state.shownClusters.value];
+      const now = this.now.value;
+      const told = apart.value ? seriesNow() : null;
+      if (now) void countNow(now.time, now.bars, told);
+    });
+  }
+}
+
+function Head({ strip }: { strip: Strip }) {
+  const { key } = strip.now.value!;
+  const { bars, speed, grows } = strip.kept.value;
+  const playing = state.playing.value;
+  return (
+    <header>
+      <div class="time-tools" role="group" aria-label="The stretch of time">
+        <button class="icon" aria-label="Earlier" title="Earlier" onClick={() => strip.step(-1)}>
+          <Icon name="left" />
+        </button>
+        {!still() && (
+          <button class="icon" aria-label={playing ? "Pause" : "Play"} title={playing ? "Pause" : "Play: the stretch moves over the time"} onClick={() => strip.play()}>
+            <Icon name={playing ? "pause" : "play"} />
+          </button>
+        )}
+        <button class="icon" aria-label="Later" title="Later" onClick={() => strip.step(1)}>
+          <Icon name="right" />
+        </button>
+      </div>
+      <Said strip={strip} />
+      <div class="time-choices">
+        {strip.columns.value.length > 1 && (
+          <select aria-label="Column that tells when" value={key} onChange={(event) => strip.keep({ column: event.currentTarget.value, whole: false })}>
+            {strip.columns.value.map(({ column }) => (
+              <option key={column.id} value={keyOf(column)}>
+                {shortened(column.name, 30)}
+              </option>
+            ))}
+          </select>
+        )}
+        <select aria-label="What the bars show" value={bars} onChange={(event) => strip.keep({ bars: event.currentTarget.value as Kept["bars"] })}>
+          {Object.entries(BARS).map(([value, name]) => (
+            <option key={value} value={value}>
+              {name}
+            </option>
+          ))}
+        </select>
+        {!still() && (
+          <>
+            <select aria-label="What playing does" value={String(grows)} onChange={(event) => strip.keep({ grows: event.currentTarget.value === "true" })}>
+              <option value="false">Stretch moves</option>
+              <option value="true">Stretch grows</option>
+            </select>
+            <select aria-label="Speed" value={speed} onChange={(event) => strip.keep({ speed: event.currentTarget.value as Kept["speed"] })}>
+              {SPEEDS.map((one) => (
+                <option key={one} value={one}>
+                  {one}
+                </option>
+              ))}
+            </select>
+          </>
+        )}
+      </div>
+    </header>
+  );
+}
+
+/** The stretch, and how many documents are in it: every count names its base. */
+function Said({ strip }: { strip: Strip }) {
+  const { bars, time, key } = strip.now.value!;
+  const found = counted.value?.bars === bars ? counted.value : null;
+  const stretch = strip.stretch.value;
+  const last = bars.edges.length - 1;
+  const [from, to] = stretch ?? [0, last];
+  const filter = state.filters.value.get(key);
+  // A link, or the panel of filters, may begin and end between bars.
+  const exact = !stretch || !filter || writeFilter(filter) === writeFilter(filterOf(time, bars.edges, stretch));
+  const inside = exact ? found && found.passing.slice(from, to).reduce((sum, n) => sum + n, 0) : (counts.value?.passing ?? null);
+  const when = exact ? (to - from === 1 ? bars.said(from) : `${bars.said(from)} – ${bars.said(to - 1)}`) : rangeSaid(time.column, filter);
+  const strays = found ? found.before + found.after : 0;
+  return (
+    // While it plays, a screen reader is not told of every step.
+    <p class="time-said" role="status" aria-live={state.playing.value ? "off" : "polite"}>
+      <b>{when}</b>
+      {found && inside !== null && (
+        <span class="muted">
+          {" "}
+          {count(inside)} of {found.base.whole ? "all" : "the"} {plural(found.base.documents, "document")}
+          {found.base.whole ? "" : ` read, of ${count(state.documents.value)}`}
+          {!stretch && found.none > 0 && `, ${count(found.none)} without a date`}
+          {!stretch && strays > 0 && `, ${count(strays)} before or after`}
+        </span>
+      )}{" "}
+      {stretch && (
+        <button class="link" onClick={() => (pause(), strip.set(null))}>
+          All of the time
+        </button>
+      )}
+      {!stretch && (strip.kept.value.whole || strays > 0) && time.body[1] - time.body[0] < time.high - time.low && (
+        <button class="link" onClick={() => strip.keep({ whole: !strip.kept.value.whole })}>
+          {strip.kept.value.whole ? "Without the strays" : "Show those too"}
+        </button>
+      )}
+    </p>
+  );
+}
+
+function rangeSaid(column: ColourColumn, filter: ColumnFilter): string {
+  if (filter.kind !== "range" || column.kind === "categories") return "Some of it";
+  const end = (value: number, open: number) => formatValue(Number.isFinite(value) ? value : open, column);
+  return `${end(filter.from, column.min)} – ${end(filter.to, column.max)}`;
+}
+
+function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
+  const { time, bars } = strip.now.value!;
+  const last = bars.edges.length - 1;
+  const stretch = strip.stretch.value;
+  const [from, to] = stretch ?? [0, last];
+  const set = (next: Stretch) => (pause(), strip.set(next));
+  return (
+    <>
+      <div class="time-plot">
+        <TimeChart counted={found} bars={strip.kept.value.bars} stretch={stretch} name={time.column.name} set={set} />
+        <div class="time-axis" aria-hidden="true">
+          {bars.ticks.map(({ at, text }) => (
+            <span key={text} style={{ left: `${100 * at}%` }}>
+              {text}
+            </span>
+          ))}
+        </div>
+        <div class="ends">
+          <input
+            type="range"
+            min={0}
+            max={last - 1}
+            value={from}
+            aria-label="The stretch begins with"
+            aria-valuetext={bars.said(from)}
+            onInput={(event) => set([Number(event.currentTarget.value), Math.max(to, Number(event.currentTarget.value) + 1)])}
+          />
+          <input
+            type="range"
+            min={1}
+            max={last}
+            value={to}
+            aria-label="The stretch ends with"
+            aria-valuetext={bars.said(to - 1)}
+            onInput={(event) => set([Math.min(from, Number(event.currentTarget.value) - 1), Number(event.currentTarget.value)])}
+          />
+        </div>
+      </div>
+      <Legend counted={found} stretch={[from, to]} />
+    </>
+  );
+}
+
+/** The series with their documents in the stretch, and the counts as a file. */
+function Legend({ counted: found, stretch: [from, to] }: { counted: Counted; stretch: Stretch }) {
+  const sum = (counts: Float64Array) => counts.slice(from, to).reduce((all, n) => all + n, 0);
+  return (
+    <div class="time-legend">
+      {found.told && (
+        <ul aria-label="Clusters, with their number of documents in the stretch">
+          {found.told.series.map(({ name, rgb, ref }, s) => {
+            if (!found.series[s].some((n) => n > 0)) return null;
+            return (
+              <li key={ref ?? name}>
+                <button
+                  class="row"
+                  aria-pressed={ref !== null && state.isolated.value.has(ref)}
+                  disabled={ref === null}
+                  onClick={() => ref && (state.isolated.value = state.toggled(state.isolated.value, ref))}
+                >
+                  <span class="swatch" style={{ color: css(rgb) }} aria-hidden="true" />
+                  <span dir="auto">{shortened(name, 40)}</span>
+                  <span class="size">{count(sum(found.series[s]))}</span>
+                </button>
+              </li>
+            );
+          })}
+        </ul>
+      )}
+      <button class="link small" title="Counts of each bar as CSV" onClick={() => save(csvOf(found), "over-time.csv")}>
+        Save the counts
+      </button>
+    </div>
+  );
+}
+
+/** A row a bar: its documents, and those of each series. */
+function csvOf({ bars, passing, told, series }: Counted): string {
+  // A name that a spreadsheet would run as a formula is text.
+  const quoted = (text: string) => `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+  const names = told?.series.map(({ name }) => quoted(name)) ?? [];
+  const rows = Array.from(passing, (n, k) => [quoted(bars.said(k)), n, ...series.map((own) => own[k])].join(","));
+  return `${["time", "documents", ...names].join(",")}\n${rows.join("\n")}\n`;
+}

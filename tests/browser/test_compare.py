@@ -1,0 +1,116 @@
+"""Two maps side by side: what is chosen in one is in the other, and what changed is listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from playwright.sync_api import FrameLocator, Page, expect
+
+from latentscale.explore.map_comparison import Layout, compare_layouts
+from latentscale.viewer.added_columns import AddedColumn, add_columns
+from latentscale.viewer.compare import files
+from tests.browser.opened import Opened
+from tests.browser.test_select import AXE, faults
+
+Open = Callable[..., Opened]
+HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
+
+
+@pytest.fixture(scope="module")
+def compared(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same 3,000 documents twice, one of them moved far away; on the second, clusters are found anew."""
+    folder = tmp_path_factory.mktemp("compared")
+    sides = [synthetic.make_data(3000), synthetic.make_data(3000, seed=8)]
+    sides[1].coordinates[:] = sides[0].coordinates
+    sides[1].coordinates[42] += 9
+    found = compare_layouts(*(Layout(row_ids=d.row_ids, coordinates=d.coordinates, clusters=d.clusters) for d in sides))
+    labels = [f"topic {i}" for i in range(16)]
+    for side, data in zip("ab", sides, strict=True):
+        synthetic.write_workspace(data, folder / side, title=f"Map {side}")
+        clusters = np.where(data.clusters < 0, 16, data.clusters).astype(np.int64)
+        add_columns(
+            folder / side,
+            [
+                AddedColumn(name="moved", row_ids=found.row_ids, values=found.moved),
+                AddedColumn(name="neighbours kept", row_ids=found.row_ids, values=found.kept),
+                AddedColumn(name="cluster on it", row_ids=found.row_ids, values=clusters, categories=[*labels, "none"]),
+            ],
+        )
+    order = np.argsort(-found.moved, kind="stable")[:3]
+    facts = {
+        "title": "Two maps",
+        "names": ["Before", HOSTILE],
+        "other": ["cluster on it", "cluster on it"],
+        "documents": 3000,
+        "only": [0, 0],
+        "residual": found.residual,
+        "kept": float(found.kept.mean()),
+        "labels": [dict(enumerate(labels)), dict(enumerate(labels))],
+        "changes": [{"change": "split", "before": [3], "after": [1, 2], "documents": 150}],
+        "moved": [{"row_id": int(found.row_ids[i]), "moved": 1.0, "kept": 0.0, "text": HOSTILE} for i in order],
+    }
+    for name, content in files(facts):
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def drawn(page: Page) -> list[FrameLocator]:
+    """Both maps, once they are drawn."""
+    sides = [page.frame_locator("#a"), page.frame_locator("#b")]
+    for side in sides:
+        expect(side.locator(".badge:not(:has(.pulse))")).to_have_count(1)
+    return sides
+
+
+def test_what_is_chosen_on_one_map_is_shown_on_the_other(
+    compared: Path, serve_folder: Callable[[Path], str], opened: Open
+) -> None:
+    it = opened()
+    page = it.goto(f"{serve_folder(compared)}/index.html", ready=False)
+    first, second = drawn(page)
+    expect(page.locator("#figures")).to_contain_text("3,000 documents on both")
+    # A text is text, and the document that moved most is pinned on both maps.
+    top = page.locator("#moved button").first
+    expect(top.locator("b")).to_have_text(HOSTILE)
+    top.click()
+    for side in (first, second):
+        expect(side.locator("[data-panel=document]")).to_contain_text("Document number 42 ")
+    ring = first.locator("#overlay .pinned").bounding_box()
+    first.get_by_role("button", name="Close the document").click()
+    expect(second.get_by_role("button", name="Close the document")).to_have_count(0)
+    # What is pointed at on the first is marked on the second.
+    expect(second.locator("#overlay circle")).to_have_count(0)
+    page.mouse.move(ring["x"] + ring["width"] / 2, ring["y"] + ring["height"] / 2)
+    expect(first.locator(".hover-card")).to_contain_text("Document number 42 ")
+    expect(second.locator("#overlay circle")).to_have_count(1)
+    # What is selected on the second is selected on the first.
+    second.locator("#canvas").press("s")
+    second.get_by_role("button", name="All in view").click()
+    expect(second.locator("[data-panel=selection]")).to_contain_text("documents selected")
+    chosen = second.locator("[data-panel=selection] [role=status]").first.text_content()
+    first.locator("#canvas").press("s")
+    expect(first.locator("[data-panel=selection] [role=status]").first).to_have_text(chosen)
+    # A split cluster: the one on the first map, and those that it went to on the second.
+    page.locator("#changes button").click()
+    for frame, part in zip(page.frames[1:], ("i=0.3", "i=0.1,0.2"), strict=True):
+        frame.wait_for_function("part => location.hash.includes(part)", arg=part)
+    page.get_by_role("button", name="Clusters of the other map").click()
+    for frame in page.frames[1:]:
+        frame.wait_for_function("location.hash.includes('cluster%20on%20it')")
+    assert page.title() == "Two maps"
+
+
+def test_the_comparison_is_there_for_assistive_technology(
+    compared: Path, serve_folder: Callable[[Path], str], opened: Open
+) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
+    it = opened(scheme="light")
+    page = it.goto(f"{serve_folder(compared)}/index.html", ready=False)
+    drawn(page)
+    assert faults(page, "header") == []
+    assert faults(page, "aside") == []
