@@ -100,6 +100,62 @@ def test_edits_hold_through_import_update_and_refit(made: tuple[ls.Workspace, pl
     assert len([note for note in record.notes if "no longer fits" in note]) == record.counts["edits_lost"]
 
 
+def test_splits_and_moves_hold_through_an_import_and_a_refit(tmp_path: Path) -> None:
+    frame = shuffled(770)
+    ls.run(frame[:700], out=tmp_path / "ws", text="text", id="package", cluster={"min_cluster_size": 8}, **FAST)
+    workspace = ls.open(tmp_path / "ws")
+    before = workspace.the_map().points().collect()
+    entries = read_entries(workspace.export_labels(tmp_path / "edits.yaml"))
+    whole, target, source = (entry for entry in entries[:3] if entry["layer"] == 0)
+    inside = before.filter(pl.col("cluster") == source["cluster"])["row_id"].to_list()
+    whole["split"], target["add"], source["remove"] = 3, inside[:2], inside[2:3]
+    gone = ENTRY | {"label": "Gone", "members": [90_000], "split": 2}
+    workspace.import_labels(write_entries(tmp_path / "edits.yaml", [*entries, gone]))
+
+    def clusters_of(rows: list[int]) -> pl.Series:
+        points = workspace.the_map().points().collect()
+        return points.filter(pl.col("row_id").is_in(rows))["cluster"]
+
+    def cluster_of(rows: list[int]) -> list[int]:
+        return clusters_of(rows).unique().to_list()
+
+    documents = before.filter(pl.col("cluster") == whole["cluster"])["row_id"].to_list()
+    assert len(cluster_of(documents)) == 3
+    assert cluster_of(inside[:2]) == cluster_of([target["members"][0]])
+    assert cluster_of(inside[2:3]) == [-1]
+    record = labels_record(workspace)
+    assert (record.counts["edits"], record.counts["edits_lost"]) == (3, 1)
+    assert "The edit of 'Gone' (split) no longer fits: 0 of its 1 documents are left." in record.notes
+    assert workspace.verify().faults == []
+
+    # A part has an entry of its own, and the split stays in the file.
+    entries = read_entries(workspace.export_labels(tmp_path / "again.yaml"))
+    assert sorted(entry["split"] for entry in entries if "split" in entry) == [2, 3]
+    part = next(entry for entry in entries if entry["layer"] == 0 and set(entry["members"]) <= set(documents))
+    part["rename"] = "A part"
+    workspace.import_labels(write_entries(tmp_path / "again.yaml", entries))
+    assert workspace.the_map().labels().filter(pl.col("label") == "A part")["size"].to_list() == [part["size"]]
+
+    workspace.update(frame, complete=True, refit=True)
+    labels = workspace.the_map().labels()
+    record = labels_record(workspace)
+    assert (record.counts["edits"], record.counts["edits_lost"]) == (4, 1)
+    # Some documents are in no cluster now; the others are where they were.
+    assert len(set(cluster_of(documents)) - {-1}) >= 3
+    assert set(cluster_of(part["members"])) - {-1} == set(labels.filter(pl.col("label") == "A part")["cluster"])
+    assert cluster_of(inside[:2]) == clusters_of(target["members"]).mode().to_list()
+
+    # Edits after a refit: no point moves, and clusters keep their ids.
+    refitted = workspace.the_map().points().collect().sort("row_id")
+    entries = read_entries(workspace.export_labels(tmp_path / "last.yaml"))
+    next(entry for entry in entries if entry["layer"] == 1)["rename"] = "Renamed after the refit"
+    workspace.import_labels(write_entries(tmp_path / "last.yaml", entries))
+    after = workspace.the_map()
+    columns = ["row_id", "x", "y", "cluster"]
+    assert after.points().collect().sort("row_id").select(columns).equals(refitted.select(columns))
+    assert "Renamed after the refit" in after.labels()["label"].to_list()
+
+
 def test_an_edit_of_documents_that_are_gone_is_reported(tmp_path: Path) -> None:
     ls.run(shuffled(400), out=tmp_path / "ws", text="text", id="package", cluster={"min_cluster_size": 8}, **FAST)
     workspace = ls.open(tmp_path / "ws")
@@ -169,6 +225,11 @@ def test_of_a_hundred_random_edits_nearly_all_hold_after_a_refit_with_a_tenth_mo
         ({"edits": 1, "clusters": [ENTRY | {"hide": "yes"}]}, "hide is not true or false"),
         ({"edits": 1, "clusters": [ENTRY | {"layer": 1, "merge": "x"}]}, "merge is for clusters of layer 0"),
         ({"edits": 1, "clusters": [ENTRY | {"merge": "x"}]}, "only one cluster has merge: x"),
+        ({"edits": 1, "clusters": [ENTRY | {"split": 1}]}, "split is not a number of parts from 2 to 50, or auto"),
+        ({"edits": 1, "clusters": [ENTRY | {"split": 3, "rename": "x"}]}, "that is split has no rename besides"),
+        ({"edits": 1, "clusters": [ENTRY | {"layer": 1, "add": [4]}]}, "add is for clusters of layer 0"),
+        ({"edits": 1, "clusters": [ENTRY | {"remove": []}]}, "remove is not a list of row ids"),
+        ({"edits": 1, "clusters": [ENTRY | {"add": [4]}, ENTRY | {"add": [5, 4]}]}, "document 4 is added twice"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_with_its_entry(values: Any, said: str) -> None:

@@ -9,6 +9,7 @@ import { generationName } from "../../engine/merge";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
 import { Brief, textOf, titleOf } from "../cards";
+import { lazy } from "../lazy";
 import { Marked } from "../marked";
 import { PanelFrame } from "../panel-frame";
 import { register, setOpen } from "../panel-registry";
@@ -17,12 +18,14 @@ import { placeInList, step } from "./documents";
 import { count, linkOf, percent, shortened, valueText } from "../words";
 
 /** The one cluster that is isolated, once it is known what it is about. */
-const chosen = computed(() => {
+export const chosen = computed(() => {
   const refs = [...state.isolated.value];
   const cluster = refs.length === 1 ? state.byRef.value.get(refs[0]) : undefined;
   const detail = cluster && state.details.value?.[state.labels.value!.clusters.indexOf(cluster)];
   return cluster && detail ? { cluster, detail } : null;
 });
+
+const Evidence = lazy("What sets it apart", async () => (await import("../cluster-evidence")).ClusterEvidence);
 
 register({
   id: "document",
@@ -164,7 +167,8 @@ function ClusterPanel() {
             ))}
           </p>
         )}
-        <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.exemplars} />
+        <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.exemplars} title="Exemplars" />
+        {(detail.columns || detail.numbers || detail.contrast) && <Evidence />}
     </PanelFrame>
   );
 }
@@ -181,7 +185,7 @@ async function firstOf(rows: readonly number[], wanted: number): Promise<Documen
   return found;
 }
 
-function Exemplars({ cluster, rows }: { cluster: ClusterEntry; rows: number[] }) {
+export function Exemplars({ cluster, rows, title }: { cluster: ClusterEntry; rows: number[]; title: string }) {
   const [documents, setDocuments] = useState<Document[] | null>(null);
   useEffect(() => {
     let gone = false;
@@ -193,7 +197,7 @@ function Exemplars({ cluster, rows }: { cluster: ClusterEntry; rows: number[] })
   if (!rows.length) return null;
   return (
     <>
-      <h3>Exemplars</h3>
+      <h3>{title}</h3>
       {documents === null && <p class="muted">Reading…</p>}
       {documents?.map((document) => (
         <button class="exemplar" key={document.rowId} onClick={() => commands.pinRow(document.rowId)}>
