@@ -38,16 +38,16 @@ def number_shifts(
     ------
     cluster : int
     shift : NumberShift
-        Of clusters whose interval is clear of one half.
+        Of clusters whose interval is clear of one half. None where whole numbers are all different: they are ids.
     """
     known = np.flatnonzero(np.isfinite(values))
-    if len(known) < 2 * _LEAST_DOCUMENTS:
-        return
     order = known[np.argsort(values[known], kind="stable")]
     ordered, clusters = values[order], membership[order]
     total = len(ordered)
     # Equal numbers share the mean of their ranks.
     _, inverse, counts = np.unique(ordered, return_inverse=True, return_counts=True)
+    if total < 2 * _LEAST_DOCUMENTS or (pa.types.is_integer(kind) and len(counts) == total):
+        return
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     width = int(clusters.max(initial=-1)) + 1
     inside = np.bincount(clusters + 1, minlength=width + 1)[1:]

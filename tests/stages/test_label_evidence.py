@@ -108,6 +108,7 @@ def test_chance_is_no_shift_and_dates_are_written_as_dates() -> None:
     random = np.random.default_rng(2)
     clusters = np.repeat(np.arange(20), 50)
     assert shifts(random.normal(size=1_000), clusters) == {}
+    assert shifts(np.arange(1_000), clusters, pa.int64()) == {}
     days = np.datetime64("2020-01-01", "us").astype(np.int64) + np.arange(1_000) * 86_400_000_000
     found = shifts(days, clusters, pa.timestamp("us"))
     assert found[0].median == "2020-01-25"
