@@ -43,7 +43,8 @@ def run(context: Context) -> Result:
         targets=[],
         notes=[
             "`inside`, `outside`: share of the documents in and out of a cluster that hold a word of its label. "
-            "`held_out`: of 20 documents of each cluster, to which its own label is nearest among those of its 12 nearest siblings. "
+            "`held_out`: of 20 documents of each cluster, to which its own label is nearest among those of its 12 "
+            "nearest siblings. "
             "`purity`: of the clusters, by the known classes.",
             *notes,
         ],

@@ -22,8 +22,7 @@ def run(context: Context) -> Result:
     for corpus, clusters in ((corpora.whole(context), CLUSTERS), (million, MANY_CLUSTERS)):
         clusters = min(clusters, corpus.rows // 20)
         folder = str(context.emptied("labels") / "workspace")
-        facts = {"path": corpus.path, "text": corpus.text, "folder": folder, "clusters": clusters}
-        _, layers = fresh(cluster_corpus, **facts)
+        _, layers = fresh(cluster_corpus, path=corpus.path, text=corpus.text, folder=folder, clusters=clusters)
         usage, figures = fresh(label_corpus, folder=folder)
         found.append(figures | {"peak_mb": usage.peak_mb})
         what = f"{corpus.rows:,} documents, clusters: {', '.join(f'{n:,}' for n in layers['layers'])}"

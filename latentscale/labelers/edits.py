@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -20,18 +20,21 @@ FORMAT = 1
 MEMBERS = 24
 """Documents of a cluster that are listed, by which it is found again."""
 
-ACTIONS = ("rename", "describe", "hide", "pin", "merge", "split", "add", "remove")
+ACTIONS = ("rename", "describe", "hide", "pin", "merge", "split", "add", "remove", "parent")
 
 MOVES = ("add", "remove")
 """Edits of single documents."""
 
-ALTERING = ("merge", "pin", "split", *MOVES)
+ALTERING = ("merge", "pin", "split", *MOVES, "parent")
 """Edits that alter which documents are in a cluster; they are for those of layer 0."""
 
 AUTO = "auto"
 """``split`` into as many parts as a silhouette says."""
 
-_MOST_CHARACTERS = {"rename": 200, "describe": 2_000, "merge": 200}
+PARENT_MEMBERS = "parent_members"
+"""The documents by which the cluster is found again that ``parent`` names, where the file has no entry of it."""
+
+_MOST_CHARACTERS = {"rename": 200, "describe": 2_000, "merge": 200, "parent": 200}
 _MOST_PARTS, _MOST_MOVED = 50, 100_000
 # Of the listed documents, so many must still be there, and of those so many in a cluster...
 _PRESENT, _CLUSTERED = 0.3, 0.25
@@ -63,6 +66,10 @@ class ClusterEdit:
         Into how many parts it is clustered anew.
     add, remove : tuple of int
         ``row_id`` of documents that are moved into it; of documents that leave it, and are in no cluster then.
+    parent : str or None
+        Name of the cluster of layer 1 in which it lies.
+    parent_members : tuple of int
+        ``row_id`` of some of that one's documents.
     """
 
     layer: int
@@ -77,6 +84,8 @@ class ClusterEdit:
     split: int | str | None = None
     add: tuple[int, ...] = ()
     remove: tuple[int, ...] = ()
+    parent: str | None = None
+    parent_members: tuple[int, ...] = ()
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -86,7 +95,8 @@ class ClusterEdit:
     def as_json(self) -> dict[str, Any]:
         """The same as plain values, without what is not changed."""
         kept = {"layer": self.layer, "label": self.label, "size": self.size, "members": list(self.members)}
-        return kept | {name: _plain(getattr(self, name)) for name in self.actions}
+        kept |= {name: _plain(getattr(self, name)) for name in self.actions}
+        return kept | ({PARENT_MEMBERS: list(self.parent_members)} if self.parent else {})
 
     @property
     def key(self) -> str:
@@ -131,6 +141,7 @@ def parse_edits(values: Any, *, where: str) -> tuple[ClusterEdit, ...]:
         raise ConfigError("label.edits: there is no list of clusters", where=where, hint=_HINT)
     listed = cast("list[Any]", entries)
     edits = [_entry(entry, f"{where}, clusters[{at}]") for at, entry in enumerate(listed)]
+    edits = [_with_parent(edit, edits, f"{where}, clusters[{at}]") for at, edit in enumerate(edits)]
     changed = tuple(edit for edit in edits if edit.actions)
     moved = [row for edit in changed for row in edit.add]
     if len(set(moved)) < len(moved):
@@ -146,11 +157,25 @@ def parse_edits(values: Any, *, where: str) -> tuple[ClusterEdit, ...]:
     return changed
 
 
+def _with_parent(edit: ClusterEdit, edits: Sequence[ClusterEdit], where: str) -> ClusterEdit:
+    """The edit with the documents of the parent that it names."""
+    if edit.parent is None or edit.parent_members:
+        return edit
+    named = [one for one in edits if one.layer == 1 and edit.parent in (one.label, one.rename)]
+    if len(named) != 1:
+        raise ConfigError(
+            f"label.edits: parent: {len(named)} clusters of layer 1 in the file are called {edit.parent!r}",
+            where=where,
+            hint="Name one by its label or its rename, and leave its entry in the file.",
+        )
+    return replace(edit, parent_members=named[0].members)
+
+
 def _entry(entry: Any, where: str) -> ClusterEdit:
     if not isinstance(entry, dict):
         raise ConfigError("label.edits: an entry is no mapping", where=where, hint=_HINT)
     given = cast("dict[str, Any]", entry)
-    unknown = set(given) - {"layer", "cluster", "label", "size", "members", *ACTIONS}
+    unknown = set(given) - {"layer", "cluster", "label", "size", "members", PARENT_MEMBERS, *ACTIONS}
     if unknown:
         raise ConfigError(
             f"label.edits: {', '.join(sorted(map(str, unknown)))} is no edit",
@@ -164,7 +189,7 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
     for name in ("layer", "size"):
         if not isinstance(given.get(name), int) or isinstance(given[name], bool) or given[name] < 0:
             raise wrong(name, "a whole number")
-    for name in ("members", *(name for name in MOVES if name in given)):
+    for name in ("members", *(name for name in (*MOVES, PARENT_MEMBERS) if name in given)):
         if not _are_row_ids(given.get(name)):
             raise wrong(name, f"a list of row ids, {_MOST_MOVED:,} at most")
     for name, most in _MOST_CHARACTERS.items():
@@ -199,7 +224,7 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
         label=str(values.get("label", "")),
         size=values["size"],
         members=tuple(cast("list[int]", given["members"])),
-        **{name: _frozen(values[name]) for name in ACTIONS if values.get(name)},
+        **{name: _frozen(values[name]) for name in (*ACTIONS, PARENT_MEMBERS) if values.get(name)},
     )
 
 
@@ -237,6 +262,7 @@ def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, s
         "#   split: 3                      cluster its documents anew, into three parts or split: auto (layer 0)",
         "#   add: [row ids]                move these documents into it (layer 0)",
         "#   remove: [row ids]             take these documents out of it; they are in no cluster then (layer 0)",
+        "#   parent: a name                put it into the cluster of layer 1 that is called so here (layer 0)",
         "# Then: latentscale labels import WORKSPACE FILE. Entries without an edit may be deleted; leave other fields.",
         f"edits: {FORMAT}",
         *(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in about.items()),
@@ -246,7 +272,8 @@ def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, s
         lines.append(f"- label: {json.dumps(one['label'], ensure_ascii=False)}")
         lines += [f"  {name}: {one[name]}" for name in ("layer", "cluster", "size") if name in one]
         lines.append(f"  members: [{', '.join(map(str, one['members']))}]")
-        lines += [f"  {name}: {json.dumps(_plain(one[name]), ensure_ascii=False)}" for name in ACTIONS if one.get(name)]
+        given = [name for name in (*ACTIONS, PARENT_MEMBERS) if one.get(name)]
+        lines += [f"  {name}: {json.dumps(_plain(one[name]), ensure_ascii=False)}" for name in given]
     return "\n".join(lines) + "\n"
 
 

@@ -96,5 +96,5 @@ def _unit(vectors: Any, positions: NDArray[np.int64]) -> NDArray[np.float32]:
     usable = np.isfinite(norms) & (norms > 0)
     if usable.all():
         return points / norms[:, None]
-    points[~usable] = 0.0
-    return points / np.where(usable, norms, 1.0)[:, None]
+    points[~usable], norms[~usable] = 0.0, 1.0
+    return points / norms[:, None]

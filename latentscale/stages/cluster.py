@@ -21,7 +21,7 @@ from latentscale.stages.cluster_search import DensitySettings, about, missed_lev
 from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_coarser, hold_edited, merge_edited
 from latentscale.stages.project import LAYOUT_SLOT, MAP_DIMENSIONS, read_coordinates
 from latentscale.stages.project import STAGE as PROJECT
-from latentscale.stages.split_clusters import move_edited, parts_before, split_edited
+from latentscale.stages.split_clusters import move_edited, parts_before, place_edited, split_edited
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
@@ -191,6 +191,7 @@ class ClusterStage(WholeStage):
                 )
                 clustering, layers = merge_edited(clustering, layers, vectors.row_ids, request.anchors)
                 clustering, layers = move_edited(clustering, layers, vectors.row_ids, request.anchors)
+                layers = place_edited(clustering, layers, vectors.row_ids, request.anchors)
                 nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
                 sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
             nearest_sizes = np.bincount(nearest[nearest >= 0], minlength=clustering.n_clusters)

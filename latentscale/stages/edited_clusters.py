@@ -46,6 +46,8 @@ def edit_of(anchor: Mapping[str, Any]) -> ClusterEdit:
         split=anchor.get("split"),
         add=tuple(anchor.get("add", ())),
         remove=tuple(anchor.get("remove", ())),
+        parent=anchor.get("parent"),
+        parent_members=tuple(anchor.get("parent_members", ())),
     )
 
 
@@ -206,7 +208,8 @@ def hold_coarser(
     layers = [layer.copy() for layer in layers]
     sizes = np.bincount(labels[labels >= 0], minlength=len(layers[0]) if layers else 0)
     kept: list[str] = []
-    for edit in sorted(map(edit_of, anchors), key=lambda edit: (edit.layer, -edit.size)):
+    edits = _with_parents([edit_of(anchor) for anchor in anchors], row_ids, earlier)
+    for edit in sorted(edits, key=lambda edit: (edit.layer, -edit.size)):
         if not 0 < edit.layer <= len(layers):
             continue
         layer = layers[edit.layer - 1]
@@ -227,6 +230,22 @@ def hold_coarser(
     weights = sizes.astype(np.float64)
     notes = [f"Of the coarser clusters, {len(kept):,} were kept as they were edited: {_some(kept)}."] if kept else []
     return [ids_by_size(layer, weights) for layer in layers], notes
+
+
+def _with_parents(
+    edits: Sequence[ClusterEdit], row_ids: NDArray[np.int64], earlier: Sequence[NDArray[np.int32]]
+) -> list[ClusterEdit]:
+    """The edits, and for each cluster that one names as a ``parent`` an edit of it, by which it is kept as well."""
+    found = {(edit.layer, edit.members): edit for edit in edits}
+    for edit in edits:
+        key = (1, edit.parent_members)
+        if edit.parent is None or key in found or len(earlier) < 2:
+            continue
+        whole = ClusterEdit(layer=1, label=edit.parent, size=1, members=edit.parent_members)
+        before = match_edits([replace(whole, layer=0)], row_ids, [earlier[1]], parts=True)[0]
+        if not before.reason:
+            found[key] = replace(whole, size=int((earlier[1] == before.cluster).sum()))
+    return list(found.values())
 
 
 def _one_each(edits: Sequence[ClusterEdit], matches: list[Match]) -> list[Match]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from latentscale.labelers.edits import MOVES, ClusterEdit, Match, match_edits
+from latentscale.labelers.edits import ACTIONS, MOVES, PARENT_MEMBERS, ClusterEdit, Match, match_edits
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.split_clusters import was_split
 from latentscale.storage.artifacts import Record
@@ -94,7 +94,7 @@ def _why_whole(edit: ClusterEdit, found: Clusters) -> str:
 
 
 def _unmoved(edit: ClusterEdit, match: Match, found: Clusters) -> dict[str, str]:
-    """Which moves of an edit moved no document, with the reason."""
+    """Which moves of an edit moved nothing, with the reason."""
     reasons: dict[str, str] = {}
     for name in MOVES:
         wanted = getattr(edit, name)
@@ -105,6 +105,16 @@ def _unmoved(edit: ClusterEdit, match: Match, found: Clusters) -> dict[str, str]
             reasons[name] = f"none of its {len(wanted):,} documents is left"
         elif match.layer != 0 or ((here == match.cluster) != (name == "add")).all():
             reasons[name] = "its cluster is not found in layer 0"
+    if edit.parent:
+        coarser = found.memberships()[1:2]
+        wanted = replace(edit, layer=0, members=edit.parent_members, size=len(edit.parent_members))
+        parent = match_edits([wanted], found.row_ids, coarser, parts=True)[0] if coarser else None
+        if parent is None:
+            reasons["parent"] = "there is no coarser layer"
+        elif parent.reason:
+            reasons["parent"] = f"of {edit.parent!r}, {parent.reason}"
+        elif match.layer != 0 or found.coarser()[0][match.cluster] != parent.cluster:
+            reasons["parent"] = "its cluster is not found in layer 0"
     return reasons
 
 
@@ -127,6 +137,8 @@ def _merged(edits: Sequence[ClusterEdit]) -> list[ClusterEdit]:
                 hide=any(edit.hide for edit in group),
                 add=tuple(row for edit in group for row in edit.add),
                 remove=tuple(row for edit in group for row in edit.remove),
+                parent=next((edit.parent for edit in group if edit.parent), None),
+                parent_members=next((edit.parent_members for edit in group if edit.parent), ()),
             )
         )
     return rest
@@ -160,4 +172,5 @@ def _change(row: dict[str, Any], edit: ClusterEdit) -> None:
         row["hidden"] = True
     # The label may be another one than when the file was written: the key says which edits these are.
     before["keys"] = [*before.get("keys", ()), edit.key]
-    row["edit"] = json.dumps(before | {action: getattr(edit, action) for action in edit.actions}, ensure_ascii=False)
+    done = {name: value for name, value in edit.as_json().items() if name in (*ACTIONS, PARENT_MEMBERS)}
+    row["edit"] = json.dumps(before | done, ensure_ascii=False)

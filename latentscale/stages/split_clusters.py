@@ -1,4 +1,4 @@
-"""Clusters that a person split, and documents that a person moved from one cluster to another."""
+"""Clusters that a person split or put into another parent, and documents that a person moved."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.backends import Clustering
+from latentscale.backends.grouping import ids_by_size
 from latentscale.labelers.edits import AUTO, ClusterEdit, match_edits
 from latentscale.stages.edited_clusters import edit_of, renumbered
 from latentscale.storage.artifacts import Record, find_record, read_table
@@ -182,6 +183,41 @@ def move_edited(
             joining = np.isin(row_ids, edit.add)
             labels[joining], probabilities[joining] = match.cluster, 1.0
     return renumbered(replace(clustering, probabilities=probabilities), labels, layers)
+
+
+def place_edited(
+    clustering: Clustering,
+    layers: Sequence[NDArray[np.int32]],
+    row_ids: NDArray[np.int64],
+    anchors: Sequence[Mapping[str, Any]],
+) -> list[NDArray[np.int32]]:
+    """Put clusters into the coarser clusters that a person named, and these stay where they are.
+
+    Parameters
+    ----------
+    layers : sequence of int32 ndarray, shape (n_clusters,)
+        Group of each cluster in each coarser layer.
+    """
+    edits = [edit for edit in map(edit_of, anchors) if edit.parent]
+    if not edits or not layers:
+        return list(layers)
+    layers = [layer.copy() for layer in layers]
+    membership = np.append(layers[0], np.int32(-1))[clustering.labels]
+    below = match_edits(edits, row_ids, [clustering.labels], parts=True)
+    parents = [replace(edit, members=edit.parent_members, size=len(edit.parent_members)) for edit in edits]
+    above = match_edits(parents, row_ids, [membership], parts=True)
+    # As they lay before anything was put elsewhere.
+    places = {
+        match.cluster: [int(layer[layers[0] == match.cluster][0]) for layer in layers]
+        for match in above
+        if not match.reason
+    }
+    for child, parent in zip(below, above, strict=True):
+        if not child.reason and not parent.reason:
+            for layer, group in zip(layers, places[parent.cluster], strict=True):
+                layer[child.cluster] = group
+    weights = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters).astype(np.float64)
+    return [ids_by_size(layer, weights) for layer in layers]
 
 
 def _joined(points: NDArray[np.float32], known: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -11,7 +11,7 @@ from latentscale.backends import Clustering
 from latentscale.backends.cpu.clustering import kmeans
 from latentscale.labelers.edits import ClusterEdit, choose_members
 from latentscale.stages.edited_clusters import anchors_of, hold_edited
-from latentscale.stages.split_clusters import Parts, move_edited, split_edited
+from latentscale.stages.split_clusters import Parts, move_edited, place_edited, split_edited
 
 ROWS = np.arange(0, 400, 2, dtype=np.int64)
 CLUSTERS = np.repeat(np.arange(3), [100, 60, 40]).astype(np.int32)
@@ -133,6 +133,17 @@ def test_documents_are_moved_and_taken_out() -> None:
     assert found.probabilities[[0, 1]].tolist() == [0, 0]
     # The coarser groups are what they were, with ids by their size now.
     np.testing.assert_array_equal(layers[0], [1, 0, 0])
+
+
+def test_a_cluster_is_put_into_another_parent_with_all_that_lies_above() -> None:
+    layers = [np.array([0, 1, 2], np.int32), np.array([0, 0, 1], np.int32)]
+    edit = edit_of(np.arange(160, 200), parent="x", parent_members=tuple(ROWS[100:120].tolist()))
+    first, second = place_edited(clustering_of(CLUSTERS), layers, ROWS, anchors_of([edit], refit=False))
+    assert first[2] == first[1] != first[0]
+    assert second.tolist() == [0, 0, 0]
+    gone = edit_of(np.arange(160, 200), parent="x", parent_members=(99_999,))
+    kept = place_edited(clustering_of(CLUSTERS), layers, ROWS, anchors_of([gone], refit=False))
+    assert [layer.tolist() for layer in kept] == [layer.tolist() for layer in layers]
 
 
 def test_a_cluster_that_is_left_without_documents_is_no_more() -> None:
