@@ -9,36 +9,38 @@ import { ClusterSwatch } from "./swatch";
 const share = (value: number): string => (value > 0 && value < 0.01 ? "under 1 %" : `${Math.round(value * 100)} %`);
 const times = (value: number): string => (value >= 10 ? `${Math.round(value)}` : value.toFixed(1));
 
-export function ClusterEvidence() {
+export function ColumnEvidence() {
   if (!chosen.value) return null;
-  const { cluster, detail } = chosen.value;
-  const sibling = detail.sibling === undefined ? undefined : state.byRef.value.get(`${cluster.layer}.${detail.sibling}`);
+  const { columns, numbers } = chosen.value.detail;
   return (
     <>
-      {(detail.columns || detail.numbers) && (
-        <>
-          <h3>Sets it apart</h3>
-          <dl class="evidence">
-            {detail.columns?.map((one) => <Share key={`${one[0]}=${one[1]}`} one={one} />)}
-            {detail.numbers?.map((one) => <Shift key={one[0]} one={one} />)}
-          </dl>
-        </>
-      )}
-      {sibling && (
-        <>
-          <h3>Most like it</h3>
-          <button
-            class="link"
-            onClick={() => {
-              state.isolated.value = new Set([`${sibling.layer}.${sibling.id}`]);
-              commands.reveal(sibling);
-            }}
-          >
-            <ClusterSwatch cluster={sibling} /> {sibling.label}
-          </button>
-          <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.contrast!} title="Its nearest documents" />
-        </>
-      )}
+      <h3>Sets it apart</h3>
+      <dl class="evidence">
+        {columns?.map((one) => <Share key={`${one[0]}=${one[1]}`} one={one} />)}
+        {numbers?.map((one) => <Shift key={one[0]} one={one} />)}
+      </dl>
+    </>
+  );
+}
+
+export function Sibling() {
+  if (!chosen.value) return null;
+  const { cluster, detail } = chosen.value;
+  const sibling = state.byRef.value.get(`${cluster.layer}.${detail.sibling}`);
+  if (!sibling) return null;
+  return (
+    <>
+      <h3>Most like it</h3>
+      <button
+        class="link"
+        onClick={() => {
+          state.isolated.value = new Set([`${sibling.layer}.${sibling.id}`]);
+          commands.reveal(sibling);
+        }}
+      >
+        <ClusterSwatch cluster={sibling} /> {sibling.label}
+      </button>
+      <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.contrast!} title="Its nearest documents" />
     </>
   );
 }

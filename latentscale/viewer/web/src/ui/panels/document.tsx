@@ -25,7 +25,8 @@ export const chosen = computed(() => {
   return cluster && detail ? { cluster, detail } : null;
 });
 
-const Evidence = lazy("What sets it apart", async () => (await import("../cluster-evidence")).ClusterEvidence);
+const ColumnEvidence = lazy("What sets it apart", async () => (await import("../cluster-evidence")).ColumnEvidence);
+const Sibling = lazy("The cluster most like it", async () => (await import("../cluster-evidence")).Sibling);
 
 register({
   id: "document",
@@ -167,8 +168,9 @@ function ClusterPanel() {
             ))}
           </p>
         )}
+        {(detail.columns || detail.numbers) && <ColumnEvidence />}
         <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.exemplars} title="Exemplars" />
-        {(detail.columns || detail.numbers || detail.contrast) && <Evidence />}
+        {detail.contrast && <Sibling />}
     </PanelFrame>
   );
 }
