@@ -1,17 +1,16 @@
 /** What sets a cluster apart besides its keyphrases: values and numbers of columns, and the cluster most like it. */
 
+import type { ComponentChildren } from "preact";
 import { commands } from "../commands";
-import type { NumberShift, ValueShare } from "../engine/format";
+import type { ClusterDetail, ClusterEntry, NumberShift, ValueShare } from "../engine/format";
 import * as state from "../state";
-import { chosen, Exemplars } from "./panels/document";
 import { ClusterSwatch } from "./swatch";
 
 const share = (value: number): string => (value > 0 && value < 0.01 ? "under 1 %" : `${Math.round(value * 100)} %`);
 const times = (value: number): string => (value >= 10 ? `${Math.round(value)}` : value.toFixed(1));
 
-export function ColumnEvidence() {
-  if (!chosen.value) return null;
-  const { columns, numbers } = chosen.value.detail;
+export function ColumnEvidence({ detail: { columns, numbers } }: { detail: ClusterDetail }) {
+  if (!columns && !numbers) return null;
   return (
     <>
       <h3>Sets it apart</h3>
@@ -23,9 +22,8 @@ export function ColumnEvidence() {
   );
 }
 
-export function Sibling() {
-  if (!chosen.value) return null;
-  const { cluster, detail } = chosen.value;
+/** The cluster most like it, above some of its documents. */
+export function Sibling({ cluster, detail, children }: { cluster: ClusterEntry; detail: ClusterDetail; children: ComponentChildren }) {
   const sibling = state.byRef.value.get(`${cluster.layer}.${detail.sibling}`);
   if (!sibling) return null;
   return (
@@ -40,7 +38,7 @@ export function Sibling() {
       >
         <ClusterSwatch cluster={sibling} /> {sibling.label}
       </button>
-      <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.contrast!} title="Its nearest documents" />
+      {children}
     </>
   );
 }

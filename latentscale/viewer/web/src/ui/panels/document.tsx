@@ -9,7 +9,7 @@ import { generationName } from "../../engine/merge";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
 import { Brief, textOf, titleOf } from "../cards";
-import { lazy } from "../lazy";
+import { ColumnEvidence, Sibling } from "../cluster-evidence";
 import { Marked } from "../marked";
 import { PanelFrame } from "../panel-frame";
 import { register, setOpen } from "../panel-registry";
@@ -18,15 +18,12 @@ import { placeInList, step } from "./documents";
 import { count, linkOf, percent, shortened, valueText } from "../words";
 
 /** The one cluster that is isolated, once it is known what it is about. */
-export const chosen = computed(() => {
+const chosen = computed(() => {
   const refs = [...state.isolated.value];
   const cluster = refs.length === 1 ? state.byRef.value.get(refs[0]) : undefined;
   const detail = cluster && state.details.value?.[state.labels.value!.clusters.indexOf(cluster)];
   return cluster && detail ? { cluster, detail } : null;
 });
-
-const ColumnEvidence = lazy("What sets it apart", async () => (await import("../cluster-evidence")).ColumnEvidence);
-const Sibling = lazy("The cluster most like it", async () => (await import("../cluster-evidence")).Sibling);
 
 register({
   id: "document",
@@ -168,9 +165,11 @@ function ClusterPanel() {
             ))}
           </p>
         )}
-        {(detail.columns || detail.numbers) && <ColumnEvidence />}
+        <ColumnEvidence detail={detail} />
         <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.exemplars} title="Exemplars" />
-        {detail.contrast && <Sibling />}
+        <Sibling cluster={cluster} detail={detail}>
+          <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.contrast ?? []} title="Its nearest documents" />
+        </Sibling>
     </PanelFrame>
   );
 }
@@ -187,7 +186,7 @@ async function firstOf(rows: readonly number[], wanted: number): Promise<Documen
   return found;
 }
 
-export function Exemplars({ cluster, rows, title }: { cluster: ClusterEntry; rows: number[]; title: string }) {
+function Exemplars({ cluster, rows, title }: { cluster: ClusterEntry; rows: number[]; title: string }) {
   const [documents, setDocuments] = useState<Document[] | null>(null);
   useEffect(() => {
     let gone = false;
