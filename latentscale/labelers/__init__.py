@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from latentscale.errors import ConfigError
-from latentscale.labelers.protocol import ClusterEvidence, ColumnShare, Contrast, Label, Labeler, NoLabel
+from latentscale.labelers.protocol import ClusterEvidence, ColumnShare, Contrast, Label, Labeler, NoLabel, NumberShift
 from latentscale.registry import LABELERS
 
-__all__ = ["ClusterEvidence", "ColumnShare", "Contrast", "Label", "Labeler", "NoLabel", "labeler_class"]
+__all__ = ["ClusterEvidence", "ColumnShare", "Contrast", "Label", "Labeler", "NoLabel", "NumberShift", "labeler_class"]
 
 
 def labeler_class(name: str) -> type[Labeler]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latentscale.digest import digest
 from latentscale.errors import ConfigError
 
 FORMAT = 1
@@ -18,8 +20,22 @@ FORMAT = 1
 MEMBERS = 24
 """Documents of a cluster that are listed, by which it is found again."""
 
-ACTIONS = ("rename", "describe", "hide", "pin", "merge")
-_MOST_CHARACTERS = {"rename": 200, "describe": 2_000, "merge": 200}
+ACTIONS = ("rename", "describe", "hide", "pin", "merge", "split", "add", "remove", "parent")
+
+MOVES = ("add", "remove")
+"""Edits of single documents."""
+
+ALTERING = ("merge", "pin", "split", *MOVES, "parent")
+"""Edits that alter which documents are in a cluster; they are for those of layer 0."""
+
+AUTO = "auto"
+"""``split`` into as many parts as a silhouette says."""
+
+PARENT_MEMBERS = "parent_members"
+"""The documents by which the cluster is found again that ``parent`` names, where the file has no entry of it."""
+
+_MOST_CHARACTERS = {"rename": 200, "describe": 2_000, "merge": 200, "parent": 200}
+_MOST_PARTS, _MOST_MOVED = 50, 100_000
 # Of the listed documents, so many must still be there, and of those so many in a cluster...
 _PRESENT, _CLUSTERED = 0.3, 0.25
 # ...and of these, so many in one.
@@ -46,6 +62,14 @@ class ClusterEdit:
         Its new name; a sentence on it; the name of the cluster that it becomes, with all others of that ``merge``.
     hide, pin : bool
         Whether the page leaves it out; whether it stays one cluster with these documents, come what may.
+    split : int, "auto" or None
+        Into how many parts it is clustered anew.
+    add, remove : tuple of int
+        ``row_id`` of documents that are moved into it; of documents that leave it, and are in no cluster then.
+    parent : str or None
+        Name of the cluster of layer 1 in which it lies.
+    parent_members : tuple of int
+        ``row_id`` of some of that one's documents.
     """
 
     layer: int
@@ -57,6 +81,11 @@ class ClusterEdit:
     merge: str | None = None
     hide: bool = False
     pin: bool = False
+    split: int | str | None = None
+    add: tuple[int, ...] = ()
+    remove: tuple[int, ...] = ()
+    parent: str | None = None
+    parent_members: tuple[int, ...] = ()
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -66,7 +95,13 @@ class ClusterEdit:
     def as_json(self) -> dict[str, Any]:
         """The same as plain values, without what is not changed."""
         kept = {"layer": self.layer, "label": self.label, "size": self.size, "members": list(self.members)}
-        return kept | {name: getattr(self, name) for name in self.actions}
+        kept |= {name: _plain(getattr(self, name)) for name in self.actions}
+        return kept | ({PARENT_MEMBERS: list(self.parent_members)} if self.parent else {})
+
+    @property
+    def key(self) -> str:
+        """Names the parts that the cluster was split into, as long as the edit stays as it is."""
+        return digest(self.as_json(), size=8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +141,14 @@ def parse_edits(values: Any, *, where: str) -> tuple[ClusterEdit, ...]:
         raise ConfigError("label.edits: there is no list of clusters", where=where, hint=_HINT)
     listed = cast("list[Any]", entries)
     edits = [_entry(entry, f"{where}, clusters[{at}]") for at, entry in enumerate(listed)]
+    edits = [_with_parent(edit, edits, f"{where}, clusters[{at}]") for at, edit in enumerate(edits)]
     changed = tuple(edit for edit in edits if edit.actions)
+    moved = [row for edit in changed for row in edit.add]
+    if len(set(moved)) < len(moved):
+        twice = next(row for row, times in Counter(moved).items() if times > 1)
+        raise ConfigError(
+            f"label.edits: the document {twice} is added twice", where=where, hint="Add it to one cluster."
+        )
     for name in {edit.merge for edit in changed if edit.merge}:
         if sum(edit.merge == name for edit in changed) < 2:
             raise ConfigError(
@@ -115,11 +157,25 @@ def parse_edits(values: Any, *, where: str) -> tuple[ClusterEdit, ...]:
     return changed
 
 
+def _with_parent(edit: ClusterEdit, edits: Sequence[ClusterEdit], where: str) -> ClusterEdit:
+    """The edit with the documents of the parent that it names."""
+    if edit.parent is None or edit.parent_members:
+        return edit
+    named = [one for one in edits if one.layer == 1 and edit.parent in (one.label, one.rename)]
+    if len(named) != 1:
+        raise ConfigError(
+            f"label.edits: parent: {len(named)} clusters of layer 1 in the file are called {edit.parent!r}",
+            where=where,
+            hint="Name one by its label or its rename, and leave its entry in the file.",
+        )
+    return replace(edit, parent_members=named[0].members)
+
+
 def _entry(entry: Any, where: str) -> ClusterEdit:
     if not isinstance(entry, dict):
         raise ConfigError("label.edits: an entry is no mapping", where=where, hint=_HINT)
     given = cast("dict[str, Any]", entry)
-    unknown = set(given) - {"layer", "cluster", "label", "size", "members", *ACTIONS}
+    unknown = set(given) - {"layer", "cluster", "label", "size", "members", PARENT_MEMBERS, *ACTIONS}
     if unknown:
         raise ConfigError(
             f"label.edits: {', '.join(sorted(map(str, unknown)))} is no edit",
@@ -133,11 +189,9 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
     for name in ("layer", "size"):
         if not isinstance(given.get(name), int) or isinstance(given[name], bool) or given[name] < 0:
             raise wrong(name, "a whole number")
-    members = given.get("members")
-    if not isinstance(members, list) or not members:
-        raise wrong("members", "a list of row ids")
-    if not all(type(row) is int and 0 <= row < 2**63 for row in cast("list[Any]", members)):
-        raise wrong("members", "a list of row ids")
+    for name in ("members", *(name for name in (*MOVES, PARENT_MEMBERS) if name in given)):
+        if not _are_row_ids(given.get(name)):
+            raise wrong(name, f"a list of row ids, {_MOST_MOVED:,} at most")
     for name, most in _MOST_CHARACTERS.items():
         text = given.get(name)
         if text is not None and not (
@@ -147,7 +201,17 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
     for name in ("hide", "pin"):
         if not isinstance(given.get(name, False), bool):
             raise wrong(name, "true or false")
-    for name in ("merge", "pin"):
+    split = given.get("split")
+    if split is not None and split != AUTO and not (type(split) is int and 2 <= split <= _MOST_PARTS):
+        raise wrong("split", f"a number of parts from 2 to {_MOST_PARTS}, or {AUTO}")
+    besides = [name for name in ACTIONS if name != "split" and given.get(name)]
+    if split is not None and besides:
+        raise ConfigError(
+            f"label.edits: a cluster that is split has no {besides[0]} besides",
+            where=where,
+            hint="Import the split; labels export then has an entry for each part.",
+        )
+    for name in ALTERING:
         if given.get(name) and given["layer"] != 0:
             raise ConfigError(
                 f"label.edits: {name} is for clusters of layer 0, this one is of layer {given['layer']}",
@@ -159,9 +223,24 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
         layer=values["layer"],
         label=str(values.get("label", "")),
         size=values["size"],
-        members=tuple(cast("list[int]", members)),
-        **{name: values[name] for name in ACTIONS if values.get(name)},
+        members=tuple(cast("list[int]", given["members"])),
+        **{name: _frozen(values[name]) for name in (*ACTIONS, PARENT_MEMBERS) if values.get(name)},
     )
+
+
+def _are_row_ids(given: Any) -> bool:
+    """Whether it is a list of some row ids."""
+    if not isinstance(given, list) or not 0 < len(cast("list[Any]", given)) <= _MOST_MOVED:
+        return False
+    return all(type(row) is int and 0 <= row < 2**63 for row in cast("list[Any]", given))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    return list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value
 
 
 def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, str]) -> str:
@@ -180,6 +259,10 @@ def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, s
         "#   hide: true                    draw no label of it",
         "#   merge: a name                 one cluster of all that have the same one here (layer 0)",
         "#   pin: true                     keep it one cluster, whatever a refit finds (layer 0)",
+        "#   split: 3                      cluster its documents anew, into three parts or split: auto (layer 0)",
+        "#   add: [row ids]                move these documents into it (layer 0)",
+        "#   remove: [row ids]             take these documents out of it; they are in no cluster then (layer 0)",
+        "#   parent: a name                put it into the cluster of layer 1 that is called so here (layer 0)",
         "# Then: latentscale labels import WORKSPACE FILE. Entries without an edit may be deleted; leave other fields.",
         f"edits: {FORMAT}",
         *(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in about.items()),
@@ -189,7 +272,8 @@ def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, s
         lines.append(f"- label: {json.dumps(one['label'], ensure_ascii=False)}")
         lines += [f"  {name}: {one[name]}" for name in ("layer", "cluster", "size") if name in one]
         lines.append(f"  members: [{', '.join(map(str, one['members']))}]")
-        lines += [f"  {name}: {json.dumps(one[name], ensure_ascii=False)}" for name in ACTIONS if one.get(name)]
+        given = [name for name in (*ACTIONS, PARENT_MEMBERS) if one.get(name)]
+        lines += [f"  {name}: {json.dumps(_plain(one[name]), ensure_ascii=False)}" for name in given]
     return "\n".join(lines) + "\n"
 
 

@@ -20,12 +20,38 @@ class ColumnShare:
     column, value : str
     share, elsewhere : float
         Of the documents of the cluster, and of all others, that have it; in [0, 1].
+    lift, low, high : float
+        How many times more common it is, and the interval of 95 % of that.
     """
 
     column: str
     value: str
     share: float
     elsewhere: float
+    lift: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberShift:
+    """A column of numbers, or of dates, that are larger or smaller in a cluster than elsewhere.
+
+    Attributes
+    ----------
+    column : str
+    median, elsewhere : str
+        The median in the cluster and of all other documents, as a person reads it.
+    above, low, high : float
+        Probability that a document of the cluster has the larger number of the two, and its interval of 95 %.
+    """
+
+    column: str
+    median: str
+    elsewhere: str
+    above: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +60,10 @@ class Contrast:
 
     Attributes
     ----------
-    keyphrases, texts : tuple of str
-        As those of the cluster itself; fewer.
+    keyphrases : tuple of str
+        As those of the cluster itself.
+    texts : tuple of str
+        Of those of its exemplars that are most like the cluster.
     """
 
     keyphrases: tuple[str, ...]
@@ -61,7 +89,9 @@ class ClusterEvidence:
     texts : tuple of str
         Of the exemplars, cut; empty unless the labeler needs ``texts``.
     columns : tuple of ColumnShare
-        Empty unless the labeler needs ``columns``.
+        The most telling first.
+    numbers : tuple of NumberShift
+        The most telling first.
     sibling : Contrast or None
         The sibling most like it; None where it has none, and unless the labeler needs ``siblings``.
     """
@@ -74,6 +104,7 @@ class ClusterEvidence:
     exemplars: tuple[int, ...]
     texts: tuple[str, ...] = ()
     columns: tuple[ColumnShare, ...] = ()
+    numbers: tuple[NumberShift, ...] = ()
     sibling: Contrast | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -84,6 +115,8 @@ class ClusterEvidence:
             "texts": list(self.texts),
             "columns": [[one.column, one.value, round(one.share, 2)] for one in self.columns],
         }
+        if self.numbers:
+            found["numbers"] = [[one.column, one.median, one.elsewhere] for one in self.numbers]
         if self.sibling is not None:
             found["sibling"] = {"keyphrases": list(self.sibling.keyphrases), "texts": list(self.sibling.texts)}
         return found
@@ -141,7 +174,8 @@ class Labeler(Protocol):
     name : str
         As in ``latentscale.registry.LABELERS``, in settings and in records.
     needs : frozenset of str
-        Evidence beside keyphrases and the ids of exemplars: ``texts``, ``columns``; gathering it takes time.
+        Evidence that depends on what is needed: ``texts``, which takes time, and ``columns`` and ``siblings``, which
+        receipts depend on.
     keeps_receipts : bool
         Whether each answer is kept in the workspace as soon as it arrives, so that a run that is killed asks for
         none twice and a re-clustering only for clusters that changed. For answers that cost time or money.

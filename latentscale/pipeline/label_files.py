@@ -7,6 +7,7 @@ from typing import Any
 
 from latentscale.errors import ConfigError
 from latentscale.labelers.edit_file import edits_of
+from latentscale.labelers.edits import ALTERING
 from latentscale.labelers.keyphrases.stop_words import stop_words_of
 from latentscale.pipeline.context import RunContext
 from latentscale.storage.artifacts import Record, find_record
@@ -26,7 +27,7 @@ def settle_label_files(context: RunContext) -> None:
         settled["stop_words"] = stop_words_of(label.stop_words)
     if label.edits is not None:
         edits = settled["edits"] = edits_of(label.edits)
-        alters = next((name for name in ("merge", "pin") for edit in edits if edit.get(name)), None)
+        alters = next((name for name in ALTERING for edit in edits if edit.get(name)), None)
         if alters and context.config.cluster.method == "column":
             raise ConfigError(
                 f"label.edits: {alters} alters clusters, and with cluster.method: column these are the column's values",

@@ -28,7 +28,7 @@ from latentscale.readers.unread import Unread
 from latentscale.registry import load_stage, stages
 from latentscale.stages import embed, ingest, publish
 from latentscale.stages.stage import MapJob, WholeStage, Work
-from latentscale.storage.artifacts import Record
+from latentscale.storage.artifacts import Record, find_record
 from latentscale.storage.head import current_map, read_head, write_head
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshot import Snapshot
@@ -123,11 +123,20 @@ def run_job(
         assert documents is not None, "either there are documents or units to read them from"
         outcome.snapshot = documents
         if until != "ingest":
-            make_map(context, documents, workspace, parent, current if refit else None, until)
+            align = current if refit else _aligned_before(store, current, snapshot)
+            make_map(context, documents, workspace, parent, align, until)
             if show_map and outcome.map is not None:
                 show(context, outcome.map)
     outcome.seconds = time.monotonic() - started
     return outcome
+
+
+def _aligned_before(store: Store, current: Record | None, snapshot: Snapshot | None) -> Record | None:
+    """The map to which the current one was aligned, for other stages of the same documents: its layout stays so."""
+    if current is None or snapshot is None or current.request.get("snapshot") != snapshot.id:
+        return None
+    earlier = current.request.get("align")
+    return find_record(store, "map", str(earlier)) if earlier else None
 
 
 def _refuse_over_grown(store: Store, current: Record) -> None:

@@ -21,6 +21,7 @@ from latentscale.stages.cluster_search import DensitySettings, about, missed_lev
 from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_coarser, hold_edited, merge_edited
 from latentscale.stages.project import LAYOUT_SLOT, MAP_DIMENSIONS, read_coordinates
 from latentscale.stages.project import STAGE as PROJECT
+from latentscale.stages.split_clusters import move_edited, parts_before, place_edited, split_edited
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
@@ -33,6 +34,8 @@ from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, column_values, load_vectors
 
 MAX_COLUMN_CLUSTERS = 10_000
+# Of the parts that an edited cluster is split into.
+SPLIT_SEED = 42
 # Methods that may look at a layout instead of the vectors.
 ON_A_LAYOUT = ("hdbscan", "dbscan", "agglomerative")
 
@@ -159,12 +162,13 @@ class ClusterStage(WholeStage):
             snapshot = read_snapshot(store, request.snapshot)
             vectors = load_vectors(store, snapshot, embedding.id)
             before = clusters_before(store, align, vectors.row_ids) if align and request.anchors else []
+            parts = parts_before(store, align if request.anchors else None, vectors.row_ids)
             if request.method == "column":
                 clustering, names = _from_column(store, snapshot, vectors, str(request.column))
             else:
                 points = vectors.matrix if projection is None else read_coordinates(store, projection)
                 clustering = find_clusters(points, request, threads=context.threads)
-                clustering = hold_edited(clustering, vectors.row_ids, request.anchors, before)
+                clustering = hold_edited(clustering, vectors.row_ids, request.anchors, before, parts.by_split())
                 clustering = _with_copies_together(clustering, first_alike(vectors.matrix))
             nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
             sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
@@ -178,7 +182,16 @@ class ClusterStage(WholeStage):
             if request.anchors and not names:
                 layers, kept = hold_coarser(clustering.labels, layers, vectors.row_ids, request.anchors, before)
                 clustering = replace(clustering, notes=[*clustering.notes, *kept])
+
+                def kmeans(points: NDArray[np.float32], count: int | None) -> Clustering:
+                    return backend.kmeans(points, n_clusters=count, seed=SPLIT_SEED, threads=context.threads)
+
+                clustering, layers, parts = split_edited(
+                    clustering, layers, vectors.row_ids, request.anchors, vectors.matrix, parts, kmeans
+                )
                 clustering, layers = merge_edited(clustering, layers, vectors.row_ids, request.anchors)
+                clustering, layers = move_edited(clustering, layers, vectors.row_ids, request.anchors)
+                layers = place_edited(clustering, layers, vectors.row_ids, request.anchors)
                 nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
                 sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
             nearest_sizes = np.bincount(nearest[nearest >= 0], minlength=clustering.n_clusters)
@@ -196,6 +209,8 @@ class ClusterStage(WholeStage):
                     "probability": pa.array(clustering.probabilities.astype(np.float32)),
                 }
             )
+            if clustering.details.get("parts"):
+                members = members.append_column("part", pa.array(parts.of_document))
             writer.put_table("members", members)
             width = int(of_cluster.max(initial=-1)) + 1
             tree: dict[str, pa.Array] = {

@@ -1,15 +1,17 @@
-"""Which values of the source columns are more common in a cluster than elsewhere: evidence for its label."""
+"""Which values and numbers of the source columns set a cluster apart: evidence for its label."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.labelers import ColumnShare
+from latentscale.labelers import ColumnShare, NumberShift
+from latentscale.stages.column_numbers import Z, number_shifts
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_footer
 from latentscale.storage.snapshot import Snapshot
@@ -17,87 +19,185 @@ from latentscale.storage.vectors import stream_documents
 
 # A column with more values than that tells documents apart, not clusters.
 MAX_VALUES = 200
-# Columns that are looked at, and values that are kept for a cluster.
+# Numbers with fewer different ones are looked at as values only: years of a few, codes of classes.
+LEAST_NUMBERS = 20
+# Columns that are looked at, and what is kept for a cluster.
 MAX_COLUMNS = 24
-KEPT = 4
+KEPT, KEPT_NUMBERS = 4, 2
 LEAST_SHARE = 0.15
 LEAST_LIFT = 1.5
+# Documents by which columns with too many values are left out before all are read.
+_FIRST = 8_192
 
 _OWN = ("row", "source", "source_row")
 
 
-def column_shares(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """What sets clusters apart, by (layer, cluster); no entry for a cluster without any.
+
+    Attributes
+    ----------
+    values : dict to list of ColumnShare
+        The most telling first, at most four.
+    numbers : dict to list of NumberShift
+        The most telling first, at most two.
+    """
+
+    values: dict[tuple[int, int], list[ColumnShare]] = field(default_factory=dict[tuple[int, int], list[ColumnShare]])
+    numbers: dict[tuple[int, int], list[NumberShift]] = field(default_factory=dict[tuple[int, int], list[NumberShift]])
+
+
+@dataclass(slots=True)
+class _Read:
+    """A column of all documents: the code of each value while there are few, and each number where it has numbers."""
+
+    kind: pa.DataType
+    codes: NDArray[np.int16]
+    numbers: NDArray[np.float64] | None
+    known: dict[str, int] | None = field(default_factory=dict[str, int])
+
+    @property
+    def used(self) -> bool:
+        return self.known is not None or self.numbers is not None
+
+    def take(self, positions: NDArray[np.int64], column: Any) -> None:
+        if self.numbers is not None and not _has_numbers(column.type):
+            # Text in another file: it is none of numbers then.
+            self.numbers = None
+        elif self.numbers is not None:
+            self.numbers[positions] = _as_numbers(column)
+        if self.known is None:
+            return
+        encoded: Any = column.cast(pa.string()).dictionary_encode()
+        values = encoded.dictionary.to_pylist()
+        if len(self.known.keys() | set(values)) > MAX_VALUES:
+            self.known = None
+            return
+        code = np.array([*(self.known.setdefault(value, len(self.known)) for value in values), -1], np.int16)
+        self.codes[positions] = code[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+
+
+def columns_that_tell(
     store: Store,
     snapshot: Snapshot,
     row_ids: NDArray[np.int64],
     memberships: Sequence[NDArray[np.int32]],
     *,
     text_column: str,
-) -> dict[tuple[int, int], list[ColumnShare]]:
-    """Compare the values of text, number and boolean columns in each cluster with all other documents.
+) -> Columns:
+    """Compare the values and numbers of source columns in each cluster with all other documents.
 
-    One pass over the documents; memory holds a count for each value and cluster.
+    One pass over the documents, after a look at the first; memory holds 2 bytes a document and column, and 8 where it
+    has numbers.
 
     Parameters
     ----------
     row_ids : int64 ndarray, shape (n,)
     memberships : sequence of int32 ndarray, shape (n,)
         Cluster of each document, one array a layer; -1 for none.
-
-    Returns
-    -------
-    dict of (layer, cluster) to list of ColumnShare
-        The most telling values first, at most four; no entry for a cluster without any.
     """
-    names = _columns(store, snapshot, text_column)
-    if not names or not len(row_ids):
-        return {}
-    widths = [int(membership.max(initial=-1)) + 1 for membership in memberships]
-    counts: dict[str, dict[str, list[NDArray[np.int64]]]] = {name: {} for name in names}
-    for positions, batch in stream_documents(store, snapshot, row_ids, names):
-        # One more than the highest cluster, for the documents in none.
-        rows_of = [membership[positions].astype(np.int64) + 1 for membership in memberships]
-        for name in [name for name in names if name in counts and name in batch.schema.names]:
-            encoded: Any = batch.column(name).cast(pa.string()).dictionary_encode()
-            values = encoded.dictionary.to_pylist()
-            held = counts[name]
-            if len({*held, *values}) > MAX_VALUES:
-                del counts[name]
-                continue
-            codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-            known = codes >= 0
-            for layer, width in enumerate(widths):
-                both = codes[known] * (width + 1) + rows_of[layer][known]
-                tally = np.bincount(both, minlength=len(values) * (width + 1)).reshape(-1, width + 1)
-                for code, value in enumerate(values):
-                    of_value = held.setdefault(value, [np.zeros(one + 1, np.int64) for one in widths])
-                    of_value[layer] += tally[code]
-    shares: dict[tuple[int, int], list[ColumnShare]] = {}
+    found = Columns()
+    kinds = _columns(store, snapshot, text_column)
+    if not kinds or not len(row_ids):
+        return found
+    look = _read(store, snapshot, row_ids[:_FIRST], kinds)
+    columns = _read(store, snapshot, row_ids, {name: kinds[name] for name in look})
     for layer, membership in enumerate(memberships):
-        sizes = np.bincount(membership + 1, minlength=widths[layer] + 1)
-        for name, held in counts.items():
-            for value, tally in held.items():
-                inside = tally[layer][1:] / np.maximum(sizes[1:], 1)
-                outside = (tally[layer].sum() - tally[layer][1:]) / np.maximum(len(row_ids) - sizes[1:], 1)
-                for cluster in np.flatnonzero((inside >= LEAST_SHARE) & (inside >= LEAST_LIFT * outside)).tolist():
-                    one = ColumnShare(
-                        column=name, value=value, share=float(inside[cluster]), elsewhere=float(outside[cluster])
-                    )
-                    shares.setdefault((layer, cluster), []).append(one)
-    return {
-        key: sorted(found, key=lambda one: (one.elsewhere - one.share, one.column, one.value))[:KEPT]
-        for key, found in shares.items()
+        width = int(membership.max(initial=-1)) + 1
+        sizes = np.bincount(membership + 1, minlength=width + 1)[1:]
+        for name, column in columns.items():
+            if column.known is not None:
+                for cluster, share in _shares(name, column, membership, sizes):
+                    found.values.setdefault((layer, cluster), []).append(share)
+            if column.numbers is not None and (column.known is None or len(column.known) >= LEAST_NUMBERS):
+                for cluster, shift in number_shifts(name, column.kind, column.numbers, membership):
+                    found.numbers.setdefault((layer, cluster), []).append(shift)
+    for key, shares in found.values.items():
+        found.values[key] = sorted(shares, key=lambda one: (one.elsewhere - one.share, one.column, one.value))[:KEPT]
+    for key, shifts in found.numbers.items():
+        found.numbers[key] = sorted(shifts, key=lambda one: (-abs(one.above - 0.5), one.column))[:KEPT_NUMBERS]
+    return found
+
+
+def _read(
+    store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], kinds: dict[str, pa.DataType]
+) -> dict[str, _Read]:
+    """Those columns that have few values, or numbers."""
+    count = len(row_ids)
+    columns = {
+        name: _Read(
+            kind=kind,
+            codes=np.full(count, -1, np.int16),
+            numbers=np.full(count, np.nan) if _has_numbers(kind) else None,
+            known=None if pa.types.is_floating(kind) or pa.types.is_temporal(kind) else {},
+        )
+        for name, kind in kinds.items()
     }
+    for positions, batch in stream_documents(store, snapshot, row_ids, list(kinds)) if kinds else ():
+        for name in batch.schema.names:
+            if columns[name].used:
+                columns[name].take(positions, batch.column(name))
+    return {name: column for name, column in columns.items() if column.used}
 
 
-def _columns(store: Store, snapshot: Snapshot, text_column: str) -> list[str]:
-    """Source columns whose values can be counted, by the first shard."""
-    if not len(snapshot.shards):
-        return []
-    schema = read_footer(store, snapshot.shards[0].name).schema
-    countable = (pa.types.is_string, pa.types.is_large_string, pa.types.is_boolean, pa.types.is_integer)
+def _shares(
+    name: str, column: _Read, membership: NDArray[np.int32], sizes: NDArray[np.int64]
+) -> list[tuple[int, ColumnShare]]:
+    """Values that are more common in a cluster than elsewhere, beyond chance.
+
+    The lift is the share inside divided by that outside, with half a document added to each count (Walter 1975), and
+    its interval is that of the logarithm of a ratio (Katz et al. 1978).
+    """
+    width = len(sizes)
+    names = list(column.known or ())
+    coded = column.codes >= 0
+    both = column.codes[coded].astype(np.int64) * (width + 1) + membership[coded] + 1
+    tally = np.bincount(both, minlength=len(names) * (width + 1)).reshape(len(names), width + 1)
+    inside, outside = tally[:, 1:], tally.sum(axis=1, keepdims=True) - tally[:, 1:]
+    n, m = np.maximum(sizes, 1), np.maximum(len(membership) - sizes, 1)
+    share, elsewhere = inside / n, outside / m
+    lift = ((inside + 0.5) / (n + 0.5)) / ((outside + 0.5) / (m + 0.5))
+    error = np.exp(Z * np.sqrt(1 / (inside + 0.5) - 1 / (n + 0.5) + 1 / (outside + 0.5) - 1 / (m + 0.5)))
+    telling = (share >= LEAST_SHARE) & (share >= LEAST_LIFT * elsewhere) & (lift / error > 1)
     return [
-        field.name
+        (
+            cluster,
+            ColumnShare(
+                column=name,
+                value=names[code],
+                share=float(share[code, cluster]),
+                elsewhere=float(elsewhere[code, cluster]),
+                lift=float(lift[code, cluster]),
+                low=float(lift[code, cluster] / error[code, cluster]),
+                high=float(lift[code, cluster] * error[code, cluster]),
+            ),
+        )
+        for code, cluster in zip(*(one.tolist() for one in np.nonzero(telling)), strict=True)
+    ]
+
+
+def _as_numbers(column: Any) -> NDArray[np.float64]:
+    """NaN where there is no number; dates as microseconds since 1970."""
+    if pa.types.is_temporal(column.type):
+        column = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
+
+
+def _has_numbers(kind: pa.DataType) -> bool:
+    is_date = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or is_date
+
+
+def _columns(store: Store, snapshot: Snapshot, text_column: str) -> dict[str, pa.DataType]:
+    """Source columns that can be counted or compared, by the first shard."""
+    if not len(snapshot.shards):
+        return {}
+    schema = read_footer(store, snapshot.shards[0].name).schema
+    countable = (pa.types.is_string, pa.types.is_large_string, pa.types.is_boolean, _has_numbers)
+    kinds = {
+        field.name: field.type
         for field in schema
         if field.name not in (*_OWN, text_column) and any(kind(field.type) for kind in countable)
-    ][:MAX_COLUMNS]
+    }
+    return dict(list(kinds.items())[:MAX_COLUMNS])

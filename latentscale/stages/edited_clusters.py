@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from latentscale.backends import Clustering
 from latentscale.backends.grouping import ids_by_size
-from latentscale.labelers.edits import ClusterEdit, Match, match_edits
+from latentscale.labelers.edits import ACTIONS, ALTERING, ClusterEdit, Match, match_edits
 from latentscale.storage.artifacts import Record
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
@@ -24,13 +25,29 @@ _LEAST = 2
 
 
 def anchors_of(edits: Sequence[ClusterEdit], *, refit: bool) -> tuple[Mapping[str, Any], ...]:
-    """What of the edits alters clusters: merges and pins always, every edited cluster where a refit may lose it."""
+    """What of the edits alters clusters: some always, and every edited cluster where a refit may lose it."""
+    unaltering = set(ACTIONS) - set(ALTERING)
     return tuple(
-        {"layer": edit.layer, "label": edit.label, "size": edit.size, "members": list(edit.members)}
-        | ({"merge": edit.merge} if edit.merge else {})
-        | ({"pin": True} if edit.pin else {})
+        {name: value for name, value in edit.as_json().items() if name not in unaltering}
         for edit in edits
-        if refit or edit.merge or edit.pin
+        if refit or set(ALTERING) & set(edit.actions)
+    )
+
+
+def edit_of(anchor: Mapping[str, Any]) -> ClusterEdit:
+    """The edit of one of ``anchors_of``, without what alters no cluster."""
+    return ClusterEdit(
+        layer=int(anchor.get("layer", 0)),
+        label=str(anchor["label"]),
+        size=int(anchor["size"]),
+        members=tuple(anchor["members"]),
+        merge=anchor.get("merge"),
+        pin=bool(anchor.get("pin")),
+        split=anchor.get("split"),
+        add=tuple(anchor.get("add", ())),
+        remove=tuple(anchor.get("remove", ())),
+        parent=anchor.get("parent"),
+        parent_members=tuple(anchor.get("parent_members", ())),
     )
 
 
@@ -59,6 +76,7 @@ def hold_edited(
     row_ids: NDArray[np.int64],
     anchors: Sequence[Mapping[str, Any]],
     earlier: Sequence[NDArray[np.int32]],
+    parts: Mapping[str, NDArray[np.bool_]] = MappingProxyType({}),
 ) -> Clustering:
     """Keep the edited clusters that a refit has lost.
 
@@ -73,13 +91,18 @@ def hold_edited(
         As ``anchors_of`` gives them.
     earlier : sequence of int32 ndarray, shape (n,)
         As ``clusters_before`` gives them; nothing where there is no map before.
+    parts : mapping of str to bool ndarray, shape (n,)
+        Of each cluster that was split in the map before, by the ``key`` of that edit: its documents. It is kept as a
+        whole, to be split again; edits of its parts find these then.
 
     Returns
     -------
     Clustering
         Ids by falling size. Notes say what was kept and what could not be.
     """
-    edits = [edit for edit in map(_read, anchors) if edit.layer == 0]
+    edits = [edit for edit in map(edit_of, anchors) if edit.layer == 0]
+    split = [(edit, parts[edit.key]) for edit in edits if edit.split and edit.key in parts]
+    edits = [edit for edit in edits if not any(_is_part(edit, whole, row_ids, inside) for whole, inside in split)]
     labels = clustering.labels.copy()
     probabilities = clustering.probabilities.copy()
     persistence = clustering.persistence.tolist()
@@ -88,7 +111,8 @@ def hold_edited(
     held = {at for at, match in enumerate(matches) if not match.reason}
     # The small ones last, so that they are not lost again in a large one.
     for at in sorted(set(range(len(edits))) - held, key=lambda at: -edits[at].size):
-        members = np.flatnonzero(_documents_before(edits[at], row_ids, earlier))
+        inside = parts.get(edits[at].key)
+        members = np.flatnonzero(_documents_before(edits[at], row_ids, earlier) if inside is None else inside)
         if not len(members) or not _spare(labels, members):
             continue
         labels[members] = len(persistence)
@@ -119,7 +143,7 @@ def merge_edited(
     layers : sequence of int32 ndarray, shape (n_clusters,)
         Group of each cluster in each coarser layer.
     """
-    edits = [edit for edit in map(_read, anchors) if edit.merge]
+    edits = [edit for edit in map(edit_of, anchors) if edit.merge]
     if not edits:
         return clustering, list(layers)
     matches = match_edits(edits, row_ids, [clustering.labels], parts=True)
@@ -137,12 +161,27 @@ def merge_edited(
             parts = np.unique(target[places])
             largest = parts[int(np.argmax(sizes[parts]))]
             target[np.isin(target, parts)] = largest
-    labels = target[clustering.labels]
-    merged = _ranked(replace(clustering, labels=labels, notes=notes), clustering.persistence.tolist())
-    _, first = np.unique(merged.labels[merged.labels >= 0], return_index=True)
+    return renumbered(replace(clustering, notes=notes), target[clustering.labels], layers)
+
+
+def renumbered(
+    clustering: Clustering, labels: NDArray[np.int32], layers: Sequence[NDArray[np.int32]]
+) -> tuple[Clustering, list[NDArray[np.int32]]]:
+    """The clustering with other ``labels``: ids by falling size, in every layer, and no cluster without documents.
+
+    Parameters
+    ----------
+    clustering : Clustering
+        ``persistence`` is that of the ids of ``labels``.
+    labels : int32 ndarray, shape (n,)
+    layers : sequence of int32 ndarray
+        Group of each id of ``labels`` in each coarser layer.
+    """
+    ranked = _ranked(replace(clustering, labels=labels), clustering.persistence.tolist())
+    _, first = np.unique(ranked.labels[ranked.labels >= 0], return_index=True)
     before = labels[labels >= 0][first]
-    weights = np.bincount(merged.labels[merged.labels >= 0]).astype(np.float64)
-    return merged, [ids_by_size(layer[before], weights) for layer in layers]
+    weights = np.bincount(ranked.labels[ranked.labels >= 0]).astype(np.float64)
+    return ranked, [ids_by_size(layer[before], weights) for layer in layers]
 
 
 def hold_coarser(
@@ -169,7 +208,8 @@ def hold_coarser(
     layers = [layer.copy() for layer in layers]
     sizes = np.bincount(labels[labels >= 0], minlength=len(layers[0]) if layers else 0)
     kept: list[str] = []
-    for edit in sorted(map(_read, anchors), key=lambda edit: (edit.layer, -edit.size)):
+    edits = _with_parents([edit_of(anchor) for anchor in anchors], row_ids, earlier)
+    for edit in sorted(edits, key=lambda edit: (edit.layer, -edit.size)):
         if not 0 < edit.layer <= len(layers):
             continue
         layer = layers[edit.layer - 1]
@@ -192,15 +232,20 @@ def hold_coarser(
     return [ids_by_size(layer, weights) for layer in layers], notes
 
 
-def _read(values: Mapping[str, Any]) -> ClusterEdit:
-    return ClusterEdit(
-        layer=int(values.get("layer", 0)),
-        label=str(values["label"]),
-        size=int(values["size"]),
-        members=tuple(values["members"]),
-        merge=values.get("merge"),
-        pin=bool(values.get("pin")),
-    )
+def _with_parents(
+    edits: Sequence[ClusterEdit], row_ids: NDArray[np.int64], earlier: Sequence[NDArray[np.int32]]
+) -> list[ClusterEdit]:
+    """The edits, and for each cluster that one names as a ``parent`` an edit of it, by which it is kept as well."""
+    found = {(edit.layer, edit.members): edit for edit in edits}
+    for edit in edits:
+        key = (1, edit.parent_members)
+        if edit.parent is None or key in found or len(earlier) < 2:
+            continue
+        whole = ClusterEdit(layer=1, label=edit.parent, size=1, members=edit.parent_members)
+        before = match_edits([replace(whole, layer=0)], row_ids, [earlier[1]], parts=True)[0]
+        if not before.reason:
+            found[key] = replace(whole, size=int((earlier[1] == before.cluster).sum()))
+    return list(found.values())
 
 
 def _one_each(edits: Sequence[ClusterEdit], matches: list[Match]) -> list[Match]:
@@ -228,6 +273,13 @@ def _documents_before(
         return np.zeros(len(row_ids), dtype=np.bool_)
     before = match_edits([replace(edit, layer=0)], row_ids, [earlier[edit.layer]])[0]
     return (earlier[edit.layer] == before.cluster) & (not before.reason)
+
+
+def _is_part(edit: ClusterEdit, whole: ClusterEdit, row_ids: NDArray[np.int64], inside: NDArray[np.bool_]) -> bool:
+    """Whether an edit is of a part of a cluster that was split, whose documents are ``inside``."""
+    if edit is whole or (edit.split and edit.size >= whole.size):
+        return False
+    return 2 * int(np.isin(edit.members, row_ids[inside]).sum()) > len(edit.members)
 
 
 def _spare(labels: NDArray[np.int32], members: NDArray[np.int64]) -> bool:

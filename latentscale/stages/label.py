@@ -93,7 +93,7 @@ class LabelStage(WholeStage):
                 )
             ]
             _make_unique(rows)
-            edited = apply_edits(rows, found, read_edits(request.edits))
+            edited = apply_edits(rows, found, read_edits(request.edits), clusters)
             writer.put_table("labels", pa.Table.from_pylist(rows, schema=LABELS_SCHEMA))
         # Documents read for a coarser layer are among those read for the finest.
         read = sum(row["documents_read"] for row in rows if row["layer"] == 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,18 @@ from latentscale.labelers import ClusterEvidence, labeler_class
 from latentscale.labelers.exemplars import choose_exemplars
 from latentscale.labelers.protocol import Contrast
 from latentscale.stages.cluster import Clusters
-from latentscale.stages.column_shares import column_shares
+from latentscale.stages.column_shares import columns_that_tell
 from latentscale.stages.label_request import LabelsRequest
-from latentscale.stages.siblings import nearest_siblings, sibling_groups
+from latentscale.stages.siblings import cluster_centroids, nearest_siblings, sibling_groups
 from latentscale.storage.artifacts import Record
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, load_vectors, stream_documents
 
-EXEMPLAR_CANDIDATES = 1_000
 # Characters of an exemplar's text that a labeler gets.
 EXEMPLAR_CHARACTERS = 1_200
-# Exemplars of the sibling most alike that a labeler gets.
+# Exemplars of the sibling most alike that are kept, those most like the cluster itself.
 CONTRAST_EXEMPLARS = 3
 # Documents of a cluster on which its label is tried.
 HELD_OUT = 20
@@ -83,56 +82,89 @@ def gather_evidence(store: Store, clusters: Record, found: Clusters, request: La
     vectors = load_vectors(store, snapshot, clusters.request["embedding"])
     by_layer = [members_by_cluster(membership) for membership in memberships]
     members = [by_layer[one.layer][one.cluster] for one in suggestions]
-    exemplars = [
-        choose_exemplars(
-            vectors.matrix, inside, k=request.exemplars, max_candidates=EXEMPLAR_CANDIDATES, seed=request.seed
-        )
-        for inside in members
-    ]
-    exemplar_texts = _exemplar_texts(store, snapshot, found, exemplars, request.text) if "texts" in needs else {}
-    columns = (
-        column_shares(store, snapshot, found.row_ids, memberships, text_column=request.text)
-        if "columns" in needs
-        else {}
-    )
     wanted = [(one.layer, one.cluster) for one in suggestions]
     facts = _cluster_facts(found, wanted)
+    exemplars = _exemplars(vectors, members, wanted, [fact["parent"] for fact in facts], k=request.exemplars)
+    exemplar_texts = _exemplar_texts(store, snapshot, found, exemplars, request.text) if "texts" in needs else {}
+    columns = columns_that_tell(store, snapshot, found.row_ids, memberships, text_column=request.text)
     groups = sibling_groups(wanted, [fact["parent"] for fact in facts])
-    near = nearest_siblings(found, wanted, groups) if "siblings" in needs else [[] for _ in wanted]
-    evidence = [
-        ClusterEvidence(
-            layer=one.layer,
-            cluster=one.cluster,
-            size=fact["size"],
-            suggestion=one.label,
-            keyphrases=tuple(one.keyphrases),
-            exemplars=tuple(found.row_ids[chosen].tolist()),
-            texts=tuple(exemplar_texts[position] for position in chosen.tolist() if position in exemplar_texts),
-            columns=tuple(columns.get((one.layer, one.cluster), ())),
+    near = nearest_siblings(found, wanted, groups)
+    contrasts = _contrasts(vectors, found, wanted, exemplars, near)
+
+    def texts_of(positions: NDArray[np.int64]) -> tuple[str, ...]:
+        return tuple(exemplar_texts[position] for position in positions.tolist() if position in exemplar_texts)
+
+    evidence: list[ClusterEvidence] = []
+    for at, (one, fact) in enumerate(zip(suggestions, facts, strict=True)):
+        key = (one.layer, one.cluster)
+        sibling = (
+            Contrast(keyphrases=tuple(suggestions[near[at][0]].keyphrases), texts=texts_of(contrasts[at]))
+            if near[at]
+            else None
         )
-        for one, chosen, fact in zip(suggestions, exemplars, facts, strict=True)
-    ]
-    return Gathered(
-        evidence=[
-            replace(one, sibling=_contrast(evidence[nearest[0]])) if nearest else one
-            for one, nearest in zip(evidence, near, strict=True)
-        ],
-        facts=[
-            fact
-            | {
-                "keyphrases": list(one.keyphrases),
-                "coverage": one.coverage,
-                "coverage_outside": one.coverage_outside,
-                "documents_read": one.documents_read,
-                "exemplars": found.row_ids[chosen].tolist(),
-            }
-            for one, chosen, fact in zip(suggestions, exemplars, facts, strict=True)
-        ],
-        groups=groups,
-        near=near,
-        members=members,
-        vectors=vectors,
-    )
+        evidence.append(
+            ClusterEvidence(
+                layer=one.layer,
+                cluster=one.cluster,
+                size=fact["size"],
+                suggestion=one.label,
+                keyphrases=tuple(one.keyphrases),
+                exemplars=tuple(found.row_ids[exemplars[at]].tolist()),
+                texts=texts_of(exemplars[at]),
+                columns=tuple(columns.values.get(key, ())) if "columns" in needs else (),
+                numbers=tuple(columns.numbers.get(key, ())) if "columns" in needs else (),
+                sibling=sibling if "siblings" in needs else None,
+            )
+        )
+        fact |= {
+            "keyphrases": list(one.keyphrases),
+            "coverage": one.coverage,
+            "coverage_outside": one.coverage_outside,
+            "documents_read": one.documents_read,
+            "exemplars": list(evidence[-1].exemplars),
+            "columns": [asdict(share) for share in columns.values.get(key, ())],
+            "numbers": [asdict(shift) for shift in columns.numbers.get(key, ())],
+            "sibling": wanted[near[at][0]][1] if near[at] else None,
+            "contrast": found.row_ids[contrasts[at]].tolist(),
+        }
+    return Gathered(evidence=evidence, facts=facts, groups=groups, near=near, members=members, vectors=vectors)
+
+
+def _exemplars(
+    vectors: Vectors,
+    members: Sequence[NDArray[np.int64]],
+    wanted: Sequence[tuple[int, int]],
+    parents: Sequence[int | None],
+    *,
+    k: int,
+) -> list[NDArray[np.int64]]:
+    """Exemplars of each cluster: of a coarser one among those of the clusters in it. The finest layer comes first."""
+    found: list[NDArray[np.int64]] = []
+    below: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
+    for (layer, cluster), parent, inside in zip(wanted, parents, members, strict=True):
+        children = below.get((layer, cluster))
+        candidates = None if children is None else np.concatenate(children)
+        found.append(choose_exemplars(vectors.matrix, inside, k=k, candidates=candidates))
+        if parent is not None:
+            below.setdefault((layer + 1, parent), []).append(found[-1])
+    return found
+
+
+def _contrasts(
+    vectors: Vectors,
+    found: Clusters,
+    wanted: Sequence[tuple[int, int]],
+    exemplars: Sequence[NDArray[np.int64]],
+    near: Sequence[Sequence[int]],
+) -> list[NDArray[np.int64]]:
+    """Of each cluster: the exemplars of its nearest sibling that are most like it, the most alike first."""
+    centroids = cluster_centroids(found, wanted)
+    chosen: list[NDArray[np.int64]] = []
+    for at, siblings in enumerate(near):
+        others = exemplars[siblings[0]] if siblings else np.empty(0, np.int64)
+        alike = np.asarray(vectors.matrix[others], np.float32) @ centroids[at]
+        chosen.append(others[np.argsort(-np.round(alike, 5), kind="stable")[:CONTRAST_EXEMPLARS]])
+    return chosen
 
 
 def held_out_vectors(gathered: Gathered, row_ids: NDArray[np.int64], *, seed: int) -> list[NDArray[np.float32]]:
@@ -155,10 +187,6 @@ def held_out_vectors(gathered: Gathered, row_ids: NDArray[np.int64], *, seed: in
         usable = np.isfinite(norms) & (norms > 0)
         found.append(points[usable] / norms[usable, None])
     return found
-
-
-def _contrast(sibling: ClusterEvidence) -> Contrast:
-    return Contrast(keyphrases=sibling.keyphrases, texts=sibling.texts[:CONTRAST_EXEMPLARS])
 
 
 def _exemplar_texts(

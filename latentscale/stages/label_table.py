@@ -6,6 +6,16 @@ import pyarrow as pa
 
 from latentscale.stages.stage import Table
 
+SHARES = pa.struct(
+    [("column", pa.string()), ("value", pa.string())]
+    + [(name, pa.float32()) for name in ("share", "elsewhere", "lift", "low", "high")]
+)
+"""A value of a column that is more common in a cluster than elsewhere."""
+NUMBERS = pa.struct(
+    [(name, pa.string()) for name in ("column", "median", "elsewhere")]
+    + [(name, pa.float32()) for name in ("above", "low", "high")]
+)
+"""A column whose numbers are larger or smaller in a cluster than elsewhere."""
 LABELS_SCHEMA = pa.schema(
     [
         ("layer", pa.int32()),
@@ -29,6 +39,10 @@ LABELS_SCHEMA = pa.schema(
         ("receipts", pa.list_(pa.string())),
         ("hidden", pa.bool_()),
         ("edit", pa.string()),
+        ("columns", pa.list_(SHARES)),
+        ("numbers", pa.list_(NUMBERS)),
+        ("sibling", pa.int32()),
+        ("contrast", pa.list_(pa.int64())),
     ]
 )
 LABELS_TABLE = Table(

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 HUES = 12
 _LINE = 168  # px: a label wraps at this width, in the page's style sheet as here
 _NEVER = 99.0
+_SHARE_FIGURES = ("share", "elsewhere", "lift", "low", "high")
+_NUMBER_FIGURES = ("above", "low", "high")
 
 
 def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -33,7 +35,9 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
         parent, position, sizes, ``hue`` (0–11), ``shade`` (-1–1), ``px`` (font size) and ``zoom`` (from, to): base-2
         logarithms of the pixels a unit of the map, or null for a label without a position.
     details : list of dict
-        In the same order: source, keyphrases, exemplars, hull; description where there is one.
+        In the same order: source, keyphrases, exemplars, hull; where there are any: description, ``columns`` and
+        ``numbers`` that set the cluster apart, and the ``sibling`` most like it with ``contrast``, row ids of its
+        exemplars.
     """
     rows = sorted(labels.to_pylist(), key=lambda row: (row["layer"], -row["size"], row["cluster"]))
     layers = max((row["layer"] for row in rows), default=-1) + 1
@@ -73,8 +77,23 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
             }
             # Most labels have none: an entry of every cluster would be for nothing.
             | ({"description": row["description"]} if row.get("description") else {})
+            | _evidence(row)
         )
     return {"layers": layers, "hue_layer": hue_layer, "clusters": clusters}, details
+
+
+def _evidence(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What sets a cluster apart besides its keyphrases, as short as can be."""
+    found: dict[str, Any] = {}
+    for name, figures in (("columns", _SHARE_FIGURES), ("numbers", _NUMBER_FIGURES)):
+        if row.get(name):
+            texts = [key for key in row[name][0] if key not in figures]
+            found[name] = [
+                [*(one[key] for key in texts), *(float(f"{one[key]:.3g}") for key in figures)] for one in row[name]
+            ]
+    if row.get("sibling") is not None and row.get("contrast"):
+        found |= {"sibling": row["sibling"], "contrast": list(row["contrast"])}
+    return found
 
 
 def cluster_hues(labels: pa.Table, previous: pa.Table | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

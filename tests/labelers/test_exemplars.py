@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from latentscale.embedders import open_embedder
+from latentscale.labelers import exemplars
 from latentscale.labelers.exemplars import choose_exemplars
 
 RNG = np.random.default_rng(7)
@@ -18,8 +19,8 @@ def blobs(n_per_blob: int) -> np.ndarray:
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
-def choose(vectors, members, *, k=4, max_candidates=500, seed=0):
-    return choose_exemplars(vectors, np.asarray(members, dtype=np.int64), k=k, max_candidates=max_candidates, seed=seed)
+def choose(vectors, members, *, k=4):
+    return choose_exemplars(vectors, np.asarray(members, dtype=np.int64), k=k)
 
 
 def test_one_exemplar_comes_from_each_part_of_a_cluster():
@@ -47,10 +48,42 @@ def test_only_members_are_chosen_and_the_first_is_the_most_central():
     assert chosen[0] == members[np.argmax(np.round(totals.astype(np.float64), 4))]
 
 
-def test_the_choice_is_repeatable_and_bounded_by_the_candidates():
+def test_the_whole_of_a_large_cluster_is_looked_at_whatever_the_order_of_its_members():
     vectors = blobs(500).astype(np.float16)
-    first = choose(vectors, np.arange(2000), max_candidates=100, seed=5)
-    assert first.tolist() == choose(vectors, np.arange(2000)[::-1], max_candidates=100, seed=5).tolist()
+    # A small part that a sample of some hundreds would mostly miss.
+    vectors[1970:] = np.eye(16)[15] + 0.01 * RNG.standard_normal((30, 16))
+    first = choose(vectors, np.arange(2000), k=5)
+    assert first.tolist() == choose(vectors, np.arange(2000)[::-1], k=5).tolist()
+    assert sorted({position // 500 for position in first.tolist() if position < 1970}) == [0, 1, 2, 3]
+    assert (first >= 1970).sum() == 1
+
+
+def test_rounds_choose_nearly_as_well_as_one_choice_among_all(monkeypatch):
+    texts = [f"{a} {b} {c} {d}" for a in WORDS for b in WORDS for c in WORDS for d in WORDS]
+    vectors = open_embedder().embed(texts).vectors
+    members = np.arange(len(vectors))
+
+    def worth(chosen) -> float:
+        return float(np.clip(vectors @ vectors[chosen].T, 0, 1).max(axis=1).sum())
+
+    in_rounds = choose(vectors, members, k=8)
+    monkeypatch.setattr(exemplars, "_PART", len(vectors))
+    assert worth(in_rounds) > 0.98 * worth(choose(vectors, members, k=8))
+
+
+def test_similarities_that_are_not_held_give_the_same_choice(monkeypatch):
+    vectors = blobs(60)
+    held = choose(vectors, np.arange(240), k=6)
+    monkeypatch.setattr(exemplars, "_HELD", 0)
+    monkeypatch.setattr(exemplars, "_BLOCK", 37)
+    assert choose(vectors, np.arange(240), k=6).tolist() == held.tolist()
+
+
+def test_of_given_candidates_the_best_for_all_members_are_chosen():
+    vectors = blobs(50)
+    candidates = np.array([3, 60, 61, 62, 170])
+    chosen = choose_exemplars(vectors, np.arange(200), k=3, candidates=candidates)
+    assert sorted(position // 50 for position in chosen.tolist()) == [0, 1, 3]
 
 
 def test_equal_documents_are_shown_once_and_those_without_a_vector_never():

@@ -100,6 +100,75 @@ def test_edits_hold_through_import_update_and_refit(made: tuple[ls.Workspace, pl
     assert len([note for note in record.notes if "no longer fits" in note]) == record.counts["edits_lost"]
 
 
+def test_splits_and_moves_hold_through_an_import_and_a_refit(tmp_path: Path) -> None:
+    frame = shuffled(770)
+    ls.run(frame[:700], out=tmp_path / "ws", text="text", id="package", cluster={"min_cluster_size": 8}, **FAST)
+    workspace = ls.open(tmp_path / "ws")
+    before = workspace.the_map().points().collect()
+    entries = read_entries(workspace.export_labels(tmp_path / "edits.yaml"))
+    whole, target, source = (entry for entry in entries[:3] if entry["layer"] == 0)
+    inside = before.filter(pl.col("cluster") == source["cluster"])["row_id"].to_list()
+    whole["split"], target["add"], source["remove"] = 3, inside[:2], inside[2:3]
+    gone = ENTRY | {"label": "Gone", "members": [90_000], "split": 2}
+    above = [entry for entry in entries if entry["layer"] == 1]
+    parents = dict(before.select("cluster", "layer_1").iter_rows())
+    target["parent"] = next(e["label"] for e in above if e["cluster"] != parents[target["cluster"]])
+
+    def lies_in_its_parent() -> bool:
+        points = workspace.the_map().points().collect().filter(pl.col("cluster") >= 0)
+        (there,) = (entry["members"] for entry in above if entry["label"] == target["parent"])
+        own, other = (points.filter(pl.col("row_id").is_in(rows))["layer_1"] for rows in (target["members"], there))
+        return own.mode().to_list() == other.mode().to_list()
+
+    workspace.import_labels(write_entries(tmp_path / "edits.yaml", [*entries, gone]))
+
+    def clusters_of(rows: list[int]) -> pl.Series:
+        points = workspace.the_map().points().collect()
+        return points.filter(pl.col("row_id").is_in(rows))["cluster"]
+
+    def cluster_of(rows: list[int]) -> list[int]:
+        return clusters_of(rows).unique().to_list()
+
+    documents = before.filter(pl.col("cluster") == whole["cluster"])["row_id"].to_list()
+    assert len(cluster_of(documents)) == 3
+    assert cluster_of(inside[:2]) == cluster_of([target["members"][0]])
+    assert cluster_of(inside[2:3]) == [-1]
+    assert lies_in_its_parent()
+    record = labels_record(workspace)
+    assert (record.counts["edits"], record.counts["edits_lost"]) == (3, 1)
+    assert "The edit of 'Gone' (split) no longer fits: 0 of its 1 documents are left." in record.notes
+    assert workspace.verify().faults == []
+
+    # A part has an entry of its own, and the split stays in the file.
+    entries = read_entries(workspace.export_labels(tmp_path / "again.yaml"))
+    assert sorted(entry["split"] for entry in entries if "split" in entry) == [2, 3]
+    part = next(entry for entry in entries if entry["layer"] == 0 and set(entry["members"]) <= set(documents))
+    part["rename"] = "A part"
+    workspace.import_labels(write_entries(tmp_path / "again.yaml", entries))
+    assert workspace.the_map().labels().filter(pl.col("label") == "A part")["size"].to_list() == [part["size"]]
+
+    workspace.update(frame, complete=True, refit=True)
+    labels = workspace.the_map().labels()
+    record = labels_record(workspace)
+    assert (record.counts["edits"], record.counts["edits_lost"]) == (4, 1)
+    # Some documents are in no cluster now; the others are where they were.
+    assert len(set(cluster_of(documents)) - {-1}) >= 3
+    assert set(cluster_of(part["members"])) - {-1} == set(labels.filter(pl.col("label") == "A part")["cluster"])
+    assert cluster_of(inside[:2]) == clusters_of(target["members"]).mode().to_list()
+
+    assert lies_in_its_parent(), record.notes
+
+    # Edits after a refit: no point moves, and clusters keep their ids.
+    refitted = workspace.the_map().points().collect().sort("row_id")
+    entries = read_entries(workspace.export_labels(tmp_path / "last.yaml"))
+    next(entry for entry in entries if entry["layer"] == 1)["rename"] = "Renamed after the refit"
+    workspace.import_labels(write_entries(tmp_path / "last.yaml", entries))
+    after = workspace.the_map()
+    columns = ["row_id", "x", "y", "cluster"]
+    assert after.points().collect().sort("row_id").select(columns).equals(refitted.select(columns))
+    assert "Renamed after the refit" in after.labels()["label"].to_list()
+
+
 def test_an_edit_of_documents_that_are_gone_is_reported(tmp_path: Path) -> None:
     ls.run(shuffled(400), out=tmp_path / "ws", text="text", id="package", cluster={"min_cluster_size": 8}, **FAST)
     workspace = ls.open(tmp_path / "ws")
@@ -129,6 +198,11 @@ def test_of_a_hundred_random_edits_nearly_all_hold_after_a_refit_with_a_tenth_mo
     for pair in range(5):
         for at in finest[2 * pair : 2 * pair + 2]:
             entries[at] = {key: entries[at][key] for key in ENTRY} | {"merge": f"Merged {pair}"}
+    others = [at for at, entry in enumerate(entries) if entry["layer"] == 0 and at not in chosen]
+    for at, other in zip(finest[10:25], others, strict=False):
+        plain = {key: entries[at][key] for key in ENTRY}
+        change = [{"split": 2}, {"add": entries[other]["members"][:2]}, {"remove": plain["members"][:1]}][at % 3]
+        entries[at] = plain | change
     workspace.import_labels(write_entries(tmp_path / "edits.yaml", entries))
     record = labels_record(workspace)
     assert (record.counts["edits"], record.counts["edits_lost"]) == (95, 0)
@@ -140,6 +214,7 @@ def test_of_a_hundred_random_edits_nearly_all_hold_after_a_refit_with_a_tenth_mo
     assert applied >= 0.98 * 95, record.notes
     labels = workspace.the_map().labels()
     names = set(labels["label"])
+    assert len({row for at in chosen for row in entries[at].get("add", ())}) > 4
     wanted = {entries[at]["rename"] for at in chosen if "rename" in entries[at]} | {f"Merged {n}" for n in range(5)}
     assert len(wanted - names) <= lost
     # An edited cluster still holds its documents.
@@ -169,6 +244,12 @@ def test_of_a_hundred_random_edits_nearly_all_hold_after_a_refit_with_a_tenth_mo
         ({"edits": 1, "clusters": [ENTRY | {"hide": "yes"}]}, "hide is not true or false"),
         ({"edits": 1, "clusters": [ENTRY | {"layer": 1, "merge": "x"}]}, "merge is for clusters of layer 0"),
         ({"edits": 1, "clusters": [ENTRY | {"merge": "x"}]}, "only one cluster has merge: x"),
+        ({"edits": 1, "clusters": [ENTRY | {"split": 1}]}, "split is not a number of parts from 2 to 50, or auto"),
+        ({"edits": 1, "clusters": [ENTRY | {"split": 3, "rename": "x"}]}, "that is split has no rename besides"),
+        ({"edits": 1, "clusters": [ENTRY | {"layer": 1, "add": [4]}]}, "add is for clusters of layer 0"),
+        ({"edits": 1, "clusters": [ENTRY | {"parent": "Play"}]}, "0 clusters of layer 1 in the file are called 'Play'"),
+        ({"edits": 1, "clusters": [ENTRY | {"remove": []}]}, "remove is not a list of row ids"),
+        ({"edits": 1, "clusters": [ENTRY | {"add": [4]}, ENTRY | {"add": [5, 4]}]}, "document 4 is added twice"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_with_its_entry(values: Any, said: str) -> None:

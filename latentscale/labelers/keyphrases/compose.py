@@ -20,6 +20,8 @@ _TELLING = 60.0
 _COVERING = 0.75
 # Gain, as a share of what the first phrase is worth, and share of its documents, below which a phrase is not added.
 _WORTHWHILE, _MINOR = 0.12, 0.2
+# The same for the second phrase of a label that would be one word which says little alone: "declined", "phone".
+_WORTHWHILE_FOR_ONE = 0.03
 # Share of the documents with a word in which a phrase must hold it to replace the word; more if the word is telling.
 _HELD = 0.35
 _HELD_TELLING = 0.4
@@ -105,7 +107,7 @@ def choose_phrases(
         gains[shares < _MINOR * shares[label[0]]] = 0.0
         gains[lengths[label].sum() + lengths > _MAX_WORDS] = 0.0
         best = int(np.argmax(np.round(gains, 9)))
-        if gains[best] < _WORTHWHILE * first:
+        if gains[best] < (_WORTHWHILE_FOR_ONE if len(label) == 1 and not telling[label[0]] else _WORTHWHILE) * first:
             break
         label.append(best)
     return label

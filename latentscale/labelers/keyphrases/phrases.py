@@ -117,16 +117,17 @@ def label_clusters(
     vocabulary = Vocabulary()
     positions, forms, starts = _read(texts, sample, vocabulary)
     names = vocabulary.forms()
+    # A phrase of one document sets nothing apart, except where there are hardly any documents.
+    rare = 1 if len(positions) < 50 else 2 if len(positions) < 2_000 else 3
     words = Words(
         names,
         np.bincount(forms, minlength=len(names)),
         documents_inside(forms, starts, names),
         stop_words,
+        least=rare,
     )
     words.persons = person_words(forms, words)
     longest = (1, 1) if len(names) == 1 else ngram_range
-    # A phrase of one document sets nothing apart, except where there are hardly any documents.
-    rare = 1 if len(positions) < 50 else 2 if len(positions) < 2_000 else 3
     terms = count_terms(forms, starts, words, ngram_range=longest, min_documents=rare)
 
     chosen: list[_Choice] = []

@@ -80,9 +80,7 @@ def count_terms(
     offset = 0
     for length in range(ngram_range[0], ngram_range[1] + 1):
         positions = _phrases(stream, owner, length, edge=stands if length == 1 else carries, inside=joins)
-        keys = np.zeros(len(positions), dtype=np.int64)
-        for step in range(length):
-            keys = keys * base + stream[positions + step]
+        keys = _keys(stream, positions, base, length)
         documents, keys, first = _distinct(owner[positions], keys, positions)
         terms, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
         frequent = counts >= min_documents
@@ -157,6 +155,10 @@ def find_forms(
         positions = _phrases(
             np.where(used[stream], stream, BREAK), owner, int(length), edge=everything, inside=everything
         )
+        if len(everything) ** int(length) < 2**62:
+            flat = np.arange(len(wanted), dtype=np.int64) * length
+            own = _keys(wanted.ravel().astype(np.int64), flat, len(everything), int(length))
+            positions = positions[np.isin(_keys(stream, positions, len(everything), int(length)), own)]
         found = np.stack([stream[positions + step] for step in range(length)], axis=1)
         spelt = np.stack([of_letters[forms[positions + step]] for step in range(length)], axis=1)
         both, counts = np.unique(np.concatenate([found, spelt], axis=1), axis=0, return_counts=True)
@@ -164,6 +166,14 @@ def find_forms(
         for position in order:
             result[tuple(both[position, :length].tolist())] = example[both[position, length:]].tolist()
     return [result[tuple(phrase[:length].tolist())] for phrase, length in zip(phrases, lengths, strict=True)]
+
+
+def _keys(stream: NDArray[np.int64], positions: NDArray[np.int64], base: int, length: int) -> NDArray[np.int64]:
+    """One number for each phrase of ``length`` words, all below ``base``, that begins at ``positions``."""
+    keys = np.zeros(len(positions), dtype=np.int64)
+    for step in range(length):
+        keys = keys * base + stream[positions + step]
+    return keys
 
 
 def _phrases(

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.backends.grouping import members_by_cluster
 from latentscale.stages.cluster import Clusters
+
+
+def published_evidence(table: pa.Table, columns: Collection[str]) -> pa.Table:
+    """The labels without what they say of source columns that are not published."""
+    for name in [name for name in ("columns", "numbers") if name in table.column_names]:
+        field = table.schema.field(name)
+        shown = [[one for one in row or [] if one["column"] in columns] for row in table[name].to_pylist()]
+        table = table.set_column(table.column_names.index(name), field, pa.array(shown, field.type))
+    return table
 
 
 def map_labels(

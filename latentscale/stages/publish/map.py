@@ -24,7 +24,7 @@ from latentscale.stages.neighbors import read_graph
 from latentscale.stages.project import HEIGHT_SLOT, ProjectionRequest, compute_layout, read_coordinates
 from latentscale.stages.publish.columns import published_columns
 from latentscale.stages.publish.confounders import measure_confounders
-from latentscale.stages.publish.labels import map_labels
+from latentscale.stages.publish.labels import map_labels, published_evidence
 from latentscale.stages.publish.noise import shown_clusters, shown_labels
 from latentscale.stages.publish.page import write_viewer
 from latentscale.stages.publish.points import write_points
@@ -175,7 +175,8 @@ class PublishStage(WholeStage):
             space = read_coordinates(store, height) if height else None
             columns = published_columns(store, snapshot.shards, settings, request.text, request.vectors)
             before = read_parquet(store, f"{align.folder}/labels.parquet") if align else None
-            named = map_labels(read_table(store, made_labels, "labels"), clusters, coordinates, space)
+            named = published_evidence(read_table(store, made_labels, "labels"), {*columns.page, *columns.points})
+            named = map_labels(named, clusters, coordinates, space)
             labels = with_hues(named, before)
             kept, in_space = (
                 None if layout is None else _faithfulness(context, request, vectors, layout)

@@ -332,9 +332,11 @@ def _labels(store: Store, parent: Record, points: GrownPoints, clusters: Cluster
             sizes[here] = counts[ids[here]]
         labels = labels.set_column(labels.column_names.index(name), name, pa.array(sizes))
     left = set(points.left_ids.tolist())
-    exemplars = [[row for row in (rows or []) if row not in left] for rows in labels["exemplars"].to_pylist()]
-    index = labels.column_names.index("exemplars")
-    return labels.set_column(index, "exemplars", pa.array(exemplars, labels.schema.field("exemplars").type))
+    for name in [name for name in ("exemplars", "contrast") if name in labels.column_names]:
+        still = [[row for row in (rows or []) if row not in left] for rows in labels[name].to_pylist()]
+        field = labels.schema.field(name)
+        labels = labels.set_column(labels.column_names.index(name), field, pa.array(still, field.type))
+    return labels
 
 
 def _counts(points: GrownPoints, labels: pa.Table) -> dict[str, Any]:

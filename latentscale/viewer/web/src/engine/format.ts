@@ -68,7 +68,18 @@ export interface ClusterDetail {
   hull: number[];
   /** A sentence on what the cluster holds, where a language model named it. */
   description?: string;
+  columns?: ValueShare[];
+  numbers?: NumberShift[];
+  /** The cluster of its layer that is most like it, and those of that one's exemplars that are nearest. */
+  sibling?: number;
+  contrast?: number[];
 }
+
+/** A value that is more common in a cluster than elsewhere; the lift with its interval of 95 %. */
+export type ValueShare = [column: string, value: string, share: number, elsewhere: number, lift: number, low: number, high: number];
+
+/** Numbers that are larger or smaller than elsewhere; the probability that a document from here has the larger one. */
+export type NumberShift = [column: string, median: string, elsewhere: string, above: number, low: number, high: number];
 
 export interface CategoryColumn {
   id: string;

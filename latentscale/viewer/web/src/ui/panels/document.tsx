@@ -9,6 +9,7 @@ import { generationName } from "../../engine/merge";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
 import { Brief, textOf, titleOf } from "../cards";
+import { ColumnEvidence, Sibling } from "../cluster-evidence";
 import { Marked } from "../marked";
 import { PanelFrame } from "../panel-frame";
 import { register, setOpen } from "../panel-registry";
@@ -164,7 +165,11 @@ function ClusterPanel() {
             ))}
           </p>
         )}
-        <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.exemplars} />
+        <ColumnEvidence detail={detail} />
+        <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.exemplars} title="Exemplars" />
+        <Sibling cluster={cluster} detail={detail}>
+          <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.contrast ?? []} title="Its nearest documents" />
+        </Sibling>
     </PanelFrame>
   );
 }
@@ -181,7 +186,7 @@ async function firstOf(rows: readonly number[], wanted: number): Promise<Documen
   return found;
 }
 
-function Exemplars({ cluster, rows }: { cluster: ClusterEntry; rows: number[] }) {
+function Exemplars({ cluster, rows, title }: { cluster: ClusterEntry; rows: number[]; title: string }) {
   const [documents, setDocuments] = useState<Document[] | null>(null);
   useEffect(() => {
     let gone = false;
@@ -193,7 +198,7 @@ function Exemplars({ cluster, rows }: { cluster: ClusterEntry; rows: number[] })
   if (!rows.length) return null;
   return (
     <>
-      <h3>Exemplars</h3>
+      <h3>{title}</h3>
       {documents === null && <p class="muted">Reading…</p>}
       {documents?.map((document) => (
         <button class="exemplar" key={document.rowId} onClick={() => commands.pinRow(document.rowId)}>
