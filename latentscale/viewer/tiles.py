@@ -22,6 +22,7 @@ from latentscale.viewer.rows import IDS_ROWS, Pack, parquet_bytes, write_ids, wr
 from latentscale.viewer.search.index import SearchIndex
 from latentscale.viewer.section import Section, write_sections
 from latentscale.viewer.sections import SECTIONS
+from latentscale.viewer.similar_files import similar_section
 
 SCHEMA = 1
 # A generation of so few documents is one tile that holds all its columns: an update writes six objects.
@@ -101,8 +102,9 @@ def write_tiles(
         for name, page in pages.items():
             put(f"pages/{name}.json", _json(page))
     layers = write_labels(data.labels, put, side=data.side or pyramid.side)
+    more = [] if data.similar is None else [similar_section(data.similar, positions)]
     try:
-        found = write_sections([*sections, words.section()], data, put)
+        found = write_sections([*sections, words.section(), *more], data, put)
     finally:
         words.close()
     index = {

@@ -51,7 +51,7 @@ def run(node: list[str], *arguments: str, **environment: str) -> None:
 def test_the_engine_reads_what_python_wrote_and_passes_its_own_tests(
     node: list[str], synthetic: ModuleType, tmp_path: Path
 ) -> None:
-    data = synthetic.make_data(40_000)
+    data = synthetic.make_data(40_000, similar=True)
     entry = write_tiles(data, synthetic.Disk(tmp_path / "generation"), scratch=tmp_path)
     (tmp_path / "entry.json").write_text(json.dumps({**entry, "url": "generation/"}))
     expected = {
@@ -71,6 +71,7 @@ def test_the_engine_reads_what_python_wrote_and_passes_its_own_tests(
         "kinds": grown.kinds,
         "scores": [None if np.isnan(score) else score for score in grown.scores.tolist()],
         "gone": [(rows * 3 + 5).tolist() for rows in grown.gone],
+        "parts": [part.row_ids.tolist() for part in grown.parts],
     }
     (tmp_path / "grown.json").write_text(json.dumps(alive))
     # A tile as the first format had it.

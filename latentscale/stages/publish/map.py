@@ -28,6 +28,7 @@ from latentscale.stages.publish.labels import map_labels
 from latentscale.stages.publish.noise import shown_clusters, shown_labels
 from latentscale.stages.publish.page import write_viewer
 from latentscale.stages.publish.points import write_points
+from latentscale.stages.publish.similar import similar_of_graph
 from latentscale.stages.publish.thumbnail import draw_thumbnail
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
@@ -239,6 +240,7 @@ class PublishStage(WholeStage):
                     settings,
                     quality,
                     height=None if space is None else Height.of(space),
+                    similar=similar_of_graph(neighbors),
                 )
         return writer.commit(counts=counts, cost=cost, job=context.job)
 

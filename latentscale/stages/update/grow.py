@@ -18,7 +18,8 @@ from latentscale.stages.publish import MapRequest, publish_settings, published_c
 from latentscale.stages.publish.map import PublishStage
 from latentscale.stages.publish.noise import shown_labels
 from latentscale.stages.stage import MapJob, StageContext, Work
-from latentscale.stages.update.place import Fit, read_fit, read_placement
+from latentscale.stages.update.place import Fit, PlacementRequest, read_fit, read_placement
+from latentscale.stages.update.similar import similar_of_update
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_existing, read_parquet
@@ -37,6 +38,7 @@ from latentscale.storage.snapshots import read_snapshot
 from latentscale.viewer import write_labels
 from latentscale.viewer.density import map_density
 from latentscale.viewer.height import Height
+from latentscale.viewer.similar import Similar
 
 VERSION = 1
 # The page reads one generation of tiles a segment.
@@ -151,7 +153,21 @@ class GrowStage(PublishStage):
                 "gone": placement.counts["removed"],
             } | _counts(points, labels)
             if points.new_points.num_rows:
-                page = _write_new(writer, store, snapshot, points, clusters, labels, request, quality, parent)
+                similar = (
+                    similar_of_update(
+                        store,
+                        snapshot,
+                        fit,
+                        points.parent_points.filter(pa.array(points.stays)),
+                        segments[:keep],
+                        points.new_points["row_id"].to_numpy(),
+                        PlacementRequest.read(placement.request),
+                        threads=context.threads,
+                    )
+                    if settings["viewer"]
+                    else None
+                )
+                page = _write_new(writer, store, snapshot, points, clusters, labels, request, quality, parent, similar)
                 own_segment = Segment(
                     map=writer.id,
                     documents=points.new_points.num_rows,
@@ -409,6 +425,7 @@ def _write_new(
     request: MapRequest,
     quality: Mapping[str, Any],
     parent: Record,
+    similar: Similar | None,
 ) -> dict[str, Any] | None:
     """Write the new points and their tiles; return what the page's manifest says of these."""
     settings, own = request.publish, grown.new_points
@@ -454,4 +471,5 @@ def _write_new(
         density=map_density(flat)[-len(places) :],
         grown=parent,
         height=Height.of(everything, last=len(places)) if len(grown.axes) > 2 else None,
+        similar=similar,
     )

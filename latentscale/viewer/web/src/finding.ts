@@ -1,8 +1,10 @@
 /** The search that runs while the user types. */
 
 import { effect } from "@preact/signals";
-import type { Generation } from "./engine/generation";
+import { locate, type Generation } from "./engine/generation";
 import { entryOf, search } from "./engine/search";
+import { SIMILAR, likenessOf } from "./engine/similar";
+import { section } from "./engine/sections";
 import { readQuery } from "./engine/tokens";
 import * as state from "./state";
 
@@ -25,7 +27,8 @@ export function findDocuments(generations: readonly Generation[]): void {
       return;
     }
     timer = window.setTimeout(() => {
-      ask(generations, query)
+      const like = likenessOf(text);
+      (like === null ? ask(generations, query) : askLike(generations, like))
         .then((answer) => {
           if (own === turn) state.found.value = answer;
         })
@@ -34,6 +37,19 @@ export function findDocuments(generations: readonly Generation[]): void {
         });
     }, PAUSE);
   });
+}
+
+const NOTHING = { words: [], open: false, id: "" };
+
+/** Documents like one, from the lists that were stored when the map was published. */
+async function askLike(generations: readonly Generation[], rowId: number): Promise<state.Answer> {
+  const { similarTo } = await import("./engine/similar-search");
+  const [row, indexes] = await Promise.all([locate(generations, rowId), Promise.all(generations.map((generation) => generation.index()))]);
+  if (!row) throw new Error(`No document has the row id ${rowId}: it may have left the map.`);
+  const hits = await similarTo(generations, row);
+  if (!hits) throw new Error("It is not stored what this document is like: publish the map again.");
+  const searchable = generations.reduce((sum, { documents }, g) => sum + (section(indexes[g], SIMILAR) ? documents : 0), 0);
+  return { hits, whole: true, common: [], more: false, query: NOTHING, searchable, like: rowId };
 }
 
 async function ask(generations: readonly Generation[], query: ReturnType<typeof readQuery>): Promise<state.Answer | null> {

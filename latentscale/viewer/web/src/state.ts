@@ -89,8 +89,10 @@ export const query = signal("");
 export const found = signal<Answer | null>(null);
 export interface Answer extends Found {
   query: Query;
-  /** Documents whose words are indexed. */
+  /** Documents that can be found so: whose words are indexed, or of which it is known what they are like. */
   searchable: number;
+  /** Whose like these are, nearest first: scores are cosine similarities then. */
+  like?: number;
 }
 /** Documents that were found, marked on the map: the best that are drawn. */
 export const hits = signal<readonly Point[]>([]);

@@ -10,6 +10,7 @@ import { categoryNames } from "../../engine/column-names";
 import { keyOf, withFilter } from "../../engine/filters";
 import { ADDED, documentsOf, generationName, OTHER } from "../../engine/merge";
 import { SEARCH } from "../../engine/search";
+import { likenessOf } from "../../engine/similar";
 import { lastSection } from "../../engine/sections";
 import { formatValue, NO_VALUE, valueAt } from "../../engine/scale";
 import { codeColour } from "../../map/shading";
@@ -275,7 +276,7 @@ function Topics() {
                 .sort(bySize),
       }));
   }, [labels]);
-  const words = query.trim().toLowerCase();
+  const words = likenessOf(query) === null ? query.trim().toLowerCase() : "";
   const phrases = state.details.value;
   const found = useMemo(() => {
     if (!words) return null;
@@ -295,7 +296,7 @@ function Topics() {
           id="find"
           type="search"
           placeholder="Find documents and clusters"
-          title="Words of documents, labels and keyphrases; a document's own id; # and a row id, with Enter"
+          title="Words of documents, labels and keyphrases; a document's own id; # and a row id, with Enter; like # and a row id"
           aria-label="Find documents and clusters"
           value={query}
           onInput={(event) => (state.query.value = event.currentTarget.value)}
