@@ -17,6 +17,7 @@ from latentscale.viewer.data import ViewerData
 from latentscale.viewer.density import map_density
 from latentscale.viewer.frame import body_frame
 from latentscale.viewer.labels import label_entries
+from latentscale.viewer.meaning_files import meaning_section
 from latentscale.viewer.pyramid import PAGE_LEVELS, Pyramid, build_pyramid
 from latentscale.viewer.rows import IDS_ROWS, Pack, parquet_bytes, write_ids, write_rows
 from latentscale.viewer.search.index import SearchIndex
@@ -103,6 +104,8 @@ def write_tiles(
             put(f"pages/{name}.json", _json(page))
     layers = write_labels(data.labels, put, side=data.side or pyramid.side)
     more = [] if data.similar is None else [similar_section(data.similar, positions)]
+    if data.meaning is not None:
+        more.append(meaning_section(data.meaning, positions))
     try:
         found = write_sections([*sections, words.section(), *more], data, put)
     finally:

@@ -106,6 +106,39 @@ def test_documents_like_one_are_listed_lit_and_in_the_link(make_site, opened: Op
     expect(again.page.locator("body")).to_contain_text("No document has the row id 6")
 
 
+def test_documents_are_found_by_meaning_with_keys_alone_and_in_the_link(make_site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(make_site(3_001, meaning=True).url())
+    page.keyboard.press("/")
+    page.keyboard.type("Cedars!")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_have_text("Meaning")
+    page.keyboard.press("Enter")
+    expect(headline(page)).to_have_text("The 100 documents nearest in meaning")
+    for text in rows_of(page).all_text_contents():
+        assert re.match(r"^0\.\d\d · Document number .*\bcedar\b", text)
+    it.settled()
+    link = it.address()
+    assert "x.documents=Cedars!" in link
+    assert "x.list=meaning" in link
+    again = opened()
+    expect(headline(again.goto(link))).to_have_text("The 100 documents nearest in meaning")
+    again.page.get_by_role("button", name="Words").click()
+    expect(headline(again.page)).to_have_text("No document has this")
+    again.page.keyboard.press("q")
+    expect(again.page.get_by_role("complementary", name="About this map")).to_contain_text("Found by meaning")
+
+
+def test_a_map_that_is_not_searched_by_meaning_names_the_command(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url("#x.documents=cedar"))
+    expect(page.locator(".topics")).to_contain_text(
+        'By meaning, from the command line: latentscale search WORKSPACE "cedar"'
+    )
+    expect(page.get_by_role("button", name="Meaning")).to_have_count(0)
+
+
 def test_a_map_that_does_not_have_what_is_like_a_document_says_so(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url("#p=35"))

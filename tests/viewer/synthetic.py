@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from latentscale.embedders.static import StaticEmbedder
 from latentscale.viewer import (
     SECTIONS,
     MapQuality,
@@ -23,6 +24,7 @@ from latentscale.viewer import (
     write_tiles,
 )
 from latentscale.viewer.height import Height
+from latentscale.viewer.meaning import Meaning
 from latentscale.viewer.similar import Back, Similar
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
@@ -149,11 +151,12 @@ def make_data(
     outliers: int = 0,
     heights: bool = False,
     similar: bool = False,
+    meaning: bool = False,
 ) -> ViewerData:
     """``n`` documents in ``clusters`` round clusters on a ring, a fifth of them noise; row ids have gaps.
 
     ``outliers`` of them lie a hundred units away. With ``heights``, each cluster is higher than the one before it;
-    with ``similar``, each document is like those after it.
+    with ``similar``, each document is like those after it; with ``meaning``, it has the vector of its text.
     """
     random = np.random.default_rng(seed)
     owner = random.integers(0, clusters, n).astype(np.int32)
@@ -202,7 +205,16 @@ def make_data(
         quality=MapQuality.parse(make_quality(n, clusters=clusters), map="map-00000001"),
         height=Height.of(np.column_stack([points, z])) if heights else None,
         similar=like_the_next(n) if similar else None,
+        meaning=meaning_of_texts([text_of(i) for i in range(n)]) if meaning else None,
     )
+
+
+def meaning_of_texts(texts: Sequence[str]) -> Meaning:
+    """Vectors of the shipped model, and those of a few phrases."""
+    model = StaticEmbedder()
+    phrases = [f"{first} {second}" for first in WORDS for second in WORDS[:4]]
+    vectors, queries = model.embed(texts).vectors, model.embed(phrases).vectors
+    return Meaning(vectors=vectors, queries=queries, tokens=model.token_table())
 
 
 LIKENESS = np.array([0.9, 0.8, 0.7, 0.6], np.float32)

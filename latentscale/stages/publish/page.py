@@ -23,6 +23,7 @@ from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.workspace_record import read_workspace
 from latentscale.viewer import MapQuality, ViewerData, continued, write_page, write_tiles
 from latentscale.viewer.height import Height
+from latentscale.viewer.meaning import Meaning
 from latentscale.viewer.page import manifest_bytes
 from latentscale.viewer.similar import Similar
 
@@ -44,6 +45,7 @@ def write_viewer(
     grown: Record | None = None,
     height: Height | None = None,
     similar: Similar | None = None,
+    meaning: Meaning | None = None,
 ) -> dict[str, Any]:
     """Write a generation of tiles; return what the page's manifest says of it.
 
@@ -59,6 +61,8 @@ def write_viewer(
         Of a map of three dimensions.
     similar : Similar, optional
         The nearest documents of each.
+    meaning : Meaning, optional
+        Their vectors, where the page finds them by meaning.
     """
 
     def documents() -> Iterator[pa.RecordBatch]:
@@ -84,6 +88,7 @@ def write_viewer(
         search=settings.get("search", True),
         id_column=_own_id(store, columns),
         similar=similar,
+        meaning=meaning,
         added=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC" if grown else None,
     )
     before = [segment for segment in segments_of(grown) if segment.page is not None] if grown else []

@@ -4,12 +4,17 @@ import { effect } from "@preact/signals";
 import { locate, type Generation } from "./engine/generation";
 import { entryOf, search } from "./engine/search";
 import { SIMILAR, likenessOf } from "./engine/similar";
-import { section } from "./engine/sections";
+import { MEANING } from "./engine/meaning";
+import { lastSection, section } from "./engine/sections";
 import { readQuery } from "./engine/tokens";
 import * as state from "./state";
 
 /** Milliseconds after a key before the index is asked. */
 const PAUSE = 200;
+/** Before files by the dozen are. */
+const MEANING_PAUSE = 500;
+/** In `state.findBy`. */
+export const MEANT = "meaning";
 
 /** Keep what was found in step with what is searched for. */
 export function findDocuments(generations: readonly Generation[]): void {
@@ -18,6 +23,8 @@ export function findDocuments(generations: readonly Generation[]): void {
   effect(() => {
     const text = state.query.value;
     const query = readQuery(text);
+    // A link may be that of another map.
+    const meaning = state.findBy.value === MEANT && state.index.value !== null && lastSection(state.index.value.generations, MEANING) !== null;
     const own = ++turn;
     state.setAside.value = true;
     clearTimeout(timer);
@@ -28,14 +35,14 @@ export function findDocuments(generations: readonly Generation[]): void {
     }
     timer = window.setTimeout(() => {
       const like = likenessOf(text);
-      (like === null ? ask(generations, query) : askLike(generations, like))
+      (like !== null ? askLike(generations, like) : meaning ? askMeaning(generations, text) : ask(generations, query))
         .then((answer) => {
           if (own === turn) state.found.value = answer;
         })
         .catch((error: Error) => {
           if (own === turn) state.report("Search", error);
         });
-    }, PAUSE);
+    }, meaning ? MEANING_PAUSE : PAUSE);
   });
 }
 
@@ -50,6 +57,13 @@ async function askLike(generations: readonly Generation[], rowId: number): Promi
   if (!hits) throw new Error("It is not stored what this document is like: publish the map again.");
   const searchable = generations.reduce((sum, { documents }, g) => sum + (section(indexes[g], SIMILAR) ? documents : 0), 0);
   return { hits, whole: true, common: [], more: false, query: NOTHING, searchable, like: rowId };
+}
+
+/** Documents near in meaning to a text: whether they have its words is another matter, and none is marked. */
+async function askMeaning(generations: readonly Generation[], text: string): Promise<state.Answer> {
+  const { searchMeaning } = await import("./engine/meaning-search");
+  const found = await searchMeaning(generations, text);
+  return { ...found, whole: true, common: [], more: true, query: NOTHING, meaning: true };
 }
 
 async function ask(generations: readonly Generation[], query: ReturnType<typeof readQuery>): Promise<state.Answer | null> {

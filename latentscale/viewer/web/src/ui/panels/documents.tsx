@@ -161,6 +161,15 @@ function Headline() {
       </span>
     );
   }
+  if (answer?.meaning) {
+    const { hits, searchable } = answer;
+    return (
+      <span role="status">
+        The {plural(hits.length, "document")} nearest in meaning
+        {searchable < state.documents.value && ` · ${count(searchable)} of ${count(state.documents.value)} can be searched so`}
+      </span>
+    );
+  }
   if (answer) {
     const { hits, query, whole, common, more, searchable } = answer;
     const all = state.documents.value;
@@ -290,7 +299,8 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
 
 /** How near a document is to what was asked for, where that is what the list is by. */
 function similarityOf(row: state.Row): number | null {
-  return state.found.value?.like !== undefined && !state.shownSelection.value && "score" in row ? (row as Hit).score : null;
+  const answer = state.found.value;
+  return (answer?.like !== undefined || answer?.meaning) && !state.shownSelection.value && "score" in row ? (row as Hit).score : null;
 }
 
 /** A title, and the part of the text in which the words are. */
@@ -306,11 +316,7 @@ function Short({ document, similarity }: { document: Document; similarity: numbe
         </strong>
       )}
       <span dir="auto">
-        {similarity !== null && (
-          <span class="muted" title="Cosine similarity">
-            {similarity.toFixed(2)} ·{" "}
-          </span>
-        )}
+        {similarity !== null && `${similarity.toFixed(2)} · `}
         <Marked text={excerpt(text, title ? 150 : 220, query)} />
       </span>
     </>
