@@ -61,6 +61,7 @@ def test_the_wheel_holds_what_runs_and_the_source_what_builds(released: tuple[Pa
         "latentscale/demo/debian-packages.parquet",
         "latentscale/py.typed",
         "latentscale/viewer/palette.json",
+        "latentscale/viewer/search/newer-characters.json",
         "latentscale/viewer/search/tokens.json",
     ):
         assert name in names, name

@@ -1,6 +1,6 @@
 /** BERT's tokenizer (Devlin et al. 2019): the token ids of a text, equal to those of the model's own tokenizer. */
 
-import newer from "./newer-characters.json";
+import newer from "../../../search/newer-characters.json";
 
 /** How a text becomes tokens: `TokenTable` in `latentscale/embedders/token_table.py`. */
 export interface Rules {
