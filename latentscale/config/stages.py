@@ -285,6 +285,9 @@ class PublishConfig(Settings):
     """Whether the viewer is written."""
     search: bool = True
     """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
+    semantic: bool = False
+    """Whether the page finds documents by the meaning of what is typed, for vectors of a static model with BERT's
+    tokenizer, as the shipped one: about 130 bytes a document and 7 MB for the model's tokens."""
     noise: Literal["keep", "nearest"] = "keep"
     """Documents in no cluster on the page: `keep` shows them as such, `nearest` colours and counts them with their
     nearest cluster. points/ has both columns either way."""

@@ -15,6 +15,7 @@ from latentscale.embedders.language import language_notice
 from latentscale.embedders.model_folder import load_model, model_files, read_shapes
 from latentscale.embedders.protocol import Embedded
 from latentscale.embedders.spec import EmbedderSpec, options_of
+from latentscale.embedders.token_table import TokenTable, token_table
 from latentscale.embedders.tokens import unknown_token
 from latentscale.embedders.wordpieces import WordPieces
 from latentscale.errors import ConfigError
@@ -156,6 +157,7 @@ class StaticEmbedder:
         folder = static_model_path() if model is None else Path(model)
         loaded = load_model(model_files(folder))
         tokenizer = loaded.tokenizer
+        self._model = loaded
         self._table = loaded.table
         self._weights = loaded.weights
         self._mapping = loaded.mapping
@@ -171,6 +173,10 @@ class StaticEmbedder:
     def dim(self) -> int:
         """Width of the vectors."""
         return self._table.shape[1]
+
+    def token_table(self) -> TokenTable | None:
+        """What another program needs to embed texts; None where the tokenizer is not BERT's."""
+        return token_table(self._model, max_tokens=self._max_tokens, max_characters=self._max_characters)
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed ``texts``, in order; memory beyond the result does not grow with their number."""

@@ -26,6 +26,7 @@ from latentscale.readers.unread import Unread
 from latentscale.registry import resources_of
 from latentscale.stages.canary import try_on_documents
 from latentscale.stages.ingest import settled_fingerprint
+from latentscale.stages.publish.meaning import check_semantic
 from latentscale.stages.stage import MapJob, StageContext, Work
 from latentscale.storage.artifacts import Record, find_artifact
 from latentscale.storage.lease import hold_lease, warning_of
@@ -70,6 +71,8 @@ class RunContext:
         vectors = config.corpus.vectors_column()
         self.vectors_column = stored_name(vectors, config.corpus) if vectors else None
         self.spec = embedder_spec(config.embed, vectors_column=self.vectors_column)
+        if config.publish.semantic and config.publish.viewer:
+            check_semantic(self.spec)
         self.observer = observer
         engine, notice = chosen_engine(config.engine)
         if notice:

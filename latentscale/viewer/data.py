@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from latentscale.errors import ShapeError
 from latentscale.viewer.height import Height
+from latentscale.viewer.meaning import Meaning
 from latentscale.viewer.quality import MapQuality
+from latentscale.viewer.similar import Similar
 
 TITLES = ("title", "name", "headline", "subject", "package")
 LABEL_COLUMNS = (
@@ -76,6 +78,10 @@ class ViewerData:
         Whether the words of the documents are indexed.
     id_column : str or None
         Which column holds the documents' own ids, by which the page finds them.
+    similar : Similar, optional
+        The nearest documents of each, where they are known.
+    meaning : Meaning, optional
+        Their vectors, to be found by the meaning of a query.
     added : str or None
         When an update added these documents to the map, as the page shows it; None for the first generation.
 
@@ -99,6 +105,8 @@ class ViewerData:
     side: float | None = None
     search: bool = True
     id_column: str | None = None
+    similar: Similar | None = None
+    meaning: Meaning | None = None
     added: str | None = None
 
     @property
@@ -135,6 +143,10 @@ class ViewerData:
             self._check_density(self.density)
         if self.height is not None:
             self.height.check(n)
+        if self.similar is not None:
+            self.similar.check(n)
+        if self.meaning is not None:
+            self.meaning.check(n)
         missing = [name for name in LABEL_COLUMNS if name not in self.labels.column_names]
         if missing:
             raise ShapeError(f"the table of labels has no column {', '.join(missing)}")

@@ -60,6 +60,14 @@ def write_removed(
 def positions_of(read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where sorted ``row_ids`` stand in a generation: sorted positions, int64 of shape (n,).
 
+    As ``places_of``, whose order is that of the row ids.
+    """
+    return np.sort(places_of(read, generation, row_ids))
+
+
+def places_of(read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The position of each of sorted ``row_ids`` in a generation: int64 of shape (n,).
+
     Of ``ids/`` it reads only the files that hold them.
 
     Raises
@@ -88,7 +96,7 @@ def positions_of(read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.
             f"{int(generation['documents']):,} documents",
             where=str(generation.get("url", "")),
         )
-    return np.sort(positions)
+    return positions
 
 
 def removed_counts(read: Read, generation: Mapping[str, Any], positions: NDArray[np.int64]) -> dict[str, Any]:

@@ -17,11 +17,13 @@ from latentscale.viewer.data import ViewerData
 from latentscale.viewer.density import map_density
 from latentscale.viewer.frame import body_frame
 from latentscale.viewer.labels import label_entries
+from latentscale.viewer.meaning_files import meaning_section
 from latentscale.viewer.pyramid import PAGE_LEVELS, Pyramid, build_pyramid
 from latentscale.viewer.rows import IDS_ROWS, Pack, parquet_bytes, write_ids, write_rows
 from latentscale.viewer.search.index import SearchIndex
 from latentscale.viewer.section import Section, write_sections
 from latentscale.viewer.sections import SECTIONS
+from latentscale.viewer.similar_files import similar_section
 
 SCHEMA = 1
 # A generation of so few documents is one tile that holds all its columns: an update writes six objects.
@@ -101,8 +103,11 @@ def write_tiles(
         for name, page in pages.items():
             put(f"pages/{name}.json", _json(page))
     layers = write_labels(data.labels, put, side=data.side or pyramid.side)
+    more = [] if data.similar is None else [similar_section(data.similar, positions)]
+    if data.meaning is not None:
+        more.append(meaning_section(data.meaning, positions))
     try:
-        found = write_sections([*sections, words.section()], data, put)
+        found = write_sections([*sections, words.section(), *more], data, put)
     finally:
         words.close()
     index = {

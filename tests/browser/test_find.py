@@ -81,6 +81,72 @@ def test_a_link_with_a_query_shows_what_it_found(site, opened: Open) -> None:
     expect(headline(page)).to_have_text("1 document found · too common to narrow it: number")
 
 
+def test_documents_like_one_are_listed_lit_and_in_the_link(make_site, opened: Open) -> None:
+    it = opened()
+    site = make_site(3_000, similar=True)
+    page = it.goto(site.url("#p=35"))
+    panel = page.get_by_role("complementary", name="Pinned document")
+    panel.get_by_role("button", name="More like this").focus()
+    page.keyboard.press("Enter")
+    expect(headline(page)).to_have_text("4 documents most like document 35")
+    expect(rows_of(page)).to_have_text([re.compile(rf"^0\.{9 - i}0 · Document number {11 + i} ") for i in range(4)])
+    it.settled()
+    assert page.locator("#overlay .hit").count() == 4
+    asked = [url for url in it.requests if "/sections/similar/" in url]
+    assert len(asked) == 1
+    # The clusters stay listed: what is searched for are no words.
+    expect(page.locator(".topics .row").first).to_be_visible()
+    link = it.address()
+    assert "x.documents=like%20%2335" in link
+    page.get_by_role("button", name="Select these").click()
+    expect(headline(page)).to_contain_text("4 documents selected")
+    again = opened()
+    expect(headline(again.goto(link))).to_have_text("4 documents most like document 35")
+    again.page.get_by_label("Find documents and clusters").fill("like #6")
+    expect(again.page.locator("body")).to_contain_text("No document has the row id 6")
+
+
+def test_documents_are_found_by_meaning_with_keys_alone_and_in_the_link(make_site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(make_site(3_001, meaning=True).url())
+    page.keyboard.press("/")
+    page.keyboard.type("Cedars!")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_have_text("Meaning")
+    page.keyboard.press("Enter")
+    expect(headline(page)).to_have_text("The 100 documents nearest in meaning")
+    for text in rows_of(page).all_text_contents():
+        assert re.match(r"^0\.\d\d · Document number .*\bcedar\b", text)
+    it.settled()
+    link = it.address()
+    assert "x.documents=Cedars!" in link
+    assert "x.list=meaning" in link
+    again = opened()
+    expect(headline(again.goto(link))).to_have_text("The 100 documents nearest in meaning")
+    again.page.get_by_role("button", name="Words").click()
+    expect(headline(again.page)).to_have_text("No document has this")
+    again.page.keyboard.press("q")
+    expect(again.page.get_by_role("complementary", name="About this map")).to_contain_text("Found by meaning")
+
+
+def test_a_map_that_is_not_searched_by_meaning_names_the_command(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url("#x.documents=cedar"))
+    expect(page.locator(".topics")).to_contain_text(
+        'By meaning, from the command line: latentscale search WORKSPACE "cedar"'
+    )
+    expect(page.get_by_role("button", name="Meaning")).to_have_count(0)
+
+
+def test_a_map_that_does_not_have_what_is_like_a_document_says_so(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url("#p=35"))
+    panel = page.get_by_role("complementary", name="Pinned document")
+    expect(panel).to_contain_text("It is not stored what it is like: publish the map again for that.")
+    expect(panel.get_by_role("button", name="More like this")).to_have_count(0)
+
+
 def test_markup_that_is_found_is_text(make_site, opened: Open, synthetic) -> None:
     it = opened()
     page = it.goto(make_site(600, hostile=True).url("#x.documents=onerror"))

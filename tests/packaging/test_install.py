@@ -62,6 +62,7 @@ def test_the_wheel_holds_what_runs_and_the_source_what_builds(released: tuple[Pa
         "latentscale/py.typed",
         "latentscale/viewer/compare/compare.js",
         "latentscale/viewer/palette.json",
+        "latentscale/viewer/search/newer-characters.json",
         "latentscale/viewer/search/tokens.json",
     ):
         assert name in names, name

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from latentscale.embedders.static import StaticEmbedder
 from latentscale.viewer import (
     SECTIONS,
     MapQuality,
@@ -23,6 +24,8 @@ from latentscale.viewer import (
     write_tiles,
 )
 from latentscale.viewer.height import Height
+from latentscale.viewer.meaning import Meaning
+from latentscale.viewer.similar import Back, Similar
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven")
@@ -147,10 +150,13 @@ def make_data(
     hostile: bool = False,
     outliers: int = 0,
     heights: bool = False,
+    similar: bool = False,
+    meaning: bool = False,
 ) -> ViewerData:
     """``n`` documents in ``clusters`` round clusters on a ring, a fifth of them noise; row ids have gaps.
 
-    ``outliers`` of them lie a hundred units away. With ``heights``, each cluster is higher than the one before it.
+    ``outliers`` of them lie a hundred units away. With ``heights``, each cluster is higher than the one before it;
+    with ``similar``, each document is like those after it; with ``meaning``, it has the vector of its text.
     """
     random = np.random.default_rng(seed)
     owner = random.integers(0, clusters, n).astype(np.int32)
@@ -198,7 +204,34 @@ def make_data(
         columns=["body", "kind", "score", "published", "url", odd, "__proto__"],
         quality=MapQuality.parse(make_quality(n, clusters=clusters), map="map-00000001"),
         height=Height.of(np.column_stack([points, z])) if heights else None,
+        similar=like_the_next(n) if similar else None,
+        meaning=meaning_of_texts([text_of(i) for i in range(n)]) if meaning else None,
     )
+
+
+def meaning_of_texts(texts: Sequence[str]) -> Meaning:
+    """Vectors of the shipped model, and those of a few phrases."""
+    model = StaticEmbedder()
+    phrases = [f"{first} {second}" for first in WORDS for second in WORDS[:4]]
+    vectors, queries = model.embed(texts).vectors, model.embed(phrases).vectors
+    return Meaning(vectors=vectors, queries=queries, tokens=model.token_table())
+
+
+LIKENESS = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+
+
+def like_the_next(n: int, *, first: str | None = None) -> Similar:
+    """Each of ``n`` documents is like the four after it; of an update, the nearest is the one of its number in the
+    generation ``first``, whose nearest it is in turn."""
+    own = np.arange(n)
+    places = (own[:, None] + np.arange(1, 5)) % n
+    scores = np.tile(LIKENESS, (n, 1))
+    if first is None:
+        return Similar(places=places, similarity=scores)
+    of = np.zeros((n, 4), np.uint8)
+    of[:, 0], places[:, 0] = 1, own
+    back = Back(of=np.ones(n, np.uint8), places=own, rows=own, similarity=np.full(n, 0.95, np.float32))
+    return Similar(places=places, similarity=scores, of=of, earlier=[first], back=back)
 
 
 STEP = 7
@@ -301,6 +334,7 @@ def write_grown(folder: Path, *, base: int = 20_000, sizes: Sequence[int] = (600
             ),
             density=map_density(np.concatenate([f["points"] for f in facts]))[-size:],
             added=f"2026-01-0{g}" if g else None,
+            similar=like_the_next(size, first="map-00000000" if g else None),
         )
         name = f"maps/map-0000000{g}/viewer"
         if g:

@@ -14,10 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from latentscale.embedders.static import StaticEmbedder
 from latentscale.viewer import write_tiles
 from latentscale.viewer.palette import cluster_color
+from tests.conftest import load
 
 ROOT = Path(__file__).parents[2]
+PIECES = Path(__file__).with_name("wordpiece_cases.py")
+PHRASES = ["cedar and fjord", "Sweet nectar, orchards?", "a lagoon near the jetty", "Café au lait 東京"]
 WEB = ROOT / "latentscale/viewer/web"
 
 
@@ -51,7 +55,7 @@ def run(node: list[str], *arguments: str, **environment: str) -> None:
 def test_the_engine_reads_what_python_wrote_and_passes_its_own_tests(
     node: list[str], synthetic: ModuleType, tmp_path: Path
 ) -> None:
-    data = synthetic.make_data(40_000)
+    data = synthetic.make_data(40_000, similar=True, meaning=True)
     entry = write_tiles(data, synthetic.Disk(tmp_path / "generation"), scratch=tmp_path)
     (tmp_path / "entry.json").write_text(json.dumps({**entry, "url": "generation/"}))
     expected = {
@@ -71,8 +75,19 @@ def test_the_engine_reads_what_python_wrote_and_passes_its_own_tests(
         "kinds": grown.kinds,
         "scores": [None if np.isnan(score) else score for score in grown.scores.tolist()],
         "gone": [(rows * 3 + 5).tolist() for rows in grown.gone],
+        "parts": [part.row_ids.tolist() for part in grown.parts],
     }
     (tmp_path / "grown.json").write_text(json.dumps(alive))
+    model = StaticEmbedder()
+    asked = model.embed(PHRASES).vectors
+    assert data.meaning is not None
+    tenth = np.sort(asked @ data.meaning.vectors.T, axis=1)[:, -10]
+    queries = [
+        {"text": text, "vector": vector.tolist(), "tenth": float(least)}
+        for text, vector, least in zip(PHRASES, asked, tenth, strict=True)
+    ]
+    (tmp_path / "meaning.json").write_text(json.dumps(queries))
+    (tmp_path / "wordpieces.json").write_text(json.dumps(load("wordpiece_cases", PIECES).cases()))
     # A tile as the first format had it.
     old = pa.table({"x": pa.array([7, 65_535], pa.uint16()), "y": pa.array([0, 9], pa.uint16()), "cluster": [-1, 700]})
     pq.write_table(

@@ -25,9 +25,11 @@ from latentscale.stages.project import HEIGHT_SLOT, ProjectionRequest, compute_l
 from latentscale.stages.publish.columns import published_columns
 from latentscale.stages.publish.confounders import measure_confounders
 from latentscale.stages.publish.labels import map_labels, published_evidence
+from latentscale.stages.publish.meaning import meaning_of
 from latentscale.stages.publish.noise import shown_clusters, shown_labels
 from latentscale.stages.publish.page import write_viewer
 from latentscale.stages.publish.points import write_points
+from latentscale.stages.publish.similar import similar_of_graph
 from latentscale.stages.publish.thumbnail import draw_thumbnail
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
@@ -91,6 +93,8 @@ def publish_settings(config: PublishConfig, *, title: str | None) -> dict[str, A
         "viewer": config.viewer,
         "title": title,
     }
+    if config.semantic and config.viewer:
+        settings["semantic"] = True
     if config.noise != "keep":
         settings["noise"] = config.noise
     return settings if config.search else settings | {"search": False}
@@ -240,15 +244,23 @@ class PublishStage(WholeStage):
                     settings,
                     quality,
                     height=None if space is None else Height.of(space),
+                    similar=similar_of_graph(neighbors),
+                    meaning=meaning_of(needed_record(store, "embedding", request.embedding), vectors.matrix, labels)
+                    if settings.get("semantic")
+                    else None,
                 )
         return writer.commit(counts=counts, cost=cost, job=context.job)
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rate of points, tiles and the index of words."""
         return Cost(
-            cpu_seconds=(2.6e-5 + (3.2e-5 if config.publish.search else 0.0)) * size.documents,
+            cpu_seconds=(
+                2.6e-5 + (3.2e-5 if config.publish.search else 0.0) + (5e-5 if config.publish.semantic else 0.0)
+            )
+            * size.documents,
             memory_bytes=size.documents * (8_000.0 + HELD_BYTES * size.dim),
-            disk_bytes=0.5 * size.text_bytes + size.documents * (140 if config.publish.search else 40),
+            disk_bytes=0.5 * size.text_bytes
+            + size.documents * (80 + (100 if config.publish.search else 0) + (135 if config.publish.semantic else 0)),
             scratch_bytes=size.documents * size.dim * 4.0,
         )
 

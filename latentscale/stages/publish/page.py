@@ -23,7 +23,9 @@ from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.workspace_record import read_workspace
 from latentscale.viewer import MapQuality, ViewerData, continued, write_page, write_tiles
 from latentscale.viewer.height import Height
+from latentscale.viewer.meaning import Meaning
 from latentscale.viewer.page import manifest_bytes
+from latentscale.viewer.similar import Similar
 
 PAGE_FOLDER = "viewer"
 
@@ -42,6 +44,8 @@ def write_viewer(
     density: NDArray[np.uint8] | None = None,
     grown: Record | None = None,
     height: Height | None = None,
+    similar: Similar | None = None,
+    meaning: Meaning | None = None,
 ) -> dict[str, Any]:
     """Write a generation of tiles; return what the page's manifest says of it.
 
@@ -55,6 +59,10 @@ def write_viewer(
         The map that grows by these documents: the page's first view and its legends stay those that it had.
     height : Height, optional
         Of a map of three dimensions.
+    similar : Similar, optional
+        The nearest documents of each.
+    meaning : Meaning, optional
+        Their vectors, where the page finds them by meaning.
     """
 
     def documents() -> Iterator[pa.RecordBatch]:
@@ -79,6 +87,8 @@ def write_viewer(
         height=height,
         search=settings.get("search", True),
         id_column=_own_id(store, columns),
+        similar=similar,
+        meaning=meaning,
         added=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC" if grown else None,
     )
     before = [segment for segment in segments_of(grown) if segment.page is not None] if grown else []

@@ -16,9 +16,11 @@ from latentscale.config import DriftConfig, PublishConfig
 from latentscale.stages.cluster import Clusters, read_clusters
 from latentscale.stages.publish import MapRequest, publish_settings, published_columns, write_points, write_viewer
 from latentscale.stages.publish.map import PublishStage
+from latentscale.stages.publish.meaning import meaning_of
 from latentscale.stages.publish.noise import shown_labels
 from latentscale.stages.stage import MapJob, StageContext, Work
-from latentscale.stages.update.place import Fit, read_fit, read_placement
+from latentscale.stages.update.place import Fit, PlacementRequest, read_fit, read_placement
+from latentscale.stages.update.similar import similar_of_update
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_existing, read_parquet
@@ -34,9 +36,12 @@ from latentscale.storage.segments import (
 )
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
+from latentscale.storage.vectors import vectors_at
 from latentscale.viewer import write_labels
 from latentscale.viewer.density import map_density
 from latentscale.viewer.height import Height
+from latentscale.viewer.meaning import Meaning
+from latentscale.viewer.similar import Similar
 
 VERSION = 1
 # The page reads one generation of tiles a segment.
@@ -151,7 +156,21 @@ class GrowStage(PublishStage):
                 "gone": placement.counts["removed"],
             } | _counts(points, labels)
             if points.new_points.num_rows:
-                page = _write_new(writer, store, snapshot, points, clusters, labels, request, quality, parent)
+                similar = (
+                    similar_of_update(
+                        store,
+                        snapshot,
+                        fit,
+                        points.parent_points.filter(pa.array(points.stays)),
+                        segments[:keep],
+                        points.new_points["row_id"].to_numpy(),
+                        PlacementRequest.read(placement.request),
+                        threads=context.threads,
+                    )
+                    if settings["viewer"]
+                    else None
+                )
+                page = _write_new(writer, store, snapshot, points, clusters, labels, request, quality, parent, similar)
                 own_segment = Segment(
                     map=writer.id,
                     documents=points.new_points.num_rows,
@@ -193,8 +212,11 @@ GROW = GrowStage()
 
 
 def _publishing(job: MapJob, parent: Record) -> PublishConfig:
-    """The settings of publish, with the noise of the map that grows: its tiles stay beside the new ones."""
-    return job.config.publish.model_copy(update={"noise": parent.request["publish"].get("noise", "keep")})
+    """The settings of publish, with what the tiles of the map that grows have: they stay beside the new ones."""
+    held = parent.request["publish"]
+    return job.config.publish.model_copy(
+        update={"noise": held.get("noise", "keep"), "semantic": held.get("semantic", False)}
+    )
 
 
 def drift_settings(config: DriftConfig) -> dict[str, float]:
@@ -411,6 +433,7 @@ def _write_new(
     request: MapRequest,
     quality: Mapping[str, Any],
     parent: Record,
+    similar: Similar | None,
 ) -> dict[str, Any] | None:
     """Write the new points and their tiles; return what the page's manifest says of these."""
     settings, own = request.publish, grown.new_points
@@ -456,4 +479,12 @@ def _write_new(
         density=map_density(flat)[-len(places) :],
         grown=parent,
         height=Height.of(everything, last=len(places)) if len(grown.axes) > 2 else None,
+        similar=similar,
+        meaning=_meaning(store, snapshot, request, row_ids, labels) if settings.get("semantic") else None,
     )
+
+
+def _meaning(store: Store, snapshot: Snapshot, request: MapRequest, row_ids: Ids, labels: pa.Table) -> Meaning:
+    """The new documents, to be found by meaning."""
+    vectors = vectors_at(store, snapshot, request.embedding, snapshot.offsets(row_ids))
+    return meaning_of(needed_record(store, "embedding", request.embedding), vectors.matrix, labels, first=False)

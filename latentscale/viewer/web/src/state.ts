@@ -86,11 +86,16 @@ export const pinned = signal<Pinned | null>(null);
 export const pinning = signal(false);
 /** What is searched for, and what was found; null while there is nothing to search for, or the answer is on its way. */
 export const query = signal("");
+/** What is compared: `meaning`, or else words. */
+export const findBy = signal("");
 export const found = signal<Answer | null>(null);
 export interface Answer extends Found {
   query: Query;
-  /** Documents whose words are indexed. */
+  /** Documents that can be found so: whose words are indexed, or of which it is known what they are like. */
   searchable: number;
+  /** Whose like these are, or that they are near in meaning: nearest first, and scores are cosine similarities then. */
+  like?: number;
+  meaning?: boolean;
 }
 /** Documents that were found, marked on the map: the best that are drawn. */
 export const hits = signal<readonly Point[]>([]);

@@ -116,7 +116,8 @@ export class Generation {
     });
   }
 
-  private async isGone(position: number): Promise<boolean> {
+  /** Whether a document is not on the map any more, or a later generation has another one in its place. */
+  async isGone(position: number): Promise<boolean> {
     const { positions } = await this.removed();
     return positions[lowerBound(positions, position)] === position;
   }

@@ -6,6 +6,8 @@ import { commands } from "../../commands";
 import type { ClusterEntry } from "../../engine/format";
 import type { Document } from "../../engine/generation";
 import { generationName } from "../../engine/merge";
+import { section } from "../../engine/sections";
+import { likeness, SIMILAR } from "../../engine/similar";
 import { selectClusters } from "../../selecting";
 import * as state from "../../state";
 import { Brief, textOf, titleOf } from "../cards";
@@ -54,6 +56,7 @@ function DocumentPanel() {
     >
         <ClusterPath id={pinned.cluster} />
         <Steps />
+        <Like rowId={document.rowId} generation={pinned.generation} />
         {title && (
           <h2 dir="auto">
             <Marked text={title} />
@@ -95,6 +98,20 @@ function Steps() {
       </span>
       <button class="link" disabled={at === all - 1} onClick={() => step(1)}>
         Next
+      </button>
+    </p>
+  );
+}
+
+/** The search for documents like it, where they are stored. */
+function Like({ rowId, generation }: { rowId: number; generation: number }) {
+  const index = state.index.value?.generations[generation];
+  if (!index) return null;
+  if (!section(index, SIMILAR)) return <p class="muted small">It is not stored what it is like: publish the map again for that.</p>;
+  return (
+    <p>
+      <button class="link" onClick={() => (state.query.value = likeness(rowId))}>
+        More like this
       </button>
     </p>
   );

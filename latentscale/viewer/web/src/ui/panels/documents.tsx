@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { commands } from "../../commands";
 import type { Document } from "../../engine/generation";
 import { NARROW } from "../../engine/insets";
+import type { Hit } from "../../engine/search";
 import { selectionOf, sizeOf } from "../../engine/selection";
 import { selectRows } from "../../selecting";
 import * as state from "../../state";
@@ -151,6 +152,24 @@ function Headline() {
       </span>
     );
   }
+  if (answer?.like !== undefined) {
+    const { hits, like, searchable } = answer;
+    return (
+      <span role="status">
+        {plural(hits.length, "document")} most like document {count(like)}
+        {searchable < state.documents.value && ` · it is known of ${count(searchable)} of ${count(state.documents.value)} what they are like`}
+      </span>
+    );
+  }
+  if (answer?.meaning) {
+    const { hits, searchable } = answer;
+    return (
+      <span role="status">
+        The {plural(hits.length, "document")} nearest in meaning
+        {searchable < state.documents.value && ` · ${count(searchable)} of ${count(state.documents.value)} can be searched so`}
+      </span>
+    );
+  }
   if (answer) {
     const { hits, query, whole, common, more, searchable } = answer;
     const all = state.documents.value;
@@ -262,7 +281,7 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
                 ) : document === "failed" ? (
                   <span class="muted">The document could not be read.</span>
                 ) : (
-                  <Short document={document} />
+                  <Short document={document} similarity={similarityOf(row)} />
                 )}
               </div>
               {column && (
@@ -278,8 +297,14 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
   );
 }
 
+/** How near a document is to what was asked for, where that is what the list is by. */
+function similarityOf(row: state.Row): number | null {
+  const answer = state.found.value;
+  return (answer?.like !== undefined || answer?.meaning) && !state.shownSelection.value && "score" in row ? (row as Hit).score : null;
+}
+
 /** A title, and the part of the text in which the words are. */
-function Short({ document }: { document: Document }) {
+function Short({ document, similarity }: { document: Document; similarity: number | null }) {
   const query = state.found.value?.query;
   const title = titleOf(document);
   const text = textOf(document) || (title ? "" : document.values.slice(0, 3).map(([, value]) => valueText(value)).join(" · "));
@@ -291,6 +316,7 @@ function Short({ document }: { document: Document }) {
         </strong>
       )}
       <span dir="auto">
+        {similarity !== null && `${similarity.toFixed(2)} · `}
         <Marked text={excerpt(text, title ? 150 : 220, query)} />
       </span>
     </>

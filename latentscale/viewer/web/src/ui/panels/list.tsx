@@ -10,15 +10,18 @@ import { categoryNames } from "../../engine/column-names";
 import { keyOf, withFilter } from "../../engine/filters";
 import { ADDED, documentsOf, generationName, OTHER } from "../../engine/merge";
 import { SEARCH } from "../../engine/search";
+import { MEANING } from "../../engine/meaning";
+import { likenessOf } from "../../engine/similar";
 import { lastSection } from "../../engine/sections";
 import { formatValue, NO_VALUE, valueAt } from "../../engine/scale";
 import { codeColour } from "../../map/shading";
+import { MEANT } from "../../finding";
 import { selectClusters, selectDocuments } from "../../selecting";
 import * as state from "../../state";
 import { Icon } from "../icon";
 import { register, setOpen, turn } from "../panel-registry";
 import { ClusterSwatch, Swatch } from "../swatch";
-import { count, percent, plural } from "../words";
+import { count, percent, plural, shortened } from "../words";
 
 const ID = "list";
 
@@ -30,6 +33,7 @@ register({
   Component: List,
   Closed: Opener,
   key: { name: "/", does: "find documents and clusters", press: find },
+  kept: state.findBy,
 });
 
 function Opener() {
@@ -275,7 +279,7 @@ function Topics() {
                 .sort(bySize),
       }));
   }, [labels]);
-  const words = query.trim().toLowerCase();
+  const words = likenessOf(query) === null ? query.trim().toLowerCase() : "";
   const phrases = state.details.value;
   const found = useMemo(() => {
     if (!words) return null;
@@ -295,7 +299,7 @@ function Topics() {
           id="find"
           type="search"
           placeholder="Find documents and clusters"
-          title="Words of documents, labels and keyphrases; a document's own id; # and a row id, with Enter"
+          title="Words of documents, labels and keyphrases; a document's own id; # and a row id, with Enter; like # and a row id"
           aria-label="Find documents and clusters"
           value={query}
           onInput={(event) => (state.query.value = event.currentTarget.value)}
@@ -307,6 +311,18 @@ function Topics() {
           }}
         />
       </div>
+      {state.index.value && lastSection(state.index.value.generations, MEANING) ? (
+        <div class="choice" role="group" aria-label="Find documents by">
+          <button aria-pressed={state.findBy.value !== MEANT} onClick={() => (state.findBy.value = "")}>
+            Words
+          </button>
+          <button aria-pressed={state.findBy.value === MEANT} onClick={() => (state.findBy.value = MEANT)}>
+            Meaning
+          </button>
+        </div>
+      ) : (
+        words && <p class="muted small">By meaning, from the command line: latentscale search WORKSPACE "{shortened(query.trim(), 40)}"</p>
+      )}
       {query && !searchable() && <p class="muted small">The words of this map's documents are not indexed: publish it again to find them.</p>}
       {/* Always one line: the rows below must not move away from the pointer that chose one. */}
       <p class="base" role="status">

@@ -1,7 +1,8 @@
 /** About the map: how far to trust it, and how it was made. */
 
 import type { Quality } from "../../engine/format";
-import { lastSection, sectionKey } from "../../engine/sections";
+import { MEANING } from "../../engine/meaning";
+import { lastSection, section, sectionKey } from "../../engine/sections";
 import * as state from "../../state";
 import { PanelFrame } from "../panel-frame";
 import { register, turn } from "../panel-registry";
@@ -12,6 +13,9 @@ const TITLE = "About this map";
 const KEY = sectionKey<Quality>("quality", 1);
 
 const quality = (): Quality | null => state.index.value && lastSection(state.index.value.generations, KEY);
+
+/** Of the search by meaning, that of the fit. */
+const meant = () => state.index.value?.generations.map((one) => section(one, MEANING)).find((entry) => entry !== null);
 
 const about = () => state.manifest.value?.about ?? [];
 
@@ -55,6 +59,7 @@ function Figures({ q }: { q: Quality }) {
     ["Neighbours kept", share(q.preservation), `of the ${q.k} nearest`],
     ["The same in space", share(q.space?.preservation ?? null), `of the ${q.k} nearest; trustworthiness ${fixed(q.space?.trustworthiness ?? null)}`],
     ["Search recall", share(q.recall), "of true neighbours found"],
+    ["Found by meaning", share(meant()?.recall ?? null), `of the 10 nearest, with ${count(meant()?.queries ?? 0)} keyphrases of several words`],
     ["Noise", share(q.noise_share), "of the documents, in no cluster"],
     ["Duplicates", share(q.duplicates), "identical to another"],
     ["Outliers", share(q.outlier_rate), "far off the map"],

@@ -1,0 +1,44 @@
+"""The fitted documents nearest to others, computed on processors whatever backend a map has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentscale.backends.results import NeighborGraph
+
+
+def nearest_fitted(
+    queries: NDArray[Any],
+    vectors: NDArray[np.float32],
+    graph: NeighborGraph,
+    *,
+    k: int,
+    recall_target: float,
+    seed: int,
+    threads: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Indices and cosine distances of the nearest of ``vectors`` to each query, the nearest first, ``(m, k)`` each.
+
+    Parameters
+    ----------
+    queries : ndarray, shape (m, dim)
+    vectors : float32 ndarray, shape (n, dim)
+        Rows of length 1, of the documents of ``graph``, along which a large fit is searched.
+    k : int
+        Lowered to ``n`` where it is larger.
+    """
+    from latentscale.backends.cpu.placement_search import neighbors_among
+
+    found = neighbors_among(
+        queries,
+        vectors,
+        k=k,
+        graph_indices=graph.indices if graph.k else None,
+        recall_target=recall_target,
+        seed=seed,
+        threads=threads,
+    )
+    return found.indices, found.distances

@@ -1,0 +1,58 @@
+"""What the page needs to find documents by meaning: vectors, the model's tokens, and phrases to try the search with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from latentscale.embedders import EmbedderSpec, opened_embedder, read_spec
+from latentscale.errors import ConfigError
+from latentscale.storage.artifacts import Record
+from latentscale.viewer.meaning import Meaning
+
+# Keyphrases of clusters with which the search is tried.
+_MOST_PHRASES = 128
+_SEED = 0
+
+
+def check_semantic(spec: EmbedderSpec) -> None:
+    """Find out before anything is computed whether the page can embed what is typed.
+
+    Raises
+    ------
+    ConfigError
+        If the model is not a static one with BERT's tokenizer.
+    """
+    table = getattr(opened_embedder(spec), "token_table", None) if spec.kind == "static" else None
+    if table is None or table() is None:
+        reason = "its tokenizer is not BERT's" if table else "only static models are small enough for a browser"
+        raise ConfigError(
+            f"the page cannot embed a query with {spec.name}: {reason}",
+            where="publish.semantic",
+            hint="Leave publish.semantic out, and search from the command line: latentscale search WORKSPACE 'words'.",
+        )
+
+
+def meaning_of(embedding: Record, vectors: NDArray[np.float32], labels: pa.Table, *, first: bool = True) -> Meaning:
+    """The documents of a generation, to be found by meaning.
+
+    Parameters
+    ----------
+    vectors : float32 ndarray, shape (n, d)
+    labels : pyarrow.Table
+        Whose keyphrases of several words are the queries that the search is tried with.
+    first : bool
+        Whether the generation has the model's tokens; those of updates take them from the fit.
+    """
+    opened = opened_embedder(read_spec(embedding.choices["spec"]))
+    phrases = sorted({phrase for some in labels["keyphrases"].to_pylist() for phrase in some or () if " " in phrase})
+    if len(phrases) > _MOST_PHRASES:
+        chosen = np.random.default_rng(_SEED).choice(len(phrases), _MOST_PHRASES, replace=False)
+        phrases = [phrases[at] for at in np.sort(chosen)]
+    embedded = opened.embed(phrases)
+    return Meaning(
+        vectors=vectors,
+        queries=embedded.vectors[embedded.embeddable],
+        tokens=opened.token_table() if first else None,
+    )

@@ -1,0 +1,79 @@
+/** Finding documents by meaning: the query's vector from the model's own tokens, then the lists whose centroids are nearest. */
+
+import { ViewerError } from "./format";
+import type { Generation } from "./generation";
+import { MEANING, type MeaningEntry } from "./meaning";
+import { decodeTable } from "./parquet";
+import type { Hit } from "./search";
+import { section } from "./sections";
+import { decoded } from "./store";
+import { tokenIds } from "./wordpiece";
+
+/** Documents that are listed. */
+const MOST = 100;
+
+/** The documents nearest to a text, with their cosine similarity, and how many could be found so. */
+export async function searchMeaning(generations: readonly Generation[], text: string): Promise<{ hits: Hit[]; searchable: number }> {
+  const parts: { generation: Generation; entry: MeaningEntry }[] = [];
+  for (const generation of generations) {
+    const entry = section(await generation.index(), MEANING);
+    if (entry) parts.push({ generation, entry });
+  }
+  const source = parts.find(({ entry }) => entry.tokens);
+  if (!source) throw new ViewerError("This map was not published to be searched by meaning.");
+  const vector = await queryVector(source.generation, source.entry, text);
+  if (!vector) throw new ViewerError("None of these words is known to the model: use other words.");
+  const found = (await Promise.all(parts.map(({ generation, entry }) => inGeneration(generation, entry, vector)))).flat();
+  found.sort((a, b) => b.score - a.score || a.generation.number - b.generation.number || a.position - b.position);
+  const hits: Hit[] = [];
+  for (const hit of found) {
+    if (hits.length >= MOST) break;
+    if (!(await hit.generation.isGone(hit.position))) hits.push(hit);
+  }
+  return { hits, searchable: parts.reduce((sum, { generation }) => sum + generation.documents, 0) };
+}
+
+/** The mean direction of a text's tokens; null if it has none that the model knows. */
+export async function queryVector(generation: Generation, { dim, tokens }: MeaningEntry, text: string): Promise<Float64Array | null> {
+  const vocabulary = await generation.kept("meaning/vocabulary", async () => {
+    const found = new Map<string, number>();
+    (await tableOf(generation, "vocabulary")).forEach(([token], id) => token && found.set(token as string, id));
+    return found;
+  });
+  const ids = tokenIds(text, vocabulary, tokens!);
+  const sum = new Float64Array(dim);
+  const rows = await Promise.all(ids.map(async (id) => (await tableOf(generation, `tokens/${Math.floor(id / tokens!.rows)}`))[id % tokens!.rows]));
+  for (const [step, code] of rows as [number, Uint8Array][]) signed(code).forEach((value, j) => (sum[j] += value * step));
+  const length = Math.hypot(...sum);
+  return length > 0 ? sum.map((value) => value / length) : null;
+}
+
+async function inGeneration(generation: Generation, entry: MeaningEntry, query: Float64Array): Promise<Hit[]> {
+  const centroids = entry.lists > 1 ? await tableOf(generation, "centroids") : null;
+  const near = Array.from({ length: entry.lists }, (_, list) => ({ list, score: centroids ? entry.centroid_step * dot(centroids[list][0] as Uint8Array, query) : 0 }));
+  near.sort((a, b) => b.score - a.score || a.list - b.list);
+  const hits: Hit[] = [];
+  await Promise.all(
+    near.slice(0, entry.probes).map(async ({ list, score }) => {
+      for (const [place, code] of (await tableOf(generation, `lists/${list}`)) as [number, Uint8Array][])
+        hits.push({ generation, position: place, score: score + entry.step * dot(code, query), words: 0 });
+    }),
+  );
+  return hits.sort((a, b) => b.score - a.score).slice(0, 4 * MOST);
+}
+
+const signed = (code: Uint8Array): Int8Array => new Int8Array(code.buffer, code.byteOffset, code.byteLength);
+
+function dot(code: Uint8Array, query: Float64Array): number {
+  const values = signed(code);
+  let sum = 0;
+  for (let j = 0; j < values.length; j++) sum += values[j] * query[j];
+  return sum;
+}
+
+const tableOf = (generation: Generation, name: string): Promise<unknown[][]> =>
+  generation.kept(`meaning/${name}/table`, async () => {
+    const file = `sections/meaning/${name}.parquet`;
+    const bytes = await generation.bytes(file);
+    return decoded(generation.name(file), () => decodeTable(bytes));
+  });
