@@ -7,7 +7,7 @@ import pytest
 from latentscale.config import JobConfig
 from latentscale.errors import ResourceError
 from latentscale.machine import Place
-from latentscale.pipeline.preflight import check_disk, check_place, stage_costs
+from latentscale.pipeline.preflight import NOT_OF_A_RUN, check_disk, check_place, stage_costs
 from latentscale.registry import stages
 from latentscale.stages.stage import JobSize
 from latentscale.storage.objects import Store
@@ -45,7 +45,9 @@ def test_a_workspace_that_the_disk_cannot_hold_is_refused(tmp_path: Path) -> Non
         check_disk(Store(str(tmp_path / "not" / "there" / "yet")), 1e18)
 
 
-@pytest.mark.parametrize("entry", [entry for entry in stages() if entry.name != "place"], ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry", [entry for entry in stages() if entry.name not in NOT_OF_A_RUN], ids=lambda entry: entry.name
+)
 def test_the_cost_of_a_stage_grows_with_the_documents(entry) -> None:
     small, large = (
         stage_costs(JOB, JobSize(documents=n, dim=256, text_bytes=450.0 * n))[entry.name] for n in (1_000, 100_000)

@@ -110,7 +110,7 @@ def run(
     with observed(progress, metrics_file) as observer:
         overrides = [*engine_overrides(engine, address), *(set or [])]
         values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
-        _take_vectors(values, vectors)
+        take_vectors(values, vectors)
         values["corpus"].update(selections(exclude, only, exclude_clusters))
         _run(values, observer, until="publish", refit=refit, name=name, command=context.obj, as_json=as_json)
 
@@ -138,7 +138,7 @@ def ingest(
     with observed(progress, metrics_file) as observer:
         overrides = [*engine_overrides(engine, address), *(set or [])]
         values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
-        _take_vectors(values, vectors)
+        take_vectors(values, vectors)
         _run(values, observer, until="ingest", command=context.obj, as_json=as_json)
 
 
@@ -304,7 +304,8 @@ def job_values(
     return values
 
 
-def _take_vectors(values: dict[str, Any], vectors: str | None) -> None:
+def take_vectors(values: dict[str, Any], vectors: str | None) -> None:
+    """Add the vectors of the option `--vectors` to nested settings: they are then used as they are."""
     if vectors is not None:
         values["corpus"]["vectors"] = vectors
         values.setdefault("embed", {}).setdefault("model", "column")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from latentscale.pipeline.context import RunContext
 
 GB = 1e9
+# Stages that only an update has, or documents that are placed on another workspace's map.
+NOT_OF_A_RUN = ("place", "overlay")
 # Of Python and the libraries.
 PROCESS_BYTES = 400e6
 # Assumed width of vectors before it is known.
@@ -102,7 +104,9 @@ def _check(context: RunContext, stages: Sequence[str], size: JobSize, place: Cal
 
 def stage_costs(config: JobConfig, size: JobSize) -> dict[str, Cost]:
     """Estimated cost of each stage of a run, by name."""
-    return {entry.name: load_stage(entry.name).cost(size, config) for entry in stages() if entry.name != "place"}
+    return {
+        entry.name: load_stage(entry.name).cost(size, config) for entry in stages() if entry.name not in NOT_OF_A_RUN
+    }
 
 
 def check_place(stage: str, cost: Cost, place: Place, size: JobSize) -> None:

@@ -18,7 +18,7 @@ from latentscale.pipeline.history import changed_selection, settings_of_map
 from latentscale.pipeline.label_files import settle_label_files
 from latentscale.pipeline.label_model import check_labeler, probe_labeler
 from latentscale.pipeline.observe import Observer
-from latentscale.pipeline.preflight import Preflight
+from latentscale.pipeline.preflight import NOT_OF_A_RUN, Preflight
 from latentscale.pipeline.result import Outcome
 from latentscale.pipeline.selections import settle_selections
 from latentscale.pipeline.shards import embed_snapshot, ingest_corpus
@@ -36,13 +36,10 @@ from latentscale.storage.snapshots import read_groups, read_snapshot
 from latentscale.storage.vectors import spooled_vectors
 from latentscale.storage.workspace_record import WorkspaceRecord, claim_workspace, read_workspace
 
-# A stage that only an update has.
-UPDATE_ONLY = ("place",)
-
 
 def stage_names() -> list[str]:
     """The stages of a run, in their order."""
-    return [entry.name for entry in stages() if entry.name not in UPDATE_ONLY]
+    return [entry.name for entry in stages() if entry.name not in NOT_OF_A_RUN]
 
 
 def run_job(

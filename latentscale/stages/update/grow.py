@@ -18,7 +18,8 @@ from latentscale.stages.publish import MapRequest, publish_settings, published_c
 from latentscale.stages.publish.map import PublishStage
 from latentscale.stages.publish.noise import shown_labels
 from latentscale.stages.stage import MapJob, StageContext, Work
-from latentscale.stages.update.place import Fit, read_fit, read_placement
+from latentscale.stages.update.fit import Fit, read_fit
+from latentscale.stages.update.place import read_placement
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_existing, read_parquet
