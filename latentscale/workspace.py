@@ -707,6 +707,9 @@ class Workspace:
         *,
         text: str | None = None,
         id: str | None = None,
+        documents: int | None = None,
+        characters: int | None = None,
+        gpus: int | None = None,
         update: UpdateConfig | UpdateSettings | None = None,
         **settings: Unpack[JobSettings],
     ) -> JobPlan:
@@ -718,6 +721,10 @@ class Workspace:
             By default the corpus of ``snapshot``, with the settings of its run.
         text, id : str, optional
             As in ``CorpusConfig``.
+        documents, characters : int, optional
+            What if there were so many documents of so many characters (450); no corpus is looked at.
+        gpus : int, optional
+            What if there were so many GPUs; by default those of this machine.
         **settings
             Settings by stage, and ``corpus={...}`` for the rest of the corpus's.
 
@@ -726,11 +733,15 @@ class Workspace:
         LatentScaleError
             If the corpus or the settings are wrong, as a run would say.
         """
+        if source is not None and documents is not None:
+            raise RequestError("a corpus and documents= were given", hint="Leave one out.")
         values: dict[str, Any] = {"corpus": {"sources": files_of(source)}} if source is not None else {}
+        if documents is not None:
+            values = {"corpus": {"sources": ["assumed"]}}
         values = values or self.settings(of_last_run=True)
         groups = with_corpus(with_group(settings, "update", update), {"text": text, "id": id})
         values["corpus"] = {**values["corpus"], **groups.pop("corpus")}
-        return self.plan_job({**values, **groups})
+        return self.plan_job({**values, **groups}, documents=documents, characters=characters, gpus=gpus)
 
     def quote_labels(self, overrides: Sequence[str] = ()) -> tuple[LabelQuote, str] | None:
         """Quote the labels of the current map, with the settings of its run; None where no service gives them.
@@ -752,11 +763,24 @@ class Workspace:
         apply_overrides(values, overrides)
         return quote_labels(self._held.job(values), self.snapshot.documents, self.store)
 
-    def plan_job(self, values: Mapping[str, Any]) -> JobPlan:
-        """Estimate what a job here would take; ``values`` are nested settings, as in ``job.yaml``."""
+    def plan_job(
+        self,
+        values: Mapping[str, Any],
+        *,
+        documents: int | None = None,
+        characters: int | None = None,
+        gpus: int | None = None,
+    ) -> JobPlan:
+        """Estimate what a job here would take; ``values`` are nested settings, as in ``job.yaml``.
+
+        Parameters
+        ----------
+        documents, characters, gpus : int, optional
+            As in ``plan``.
+        """
         from latentscale.pipeline.plan import plan_job
 
-        return plan_job(self._held.job(values))
+        return plan_job(self._held.job(values), documents=documents, characters=characters, gpus=gpus)
 
     def run(
         self,

@@ -49,6 +49,10 @@ EngineName = Annotated[str | None, typer.Option("--engine", help="auto, local or
 Address = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT; means --engine ray.")
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", help="What the job may take on this machine, such as 8GB; refused where it needs more."),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting: --set project.n_neighbors=30.")]
 Storage = Annotated[
     list[str] | None,
@@ -97,6 +101,7 @@ def run(
     address: Address = None,
     refit: Annotated[bool, typer.Option("--refit", help="Align the new map to the current one.")] = False,
     name: MapName = None,
+    memory: Memory = None,
     set: Set = None,
     storage: Storage = None,
     progress: Progress = "auto",
@@ -108,7 +113,7 @@ def run(
     The same command again resumes where it stopped, and does nothing where nothing is left to do.
     """
     with observed(progress, metrics_file) as observer:
-        overrides = [*engine_overrides(engine, address), *(set or [])]
+        overrides = [*engine_overrides(engine, address, memory), *(set or [])]
         values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
         take_vectors(values, vectors)
         values["corpus"].update(selections(exclude, only, exclude_clusters))
@@ -231,8 +236,8 @@ def label(
         console().print("These labels cost nothing: no service gives them." if quoted is None else quoted[1])
 
 
-def engine_overrides(engine: str | None, address: str | None) -> list[str]:
-    """Settings from the options `--engine` and `--address`; an address is that of a Ray cluster.
+def engine_overrides(engine: str | None, address: str | None, memory: str | None = None) -> list[str]:
+    """Settings from the options `--engine`, `--address` and `--memory`; an address is that of a Ray cluster.
 
     Raises
     ------
@@ -243,6 +248,7 @@ def engine_overrides(engine: str | None, address: str | None) -> list[str]:
         raise RequestError(f"--address is that of a Ray cluster, but --engine is {engine}", hint="Leave one out.")
     name = "ray" if address is not None else engine
     found = [f"engine.name={name}"] if name is not None else []
+    found += [f"engine.memory={memory!r}"] if memory is not None else []
     if name == "local":
         # A job file or the run before may have named a cluster.
         found += ["engine.address=null", "engine.runtime_env=null"]

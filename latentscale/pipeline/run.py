@@ -21,7 +21,7 @@ from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.preflight import NOT_OF_A_RUN, Preflight
 from latentscale.pipeline.result import Outcome
 from latentscale.pipeline.selections import settle_selections
-from latentscale.pipeline.shards import embed_snapshot, ingest_corpus
+from latentscale.pipeline.shards import COMPRESSION, embed_snapshot, ingest_corpus
 from latentscale.readers.inputs import absolute_source, list_inputs
 from latentscale.readers.text_files import refuse_undecided
 from latentscale.readers.unread import Unread
@@ -240,7 +240,11 @@ def make_map(
     to_probe = ["label"] if "label" in names else []
 
     def fits() -> None:
-        preflight.check(job.snapshot.documents, embedding=job.records.get("embed"))
+        preflight.check(
+            job.snapshot.documents,
+            embedding=job.records.get("embed"),
+            text_bytes=COMPRESSION * float(job.snapshot.shards.bytes.sum()),
+        )
         if to_probe and "label" not in job.records:
             to_probe.clear()
             probe_labeler(context)

@@ -29,7 +29,8 @@ from latentscale.stages.publish.noise import shown_clusters, shown_labels
 from latentscale.stages.publish.page import write_viewer
 from latentscale.stages.publish.points import write_points
 from latentscale.stages.publish.thumbnail import draw_thumbnail
-from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.stages.rates import held_bytes
+from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_parquet
@@ -245,8 +246,8 @@ class PublishStage(WholeStage):
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rate of points, tiles and the index of words."""
         return Cost(
-            cpu_seconds=(2.6e-5 + (3.2e-5 if config.publish.search else 0.0)) * size.documents,
-            memory_bytes=size.documents * (8_000.0 + HELD_BYTES * size.dim),
+            cpu_seconds=0.5 + (2.6e-5 + (3.2e-5 if config.publish.search else 0.0)) * size.documents,
+            memory_bytes=held_bytes(size, fixed=152e6, document=2_000.0, text=6_450.0),
             disk_bytes=0.5 * size.text_bytes + size.documents * (140 if config.publish.search else 40),
             scratch_bytes=size.documents * size.dim * 4.0,
         )
