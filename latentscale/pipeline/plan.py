@@ -12,7 +12,7 @@ from latentscale.errors import ConfigError, ResourceError
 from latentscale.machine import available_processors
 from latentscale.models.hub_fetch import NotFetchedError, nothing_fetched
 from latentscale.pipeline.calibrate import core_speed
-from latentscale.pipeline.estimate import estimate_documents, text_bytes
+from latentscale.pipeline.estimate import estimate_size
 from latentscale.pipeline.label_quote import LabelQuote, quote_labels
 from latentscale.pipeline.preflight import (
     COMMON_WIDTH,
@@ -166,8 +166,9 @@ def plan_job(
         listed += check.notes
         # Only the number of units counts: no file need be read for what it is recognised by.
         units = len(plan_ingest(inputs, config.corpus, config.ingest.model_copy(update={"fingerprint": "stat"})))
-        documents, basis = estimate_documents(inputs, config, check)
-        corpus_bytes, files, input_bytes = text_bytes(inputs), len(inputs), int(inputs.sizes.sum())
+        estimated = estimate_size(inputs, config, check)
+        documents, basis, corpus_bytes = estimated.documents, estimated.basis, estimated.bytes
+        files, input_bytes = len(inputs), int(inputs.sizes.sum())
     model = _model_of(config)
     asked = config.engine.resources.of("embed").gpus
     found = 0 if asked == 0 else len(machine.gpus()) if gpus is None else gpus

@@ -13,7 +13,7 @@ from latentscale.errors import ConfigError, WorkspaceError
 from latentscale.labelers import labeler_class
 from latentscale.labelers.model import runs_in_the_job
 from latentscale.pipeline.context import RunContext
-from latentscale.pipeline.estimate import estimate_documents, text_bytes
+from latentscale.pipeline.estimate import estimate_size
 from latentscale.pipeline.history import changed_selection, settings_of_map
 from latentscale.pipeline.label_files import settle_label_files
 from latentscale.pipeline.label_model import check_labeler, probe_labeler
@@ -201,9 +201,9 @@ def _plan(context: RunContext, parent: Snapshot | None, until: str) -> ingest.Un
     context.list_in_record(inputs, unread)
     # What is there already needs no room; how much a condition keeps is known once it was applied.
     if parent is None and config.corpus.where is None:
-        documents, _ = estimate_documents(inputs, config, check)
+        size = estimate_size(inputs, config, check)
         stages = stage_names()[: stage_names().index(until) + 1]
-        Preflight(context, stages).check_estimate(documents, corpus_bytes=text_bytes(inputs))
+        Preflight(context, stages).check_estimate(size.documents, corpus_bytes=size.bytes)
     groups = read_groups(context.store, parent.id if parent else None)
     return ingest.plan_ingest(inputs, config.corpus, context.config.ingest, groups=groups)
 
