@@ -487,13 +487,22 @@ class Workspace:
         made = self.published(self.run(values, snapshot=self.snapshot, progress=progress, show=False, name=name))
         return self.promote(made.id) if publish is True else made
 
-    def sweep(self, *, names: str | None = None, progress: Mode = "quiet", **groups: Mapping[str, Any]) -> pl.DataFrame:
+    def sweep(
+        self,
+        *,
+        names: str | None = None,
+        sheet: str | Path | None = None,
+        progress: Mode = "quiet",
+        **groups: Mapping[str, Any],
+    ) -> pl.DataFrame:
         """Make, or find, a map for each combination of settings, and compare them.
 
         Parameters
         ----------
         names : str, optional
             The maps are called ``<names>-1``, ``<names>-2``, … in the order of the rows.
+        sheet : str or Path, optional
+            An ``.html`` file: the pictures of the maps beside each other, with settings and figures.
         **groups
             As in ``map``, and a list varies a setting: ``project={"n_neighbors": [5, 15, 30]}``. Several lists give all
             combinations.
@@ -505,15 +514,46 @@ class Workspace:
             ``clusters``, ``noise_share``; ``trustworthiness``, ``preservation``, ``stability``, agreement where
             ``quality.against`` is set; ``red_flags``.
         """
+        from latentscale.explore.contact_sheet import write_sheet
         from latentscale.explore.tables import combinations, sweep_row
 
         rows: list[dict[str, Any]] = []
+        self.check_sweep(self.settings(of_last_run=True), groups, sheet=sheet)
         wanted = combinations(plain_groups(groups))
         labels = [None if names is None else check_name(f"{names}-{number}") for number in range(1, len(wanted) + 1)]
         for settings, name in zip(wanted, labels, strict=True):
             made = self.map(name=name, progress=progress, **cast(StageSettings, settings))
             rows.append(sweep_row(settings, self._row(made.record), made.quality))
-        return pl.DataFrame(rows, infer_schema_length=None)
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        if sheet is not None:
+            write_sheet(self.store, frame, Path(sheet))
+        return frame
+
+    def check_sweep(
+        self, values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]], *, sheet: str | Path | None = None
+    ) -> None:
+        """Refuse a sweep of the job ``values`` that cannot be made, before its corpus is read.
+
+        Parameters
+        ----------
+        groups, sheet
+            As in ``sweep``.
+
+        Raises
+        ------
+        ConfigError
+            If a combination of the settings cannot be, or nothing is varied.
+        RequestError
+            If the sheet cannot be written.
+        """
+        from latentscale.explore.contact_sheet import check_sheet
+        from latentscale.explore.tables import combinations
+
+        if sheet is not None:
+            check_sheet(Path(sheet))
+        for settings in combinations(plain_groups(groups)):
+            laid = {name: laid_over(values.get(name, {}), group) for name, group in settings.items()}
+            self._held.job({**values, **laid})
 
     def _row(self, record: Record) -> dict[str, Any]:
         from latentscale.explore.tables import map_row

@@ -101,6 +101,11 @@ def run(
     address: Address = None,
     refit: Annotated[bool, typer.Option("--refit", help="Align the new map to the current one.")] = False,
     name: MapName = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", help="Make a map for each value, publish none: --sweep project.n_neighbors=10,25,50."),
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option("--sheet", help="With --sweep: the pictures as an .html file.")] = None,
     memory: Memory = None,
     set: Set = None,
     storage: Storage = None,
@@ -117,6 +122,11 @@ def run(
         values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
         take_vectors(values, vectors)
         values["corpus"].update(selections(exclude, only, exclude_clusters))
+        if sweep or sheet:
+            if refit or not sweep:
+                raise RequestError("--sheet goes with --sweep, and --refit does not", hint="--sweep cluster.method=a,b")
+            _sweep(values, observer, sweep, sheet=sheet, names=name, command=context.obj, as_json=as_json)
+            return
         _run(values, observer, until="publish", refit=refit, name=name, command=context.obj, as_json=as_json)
 
 
@@ -337,6 +347,29 @@ def _run(
         values["corpus"]["format"] = _ask_for_format(error)
         outcome = work(values)
     _finish(workspace, outcome, as_json=as_json)
+
+
+def _sweep(
+    values: dict[str, Any],
+    observer: Observer,
+    varied: list[str],
+    *,
+    sheet: Path | None,
+    names: str | None,
+    command: list[str],
+    as_json: bool,
+) -> None:
+    """Read and embed the corpus once, then make a map for each combination of the varied settings."""
+    import latentscale
+    from latentscale.cli.report import print_frame
+    from latentscale.config import varied_settings
+
+    groups = varied_settings(varied)
+    workspace = latentscale.open(values["out"], storage=values.get("storage"), must_exist=False)
+    workspace.check_sweep(values, groups, sheet=sheet)
+    workspace.run(values, until="embed", progress=observer, command=command).check_complete()
+    frame = workspace.sweep(names=names, sheet=sheet, **cast("dict[str, Any]", groups))
+    print_frame(frame, "json" if as_json else "table")
 
 
 @contextmanager
