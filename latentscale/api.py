@@ -126,7 +126,7 @@ def run(
 
 
 def plan(
-    source: Any,
+    source: Any = None,
     /,
     out: str | Path = "unnamed",
     *,
@@ -135,6 +135,9 @@ def plan(
     where: str | None = None,
     limit: int | None = None,
     sample: float | None = None,
+    documents: int | None = None,
+    characters: int | None = None,
+    gpus: int | None = None,
     storage: Mapping[str, Any] | StorageConfig | None = None,
     update: UpdateConfig | UpdateSettings | None = None,
     **settings: Unpack[JobSettings],
@@ -144,6 +147,11 @@ def plan(
     Parameters
     ----------
     source : str, Path or sequence of those
+        None with ``documents``.
+    documents, characters : int, optional
+        What if there were so many documents of so many characters (450); no corpus is looked at.
+    gpus : int, optional
+        What if there were so many GPUs; by default those of this machine.
     out : str or Path
         The workspace: what its disk has free is compared with what will be written.
     text, id, where, limit, sample, storage, update, **settings
@@ -156,7 +164,10 @@ def plan(
     """
     given = {"text": text, "id": id, "where": where, "limit": limit, "sample": sample}
     groups = with_corpus(with_group(settings, "update", update), given)
-    return Workspace(out, storage=storage).plan(source, **groups)
+    if source is None and documents is None:
+        raise RequestError("there is no corpus to plan for", hint="ls.plan(corpus), or ls.plan(documents=1_000_000)")
+    workspace = Workspace(out, storage=storage)
+    return workspace.plan(source, documents=documents, characters=characters, gpus=gpus, **groups)
 
 
 def doctor() -> Capabilities:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
 import polars as pl
 from numpy.typing import NDArray
@@ -24,12 +25,16 @@ from latentscale.storage.snapshots import read_snapshot
 
 if TYPE_CHECKING:
     from latentscale.backends.stars import Prefer
+    from latentscale.config import JobSettings, StorageConfig
     from latentscale.explore.duplicates import Duplicates
     from latentscale.explore.export import What
     from latentscale.explore.graph import Graph
+    from latentscale.explore.overlay import Overlay
     from latentscale.explore.page import ServedPage
     from latentscale.explore.sample import By
     from latentscale.explore.search import Hit
+    from latentscale.pipeline.observe import Mode, Observer
+    from latentscale.pipeline.result import Outcome
     from latentscale.storage.vectors import Vectors
 
 
@@ -348,6 +353,94 @@ class Map:
             raise RequestError(f"{self.id} has no cluster {cluster}", hint=f"It has {len(known):,}, and -1 for noise.")
         inside = pl.col("cluster") == cluster
         return inside if where is None else inside & (pl.sql_expr(where) if isinstance(where, str) else where)
+
+    def place(
+        self,
+        source: Any = None,
+        /,
+        out: str | Path | None = None,
+        *,
+        texts: Iterable[str | None] | None = None,
+        vectors: Any = None,
+        text: str | None = None,
+        id: str | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        sample: float | None = None,
+        progress: Mode = "quiet",
+        storage: Mapping[str, Any] | StorageConfig | None = None,
+        **settings: Unpack[JobSettings],
+    ) -> Overlay:
+        """Place another corpus in the space of this map, which stays what it is.
+
+        Its documents are read, embedded by the map's own model, and get the position, the cluster and the scores that
+        an update of this map would give them, shard by shard: memory does not grow with them.
+
+        Parameters
+        ----------
+        source, texts, vectors, where, limit, sample, storage
+            As ``ls.run`` takes them.
+        out : str or Path
+            A workspace of its own, for the documents, their vectors, rejects and points. The same call resumes there,
+            and another map with the same model finds the vectors.
+        text, id : str, optional
+            By default those of the map's corpus.
+        **settings
+            Settings by stage in place of those of the map, such as ``engine={"workers": 2}``.
+
+        Raises
+        ------
+        RequestError
+            If ``out`` is not named.
+        WorkspaceError
+            If ``out`` is the workspace of this map, or holds another corpus.
+        ConfigError
+            If the settings would embed otherwise than this map was.
+        QuarantineError
+            If shards were quarantined; the points are there without them.
+        """
+        from latentscale.explore.overlay import Overlay
+        from latentscale.pipeline.given_corpus import GivenDocuments, settings_of_run
+        from latentscale.pipeline.held_settings import HeldSettings
+
+        if out is None:
+            raise RequestError("the workspace of the placed documents is not named", hint='m.place(corpus, "placed")')
+        to = Store(str(out), storage=storage)
+        given = {"text": text, "id": id, "where": where, "limit": limit, "sample": sample}
+        documents = GivenDocuments(source=source, texts=texts, vectors=vectors)
+        held = HeldSettings(to, given=None if storage is None else to.storage)
+        values = settings_of_run(documents, settings, held, corpus_settings=given)
+        outcome = self.run_place(values, out=out, storage=storage, progress=progress)
+        outcome.check_complete()
+        return Overlay(to, outcome.records["overlay"])
+
+    def run_place(
+        self,
+        values: Mapping[str, Any],
+        *,
+        out: str | Path,
+        storage: Mapping[str, Any] | StorageConfig | None = None,
+        overrides: Sequence[str] = (),
+        progress: Mode | Observer = "quiet",
+        command: Sequence[str] | None = None,
+    ) -> Outcome:
+        """Place the corpus of a job; its other groups of settings are laid over those of the map.
+
+        Parameters
+        ----------
+        overrides : sequence of str
+            ``group.field=value``, as ``--set`` takes them.
+        """
+        from latentscale.pipeline.held_settings import HeldSettings
+        from latentscale.pipeline.observe import Observer
+        from latentscale.pipeline.place import place_job, settings_of_place
+
+        observer = progress if isinstance(progress, Observer) else Observer(progress)
+        to = Store(str(out), storage=storage)
+        with observer.watched(to.url):
+            job = settings_of_place(HeldSettings(self.store), self.record, values, overrides)
+            config = HeldSettings(to, given=None if storage is None else to.storage).job(job)
+            return place_job(config, self.store, self.record, observer, command=command)
 
     def export(self, to: str | Path, *, what: What | None = None, text: bool = False, updates: bool = False) -> Path:
         """Write the points, texts or clusters to one file, or the page to a new folder.

@@ -106,6 +106,15 @@ _STAGES = (
         resources="project",
     ),
     StageEntry(
+        name="overlay",
+        help="",
+        unit="whole",
+        home="latentscale.stages.update.overlay:STAGE",
+        kind="overlay",
+        folder="overlays",
+        resources="project",
+    ),
+    StageEntry(
         name="publish",
         help="Write points, page and quality, and make the map the current one.",
         unit="whole",

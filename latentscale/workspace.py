@@ -550,13 +550,22 @@ class Workspace:
         made = self.published(self.run(values, snapshot=self.snapshot, progress=progress, show=False, name=name))
         return self.promote(made.id) if publish is True else made
 
-    def sweep(self, *, names: str | None = None, progress: Mode = "quiet", **groups: Mapping[str, Any]) -> pl.DataFrame:
+    def sweep(
+        self,
+        *,
+        names: str | None = None,
+        sheet: str | Path | None = None,
+        progress: Mode = "quiet",
+        **groups: Mapping[str, Any],
+    ) -> pl.DataFrame:
         """Make, or find, a map for each combination of settings, and compare them.
 
         Parameters
         ----------
         names : str, optional
             The maps are called ``<names>-1``, ``<names>-2``, … in the order of the rows.
+        sheet : str or Path, optional
+            An ``.html`` file: the pictures of the maps beside each other, with settings and figures.
         **groups
             As in ``map``, and a list varies a setting: ``project={"n_neighbors": [5, 15, 30]}``. Several lists give all
             combinations.
@@ -568,15 +577,46 @@ class Workspace:
             ``clusters``, ``noise_share``; ``trustworthiness``, ``preservation``, ``stability``, agreement where
             ``quality.against`` is set; ``red_flags``.
         """
+        from latentscale.explore.contact_sheet import write_sheet
         from latentscale.explore.tables import combinations, sweep_row
 
         rows: list[dict[str, Any]] = []
+        self.check_sweep(self.settings(of_last_run=True), groups, sheet=sheet)
         wanted = combinations(plain_groups(groups))
         labels = [None if names is None else check_name(f"{names}-{number}") for number in range(1, len(wanted) + 1)]
         for settings, name in zip(wanted, labels, strict=True):
             made = self.map(name=name, progress=progress, **cast(StageSettings, settings))
             rows.append(sweep_row(settings, self._row(made.record), made.quality))
-        return pl.DataFrame(rows, infer_schema_length=None)
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        if sheet is not None:
+            write_sheet(self.store, frame, Path(sheet))
+        return frame
+
+    def check_sweep(
+        self, values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]], *, sheet: str | Path | None = None
+    ) -> None:
+        """Refuse a sweep of the job ``values`` that cannot be made, before its corpus is read.
+
+        Parameters
+        ----------
+        groups, sheet
+            As in ``sweep``.
+
+        Raises
+        ------
+        ConfigError
+            If a combination of the settings cannot be, or nothing is varied.
+        RequestError
+            If the sheet cannot be written.
+        """
+        from latentscale.explore.contact_sheet import check_sheet
+        from latentscale.explore.tables import combinations
+
+        if sheet is not None:
+            check_sheet(Path(sheet))
+        for settings in combinations(plain_groups(groups)):
+            laid = {name: laid_over(values.get(name, {}), group) for name, group in settings.items()}
+            self._held.job({**values, **laid})
 
     def _row(self, record: Record) -> dict[str, Any]:
         from latentscale.explore.tables import map_row
@@ -770,6 +810,9 @@ class Workspace:
         *,
         text: str | None = None,
         id: str | None = None,
+        documents: int | None = None,
+        characters: int | None = None,
+        gpus: int | None = None,
         update: UpdateConfig | UpdateSettings | None = None,
         **settings: Unpack[JobSettings],
     ) -> JobPlan:
@@ -781,6 +824,10 @@ class Workspace:
             By default the corpus of ``snapshot``, with the settings of its run.
         text, id : str, optional
             As in ``CorpusConfig``.
+        documents, characters : int, optional
+            What if there were so many documents of so many characters (450); no corpus is looked at.
+        gpus : int, optional
+            What if there were so many GPUs; by default those of this machine.
         **settings
             Settings by stage, and ``corpus={...}`` for the rest of the corpus's.
 
@@ -789,11 +836,15 @@ class Workspace:
         LatentScaleError
             If the corpus or the settings are wrong, as a run would say.
         """
+        if source is not None and documents is not None:
+            raise RequestError("a corpus and documents= were given", hint="Leave one out.")
         values: dict[str, Any] = {"corpus": {"sources": files_of(source)}} if source is not None else {}
+        if documents is not None:
+            values = {"corpus": {"sources": ["assumed"]}}
         values = values or self.settings(of_last_run=True)
         groups = with_corpus(with_group(settings, "update", update), {"text": text, "id": id})
         values["corpus"] = {**values["corpus"], **groups.pop("corpus")}
-        return self.plan_job({**values, **groups})
+        return self.plan_job({**values, **groups}, documents=documents, characters=characters, gpus=gpus)
 
     def quote_labels(self, overrides: Sequence[str] = ()) -> tuple[LabelQuote, str] | None:
         """Quote the labels of the current map, with the settings of its run; None where no service gives them.
@@ -815,11 +866,24 @@ class Workspace:
         apply_overrides(values, overrides)
         return quote_labels(self._held.job(values), self.snapshot.documents, self.store)
 
-    def plan_job(self, values: Mapping[str, Any]) -> JobPlan:
-        """Estimate what a job here would take; ``values`` are nested settings, as in ``job.yaml``."""
+    def plan_job(
+        self,
+        values: Mapping[str, Any],
+        *,
+        documents: int | None = None,
+        characters: int | None = None,
+        gpus: int | None = None,
+    ) -> JobPlan:
+        """Estimate what a job here would take; ``values`` are nested settings, as in ``job.yaml``.
+
+        Parameters
+        ----------
+        documents, characters, gpus : int, optional
+            As in ``plan``.
+        """
         from latentscale.pipeline.plan import plan_job
 
-        return plan_job(self._held.job(values))
+        return plan_job(self._held.job(values), documents=documents, characters=characters, gpus=gpus)
 
     def run(
         self,

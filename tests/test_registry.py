@@ -39,7 +39,16 @@ def test_each_name_leads_to_its_class(found: registry.Registry, attribute: str) 
 
 
 def test_kinds_come_parents_first() -> None:
-    assert list(FOLDERS) == ["embedding", "neighbors", "projection", "clusters", "labels", "placement", "map"]
+    assert list(FOLDERS) == [
+        "embedding",
+        "neighbors",
+        "projection",
+        "clusters",
+        "labels",
+        "placement",
+        "overlay",
+        "map",
+    ]
 
 
 def test_a_registry_imports_nothing_before_it_is_used() -> None:

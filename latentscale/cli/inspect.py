@@ -9,11 +9,11 @@ import typer
 
 from latentscale.cli.work import (
     AsJson,
-    Corpus,
     EngineName,
     Format,
     Id,
     Limit,
+    Memory,
     Out,
     Sample,
     Set,
@@ -23,8 +23,10 @@ from latentscale.cli.work import (
     WorkspaceArgument,
     engine_overrides,
     existing_workspace,
+    is_job_file,
     job_values,
 )
+from latentscale.errors import RequestError
 
 if TYPE_CHECKING:
     from latentscale.workspace import Record
@@ -41,7 +43,17 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    corpus: Corpus,
+    corpus: Annotated[list[str] | None, typer.Argument(help="As of `run`; none with --documents.")] = None,
+    documents: Annotated[
+        float | None, typer.Option("--documents", help="What if there were so many documents: 1e8. No corpus is read.")
+    ] = None,
+    characters: Annotated[
+        int | None, typer.Option("--characters", help="Of a text on average, with --documents; 450 by default.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=0, help="What if there were so many GPUs; by default those that are.")
+    ] = None,
+    memory: Memory = None,
     out: Out = None,
     text: Text = None,
     id: Id = None,
@@ -54,16 +66,22 @@ def plan(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate shards, gigabytes and minutes of each stage of `run`. Nothing is written."""
+    """Estimate shards, gigabytes and minutes of each stage of `run`. Nothing is written, no model is fetched."""
     from dataclasses import asdict
 
     import latentscale
     from latentscale.cli.report import console, table
 
-    overrides = [*engine_overrides(engine, None), *(set or [])]
-    values = job_values(corpus, out or "unnamed", text, id, format, where, limit, sample, overrides, storage)
+    if not corpus and documents is None:
+        raise RequestError("there is no corpus to plan for", hint="Name one, or say how large it is: --documents 1e6.")
+    if corpus and documents is not None and not is_job_file(corpus[0]):
+        raise RequestError("a corpus and --documents were given", hint="Leave one out.")
+    overrides = [*engine_overrides(engine, None, memory), *(set or [])]
+    sources = corpus or ["assumed"]
+    values = job_values(sources, out or "unnamed", text, id, format, where, limit, sample, overrides, storage)
     workspace = latentscale.open(values["out"], storage=values.get("storage"), must_exist=False)
-    planned = workspace.plan_job(values)
+    number = None if documents is None else round(documents)
+    planned = workspace.plan_job(values, documents=number, characters=characters, gpus=gpus)
     if as_json:
         print(json.dumps(asdict(planned), indent=1))
         return
@@ -73,16 +91,19 @@ def plan(
             f"{s.shards:,}" if s.shards else "",
             _gigabytes(s.disk_gb),
             _gigabytes(s.memory_gb),
+            f"{s.cpu_seconds:,.0f}",
             _minutes(s.minutes),
         ]
         for s in planned.stages
     ]
+    minutes = sum(s.minutes for s in planned.stages)
+    disk = sum(s.disk_gb for s in planned.stages)
+    whole = [_gigabytes(disk), _gigabytes(planned.memory_gb), f"{planned.cpu_seconds:,.0f}", _minutes(minutes)]
     screen = console()
-    screen.print(
-        f"{planned.documents:,} documents ({planned.basis}), {_gigabytes(planned.input_gb)} GB in "
-        f"{planned.files:,} files"
-    )
-    screen.print(table(None, ["stage", "shards", "GB on disk", "GB of memory", "time"], rows))
+    held = f", {_gigabytes(planned.input_gb)} GB in {planned.files:,} files" if planned.files else ""
+    screen.print(f"{planned.documents:,} documents ({planned.basis}){held}")
+    columns = ["stage", "shards", "GB on disk", "GB of memory", "CPU-s", "time"]
+    screen.print(table(None, columns, [*rows, ["all", "", *whole]]))
     for note in planned.notes:
         screen.print(note)
 
@@ -92,7 +113,7 @@ def _gigabytes(value: float) -> str:
 
 
 def _minutes(value: float) -> str:
-    return f"{value * 60:.0f} s" if value < 1 else f"{value:.1f} min"
+    return f"{value * 60:.0f} s" if value < 1 else f"{value:.1f} min" if value < 120 else f"{value / 60:,.0f} h"
 
 
 def status(workspace: WorkspaceArgument, storage: Storage = None, as_json: AsJson = False) -> None:

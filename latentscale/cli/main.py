@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import typer
 
-from latentscale.cli import deadline, explore, inspect, labels, models, prepare, upkeep, work
+from latentscale.cli import deadline, explore, inspect, labels, models, place, prepare, upkeep, work
 from latentscale.cli.streams import EXIT_READER_GONE, prepare_streams, reader_gone, silence_libraries
 from latentscale.errors import (
     EXIT_ENVIRONMENT,
@@ -38,7 +38,7 @@ app = typer.Typer(
 )
 _broken: LatentScaleError | None = None
 try:
-    for module in (work, labels, explore, inspect, upkeep, prepare, models):
+    for module in (work, place, labels, explore, inspect, upkeep, prepare, models):
         module.register(app)
 except LatentScaleError as error:
     # A stage of another package that does not fit: said by the command that is given.

@@ -49,6 +49,10 @@ EngineName = Annotated[str | None, typer.Option("--engine", help="auto, local or
 Address = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT; means --engine ray.")
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", help="What the job may take on this machine, such as 8GB; refused where it needs more."),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting: --set project.n_neighbors=30.")]
 Storage = Annotated[
     list[str] | None,
@@ -97,6 +101,12 @@ def run(
     address: Address = None,
     refit: Annotated[bool, typer.Option("--refit", help="Align the new map to the current one.")] = False,
     name: MapName = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", help="Make a map for each value, publish none: --sweep project.n_neighbors=10,25,50."),
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option("--sheet", help="With --sweep: the pictures as an .html file.")] = None,
+    memory: Memory = None,
     set: Set = None,
     storage: Storage = None,
     progress: Progress = "auto",
@@ -108,10 +118,15 @@ def run(
     The same command again resumes where it stopped, and does nothing where nothing is left to do.
     """
     with observed(progress, metrics_file) as observer:
-        overrides = [*engine_overrides(engine, address), *(set or [])]
+        overrides = [*engine_overrides(engine, address, memory), *(set or [])]
         values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
-        _take_vectors(values, vectors)
+        take_vectors(values, vectors)
         values["corpus"].update(selections(exclude, only, exclude_clusters))
+        if sweep or sheet:
+            if refit or not sweep:
+                raise RequestError("--sheet goes with --sweep, and --refit does not", hint="--sweep cluster.method=a,b")
+            _sweep(values, observer, sweep, sheet=sheet, names=name, command=context.obj, as_json=as_json)
+            return
         _run(values, observer, until="publish", refit=refit, name=name, command=context.obj, as_json=as_json)
 
 
@@ -138,7 +153,7 @@ def ingest(
     with observed(progress, metrics_file) as observer:
         overrides = [*engine_overrides(engine, address), *(set or [])]
         values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
-        _take_vectors(values, vectors)
+        take_vectors(values, vectors)
         _run(values, observer, until="ingest", command=context.obj, as_json=as_json)
 
 
@@ -231,8 +246,8 @@ def label(
         console().print("These labels cost nothing: no service gives them." if quoted is None else quoted[1])
 
 
-def engine_overrides(engine: str | None, address: str | None) -> list[str]:
-    """Settings from the options `--engine` and `--address`; an address is that of a Ray cluster.
+def engine_overrides(engine: str | None, address: str | None, memory: str | None = None) -> list[str]:
+    """Settings from the options `--engine`, `--address` and `--memory`; an address is that of a Ray cluster.
 
     Raises
     ------
@@ -243,6 +258,7 @@ def engine_overrides(engine: str | None, address: str | None) -> list[str]:
         raise RequestError(f"--address is that of a Ray cluster, but --engine is {engine}", hint="Leave one out.")
     name = "ray" if address is not None else engine
     found = [f"engine.name={name}"] if name is not None else []
+    found += [f"engine.memory={memory!r}"] if memory is not None else []
     if name == "local":
         # A job file or the run before may have named a cluster.
         found += ["engine.address=null", "engine.runtime_env=null"]
@@ -304,7 +320,8 @@ def job_values(
     return values
 
 
-def _take_vectors(values: dict[str, Any], vectors: str | None) -> None:
+def take_vectors(values: dict[str, Any], vectors: str | None) -> None:
+    """Add the vectors of the option `--vectors` to nested settings: they are then used as they are."""
     if vectors is not None:
         values["corpus"]["vectors"] = vectors
         values.setdefault("embed", {}).setdefault("model", "column")
@@ -330,6 +347,29 @@ def _run(
         values["corpus"]["format"] = _ask_for_format(error)
         outcome = work(values)
     _finish(workspace, outcome, as_json=as_json)
+
+
+def _sweep(
+    values: dict[str, Any],
+    observer: Observer,
+    varied: list[str],
+    *,
+    sheet: Path | None,
+    names: str | None,
+    command: list[str],
+    as_json: bool,
+) -> None:
+    """Read and embed the corpus once, then make a map for each combination of the varied settings."""
+    import latentscale
+    from latentscale.cli.report import print_frame
+    from latentscale.config import varied_settings
+
+    groups = varied_settings(varied)
+    workspace = latentscale.open(values["out"], storage=values.get("storage"), must_exist=False)
+    workspace.check_sweep(values, groups, sheet=sheet)
+    workspace.run(values, until="embed", progress=observer, command=command).check_complete()
+    frame = workspace.sweep(names=names, sheet=sheet, **cast("dict[str, Any]", groups))
+    print_frame(frame, "json" if as_json else "table")
 
 
 @contextmanager

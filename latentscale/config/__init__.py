@@ -4,7 +4,14 @@ from latentscale.config.base import Settings
 from latentscale.config.corpus import CorpusConfig
 from latentscale.config.engine import EngineConfig, ResourcesConfig, StageResources
 from latentscale.config.job import NAME, READ_SCHEMAS, SCHEMA_VERSION, JobConfig, job_model, setting_groups
-from latentscale.config.load import apply_overrides, parse_job, parse_storage, read_yaml, storage_overrides
+from latentscale.config.load import (
+    apply_overrides,
+    parse_job,
+    parse_storage,
+    read_yaml,
+    storage_overrides,
+    varied_settings,
+)
 from latentscale.config.paths import relative_to_file
 from latentscale.config.secrets import check_runtime_env
 from latentscale.config.stages import (
@@ -57,4 +64,5 @@ __all__ = [
     "relative_to_file",
     "setting_groups",
     "storage_overrides",
+    "varied_settings",
 ]

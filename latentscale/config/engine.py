@@ -16,6 +16,22 @@ from latentscale.registry import resources_of, stages
 IN_SHARDS = ("neighbors",)
 
 
+def amount_of_memory(value: Any) -> Any:
+    """Bytes of a text such as "4GB" or "512MiB"; what is no text stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If the text is no amount of memory.
+    """
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(i?)B?\s*", value, re.IGNORECASE)
+    if not found:
+        raise ValueError(f"{value!r} is not an amount of memory, such as 4GB or 512MiB")
+    return round(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " "))
+
+
 class StageResources(Settings):
     """Resources of one worker of a stage, and the number of workers."""
 
@@ -42,12 +58,7 @@ class StageResources(Settings):
     @field_validator("memory", mode="before")
     @classmethod
     def _bytes(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(i?)B?\s*", value, re.IGNORECASE)
-        if not found:
-            raise ValueError(f"{value!r} is not an amount of memory, such as 4GB or 512MiB")
-        return round(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " "))
+        return amount_of_memory(value)
 
     @field_validator("runtime_env")
     @classmethod
@@ -109,6 +120,9 @@ class EngineConfig(Settings):
     """Workers of each shard stage: processes or Ray actors; by default as many as there is room for."""
     threads: Annotated[int, Field(ge=1, le=1_024)] | None = None
     """Threads for stages that use them; by default the processors that this process may use."""
+    memory: Annotated[int, Field(ge=0, le=1 << 50)] = 0
+    """Bytes of memory that a job may take on this machine, or a text such as "8GB"; 0: what is free. A job that would
+    need more, by the estimate of `latentscale plan`, is refused before it begins."""
     resources: ResourcesConfig = ResourcesConfig()  # pyright: ignore[reportInvalidTypeForm]
     """What the workers of a stage get: `{embed: {gpus: 1, memory: 8GB, workers: 4}}`; see docs/operations.md."""
     on_shortage: Literal["refuse", "warn"] = "refuse"
@@ -122,6 +136,11 @@ class EngineConfig(Settings):
     """Ray's runtime environment of the workers (working_dir, pip, env_vars …), or the YAML or JSON file with it."""
     pass_environment: tuple[str, ...] = ()
     """Names of environment variables whose values the workers get; the values are in no record."""
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        return amount_of_memory(value)
 
     @field_validator("address")
     @classmethod

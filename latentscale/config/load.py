@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -132,6 +133,44 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str], *, model: 
             group[last] = read_value(raw, annotation_at(model or job_model(), [*parents, last]))
         except ConfigError as error:
             raise ConfigError(f"--set {key}: {shown(raw)} cannot be read as a value ({error.message})") from None
+
+
+def varied_settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read ``stage.field=value,value,…``, each a setting that a sweep varies: its values as a list, by stage and field.
+
+    Raises
+    ------
+    ConfigError
+        If one is not of that form, or no stage after ingest reads it.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for one in given:
+        key, separator, raw = one.partition("=")
+        stage, _, name = key.strip().partition(".")
+        if not separator or not name or "." in name or not raw.strip():
+            raise ConfigError(
+                f"--sweep {shown(one)} is not of the form stage.field=value,value",
+                hint="--sweep project.n_neighbors=10,25,50",
+            )
+        if stage in ("corpus", "ingest", "engine", "update", "storage"):
+            raise ConfigError(f"--sweep {key}: maps of a sweep have the same documents", hint="Vary a later stage.")
+        values: dict[str, Any] = {}
+        found: list[Any] = []
+        for value in raw.split(","):
+            apply_overrides(values, [f"{key}={value.strip()}"])
+            found.append(_number_of(values[stage][name], annotation_at(job_model(), [stage, name])))
+        groups.setdefault(stage, {})[name] = found
+    return groups
+
+
+def _number_of(value: Any, annotation: Any) -> Any:
+    """A number that was read as text, where the setting takes no text."""
+    if not isinstance(value, str) or annotation is str or str in get_args(annotation):
+        return value
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(value)
+    return value
 
 
 def _explain(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> ConfigError:

@@ -374,6 +374,10 @@ class EngineSettings(TypedDict, total=False):
     threads: int | None
     """Threads for stages that use them; by default the processors that this process may use."""
 
+    memory: int
+    """Bytes of memory that a job may take on this machine, or a text such as "8GB"; 0: what is free. A job that would
+    need more, by the estimate of `latentscale plan`, is refused before it begins."""
+
     resources: Mapping[str, Mapping[str, Any]]
     """What the workers of a stage get: `{embed: {gpus: 1, memory: 8GB, workers: 4}}`; see docs/operations.md."""
 

@@ -69,7 +69,7 @@ class LocalEngine:
         if name not in self._places:
             cpus = self._cpus(name)
             workers = self._fitting(name) if name in SHARD_STAGES else 1
-            place = measure_place(cpus=cpus, memory_bytes=available_memory() / workers)
+            place = measure_place(cpus=cpus, memory_bytes=self._memory() / workers)
             self._places[name] = place
         return self._places[name]
 
@@ -126,7 +126,7 @@ class LocalEngine:
         return make(
             context.at(
                 threads=self._config.threads or available_processors(),
-                memory=available_memory(),
+                memory=self._memory(),
                 device="cuda:0" if self.place(stage).gpus else "cpu",
                 scratch=scratch_folder(),
                 progress=progress or ignore_progress,
@@ -159,6 +159,11 @@ class LocalEngine:
             return max(asked, 1.0)
         return 1.0 if name in SHARD_STAGES else float(self._config.threads or available_processors())
 
+    def _memory(self) -> float:
+        """Bytes that are free, or that the settings allow."""
+        free = available_memory()
+        return min(free, float(self._config.memory)) if self._config.memory else free
+
     def _fitting(self, stage: str) -> int:
         """Number of workers: as requested, else one for each processor, and no more than fit into memory."""
         asked = self._asked(stage)
@@ -170,7 +175,7 @@ class LocalEngine:
         share = gpus_of(asked, self._machine)
         if share and not given:
             wanted = min(wanted, max(1, int(len(visible_gpus()) / share + 1e-9)))
-        room = max(1, int(available_memory() / (asked.memory or WORKER_BYTES)))
+        room = max(1, int(self._memory() / (asked.memory or WORKER_BYTES)))
         if room < wanted and given:
             self._on_notice(f"{stage}: memory holds {room} of the {wanted} workers that were asked for")
         return min(wanted, room)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,23 @@ from latentscale.models.hub_cache import cache_folder, cached_revisions, is_comm
 EXTRA = "hub"
 # Whatever a caller's patterns say: these can run code, or are weights in forms that can.
 NEVER = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack", "*.joblib", "*.py", "*.so")
+
+
+_may_fetch: ContextVar[bool] = ContextVar("may_fetch", default=True)
+
+
+class NotFetchedError(EnvironmentFailure):
+    """A model that is not in the cache was asked for where nothing may be fetched."""
+
+
+@contextmanager
+def nothing_fetched() -> Generator[None]:
+    """While this is open, a model that is not in the cache is a ``NotFetchedError``, and no network is asked."""
+    token = _may_fetch.set(False)
+    try:
+        yield
+    finally:
+        _may_fetch.reset(token)
 
 
 def offline() -> bool:
@@ -38,6 +57,9 @@ def fetch(name: str, *, revision: str | None, patterns: Sequence[str], where: st
     EnvironmentFailure
         If the hub does not answer, or the network is switched off.
     """
+    if not _may_fetch.get():
+        why = unreachable(name, revision, "this command fetches nothing", where=where)
+        raise NotFetchedError(why.message, where=why.where, hint=why.hint)
     if offline():
         raise unreachable(name, revision, "the environment forbids the network (HF_HUB_OFFLINE)", where=where)
     client: Any = require("huggingface_hub", extra=EXTRA, used_for=f"fetching {name} from the Hugging Face hub")

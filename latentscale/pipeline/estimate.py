@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from latentscale.config import JobConfig
 from latentscale.readers import read_input
 from latentscale.readers.check import CorpusCheck
 from latentscale.readers.input_table import COMPRESSIONS, InputFile, InputTable
+from latentscale.readers.opening import open_input
 from latentscale.readers.streams import SEEKING, open_content
 
 SAMPLE_BYTES = 1 << 20
@@ -18,24 +21,62 @@ SAMPLE_FILES = 4
 EXPANSION = {"none": 1.0, "gzip": 4.0, "zstd": 4.5, "bzip2": 5.0, "xz": 5.5}
 
 
-def text_bytes(inputs: InputTable) -> float:
-    """Bytes of the corpus, decompressed."""
-    factors = np.array([EXPANSION[compression] for compression in COMPRESSIONS])
-    return float((inputs.sizes * factors[inputs.compressions]).sum())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusSize:
+    """About how large a corpus is.
+
+    Attributes
+    ----------
+    documents : int
+        A condition is not applied.
+    bytes : float
+        Of these documents, decompressed, vectors left out.
+    basis : str
+        How the number of documents is known.
+    """
+
+    documents: int
+    bytes: float
+    basis: str
 
 
-def estimate_documents(inputs: InputTable, config: JobConfig, check: CorpusCheck) -> tuple[int, str]:
-    """Documents of a job, about, and how that is known. A condition is not applied."""
-    documents, basis = (
+def estimate_size(inputs: InputTable, config: JobConfig, check: CorpusCheck) -> CorpusSize:
+    """Estimate the documents of a job and their bytes."""
+    everything, basis = (
         (check.rows, "counted in the footers of the files")
         if check.rows is not None
         else (_estimate_rows(inputs, config), "estimated from the first megabyte of some files")
     )
+    documents = everything
     if config.corpus.sample is not None:
         documents = round(documents * config.corpus.sample)
     if config.corpus.limit is not None:
         documents = min(documents, config.corpus.limit)
-    return documents, basis
+    held = _decompressed(inputs) * _packing(inputs, config)
+    return CorpusSize(documents=documents, bytes=held * documents / max(everything, 1), basis=basis)
+
+
+def _decompressed(inputs: InputTable) -> float:
+    """Bytes of the files, where they are compressed as a whole, decompressed."""
+    factors = np.array([EXPANSION[compression] for compression in COMPRESSIONS])
+    return float((inputs.sizes * factors[inputs.compressions]).sum())
+
+
+def _packing(inputs: InputTable, config: JobConfig) -> float:
+    """How many bytes of values a byte of parquet holds, by the footers of some files; 1 for other formats."""
+    sampled = inputs[:: max(1, len(inputs) // SAMPLE_FILES)][:SAMPLE_FILES]
+    packed = held = 0
+    for file in sampled:
+        if file.format != "parquet" or file.compression != "none":
+            continue
+        with open_input(file, config.corpus.storage) as raw, pq.ParquetFile(raw) as opened:
+            metadata = opened.metadata
+            for group in range(metadata.num_row_groups):
+                chunks = [metadata.row_group(group).column(at) for at in range(metadata.num_columns)]
+                vectors = config.corpus.vectors_column()
+                held += sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] != vectors)
+        packed += file.size
+    return held / packed if packed else 1.0
 
 
 def _estimate_rows(inputs: InputTable, config: JobConfig) -> int:
@@ -55,7 +96,7 @@ def _estimate_rows(inputs: InputTable, config: JobConfig) -> int:
             data = content.read(SAMPLE_BYTES)
         read += len(data)
         lines += max(_records(file, data, config), 1)
-    return max(1, round(text_bytes(inputs) * lines / max(read, 1)))
+    return max(1, round(_decompressed(inputs) * lines / max(read, 1)))
 
 
 def _records(file: InputFile, data: bytes, config: JobConfig) -> int:

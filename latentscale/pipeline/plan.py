@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from latentscale import machine
 from latentscale.config import JobConfig, protocol_of
 from latentscale.embedders import embedder_spec
-from latentscale.errors import ResourceError
-from latentscale.machine import Place, available_memory, available_processors
-from latentscale.pipeline.estimate import estimate_documents, text_bytes
+from latentscale.embedders.catalog import recommended_models
+from latentscale.errors import ConfigError, ResourceError
+from latentscale.machine import available_processors
+from latentscale.models.hub_fetch import NotFetchedError, nothing_fetched
+from latentscale.pipeline.calibrate import core_speed
+from latentscale.pipeline.estimate import estimate_size
 from latentscale.pipeline.label_quote import LabelQuote, quote_labels
-from latentscale.pipeline.preflight import COMMON_WIDTH, GB, PROCESS_BYTES, check_disk, check_place, stage_costs
+from latentscale.pipeline.preflight import (
+    COMMON_WIDTH,
+    GB,
+    PROCESS_BYTES,
+    check_disk,
+    check_place,
+    here_within,
+    stage_costs,
+)
 from latentscale.readers.check import check_corpus
 from latentscale.readers.inputs import list_inputs
 from latentscale.registry import stage_entry
 from latentscale.services.terms import ServiceTerms
 from latentscale.stages.ingest import plan_ingest
-from latentscale.stages.stage import JobSize
+from latentscale.stages.stage import USUAL_BYTES, Cost, JobSize
 from latentscale.storage.objects import Store
 
 
@@ -30,6 +42,8 @@ class StagePlan:
         0 for a stage that works on the whole set at once.
     disk_gb, memory_gb, minutes : float
         Estimates.
+    cpu_seconds : float
+        Of all processors together.
     """
 
     stage: str
@@ -37,6 +51,7 @@ class StagePlan:
     disk_gb: float
     memory_gb: float
     minutes: float
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +69,10 @@ class JobPlan:
     notes : list of str
     labels : LabelQuote or None
         What a service will bill for labels, where one gives them.
+    cpu_seconds, memory_gb : float
+        Of the whole job: processor time of all stages, and the most memory that one of them takes.
+    possible : bool
+        Whether memory and disk suffice here, as far as the estimate tells; `run` refuses what is not.
     """
 
     documents: int
@@ -63,6 +82,9 @@ class JobPlan:
     stages: list[StagePlan]
     notes: list[str] = field(default_factory=list[str])
     labels: LabelQuote | None = None
+    cpu_seconds: float = 0.0
+    memory_gb: float = 0.0
+    possible: bool = True
 
 
 def _service_note(terms: ServiceTerms, size: JobSize, limit: int) -> str:
@@ -73,8 +95,54 @@ def _service_note(terms: ServiceTerms, size: JobSize, limit: int) -> str:
     return f"The embedding service will bill about {tokens:,} tokens at most{cost}."
 
 
-def plan_job(config: JobConfig) -> JobPlan:
-    """Inspect the corpus and estimate each stage. Nothing is written.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Model:
+    """What is known of the embedder without fetching anything."""
+
+    kind: str
+    dimensions: int
+    token_limit: int
+    terms: ServiceTerms | None
+    notes: tuple[str, ...] = ()
+
+
+def _model_of(config: JobConfig) -> _Model:
+    try:
+        with nothing_fetched():
+            spec = embedder_spec(config.embed, vectors_column=config.corpus.vectors_column())
+            return _Model(
+                kind=spec.kind,
+                dimensions=spec.dimensions or COMMON_WIDTH,
+                token_limit=spec.token_limit or 0,
+                terms=spec.terms,
+            )
+    except NotFetchedError:
+        name = config.embed.model
+        known = next((one for one in recommended_models() if one.name == name), None)
+        dimensions = (known and known.dimensions) or COMMON_WIDTH
+        kind = config.embed.kind if config.embed.kind != "auto" else (known.kind if known else "transformers")
+        note = (
+            f"{name} is not on this machine, and a plan fetches nothing: it is taken for a model of {dimensions} "
+            f"dimensions. `latentscale models pull {name}` brings it; so does the run."
+        )
+        return _Model(kind=kind, dimensions=dimensions, token_limit=config.embed.max_tokens, terms=None, notes=(note,))
+
+
+def plan_job(
+    config: JobConfig, *, documents: int | None = None, characters: int | None = None, gpus: int | None = None
+) -> JobPlan:
+    """Inspect the corpus, or assume one, and estimate each stage. Nothing is written, and nothing is fetched.
+
+    About a second of work measures how fast this machine's cores are.
+
+    Parameters
+    ----------
+    documents : int, optional
+        Instead of those of the corpus, which is then not looked at.
+    characters : int, optional
+        Of a text on average, with ``documents``.
+    gpus : int, optional
+        By default those of this machine.
 
     Raises
     ------
@@ -82,15 +150,32 @@ def plan_job(config: JobConfig) -> JobPlan:
         If the corpus or the settings are wrong, as a run would say.
     """
     listed: list[str] = []
-    inputs = list_inputs(config.corpus, listed)
-    check = check_corpus(inputs, config.corpus, config.ingest)
-    # Only the number of units counts: no file need be read for what it is recognised by.
-    units = plan_ingest(inputs, config.corpus, config.ingest.model_copy(update={"fingerprint": "stat"}))
-    documents, basis = estimate_documents(inputs, config, check)
-    spec = embedder_spec(config.embed, vectors_column=config.corpus.vectors_column())
-    size = JobSize(documents=documents, dim=spec.dimensions or COMMON_WIDTH, text_bytes=text_bytes(inputs))
-    shards = max(len(units), -(-documents // config.ingest.shard_rows))
+    files = input_bytes = units = 0
+    if characters is not None and documents is None:
+        raise ConfigError("characters go with a number of documents", hint="Add --documents, or leave them out.")
+    if documents is not None:
+        length = USUAL_BYTES if characters is None else characters
+        if documents < 1 or length < 1:
+            raise ConfigError(
+                f"a plan for {documents:,} documents of {length:,} characters", hint="One or more of each."
+            )
+        basis, corpus_bytes = f"assumed, of {length:,} characters each", float(documents) * length
+    else:
+        inputs = list_inputs(config.corpus, listed)
+        check = check_corpus(inputs, config.corpus, config.ingest)
+        listed += check.notes
+        # Only the number of units counts: no file need be read for what it is recognised by.
+        units = len(plan_ingest(inputs, config.corpus, config.ingest.model_copy(update={"fingerprint": "stat"})))
+        estimated = estimate_size(inputs, config, check)
+        documents, basis, corpus_bytes = estimated.documents, estimated.basis, estimated.bytes
+        files, input_bytes = len(inputs), int(inputs.sizes.sum())
+    model = _model_of(config)
+    asked = config.engine.resources.of("embed").gpus
+    found = 0 if asked == 0 else len(machine.gpus()) if gpus is None else gpus
+    size = JobSize(documents=documents, dim=model.dimensions, text_bytes=corpus_bytes, embedder=model.kind, gpus=found)
+    shards = max(units, -(-documents // config.ingest.shard_rows))
     processors = config.engine.threads or available_processors()
+    speed = core_speed()
     costs = stage_costs(config, size)
     planned = [
         StagePlan(
@@ -98,32 +183,47 @@ def plan_job(config: JobConfig) -> JobPlan:
             shards=shards if stage_entry(name).unit == "shard" else 0,
             disk_gb=round(cost.disk_bytes / GB, 4),
             memory_gb=round((PROCESS_BYTES + cost.memory_bytes) / GB, 2),
-            minutes=round(cost.cpu_seconds / (processors if cost.parallel else 1) / 60, 3),
+            minutes=round(_minutes(cost, name, processors, found, speed), 3),
+            cpu_seconds=round(cost.cpu_seconds / speed, 1),
         )
         for name, cost in costs.items()
     ]
+    gpu_words = f" and {found} GPU{'' if found == 1 else 's'}" if found else ""
     notes = [
-        f"On {processors} processors. Rates were measured on another machine: read the times as orders of magnitude."
+        f"On {processors} processors{gpu_words}; a core of this machine is {speed:.2g} times as fast as the one on "
+        "which the rates were measured. Take times of other machines as orders of magnitude."
     ]
-    notes += [*listed, *check.notes]
-    if spec.terms is not None:
-        notes.append(_service_note(spec.terms, size, spec.token_limit or 0))
+    notes += [*listed, *model.notes]
+    if model.terms is not None:
+        notes.append(_service_note(model.terms, size, model.token_limit))
     store = Store(config.out) if not protocol_of(config.out) else None
     quoted = quote_labels(config, documents, store)
     if quoted is not None:
         notes.append(quoted[1])
+    possible = True
     try:
         check_disk(store, sum(c.disk_bytes for c in costs.values()))
         for name, cost in costs.items():
-            check_place(name, cost, Place(memory_bytes=available_memory()), size)
+            check_place(name, cost, here_within(config.engine), size)
     except ResourceError as error:
+        possible = False
         notes.append(f"This machine cannot do it: {error.message}")
     return JobPlan(
         documents=documents,
         basis=basis,
-        files=len(inputs),
-        input_gb=round(int(inputs.sizes.sum()) / GB, 4),
+        files=files,
+        input_gb=round(input_bytes / GB, 4),
         stages=planned,
         notes=notes,
         labels=None if quoted is None else quoted[0],
+        cpu_seconds=round(sum(one.cpu_seconds for one in planned), 1),
+        memory_gb=max(one.memory_gb for one in planned),
+        possible=possible,
     )
+
+
+def _minutes(cost: Cost, stage: str, processors: int, found: int, speed: float) -> float:
+    """Processors and GPUs work side by side; a stage over the whole set has one GPU."""
+    shared = processors if cost.parallel else 1
+    workers = found if stage_entry(stage).unit == "shard" else 1
+    return max(cost.cpu_seconds / speed / shared, cost.gpu_seconds / max(workers, 1)) / 60

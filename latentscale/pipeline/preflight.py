@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from latentscale.config import JobConfig
+from latentscale.config import EngineConfig, JobConfig
 from latentscale.errors import ResourceError
 from latentscale.machine import Place, available_memory
 from latentscale.registry import load_stage, stages
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from latentscale.pipeline.context import RunContext
 
 GB = 1e9
+# Stages that only an update has, or documents that are placed on another workspace's map.
+NOT_OF_A_RUN = ("place", "overlay")
 # Of Python and the libraries.
 PROCESS_BYTES = 400e6
 # Assumed width of vectors before it is known.
@@ -41,7 +43,7 @@ class Preflight:
         self._stages = stages
         self._done = False
 
-    def check(self, documents: int, *, embedding: Record | None = None) -> None:
+    def check(self, documents: int, *, embedding: Record | None = None, text_bytes: float = 0.0) -> None:
         """Refuse the run if a stage cannot hold so many documents; does nothing when called again.
 
         Parameters
@@ -49,6 +51,8 @@ class Preflight:
         documents : int
         embedding : Record, optional
             Of their vectors, where those are there already.
+        text_bytes : float
+            Of the documents, decompressed; 0 where that is not known.
 
         Raises
         ------
@@ -60,7 +64,7 @@ class Preflight:
         self._done = True
         context = self._context
         dim = int(embedding.counts["dim"]) if embedding else context.spec.dimensions
-        size = JobSize(documents=documents, dim=dim or COMMON_WIDTH)
+        size = JobSize(documents=documents, dim=dim or COMMON_WIDTH, text_bytes=text_bytes, embedder=context.spec.kind)
         _check(context, self._stages, size, context.place)
 
     def check_estimate(self, documents: int, *, corpus_bytes: float) -> None:
@@ -80,9 +84,14 @@ class Preflight:
             As :meth:`check` does.
         """
         context = self._context
-        size = JobSize(documents=documents, dim=context.spec.dimensions or COMMON_WIDTH, text_bytes=corpus_bytes)
+        size = JobSize(
+            documents=documents,
+            dim=context.spec.dimensions or COMMON_WIDTH,
+            text_bytes=corpus_bytes,
+            embedder=context.spec.kind,
+        )
         here = context.config.engine.name == "local"
-        _check(context, self._stages, size, (lambda name: Place(memory_bytes=available_memory())) if here else None)
+        _check(context, self._stages, size, (lambda name: here_within(context.config.engine)) if here else None)
 
 
 def _check(context: RunContext, stages: Sequence[str], size: JobSize, place: Callable[[str], Place] | None) -> None:
@@ -100,9 +109,19 @@ def _check(context: RunContext, stages: Sequence[str], size: JobSize, place: Cal
         context.observer.note(f"warning: {error.message}")
 
 
+def here_within(engine: EngineConfig) -> Place:
+    """This machine with the memory that is free on it, or that ``engine.memory`` allows a job."""
+    free = available_memory()
+    if engine.memory and engine.memory < free:
+        return Place(memory_bytes=float(engine.memory), name=f"{Place().name} by engine.memory")
+    return Place(memory_bytes=free)
+
+
 def stage_costs(config: JobConfig, size: JobSize) -> dict[str, Cost]:
     """Estimated cost of each stage of a run, by name."""
-    return {entry.name: load_stage(entry.name).cost(size, config) for entry in stages() if entry.name != "place"}
+    return {
+        entry.name: load_stage(entry.name).cost(size, config) for entry in stages() if entry.name not in NOT_OF_A_RUN
+    }
 
 
 def check_place(stage: str, cost: Cost, place: Place, size: JobSize) -> None:

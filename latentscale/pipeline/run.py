@@ -13,15 +13,15 @@ from latentscale.errors import ConfigError, WorkspaceError
 from latentscale.labelers import labeler_class
 from latentscale.labelers.model import runs_in_the_job
 from latentscale.pipeline.context import RunContext
-from latentscale.pipeline.estimate import estimate_documents, text_bytes
+from latentscale.pipeline.estimate import estimate_size
 from latentscale.pipeline.history import changed_selection, settings_of_map
 from latentscale.pipeline.label_files import settle_label_files
 from latentscale.pipeline.label_model import check_labeler, probe_labeler
 from latentscale.pipeline.observe import Observer
-from latentscale.pipeline.preflight import Preflight
+from latentscale.pipeline.preflight import NOT_OF_A_RUN, Preflight
 from latentscale.pipeline.result import Outcome
 from latentscale.pipeline.selections import settle_selections
-from latentscale.pipeline.shards import embed_snapshot, ingest_corpus
+from latentscale.pipeline.shards import COMPRESSION, embed_snapshot, ingest_corpus
 from latentscale.readers.inputs import absolute_source, list_inputs
 from latentscale.readers.text_files import refuse_undecided
 from latentscale.readers.unread import Unread
@@ -36,13 +36,10 @@ from latentscale.storage.snapshots import read_groups, read_snapshot
 from latentscale.storage.vectors import spooled_vectors
 from latentscale.storage.workspace_record import WorkspaceRecord, claim_workspace, read_workspace
 
-# A stage that only an update has.
-UPDATE_ONLY = ("place",)
-
 
 def stage_names() -> list[str]:
     """The stages of a run, in their order."""
-    return [entry.name for entry in stages() if entry.name not in UPDATE_ONLY]
+    return [entry.name for entry in stages() if entry.name not in NOT_OF_A_RUN]
 
 
 def run_job(
@@ -215,9 +212,9 @@ def _plan(context: RunContext, parent: Snapshot | None, until: str) -> ingest.Un
     context.list_in_record(inputs, unread)
     # What is there already needs no room; how much a condition keeps is known once it was applied.
     if parent is None and config.corpus.where is None:
-        documents, _ = estimate_documents(inputs, config, check)
+        size = estimate_size(inputs, config, check)
         stages = stage_names()[: stage_names().index(until) + 1]
-        Preflight(context, stages).check_estimate(documents, corpus_bytes=text_bytes(inputs))
+        Preflight(context, stages).check_estimate(size.documents, corpus_bytes=size.bytes)
     groups = read_groups(context.store, parent.id if parent else None)
     return ingest.plan_ingest(inputs, config.corpus, context.config.ingest, groups=groups)
 
@@ -254,7 +251,11 @@ def make_map(
     to_probe = ["label"] if "label" in names else []
 
     def fits() -> None:
-        preflight.check(job.snapshot.documents, embedding=job.records.get("embed"))
+        preflight.check(
+            job.snapshot.documents,
+            embedding=job.records.get("embed"),
+            text_bytes=COMPRESSION * float(job.snapshot.shards.bytes.sum()),
+        )
         if to_probe and "label" not in job.records:
             to_probe.clear()
             probe_labeler(context)

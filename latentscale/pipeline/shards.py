@@ -45,7 +45,7 @@ LOUD_SHARE = 0.05
 # Of one processor, for the formats that are read fastest: parquet, JSON lines.
 INGEST_BYTES_A_SECOND = 80e6
 # A shard of documents, as compressed parquet, holds about so many times its bytes.
-_COMPRESSION = 2.5
+COMPRESSION = 2.5
 
 
 def run_shards(
@@ -122,7 +122,9 @@ def ingest_corpus(
     text_bytes = float(pending.files().sizes.sum())
     seconds = text_bytes / INGEST_BYTES_A_SECOND
     if embeds:
-        size = JobSize(documents=int(text_bytes / USUAL_BYTES), dim=0, text_bytes=text_bytes)
+        size = JobSize(
+            documents=int(text_bytes / USUAL_BYTES), dim=0, text_bytes=text_bytes, embedder=context.spec.kind
+        )
         seconds += embed.STAGE.cost(size, config).cpu_seconds
 
     def files_of(key: str) -> list[str]:
@@ -214,8 +216,10 @@ def embed_snapshot(
     probe = probe_service(context, writer.id) if len(pending) else None
     found = find_record(store, "embedding", writer.id)
     checked = check_model(context, spec, request, pending) if found is None and len(pending) else {}
-    text_bytes = _COMPRESSION * float(pending.bytes.sum())
-    size = JobSize(documents=int(pending.rows.sum()), dim=spec.dimensions or 0, text_bytes=text_bytes)
+    text_bytes = COMPRESSION * float(pending.bytes.sum())
+    size = JobSize(
+        documents=int(pending.rows.sum()), dim=spec.dimensions or 0, text_bytes=text_bytes, embedder=spec.kind
+    )
     lost_before = len(outcome.quarantined)
 
     def report(figures: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def embed_shared_texts(
         return SharedTexts(folder=folder, receipts=receipts)
     context.observer.note(f"{len(offsets):,} texts are in several shards: each is embedded once", texts=len(offsets))
     share = len(offsets) / max(1, int(pending.rows.sum()))
-    size = JobSize(documents=len(offsets), dim=spec.dimensions or 0, text_bytes=share * text_bytes)
+    size = JobSize(documents=len(offsets), dim=spec.dimensions or 0, text_bytes=share * text_bytes, embedder=spec.kind)
     for made in context.engine.map_shards(
         partial(
             SharedTextWorker,

@@ -22,9 +22,9 @@ from latentscale.readers.inputs import list_inputs
 from latentscale.readers.unread import Unread
 from latentscale.stages import embed, ingest, publish
 from latentscale.stages.stage import MapJob
+from latentscale.stages.update.fit import Fit, read_fit
 from latentscale.stages.update.grow import GROW
 from latentscale.stages.update.place import STAGE as PLACE
-from latentscale.stages.update.place import Fit, read_fit
 from latentscale.storage.artifacts import Record, find_record, lacking_part, needed_record
 from latentscale.storage.head import current_map, read_head, switch_head
 from latentscale.storage.objects import Store

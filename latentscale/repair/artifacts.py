@@ -16,9 +16,9 @@ from latentscale.repair.shards import is_of_vectors
 from latentscale.repair.work import Repair
 from latentscale.stages.project import LAYOUT_SLOTS
 from latentscale.stages.stage import StageContext
+from latentscale.stages.update.fit import read_fit
 from latentscale.stages.update.grow import GROW
 from latentscale.stages.update.place import STAGE as PLACE
-from latentscale.stages.update.place import read_fit
 from latentscale.storage.artifacts import FOLDERS, Record, list_records, record_name
 from latentscale.storage.request import Request
 from latentscale.storage.snapshot import Snapshot

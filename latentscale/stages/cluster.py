@@ -21,8 +21,9 @@ from latentscale.stages.cluster_search import DensitySettings, about, missed_lev
 from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_coarser, hold_edited, merge_edited
 from latentscale.stages.project import LAYOUT_SLOT, MAP_DIMENSIONS, read_coordinates
 from latentscale.stages.project import STAGE as PROJECT
+from latentscale.stages.rates import held_bytes
 from latentscale.stages.split_clusters import move_edited, parts_before, place_edited, split_edited
-from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
@@ -257,8 +258,8 @@ class ClusterStage(WholeStage):
             joined = min(joined_at_most(count), size.documents)
         return Cost(
             # Ordered clusters are searched for with several fits.
-            cpu_seconds=(2.0e-4 if config.cluster.levels else 3.2e-5) * size.documents,
-            memory_bytes=size.documents * (4_000.0 + HELD_BYTES * size.dim) + 8.0 * joined**2,
+            cpu_seconds=0.7 + (2.2e-4 if config.cluster.levels else 3.5e-5) * size.documents,
+            memory_bytes=held_bytes(size, fixed=90e6, document=3_000.0) + 8.0 * joined**2,
             disk_bytes=size.documents * 12.0,
             scratch_bytes=size.documents * size.dim * 4.0,
         )

@@ -24,6 +24,7 @@ from latentscale.registry import StageEntry, stage_entry
 from latentscale.services.failures import UnansweredError
 from latentscale.stages.earlier_vectors import EarlierVectors
 from latentscale.stages.embed_receipt import EmbedReceipt, WorkClock, read_receipt
+from latentscale.stages.rates import embed_seconds
 from latentscale.stages.service import ShardService
 from latentscale.stages.stage import Cost, JobSize, Table
 from latentscale.storage.columns import BATCH
@@ -69,10 +70,12 @@ class EmbedStage:
         return EmbeddingRequest(model=spec.identity(), dtype=config.embed.dtype, text=text_column)
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rate of the static model."""
+        """Estimate by the measured rate of the kind of embedder."""
         itemsize = 2 if config.embed.dtype == "float16" else 4
+        seconds = embed_seconds(size)
         return Cost(
-            cpu_seconds=6.9e-5 * size.documents * size.length,
+            cpu_seconds=seconds.cpu,
+            gpu_seconds=seconds.gpu,
             parallel=True,
             disk_bytes=size.documents * size.dim * itemsize * 0.9,
         )

@@ -19,7 +19,8 @@ from latentscale.stages.label_evidence import gather_evidence
 from latentscale.stages.label_request import LabelsRequest
 from latentscale.stages.label_table import LABELS_SCHEMA, LABELS_TABLE
 from latentscale.stages.naming import name_clusters
-from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.stages.rates import held_bytes
+from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.provenance import measured
 
@@ -128,8 +129,8 @@ class LabelStage(WholeStage):
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rate of keyphrases; what a labeler's model takes is not known."""
         return Cost(
-            cpu_seconds=1.0e-4 * size.documents * size.length,
-            memory_bytes=size.documents * (6_000.0 + HELD_BYTES * size.dim),
+            cpu_seconds=0.5 + 1.0e-4 * size.documents * size.length,
+            memory_bytes=held_bytes(size, fixed=93e6, document=1_800.0, text=4_900.0),
             scratch_bytes=size.documents * size.dim * 4.0,
         )
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 from latentscale.backends import NeighborGraph
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
-from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.stages.rates import held_bytes, is_searched_exactly, neighbor_seconds
+from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, iterate_table, needed_record
 from latentscale.storage.objects import Store
 from latentscale.storage.provenance import measured
@@ -110,11 +111,12 @@ class NeighborsStage(WholeStage):
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rate of NN-descent."""
+        """Estimate by the measured rates of the exact search and of NN-descent."""
+        exact = is_searched_exactly(size)
         return Cost(
-            cpu_seconds=1.2e-4 * size.documents,
+            cpu_seconds=neighbor_seconds(size),
             parallel=True,
-            memory_bytes=size.documents * (6_000.0 + HELD_BYTES * size.dim),
+            memory_bytes=held_bytes(size, fixed=50e6 if exact else 280e6, document=2_900.0),
             disk_bytes=size.documents * wanted_neighbors(config) * 6.5,
             scratch_bytes=size.documents * size.dim * 4.0,
         )

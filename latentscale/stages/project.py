@@ -18,7 +18,8 @@ from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.errors import ConfigError
 from latentscale.stages.neighbors import read_graph
-from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.stages.rates import held_bytes, layout_seconds
+from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.provenance import measured
@@ -165,12 +166,16 @@ class ProjectStage(WholeStage):
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rate of two layouts, and a third one for the height."""
+        """Estimate by the measured rates of two layouts, and a third one for the height."""
         height = config.project.map_dimensions if config.project.map_dimensions > MAP_DIMENSIONS else 0
         return Cost(
-            cpu_seconds=(4.2e-4 if height else 2.8e-4) * size.documents,
+            cpu_seconds=sum(
+                layout_seconds(size.documents, epochs=config.project.n_epochs, dimensions=dimensions)
+                for dimensions in (MAP_DIMENSIONS, config.project.cluster_dimensions, height)
+                if dimensions
+            ),
             parallel=True,
-            memory_bytes=size.documents * (4_000.0 + HELD_BYTES * size.dim),
+            memory_bytes=held_bytes(size, fixed=120e6, document=3_000.0),
             disk_bytes=size.documents * (MAP_DIMENSIONS + config.project.cluster_dimensions + height) * 4.0,
             scratch_bytes=size.documents * size.dim * 4.0,
         )

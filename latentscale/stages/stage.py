@@ -36,17 +36,23 @@ class JobSize:
     ----------
     documents, dim : int
     text_bytes : float
-        Of the corpus, decompressed.
+        Of the corpus, decompressed; 0 where it is not known.
+    embedder : str
+        The kind of the embedder.
+    gpus : int
+        That the stages which can use one find.
     """
 
     documents: int
     dim: int
     text_bytes: float = 0.0
+    embedder: str = "static"
+    gpus: int = 0
 
     @property
     def length(self) -> float:
         """How long a document is; 1.0 is about 450 bytes, on which the rates were measured."""
-        return max(0.2, self.text_bytes / max(self.documents, 1) / USUAL_BYTES)
+        return max(0.2, self.text_bytes / max(self.documents, 1) / USUAL_BYTES) if self.text_bytes else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +62,11 @@ class Cost:
     Attributes
     ----------
     cpu_seconds : float
+        Of a core of the machine on which the rates were measured (:mod:`latentscale.stages.rates`).
     parallel : bool
         Whether all processors share it.
+    gpu_seconds : float
+        Of GPUs, besides; the workers of a stage that works shard by shard share them.
     memory_bytes : float
         At its peak, the process itself left out.
     disk_bytes : float
@@ -68,6 +77,7 @@ class Cost:
 
     cpu_seconds: float
     parallel: bool = False
+    gpu_seconds: float = 0.0
     memory_bytes: float = 0.0
     disk_bytes: float = 0.0
     scratch_bytes: float = 0.0

@@ -210,6 +210,11 @@ class ArtifactWriter:
         self._uploads.put(f"{self.folder}/{name}", data)
         self.parts.append(Part(name=name, rows=rows, bytes=memoryview(data).nbytes, sha256=sha256))
 
+    def keep(self, name: str, *, rows: int | None = None) -> None:
+        """Make an object part of the artifact that an interrupted writer of the same artifact has written already."""
+        data = self.store.read_bytes(f"{self.folder}/{name}")
+        self.parts.append(Part(name=name, rows=rows, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()))
+
     def put_table(self, stem: str, table: pa.Table, *, byte_stream_split: Sequence[str] = ()) -> None:
         """Write a table as parts of at most ``PART_ROWS`` rows, named by their content.
 

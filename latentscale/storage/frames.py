@@ -124,6 +124,12 @@ def point_segments(store: Store, record: Record) -> list[PointSegment]:
     ]
 
 
+def scan_parts(store: Store, names: Sequence[str]) -> pl.LazyFrame:
+    """Scan parts of points that have the same columns and belong to no map, lazily as ``scan_points`` does."""
+    schema = read_footer(store, names[0]).schema
+    return _scan_segment(PointSegment(store=store, names=list(names), schema=schema, removed=np.empty(0, np.int64)))
+
+
 def _common_type(of_segments: list[pa.DataType]) -> pa.DataType:
     """The type of a column in all segments, from the oldest to the newest."""
     if all(kind == of_segments[0] for kind in of_segments):

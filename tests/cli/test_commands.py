@@ -145,6 +145,31 @@ def test_plan_writes_nothing_and_estimates_every_stage(
     assert sorted(tmp_path.iterdir()) == [lines, quoted]
 
 
+def test_a_sweep_makes_maps_and_publishes_none(latentscale: Latentscale, tmp_path: Path, small_corpus: Path) -> None:
+    out, sheet = tmp_path / "map", tmp_path / "sweep.html"
+    command = ["run", small_corpus, "--out", out, "--limit", 300, "--set", "project.n_epochs=20", "--progress", "quiet"]
+    for wrong, says in (
+        ("project.n_neighbors", "stage.field=value,value"),
+        ("project.n_neighbors=10", "varies at least one setting"),
+        ("project.n_neighbours=5,10", "n_neighbours"),
+        ("project.n_neighbors=5,none", "n_neighbors"),
+        ("corpus.limit=5,10", "the same documents"),
+    ):
+        ended = latentscale(*command, "--sweep", wrong)
+        assert ended.code == 2
+        assert says in ended.err
+        assert not list(out.glob("documents/*"))
+    ended = latentscale(*command, "--sweep", "cluster.min_cluster_size=8,20", "--sheet", sheet, "--json")
+    assert ended.code == 0, ended.err
+    rows = json.loads(ended.out)
+    assert [row["cluster.min_cluster_size"] for row in rows] == [8, 20]
+    assert rows[0]["map"] != rows[1]["map"]
+    assert len(list(out.glob("neighbors/*"))) == 1
+    assert len(list(out.glob("maps/*/map.json"))) == 2
+    assert not (out / "HEAD.json").exists()
+    assert sheet.read_text(encoding="utf-8").count("<figure>") == 2
+
+
 def test_status_list_show_and_diff(latentscale: Latentscale, made: Path) -> None:
     facts = json.loads(latentscale("status", made, "--json").out)
     assert (facts["documents"], facts["maps"], facts["document_shards"]) == (600, 1, 1)

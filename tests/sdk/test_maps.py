@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sys
@@ -197,7 +198,7 @@ def test_upkeep_knows_names(workspace: ls.Workspace) -> None:
 # -------------------------------------------------------------------------------------------------------------- sweeps
 
 
-def test_a_sweep_is_a_table_of_maps(workspace: ls.Workspace) -> None:
+def test_a_sweep_is_a_table_of_maps(workspace: ls.Workspace, tmp_path: Path) -> None:
     frame = workspace.sweep(
         cluster={"min_cluster_size": [12, 40], "cluster_selection_method": "leaf"}, names="sizes", progress="quiet"
     )
@@ -210,6 +211,19 @@ def test_a_sweep_is_a_table_of_maps(workspace: ls.Workspace) -> None:
         assert found.quality["trustworthiness"] == row["trustworthiness"]
         assert workspace[row["name"]].id == found.id
     assert frame["clusters"][0] > frame["clusters"][1]
+    sheet = tmp_path / "sweep.html"
+    again = workspace.sweep(cluster={"min_cluster_size": [12, 40], "cluster_selection_method": "leaf"}, sheet=sheet)
+    assert again["map"].to_list() == frame["map"].to_list()
+    page = sheet.read_text(encoding="utf-8")
+    pictures = [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+    assert pictures == [workspace.store.read_bytes(f"maps/{one}/thumbnail.png") for one in frame["map"]]
+    assert "<strong>cluster.min_cluster_size = 40, cluster.cluster_selection_method = leaf</strong>" in page
+    with pytest.raises(RequestError, match="another ending"):
+        workspace.sweep(cluster={"min_cluster_size": [12, 40]}, sheet=tmp_path / "sweep.png")
+    before = len(workspace.artifacts)
+    with pytest.raises(ConfigError, match="min_cluster_size"):
+        workspace.sweep(cluster={"min_cluster_size": [13, 0]})
+    assert len(workspace.artifacts) == before  # nothing is made of what cannot be made whole
     for wrong in ({}, {"cluster": {"min_cluster_size": 12}}):
         with pytest.raises(ConfigError, match="varies at least one setting"):
             workspace.sweep(**wrong)

@@ -52,6 +52,7 @@ METHODS = {
     "duplicates": latentscale.Map.duplicates,
     "quality": latentscale.Map.quality,
     "export": latentscale.Map.export,
+    "place": latentscale.Map.place,
     "plan": latentscale.plan,
     "status": latentscale.Workspace.status,
     "list": latentscale.Workspace.artifacts,

@@ -31,7 +31,8 @@ from latentscale.stages.publish.page import write_viewer
 from latentscale.stages.publish.points import write_points
 from latentscale.stages.publish.similar import similar_of_graph
 from latentscale.stages.publish.thumbnail import draw_thumbnail
-from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.stages.rates import held_bytes
+from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_parquet
@@ -254,11 +255,10 @@ class PublishStage(WholeStage):
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rate of points, tiles and the index of words."""
         return Cost(
-            cpu_seconds=(
-                2.6e-5 + (3.2e-5 if config.publish.search else 0.0) + (5e-5 if config.publish.semantic else 0.0)
-            )
+            cpu_seconds=0.5
+            + (2.6e-5 + (3.2e-5 if config.publish.search else 0.0) + (5e-5 if config.publish.semantic else 0.0))
             * size.documents,
-            memory_bytes=size.documents * (8_000.0 + HELD_BYTES * size.dim),
+            memory_bytes=held_bytes(size, fixed=152e6, document=2_000.0, text=6_450.0),
             disk_bytes=0.5 * size.text_bytes
             + size.documents * (80 + (100 if config.publish.search else 0) + (135 if config.publish.semantic else 0)),
             scratch_bytes=size.documents * size.dim * 4.0,

@@ -22,12 +22,20 @@ from latentscale.storage.snapshot import Snapshot
 POINTS_ROWS = 131_072
 MAX_PARTITIONS = 1_000
 # Floating numbers, whose bytes compress better apart.
-_SPLIT = ("x", "y", "z", "probability", "density", "neighbor_distance", "outlier_score")
+SPLIT_COLUMNS = ("x", "y", "z", "probability", "density", "neighbor_distance", "outlier_score")
 
 
-def _point_columns(
+def point_columns(
     clusters: Clusters, coordinates: NDArray[np.float32], density: NDArray[np.float32], labels: pa.Table
 ) -> dict[str, pa.Array]:
+    """The columns of points that do not come from the corpus: identity, position, clusters and their label.
+
+    Parameters
+    ----------
+    coordinates : float32 ndarray, shape (n, 2 or 3)
+    labels : pyarrow.Table
+        ``layer``, ``cluster``, ``label``, as ``labels.parquet`` of a map has them.
+    """
     finest = [row for row in labels.select(["layer", "cluster", "label"]).to_pylist() if row["layer"] == 0]
     names = {row["cluster"]: row["label"] for row in finest}
     # After a refit, ids that no cluster has any more are left out.
@@ -73,7 +81,7 @@ def write_points(
     more : mapping of str to pyarrow.Array, optional
         Further columns of the points: ``neighbor_distance``, ``outlier_score``, ``fitted``.
     """
-    fixed = _point_columns(clusters, coordinates, density, labels) | dict(more or {})
+    fixed = point_columns(clusters, coordinates, density, labels) | dict(more or {})
     folder = f"points/update={snapshot.id}"
     read = ["source", "source_row", *columns.points]
     if partition_by is not None and partition_by in columns.schema.names and partition_by not in read:
@@ -89,15 +97,8 @@ def write_points(
             return
         documents = pa.concat_tables(pieces)
         stop = start + documents.num_rows
-        table = pa.table({name: column.slice(start, stop - start) for name, column in fixed.items()})
-        for name in documents.column_names:
-            if name in fixed:
-                # A workspace of a version that did not reserve the name yet: two columns of it could not be read.
-                raise CorpusError(
-                    f"the corpus has a column {name!r}, which is the name of a column of the points",
-                    hint="Run it into a new workspace, where the column gets another name; or set publish.columns.",
-                )
-            table = table.append_column(name, documents[name])
+        own = pa.table({name: column.slice(start, stop - start) for name, column in fixed.items()})
+        table = with_source_columns(own, documents)
         for value, facts, piece in _split(table, partition_by):
             inner = f"{folder}/{value}" if value else folder
             if value and value not in partitions:
@@ -107,7 +108,7 @@ def write_points(
                         f"publish.partition_by: {partition_by!r} has more than {MAX_PARTITIONS:,} values",
                         hint="Partition by a column with fewer values.",
                     )
-            split = [name for name in _SPLIT if name in piece.column_names]
+            split = [name for name in SPLIT_COLUMNS if name in piece.column_names]
             data = memoryview(encode_table(piece, facts={"map": writer.id, **facts}, byte_stream_split=split))
             writer.put(f"{inner}/part-{part:05d}.parquet", data, rows=piece.num_rows)
         part, start = part + 1, stop
@@ -119,6 +120,25 @@ def write_points(
             flush()
     flush()
     return len(partitions)
+
+
+def with_source_columns(points: pa.Table, documents: pa.Table) -> pa.Table:
+    """Add the columns of the documents to those of their points.
+
+    Raises
+    ------
+    CorpusError
+        If a column of the corpus has the name of one of the points.
+    """
+    for name in documents.column_names:
+        if name in points.column_names:
+            # A workspace of a version that did not reserve the name yet: two columns of it could not be read.
+            raise CorpusError(
+                f"the corpus has a column {name!r}, which is the name of a column of the points",
+                hint="Run it into a new workspace, where the column gets another name; or set publish.columns.",
+            )
+        points = points.append_column(name, documents[name])
+    return points
 
 
 def _split(table: pa.Table, partition_by: str | None) -> Iterator[tuple[str, dict[str, Any], pa.Table]]:

@@ -19,7 +19,8 @@ from latentscale.stages.publish.map import PublishStage
 from latentscale.stages.publish.meaning import meaning_of
 from latentscale.stages.publish.noise import shown_labels
 from latentscale.stages.stage import MapJob, StageContext, Work
-from latentscale.stages.update.place import Fit, PlacementRequest, read_fit, read_placement
+from latentscale.stages.update.fit import Fit, read_fit
+from latentscale.stages.update.place import PlacementRequest, read_placement
 from latentscale.stages.update.similar import similar_of_update
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.objects import Store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,14 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.backends import Assignment, Fitted
-from latentscale.backends.heights import place_heights
-from latentscale.backends.select import open_backend
+from latentscale.backends import Assignment
 from latentscale.config import JobConfig
-from latentscale.stages.cluster import Clusters, read_clusters
-from latentscale.stages.neighbors import read_graph
-from latentscale.stages.project import read_coordinates
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
+from latentscale.stages.update.fit import Fit, FittedMap, Ids, read_fit
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
@@ -28,44 +23,7 @@ from latentscale.storage.request import Request, later
 from latentscale.storage.segments import contains, read_points
 from latentscale.storage.snapshot import Snapshot, inside
 from latentscale.storage.snapshots import read_snapshot
-from latentscale.storage.vectors import Vectors, column_values, load_vectors, vectors_at
-
-Ids = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """The records that placing documents needs: those of the map that was fitted."""
-
-    map: Record
-    neighbors: Record
-    projection: Record
-    clusters: Record
-    height: Record | None = None
-
-    def records(self) -> list[Record]:
-        """Return all records except the map's."""
-        return [self.neighbors, self.projection, self.clusters, *([self.height] if self.height else [])]
-
-
-def read_fit(store: Store, parent: Record) -> Fit:
-    """The fit of a map: its own, or of the map from which updates made it.
-
-    Raises
-    ------
-    DamagedObjectError
-        If one of its artifacts does not exist any more.
-    """
-    update = parent.request.get("update")
-    fitted = needed_record(store, "map", str(update["fit"])) if update else parent
-    height = fitted.request.get("height")
-    return Fit(
-        map=fitted,
-        neighbors=needed_record(store, "neighbors", str(fitted.request["neighbors"])),
-        projection=needed_record(store, "projection", str(fitted.request["projection"])),
-        clusters=needed_record(store, "clusters", str(fitted.request["clusters"])),
-        height=needed_record(store, "projection", str(height)) if height else None,
-    )
+from latentscale.storage.vectors import Vectors, column_values, vectors_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,49 +169,12 @@ class PlaceStage(WholeStage):
             columns |= {"neighbor_distance": pa.float32(), "outlier_score": pa.float32()}
             columns |= {"z": pa.float32()} if fit.height else {}
             return pa.table({name: pa.array([], kind) for name, kind in columns.items()}), None
-        store = context.store
-        fitted = load_vectors(store, read_snapshot(store, str(fit.map.request["snapshot"])), request.embedding)
-        clusters = read_clusters(store, fit.clusters)
-        centroids = np.concatenate([chunk.flatten().to_numpy() for chunk in clusters.tree["centroid"].chunks] or [[]])
-        centroids = centroids.reshape(-1, new.matrix.shape[1]).astype(np.float32)
-        assignment = open_backend(request.backend).assign(
-            new.matrix,
-            Fitted(
-                vectors=fitted.matrix,
-                graph=read_graph(store, fit.neighbors),
-                coordinates=read_coordinates(store, fit.projection),
-                cluster=clusters.cluster,
-                probability=clusters.probability,
-                centroids=centroids,
-                sizes=clusters.tree["size"].to_numpy(),
-            ),
-            keys=_keys(new.matrix),
-            n_neighbors=request.n_neighbors,
-            spread=request.spread,
-            recall_target=request.recall,
-            seed=request.seed,
-            threads=context.threads,
+        fitted = FittedMap(context.store, fit)
+        values = column_values(context.store, after, new.row_ids, fitted.column) if fitted.column else None
+        placed, assignment = fitted.place(
+            new.matrix, values, backend=request.backend, recall_target=request.recall, threads=context.threads
         )
-        cluster, nearest, probability = _by_method(store, after, fit, clusters, new, centroids, assignment)
-        density = np.median(_fit_density(store, fit, clusters.row_ids)[assignment.indices], axis=1)
-        table = pa.table(
-            {
-                "row_id": pa.array(new.row_ids),
-                "x": pa.array(assignment.coordinates[:, 0].astype(np.float32)),
-                "y": pa.array(assignment.coordinates[:, 1].astype(np.float32)),
-                "cluster": pa.array(cluster.astype(np.int32)),
-                "nearest_cluster": pa.array(nearest.astype(np.int32)),
-                "probability": pa.array(probability.astype(np.float32)),
-                "density": pa.array(density.astype(np.float32)),
-                "neighbor_distance": pa.array(assignment.neighbor_distance.astype(np.float32)),
-                "outlier_score": pa.array(assignment.outlier_score.astype(np.float32)),
-            }
-        )
-        if fit.height:
-            space = read_coordinates(store, fit.height)
-            places = assignment.coordinates.astype(np.float32)
-            heights = place_heights(assignment.indices, places, space, n_neighbors=request.n_neighbors)
-            table = table.append_column("z", pa.array(heights))
+        table = pa.table({"row_id": pa.array(new.row_ids)} | {name: pa.array(one) for name, one in placed.items()})
         return table, assignment
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
@@ -305,60 +226,6 @@ def _same_texts(store: Store, before: Snapshot, after: Snapshot, row_ids: Ids, c
                 found[position] = hashlib.blake2b(str(value).encode(), digest_size=16).digest()
         texts.append(found)
     return np.array([texts[0][at] == texts[1][at] for at in range(len(row_ids))], dtype=bool)
-
-
-def _keys(matrix: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """A hash of each vector and of which copy of it this is: what is random about a place depends on the text alone.
-
-    Not the row id, which depends on the order in which files came. Copies differ, so that they do not lie on one point.
-    """
-    copies: Counter[bytes] = Counter()
-    digests = bytearray()
-    for row in np.ascontiguousarray(matrix):
-        whole = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-        digests += hashlib.blake2b(whole + copies[whole].to_bytes(8, "little"), digest_size=8).digest()
-        copies[whole] += 1
-    return np.frombuffer(bytes(digests), dtype="<u8").astype(np.uint64)
-
-
-def _by_method(
-    store: Store,
-    after: Snapshot,
-    fit: Fit,
-    clusters: Clusters,
-    new: Vectors,
-    centroids: NDArray[np.float32],
-    assignment: Assignment,
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    """Cluster, nearest cluster and probability as the method of the fit has them."""
-    method = fit.clusters.request["method"]
-    if method == "kmeans":
-        # K-means has no noise: the nearest centroid is its answer, its cosine the probability.
-        used = np.flatnonzero(clusters.tree["size"].to_numpy() > 0)
-        cosines = new.matrix @ centroids[used].T
-        nearest = used[cosines.argmax(axis=1)].astype(np.int32)
-        return nearest, nearest, cosines.max(axis=1).clip(0.0, 1.0)
-    if method == "column":
-        values = column_values(store, after, new.row_ids, str(fit.clusters.request["column"]))
-        ids = {name: i for i, name in enumerate(clusters.tree["name"].to_pylist()) if name is not None}
-        chosen = np.array([-1 if value is None else ids.get(value, -1) for value in values], dtype=np.int32)
-        nearest = np.where(chosen < 0, assignment.nearest_cluster, chosen).astype(np.int32)
-        return chosen, nearest, (chosen >= 0).astype(np.float32)
-    return assignment.cluster, assignment.nearest_cluster, assignment.probability
-
-
-def _fit_density(store: Store, fit: Fit, row_ids: Ids) -> NDArray[np.float32]:
-    """Density around each fitted document, in the order of ``row_ids``."""
-    names = [part.name for part in fit.map.parts if part.name.startswith("points/")]
-    held: list[Ids] = []
-    values: list[NDArray[np.float32]] = []
-    for name in names:
-        table = read_parquet(store, f"{fit.map.folder}/{name}", ["row_id", "density"])
-        held.append(table["row_id"].to_numpy())
-        values.append(table["density"].to_numpy())
-    ids = np.concatenate(held)
-    order = np.argsort(ids)
-    return np.concatenate(values)[order[np.searchsorted(ids[order], row_ids)]]
 
 
 def read_placement(store: Store, record: Record) -> tuple[pa.Table, Ids, Ids]:

@@ -14,7 +14,8 @@ from latentscale.backends.search import nearest_fitted
 from latentscale.backends.select import open_backend
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.publish.similar import MOST_SIMILAR
-from latentscale.stages.update.place import Fit, PlacementRequest
+from latentscale.stages.update.fit import Fit
+from latentscale.stages.update.place import PlacementRequest
 from latentscale.storage.objects import Store
 from latentscale.storage.segments import Segment, contains, map_folder
 from latentscale.storage.snapshot import Snapshot

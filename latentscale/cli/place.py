@@ -1,0 +1,93 @@
+"""The command `place`: another corpus in the space of a map."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from latentscale.cli.work import (
+    Address,
+    AsJson,
+    Corpus,
+    EngineName,
+    Format,
+    Id,
+    Limit,
+    MetricsFile,
+    Out,
+    Progress,
+    Sample,
+    Set,
+    Storage,
+    Text,
+    Vectors,
+    Where,
+    engine_overrides,
+    existing_workspace,
+    job_values,
+    observed,
+    take_vectors,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="place", rich_help_panel="Make a map")(place)
+
+
+def place(
+    context: typer.Context,
+    corpus: Corpus,
+    into: Annotated[str, typer.Option("--into", help="The workspace of the map.", metavar="WORKSPACE")],
+    out: Out = None,
+    map: Annotated[str | None, typer.Option("--map", help="Another map than the current one: its id or name.")] = None,
+    text: Text = None,
+    id: Id = None,
+    vectors: Vectors = None,
+    format: Format = None,
+    where: Where = None,
+    limit: Limit = None,
+    sample: Sample = None,
+    engine: EngineName = None,
+    address: Address = None,
+    set: Set = None,
+    storage: Storage = None,
+    progress: Progress = "auto",
+    metrics_file: MetricsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Place another corpus on a map, which stays what it is: positions and clusters as parquet.
+
+    The map's own model embeds the documents, shard by shard. The same command again resumes where it stopped.
+    """
+    import latentscale
+    from latentscale.cli.report import console, outcome_document, print_outcome
+
+    with observed(progress, metrics_file) as observer:
+        values = job_values(corpus, out, text, id, format, where, limit, sample, [], storage)
+        take_vectors(values, vectors)
+        chosen = existing_workspace(into, storage).the_map(map)
+        overrides = [*engine_overrides(engine, address), *(set or [])]
+        outcome = chosen.run_place(
+            values,
+            out=values["out"],
+            storage=values.get("storage"),
+            overrides=overrides,
+            progress=observer,
+            command=context.obj,
+        )
+    workspace = latentscale.open(values["out"], storage=values.get("storage"))
+    points = f"{workspace.url}/{outcome.records['overlay'].folder}/points"
+    if as_json:
+        facts = outcome_document(workspace, outcome) | {
+            "points": points,
+            "placed_on": chosen.id,
+            "counts": dict(outcome.records["overlay"].counts),
+        }
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        print_outcome(workspace, outcome)
+        console().print(f"\nThe points on {chosen.id} are in {points}")
+    outcome.check_complete()

@@ -1,0 +1,69 @@
+"""Documents that were placed on a map of which they are no part."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from latentscale.explore.rejects import read_rejects
+from latentscale.storage.artifacts import Record
+from latentscale.storage.frames import scan_parts
+from latentscale.storage.objects import Store
+from latentscale.storage.snapshots import read_snapshot
+
+
+class Overlay:
+    """A corpus in the space of a map: positions and clusters of its documents.
+
+    Parameters
+    ----------
+    store : Store
+        The workspace of the placed documents.
+    record : Record
+
+    Attributes
+    ----------
+    store : Store
+    record : Record
+        Its ``counts``: ``documents``, ``noise``, ``far`` (farther from the map's documents than 95 % of these are from
+        each other) and ``recall``, the least of the searches; its ``request`` names the ``map`` and its ``workspace``.
+    """
+
+    def __init__(self, store: Store, record: Record) -> None:
+        self.store = store
+        self.record = record
+
+    @property
+    def id(self) -> str:
+        """``overlay-<hex>``."""
+        return self.record.id
+
+    @property
+    def url(self) -> str:
+        """Folder of the points, which are parquet."""
+        return f"{self.store.url}/{self.record.folder}/points"
+
+    def points(self) -> pl.LazyFrame:
+        """The documents with their positions, clusters and source columns, as ``Map.points`` has those of a map.
+
+        Returns
+        -------
+        polars.LazyFrame
+            ``row_id`` (of the placed documents, not of the map's), ``x``, ``y`` (``z``), ``cluster``,
+            ``nearest_cluster``, ``probability``, ``density``, ``layer_<n>``, ``label``, ``neighbor_distance``,
+            ``outlier_score``, ``source``, ``source_row`` and the source columns; one row a document.
+        """
+        parts = [part.name for part in self.record.parts if part.name.startswith("points/")]
+        return scan_parts(self.store, [f"{self.record.folder}/{name}" for name in parts])
+
+    def rejects(self) -> pl.DataFrame:
+        """The rows of the corpus that were not placed, with the reasons."""
+        request = self.record.request
+        return read_rejects(self.store, read_snapshot(self.store, str(request["snapshot"])), request["embedding"])
+
+    def __repr__(self) -> str:
+        counts = self.record.counts
+        return (
+            f"<Overlay {self.id} on {self.record.request['map']}\n"
+            f"  documents {counts['documents']:,} · noise {counts['noise']:,} · far from the map {counts['far']:,}\n"
+            f"  {self.url}>"
+        )

@@ -1,0 +1,101 @@
+"""Measured rates on which the estimates of cost rest: processor seconds of one reference core, and bytes.
+
+The reference is one of two shared cores of an AMD EPYC of 2026; the figures are those of ``benchmarks/results``
+(``cold_warm_10k``, ``pipeline_63k``, ``update``, ``embed_static``, ``gpu``) and of docs/decisions/0008. ``latentscale
+plan`` measures how fast this machine's cores are beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from latentscale.stages.stage import HELD_BYTES, JobSize
+
+# Up to here vectors, graph and layout are found in the cache of the processor often enough; above, each doubling adds
+# a share of the time: 42 CPU-s at 63 thousand documents, 1,057 at a million.
+_CACHED_DOCUMENTS = 64_000
+_PER_DOUBLING = 0.28
+# CPU-seconds of a document of the usual length: by a model of the size of all-MiniLM-L6-v2 (384 dimensions).
+_ENCODER_SECONDS = 0.061
+_ENCODER_DIM = 384
+_TOKENS_SECONDS = 4.0e-5
+# On an H100, a model of the size of BERT-base (768 dimensions) in bf16.
+_GPU_SECONDS = 6.3e-5
+_GPU_DIM = 768
+# As the backend of the processors has it: exact search, and 500 epochs for a layout of few documents to look at.
+_EXACT_LIMIT = 30_000**2 * 256
+_SMALL_MAP, _MAP_DIMENSIONS = 10_000, 3
+ENCODERS = ("transformers", "onnx", "vllm")
+_SECONDS = {"static": 6.9e-5, "column": 1.0e-5, "endpoint": 3.0e-5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedSeconds:
+    """What embedding a corpus takes.
+
+    Attributes
+    ----------
+    cpu : float
+        Of all processors together.
+    gpu : float
+        Of all GPUs together; 0 without.
+    """
+
+    cpu: float
+    gpu: float = 0.0
+
+
+def embed_seconds(size: JobSize) -> EmbedSeconds:
+    """By the kind of the embedder; the work of an encoder grows with the cube of its width (layers times width²).
+
+    What a service takes is not known: only what is done here counts.
+    """
+    texts = size.documents * size.length
+    if size.embedder not in ENCODERS:
+        return EmbedSeconds(cpu=_SECONDS.get(size.embedder, _SECONDS["static"]) * texts)
+    if size.gpus:
+        return EmbedSeconds(
+            cpu=_TOKENS_SECONDS * texts, gpu=_GPU_SECONDS * texts * ((size.dim or _GPU_DIM) / _GPU_DIM) ** 3
+        )
+    return EmbedSeconds(cpu=_ENCODER_SECONDS * texts * ((size.dim or _ENCODER_DIM) / _ENCODER_DIM) ** 3)
+
+
+def cache_growth(documents: int) -> float:
+    """By how much more a document takes in a set of so many, in work that jumps about in memory."""
+    return 1.0 + _PER_DOUBLING * max(0.0, math.log2(max(documents, 1) / _CACHED_DOCUMENTS))
+
+
+def is_searched_exactly(size: JobSize) -> bool:
+    """Whether the processors compare all pairs, as ``neighbors.method: auto`` has it."""
+    return size.documents**2 * size.dim <= _EXACT_LIMIT
+
+
+def neighbor_seconds(size: JobSize) -> float:
+    """CPU-seconds of the neighbour graph: of all pairs, or by NN-descent."""
+    if is_searched_exactly(size):
+        return 0.5 + 2.2e-11 * size.documents**2 * size.dim / 256
+    return 2.0 + 1.2e-4 * size.documents * cache_growth(size.documents) * (0.5 + 0.5 * size.dim / 256)
+
+
+def layout_seconds(documents: int, *, epochs: int | None, dimensions: int) -> float:
+    """CPU-seconds of the descent of one layout; without a number of epochs, of as many as there are by default."""
+    if epochs is None:
+        epochs = 500 if documents <= _SMALL_MAP and dimensions <= _MAP_DIMENSIONS else 200
+    each = 6.05e-7 if dimensions <= 2 else 7.0e-7 if dimensions == 3 else 9.5e-7
+    return each * epochs * documents * cache_growth(documents)
+
+
+def held_bytes(size: JobSize, *, fixed: float, document: float, text: float = 0.0) -> float:
+    """Memory of a stage at its peak, the process itself left out.
+
+    Parameters
+    ----------
+    fixed : float
+        Of its libraries and compiled code.
+    document : float
+        For each document, its vector's share left out.
+    text : float
+        For each document of the usual length.
+    """
+    return fixed + size.documents * (document + text * size.length + HELD_BYTES * size.dim)
