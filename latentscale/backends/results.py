@@ -131,6 +131,10 @@ class Assignment:
         Of the search for the neighbours, on a sample.
     method : str
         The search that was used.
+    nearest : int32 ndarray, shape (m, w), or None
+        Positions of more of the fitted documents nearest to each, for lists of similar documents; ``w >= k``.
+    nearest_distances : float32 ndarray, shape (m, w), or None
+        Their cosine distances.
     backend : str
         What computed it.
     notes : list of str
@@ -146,6 +150,8 @@ class Assignment:
     outlier_score: NDArray[np.float32]
     recall: float | None
     method: str
+    nearest: NDArray[np.int32] | None = None
+    nearest_distances: NDArray[np.float32] | None = None
     backend: str = "cpu"
     notes: list[str] = field(default_factory=list[str])
     details: dict[str, Any] = field(default_factory=dict[str, Any])

@@ -13,7 +13,7 @@ from latentscale.backends.results import NeighborGraph
 def nearest_fitted(
     queries: NDArray[Any],
     vectors: NDArray[np.float32],
-    graph: NeighborGraph,
+    graph: NeighborGraph | None,
     *,
     k: int,
     recall_target: float,
@@ -26,7 +26,9 @@ def nearest_fitted(
     ----------
     queries : ndarray, shape (m, dim)
     vectors : float32 ndarray, shape (n, dim)
-        Rows of length 1, of the documents of ``graph``, along which a large fit is searched.
+        Rows of length 1.
+    graph : NeighborGraph or None
+        Of the same documents, along which many are searched; without it each query is compared with all.
     k : int
         Lowered to ``n`` where it is larger.
     """
@@ -36,7 +38,7 @@ def nearest_fitted(
         queries,
         vectors,
         k=k,
-        graph_indices=graph.indices if graph.k else None,
+        graph_indices=graph.indices if graph is not None and graph.k else None,
         recall_target=recall_target,
         seed=seed,
         threads=threads,

@@ -179,26 +179,28 @@ class CpuBackend:
         threads: int,
     ) -> Assignment:
         """Search the fitted graph, vote on the cluster, and put each document where most of its neighbours are."""
-        from latentscale.backends.cpu.placement import (
-            assign_clusters,
-            neighbors_among,
-            place,
-        )
+        import numpy as np
+
+        from latentscale.backends.cpu.placement import assign_clusters, place
+        from latentscale.backends.cpu.placement_search import listed, neighbors_among
         from latentscale.backends.outliers import JUDGED_BY, distance_quantiles, mean_distances, outlier_scores
 
         graph = fitted.graph
+        used = min(max(n_neighbors, JUDGED_BY), len(fitted.vectors))
         search = neighbors_among(
             vectors,
             fitted.vectors,
-            k=min(max(n_neighbors, JUDGED_BY), len(fitted.vectors)),
+            k=max(used, listed(fitted.vectors)),
             graph_indices=graph.indices if graph.k else None,
             recall_target=recall_target,
             seed=seed,
             threads=threads,
         )
+        indices = np.ascontiguousarray(search.indices[:, :used])
+        distances = np.ascontiguousarray(search.distances[:, :used])
         coordinates = place(
-            search.indices,
-            search.distances,
+            indices,
+            distances,
             fitted.coordinates,
             n_neighbors=n_neighbors,
             spread=spread,
@@ -206,8 +208,8 @@ class CpuBackend:
             keys=keys,
         )
         cluster, nearest, probability = assign_clusters(
-            search.indices,
-            search.distances,
+            indices,
+            distances,
             cluster=fitted.cluster,
             probability=fitted.probability,
             vectors=vectors,
@@ -215,10 +217,12 @@ class CpuBackend:
             sizes=fitted.sizes,
         )
         width = min(JUDGED_BY, graph.k)
-        apart = mean_distances(search.distances[:, :width])
+        apart = mean_distances(distances[:, :width])
         scores = outlier_scores(apart, distance_quantiles(graph.distances[:, :width]))
         return Assignment(
-            indices=search.indices,
+            indices=indices,
+            nearest=search.indices,
+            nearest_distances=search.distances,
             coordinates=coordinates,
             cluster=cluster,
             nearest_cluster=nearest,

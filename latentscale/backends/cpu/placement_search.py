@@ -183,6 +183,11 @@ def neighbors_among(
     )
 
 
+def listed(fitted: NDArray[np.float32]) -> int:
+    """Neighbours that are found for lists of similar documents: so many that no search takes longer for them."""
+    return 64 if fitted.size <= EXACT_LIMIT else _WIDTHS[0] // 2
+
+
 def _exact(
     unit: NDArray[np.float32], fitted: NDArray[np.float32], *, k: int, threads: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -20,7 +20,7 @@ from latentscale.stages.publish.meaning import meaning_of
 from latentscale.stages.publish.noise import shown_labels
 from latentscale.stages.stage import MapJob, StageContext, Work
 from latentscale.stages.update.fit import Fit, read_fit
-from latentscale.stages.update.place import PlacementRequest, read_placement
+from latentscale.stages.update.place import read_placement
 from latentscale.stages.update.similar import similar_of_update
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.objects import Store
@@ -162,10 +162,11 @@ class GrowStage(PublishStage):
                         store,
                         snapshot,
                         fit,
+                        clusters.row_ids,
                         points.parent_points.filter(pa.array(points.stays)),
                         segments[:keep],
                         points.new_points["row_id"].to_numpy(),
-                        PlacementRequest.read(placement.request),
+                        placement,
                         threads=context.threads,
                     )
                     if settings["viewer"]

@@ -15,7 +15,7 @@ from latentscale.backends import Assignment
 from latentscale.config import JobConfig
 from latentscale.stages.stage import HELD_BYTES, Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.stages.update.fit import Fit, FittedMap, Ids, read_fit
-from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record, read_table
+from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record, read_table, table_parts
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
 from latentscale.storage.provenance import measured
@@ -98,6 +98,7 @@ class PlaceStage(WholeStage):
 
     The artifact holds ``placed`` (one row a document: ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster``,
     ``probability``, ``density``, ``neighbor_distance``, ``outlier_score``, and ``z`` on a map of three dimensions),
+    ``nearest`` (of each of them in turn, equally many fitted documents, nearest first: ``position`` and ``distance``),
     ``reused`` (``row_id`` of documents that were read again with the text that they had, and so keep everything) and
     ``removed`` (``row_id`` of points that are not shown any more as they are).
     """
@@ -105,6 +106,7 @@ class PlaceStage(WholeStage):
     name = "place"
     tables: ClassVar[Mapping[str, Table]] = {
         "placed": Table(columns=_POSITIONS),
+        "nearest": Table(columns={"position": "int32", "distance": "float"}),
         "reused": Table(columns={"row_id": "int64"}),
         "removed": Table(columns={"row_id": "int64"}),
     }
@@ -142,6 +144,9 @@ class PlaceStage(WholeStage):
             new = Vectors(matrix=new.matrix[~stay], offsets=new.offsets[~stay], row_ids=new.row_ids[~stay])
             placed, assignment = self._placed(context, request, fit, after, new)
             writer.put_table("placed", placed)
+            if assignment and assignment.nearest is not None and assignment.nearest_distances is not None:
+                near = {"position": assignment.nearest, "distance": assignment.nearest_distances}
+                writer.put_table("nearest", pa.table({name: pa.array(one.reshape(-1)) for name, one in near.items()}))
             writer.put_table("reused", pa.table({"row_id": pa.array(reused)}))
             writer.put_table("removed", pa.table({"row_id": pa.array(changes.removed)}))
         again = int(contains(np.sort(new.row_ids), changes.removed).sum())
@@ -226,6 +231,18 @@ def _same_texts(store: Store, before: Snapshot, after: Snapshot, row_ids: Ids, c
                 found[position] = hashlib.blake2b(str(value).encode(), digest_size=16).digest()
         texts.append(found)
     return np.array([texts[0][at] == texts[1][at] for at in range(len(row_ids))], dtype=bool)
+
+
+def read_nearest(store: Store, record: Record) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+    """Positions and cosine distances of the fitted documents nearest to those of a placement, in its order.
+
+    None for one of an earlier version, which has not kept them.
+    """
+    if not table_parts(record, "nearest"):
+        return None
+    table = read_table(store, record, "nearest")
+    shape = (int(record.counts["documents"]), -1)
+    return table["position"].to_numpy().reshape(shape), table["distance"].to_numpy().reshape(shape)
 
 
 def read_placement(store: Store, record: Record) -> tuple[pa.Table, Ids, Ids]:

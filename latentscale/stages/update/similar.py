@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from latentscale.backends import NeighborGraph
 from latentscale.backends.search import nearest_fitted
-from latentscale.backends.select import open_backend
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.publish.similar import MOST_SIMILAR
 from latentscale.stages.update.fit import Fit
-from latentscale.stages.update.place import PlacementRequest
+from latentscale.stages.update.place import PlacementRequest, read_nearest, read_placement
+from latentscale.storage.artifacts import Record
 from latentscale.storage.objects import Store
 from latentscale.storage.segments import Segment, contains, map_folder
 from latentscale.storage.snapshot import Snapshot
@@ -24,47 +26,39 @@ from latentscale.storage.vectors import load_vectors, vectors_at
 from latentscale.viewer.removed import places_of
 from latentscale.viewer.similar import Back, Similar
 
-# Fitted documents that are looked at for each new one: some have left the map, and a new document may be among the
-# nearest of others than its own nearest.
-_LOOKED_AT = 90
+# Documents that are looked at for each new one where a placement has not kept them: some have left the map, and a new
+# document may be among the nearest of others than its own nearest.
+_LOOKED_AT = 64
 
 Ids = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pairs:
-    """New documents (rows) and documents near them (row ids), their cosines, and whether they belong to the others'
-    nearest, too; all of shape (p,)."""
-
-    rows: Ids
-    others: Ids
-    similarity: NDArray[np.float32]
-    back: NDArray[np.bool_]
 
 
 def similar_of_update(
     store: Store,
     snapshot: Snapshot,
     fit: Fit,
+    fitted_ids: Ids,
     staying: pa.Table,
     segments: Sequence[Segment],
     row_ids: Ids,
-    request: PlacementRequest,
+    placement: Record,
     *,
     threads: int,
 ) -> Similar | None:
-    """Search the map for the documents that are nearest to each of ``row_ids``.
+    """Find the documents of a map that are nearest to each of ``row_ids``.
 
     Parameters
     ----------
+    fitted_ids : int64 ndarray
+        ``row_id`` of the documents of the fit, in its order.
     staying : pyarrow.Table
         ``row_id`` and ``segment`` of the points that the map takes over from its parent as they are.
     segments : sequence of Segment
         Those that stay, the fit first.
     row_ids : int64 ndarray, shape (n,)
         The documents that the map writes itself, by offset.
-    request : PlacementRequest
-        Of the update, for the settings of its search.
+    placement : Record
+        Of the update: what it has found for its documents is not looked for again.
 
     Returns
     -------
@@ -73,78 +67,144 @@ def similar_of_update(
     """
     if any(segment.page is None for segment in segments):
         return None
+    request = PlacementRequest.read(placement.request)
     ids, segment_of = staying["row_id"].to_numpy(), staying["segment"].to_numpy()
     fitted, later = np.sort(ids[segment_of == 0]), ids[segment_of > 0]
     own = vectors_at(store, snapshot, request.embedding, snapshot.offsets(row_ids)).matrix
+    search = _Search(store, fit, fitted_ids, request, threads=threads)
+    parts = [search.kept(placement, row_ids)]
+    unknown = np.setdiff1d(np.arange(len(row_ids)), parts[0].rows)
+    parts.append(search.nearest(own, unknown))
+    near = _joined(parts).those(lambda others: contains(fitted, others))
+    # Of many nearest ones all but a few may have left.
+    short = np.flatnonzero(np.bincount(near.rows, minlength=len(row_ids)) < min(MOST_SIMILAR, len(fitted)))
+    parts = [near, search.nearest(own, short, only=fitted)]
     others = vectors_at(store, snapshot, request.embedding, np.sort(snapshot.offsets(later)))
-    parts = [_to_fitted(store, fit, own, fitted, request, threads=threads)]
-    matrix = np.concatenate([own, others.matrix]) if len(others) else own
-    if len(matrix) > 1:
-        named = np.concatenate([row_ids, others.row_ids])
-        parts.append(_among(matrix, named, len(row_ids), request, threads=threads))
-    return _similar(
-        parts, row_ids, partial(_locate, store, segments, np.sort(ids), segment_of[np.argsort(ids)]), segments
-    )
+    parts.append(search.among(own, own, row_ids, turned=False))
+    parts.append(search.among(own, others.matrix, others.row_ids, turned=True))
+    parts[2] = parts[2].without(row_ids)
+    locate = partial(_locate, store, segments, np.sort(ids), segment_of[np.argsort(ids)])
+    return _similar(_joined(parts), row_ids, locate, segments)
 
 
-def _to_fitted(
-    store: Store, fit: Fit, own: NDArray[np.float32], staying: Ids, request: PlacementRequest, *, threads: int
-) -> _Pairs:
-    """Pairs with documents of the fit."""
-    vectors = load_vectors(store, read_snapshot(store, str(fit.map.request["snapshot"])), request.embedding)
-    graph = read_graph(store, fit.neighbors)
-    indices, distances = nearest_fitted(
-        own,
-        vectors.matrix,
-        graph,
-        k=_LOOKED_AT,
-        recall_target=request.recall,
-        seed=request.seed,
-        threads=threads,
-    )
-    rows = np.repeat(np.arange(len(own)), indices.shape[1])
-    others, distances = indices.reshape(-1), distances.reshape(-1)
-    # Nearer than the last of those that the other document has.
-    k = min(MOST_SIMILAR, graph.k)
-    back = distances < graph.distances[others, k - 1] if k else np.ones(len(others), bool)
-    here = contains(staying, vectors.row_ids[others])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pairs:
+    """New documents (rows) and documents near them (row ids), their cosines, and whether the new ones may be among the
+    others' nearest, too; all of shape (p,)."""
+
+    rows: Ids
+    others: Ids
+    similarity: NDArray[np.float32]
+    back: NDArray[np.bool_]
+
+    def those(self, which: Callable[[Ids], NDArray[np.bool_]]) -> _Pairs:
+        """The pairs with such others."""
+        return self._at(which(self.others))
+
+    def without(self, row_ids: Ids) -> _Pairs:
+        """All but those of documents with themselves."""
+        return self._at(self.others != row_ids[self.rows])
+
+    def _at(self, chosen: NDArray[np.bool_]) -> _Pairs:
+        return _Pairs(
+            rows=self.rows[chosen],
+            others=self.others[chosen],
+            similarity=self.similarity[chosen],
+            back=self.back[chosen],
+        )
+
+
+def _joined(parts: Sequence[_Pairs]) -> _Pairs:
     return _Pairs(
-        rows=rows[here], others=vectors.row_ids[others[here]], similarity=1 - distances[here], back=back[here]
+        rows=np.concatenate([part.rows for part in parts]),
+        others=np.concatenate([part.others for part in parts]),
+        similarity=np.concatenate([part.similarity for part in parts]).astype(np.float32),
+        back=np.concatenate([part.back for part in parts]),
     )
 
 
-def _among(matrix: NDArray[np.float32], row_ids: Ids, n: int, request: PlacementRequest, *, threads: int) -> _Pairs:
-    """Pairs among the documents of updates, of which the first ``n`` are new."""
-    graph = open_backend(request.backend).neighbors(
-        matrix,
-        k=min(MOST_SIMILAR, len(matrix) - 1),
-        method="auto",
-        recall_target=request.recall,
-        seed=request.seed,
-        threads=threads,
-    )
-    rows = np.repeat(np.arange(len(matrix)), graph.k)
-    others, similarity = graph.indices.reshape(-1).astype(np.int64), 1 - graph.distances.reshape(-1)
-    new = rows < n
-    # Of an earlier update's documents, what new ones they have among their nearest.
-    turned = ~new & (others < n)
-    return _Pairs(
-        rows=np.concatenate([rows[new], others[turned]]),
-        others=row_ids[np.concatenate([others[new], rows[turned]])],
-        similarity=np.concatenate([similarity[new], similarity[turned]]),
-        back=np.repeat([False, True], [np.count_nonzero(new), np.count_nonzero(turned)]),
-    )
+class _Search:
+    """Searches among the documents of a fit, whose vectors are read when they are first needed."""
+
+    def __init__(self, store: Store, fit: Fit, fitted_ids: Ids, request: PlacementRequest, *, threads: int) -> None:
+        self._store, self._fit, self._ids, self._request, self._threads = store, fit, fitted_ids, request, threads
+
+    @cached_property
+    def _graph(self) -> NeighborGraph:
+        return read_graph(self._store, self._fit.neighbors)
+
+    @cached_property
+    def _vectors(self) -> NDArray[np.float32]:
+        snapshot = read_snapshot(self._store, str(self._fit.map.request["snapshot"]))
+        return load_vectors(self._store, snapshot, self._request.embedding).matrix
+
+    def kept(self, placement: Record, row_ids: Ids) -> _Pairs:
+        """What a placement has kept for its documents."""
+        found = read_nearest(self._store, placement)
+        if found is None:
+            return self._pairs(np.empty(0, np.int64), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
+        placed = read_placement(self._store, placement)[0]["row_id"].to_numpy()
+        order = np.argsort(row_ids)
+        there = contains(row_ids[order], placed)
+        rows = order[np.searchsorted(row_ids[order], placed[there])]
+        return self._pairs(rows, found[0][there], found[1][there])
+
+    def nearest(self, own: NDArray[np.float32], rows: Ids, *, only: Ids | None = None) -> _Pairs:
+        """Search for the nearest of some new documents, of all fitted ones or of those that are named, ascending."""
+        positions = np.arange(len(self._ids)) if only is None else np.flatnonzero(contains(only, self._ids))
+        if not len(rows) or not len(positions):
+            return self._pairs(rows[:0], np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
+        indices, distances = nearest_fitted(
+            own[rows],
+            self._vectors if only is None else self._vectors[positions],
+            self._graph if only is None else None,
+            k=_LOOKED_AT,
+            recall_target=self._request.recall,
+            seed=self._request.seed,
+            threads=self._threads,
+        )
+        return self._pairs(rows, positions[indices], distances)
+
+    def among(self, own: NDArray[np.float32], others: NDArray[np.float32], ids: Ids, *, turned: bool) -> _Pairs:
+        """Compare new documents with those of updates; ``turned`` where these have lists that new ones may be in."""
+        if not len(others):
+            return self._pairs(ids[:0], np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
+        indices, distances = nearest_fitted(
+            own,
+            others,
+            None,
+            k=_LOOKED_AT if turned else MOST_SIMILAR + 1,
+            recall_target=self._request.recall,
+            seed=self._request.seed,
+            threads=self._threads,
+        )
+        return _Pairs(
+            rows=np.repeat(np.arange(len(own)), indices.shape[1]),
+            others=ids[indices.reshape(-1)],
+            similarity=1 - distances.reshape(-1),
+            back=np.full(indices.size, turned),
+        )
+
+    def _pairs(self, rows: Ids, indices: NDArray[Any], distances: NDArray[np.float32]) -> _Pairs:
+        others, distances = indices.reshape(-1), distances.reshape(-1)
+        k = min(MOST_SIMILAR, self._graph.k) if len(others) else 0
+        # Nearer than the last of those that the other document has.
+        back = distances < self._graph.distances[others, k - 1] if k else np.ones(len(others), bool)
+        return _Pairs(
+            rows=np.repeat(rows, indices.shape[1]) if len(rows) else rows,
+            others=self._ids[others],
+            similarity=1 - distances,
+            back=back,
+        )
 
 
 def _similar(
-    parts: Sequence[_Pairs], row_ids: Ids, locate: partial[tuple[Ids, Ids]], segments: Sequence[Segment]
+    pairs: _Pairs, row_ids: Ids, locate: partial[tuple[Ids, Ids]], segments: Sequence[Segment]
 ) -> Similar | None:
     n = len(row_ids)
-    rows, others = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "others"))
-    similarity = np.concatenate([part.similarity for part in parts]).astype(np.float32)
-    back = np.concatenate([part.back for part in parts])
+    rows, others, similarity, back = pairs.rows, pairs.others, pairs.similarity, pairs.back
     order = np.lexsort((back, others, -similarity, rows))
-    # A pair that both searches found, or that was turned, counts once.
+    # A pair that two searches found counts once.
     again = np.zeros(len(order), bool)
     again[1:] = (rows[order][1:] == rows[order][:-1]) & (others[order][1:] == others[order][:-1])
     order = order[~again]
