@@ -135,7 +135,7 @@ def test_what_is_like_a_document_stays_true_while_the_map_grows(tmp_path: Path, 
 
 def test_lists_are_cut_into_files_that_a_position_leads_to(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
-    n, k, p = 700, 4, 20_000
+    n, k, p = 1_300, 4, 20_000
     positions = random.permutation(n).astype(np.int64)
     places, scores = random.integers(0, n, (n, k)), np.sort(random.random((n, k)).astype(np.float32))[:, ::-1]
     back = Back(

@@ -12,7 +12,8 @@ from latentscale.viewer.rows import parquet_bytes
 from latentscale.viewer.section import Put, Section
 from latentscale.viewer.similar import Back, Similar
 
-# So many documents a file, and twice or four times as many where there would be more than a thousand files.
+# So many documents a file, and twice or four times as many where there would be more than a thousand files; those of a
+# small update are in one.
 LEAST_ROWS, MOST_ROWS = 256, 1_024
 MOST_FILES = 1_024
 BACK_ROWS = 8_192
@@ -33,7 +34,7 @@ def _write(similar: Similar, positions: NDArray[np.int64], put: Put) -> dict[str
     n, k = similar.places.shape
     if k == 0:
         return None
-    rows = LEAST_ROWS
+    rows = LEAST_ROWS if n > MOST_ROWS else MOST_ROWS
     while rows < MOST_ROWS and -(-n // rows) > MOST_FILES:
         rows *= 2
     order = np.empty(n, np.int64)

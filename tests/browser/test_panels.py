@@ -253,8 +253,8 @@ def test_a_phone_shows_the_quality_as_a_sheet_and_the_map_above_it(site, opened:
     page = it.goto(site.url())
     button = page.get_by_role("button", name="About this map")
     opener, box = it.box(".panel-opener"), it.box("[aria-label='About this map']")
-    assert opener["x"] + opener["width"] <= box["x"]
-    assert box["y"] + box["height"] <= 72, "the map's body is below it"
+    assert opener["y"] + opener["height"] <= box["y"], "the title has its own row"
+    assert box["y"] + box["height"] <= 112, "the map's body is below both"
     page.get_by_role("button", name="Zoom in").click()
     assert it.on_top(200, 120) == "canvas", "nothing invisible lies over the map"
     button.click()

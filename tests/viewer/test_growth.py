@@ -56,12 +56,12 @@ def test_a_cluster_keeps_its_hue_and_shade_through_updates(grown: tuple[Path, An
     assert {c["id"] for c in labels_of(folder, 2)["clusters"]} - {c["id"] for c in labels_of(folder, 1)["clusters"]}
 
 
-def test_a_small_update_writes_seven_objects_whatever_its_columns(grown: tuple[Path, Any]) -> None:
+def test_a_small_update_writes_nine_objects_whatever_its_columns(grown: tuple[Path, Any]) -> None:
     folder, map_ = grown
     update = folder / "maps/map-00000001/viewer"
     names = {p.relative_to(update).as_posix() for p in update.rglob("*") if p.is_file()}
     written = {"clusters.json", "ids/0.parquet", "index.json", "labels.json", "rows/0.parquet", "tiles/0-0-0.parquet"}
-    written.add("sections/search/terms/0.parquet")
+    written |= {f"sections/{name}/0.parquet" for name in ("search/terms", "similar/lists", "similar/back")}
     assert names == written | {"removed-0.parquet"}
     assert map_.entries[1]["inline"] is True
     rows = duckdb.sql(f"select * from '{update}/tiles/0-0-0.parquet'")

@@ -2,7 +2,7 @@
 
 import { effect } from "@preact/signals";
 import { locate, type Generation } from "./engine/generation";
-import { entryOf, search } from "./engine/search";
+import { entryOf } from "./engine/search-entry";
 import { SIMILAR, likenessOf } from "./engine/similar";
 import { MEANING } from "./engine/meaning";
 import { lastSection, section } from "./engine/sections";
@@ -69,5 +69,7 @@ async function askMeaning(generations: readonly Generation[], text: string): Pro
 async function ask(generations: readonly Generation[], query: ReturnType<typeof readQuery>): Promise<state.Answer | null> {
   const entries = await Promise.all(generations.map(entryOf));
   const searchable = entries.reduce((sum, entry, g) => sum + (entry ? generations[g].documents : 0), 0);
-  return searchable ? { ...(await search(generations, query)), query, searchable } : null;
+  if (!searchable) return null;
+  const { search } = await import("./engine/search");
+  return { ...(await search(generations, query)), query, searchable };
 }

@@ -2,19 +2,9 @@
 
 import type { Generation } from "./generation";
 import { decodeTable } from "./parquet";
-import { section, sectionKey } from "./sections";
+import { entryOf, type SearchEntry } from "./search-entry";
 import { decoded } from "./store";
 import type { Query } from "./tokens";
-
-/** The section `search`: `SearchIndex` in `latentscale/viewer/search/index.py` writes it. */
-export interface SearchEntry {
-  documents: number;
-  shards: number;
-  /** A word keeps so many places at most, those of highest weight. */
-  most: number;
-  /** Columns by their use. */
-  fields: { text?: string; title?: string; id?: string };
-}
 
 export interface Hit {
   generation: Generation;
@@ -35,7 +25,6 @@ export interface Found {
   more: boolean;
 }
 
-export const SEARCH = sectionKey<SearchEntry>("search", 1);
 const OWN_ID = "=";
 /** A word that is being typed stands for so many words at most: those of most documents. */
 const MOST_ENDINGS = 24;
@@ -47,10 +36,6 @@ interface Term {
   documents: number;
   places: Uint8Array;
   weights: Uint8Array;
-}
-
-export async function entryOf(generation: Generation): Promise<SearchEntry | null> {
-  return section(await generation.index(), SEARCH);
 }
 
 /**

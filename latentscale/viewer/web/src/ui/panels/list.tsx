@@ -9,7 +9,7 @@ import { NARROW } from "../../engine/insets";
 import { categoryNames } from "../../engine/column-names";
 import { keyOf, withFilter } from "../../engine/filters";
 import { ADDED, documentsOf, generationName, OTHER } from "../../engine/merge";
-import { SEARCH } from "../../engine/search";
+import { SEARCH } from "../../engine/search-entry";
 import { MEANING } from "../../engine/meaning";
 import { likenessOf } from "../../engine/similar";
 import { lastSection } from "../../engine/sections";

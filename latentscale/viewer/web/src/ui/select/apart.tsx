@@ -7,7 +7,8 @@ import { categoryName, selectedIn, share, shares, shift, spread, standing, type 
 import { ADDED } from "../../engine/merge";
 import { formatValue } from "../../engine/scale";
 import { inTurn } from "../../engine/scan";
-import { entryOf, frequencies } from "../../engine/search";
+import { frequencies } from "../../engine/search";
+import { entryOf } from "../../engine/search-entry";
 import { sizeOf, type Selection } from "../../engine/selection";
 import { tokens } from "../../engine/tokens";
 import * as state from "../../state";

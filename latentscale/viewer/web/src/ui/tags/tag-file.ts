@@ -2,7 +2,7 @@
 
 import { listed, sizeOf } from "../../engine/selection";
 import { inTurn } from "../../engine/scan";
-import { entryOf } from "../../engine/search";
+import { entryOf } from "../../engine/search-entry";
 import { csvValue } from "../../engine/tags";
 import * as state from "../../state";
 import { valueText } from "../words";
