@@ -122,14 +122,14 @@ def test_what_is_like_a_document_stays_true_while_the_map_grows(tmp_path: Path, 
     write["d"](corpus / "d.parquet")
     workspace.update(update={"drift": DRIFT})
     share, counts = check(workspace, every=3)
-    assert share > 0.975
+    assert share > 0.965
     assert counts == [860, 100]
     # Some of the fit come again with another text, and an update stands beside the one before.
     changed = documents[820:850].with_columns(text=pl.lit("Chess engines, openings and end games. ") + pl.col("text"))
     pl.concat([documents[960:], changed]).write_parquet(corpus / "e.parquet")
     workspace.update(update={"drift": DRIFT})
     share, counts = check(workspace, every=3)
-    assert share > 0.975
+    assert share > 0.965
     assert counts == [830, 100, 70]
 
 

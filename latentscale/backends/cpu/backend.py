@@ -182,7 +182,7 @@ class CpuBackend:
         import numpy as np
 
         from latentscale.backends.cpu.placement import assign_clusters, place
-        from latentscale.backends.cpu.placement_search import listed, neighbors_among
+        from latentscale.backends.cpu.placement_search import LISTED, neighbors_among
         from latentscale.backends.outliers import JUDGED_BY, distance_quantiles, mean_distances, outlier_scores
 
         graph = fitted.graph
@@ -190,7 +190,7 @@ class CpuBackend:
         search = neighbors_among(
             vectors,
             fitted.vectors,
-            k=max(used, listed(fitted.vectors)),
+            k=max(used, LISTED),
             graph_indices=graph.indices if graph.k else None,
             recall_target=recall_target,
             seed=seed,

@@ -24,7 +24,7 @@ EXACT_LIMIT = 100_000 * 256
 _TILE_ROWS = 128
 _TILE_COLUMNS = 4096
 # The k-th nearest in a sample of the fitted, one in so many, bounds how far the k-th of all can be.
-_STRIDE = 16
+_STRIDE = 8
 # Candidates of a tile of rows after which all but the best are dropped; reached where very many fitted are identical.
 _MOST_CANDIDATES = _TILE_ROWS * 4096
 # Candidates beyond k that are measured in double precision.
@@ -40,6 +40,8 @@ _FORWARD = 15
 _BACKWARD = 60
 # How many of the best it keeps, each tried in turn.
 _WIDTHS = (96, 128, 192, 256, 384)
+# Neighbours that are found for lists of similar documents: half of the least width, so that no search is wider.
+LISTED = 48
 _RECALL_K = 15
 # Below this recall on fitted documents the graph cannot be searched: it consists of groups of near copies.
 _NAVIGABLE = 0.8
@@ -181,11 +183,6 @@ def neighbors_among(
     return NeighborSearch(
         indices=indices, distances=distances, recall=1.0, method="exact", notes=[note], details=details
     )
-
-
-def listed(fitted: NDArray[np.float32]) -> int:
-    """Neighbours that are found for lists of similar documents: so many that no search takes longer for them."""
-    return 64 if fitted.size <= EXACT_LIMIT else _WIDTHS[0] // 2
 
 
 def _exact(

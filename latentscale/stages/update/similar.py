@@ -28,7 +28,7 @@ from latentscale.viewer.similar import Back, Similar
 
 # Documents that are looked at for each new one where a placement has not kept them: some have left the map, and a new
 # document may be among the nearest of others than its own nearest.
-_LOOKED_AT = 64
+_LOOKED_AT = 48
 
 Ids = NDArray[np.int64]
 
