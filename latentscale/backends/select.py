@@ -57,6 +57,11 @@ def check_backend(name: str, stage: str) -> None:
         )
 
 
+def computes(name: str, stage: str) -> bool:
+    """Whether a backend, or one that ``auto`` would choose, computes a stage."""
+    return name == AUTO or stage in _load(name).stages
+
+
 def check_workers(name: str, *, engine: str) -> None:
     """Refuse neighbours in several workers where nothing can compute them so, before any work.
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from latentscale.backends.canary import Comparison
-from latentscale.backends.select import AUTO, REFERENCE, Choice, choose_backend
+from latentscale.backends.select import AUTO, REFERENCE, Choice, choose_backend, computes
 from latentscale.config import JobConfig
 from latentscale.embedders import embedder_spec, read_spec
 from latentscale.engines import Engine, Quarantined, chosen_engine, open_engine
@@ -127,7 +127,11 @@ class RunContext:
         It is kept in the run's record.
         """
         if stage not in self._choices:
-            asked = getattr(self.config, resources_of(stage)).backend
+            owner = resources_of(stage)
+            asked = getattr(self.config, owner).backend
+            # The setting is that of another stage, whose backend need not compute this one.
+            if owner != stage and not computes(asked, stage):
+                asked = AUTO
             self._choices[stage] = choose_backend(asked, stage, partial(self.place, stage), documents=documents)
             self.run.facts["backends"] = [asdict(choice) for choice in self._choices.values()]
         return self._choices[stage]

@@ -67,7 +67,7 @@ def test_clusters_that_differ_are_seen(documents: pl.DataFrame) -> None:
     assert len(compare_backends(Wrong(), CpuBackend(), vectors, threads=1).failed) == 2
 
 
-def test_a_map_by_torch_says_so_in_every_record(documents: pl.DataFrame, tmp_path: Path) -> None:
+def test_a_map_by_torch_says_so_in_every_record(demo: pl.DataFrame, documents: pl.DataFrame, tmp_path: Path) -> None:
     made = ls.run(documents, out=tmp_path / "map", **SETTINGS | BY_NAME)
     workspace = ls.open(tmp_path / "map")
     kinds = {record.kind: record for record in workspace.artifacts}
@@ -87,6 +87,10 @@ def test_a_map_by_torch_says_so_in_every_record(documents: pl.DataFrame, tmp_pat
     # Nothing is computed, and so nothing compared.
     ls.run(documents, out=tmp_path / "map", **SETTINGS | BY_NAME)
     assert "compared" not in workspace.runs[-1]["facts"]
+    # An update is placed by what computes that, whatever laid out the map.
+    workspace.update(demo.slice(240, 20))
+    placement = max((one for one in workspace.artifacts if one.kind == "placement"), key=lambda one: one.created)
+    assert (placement.choices["backend"], placement.counts["documents"]) == ("cpu", 20)
 
 
 @pytest.mark.usefixtures("wrong")
