@@ -13,8 +13,8 @@ from playwright.sync_api import FrameLocator, Page, expect
 from latentscale.explore.map_comparison import Layout, compare_layouts
 from latentscale.viewer.added_columns import AddedColumn, add_columns
 from latentscale.viewer.compare import files
+from tests.browser.assistive import faults
 from tests.browser.opened import Opened
-from tests.browser.test_select import AXE, faults
 
 Open = Callable[..., Opened]
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
@@ -107,8 +107,6 @@ def test_what_is_chosen_on_one_map_is_shown_on_the_other(
 def test_the_comparison_is_there_for_assistive_technology(
     compared: Path, serve_folder: Callable[[Path], str], opened: Open
 ) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     it = opened(scheme="light")
     page = it.goto(f"{serve_folder(compared)}/index.html", ready=False)
     drawn(page)

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from tests.browser.assistive import faults
 from tests.browser.opened import Opened
-from tests.browser.test_select import AXE, PHONE, faults, panel
+from tests.browser.test_select import PHONE, panel
 
 Open = Callable[..., Opened]
 
@@ -92,6 +93,9 @@ def test_a_range_is_set_by_keys_and_by_the_pointer_and_counts_follow(site, opene
     quarter = 1 + (19_999 - 1) / 4
     assert passing(it) == (scored & (n >= quarter)).sum()
     expect(low).to_have_attribute("aria-valuetext", "5001")
+    # Letters mean the page wherever nothing can be typed.
+    page.keyboard.press("t")
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
     without = panel(page, "Filters").get_by_label(re.compile("^no value"))
     expect(without).not_to_be_checked()
     without.check()
@@ -150,8 +154,6 @@ def test_a_grown_map_counts_what_passes_of_all_generations(make_grown, opened: O
 
 @pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
 def test_the_filters_are_there_for_assistive_technology(site, opened: Open, scheme: str) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     it = opened(scheme=scheme)
     it.page.set_viewport_size(PHONE if scheme == "light" else {"width": 1200, "height": 800})
     page = it.goto(site.url("#o=filters,-list&f.@score=..900,255&f.@kind=@kind%202&f.@body=~cedar"))

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from tests.browser.assistive import faults
 from tests.browser.opened import Opened
 
 Open = Callable[..., Opened]
-AXE = Path(__file__).parents[2] / "latentscale/viewer/web/node_modules/axe-core/axe.min.js"
 
 
 def rows_of(page: Page):
@@ -244,15 +244,11 @@ def test_a_chosen_cluster_lists_its_documents_with_a_column_and_sorted(site, ope
 
 @pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
 def test_what_was_found_is_there_for_assistive_technology(site, opened: Open, scheme: str) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     it = opened(scheme=scheme)
     page = it.goto(site.url("#x.documents=cedar%20fjord&p=8"))
     expect(rows_of(page).first.locator("mark").first).to_be_visible()
     it.settled()
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("() => axe.run(document).then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html)]))")
-    assert found == []
+    assert faults(page) == []
 
 
 def test_a_phone_shows_what_was_found_and_then_the_document(site, opened: Open) -> None:

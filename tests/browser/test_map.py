@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Response, expect
 
+from tests.browser.assistive import faults
 from tests.browser.opened import Opened
 
 Open = Callable[..., Opened]
@@ -394,16 +394,9 @@ def test_a_small_window_keeps_the_map_in_sight(site, opened: Open) -> None:
 
 
 def test_nothing_stands_in_the_way_of_assistive_technology(site, opened: Open) -> None:
-    axe = Path(__file__).parents[2] / "latentscale/viewer/web/node_modules/axe-core/axe.min.js"
-    if not axe.is_file():
-        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     for scheme in ("dark", "light"):
         it = opened(scheme=scheme)
         page = it.goto(site.url(view_of(site.data, lonely(site.data))))
         page.mouse.click(*CENTRE)
         expect(page.get_by_role("complementary", name="Pinned document")).to_be_visible()
-        page.evaluate(axe.read_text())
-        found = page.evaluate(
-            "() => axe.run(document).then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html)]))"
-        )
-        assert found == []
+        assert faults(page) == []

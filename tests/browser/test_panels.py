@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.assistive import faults
 from tests.browser.opened import Opened
 from tests.conftest import load
 
@@ -266,18 +267,11 @@ def test_a_phone_shows_the_quality_as_a_sheet_and_the_map_above_it(site, opened:
 
 
 def test_the_quality_is_there_for_assistive_technology(site, opened: Open) -> None:
-    axe = WEB / "node_modules/axe-core/axe.min.js"
-    if not axe.is_file():
-        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     for scheme in ("dark", "light"):
         it = opened(scheme=scheme)
         page = it.goto(site.url("#o=quality&p=5"))
         expect(quality_of(page)).to_be_visible()
-        page.evaluate(axe.read_text())
-        found = page.evaluate(
-            "() => axe.run(document).then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html)]))"
-        )
-        assert found == []
+        assert faults(page) == []
 
 
 @pytest.fixture(scope="module")

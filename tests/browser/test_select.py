@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.assistive import faults
 from tests.browser.opened import Opened
 
 Open = Callable[..., Opened]
-AXE = Path(__file__).parents[2] / "latentscale/viewer/web/node_modules/axe-core/axe.min.js"
 PHONE = {"width": 390, "height": 844}
 
 
@@ -50,20 +49,6 @@ def inside(places: np.ndarray, corners: list[tuple[int, int]]) -> np.ndarray:
             continue
         at = (bx - ax) * (places[:, 1] - ay) / (by - ay) + ax
         found ^= ((ay > places[:, 1]) != (by > places[:, 1])) & (places[:, 0] < at)
-    return found
-
-
-def faults(page: Page, *within: str) -> list[object]:
-    """What axe objects to in the page, and what it could not tell in parts of it.
-
-    Contrast it can tell of nothing that lies over a canvas; ``violations`` has what it could.
-    """
-    page.evaluate(AXE.read_text())
-    told = "map(v => [v.id, v.nodes.map(n => [n.html, n.any.map(a => a.message)])])"
-    found = page.evaluate(f"() => axe.run(document).then(r => r.violations.{told})")
-    for part in within:
-        unknown = f"r.incomplete.filter(v => v.id !== 'color-contrast').{told}"
-        found += page.evaluate(f"part => axe.run(part).then(r => {unknown})", part)
     return found
 
 
@@ -153,8 +138,6 @@ def test_on_a_phone_a_finger_draws_the_lasso(site, opened: Open) -> None:
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_the_selection_is_there_for_assistive_technology(site, opened: Open, scheme: str) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     it = opened(scheme=scheme)
     page = it.goto(site.url("#v=10,0,6&o=selection"))
     panel(page).get_by_role("button", name="All in view").press("Enter")

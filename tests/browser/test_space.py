@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 from scipy.spatial import cKDTree
 
+from tests.browser.assistive import faults
 from tests.browser.opened import Opened
 
 Open = Callable[..., Opened]
@@ -294,16 +294,9 @@ def test_heights_that_are_missing_are_said(make_site, opened: Open) -> None:
 
 @pytest.mark.slow
 def test_nothing_in_space_is_out_of_reach_of_assistive_technology(spatial, opened: Open) -> None:
-    axe = Path(__file__).parents[2] / "latentscale/viewer/web/node_modules/axe-core/axe.min.js"
-    if not axe.is_file():
-        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     for scheme in ("dark", "light"):
         it = opened(scheme=scheme)
         page = it.goto(spatial.url("#d=3&c=density_bands"))
         page.get_by_role("button", name="Size and opacity of the points").click()
         it.settled()
-        page.evaluate(axe.read_text())
-        found = page.evaluate(
-            "() => axe.run(document).then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html)]))"
-        )
-        assert found == []
+        assert faults(page) == []

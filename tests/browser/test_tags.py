@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from tests.browser.assistive import faults
 from tests.browser.opened import Opened
-from tests.browser.test_select import AXE, faults, panel, selected
+from tests.browser.test_select import panel, selected
 
 Open = Callable[..., Opened]
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
@@ -166,8 +167,6 @@ def test_a_selection_leaves_as_columns_a_query_a_picture_and_a_link(real: Real, 
 
 
 def test_tags_are_there_for_assistive_technology(real: Real, opened: Open) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     it = opened(scheme="light")
     page = it.goto(f"{real.url}#i=n&o=selection,tags,-list")
     panel(page).get_by_role("button", name="1 chosen cluster").press("Enter")

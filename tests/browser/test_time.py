@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.assistive import faults
 from tests.browser.opened import Opened
-from tests.browser.test_select import AXE, PHONE, faults, panel
+from tests.browser.test_select import PHONE, panel
 
 Open = Callable[..., Opened]
 
@@ -146,8 +147,6 @@ def test_a_stretch_moves_by_itself_to_the_end_and_not_where_motion_is_reduced(si
 
 @pytest.mark.parametrize("scheme", [pytest.param("dark", marks=pytest.mark.slow), "light"])
 def test_the_strip_is_there_for_assistive_technology(site, opened: Open, scheme: str) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     it = opened(scheme=scheme)
     it.page.set_viewport_size(PHONE if scheme == "light" else {"width": 1200, "height": 800})
     page = it.goto(site.url("#o=time,-list&x.time=shares&f.@published=100..500"))

@@ -9,7 +9,9 @@ import { closeLast, panels, toggle } from "./panel-registry";
 export function onKey(event: KeyboardEvent): void {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const target = event.target as HTMLElement;
-  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
+  // A slider or a box takes arrows and spaces, and no letters.
+  const pressed = target instanceof HTMLInputElement && /^(range|checkbox|radio|button|file)$/.test(target.type);
+  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) && !pressed;
   if (event.key === "Escape") return escape(target, typing);
   if (typing) return;
   const step = 90;
@@ -29,8 +31,9 @@ export function onKey(event: KeyboardEvent): void {
     ...(state.hasHeights.value ? { "3": toggleSpace } : {}),
   };
   for (const { id, key } of panels()) if (key) actions[key.name] = key.press ?? (() => toggle(id));
+  if (pressed) delete actions.Home;
   // Arrows scroll a panel while it has the focus.
-  if (!target.closest(".side"))
+  else if (!target.closest(".side"))
     Object.assign(actions, {
       ArrowLeft: () => commands.pan(-step, 0, event.shiftKey),
       ArrowRight: () => commands.pan(step, 0, event.shiftKey),

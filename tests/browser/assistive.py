@@ -1,0 +1,26 @@
+"""What a checker of accessibility (axe) objects to in a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+AXE = Path(__file__).parents[2] / "latentscale/viewer/web/node_modules/axe-core/axe.min.js"
+
+
+def faults(page: Page, *within: str) -> list[object]:
+    """What axe objects to in the page, and what it could not tell in parts of it.
+
+    Contrast it can tell of nothing that lies over a canvas; ``violations`` has what it could.
+    """
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
+    page.evaluate(AXE.read_text())
+    told = "map(v => [v.id, v.nodes.map(n => [n.html, n.any.map(a => a.message)])])"
+    found = page.evaluate(f"() => axe.run(document).then(r => r.violations.{told})")
+    for part in within:
+        unknown = f"r.incomplete.filter(v => v.id !== 'color-contrast').{told}"
+        found += page.evaluate(f"part => axe.run(part).then(r => {unknown})", part)
+    return found
