@@ -110,3 +110,12 @@ def test_maps_that_do_not_ask_for_it_keep_their_ids() -> None:
     assert "semantic" not in publish_settings(PublishConfig(), title=None)
     assert "semantic" not in publish_settings(PublishConfig(semantic=True, viewer=False), title=None)
     assert publish_settings(PublishConfig(semantic=True), title=None)["semantic"] is True
+
+
+def test_an_update_says_that_it_keeps_what_the_fit_has(
+    tmp_path: Path, demo: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latentscale.run(demo.head(200), out=tmp_path / "ws", progress="quiet", project={"n_epochs": 10})
+    workspace = latentscale.open(tmp_path / "ws")
+    workspace.update(demo.slice(200, 10), progress="plain", publish={"semantic": True})
+    assert "publish.semantic: an update keeps what the fit has" in capsys.readouterr().err

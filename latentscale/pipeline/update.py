@@ -173,12 +173,21 @@ def _check_shown(store: Store, parent: Record) -> None:
             )
 
 
+# Of the settings of publish, those that no corpus resolves: that another one has no effect is said.
+_HELD_BY_THE_FIT = ("noise", "search", "semantic", "viewer")
+
+
 def growing_job(context: RunContext, fit: Fit, snapshot: Snapshot, workspace: WorkspaceRecord) -> MapJob:
     """The job of an update to ``snapshot`` of a map that grew from ``fit``."""
     job = context.job(workspace, snapshot)
     # The settings of the map's page and points, as the fit resolved them.
     held = {key: value for key, value in fit.map.request["publish"].items() if key != "title"}
-    job.config = context.config.model_copy(update={"publish": context.config.publish.model_validate(held)})
+    asked = context.config.publish
+    kept = asked.model_validate(held)
+    other = [f"publish.{name}" for name in _HELD_BY_THE_FIT if getattr(asked, name) != getattr(kept, name)]
+    if other:
+        context.observer.note(f"{', '.join(other)}: an update keeps what the fit has; run --refit takes another")
+    job.config = context.config.model_copy(update={"publish": kept})
     return job
 
 
