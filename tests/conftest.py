@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, settings
 
 from latentscale.demo import corpus_path
 from latentscale.storage.sealed import seal
@@ -22,6 +23,10 @@ from tests.schedule import longest_first, scheduler
 # Tests must not depend on what a developer has set.
 for name in ("LATENTSCALE_DEBUG", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(name, None)
+
+# How long an example takes says something of the machine, and nothing of the code.
+settings.register_profile("latentscale", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("latentscale")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

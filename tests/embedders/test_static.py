@@ -59,7 +59,7 @@ def test_a_shorter_limit_equals_that_of_model2vec(reference, revision, max_token
     np.testing.assert_allclose(short.embed(TEXTS).vectors, expected, atol=1e-6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.one_of(st.text(), st.text(alphabet=st.characters(max_codepoint=127))), min_size=1, max_size=8))
 def test_the_shortcut_gives_the_ids_of_the_tokenizer(texts):
     tokenizer = _tokenizer()

@@ -57,7 +57,7 @@ ARRAYS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(arrays=st.lists(ARRAYS, min_size=1, max_size=4))
 def test_values_of_any_types_come_back_or_are_text(arrays: list[pa.Array]):
     values = [value for array in arrays for value in array.to_pylist()]
@@ -105,7 +105,7 @@ def test_values_of_json_keep_their_digits_and_characters(values: list[object], e
     assert column_of(values).to_pylist() == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.characters(codec=None, exclude_categories=[]), max_size=20))
 def test_text_without_surrogates_is_utf8_and_what_was_utf8_stays(text: str):
     cleaned = without_surrogates(text)

@@ -59,7 +59,7 @@ def test_zeros_between_the_streams_of_an_xz_file_fill_blocks(tmp_path: Path, ing
 
 
 @pytest.mark.parametrize("kind", ["bz2", "xz"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(cut=st.floats(0.01, 0.99))
 def test_a_compressed_file_that_is_cut_short_is_refused_wherever_it_is_cut(
     tmp_path_factory: pytest.TempPathFactory, kind: str, cut: float

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentscale.config import CorpusConfig, IngestConfig
@@ -100,7 +100,7 @@ def test_tables_that_are_too_wide_are_refused_before_they_are_read(tmp_path: Pat
 VALUE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(
     values=st.lists(st.tuples(VALUE, VALUE), min_size=1, max_size=8),
     delimiter=st.sampled_from(",;\t|"),

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentscale.config import CorpusConfig, IngestConfig
@@ -32,7 +32,7 @@ TEXT = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\r"), max_size=45),
 )
 ROW = st.fixed_dictionaries({"n": st.integers(0, 99), "text": TEXT})
-FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FAST = settings(max_examples=60)
 
 
 def ingested(path: Path, folder: Path, **more: Any) -> tuple[dict[int, str], dict[int, str], int, int]:

@@ -141,7 +141,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=st.lists(VALUES, min_size=1, max_size=4), indent=st.sampled_from([None, 1]), size=st.integers(1, 40))
 def test_elements_are_cut_where_they_end_whatever_the_pieces(
     monkeypatch: pytest.MonkeyPatch, rows: list[Any], indent: int | None, size: int

@@ -152,7 +152,7 @@ SCHEMA = pa.schema(
 
 
 @pytest.mark.parametrize("encoding", ["dictionary", "PLAIN", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "overflow"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=ROWS)
 def test_values_are_the_same_in_every_encoding(
     tmp_path_factory: pytest.TempPathFactory, encoding: str, rows: list[dict[str, Any]]

@@ -58,7 +58,7 @@ def test_numbers_of_one_way_of_writing_are_numbers(values: list[str]):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(numbers=st.lists(FLOATS, min_size=1, max_size=6))
 def test_what_a_program_writes_of_its_floats_is_read_as_those(way: str, numbers: list[float]):
     texts = pa.array([WAYS[way](number) for number in numbers])
@@ -74,7 +74,7 @@ def test_what_a_program_writes_of_its_floats_is_read_as_those(way: str, numbers:
 DIGITS = st.text("0123456789.eE+-", min_size=1, max_size=22)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(first=st.lists(st.one_of(DIGITS, st.floats().map(repr)), max_size=4), second=st.lists(DIGITS, max_size=4))
 def test_different_spellings_stay_different_values_over_shards(first: list[str], second: list[str]):
     tables = [pa.table({"a": pa.array(values, pa.string())}) for values in (first, second)]

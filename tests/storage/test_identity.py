@@ -180,7 +180,7 @@ def written_ids(store: Store, shards: int, rows: int) -> ShardTable:
     return ShardTable(keys=pa.array(keys), rows=sizes, bases=np.cumsum(sizes) - sizes, bytes=sizes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shards=st.lists(VALUES, min_size=5, max_size=5),
     steps=st.lists(STEP, min_size=1, max_size=4),

@@ -36,7 +36,7 @@ def table(n: int, layers: int, seed: int) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 120), st.integers(1, 3), st.integers(0, 1000))
 def test_no_two_labels_overlap_at_any_zoom(n: int, layers: int, seed: int) -> None:
     entries = [c for c in label_entries(table(n, layers, seed), side=20.0)[0]["clusters"] if c["zoom"]]

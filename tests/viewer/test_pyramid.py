@@ -38,7 +38,7 @@ def even_bits(code: np.ndarray) -> np.ndarray:
     return sum(((code >> (2 * bit)) & 1) << bit for bit in range(16))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(hnp.arrays(np.float32, st.tuples(st.integers(1, 400), st.just(2)), elements=FINITE))
 def test_every_point_is_in_exactly_one_tile_within_half_a_step_of_its_place(points: np.ndarray) -> None:
     pyramid = build(points)
@@ -51,7 +51,7 @@ def test_every_point_is_in_exactly_one_tile_within_half_a_step_of_its_place(poin
     assert (error <= step * 0.5 + 1e-9 * np.abs(points).max() + pyramid.side * 2.0**-32).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 3000), st.integers(1, 64), st.integers(0, 2**31))
 def test_a_tile_is_full_before_it_has_children_and_its_bits_name_them(n: int, tile_points: int, seed: int) -> None:
     points = np.random.default_rng(seed).normal(0, 1, (n, 2)).astype(np.float32)
