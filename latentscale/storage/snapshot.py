@@ -104,7 +104,8 @@ class ShardTable(Sequence[Shard]):
         )
 
 
-NO_SHARDS = ShardTable(keys=pa.array([], pa.string()), rows=NO_IDS, bases=NO_IDS, bytes=NO_IDS)
+# `pa.array` would import pandas, where that is installed.
+NO_SHARDS = ShardTable(keys=pa.nulls(0, pa.string()), rows=NO_IDS, bases=NO_IDS, bytes=NO_IDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

@@ -177,9 +177,10 @@ def _descend(
     threads: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    from latentscale.backends.cpu.layout_kernels import move_vertices
+    from latentscale.backends.cpu.layout_kernels import FULL_WEIGHT, move_vertices
 
-    indptr, tail, weight = edges
+    indptr, tail, weights = edges
+    weight = np.rint(weights * np.float64(FULL_WEIGHT)).astype(np.uint32)
     workers = 1 if mode == "exact" else max(1, threads)
     pieces = blocks(len(positions), -(-len(positions) // workers))
 
