@@ -26,6 +26,7 @@ from latentscale.storage.snapshots import read_snapshot
 if TYPE_CHECKING:
     from latentscale.backends.stars import Prefer
     from latentscale.config import JobSettings, StorageConfig
+    from latentscale.explore.diff_figures import Diff
     from latentscale.explore.duplicates import Duplicates
     from latentscale.explore.export import What
     from latentscale.explore.graph import Graph
@@ -156,8 +157,8 @@ class Map:
 
         return graph_of(self.store, self.record)
 
-    def diff(self, other: Map | str, *, vectors: bool = True) -> dict[str, Any]:
-        """Compare with another map, as ``Workspace.diff`` does: this one first.
+    def diff(self, other: Map | str, *, vectors: bool = True) -> Diff:
+        """Compare with another map, as ``Workspace.diff`` does: this one first, to which the other is aligned.
 
         Parameters
         ----------

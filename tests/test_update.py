@@ -110,6 +110,14 @@ def test_new_documents_join_and_no_old_point_moves(place: Path, documents: pl.Da
     assert share > 0.8 * (old["section"] == old["section_of_cluster"]).mean()
     manifest = json.loads((place / "ws" / "viewer" / "manifest.json").read_text())
     assert [entry["documents"] for entry in manifest["generations"]] == [900, 200]
+    # A comparison of both says so.
+    found = grown.diff(first)
+    assert (found["clusters"] or {})["agreement"] == {"ari": 1, "nmi": 1}
+    layout = found["layout"]
+    assert layout is not None
+    assert (layout["documents"], layout["only_first"], layout["only_second"]) == (900, 200, 0)
+    assert layout["displacement"]["q95"] < 1e-4
+    assert layout["neighbours"]["mean"] == 1
 
 
 def test_only_new_shards_are_read_and_embedded(place: Path, documents: pl.DataFrame) -> None:

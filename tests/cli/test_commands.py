@@ -184,6 +184,11 @@ def test_status_list_show_and_diff(latentscale: Latentscale, made: Path) -> None
     ended = latentscale("diff", made, first, other)
     assert "clusters.min_cluster_size" in ended.out
     assert "ARI" in ended.out
+    assert "600 documents are in both; 0 in the first only, 0 in the second only." in ended.out
+    assert "Neighbours kept on the map: 100.0% of the 15 nearest, of 600 documents" in ended.out
+    facts = json.loads(latentscale("diff", made, first, other, "--json").out)
+    assert list(facts) == ["settings", "counts", "clusters", "layout", "vectors"]
+    assert (facts["layout"]["displacement"]["q95"], facts["vectors"]) == (0, None)
     assert latentscale("diff", made, first, "projection-00000000").code == 2
     ls.open(made).map(cluster={"min_cluster_size": 12})
 
