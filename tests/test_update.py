@@ -120,6 +120,20 @@ def test_new_documents_join_and_no_old_point_moves(place: Path, documents: pl.Da
     assert layout["neighbours"]["mean"] == 1
 
 
+def test_areas_of_kmeans_on_the_map_stay_areas(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    workspace.map(cluster={"method": "kmeans", "space": "map", "n_clusters": 8}, publish=True)
+    documents[900:].write_parquet(place / "corpus" / "c.parquet")
+    workspace.update()
+    shown = points(workspace)
+    old, new = shown.filter(pl.col("fitted")), shown.filter(~pl.col("fitted"))
+    at = [old.filter(pl.col("cluster") == one).select("x", "y").to_numpy().mean(axis=0) for one in range(8)]
+    apart = np.linalg.norm(new.select("x", "y").to_numpy()[:, None] - np.stack(at), axis=2)
+    assert (new["cluster"].to_numpy() == apart.argmin(axis=1)).all()
+    nearest, next_one = np.sort(apart, axis=1)[:, :2].T
+    np.testing.assert_allclose(new["probability"], 1 - nearest / next_one, atol=1e-4)
+
+
 def test_only_new_shards_are_read_and_embedded(place: Path, documents: pl.DataFrame) -> None:
     workspace = latentscale.open(place / "ws")
     # Tables of receipts are merged, and then have other names.
