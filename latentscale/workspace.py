@@ -956,11 +956,11 @@ class Workspace:
 
     def view(self, *, port: int = 0, open_browser: bool = True, block: bool | None = None) -> ServedPage | None:
         """Serve the page, which shows the current map, as ``Map.view`` does."""
-        from latentscale.explore.page import serve_in_thread
+        from latentscale.explore.page import ServedPage
         from latentscale.explore.serve import serve
 
         if in_notebook() if block is None else not block:
-            return serve_in_thread(self.store, None, port=port)
+            return ServedPage(self.store, None, port=port)
         serve(self.store, port=port, open_browser=open_browser)
         return None
 

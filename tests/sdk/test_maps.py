@@ -374,5 +374,7 @@ def test_view_in_a_notebook_serves_in_a_thread(workspace: ls.Workspace, current:
             assert f'src="{page.address}"' in page._repr_html_()
             manifest = page.address.replace("index.html", "manifest.json")
             assert wanted in urllib.request.urlopen(manifest, timeout=120).read().decode()
+            assert page.selection == []
+            assert page.documents().is_empty()
         finally:
             page.close()
