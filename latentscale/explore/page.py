@@ -9,12 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
+from latentscale.errors import WorkspaceError
 from latentscale.explore.export import export
 from latentscale.explore.serve import PageServer
 from latentscale.explore.told_selection import ToldSelection
-from latentscale.pipeline.history import needed_map
 from latentscale.storage.artifacts import Record
-from latentscale.storage.head import read_head
+from latentscale.storage.head import current_map, read_head
 from latentscale.storage.objects import Store
 
 HEIGHT = 640
@@ -62,11 +62,17 @@ class ServedPage:
         ------
         RequestError
             If more than a million documents are selected.
+        WorkspaceError
+            If the page is that of the current map, and there is none any more.
         """
         from latentscale.explore.tables import scan_documents
 
         chosen = pl.col("row_id").is_in(self.selection)
-        record = needed_map(self.store) if self.record is None else self.record
+        record = self.record or current_map(self.store)
+        if record is None:
+            raise WorkspaceError(
+                f"{self.store.url} has no current map any more", hint="latentscale promote WORKSPACE MAP"
+            )
         return scan_documents(self.store, record).filter(chosen).collect().sort("row_id")
 
     def close(self) -> None:
