@@ -107,4 +107,4 @@ def _print_vectors(facts: Mapping[str, Any]) -> None:
     )
     score = "kept" if cosine is None else "cosine"
     rows = [[one["row_id"], f"{one[score]:.4f}", one_line(one["text"])[:_TEXT]] for one in facts["moved"][:SHOWN]]
-    out.print(table("vectors changed most", ["row_id", score, "text"], rows))
+    out.print(table("moved most", ["row_id", score, "text"], rows))
