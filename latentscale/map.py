@@ -26,6 +26,7 @@ from latentscale.storage.snapshots import read_snapshot
 if TYPE_CHECKING:
     from latentscale.backends.stars import Prefer
     from latentscale.config import JobSettings, StorageConfig
+    from latentscale.explore.diff_figures import Diff
     from latentscale.explore.duplicates import Duplicates
     from latentscale.explore.export import What
     from latentscale.explore.graph import Graph
@@ -156,8 +157,8 @@ class Map:
 
         return graph_of(self.store, self.record)
 
-    def diff(self, other: Map | str, *, vectors: bool = True) -> dict[str, Any]:
-        """Compare with another map, as ``Workspace.diff`` does: this one first.
+    def diff(self, other: Map | str, *, vectors: bool = True) -> Diff:
+        """Compare with another map, as ``Workspace.diff`` does: this one first, to which the other is aligned.
 
         Parameters
         ----------
@@ -367,6 +368,7 @@ class Map:
         where: str | None = None,
         limit: int | None = None,
         sample: float | None = None,
+        page: str | Path | None = None,
         progress: Mode = "quiet",
         storage: Mapping[str, Any] | StorageConfig | None = None,
         **settings: Unpack[JobSettings],
@@ -385,6 +387,9 @@ class Map:
             and another map with the same model finds the vectors.
         text, id : str, optional
             By default those of the map's corpus.
+        page : str or Path, optional
+            A new folder, in which the map's page with the placed documents is written; ``overlay.export_page`` does so
+            later.
         **settings
             Settings by stage in place of those of the map, such as ``engine={"workers": 2}``.
 
@@ -393,24 +398,28 @@ class Map:
         RequestError
             If ``out`` is not named.
         WorkspaceError
-            If ``out`` is the workspace of this map, or holds another corpus.
+            If ``out`` is the workspace of this map, or holds another corpus; or no page can be written.
         ConfigError
             If the settings would embed otherwise than this map was.
         QuarantineError
             If shards were quarantined; the points are there without them.
         """
         from latentscale.explore.overlay import Overlay
+        from latentscale.explore.overlay_page import check_page
         from latentscale.pipeline.given_corpus import GivenDocuments, settings_of_run
         from latentscale.pipeline.held_settings import HeldSettings
 
         if out is None:
             raise RequestError("the workspace of the placed documents is not named", hint='m.place(corpus, "placed")')
+        if page is not None:
+            # Before the documents of a frame are stored.
+            check_page(self.record, Path(page))
         to = Store(str(out), storage=storage)
         given = {"text": text, "id": id, "where": where, "limit": limit, "sample": sample}
         documents = GivenDocuments(source=source, texts=texts, vectors=vectors)
         held = HeldSettings(to, given=None if storage is None else to.storage)
         values = settings_of_run(documents, settings, held, corpus_settings=given)
-        outcome = self.run_place(values, out=out, storage=storage, progress=progress)
+        outcome = self.run_place(values, out=out, storage=storage, page=page, progress=progress)
         outcome.check_complete()
         return Overlay(to, outcome.records["overlay"])
 
@@ -421,6 +430,7 @@ class Map:
         out: str | Path,
         storage: Mapping[str, Any] | StorageConfig | None = None,
         overrides: Sequence[str] = (),
+        page: str | Path | None = None,
         progress: Mode | Observer = "quiet",
         command: Sequence[str] | None = None,
     ) -> Outcome:
@@ -430,17 +440,25 @@ class Map:
         ----------
         overrides : sequence of str
             ``group.field=value``, as ``--set`` takes them.
+        page
+            As in ``place``.
         """
+        from latentscale.explore.overlay_page import check_page, write_overlay_page
         from latentscale.pipeline.held_settings import HeldSettings
         from latentscale.pipeline.observe import Observer
         from latentscale.pipeline.place import place_job, settings_of_place
 
+        if page is not None:
+            check_page(self.record, Path(page))
         observer = progress if isinstance(progress, Observer) else Observer(progress)
         to = Store(str(out), storage=storage)
         with observer.watched(to.url):
             job = settings_of_place(HeldSettings(self.store), self.record, values, overrides)
             config = HeldSettings(to, given=None if storage is None else to.storage).job(job)
-            return place_job(config, self.store, self.record, observer, command=command)
+            outcome = place_job(config, self.store, self.record, observer, command=command)
+        if page is not None:
+            write_overlay_page(to, outcome.records["overlay"], Path(page))
+        return outcome
 
     def export(self, to: str | Path, *, what: What | None = None, text: bool = False, updates: bool = False) -> Path:
         """Write the points, texts or clusters to one file, or the page to a new folder.
@@ -495,13 +513,14 @@ class Map:
         Returns
         -------
         ServedPage or None
-            With ``block=False``: it has an ``address``, and ``close()`` ends it.
+            With ``block=False``: it has an ``address``; ``selection``, the row ids of the documents that are selected
+            on the page, and ``documents()``, a frame of them; ``close()`` ends it.
         """
-        from latentscale.explore.page import page_store, serve_in_thread
+        from latentscale.explore.page import ServedPage, page_store
         from latentscale.explore.serve import serve
 
         if in_notebook() if block is None else not block:
-            return serve_in_thread(self.store, self.record, port=port)
+            return ServedPage(self.store, self.record, port=port)
         served, folder = page_store(self.store, self.record)
         try:
             serve(served, port=port, open_browser=open_browser)

@@ -45,6 +45,7 @@ from latentscale.storage.workspace_record import OBJECT as WORKSPACE
 from latentscale.storage.workspace_record import WorkspaceRecord, read_workspace
 
 if TYPE_CHECKING:
+    from latentscale.explore.diff_figures import Diff
     from latentscale.explore.export import What
     from latentscale.explore.page import ServedPage
     from latentscale.explore.sample import By
@@ -294,7 +295,7 @@ class Workspace:
 
         return workspace_status(self.store)
 
-    def diff(self, first: str, second: str, *, vectors: bool = True) -> dict[str, Any]:
+    def diff(self, first: str, second: str, *, vectors: bool = True) -> Diff:
         """Compare two artifacts of one kind, by their ids, or two maps by their names.
 
         Parameters
@@ -304,13 +305,11 @@ class Workspace:
 
         Returns
         -------
-        dict
-            ``settings`` and ``counts``: what differs, as (first, second) by name; ``agreement``: sentences on how far
-            the clusters agree, where both have any; ``vectors``: null, or of the documents with a vector in both:
-            ``documents``, ``only_first``, ``only_second``, ``dimensions``, ``cosine`` (null where the widths differ,
-            else ``mean``, ``least``, quantiles ``q01`` … ``q95``), ``neighbours`` (``k``, ``sample``, ``kept``: the
-            mean share of the 15 nearest of up to 2,000 documents that are near in both, and quantiles), ``moved`` (the
-            20 that moved most: ``row_id``, ``cosine`` or ``kept``, ``text``).
+        Diff
+            A mapping with ``settings`` and ``counts``: what differs, as (first, second) by name; ``clusters``: how far
+            they agree, which stayed, split, merged, went or came, and noise; ``layout``: how far documents moved once
+            the maps are aligned, and which neighbours they kept; ``vectors``: cosines and neighbours. What does not
+            apply is None. ``docs/clusters.md`` defines every figure.
 
         Raises
         ------
@@ -957,11 +956,11 @@ class Workspace:
 
     def view(self, *, port: int = 0, open_browser: bool = True, block: bool | None = None) -> ServedPage | None:
         """Serve the page, which shows the current map, as ``Map.view`` does."""
-        from latentscale.explore.page import serve_in_thread
+        from latentscale.explore.page import ServedPage
         from latentscale.explore.serve import serve
 
         if in_notebook() if block is None else not block:
-            return serve_in_thread(self.store, None, port=port)
+            return ServedPage(self.store, None, port=port)
         serve(self.store, port=port, open_browser=open_browser)
         return None
 

@@ -152,9 +152,31 @@ def test_encodings_of_text_are_accepted(name: str) -> None:
         ({"eps": 0.2}, "cluster.eps is a setting of cluster.method 'dbscan'"),
         ({"method": "dbscan", "levels": [20]}, "DBSCAN has no number of clusters"),
         ({"method": "dbscan", "eps": 0}, "cluster.eps"),
+        ({"method": "column", "column": "x", "space": "map"}, "cluster.space: the clusters of a column are its values"),
+        ({"space": "sphere"}, "cluster.space"),
     ],
 )
 def test_a_method_of_clusters_has_its_settings_and_no_others(cluster: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         parse_job({**LEAST, "cluster": cluster}, where="")
     assert parse_job({**LEAST, "cluster": {"method": "agglomerative", "levels": [20, 5]}}, where="").cluster.levels
+
+
+@pytest.mark.parametrize(
+    ("cluster", "clustered"),
+    [
+        ({}, "layout"),
+        ({"method": "kmeans"}, "vectors"),
+        ({"method": "kmeans", "space": "layout"}, "layout"),
+        ({"method": "dbscan", "space": "map"}, "map"),
+        ({"method": "column", "column": "x"}, None),
+        # As records of earlier versions have it, where K-means and columns took no notice.
+        ({"space": "projection"}, "layout"),
+        ({"method": "kmeans", "space": "projection"}, "vectors"),
+        ({"method": "column", "column": "x", "space": "projection"}, None),
+    ],
+)
+def test_each_method_clusters_what_it_says(cluster: dict[str, object], clustered: str | None) -> None:
+    job = parse_job({**LEAST, "cluster": cluster}, where="")
+    assert job.cluster.clustered == clustered
+    assert parse_job(job.model_dump(mode="json"), where="").cluster.clustered == clustered

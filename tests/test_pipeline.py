@@ -171,7 +171,7 @@ def test_a_wrong_column_is_found_before_the_layout(workspace: latentscale.Worksp
             workspace.map(**group)
 
 
-@pytest.mark.parametrize("method", ["kmeans", "column", "vectors", "map", "leaf", "dbscan", "agglomerative"])
+@pytest.mark.parametrize("method", ["kmeans", "column", "vectors", "map", "leaf", "dbscan", "agglomerative", "areas"])
 def test_other_ways_to_cluster(workspace: latentscale.Workspace, method: str) -> None:
     settings = {
         "kmeans": {"method": "kmeans", "n_clusters": 6},
@@ -181,12 +181,19 @@ def test_other_ways_to_cluster(workspace: latentscale.Workspace, method: str) ->
         "leaf": {"cluster_selection_method": "leaf"},
         "dbscan": {"method": "dbscan", "min_cluster_size": 8},
         "agglomerative": {"method": "agglomerative", "n_clusters": 20, "space": "map"},
+        "areas": {"method": "kmeans", "n_clusters": 9, "space": "map"},
     }[method]
     made = workspace.map(cluster=settings)
     points = made.points().collect()
     assert len(points) == 614
     if method == "kmeans":
         assert points["cluster"].n_unique() == 6
+    if method == "areas":
+        places, own = points.select("x", "y").to_numpy(), points["cluster"].to_numpy()
+        centers = np.stack([places[own == cluster].mean(axis=0) for cluster in range(9)])
+        nearest = np.linalg.norm(places[:, None] - centers, axis=2).argmin(axis=1)
+        # Lloyd's iterations end when a document in a thousand moves, and copies share a cluster.
+        assert (nearest == own).mean() > 0.98
     if method == "agglomerative":
         assert points["cluster"].n_unique() == 20
         assert points["probability"].min() == 1.0

@@ -226,3 +226,54 @@ def test_another_corpus_needs_another_folder(made: Path, tmp_path: Path) -> None
     current.place(frame, tmp_path / "placed")
     with pytest.raises(WorkspaceError, match="other documents already"):
         current.place(frame[:10], tmp_path / "placed")
+
+
+def test_a_page_shows_the_map_and_what_was_placed_on_it(made: Path, tmp_path: Path) -> None:
+    current = latentscale.open(made / "ws").current
+    assert current is not None
+    others = pl.read_parquet(made / "others.parquet").filter(pl.col("text").is_not_null())
+    others = others.select(pl.col("text").alias("body"), pl.col("package").alias("name"), "section", mark=pl.lit("new"))
+    before = files_of(made / "ws")
+    placed = current.place(others, tmp_path / "tickets", text="body", id="name", page=tmp_path / "page")
+    assert files_of(made / "ws") == before
+    viewer = tmp_path / "page/viewer"
+    manifest = json.loads((viewer / "manifest.json").read_bytes())
+    assert manifest["title"] == "tickets on ws"
+    assert [entry["documents"] for entry in manifest["generations"]] == [700, 249]
+    assert manifest["generations"][1]["placed"] == "tickets"
+    assert manifest["generations"][1]["view"] == manifest["generations"][0]["view"]
+    first, second = ((viewer / entry["url"]).resolve() for entry in manifest["generations"])
+    indexes = [json.loads((folder / "index.json").read_bytes()) for folder in (first, second)]
+    # One text, one id, the columns of both; colours of the map keep their codes.
+    assert indexes[1]["text"] == "text"
+    assert indexes[1]["columns"] == [*indexes[0]["columns"], "mark"]
+    colours = [{one["name"]: one for one in index["colours"]} for index in indexes]
+    names = [[name for name, _ in one["section"]["categories"]] for one in colours]
+    assert names[1][: len(names[0])] == names[0]
+    assert [dict(one["from"]["categories"]) for one in colours] == [
+        {"map": 700, "placed": 0},
+        {"map": 0, "placed": 249},
+    ]
+    points = placed.points().collect()
+    rows = pl.concat(pl.read_parquet(path) for path in sorted((second / "rows").glob("*.parquet")))
+    texts = dict(zip(points["row_id"] + 1000, others["body"], strict=True))
+    assert dict(rows.select("row_id", "text").iter_rows()) == texts
+    assert set(rows["package"]) == set(others["name"])
+    assert rows["priority"].null_count() == len(rows)
+    # Clusters count both.
+    sizes = {
+        one["id"]: one["size"]
+        for one in json.loads((second / "labels.json").read_bytes())["clusters"]
+        if not one["layer"]
+    }
+    both = pl.concat([current.points().select("cluster").collect(), points.select("cluster")])
+    counted = dict(both.filter(pl.col("cluster") >= 0).group_by("cluster").len().iter_rows())
+    assert sizes == counted
+    assert 'url=viewer/index.html#c=%40from"' in (tmp_path / "page/index.html").read_text()
+    # What cannot be written is refused before anything is read.
+    with pytest.raises(WorkspaceError, match="is not empty"):
+        current.place(others, tmp_path / "again", text="body", page=tmp_path / "page")
+    bare = latentscale.open(made / "ws").map(publish={"viewer": False}, name="bare")
+    with pytest.raises(WorkspaceError, match="has no page"):
+        bare.place(others, tmp_path / "again", text="body", page=tmp_path / "other")
+    assert not (tmp_path / "again").exists()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +17,7 @@ import pytest
 import latentscale
 from latentscale.backends.cpu.backend import CpuBackend
 from latentscale.errors import ConfigError
+from latentscale.stages import project
 from latentscale.storage.artifacts import list_records
 from latentscale.upkeep.references import droppable
 from latentscale.upkeep.verify import verify_workspace
@@ -158,3 +162,37 @@ def test_other_numbers_of_dimensions_are_refused_before_anything_is_read(tmp_pat
     with pytest.raises(ConfigError, match="map_dimensions"):
         latentscale.run("demo", out=tmp_path / "ws", progress="quiet", project={"map_dimensions": 4})
     assert not (tmp_path / "ws").exists()
+
+
+def test_a_refit_has_its_up_where_the_earlier_map_had_it(
+    spatial: tuple[Path, list[latentscale.Map]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, maps = spatial
+    shutil.copytree(root / "ws", tmp_path / "ws")
+    before = points(maps[-1])
+    computed = project.compute_layout
+    turned: list[str | None] = []
+
+    def upside_down(context: Any, request: Any, *rest: Any) -> Any:
+        layout = computed(context, request, *rest)
+        if not request.fixed:
+            return layout
+        turned.append(request.align)
+        # The wrong way up, whichever way it came: both are of all documents, by row id.
+        up = -np.sign(np.corrcoef(layout.coordinates[:, 2], before["z"])[0, 1])
+        return replace(layout, coordinates=layout.coordinates * np.float32([1, 1, up]) + np.float32([0, 0, 40]))
+
+    monkeypatch.setattr(project, "compute_layout", upside_down)
+    workspace = latentscale.open(tmp_path / "ws")
+    refit = workspace.update(refit=True)
+    assert turned == [maps[-1].id]
+    both = before.join(points(refit), on="row_id", suffix="_after")
+    assert len(both) == 700
+    for axis in ("x", "y", "z"):
+        assert np.corrcoef(both[axis], both[f"{axis}_after"])[0, 1] > 0.1, axis
+    assert both["z_after"].median() == pytest.approx(both["z"].median(), abs=1e-3)
+    made = workspace.artifact(str(refit.record.request["height"]))
+    assert made.choices["mirrored"]
+    # Once more: it is found.
+    assert workspace.map(publish={"title": "again"}).record.request["height"] == made.id
+    assert verify_workspace(workspace.store).faults == []

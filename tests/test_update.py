@@ -110,6 +110,28 @@ def test_new_documents_join_and_no_old_point_moves(place: Path, documents: pl.Da
     assert share > 0.8 * (old["section"] == old["section_of_cluster"]).mean()
     manifest = json.loads((place / "ws" / "viewer" / "manifest.json").read_text())
     assert [entry["documents"] for entry in manifest["generations"]] == [900, 200]
+    # A comparison of both says so.
+    found = grown.diff(first)
+    assert (found["clusters"] or {})["agreement"] == {"ari": 1, "nmi": 1}
+    layout = found["layout"]
+    assert layout is not None
+    assert (layout["documents"], layout["only_first"], layout["only_second"]) == (900, 200, 0)
+    assert layout["displacement"]["q95"] < 1e-4
+    assert layout["neighbours"]["mean"] == 1
+
+
+def test_areas_of_kmeans_on_the_map_stay_areas(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    workspace.map(cluster={"method": "kmeans", "space": "map", "n_clusters": 8}, publish=True)
+    documents[900:].write_parquet(place / "corpus" / "c.parquet")
+    workspace.update()
+    shown = points(workspace)
+    old, new = shown.filter(pl.col("fitted")), shown.filter(~pl.col("fitted"))
+    at = [old.filter(pl.col("cluster") == one).select("x", "y").to_numpy().mean(axis=0) for one in range(8)]
+    apart = np.linalg.norm(new.select("x", "y").to_numpy()[:, None] - np.stack(at), axis=2)
+    assert (new["cluster"].to_numpy() == apart.argmin(axis=1)).all()
+    nearest, next_one = np.sort(apart, axis=1)[:, :2].T
+    np.testing.assert_allclose(new["probability"], 1 - nearest / next_one, atol=1e-4)
 
 
 def test_only_new_shards_are_read_and_embedded(place: Path, documents: pl.DataFrame) -> None:

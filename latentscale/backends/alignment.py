@@ -107,6 +107,26 @@ def procrustes(moving: NDArray[Any], fixed: NDArray[Any]) -> Similarity:
     return min(finished, key=lambda similarity: similarity.residual)
 
 
+def align_heights(heights: NDArray[Any], moving: NDArray[Any], fixed: NDArray[Any]) -> tuple[NDArray[np.float32], bool]:
+    """Mirror and shift heights so that those of shared documents come near to what they were; UMAP knows no up.
+
+    Parameters
+    ----------
+    heights : ndarray, shape (n,)
+    moving, fixed : ndarray, shape (s,)
+        The heights of shared documents, and what they were.
+
+    Returns
+    -------
+    heights : float32 ndarray, shape (n,)
+    mirrored : bool
+    """
+    start, goal = np.asarray(moving, np.float64), np.asarray(fixed, np.float64)
+    mirrored = bool(((start - start.mean()) * (goal - goal.mean())).sum() < 0)
+    turned = (-1.0 if mirrored else 1.0) * (np.asarray(heights, np.float64) - np.median(start)) + np.median(goal)
+    return turned.astype(np.float32), mirrored
+
+
 def _refined(
     similarity: Similarity, start: NDArray[np.float64], goal: NDArray[np.float64], *, size: float
 ) -> Similarity:

@@ -134,6 +134,10 @@ class Backend(Protocol):
         """Cluster directions (spherical K-means); None chooses the number by a silhouette curve."""
         ...
 
+    def kmeans_of_layout(self, points: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
+        """Cluster points, float of shape (n, d), by K-means with Euclidean distances; None as for ``kmeans``."""
+        ...
+
     def dbscan(self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
         """Cluster points by one density for all, with Euclidean distances; None chooses ``eps``, and notes it."""
         ...

@@ -184,17 +184,11 @@ def diff(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two artifacts: settings, counts, agreement of clusters, and vectors of embeddings and maps."""
-    from latentscale.cli.report import console, print_vectors_diff, table
+    """Compare two artifacts: settings, counts; of maps clusters, places and documents, of embeddings the vectors."""
+    from latentscale.cli.diff_report import print_diff
 
     facts = existing_workspace(workspace, storage).diff(first, second, vectors=vectors)
     if as_json:
-        print(json.dumps(facts, indent=1))
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
         return
-    rows = [[key, *values] for key, values in facts["settings"].items()]
-    rows += [[key, *values] for key, values in facts["counts"].items()]
-    console().print(table(None, ["", first, second], rows))
-    for line in facts["agreement"]:
-        console().print(line)
-    if facts["vectors"] is not None:
-        print_vectors_diff(facts["vectors"])
+    print_diff(facts, first, second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,6 +44,10 @@ def place(
     into: Annotated[str, typer.Option("--into", help="The workspace of the map.", metavar="WORKSPACE")],
     out: Out = None,
     map: Annotated[str | None, typer.Option("--map", help="Another map than the current one: its id or name.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="A new folder: the map's page with the placed documents on it.", metavar="DIR"),
+    ] = None,
     text: Text = None,
     id: Id = None,
     vectors: Vectors = None,
@@ -75,6 +80,7 @@ def place(
             out=values["out"],
             storage=values.get("storage"),
             overrides=overrides,
+            page=page,
             progress=observer,
             command=context.obj,
         )
@@ -84,10 +90,13 @@ def place(
         facts = outcome_document(workspace, outcome) | {
             "points": points,
             "placed_on": chosen.id,
+            "page": None if page is None else str(page),
             "counts": dict(outcome.records["overlay"].counts),
         }
         print(json.dumps(facts, indent=1, ensure_ascii=False))
     else:
         print_outcome(workspace, outcome)
         console().print(f"\nThe points on {chosen.id} are in {points}")
+        if page is not None:
+            console().print(f"Look at them:  python -m http.server --bind 127.0.0.1 --directory {page}")
     outcome.check_complete()

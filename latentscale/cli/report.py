@@ -216,27 +216,6 @@ def print_quality(facts: Mapping[str, Any]) -> None:
         console().print(Text(f"{'warning':<{width}}  ", style="bold") + Text(flag))
 
 
-def print_vectors_diff(facts: Mapping[str, Any]) -> None:
-    """Print how far two embeddings agree, and the documents that moved most."""
-    out = console()
-    alone = f"; {facts['only_first']:,} have one in the first only, {facts['only_second']:,} in the second only"
-    out.print(f"{facts['documents']:,} documents have a vector in both{alone}.")
-    cosine, near = facts["cosine"], facts["neighbours"]
-    if cosine is None:
-        widths = " and ".join(f"{one:,}" for one in facts["dimensions"])
-        out.print(f"The widths differ ({widths}): there is no cosine between them.")
-    else:
-        spread = ", ".join(f"{key[1:]} % {cosine[key]:.4f}" for key in ("q01", "q05", "q50"))
-        out.print(f"Cosine: mean {cosine['mean']:.4f}, least {cosine['least']:.4f}; at most {spread}.")
-    out.print(
-        f"Neighbours kept: {near['kept']:.1%} of the {near['k']} nearest, of {near['sample']:,} documents; "
-        f"half of these keep at most {near['q50']:.0%}, one in twenty at most {near['q05']:.0%}."
-    )
-    score = "kept" if cosine is None else "cosine"
-    rows = [[one["row_id"], f"{one[score]:.4f}", _shown(one["text"])[:80]] for one in facts["moved"][:10]]
-    out.print(table("moved most", ["row_id", score, "text"], rows))
-
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 FRAME_FORMATS = ("table", "csv", "jsonl", "json")
 
@@ -271,7 +250,7 @@ def print_frame(frame: pl.DataFrame, format: str) -> None:
 def _print_table(frame: pl.DataFrame) -> None:
     from rich.cells import cell_len, set_cell_size
 
-    rows = [frame.columns, *([_shown(value) for value in row] for row in frame.iter_rows())]
+    rows = [frame.columns, *([one_line(value) for value in row] for row in frame.iter_rows())]
     widths = [max(cell_len(row[column]) for row in rows) for column in range(frame.width)]
     right = [kind.is_numeric() for kind in frame.dtypes]
     screen = console()
@@ -288,12 +267,12 @@ def _print_table(frame: pl.DataFrame) -> None:
         print("  ".join([*cells[:-1], last]))
 
 
-def _shown(value: Any) -> str:
+def one_line(value: Any) -> str:
+    """A value of a table as one line, in which nothing is obeyed by the terminal."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}"
-    # What a text holds is shown, and never obeyed by the terminal.
     return _CONTROL.sub("�", " ".join((_listed(value) or "").split()))
 
 

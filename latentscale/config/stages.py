@@ -89,8 +89,8 @@ class ProjectConfig(Settings):
     map_dimensions: Annotated[int, Field(ge=2, le=3)] = 2
     """`3`: documents get a height, `z`, above the flat map, whose `x` and `y` it leaves as they are; the page can turn
     the map in space."""
-    cluster_dimensions: Annotated[int, Field(ge=2, le=50)] = 5
-    """Dimensions of the second layout, on which clusters are found (with min_dist 0)."""
+    cluster_dimensions: Annotated[int, Field(ge=1, le=50)] = 5
+    """Dimensions of the second layout, on which clusters are found (with min_dist 0); 1 is a line."""
     mode: Literal["auto", "exact", "fast"] = "auto"
     """`exact`: repeatable to the bit on one kind of machine; `fast`: parallel, each run another map. `auto` is exact
     for small sets: on processors, which then use one thread, up to 20,000 documents."""
@@ -117,9 +117,9 @@ class ClusterConfig(Settings):
 
     method: Literal["hdbscan", "kmeans", "dbscan", "agglomerative", "column"] = "hdbscan"
     """HDBSCAN, spherical K-means, DBSCAN, Ward's method, or an existing column of the corpus."""
-    space: Literal["projection", "vectors", "map"] = "projection"
-    """The input of HDBSCAN, DBSCAN and Ward's method: the layout of `project.cluster_dimensions`, the vectors, or the
-    map's x and y. K-means takes the vectors."""
+    space: Literal["auto", "layout", "vectors", "map"] = "auto"
+    """What is clustered: the layout of `project.cluster_dimensions`, the vectors, or the map's x and y. `auto`: the
+    vectors for K-means, the layout for the other methods."""
     min_cluster_size: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = None
     """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000."""
     min_samples: Annotated[int, Field(ge=1, le=1_000)] | None = None
@@ -148,6 +148,15 @@ class ClusterConfig(Settings):
     """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
 
     @property
+    def clustered(self) -> Literal["layout", "vectors", "map"] | None:
+        """What the method looks at; None for a column."""
+        if self.method == "column":
+            return None
+        if self.space == "auto":
+            return "vectors" if self.method == "kmeans" else "layout"
+        return self.space
+
+    @property
     def may_adapt(self) -> bool:
         """Whether HDBSCAN's settings are the defaults, so that better ones may replace those that collapse."""
         return self.min_cluster_size is None and self.min_samples is None and self._selection_is_default
@@ -155,6 +164,15 @@ class ClusterConfig(Settings):
     @property
     def _selection_is_default(self) -> bool:
         return self.cluster_selection_method == "eom" and self.cluster_selection_epsilon == 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _space_by_its_former_name(cls, values: Any) -> Any:
+        # Records and files of earlier versions say `projection`, which K-means and columns took no notice of.
+        if isinstance(values, Mapping) and values.get("space") == "projection":
+            apart = values.get("method") in ("kmeans", "column")
+            return {**values, "space": "auto" if apart else "layout"}
+        return values
 
     @field_validator("levels", mode="before")
     @classmethod
@@ -195,6 +213,8 @@ class ClusterConfig(Settings):
     def _column_is_named(self) -> ClusterConfig:
         if (self.method == "column") != (self.column is not None):
             raise ValueError("cluster.method 'column' and cluster.column go together")
+        if self.method == "column" and self.space != "auto":
+            raise ValueError("cluster.space: the clusters of a column are its values, wherever they lie; leave it out")
         return self
 
 

@@ -190,7 +190,7 @@ class ProjectSettings(TypedDict, total=False):
     the map in space."""
 
     cluster_dimensions: int
-    """Dimensions of the second layout, on which clusters are found (with min_dist 0)."""
+    """Dimensions of the second layout, on which clusters are found (with min_dist 0); 1 is a line."""
 
     mode: Literal["auto", "exact", "fast"]
     """`exact`: repeatable to the bit on one kind of machine; `fast`: parallel, each run another map. `auto` is exact
@@ -209,9 +209,9 @@ class ClusterSettings(TypedDict, total=False):
     method: Literal["hdbscan", "kmeans", "dbscan", "agglomerative", "column"]
     """HDBSCAN, spherical K-means, DBSCAN, Ward's method, or an existing column of the corpus."""
 
-    space: Literal["projection", "vectors", "map"]
-    """The input of HDBSCAN, DBSCAN and Ward's method: the layout of `project.cluster_dimensions`, the vectors, or the
-    map's x and y. K-means takes the vectors."""
+    space: Literal["auto", "layout", "vectors", "map"]
+    """What is clustered: the layout of `project.cluster_dimensions`, the vectors, or the map's x and y. `auto`: the
+    vectors for K-means, the layout for the other methods."""
 
     min_cluster_size: int | None
     """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000."""

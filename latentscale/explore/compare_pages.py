@@ -14,9 +14,10 @@ from latentscale.errors import RequestError
 from latentscale.explore.documents import read_texts
 from latentscale.explore.export import check_new_folder, export
 from latentscale.explore.map_comparison import Comparison, Layout, compare_layouts
+from latentscale.explore.map_diff import cluster_names, most_moved, read_layout
 from latentscale.stages.publish import page_title
 from latentscale.storage.artifacts import Record
-from latentscale.storage.frames import read_parts, scan_points
+from latentscale.storage.frames import scan_points
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.workspace_record import read_workspace
@@ -67,7 +68,7 @@ def write_comparison(
             )
     check_new_folder(to)
     found = compare_layouts(_layout(store, first), _layout(store, second))
-    labels = [_labels(store, record) for record in (first, second)]
+    labels = [cluster_names(store, record) for record in (first, second)]
     others = [f"cluster on {name}" for name in (names[1], names[0])]
     for side, record in enumerate((first, second)):
         folder = to / "ab"[side]
@@ -93,20 +94,7 @@ def write_comparison(
 
 
 def _layout(store: Store, record: Record) -> Layout:
-    points = scan_points(store, record).select("row_id", "x", "y", "cluster").collect().sort("row_id")
-    return Layout(
-        row_ids=points["row_id"].to_numpy(),
-        coordinates=points.select("x", "y").to_numpy().astype(np.float32),
-        clusters=points["cluster"].to_numpy().astype(np.int32),
-    )
-
-
-def _labels(store: Store, record: Record) -> dict[int, str]:
-    """The labels of layer 0; those that several clusters have are told apart by their numbers."""
-    table = read_parts(store, [f"{record.folder}/labels.parquet"])
-    rows = [(cluster, label) for layer, cluster, label in table.select("layer", "cluster", "label").rows() if not layer]
-    names = [label for _, label in rows]
-    return {cluster: label if names.count(label) == 1 else f"{label} ({cluster})" for cluster, label in rows}
+    return read_layout(scan_points(store, record).select("row_id", "x", "y", "cluster").collect())
 
 
 def _clusters(found: Comparison, name: str, clusters: NDArray[np.int32], labels: Mapping[int, str]) -> AddedColumn:
@@ -120,7 +108,7 @@ def _clusters(found: Comparison, name: str, clusters: NDArray[np.int32], labels:
 
 
 def _moved(store: Store, record: Record, found: Comparison) -> list[dict[str, Any]]:
-    order = np.lexsort((found.row_ids, -found.moved.astype(np.float64)))[:MOVED]
+    order = most_moved(found, MOVED)
     snapshot = read_snapshot(store, str(record.request["snapshot"]))
     texts: Sequence[str | None] = _texts(
         read_texts(store, snapshot, found.row_ids[order], read_workspace(store).text_column)

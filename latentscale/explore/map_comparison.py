@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from scipy.spatial import KDTree
 
 from latentscale.backends.alignment import procrustes
 from latentscale.errors import WorkspaceError
+from latentscale.explore.diff_figures import Change, ClusterChangeFigures
 
 NEIGHBOURS = 15
 # A cluster goes to another with at least this share of its documents.
@@ -19,8 +19,6 @@ FLOW = 0.2
 SAME = 0.5
 # Rows of neighbours that are compared at once: some tens of megabytes.
 _CHUNK = 32_768
-
-Change = Literal["same", "split", "merged", "moved", "dissolved"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +65,7 @@ class ClusterChange:
     after: list[int]
     documents: int
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ClusterChangeFigures:
         """As a mapping of the fields."""
         return {"change": self.change, "before": self.before, "after": self.after, "documents": self.documents}
 
@@ -81,8 +79,9 @@ class Comparison:
     moved : float32 ndarray, shape (s,)
         Distance between both places once the second map is aligned to the first, as a share of the first map's size
         (the root of its variance).
-    kept : float32 ndarray, shape (s,)
-        Share of the 15 nearest documents on the first map that are among the 15 nearest on the second.
+    kept : float32 ndarray, shape (s,), or fewer of a sample
+        Share of the ``k`` nearest documents on the first map that are among the ``k`` nearest on the second.
+    k : int
     clusters : tuple of int32 ndarray
         On the first and on the second map.
     residual : float
@@ -96,17 +95,25 @@ class Comparison:
     row_ids: NDArray[np.int64]
     moved: NDArray[np.float32]
     kept: NDArray[np.float32]
+    k: int
     clusters: tuple[NDArray[np.int32], NDArray[np.int32]]
     residual: float
     changes: list[ClusterChange]
     only: tuple[int, int]
 
 
-def compare_layouts(first: Layout, second: Layout, *, k: int = NEIGHBOURS) -> Comparison:
+def compare_layouts(
+    first: Layout, second: Layout, *, k: int = NEIGHBOURS, sample: int | None = None, seed: int = 0
+) -> Comparison:
     """Compare two maps on the documents that both have.
 
     The second is aligned by a similarity transform (orthogonal Procrustes analysis, robust against groups that moved),
     since a layout has no direction and no scale of its own.
+
+    Parameters
+    ----------
+    sample : int, optional
+        Documents whose neighbours, among all, are compared, at most; by default all.
 
     Raises
     ------
@@ -120,10 +127,14 @@ def compare_layouts(first: Layout, second: Layout, *, k: int = NEIGHBOURS) -> Co
     aligned = procrustes(other.coordinates, one.coordinates).apply(other.coordinates)
     size = float(np.sqrt(((one.coordinates - one.coordinates.mean(axis=0)) ** 2).sum(axis=1).mean()))
     moved = np.linalg.norm(aligned.astype(np.float64) - one.coordinates, axis=1) / (size or 1.0)
+    rows = np.arange(len(shared))
+    if sample is not None and sample < len(shared):
+        rows = np.sort(np.random.default_rng(seed).choice(len(shared), sample, replace=False))
     return Comparison(
         row_ids=shared,
         moved=moved.astype(np.float32),
-        kept=neighbours_kept(one.coordinates, other.coordinates, k=k),
+        kept=neighbours_kept(one.coordinates, other.coordinates, k=k, rows=rows),
+        k=min(k, len(shared) - 1),
         clusters=(one.clusters, other.clusters),
         residual=float(np.median(moved)),
         changes=cluster_changes(one.clusters, other.clusters),
@@ -131,30 +142,37 @@ def compare_layouts(first: Layout, second: Layout, *, k: int = NEIGHBOURS) -> Co
     )
 
 
-def neighbours_kept(first: NDArray[np.float32], second: NDArray[np.float32], *, k: int) -> NDArray[np.float32]:
+def neighbours_kept(
+    first: NDArray[np.float32], second: NDArray[np.float32], *, k: int, rows: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
     """For each document, the share of its ``k`` nearest on one layout that are among the ``k`` nearest on the other.
+
+    Parameters
+    ----------
+    rows : int64 ndarray, shape (m,), optional
+        Only of these documents; by default of all.
 
     Returns
     -------
-    float32 ndarray, shape (n,)
+    float32 ndarray, shape (m,)
         1 where there is no other document.
     """
-    n = len(first)
-    k = min(k, n - 1)
+    rows = np.arange(len(first)) if rows is None else rows
+    k = min(k, len(first) - 1)
     if k < 1:
-        return np.ones(n, np.float32)
-    near = [_nearest(layout, k) for layout in (first, second)]
-    kept = np.empty(n, np.float32)
-    for start in range(0, n, _CHUNK):
+        return np.ones(len(rows), np.float32)
+    near = [_nearest(layout, k, rows) for layout in (first, second)]
+    kept = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _CHUNK):
         part = slice(start, start + _CHUNK)
         kept[part] = (near[0][part, :, None] == near[1][part, None, :]).any(axis=2).mean(axis=1)
     return kept
 
 
-def _nearest(layout: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The ``k`` nearest others of each, shape (n, k): of several at one place, any."""
-    found = np.asarray(KDTree(layout).query(layout, k + 1)[1])
-    own = found == np.arange(len(found))[:, None]
+def _nearest(layout: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The ``k`` nearest others of each of ``rows``, shape (m, k): of several at one place, any."""
+    found = np.asarray(KDTree(layout).query(layout[rows], k + 1)[1])
+    own = found == rows[:, None]
     # A document that lies with more copies than are asked for may not be among its own nearest: then the farthest goes.
     own[~own.any(axis=1), -1] = True
     return found[~own].reshape(len(found), k)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 
 from latentscale.explore.rejects import read_rejects
@@ -54,6 +56,28 @@ class Overlay:
         """
         parts = [part.name for part in self.record.parts if part.name.startswith("points/")]
         return scan_parts(self.store, [f"{self.record.folder}/{name}" for name in parts])
+
+    def export_page(self, to: str | Path) -> Path:
+        """Write the page of the map with the placed documents on it, which the map's own page does not have.
+
+        Parameters
+        ----------
+        to : str or Path
+            A new folder, which any web server shows.
+
+        Returns
+        -------
+        Path
+            The page to open: it colours documents by the column ``from``, ``map`` or ``placed``.
+
+        Raises
+        ------
+        WorkspaceError
+            If the folder is not empty, the map or its page is not there, or no document was placed.
+        """
+        from latentscale.explore.overlay_page import write_overlay_page
+
+        return write_overlay_page(self.store, self.record, Path(to))
 
     def rejects(self) -> pl.DataFrame:
         """The rows of the corpus that were not placed, with the reasons."""

@@ -7,10 +7,14 @@ import tempfile
 import threading
 from pathlib import Path
 
+import polars as pl
+
+from latentscale.errors import WorkspaceError
 from latentscale.explore.export import export
 from latentscale.explore.serve import PageServer
+from latentscale.explore.told_selection import ToldSelection
 from latentscale.storage.artifacts import Record
-from latentscale.storage.head import read_head
+from latentscale.storage.head import current_map, read_head
 from latentscale.storage.objects import Store
 
 HEIGHT = 640
@@ -23,13 +27,53 @@ class ServedPage:
     ----------
     address : str
         Its URL on this machine: the browser must run there, or the port be forwarded.
+    store : Store
+        Of the map's workspace.
+    record : Record or None
+        The map; None for the current one.
     """
 
-    def __init__(self, store: Store, *, port: int = 0, folder: tempfile.TemporaryDirectory[str] | None = None) -> None:
-        self._server = PageServer(store, port=port)
-        self._folder = folder
+    def __init__(self, store: Store, record: Record | None, *, port: int = 0) -> None:
+        self.store, self.record = store, record
+        self._told = ToldSelection()
+        served, self._folder = page_store(store, record)
+        self._server = PageServer(served, port=port, told=self._told)
         self.address = self._server.address
         threading.Thread(target=self._server.serve_forever, name="latentscale-page", daemon=True).start()
+
+    @property
+    def selection(self) -> list[int]:
+        """Row ids, ascending, of the documents that were selected last on the page; empty where none is.
+
+        By a box, a lasso, a cluster, a search or a tag: what the page shows as selected. Until something is selected
+        there it is empty.
+
+        Raises
+        ------
+        RequestError
+            If more than a million documents are selected.
+        """
+        return self._told.row_ids()
+
+    def documents(self) -> pl.DataFrame:
+        """The documents that are selected on the page, with the columns of ``Map.documents``, by ``row_id``.
+
+        Raises
+        ------
+        RequestError
+            If more than a million documents are selected.
+        WorkspaceError
+            If the page is that of the current map, and there is none any more.
+        """
+        from latentscale.explore.tables import scan_documents
+
+        chosen = pl.col("row_id").is_in(self.selection)
+        record = self.record or current_map(self.store)
+        if record is None:
+            raise WorkspaceError(
+                f"{self.store.url} has no current map any more", hint="latentscale promote WORKSPACE MAP"
+            )
+        return scan_documents(self.store, record).filter(chosen).collect().sort("row_id")
 
     def close(self) -> None:
         """End the server."""
@@ -59,9 +103,3 @@ def page_store(store: Store, record: Record | None) -> tuple[Store, tempfile.Tem
     folder = tempfile.TemporaryDirectory(prefix="latentscale-page-")
     export(store, record, Path(folder.name, "page"))
     return Store(str(Path(folder.name, "page"))), folder
-
-
-def serve_in_thread(store: Store, record: Record | None, *, port: int = 0) -> ServedPage:
-    """Serve the page of a map, or of the current one, in a thread."""
-    served, folder = page_store(store, record)
-    return ServedPage(served, port=port, folder=folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from latentscale.errors import EnvironmentFailure, RequestError, WorkspaceError
+from latentscale.explore.told_selection import ADDRESS, HEADER, MOST_BYTES, ToldSelection
 from latentscale.storage.objects import Store
 
 LOOPBACK = "127.0.0.1"
@@ -36,6 +37,31 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._serve(body=False)
+
+    def do_POST(self) -> None:
+        """Take what the page says is selected, where it was told to say it; nothing else is ever taken."""
+        # What is not read would be taken for the next request.
+        self.close_connection = True
+        told = cast("PageServer", self.server).told
+        length = self.headers.get("Content-Length", "")
+        origin = f"http://{self.headers.get('Host', '').strip().lower()}"
+        if not self._is_for_this_machine() or self.headers.get("Origin", "").lower() != origin:
+            status = HTTPStatus.FORBIDDEN
+        elif told is None or self.path != ADDRESS:
+            status = HTTPStatus.NOT_FOUND
+        elif not told.knows(self.headers.get(HEADER, "")):
+            status = HTTPStatus.FORBIDDEN
+        elif not length.isdecimal() or "Transfer-Encoding" in self.headers:
+            status = HTTPStatus.LENGTH_REQUIRED
+        elif int(length) > MOST_BYTES:
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        else:
+            whole = self.headers.get_content_type() == "application/json" and told.tell(self.rfile.read(int(length)))
+            status = HTTPStatus.NO_CONTENT if whole else HTTPStatus.BAD_REQUEST
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.send_header("Connection", "close")
+        self.end_headers()
 
     def _serve(self, *, body: bool) -> None:
         if not self._is_for_this_machine():
@@ -112,6 +138,8 @@ class PageServer(ThreadingHTTPServer):
         On a local disk.
     port : int
         0 for any that is free.
+    told : ToldSelection, optional
+        Takes what the page says is selected, and its address tells the page to say so.
 
     Raises
     ------
@@ -123,7 +151,8 @@ class PageServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, store: Store, *, port: int) -> None:
+    def __init__(self, store: Store, *, port: int, told: ToldSelection | None = None) -> None:
+        self.told = told
         if not store.is_local:
             raise RequestError(
                 f"{store.url} is not on this disk",
@@ -141,7 +170,8 @@ class PageServer(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         """URL of the page."""
-        return f"http://{LOOPBACK}:{self.server_address[1]}/viewer/index.html"
+        page = f"http://{LOOPBACK}:{self.server_address[1]}/viewer/index.html"
+        return page if self.told is None else f"{page}?tell={self.told.token}"
 
 
 def serve(store: Store, *, port: int, open_browser: bool) -> None:

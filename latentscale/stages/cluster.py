@@ -37,8 +37,8 @@ from latentscale.storage.vectors import Vectors, column_values, load_vectors
 MAX_COLUMN_CLUSTERS = 10_000
 # Of the parts that an edited cluster is split into.
 SPLIT_SEED = 42
-# Methods that may look at a layout instead of the vectors.
-ON_A_LAYOUT = ("hdbscan", "dbscan", "agglomerative")
+# What requests call the layout that is made for clusters.
+_LAYOUT = "projection"
 
 
 def default_min_cluster_size(documents: int) -> int:
@@ -64,7 +64,7 @@ class ClustersRequest(Request):
     method: str
     layer_factor: float
     max_layers: int
-    # methods on a layout
+    # what is clustered; None: the vectors, for K-means
     space: str | None = None
     projection: str | None = None
     min_cluster_size: int | None = None
@@ -103,9 +103,9 @@ class ClusterStage(WholeStage):
         """The layout to look at, where it is not the map's own, then the clusters."""
         config = job.config.cluster
         layout: Record | None = None
-        if config.method in ON_A_LAYOUT and config.space != "vectors":
+        if config.clustered in ("layout", "map"):
             layout = job.records["project"]
-            wanted = MAP_DIMENSIONS if config.space == "map" else job.config.project.cluster_dimensions
+            wanted = MAP_DIMENSIONS if config.clustered == "map" else job.config.project.cluster_dimensions
             if wanted != MAP_DIMENSIONS:
                 yield PROJECT.layout_of(job, wanted, slot=LAYOUT_SLOT)
                 layout = job.records[LAYOUT_SLOT]
@@ -126,13 +126,12 @@ class ClusterStage(WholeStage):
             "levels": config.levels,
             "anchors": anchors_of(read_edits(job.config.label.edits), refit=job.align is not None),
         }
-        if config.method == "kmeans":
-            count = config.n_clusters or (config.levels[0] if config.levels else None)
-            return ClustersRequest(**shared, n_clusters=count, seed=config.seed)
         if config.method == "column":
             return ClustersRequest(**shared, column=config.column)
-        shared |= {"space": config.space, "projection": layout.id if layout else None}
-        if config.method == "agglomerative":
+        if config.method != "kmeans" or layout is not None:
+            space = _LAYOUT if config.clustered == "layout" else config.clustered
+            shared |= {"space": space, "projection": layout.id if layout else None}
+        if config.method in ("kmeans", "agglomerative"):
             count = config.n_clusters or (config.levels[0] if config.levels else None)
             return ClustersRequest(**shared, n_clusters=count, seed=config.seed)
         documents = int(job.records["neighbors"].counts["documents"])
@@ -328,7 +327,8 @@ def find_clusters(points: NDArray[np.float32], request: ClustersRequest, *, thre
     """Cluster ``points`` (float32, shape (n, d)) as ``request`` says."""
     backend = open_backend(request.backend)
     if request.method == "kmeans":
-        return backend.kmeans(points, n_clusters=request.n_clusters, seed=int(request.seed or 0), threads=threads)
+        fit_kmeans = backend.kmeans if request.projection is None else backend.kmeans_of_layout
+        return fit_kmeans(points, n_clusters=request.n_clusters, seed=int(request.seed or 0), threads=threads)
     if request.method == "agglomerative":
         return backend.agglomerative(points, n_clusters=int(request.n_clusters or 2), seed=int(request.seed or 0))
     if request.method == "dbscan":

@@ -16,11 +16,12 @@ from latentscale.backends import Layout, NeighborGraph
 from latentscale.backends.identical import first_alike, shared_positions
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
+from latentscale.digest import artifact_id
 from latentscale.errors import ConfigError
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.rates import held_bytes, layout_seconds
 from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
-from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record, read_table
+from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.provenance import measured
 from latentscale.storage.request import Request, later
@@ -93,8 +94,11 @@ class ProjectStage(WholeStage):
         work = self.layout_of(job, dimensions, slot=HEIGHT_SLOT)
         assert isinstance(work.request, ProjectionRequest), "a layout's request"
         request = replace(work.request, fixed=flat.id, min_dist=job.config.project.min_dist)
+        # Earlier versions aligned no heights: those that they made are found as they are.
+        there = find_record(job.store, self.kind, artifact_id(self.kind, request.identity()))
+        request, align = (request, ()) if there else job.aligned(self.kind, request, part=HEIGHT_SLOT)
         return replace(
-            work, title=f"project {dimensions}-D, x and y kept", request=request, parents=(*work.parents, flat)
+            work, title=f"project {dimensions}-D, x and y kept", request=request, parents=(*work.parents, flat, *align)
         )
 
     def layout_of(self, job: MapJob, n_components: int, *, slot: str) -> Work:
@@ -144,7 +148,8 @@ class ProjectStage(WholeStage):
             layout = compute_layout(context, request, neighbors, vectors)
             coordinates = layout.coordinates
             if align is not None:
-                coordinates, alignment = _aligned(store, align, vectors.row_ids, coordinates)
+                turn = _heights_aligned if kept else _aligned
+                coordinates, alignment = turn(store, align, vectors.row_ids, coordinates)
             flat = pa.array(coordinates.reshape(-1))
             table = pa.table(
                 {
@@ -199,6 +204,23 @@ def _aligned(
     return found.apply(coordinates).astype(np.float32), {
         "aligned": f"to {align.id} by {len(here):,} documents that are in both",
         "residual": round(float(found.residual), 4),
+    }
+
+
+def _heights_aligned(
+    store: Store, align: Record, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Mirror and shift the heights of a layout, whose x and y are aligned, to those of an earlier map."""
+    from latentscale.backends.alignment import align_heights
+
+    points = pa.concat_tables([table for _, table in read_points(store, align, ["row_id", "z"])])
+    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), assume_unique=True, return_indices=True)
+    if len(here) < LEAST_SHARED:
+        return coordinates, {"aligned": f"not aligned: {len(here):,} documents are also in {align.id}"}
+    heights, mirrored = align_heights(coordinates[:, 2], coordinates[here, 2], points["z"].to_numpy()[there])
+    return np.column_stack([coordinates[:, :2], heights]).astype(np.float32), {
+        "aligned": f"to {align.id} by {len(here):,} documents that are in both",
+        "mirrored": mirrored,
     }
 
 

@@ -165,15 +165,16 @@ class MapJob:
         """The group of settings of a stage."""
         return getattr(self.config, stage)
 
-    def aligned(self, kind: str, request: Any) -> tuple[Any, tuple[Record, ...]]:
+    def aligned(self, kind: str, request: Any, *, part: str | None = None) -> tuple[Any, tuple[Record, ...]]:
         """Let a request name the map that a refit aligns it to; and that map, where there is one.
 
-        Where the current map is made of this very artifact, the refit was done already: it is found again.
+        Where the current map is made of this very artifact, the refit was done already: it is found again. ``part`` is
+        how the request of a map calls the artifact, where that is not by its kind; a map without it aligns nothing.
         """
         current = self.align
-        if current is None:
+        held = None if current is None else current.id if kind == "map" else current.request.get(part or kind)
+        if current is None or held is None:
             return request, ()
-        held = current.id if kind == "map" else current.request[kind]
         earlier = current.request.get("align")
         same = replace(request, align=earlier)
         if artifact_id(kind, same.identity()) == held:

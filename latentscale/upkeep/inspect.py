@@ -8,11 +8,10 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
-import numpy as np
-
 from latentscale.errors import WorkspaceError
+from latentscale.explore.diff_figures import Diff
 from latentscale.explore.embedding_diff import Side, compare_embeddings
-from latentscale.stages.cluster import read_clusters
+from latentscale.explore.map_diff import diff_clusters, diff_maps
 from latentscale.stages.embed import pending_shards
 from latentscale.storage.artifacts import Record, find_record, list_records, read_record
 from latentscale.storage.head import current_map
@@ -107,7 +106,7 @@ def _run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def compare(store: Store, first: str, second: str, *, vectors: bool = True) -> dict[str, Any]:
+def compare(store: Store, first: str, second: str, *, vectors: bool = True) -> Diff:
     """Compare two artifacts of one kind.
 
     Parameters
@@ -117,10 +116,10 @@ def compare(store: Store, first: str, second: str, *, vectors: bool = True) -> d
 
     Returns
     -------
-    dict
-        ``settings`` and ``counts``: what differs, as (first, second) by name; ``agreement``: sentences on how far the
-        clusters agree, where both have any; ``vectors``: null, or how far the vectors agree, as
-        :func:`latentscale.explore.embedding_diff.compare_embeddings` has it.
+    Diff
+        ``settings`` and ``counts``: what differs, as (first, second) by name; ``clusters``: of what has any;
+        ``layout``: of two maps with a document in common; ``vectors``: of two embeddings, or maps with different ones,
+        as :func:`latentscale.explore.embedding_diff.compare_embeddings` has it. What does not apply is null.
 
     Raises
     ------
@@ -130,15 +129,19 @@ def compare(store: Store, first: str, second: str, *, vectors: bool = True) -> d
     a, b = read_record(store, first), read_record(store, second)
     if a.kind != b.kind:
         raise WorkspaceError(f"{first} is a {a.kind} and {second} a {b.kind}: they cannot be compared")
-    facts: dict[str, Any] = {
+    facts: Diff = {
         "settings": _differences(_all_settings(store, a), _all_settings(store, b)),
         "counts": _differences(_flat(a.counts), _flat(b.counts)),
-        "agreement": [],
+        "clusters": None,
+        "layout": None,
         "vectors": None,
     }
-    pair = [_clusters_of(store, record) for record in (a, b)]
-    if pair[0] is not None and pair[1] is not None:
-        facts["agreement"] = _agreement(store, pair[0], pair[1])
+    if a.kind == "map":
+        facts["clusters"], facts["layout"] = diff_maps(store, a, b)
+    else:
+        pair = [_clusters_of(store, record) for record in (a, b)]
+        if pair[0] is not None and pair[1] is not None:
+            facts["clusters"] = diff_clusters(store, pair[0], pair[1])
     sides = _embedded(store, a, b) if vectors else None
     if sides is not None:
         facts["vectors"] = compare_embeddings(store, *sides)
@@ -199,21 +202,3 @@ def _clusters_of(store: Store, record: Record) -> Record | None:
         return record
     identity = record.request.get("clusters")
     return find_record(store, "clusters", str(identity)) if identity else None
-
-
-def _agreement(store: Store, a: Record, b: Record) -> list[str]:
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-
-    one, two = read_clusters(store, a), read_clusters(store, b)
-    _, left, right = np.intersect1d(one.row_ids, two.row_ids, assume_unique=True, return_indices=True)
-    if not len(left):
-        return ["They share no document."]
-    lines = [f"{len(left):,} documents are in both."]
-    for title, name in (
-        ("with noise as a cluster", "cluster"),
-        ("with noise at its nearest cluster", "nearest_cluster"),
-    ):
-        x, y = getattr(one, name)[left], getattr(two, name)[right]
-        rand, mutual = adjusted_rand_score(x, y), normalized_mutual_info_score(x, y)
-        lines.append(f"Agreement {title}: ARI {rand:.3f}, NMI {mutual:.3f}.")
-    return lines

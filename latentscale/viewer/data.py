@@ -84,6 +84,8 @@ class ViewerData:
         Their vectors, to be found by the meaning of a query.
     added : str or None
         When an update added these documents to the map, as the page shows it; None for the first generation.
+    placed : str or None
+        The corpus of documents that were placed on the map without becoming part of it.
 
     ``continued`` fills in ``colours``, ``view`` and ``side`` of an update.
     """
@@ -108,6 +110,7 @@ class ViewerData:
     similar: Similar | None = None
     meaning: Meaning | None = None
     added: str | None = None
+    placed: str | None = None
 
     @property
     def title_column(self) -> str | None:

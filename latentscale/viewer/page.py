@@ -191,6 +191,30 @@ def write_page(
     put("manifest.json", manifest)
 
 
+def page_behind(title: str, address: str) -> bytes:
+    """A page without a script that leads to another one: for an address that says what is shown at first.
+
+    Parameters
+    ----------
+    address : str
+        Relative.
+
+    Raises
+    ------
+    ShapeError
+        If it is not.
+    """
+    if not _is_relative(address):
+        raise ShapeError(f"a page leads to a relative address, and this is {address!r}")
+    there = html.escape(address, quote=True)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'">'
+        f'<meta http-equiv="refresh" content="0; url={there}"><title>{html.escape(title)}</title></head>'
+        f'<body><p><a href="{there}">{html.escape(title)}</a></p></body></html>\n'
+    ).encode()
+
+
 def _is_relative(url: str) -> bool:
     return bool(url) and not url.startswith(("/", "\\")) and ":" not in url
 

@@ -140,6 +140,8 @@ def write_tiles(
         entry["inline"] = True
     if data.added is not None:
         entry["added"] = data.added[:40]
+    if data.placed is not None:
+        entry["placed"] = data.placed[:80]
     return entry
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from latentscale.backends.alignment import carry_clusters, procrustes
+from latentscale.backends.alignment import align_heights, carry_clusters, procrustes
 from latentscale.backends.cpu.clustering import hdbscan
 from latentscale.backends.cpu.layout import fuzzy_graph, layout
 from latentscale.backends.cpu.neighbors import nearest_neighbors
@@ -169,3 +169,16 @@ def test_ids_out_of_range_are_refused():
         carry_clusters(labels((0, 5)), labels((3, 5)), n_new=1, highest_id=2)
     with pytest.raises(ShapeError, match="out of range"):
         carry_clusters(labels((1, 5)), labels((3, 5)), n_new=1, highest_id=3)
+
+
+@pytest.mark.parametrize("up", [1, -1])
+def test_heights_are_turned_to_what_they_were(up):
+    random = np.random.default_rng(0)
+    before = random.normal(3, 2, 200)
+    after = up * before + 7 + random.normal(0, 0.3, 200)
+    turned, mirrored = align_heights(np.append(after, up * 13.0 + 7), after, before)
+    assert mirrored == (up < 0)
+    assert np.corrcoef(turned[:200], before)[0, 1] > 0.9
+    assert np.median(turned[:200]) == pytest.approx(np.median(before), abs=1e-5)
+    assert turned[200] == pytest.approx(13, abs=0.3)
+    assert turned.dtype == np.float32

@@ -11,6 +11,7 @@ from latentscale.backends.cpu.agglomerative import agglomerative
 from latentscale.backends.cpu.clustering import hdbscan, kmeans, nearest_centroid
 from latentscale.backends.cpu.dbscan import dbscan
 from latentscale.backends.cpu.layers import layer_tree, ward_merges
+from latentscale.backends.cpu.layout_kmeans import kmeans_of_layout
 from latentscale.errors import CorpusError, ShapeError
 from latentscale.quality.metrics import agreement
 
@@ -255,3 +256,48 @@ def test_few_or_equal_documents_are_said(n):
     ):
         with pytest.raises(CorpusError, match="NaN"):
             method()
+
+
+# ------------------------------------------------------------------------------------------------ K-means on a layout
+
+
+def test_kmeans_of_a_layout_has_the_nearest_centres_and_no_noise(blobs):
+    points = blobs[:350]
+    found = kmeans_of_layout(points, n_clusters=3, seed=0, threads=1)
+    assert agreement(found.labels, np.repeat([0, 1, 2], [50, 200, 100]).tolist()).ari == pytest.approx(1.0)
+    centers = np.stack([points[found.labels == one].mean(axis=0) for one in range(3)])
+    apart = np.sort(np.linalg.norm(points[:, None] - centers, axis=2), axis=1)
+    np.testing.assert_allclose(found.probabilities, 1 - apart[:, 0] / apart[:, 1], atol=1e-5)
+    again = kmeans_of_layout(points, n_clusters=3, seed=0, threads=3)
+    assert (again.labels == found.labels).all()
+    assert (again.probabilities == found.probabilities).all()
+    # Where it was far from zero, directions would not tell them apart.
+    assert agreement(kmeans_of_layout(points + 900, n_clusters=3, seed=0, threads=1).labels, found.labels).ari == 1
+
+
+def test_kmeans_of_a_layout_is_as_good_as_that_of_scikit_learn_and_chooses_a_number():
+    from sklearn.cluster import KMeans
+
+    random = np.random.default_rng(3)
+    at = random.uniform(-20, 20, (12, 3))
+    points = (at[random.integers(0, 12, 3000)] + random.normal(size=(3000, 3))).astype(np.float32)
+    found = kmeans_of_layout(points, n_clusters=40, seed=1, threads=1)
+    inertia = sum(((points[found.labels == c] - points[found.labels == c].mean(axis=0)) ** 2).sum() for c in range(40))
+    assert inertia < 1.03 * KMeans(40, n_init=3, random_state=0).fit(points).inertia_
+    chosen = kmeans_of_layout(points, n_clusters=None, seed=1, threads=1)
+    assert chosen.n_clusters == chosen.details["n_clusters"]
+    best = max(chosen.details["curve"], key=lambda point: point["silhouette"])
+    assert chosen.n_clusters == best["n_clusters"]
+    assert 8 <= chosen.n_clusters <= 18
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_kmeans_of_few_or_equal_places(n):
+    found = kmeans_of_layout(np.random.default_rng(0).normal(size=(n, 2)), n_clusters=4, seed=0, threads=1)
+    assert found.n_clusters == min(n, 4)
+    assert np.isfinite(found.probabilities).all()
+    same = kmeans_of_layout(np.ones((n, 2)), n_clusters=4, seed=0, threads=1)
+    assert same.n_clusters == min(n, 1)
+    assert (same.probabilities == 1).all()
+    with pytest.raises(CorpusError):
+        kmeans_of_layout(np.full((n + 1, 2), np.nan), n_clusters=4, seed=0, threads=1)

@@ -173,3 +173,73 @@ def test_tags_are_there_for_assistive_technology(real: Real, opened: Open) -> No
     assert selected(it) > 0
     tag(it, "by keys")
     assert faults(page, "[data-panel=selection]", "[data-panel=tags]") == []
+
+
+@pytest.mark.slow
+def test_what_is_selected_on_the_page_is_read_in_python(real: Real, opened: Open) -> None:
+    import latentscale
+
+    shown = latentscale.open(real.workspace).current
+    assert shown is not None
+    view = shown.view(block=False)
+    assert view is not None
+    try:
+        assert view.selection == []
+        clusters = real.points.filter(pl.col("cluster") >= 0)["cluster"].unique().sort()[:2].to_list()
+        inside = real.points.filter(pl.col("cluster").is_in(clusters))
+        it = opened()
+        page = it.goto(f"{view.address}#i={','.join(f'0.{one}' for one in clusters)}&o=selection")
+        with page.expect_response(lambda answer: answer.url.endswith("/selection")) as answered:
+            panel(page).get_by_role("button", name="2 chosen clusters").click()
+        assert answered.value.status == 204
+        assert selected(it) == len(inside)
+        assert view.selection == sorted(inside["row_id"])
+        documents = view.documents()
+        assert documents["row_id"].to_list() == view.selection
+        assert set(documents["text"]) == set(shown.documents().collect()["text"].gather(inside["row_id"]))
+        with page.expect_response(lambda answer: answer.url.endswith("/selection")):
+            panel(page).get_by_role("button", name="Let go").click()
+        assert view.selection == []
+        assert view.documents().is_empty()
+        # The same page from any other address tells nobody anything.
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.method))
+        it.goto(f"{real.url}#i=0.{clusters[0]}&o=selection")
+        panel(page).get_by_role("button", name="1 chosen cluster").click()
+        assert selected(it) > 0
+        assert set(sent) == {"GET"}
+        assert view.selection == []
+        assert it.problems == []
+    finally:
+        view.close()
+
+
+@pytest.mark.slow
+def test_placed_documents_are_shown_on_the_map_they_were_placed_on(
+    real: Real, opened: Open, small_corpus: Path, tmp_path: Path, serve_folder
+) -> None:
+    import latentscale
+
+    shown = latentscale.open(real.workspace).current
+    assert shown is not None
+    others = pl.read_parquet(small_corpus)[300:360]
+    placed = shown.place(others, tmp_path / "others", text="text", id="package", page=tmp_path / "page")
+    it = opened()
+    page = it.goto(f"{serve_folder(tmp_path / 'page')}/index.html")
+    assert page.url.endswith("/viewer/index.html#c=%40from")
+    expect(page.locator(".categories .row")).to_have_text(["map300", "placed60"])
+    expect(page.get_by_role("heading", level=1)).to_have_text("others on map")
+    expect(page.locator(".newest")).to_have_count(0)
+    page.locator(".categories .row", has_text="placed").click()
+    it.settled()
+    assert "60" in page.locator(".badge").inner_text()
+    # One of them by its row id, which is above those of the map.
+    row = placed.points().collect().row(5, named=True)
+    page.goto(f"{page.url.partition('#')[0]}#p={row['row_id'] + 1000}")
+    page.reload()
+    it.ready()
+    text = dict(others.select("package", "text").iter_rows())[row["package"]]
+    expect(page.get_by_text(text[:40]).first).to_be_visible()
+    expect(page.get_by_text("placed, from others")).to_be_visible()
+    assert faults(page) == []
+    assert it.problems == []

@@ -20,6 +20,7 @@ from latentscale.cli.report import print_frame
 from latentscale.errors import RequestError
 from latentscale.explore.excel import ExcelWriter, check_rows
 from latentscale.explore.serve import PageServer
+from latentscale.explore.told_selection import ToldSelection
 from latentscale.storage.objects import Store
 from latentscale.upkeep.verify import verify_workspace
 from tests.cli.conftest import Ended
@@ -184,6 +185,11 @@ def test_status_list_show_and_diff(latentscale: Latentscale, made: Path) -> None
     ended = latentscale("diff", made, first, other)
     assert "clusters.min_cluster_size" in ended.out
     assert "ARI" in ended.out
+    assert "600 documents are in both; 0 in the first only, 0 in the second only." in ended.out
+    assert "Neighbours kept on the map: 100.0% of the 15 nearest, of 600 documents" in ended.out
+    facts = json.loads(latentscale("diff", made, first, other, "--json").out)
+    assert list(facts) == ["settings", "counts", "clusters", "layout", "vectors"]
+    assert (facts["layout"]["displacement"]["q95"], facts["vectors"]) == (0, None)
     assert latentscale("diff", made, first, "projection-00000000").code == 2
     ls.open(made).map(cluster={"min_cluster_size": 12})
 
@@ -494,6 +500,66 @@ def test_a_request_that_names_another_host_is_refused(server: PageServer) -> Non
         assert get(server, "/viewer/manifest.json", Host=host)[0] == 200, host
     for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", "localhost:1", ""):
         assert get(server, "/viewer/manifest.json", Host=host)[0] == 403, host
+
+
+def post(server: PageServer, body: bytes, path: str = "/selection", **headers: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=120)
+    names = {name.replace("_", "-"): value for name, value in headers.items() if value}
+    connection.request("POST", path, body=body, headers=names)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_a_selection_is_taken_from_the_page_of_this_server_alone(made: Path) -> None:
+    told = ToldSelection()
+    with PageServer(Store(str(made)), port=0, told=told) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        own = f"http://127.0.0.1:{server.server_address[1]}"
+        assert server.address == f"{own}/viewer/index.html?tell={told.token}"
+        right = {"Origin": own, "X_LatentScale_Token": told.token, "Content_Type": "application/json"}
+
+        def said(at: int, row_ids: list[Any], **more: Any) -> bytes:
+            return json.dumps({"page": "a", "number": at, "count": len(row_ids), "row_ids": row_ids, **more}).encode()
+
+        assert post(server, said(2, [7, 3]), **right) == 204
+        assert told.row_ids() == [3, 7]
+        assert post(server, said(1, [1]), **right) == 204
+        assert told.row_ids() == [3, 7], "it was said before"
+        for wrong, status in (
+            ({"Origin": "http://evil.example"}, 403),
+            ({"Origin": ""}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+            ({"X_LatentScale_Token": told.token[:-1]}, 403),
+            ({"X_LatentScale_Token": ""}, 403),
+            ({"Content_Type": "text/plain"}, 400),
+            ({"Content_Length": str(1 << 40)}, 413),
+            ({"Content_Length": "-1"}, 411),
+        ):
+            assert post(server, said(9, [1]), **{**right, **wrong}) == status, wrong
+        for body in (
+            b"", b"no JSON", b"[]", b"[" * 100_000, said(9, ["1"]), said(9, [-1]), said(9, [2**63]), said(9, [True]),
+            said(9, [1], count=5), said(9, [1], number="9"), said(9, [1], page=None),
+        ):  # fmt: skip
+            assert post(server, body, **right) == 400, body[:80]
+        assert post(server, said(9, [1]), "/viewer/index.html", **right) == 404
+        assert told.row_ids() == [3, 7]
+        # Another page of the same map, and more than a page sends.
+        assert post(server, said(1, [5], page="b"), **right) == 204
+        assert told.row_ids() == [5]
+        assert post(server, said(2, [], page="b", count=2_000_000), **right) == 204
+        with pytest.raises(RequestError, match="2,000,000 documents are selected"):
+            told.row_ids()
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_that_was_not_asked_takes_nothing(server: PageServer) -> None:
+    own = f"http://127.0.0.1:{server.server_address[1]}"
+    assert server.address == f"{own}/viewer/index.html"
+    assert post(server, b"{}", Origin=own, X_LatentScale_Token="", Content_Type="application/json") == 404
 
 
 # ------------------------------------------------------------------------------------------------ sample, quality, runs

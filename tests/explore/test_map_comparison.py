@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 from latentscale.errors import WorkspaceError
 from latentscale.explore.map_comparison import Layout, cluster_changes, compare_layouts, neighbours_kept
+from latentscale.explore.map_diff import diff_of_members
 
 
 def layout(coordinates: np.ndarray, clusters: np.ndarray | None = None, *, first: int = 0) -> Layout:
@@ -84,3 +87,38 @@ def test_clusters_stay_split_merge_and_dissolve() -> None:
     ]
     moved = cluster_changes(np.array([0] * 10 + [-1] * 90), np.array([3] * 100))
     assert [(one.change, one.after) for one in moved] == [("moved", [3])]
+
+
+def test_neighbours_of_a_sample_are_sought_among_all() -> None:
+    points = np.random.default_rng(4).normal(size=(300, 2))
+    other = points + np.random.default_rng(5).normal(size=points.shape) * 0.1
+    whole = compare_layouts(layout(points), layout(other), k=5)
+    some = compare_layouts(layout(points), layout(other), k=5, sample=40, seed=1)
+    rows = np.sort(np.random.default_rng(1).choice(300, 40, replace=False))
+    assert some.kept.tolist() == whole.kept[rows].tolist()
+    assert some.moved.tolist() == whole.moved.tolist()
+    assert 0 < some.kept.mean() < 1
+
+
+def members(row_ids: range, clusters: list[int], nearest: list[int] | None = None) -> pl.DataFrame:
+    return pl.DataFrame({"row_id": [*row_ids], "cluster": clusters, "nearest_cluster": nearest or clusters})
+
+
+def test_clusters_agree_on_shared_documents_and_what_came_and_went_is_named() -> None:
+    first = members(range(0, 12), [5] * 3 + [0] * 4 + [1] * 3 + [-1] * 2, [5] * 3 + [0] * 4 + [1] * 5)
+    # The first three are gone; the clusters have other numbers; one is noise that was in a cluster; three are new.
+    second = members(range(3, 15), [1] * 4 + [0] * 2 + [-1] + [-1, 0] + [7] * 3, [1] * 4 + [0] * 5 + [7] * 3)
+    found = diff_of_members(first, second)
+    assert (found["documents"], found["only_first"], found["only_second"]) == (9, 3, 3)
+    assert found["noise"] == {"both": 1, "only_first": 1, "only_second": 1}
+    assert found["agreement_nearest"] == {"ari": 1, "nmi": 1}
+    x, y = [0] * 4 + [1] * 3 + [-1] * 2, [1] * 4 + [0] * 2 + [-1] + [-1, 0]
+    assert found["agreement"]["ari"] == round(adjusted_rand_score(x, y), 4) < 1
+    assert [(one["change"], one["before"], one["after"]) for one in found["changes"]] == [
+        ("same", [0], [1]),
+        ("same", [1], [0]),
+    ]
+    assert (found["gone"], found["new"]) == ([5], [7])
+    nothing = diff_of_members(first, members(range(50, 52), [0, 0]))
+    assert (nothing["documents"], nothing["agreement"]) == (0, {"ari": None, "nmi": None})
+    assert (nothing["gone"], nothing["new"]) == ([0, 1, 5], [0])

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 import latentscale as ls
 from latentscale.cli.main import app
@@ -148,6 +149,17 @@ def test_a_name_leads_to_its_map(workspace: ls.Workspace, current: ls.Map) -> No
     assert workspace.promote("first", name="best").id == first.id
     assert workspace.diff("best", "coarse")["settings"]["clusters.min_cluster_size"] == (12, 30)
     assert first.diff(other) == first.diff("coarse") == workspace.diff("first", "coarse")
+    clusters = first.diff(other)["clusters"]
+    assert clusters is not None
+    both = first.points().join(other.points(), on="row_id", suffix="_after").collect()
+    assert clusters["agreement"]["ari"] == round(adjusted_rand_score(both["cluster"], both["cluster_after"]), 4)
+    assert clusters["noise"]["both"] == len(both.filter((pl.col("cluster") < 0) & (pl.col("cluster_after") < 0)))
+    assert clusters["names"] is not None
+    assert [set(map(int, names)) for names in clusters["names"]] == [
+        set(one.clusters().filter(pl.col("layer") == 0)["cluster"]) for one in (first, other)
+    ]
+    of_stage = [str(one.record.request["clusters"]) for one in (first, other)]
+    assert workspace.diff(*of_stage)["clusters"] == {**clusters, "names": None}
     assert workspace.artifact("coarse").id == other.id
     table = workspace.maps.table()
     assert dict(table.select("map", "name").iter_rows())[first.id] == "best, first"
@@ -362,5 +374,7 @@ def test_view_in_a_notebook_serves_in_a_thread(workspace: ls.Workspace, current:
             assert f'src="{page.address}"' in page._repr_html_()
             manifest = page.address.replace("index.html", "manifest.json")
             assert wanted in urllib.request.urlopen(manifest, timeout=120).read().decode()
+            assert page.selection == []
+            assert page.documents().is_empty()
         finally:
             page.close()

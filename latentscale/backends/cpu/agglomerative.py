@@ -10,10 +10,10 @@ import numpy as np
 from latentscale.backends.cpu.clustering import all_noise, clustering_by_size
 from latentscale.backends.cpu.layers import ward_merges
 from latentscale.backends.cpu.parallel import blocks, one_blas_thread
+from latentscale.backends.cpu.vectors import check_finite
 from latentscale.backends.grouping import joined_at_most
 from latentscale.backends.identical import first_alike
 from latentscale.backends.results import Clustering
-from latentscale.errors import CorpusError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,8 +47,7 @@ def agglomerative(points: NDArray[Any], *, n_clusters: int, seed: int) -> Cluste
         If a coordinate is NaN or infinite.
     """
     points = np.ascontiguousarray(points)
-    if not np.isfinite(points).all():
-        raise CorpusError("the layout has coordinates that are not numbers (NaN or infinite)")
+    check_finite(points)
     n = len(points)
     details: dict[str, Any] = {"n_clusters": n_clusters, "seed": seed}
     if n == 0:

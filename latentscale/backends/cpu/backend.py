@@ -132,6 +132,12 @@ class CpuBackend:
 
         return kmeans(vectors, n_clusters=n_clusters, seed=seed, threads=threads)
 
+    def kmeans_of_layout(self, points: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
+        """K-means with a k-d tree of the centroids, the same bits for any number of threads."""
+        from latentscale.backends.cpu.layout_kmeans import kmeans_of_layout
+
+        return kmeans_of_layout(points, n_clusters=n_clusters, seed=seed, threads=threads)
+
     def dbscan(self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
         """DBSCAN without border points, from the tree of the package ``hdbscan``."""
         from latentscale.backends.cpu.dbscan import dbscan

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.backends.cpu.parallel import blocks, run_blocks
-from latentscale.backends.cpu.vectors import unit_rows
+from latentscale.backends.cpu.vectors import finite_layout, unit_rows
 from latentscale.backends.grouping import ids_by_size
 from latentscale.backends.results import Clustering
-from latentscale.errors import CorpusError, ShapeError
+from latentscale.errors import ShapeError
 
 __all__ = ["all_noise", "clustering_by_size", "hdbscan", "kmeans", "nearest_centroid"]
 
@@ -62,9 +62,7 @@ def hdbscan(
     CorpusError
         If a coordinate is NaN or infinite.
     """
-    points = np.ascontiguousarray(points, np.float64)
-    if not np.isfinite(points).all():
-        raise CorpusError("the layout has coordinates that are not numbers (NaN or infinite)")
+    points = finite_layout(points)
     n = len(points)
     used = min_cluster_size if min_samples is None else min_samples
     details: dict[str, Any] = {
@@ -177,17 +175,46 @@ def kmeans(
     CorpusError
         If a value is NaN or infinite.
     """
-    unit = unit_rows(vectors)
-    n = len(unit)
+    return fit_kmeans(
+        unit_rows(vectors),
+        n_clusters=n_clusters,
+        seed=seed,
+        improve=partial(_lloyd, threads=threads) if lloyd is None else lloyd,
+        apart=_cosine_distances,
+        firmness=lambda _, similarity, __: np.maximum(similarity, 0.0),
+    )
+
+
+def fit_kmeans(
+    points: NDArray[np.float32],
+    *,
+    n_clusters: int | None,
+    seed: int,
+    improve: LloydFit,
+    apart: Callable[[NDArray[np.float32]], NDArray[Any]],
+    firmness: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]],
+) -> Clustering:
+    """Fit K-means with the distances of ``improve``; see ``kmeans``.
+
+    Parameters
+    ----------
+    points : float32 ndarray, shape (n, d)
+    improve : callable
+        Improves centroids: labels, a score of each point that is larger the nearer its centroid is, centroids.
+    apart : callable
+        Distances between all pairs of some points.
+    firmness : callable
+        Probabilities, from points, their scores and the centroids of clusters that have any.
+    """
+    n = len(points)
     details: dict[str, Any] = {"starts": _STARTS, "max_iterations": MOST_ITERATIONS, "seed": seed}
     if n == 0:
         return all_noise(0, method="kmeans", notes=[], details=details)
     notes: list[str] = []
-    improve = partial(_lloyd, threads=threads) if lloyd is None else lloyd
     random = np.random.default_rng(seed)
-    sample = unit if n <= _SAMPLE else unit[np.sort(random.choice(n, _SAMPLE, replace=False))]
+    sample = points if n <= _SAMPLE else points[np.sort(random.choice(n, _SAMPLE, replace=False))]
     if n_clusters is None:
-        n_clusters, curve = _best_silhouette(sample, random=random, improve=improve)
+        n_clusters, curve = _best_silhouette(sample, random=random, improve=improve, apart=apart)
         details["curve"] = curve
         if curve and n_clusters == curve[-1]["n_clusters"]:
             notes.append(f"The best silhouette was at the most clusters tried ({n_clusters}); more might be better.")
@@ -196,20 +223,24 @@ def kmeans(
         n_clusters = n
     details["n_clusters"] = n_clusters
     fits = [improve(sample, _kmeans_plusplus(sample, n_clusters, random)) for _ in range(_STARTS)]
-    labels, similarity, centroids = max(fits, key=lambda fit: float(fit[1].sum(dtype=np.float64)))
-    if sample is not unit:
-        labels, similarity, _ = improve(unit, centroids)
+    labels, scores, centroids = max(fits, key=lambda fit: float(fit[1].sum(dtype=np.float64)))
+    if sample is not points:
+        labels, scores, centroids = improve(points, centroids)
     occupied, labels = np.unique(labels, return_inverse=True)
     if len(occupied) < n_clusters:
         notes.append(f"{len(occupied)} clusters instead of {n_clusters}: there are too few different documents.")
     return clustering_by_size(
         labels.astype(np.int32),
-        np.maximum(similarity, 0.0),
+        firmness(points, scores, centroids[occupied]),
         np.full(len(occupied), np.nan, np.float32),
         method="kmeans",
         notes=notes,
         details=details,
     )
+
+
+def _cosine_distances(unit: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(1.0 - unit @ unit.T, 0.0, 2.0)
 
 
 def nearest_centroid(vectors: NDArray[Any], labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -242,9 +273,13 @@ def nearest_centroid(vectors: NDArray[Any], labels: NDArray[np.int32]) -> tuple[
 
 
 def _best_silhouette(
-    sample: NDArray[np.float32], *, random: np.random.Generator, improve: LloydFit
+    sample: NDArray[np.float32],
+    *,
+    random: np.random.Generator,
+    improve: LloydFit,
+    apart: Callable[[NDArray[np.float32]], NDArray[Any]],
 ) -> tuple[int, list[dict[str, Any]]]:
-    """Try candidates from 2 to n / 20 (at most 400) and keep the best mean silhouette (cosine) of 2,000 documents."""
+    """Try candidates from 2 to n / 20 (at most 400) and keep the best mean silhouette of 2,000 documents."""
     from sklearn.metrics import silhouette_score
 
     n = len(sample)
@@ -255,14 +290,14 @@ def _best_silhouette(
     n = len(sample)
     candidates = np.unique(np.geomspace(2, most, 14).round().astype(int))
     some = np.sort(random.choice(n, min(n, 2000), replace=False))
-    apart = np.clip(1.0 - sample[some] @ sample[some].T, 0.0, 2.0)
-    np.fill_diagonal(apart, 0.0)
+    distances = apart(sample[some])
+    np.fill_diagonal(distances, 0.0)
     curve: list[dict[str, Any]] = []
     for count in candidates:
         start = _kmeans_plusplus(sample, int(count), random)
         labels = improve(sample, start)[0][some]
         different = len(np.unique(labels))
-        score = float(silhouette_score(apart, labels, metric="precomputed")) if 1 < different < len(some) else -1.0
+        score = float(silhouette_score(distances, labels, metric="precomputed")) if 1 < different < len(some) else -1.0
         curve.append({"n_clusters": int(count), "silhouette": round(score, 4)})
     return max(curve, key=lambda point: point["silhouette"])["n_clusters"], curve
 

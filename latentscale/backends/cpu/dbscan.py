@@ -10,8 +10,8 @@ import numpy as np
 
 from latentscale.backends.cpu.clustering import all_noise, clustering_by_size
 from latentscale.backends.cpu.density_tree import clusters_at
+from latentscale.backends.cpu.vectors import finite_layout
 from latentscale.backends.results import Clustering
-from latentscale.errors import CorpusError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,9 +59,7 @@ def dbscan(
     CorpusError
         If a coordinate is NaN or infinite.
     """
-    points = np.ascontiguousarray(points, np.float64)
-    if not np.isfinite(points).all():
-        raise CorpusError("the layout has coordinates that are not numbers (NaN or infinite)")
+    points = finite_layout(points)
     n = len(points)
     details: dict[str, Any] = {"eps": eps, "min_samples": min_samples, "min_cluster_size": min_cluster_size}
     if n < min_cluster_size or n < 3:

@@ -1,4 +1,4 @@
-"""Read vectors from memory or a mapped file as unit rows, without a copy where they are that already."""
+"""Read vectors as unit rows, without a copy where they are that already, and layouts; none with NaN or infinite."""
 
 from __future__ import annotations
 
@@ -66,3 +66,28 @@ def _lengths(rows: NDArray[np.float32], start: int, *, what: str) -> NDArray[np.
             hint="Leave such documents out, or embed them again.",
         )
     return lengths
+
+
+def finite_layout(points: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the points of a layout (n, d) in double precision, row after row in memory.
+
+    Raises
+    ------
+    CorpusError
+        If a coordinate is NaN or infinite.
+    """
+    points = np.ascontiguousarray(points, np.float64)
+    check_finite(points)
+    return points
+
+
+def check_finite(points: NDArray[Any]) -> None:
+    """Refuse coordinates that are NaN or infinite.
+
+    Raises
+    ------
+    CorpusError
+        If one is.
+    """
+    if not np.isfinite(points).all():
+        raise CorpusError("the layout has coordinates that are not numbers (NaN or infinite)")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.backends import Assignment, Fitted
+from latentscale.backends.centers import centers_of, nearest_center
 from latentscale.backends.heights import place_heights
 from latentscale.backends.select import open_backend
 from latentscale.stages.cluster import read_clusters
@@ -95,7 +96,12 @@ class FittedMap:
         )
         self._density = _fit_density(store, fit, clusters.row_ids)
         self._space = read_coordinates(store, fit.height) if fit.height else None
-        self._method = fit.clusters.request["method"]
+        request = fit.clusters.request
+        self._method, self._clustered = request["method"], request.get("space")
+        # On the map, the area around a centre is its cluster; those that were edited by hand are no such areas.
+        areas = self._method == "kmeans" and self._clustered == "map" and not request.get("anchors")
+        of_fit = self._fitted
+        self._centers = centers_of(of_fit.coordinates, of_fit.cluster, len(of_fit.sizes)) if areas else None
         self.column = str(fit.clusters.request["column"]) if self._method == "column" else None
 
     @property
@@ -159,9 +165,13 @@ class FittedMap:
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
         """Cluster, nearest cluster and probability as the method of the fit has them."""
         tree = self.clusters.tree
-        if self._method == "kmeans":
+        used = np.flatnonzero(self._fitted.sizes > 0)
+        if self._centers is not None:
+            nearest, closeness = nearest_center(assignment.coordinates, self._centers[used])
+            chosen = used[nearest].astype(np.int32)
+            return chosen, chosen, closeness
+        if self._method == "kmeans" and self._clustered is None:
             # K-means has no noise: the nearest centroid is its answer, its cosine the probability.
-            used = np.flatnonzero(self._fitted.sizes > 0)
             cosines = matrix @ self._fitted.centroids[used].T
             nearest = used[cosines.argmax(axis=1)].astype(np.int32)
             return nearest, nearest, cosines.max(axis=1).clip(0.0, 1.0)

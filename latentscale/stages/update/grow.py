@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.config import DriftConfig, PublishConfig
+from latentscale.config import DriftConfig
 from latentscale.stages.cluster import Clusters, read_clusters
 from latentscale.stages.publish import MapRequest, publish_settings, published_columns, write_points, write_viewer
 from latentscale.stages.publish.map import PublishStage
@@ -111,14 +111,17 @@ class GrowStage(PublishStage):
         return iter(())
 
     def work(self, job: MapJob, fit: Fit, parent: Record) -> Work:
-        """The map that adds the job's placement to ``parent``; what was fitted is as in the map that it grew from."""
+        """The map that adds the job's placement to ``parent``; what was fitted is as in the map that it grew from.
+
+        The job's settings of publish are those of the fit, whose tiles stay beside the new ones.
+        """
         placement = job.records["place"]
         fitted = MapRequest.read(fit.map.request)
         request = replace(
             fitted,
             grown=VERSION,
             snapshot=job.snapshot.id,
-            publish=publish_settings(_publishing(job, parent), title=parent.request["publish"]["title"]),
+            publish=publish_settings(job.config.publish, title=parent.request["publish"]["title"]),
             update={
                 "parent": parent.id,
                 "fit": fit.map.id,
@@ -211,14 +214,6 @@ class GrowStage(PublishStage):
 
 
 GROW = GrowStage()
-
-
-def _publishing(job: MapJob, parent: Record) -> PublishConfig:
-    """The settings of publish, with what the tiles of the map that grows have: they stay beside the new ones."""
-    held = parent.request["publish"]
-    return job.config.publish.model_copy(
-        update={"noise": held.get("noise", "keep"), "semantic": held.get("semantic", False)}
-    )
 
 
 def drift_settings(config: DriftConfig) -> dict[str, float]:

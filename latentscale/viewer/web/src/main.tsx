@@ -60,6 +60,10 @@ async function start(): Promise<void> {
     findDocuments(generations);
     const linked = new URLSearchParams(location.search).get("linked");
     if (linked) void import("./linked").then(({ link }) => link(linked, generations)).catch((error: Error) => state.report("The other map", error));
+    // Only a server on this machine is told anything: nothing of it is on a static host.
+    const token = new URLSearchParams(location.search).get("tell");
+    if (token && /^(127\.0\.0\.1|localhost|\[::1\])$/.test(location.hostname))
+      void import("./telling").then(({ tell }) => tell(token)).catch((error: Error) => state.report("The notebook", error));
     keepFilters();
     keepAddress(map, () => map().camera.hold(bodyOf(manifest)));
     await whileFollowing(map, async () => {

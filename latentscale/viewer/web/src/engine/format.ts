@@ -25,6 +25,8 @@ export interface GenerationEntry {
   inline?: boolean;
   /** When its documents joined the map, in the words of who published it. */
   added?: string;
+  /** The corpus of documents that were placed on the map without becoming part of it. */
+  placed?: string;
   /** Documents of it that are not on the map any more. */
   removed?: { url: string; count: number; noise?: number };
 }

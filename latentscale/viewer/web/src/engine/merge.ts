@@ -190,4 +190,4 @@ function addedColumn(entries: readonly GenerationEntry[]): CategoryColumn {
 }
 
 export const generationName = (entry: GenerationEntry, number: number): string =>
-  entry.added ?? (number ? `Update ${number}` : "First documents");
+  entry.added ?? entry.placed ?? (number ? `Update ${number}` : "First documents");

@@ -120,6 +120,7 @@ function Like({ rowId, generation }: { rowId: number; generation: number }) {
 /** When a document joined the map, if it was not there from the first. */
 function Since({ generation }: { generation: number }) {
   const entry = state.manifest.value?.generations[generation];
+  if (entry?.placed) return <> · placed, from {entry.placed}</>;
   return entry && generation > 0 ? <> · {entry.added ? `added ${entry.added}` : generationName(entry, generation).toLowerCase()}</> : null;
 }
 

@@ -87,7 +87,8 @@ function List() {
 function Newest() {
   const generations = state.manifest.value!.generations;
   const last = generations.length - 1;
-  if (!last || !state.index.value) return null;
+  // Placed documents have not joined: the page colours by where documents are from.
+  if (!last || !state.index.value || generations[last].placed) return null;
   const on = state.colour.value === ADDED && state.categories.value.size === 1 && state.categories.value.has(last);
   const { added } = generations[last];
   return (
