@@ -202,12 +202,13 @@ class Workspace:
         return self.the_map(map).export(to, what=what, text=text)
 
     def export_labels(self, to: str | Path, *, map: str | None = None) -> Path:
-        """Write the labels of a map, by default the current one, as a YAML file to edit.
+        """Write the labels of a map, by default the current one, as a file to edit: a table for spreadsheets, or YAML.
 
         Parameters
         ----------
         to : str or Path
-            A new file: each cluster with its name, size, the edits that it has, and documents by which it is found.
+            A new file, a table if its name ends in ``.csv`` or ``.tsv``, else YAML: each cluster with its name, size,
+            the edits that it has, and documents by which it is found.
 
         Raises
         ------
@@ -224,7 +225,7 @@ class Workspace:
         Raises
         ------
         ConfigError
-            If the file is no such file, with the entry that is wrong.
+            If the file is no such file, with the entry, or the row and column, that is wrong.
         WorkspaceError
             If there is no map, or it has grown by updates since its fit: then a refit applies edits.
         """

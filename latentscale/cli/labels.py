@@ -21,13 +21,20 @@ def register(app: typer.Typer) -> None:
 
 def export_labels(
     workspace: WorkspaceArgument,
-    to: Annotated[Path, typer.Argument(help="A new file.", metavar="FILE")] = Path("edits.yaml"),
+    to: Annotated[
+        Path | None,
+        typer.Argument(help="A new file; by default edits.yaml.", metavar="FILE", show_default=False),
+    ] = None,
     map: Annotated[str | None, typer.Option("--map", help="Id or name of a map; by default the current one.")] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="yaml, or csv for spreadsheets; by default by the file's ending.")
+    ] = None,
     storage: Storage = None,
 ) -> None:
-    """Write the labels of a map to a YAML file, to rename, describe, merge, split or hide clusters there."""
+    """Write the labels of a map to a file, YAML or CSV, to rename, describe, merge, split or hide clusters there."""
     from latentscale.cli.report import console
 
+    to = _file_of(to, format)
     path = existing_workspace(workspace, storage).export_labels(to, map=map)
     console().print(f"Wrote {path}. Edit it, then: latentscale labels import {workspace} {path}", soft_wrap=True)
 
@@ -50,3 +57,18 @@ def import_labels(
         else:
             print_outcome(opened, outcome)
         outcome.check_complete()
+
+
+def _file_of(to: Path | None, format: str | None) -> Path:
+    """The file to write: a name fits its format, since `labels import` goes by the name."""
+    from latentscale.errors import RequestError
+
+    if format not in (None, "yaml", "csv"):
+        raise RequestError(
+            f"--format is yaml or csv (given: {format})", hint="Leave it out, and name the file .yaml or .csv."
+        )
+    if to is None:
+        return Path(f"edits.{format or 'yaml'}")
+    if format is not None and (to.suffix.lower() == ".csv") != (format == "csv"):
+        raise RequestError(f"{to}: its name does not say {format}", hint=f"Name it {to.with_suffix(f'.{format}')}.")
+    return to

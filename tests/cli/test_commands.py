@@ -282,6 +282,20 @@ def test_clusters_lists_what_the_map_is_about(latentscale: Latentscale, made: Pa
     assert latentscale("clusters", made, "--sort", "colour").code == 2
 
 
+def test_labels_are_exported_in_the_format_that_is_asked_for(
+    latentscale: Latentscale, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert latentscale("labels", "export", made, "--format", "csv").code == 0
+    assert latentscale("labels", "export", made).code == 0
+    assert pl.read_csv(tmp_path / "edits.csv")["label"].to_list() == [
+        entry["label"] for entry in yaml.safe_load((tmp_path / "edits.yaml").read_text(encoding="utf-8"))["clusters"]
+    ]
+    assert latentscale("labels", "export", made, "other.csv", "--format", "yaml").code == 2
+    assert latentscale("labels", "export", made, "--format", "xlsx").code == 2
+    assert not (tmp_path / "other.csv").exists()
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_points_are_exported(
     latentscale: Latentscale, made: Path, tmp_path: Path, suffix: str, small_corpus: Path
