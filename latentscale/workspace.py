@@ -237,6 +237,34 @@ class Workspace:
             )
         return self.run_stages([f"label.edits={json.dumps(str(path))}"], until="publish", progress=progress)
 
+    def diff_labels(self, first: str, second: str, *, layer: int | None = None) -> dict[str, Any]:
+        """Compare two labellings side by side: what each cluster was called, is called, and what became of it.
+
+        Parameters
+        ----------
+        first, second : str
+            Ids or names of maps, or ids of labels.
+        layer : int, optional
+            Only this one; by default all that both have.
+
+        Returns
+        -------
+        dict
+            ``documents`` (in both), ``only_first``, ``only_second``, ``changes`` (how many of each), and ``clusters``,
+            a list of dicts: ``layer``, ``change``, labels, sizes, sources and numbers before and after, ``shared``
+            documents, ``overlap``; see :func:`latentscale.explore.label_diff.compare_labels`.
+
+        Raises
+        ------
+        WorkspaceError
+            If one does not exist or has no labels, or they have no document in common.
+        RequestError
+            If they do not both have that layer.
+        """
+        from latentscale.explore.label_diff import compare_labels
+
+        return compare_labels(self.store, self.artifact(first), self.artifact(second), layer=layer)
+
     def the_map(self, identity: str | None = None) -> Map:
         """Return ``current``, or the map of an id as ``get`` does; raises where there is none.
 

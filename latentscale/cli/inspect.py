@@ -184,7 +184,7 @@ def diff(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two artifacts: settings, counts, agreement of clusters, and vectors of embeddings and maps."""
+    """Compare two artifacts: settings, counts, agreement of clusters, vectors. Labels: see `labels diff`."""
     from latentscale.cli.report import console, print_vectors_diff, table
 
     facts = existing_workspace(workspace, storage).diff(first, second, vectors=vectors)

@@ -12,8 +12,9 @@ from latentscale.errors import ConfigError
 def relative_to_file(values: dict[str, Any], path: str | Path) -> None:
     """Make the relative local paths of a job file mean the same from any folder, in place.
 
-    These are ``corpus.sources``, ``exclude`` and ``only``, ``out``, ``label.stop_words``, ``edits`` and ``options.file``,
-    and ``embed.model`` and ``engine.runtime_env`` where they name what is there. URLs and ``demo`` stay as they are.
+    These are ``corpus.sources``, ``exclude`` and ``only``, ``out``, ``label.stop_words``, ``edits`` and
+    ``options.file``, and ``embed.model`` and ``engine.runtime_env`` where they name what is there. URLs and ``demo``
+    stay as they are.
 
     Parameters
     ----------

@@ -137,5 +137,13 @@ def test_a_map_is_labelled_by_a_column_and_by_a_file(tmp_path: Path) -> None:
     assert dict(mine.select("label", "size").iter_rows()) == wanted
     assert set(mine["source"]) == {"curated"}
     assert workspace.run_stages([], until="publish").map == again.record
+    facts = workspace.diff_labels(chosen.id, again.id)
+    rows = {(row["layer"], row["cluster_after"]): row for row in facts["clusters"]}
+    assert len(rows) == len(facts["clusters"]) == len(labels)
+    assert set(facts["changes"]) == {"same", "renamed"}
+    assert {row["overlap"] for row in rows.values()} == {1.0}
+    for row in mine.to_dicts():
+        assert rows[row["layer"], row["cluster"]]["change"] == "renamed"
+        assert rows[row["layer"], row["cluster"]]["label_before"] in table["label"].to_list()[:2]
     with pytest.raises(ConfigError, match=r"label\.options\.column: the corpus has no column 'sektion'"):
         workspace.map(label={"method": "curated", "options": {"column": "sektion"}})
