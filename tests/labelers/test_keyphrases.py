@@ -174,7 +174,7 @@ def test_a_coarser_layer_counts_clusters_by_their_size_however_few_documents_wer
     other = next(item for item in labels if (item.layer, item.cluster) == (1, 1))
     whole = next(item for item in labels if (item.layer, item.cluster) == (1, 0))
     assert whole.documents_read == 100
-    assert whole.label == "Volcano / coral reef"
+    assert whole.label == "Volcano eruption / coral reef"
     assert whole.coverage == pytest.approx(1.0)
     assert other.coverage_outside == 0.0
 

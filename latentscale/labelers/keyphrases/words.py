@@ -73,6 +73,7 @@ _CONNECTORS = frozenset(
     (
         *("a", "an", "and", "as", "at", "by", "for", "from", "in", "into", "is", "my", "not", "of", "on", "or", "our"),
         *("the", "to", "was", "with", "your"),
+        *("can't", "didn't", "doesn't", "don't", "hasn't", "isn't", "wasn't", "won't"),
     )
 )
 
@@ -114,6 +115,8 @@ class Words:
         In how many documents each form was met where no sentence begins: there its case says something.
     stop_words : collection of str
         Words, case-folded, that are in no phrase.
+    telling : collection of str
+        Fillers that may begin and end phrases of this corpus, see ``telling_fillers``.
     least : int
         Words that were met fewer times, in all forms, are breaks: no phrase is made of them.
 
@@ -133,6 +136,8 @@ class Words:
         Whether it is usually not in lower case, as names and abbreviations are.
     weak, connects, verbal : bool ndarray, shape (n_words,)
         Whether it says little by itself; whether it only links others; whether it looks like an English participle.
+    told : bool ndarray, shape (n_words,)
+        Whether it is one of ``telling``.
     persons : bool ndarray, shape (n_words,)
         Whether it is the name of a person; none until ``person_words`` has looked.
     """
@@ -144,6 +149,7 @@ class Words:
         inside: NDArray[np.int64] | None = None,
         stop_words: Collection[str] = (),
         *,
+        telling: Collection[str] = (),
         least: int = 1,
     ) -> None:
         folded = [_fold(form) for form in forms]
@@ -175,7 +181,8 @@ class Words:
         self._usual = {word: _usual(settled.get(word) or by_form) for word, by_form in spellings.items()}
         self._spellings = spellings
         never, weak = frozenset(stop_words), listed_words(_WEAK)
-        english = english_stop_words() | never
+        told = frozenset(telling) - never
+        english = (english_stop_words() - told) | never
         stops = english | foreign_stop_words(totals)
         self.carries = np.array([self._may_carry(word, stops) for word in ids])
         # Outside English any word may be inside: "tarjeta de crédito".
@@ -186,7 +193,8 @@ class Words:
         self._texts = list(ids)
         self.weak = np.array([word in weak for word in ids])
         self.connects = np.array([word in _CONNECTORS for word in ids])
-        self.stands = self.carries & ~self.weak
+        self.told = np.array([word in told for word in ids])
+        self.stands = self.carries & ~self.weak & ~self.told
         self.stands &= np.array([len(word) > 1 and not _is_adverb(word, totals) for word in ids])
         self.verbal = np.array([word.endswith(("ed", "ing")) and len(word) > 5 and word.isascii() for word in ids])
 
