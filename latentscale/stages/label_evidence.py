@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentscale.backends.cpu.parallel import one_blas_thread
 from latentscale.backends.grouping import members_by_cluster
 from latentscale.labelers import ClusterEvidence, labeler_class
 from latentscale.labelers.exemplars import choose_exemplars
@@ -145,12 +146,14 @@ def _exemplars(
     """Exemplars of each cluster: of a coarser one among those of the clusters in it. The finest layer comes first."""
     found: list[NDArray[np.int64]] = []
     below: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
-    for (layer, cluster), parent, inside in zip(wanted, parents, members, strict=True):
-        children = below.get((layer, cluster))
-        candidates = None if children is None else np.concatenate(children)
-        found.append(choose_exemplars(vectors.matrix, inside, k=k, candidates=candidates))
-        if parent is not None:
-            below.setdefault((layer + 1, parent), []).append(found[-1])
+    # The products are small: threads of a BLAS would wait for each other longer than they compute.
+    with one_blas_thread():
+        for (layer, cluster), parent, inside in zip(wanted, parents, members, strict=True):
+            children = below.get((layer, cluster))
+            candidates = None if children is None else np.concatenate(children)
+            found.append(choose_exemplars(vectors.matrix, inside, k=k, candidates=candidates))
+            if parent is not None:
+                below.setdefault((layer + 1, parent), []).append(found[-1])
     return found
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from latentscale.labelers.keyphrases.scores import Candidates
 from latentscale.labelers.keyphrases.terms import Terms
-from latentscale.labelers.keyphrases.words import Words, alike, stem
+from latentscale.labelers.keyphrases.words import Stems, Words, alike
 
 _MAX_PHRASES = 3
 _MAX_WORDS = 5
@@ -35,13 +35,13 @@ _JOINED = 0.08
 def distinct_phrases(candidates: Candidates, terms: Terms, words: Words, *, limit: int) -> list[int]:
     """Return the best candidates that share no word with a better one, not even a form of it."""
     kept: list[int] = []
-    seen: list[str] = []
-    for at, column in enumerate(candidates.columns.tolist()):
-        found = phrase_stems(terms.words[column], words)
-        if any(alike(new, old) for new in found for old in seen):
+    seen = Stems()
+    for at, phrase in enumerate(terms.words[candidates.columns]):
+        found = phrase_stems(phrase, words)
+        if any(new in seen for new in found):
             continue
         kept.append(at)
-        seen.extend(found)
+        seen.add(found)
         if len(kept) == limit:
             break
     return kept
@@ -49,9 +49,7 @@ def distinct_phrases(candidates: Candidates, terms: Terms, words: Words, *, limi
 
 def phrase_stems(phrase: NDArray[np.int32], words: Words) -> frozenset[str]:
     """Return the stems of a phrase: of its words, of their parts, and of "topup" for "top-up"."""
-    written = [words.text(int(word)) for word in phrase if word > 0 and not words.connects[word]]
-    parts = {part for word in written for part in (*word.split("-"), word.replace("-", "")) if part}
-    return frozenset(map(stem, parts))
+    return frozenset[str]().union(*map(words.stems, phrase.tolist()))
 
 
 def choose_phrases(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -326,15 +326,15 @@ def _read(
     """Return the positions of the documents read, their written forms in one row, and where each begins."""
     positions: list[NDArray[np.int64]] = []
     forms: list[NDArray[np.int32]] = []
-    lengths: list[int] = []
+    lengths: list[NDArray[np.int64]] = []
     for rows, batch in texts():
         wanted = np.flatnonzero(sample[rows])
-        encoded = [vocabulary.encode(batch[at]) for at in wanted.tolist()]
+        encoded, counts = vocabulary.encode([batch[at] for at in wanted.tolist()])
         positions.append(np.asarray(rows, dtype=np.int64)[wanted])
-        lengths.extend(map(len, encoded))
-        forms.append(np.fromiter(chain.from_iterable(encoded), np.int32))
-    starts = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=starts[1:])
+        lengths.append(counts)
+        forms.append(encoded)
+    starts = np.concatenate([np.zeros(1, np.int64), *lengths])
+    np.cumsum(starts, out=starts)
     return (
         np.concatenate(positions) if positions else np.empty(0, dtype=np.int64),
         np.concatenate(forms) if forms else np.empty(0, dtype=np.int32),
