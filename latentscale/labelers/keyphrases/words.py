@@ -30,8 +30,8 @@ _URL = re.compile(r"(?:https?://|ftp://|www\.)\S+|\S+@\S+\.\w+")
 
 def _marks() -> str:
     """Ranges of the combining marks, and the joiners of letters, for a class of a regular expression."""
-    # Marks of all scripts are in these; between them are Han characters, Hangul and private use, and variation selectors
-    # of Han characters are far above.
+    # Marks of all scripts are in these. Between them are Han characters, Hangul and private use; variation selectors of
+    # Han characters are far above.
     scripts = (range(0x300, 0x3400), range(0xA000, 0xAC00), range(0xFB00, 0x12000), range(0x16000, 0x1F000))
     codes = [code for part in scripts for code in part if unicodedata.category(chr(code))[0] == "M"]
     codes += [0x200C, 0x200D, *range(0xE0100, 0xE01F0)]
