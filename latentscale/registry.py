@@ -189,6 +189,7 @@ LABELERS = Registry(
     "latentscale.labelers",
     {
         "keyphrases": "latentscale.labelers.keyphrases.labeler:KeyphraseLabeler",
+        "curated": "latentscale.labelers.curated:CuratedLabeler",
         "endpoint": "latentscale.labelers.endpoint:EndpointLabeler",
         "transformers": "latentscale.labelers.transformers:TransformersLabeler",
         "vllm": "latentscale.labelers.vllm:VllmLabeler",

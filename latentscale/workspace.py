@@ -203,12 +203,13 @@ class Workspace:
         return self.the_map(map).export(to, what=what, text=text)
 
     def export_labels(self, to: str | Path, *, map: str | None = None) -> Path:
-        """Write the labels of a map, by default the current one, as a YAML file to edit.
+        """Write the labels of a map, by default the current one, as a file to edit: a table for spreadsheets, or YAML.
 
         Parameters
         ----------
         to : str or Path
-            A new file: each cluster with its name, size, the edits that it has, and documents by which it is found.
+            A new file, a table if its name ends in ``.csv`` or ``.tsv``, else YAML: each cluster with its name, size,
+            the edits that it has, and documents by which it is found.
 
         Raises
         ------
@@ -225,7 +226,7 @@ class Workspace:
         Raises
         ------
         ConfigError
-            If the file is no such file, with the entry that is wrong.
+            If the file is no such file, with the entry, or the row and column, that is wrong.
         WorkspaceError
             If there is no map, or it has grown by updates since its fit: then a refit applies edits.
         """
@@ -236,6 +237,34 @@ class Workspace:
                 hint=f"Refit it with the edits: latentscale update {self.url} --refit --set label.edits={path}",
             )
         return self.run_stages([f"label.edits={json.dumps(str(path))}"], until="publish", progress=progress)
+
+    def diff_labels(self, first: str, second: str, *, layer: int | None = None) -> dict[str, Any]:
+        """Compare two labellings side by side: what each cluster was called, is called, and what became of it.
+
+        Parameters
+        ----------
+        first, second : str
+            Ids or names of maps, or ids of labels.
+        layer : int, optional
+            Only this one; by default all that both have.
+
+        Returns
+        -------
+        dict
+            ``documents`` (in both), ``only_first``, ``only_second``, ``changes`` (how many of each), and ``clusters``,
+            a list of dicts: ``layer``, ``change``, labels, sizes, sources and numbers before and after, ``shared``
+            documents, ``overlap``; see :func:`latentscale.explore.label_diff.compare_labels`.
+
+        Raises
+        ------
+        WorkspaceError
+            If one does not exist or has no labels, or they have no document in common.
+        RequestError
+            If they do not both have that layer.
+        """
+        from latentscale.explore.label_diff import compare_labels
+
+        return compare_labels(self.store, self.artifact(first), self.artifact(second), layer=layer)
 
     def the_map(self, identity: str | None = None) -> Map:
         """Return ``current``, or the map of an id as ``get`` does; raises where there is none.

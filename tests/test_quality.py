@@ -12,6 +12,7 @@ from latentscale.backends.cpu import faithfulness as faithfulness_module
 from latentscale.backends.cpu.faithfulness import faithfulness
 from latentscale.backends.cpu.neighbors import nearest_neighbors
 from latentscale.errors import ShapeError
+from latentscale.quality.labels import label_scores
 from latentscale.quality.metrics import (
     agreement,
     components,
@@ -225,3 +226,19 @@ def test_a_map_whose_clusters_are_languages_says_so(tmp_path, demo):
     flags = " ".join(made.quality["red_flags"])
     assert "of which language a text is in" in flags
     assert "of which file a document is from" in flags
+
+
+def test_labels_are_scored_by_how_much_more_often_their_words_are_inside() -> None:
+    row = {"layer": 0, "source": "keyphrases", "held_out": None}
+    rows = [
+        row | {"label": "Cards", "coverage": 0.9, "coverage_outside": 0.1},
+        row | {"label": "cards", "coverage": 0.5, "coverage_outside": 0.04},
+    ]
+    scores = label_scores(rows)
+    assert scores is not None
+    assert (scores["coverage"], scores["coverage_outside"]) == (pytest.approx(0.7), pytest.approx(0.07))
+    assert scores["coverage_lift"] == pytest.approx(10)
+    assert scores["unique"] == 0
+    nowhere = label_scores([row | {"label": "Cards", "coverage": 0.9, "coverage_outside": 0.0}])
+    assert nowhere is not None
+    assert nowhere["coverage_lift"] is None

@@ -184,7 +184,7 @@ def diff(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two artifacts: settings, counts; of maps clusters, places and documents, of embeddings the vectors."""
+    """Compare two artifacts: settings, counts; of maps clusters, places and documents. Labels: see `labels diff`."""
     from latentscale.cli.diff_report import print_diff
 
     facts = existing_workspace(workspace, storage).diff(first, second, vectors=vectors)

@@ -12,8 +12,9 @@ from latentscale.errors import ConfigError
 def relative_to_file(values: dict[str, Any], path: str | Path) -> None:
     """Make the relative local paths of a job file mean the same from any folder, in place.
 
-    These are ``corpus.sources``, ``exclude`` and ``only``, ``out``, ``label.stop_words`` and ``edits``, and
-    ``embed.model`` and ``engine.runtime_env`` where they name what is there. URLs and ``demo`` stay as they are.
+    These are ``corpus.sources``, ``exclude`` and ``only``, ``out``, ``label.stop_words``, ``edits`` and
+    ``options.file``, and ``embed.model`` and ``engine.runtime_env`` where they name what is there. URLs and ``demo``
+    stay as they are.
 
     Parameters
     ----------
@@ -46,6 +47,9 @@ def relative_to_file(values: dict[str, Any], path: str | Path) -> None:
     for name in ("stop_words", "edits"):
         if isinstance(label.get(name), str):
             label[name] = _moved(label[name], folder, f"label.{name}", path)
+    options = cast("dict[str, Any]", label.get("options") or {})
+    if isinstance(options.get("file"), str):
+        options["file"] = _moved(options["file"], folder, "label.options.file", path)
     for group, name in (("embed", "model"), ("engine", "runtime_env")):
         held = cast("dict[str, Any]", values.get(group) or {})
         given = held.get(name)

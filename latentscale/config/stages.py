@@ -222,8 +222,8 @@ class LabelConfig(Settings):
     """How clusters get their names."""
 
     method: str = "keyphrases"
-    """`keyphrases` (c-TF-IDF); a language model over HTTP (`endpoint`) or in the job (`vllm`, `transformers`); or the
-    labeler of another package."""
+    """`keyphrases` (c-TF-IDF); names that people gave (`curated`); a language model over HTTP (`endpoint`) or in the
+    job (`vllm`, `transformers`); or the labeler of another package."""
     max_keyphrases: Annotated[int, Field(ge=1, le=50)] = 10
     """Keyphrases kept for a cluster."""
     exemplars: Annotated[int, Field(ge=1, le=100)] = 8

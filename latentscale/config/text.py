@@ -18,19 +18,33 @@ MAX_DEPTH = 50
 _SHOWN = 60
 
 
-def load_yaml(text: str, *, where: str | None = None) -> Any:
+def load_yaml(
+    text: str,
+    *,
+    where: str | None = None,
+    most_characters: int = MAX_CHARACTERS,
+    most_values: int = MAX_VALUES,
+) -> Any:
     """Read YAML, or JSON, of plain values.
+
+    Parameters
+    ----------
+    text : str
+    where : str, optional
+        The file, for what is said of it.
+    most_characters, most_values : int
+        Bounds; those of settings unless others are given.
 
     Raises
     ------
     ConfigError
         If it is neither, is longer or deeper than any settings, or its aliases repeat more than that.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise ConfigError(f"there are {len(text):,} characters of YAML, {MAX_CHARACTERS:,} are allowed", where=where)
+    if len(text) > most_characters:
+        raise ConfigError(f"there are {len(text):,} characters of YAML, {most_characters:,} are allowed", where=where)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _check_size(node, where)
+        _check_size(node, where, most_values)
         return yaml.safe_load(text)
     except RecursionError:
         raise ConfigError(f"the YAML is nested more than {MAX_DEPTH} deep", where=where) from None
@@ -38,7 +52,7 @@ def load_yaml(text: str, *, where: str | None = None) -> Any:
         raise ConfigError(f"this is no YAML: {' '.join(str(error).split())[:300]}", where=where) from None
 
 
-def _check_size(root: Any, where: str | None) -> None:
+def _check_size(root: Any, where: str | None, most: int) -> None:
     """Count the values below a node with all its aliases written out, each node once."""
     sizes: dict[int, int] = {}
     waiting: list[tuple[Any, bool]] = [(root, False)]
@@ -51,9 +65,9 @@ def _check_size(root: Any, where: str | None) -> None:
         if done:
             above.discard(id(node))
             sizes[id(node)] = 1 + sum(sizes[id(child)] for child in children)
-            if sizes[id(node)] > MAX_VALUES:
+            if sizes[id(node)] > most:
                 raise ConfigError(
-                    f"the YAML has more than {MAX_VALUES:,} values, its aliases written out",
+                    f"the YAML has more than {most:,} values, its aliases written out",
                     where=where,
                     hint="Write settings without aliases (*name).",
                 )

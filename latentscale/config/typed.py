@@ -256,8 +256,8 @@ class LabelSettings(TypedDict, total=False):
     """How clusters get their names."""
 
     method: str
-    """`keyphrases` (c-TF-IDF); a language model over HTTP (`endpoint`) or in the job (`vllm`, `transformers`); or the
-    labeler of another package."""
+    """`keyphrases` (c-TF-IDF); names that people gave (`curated`); a language model over HTTP (`endpoint`) or in the
+    job (`vllm`, `transformers`); or the labeler of another package."""
 
     max_keyphrases: int
     """Keyphrases kept for a cluster."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from latentscale.errors import RequestError
 from latentscale.labelers.edit_file import read_edits
+from latentscale.labelers.edit_table import SUFFIXES, render_table
 from latentscale.labelers.edits import choose_members, render_edits
 from latentscale.storage.artifacts import Record, find_record
 from latentscale.storage.frames import scan_points
@@ -27,7 +28,7 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
     record : Record
         The map.
     to : str or Path
-        A new file, ``.yaml``.
+        A new file: a table if its name ends in ``.csv``, else YAML.
 
     Returns
     -------
@@ -38,12 +39,18 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
     ------
     RequestError
         If there is such a file already: edits in it would be lost.
+    ConfigError
+        If an edit moves more documents than a cell of a table holds.
     """
     path = Path(to).expanduser()
     if path.exists():
         raise RequestError(f"{path} is there already, with edits perhaps", hint="Name another file, or remove it.")
+    entries = _entries(store, record)
+    as_table = path.suffix.lower() in SUFFIXES
+    text = render_table(entries, path.suffix.lower()) if as_table else render_edits(entries, about={"map": record.id})
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_edits(_entries(store, record), about={"map": record.id}), encoding="utf-8")
+    # As it is: the lines of a table end as CSV's do.
+    path.write_bytes(text.encode())
     return path
 
 

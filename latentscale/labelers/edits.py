@@ -34,6 +34,9 @@ AUTO = "auto"
 PARENT_MEMBERS = "parent_members"
 """The documents by which the cluster is found again that ``parent`` names, where the file has no entry of it."""
 
+FIELDS = ("label", "layer", "cluster", "size", "members", *ACTIONS, PARENT_MEMBERS)
+"""Of an entry."""
+
 _MOST_CHARACTERS = {"rename": 200, "describe": 2_000, "merge": 200, "parent": 200}
 _MOST_PARTS, _MOST_MOVED = 50, 100_000
 # Of the listed documents, so many must still be there, and of those so many in a cluster...
@@ -124,8 +127,17 @@ class Match:
     reason: str = ""
 
 
-def parse_edits(values: Any, *, where: str) -> tuple[ClusterEdit, ...]:
+def parse_edits(values: Any, *, where: str, places: Sequence[str] = ()) -> tuple[ClusterEdit, ...]:
     """Check what a file of edits holds, and return the clusters of which something is changed.
+
+    Parameters
+    ----------
+    values : Any
+        As YAML has it: ``edits: 1`` and a list ``clusters``.
+    where : str
+        The file, for what is said of it.
+    places : sequence of str, optional
+        Where in it each entry is; by default its position in ``clusters``.
 
     Raises
     ------
@@ -140,8 +152,9 @@ def parse_edits(values: Any, *, where: str) -> tuple[ClusterEdit, ...]:
     if not isinstance(entries, list):
         raise ConfigError("label.edits: there is no list of clusters", where=where, hint=_HINT)
     listed = cast("list[Any]", entries)
-    edits = [_entry(entry, f"{where}, clusters[{at}]") for at, entry in enumerate(listed)]
-    edits = [_with_parent(edit, edits, f"{where}, clusters[{at}]") for at, edit in enumerate(edits)]
+    named = [f"{where}, {place}" for place in places or [f"clusters[{at}]" for at in range(len(listed))]]
+    edits = [_entry(entry, place) for entry, place in zip(listed, named, strict=True)]
+    edits = [_with_parent(edit, edits, place) for edit, place in zip(edits, named, strict=True)]
     changed = tuple(edit for edit in edits if edit.actions)
     moved = [row for edit in changed for row in edit.add]
     if len(set(moved)) < len(moved):
@@ -175,7 +188,7 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
     if not isinstance(entry, dict):
         raise ConfigError("label.edits: an entry is no mapping", where=where, hint=_HINT)
     given = cast("dict[str, Any]", entry)
-    unknown = set(given) - {"layer", "cluster", "label", "size", "members", PARENT_MEMBERS, *ACTIONS}
+    unknown = set(given) - set(FIELDS)
     if unknown:
         raise ConfigError(
             f"label.edits: {', '.join(sorted(map(str, unknown)))} is no edit",

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from latentscale.config import LabelConfig
 
-Evidence = Literal["texts", "columns", "siblings"]
+Evidence = Literal["texts", "columns", "siblings", "members", "majority"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,21 @@ class NumberShift:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Majority:
+    """The value of a source column that most documents of a cluster have.
+
+    Attributes
+    ----------
+    value : str
+    share : float
+        Of all documents of the cluster, those that have it; in (0, 1].
+    """
+
+    value: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
     """What is known of the sibling that is most like a cluster.
 
@@ -94,6 +112,12 @@ class ClusterEvidence:
         The most telling first.
     sibling : Contrast or None
         The sibling most like it; None where it has none, and unless the labeler needs ``siblings``.
+    majority : Majority or None
+        Of the column that ``label.options.column`` names; None where it has no value in it, and unless the labeler
+        needs ``majority``.
+    members : int64 ndarray, shape (size,)
+        ``row_id`` of its documents; empty unless the labeler needs ``members``. They are no part of the identity: a
+        labeler that needs them keeps no receipts.
     """
 
     layer: int
@@ -106,6 +130,8 @@ class ClusterEvidence:
     columns: tuple[ColumnShare, ...] = ()
     numbers: tuple[NumberShift, ...] = ()
     sibling: Contrast | None = None
+    majority: Majority | None = None
+    members: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), compare=False, repr=False)
 
     def identity(self) -> dict[str, Any]:
         """What a label depends on: neither the number of the cluster nor its size, which a re-clustering alters."""
@@ -119,6 +145,8 @@ class ClusterEvidence:
             found["numbers"] = [[one.column, one.median, one.elsewhere] for one in self.numbers]
         if self.sibling is not None:
             found["sibling"] = {"keyphrases": list(self.sibling.keyphrases), "texts": list(self.sibling.texts)}
+        if self.majority is not None:
+            found["majority"] = [self.majority.value, round(self.majority.share, 2)]
         return found
 
 
@@ -174,8 +202,8 @@ class Labeler(Protocol):
     name : str
         As in ``latentscale.registry.LABELERS``, in settings and in records.
     needs : frozenset of str
-        Evidence that depends on what is needed: ``texts``, which takes time, and ``columns`` and ``siblings``, which
-        receipts depend on.
+        Evidence that depends on what is needed: ``texts`` and ``majority``, which take time, ``members``, and
+        ``columns`` and ``siblings``, which receipts depend on.
     keeps_receipts : bool
         Whether each answer is kept in the workspace as soon as it arrives, so that a run that is killed asks for
         none twice and a re-clustering only for clusters that changed. For answers that cost time or money.

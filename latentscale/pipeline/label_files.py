@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentscale.errors import ConfigError
+from latentscale.labelers import labeler_class
 from latentscale.labelers.edit_file import edits_of
 from latentscale.labelers.edits import ALTERING
 from latentscale.labelers.keyphrases.stop_words import stop_words_of
@@ -14,7 +15,9 @@ from latentscale.storage.artifacts import Record, find_record
 
 
 def settle_label_files(context: RunContext) -> None:
-    """Put what the files of ``label.stop_words`` and ``edits`` hold in place of their names: later runs need no file.
+    """Put what the files of ``label.stop_words``, ``edits`` and ``options.file`` hold in place of their names.
+
+    Later runs need no file.
 
     Raises
     ------
@@ -33,9 +36,16 @@ def settle_label_files(context: RunContext) -> None:
                 f"label.edits: {alters} alters clusters, and with cluster.method: column these are the column's values",
                 hint="Rename them instead, or change the values of the column.",
             )
+    names = label.options.get("file") if "members" in labeler_class(label.method).needs else None
+    if isinstance(names, str):
+        entries = [_plain(edit) for edit in edits_of(names)]
+        settled["options"] = {**label.options, "file": entries}
     if settled:
         context.config = context.config.model_copy(update={"label": label.model_copy(update=settled)})
-        context.run.job["label"] |= {name: [_plain(one) for one in value] for name, value in settled.items()}
+        context.run.job["label"] |= {
+            name: value if isinstance(value, dict) else [_plain(one) for one in value]
+            for name, value in settled.items()
+        }
 
 
 def say_waiting_edits(context: RunContext, parent: Record) -> None:

@@ -239,10 +239,7 @@ def make_map(
     store, outcome = context.store, context.outcome
     job = context.job(workspace, snapshot, align=align)
     # A wrong column name is found now and not after the layout.
-    clustering, measuring, publishing = publish.resolve_columns(
-        store, snapshot, context.config, workspace.text_column, context.vectors_column
-    )
-    job.config = context.config.model_copy(update={"cluster": clustering, "quality": measuring, "publish": publishing})
+    job.config = publish.resolve_columns(store, snapshot, context.config, workspace.text_column, context.vectors_column)
     job.records = outcome.records
     if until != "embed":
         _warn_of_cluster_size(context, snapshot.documents)

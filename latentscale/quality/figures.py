@@ -62,6 +62,7 @@ class LabelScores(TypedDict):
     unique: float
     coverage: float | None
     coverage_outside: float | None
+    coverage_lift: NotRequired[float | None]
     held_out: float | None
     fallback_share: float
     sources: dict[str, int]

@@ -28,12 +28,14 @@ def label_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         return None
     names = [(row["layer"], str(row["label"]).casefold()) for row in rows]
     counted, sources = Counter(names), Counter(str(row["source"]) for row in rows)
+    inside, outside = _mean(rows, "coverage"), _mean(rows, "coverage_outside")
     by_labeler = any(row["source"] not in (*_FALLBACKS, "column") for row in rows)
     return {
         "labels": len(rows),
         "unique": sum(counted[name] == 1 for name in names) / len(rows),
-        "coverage": _mean(rows, "coverage"),
-        "coverage_outside": _mean(rows, "coverage_outside"),
+        "coverage": inside,
+        "coverage_outside": outside,
+        "coverage_lift": None if inside is None or not outside else inside / outside,
         "held_out": _mean(rows, "held_out"),
         # Of labels by keyphrases that is what was asked for: only those without a word are a fallback.
         "fallback_share": sum(row["source"] in (_FALLBACKS if by_labeler else ("none",)) for row in rows) / len(rows),

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentscale.backends.cpu.parallel import one_blas_thread
 from latentscale.backends.grouping import members_by_cluster
 from latentscale.labelers import ClusterEvidence, labeler_class
 from latentscale.labelers.exemplars import choose_exemplars
-from latentscale.labelers.protocol import Contrast
+from latentscale.labelers.protocol import Contrast, Majority
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.column_shares import columns_that_tell
 from latentscale.stages.label_request import LabelsRequest
@@ -21,7 +22,7 @@ from latentscale.storage.artifacts import Record
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
-from latentscale.storage.vectors import Vectors, load_vectors, stream_documents
+from latentscale.storage.vectors import Vectors, column_values, load_vectors, stream_documents
 
 # Characters of an exemplar's text that a labeler gets.
 EXEMPLAR_CHARACTERS = 1_200
@@ -87,6 +88,8 @@ def gather_evidence(store: Store, clusters: Record, found: Clusters, request: La
     exemplars = _exemplars(vectors, members, wanted, [fact["parent"] for fact in facts], k=request.exemplars)
     exemplar_texts = _exemplar_texts(store, snapshot, found, exemplars, request.text) if "texts" in needs else {}
     columns = columns_that_tell(store, snapshot, found.row_ids, memberships, text_column=request.text)
+    column = request.options.get("column") if "majority" in needs else None
+    majorities = _majorities(store, snapshot, found, members, column) if column else [None] * len(members)
     groups = sibling_groups(wanted, [fact["parent"] for fact in facts])
     near = nearest_siblings(found, wanted, groups)
     contrasts = _contrasts(vectors, found, wanted, exemplars, near)
@@ -114,6 +117,8 @@ def gather_evidence(store: Store, clusters: Record, found: Clusters, request: La
                 columns=tuple(columns.values.get(key, ())) if "columns" in needs else (),
                 numbers=tuple(columns.numbers.get(key, ())) if "columns" in needs else (),
                 sibling=sibling if "siblings" in needs else None,
+                majority=majorities[at],
+                members=found.row_ids[members[at]] if "members" in needs else np.empty(0, np.int64),
             )
         )
         fact |= {
@@ -141,13 +146,33 @@ def _exemplars(
     """Exemplars of each cluster: of a coarser one among those of the clusters in it. The finest layer comes first."""
     found: list[NDArray[np.int64]] = []
     below: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
-    for (layer, cluster), parent, inside in zip(wanted, parents, members, strict=True):
-        children = below.get((layer, cluster))
-        candidates = None if children is None else np.concatenate(children)
-        found.append(choose_exemplars(vectors.matrix, inside, k=k, candidates=candidates))
-        if parent is not None:
-            below.setdefault((layer + 1, parent), []).append(found[-1])
+    # The products are small: threads of a BLAS would wait for each other longer than they compute.
+    with one_blas_thread():
+        for (layer, cluster), parent, inside in zip(wanted, parents, members, strict=True):
+            children = below.get((layer, cluster))
+            candidates = None if children is None else np.concatenate(children)
+            found.append(choose_exemplars(vectors.matrix, inside, k=k, candidates=candidates))
+            if parent is not None:
+                below.setdefault((layer + 1, parent), []).append(found[-1])
     return found
+
+
+def _majorities(
+    store: Store, snapshot: Snapshot, found: Clusters, members: Sequence[NDArray[np.int64]], column: str
+) -> list[Majority | None]:
+    """The value of a column that most documents of each cluster have; of equally many the first of the corpus."""
+    values = column_values(store, snapshot, found.row_ids, column)
+    majorities: list[Majority | None] = []
+    for inside in members:
+        codes = values.codes[inside]
+        known, counts = np.unique(codes[codes >= 0], return_counts=True)
+        most = int(counts.argmax()) if len(counts) else -1
+        majorities.append(
+            Majority(value=values.categories[int(known[most])], share=float(counts[most]) / len(inside))
+            if len(counts)
+            else None
+        )
+    return majorities
 
 
 def _contrasts(

@@ -288,6 +288,39 @@ def test_clusters_lists_what_the_map_is_about(latentscale: Latentscale, made: Pa
     assert latentscale("clusters", made, "--sort", "colour").code == 2
 
 
+def test_labels_are_exported_in_the_format_that_is_asked_for(
+    latentscale: Latentscale, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert latentscale("labels", "export", made, "--format", "csv").code == 0
+    assert latentscale("labels", "export", made).code == 0
+    assert pl.read_csv(tmp_path / "edits.csv")["label"].to_list() == [
+        entry["label"] for entry in yaml.safe_load((tmp_path / "edits.yaml").read_text(encoding="utf-8"))["clusters"]
+    ]
+    assert latentscale("labels", "export", made, "other.csv", "--format", "yaml").code == 2
+    assert latentscale("labels", "export", made, "--format", "xlsx").code == 2
+    assert not (tmp_path / "other.csv").exists()
+
+
+def test_labels_of_two_sides_are_compared(latentscale: Latentscale, made: Path) -> None:
+    workspace = ls.open(made)
+    current = workspace.the_map()
+    sides = (current.id, current.record.request["labels"])
+    facts = json.loads(latentscale("labels", "diff", made, *sides, "--json").out)
+    labels = current.labels()
+    assert facts["changes"] == {"same": len(labels)}
+    assert {(row["layer"], row["cluster_before"]): row["size_after"] for row in facts["clusters"]} == {
+        (layer, cluster): size for layer, cluster, size in labels.select("layer", "cluster", "size").iter_rows()
+    }
+    assert {row["label_before"] for row in facts["clusters"]} == set(labels["label"])
+    listed = latentscale("labels", "diff", made, *sides, "--layer", 0).out.splitlines()
+    assert listed[0].split()[:3] == ["layer", "change", "size_before"]
+    assert len(listed) == len(labels.filter(pl.col("layer") == 0)) + 2
+    assert "clusters are the same" in latentscale("labels", "diff", made, *sides, "--changed").out
+    assert latentscale("labels", "diff", made, *sides, "--layer", 9).code == 2
+    assert latentscale("labels", "diff", made, current.id, current.record.request["clusters"]).code == 2
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_points_are_exported(
     latentscale: Latentscale, made: Path, tmp_path: Path, suffix: str, small_corpus: Path

@@ -174,7 +174,7 @@ def test_a_coarser_layer_counts_clusters_by_their_size_however_few_documents_wer
     other = next(item for item in labels if (item.layer, item.cluster) == (1, 1))
     whole = next(item for item in labels if (item.layer, item.cluster) == (1, 0))
     assert whole.documents_read == 100
-    assert whole.label == "Volcano / coral reef"
+    assert whole.label == "Volcano eruption / coral reef"
     assert whole.coverage == pytest.approx(1.0)
     assert other.coverage_outside == 0.0
 
@@ -311,7 +311,7 @@ def test_scripts_without_spaces_are_named_too():
 
 def test_words_keep_their_signs():
     words = Vocabulary()
-    words.encode("C++ and C# in Node.js, don't use e-mail. Or the user's own_name")
+    words.encode(["C++ and C# in Node.js, don't use e-mail. Or the user's own_name"])
     assert {"C++", "C#", "Node.js", "don't", "e-mail", "user's", "own_name"} <= set(words.forms())
 
 
@@ -330,7 +330,7 @@ def test_words_keep_their_signs():
 )
 def test_words_keep_their_combining_marks(text, words):
     vocabulary = Vocabulary()
-    ids = vocabulary.encode(text)
+    ids, _ = vocabulary.encode([text])
     assert [vocabulary.forms()[i] for i in ids] == words
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import random
 from collections import Counter
 from pathlib import Path
@@ -182,6 +183,19 @@ def test_an_edit_of_documents_that_are_gone_is_reported(tmp_path: Path) -> None:
         workspace.export_labels(path)
     # It is kept in the next file, so that it can be mended.
     assert "Nothing" in workspace.export_labels(tmp_path / "next.yaml").read_text()
+    # A table means the same, so that the labels are the same.
+    before = workspace.the_map().record
+    workspace.import_labels(workspace.export_labels(tmp_path / "next.csv"))
+    assert workspace.the_map().record == before
+    with (tmp_path / "next.csv").open(encoding="utf-8-sig", newline="") as file:
+        header, first, *rest = csv.reader(file)
+    first[header.index("rename")] = "By a spreadsheet"
+    with (tmp_path / "saved.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([header, first, *rest])
+    workspace.import_labels(tmp_path / "saved.csv")
+    named = workspace.the_map().labels().filter(pl.col("label") == "By a spreadsheet")
+    assert named["size"].to_list() == [int(first[header.index("size")])]
+    assert labels_record(workspace).counts["edits_lost"] == 1
 
 
 @pytest.mark.slow

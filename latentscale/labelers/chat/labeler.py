@@ -9,10 +9,11 @@ from typing import Any, ClassVar, cast
 from latentscale.errors import shortened
 from latentscale.labelers.chat import prompts
 from latentscale.labelers.chat.answers import ONE_LABEL, SEVERAL_LABELS
-from latentscale.labelers.chat.options import WHERE, ChatOptions
+from latentscale.labelers.chat.options import ChatOptions
 from latentscale.labelers.chat.protocol import Chat, Question, Reply
 from latentscale.labelers.checks import fault_of_label, tidy, usable_description
 from latentscale.labelers.model import Doubt, Siblings
+from latentscale.labelers.options import WHERE
 from latentscale.labelers.protocol import ClusterEvidence, Evidence, Label, NoLabel
 from latentscale.services.terms import Spending
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from latentscale.config import LabelConfig, Settings
-from latentscale.errors import ConfigError
-
-WHERE = "label.options"
-Options = TypeVar("Options", bound="ChatOptions")
+from latentscale.config import Settings
 
 
 class ChatOptions(Settings):
@@ -39,31 +35,3 @@ class ChatOptions(Settings):
     def words_of(self, layer: int) -> int:
         """Words of a label of that layer at most."""
         return self.words[min(layer, len(self.words) - 1)]
-
-
-def read_options(config: LabelConfig, model: type[Options], *, example: str) -> Options:
-    """``label.options`` as the settings of a labeler.
-
-    Parameters
-    ----------
-    example : str
-        For one that names no model: how to name one.
-
-    Raises
-    ------
-    ConfigError
-        Naming the first that does not exist or cannot be.
-    """
-    try:
-        return model.model_validate(dict(config.options))
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
-        # A name that is missing may be there, misspelt.
-        first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-        key = ".".join([WHERE, *map(str, first["loc"])])
-        if first["type"] == "missing":
-            raise ConfigError(
-                f"the labeler {config.method!r} needs the name of a model", where=key, hint=example
-            ) from None
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise ConfigError(f"{key}: {message}", hint=f"Known here: {', '.join(model.model_fields)}.") from None

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from latentscale.labelers.keyphrases.scores import Candidates
 from latentscale.labelers.keyphrases.terms import Terms
-from latentscale.labelers.keyphrases.words import Words, alike, stem
+from latentscale.labelers.keyphrases.words import Stems, Words, alike
 
 _MAX_PHRASES = 3
 _MAX_WORDS = 5
@@ -22,6 +22,9 @@ _COVERING = 0.75
 _WORTHWHILE, _MINOR = 0.12, 0.2
 # The same for the second phrase of a label that would be one word which says little alone: "declined", "phone".
 _WORTHWHILE_FOR_ONE = 0.03
+# A telling word gets a companion that so large a share of the cluster has, and so many times that of the others:
+# "transfer from Europe" for "Europe".
+_COMPANION, _APART = 0.5, 4.0
 # Share of the documents with a word in which a phrase must hold it to replace the word; more if the word is telling.
 _HELD = 0.35
 _HELD_TELLING = 0.4
@@ -32,13 +35,13 @@ _JOINED = 0.08
 def distinct_phrases(candidates: Candidates, terms: Terms, words: Words, *, limit: int) -> list[int]:
     """Return the best candidates that share no word with a better one, not even a form of it."""
     kept: list[int] = []
-    seen: list[str] = []
-    for at, column in enumerate(candidates.columns.tolist()):
-        found = phrase_stems(terms.words[column], words)
-        if any(alike(new, old) for new in found for old in seen):
+    seen = Stems()
+    for at, phrase in enumerate(terms.words[candidates.columns]):
+        found = phrase_stems(phrase, words)
+        if any(new in seen for new in found):
             continue
         kept.append(at)
-        seen.extend(found)
+        seen.add(found)
         if len(kept) == limit:
             break
     return kept
@@ -46,9 +49,7 @@ def distinct_phrases(candidates: Candidates, terms: Terms, words: Words, *, limi
 
 def phrase_stems(phrase: NDArray[np.int32], words: Words) -> frozenset[str]:
     """Return the stems of a phrase: of its words, of their parts, and of "topup" for "top-up"."""
-    written = [words.text(int(word)) for word in phrase if word > 0 and not words.connects[word]]
-    parts = {part for word in written for part in (*word.split("-"), word.replace("-", "")) if part}
-    return frozenset(map(stem, parts))
+    return frozenset[str]().union(*map(words.stems, phrase.tolist()))
 
 
 def choose_phrases(
@@ -57,6 +58,7 @@ def choose_phrases(
     weights: NDArray[np.float64],
     worth: NDArray[np.float64],
     telling: NDArray[np.bool_],
+    apart: NDArray[np.bool_],
     lengths: NDArray[np.int64],
 ) -> list[int]:
     """Choose up to three phrases, greedily by what each adds.
@@ -74,6 +76,8 @@ def choose_phrases(
         Worth per document.
     telling : bool ndarray, shape (n_phrases,)
         Which may be the label by themselves, see ``telling_phrases``.
+    apart : bool ndarray, shape (n_phrases,)
+        Which are so much rarer outside that they may stand beside a single word that is telling.
     lengths : int64 ndarray, shape (n_phrases,)
         In words.
 
@@ -98,7 +102,8 @@ def choose_phrases(
     while len(label) < _MAX_PHRASES:
         matched = has[:, label].sum(axis=1)
         covered = float(weights @ (matched > 0))
-        if covered >= _COVERING and (telling[label[0]] or len(label) > 1):
+        alone = len(label) == 1 and lengths[label[0]] == 1 and telling[label[0]]
+        if covered >= _COVERING and not alone and (telling[label[0]] or len(label) > 1):
             break
         before = np.where(matched > 0, 1.0 + again * (matched - 1), 0.0)
         after = before[:, None] + has * np.where(matched > 0, again, 1.0)[:, None]
@@ -106,6 +111,10 @@ def choose_phrases(
         gains[label] = 0.0
         gains[shares < _MINOR * shares[label[0]]] = 0.0
         gains[lengths[label].sum() + lengths > _MAX_WORDS] = 0.0
+        if alone and covered >= _COVERING:
+            gains[~apart | (shares < _COMPANION)] = 0.0
+            best = int(np.argmax(np.round(gains, 9)))
+            return [*label, best] if gains[best] > 0 else label
         best = int(np.argmax(np.round(gains, 9)))
         if gains[best] < (_WORTHWHILE_FOR_ONE if len(label) == 1 and not telling[label[0]] else _WORTHWHILE) * first:
             break
@@ -117,6 +126,18 @@ def telling_phrases(found: Candidates, terms: Terms, words: Words) -> NDArray[np
     """Whether a phrase alone is a label: several words, or one that is no participle and rare outside the cluster."""
     lift = found.shares / np.maximum(found.outside, 1e-9)
     return (found.lengths > 1) | ((lift >= _TELLING) & ~words.verbal[terms.words[found.columns, 0]])
+
+
+def apart_phrases(found: Candidates, terms: Terms, words: Words) -> NDArray[np.bool_]:
+    """Whether a phrase may stand beside a telling word: so much rarer outside, and more than an abbreviation."""
+    short = np.array([len(words.text(int(word))) < 3 for word in terms.words[found.columns, 0]], dtype=np.bool_)
+    return (found.shares >= _APART * found.outside) & ~(short & (found.lengths == 1))
+
+
+def is_enough(found: Candidates, terms: Terms, words: Words, column: int) -> bool:
+    """Whether a phrase, given as a column of ``terms``, is telling and stands in most of the cluster's documents."""
+    at = int(np.flatnonzero(found.columns == column)[0])
+    return bool(telling_phrases(found, terms, words)[at] and found.shares[at] >= _COVERING)
 
 
 def joining_phrase(found: Candidates, terms: Terms, words: Words, pair: tuple[int, ...], both: float) -> int | None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.labelers.keyphrases.compose import (
+    apart_phrases,
     choose_phrases,
     distinct_phrases,
     holding_phrase,
+    is_enough,
     joining_phrase,
     phrase_stems,
     telling_phrases,
@@ -21,6 +23,7 @@ from latentscale.labelers.keyphrases.parents import Children, children_of, share
 from latentscale.labelers.keyphrases.persons import person_words
 from latentscale.labelers.keyphrases.scores import Candidates, find_candidates
 from latentscale.labelers.keyphrases.shares import Layer, measure_layer
+from latentscale.labelers.keyphrases.telling import telling_fillers
 from latentscale.labelers.keyphrases.terms import Terms, count_terms, documents_inside, find_forms
 from latentscale.labelers.keyphrases.words import Vocabulary, Words
 
@@ -124,6 +127,7 @@ def label_clusters(
         np.bincount(forms, minlength=len(names)),
         documents_inside(forms, starts, names),
         stop_words,
+        telling=telling_fillers(forms, starts, names, memberships[0][positions]),
         least=rare,
     )
     words.persons = person_words(forms, words)
@@ -207,6 +211,7 @@ def _choose(
             weights[members],
             found.worth[kept][usable],
             telling_phrases(found, terms, words)[kept][usable],
+            apart_phrases(found, terms, words)[kept][usable],
             found.lengths[kept][usable],
         )[: None if inside is None else _SHARED_PHRASES]
     choice = _Choice(layer=depth, cluster=cluster, documents_read=len(members))
@@ -268,6 +273,11 @@ def _shown(
     weights: NDArray[np.float64],
 ) -> tuple[int, ...]:
     """Return the phrases that a reader sees for ``label``: words that the cluster joins are shown joined."""
+    if len(label) == 2 and is_enough(found, terms, words, label[0]):
+        # The word alone would have been a label: the phrase that it stands in needs no companion.
+        held = holding_phrase(found, terms, words, label[:1])
+        if held is not None:
+            return (held,)
     joined = joining_phrase(found, terms, words, label, float(np.average(has.all(axis=1), weights=weights)))
     if joined is not None:
         return (joined,)
@@ -316,15 +326,15 @@ def _read(
     """Return the positions of the documents read, their written forms in one row, and where each begins."""
     positions: list[NDArray[np.int64]] = []
     forms: list[NDArray[np.int32]] = []
-    lengths: list[int] = []
+    lengths: list[NDArray[np.int64]] = []
     for rows, batch in texts():
         wanted = np.flatnonzero(sample[rows])
-        encoded = [vocabulary.encode(batch[at]) for at in wanted.tolist()]
+        encoded, counts = vocabulary.encode([batch[at] for at in wanted.tolist()])
         positions.append(np.asarray(rows, dtype=np.int64)[wanted])
-        lengths.extend(map(len, encoded))
-        forms.append(np.fromiter(chain.from_iterable(encoded), np.int32))
-    starts = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=starts[1:])
+        lengths.append(counts)
+        forms.append(encoded)
+    starts = np.concatenate([np.zeros(1, np.int64), *lengths])
+    np.cumsum(starts, out=starts)
     return (
         np.concatenate(positions) if positions else np.empty(0, dtype=np.int64),
         np.concatenate(forms) if forms else np.empty(0, dtype=np.int32),

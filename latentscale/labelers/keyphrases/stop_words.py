@@ -18,6 +18,58 @@ _SHARE = 0.01
 _MET, _FEW_WORDS, _MET_OF_FEW = 0.12, 3_000, 4
 # Beyond function words: verbs and fillers that every corpus has, and that make fragments ("library contains").
 _FILLERS = "fillers.txt"
+# A phrase that one of these begins or ends is a fragment: "transfer take", "top-up need".
+_LIGHT = frozenset(
+    (
+        *("amp", "com", "hello", "hi", "html", "http", "https", "lt", "nbsp", "org", "please", "quot", "www"),
+        *(
+            "bring",
+            "came",
+            "come",
+            "comes",
+            "coming",
+            "deal",
+            "does",
+            "doing",
+            "done",
+            "gave",
+            "getting",
+            "give",
+            "given",
+        ),
+        *(
+            "gives",
+            "giving",
+            "going",
+            "gone",
+            "got",
+            "happen",
+            "happened",
+            "keep",
+            "let",
+            "lets",
+            "make",
+            "makes",
+            "making",
+        ),
+        *("need", "needed", "needs", "put", "puts", "said", "say", "says", "take", "taken", "takes", "taking", "tell"),
+        *(
+            "tried",
+            "tries",
+            "try",
+            "trying",
+            "used",
+            "uses",
+            "using",
+            "want",
+            "wanted",
+            "wants",
+            "went",
+            "wish",
+            "would",
+        ),
+    )
+)
 _MOST_CHARACTERS = 1_000_000
 
 
@@ -26,6 +78,11 @@ def listed_words(name: str) -> frozenset[str]:
     """Return the words of a list that comes with the package."""
     place = files(__package__ or "latentscale.labelers.keyphrases")
     return frozenset(place.joinpath(name).read_text(encoding="utf-8").casefold().split())
+
+
+def filler_words() -> frozenset[str]:
+    """Return the fillers that may tell clusters of some corpus apart: no function word, light verb or markup."""
+    return listed_words(_FILLERS) - listed_words("languages/en.txt") - _LIGHT
 
 
 def english_stop_words() -> frozenset[str]:

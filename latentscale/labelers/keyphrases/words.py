@@ -6,11 +6,14 @@ import html
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from itertools import compress, count
+from itertools import chain, compress, count
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from latentscale.labelers.keyphrases.stop_words import english_stop_words, foreign_stop_words, listed_words
@@ -27,8 +30,10 @@ _URL = re.compile(r"(?:https?://|ftp://|www\.)\S+|\S+@\S+\.\w+")
 
 def _marks() -> str:
     """Ranges of the combining marks, and the joiners of letters, for a class of a regular expression."""
-    # Marks of all scripts are below here; variation selectors of Han characters are far above.
-    codes = [code for code in range(0x300, 0x1F000) if unicodedata.category(chr(code))[0] == "M"]
+    # Marks of all scripts are in these. Between them are Han characters, Hangul and private use; variation selectors of
+    # Han characters are far above.
+    scripts = (range(0x300, 0x3400), range(0xA000, 0xAC00), range(0xFB00, 0x12000), range(0x16000, 0x1F000))
+    codes = [code for part in scripts for code in part if unicodedata.category(chr(code))[0] == "M"]
     codes += [0x200C, 0x200D, *range(0xE0100, 0xE01F0)]
     ranges: list[list[int]] = []
     for code in sorted(codes):
@@ -54,6 +59,9 @@ _TOKEN = re.compile(
 )
 # The same for ASCII, which is most of many corpora: it takes half the time.
 _ASCII_TOKEN = re.compile(r"\w+(?:(?:['\-]|\.(?=[a-zA-Z_]))\w+)*(?:\+\+|\#(?!\w))?|[^\w\s\x1c-\x1f]|\n", re.ASCII)
+# They end a word wherever they follow it.
+_SIGNS = frozenset(".,;:!?()[]\"'-/")
+_BY_SPACE = pc.SplitPatternOptions(" ")
 _UNSPACED = re.compile(rf"^[{_HAN_AND_KANA}][{_MARKS}]*$")
 _LETTERS_ONLY = re.compile(r"[bcdfghj-np-tv-xz]{2,5}$")  # "xml", which is not read as a word
 _CONTRACTION = re.compile(r"['’](?:t|m|re|ve|ll|d)$")
@@ -73,6 +81,7 @@ _CONNECTORS = frozenset(
     (
         *("a", "an", "and", "as", "at", "by", "for", "from", "in", "into", "is", "my", "not", "of", "on", "or", "our"),
         *("the", "to", "was", "with", "your"),
+        *("can't", "didn't", "doesn't", "don't", "hasn't", "isn't", "wasn't", "won't"),
     )
 )
 
@@ -82,23 +91,70 @@ class Vocabulary:
 
     def __init__(self) -> None:
         self._ids: defaultdict[str, int] = defaultdict(count(1).__next__)
+        self._chunks = _Chunks(self._ids)
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of the words and signs in the first ``MAX_CHARACTERS`` of ``text``."""
-        # Not in the middle of a word, unless that is all there is.
-        cut = text if len(text) <= MAX_CHARACTERS else "".join(text[:MAX_CHARACTERS].rsplit(maxsplit=1)[:1])
-        if "<" in cut:
-            cut = _TAG.sub(" | ", cut)
-        if "&" in cut:
-            cut = html.unescape(cut)
-        if "://" in cut or "www." in cut or "@" in cut:
-            cut = _URL.sub(" | ", cut)
-        tokens = _ASCII_TOKEN if cut.isascii() else _TOKEN
-        return list(map(self._ids.__getitem__, tokens.findall(cut)))
+    def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the ids of the words and signs in the first ``MAX_CHARACTERS`` of each text.
+
+        Returns
+        -------
+        int32 ndarray, shape (n_tokens,)
+            Of all texts, one after the other.
+        int64 ndarray, shape (n_texts,)
+            How many each has.
+        """
+        if not len(texts):
+            return np.empty(0, np.int32), np.empty(0, np.int64)
+        # No token crosses white space: what stands between spaces is looked at once, however often it comes.
+        parts: Any = pc.call_function("split_pattern", [pa.array(map(_cut, texts), pa.large_string())], _BY_SPACE)
+        chunks: Any = pc.call_function("list_flatten", [parts]).dictionary_encode()
+        encoded = [self._chunks[chunk] for chunk in chunks.dictionary.to_pylist()]
+        ids = np.fromiter(chain.from_iterable(encoded), np.int32)
+        sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        begins = np.cumsum(sizes) - sizes
+        stream = chunks.indices.to_numpy(zero_copy_only=False)
+        ends = np.concatenate([[0], np.cumsum(sizes[stream])])
+        tokens = ids[np.repeat(begins[stream] - ends[:-1], sizes[stream]) + np.arange(ends[-1])]
+        return tokens, np.diff(ends[parts.offsets.to_numpy()])
 
     def forms(self) -> list[str]:
         """Return the written forms; ``forms()[i]`` has id ``i`` (the first is the break)."""
         return ["", *self._ids]
+
+
+class _Chunks(dict[str, list[int]]):
+    """The ids of the words and signs in what stands between spaces."""
+
+    def __init__(self, ids: defaultdict[str, int]) -> None:
+        super().__init__()
+        self._ids = ids
+
+    def __missing__(self, chunk: str) -> list[int]:
+        ids = self._ids
+        # Nearly all are a word, or one with a sign behind it: that needs no regular expression.
+        if not chunk.isascii():
+            found = [ids[token] for token in _TOKEN.findall(chunk)]
+        elif chunk.isalnum():
+            found = [ids[chunk]]
+        elif chunk[-1:] in _SIGNS and chunk[:-1].isalnum():
+            found = [ids[chunk[:-1]], ids[chunk[-1]]]
+        else:
+            found = [ids[token] for token in _ASCII_TOKEN.findall(chunk)]
+        self[chunk] = found
+        return found
+
+
+def _cut(text: str) -> str:
+    """The beginning of a text without markup and addresses, with white space around the ends of lines."""
+    # Not in the middle of a word, unless that is all there is.
+    cut = text if len(text) <= MAX_CHARACTERS else "".join(text[:MAX_CHARACTERS].rsplit(maxsplit=1)[:1])
+    if "<" in cut:
+        cut = _TAG.sub(" | ", cut)
+    if "&" in cut:
+        cut = html.unescape(cut)
+    if "://" in cut or "www." in cut or "@" in cut:
+        cut = _URL.sub(" | ", cut)
+    return cut.replace("\n", " \n ")
 
 
 class Words:
@@ -114,6 +170,8 @@ class Words:
         In how many documents each form was met where no sentence begins: there its case says something.
     stop_words : collection of str
         Words, case-folded, that are in no phrase.
+    telling : collection of str
+        Fillers that may begin and end phrases of this corpus, see ``telling_fillers``.
     least : int
         Words that were met fewer times, in all forms, are breaks: no phrase is made of them.
 
@@ -133,6 +191,8 @@ class Words:
         Whether it is usually not in lower case, as names and abbreviations are.
     weak, connects, verbal : bool ndarray, shape (n_words,)
         Whether it says little by itself; whether it only links others; whether it looks like an English participle.
+    told : bool ndarray, shape (n_words,)
+        Whether it is one of ``telling``.
     persons : bool ndarray, shape (n_words,)
         Whether it is the name of a person; none until ``person_words`` has looked.
     """
@@ -144,6 +204,7 @@ class Words:
         inside: NDArray[np.int64] | None = None,
         stop_words: Collection[str] = (),
         *,
+        telling: Collection[str] = (),
         least: int = 1,
     ) -> None:
         folded = [_fold(form) for form in forms]
@@ -175,7 +236,8 @@ class Words:
         self._usual = {word: _usual(settled.get(word) or by_form) for word, by_form in spellings.items()}
         self._spellings = spellings
         never, weak = frozenset(stop_words), listed_words(_WEAK)
-        english = english_stop_words() | never
+        told = frozenset(telling) - never
+        english = (english_stop_words() - told) | never
         stops = english | foreign_stop_words(totals)
         self.carries = np.array([self._may_carry(word, stops) for word in ids])
         # Outside English any word may be inside: "tarjeta de crédito".
@@ -184,15 +246,26 @@ class Words:
         self.persons = np.zeros(len(ids), dtype=np.bool_)
         self.named = np.array([self._usual.get(word, "") != word for word in ids])
         self._texts = list(ids)
+        self._stems: dict[int, frozenset[str]] = {0: frozenset()}
         self.weak = np.array([word in weak for word in ids])
         self.connects = np.array([word in _CONNECTORS for word in ids])
-        self.stands = self.carries & ~self.weak
+        self.told = np.array([word in told for word in ids])
+        self.stands = self.carries & ~self.weak & ~self.told
         self.stands &= np.array([len(word) > 1 and not _is_adverb(word, totals) for word in ids])
         self.verbal = np.array([word.endswith(("ed", "ing")) and len(word) > 5 and word.isascii() for word in ids])
 
     def text(self, word: int) -> str:
         """Return the folded word."""
         return self._texts[word]
+
+    def stems(self, word: int) -> frozenset[str]:
+        """Return the stems of a word: of its parts, and of "topup" for "top-up"; none of one that only links others."""
+        found = self._stems.get(word)
+        if found is None:
+            text = "" if self.connects[word] else self._texts[word]
+            parts = {part for part in (*text.split("-"), text.replace("-", "")) if part}
+            found = self._stems[word] = frozenset(map(stem, parts))
+        return found
 
     def write(self, forms: Iterable[int]) -> str:
         """Write the phrase made of these forms, each in the spelling that the corpus mostly uses."""
@@ -246,6 +319,28 @@ def alike(first: str, second: str) -> bool:
     if len(first) < 4:
         return first == second
     return second.startswith(first) or (second.endswith(first) and len(second) - len(first) <= 2)
+
+
+class Stems:
+    """Stems, of which it is known at once whether a further one is ``alike`` one of them."""
+
+    def __init__(self) -> None:
+        self._whole: set[str] = set()
+        self._parts: set[str] = set()
+
+    def add(self, stems: Iterable[str]) -> None:
+        """Add some."""
+        for one in stems:
+            self._whole.add(one)
+            self._parts.update(_parts(one))
+
+    def __contains__(self, new: str) -> bool:
+        return new in self._whole or new in self._parts or not self._whole.isdisjoint(_parts(new))
+
+
+def _parts(text: str) -> list[str]:
+    """What is alike to it and shorter."""
+    return [text[:n] for n in range(4, len(text))] + [text[n:] for n in (1, 2) if len(text) - n >= 4]
 
 
 def _fold(form: str) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from latentscale.config import ClusterConfig, JobConfig, PublishConfig, QualityConfig
+from latentscale.config import JobConfig
 from latentscale.errors import ConfigError, name_list, shortened
+from latentscale.labelers import labeler_class
 from latentscale.readers.columns import conform, stored_name, unify_columns
 from latentscale.stages.ingest.receipts import source_schemas
 from latentscale.storage.objects import Store
@@ -57,10 +58,13 @@ def check_columns(config: JobConfig, columns: Sequence[str]) -> None:
     _resolve(config, [stored_name(name, config.corpus) for name in columns])
 
 
-def resolve_columns(
-    store: Store, snapshot: Snapshot, config: JobConfig, text: str, vectors: str | None
-) -> tuple[ClusterConfig, QualityConfig, PublishConfig]:
+def resolve_columns(store: Store, snapshot: Snapshot, config: JobConfig, text: str, vectors: str | None) -> JobConfig:
     """Turn the source columns that settings name into those that are stored, before anything is computed.
+
+    Returns
+    -------
+    JobConfig
+        The same with the names of stored columns.
 
     Raises
     ------
@@ -68,15 +72,16 @@ def resolve_columns(
         If a column is not in the corpus, with the nearest that is, or no folder can be named by its values.
     """
     columns = _source_columns(store, snapshot.shards.keys, vectors)
-    cluster, quality, publish = _resolve(config, columns.names)
+    resolved = _resolve(config, columns.names)
+    publish = resolved.publish
     if publish.partition_by in columns.names:
         check_partition_type(str(publish.partition_by), columns.field(publish.partition_by).type)
     if publish.columns is not None:
         publish = publish.model_copy(update={"columns": tuple(name for name in publish.columns if name != text)})
-    return cluster, quality, publish
+    return resolved.model_copy(update={"publish": publish})
 
 
-def _resolve(config: JobConfig, columns: Sequence[str]) -> tuple[ClusterConfig, QualityConfig, PublishConfig]:
+def _resolve(config: JobConfig, columns: Sequence[str]) -> JobConfig:
     def stored(setting: str, name: str) -> str:
         for known in (stored_name(name, config.corpus), name):
             if known in columns:
@@ -87,9 +92,12 @@ def _resolve(config: JobConfig, columns: Sequence[str]) -> tuple[ClusterConfig, 
             hint=(f"Did you mean {shortened(near[0])!r}? " if near else "") + f"Its columns: {name_list(columns)}.",
         )
 
-    cluster, quality, publish = config.cluster, config.quality, config.publish
+    cluster, label, quality, publish = config.cluster, config.label, config.quality, config.publish
     if cluster.column is not None:
         cluster = cluster.model_copy(update={"column": stored("cluster.column", cluster.column)})
+    if "majority" in labeler_class(label.method).needs and label.options.get("column") is not None:
+        named = stored("label.options.column", str(label.options["column"]))
+        label = label.model_copy(update={"options": {**label.options, "column": named}})
     if quality.against is not None:
         quality = quality.model_copy(update={"against": stored("quality.against", quality.against)})
     if publish.columns is not None:
@@ -106,7 +114,8 @@ def _resolve(config: JobConfig, columns: Sequence[str]) -> tuple[ClusterConfig, 
                 f"{cluster.max_layers}",
                 hint="The finest layer is the column cluster; layer_1 is the next.",
             )
-    return cluster, quality, publish
+    changed = {"cluster": cluster, "label": label, "quality": quality, "publish": publish}
+    return config.model_copy(update=changed)
 
 
 def _source_columns(store: Store, keys: pa.Array | pa.ChunkedArray, vectors: str | None) -> pa.Schema:

@@ -1,0 +1,127 @@
+"""The labeler that takes names which people gave: of a file, and of a column of the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from latentscale.config import LabelConfig, Settings
+from latentscale.errors import ConfigError
+from latentscale.labelers.checks import MAX_CHARACTERS
+from latentscale.labelers.edit_file import read_edits
+from latentscale.labelers.edits import ClusterEdit, match_edits
+from latentscale.labelers.options import WHERE, read_options
+from latentscale.labelers.protocol import ClusterEvidence, Evidence, Label, NoLabel
+
+_NAMING = {"rename", "describe"}
+
+
+class CuratedOptions(Settings):
+    """Where the names are."""
+
+    file: str | tuple[Mapping[str, Any], ...] | None = None
+    """A file with names, as `latentscale labels export` writes it, or its entries: `rename`, and `describe` with it."""
+    column: str | None = None
+    """A column that is trusted: a cluster is called by the value that most of its documents have."""
+    purity: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Share of the documents of a cluster that must have that value."""
+
+
+class CuratedLabeler:
+    """Takes names of a file, then values of a column; see :class:`latentscale.labelers.protocol.Labeler`."""
+
+    name: ClassVar[str] = "curated"
+    needs: ClassVar[frozenset[Evidence]] = frozenset({"members", "majority"})
+    keeps_receipts: ClassVar[bool] = False
+    # A name goes to the cluster that has most of its documents: all are looked at together.
+    batch = 10_000_000
+    concurrency = 1
+
+    def __init__(self, names: Sequence[ClusterEdit], options: CuratedOptions) -> None:
+        self._names = names
+        self._options = options
+        self.notes: list[str] = []
+
+    @classmethod
+    def check(cls, config: LabelConfig) -> Mapping[str, Any]:
+        """Read the file of names; the options are part of the request themselves."""
+        _open(config)
+        return {"version": 1}
+
+    @classmethod
+    def open(cls, config: LabelConfig, device: str) -> Self:
+        """Take the names."""
+        return cls(*_open(config))
+
+    def label(self, evidence: Sequence[ClusterEvidence]) -> Sequence[Label | NoLabel]:
+        """Name each cluster by the file, or else by the column, or say why neither does."""
+        named = self._by_file(evidence)
+        return [self._label(one, named.get((one.layer, one.cluster))) for one in evidence]
+
+    def _label(self, one: ClusterEvidence, edit: ClusterEdit | None) -> Label | NoLabel:
+        if edit is not None:
+            return Label(label=str(edit.rename), source=self.name, description=edit.describe or "")
+        if self._options.column is None:
+            return NoLabel(reason="no name of the file fits it", final=True)
+        column, found = self._options.column, one.majority
+        if found is None:
+            return NoLabel(reason=f"none of its documents has a value of {column!r}", final=True)
+        if found.share < self._options.purity:
+            reason = f"no value of {column!r} is that of {self._options.purity:.0%} of its documents"
+            return NoLabel(reason=f"{reason}: {found.value[:MAX_CHARACTERS]!r} is of {found.share:.0%}", final=True)
+        value = " ".join(found.value.split())
+        if not value or not value.isprintable() or len(value) > MAX_CHARACTERS:
+            reason = f"its value of {column!r} is not one line of at most {MAX_CHARACTERS} characters"
+            return NoLabel(reason=reason, final=True)
+        return Label(label=value, source=self.name, confidence=found.share)
+
+    def _by_file(self, evidence: Sequence[ClusterEvidence]) -> dict[tuple[int, int], ClusterEdit]:
+        """The name of each cluster that has one; of two the one which more of its documents stand for."""
+        found: dict[tuple[int, int], ClusterEdit] = {}
+        matches = match_edits(self._names, *_memberships(evidence)) if self._names and evidence else []
+        order = sorted(range(len(matches)), key=lambda at: -matches[at].documents)
+        for at in order:
+            edit, match = self._names[at], matches[at]
+            first = None if match.reason else found.setdefault((match.layer, match.cluster), edit)
+            if first is None:
+                self.notes.append(f"The name {edit.rename!r} of the file fits no cluster.")
+            elif first is not edit:
+                self.notes.append(
+                    f"The name {edit.rename!r} of the file is for the cluster that {first.rename!r} is of."
+                )
+        return found
+
+
+def _open(config: LabelConfig) -> tuple[tuple[ClusterEdit, ...], CuratedOptions]:
+    options = read_options(config, CuratedOptions)
+    if options.file is None and options.column is None:
+        raise ConfigError(
+            f"label.method=curated: neither {WHERE}.file nor {WHERE}.column is given",
+            hint="Name a file with names (latentscale labels export writes one), or a column of the corpus.",
+        )
+    try:
+        names = read_edits(options.file)
+    except ConfigError as error:
+        message = error.message.replace("label.edits", f"{WHERE}.file", 1)
+        raise ConfigError(message, where=error.where, hint=error.hint) from None
+    for edit in names:
+        other = [action for action in edit.actions if action not in _NAMING]
+        if other or not edit.rename:
+            wrong = f"{other[0]} is no name" if other else "it has a description, and no rename"
+            raise ConfigError(
+                f"{WHERE}.file: {edit.label!r}: {wrong}", hint="What else is edited by hand is for label.edits."
+            )
+    return names, options
+
+
+def _memberships(evidence: Sequence[ClusterEvidence]) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
+    """All documents that are in a cluster, ascending, and the cluster of each by layer; -1 for none."""
+    row_ids = np.unique(np.concatenate([one.members for one in evidence]))
+    layers = [np.full(len(row_ids), -1, np.int32) for _ in range(1 + max(one.layer for one in evidence))]
+    for one in evidence:
+        layers[one.layer][np.searchsorted(row_ids, one.members)] = one.cluster
+    return row_ids, layers

@@ -1,0 +1,190 @@
+"""Edits of labels by hand as a table: CSV that a spreadsheet opens, and what a spreadsheet makes of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from latentscale.errors import ConfigError
+from latentscale.labelers.edits import ACTIONS, FIELDS, PARENT_MEMBERS
+
+SUFFIXES = (".csv", ".tsv")
+"""Of files that are tables; any other is YAML."""
+
+_NUMBERS = ("layer", "cluster", "size")
+_TRUTHS = {"yes": True, "true": True, "1": True, "x": True, "no": False, "false": False, "0": False}
+_LISTS = ("members", "add", "remove", PARENT_MEMBERS)
+_NEEDED = ("layer", "size", "members")
+# What a person edits stands before the long lists.
+_COLUMNS = ("label", "layer", "cluster", "size", *ACTIONS, "members", PARENT_MEMBERS)
+# A cell that begins so is a formula to a spreadsheet: an apostrophe before it says that it is text.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_DELIMITERS = ",;\t"
+_APART = re.compile(r"[\s,;|]+")
+# A spreadsheet keeps no longer cell.
+_MOST_CHARACTERS = 32_767
+_HINT = "latentscale labels export WORKSPACE edits.csv writes such a table; keep its layer, size and members."
+
+
+def render_table(clusters: Iterable[Mapping[str, Any]], suffix: str) -> str:
+    """Write edits as CSV: a row for each cluster, to which edits are added by hand.
+
+    It begins with a byte order mark, by which spreadsheets know UTF-8. Lists of row ids have ``|`` between them: no
+    spreadsheet takes that for a number or a date.
+
+    Parameters
+    ----------
+    clusters : iterable of mapping
+        As for :func:`latentscale.labelers.edits.render_edits`.
+    suffix : str
+        ``.csv``: commas between cells; ``.tsv``: tabs.
+
+    Raises
+    ------
+    ConfigError
+        If a list is too long for a cell of a spreadsheet.
+    """
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
+    writer.writerow(_COLUMNS)
+    for one in clusters:
+        cells = [_cell(one.get(name)) for name in _COLUMNS]
+        for name, cell in zip(_COLUMNS, cells, strict=True):
+            if len(cell) > _MOST_CHARACTERS:
+                raise ConfigError(
+                    f"label.edits: {name} of {one['label']!r} is longer than a cell of a spreadsheet "
+                    f"({_MOST_CHARACTERS:,} characters)",
+                    hint="Write a YAML file: latentscale labels export WORKSPACE edits.yaml.",
+                )
+        writer.writerow(cells)
+    return "\ufeff" + file.getvalue()
+
+
+def read_table(content: bytes, *, where: str) -> tuple[list[dict[str, Any]], list[int]]:
+    """Read a table of edits, as it was written or as a spreadsheet saved it.
+
+    Commas, semicolons or tabs, UTF-8 with or without a byte order mark, UTF-16 with one, a first line ``sep=;``,
+    columns in any order, ``TRUE`` for ``yes``, and rows without any value are all read.
+
+    Returns
+    -------
+    list of dict
+        The entries, with the types that YAML has. What is no number, no row id or no truth stays as it is written,
+        for ``parse_edits`` to refuse.
+    list of int
+        The row of each, as a spreadsheet counts them: the header is row 1.
+
+    Raises
+    ------
+    ConfigError
+        With the row or the column that is wrong.
+    """
+    # Lines end where CSV says so, and not at every sign that Python takes for an end.
+    lines = list(io.StringIO(_decoded(content, where), newline=""))
+    declared = re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE) if lines else None
+    delimiter = declared[1] if declared else max(_DELIMITERS, key="".join(lines[:1]).count)
+    records = _records(lines[1:] if declared else lines, delimiter, where)
+    _, header = next(records, (1, []))
+    names = [name.strip().casefold() for name in header]
+    _check_header(names, f"{where}, row 1")
+    entries: list[dict[str, Any]] = []
+    rows: list[int] = []
+    for row, cells in records:
+        if not any(cell.strip() for cell in cells):
+            continue
+        here = f"{where}, row {row}"
+        if any(cell.strip() for cell in cells[len(names) :]):
+            raise ConfigError(
+                f"label.edits: there are {len(cells)} cells, and {len(names)} columns",
+                where=here,
+                hint="Put text with a delimiter in it in double quotes, as spreadsheets do.",
+            )
+        given = {name: cell.strip() for name, cell in zip(names, cells, strict=False) if cell.strip()}
+        for name in given:
+            if not name:
+                raise ConfigError(f"label.edits: {given[name]!r} is in a column without a name", where=here, hint=_HINT)
+            if len(given[name]) >= _MOST_CHARACTERS:
+                raise ConfigError(
+                    f"label.edits: {name} has {_MOST_CHARACTERS:,} characters, where spreadsheets cut a cell off",
+                    where=f"{here}, column {name}",
+                    hint="Give this edit in a YAML file.",
+                )
+        entries.append({name: _value(name, text) for name, text in given.items()})
+        rows.append(row)
+    return entries, rows
+
+
+def _cell(value: Any) -> str:
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "yes"
+    if isinstance(value, (list, tuple)):
+        return "|".join(map(str, value))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    text = str(value)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _value(name: str, text: str) -> Any:
+    if name in _LISTS:
+        parts = [part for part in _APART.split(text.strip("[]")) if part]
+        return [int(part) for part in parts] if parts and all(map(_is_number, parts)) else text
+    if name in ("hide", "pin"):
+        return _TRUTHS.get(text.casefold(), text)
+    if name in _NUMBERS or name == "split":
+        return int(text) if _is_number(text) else text.casefold()
+    return text[1:] if _FORMULA.match(text) and text[0] == "'" else text
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def _decoded(content: bytes, where: str) -> str:
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        row = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"label.edits: line {row} is not {encoding.removesuffix('-sig').upper()}",
+            where=where,
+            hint="Save it from the spreadsheet as 'CSV UTF-8'.",
+        ) from None
+
+
+def _records(lines: Sequence[str], delimiter: str, where: str) -> Iterator[tuple[int, list[str]]]:
+    """Each record with its row; a quoted cell may be of several lines."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    row = 1
+    while True:
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            raise ConfigError(
+                f"label.edits: this is no CSV: {error}", where=f"{where}, row {row}", hint="Check the double quotes."
+            ) from None
+        if record is None:
+            return
+        yield row, record
+        row += 1
+
+
+def _check_header(names: Sequence[str], where: str) -> None:
+    missing = [name for name in _NEEDED if name not in names]
+    if missing:
+        raise ConfigError(
+            f"label.edits: this is no table of edits: there is no column {missing[0]!r}", where=where, hint=_HINT
+        )
+    for name in names:
+        if name and name not in FIELDS:
+            raise ConfigError(
+                f"label.edits: the column {name!r} is no edit",
+                where=where,
+                hint=f"Columns of edits are {', '.join(ACTIONS)}.",
+            )
+        if name and names.count(name) > 1:
+            raise ConfigError(f"label.edits: there are two columns {name!r}", where=where, hint="Delete one of them.")
