@@ -211,6 +211,7 @@ def cluster_changes(before: NDArray[np.int32], after: NDArray[np.int32]) -> list
         for count, goal in found:
             if count > 0.5 * size_of[cluster]:
                 into.setdefault(goal, []).append(cluster)
+    mostly = {cluster for members in into.values() for cluster in members}
     changes: list[ClusterChange] = []
     done: set[int] = set()
     for goal, members in into.items():
@@ -225,7 +226,7 @@ def cluster_changes(before: NDArray[np.int32], after: NDArray[np.int32]) -> list
             changes.append(_change("same", [cluster], [same[cluster]], size_of))
         elif len(goals_of) > 1:
             changes.append(_change("split", [cluster], goals_of, size_of))
-        elif cluster in (one for members in into.values() for one in members):
+        elif cluster in mostly:
             changes.append(_change("moved", [cluster], goals_of, size_of))
         else:
             changes.append(_change("dissolved", [cluster], goals_of, size_of))
