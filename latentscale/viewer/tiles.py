@@ -140,6 +140,9 @@ def write_tiles(
         entry["inline"] = True
     if data.added is not None:
         entry["added"] = data.added[:40]
+    dates = [column["name"] for column in entries if column is not None and "from" in column]
+    if dates:
+        entry["text_dates"] = dates
     return entry
 
 

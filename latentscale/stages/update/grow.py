@@ -217,7 +217,12 @@ def _publishing(job: MapJob, parent: Record) -> PublishConfig:
     """The settings of publish, with what the tiles of the map that grows have: they stay beside the new ones."""
     held = parent.request["publish"]
     return job.config.publish.model_copy(
-        update={"noise": held.get("noise", "keep"), "semantic": held.get("semantic", False)}
+        update={
+            "noise": held.get("noise", "keep"),
+            "semantic": held.get("semantic", False),
+            "images": held.get("images"),
+            "image_origins": tuple(held.get("image_origins", ())),
+        }
     )
 
 

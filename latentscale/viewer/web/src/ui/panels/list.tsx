@@ -1,10 +1,9 @@
 /** The list at the side: the map's contents, its colours, its clusters. */
 
-import { useMemo, useState } from "preact/hooks";
 import { commands } from "../../commands";
 import { BAND_NAMES, bandColour, BANDS } from "../../engine/bands";
 import { css, rampColour } from "../../engine/colour";
-import type { CategoryColumn, ClusterEntry, NumberColumn } from "../../engine/format";
+import type { CategoryColumn, NumberColumn } from "../../engine/format";
 import { NARROW } from "../../engine/insets";
 import { categoryNames } from "../../engine/column-names";
 import { keyOf, withFilter } from "../../engine/filters";
@@ -19,8 +18,9 @@ import { MEANT } from "../../finding";
 import { selectClusters, selectDocuments } from "../../selecting";
 import * as state from "../../state";
 import { Icon } from "../icon";
+import { lazy } from "../lazy";
 import { register, setOpen, turn } from "../panel-registry";
-import { ClusterSwatch, Swatch } from "../swatch";
+import { Swatch } from "../swatch";
 import { count, percent, plural, shortened } from "../words";
 
 const ID = "list";
@@ -51,7 +51,9 @@ function find(): void {
   // At once where the field is there: what is typed next goes into it.
   focus();
   setOpen(ID, true);
-  requestAnimationFrame(focus);
+  requestAnimationFrame(() => {
+    if (!document.activeElement?.closest(`[data-panel="${ID}"]`)) focus();
+  });
 }
 
 function List() {
@@ -78,7 +80,7 @@ function List() {
       </p>
       <Newest />
       <ColourBy />
-      {labels ? <Topics /> : <p class="muted small">{state.problems.value.has("Clusters") ? "The clusters could not be read." : "Reading the clusters…"}</p>}
+      <Topics />
     </nav>
   );
 }
@@ -254,41 +256,13 @@ function Categories({ column }: { column: CategoryColumn }) {
   );
 }
 
-const MOST_FOUND = 200;
-
 const searchable = (): boolean => state.index.value === null || lastSection(state.index.value.generations, SEARCH) !== null;
 
+const Tree = lazy("Topics", async () => (await import("../topics/tree")).Topics, "muted small");
+
 function Topics() {
-  const labels = state.labels.value!;
   const query = state.query.value;
-  const [open, setOpenGroups] = useState<ReadonlySet<number>>(new Set());
-  const layer = Math.min(Math.max(labels.hue_layer, labels.layers > 1 ? 1 : 0), labels.layers - 1);
-  const groups = useMemo(() => {
-    const bySize = (a: ClusterEntry, b: ClusterEntry) => b.size - a.size || a.id - b.id;
-    return labels.clusters
-      .filter((c) => c.layer === layer)
-      .sort(bySize)
-      .map((group) => ({
-        group,
-        children:
-          layer === 0
-            ? []
-            : (state.leaves.value.get(`${layer}.${group.id}`) ?? [])
-                .map((id) => state.byRef.value.get(`0.${id}`)!)
-                .filter(Boolean)
-                .sort(bySize),
-      }));
-  }, [labels]);
-  const words = likenessOf(query) === null ? query.trim().toLowerCase() : "";
-  const phrases = state.details.value;
-  const found = useMemo(() => {
-    if (!words) return null;
-    const named = labels.clusters.filter((c) => c.label.toLowerCase().includes(words));
-    const meant = labels.clusters.filter(
-      (c, i) => !named.includes(c) && phrases?.[i]?.keyphrases.some((p) => p.toLowerCase().includes(words)),
-    );
-    return [...named, ...meant];
-  }, [words, labels, phrases]);
+  const words = likenessOf(query) === null ? query.trim() : "";
   const isolated = state.isolated.value;
   const chosen = isolated.size > 0;
   const filtered = state.filters.value.size > 0;
@@ -304,6 +278,10 @@ function Topics() {
           value={query}
           onInput={(event) => (state.query.value = event.currentTarget.value)}
           onKeyDown={(event) => {
+            if (event.key === "ArrowDown") {
+              event.preventDefault();
+              document.querySelector<HTMLElement>(".tree [tabindex='0']")?.focus();
+            }
             if (event.key !== "Enter") return;
             const row = /^#(-?\d+)$/.exec(event.currentTarget.value.trim());
             if (row) commands.pinRow(Number(row[1]));
@@ -321,7 +299,7 @@ function Topics() {
           </button>
         </div>
       ) : (
-        words && <p class="muted small">By meaning, from the command line: latentscale search WORKSPACE "{shortened(query.trim(), 40)}"</p>
+        words && <p class="muted small">By meaning, from the command line: latentscale search WORKSPACE "{shortened(words, 40)}"</p>
       )}
       {query && !searchable() && <p class="muted small">The words of this map's documents are not indexed: publish it again to find them.</p>}
       {/* Always one line: the rows below must not move away from the pointer that chose one. */}
@@ -354,97 +332,7 @@ function Topics() {
           </>
         )}
       </p>
-      <ul class="rows" aria-label="Clusters, with their number of documents">
-        {found?.slice(0, MOST_FOUND).map((cluster) => (
-          <li key={`${cluster.layer}.${cluster.id}`}>
-            <Row cluster={cluster} />
-          </li>
-        ))}
-        {found && (found.length === 0 || found.length > MOST_FOUND) && (
-          <li class="muted small">
-            {/^#\d*$/.test(words) ? "Enter pins the document with this row id" : found.length ? `${MOST_FOUND} of ${count(found.length)} clusters found are listed` : "No cluster has this in its label or keyphrases"}
-          </li>
-        )}
-        {!found &&
-          groups.map(({ group, children }) => (
-            <li key={group.id}>
-              <div class="group">
-                {children.length > 1 && (
-                  <button
-                    class="caret"
-                    aria-expanded={open.has(group.id)}
-                    aria-label={`Parts of ${group.label}`}
-                    onClick={() => setOpenGroups(state.toggled(open, group.id))}
-                  >
-                    <Icon name="right" />
-                  </button>
-                )}
-                {children.length <= 1 && layer > 0 && <span class="caret" />}
-                <Row cluster={group} />
-              </div>
-              {open.has(group.id) && (
-                <ul class="rows inner">
-                  {children.map((cluster) => (
-                    <li key={cluster.id}>
-                      <Row cluster={cluster} />
-                    </li>
-                  ))}
-                </ul>
-              )}
-            </li>
-          ))}
-        {!found && state.noise.value > 0 && (
-          <li>
-            <div class="group">
-              {layer > 0 && <span class="caret" />}
-              <button
-                class={`row ${chosen && !isolated.has("n") ? "off" : ""}`}
-                aria-pressed={isolated.has("n")}
-                onClick={() => (state.isolated.value = state.toggled(isolated, "n"))}
-              >
-                <ClusterSwatch cluster={null} />
-                <span class="name muted">In no cluster (noise)</span>
-                <span class="size">{count(passing(["n"], state.noise.value))}</span>
-              </button>
-            </div>
-          </li>
-        )}
-      </ul>
+      <Tree />
     </section>
-  );
-}
-
-/** Documents of clusters: with filters those that pass, as far as they were counted. */
-function passing(refs: string[], size: number): number {
-  const counted = state.filters.value.size ? state.clusterCounts.value : null;
-  return counted ? [...state.leavesOf(refs)].reduce((sum, id) => sum + (counted.clusters.get(id) ?? 0), 0) : size;
-}
-
-function Row({ cluster }: { cluster: ClusterEntry }) {
-  const ref = `${cluster.layer}.${cluster.id}`;
-  const isolated = state.isolated.value;
-  const shown = state.shownClusters.value;
-  const off = shown !== null && !(state.leaves.value.get(ref) ?? []).some((id) => shown.has(id));
-  return (
-    <button
-      class={`row ${off ? "off" : ""}`}
-      aria-pressed={isolated.has(ref)}
-      title={cluster.label}
-      onClick={() => {
-        state.isolated.value = state.toggled(isolated, ref);
-        if (!state.isolated.value.has(ref)) return;
-        // On a phone the list lies over the map and the card of the cluster.
-        if (innerWidth <= NARROW) setOpen(ID, false);
-        commands.reveal(cluster);
-      }}
-      onPointerEnter={() => (state.pointed.value = cluster)}
-      onPointerLeave={() => (state.pointed.value = null)}
-      onFocus={() => (state.pointed.value = cluster)}
-      onBlur={() => (state.pointed.value = null)}
-    >
-      <ClusterSwatch cluster={cluster} />
-      <span class="name">{cluster.label}</span>
-      <span class="size">{count(passing([ref], cluster.size))}</span>
-    </button>
   );
 }
