@@ -157,7 +157,7 @@ def manifest_bytes(
         raise ShapeError(f"the folder of the labels is relative and ends with a slash, and this is {labels!r}")
     # Titles repeat names: each is written once.
     entries = [{k: v for k, v in entry.items() if k != "name" or v != title} for entry in generations]
-    content = {"schema": 1, "title": title[:200], "generations": entries}
+    content: dict[str, Any] = {"schema": 1, "title": title[:200], "generations": entries}
     if labels is not None:
         content["labels"] = labels
     if images is not None:
