@@ -19,7 +19,8 @@ PAYLOADS = (
     "javascript:alert(1)",
     "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
     "../../../secret.png",
-    "<img src=x onerror=alert(1)>:x",
+    # A name of a file, and no more.
+    "<img src=x onerror=alert(1)>",
 )
 
 
@@ -31,8 +32,8 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, serve_folder: Callable[[Path], str]) -> Served:
     top = tmp_path_factory.mktemp("images")
-    for name, colour in (("named", "red"), ("other", "blue"), ("site/map/images", "green")):
-        (top / name).mkdir(parents=True)
+    for name, colour in (("named", "red"), ("other", "blue"), ("own", "green")):
+        (top / name).mkdir()
         Image.new("RGB", (400, 300), colour).save(top / name / "a.png")
     named, other = serve_folder(top / "named"), serve_folder(top / "other")
     addresses = [f"{named}/a.png", "images/a.png", f"{other}/a.png", f"{named}/gone.png", None, *PAYLOADS]
@@ -46,6 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, serve_folder: Callable[[Pat
     )
     publish = {"images": "picture", "image_origins": [named]}
     ls.run(frame, out=top / "site/map", text="text", publish=publish, progress="quiet")
+    (top / "own").rename(top / "site/map/images")
     return Served(serve_folder(top / "site") + "/map/viewer/", named, other, top / "site/map")
 
 
@@ -81,7 +83,7 @@ def test_no_other_value_loads_anything_or_runs(served: Served, opened: Open) -> 
     it = opened()
     other = card(it, served, 2)
     expect(other).to_contain_text(f"Images of {served.other.removeprefix('http://')} are not shown")
-    said = ("This is not the address", "This is not the address", "outside the map's folder", "This is not the address")
+    said = ("This is not the address", "This is not the address", "outside the map's folder")
     for row, sentence in enumerate(said, 5):
         panel = card(it, served, row)
         expect(panel).to_contain_text(sentence)
@@ -91,8 +93,11 @@ def test_no_other_value_loads_anything_or_runs(served: Served, opened: Open) -> 
 
 def test_an_image_that_does_not_come_is_said_and_moves_nothing(served: Served, opened: Open) -> None:
     it = opened(errors=True)
-    panel = card(it, served, 3)
-    expect(panel.locator(".picture")).to_have_text(
-        f"The image could not be loaded from {served.named.removeprefix('http://')}."
-    )
-    assert it.box(".picture")["height"] == 220
+    for row, origin in ((3, served.named), (8, served.page.removesuffix("/map/viewer/"))):
+        panel = card(it, served, row)
+        expect(panel.locator(".picture")).to_have_text(
+            f"The image could not be loaded from {origin.removeprefix('http://')}."
+        )
+        assert it.box(".picture")["height"] == 220
+        assert panel.locator("img").count() == 0
+    assert [problem for problem in it.problems if "404" not in problem] == []

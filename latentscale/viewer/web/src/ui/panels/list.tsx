@@ -1,26 +1,22 @@
 /** The list at the side: the map's contents, its colours, its clusters. */
 
 import { commands } from "../../commands";
-import { BAND_NAMES, bandColour, BANDS } from "../../engine/bands";
-import { css, rampColour } from "../../engine/colour";
-import type { CategoryColumn, NumberColumn } from "../../engine/format";
+import { BANDS } from "../../engine/bands";
+import { css } from "../../engine/colour";
 import { NARROW } from "../../engine/insets";
-import { categoryNames } from "../../engine/column-names";
-import { keyOf, withFilter } from "../../engine/filters";
-import { ADDED, documentsOf, generationName, OTHER } from "../../engine/merge";
+import { ADDED, documentsOf, generationName } from "../../engine/merge";
 import { SEARCH } from "../../engine/search-entry";
 import { MEANING } from "../../engine/meaning";
 import { likenessOf } from "../../engine/similar";
 import { lastSection } from "../../engine/sections";
-import { formatValue, NO_VALUE, valueAt } from "../../engine/scale";
 import { codeColour } from "../../map/shading";
 import { MEANT } from "../../finding";
-import { selectClusters, selectDocuments } from "../../selecting";
+import { selectClusters } from "../../selecting";
 import * as state from "../../state";
+import { addedEntry, chooseCategories } from "../categories";
 import { Icon } from "../icon";
 import { lazy } from "../lazy";
 import { register, setOpen, turn } from "../panel-registry";
-import { Swatch } from "../swatch";
 import { count, percent, plural, shortened } from "../words";
 
 const ID = "list";
@@ -108,18 +104,9 @@ function Newest() {
   );
 }
 
-function chooseCategories(column: CategoryColumn, codes: Iterable<number>): void {
-  const names = categoryNames(codes, column);
-  state.filters.value = withFilter(state.filters.value, keyOf(column), names.length ? { kind: "categories", names } : null);
-}
-
-const addedEntry = (): CategoryColumn | undefined =>
-  state.index.value?.colours.find((entry) => entry.id === ADDED) as CategoryColumn | undefined;
-
 function ColourBy() {
   const columns = (state.index.value?.colours ?? []).filter((entry) => entry.id !== ADDED);
   const layers = state.labels.value?.layers ?? 1;
-  const column = state.column.value;
   return (
     <section class="colour-by">
       <label class="field">
@@ -157,107 +144,14 @@ function ColourBy() {
           )}
         </select>
       </label>
-      {column?.kind === "categories" && <Categories column={column} />}
-      {column && column.kind !== "categories" && <Ramp column={column} />}
-      {state.colour.value === BANDS && <Bands />}
-      {state.colour.value === "density" && (
-        <div class="ramp">
-          <RampBar />
-          <div class="ramp-ends">
-            <span>sparse</span>
-            <span>dense (logarithmic)</span>
-          </div>
-        </div>
-      )}
+      {(state.column.value || state.colour.value === BANDS || state.colour.value === "density") && <Legend />}
     </section>
-  );
-}
-
-function Bands() {
-  return (
-    <ul class="rows" aria-label="Quarters of the documents by the density of space around them">
-      {BAND_NAMES.map((name, band) => (
-        <li key={name} class="row band">
-          <Swatch rgb={bandColour(band, state.theme.value)} />
-          <span class="name">{name}</span>
-        </li>
-      ))}
-    </ul>
-  );
-}
-
-function RampBar() {
-  const theme = state.theme.value;
-  const stops = Array.from({ length: 13 }, (_, i) => css(rampColour(i / 12, theme)));
-  return <div class="ramp-bar" style={{ backgroundImage: `linear-gradient(to right, ${stops.join(", ")})` }} />;
-}
-
-function Ramp({ column }: { column: NumberColumn }) {
-  const kind = state.scale.value;
-  const choose = (value: "linear" | "quantile") => {
-    state.scaleChosen.value = true;
-    state.scale.value = value;
-  };
-  return (
-    <div class="ramp">
-      <RampBar />
-      <div class="ramp-ends">
-        {[0, 0.5, 1].map((t) => (
-          <span key={t}>{formatValue(valueAt(t, column, kind), column)}</span>
-        ))}
-      </div>
-      <div class="choice" role="group" aria-label="Scale of the colours">
-        <button aria-pressed={kind === "linear"} onClick={() => choose("linear")}>
-          Linear
-        </button>
-        <button aria-pressed={kind === "quantile"} onClick={() => choose("quantile")}>
-          Quantiles
-        </button>
-      </div>
-      {column.nulls > 0 && (
-        <p class="muted small">
-          {count(column.nulls)} of {count(state.documents.value)} documents have no value
-        </p>
-      )}
-    </div>
-  );
-}
-
-function Categories({ column }: { column: CategoryColumn }) {
-  const theme = state.theme.value;
-  const all = column.categories.map(([name, size], code): [code: number, name: string, size: number] => [code, name, size]);
-  // Codes outlive updates and sizes do not; generations go by their time, the last first.
-  const rows = column.id === ADDED ? all.reverse() : all.sort((a, b) => b[2] - a[2]).filter(([, , size]) => size > 0);
-  if (column.other[1]) rows.push([OTHER, `${count(column.other[0])} others`, column.other[1]]);
-  if (column.nulls) rows.push([NO_VALUE, "no value", column.nulls]);
-  const chosen = state.categories.value;
-  // Tags are sets of documents already, and no values of a column.
-  const choose = (code: number) => {
-    if (column.id !== state.TAGS) chooseCategories(column, state.toggled(chosen, code));
-    else if (state.tagged.value[code]) void selectDocuments(state.tagged.value[code].documents);
-  };
-  return (
-    <ul class="rows categories" aria-label={`Values of ${column.name}, with their number of documents`}>
-      {rows.map(([code, name, size]) => (
-        <li key={code}>
-          <button
-            class={`row ${chosen.size && !chosen.has(code) ? "off" : ""}`}
-            aria-pressed={chosen.has(code)}
-            title={name}
-            onClick={() => choose(code)}
-          >
-            <Swatch rgb={codeColour(column, code, theme)} />
-            <span class={code >= OTHER ? "name muted" : "name"}>{name || "(empty)"}</span>
-            <span class="size">{count(size)}</span>
-          </button>
-        </li>
-      ))}
-    </ul>
   );
 }
 
 const searchable = (): boolean => state.index.value === null || lastSection(state.index.value.generations, SEARCH) !== null;
 
+const Legend = lazy("Legend", async () => (await import("../legend")).Legend, "muted small");
 const Tree = lazy("Topics", async () => (await import("../topics/tree")).Topics, "muted small");
 
 function Topics() {
