@@ -7,9 +7,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from latentscale.config import JobConfig, apply_overrides, parse_job, read_yaml, relative_to_file
+from latentscale.config import JobConfig, PublishConfig, apply_overrides, parse_job, read_yaml, relative_to_file
 from latentscale.config.scaffold import job_schema, job_yaml
 from latentscale.errors import ConfigError
+from latentscale.stages.publish import publish_settings
 
 LEAST = {"corpus": {"sources": "x.csv"}, "out": "maps/x"}
 
@@ -180,3 +181,26 @@ def test_each_method_clusters_what_it_says(cluster: dict[str, object], clustered
     job = parse_job({**LEAST, "cluster": cluster}, where="")
     assert job.cluster.clustered == clustered
     assert parse_job(job.model_dump(mode="json"), where="").cluster.clustered == clustered
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://images.example.org/", "https://*.example.org", "https://Images.example.org", "images.example.org"),
+        *("https://a.example.org; script-src *", "https://a.example.org\n", "https://a.example.org:0", "https://a b"),
+        *("data:", "'self'", "*"),
+    ],
+)
+def test_an_origin_of_images_is_no_more_than_one(origin: str) -> None:
+    with pytest.raises(ConfigError, match="is no origin"):
+        parse_job({**LEAST, "publish": {"images": "i", "image_origins": [origin]}}, where="")
+
+
+def test_origins_of_images_belong_to_a_column_of_them() -> None:
+    origins = ["https://a.example.org", "http://127.0.0.1:8000", "https://a.example.org"]
+    with pytest.raises(ConfigError, match=r"publish\.images names no column"):
+        parse_job({**LEAST, "publish": {"image_origins": origins}}, where="")
+    config = parse_job({**LEAST, "publish": {"images": "i", "image_origins": origins}}, where="").publish
+    assert config.image_origins == ("https://a.example.org", "http://127.0.0.1:8000")
+    assert publish_settings(config, title=None)["image_origins"] == list(config.image_origins)
+    assert not {"images", "image_origins"} & set(publish_settings(PublishConfig(), title=None))

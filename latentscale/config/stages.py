@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -10,6 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from latentscale.config.base import Seed, Settings
 from latentscale.config.secrets import refuse_secrets
+
+_ORIGIN = re.compile(r"https?://(?=.{1,253}(?::|$))[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?")
 
 
 class IngestConfig(Settings):
@@ -313,3 +316,26 @@ class PublishConfig(Settings):
     nearest cluster. points/ has both columns either way."""
     title: str | None = None
     """Title of the page; by default the workspace's name."""
+    images: str | None = None
+    """A source column with addresses of images, which the page shows on a document's card: https addresses, or ones
+    relative to the folder that holds `viewer/`."""
+    image_origins: tuple[str, ...] = ()
+    """Where the page may load images from, such as https://images.example.org; beside its own origin, nowhere else."""
+
+    @field_validator("image_origins")
+    @classmethod
+    def _plain_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # They become part of the page's content policy as they are.
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin[:80]!r} is no origin: write https://, the host in lower case and, if it is another, the "
+                    "port, as in https://images.example.org"
+                )
+        return tuple(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _origins_of_images(self) -> PublishConfig:
+        if self.image_origins and self.images is None:
+            raise ValueError("publish.image_origins is for images, and publish.images names no column of them")
+        return self

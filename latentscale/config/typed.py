@@ -326,6 +326,13 @@ class PublishSettings(TypedDict, total=False):
     title: str | None
     """Title of the page; by default the workspace's name."""
 
+    images: str | None
+    """A source column with addresses of images, which the page shows on a document's card: https addresses, or ones
+    relative to the folder that holds `viewer/`."""
+
+    image_origins: Sequence[str]
+    """Where the page may load images from, such as https://images.example.org; beside its own origin, nowhere else."""
+
 
 class DriftSettings(TypedDict, total=False):
     """When the documents that came since a fit are so different that a new one is due."""

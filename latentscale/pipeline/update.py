@@ -174,7 +174,7 @@ def _check_shown(store: Store, parent: Record) -> None:
 
 
 # Of the settings of publish, those that no corpus resolves: that another one has no effect is said.
-_HELD_BY_THE_FIT = ("noise", "search", "semantic", "viewer")
+_HELD_BY_THE_FIT = ("image_origins", "noise", "search", "semantic", "viewer")
 
 
 def growing_job(context: RunContext, fit: Fit, snapshot: Snapshot, workspace: WorkspaceRecord) -> MapJob:

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from latentscale.viewer.text_dates import iso_days
+
 CATEGORIES = 64
 NULL_CODE = 255
 OTHER_CODE = 64
@@ -28,6 +30,7 @@ class ColumnValues:
 
     ``kind`` is ``categories`` (codes of text, booleans and whole numbers of few values), ``numbers`` or ``dates``
     (days since 1970), or None when a colour would carry no information: long text, names that are all different.
+    A column of text is one of dates where every value is a date (:func:`iso_days`).
 
     ``like`` is the column's entry in the ``index.json`` of an earlier generation: the kind and the codes of its
     categories are kept, whatever these rows look like; new categories come after them while there is room.
@@ -41,8 +44,12 @@ class ColumnValues:
         self.kind: str | None = None
         self._rows = rows
         self._path = scratch / f"{column_id}.values"
+        self._days_path = scratch / f"{column_id}.days"
         self._values: NDArray[Any] | None = None
         self._codes: dict[str, int] = {}
+        # Of text, as long as all of it are dates.
+        self._days: NDArray[np.float64] | None = None
+        self._too_many = False
         self._given_up = False
         self._whole = False
         # Whole numbers that differ may be one float64: values are told apart by the numbers themselves.
@@ -68,9 +75,14 @@ class ColumnValues:
             return
         stop = start + len(column)
         if self.kind == "categories":
-            self._values[start:stop] = self._encode(column)
-            if len(self._codes) > _MAX_DISTINCT and self._like is None:
+            self._note_days(start, column)
+            self._take_categories(start, column)
+        elif self.kind == "dates" and _is_text(column.type):
+            days = iso_days(column)
+            if days is None:
                 self._give_up()
+            else:
+                self._values[start:stop] = days
         elif self.kind == "numbers":
             self._note_distinct(column)
             self._values[start:stop] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
@@ -82,6 +94,10 @@ class ColumnValues:
 
     def finish(self) -> dict[str, Any] | None:
         """The column's entry in ``index.json``, or None if points cannot be coloured by it."""
+        if self._days is not None and not self._given_up and np.isfinite(self._days).any():
+            self.kind, self._values = "dates", self._days
+        elif self._too_many:
+            self._give_up()
         if self._given_up or self._values is None:
             return None
         if self.kind == "categories":
@@ -118,21 +134,27 @@ class ColumnValues:
         return pa.array(np.clip(values, -_LARGEST, _LARGEST).astype(np.float32), pa.float32())
 
     def close(self) -> None:
-        """Delete the scratch file."""
-        self._values = None
+        """Delete the scratch files."""
+        self._values = self._days = None
         self._path.unlink(missing_ok=True)
+        self._days_path.unlink(missing_ok=True)
 
     def _head(self) -> dict[str, Any]:
-        return {"id": self.column_id, "name": self.name, "kind": self.kind}
+        written = {"from": "text"} if self._days is not None else {}
+        return {"id": self.column_id, "name": self.name, "kind": self.kind, **written}
 
     def _open(self, column: pa.Array) -> None:
         kind = column.type
         if pa.types.is_null(kind):
             return  # A later batch may have a type.
-        if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            if not pa.types.is_boolean(kind) and _mean_length(column) > _LONG_TEXT:
-                self._give_up()
-                return
+        if pa.types.is_boolean(kind) or _is_text(kind):
+            if _is_text(kind):
+                if _mean_length(column) > _LONG_TEXT:
+                    self._give_up()
+                    return
+                if self._like is None and iso_days(column) is not None:
+                    self._days = np.memmap(self._days_path, np.float64, "w+", shape=(self._rows,))
+                    self._days[:] = np.nan
             self.kind, dtype = "categories", np.uint16
         elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             self.kind, dtype, self._whole = "numbers", np.float64, pa.types.is_integer(kind)
@@ -154,10 +176,35 @@ class ColumnValues:
             return True
         whole = pa.types.is_boolean(kind) or pa.types.is_integer(kind)
         if self.kind == "categories":
-            return whole or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+            return whole or _is_text(kind)
         if self.kind == "dates":
-            return pa.types.is_date(kind) or pa.types.is_timestamp(kind)
+            return pa.types.is_date(kind) or pa.types.is_timestamp(kind) or _is_text(kind)
         return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+    def _note_days(self, start: int, column: pa.Array) -> None:
+        """Take the values as dates too, as long as all are."""
+        if self._days is None or pa.types.is_null(column.type):
+            return
+        days = iso_days(column) if _is_text(column.type) else None
+        if days is not None:
+            self._days[start : start + len(column)] = days
+            return
+        self._days = None
+        self._days_path.unlink(missing_ok=True)
+        if self._too_many:
+            self._give_up()
+
+    def _take_categories(self, start: int, column: pa.Array) -> None:
+        if self._too_many or self._values is None:
+            return
+        self._values[start : start + len(column)] = self._encode(column)
+        if len(self._codes) <= _MAX_DISTINCT or self._like is not None:
+            return
+        # Too many names to be told apart, but any number of dates.
+        if self._days is None:
+            self._give_up()
+        else:
+            self._too_many, self._codes = True, {}
 
     def _encode(self, column: pa.Array) -> NDArray[np.uint16]:
         encoded = pc.cast(column, pa.string()).dictionary_encode()
@@ -234,6 +281,10 @@ class ColumnValues:
         entry = self._finish_categories()
         assert entry is not None
         return entry
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _mean_length(column: pa.Array) -> float:

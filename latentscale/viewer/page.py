@@ -13,6 +13,8 @@ from typing import Any
 from latentscale.errors import EnvironmentFailure, ShapeError
 
 MANIFEST_BYTES = 8_000
+# Of the content policy in ``index.html``.
+_IMAGES = b"img-src 'self' data: blob:"
 _STATIC = Path(__file__).parent / "static"
 
 
@@ -32,8 +34,13 @@ def static_files() -> Path:
     return _STATIC
 
 
-def page_files() -> Iterator[tuple[str, bytes]]:
+def page_files(image_origins: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
     """The built site as (name, content), names relative to ``viewer/``: the assets, then ``index.html``.
+
+    Parameters
+    ----------
+    image_origins : sequence of str
+        From where the page's content policy allows images, beside its own origin.
 
     Raises
     ------
@@ -43,7 +50,10 @@ def page_files() -> Iterator[tuple[str, bytes]]:
     folder = static_files()
     for path in sorted(p for p in (folder / "assets").rglob("*") if p.is_file()):
         yield path.relative_to(folder).as_posix(), path.read_bytes()
-    yield "index.html", (folder / "index.html").read_bytes()
+    index = (folder / "index.html").read_bytes()
+    if image_origins:
+        index = index.replace(_IMAGES, b" ".join([_IMAGES, *(origin.encode() for origin in image_origins)]), 1)
+    yield "index.html", index
 
 
 def single_page(title: str, files: Mapping[str, bytes]) -> Iterator[bytes]:
@@ -101,6 +111,7 @@ def manifest_bytes(
     title: str,
     labels: str | None = None,
     about: Sequence[tuple[str, str]] | None = None,
+    images: Mapping[str, Any] | None = None,
 ) -> bytes:
     """``manifest.json``, which names the generations that the page shows.
 
@@ -118,6 +129,8 @@ def manifest_bytes(
         those of the last generation: an update that only took documents off the map has no generation of its own.
     about : sequence of (str, str), optional
         Names and values of what the page says of how the map was made; left out where it would not fit.
+    images : mapping, optional
+        ``column`` of addresses of images that the page shows, and ``origins`` from which they come beside its own.
 
     Raises
     ------
@@ -144,9 +157,11 @@ def manifest_bytes(
         raise ShapeError(f"the folder of the labels is relative and ends with a slash, and this is {labels!r}")
     # Titles repeat names: each is written once.
     entries = [{k: v for k, v in entry.items() if k != "name" or v != title} for entry in generations]
-    content = {"schema": 1, "title": title[:200], "generations": entries}
+    content: dict[str, Any] = {"schema": 1, "title": title[:200], "generations": entries}
     if labels is not None:
         content["labels"] = labels
+    if images is not None:
+        content["images"] = dict(images)
     manifest = _compact(content)
     if about:
         longer = _compact(content | {"about": [list(fact) for fact in about]})
@@ -168,12 +183,13 @@ def write_page(
     title: str,
     labels: str | None = None,
     about: Sequence[tuple[str, str]] | None = None,
+    images: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``index.html``, its assets and, last, ``manifest.json``, with names relative to ``viewer/``.
 
     Parameters
     ----------
-    generations, title, labels, about
+    generations, title, labels, about, images
         As for ``manifest_bytes``.
     put : callable
         Writes one whole object: ``put(name, bytes)``.
@@ -185,8 +201,8 @@ def write_page(
     EnvironmentFailure
         If the site is not built.
     """
-    manifest = manifest_bytes(generations, title=title, labels=labels, about=about)
-    for name, content in page_files():
+    manifest = manifest_bytes(generations, title=title, labels=labels, about=about, images=images)
+    for name, content in page_files(images["origins"] if images else ()):
         put(name, content)
     put("manifest.json", manifest)
 

@@ -142,6 +142,9 @@ def write_tiles(
         entry["added"] = data.added[:40]
     if data.placed is not None:
         entry["placed"] = data.placed[:80]
+    dates = [column["name"] for column in entries if column is not None and "from" in column]
+    if dates:
+        entry["text_dates"] = dates
     return entry
 
 

@@ -35,8 +35,8 @@ def coloured(picture: Image.Image) -> int:
 
 
 def legend(page: Page) -> int:
-    """Documents of all clusters of the list together, and the noise."""
-    sizes = page.locator(".topics > .rows > li > .group .size").all_text_contents()
+    """Documents of all topics at the top of the tree together, and the noise."""
+    sizes = page.locator(".tree .row[aria-level='1'] .size").all_text_contents()
     return sum(int(size.replace(",", "")) for size in sizes)
 
 

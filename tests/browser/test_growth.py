@@ -79,7 +79,7 @@ def test_all_documents_are_drawn_and_counted_and_none_that_has_left(one, opened:
     expect(page.locator(".badge")).to_have_text(f"All {SUM:,} documents drawn")
     noise = round(100 * float((map_.clusters < 0).mean()))
     expect(page.locator(".facts")).to_have_text(f"{SUM:,} documents · 16 clusters · {noise} % noise")
-    expect(page.get_by_role("button", name=re.compile("In no cluster"))).to_contain_text(
+    expect(page.get_by_role("treeitem", name=re.compile("In no cluster"))).to_contain_text(
         f"{(map_.clusters < 0).sum():,}"
     )
     # No label is there twice: they are the last generation's.
@@ -232,7 +232,7 @@ def test_labels_may_be_those_of_an_update_without_documents(one, opened: Open) -
     it = opened()
     page = it.goto(one.url().replace("/viewer/", "/viewer-labels/"))
     expect(page.locator(".facts")).to_have_text(re.compile(rf"^{SUM:,} documents · 15 clusters"))
-    expect(page.get_by_role("button", name=re.compile("^cedar region"))).to_be_visible()
+    expect(page.get_by_role("treeitem", name=re.compile("^cedar region"))).to_be_visible()
 
 
 def test_a_missing_list_of_removed_documents_is_told(make_grown, opened: Open) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -172,3 +176,25 @@ def test_words_that_set_a_selection_apart_are_those_that_it_was_found_by(site, o
     it.settled()
     words = [line.partition("120")[0] for line in panel(page).locator(".apart").last.locator("li").all_text_contents()]
     assert words[:2] in (["cedar", "fjord"], ["fjord", "cedar"])
+
+
+def test_a_selection_leaves_as_parquet_with_the_values_and_types_of_the_map(site, opened: Open, tmp_path: Path) -> None:
+    it = opened()
+    page = it.goto(site.url("#x.documents=cedar%20fjord&o=selection"))
+    panel(page).get_by_role("button", name=re.compile("found$")).click()
+    told = selected(it)
+    assert not [url for url in it.requests if "write-parquet" in url], "it comes when it is asked for"
+    with page.expect_download() as download:
+        panel(page).get_by_role("button", name="Columns (Parquet)").click()
+    download.value.save_as(tmp_path / "documents.parquet")
+    table = pq.ParquetFile(tmp_path / "documents.parquet").read()
+    pack = pq.read_schema(next(site.folder.glob("maps/*/viewer/rows/0.parquet")))
+    assert [(field.name, field.type) for field in table.schema] == [
+        (field.name, pa.string() if field.type == pa.large_string() else field.type) for field in pack
+    ]
+    batches = pa.Table.from_batches(site.data.documents())
+    wanted = batches.filter(pc.is_in(batches["row_id"], table["row_id"].combine_chunks())).sort_by("row_id")
+    assert table.num_rows == told == wanted.num_rows
+    for name in wanted.column_names:
+        assert table[name].cast(wanted[name].type).to_pylist() == wanted[name].to_pylist(), name
+    expect(panel(page).get_by_role("status").last).to_have_text("Columns saved")

@@ -156,7 +156,7 @@ def test_the_map_is_drawn_without_each_of_its_side_files(site, opened: Open, fil
     alert.get_by_role("button", name="Try again").click()
     expect(alert).to_have_count(0)
     it.settled()
-    expect(page.get_by_role("button", name=re.compile("^amber region"))).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("treeitem", name=re.compile("^amber region"))).to_have_attribute("aria-selected", "true")
     expect(page.get_by_label("Colour by").locator("option")).to_have_count(9)
     expect(page.get_by_role("complementary", name="Chosen cluster")).to_be_visible()
 
@@ -200,7 +200,7 @@ def test_a_server_that_stumbles_is_asked_again(site, opened: Open) -> None:
 
     it.page.route("**/labels.json", stumble)
     page = it.goto(site.url())
-    expect(page.get_by_role("button", name=re.compile("^amber region"))).to_be_visible()
+    expect(page.get_by_role("treeitem", name=re.compile("^amber region"))).to_be_visible()
     assert len(asked) == 3
     expect(page.get_by_role("alert")).to_have_count(0)
 
@@ -236,7 +236,7 @@ def test_back_and_forward_go_through_what_was_chosen(site, opened: Open) -> None
     page = it.goto(site.url())
     it.settled()
     page.evaluate("window.here = true")
-    region = page.get_by_role("button", name=re.compile("^basin region"))
+    region = page.get_by_role("treeitem", name=re.compile("^basin region"))
     region.click()
     it.settled()
     page.get_by_label("Colour by").select_option(label="kind")
@@ -245,22 +245,22 @@ def test_back_and_forward_go_through_what_was_chosen(site, opened: Open) -> None
     it.settled()
     page.go_back()
     expect(page.get_by_label("Colour by").locator("option:checked")).to_have_text("Cluster")
-    expect(region).to_have_attribute("aria-pressed", "true")
+    expect(region).to_have_attribute("aria-selected", "true")
     it.settled()
     page.go_back()
-    expect(region).to_have_attribute("aria-pressed", "false")
+    expect(region).to_have_attribute("aria-selected", "false")
     it.settled()
     page.go_forward()
-    expect(region).to_have_attribute("aria-pressed", "true")
+    expect(region).to_have_attribute("aria-selected", "true")
     it.settled()
     page.evaluate("location.hash = '#c=@kind&k=@kind%203&z=2&p=8'")
     expect(page.get_by_role("complementary", name="Pinned document")).to_contain_text("Document number 1 ")
     expect(page.locator(".categories .row[aria-pressed=true] .name")).to_have_text("kind 3")
-    expect(region).to_have_attribute("aria-pressed", "false")
+    expect(region).to_have_attribute("aria-selected", "false")
     assert page.evaluate("window.here"), "the page was not loaded again"
     page.go_back()
     expect(page.get_by_role("complementary", name="Pinned document")).to_have_count(0)
-    expect(region).to_have_attribute("aria-pressed", "true")
+    expect(region).to_have_attribute("aria-selected", "true")
 
 
 def test_an_address_names_columns_and_one_that_the_map_lacks_is_told(site, opened: Open) -> None:
@@ -301,7 +301,7 @@ def test_on_a_phone_the_list_makes_room_for_the_cluster_that_is_chosen(site, ope
     it.page.set_viewport_size({"width": 390, "height": 844})
     page = it.goto(site.url())
     page.get_by_role("button", name="Synthetic map").click()
-    page.get_by_role("button", name=re.compile("^delta region")).click()
+    page.get_by_role("treeitem", name=re.compile("^delta region")).click()
     card = page.get_by_role("complementary", name="Chosen cluster")
     expect(card).to_contain_text("delta region")
     expect(page.locator(".panel")).to_have_count(0)

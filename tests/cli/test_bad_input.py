@@ -130,6 +130,7 @@ def test_what_a_failed_attempt_rejected_is_no_reject_of_the_next(latentscale: La
         "embed.model=statc",
         "quality.against=sektion",
         "publish.columns=[pakage]",
+        "publish.images=pakage",
         "publish.partition_by=layer_9",
         "publish.partition_by=sektion",
     ],

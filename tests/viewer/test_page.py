@@ -44,7 +44,25 @@ def test_the_page_and_its_code_are_within_300_kb_as_servers_send_them() -> None:
     import gzip
 
     sent = {p.name: len(gzip.compress(p.read_bytes())) for p in (static_files() / "assets").iterdir()}
+    # The writer of parquet files comes with the first one that is saved.
+    (writer,) = (name for name in sent if name.startswith("write-parquet"))
+    assert sent.pop(writer) < 20_000
     assert sum(sent.values()) < 300_000
     # What the page names is there before the first picture; panels come when they are opened.
     html = (static_files() / "index.html").read_text()
     assert sum(size for name, size in sent.items() if name in html) < 250_000
+
+
+def test_images_come_from_the_origins_that_are_named_and_from_no_other(synthetic: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    entry = write_tiles(synthetic.make_data(200), synthetic.Disk(tmp_path / "g"), scratch=tmp_path / "s")
+    entries = [{**entry, "url": "../maps/map-1/viewer/"}]
+    plain, shown = tmp_path / "plain", tmp_path / "shown"
+    write_page(entries, synthetic.Disk(plain), title="A map")
+    images = {"column": "picture", "origins": ["https://a.example.org", "https://b.example.org:8443"]}
+    write_page(entries, synthetic.Disk(shown), title="A map", images=images)
+    assert "images" not in json.loads((plain / "manifest.json").read_bytes())
+    assert json.loads((shown / "manifest.json").read_bytes())["images"] == images
+    before, after = ((folder / "index.html").read_text() for folder in (plain, shown))
+    named = "img-src 'self' data: blob: https://a.example.org https://b.example.org:8443;"
+    assert after == before.replace("img-src 'self' data: blob:;", named) != before

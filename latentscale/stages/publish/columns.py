@@ -103,6 +103,13 @@ def _resolve(config: JobConfig, columns: Sequence[str]) -> JobConfig:
     if publish.columns is not None:
         names = tuple(dict.fromkeys(stored("publish.columns", name) for name in publish.columns))
         publish = publish.model_copy(update={"columns": names})
+    if publish.images is not None:
+        publish = publish.model_copy(update={"images": stored("publish.images", publish.images)})
+        if publish.columns is not None and publish.images not in publish.columns:
+            raise ConfigError(
+                f"publish.images: the column {shortened(publish.images or '')!r} is not published",
+                hint="Name it in publish.columns, too.",
+            )
     if publish.partition_by is not None:
         layer = _LAYER.match(publish.partition_by)
         if layer is None:

@@ -16,6 +16,7 @@ from latentscale.backends.outliers import JUDGED_BY, mean_distances, outlier_sco
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig, PublishConfig, QualityConfig
 from latentscale.digest import artifact_id
+from latentscale.errors import name_list
 from latentscale.quality.measure import measure_map
 from latentscale.quality.metrics import stability
 from latentscale.stages.cluster import Clusters, ClustersRequest, find_clusters, read_clusters
@@ -98,6 +99,8 @@ def publish_settings(config: PublishConfig, *, title: str | None) -> dict[str, A
         settings["semantic"] = True
     if config.noise != "keep":
         settings["noise"] = config.noise
+    if config.images is not None and config.viewer:
+        settings |= {"images": config.images, "image_origins": list(config.image_origins)}
     return settings if config.search else settings | {"search": False}
 
 
@@ -250,6 +253,8 @@ class PublishStage(WholeStage):
                     if settings.get("semantic")
                     else None,
                 )
+                if "text_dates" in counts["page"]:
+                    counts["published"] += f"; of text, as dates: {name_list(counts['page']['text_dates'])}"
         return writer.commit(counts=counts, cost=cost, job=context.job)
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:

@@ -137,6 +137,14 @@ def page_title(record: Record) -> str:
     return title or read_workspace(record.store).name
 
 
+def page_images(record: Record) -> dict[str, Any] | None:
+    """What the page's manifest says of images: their column, and the origins from which they may come."""
+    settings = record.request["publish"]
+    if settings.get("images") is None:
+        return None
+    return {"column": settings["images"], "origins": list(settings["image_origins"])}
+
+
 def write_public_page(store: Store, record: Record, *, again: bool = False, folder: str = PAGE_FOLDER) -> None:
     """Write ``viewer/``, the page at a stable address, so that it shows the map of ``record``; its manifest last.
 
@@ -157,7 +165,8 @@ def write_public_page(store: Store, record: Record, *, again: bool = False, fold
         if not (alike and (taken or store.read_bytes(target) == content)):
             store.put_bytes(target, content)
 
-    write_page(entries, put, title=title, labels=labels, about=about_map(record.store, record))
+    about = about_map(record.store, record)
+    write_page(entries, put, title=title, labels=labels, about=about, images=page_images(record))
 
 
 def public_manifest(record: Record) -> bytes | None:
@@ -168,7 +177,8 @@ def public_manifest(record: Record) -> bytes | None:
     entries = generations(record)
     if not entries:
         return None
-    return manifest_bytes(entries, title=page_title(record), labels=_labels_folder(record))
+    labels = _labels_folder(record)
+    return manifest_bytes(entries, title=page_title(record), labels=labels, images=page_images(record))
 
 
 def _labels_folder(record: Record) -> str | None:

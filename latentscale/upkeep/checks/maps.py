@@ -256,13 +256,21 @@ def _has_page(record: Record) -> bool:
         return True
 
 
+def _image_origins(store: Store) -> list[str]:
+    """The origins of images by the page's manifest, which is compared with those of maps; none where it is damaged."""
+    try:
+        return [str(origin) for origin in json.loads(store.read_bytes(MANIFEST))["images"]["origins"]]
+    except (ValueError, KeyError, TypeError, LatentScaleError):
+        return []
+
+
 def _check_assets(check: Check) -> None:
     """Check that the site is the one of this version, byte by byte; the one of another version only exists whole."""
     if INDEX not in check.listing:
         return
     try:
         page = check.store.read_bytes(INDEX)
-        own = {f"viewer/{name}": content for name, content in page_files()}
+        own = {f"viewer/{name}": content for name, content in page_files(_image_origins(check.store))}
     except LatentScaleError as error:
         check.error(INDEX, error)
         return

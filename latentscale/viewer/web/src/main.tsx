@@ -39,6 +39,7 @@ void start();
 
 async function start(): Promise<void> {
   const inside = embeddedFiles();
+  state.inOneFile.value = inside !== null;
   const store = inside ? new Store(EMBEDDED_BASE, inside) : new Store(location.href.replace(/[?#].*$/, ""));
   try {
     // The one file that changes: a copy that the browser kept may name generations of yesterday.

@@ -53,6 +53,8 @@ export interface Pinned extends Point {
 export const trouble = signal<Trouble | null>(null);
 export const notice = signal<string | null>(null);
 export const manifest = signal<Manifest | null>(null);
+/** Whether all that the page shows is in its one file. */
+export const inOneFile = signal(false);
 export const labels = signal<LabelsFile | null>(null);
 export const details = signal<ClusterDetail[] | null>(null);
 /** Those of the manifest, in its order: for panels that read files of their own sections. */
@@ -109,6 +111,10 @@ export interface Row {
 export const listing = signal(false);
 /** Documents in view, nearest the middle first, and how many there are. */
 export const inView = signal<{ rows: readonly Row[]; all: number }>({ rows: [], all: 0 });
+/** Whether somebody looks at the tree of topics. */
+export const treeShown = signal(false);
+/** Documents in view of each cluster of layer 0, of those that are drawn; null until they are counted. */
+export const clustersInView = signal<ReadonlyMap<number, number> | null>(null);
 /** Documents that the user has selected, until they are let go; it comes before what was found. */
 export const selected = signal<Selected | null>(null);
 export interface Selected {

@@ -38,6 +38,8 @@ export interface Manifest {
   labels?: string;
   /** How the map was made: names and values. */
   about?: [name: string, value: string][];
+  /** A column of addresses of images, and where these may come from beside the page's own origin. */
+  images?: { column: string; origins: string[] };
   generations: GenerationEntry[];
 }
 

@@ -1,5 +1,6 @@
 /** One generation of the map: its tiles, colour columns and documents, fetched when they are needed. */
 
+import type { SchemaElement } from "hyparquet";
 import { ViewerError, type GenerationEntry, type IndexFile, type PageFile, type RemovedCounts } from "./format";
 import { TileTree, type Box, type TileInfo } from "./lod";
 import { decodeColumn, decodeColumns, decodeIds, decodeRemoved, decodeTile, readFooter, readGroup, type PackFooter, type TilePoints } from "./parquet";
@@ -177,6 +178,12 @@ export class Generation {
     }
     const values = rows[row - footer.starts[group]];
     return { rowId: Number(values[0]), values: footer.columns.slice(1).map((column, i) => [column, values[i + 1]]) };
+  }
+
+  /** The columns of its documents, with the types that they have in its files. */
+  async columnTypes(): Promise<SchemaElement[]> {
+    await this.page("0-0-0");
+    return (await this.footer(this.tree.packs[0])).metadata.schema.slice(1);
   }
 
   /** Where a document lies in this generation, or null if it is not there, or no longer. */

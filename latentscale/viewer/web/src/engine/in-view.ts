@@ -24,3 +24,42 @@ export function countInView(tiles: readonly LoadedTile[], view: Box): number {
   }
   return found;
 }
+
+/** How many of the drawn points in `view` each cluster of layer 0 has. */
+export function clustersInView(tiles: readonly LoadedTile[], view: Box): Map<number, number> {
+  const tally = new Tally();
+  for (const { bounds, count, xy, cluster, share } of tiles) {
+    if (bounds.x1 < view.x0 || bounds.x0 > view.x1 || bounds.y1 < view.y0 || bounds.y0 > view.y1) continue;
+    const step = (bounds.x1 - bounds.x0) / 65536;
+    const [x0, x1] = [(view.x0 - bounds.x0) / step - 0.5, (view.x1 - bounds.x0) / step - 0.5];
+    const [y0, y1] = [(view.y0 - bounds.y0) / step - 0.5, (view.y1 - bounds.y0) / step - 0.5];
+    for (let i = 0; i < count; i++) {
+      const x = xy[2 * i];
+      const y = xy[2 * i + 1];
+      if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && (share >= 1 || isShown(i, share))) tally.add(cluster[i]);
+    }
+  }
+  return tally.counts();
+}
+
+/** Counts by cluster: of millions of points, for which a map is slow. */
+export class Tally {
+  private found = new Uint32Array(256);
+
+  /** Noise, and what is not on the map any more, count for nothing. */
+  add(cluster: number): void {
+    if (cluster < 0) return;
+    if (cluster >= this.found.length) {
+      const wider = new Uint32Array(Math.max(cluster + 1, 2 * this.found.length));
+      wider.set(this.found);
+      this.found = wider;
+    }
+    this.found[cluster] += 1;
+  }
+
+  counts(): Map<number, number> {
+    const counts = new Map<number, number>();
+    this.found.forEach((documents, cluster) => documents && counts.set(cluster, documents));
+    return counts;
+  }
+}

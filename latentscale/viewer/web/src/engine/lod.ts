@@ -9,6 +9,8 @@ export interface Box {
   y1: number;
 }
 
+export const isInside = (x: number, y: number, box: Box): boolean => x >= box.x0 && x <= box.x1 && y >= box.y0 && y <= box.y1;
+
 export interface TileInfo {
   key: string;
   z: number;

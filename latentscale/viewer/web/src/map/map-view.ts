@@ -5,9 +5,9 @@ import { effect, untracked } from "@preact/signals";
 import { covers, settled } from "../covers";
 import type { ClusterEntry } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
-import { countInView } from "../engine/in-view";
+import { clustersInView, countInView } from "../engine/in-view";
 import { insetsOf } from "../engine/insets";
-import { isShown, type Box } from "../engine/lod";
+import { isInside, isShown, type Box } from "../engine/lod";
 import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
 import { pointDensity, pointStyle } from "../engine/points";
@@ -196,7 +196,7 @@ export class MapView {
     });
     follow(() => {
       void [state.sizeFactor.value, state.opacityFactor.value, state.pinned.value, state.hovered.value];
-      void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value, state.pointedRow.value, state.listing.value];
+      void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value, state.pointedRow.value, state.listing.value, state.treeShown.value, state.labels.value];
       this.refresh();
     });
     follow(() => {
@@ -354,8 +354,28 @@ export class MapView {
     return { rows: places.map(({ tile, index }) => ({ generation: tile.generation, position: tile.info.first + index })), all };
   }
 
-  private list(): void {
+  /** The list and the tree, once the map rests. */
+  private follows(): void {
     this.listTimer = 0;
+    if (state.listing.value && !state.litRows.value) this.list();
+    if (!state.treeShown.value) return;
+    const counts = this.space?.clusters() ?? clustersInView(this.tiles, this.camera.free());
+    // Where more documents are on the map than are drawn, a small cluster may have none among them.
+    for (const cluster of state.labels.value?.clusters ?? [])
+      if (!cluster.layer && !counts.has(cluster.id) && this.hasMiddleInView(cluster)) counts.set(cluster.id, 1);
+    const old = state.clustersInView.value;
+    if (old?.size !== counts.size || [...counts].some(([id, documents]) => old.get(id) !== documents)) state.clustersInView.value = counts;
+  }
+
+  private hasMiddleInView({ x, y, z }: ClusterEntry): boolean {
+    if (x === null || y === null) return false;
+    if (!this.space) return isInside(x, y, this.camera.free());
+    const { width, height } = this.camera.size();
+    const at = this.space.project({ x, y, z: z ?? undefined, cluster: -1 });
+    return at !== null && at[0] >= 0 && at[1] >= 0 && at[0] <= width && at[1] <= height;
+  }
+
+  private list(): void {
     const { rows, all } = this.space?.list(MOST_LISTED) ?? this.rowsIn(this.camera.free(), MOST_LISTED);
     const old = state.inView.value;
     const same = old.all === all && old.rows.length === rows.length && rows.every((row, i) => row.position === old.rows[i].position);
@@ -367,9 +387,9 @@ export class MapView {
     const old = state.drawn.value;
     const now: state.Drawn = { ...old, sampled, overBudget, loading, failedFiles, failedDocuments, ...this.shading.progress(this.tiles) };
     if (JSON.stringify(now) !== JSON.stringify(old)) state.drawn.value = now;
-    if (state.listing.value && !state.litRows.value) {
+    if ((state.listing.value && !state.litRows.value) || state.treeShown.value) {
       clearTimeout(this.listTimer);
-      this.listTimer = window.setTimeout(() => this.list(), LIST_AFTER);
+      this.listTimer = window.setTimeout(() => this.follows(), LIST_AFTER);
     }
     if (old.loading && !loading) this.count();
     // In space each point is projected to be counted.

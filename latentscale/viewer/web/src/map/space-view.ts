@@ -4,6 +4,7 @@ import { effect } from "@preact/signals";
 import { covers } from "../covers";
 import type { ClusterEntry } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
+import { Tally } from "../engine/in-view";
 import { insetsOf } from "../engine/insets";
 import type { Box } from "../engine/lod";
 import { around, betweenOrbits, frameOf, moved, project, scaleOf, turned, type Frame, type Orbit } from "../engine/orbit";
@@ -189,6 +190,16 @@ export class SpaceView implements Spatial {
       if (left >= 0 && top >= 0 && left <= width && top <= height) points += 1;
     });
     return points;
+  }
+
+  clusters(): Map<number, number> {
+    const { width, height } = this.host.camera.size();
+    const { left: l, right: r, top: t, bottom: b } = this.insets();
+    const tally = new Tally();
+    scanSpace(this.frame(), this.host.tiles(), (tile) => this.heights.of(tile), (tile, i, left, top) => {
+      if (left >= l && top >= t && left <= width - r && top <= height - b) tally.add(tile.cluster[i]);
+    });
+    return tally.counts();
   }
 
   list(limit: number): { rows: state.Row[]; all: number } {

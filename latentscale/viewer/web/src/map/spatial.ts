@@ -22,6 +22,8 @@ export interface Spatial {
   labelAt(left: number, top: number): ClusterEntry | null;
   /** Drawn points in the window. */
   count(): number;
+  /** Those of each cluster of layer 0, beside the panels. */
+  clusters(): Map<number, number>;
   /** Those nearest the middle of the window first. */
   list(limit: number): { rows: Row[]; all: number };
   /** Keys: turn, or with Shift move. */

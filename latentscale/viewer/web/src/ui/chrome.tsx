@@ -1,15 +1,15 @@
-/** Buttons, the badge that says what is drawn, help, and what went wrong. */
+/** Buttons over the map. */
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
 import { commands } from "../commands";
 import { cover, covers } from "../covers";
 import { clearOfPanels } from "../engine/insets";
 import * as state from "../state";
 import { Icon } from "./icon";
+import { lazy } from "./lazy";
 import { Slider } from "./slider";
-import { SpaceButtons, spaceKeys, SpaceSettings } from "./space-controls";
-import { isOpen, panels, toggle, withButton } from "./panel-registry";
+import { SpaceButtons, SpaceSettings } from "./space-controls";
+import { isOpen, toggle, withButton } from "./panel-registry";
 
 export function Toolbar() {
   if (!state.manifest.value) return null;
@@ -86,63 +86,8 @@ function Group({ kind = "", children }: { kind?: string; children: ComponentChil
   );
 }
 
-const KEYS: [key: string, does: string][] = [
-  ["drag, arrows", "move"],
-  ["wheel, + and −", "zoom"],
-  ["Home", "the first view"],
-  ["0", "the whole map, outliers too"],
-  ["rest on a point", "read it"],
-  ["click a point", "pin it with all its columns"],
-  ["Enter on the map", "pin the document in the middle"],
-  ["Shift and drag", "select what lies in a box; with Alt too, in a lasso"],
-  ["b and l", "draw boxes, or lassos, until Esc: Shift adds, Alt takes away, both keep what is in both"],
-  ["click in the list", "isolate clusters, several if you like"],
-];
-const LAST_KEYS: typeof KEYS = [
-  ["n and p", "the next document of the list, and the one before"],
-  ["t", "dark or light"],
-  ["Esc", "close, then show all again"],
-];
-
-const panelKeys = (): typeof KEYS => panels().flatMap(({ key }) => (key ? [[key.name, key.does]] : []));
+const HelpDialog = lazy("Help", async () => (await import("./help")).HelpDialog, "veil");
 
 export function Help() {
   return state.helpOpen.value ? <HelpDialog /> : null;
-}
-
-function HelpDialog() {
-  const close = useRef<HTMLButtonElement>(null);
-  useEffect(() => {
-    // Keys go to the dialog while it is open, and afterwards to where they went before.
-    const before = document.activeElement as HTMLElement | null;
-    close.current?.focus();
-    return () => before?.focus();
-  }, []);
-  return (
-    <div class="veil" onClick={() => (state.helpOpen.value = false)}>
-      <div class="card help" role="dialog" aria-modal="true" aria-label="Help" onKeyDown={stay} onClick={(event) => event.stopPropagation()}>
-        <h2>Around the map</h2>
-        <dl>
-          {[...KEYS, ...panelKeys(), ...spaceKeys(), ...LAST_KEYS].map(([key, does]) => (
-            <div key={key}>
-              <dt>{key}</dt>
-              <dd>{does}</dd>
-            </div>
-          ))}
-        </dl>
-        <p class="muted small">
-          Each point is a document; documents that say similar things lie close together. Distances between far groups
-          mean little. The address of this page keeps the view: share it.
-        </p>
-        <button class="button" ref={close} onClick={() => (state.helpOpen.value = false)}>
-          Close
-        </button>
-      </div>
-    </div>
-  );
-}
-
-/** The dialog has one button: Tab has nowhere else to go. */
-function stay(event: KeyboardEvent): void {
-  if (event.key === "Tab") event.preventDefault();
 }

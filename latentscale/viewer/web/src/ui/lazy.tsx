@@ -1,10 +1,10 @@
-/** Panels whose script comes when they are first opened; an address may open them before it is known of what map. */
+/** Panels, and parts of them, whose script comes when they are first opened; an address may open them before it is known of what map. */
 
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import * as state from "../state";
 
-export function lazy(name: string, load: () => Promise<ComponentType>): ComponentType {
+export function lazy(name: string, load: () => Promise<ComponentType>, look = "card loading muted"): ComponentType {
   const loaded = signal<ComponentType | null>(null);
   let asked = false;
   return function Lazy() {
@@ -18,6 +18,6 @@ export function lazy(name: string, load: () => Promise<ComponentType>): Componen
         });
     }
     const Loaded = state.manifest.value && loaded.value;
-    return Loaded ? <Loaded /> : <p class="card loading muted">{name}…</p>;
+    return Loaded ? <Loaded /> : <p class={look}>{name}…</p>;
   };
 }

@@ -51,12 +51,3 @@ function Check({ name, value }: { name: string; value: { value: boolean } }) {
     </label>
   );
 }
-
-export const spaceKeys = (): [key: string, does: string][] =>
-  state.hasHeights.value
-    ? [
-        ["3", "turn the map in space, or lay it flat"],
-        ["drag, arrows", "in space: turn"],
-        ["Shift and drag, Shift and arrows", "in space: move; the right button, too"],
-      ]
-    : [];

@@ -12,6 +12,7 @@ import { selectClusters } from "../../selecting";
 import * as state from "../../state";
 import { Brief, textOf, titleOf } from "../cards";
 import { ColumnEvidence, Sibling } from "../cluster-evidence";
+import { lazy } from "../lazy";
 import { Marked } from "../marked";
 import { PanelFrame } from "../panel-frame";
 import { register, setOpen } from "../panel-registry";
@@ -26,6 +27,8 @@ const chosen = computed(() => {
   const detail = cluster && state.details.value?.[state.labels.value!.clusters.indexOf(cluster)];
   return cluster && detail ? { cluster, detail } : null;
 });
+
+const PinnedImage = lazy("Image", async () => (await import("../image")).PinnedImage, "picture muted small");
 
 register({
   id: "document",
@@ -62,6 +65,7 @@ function DocumentPanel() {
             <Marked text={title} />
           </h2>
         )}
+        {state.manifest.value?.images && <PinnedImage />}
         {text && (
           <p class="document-text" dir="auto">
             <Marked text={text} />

@@ -1,26 +1,22 @@
 /** The list at the side: the map's contents, its colours, its clusters. */
 
-import { useMemo, useState } from "preact/hooks";
 import { commands } from "../../commands";
-import { BAND_NAMES, bandColour, BANDS } from "../../engine/bands";
-import { css, rampColour } from "../../engine/colour";
-import type { CategoryColumn, ClusterEntry, NumberColumn } from "../../engine/format";
+import { BANDS } from "../../engine/bands";
+import { css } from "../../engine/colour";
 import { NARROW } from "../../engine/insets";
-import { categoryNames } from "../../engine/column-names";
-import { keyOf, withFilter } from "../../engine/filters";
-import { ADDED, documentsOf, generationName, OTHER } from "../../engine/merge";
+import { ADDED, documentsOf, generationName } from "../../engine/merge";
 import { SEARCH } from "../../engine/search-entry";
 import { MEANING } from "../../engine/meaning";
 import { likenessOf } from "../../engine/similar";
 import { lastSection } from "../../engine/sections";
-import { formatValue, NO_VALUE, valueAt } from "../../engine/scale";
 import { codeColour } from "../../map/shading";
 import { MEANT } from "../../finding";
-import { selectClusters, selectDocuments } from "../../selecting";
+import { selectClusters } from "../../selecting";
 import * as state from "../../state";
+import { addedEntry, chooseCategories } from "../categories";
 import { Icon } from "../icon";
+import { lazy } from "../lazy";
 import { register, setOpen, turn } from "../panel-registry";
-import { ClusterSwatch, Swatch } from "../swatch";
 import { count, percent, plural, shortened } from "../words";
 
 const ID = "list";
@@ -51,7 +47,9 @@ function find(): void {
   // At once where the field is there: what is typed next goes into it.
   focus();
   setOpen(ID, true);
-  requestAnimationFrame(focus);
+  requestAnimationFrame(() => {
+    if (!document.activeElement?.closest(`[data-panel="${ID}"]`)) focus();
+  });
 }
 
 function List() {
@@ -78,7 +76,7 @@ function List() {
       </p>
       <Newest />
       <ColourBy />
-      {labels ? <Topics /> : <p class="muted small">{state.problems.value.has("Clusters") ? "The clusters could not be read." : "Reading the clusters…"}</p>}
+      <Topics />
     </nav>
   );
 }
@@ -107,18 +105,9 @@ function Newest() {
   );
 }
 
-function chooseCategories(column: CategoryColumn, codes: Iterable<number>): void {
-  const names = categoryNames(codes, column);
-  state.filters.value = withFilter(state.filters.value, keyOf(column), names.length ? { kind: "categories", names } : null);
-}
-
-const addedEntry = (): CategoryColumn | undefined =>
-  state.index.value?.colours.find((entry) => entry.id === ADDED) as CategoryColumn | undefined;
-
 function ColourBy() {
   const columns = (state.index.value?.colours ?? []).filter((entry) => entry.id !== ADDED);
   const layers = state.labels.value?.layers ?? 1;
-  const column = state.column.value;
   return (
     <section class="colour-by">
       <label class="field">
@@ -156,140 +145,19 @@ function ColourBy() {
           )}
         </select>
       </label>
-      {column?.kind === "categories" && <Categories column={column} />}
-      {column && column.kind !== "categories" && <Ramp column={column} />}
-      {state.colour.value === BANDS && <Bands />}
-      {state.colour.value === "density" && (
-        <div class="ramp">
-          <RampBar />
-          <div class="ramp-ends">
-            <span>sparse</span>
-            <span>dense (logarithmic)</span>
-          </div>
-        </div>
-      )}
+      {(state.column.value || state.colour.value === BANDS || state.colour.value === "density") && <Legend />}
     </section>
   );
 }
 
-function Bands() {
-  return (
-    <ul class="rows" aria-label="Quarters of the documents by the density of space around them">
-      {BAND_NAMES.map((name, band) => (
-        <li key={name} class="row band">
-          <Swatch rgb={bandColour(band, state.theme.value)} />
-          <span class="name">{name}</span>
-        </li>
-      ))}
-    </ul>
-  );
-}
-
-function RampBar() {
-  const theme = state.theme.value;
-  const stops = Array.from({ length: 13 }, (_, i) => css(rampColour(i / 12, theme)));
-  return <div class="ramp-bar" style={{ backgroundImage: `linear-gradient(to right, ${stops.join(", ")})` }} />;
-}
-
-function Ramp({ column }: { column: NumberColumn }) {
-  const kind = state.scale.value;
-  const choose = (value: "linear" | "quantile") => {
-    state.scaleChosen.value = true;
-    state.scale.value = value;
-  };
-  return (
-    <div class="ramp">
-      <RampBar />
-      <div class="ramp-ends">
-        {[0, 0.5, 1].map((t) => (
-          <span key={t}>{formatValue(valueAt(t, column, kind), column)}</span>
-        ))}
-      </div>
-      <div class="choice" role="group" aria-label="Scale of the colours">
-        <button aria-pressed={kind === "linear"} onClick={() => choose("linear")}>
-          Linear
-        </button>
-        <button aria-pressed={kind === "quantile"} onClick={() => choose("quantile")}>
-          Quantiles
-        </button>
-      </div>
-      {column.nulls > 0 && (
-        <p class="muted small">
-          {count(column.nulls)} of {count(state.documents.value)} documents have no value
-        </p>
-      )}
-    </div>
-  );
-}
-
-function Categories({ column }: { column: CategoryColumn }) {
-  const theme = state.theme.value;
-  const all = column.categories.map(([name, size], code): [code: number, name: string, size: number] => [code, name, size]);
-  // Codes outlive updates and sizes do not; generations go by their time, the last first.
-  const rows = column.id === ADDED ? all.reverse() : all.sort((a, b) => b[2] - a[2]).filter(([, , size]) => size > 0);
-  if (column.other[1]) rows.push([OTHER, `${count(column.other[0])} others`, column.other[1]]);
-  if (column.nulls) rows.push([NO_VALUE, "no value", column.nulls]);
-  const chosen = state.categories.value;
-  // Tags are sets of documents already, and no values of a column.
-  const choose = (code: number) => {
-    if (column.id !== state.TAGS) chooseCategories(column, state.toggled(chosen, code));
-    else if (state.tagged.value[code]) void selectDocuments(state.tagged.value[code].documents);
-  };
-  return (
-    <ul class="rows categories" aria-label={`Values of ${column.name}, with their number of documents`}>
-      {rows.map(([code, name, size]) => (
-        <li key={code}>
-          <button
-            class={`row ${chosen.size && !chosen.has(code) ? "off" : ""}`}
-            aria-pressed={chosen.has(code)}
-            title={name}
-            onClick={() => choose(code)}
-          >
-            <Swatch rgb={codeColour(column, code, theme)} />
-            <span class={code >= OTHER ? "name muted" : "name"}>{name || "(empty)"}</span>
-            <span class="size">{count(size)}</span>
-          </button>
-        </li>
-      ))}
-    </ul>
-  );
-}
-
-const MOST_FOUND = 200;
-
 const searchable = (): boolean => state.index.value === null || lastSection(state.index.value.generations, SEARCH) !== null;
 
+const Legend = lazy("Legend", async () => (await import("../legend")).Legend, "muted small");
+const Tree = lazy("Topics", async () => (await import("../topics/tree")).Topics, "muted small");
+
 function Topics() {
-  const labels = state.labels.value!;
   const query = state.query.value;
-  const [open, setOpenGroups] = useState<ReadonlySet<number>>(new Set());
-  const layer = Math.min(Math.max(labels.hue_layer, labels.layers > 1 ? 1 : 0), labels.layers - 1);
-  const groups = useMemo(() => {
-    const bySize = (a: ClusterEntry, b: ClusterEntry) => b.size - a.size || a.id - b.id;
-    return labels.clusters
-      .filter((c) => c.layer === layer)
-      .sort(bySize)
-      .map((group) => ({
-        group,
-        children:
-          layer === 0
-            ? []
-            : (state.leaves.value.get(`${layer}.${group.id}`) ?? [])
-                .map((id) => state.byRef.value.get(`0.${id}`)!)
-                .filter(Boolean)
-                .sort(bySize),
-      }));
-  }, [labels]);
-  const words = likenessOf(query) === null ? query.trim().toLowerCase() : "";
-  const phrases = state.details.value;
-  const found = useMemo(() => {
-    if (!words) return null;
-    const named = labels.clusters.filter((c) => c.label.toLowerCase().includes(words));
-    const meant = labels.clusters.filter(
-      (c, i) => !named.includes(c) && phrases?.[i]?.keyphrases.some((p) => p.toLowerCase().includes(words)),
-    );
-    return [...named, ...meant];
-  }, [words, labels, phrases]);
+  const words = likenessOf(query) === null ? query.trim() : "";
   const isolated = state.isolated.value;
   const chosen = isolated.size > 0;
   const filtered = state.filters.value.size > 0;
@@ -305,6 +173,10 @@ function Topics() {
           value={query}
           onInput={(event) => (state.query.value = event.currentTarget.value)}
           onKeyDown={(event) => {
+            if (event.key === "ArrowDown") {
+              event.preventDefault();
+              document.querySelector<HTMLElement>(".tree [tabindex='0']")?.focus();
+            }
             if (event.key !== "Enter") return;
             const row = /^#(-?\d+)$/.exec(event.currentTarget.value.trim());
             if (row) commands.pinRow(Number(row[1]));
@@ -322,7 +194,7 @@ function Topics() {
           </button>
         </div>
       ) : (
-        words && <p class="muted small">By meaning, from the command line: latentscale search WORKSPACE "{shortened(query.trim(), 40)}"</p>
+        words && <p class="muted small">By meaning, from the command line: latentscale search WORKSPACE "{shortened(words, 40)}"</p>
       )}
       {query && !searchable() && <p class="muted small">The words of this map's documents are not indexed: publish it again to find them.</p>}
       {/* Always one line: the rows below must not move away from the pointer that chose one. */}
@@ -355,97 +227,7 @@ function Topics() {
           </>
         )}
       </p>
-      <ul class="rows" aria-label="Clusters, with their number of documents">
-        {found?.slice(0, MOST_FOUND).map((cluster) => (
-          <li key={`${cluster.layer}.${cluster.id}`}>
-            <Row cluster={cluster} />
-          </li>
-        ))}
-        {found && (found.length === 0 || found.length > MOST_FOUND) && (
-          <li class="muted small">
-            {/^#\d*$/.test(words) ? "Enter pins the document with this row id" : found.length ? `${MOST_FOUND} of ${count(found.length)} clusters found are listed` : "No cluster has this in its label or keyphrases"}
-          </li>
-        )}
-        {!found &&
-          groups.map(({ group, children }) => (
-            <li key={group.id}>
-              <div class="group">
-                {children.length > 1 && (
-                  <button
-                    class="caret"
-                    aria-expanded={open.has(group.id)}
-                    aria-label={`Parts of ${group.label}`}
-                    onClick={() => setOpenGroups(state.toggled(open, group.id))}
-                  >
-                    <Icon name="right" />
-                  </button>
-                )}
-                {children.length <= 1 && layer > 0 && <span class="caret" />}
-                <Row cluster={group} />
-              </div>
-              {open.has(group.id) && (
-                <ul class="rows inner">
-                  {children.map((cluster) => (
-                    <li key={cluster.id}>
-                      <Row cluster={cluster} />
-                    </li>
-                  ))}
-                </ul>
-              )}
-            </li>
-          ))}
-        {!found && state.noise.value > 0 && (
-          <li>
-            <div class="group">
-              {layer > 0 && <span class="caret" />}
-              <button
-                class={`row ${chosen && !isolated.has("n") ? "off" : ""}`}
-                aria-pressed={isolated.has("n")}
-                onClick={() => (state.isolated.value = state.toggled(isolated, "n"))}
-              >
-                <ClusterSwatch cluster={null} />
-                <span class="name muted">In no cluster (noise)</span>
-                <span class="size">{count(passing(["n"], state.noise.value))}</span>
-              </button>
-            </div>
-          </li>
-        )}
-      </ul>
+      <Tree />
     </section>
-  );
-}
-
-/** Documents of clusters: with filters those that pass, as far as they were counted. */
-function passing(refs: string[], size: number): number {
-  const counted = state.filters.value.size ? state.clusterCounts.value : null;
-  return counted ? [...state.leavesOf(refs)].reduce((sum, id) => sum + (counted.clusters.get(id) ?? 0), 0) : size;
-}
-
-function Row({ cluster }: { cluster: ClusterEntry }) {
-  const ref = `${cluster.layer}.${cluster.id}`;
-  const isolated = state.isolated.value;
-  const shown = state.shownClusters.value;
-  const off = shown !== null && !(state.leaves.value.get(ref) ?? []).some((id) => shown.has(id));
-  return (
-    <button
-      class={`row ${off ? "off" : ""}`}
-      aria-pressed={isolated.has(ref)}
-      title={cluster.label}
-      onClick={() => {
-        state.isolated.value = state.toggled(isolated, ref);
-        if (!state.isolated.value.has(ref)) return;
-        // On a phone the list lies over the map and the card of the cluster.
-        if (innerWidth <= NARROW) setOpen(ID, false);
-        commands.reveal(cluster);
-      }}
-      onPointerEnter={() => (state.pointed.value = cluster)}
-      onPointerLeave={() => (state.pointed.value = null)}
-      onFocus={() => (state.pointed.value = cluster)}
-      onBlur={() => (state.pointed.value = null)}
-    >
-      <ClusterSwatch cluster={cluster} />
-      <span class="name">{cluster.label}</span>
-      <span class="size">{count(passing([ref], cluster.size))}</span>
-    </button>
   );
 }

@@ -54,6 +54,17 @@ export function Exports({ selection }: { selection: Selection | null }) {
             </button>
             <button
               class="link"
+              disabled={size > MOST_READ}
+              title={size > MOST_READ ? `Of ${count(MOST_READ)} documents at most: take the query` : "With the types that the columns have"}
+              onClick={doing("Columns", async () => {
+                save(await columnsParquet(selection), "documents.parquet", "application/vnd.apache.parquet");
+                return "Columns saved";
+              })}
+            >
+              Columns (Parquet)
+            </button>
+            <button
+              class="link"
               title="To be run in the folder of the workspace"
               onClick={doing("Query", async () => {
                 const [first, ...more] = state.manifest.value!.generations;
@@ -84,16 +95,29 @@ export function Exports({ selection }: { selection: Selection | null }) {
   );
 }
 
-/** All published columns of the documents, in the order of their row ids. */
-async function columnsCsv(selection: Selection): Promise<string> {
+/** The documents with all their published columns, in the order of their row ids. */
+async function documentsOf(selection: Selection): Promise<Document[]> {
   const rows = listed(selection, state.generations.value, MOST_READ);
   const documents: Document[] = new Array(rows.length);
   await inTurn(rows, async ({ generation, position }, k) => void (documents[k] = await generation.document(position)));
-  documents.sort((a, b) => a.rowId - b.rowId);
+  return documents.sort((a, b) => a.rowId - b.rowId);
+}
+
+async function columnsCsv(selection: Selection): Promise<string> {
   const columns = state.index.value!.columns;
-  const lines = documents.map(({ rowId, values }) => {
+  const lines = (await documentsOf(selection)).map(({ rowId, values }) => {
     const own = new Map(values);
     return [String(rowId), ...columns.map((column) => valueText(own.get(column)))];
   });
   return [["row_id", ...columns], ...lines].map((line) => `${line.map(csvValue).join(",")}\n`).join("");
+}
+
+async function columnsParquet(selection: Selection): Promise<ArrayBuffer> {
+  const generations = state.generations.value.filter(({ number }) => selection.has(number));
+  const [{ writeParquet }, documents, schemas] = await Promise.all([
+    import("../../engine/write-parquet"),
+    documentsOf(selection),
+    Promise.all(generations.map((generation) => generation.columnTypes())),
+  ]);
+  return writeParquet(documents, schemas, state.index.value!.columns, valueText);
 }

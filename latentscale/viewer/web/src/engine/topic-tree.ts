@@ -1,0 +1,147 @@
+/** The tree of clusters, every layer of it, and what of it is listed. */
+
+import type { ClusterEntry } from "./format";
+
+export interface Topic {
+  /** `layer.id`, as in the page's address. */
+  ref: string;
+  cluster: ClusterEntry;
+  parent: Topic | null;
+  /** Largest first. */
+  children: readonly Topic[];
+}
+
+export interface TopicTree {
+  roots: readonly Topic[];
+  byRef: ReadonlyMap<string, Topic>;
+}
+
+/** A topic that is listed. */
+export interface TreeRow {
+  topic: Topic;
+  /** 1 for a root. */
+  level: number;
+  /** Its place among its siblings that are listed, from 1, and how many these are. */
+  place: number;
+  siblings: number;
+  /** Null for one without parts. */
+  open: boolean | null;
+  /** Whether it is listed for what was found below it only. */
+  context: boolean;
+}
+
+/** Topics that were found by words, and all that lie above them. */
+export interface FoundTopics {
+  found: ReadonlySet<Topic>;
+  above: ReadonlySet<Topic>;
+}
+
+export const refOf = ({ layer, id }: ClusterEntry): string => `${layer}.${id}`;
+
+const bySize = (a: Topic, b: Topic): number => b.cluster.size - a.cluster.size || a.cluster.id - b.cluster.id;
+
+/** A cluster whose parent is not there is a root, whatever its layer. */
+export function topicTree(clusters: readonly ClusterEntry[]): TopicTree {
+  const byRef = new Map<string, Topic & { children: Topic[] }>();
+  for (const cluster of clusters) byRef.set(refOf(cluster), { ref: refOf(cluster), cluster, parent: null, children: [] });
+  const roots: Topic[] = [];
+  for (const topic of byRef.values()) {
+    const { layer, parent } = topic.cluster;
+    const above = parent === null ? undefined : byRef.get(`${layer + 1}.${parent}`);
+    if (above) {
+      topic.parent = above;
+      above.children.push(topic);
+    } else roots.push(topic);
+  }
+  for (const { children } of byRef.values()) children.sort(bySize);
+  return { roots: roots.sort(bySize), byRef };
+}
+
+/** Documents of each topic, by those of the clusters of layer 0; topics without any are left out. */
+export function countsOf(tree: TopicTree, leaves: ReadonlyMap<number, number>): Map<Topic, number> {
+  const counts = new Map<Topic, number>();
+  for (const [id, documents] of leaves)
+    for (let at: Topic | null | undefined = documents > 0 ? tree.byRef.get(`0.${id}`) : null; at; at = at.parent)
+      counts.set(at, (counts.get(at) ?? 0) + documents);
+  return counts;
+}
+
+/** Of the documents in view: topics with less are not opened by it, those with so much even where their layer is not. */
+const LEAST_SHARE = 0.03;
+const MAIN_SHARE = 0.34;
+
+/**
+ * The topics to open so that the list is as detailed as the view: down to the finest layer at which it is at most `rows`
+ * long, and always to layer `least`; then of the topics that have most of the view, those for which there is room. Only
+ * those of which enough is in view are opened; `seen` counts its documents.
+ */
+export function openedBy(tree: TopicTree, seen: ReadonlyMap<Topic, number>, rows: number, least: number): ReadonlySet<string> {
+  const of = (topic: Topic): number => seen.get(topic) ?? 0;
+  const top = Math.max(0, ...tree.roots.map(({ cluster }) => cluster.layer));
+  const all = tree.roots.reduce((sum, root) => sum + of(root), 0);
+  const opened = new Set<string>();
+  let closed = [...tree.roots];
+  let listed = closed.length;
+  const open = (topics: readonly Topic[]): void => {
+    for (const { ref } of topics) opened.add(ref);
+    const parts = topics.flatMap(({ children }) => children);
+    listed += parts.length;
+    closed = [...closed.filter(({ ref }) => !opened.has(ref)), ...parts];
+  };
+  const parts = (topics: readonly Topic[]): number => topics.reduce((sum, { children }) => sum + children.length, 0);
+  for (let layer = top; layer > 0; layer--) {
+    const here = closed.filter((topic) => topic.cluster.layer === layer && topic.children.length && of(topic) && (layer > least || of(topic) >= LEAST_SHARE * all));
+    if (layer <= least && listed + parts(here) > rows) break;
+    open(here);
+  }
+  for (;;) {
+    const main = closed.filter((topic) => topic.children.length && of(topic) >= MAIN_SHARE * all && listed + parts([topic]) <= rows);
+    if (!all || !main.length) return opened;
+    open([main.reduce((most, one) => (of(one) > of(most) ? one : most))]);
+  }
+}
+
+/** Topics that fit, and their ancestors. */
+export function topicsThat(tree: TopicTree, fits: (cluster: ClusterEntry) => boolean): FoundTopics {
+  const found = new Set<Topic>();
+  const above = new Set<Topic>();
+  for (const topic of tree.byRef.values()) {
+    if (!fits(topic.cluster)) continue;
+    found.add(topic);
+    for (let at = topic.parent; at && !above.has(at); at = at.parent) above.add(at);
+  }
+  return { found, above };
+}
+
+/** The rows of the list, in order; of a search those that were found, below all that they are part of. */
+export function listedTopics(tree: TopicTree, isOpen: (topic: Topic) => boolean, search: FoundTopics | null = null): TreeRow[] {
+  const rows: TreeRow[] = [];
+  const visit = (topics: readonly Topic[], level: number): void => {
+    topics.forEach((topic, i) => {
+      const open = topic.children.length ? isOpen(topic) : null;
+      const context = search !== null && !search.found.has(topic);
+      rows.push({ topic, level, place: i + 1, siblings: topics.length, open, context });
+      if (open) visit(partsOf(topic, search), level + 1);
+    });
+  };
+  visit(search ? tree.roots.filter((root) => isListed(root, search)) : tree.roots, 1);
+  return rows;
+}
+
+const isListed = (topic: Topic, { found, above }: FoundTopics): boolean => found.has(topic) || above.has(topic);
+
+/** All parts of a topic that was found itself, unless some of them were found too. */
+const partsOf = (topic: Topic, search: FoundTopics | null): readonly Topic[] =>
+  search?.above.has(topic) ? topic.children.filter((child) => isListed(child, search)) : topic.children;
+
+/** The next row whose name begins with what was typed, from the row after `from` on; of one letter again and again the next. */
+export function typedAhead(names: readonly string[], from: number, typed: string): number {
+  const wanted = typed.toLocaleLowerCase();
+  const single = [...wanted].every((letter) => letter === wanted[0]);
+  const text = single ? wanted[0] : wanted;
+  for (let step = single ? 1 : 0; step < names.length + (single ? 1 : 0); step++) {
+    const at = (from + step) % names.length;
+    if (names[at].toLocaleLowerCase().startsWith(text)) return at;
+  }
+  return -1;
+}

@@ -1,0 +1,16 @@
+/** Categories of a column that are chosen: a filter as any other. */
+
+import { categoryNames } from "../engine/column-names";
+import { keyOf, withFilter } from "../engine/filters";
+import type { CategoryColumn } from "../engine/format";
+import { ADDED } from "../engine/merge";
+import * as state from "../state";
+
+export function chooseCategories(column: CategoryColumn, codes: Iterable<number>): void {
+  const names = categoryNames(codes, column);
+  state.filters.value = withFilter(state.filters.value, keyOf(column), names.length ? { kind: "categories", names } : null);
+}
+
+/** When documents joined the map, as a column. */
+export const addedEntry = (): CategoryColumn | undefined =>
+  state.index.value?.colours.find((entry) => entry.id === ADDED) as CategoryColumn | undefined;

@@ -1,0 +1,37 @@
+/** The image of the pinned document, where the map has a column of them. */
+
+import { useState } from "preact/hooks";
+import type { Document } from "../engine/generation";
+import { imageAddress, type ImageAddress } from "../engine/image-address";
+import * as state from "../state";
+import { textOf, titleOf } from "./cards";
+import { count, shortened } from "./words";
+
+export function PinnedImage() {
+  const document = state.pinned.value?.document;
+  const column = state.manifest.value?.images?.column;
+  const value = document?.values.find(([name]) => name === column)?.[1];
+  if (!document || value === null || value === undefined || value === "") return null;
+  const address = addressOf(value);
+  return "said" in address ? <p class="muted small">{address.said}</p> : <Picture key={address.href} href={address.href} document={document} />;
+}
+
+function addressOf(value: unknown): ImageAddress {
+  if (state.inOneFile.value) return { said: "A page in one file asks nobody for anything, for no image either." };
+  return imageAddress(value, new URL("..", location.href.replace(/[?#].*$/, "")).href, state.manifest.value!.images!.origins);
+}
+
+/** In a box of one size from the first: what stands below does not move when the image is here. */
+function Picture({ href, document }: { href: string; document: Document }) {
+  const [failed, setFailed] = useState(false);
+  const title = titleOf(document) || shortened(textOf(document), 120) || `document ${count(document.rowId)}`;
+  return (
+    <div class="picture">
+      {failed ? (
+        <p class="muted small">The image could not be loaded from {new URL(href).host}.</p>
+      ) : (
+        <img src={href} alt={`Image of ${title}`} loading="lazy" decoding="async" referrerpolicy="no-referrer" onError={() => setFailed(true)} />
+      )}
+    </div>
+  );
+}

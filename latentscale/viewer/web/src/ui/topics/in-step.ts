@@ -1,0 +1,53 @@
+/** The tree in step with the map: which of its topics are in view, and which are open for that. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { RefObject } from "preact";
+import { countsOf, openedBy, type Topic, type TopicTree } from "../../engine/topic-tree";
+import * as state from "../../state";
+
+interface InStep {
+  /** Drawn documents in view of each topic; null until they are counted. */
+  seen: ReadonlyMap<Topic, number> | null;
+  opened: ReadonlySet<string>;
+}
+
+/**
+ * What the view opens, where it is followed: not while somebody points at the list or goes through it by keys, for its
+ * rows would move away. `room` is how many rows can be seen.
+ */
+export function useInStep(box: RefObject<HTMLElement | null>, tree: TopicTree, least: number, room: number, follows: boolean): InStep {
+  const counted = state.clustersInView.value;
+  const [step, setStep] = useState<InStep>({ seen: null, opened: new Set() });
+  const behind = useRef(false);
+  useEffect(() => {
+    state.treeShown.value = true;
+    return () => void (state.treeShown.value = false);
+  }, []);
+  const update = () => {
+    behind.current = false;
+    const seen = counted && countsOf(tree, counted);
+    // Before anything is drawn, as for the whole map.
+    const all = seen ?? new Map([...tree.byRef.values()].map((topic) => [topic, topic.cluster.size]));
+    const wanted = openedBy(tree, all, room, least);
+    setStep((old) => ({ seen, opened: follows && !same(wanted, old.opened) ? wanted : old.opened }));
+  };
+  useEffect(() => {
+    const list = box.current!;
+    if (step.seen !== null && (list.matches(":hover") || list.querySelector(":focus-visible"))) behind.current = true;
+    else update();
+    const released = () => {
+      if (behind.current && !list.matches(":hover")) update();
+    };
+    list.addEventListener("pointerleave", released);
+    list.addEventListener("focusout", released);
+    return () => {
+      list.removeEventListener("pointerleave", released);
+      list.removeEventListener("focusout", released);
+    };
+  }, [counted, tree, least, room, follows]);
+  return step;
+}
+
+function same(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {
+  return a.size === b.size && [...a].every((ref) => b.has(ref));
+}

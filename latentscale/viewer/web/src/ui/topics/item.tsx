@@ -1,0 +1,119 @@
+/** A row of the tree of topics. */
+
+import { commands } from "../../commands";
+import { NARROW } from "../../engine/insets";
+import type { Topic, TreeRow } from "../../engine/topic-tree";
+import * as state from "../../state";
+import { Icon } from "../icon";
+import { setOpen } from "../panel-registry";
+import { ClusterSwatch } from "../swatch";
+import { count } from "../words";
+import { wordsNow } from "./search";
+
+/** The noise, by its name in the page's address: the last row. */
+export const NOISE = "n";
+export type Listed = TreeRow | typeof NOISE;
+
+export const refOf = (row: Listed): string => (row === NOISE ? NOISE : row.topic.ref);
+export const nameOf = (row: Listed): string => (row === NOISE ? "In no cluster (noise)" : row.topic.cluster.label);
+
+/** Isolate a topic and bring it into view, or show all again. */
+export function chosenBy(row: Listed): void {
+  const ref = refOf(row);
+  state.isolated.value = state.toggled(state.isolated.value, ref);
+  if (row === NOISE || !state.isolated.value.has(ref)) return;
+  // On a phone the list lies over the map and the card of the cluster.
+  if (innerWidth <= NARROW) setOpen("list", false);
+  commands.reveal(row.topic.cluster);
+}
+
+/** Documents of a topic: with filters those that pass, as far as they were counted. */
+function documentsOf(row: Listed): number {
+  const counted = state.filters.value.size ? state.clusterCounts.value : null;
+  if (!counted) return row === NOISE ? state.noise.value : row.topic.cluster.size;
+  return [...state.leavesOf([refOf(row)])].reduce((sum, id) => sum + (counted.clusters.get(id) ?? 0), 0);
+}
+
+interface Item {
+  row: Listed;
+  at: number;
+  height: number;
+  roots: number;
+  /** Whether no topic of the tree has parts. */
+  flat: boolean;
+  focusable: boolean;
+  /** Whether it is in view; null where everything is. */
+  seen: boolean | null;
+  /** What a search found; null without one. */
+  found: ReadonlySet<Topic> | null;
+  onChoose(): void;
+  onTurn(): void;
+}
+
+export function TreeItem({ row, at, height, roots, flat, focusable, seen, found, onChoose, onTurn }: Item) {
+  const topic = row === NOISE ? null : row.topic;
+  const level = row === NOISE ? 1 : row.level;
+  const open = row === NOISE ? null : row.open;
+  const shown = state.shownClusters.value;
+  const leaves = topic ? (state.leaves.value.get(topic.ref) ?? []) : [-1];
+  const off = shown !== null && !leaves.some((id) => shown.has(id));
+  const noise = found === null && state.noise.value > 0 ? 1 : 0;
+  const pinned = state.pinned.value?.cluster;
+  const point = (on: boolean) => () => {
+    state.pointed.value = on && topic ? topic.cluster : null;
+  };
+  const classes = ["row", off && "off", seen === false && topic && "away", seen && "seen", row !== NOISE && row.context && "context"];
+  return (
+    <div
+      class={classes.filter(Boolean).join(" ")}
+      role="treeitem"
+      data-row={at}
+      aria-level={level}
+      aria-posinset={row === NOISE ? roots + 1 : row.place}
+      aria-setsize={row === NOISE ? roots + 1 : row.siblings + (level === 1 ? noise : 0)}
+      aria-expanded={open ?? undefined}
+      aria-selected={state.isolated.value.has(refOf(row))}
+      aria-current={pinned !== undefined && !open && leaves.includes(pinned < 0 ? -1 : pinned) ? "true" : undefined}
+      title={nameOf(row)}
+      tabIndex={focusable ? 0 : -1}
+      style={{ top: `${at * height}px`, height: `${height}px` }}
+      onClick={onChoose}
+      onPointerEnter={point(true)}
+      onPointerLeave={point(false)}
+      onFocus={point(true)}
+      onBlur={point(false)}
+    >
+      <span class="guides" style={{ width: `${(level - 1) * 14}px` }} />
+      {!flat && (
+        <span
+          class={`caret ${open === null ? "" : "turns"}`}
+          onClick={(event) => {
+            if (open === null) return;
+            event.stopPropagation();
+            onTurn();
+          }}
+        >
+          {open !== null && <Icon name="right" />}
+        </span>
+      )}
+      <ClusterSwatch cluster={topic?.cluster} />
+      <span class={topic ? "name" : "name muted"}>
+        <Lit text={nameOf(row)} words={found && topic && found.has(topic) ? wordsNow() : ""} />
+      </span>
+      <span class="size">{count(documentsOf(row))}</span>
+    </div>
+  );
+}
+
+/** A label in which the words that are searched for stand out. */
+function Lit({ text, words }: { text: string; words: string }) {
+  const at = words ? text.toLowerCase().indexOf(words) : -1;
+  if (at < 0) return <>{text}</>;
+  return (
+    <>
+      {text.slice(0, at)}
+      <mark>{text.slice(at, at + words.length)}</mark>
+      {text.slice(at + words.length)}
+    </>
+  );
+}

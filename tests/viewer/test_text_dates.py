@@ -1,0 +1,109 @@
+"""Columns of text whose every value is a date are columns of dates on the page; any other stays text."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from latentscale.viewer.columns import ColumnValues
+from latentscale.viewer.text_dates import iso_days
+
+
+def days(moment: datetime) -> float:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2024-01-31", datetime(2024, 1, 31, tzinfo=UTC)),
+        (" 1969-12-31 ", datetime(1969, 12, 31, tzinfo=UTC)),
+        ("2024-02-29T12:30:15Z", datetime(2024, 2, 29, 12, 30, 15, tzinfo=UTC)),
+        ("2024-02-29 12:30", datetime(2024, 2, 29, 12, 30, tzinfo=UTC)),
+        ("2024-02-29T00:30:00.250+02:00", datetime(2024, 2, 28, 22, 30, 0, 250_000, tzinfo=UTC)),
+        ("2024-02-29T23:00-0130", datetime(2024, 3, 1, 0, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_date_in_the_form_of_iso_8601_is_the_moment_that_it_names(text: str, moment: datetime) -> None:
+    found = iso_days(pa.array([text, None, "  "]))
+    assert found is not None
+    assert found[0] == pytest.approx(days(moment), abs=1e-9)
+    assert np.isnan(found[1:]).all()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *("2024-02-30", "2024-13-01", "2024-1-3", "03/01/2024", "2024", "2009-10", "20240101", "2024-01-01T24:30"),
+        *("soon", "2024-01-01 and then", "2024-01-01T10:00 CET"),
+    ],
+)
+def test_one_value_that_is_no_date_makes_a_column_text(other: str) -> None:
+    assert iso_days(pa.array(["2024-01-31", other])) is None
+
+
+def finished(scratch: Path, *batches: list[str | None], like: dict[str, Any] | None = None) -> tuple[Any, Any]:
+    rows = sum(map(len, batches))
+    column = ColumnValues("when", column_id="c0", rows=rows, scratch=scratch, like=like)
+    start = 0
+    for batch in batches:
+        column.add(start, pa.array(batch, pa.large_string()))
+        start += len(batch)
+    entry = column.finish()
+    values = None if entry is None else column.take(np.arange(rows)).to_pylist()
+    column.close()
+    assert not list(scratch.iterdir())
+    return entry, values
+
+
+def test_a_column_of_dates_is_one_however_many_there_are(tmp_path: Path) -> None:
+    many = [str(date(1900, 1, 1) + timedelta(days=i)) for i in range(30_000)]
+    entry, values = finished(tmp_path, [None, None], many[:10_000], [*many[10_000:], ""])
+    assert (entry["kind"], entry["from"], entry["nulls"]) == ("dates", "text", 3)
+    assert (entry["min"], entry["max"]) == (-25_567, 4_432)
+    assert values[2] == -25_567
+    assert np.isnan(values[0])
+    assert np.isnan(values[-1])
+
+
+def test_a_column_that_is_no_date_to_its_end_is_what_it_would_have_been(tmp_path: Path) -> None:
+    entry, values = finished(tmp_path, ["2024-01-01", "2024-01-01"], ["never", "2024-01-02"])
+    assert entry["kind"] == "categories"
+    assert "from" not in entry
+    assert entry["categories"] == [["2024-01-01", 2], ["2024-01-02", 1], ["never", 1]]
+    assert values == [0, 0, 2, 1]
+    many = [str(date(1900, 1, 1) + timedelta(days=i)) for i in range(30_000)]
+    assert finished(tmp_path, many, ["never"])[0] is None
+    assert finished(tmp_path, [None, " "])[0]["kind"] == "categories"
+
+
+def test_an_update_goes_by_what_the_column_was(tmp_path: Path) -> None:
+    first, _ = finished(tmp_path, ["2024-01-01", "2024-03-01"])
+    later, values = finished(tmp_path, ["2025-01-01T12:00Z", None], like=first)
+    assert (later["kind"], later.get("from"), later["max"]) == ("dates", None, 20_089.5)
+    assert values[0] == 20_089.5
+    assert finished(tmp_path, ["2025-01-01", "unknown"], like=first)[0] is None
+    named = {"id": "c0", "name": "when", "kind": "categories", "categories": [["2024-01-01", 2]], "other": [0, 0]}
+    same, values = finished(tmp_path, ["2024-01-01", "2024-01-02"], like={**named, "nulls": 0})
+    assert (same["kind"], values) == ("categories", [0, 1])
+
+
+def test_the_run_says_which_text_it_takes_for_dates(tmp_path: Path) -> None:
+    import latentscale as ls
+
+    frame = pl.DataFrame(
+        {
+            "text": [f"a text of number {i} and of {'apples' if i % 2 else 'pears'}" for i in range(60)],
+            "created": [f"2024-{1 + i % 12:02d}-03T10:00:00Z" for i in range(60)],
+            "note": [f"note {i % 3}" for i in range(60)],
+        }
+    )
+    counts = ls.run(frame, out=tmp_path / "map", text="text", progress="quiet").record.counts
+    assert counts["page"]["text_dates"] == ["created"]
+    assert str(counts["published"]).endswith("; of text, as dates: created")
