@@ -213,6 +213,14 @@ def test_the_command_says_where_the_points_are(
     assert code == 0
     assert "nothing: all results exist already" in out
     assert facts["points"] in out
+    assert facts["page"] is None
+    code, out, _ = command("--out", tmp_path / "placed", "--limit", 50, "--page", tmp_path / "page")
+    assert code == 0
+    assert f"--directory {tmp_path / 'page'}" in out
+    assert (tmp_path / "page/index.html").is_file()
+    code, _, error = command("--out", tmp_path / "placed", "--limit", 50, "--page", tmp_path / "page")
+    assert code == 2
+    assert "is not empty" in error
     code, _, error = command("--out", made / "ws")
     assert code == 2
     assert "is the workspace of the map itself" in error

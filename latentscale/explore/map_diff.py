@@ -39,8 +39,8 @@ def cluster_names(store: Store, record: Record) -> dict[int, str]:
     """The labels of layer 0 of a map; those that several clusters have are told apart by their numbers."""
     table = read_parts(store, [f"{record.folder}/labels.parquet"])
     rows = [(cluster, label) for layer, cluster, label in table.select("layer", "cluster", "label").rows() if not layer]
-    times = Counter(label for _, label in rows)
-    return {cluster: label if times[label] == 1 else f"{label} ({cluster})" for cluster, label in rows}
+    counts = Counter(label for _, label in rows)
+    return {cluster: label if counts[label] == 1 else f"{label} ({cluster})" for cluster, label in rows}
 
 
 def most_moved(found: Comparison, count: int) -> NDArray[np.int64]:

@@ -131,7 +131,7 @@ def compare(store: Store, first: str, second: str, *, vectors: bool = True) -> D
         raise WorkspaceError(f"{first} is a {a.kind} and {second} a {b.kind}: they cannot be compared")
     facts: Diff = {
         "settings": _differences(_all_settings(store, a), _all_settings(store, b)),
-        "counts": _differences(_flat(a.counts), _flat(b.counts)),
+        "counts": _differences(_flat(_counted(a)), _flat(_counted(b))),
         "clusters": None,
         "layout": None,
         "vectors": None,
@@ -181,6 +181,11 @@ def _all_settings(store: Store, record: Record) -> dict[str, Any]:
         if parent is not None:
             settings = {**_all_settings(store, parent), **settings}
     return settings
+
+
+def _counted(record: Record) -> dict[str, Any]:
+    """What an artifact counts; where tiles lie on the page is no count."""
+    return {key: value for key, value in record.counts.items() if key != "page"}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
