@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from latentscale.backends.cpu.parallel import one_blas_thread
 
 # Documents that are compared with each other in one round; those chosen of each part go on to the next.
 _PART = 256
@@ -14,6 +16,45 @@ _PART = 256
 _BLOCK = 4_096
 # Similarities that are held at once (128 MB); above, they are computed anew for each choice.
 _HELD = 1 << 25
+
+
+def exemplars_of_clusters(
+    vectors: Any,
+    members: Sequence[NDArray[np.int64]],
+    clusters: Sequence[tuple[int, int]],
+    parents: Sequence[int | None],
+    *,
+    k: int,
+) -> list[NDArray[np.int64]]:
+    """Choose exemplars of each cluster of a tree, of a coarser one among those of the clusters in it.
+
+    Parameters
+    ----------
+    vectors, k
+        As for :func:`choose_exemplars`.
+    members : sequence of int64 ndarray
+        Of each cluster.
+    clusters : sequence of (int, int)
+        Layer and number of each; the finest layer comes first.
+    parents : sequence of int or None
+        Number of the cluster of the next layer in which each lies.
+
+    Returns
+    -------
+    list of int64 ndarray
+        As :func:`choose_exemplars` returns them.
+    """
+    found: list[NDArray[np.int64]] = []
+    below: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
+    # The products are small: threads of a BLAS would wait for each other longer than they compute.
+    with one_blas_thread():
+        for (layer, cluster), parent, inside in zip(clusters, parents, members, strict=True):
+            children = below.get((layer, cluster))
+            candidates = None if children is None else np.concatenate(children)
+            found.append(choose_exemplars(vectors, inside, k=k, candidates=candidates))
+            if parent is not None:
+                below.setdefault((layer + 1, parent), []).append(found[-1])
+    return found
 
 
 def choose_exemplars(

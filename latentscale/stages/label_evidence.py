@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentscale.backends.cpu.parallel import one_blas_thread
 from latentscale.backends.grouping import members_by_cluster
 from latentscale.labelers import ClusterEvidence, labeler_class
-from latentscale.labelers.exemplars import choose_exemplars
+from latentscale.labelers.exemplars import exemplars_of_clusters
 from latentscale.labelers.protocol import Contrast, Majority
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.column_shares import columns_that_tell
@@ -85,12 +84,13 @@ def gather_evidence(store: Store, clusters: Record, found: Clusters, request: La
     members = [by_layer[one.layer][one.cluster] for one in suggestions]
     wanted = [(one.layer, one.cluster) for one in suggestions]
     facts = _cluster_facts(found, wanted)
-    exemplars = _exemplars(vectors, members, wanted, [fact["parent"] for fact in facts], k=request.exemplars)
+    parents = [fact["parent"] for fact in facts]
+    exemplars = exemplars_of_clusters(vectors.matrix, members, wanted, parents, k=request.exemplars)
     exemplar_texts = _exemplar_texts(store, snapshot, found, exemplars, request.text) if "texts" in needs else {}
     columns = columns_that_tell(store, snapshot, found.row_ids, memberships, text_column=request.text)
     column = request.options.get("column") if "majority" in needs else None
     majorities = _majorities(store, snapshot, found, members, column) if column else [None] * len(members)
-    groups = sibling_groups(wanted, [fact["parent"] for fact in facts])
+    groups = sibling_groups(wanted, parents)
     near = nearest_siblings(found, wanted, groups)
     contrasts = _contrasts(vectors, found, wanted, exemplars, near)
 
@@ -133,28 +133,6 @@ def gather_evidence(store: Store, clusters: Record, found: Clusters, request: La
             "contrast": found.row_ids[contrasts[at]].tolist(),
         }
     return Gathered(evidence=evidence, facts=facts, groups=groups, near=near, members=members, vectors=vectors)
-
-
-def _exemplars(
-    vectors: Vectors,
-    members: Sequence[NDArray[np.int64]],
-    wanted: Sequence[tuple[int, int]],
-    parents: Sequence[int | None],
-    *,
-    k: int,
-) -> list[NDArray[np.int64]]:
-    """Exemplars of each cluster: of a coarser one among those of the clusters in it. The finest layer comes first."""
-    found: list[NDArray[np.int64]] = []
-    below: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
-    # The products are small: threads of a BLAS would wait for each other longer than they compute.
-    with one_blas_thread():
-        for (layer, cluster), parent, inside in zip(wanted, parents, members, strict=True):
-            children = below.get((layer, cluster))
-            candidates = None if children is None else np.concatenate(children)
-            found.append(choose_exemplars(vectors.matrix, inside, k=k, candidates=candidates))
-            if parent is not None:
-                below.setdefault((layer + 1, parent), []).append(found[-1])
-    return found
 
 
 def _majorities(

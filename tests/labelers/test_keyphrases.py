@@ -10,7 +10,7 @@ import pytest
 
 from latentscale.demo import corpus_path
 from latentscale.labelers.keyphrases.phrases import ClusterLabel, label_clusters
-from latentscale.labelers.keyphrases.words import Vocabulary, alike, join_words, stem
+from latentscale.labelers.keyphrases.words import Stems, Vocabulary, alike, join_words, stem
 
 
 def label(texts, *memberships, **settings) -> list[ClusterLabel]:
@@ -313,6 +313,39 @@ def test_words_keep_their_signs():
     words = Vocabulary()
     words.encode(["C++ and C# in Node.js, don't use e-mail. Or the user's own_name"])
     assert {"C++", "C#", "Node.js", "don't", "e-mail", "user's", "own_name"} <= set(words.forms())
+
+
+def test_texts_are_read_together_as_each_alone():
+    texts = [
+        "Lost card,\ncard lost; (again)",
+        "",
+        "\n",
+        "a\tb\u00a0c  d\r\n",
+        "<b>Naïve</b> &amp; x@example.org",
+        "C++, C#. 3.5!",
+    ]
+    together = Vocabulary()
+    ids, counts = together.encode(texts * 2)
+    names, ends = together.forms(), np.cumsum(counts)
+    found = [[names[one] for one in part] for part in np.split(ids, ends[:-1])]
+    assert found[: len(texts)] == found[len(texts) :]
+    for text, words in zip(texts, found, strict=False):
+        alone = Vocabulary()
+        assert [alone.forms()[one] for one in alone.encode([text])[0]] == words
+    assert found[0] == ["Lost", "card", ",", "\n", "card", "lost", ";", "(", "again", ")"]
+    assert found[1:4] == [[], ["\n"], ["a", "b", "c", "d", "\n"]]
+    assert found[4:6] == [["|", "Naïve", "|", "&", "|"], ["C++", ",", "C#", ".", "3", ".", "5", "!"]]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("auto", "automa"), ("mail", "email"), ("card", "card"), ("car", "card"), ("tore", "store"), ("bank", "tank")],
+)
+def test_stems_know_what_is_alike(first, second):
+    for one, other in ((first, second), (second, first)):
+        known = Stems()
+        known.add([one])
+        assert (other in known) == alike(one, other)
 
 
 @pytest.mark.parametrize(

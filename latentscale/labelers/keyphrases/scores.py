@@ -84,7 +84,7 @@ def find_candidates(terms: Terms, layer: Layer, row: int, words: Words, *, limit
     worth[several & links] *= 0.8
     worth[several & (words.weak[phrases[:, 0]] | words.weak[last])] *= 0.7
     worth[~several & words.verbal[last]] *= 0.8
-    leaning = _leaning(layer, row, phrases, lengths, terms)
+    leaning = _leaning(layer, row, phrases[:, 0], last, lengths, terms)
     worth[leaning] *= 0.3
     worth[_fragments(phrases, lengths, shares)] *= 0.6
 
@@ -116,14 +116,17 @@ def _at(matrix: Any, row: int, columns: NDArray[np.int32]) -> NDArray[np.float64
 
 
 def _leaning(
-    layer: Layer, row: int, phrases: NDArray[np.int32], lengths: NDArray[np.int64], terms: Terms
+    layer: Layer,
+    row: int,
+    first: NDArray[np.int32],
+    last: NDArray[np.int32],
+    lengths: NDArray[np.int64],
+    terms: Terms,
 ) -> NDArray[np.bool_]:
-    single = (terms.words[:, 1:] == 0).all(axis=1)
-    common = np.zeros(int(terms.words.max(initial=0)) + 1, dtype=np.bool_)
-    frequent = np.flatnonzero(single & (layer.total > 0.1 * layer.n_documents)).astype(np.int32)
+    frequent = layer.frequent
     inside = _at(layer.shares, row, frequent)
-    common[terms.words[frequent, 0]] = inside < 1.5 * layer.total[frequent] / layer.n_documents
-    return (lengths > 1) & (common[phrases[:, 0]] | common[phrases[np.arange(len(phrases)), lengths - 1]])
+    common = terms.words[frequent[inside < 1.5 * layer.total[frequent] / layer.n_documents], 0]
+    return (lengths > 1) & (np.isin(first, common) | np.isin(last, common))
 
 
 def _fragments(

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from latentscale.labelers.keyphrases.terms import Terms
 
+_FREQUENT = 0.1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
@@ -34,6 +36,8 @@ class Layer:
         ``log(1 + 1 / sum of the shares over all clusters)``: the inverse frequency of class-based TF-IDF.
     total : float64 ndarray, shape (n_terms,)
         Documents of the corpus that have it, estimated.
+    frequent : int32 ndarray
+        Phrases of one word that more than a tenth of the documents have.
     """
 
     clusters: NDArray[np.int32]
@@ -44,6 +48,7 @@ class Layer:
     spread: Any
     rarity: NDArray[np.float64]
     total: NDArray[np.float64]
+    frequent: NDArray[np.int32]
 
     @property
     def n_documents(self) -> int:
@@ -86,6 +91,9 @@ def measure_layer(
         shape=(len(clusters), len(positions)),
     )
     shares = _ordered(grouping @ terms.documents)
+    total = np.asarray(shares.T @ sizes).ravel()
+    common = np.flatnonzero(total > _FREQUENT * len(membership))
+    single = (terms.words[common, 1:] == 0).all(axis=1)
     spread = shares
     if finer is not None and parents is not None:
         row_of = np.searchsorted(clusters, parents)
@@ -102,7 +110,8 @@ def measure_layer(
         early=_ordered(grouping @ terms.early),
         spread=spread,
         rarity=np.log1p(1.0 / np.maximum(np.asarray(shares[clusters >= 0].sum(axis=0)).ravel(), 1e-9)),
-        total=np.asarray(shares.T @ sizes).ravel(),
+        total=total,
+        frequent=common[single].astype(np.int32),
     )
 
 

@@ -138,34 +138,67 @@ def find_forms(
     KeyError
         If a phrase is nowhere in ``forms``.
     """
-    stream = words.of_form[forms].astype(np.int64)
+    stream = words.of_form[forms]
     owner = np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts))
+    # Words of other phrases are looked at no further: one of them stays behind each run of these, as a break.
+    named = np.zeros(int(words.of_form.max(initial=0)) + 1, dtype=np.bool_)
+    named[phrases] = True
+    named[BREAK] = False
+    near = named[stream]
+    near[1:] |= near[:-1]
+    small = np.where(named, np.cumsum(named), BREAK)
+    forms, stream, owner = forms[near], small[stream[near]], owner[near]
+    variants, variant = _variants(small[words.of_form], words.folded)
+    everything = np.ones(len(variants), dtype=np.bool_)
+    most = max(map(len, variants))
     lengths = (phrases != BREAK).sum(axis=1)
-    # Forms that differ in case only are one: which case is used is decided word by word, over the whole corpus.
-    letters: dict[str, int] = {}
-    of_letters = np.array([letters.setdefault(folded, len(letters)) for folded in words.folded], dtype=np.int64)
-    example = np.zeros(len(letters), dtype=np.int64)
-    example[of_letters[::-1]] = np.arange(len(of_letters))[::-1]
-    result: dict[tuple[int, ...], list[int]] = {}
-    everything = np.ones(int(stream.max(initial=0)) + 1, dtype=np.bool_)
-    for length in np.unique(lengths):
-        wanted = phrases[lengths == length][:, :length]
-        used = np.zeros(len(everything), dtype=np.bool_)
-        used[wanted[wanted < len(used)]] = True
-        positions = _phrases(
-            np.where(used[stream], stream, BREAK), owner, int(length), edge=everything, inside=everything
-        )
-        if len(everything) ** int(length) < 2**62:
-            flat = np.arange(len(wanted), dtype=np.int64) * length
-            own = _keys(wanted.ravel().astype(np.int64), flat, len(everything), int(length))
-            positions = positions[np.isin(_keys(stream, positions, len(everything), int(length)), own)]
-        found = np.stack([stream[positions + step] for step in range(length)], axis=1)
-        spelt = np.stack([of_letters[forms[positions + step]] for step in range(length)], axis=1)
-        both, counts = np.unique(np.concatenate([found, spelt], axis=1), axis=0, return_counts=True)
-        order = np.argsort(counts, kind="stable")  # the most frequent is written last, and stays
-        for position in order:
-            result[tuple(both[position, :length].tolist())] = example[both[position, length:]].tolist()
-    return [result[tuple(phrase[:length].tolist())] for phrase, length in zip(phrases, lengths, strict=True)]
+    result: list[list[int]] = [[] for _ in phrases]
+    for length in np.unique(lengths).tolist():
+        rows = np.flatnonzero(lengths == length)
+        wanted = small[phrases[rows, :length]]
+        own = _keys(wanted.ravel(), np.arange(len(rows)) * length, len(everything), length)
+        order = np.argsort(own)
+        positions = _phrases(stream, owner, length, edge=everything, inside=everything)
+        keys = _keys(stream, positions, len(everything), length)
+        at = np.minimum(np.searchsorted(own, keys, sorter=order), len(own) - 1)
+        same = own[order[at]] == keys
+        positions, at = positions[same], order[at[same]]
+        spelt = at.astype(np.int64)
+        for step in range(length):
+            spelt = spelt * most + variant[forms[positions + step]]
+        both, counts = np.unique(spelt, return_counts=True)
+        # The most frequent is written last, and stays.
+        for spelling in both[np.argsort(counts, kind="stable")].tolist():
+            written: list[int] = []
+            for _ in range(length):
+                spelling, chosen = divmod(spelling, most)
+                written.append(chosen)
+            found = wanted[spelling].tolist()
+            result[rows[spelling]] = [variants[word][one] for word, one in zip(found, written[::-1], strict=True)]
+    if not all(result):
+        raise KeyError("a phrase is nowhere in the texts")
+    return result
+
+
+def _variants(of_form: NDArray[np.int64], folded: Sequence[str]) -> tuple[list[list[int]], NDArray[np.int64]]:
+    """The forms of each word, those that differ in case only once: which case is used is decided over the whole corpus.
+
+    Returns
+    -------
+    list of list of int
+        By word; the first form of each spelling.
+    int64 ndarray, shape (n_forms,)
+        Which of them each form is.
+    """
+    variants: list[list[int]] = [[] for _ in range(int(of_form.max(initial=0)) + 1)]
+    variant = np.zeros(len(of_form), dtype=np.int64)
+    known: dict[str, int] = {}
+    for form in np.flatnonzero(of_form).tolist():
+        own = variants[of_form[form]]
+        variant[form] = at = known.setdefault(folded[form], len(own))
+        if at == len(own):
+            own.append(form)
+    return variants, variant
 
 
 def _keys(stream: NDArray[np.int64], positions: NDArray[np.int64], base: int, length: int) -> NDArray[np.int64]:

@@ -207,7 +207,7 @@ class Words:
         telling: Collection[str] = (),
         least: int = 1,
     ) -> None:
-        folded = [_fold(form) for form in forms]
+        folded = [form.lower() if form.isascii() and form.isalpha() else _fold(form) for form in forms]
         totals: defaultdict[str, int] = defaultdict(int)
         for word, n in zip(folded, counts.tolist(), strict=True):
             totals[word] += n
@@ -344,8 +344,6 @@ def _parts(text: str) -> list[str]:
 
 
 def _fold(form: str) -> str:
-    if form.isalpha() and form.isascii():
-        return form.lower()
     if not form or not (form[0].isalnum() or form[0] == "_"):
         return ""
     return _POSSESSIVE.sub("", form.casefold().replace("’", "'")).strip("_")
