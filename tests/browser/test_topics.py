@@ -37,7 +37,7 @@ def test_the_tree_opens_and_lights_what_is_in_view(site, opened: Open) -> None:
     assert names(page, ".tree .row.seen") == ["basin region", "fjord topic"]
     parts = {"ember topic", "fjord topic", "grove topic", "haven topic"}
     assert set(names(page, ".tree .row[aria-level='2']")) == parts
-    expect(page.locator(".tree-head")).to_contain_text("1 of 16 clusters in view")
+    expect(page.locator(".tree-head")).to_contain_text("1 of 16 in view")
     size = f"{int((site.data.clusters == 5).sum()):,}"
     expect(topic(page, "fjord topic").locator(".size")).to_have_text(size)
     # Back, and all of it is closed again; not where it is not followed, or while it is pointed at.

@@ -161,7 +161,7 @@ function ClusterPanel() {
           {count(cluster.size)} of {count(state.documents.value)} documents ({percent(cluster.size, state.documents.value)});{" "}
           {count(cluster.nearest)} with the noise nearest to it
         </p>
-        <p>
+        <p class="links">
           <button class="link" onClick={() => commands.frame(cluster)}>
             Zoom to it
           </button>{" "}

@@ -110,7 +110,7 @@ function Tree({ labels }: { labels: LabelsFile }) {
       <div class="tree-head">
         <h2>Topics</h2>
         <span class="muted small">
-          {partly ? `${count(shown)} of ${plural(finest.length, "cluster")} in view` : labels.layers > 1 ? `${count(finest.length)} in ${labels.layers} layers` : ""}
+          {partly ? `${count(shown)} of ${count(finest.length)} in view` : labels.layers > 1 ? `${count(finest.length)} in ${labels.layers} layers` : ""}
         </span>
         <button
           class="icon"
