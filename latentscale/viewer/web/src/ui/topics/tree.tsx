@@ -5,7 +5,7 @@ import type { LabelsFile } from "../../engine/format";
 import { listedTopics, topicTree, typedAhead, type Topic } from "../../engine/topic-tree";
 import * as state from "../../state";
 import { Icon } from "../icon";
-import { count, plural } from "../words";
+import { count } from "../words";
 import { useInStep } from "./in-step";
 import { chosenBy, nameOf, NOISE, refOf, TreeItem, type Listed } from "./item";
 import { useSearch, wordsNow } from "./search";
