@@ -17,7 +17,7 @@ CUT = "n.any.some(a => a.data?.messageKey === 'elmPartiallyObscured')"
 def faults(page: Page, *within: str) -> list[object]:
     """What axe objects to in the page, and what it could not tell in parts of it, contrast included.
 
-    Contrast it can tell of nothing that lies over a canvas without a ground of its own; ``violations`` has what it could.
+    Contrast it can tell of nothing that lies over a canvas without a ground of its own: then of what it could.
     """
     if not AXE.is_file():
         pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")

@@ -86,7 +86,7 @@ def test_a_column_that_is_no_date_to_its_end_is_what_it_would_have_been(tmp_path
 def test_an_update_goes_by_what_the_column_was(tmp_path: Path) -> None:
     first, _ = finished(tmp_path, ["2024-01-01", "2024-03-01"])
     later, values = finished(tmp_path, ["2025-01-01T12:00Z", None], like=first)
-    assert (later["kind"], later.get("from"), later["max"]) == ("dates", None, 20_089.5)
+    assert (later["kind"], later["from"], later["max"]) == ("dates", "text", 20_089.5)
     assert values[0] == 20_089.5
     assert finished(tmp_path, ["2025-01-01", "unknown"], like=first)[0] is None
     named = {"id": "c0", "name": "when", "kind": "categories", "categories": [["2024-01-01", 2]], "other": [0, 0]}
