@@ -10,8 +10,8 @@ from playwright.sync_api import Page
 AXE = Path(__file__).parents[2] / "latentscale/viewer/web/node_modules/axe-core/axe.min.js"
 
 
-# Text that is cut where a list scrolls: what lies over it is the panel's own edge.
-CUT = "n.any.some(a => a.data?.messageKey === 'elmPartiallyObscured')"
+# What says nothing of a page: text that is cut where a list scrolls, below the panel's own edge, and single digits.
+NOTHING = "n.any.some(a => /^(elmPartiallyObscured|shortTextContent)$/.test(a.data?.messageKey))"
 
 
 def faults(page: Page, *within: str) -> list[object]:
@@ -24,7 +24,7 @@ def faults(page: Page, *within: str) -> list[object]:
     page.evaluate(AXE.read_text())
     told = "map(v => [v.id, v.nodes.map(n => [n.html, n.any.map(a => a.message)])])"
     found = page.evaluate(f"() => axe.run(document).then(r => r.violations.{told})")
-    whole = f"r.incomplete.map(v => ({{ ...v, nodes: v.nodes.filter(n => !{CUT}) }})).filter(v => v.nodes.length)"
+    whole = f"r.incomplete.map(v => ({{ ...v, nodes: v.nodes.filter(n => !{NOTHING}) }})).filter(v => v.nodes.length)"
     for part in within:
         found += page.evaluate(f"part => axe.run(part).then(r => {whole}.{told})", part)
     return found
