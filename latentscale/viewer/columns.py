@@ -50,6 +50,7 @@ class ColumnValues:
         # Of text, as long as all of it are dates.
         self._days: NDArray[np.float64] | None = None
         self._too_many = False
+        self._of_text = False
         self._given_up = False
         self._whole = False
         # Whole numbers that differ may be one float64: values are told apart by the numbers themselves.
@@ -82,7 +83,7 @@ class ColumnValues:
             if days is None:
                 self._give_up()
             else:
-                self._values[start:stop] = days
+                self._values[start:stop], self._of_text = days, True
         elif self.kind == "numbers":
             self._note_distinct(column)
             self._values[start:stop] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
@@ -95,7 +96,7 @@ class ColumnValues:
     def finish(self) -> dict[str, Any] | None:
         """The column's entry in ``index.json``, or None if points cannot be coloured by it."""
         if self._days is not None and not self._given_up and np.isfinite(self._days).any():
-            self.kind, self._values = "dates", self._days
+            self.kind, self._values, self._of_text = "dates", self._days, True
         elif self._too_many:
             self._give_up()
         if self._given_up or self._values is None:
@@ -140,7 +141,7 @@ class ColumnValues:
         self._days_path.unlink(missing_ok=True)
 
     def _head(self) -> dict[str, Any]:
-        written = {"from": "text"} if self._days is not None else {}
+        written = {"from": "text"} if self._of_text else {}
         return {"id": self.column_id, "name": self.name, "kind": self.kind, **written}
 
     def _open(self, column: pa.Array) -> None:

@@ -1,4 +1,4 @@
-"""Images of a column on the cards of documents: from named origins and the map's folder only, whatever a value says."""
+"""Columns of text that are more on the page: images, from named origins and the map's folder only, and dates."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, serve_folder: Callable[[Pat
         {
             "text": [f"a text of number {i} and of {'apples' if i % 2 else 'pears'}" for i in range(n)],
             "title": [f"Title {i}" for i in range(n)],
+            "created": [f"2024-{1 + i % 12:02d}-03T10:00:00Z" for i in range(n)],
             "picture": [addresses[i] if i < len(addresses) else None for i in range(n)],
         }
     )
@@ -77,6 +78,16 @@ def test_images_of_named_origins_and_of_the_map_are_shown(served: Served, opened
     policy = (served.workspace / "viewer/index.html").read_text()
     assert f"img-src 'self' data: blob: {served.named};" in policy
     assert ls.open(served.workspace).verify().faults == []
+
+
+def test_text_that_is_all_dates_is_named_by_the_run_and_has_a_strip_of_time(served: Served, opened: Open) -> None:
+    counts = ls.open(served.workspace).current.record.counts
+    assert counts["page"]["text_dates"] == ["created"]
+    assert str(counts["published"]).endswith("; of text, as dates: created")
+    it = opened()
+    page = it.goto(f"{served.page}#o=time&p=1")
+    expect(page.locator(".time-strip")).to_contain_text("2024")
+    expect(page.get_by_role("complementary", name="Pinned document")).to_contain_text("2024-02-03T10:00:00Z")
 
 
 def test_no_other_value_loads_anything_or_runs(served: Served, opened: Open) -> None:

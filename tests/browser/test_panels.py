@@ -274,6 +274,14 @@ def test_the_quality_is_there_for_assistive_technology(site, opened: Open) -> No
         assert faults(page) == []
 
 
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_contrast_is_known_of_all_text_in_every_panel(site, opened: Open, scheme: str) -> None:
+    for rest in ("#o=quality,filters,selection,tags,time&p=5&c=@kind", "#o=documents&i=1.0&c=@score"):
+        it = opened(scheme=scheme)
+        page = it.goto(site.url(rest))
+        assert faults(page, ".side.left", ".side.right", ".side.bottom") == []
+
+
 @pytest.fixture(scope="module")
 def added(synthetic, tmp_path_factory: pytest.TempPathFactory, serve_folder) -> str:
     """A page with the panel and the section of the docs: its own two files, and one line in ``panels.ts``."""

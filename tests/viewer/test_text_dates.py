@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -86,24 +85,9 @@ def test_a_column_that_is_no_date_to_its_end_is_what_it_would_have_been(tmp_path
 def test_an_update_goes_by_what_the_column_was(tmp_path: Path) -> None:
     first, _ = finished(tmp_path, ["2024-01-01", "2024-03-01"])
     later, values = finished(tmp_path, ["2025-01-01T12:00Z", None], like=first)
-    assert (later["kind"], later.get("from"), later["max"]) == ("dates", None, 20_089.5)
+    assert (later["kind"], later["from"], later["max"]) == ("dates", "text", 20_089.5)
     assert values[0] == 20_089.5
     assert finished(tmp_path, ["2025-01-01", "unknown"], like=first)[0] is None
     named = {"id": "c0", "name": "when", "kind": "categories", "categories": [["2024-01-01", 2]], "other": [0, 0]}
     same, values = finished(tmp_path, ["2024-01-01", "2024-01-02"], like={**named, "nulls": 0})
     assert (same["kind"], values) == ("categories", [0, 1])
-
-
-def test_the_run_says_which_text_it_takes_for_dates(tmp_path: Path) -> None:
-    import latentscale as ls
-
-    frame = pl.DataFrame(
-        {
-            "text": [f"a text of number {i} and of {'apples' if i % 2 else 'pears'}" for i in range(60)],
-            "created": [f"2024-{1 + i % 12:02d}-03T10:00:00Z" for i in range(60)],
-            "note": [f"note {i % 3}" for i in range(60)],
-        }
-    )
-    counts = ls.run(frame, out=tmp_path / "map", text="text", progress="quiet").record.counts
-    assert counts["page"]["text_dates"] == ["created"]
-    assert str(counts["published"]).endswith("; of text, as dates: created")

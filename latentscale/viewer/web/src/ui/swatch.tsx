@@ -29,12 +29,17 @@ export function ClusterPath({ id }: { id: number }) {
         {id < 0 ? "In no cluster (noise)" : `Cluster ${id}`}
       </span>
     );
-  const top = state.ancestor(cluster, 99);
+  const above: ClusterEntry[] = [];
+  for (let at = cluster, layer = 1; (at = state.ancestor(cluster, layer)).layer === layer; layer++) above.unshift(at);
   return (
     <span class="cluster-path">
       <ClusterSwatch cluster={cluster} />
       <span>
-        {top !== cluster && <span class="muted">{top.label} › </span>}
+        {above.map((one) => (
+          <span class="muted" key={one.layer}>
+            {one.label} ›{" "}
+          </span>
+        ))}
         {cluster.label}
       </span>
     </span>
