@@ -103,7 +103,7 @@ def test_the_engine_reads_what_python_wrote_and_passes_its_own_tests(
         for shade in (-1.0, -0.37, 0.0, 0.5, 1.0)
     ]
     (tmp_path / "colours.json").write_text(json.dumps(colours))
-    run(node, "node_modules/vitest/vitest.mjs", "run", "--test-timeout=120000", VIEWER_FIXTURE=str(tmp_path))
+    run(node, "node_modules/vitest/vitest.mjs", "run", VIEWER_FIXTURE=str(tmp_path))
 
 
 def test_the_page_is_type_correct(node: list[str]) -> None:
