@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from latentscale.config import EngineConfig, StageResources
 from latentscale.errors import ResourceError
@@ -276,21 +276,18 @@ def check_started_workers(config: EngineConfig, stage: str, cluster: Cluster) ->
 
 
 def _room_beside(own: Mapping[str, float], worker: Request, nodes: Sequence[Node]) -> int:
-    """How many workers there is room for when one node has given ``own``, the node that leaves most; -1 without bound.
+    """How many workers there is room for beside ``own``, on the node that loses least by it; -1 without bound.
 
     0 where no node can give it.
     """
-    most = 0
-    for at, node in enumerate(nodes):
-        if not Request(stage=worker.stage, resources=own).fits(node) or not node.count:
-            continue
-        left = {name: amount - own.get(name, 0.0) for name, amount in node.resources.items()}
-        others = [*nodes[:at], *nodes[at + 1 :], replace(node, count=node.count - 1 if node.count > 0 else -1)]
-        room = worker.room([*others, Node(left, name=node.name)])
-        if room < 0:
-            return -1
-        most = max(most, room)
-    return most
+    able = [node for node in nodes if node.count and Request(stage=worker.stage, resources=own).fits(node)]
+    if not able:
+        return 0
+    room = worker.room(nodes)
+    if room < 0:
+        return -1
+    left = [Node({name: amount - own.get(name, 0.0) for name, amount in node.resources.items()}) for node in able]
+    return room - min(worker.fits(node) - worker.fits(rest) for node, rest in zip(able, left, strict=True))
 
 
 def _advice(request: Request, cluster: Cluster) -> str:
