@@ -96,6 +96,7 @@ class Backend(Protocol):
         threads: int,
         progress: Callable[[int, int], None] | None = None,
         fixed: NDArray[np.float32] | None = None,
+        init: NDArray[np.float32] | None = None,
     ) -> Layout:
         """Lay documents out with UMAP (McInnes et al. 2018) over a neighbour graph.
 
@@ -110,6 +111,9 @@ class Backend(Protocol):
         fixed : float32 ndarray, shape (n, c), optional
             The first ``c`` coordinates of each document, which stay as they are: only the others are optimised. Passed
             only for a map of three dimensions.
+        init : float32 ndarray, shape (n, n_components), optional
+            Where it starts; by default the first principal components of ``vectors``. Passed only for a layout that
+            starts from an earlier one.
 
         Raises
         ------

@@ -14,6 +14,8 @@ from latentscale.registry import resources_of, stages
 SHARD_STAGES = tuple(entry.name for entry in stages() if entry.unit == "shard")
 GLOBAL_STAGES = tuple(entry.name for entry in stages() if entry.unit != "shard" and entry.resources is None)
 
+# What a stage takes that starts workers by itself.
+OWN_PROCESSOR: Mapping[str, float] = {"CPU": 1.0}
 # Resources that Ray adds itself.
 _INTERNAL = ("node:", "object_store_memory", "accelerator_type:")
 
@@ -218,6 +220,7 @@ def check_requests(config: EngineConfig, cluster: Cluster) -> None:
         Saying the stage, what it asks for and what there is.
     """
     for stage in (*SHARD_STAGES, *GLOBAL_STAGES):
+        asked: StageResources = getattr(config.resources, stage)
         request = request_of(config, stage, cluster)
         if not any(request.fits(node) for node in cluster.possible):
             raise ResourceError(
@@ -226,11 +229,11 @@ def check_requests(config: EngineConfig, cluster: Cluster) -> None:
                 where=f"engine.resources.{stage}, {cluster.place}",
                 hint=_advice(request, cluster),
             )
-        asked: StageResources = getattr(config.resources, stage)
-        if stage in SHARD_STAGES:
-            least = asked.workers or asked.min_workers or (None if asked.max_workers else config.workers) or 1
-        else:
-            least = asked.workers or 1
+        if stage in GLOBAL_STAGES:
+            if (asked.workers or 1) > 1:
+                check_started_workers(config, stage, cluster)
+            continue
+        least = asked.workers or asked.min_workers or (None if asked.max_workers else config.workers) or 1
         room = cluster.room(request)
         if 0 <= room < least:
             raise ResourceError(
@@ -239,6 +242,52 @@ def check_requests(config: EngineConfig, cluster: Cluster) -> None:
                 where=f"engine.resources.{stage}, {cluster.place}",
                 hint="Ask for fewer workers or less for each, or add nodes.",
             )
+
+
+def check_started_workers(config: EngineConfig, stage: str, cluster: Cluster) -> None:
+    """Refuse a stage that starts workers by itself where these have no room beside it, before it waits for them.
+
+    The stage takes one processor, and each worker what the settings ask for: without a number a processor, or none
+    beside a GPU for labels.
+
+    Raises
+    ------
+    ResourceError
+        Saying how many workers there is room for, and what the cluster has.
+    """
+    name = resources_of(stage)
+    asked: StageResources = getattr(config.resources, name)
+    resources = dict(request_of(config, stage, cluster).resources)
+    # The memory that is asked for is no worker's (see ``replicas_of``), nor are the processors of a whole node.
+    resources.pop("memory", None)
+    if asked.cpus is None:
+        resources["CPU"] = 1.0 if asked.workers or "GPU" not in resources else 0.0
+    worker = Request(stage=name, resources={key: amount for key, amount in resources.items() if amount})
+    wanted = asked.workers or 1
+    rooms = [_room_beside(OWN_PROCESSOR, worker, nodes) for nodes in (cluster.nodes, cluster.kinds)]
+    room = -1 if -1 in rooms else max(rooms)
+    if 0 <= room < wanted:
+        raise ResourceError(
+            f"stage {name} takes a processor and starts {wanted} workers with {worker.describe()} each, and the "
+            f"cluster has room for {room} beside it: it has {cluster.describe()}",
+            where=f"engine.resources.{name}, {cluster.place}",
+            hint="Ask for fewer workers or less for each, or add a processor.",
+        )
+
+
+def _room_beside(own: Mapping[str, float], worker: Request, nodes: Sequence[Node]) -> int:
+    """How many workers there is room for beside ``own``, on the node that loses least by it; -1 without bound.
+
+    0 where no node can give it.
+    """
+    able = [node for node in nodes if node.count and Request(stage=worker.stage, resources=own).fits(node)]
+    if not able:
+        return 0
+    room = worker.room(nodes)
+    if room < 0:
+        return -1
+    left = [Node({name: amount - own.get(name, 0.0) for name, amount in node.resources.items()}) for node in able]
+    return room - min(worker.fits(node) - worker.fits(rest) for node, rest in zip(able, left, strict=True))
 
 
 def _advice(request: Request, cluster: Cluster) -> str:

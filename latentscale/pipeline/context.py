@@ -174,7 +174,14 @@ class RunContext:
         self.run.facts["backends"] = [asdict(one) for one in self._choices.values()]
         return False
 
-    def job(self, workspace: WorkspaceRecord, snapshot: Snapshot, *, align: Record | None = None) -> MapJob:
+    def job(
+        self,
+        workspace: WorkspaceRecord,
+        snapshot: Snapshot,
+        *,
+        align: Record | None = None,
+        earlier: Record | None = None,
+    ) -> MapJob:
         """The job of a map of ``snapshot``: its records so far."""
         return MapJob(
             config=self.config,
@@ -183,6 +190,7 @@ class RunContext:
             snapshot=snapshot,
             choose=partial(self.choose, documents=snapshot.documents),
             align=align,
+            earlier=earlier,
             vectors_column=self.vectors_column,
         )
 

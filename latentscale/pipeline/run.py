@@ -27,6 +27,7 @@ from latentscale.readers.text_files import refuse_undecided
 from latentscale.readers.unread import Unread
 from latentscale.registry import load_stage, stages
 from latentscale.stages import embed, ingest, publish
+from latentscale.stages.earlier import check_earlier
 from latentscale.stages.stage import MapJob, WholeStage, Work
 from latentscale.storage.artifacts import Record, find_record
 from latentscale.storage.head import current_map, read_head, write_head
@@ -90,7 +91,10 @@ def run_job(
     # Before the corpus is listed, which may take minutes.
     check_engine(context.config.engine)
     check_settings(context, until)
-    if "label" in stage_names()[: stage_names().index(until) + 1]:
+    names = stage_names()[: stage_names().index(until) + 1]
+    if "project" in names:
+        check_earlier(store, config, current, clusters="cluster" in names)
+    if "label" in names:
         check_labeler(context)
     units = None
     parent = None if current is None else read_snapshot(store, str(current.request["snapshot"]))
@@ -121,7 +125,7 @@ def run_job(
         outcome.snapshot = documents
         if until != "ingest":
             align = current if refit else _aligned_before(store, current, snapshot)
-            make_map(context, documents, workspace, parent, align, until)
+            make_map(context, documents, workspace, parent, align, until, earlier=current)
             if show_map and outcome.map is not None:
                 show(context, outcome.map)
     outcome.seconds = time.monotonic() - started
@@ -226,6 +230,8 @@ def make_map(
     parent: Snapshot | None,
     align: Record | None,
     until: str,
+    *,
+    earlier: Record | None,
 ) -> None:
     """Run the stages after ingest; their records are in the outcome.
 
@@ -235,9 +241,12 @@ def make_map(
         Of the current map: documents that ``snapshot`` has from it keep their vectors.
     align : Record or None
         The map to which the layout is aligned.
+    earlier : Record or None
+        The map from which it starts where ``project.init`` says so.
     """
     store, outcome = context.store, context.outcome
-    job = context.job(workspace, snapshot, align=align)
+    starts = context.config.project.init == "earlier"
+    job = context.job(workspace, snapshot, align=align, earlier=earlier if starts else None)
     # A wrong column name is found now and not after the layout.
     job.config = publish.resolve_columns(store, snapshot, context.config, workspace.text_column, context.vectors_column)
     job.records = outcome.records

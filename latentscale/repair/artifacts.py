@@ -70,7 +70,17 @@ def _again(repair: Repair, run: Mapping[str, Any], records: Mapping[str, Record]
         aligned = records.get(made.get("cluster", "")) or records.get(made.get("publish", ""))
         align = aligned.request.get("align") if aligned else None
         until = "publish" if "publish" in made else [name for name in made if name not in LAYOUT_SLOTS][-1]
-        make_map(context, snapshot, workspace, None, repair.recorded.find(str(align)) if align else None, until)
+        laid = records.get(made.get("project", ""))
+        starts = laid.request.get("earlier") if laid else None
+        make_map(
+            context,
+            snapshot,
+            workspace,
+            None,
+            repair.recorded.find(str(align)) if align else None,
+            until,
+            earlier=repair.recorded.find(str(starts)) if starts else None,
+        )
 
     repair.at_work(values, work)
 

@@ -4,7 +4,7 @@ the height of a map of three dimensions."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -18,13 +18,14 @@ from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.digest import artifact_id
 from latentscale.errors import ConfigError
+from latentscale.stages.earlier import EPOCHS, RATE, earlier_start, started
 from latentscale.stages.neighbors import read_graph
+from latentscale.stages.project_request import ProjectionRequest
 from latentscale.stages.rates import held_bytes, layout_seconds
 from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, later
 from latentscale.storage.segments import read_points
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, load_vectors
@@ -34,33 +35,6 @@ MAP_DIMENSIONS = 2
 LAYOUT_SLOT, HEIGHT_SLOT = LAYOUT_SLOTS = ("layout", "height")
 # Fewer documents say too little of how one layout is turned against another.
 LEAST_SHARED = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectionRequest(Request):
-    """Everything that alters a layout.
-
-    ``align`` is the map to which the layout is aligned by turning, mirroring and shifting it; ``fixed`` the layout
-    whose coordinates stay, so that only those of further dimensions are found.
-    """
-
-    VERSION: ClassVar[int] = 4
-
-    neighbors: str
-    snapshot: str
-    embedding: str
-    n_components: int
-    n_neighbors: int
-    min_dist: float
-    spread: float
-    n_epochs: int | None
-    negative_sample_rate: int
-    learning_rate: float
-    seed: int
-    deterministic: bool
-    align: str | None = later(None)
-    backend: str = later("cpu")
-    fixed: str | None = later(None)
 
 
 class ProjectStage(WholeStage):
@@ -90,19 +64,12 @@ class ProjectStage(WholeStage):
 
     def _height(self, job: MapJob) -> Work:
         """The layout of the map's dimensions, of which the first two are those of the flat map."""
-        flat, dimensions = job.records[self.name], job.config.project.map_dimensions
-        work = self.layout_of(job, dimensions, slot=HEIGHT_SLOT)
-        assert isinstance(work.request, ProjectionRequest), "a layout's request"
-        request = replace(work.request, fixed=flat.id, min_dist=job.config.project.min_dist)
-        # Earlier versions aligned no heights: those that they made are found as they are.
-        there = find_record(job.store, self.kind, artifact_id(self.kind, request.identity()))
-        request, align = (request, ()) if there else job.aligned(self.kind, request, part=HEIGHT_SLOT)
-        return replace(
-            work, title=f"project {dimensions}-D, x and y kept", request=request, parents=(*work.parents, flat, *align)
-        )
+        dimensions = job.config.project.map_dimensions
+        work = self.layout_of(job, dimensions, slot=HEIGHT_SLOT, fixed=job.records[self.name])
+        return replace(work, title=f"project {dimensions}-D, x and y kept")
 
-    def layout_of(self, job: MapJob, n_components: int, *, slot: str) -> Work:
-        """A layout of the job's graph in ``n_components`` dimensions."""
+    def layout_of(self, job: MapJob, n_components: int, *, slot: str, fixed: Record | None = None) -> Work:
+        """A layout of the job's graph in ``n_components`` dimensions, the first of which may be those of another."""
         config, graph = job.config.project, job.records["neighbors"]
         backend = job.choose(self.name).backend
         documents = int(graph.counts["documents"])
@@ -123,14 +90,24 @@ class ProjectStage(WholeStage):
             or (config.mode == "auto" and documents <= open_backend(backend).deterministic_documents),
             backend=backend,
         )
-        # Only the map itself is seen: how the layout for clustering is turned does not matter.
-        aligned = job.aligned("projection", request) if n_components == MAP_DIMENSIONS else (request, ())
+
+        def aligned(request: ProjectionRequest) -> tuple[ProjectionRequest, tuple[Record, ...]]:
+            if fixed is not None:
+                # Earlier versions aligned no heights: those that they made are found as they are.
+                there = find_record(job.store, self.kind, artifact_id(self.kind, request.identity()))
+                return (request, ()) if there else job.aligned(self.kind, request, part=HEIGHT_SLOT)
+            # Only the map itself is seen: how the layout for clustering is turned does not matter.
+            return job.aligned(self.kind, request) if n_components == MAP_DIMENSIONS else (request, ())
+
+        if fixed is not None:
+            request = replace(request, fixed=fixed.id, min_dist=config.min_dist)
+        request, maps = started(job, request, slot, aligned)
         return Work(
             stage=self,
             slot=slot,
             title=f"project {n_components}-D",
-            request=aligned[0],
-            parents=(graph, *aligned[1]),
+            request=request,
+            parents=(graph, *([fixed] if fixed else []), *maps),
             steps=True,
         )
 
@@ -140,7 +117,8 @@ class ProjectStage(WholeStage):
         neighbors = needed_record(store, "neighbors", request.neighbors)
         align = needed_record(store, "map", request.align) if request.align else None
         kept = needed_record(store, "projection", request.fixed) if request.fixed else None
-        parents = [neighbors, *(record for record in (align, kept) if record is not None)]
+        earlier = needed_record(store, "map", request.earlier) if request.earlier else None
+        parents = [neighbors, *(record for record in (align, kept, earlier) if record is not None)]
         writer = ArtifactWriter(store, self.kind, request.identity(), parents, run=context.run)
         alignment: dict[str, Any] = {}
         with measured() as cost:
@@ -173,9 +151,10 @@ class ProjectStage(WholeStage):
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rates of two layouts, and a third one for the height."""
         height = config.project.map_dimensions if config.project.map_dimensions > MAP_DIMENSIONS else 0
+        epochs = config.project.n_epochs or (EPOCHS if config.project.init == "earlier" else None)
         return Cost(
             cpu_seconds=sum(
-                layout_seconds(size.documents, epochs=config.project.n_epochs, dimensions=dimensions)
+                layout_seconds(size.documents, epochs=epochs, dimensions=dimensions)
                 for dimensions in (MAP_DIMENSIONS, config.project.cluster_dimensions, height)
                 if dimensions
             ),
@@ -235,27 +214,36 @@ def _check_heights(backend: str) -> None:
 
 def compute_layout(context: StageContext, request: ProjectionRequest, neighbors: Record, vectors: Vectors) -> Layout:
     """Lay out the graph ``neighbors`` as ``request`` says; copies of a document share a position."""
+    # Passed only where they are used: a backend of another package need not know them.
     kept: dict[str, Any] = {}
+    said: dict[str, Any] = {}
+    graph, epochs, rate = _graph(context.store, neighbors), request.n_epochs, request.learning_rate
     if request.fixed:
-        # Passed only where it is used: a backend of another package need not know it.
         kept["fixed"] = read_coordinates(context.store, needed_record(context.store, "projection", request.fixed))
+    if request.earlier:
+        kept["init"], said = earlier_start(context.store, request, graph.indices, vectors.row_ids)
+        epochs, rate = epochs or EPOCHS, rate * RATE
     layout = open_backend(request.backend).layout(
-        _graph(context.store, neighbors),
+        graph,
         vectors.matrix,
         n_components=request.n_components,
         n_neighbors=request.n_neighbors,
         min_dist=request.min_dist,
         spread=request.spread,
-        n_epochs=request.n_epochs,
+        n_epochs=epochs,
         negative_sample_rate=request.negative_sample_rate,
-        learning_rate=request.learning_rate,
+        learning_rate=rate,
         deterministic=request.deterministic,
         seed=request.seed,
         threads=context.threads,
         progress=context.progress,
         **kept,
     )
-    return replace(layout, coordinates=shared_positions(layout.coordinates, first_alike(vectors.matrix)))
+    return replace(
+        layout,
+        coordinates=shared_positions(layout.coordinates, first_alike(vectors.matrix)),
+        details=layout.details | said,
+    )
 
 
 _last_graph: tuple[tuple[str, str], NeighborGraph] | None = None

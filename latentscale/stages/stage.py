@@ -146,6 +146,8 @@ class MapJob:
         By slot.
     align : Record or None
         The map to which a refit aligns the new one.
+    earlier : Record or None
+        The map from whose layouts those of the new one start (``project.init: earlier``).
     choose : callable
         Resolves the backend of a stage, once a run.
     vectors_column : str or None
@@ -159,6 +161,7 @@ class MapJob:
     choose: Callable[[str], Choice]
     records: dict[str, Record] = field(default_factory=dict[str, Record])
     align: Record | None = None
+    earlier: Record | None = None
     vectors_column: str | None = None
 
     def settings(self, stage: str) -> Any:

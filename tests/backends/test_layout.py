@@ -30,9 +30,8 @@ def lay_out(fuzzy, vectors, n_components=2, mode="exact", seed=3, n_epochs=100, 
         mode=mode,
         seed=seed,
         negative_sample_rate=5,
-        learning_rate=1.0,
         threads=threads,
-        **{"progress": None, **other},
+        **{"progress": None, "learning_rate": 1.0, **other},
     )
 
 
@@ -169,3 +168,13 @@ def test_a_graph_of_other_documents_is_refused(fuzzy, vectors):
 def test_fewer_epochs_for_larger_sets():
     assert default_epochs(100, 2) > default_epochs(100_000, 2)
     assert default_epochs(100, 5) == default_epochs(100_000, 5)
+
+
+def test_a_layout_starts_where_it_is_told_to(fuzzy, vectors):
+    start = np.random.default_rng(5).uniform(0, 10, size=(len(vectors), 2)).astype(np.float32)
+    assert lay_out(fuzzy, vectors, n_epochs=0, init=start).tobytes() == start.tobytes()
+    settled = lay_out(fuzzy, vectors)
+    again = lay_out(fuzzy, vectors, n_epochs=10, learning_rate=0.01, init=settled)
+    assert 0 < np.median(np.linalg.norm(again - settled, axis=1)) < 0.3
+    with pytest.raises(ShapeError, match="none of a layout"):
+        lay_out(fuzzy, vectors, n_components=3, init=start)

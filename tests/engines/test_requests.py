@@ -12,7 +12,15 @@ from latentscale.config import EngineConfig, StageResources, parse_job
 from latentscale.embedders.static import StaticSpec
 from latentscale.engines import check_engine, chosen_engine, local
 from latentscale.engines.ray.environment import read_runtime_env, stage_runtime_env
-from latentscale.engines.resources import Cluster, Node, check_requests, gpu_notices, request_of, workers_of
+from latentscale.engines.resources import (
+    Cluster,
+    Node,
+    check_requests,
+    check_started_workers,
+    gpu_notices,
+    request_of,
+    workers_of,
+)
 from latentscale.errors import ConfigError, ResourceError
 from latentscale.machine import visible_gpus
 from latentscale.pipeline.resources import with_default_resources
@@ -123,6 +131,46 @@ def test_several_workers_share_a_gpu() -> None:
     config = asked(embed={"gpus": 0.25})
     cluster = fixed({"CPU": 16, "GPU": 2})
     assert workers_of(config, request_of(config, "embed", cluster), cluster) == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "nodes", "kinds", "room"),
+    [
+        # Two workers of two processors, and one for the stage itself.
+        (2, [{"CPU": 4}], [], 1),
+        (2, [{"CPU": 5}], [], None),
+        (2, [{"CPU": 2}, {"CPU": 2}], [], 1),
+        (2, [{"CPU": 2}, {"CPU": 2}, {"CPU": 1}], [], None),
+        (2, [{"CPU": 2}, {"CPU": 3}], [], None),
+        # Without a number a processor each, and not a node each.
+        (None, [{"CPU": 2}], [], 1),
+        (None, [{"CPU": 3}], [], None),
+        # What the autoscaler may start.
+        (2, [{"CPU": 1}], [Node({"CPU": 2}, name="more", count=2)], 1),
+        (2, [{"CPU": 1}], [Node({"CPU": 2}, name="more", count=3)], None),
+        (2, [{"CPU": 1}], [Node({"CPU": 2}, name="more", count=-1)], None),
+        (2, [{"CPU": 2}], [], 0),
+    ],
+)
+def test_workers_of_a_stage_have_room_beside_its_own_processor_or_are_refused(
+    cpus: float | None, nodes: list[dict[str, float]], kinds: list[Node], room: int | None
+) -> None:
+    config = asked(neighbors={"workers": 2} | ({} if cpus is None else {"cpus": cpus}))
+    cluster = Cluster(nodes=[Node(node) for node in nodes], kinds=kinds)
+    if room is None:
+        check_requests(config, cluster)
+        return
+    with pytest.raises(ResourceError, match=f"starts 2 workers with {cpus or 1} CPU each, .* room for {room} beside"):
+        check_requests(config, cluster)
+
+
+def test_replicas_of_a_model_have_room_beside_the_stage_of_labels_or_are_refused() -> None:
+    gpu = fixed({"CPU": 1, "GPU": 1})
+    # A replica with one GPU needs no processor, unless it is given any.
+    check_started_workers(asked(label={"gpus": 1}), "label", gpu)
+    with pytest.raises(ResourceError, match="stage label takes a processor and starts 1 workers with 1 CPU, 1 GPU"):
+        check_started_workers(asked(label={"gpus": 1, "cpus": 1}), "label", gpu)
+    check_started_workers(asked(label={"gpus": 1, "cpus": 1}), "label", fixed({"CPU": 2, "GPU": 1}))
 
 
 class _Wishing(StaticSpec):

@@ -83,6 +83,7 @@ class CpuBackend:
         threads: int,
         progress: Callable[[int, int], None] | None = None,
         fixed: NDArray[np.float32] | None = None,
+        init: NDArray[np.float32] | None = None,
     ) -> Layout:
         """UMAP over the graph: on one thread where it must be deterministic, else on all."""
         from latentscale.backends.cpu.layout import fuzzy_graph, layout
@@ -103,6 +104,7 @@ class CpuBackend:
             threads=threads,
             progress=progress,
             fixed=fixed,
+            init=init,
         )
         return Layout(coordinates=coordinates, deterministic=deterministic, backend=self.name)
 

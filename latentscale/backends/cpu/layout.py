@@ -102,6 +102,7 @@ def layout(
     threads: int,
     progress: Callable[[int, int], None] | None = None,
     fixed: NDArray[np.float32] | None = None,
+    init: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Lay out the documents of a fuzzy graph in ``n_components`` dimensions.
 
@@ -121,6 +122,8 @@ def layout(
         Called with (epochs done, epochs) after each epoch.
     fixed : float32 ndarray, shape (n, c), optional
         The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
+    init : float32 ndarray, shape (n, n_components), optional
+        Where it starts instead.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def layout(
     Raises
     ------
     ShapeError
-        If the graph and the vectors are of different numbers of documents, or ``fixed`` does not fit them.
+        If the graph and the vectors are of different numbers of documents, or ``fixed`` or ``init`` does not fit them.
     """
     n = int(fuzzy.shape[0])
     if len(vectors) != n:
@@ -139,7 +142,7 @@ def layout(
             hint="Build the graph from the same snapshot.",
         )
     epochs = default_epochs(n, n_components) if n_epochs is None else n_epochs
-    positions = start_positions(vectors, fixed, n_components=n_components, seed=seed)
+    positions = start_positions(vectors, fixed, init, n_components=n_components, seed=seed)
     if n < 2 or fuzzy.nnz == 0 or epochs < 1:
         return positions
     a, b = fit_ab(spread=spread, min_dist=min_dist)
@@ -255,18 +258,31 @@ def _curve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float
 
 
 def start_positions(
-    vectors: NDArray[Any], fixed: NDArray[np.float32] | None, *, n_components: int, seed: int
+    vectors: NDArray[Any],
+    fixed: NDArray[np.float32] | None,
+    init: NDArray[np.float32] | None = None,
+    *,
+    n_components: int,
+    seed: int,
 ) -> NDArray[np.float32]:
-    """Where a layout starts: ``fixed``, if there is any, and the principal components of the same numbers for the rest.
+    """Where a layout starts: ``fixed``, if there is any, and for the rest ``init`` or the principal components.
 
-    These further axes are centred at 0.
+    Further axes than ``fixed`` are those of the same numbers, centred at 0.
 
     Raises
     ------
     ShapeError
-        If ``fixed`` is not of these documents, or leaves no axis to optimise.
+        If ``init`` is not of these documents and dimensions, or ``fixed`` is not, or leaves no axis to optimise.
     """
-    positions = pca_init(vectors, n_components=n_components, seed=seed)
+    if init is None:
+        positions = pca_init(vectors, n_components=n_components, seed=seed)
+    elif init.shape == (len(vectors), n_components):
+        positions = np.array(init, np.float32)
+    else:
+        raise ShapeError(
+            f"a start of shape {init.shape} is none of a layout of {len(vectors):,} documents in {n_components} "
+            "dimensions"
+        )
     if fixed is None:
         return positions
     if fixed.ndim != 2 or len(fixed) != len(vectors) or not 0 < fixed.shape[1] < n_components:

@@ -108,6 +108,7 @@ class CumlBackend(TorchBackend):
         threads: int,
         progress: Callable[[int, int], None] | None = None,
         fixed: NDArray[np.float32] | None = None,
+        init: NDArray[np.float32] | None = None,
     ) -> Layout:
         """UMAP over the graph, from our start; torch's where coordinates are fixed, which cuML cannot do."""
         from latentscale.backends.cpu.layout import default_epochs, usable_neighbors
@@ -131,6 +132,7 @@ class CumlBackend(TorchBackend):
                 threads=threads,
                 progress=progress,
                 fixed=fixed,
+                init=init,
             )
             return replace(made, details=made.details | {"by": "torch"})
         coordinates = laid_out(
@@ -145,6 +147,7 @@ class CumlBackend(TorchBackend):
             learning_rate=learning_rate,
             deterministic=deterministic,
             seed=seed,
+            init=init,
         )
         return Layout(
             coordinates=coordinates,

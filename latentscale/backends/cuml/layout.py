@@ -29,6 +29,7 @@ def laid_out(
     learning_rate: float,
     deterministic: bool,
     seed: int,
+    init: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Lay documents out (float32, shape (n, n_components)).
 
@@ -36,6 +37,8 @@ def laid_out(
     ----------
     usable : int
         Neighbours of a document that count, without itself; at least 1.
+    init : float32 ndarray, shape (n, n_components), optional
+        Where it starts; by default the first principal components.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def laid_out(
         np.asarray(vectors, np.float32),
         np.ascontiguousarray(indices, np.int64),
         np.ascontiguousarray(distances, np.float32),
-        start_positions(vectors, None, n_components=n_components, seed=seed),
+        start_positions(vectors, None, init, n_components=n_components, seed=seed),
         n_epochs=n_epochs,
         min_dist=min_dist,
         spread=spread,

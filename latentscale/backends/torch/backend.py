@@ -118,6 +118,7 @@ class TorchBackend(CpuBackend):
         threads: int,
         progress: Callable[[int, int], None] | None = None,
         fixed: NDArray[np.float32] | None = None,
+        init: NDArray[np.float32] | None = None,
     ) -> Layout:
         """UMAP over the graph, a dozen batches of edges an epoch."""
         from latentscale.backends.torch.layout import BATCHES, layout
@@ -136,6 +137,7 @@ class TorchBackend(CpuBackend):
             device=self.device,
             progress=progress,
             fixed=fixed,
+            init=init,
         )
         return Layout(
             coordinates=coordinates,

@@ -39,6 +39,7 @@ def layout(
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
     fixed: NDArray[np.float32] | None = None,
+    init: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Lay out the documents of a fuzzy set in ``n_components`` dimensions.
 
@@ -52,6 +53,8 @@ def layout(
     vectors : ndarray, shape (n, dim)
     fixed : float32 ndarray, shape (n, c), optional
         The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
+    init : float32 ndarray, shape (n, n_components), optional
+        Where it starts; by default the first principal components of ``vectors``.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def layout(
             f"the neighbour graph covers {edges.documents:,} documents, the embedding {n:,}",
             hint="Build the graph from the same snapshot.",
         )
-    start = start_positions(vectors, fixed, n_components=n_components, seed=seed)
+    start = start_positions(vectors, fixed, init, n_components=n_components, seed=seed)
     epochs = default_epochs(n, n_components) if n_epochs is None else n_epochs
     if n < 2 or edges is None or epochs < 1 or not len(edges.weight):
         return start

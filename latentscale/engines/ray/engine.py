@@ -46,9 +46,11 @@ from latentscale.engines.ray.workers import (
 )
 from latentscale.engines.resources import (
     GLOBAL_STAGES,
+    OWN_PROCESSOR,
     SHARD_STAGES,
     Request,
     check_requests,
+    check_started_workers,
     gpu_notices,
     replicas_of,
     request_of,
@@ -226,11 +228,12 @@ class RayEngine:
         # The driver's callbacks cannot travel, nor what is known of this machine.
         away = context.at(progress=ignore_progress, notice=ignore_notice, scratch=None)
         if starts_workers:
+            check_started_workers(self._config, stage, connected_cluster(self._place))
             away = away.at(replicas=replicas_of(self._config, self._request(stage)))
         packed = Packed(self._environment, (make, away))
         for left in reversed(range(STAGE_TRIES)):
             self._cluster = connected_cluster(self._place)
-            request = Request(stage=stage, resources={"CPU": 1.0}) if starts_workers else self._request(stage)
+            request = Request(stage=stage, resources=OWN_PROCESSOR) if starts_workers else self._request(stage)
             options = {"max_concurrency": 2, "max_restarts": 0, **self._options(request)}
             actor = self._stage_actor(options, packed)
             try:

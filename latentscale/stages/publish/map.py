@@ -22,7 +22,8 @@ from latentscale.quality.metrics import stability
 from latentscale.stages.cluster import Clusters, ClustersRequest, find_clusters, read_clusters
 from latentscale.stages.label_table import LABELS_TABLE
 from latentscale.stages.neighbors import read_graph
-from latentscale.stages.project import HEIGHT_SLOT, ProjectionRequest, compute_layout, read_coordinates
+from latentscale.stages.project import HEIGHT_SLOT, compute_layout, read_coordinates
+from latentscale.stages.project_request import ProjectionRequest
 from latentscale.stages.publish.columns import published_columns
 from latentscale.stages.publish.confounders import measure_confounders
 from latentscale.stages.publish.labels import map_labels, published_evidence
@@ -312,13 +313,16 @@ def _classes(
 
 
 def _stability(context: StageContext, vectors: Vectors, clusters: Clusters, made: Record) -> float | None:
-    """Lay out and cluster once more with the next seed; None for clusters that no layout was needed for."""
+    """Lay out and cluster once more with the next seed; None for clusters that no layout was needed for.
+
+    Never from an earlier map: clusters would agree because both started there.
+    """
     identity = made.request.get("projection")
     if not identity:
         return None
     projection = needed_record(context.store, "projection", str(identity))
     neighbors = needed_record(context.store, "neighbors", str(projection.request["neighbors"]))
     request = ProjectionRequest.read(projection.request)
-    layout = compute_layout(context, replace(request, seed=request.seed + 1), neighbors, vectors)
+    layout = compute_layout(context, replace(request, seed=request.seed + 1, earlier=None), neighbors, vectors)
     again = find_clusters(layout.coordinates, ClustersRequest.read(made.request), threads=context.threads)
     return stability(clusters.cluster, again.labels)

@@ -113,6 +113,14 @@ def test_a_height_leaves_the_flat_map_where_it_is(backend: TorchBackend, some: A
         backend.layout(graph, some, deterministic=False, fixed=flat[:-1], **{**LAYOUT, "n_components": 3})
 
 
+def test_a_layout_starts_where_an_earlier_one_ended(backend: TorchBackend, some: Any) -> None:
+    graph = neighbors(CpuBackend(), some)
+    earlier = CpuBackend().layout(graph, some, deterministic=True, **LAYOUT).coordinates
+    again = {**LAYOUT, "n_epochs": 10, "learning_rate": 0.01}
+    found = backend.layout(graph, some, deterministic=True, init=earlier, **again).coordinates
+    assert 0 < np.median(np.linalg.norm(found - earlier, axis=1)) < 0.3
+
+
 def test_the_fuzzy_set_is_that_of_the_processors(backend: TorchBackend, vectors: Any) -> None:
     from latentscale.backends.cpu.layout import fuzzy_graph
 

@@ -104,6 +104,10 @@ def test_actors_with_a_counted_gpu_give_the_graph_of_one_device(
         }
         settings: dict[str, Any] = {"neighbors": {"backend": "torch"}, "project": {"n_epochs": 10}, "progress": "quiet"}
         documents = demo.head(200)
+        # Four processors have room for four workers, and not for the stage beside them.
+        many = {**engine, "resources": {**engine["resources"], "neighbors": {"workers": 4, "gpus": 0.5, "cpus": 1}}}
+        with pytest.raises(ResourceError, match=r"takes a processor and starts 4 workers .* room for 3 beside it"):
+            ls.run(documents, out=tmp_path / "refused", engine=many, **settings)
         ls.run(documents, out=tmp_path / "shared", engine=engine, **settings)
         ls.run(documents, out=tmp_path / "alone", **settings, engine={"resources": {"neighbors": {"gpus": 0}}})
         (shared,), (alone,) = (

@@ -1,0 +1,37 @@
+"""The request of a layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from latentscale.storage.request import Request, later
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectionRequest(Request):
+    """Everything that alters a layout.
+
+    ``align`` is the map to which the layout is aligned by turning, mirroring and shifting it; ``fixed`` the layout
+    whose coordinates stay, so that only those of further dimensions are found; ``earlier`` the map from whose layout
+    of as many dimensions this one starts.
+    """
+
+    VERSION: ClassVar[int] = 4
+
+    neighbors: str
+    snapshot: str
+    embedding: str
+    n_components: int
+    n_neighbors: int
+    min_dist: float
+    spread: float
+    n_epochs: int | None
+    negative_sample_rate: int
+    learning_rate: float
+    seed: int
+    deterministic: bool
+    align: str | None = later(None)
+    backend: str = later("cpu")
+    fixed: str | None = later(None)
+    earlier: str | None = later(None)
