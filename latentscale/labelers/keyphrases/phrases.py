@@ -212,7 +212,7 @@ def _choose(
             found.worth[kept][usable],
             telling_phrases(found, terms, words)[kept][usable],
             apart_phrases(found, terms, words)[kept][usable],
-            words.persons[terms.words[columns[usable]]].any(axis=1),
+            np.asarray(words.persons[terms.words[columns[usable]]].any(axis=1)),
             found.lengths[kept][usable],
         )[: None if inside is None else _SHARED_PHRASES]
     choice = _Choice(layer=depth, cluster=cluster, documents_read=len(members))
