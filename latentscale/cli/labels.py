@@ -85,7 +85,7 @@ def diff_labels(
         print(json.dumps(facts, indent=1, ensure_ascii=False))
         return
     rows = pl.DataFrame(facts["clusters"], infer_schema_length=None)
-    if not len(rows):
+    if format == "table" and not len(rows):
         console().print(f"All {sum(facts['changes'].values()):,} clusters are the same, and are called the same.")
         return
     if format != "table":

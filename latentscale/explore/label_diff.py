@@ -160,8 +160,11 @@ def layer_rows(
         for one in change.before:
             for other in change.after or [None]:
                 add(change.change, one, other)
+    largest: dict[int, tuple[int, int]] = {}
+    for (one, goal), count in shared.items():
+        largest[goal] = max(largest.get(goal, (0, -1)), (count, one))
     for other in sorted(sizes_new.keys() - reached):
-        count, origin = max(((n, one) for (one, goal), n in shared.items() if goal == other), default=(0, None))
+        count, origin = largest.get(other, (0, -1))
         came = 2 * count > sizes_new[other]
         add("split" if came else "new", origin if came else None, other)
     return sorted(rows, key=lambda row: (-(row["size_before"] or 0), row["cluster_before"] or 0, -(row["shared"])))

@@ -28,7 +28,7 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
     record : Record
         The map.
     to : str or Path
-        A new file: a table if its name ends in ``.csv``, else YAML.
+        A new file: a table if its name ends in ``.csv`` or ``.tsv``, else YAML.
 
     Returns
     -------

@@ -87,6 +87,27 @@ OTHERS = [
 ] * 5
 
 
+PEOPLE = [
+    *("Orla Quimby <orla@example.org>", "Tadeu Brask <tadeu@example.org>", "Ines Vandal <ines@example.net>"),
+    *("Bryn Okoro <bryn@example.com>", "Yuki Farrow <yuki@example.org>", "Anselm Dutt <anselm@example.net>"),
+]
+SUBJECTS = {
+    "proxy": ["Proxy ignores no_proxy", "Add proxy tests", "Proxy authentication fails", "Document the proxy settings"],
+    "cookies": ["Session cookies are lost", "Keep session cookies", "Session cookies twice", "Test session cookies"],
+    "typo": ["Fix typo in the guide", "Fix typo in a comment", "Fix typo", "Fix typo of the readme"],
+}
+
+
+def mails(topic: str, *, mostly: int, day: str) -> list[str]:
+    """Mails of one topic: half by one person, nearly all on one day of one month."""
+    return [
+        f"From: {PEOPLE[mostly if at % 2 else at % len(PEOPLE)]}\n"
+        f"Date: {day if at % 6 else 'Sat, 3 Jul'} 2017 16:44:27 +0100\n"
+        f"Subject: {SUBJECTS[topic][at % 4]}\n\nReleased with v2.{at}.0. {SUBJECTS[topic][(at + 1) % 4]}."
+        for at in range(24)
+    ]
+
+
 def named(*clusters: list[str]) -> list[ClusterLabel]:
     texts = [text for cluster in clusters for text in cluster]
     members = np.repeat(np.arange(len(clusters), dtype=np.int32), [len(cluster) for cluster in clusters])
@@ -134,6 +155,21 @@ def test_no_word_that_says_little_is_a_label_or_an_end_of_one_in_long_texts() ->
     change, find = named([f"{text} {tail}." for text in CHANGE_PIN], [f"{text} {tail}." for text in FIND_PIN])
     phrases = [phrase.lower().split() for one in (change, find) for phrase in (*one.keyphrases, one.label)]
     assert not [words for words in phrases if {"change", "files"} & {words[0], words[-1]}]
+
+
+def test_mails_are_named_by_what_they_are_about() -> None:
+    clusters = [mails("proxy", mostly=0, day="Tue, 9 May"), mails("cookies", mostly=1, day="Wed, 18 Mar")]
+    labels = [one.label for one in named(*clusters, mails("typo", mostly=2, day="Sun, 7 Dec"))]
+    assert ["proxy" in labels[0].lower(), "ession cookies" in labels[1], "typo" in labels[2].lower()] == [True] * 3
+    words = set(" ".join(labels).lower().replace(",", "").split())
+    assert not words & {"tue", "may", "wed", "mar", "sun", "dec", "sat", "jul", "v2"}
+    assert not words & {word.lower() for person in PEOPLE for word in person.split()[:2]}
+
+
+def test_who_wrote_nearly_all_of_a_cluster_may_name_it() -> None:
+    own = [f"From: Orla Quimby <orla@example.org>\nSubject: {subject}" for subject in OTHERS[:12]]
+    first, _ = named(own, mails("proxy", mostly=3, day="Tue, 9 May") + mails("typo", mostly=4, day="Tue, 9 May"))
+    assert first.label == "Orla Quimby"
 
 
 def test_fillers_alone_are_never_a_label() -> None:

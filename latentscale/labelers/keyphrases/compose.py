@@ -25,6 +25,8 @@ _WORTHWHILE_FOR_ONE = 0.03
 # A telling word gets a companion that so large a share of the cluster has, and so many times that of the others:
 # "transfer from Europe" for "Europe".
 _COMPANION, _APART = 0.5, 4.0
+# A person's name that fewer of the cluster's documents have is worth so much less as a label: it is of some of them.
+_OF_A_PERSON, _OF_FEW = 0.5, 0.1
 # Share of the documents with a word in which a phrase must hold it to replace the word; more if the word is telling.
 _HELD = 0.35
 _HELD_TELLING = 0.4
@@ -59,6 +61,7 @@ def choose_phrases(
     worth: NDArray[np.float64],
     telling: NDArray[np.bool_],
     apart: NDArray[np.bool_],
+    persons: NDArray[np.bool_],
     lengths: NDArray[np.int64],
 ) -> list[int]:
     """Choose up to three phrases, greedily by what each adds.
@@ -78,6 +81,9 @@ def choose_phrases(
         Which may be the label by themselves, see ``telling_phrases``.
     apart : bool ndarray, shape (n_phrases,)
         Which are so much rarer outside that they may stand beside a single word that is telling.
+    persons : bool ndarray, shape (n_phrases,)
+        Which are names of persons: they are added to no other phrase, and begin a label only where most documents have
+        them.
     lengths : int64 ndarray, shape (n_phrases,)
         In words.
 
@@ -97,7 +103,8 @@ def choose_phrases(
     again = _AGAIN if len(portions) == 1 else _AGAIN_COARSER
     has = incidence.astype(np.float64)
     shares = weights @ has
-    label = [int(np.argmax(np.round(balanced(has) * worth, 9)))]
+    first_worth = np.where(persons & (shares < _OF_A_PERSON), _OF_FEW * worth, worth)
+    label = [int(np.argmax(np.round(balanced(has) * first_worth, 9)))]
     first = float(balanced(has[:, label])[0] * worth[label[0]])
     while len(label) < _MAX_PHRASES:
         matched = has[:, label].sum(axis=1)
@@ -109,6 +116,7 @@ def choose_phrases(
         after = before[:, None] + has * np.where(matched > 0, again, 1.0)[:, None]
         gains = (balanced(after) - balanced(before[:, None])) * worth
         gains[label] = 0.0
+        gains[persons] = 0.0
         gains[shares < _MINOR * shares[label[0]]] = 0.0
         gains[lengths[label].sum() + lengths > _MAX_WORDS] = 0.0
         if alone and covered >= _COVERING:

@@ -130,7 +130,7 @@ def label_clusters(
         telling=telling_fillers(forms, starts, names, memberships[0][positions]),
         least=rare,
     )
-    words.persons = person_words(forms, words)
+    words.persons = person_words(forms, words, vocabulary.senders)
     longest = (1, 1) if len(names) == 1 else ngram_range
     terms = count_terms(forms, starts, words, ngram_range=longest, min_documents=rare)
 
@@ -212,6 +212,7 @@ def _choose(
             found.worth[kept][usable],
             telling_phrases(found, terms, words)[kept][usable],
             apart_phrases(found, terms, words)[kept][usable],
+            np.asarray(words.persons[terms.words[columns[usable]]].any(axis=1)),
             found.lengths[kept][usable],
         )[: None if inside is None else _SHARED_PHRASES]
     choice = _Choice(layer=depth, cluster=cluster, documents_read=len(members))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, compress, count
@@ -25,6 +25,10 @@ BREAK = 0
 """Id of what no phrase crosses: punctuation, markup, the end of a line with a stop, the end of the text."""
 
 _TAG = re.compile(r"<[^<>]{0,300}>")
+# Who wrote or got a mail: the name before an address in angle brackets.
+_SENDER = re.compile(
+    r"""(?:^|[\n,;:"(])[ \t]*["']?([^\W\d_][\w.'’-]*(?:[ \t]+[\w.'’-]+){0,4})["']?[ \t]+<[^<>\s@]+@[^<>\s]+>"""
+)
 _URL = re.compile(r"(?:https?://|ftp://|www\.)\S+|\S+@\S+\.\w+")
 
 
@@ -67,6 +71,7 @@ _LETTERS_ONLY = re.compile(r"[bcdfghj-np-tv-xz]{2,5}$")  # "xml", which is not r
 _CONTRACTION = re.compile(r"['’](?:t|m|re|ve|ll|d)$")
 _POSSESSIVE = re.compile(r"['’]s?$")
 
+_RELEASE = re.compile(r"^v\d+$")  # of "v2.14.0"
 _VERSION = re.compile(r"^(.*?[^\W\d]{2})v?[\d.]+$")
 _ENDINGS = (
     *("ization", "isation", "ication", "etical", "ations", "ation", "ments", "ment", "ings", "ing", "ers", "ies"),
@@ -87,11 +92,18 @@ _CONNECTORS = frozenset(
 
 
 class Vocabulary:
-    """Every written form of a word that was met, with its id from 1 on."""
+    """Every written form of a word that was met, with its id from 1 on.
+
+    Attributes
+    ----------
+    senders : Counter of str
+        How often a word, case-folded, was in a name before an address of mail: "Jane Doe <jane@example.org>".
+    """
 
     def __init__(self) -> None:
         self._ids: defaultdict[str, int] = defaultdict(count(1).__next__)
         self._chunks = _Chunks(self._ids)
+        self.senders: Counter[str] = Counter()
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of the words and signs in the first ``MAX_CHARACTERS`` of each text.
@@ -106,7 +118,7 @@ class Vocabulary:
         if not len(texts):
             return np.empty(0, np.int32), np.empty(0, np.int64)
         # No token crosses white space: what stands between spaces is looked at once, however often it comes.
-        parts: Any = pc.call_function("split_pattern", [pa.array(map(_cut, texts), pa.large_string())], _BY_SPACE)
+        parts: Any = pc.call_function("split_pattern", [pa.array(map(self._cut, texts), pa.large_string())], _BY_SPACE)
         chunks: Any = pc.call_function("list_flatten", [parts]).dictionary_encode()
         encoded = [self._chunks[chunk] for chunk in chunks.dictionary.to_pylist()]
         ids = np.fromiter(chain.from_iterable(encoded), np.int32)
@@ -120,6 +132,21 @@ class Vocabulary:
     def forms(self) -> list[str]:
         """Return the written forms; ``forms()[i]`` has id ``i`` (the first is the break)."""
         return ["", *self._ids]
+
+    def _cut(self, text: str) -> str:
+        """The beginning of a text without markup and addresses, with white space around the ends of lines."""
+        # Not in the middle of a word, unless that is all there is.
+        cut = text if len(text) <= MAX_CHARACTERS else "".join(text[:MAX_CHARACTERS].rsplit(maxsplit=1)[:1])
+        if "@" in cut and "<" in cut:
+            for name in _SENDER.findall(cut):
+                self.senders.update(_fold(word.strip(".'’-")) for word in name.split())
+        if "<" in cut:
+            cut = _TAG.sub(" | ", cut)
+        if "&" in cut:
+            cut = html.unescape(cut)
+        if "://" in cut or "www." in cut or "@" in cut:
+            cut = _URL.sub(" | ", cut)
+        return cut.replace("\n", " \n ")
 
 
 class _Chunks(dict[str, list[int]]):
@@ -142,19 +169,6 @@ class _Chunks(dict[str, list[int]]):
             found = [ids[token] for token in _ASCII_TOKEN.findall(chunk)]
         self[chunk] = found
         return found
-
-
-def _cut(text: str) -> str:
-    """The beginning of a text without markup and addresses, with white space around the ends of lines."""
-    # Not in the middle of a word, unless that is all there is.
-    cut = text if len(text) <= MAX_CHARACTERS else "".join(text[:MAX_CHARACTERS].rsplit(maxsplit=1)[:1])
-    if "<" in cut:
-        cut = _TAG.sub(" | ", cut)
-    if "&" in cut:
-        cut = html.unescape(cut)
-    if "://" in cut or "www." in cut or "@" in cut:
-        cut = _URL.sub(" | ", cut)
-    return cut.replace("\n", " \n ")
 
 
 class Words:
@@ -251,7 +265,9 @@ class Words:
         self.connects = np.array([word in _CONNECTORS for word in ids])
         self.told = np.array([word in told for word in ids])
         self.stands = self.carries & ~self.weak & ~self.told
-        self.stands &= np.array([len(word) > 1 and not _is_adverb(word, totals) for word in ids])
+        self.stands &= np.array(
+            [len(word) > 1 and not _is_adverb(word, totals) and not _RELEASE.match(word) for word in ids]
+        )
         self.verbal = np.array([word.endswith(("ed", "ing")) and len(word) > 5 and word.isascii() for word in ids])
 
     def text(self, word: int) -> str:
