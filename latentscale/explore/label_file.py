@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from latentscale.errors import RequestError
+from latentscale.explore.targets import check_new_file
 from latentscale.labelers.edit_file import read_edits
 from latentscale.labelers.edits import choose_members, render_edits
 from latentscale.storage.artifacts import Record, find_record
@@ -40,6 +41,7 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
         If there is such a file already: edits in it would be lost.
     """
     path = Path(to).expanduser()
+    check_new_file(path)
     if path.exists():
         raise RequestError(f"{path} is there already, with edits perhaps", hint="Name another file, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
