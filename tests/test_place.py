@@ -213,6 +213,12 @@ def test_the_command_says_where_the_points_are(
     assert code == 0
     assert "nothing: all results exist already" in out
     assert facts["points"] in out
+    code, _, error = command()
+    assert code == 2
+    assert "the folder of the placed documents is not named" in error
+    code, _, error = command("--out", tmp_path / "other", "--id", "nowhere")
+    assert code == 2
+    assert "corpus.id=null" in error
     code, _, error = command("--out", made / "ws")
     assert code == 2
     assert "is the workspace of the map itself" in error

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from latentscale.cli.work import AsJson, Progress, Storage, WorkspaceArgument, existing_workspace, observed
+from latentscale.file_names import argument
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +30,10 @@ def export_labels(
     from latentscale.cli.report import console
 
     path = existing_workspace(workspace, storage).export_labels(to, map=map)
-    console().print(f"Wrote {path}. Edit it, then: latentscale labels import {workspace} {path}", soft_wrap=True)
+    console().print(
+        f"Wrote {path}. Edit it, then: latentscale labels import {argument(workspace)} {argument(path)}",
+        soft_wrap=True,
+    )
 
 
 def import_labels(
