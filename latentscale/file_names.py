@@ -1,9 +1,10 @@
-"""Names of files as text: also those whose bytes are not UTF-8, and short enough for a message."""
+"""Names of files as text: also those whose bytes are not UTF-8, short enough for a message, or quoted for a shell."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 
 SHOWN = 60
 """Characters of a name that a message shows."""
@@ -35,3 +36,8 @@ def shown(name: object) -> str:
     """A name as a message shows it: on one line, without control characters, cut at 60 characters."""
     text = "".join(one if one.isprintable() else "\ufffd" for one in escaped(str(name)))
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+
+
+def argument(name: object) -> str:
+    """A name as a shell takes it, for a command in a message that a person copies."""
+    return shlex.quote(str(name))

@@ -24,6 +24,7 @@ from latentscale.config.given import plain_groups, with_corpus, with_group
 from latentscale.errors import LatentScaleError, RequestError, WorkspaceError
 from latentscale.explore.export import check_file, what_of, write_frames
 from latentscale.explore.rejects import read_rejects
+from latentscale.file_names import argument
 from latentscale.map import Map
 from latentscale.pipeline.given_corpus import GivenDocuments, add_documents, settings_of_run
 from latentscale.pipeline.held_settings import HeldSettings, laid_over
@@ -234,7 +235,8 @@ class Workspace:
         if "update" in current.record.request:
             raise WorkspaceError(
                 f"{current.id} has grown by updates since its fit, and its labels are those of the fit",
-                hint=f"Refit it with the edits: latentscale update {self.url} --refit --set label.edits={path}",
+                hint=f"Refit it with the edits: latentscale update {argument(self.url)} --refit "
+                f"--set {argument(f'label.edits={path}')}",
             )
         return self.run_stages([f"label.edits={json.dumps(str(path))}"], until="publish", progress=progress)
 
@@ -609,9 +611,9 @@ class Workspace:
         from latentscale.explore.tables import combinations, sweep_row
 
         rows: list[dict[str, Any]] = []
-        self.check_sweep(self.settings(of_last_run=True), groups, sheet=sheet)
+        self.check_sweep(self.settings(of_last_run=True), groups, names=names, sheet=sheet)
         wanted = combinations(plain_groups(groups))
-        labels = [None if names is None else check_name(f"{names}-{number}") for number in range(1, len(wanted) + 1)]
+        labels = [None if names is None else f"{names}-{number}" for number in range(1, len(wanted) + 1)]
         for settings, name in zip(wanted, labels, strict=True):
             made = self.map(name=name, progress=progress, **cast(StageSettings, settings))
             rows.append(sweep_row(settings, self._row(made.record), made.quality))
@@ -621,30 +623,40 @@ class Workspace:
         return frame
 
     def check_sweep(
-        self, values: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]], *, sheet: str | Path | None = None
+        self,
+        values: Mapping[str, Any],
+        groups: Mapping[str, Mapping[str, Any]],
+        *,
+        names: str | None = None,
+        sheet: str | Path | None = None,
     ) -> None:
         """Refuse a sweep of the job ``values`` that cannot be made, before its corpus is read.
 
         Parameters
         ----------
-        groups, sheet
+        groups, names, sheet
             As in ``sweep``.
 
         Raises
         ------
         ConfigError
-            If a combination of the settings cannot be, or nothing is varied.
+            If a combination of the settings cannot be, there is no such model, nothing is varied, or maps cannot have
+            such names.
         RequestError
             If the sheet cannot be written.
         """
         from latentscale.explore.contact_sheet import check_sheet
         from latentscale.explore.tables import combinations
+        from latentscale.pipeline.context import chosen_embedder
 
         if sheet is not None:
             check_sheet(Path(sheet))
-        for settings in combinations(plain_groups(groups)):
+        wanted = combinations(plain_groups(groups))
+        if names is not None:
+            check_name(f"{names}-{len(wanted)}")
+        for settings in wanted:
             laid = {name: laid_over(values.get(name, {}), group) for name, group in settings.items()}
-            self._held.job({**values, **laid})
+            chosen_embedder(self._held.job({**values, **laid}))
 
     def _row(self, record: Record) -> dict[str, Any]:
         from latentscale.explore.tables import map_row

@@ -221,6 +221,12 @@ def test_the_command_says_where_the_points_are(
     code, _, error = command("--out", tmp_path / "placed", "--limit", 50, "--page", tmp_path / "page")
     assert code == 2
     assert "is not empty" in error
+    code, _, error = command()
+    assert code == 2
+    assert "the folder of the placed documents is not named" in error
+    code, _, error = command("--out", tmp_path / "other", "--id", "nowhere")
+    assert code == 2
+    assert "corpus.id=null" in error
     code, _, error = command("--out", made / "ws")
     assert code == 2
     assert "is the workspace of the map itself" in error

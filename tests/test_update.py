@@ -224,6 +224,12 @@ def test_a_changed_text_keeps_its_row_id_and_gets_a_new_place(tmp_path: Path, do
         ((pl.col("x") - moved["x"]) ** 2 + (pl.col("y") - moved["y"]) ** 2).min()
     )
     assert near.item() < 0.5
+    # Rejects of an update are those that it made, also where as many of earlier ones went with their files.
+    changed.filter(pl.col("package") != game["package"])[:1].write_parquet(corpus / "b.parquet")
+    rewritten = workspace.run_update()
+    assert rewritten.rejects == {"superseded": 1}
+    assert rewritten.map is not None
+    assert rewritten.map.counts["documents"] == 700
 
 
 def test_many_updates_leave_few_segments(place: Path, documents: pl.DataFrame) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from latentscale.cli.work import AsJson, Storage, WorkspaceArgument, existing_workspace
+from latentscale.file_names import argument
 
 if TYPE_CHECKING:
     from latentscale.workspace import WorkspaceRecord
@@ -302,7 +303,7 @@ def compare(
     for change in facts["changes"]:
         changes[change["change"]] += len(change["before"])
     print("clusters: " + ", ".join(f"{n} {change}" for change, n in changes.most_common()))
-    print(f"{to} written; look at it:  python -m http.server --bind 127.0.0.1 --directory {to}")
+    print(f"{to} written; look at it:  python -m http.server --bind 127.0.0.1 --directory {argument(to)}")
 
 
 def gallery(
@@ -316,7 +317,7 @@ def gallery(
     """Write a page of several maps: pictures, names, dates and figures, with the page of each."""
     shown = existing_workspace(workspace, storage).gallery(to, map or ())
     print(f"{to} written ({len(shown)} {'map' if len(shown) == 1 else 'maps'})")
-    print(f"Look at it:  python -m http.server --bind 127.0.0.1 --directory {to}")
+    print(f"Look at it:  python -m http.server --bind 127.0.0.1 --directory {argument(to)}")
 
 
 def _written(to: Path, what: str | None) -> str:

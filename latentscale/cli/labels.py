@@ -10,6 +10,7 @@ import typer
 
 from latentscale.cli.explore import FrameFormat
 from latentscale.cli.work import AsJson, Progress, Storage, WorkspaceArgument, existing_workspace, observed
+from latentscale.file_names import argument
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +39,10 @@ def export_labels(
 
     to = _file_of(to, format)
     path = existing_workspace(workspace, storage).export_labels(to, map=map)
-    console().print(f"Wrote {path}. Edit it, then: latentscale labels import {workspace} {path}", soft_wrap=True)
+    console().print(
+        f"Wrote {path}. Edit it, then: latentscale labels import {argument(workspace)} {argument(path)}",
+        soft_wrap=True,
+    )
 
 
 def import_labels(

@@ -71,7 +71,9 @@ def place(
     from latentscale.cli.report import console, outcome_document, print_outcome
 
     with observed(progress, metrics_file) as observer:
-        values = job_values(corpus, out, text, id, format, where, limit, sample, [], storage)
+        values = job_values(
+            corpus, out, text, id, format, where, limit, sample, [], storage, makes="the folder of the placed documents"
+        )
         take_vectors(values, vectors)
         chosen = existing_workspace(into, storage).the_map(map)
         overrides = [*engine_overrides(engine, address), *(set or [])]

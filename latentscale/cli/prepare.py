@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from latentscale.file_names import argument
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -25,7 +27,7 @@ def init(
     job, schema = latentscale.init(to, force=force)
     print(f"{job} written")
     print(f"{schema} written")
-    print(f"Edit {job.name}, then:  latentscale run {job}")
+    print(f"Edit {job.name}, then:  latentscale run {argument(job)}")
 
 
 def doctor(

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latentscale.errors import EXIT_DONE, EXIT_QUARANTINE, RequestError
+from latentscale.file_names import argument
 from latentscale.workspace import Map, Outcome, Workspace
 
 QUALITY_SHOWN = (
@@ -69,7 +70,7 @@ def print_outcome(workspace: Workspace, outcome: Outcome) -> None:
         out.print()
         out.print(f"The map is in {workspace.url}")
         if workspace.store.is_local:
-            out.print(f"Look at it:  latentscale view {workspace.url}")
+            out.print(f"Look at it:  latentscale view {argument(workspace.url)}")
 
 
 def outcome_document(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:

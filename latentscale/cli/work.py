@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from latentscale.errors import RequestError, UndecidedTextError
+from latentscale.file_names import argument
 from latentscale.registry import stages
 
 if TYPE_CHECKING:
@@ -252,12 +253,14 @@ def engine_overrides(engine: str | None, address: str | None, memory: str | None
     Raises
     ------
     RequestError
-        If the two contradict each other.
+        If address and engine contradict each other, or the job may take no memory.
     """
     if address is not None and engine not in (None, "auto", "ray"):
         raise RequestError(f"--address is that of a Ray cluster, but --engine is {engine}", hint="Leave one out.")
     name = "ray" if address is not None else engine
     found = [f"engine.name={name}"] if name is not None else []
+    if memory is not None and memory.strip() in ("", "0"):
+        raise RequestError(f"--memory {memory!r} is no amount that a job could work in", hint="Write --memory 8GB.")
     found += [f"engine.memory={memory!r}"] if memory is not None else []
     if name == "local":
         # A job file or the run before may have named a cluster.
@@ -298,6 +301,8 @@ def job_values(
     sample: float | None,
     overrides: list[str],
     storage: list[str] | None = None,
+    *,
+    makes: str = "the workspace of the map",
 ) -> dict[str, Any]:
     """Nested settings from the options of `run`; options override those of a job.yaml."""
     from latentscale.config import apply_overrides, read_yaml, relative_to_file, storage_overrides
@@ -316,7 +321,7 @@ def job_values(
     if storage:
         values["storage"] = {**values.get("storage", {}), **storage_overrides(storage)}
     if "out" not in values:
-        raise RequestError("the workspace of the map is not named", hint="Add --out FOLDER.")
+        raise RequestError(f"{makes} is not named", hint="Add --out FOLDER.")
     return values
 
 
@@ -361,15 +366,21 @@ def _sweep(
 ) -> None:
     """Read and embed the corpus once, then make a map for each combination of the varied settings."""
     import latentscale
-    from latentscale.cli.report import print_frame
+    from latentscale.cli.report import console, print_frame
     from latentscale.config import varied_settings
 
     groups = varied_settings(varied)
     workspace = latentscale.open(values["out"], storage=values.get("storage"), must_exist=False)
-    workspace.check_sweep(values, groups, sheet=sheet)
+    workspace.check_sweep(values, groups, names=names, sheet=sheet)
     workspace.run(values, until="embed", progress=observer, command=command).check_complete()
     frame = workspace.sweep(names=names, sheet=sheet, **cast("dict[str, Any]", groups))
     print_frame(frame, "json" if as_json else "table")
+    if not as_json:
+        out = console()
+        out.print("\nNone is published. To make one the current map, which the page shows:")
+        out.print(f"  latentscale promote {argument(workspace.url)} {frame['map'][0]}")
+        if sheet is not None:
+            out.print(f"Their pictures are in {sheet}: open it in a browser.")
 
 
 @contextmanager

@@ -152,7 +152,9 @@ def varied_settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
                 f"--sweep {shown(one)} is not of the form stage.field=value,value",
                 hint="--sweep project.n_neighbors=10,25,50",
             )
-        if stage in ("corpus", "ingest", "engine", "update", "storage"):
+        if stage in ("engine", "update", "storage"):
+            raise ConfigError(f"--sweep {key}: that is no setting of a map", hint="Vary one of a stage.")
+        if stage in ("corpus", "ingest"):
             raise ConfigError(f"--sweep {key}: maps of a sweep have the same documents", hint="Vary a later stage.")
         values: dict[str, Any] = {}
         found: list[Any] = []

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from latentscale.errors import RequestError
 from latentscale.explore.documents import read_texts
-from latentscale.explore.export import check_new_folder, export
+from latentscale.explore.export import export
 from latentscale.explore.map_comparison import Comparison, Layout, compare_layouts
 from latentscale.explore.map_diff import cluster_names, most_moved, read_layout
+from latentscale.explore.targets import check_new_folder, new_folder
 from latentscale.stages.publish import page_title
 from latentscale.storage.artifacts import Record
 from latentscale.storage.frames import scan_points
@@ -70,12 +71,6 @@ def write_comparison(
     found = compare_layouts(_layout(store, first), _layout(store, second))
     labels = [cluster_names(store, record) for record in (first, second)]
     others = [f"cluster on {name}" for name in (names[1], names[0])]
-    for side, record in enumerate((first, second)):
-        folder = to / "ab"[side]
-        export(store, record, folder, what="page")
-        numbers = {"moved": found.moved, "neighbours kept": found.kept}
-        columns = [AddedColumn(name=name, row_ids=found.row_ids, values=values) for name, values in numbers.items()]
-        add_columns(folder, [*columns, _clusters(found, others[side], found.clusters[1 - side], labels[1 - side])])
     facts = {
         "title": f"{page_title(first)}: {names[0]} and {names[1]}",
         "names": list(names),
@@ -88,8 +83,15 @@ def write_comparison(
         "labels": [{str(cluster): label for cluster, label in own.items()} for own in labels],
         "moved": _moved(store, first, found),
     }
-    for name, content in page_of_two.files(facts):
-        (to / name).write_bytes(content)
+    with new_folder(to) as made:
+        for side, record in enumerate((first, second)):
+            folder = made / "ab"[side]
+            export(store, record, folder, what="page")
+            numbers = {"moved": found.moved, "neighbours kept": found.kept}
+            columns = [AddedColumn(name=name, row_ids=found.row_ids, values=values) for name, values in numbers.items()]
+            add_columns(folder, [*columns, _clusters(found, others[side], found.clusters[1 - side], labels[1 - side])])
+        for name, content in page_of_two.files(facts):
+            (made / name).write_bytes(content)
     return facts
 
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from latentscale.errors import RequestError
 from latentscale.explore.tables import FIGURES
+from latentscale.explore.targets import check_new_file
 from latentscale.storage.objects import Store
 
 _STYLE = """
@@ -33,12 +34,15 @@ def check_sheet(path: Path) -> None:
     Raises
     ------
     RequestError
-        If it is no ``.html`` file in a folder that exists.
+        If it is no ``.html`` file, or its folder does not exist or cannot be written to.
     """
     if path.suffix.lower() != ".html":
         raise RequestError(f"a contact sheet is a page: {path} has another ending", hint="Name it sweep.html.")
     if not path.absolute().parent.is_dir():
-        raise RequestError(f"there is no folder {path.absolute().parent} for the contact sheet")
+        raise RequestError(
+            f"there is no folder {path.absolute().parent} for the contact sheet", hint="Make it, or name another."
+        )
+    check_new_file(path)
 
 
 def write_sheet(store: Store, frame: pl.DataFrame, to: Path) -> None:
@@ -51,13 +55,16 @@ def write_sheet(store: Store, frame: pl.DataFrame, to: Path) -> None:
     """
     figures = "\n".join(_figure(store, row) for row in frame.iter_rows(named=True))
     title = html.escape(f"{len(frame)} maps of {store.url}")
-    to.write_text(
+    # Renamed when it is whole: a killed command leaves no half of a page.
+    unfinished = to.with_name(f".unfinished-{to.name}")
+    unfinished.write_text(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         'style-src \'unsafe-inline\'"><meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{_STYLE}</style></head>\n<body><h1>{title}</h1><main>\n{figures}\n</main></body></html>\n",
         encoding="utf-8",
     )
+    unfinished.replace(to)
 
 
 def _figure(store: Store, row: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from latentscale.errors import ConfigError, RequestError, WorkspaceError
 from latentscale.explore.documents import read_texts
 from latentscale.explore.plain import plain_frame
 from latentscale.explore.tables import columns_with_values
+from latentscale.explore.targets import check_new_file, new_folder
 from latentscale.stages.publish import PAGE_FOLDER, page_objects, page_title, write_public_page
 from latentscale.storage.artifacts import Record
 from latentscale.storage.frames import UPDATE, point_segments, read_parts, scan_points
@@ -102,11 +103,14 @@ def check_file(to: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
     ------
     ConfigError
         If the suffix is not one of ``suffixes``.
+    RequestError
+        If no file can be there.
     """
     if to.suffix not in suffixes:
         raise ConfigError(
             f"{to.name}: {to.suffix or 'a name without a suffix'} is not written", hint=f"Use {', '.join(suffixes)}."
         )
+    check_new_file(to)
 
 
 def write_frames(frames: Iterable[pl.DataFrame], to: Path, *, rows: int = 0) -> Path:
@@ -298,27 +302,15 @@ class _Parquet:
 _WRITERS: dict[str, type[_Lines] | type[_Parquet]] = {".parquet": _Parquet, ".csv": _Lines, ".jsonl": _Lines}
 
 
-def check_new_folder(folder: Path) -> None:
-    """Find out before anything is computed whether a folder is new.
-
-    Raises
-    ------
-    WorkspaceError
-        If there is anything in it.
-    """
-    if folder.exists() and any(folder.iterdir()):
-        raise WorkspaceError(f"{folder} is not empty", hint="Choose a new folder.")
-
-
 def _export_page(store: Store, record: Record, folder: Path) -> Path:
-    check_new_folder(folder)
-    target = Store(str(folder))
     names = page_objects(store, record)
     if not names:
         raise WorkspaceError(f"{record.id} has no page", hint="Publish it with --set publish.viewer=true.")
-    for name in names:
-        copy_object(store, target, name)
-    write_public_page(target, record)
+    with new_folder(folder) as made:
+        target = Store(str(made))
+        for name in names:
+            copy_object(store, target, name)
+        write_public_page(target, record)
     return folder / PAGE_FOLDER / "index.html"
 
 
@@ -328,10 +320,11 @@ def export_single_page(store: Store, record: Record, to: Path) -> Path:
     Raises
     ------
     RequestError
-        If the map has more documents than such a page holds.
+        If the map has more documents than such a page holds, or no file can be there.
     WorkspaceError
         If it has no page.
     """
+    check_new_file(to)
     documents = int(record.counts["documents"])
     if documents > SINGLE_PAGE_DOCUMENTS:
         raise RequestError(

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from latentscale.errors import RequestError
-from latentscale.explore.export import check_new_folder, copy_object
+from latentscale.explore.export import copy_object
 from latentscale.explore.tables import map_row
+from latentscale.explore.targets import check_new_folder, new_folder
 from latentscale.stages.publish import page_objects, page_title, write_public_page
 from latentscale.stages.publish.about import about_map
 from latentscale.storage.artifacts import Record
 from latentscale.storage.objects import Store
 from latentscale.viewer.gallery import Card, gallery_files
 
-# Folders of the gallery itself, which maps may be called, too.
-_TAKEN = ("maps", "pictures")
+# What is in the gallery itself, which maps may be called, too.
+_TAKEN = ("maps", "pictures", "index.html", "gallery.css")
 # What says which map it is: every map has its own.
 _OWN = ("Map", "Made", "Fitted")
 
@@ -44,47 +45,54 @@ def write_gallery(
     Raises
     ------
     RequestError
-        If none of the maps has a page.
+        If there is no map, or none has a page.
     WorkspaceError
         If the folder is not empty.
     """
     check_new_folder(to)
+    if not records:
+        raise RequestError(
+            f"{store.url} has no map yet", hint="latentscale run CORPUS --text COLUMN --out WORKSPACE makes one."
+        )
     shown = [record for record in records if page_objects(store, record)]
     if not shown:
         raise RequestError(
             f"none of the {len(records)} maps has a page", hint="Publish one with --set publish.viewer=true."
         )
-    target = Store(str(to))
-    cards: list[Card] = []
-    differing = list(_differences(store, shown))
-    for record, about in zip(shown, differing, strict=True):
-        own = names.get(record.id, [])
-        folder = next((name for name in own if name not in _TAKEN), record.id)
-        for name in page_objects(store, record):
-            if not target.exists(name):
-                copy_object(store, target, name)
-        write_public_page(target, record, folder=folder)
-        picture = f"{record.folder}/thumbnail.png"
-        if store.exists(picture):
-            target.put_bytes(f"pictures/{record.id}.png", store.read_bytes(picture))
-        row = map_row(record, current=record.id == current, names=own)
-        cards.append(
-            Card(
-                id=record.id,
-                name=row["name"] or record.id,
-                href=f"./{folder}/index.html",
-                picture=f"./pictures/{record.id}.png" if store.exists(picture) else None,
-                current=row["current"],
-                created=str(row["created"]),
-                documents=int(row["documents"]),
-                clusters=int(row["clusters"]),
-                noise_share=row["noise_share"],
-                trustworthiness=json.loads(store.read_bytes(f"{record.folder}/quality.json")).get("trustworthiness"),
-                about=about,
+    with new_folder(to) as made:
+        target = Store(str(made))
+        cards: list[Card] = []
+        differing = list(_differences(store, shown))
+        for record, about in zip(shown, differing, strict=True):
+            own = names.get(record.id, [])
+            folder = next((name for name in own if name not in _TAKEN), record.id)
+            for name in page_objects(store, record):
+                if not target.exists(name):
+                    copy_object(store, target, name)
+            write_public_page(target, record, folder=folder)
+            picture = f"{record.folder}/thumbnail.png"
+            if store.exists(picture):
+                target.put_bytes(f"pictures/{record.id}.png", store.read_bytes(picture))
+            row = map_row(record, current=record.id == current, names=own)
+            cards.append(
+                Card(
+                    id=record.id,
+                    name=row["name"] or record.id,
+                    href=f"./{folder}/index.html",
+                    picture=f"./pictures/{record.id}.png" if store.exists(picture) else None,
+                    current=row["current"],
+                    created=str(row["created"]),
+                    documents=int(row["documents"]),
+                    clusters=int(row["clusters"]),
+                    noise_share=row["noise_share"],
+                    trustworthiness=json.loads(store.read_bytes(f"{record.folder}/quality.json")).get(
+                        "trustworthiness"
+                    ),
+                    about=about,
+                )
             )
-        )
-    for name, content in gallery_files(page_title(shown[0]), cards):
-        target.put_bytes(name, content)
+        for name, content in gallery_files(page_title(shown[0]), cards):
+            target.put_bytes(name, content)
     return [record.id for record in shown]
 
 

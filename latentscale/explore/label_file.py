@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from latentscale.errors import RequestError
+from latentscale.explore.targets import check_new_file
 from latentscale.labelers.edit_file import read_edits
 from latentscale.labelers.edit_table import SUFFIXES, render_table
 from latentscale.labelers.edits import choose_members, render_edits
@@ -43,6 +44,7 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
         If an edit moves more documents than a cell of a table holds.
     """
     path = Path(to).expanduser()
+    check_new_file(path)
     if path.exists():
         raise RequestError(f"{path} is there already, with edits perhaps", hint="Name another file, or remove it.")
     entries = _entries(store, record)

@@ -16,7 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.errors import WorkspaceError
-from latentscale.explore.export import check_new_folder, export
+from latentscale.explore.export import export
+from latentscale.explore.targets import check_new_folder, new_folder
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.publish import PAGE_FOLDER, page_title, published_columns, published_documents
 from latentscale.stages.publish.about import about_map
@@ -97,6 +98,12 @@ def write_overlay_page(store: Store, overlay: Record, to: Path) -> Path:
     points = _points(store, overlay)
     if not len(points):
         raise WorkspaceError(f"{overlay.id} has no documents to show: none was placed on {placed_on.id}")
+    with new_folder(to) as made:
+        _write_page(store, overlay, placed_on, points, made)
+    return to / "index.html"
+
+
+def _write_page(store: Store, overlay: Record, placed_on: Record, points: pl.DataFrame, to: Path) -> None:
     export(placed_on.store, placed_on, to, what="page")
     viewer = to / PAGE_FOLDER
     entries: list[dict[str, Any]] = json.loads((viewer / "manifest.json").read_bytes())["generations"]
@@ -126,7 +133,6 @@ def write_overlay_page(store: Store, overlay: Record, to: Path) -> Path:
     )
     add_columns(to, [_origins(placed_on, data.row_ids, origin)])
     (to / "index.html").write_bytes(page_behind(title, f"{PAGE_FOLDER}/index.html#c=%40{quote(origin)}"))
-    return to / "index.html"
 
 
 def with_sizes(labels: pa.Table, cluster: NDArray[np.int32], nearest_cluster: NDArray[np.int32]) -> pa.Table:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from latentscale.errors import EnvironmentFailure, RequestError, WorkspaceError
 from latentscale.explore.told_selection import ADDRESS, HEADER, MOST_BYTES, ToldSelection
+from latentscale.file_names import argument
 from latentscale.storage.objects import Store
 
 LOOPBACK = "127.0.0.1"
@@ -159,7 +160,7 @@ class PageServer(ThreadingHTTPServer):
                 hint="Open viewer/index.html at the bucket's own address, or copy the workspace here.",
             )
         if not store.exists("viewer/manifest.json"):
-            raise WorkspaceError(f"{store.url} has no page yet", hint=f"latentscale publish {store.url}")
+            raise WorkspaceError(f"{store.url} has no page yet", hint=f"latentscale publish {argument(store.url)}")
         try:
             super().__init__((LOOPBACK, port), partial(_Handler, directory=str(store.local_root)))
         except OSError as error:

@@ -134,7 +134,9 @@ def combinations(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, dict
             axes.append([(group, name, one) for one in (cast("Sequence[Any]", value) if varied else [value])])
     if all(len(axis) < 2 for axis in axes):
         raise ConfigError(
-            "a sweep varies at least one setting", hint='Give a list: ws.sweep(project={"n_neighbors": [5, 15, 30]})'
+            "a sweep varies at least one setting",
+            hint="Give two values or more: --sweep project.n_neighbors=5,15,30, or in Python a list: "
+            'ws.sweep(project={"n_neighbors": [5, 15, 30]}).',
         )
     found: list[dict[str, dict[str, Any]]] = []
     for chosen in itertools.product(*axes):

@@ -279,9 +279,11 @@ def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, s
         "# Then: latentscale labels import WORKSPACE FILE. Entries without an edit may be deleted; leave other fields.",
         f"edits: {FORMAT}",
         *(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in about.items()),
-        "clusters:",
     ]
-    for one in clusters:
+    entries = list(clusters)
+    # Without any it is a list, too: the file can be imported.
+    lines.append("clusters:" if entries else "clusters: []")
+    for one in entries:
         lines.append(f"- label: {json.dumps(one['label'], ensure_ascii=False)}")
         lines += [f"  {name}: {one[name]}" for name in ("layer", "cluster", "size") if name in one]
         lines.append(f"  members: [{', '.join(map(str, one['members']))}]")

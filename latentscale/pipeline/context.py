@@ -10,7 +10,7 @@ from functools import partial
 from latentscale.backends.canary import Comparison
 from latentscale.backends.select import AUTO, REFERENCE, Choice, choose_backend, computes
 from latentscale.config import JobConfig
-from latentscale.embedders import embedder_spec, read_spec
+from latentscale.embedders import EmbedderSpec, embedder_spec, read_spec
 from latentscale.engines import Engine, Quarantined, chosen_engine, open_engine
 from latentscale.errors import EnvironmentFailure, LatentScaleError
 from latentscale.machine import Place
@@ -37,6 +37,22 @@ from latentscale.storage.workspace_record import WorkspaceRecord
 
 # A run's record lists its inputs up to this many; each document names its own file.
 MAX_RECORDED_INPUTS = 1_000
+
+
+def chosen_embedder(config: JobConfig) -> tuple[str | None, EmbedderSpec]:
+    """The stored column of a job's own vectors, if it has any, and its embedder; no model is loaded.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such embedder, its model does not exist, or what is published needs another.
+    """
+    vectors = config.corpus.vectors_column()
+    column = stored_name(vectors, config.corpus) if vectors else None
+    spec = embedder_spec(config.embed, vectors_column=column)
+    if config.publish.semantic and config.publish.viewer:
+        check_semantic(spec)
+    return column, spec
 
 
 class RunContext:
@@ -68,11 +84,7 @@ class RunContext:
     """
 
     def __init__(self, config: JobConfig, observer: Observer, *, command: Sequence[str] | None = None) -> None:
-        vectors = config.corpus.vectors_column()
-        self.vectors_column = stored_name(vectors, config.corpus) if vectors else None
-        self.spec = embedder_spec(config.embed, vectors_column=self.vectors_column)
-        if config.publish.semantic and config.publish.viewer:
-            check_semantic(self.spec)
+        self.vectors_column, self.spec = chosen_embedder(config)
         self.observer = observer
         engine, notice = chosen_engine(config.engine)
         if notice:

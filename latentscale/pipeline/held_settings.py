@@ -7,6 +7,7 @@ from typing import Any
 
 from latentscale.config import JobConfig, StorageConfig, parse_job, setting_groups
 from latentscale.errors import ConfigError
+from latentscale.file_names import argument
 from latentscale.pipeline.history import changed_selection, leading_run, settings_of_map, with_full_sources
 from latentscale.readers.inputs import absolute_source
 from latentscale.storage.artifacts import Record
@@ -94,8 +95,8 @@ class HeldSettings:
             raise ConfigError(
                 f"an update keeps the selection of {record.id}, and this one is another ({'; '.join(changed)})",
                 where=where,
-                hint=f"`latentscale run {where} --refit` makes a new map of it, aligned to that one; "
-                f"`latentscale update {self.store.url}` goes by the map's.",
+                hint=f"`latentscale run {argument(where)} --refit` makes a new map of it, aligned to that one; "
+                f"`latentscale update {argument(self.store.url)}` goes by the map's.",
             )
 
     def _corpus_here(self, recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from latentscale.config import setting_groups
 from latentscale.errors import DamagedObjectError, WorkspaceError
+from latentscale.file_names import argument
 from latentscale.storage.artifacts import Record, list_records
 from latentscale.storage.head import NAME, current_map, read_head, read_head_time
 from latentscale.storage.objects import Store
@@ -43,7 +44,7 @@ def needed_map(store: Store) -> Record:
     raise WorkspaceError(
         f"{store.url} holds {number} and none is the current one (there is no {NAME}): {listed}",
         where=store.url,
-        hint=f"latentscale promote {store.url} {maps[-1].id} makes that one the current one.",
+        hint=f"latentscale promote {argument(store.url)} {maps[-1].id} makes that one the current one.",
     )
 
 

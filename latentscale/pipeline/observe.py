@@ -270,7 +270,8 @@ class Observer:
             left = "" if event["seconds_left"] is None else f", {event['seconds_left']:,.0f} s left"
             line = f"  {event['stage']}: {event['done']:,}{of} {event['unit']}{left}"
         elif name == "run done":
-            line = f"done in {event['seconds']:.1f} s: {event.get('map') or 'no map yet'} in {event['workspace']}"
+            made = f": {event['map']}" if event.get("map") else ""
+            line = f"done in {event['seconds']:.1f} s{made} in {event['workspace']}"
         if line is not None or name == "run failed":
             self._flush_plain()
         if line is not None:

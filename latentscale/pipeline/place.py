@@ -31,6 +31,10 @@ from latentscale.storage.workspace_record import claim_workspace
 
 # What the placed corpus has of the map's corpus where nothing else is said: what a document is.
 _OF_THE_CORPUS = ("text", "id")
+_COLUMNS = (
+    "Text and id are the columns of the map's corpus, unless --text and --id name others; "
+    "--set corpus.id=null: documents without ids."
+)
 # Groups of a map's settings that are not those of the documents which are placed on it.
 _OF_THE_MAP = ("corpus", "out", "storage", "publish", "name")
 
@@ -111,7 +115,12 @@ def place_job(
     _check_embedding(context, placed_on, embedding)
     check_engine(context.config.engine)
     before = _earlier_snapshot(own)
-    units = _plan(context, before)
+    try:
+        units = _plan(context, before)
+    except CorpusError as error:
+        if "has no column" in error.message:
+            error.hint = f"{error.hint or ''} {_COLUMNS}".strip()
+        raise
     workspace = claim_workspace(
         own,
         config,

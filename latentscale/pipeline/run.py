@@ -10,6 +10,7 @@ from latentscale.backends.select import check_backend, check_workers
 from latentscale.config import JobConfig
 from latentscale.engines import check_engine
 from latentscale.errors import ConfigError, WorkspaceError
+from latentscale.file_names import argument
 from latentscale.labelers import labeler_class
 from latentscale.labelers.model import runs_in_the_job
 from latentscale.pipeline.context import RunContext
@@ -149,8 +150,8 @@ def _refuse_over_grown(store: Store, current: Record) -> None:
     raise WorkspaceError(
         f"{current.id}, the current map of {url}, has grown by updates since its fit: this would fit all its "
         "documents again, and points, clusters and colours would be others",
-        hint=f"`latentscale update {url}` adds what is new and moves no point; with --refit a new map is aligned to "
-        "the old one.",
+        hint=f"`latentscale update {argument(url)}` adds what is new and moves no point; with --refit a new map is "
+        "aligned to the old one.",
     )
 
 

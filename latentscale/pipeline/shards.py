@@ -31,7 +31,7 @@ from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
 from latentscale.storage.provenance import measured
 from latentscale.storage.receipts import Receipts, ReceiptWriter, list_tables, read_receipts
-from latentscale.storage.snapshot import Shard, ShardTable, Snapshot
+from latentscale.storage.snapshot import NO_IDS, Shard, ShardTable, Snapshot
 from latentscale.storage.snapshots import make_snapshot, without_shards
 from latentscale.storage.workspace_record import WorkspaceRecord
 
@@ -173,11 +173,12 @@ def ingest_corpus(
     snapshot = leave_out(context, snapshot)
     before = parent if growing else None
     for reason, now, then in (
-        ("superseded", snapshot.replaced, before.replaced if before else ()),
-        ("excluded", snapshot.excluded, before.excluded if before else ()),
+        ("superseded", snapshot.replaced, before.replaced if before else NO_IDS),
+        ("excluded", snapshot.excluded, before.excluded if before else NO_IDS),
     ):
-        if len(now) > len(then):
-            reasons[reason] += len(now) - len(then)
+        # Those of earlier runs may have gone with their files: numbers alone would hide new ones.
+        if added := len(np.setdiff1d(now, then, assume_unique=True)):
+            reasons[reason] += added
     outcome.rejects = dict(reasons)
     return snapshot
 

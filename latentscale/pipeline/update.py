@@ -9,6 +9,7 @@ from typing import Any
 from latentscale.config import JobConfig
 from latentscale.engines import check_engine
 from latentscale.errors import ConfigError, CorpusError, DamagedObjectError, StorageError
+from latentscale.file_names import argument
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.history import needed_map
 from latentscale.pipeline.label_files import say_waiting_edits
@@ -169,7 +170,7 @@ def _check_shown(store: Store, parent: Record) -> None:
             raise DamagedObjectError(
                 f"{lacking} is missing or cut, and {parent.id} shows it",
                 where=store.path(lacking),
-                hint=f"latentscale repair {store.url} makes it again.",
+                hint=f"latentscale repair {argument(store.url)} makes it again.",
             )
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from latentscale.digest import digest, digest_bytes
 from latentscale.embedders.service import Answer
 from latentscale.errors import DamagedObjectError, MissingObjectError
+from latentscale.file_names import argument
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_footer, read_parquet, write_parquet
 from latentscale.storage.vectors import vector_name
@@ -122,7 +123,7 @@ def read_answer(store: Store, name: str) -> StoredAnswer:
         raise DamagedObjectError(
             f"{name} is not an answer of an embedding service: {error}",
             where=store.path(name),
-            hint=f"latentscale repair {store.url} deletes it: its texts are asked for again.",
+            hint=f"latentscale repair {argument(store.url)} deletes it: its texts are asked for again.",
         ) from error
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from latentscale.digest import artifact_id, canonical_json
 from latentscale.errors import DamagedObjectError, WorkspaceError
+from latentscale.file_names import argument
 from latentscale.redaction import without_signatures
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_parquet
@@ -66,7 +67,7 @@ def find_record(store: Store, kind: str, identity: str) -> Record | None:
         raise DamagedObjectError(
             f"{name} is not a record of LatentScale: {error}",
             where=store.path(name),
-            hint=f"latentscale repair {store.url} makes it again.",
+            hint=f"latentscale repair {argument(store.url)} makes it again.",
         ) from error
 
 
@@ -83,7 +84,7 @@ def needed_record(store: Store, kind: str, identity: str) -> Record:
         raise DamagedObjectError(
             f"{identity} does not exist any more, and the requested artifact is made from it",
             where=store.url,
-            hint=f"latentscale repair {store.url} makes it again.",
+            hint=f"latentscale repair {argument(store.url)} makes it again.",
         )
     return record
 
@@ -104,7 +105,7 @@ def find_artifact(store: Store, kind: str, request: Mapping[str, Any], parents: 
         raise DamagedObjectError(
             f"{name} has the requested id, but another request",
             where=store.path(name),
-            hint=f"latentscale repair {store.url} makes it again.",
+            hint=f"latentscale repair {argument(store.url)} makes it again.",
         )
     if record.parents != {parent.id: parent.content for parent in parents}:
         return None

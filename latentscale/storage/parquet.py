@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from latentscale.digest import canonical_json
 from latentscale.errors import DamagedObjectError, MissingObjectError
+from latentscale.file_names import argument
 from latentscale.storage.objects import ObjectInfo, Store, explain_os_error
 
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
@@ -167,5 +168,5 @@ def _damaged(store: Store, name: str, error: BaseException) -> DamagedObjectErro
     return DamagedObjectError(
         f"{name} is damaged: {error}",
         where=store.path(name),
-        hint=f"latentscale repair {store.url} makes it again.",
+        hint=f"latentscale repair {argument(store.url)} makes it again.",
     )

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from latentscale import registry
 from latentscale.digest import digest
 from latentscale.errors import DamagedObjectError
+from latentscale.file_names import argument
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table
 from latentscale.storage.sealed import seal, unseal
@@ -209,7 +210,7 @@ def _read_parts(store: Store, folder: str, listing: Part) -> tuple[Part, ...]:
         raise DamagedObjectError(
             f"{name}, which lists the parts of an artifact, is not what its record says",
             where=store.path(name),
-            hint=f"latentscale repair {store.url} makes it again.",
+            hint=f"latentscale repair {argument(store.url)} makes it again.",
         )
     columns = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False).to_pydict()
     rows = zip(columns["name"], columns["rows"], columns["bytes"], columns["sha256"], strict=True)

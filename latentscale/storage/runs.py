@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from latentscale import errors
 from latentscale.errors import DamagedObjectError
-from latentscale.file_names import escaped
+from latentscale.file_names import argument, escaped
 from latentscale.redaction import without_signatures
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import write_parquet
@@ -139,5 +139,5 @@ def _read(store: Store, name: str) -> dict[str, Any]:
         raise DamagedObjectError(
             f"{name} is not the record of a run: {error}",
             where=store.path(name),
-            hint=f"latentscale repair {store.url} deletes it: it is a report of the past, which no map needs.",
+            hint=f"latentscale repair {argument(store.url)} deletes it: it reports on the past, and no map needs it.",
         ) from error

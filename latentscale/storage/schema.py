@@ -7,6 +7,7 @@ from typing import Any
 
 from latentscale.config import READ_SCHEMAS
 from latentscale.errors import WorkspaceError
+from latentscale.file_names import argument
 from latentscale.storage.objects import Store
 from latentscale.version import __version__
 
@@ -38,7 +39,8 @@ def check_schema(store: Store, name: str, values: Mapping[str, Any]) -> None:
         f"{name} has schema {found!r} and was written by {writer}; LatentScale {__version__} reads schema "
         f"{' and '.join(map(str, READ_SCHEMAS))}",
         where=store.url,
-        hint=f"latentscale migrate {store.url} --out NEW makes one of this version, from the same corpus and settings."
+        hint=f"latentscale migrate {argument(store.url)} --out NEW makes one of this version, from the same corpus "
+        "and settings."
         if older
         else "Install that version, or start a new workspace with --out.",
     )

@@ -17,6 +17,7 @@ import uuid
 from dataclasses import asdict, dataclass
 
 from latentscale.errors import DamagedObjectError, MissingObjectError, ResourceError
+from latentscale.file_names import argument
 from latentscale.services.terms import ServiceTerms, Usage
 from latentscale.storage.objects import Store
 
@@ -216,7 +217,7 @@ def read_spent(store: Store, name: str) -> Spent:
         raise DamagedObjectError(
             f"{name} is not what a worker writes of its spending: {error}",
             where=store.path(name),
-            hint=f"latentscale repair {store.url} deletes it.",
+            hint=f"latentscale repair {argument(store.url)} deletes it.",
         ) from error
 
 

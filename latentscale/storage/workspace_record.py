@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from latentscale.config import NAME, JobConfig
 from latentscale.errors import DamagedObjectError, MissingObjectError, StorageError, WorkspaceError
+from latentscale.file_names import argument
 from latentscale.redaction import without_signatures
 from latentscale.storage.objects import Store
 from latentscale.storage.provenance import now
@@ -63,7 +64,7 @@ def read_workspace(store: Store) -> WorkspaceRecord:
         raise DamagedObjectError(
             f"{OBJECT} is damaged: {error}",
             where=store.path(OBJECT),
-            hint=f"latentscale repair {store.url} writes it again, from what the first run recorded.",
+            hint=f"latentscale repair {argument(store.url)} writes it again, from what the first run recorded.",
         ) from error
 
 

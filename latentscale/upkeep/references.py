@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentscale.errors import DamagedObjectError
+from latentscale.file_names import argument
 from latentscale.labelers import receipts as label_receipts
 from latentscale.storage.artifacts import FOLDERS, Record, iterate_table
 from latentscale.storage.id_runs import list_runs, runs_to_keep
@@ -164,7 +165,7 @@ def read_runs(store: Store, listing: Mapping[str, ObjectInfo]) -> list[RunFacts]
             raise DamagedObjectError(
                 f"{name} is not the record of a run: {error}",
                 where=store.path(name),
-                hint=f"latentscale repair {store.url} deletes it.",
+                hint=f"latentscale repair {argument(store.url)} deletes it.",
             ) from error
     return runs
 

@@ -250,6 +250,10 @@ def test_a_command_on_what_is_no_workspace(latentscale: Latentscale, tmp_path: P
 def test_wrong_options_are_exit_code_2(latentscale: Latentscale) -> None:
     assert latentscale("run", "demo", "--no-such-option").code == 2
     assert latentscale("run", "demo").code == 2
+    # As a setting 0 is what is free; a person who types it asks for none.
+    ended = latentscale("run", "demo", "--out", "nowhere", "--memory", "0")
+    assert ended.code == 2
+    assert "--memory 8GB" in ended.err
 
 
 def test_a_full_disk_is_exit_code_4_and_the_same_command_goes_on(tmp_path: Path, small_corpus: Path) -> None:

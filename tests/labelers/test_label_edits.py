@@ -198,6 +198,14 @@ def test_an_edit_of_documents_that_are_gone_is_reported(tmp_path: Path) -> None:
     assert labels_record(workspace).counts["edits_lost"] == 1
 
 
+def test_a_map_without_clusters_has_a_file_of_labels_that_can_be_imported(tmp_path: Path) -> None:
+    ls.run(shuffled(3), out=tmp_path / "ws", text="text", id="package", **FAST)
+    workspace = ls.open(tmp_path / "ws")
+    path = workspace.export_labels(tmp_path / "edits.yaml")
+    assert read_entries(path) == []
+    assert workspace.import_labels(path).map is not None
+
+
 @pytest.mark.slow
 def test_of_a_hundred_random_edits_nearly_all_hold_after_a_refit_with_a_tenth_more(tmp_path: Path) -> None:
     frame = shuffled(8_000)

@@ -242,6 +242,32 @@ def test_a_sweep_is_a_table_of_maps(workspace: ls.Workspace, tmp_path: Path) -> 
     workspace.promote("first")
 
 
+def test_a_sweep_that_cannot_be_is_refused_before_the_corpus_is_read(
+    small_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder.html").mkdir()
+    given = ["run", str(small_corpus), "--text", "text", "--out", str(tmp_path / "w s"), "--progress", "quiet"]
+    for wrong, says in (
+        (["--sweep", "project.n_neighbors=5,9", "--name", "No Name"], "is not a name for a map"),
+        (["--sweep", "project.n_neighbors=5,9", "--sheet", str(tmp_path / "folder.html")], "is a folder"),
+        (["--sweep", "embed.model=nowhere-a,nowhere-b"], "there is no embedder"),
+        (["--sweep", "engine.workers=1,2"], "no setting of a map"),
+    ):
+        with pytest.raises(RequestError, match=says):
+            app([*given, *wrong], standalone_mode=False)
+        assert not (tmp_path / "w s").exists()
+    capsys.readouterr()
+    sheet = tmp_path / "sweep.html"
+    limited = [*given, "--limit", "60", "--sweep", "cluster.min_cluster_size=5,9", "--sheet", str(sheet)]
+    app(limited, standalone_mode=False)
+    out = capsys.readouterr().out
+    maps = ls.open(tmp_path / "w s").maps.table()["map"]
+    assert f"latentscale promote '{tmp_path / 'w s'}' {maps[0]}" in out
+    assert str(sheet) in out
+    app([*limited, "--json"], standalone_mode=False)
+    assert [row["map"] for row in json.loads(capsys.readouterr().out)] == maps.to_list()
+
+
 def test_two_maps_are_written_side_by_side(
     workspace: ls.Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -306,6 +332,18 @@ def test_a_gallery_has_all_maps_with_their_pages(
     with pytest.raises(WorkspaceError, match="is not empty"):
         workspace.gallery(to)
     workspace.remove_name("maps")
+    # A map may be called as a file of the gallery is.
+    workspace.set_name("index.html", other.id)
+    assert workspace.gallery(tmp_path / "named", [other.id]) == [other.id]
+    assert f'href="./{other.id}/index.html"' in (tmp_path / "named/index.html").read_text()
+    workspace.remove_name("index.html")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RequestError, match="is a file"):
+        workspace.gallery(tmp_path / "file")
+    with pytest.raises(RequestError, match="is a file"):
+        workspace.export(tmp_path / "file", map=other.id, what="page")
+    with pytest.raises(RequestError, match="is a file"):
+        workspace.compare("first", other.id, tmp_path / "file")
 
 
 def test_the_workspace_exports_its_current_map(workspace: ls.Workspace, current: ls.Map, tmp_path: Path) -> None:

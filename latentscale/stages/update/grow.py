@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.config import DriftConfig
+from latentscale.file_names import argument
 from latentscale.stages.cluster import Clusters, read_clusters
 from latentscale.stages.publish import MapRequest, publish_settings, published_columns, write_points, write_viewer
 from latentscale.stages.publish.map import PublishStage
@@ -202,7 +203,7 @@ class GrowStage(PublishStage):
             if any(segment.page for segment in kept):
                 counts["page"] = next(segment.page for segment in reversed(kept) if segment.page)
         drift = quality["drift"]
-        due = [f"A refit is due (latentscale update {store.url} --refit): {' '.join(drift['reasons'])}"]
+        due = [f"A refit is due (latentscale update {argument(store.url)} --refit): {' '.join(drift['reasons'])}"]
         return writer.commit(
             counts=counts | {"removed": sum(len(ids) for ids in removed)},
             cost=cost,

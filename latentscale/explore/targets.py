@@ -1,0 +1,81 @@
+"""Files and folders that a command writes beside a workspace: checked before any work, and complete or absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from latentscale.errors import RequestError, WorkspaceError
+
+# What a killed command leaves in the folder that it was to fill; the next one begins anew.
+_UNFINISHED = ".unfinished"
+
+
+def check_new_file(to: Path) -> None:
+    """Refuse, before anything is computed, a name under which no file can be.
+
+    Raises
+    ------
+    RequestError
+        If it is a folder, or lies below a file.
+    """
+    if to.is_dir():
+        raise RequestError(f"{to} is a folder, and a file is to be written", hint="Name a file.")
+    _check_parents(to)
+
+
+def check_new_folder(folder: Path) -> None:
+    """Find out before anything is computed whether a folder is new.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is anything in it.
+    RequestError
+        If it is a file, lies below one, or cannot be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"{folder} is a file, and a folder is to be written", hint="Name a new folder.")
+    _check_parents(folder)
+    if folder.exists() and any(path.name != _UNFINISHED for path in folder.iterdir()):
+        raise WorkspaceError(f"{folder} is not empty", hint="Choose a new folder.")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Generator[Path]:
+    """A folder within ``folder`` to write to, whose content becomes that of ``folder`` when the block ends.
+
+    A command that is killed, or fails, leaves no page that seems whole, and the same command begins anew.
+
+    Raises
+    ------
+    LatentScaleError
+        As :func:`check_new_folder` does.
+    """
+    check_new_folder(folder)
+    unfinished = folder / _UNFINISHED
+    created = not folder.exists()
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        yield unfinished
+        # The page itself comes last.
+        for path in sorted(unfinished.iterdir(), key=lambda path: path.name == "index.html"):
+            path.rename(folder / path.name)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if created and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _check_parents(to: Path) -> None:
+    """Refuse what lies below a file, or below a folder that may not be written to."""
+    nearest = to.absolute() if to.is_dir() else to.absolute().parent
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise RequestError(f"{to} lies below {nearest}, which is a file", hint="Name another place.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise RequestError(f"{to} cannot be written: {nearest} is read-only", hint="Name another place.")
