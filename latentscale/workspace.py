@@ -317,10 +317,11 @@ class Workspace:
         -------
         dict
             ``workspace``, ``name``, ``corpus``, ``created``, ``documents``, ``document_shards``, ``embedded_shards``,
-            ``maps``, ``bytes``, ``current_map``, ``map_created``, ``fit``, ``clusters``, ``noise_share``, ``drift``,
-            ``refit_due``, ``last_run`` (``id``, ``status``, ``command``, ``started``, ``ended``, ``seconds``, ``made``,
-            ``error``), ``to_resume``, ``embedding`` (what the workers of the last run that embedded did: documents and
-            tokens a second, share of time waiting, by worker); null where there is none. Times are ISO 8601 in UTC.
+            ``maps``, ``overlays``, ``bytes``, ``current_map``, ``map_created``, ``fit``, ``clusters``, ``noise_share``,
+            ``drift``, ``refit_due``, ``last_run`` (``id``, ``status``, ``command``, ``started``, ``ended``,
+            ``seconds``, ``made``, ``error``), ``to_resume``, ``embedding`` (what the workers of the last run that
+            embedded did: documents and tokens a second, share of time waiting, by worker); null where there is none.
+            Times are ISO 8601 in UTC.
         """
         from latentscale.upkeep.inspect import workspace_status
 

@@ -78,6 +78,8 @@ def test_a_corpus_is_placed_as_an_update_would_place_it(
     assert verify_workspace(store).faults == []
     assert find_garbage(store, grace=0).garbage == []
     assert current.place(made / "others.parquet", tmp_path / "placed").id == placed.id
+    overlays = [latentscale.open(folder).status()["overlays"] for folder in (tmp_path / "placed", made / "ws")]
+    assert overlays == [1, None]
     # A corpus that grew: what was placed keeps its row id and its place.
     others = pl.read_parquet(made / "others.parquet")
     again = current.place(others[:100], tmp_path / "frames").points().collect()

@@ -337,7 +337,9 @@ def _report(context: RunContext, spec: Any, receipts: Receipts) -> None:
     cut = receipts.total("truncated")
     if cut:
         limit = f"{spec.token_limit:,} tokens" if spec.token_limit else "the model allows"
-        context.observer.note(f"{cut:,} texts are longer than {limit}: the rest of them is not read")
+        context.observer.note(
+            f"{cut:,} {'text is' if cut == 1 else 'texts are'} longer than {limit}: the rest is not read"
+        )
 
 
 def _check_embeddable(context: RunContext, spec: Any, *, rows: int, embedded: int) -> None:

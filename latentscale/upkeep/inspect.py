@@ -32,12 +32,13 @@ def workspace_status(store: Store) -> dict[str, Any]:
     -------
     dict
         The names stay, others may be added. ``workspace`` (its URL), ``name``, ``corpus`` (list of sources),
-        ``created``, ``document_shards``, ``embedded_shards``, ``maps``, ``bytes``; of the current map, null before
-        there is one, ``current_map``, ``map_created``, ``documents``, ``clusters``, ``noise_share``, ``fit``, and for
-        one that an update grew ``drift`` and ``refit_due``; ``last_run``: null or ``id``, ``status``, ``command``,
-        ``started``, ``ended``, ``seconds``, ``made``, ``error``; ``to_resume``; ``embedding``: null or what the workers
-        of the last run that embedded did, as :meth:`latentscale.pipeline.embed_work.EmbedWork.as_json` has it, with
-        the id of the ``run``; of a run that goes on, as it was up to a minute ago. Times are ISO 8601 in UTC.
+        ``created``, ``document_shards``, ``embedded_shards``, ``maps``, ``overlays`` (corpora that were placed on a
+        map; null for none), ``bytes``; of the current map, null before there is one, ``current_map``,
+        ``map_created``, ``documents``, ``clusters``, ``noise_share``, ``fit``, and for one that an update grew
+        ``drift`` and ``refit_due``; ``last_run``: null or ``id``, ``status``, ``command``, ``started``, ``ended``,
+        ``seconds``, ``made``, ``error``; ``to_resume``; ``embedding``: null or what the workers of the last run that
+        embedded did, as :meth:`latentscale.pipeline.embed_work.EmbedWork.as_json` has it, with the id of the ``run``;
+        of a run that goes on, as it was up to a minute ago. Times are ISO 8601 in UTC.
 
     Raises
     ------
@@ -65,6 +66,7 @@ def workspace_status(store: Store) -> dict[str, Any]:
             name.startswith("embeddings/") and name.endswith(".parquet") and not is_shared(name) for name in objects
         ),
         "maps": sum(name.startswith("maps/") and name.endswith("/map.json") for name in objects),
+        "overlays": sum(name.startswith("overlays/") and name.endswith("/artifact.json") for name in objects) or None,
         "bytes": sum(info.size for info in objects.values()),
         "current_map": current.id if current else None,
         "map_created": current.created if current else None,
