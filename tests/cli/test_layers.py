@@ -12,7 +12,7 @@ import latentscale
 
 PACKAGE = Path(latentscale.__file__).parent
 # The registry holds names and imports nothing: the commands of the stages are made from it.
-ALLOWED = ("registry", "workspace", "errors", "redaction", "version", "config", "cli")
+ALLOWED = ("registry", "workspace", "errors", "file_names", "redaction", "version", "config", "cli")
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -16,6 +16,7 @@ from latentscale.errors import ConfigError
 from latentscale.labelers.curated import CuratedLabeler
 from latentscale.labelers.protocol import ClusterEvidence, Label, Majority, NoLabel
 
+CLUSTERS: dict[str, Any] = {"method": "kmeans", "n_clusters": 12}
 FAST: dict[str, Any] = {"progress": "quiet", "project": {"n_epochs": 60}, "publish": {"viewer": False}}
 NAMED: dict[str, Any] = {"layer": 0, "label": "Cards", "size": 4, "members": [0, 1, 2, 3], "rename": "Lost cards"}
 
@@ -100,7 +101,7 @@ def test_options_that_name_nothing_are_refused(options: dict[str, Any], said: st
 def test_a_map_is_labelled_by_a_column_and_by_a_file(tmp_path: Path) -> None:
     frame = pl.read_parquet(corpus_path()).sample(500, shuffle=True, seed=3).select("package", "section", "text")
     label = {"method": "curated", "options": {"column": "section", "purity": 0.6}}
-    ls.run(frame, out=tmp_path / "ws", text="text", id="package", cluster={"min_cluster_size": 8}, label=label, **FAST)
+    ls.run(frame, out=tmp_path / "ws", text="text", id="package", cluster=CLUSTERS, label=label, **FAST)
     workspace = ls.open(tmp_path / "ws")
     chosen = workspace.the_map()
     labels = chosen.labels()

