@@ -6,21 +6,11 @@ import { isShown, type Box } from "./lod";
 /** Points of `tiles` that are drawn and lie in `view`; those that are not on the map any more count for nothing. */
 export function countInView(tiles: readonly LoadedTile[], view: Box): number {
   let found = 0;
-  for (const { bounds, count, xy, cluster, share, gone } of tiles) {
-    if (bounds.x1 < view.x0 || bounds.x0 > view.x1 || bounds.y1 < view.y0 || bounds.y0 > view.y1) continue;
+  for (const tile of tiles) {
+    const { bounds, count, cluster, share, gone } = tile;
     const inside = bounds.x0 >= view.x0 && bounds.x1 <= view.x1 && bounds.y0 >= view.y0 && bounds.y1 <= view.y1;
-    if (inside && share >= 1) {
-      found += count - gone;
-      continue;
-    }
-    const step = (bounds.x1 - bounds.x0) / 65536;
-    const [x0, x1] = [(view.x0 - bounds.x0) / step - 0.5, (view.x1 - bounds.x0) / step - 0.5];
-    const [y0, y1] = [(view.y0 - bounds.y0) / step - 0.5, (view.y1 - bounds.y0) / step - 0.5];
-    for (let i = 0; i < count; i++) {
-      const x = xy[2 * i];
-      const y = xy[2 * i + 1];
-      if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && cluster[i] !== REMOVED && (share >= 1 || isShown(i, share))) found += 1;
-    }
+    if (inside && share >= 1) found += count - gone;
+    else visit(tile, view, (i) => (found += Number(cluster[i] !== REMOVED)));
   }
   return found;
 }
@@ -28,18 +18,21 @@ export function countInView(tiles: readonly LoadedTile[], view: Box): number {
 /** How many of the drawn points in `view` each cluster of layer 0 has. */
 export function clustersInView(tiles: readonly LoadedTile[], view: Box): Map<number, number> {
   const tally = new Tally();
-  for (const { bounds, count, xy, cluster, share } of tiles) {
-    if (bounds.x1 < view.x0 || bounds.x0 > view.x1 || bounds.y1 < view.y0 || bounds.y0 > view.y1) continue;
-    const step = (bounds.x1 - bounds.x0) / 65536;
-    const [x0, x1] = [(view.x0 - bounds.x0) / step - 0.5, (view.x1 - bounds.x0) / step - 0.5];
-    const [y0, y1] = [(view.y0 - bounds.y0) / step - 0.5, (view.y1 - bounds.y0) / step - 0.5];
-    for (let i = 0; i < count; i++) {
-      const x = xy[2 * i];
-      const y = xy[2 * i + 1];
-      if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && (share >= 1 || isShown(i, share))) tally.add(cluster[i]);
-    }
-  }
+  for (const tile of tiles) visit(tile, view, (i) => tally.add(tile.cluster[i]));
   return tally.counts();
+}
+
+/** Call `seen` with each point of a tile that is drawn and lies in `view`. */
+function visit({ bounds, count, xy, share }: LoadedTile, view: Box, seen: (i: number) => void): void {
+  if (bounds.x1 < view.x0 || bounds.x0 > view.x1 || bounds.y1 < view.y0 || bounds.y0 > view.y1) return;
+  const step = (bounds.x1 - bounds.x0) / 65536;
+  const [x0, x1] = [(view.x0 - bounds.x0) / step - 0.5, (view.x1 - bounds.x0) / step - 0.5];
+  const [y0, y1] = [(view.y0 - bounds.y0) / step - 0.5, (view.y1 - bounds.y0) / step - 0.5];
+  for (let i = 0; i < count; i++) {
+    const x = xy[2 * i];
+    const y = xy[2 * i + 1];
+    if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && (share >= 1 || isShown(i, share))) seen(i);
+  }
 }
 
 /** Counts by cluster: of millions of points, for which a map is slow. */
