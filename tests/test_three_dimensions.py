@@ -155,7 +155,9 @@ def test_a_backend_that_cannot_keep_x_and_y_is_refused(tmp_path: Path, monkeypat
     corpus = tmp_path / "corpus.csv"
     corpus.write_text("text\n" + "".join(f"the text of number {i}\n" for i in range(30)))
     with pytest.raises(ConfigError, match="backend cpu lays out no map of three dimensions"):
-        latentscale.run(str(corpus), out=tmp_path / "ws", progress="quiet", project={"map_dimensions": 3})
+        latentscale.run(
+            str(corpus), out=tmp_path / "ws", progress="quiet", project={"map_dimensions": 3, "backend": "cpu"}
+        )
 
 
 def test_other_numbers_of_dimensions_are_refused_before_anything_is_read(tmp_path: Path) -> None:

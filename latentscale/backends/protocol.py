@@ -97,6 +97,7 @@ class Backend(Protocol):
         progress: Callable[[int, int], None] | None = None,
         fixed: NDArray[np.float32] | None = None,
         init: NDArray[np.float32] | None = None,
+        density_weight: float = 0.0,
     ) -> Layout:
         """Lay documents out with UMAP (McInnes et al. 2018) over a neighbour graph.
 
@@ -114,6 +115,10 @@ class Backend(Protocol):
         init : float32 ndarray, shape (n, n_components), optional
             Where it starts; by default the first principal components of ``vectors``. Passed only for a layout that
             starts from an earlier one.
+        density_weight : float
+            How much the local densities of the embedding count (densMAP, Narayan et al. 2021), on the scale of
+            umap-learn's ``dens_lambda``. Passed only where it is above 0; ``details`` then has
+            ``density_correlation``, Pearson's correlation of logarithmic local radii in the embedding and the layout.
 
         Raises
         ------

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from latentscale.backends.abilities import check_layout
 from latentscale.errors import ConfigError, ResourceError
 from latentscale.machine import Place
 from latentscale.registry import BACKENDS
 
 if TYPE_CHECKING:
     from latentscale.backends.protocol import Backend
+    from latentscale.config import JobConfig
 
 AUTO = "auto"
 # The backend that others are compared with, and that runs everywhere.
@@ -57,6 +59,19 @@ def check_backend(name: str, stage: str) -> None:
         )
 
 
+def check_layouts(config: JobConfig) -> None:
+    """Refuse settings of the layouts that the backend which is asked for cannot satisfy, before any work.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting.
+    """
+    name = config.project.backend
+    if name != AUTO:
+        check_layout(name, _load(name), config)
+
+
 def computes(name: str, stage: str) -> bool:
     """Whether a backend, or one that ``auto`` would choose, computes a stage."""
     return name == AUTO or stage in _load(name).stages
@@ -86,7 +101,14 @@ def check_workers(name: str, *, engine: str) -> None:
         )
 
 
-def choose_backend(asked: str, stage: str, place: Callable[[], Place], *, documents: int = 0) -> Choice:
+def choose_backend(
+    asked: str,
+    stage: str,
+    place: Callable[[], Place],
+    *,
+    documents: int = 0,
+    lacks: Callable[[type[Backend]], str | None] = lambda kind: None,
+) -> Choice:
     """Resolve the setting ``backend`` of a stage.
 
     Parameters
@@ -97,6 +119,8 @@ def choose_backend(asked: str, stage: str, place: Callable[[], Place], *, docume
         Says what a worker of the stage has; called only where that can decide.
     documents : int
         Of the map: some backends are worth their start for many only.
+    lacks : callable
+        What a backend would not do of what the stage's settings ask for; None where it does all.
 
     Raises
     ------
@@ -108,10 +132,10 @@ def choose_backend(asked: str, stage: str, place: Callable[[], Place], *, docume
     if asked != AUTO:
         check_backend(asked, stage)
         here = place()
-        lacks = _load(asked).missing(here)
-        if lacks:
+        missing = _load(asked).missing(here)
+        if missing:
             raise ResourceError(
-                f"{stage}.backend is {asked!r}, which cannot run on {here.name}: {lacks}",
+                f"{stage}.backend is {asked!r}, which cannot run on {here.name}: {missing}",
                 where=f"{stage}.backend",
                 hint=f"latentscale doctor shows what is available; {stage}.backend={AUTO} chooses what can run.",
             )
@@ -124,11 +148,11 @@ def choose_backend(asked: str, stage: str, place: Callable[[], Place], *, docume
     # The general one comes first in the registry, the faster and more demanding ones after it.
     for name in reversed(able):
         kind = _load(name)
-        lacks = kind.missing(here) or kind.unfit(here) or _too_few(kind, stage, documents)
-        if lacks is None:
+        refusal = kind.missing(here) or lacks(kind) or kind.unfit(here) or _too_few(kind, stage, documents)
+        if refusal is None:
             also = f"; not {'; not '.join(refused)}" if refused else ""
             return Choice(stage=stage, backend=name, reason=f"the first that can run on {here.name}{also}")
-        refused.append(f"{name}: {lacks}")
+        refused.append(f"{name}: {refusal}")
     raise ResourceError(
         f"no backend can compute {stage} on {here.name}: {'; '.join(refused)}", where=f"{stage}.backend"
     )

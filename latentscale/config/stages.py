@@ -93,6 +93,9 @@ class ProjectConfig(Settings):
     """Negative samples for each positive one."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     """UMAP's initial learning rate."""
+    density_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """How much the map keeps of how densely documents lie in the embedding (densMAP): UMAP alone, at 0, draws dense and
+    sparse topics alike. About 0.2 keeps most of it at little cost for neighbourhoods; umap-learn's `dens_lambda`."""
     map_dimensions: Annotated[int, Field(ge=2, le=3)] = 2
     """`3`: documents get a height, `z`, above the flat map, whose `x` and `y` it leaves as they are; the page can turn
     the map in space."""

@@ -190,6 +190,10 @@ class ProjectSettings(TypedDict, total=False):
     learning_rate: float
     """UMAP's initial learning rate."""
 
+    density_weight: float
+    """How much the map keeps of how densely documents lie in the embedding (densMAP): UMAP alone, at 0, draws dense and
+    sparse topics alike. About 0.2 keeps most of it at little cost for neighbourhoods; umap-learn's `dens_lambda`."""
+
     map_dimensions: int
     """`3`: documents get a height, `z`, above the flat map, whose `x` and `y` it leaves as they are; the page can turn
     the map in space."""

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 
+from latentscale.backends.abilities import layout_lacks
 from latentscale.backends.canary import Comparison
 from latentscale.backends.select import AUTO, REFERENCE, Choice, choose_backend, computes
 from latentscale.config import JobConfig
@@ -144,7 +145,13 @@ class RunContext:
             # The setting is that of another stage, whose backend need not compute this one.
             if owner != stage and not computes(asked, stage):
                 asked = AUTO
-            self._choices[stage] = choose_backend(asked, stage, partial(self.place, stage), documents=documents)
+            self._choices[stage] = choose_backend(
+                asked,
+                stage,
+                partial(self.place, stage),
+                documents=documents,
+                lacks=lambda kind: layout_lacks(kind, self.config) if stage == "project" else None,
+            )
             self.run.facts["backends"] = [asdict(choice) for choice in self._choices.values()]
         return self._choices[stage]
 

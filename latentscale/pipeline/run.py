@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from latentscale.backends.select import check_backend, check_workers
+from latentscale.backends.select import check_backend, check_layouts, check_workers
 from latentscale.config import JobConfig
 from latentscale.engines import check_engine
 from latentscale.errors import ConfigError, WorkspaceError
@@ -189,6 +189,7 @@ def check_settings(context: RunContext, until: str, *, labels: bool = True) -> N
     context.spec.identity()
     for name in ("neighbors", "project", "cluster"):
         check_backend(getattr(config, name).backend, name)
+    check_layouts(config)
     if (config.engine.resources.of("neighbors").workers or 1) > 1:
         check_workers(config.neighbors.backend, engine=config.engine.name)
     labeler = labeler_class(config.label.method)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.backends.earlier import start_from_earlier
-from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.digest import artifact_id
 from latentscale.errors import ConfigError, WorkspaceError
@@ -72,22 +70,6 @@ def _other(current: Record, held: str, asked: str) -> ConfigError:
     )
 
 
-def check_backend_starts(backend: str) -> None:
-    """Refuse a start from an earlier layout where the backend of another package takes none.
-
-    Raises
-    ------
-    ConfigError
-        If its layout has no parameter ``init``.
-    """
-    if "init" not in signature(open_backend(backend).layout).parameters:
-        raise ConfigError(
-            f"the backend {backend} starts no layout from an earlier one: its layout takes no init",
-            where=_SETTING,
-            hint="Set project.backend=cpu, or project.init=pca.",
-        )
-
-
 def layout_of_map(store: Store, record: Record, slot: str) -> Record | None:
     """A layout of a map: the flat one (``project``), that for its clusters (``layout``), or that with its heights."""
     if slot == "layout":
@@ -118,7 +100,6 @@ def started(
     current = job.earlier
     if current is None:
         return aligned(request)
-    check_backend_starts(request.backend)
     held = layout_of_map(job.store, current, slot)
     before = held.request.get("earlier") if held else None
     known = find_record(job.store, "map", str(before)) if before else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +16,6 @@ from latentscale.backends.identical import first_alike, shared_positions
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.digest import artifact_id
-from latentscale.errors import ConfigError
 from latentscale.stages.earlier import EPOCHS, RATE, earlier_start, started
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.project_request import ProjectionRequest
@@ -49,15 +47,7 @@ class ProjectStage(WholeStage):
     }
 
     def works(self, job: MapJob) -> Iterator[Work]:
-        """The map's layout, and its height where the map has three dimensions.
-
-        Raises
-        ------
-        ConfigError
-            If the backend of another package cannot keep x and y.
-        """
-        if job.config.project.map_dimensions > MAP_DIMENSIONS:
-            _check_heights(job.choose(self.name).backend)
+        """The map's layout, and its height where the map has three dimensions."""
         yield self.layout_of(job, MAP_DIMENSIONS, slot=self.name)
         if job.config.project.map_dimensions > MAP_DIMENSIONS:
             yield self._height(job)
@@ -89,6 +79,8 @@ class ProjectStage(WholeStage):
             deterministic=config.mode == "exact"
             or (config.mode == "auto" and documents <= open_backend(backend).deterministic_documents),
             backend=backend,
+            # The layout for clustering has the densities that HDBSCAN finds clusters by: those of UMAP.
+            density_weight=config.density_weight if n_components == MAP_DIMENSIONS else 0.0,
         )
 
         def aligned(request: ProjectionRequest) -> tuple[ProjectionRequest, tuple[Record, ...]]:
@@ -154,7 +146,12 @@ class ProjectStage(WholeStage):
         epochs = config.project.n_epochs or (EPOCHS if config.project.init == "earlier" else None)
         return Cost(
             cpu_seconds=sum(
-                layout_seconds(size.documents, epochs=epochs, dimensions=dimensions)
+                layout_seconds(
+                    size.documents,
+                    epochs=epochs,
+                    dimensions=dimensions,
+                    dense=dimensions == MAP_DIMENSIONS and config.project.density_weight > 0,
+                )
                 for dimensions in (MAP_DIMENSIONS, config.project.cluster_dimensions, height)
                 if dimensions
             ),
@@ -203,15 +200,6 @@ def _heights_aligned(
     }
 
 
-def _check_heights(backend: str) -> None:
-    if "fixed" not in signature(open_backend(backend).layout).parameters:
-        raise ConfigError(
-            f"the backend {backend} lays out no map of three dimensions: its layout takes no fixed coordinates",
-            where="project.map_dimensions",
-            hint="Set project.backend=cpu, or project.map_dimensions=2.",
-        )
-
-
 def compute_layout(context: StageContext, request: ProjectionRequest, neighbors: Record, vectors: Vectors) -> Layout:
     """Lay out the graph ``neighbors`` as ``request`` says; copies of a document share a position."""
     # Passed only where they are used: a backend of another package need not know them.
@@ -223,6 +211,8 @@ def compute_layout(context: StageContext, request: ProjectionRequest, neighbors:
     if request.earlier:
         kept["init"], said = earlier_start(context.store, request, graph.indices, vectors.row_ids)
         epochs, rate = epochs or EPOCHS, rate * RATE
+    if request.density_weight > 0:
+        kept["density_weight"] = request.density_weight
     layout = open_backend(request.backend).layout(
         graph,
         vectors.matrix,

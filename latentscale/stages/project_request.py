@@ -14,7 +14,7 @@ class ProjectionRequest(Request):
 
     ``align`` is the map to which the layout is aligned by turning, mirroring and shifting it; ``fixed`` the layout
     whose coordinates stay, so that only those of further dimensions are found; ``earlier`` the map from whose layout
-    of as many dimensions this one starts.
+    of as many dimensions this one starts; ``density_weight`` how much the densities of the embedding count.
     """
 
     VERSION: ClassVar[int] = 4
@@ -35,3 +35,4 @@ class ProjectionRequest(Request):
     backend: str = later("cpu")
     fixed: str | None = later(None)
     earlier: str | None = later(None)
+    density_weight: float = later(0.0)

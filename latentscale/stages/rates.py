@@ -26,6 +26,8 @@ _GPU_DIM = 768
 # As the backend of the processors has it: exact search, and 500 epochs for a layout of few documents to look at.
 _EXACT_LIMIT = 30_000**2 * 256
 _SMALL_MAP, _MAP_DIMENSIONS = 10_000, 3
+# What a layout takes that keeps densities, too.
+_DENSE = 1.35
 ENCODERS = ("transformers", "onnx", "vllm")
 _SECONDS = {"static": 6.9e-5, "column": 1.0e-5, "endpoint": 3.0e-5}
 
@@ -78,12 +80,15 @@ def neighbor_seconds(size: JobSize) -> float:
     return 2.0 + 1.2e-4 * size.documents * cache_growth(size.documents) * (0.5 + 0.5 * size.dim / 256)
 
 
-def layout_seconds(documents: int, *, epochs: int | None, dimensions: int) -> float:
-    """CPU-seconds of the descent of one layout; without a number of epochs, of as many as there are by default."""
+def layout_seconds(documents: int, *, epochs: int | None, dimensions: int, dense: bool = False) -> float:
+    """CPU-seconds of the descent of one layout; without a number of epochs, of as many as there are by default.
+
+    ``dense``: whether it keeps densities, too.
+    """
     if epochs is None:
         epochs = 500 if documents <= _SMALL_MAP and dimensions <= _MAP_DIMENSIONS else 200
     each = 6.05e-7 if dimensions <= 2 else 7.0e-7 if dimensions == 3 else 9.5e-7
-    return each * epochs * documents * cache_growth(documents)
+    return each * epochs * documents * cache_growth(documents) * (_DENSE if dense else 1.0)
 
 
 def held_bytes(size: JobSize, *, fixed: float, document: float, text: float = 0.0) -> float:

@@ -84,14 +84,18 @@ class CpuBackend:
         progress: Callable[[int, int], None] | None = None,
         fixed: NDArray[np.float32] | None = None,
         init: NDArray[np.float32] | None = None,
+        density_weight: float = 0.0,
     ) -> Layout:
-        """UMAP over the graph: on one thread where it must be deterministic, else on all."""
-        from latentscale.backends.cpu.layout import fuzzy_graph, layout
+        """UMAP over the graph: on one thread where it must be deterministic, else on all; densMAP by its weight."""
+        from latentscale.backends.cpu.density import log_radii
+        from latentscale.backends.cpu.layout import density_correlation, fuzzy_graph, layout
 
         if self._fuzzy is None or self._fuzzy[0] is not graph or self._fuzzy[1] != n_neighbors:
             self._fuzzy = (graph, n_neighbors, fuzzy_graph(graph, n_neighbors=n_neighbors))
+        fuzzy = self._fuzzy[2]
+        radii = log_radii(fuzzy, graph) if density_weight > 0 else None
         coordinates = layout(
-            self._fuzzy[2],
+            fuzzy,
             vectors,
             n_components=n_components,
             min_dist=min_dist,
@@ -105,8 +109,19 @@ class CpuBackend:
             progress=progress,
             fixed=fixed,
             init=init,
+            radii=radii,
+            density_weight=density_weight,
         )
-        return Layout(coordinates=coordinates, deterministic=deterministic, backend=self.name)
+        details: dict[str, Any] = {}
+        notes: list[str] = []
+        if radii is not None:
+            kept = density_correlation(fuzzy, radii, coordinates, min_dist=min_dist, spread=spread, threads=threads)
+            details["density_correlation"] = None if kept is None else round(kept, 4)
+            if kept is not None:
+                notes.append(f"Densities of the map and of the embedding correlate with {kept:.2f}.")
+        return Layout(
+            coordinates=coordinates, deterministic=deterministic, backend=self.name, notes=notes, details=details
+        )
 
     def hdbscan(
         self,

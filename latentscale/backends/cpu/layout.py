@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from latentscale.backends.cpu.density import DensityTerm, Edges
 from latentscale.backends.cpu.parallel import blocks, one_blas_thread
 from latentscale.errors import ConfigError, CorpusError, ShapeError
 
@@ -103,6 +104,8 @@ def layout(
     progress: Callable[[int, int], None] | None = None,
     fixed: NDArray[np.float32] | None = None,
     init: NDArray[np.float32] | None = None,
+    radii: NDArray[np.float64] | None = None,
+    density_weight: float = 0.0,
 ) -> NDArray[np.float32]:
     """Lay out the documents of a fuzzy graph in ``n_components`` dimensions.
 
@@ -124,6 +127,10 @@ def layout(
         The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
     init : float32 ndarray, shape (n, n_components), optional
         Where it starts instead.
+    radii : float64 ndarray, shape (n,), optional
+        From :func:`latentscale.backends.cpu.density.log_radii`: the local densities that the layout is to keep, too.
+    density_weight : float
+        How much they count beside UMAP's own aim.
 
     Returns
     -------
@@ -146,31 +153,66 @@ def layout(
     if n < 2 or fuzzy.nnz == 0 or epochs < 1:
         return positions
     a, b = fit_ab(spread=spread, min_dist=min_dist)
-    weights = (fuzzy.data / fuzzy.data.max()).astype(np.float32)
-    # UMAP drops the edges that would be sampled in no epoch.
-    weights[weights < 1.0 / epochs] = 0.0
-    constants = (
-        *_tables(a, b),
-        int(negative_sample_rate),
-        np.uint64(seed & 0xFFFFFFFFFFFFFFFF),
-    )
+    pull, push = _tables(a, b)
+    edges = _edges(fuzzy, epochs)
     _descend(
         positions,
-        (fuzzy.indptr.astype(np.int64), fuzzy.indices.astype(np.int32), weights),
-        constants,
+        edges,
+        (pull, push, int(negative_sample_rate), np.uint64(seed & 0xFFFFFFFFFFFFFFFF)),
         first=0 if fixed is None else fixed.shape[1],
         epochs=epochs,
         learning_rate=learning_rate,
         mode=mode,
         threads=threads,
         progress=progress,
+        density=None if radii is None else DensityTerm(radii, edges, pull, b, weight=density_weight),
     )
     return positions
 
 
+def density_correlation(
+    fuzzy: Any,
+    radii: NDArray[np.float64],
+    positions: NDArray[np.float32],
+    *,
+    min_dist: float,
+    spread: float,
+    threads: int,
+) -> float | None:
+    """How well a layout keeps the local densities of the embedding.
+
+    Returns
+    -------
+    float or None
+        Pearson's correlation, over the documents, of the logarithms of their local radii in the embedding (``radii``)
+        and in the layout: 1 where the map is as dense as the embedding everywhere. None where it is undefined.
+    """
+    if fuzzy.nnz == 0:
+        return None
+    a, b = fit_ab(spread=spread, min_dist=min_dist)
+    term = DensityTerm(radii, _edges(fuzzy, None), _tables(a, b)[0], b)
+    workers = max(1, threads)
+    with ThreadPoolExecutor(workers, thread_name_prefix="latentscale-layout") as pool:
+        return term.correlation(positions, blocks(len(positions), -(-len(positions) // workers)), pool)
+
+
+def _edges(fuzzy: Any, epochs: int | None) -> Edges:
+    """The edges of a fuzzy set as the kernels read them; as in UMAP, those that no epoch would sample weigh nothing."""
+    from latentscale.backends.cpu.layout_kernels import FULL_WEIGHT
+
+    weights = (fuzzy.data / fuzzy.data.max()).astype(np.float32)
+    if epochs is not None:
+        weights[weights < 1.0 / epochs] = 0.0
+    return (
+        fuzzy.indptr.astype(np.int64),
+        fuzzy.indices.astype(np.int32),
+        np.rint(weights * np.float64(FULL_WEIGHT)).astype(np.uint32),
+    )
+
+
 def _descend(
     positions: NDArray[np.float32],
-    edges: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    edges: Edges,
     constants: tuple[Any, ...],
     *,
     first: int,
@@ -179,24 +221,25 @@ def _descend(
     mode: Literal["exact", "fast"],
     threads: int,
     progress: Callable[[int, int], None] | None,
+    density: DensityTerm | None,
 ) -> None:
-    from latentscale.backends.cpu.layout_kernels import FULL_WEIGHT, move_vertices
+    from latentscale.backends.cpu.layout_kernels import move_vertices
 
-    indptr, tail, weights = edges
-    weight = np.rint(weights * np.float64(FULL_WEIGHT)).astype(np.uint32)
     workers = 1 if mode == "exact" else max(1, threads)
     pieces = blocks(len(positions), -(-len(positions) // workers))
 
-    def move(piece: tuple[int, int], epoch: int) -> None:
-        alpha = np.float32(learning_rate * (1.0 - epoch / epochs))
-        move_vertices(positions, *piece, first, indptr, tail, weight, epoch, alpha, *constants)
+    def move(piece: tuple[int, int], epoch: int, alpha: float) -> None:
+        move_vertices(positions, *piece, first, *edges, epoch, np.float32(alpha), *constants)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="latentscale-layout") as pool:
         for epoch in range(epochs):
+            alpha = learning_rate * (1.0 - epoch / epochs)
             if workers == 1:
-                move(pieces[0], epoch)
+                move(pieces[0], epoch, alpha)
             else:
-                list(pool.map(move, pieces, [epoch] * len(pieces)))
+                list(pool.map(move, pieces, [epoch] * len(pieces), [alpha] * len(pieces)))
+            if density is not None and density.applies(epoch, epochs):
+                density.move(positions, pieces, pool, epoch=epoch, alpha=alpha)
             if progress is not None:
                 progress(epoch + 1, epochs)
 

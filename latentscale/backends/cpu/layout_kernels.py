@@ -40,6 +40,12 @@ def mixed(value):
 
 
 @kernel()
+def in_turn(epoch, weight):
+    """Whether an edge is sampled in an epoch: whether its weight goes past a multiple of 2**32."""
+    return np.uint32(np.uint32(epoch + 1) * weight) < weight
+
+
+@kernel()
 def move_vertices(positions, start, stop, first, indptr, tail, weight, epoch, alpha, pull, push, negatives, seed):
     """Take the edges of the vertices ``start:stop`` through one epoch; both ends of an edge move, as in umap-learn.
 
@@ -67,8 +73,7 @@ def move_vertices(positions, start, stop, first, indptr, tail, weight, epoch, al
             sampled = 0
             for e in range(begin, end):
                 near[sampled] = np.int64(tail[e]) * dim
-                # In this epoch the edge's weight has gone past a multiple of 2**32.
-                sampled += np.uint32(np.uint32(epoch + 1) * weight[e]) < weight[e]
+                sampled += in_turn(epoch, weight[e])
             begin = end
             edge = 0
             while edge < sampled:

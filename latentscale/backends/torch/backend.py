@@ -101,7 +101,7 @@ class TorchBackend(CpuBackend):
 
         return replace(neighbors_of_actors(vectors, k=k, replicas=replicas), backend=self.name)
 
-    def layout(
+    def layout(  # pyright: ignore[reportIncompatibleMethodOverride] - it keeps no densities, as its signature says
         self,
         graph: NeighborGraph,
         vectors: NDArray[Any],

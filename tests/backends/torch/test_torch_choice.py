@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latentscale.backends.select import choose_backend
+from latentscale.backends.abilities import layout_lacks
+from latentscale.backends.select import Choice, check_layouts, choose_backend
 from latentscale.backends.torch.backend import TorchBackend
-from latentscale.errors import EnvironmentFailure
+from latentscale.config import JobConfig
+from latentscale.errors import ConfigError, EnvironmentFailure
 from latentscale.machine import Gpu, Place
 
 
@@ -24,6 +26,24 @@ def test_auto_takes_it_where_there_is_a_gpu_and_not_elsewhere() -> None:
     few = choose_backend("auto", "cluster", lambda: with_gpu, documents=99_999)
     assert (few.backend, "torch: it is taken from 100,000 documents on" in few.reason) == ("cpu", True)
     assert choose_backend("auto", "cluster", lambda: with_gpu, documents=100_000).backend == "torch"
+
+
+def test_auto_leaves_what_it_cannot_do_to_the_processors_and_says_so() -> None:
+    place = Place(gpus=(Gpu(name="A GPU", memory_gib=80.0, driver="580.1"),), packages={"torch": "2.13.0"})
+
+    def chosen(**project: Any) -> Choice:
+        config = JobConfig.model_validate({"corpus": {"sources": ["x.csv"]}, "out": "maps/x", "project": project})
+        return choose_backend("auto", "project", lambda: place, lacks=lambda kind: layout_lacks(kind, config))
+
+    assert chosen(map_dimensions=3, init="earlier").backend == "torch"
+    dense = chosen(density_weight=0.2)
+    assert (dense.backend, "torch: keeps no densities on the map" in dense.reason) == ("cpu", True)
+    config = JobConfig.model_validate(
+        {"corpus": {"sources": ["x.csv"]}, "out": "maps/x", "project": {"backend": "torch", "density_weight": 0.2}}
+    )
+    with pytest.raises(ConfigError, match="the backend torch keeps no densities on the map") as raised:
+        check_layouts(config)
+    assert raised.value.where == "project.density_weight"
 
 
 def test_a_device_that_is_not_there_is_said() -> None:
