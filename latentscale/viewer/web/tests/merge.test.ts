@@ -81,6 +81,11 @@ describe("columns of several generations", () => {
     expect(mergeIndexes([part(own)]).colours).toEqual(own);
   });
 
+  it("are those of all generations, whichever has them", () => {
+    const merged = mergeIndexes([part([], { columns: ["kind", "n"] }), part([], { columns: ["n", "link"] }), part([], { columns: ["n"] })]);
+    expect(merged.columns).toEqual(["n", "kind", "link"]);
+  });
+
   it("keep ids apart that two generations use for different columns", () => {
     const merged = mergeIndexes([part([kind([["a", 1]])], { columns: ["kind"] }), part([numbers([0, 1], { id: "c0" })], { columns: ["n"] })]);
     expect(merged.colours.map((c) => c.id)).toEqual(["c0", "c1", "added"]);

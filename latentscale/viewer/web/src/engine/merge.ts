@@ -35,8 +35,9 @@ export function mergeIndexes(parts: readonly Part[]): MergedIndex {
   const last = parts[parts.length - 1].index;
   const names = new Set(parts.flatMap(({ index }) => index.colours.map((column) => column.name)));
   const merged: MergedIndex = {
-    text: last.text,
-    columns: last.columns,
+    text: last.text ?? parts.find(({ index }) => index.text !== null)?.index.text ?? null,
+    // Files that an update added may lack a column that earlier documents have.
+    columns: [...new Set([last, ...parts.map(({ index }) => index)].flatMap(({ columns }) => columns))],
     colours: [],
     generations: parts.map(({ index }) => index),
     sources: new Map(),
