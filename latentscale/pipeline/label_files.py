@@ -30,6 +30,8 @@ def settle_label_files(context: RunContext) -> None:
         settled["stop_words"] = stop_words_of(label.stop_words)
     if label.edits is not None:
         edits = settled["edits"] = edits_of(label.edits)
+        if isinstance(label.edits, str) and not edits:
+            context.observer.note(f"{label.edits} has no edit: labels are as they were found")
         alters = next((name for name in ALTERING for edit in edits if edit.get(name)), None)
         if alters and context.config.cluster.method == "column":
             raise ConfigError(

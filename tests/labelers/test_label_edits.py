@@ -207,6 +207,8 @@ def test_a_map_without_clusters_has_a_file_of_labels_that_can_be_imported(tmp_pa
     path = workspace.export_labels(tmp_path / "edits.yaml")
     assert read_entries(path) == []
     assert workspace.import_labels(path).map is not None
+    events = "".join(one.read_text() for one in (tmp_path / "ws" / "runs").rglob("events.jsonl"))
+    assert "edits.yaml has no edit: labels are as they were found" in events
 
 
 @pytest.mark.slow
