@@ -87,7 +87,7 @@ class CpuBackend:
         density_weight: float = 0.0,
     ) -> Layout:
         """UMAP over the graph: on one thread where it must be deterministic, else on all; densMAP by its weight."""
-        from latentscale.backends.cpu.density import log_radii
+        from latentscale.backends.cpu.density import log_radii, said_of
         from latentscale.backends.cpu.layout import density_correlation, fuzzy_graph, layout
 
         if self._fuzzy is None or self._fuzzy[0] is not graph or self._fuzzy[1] != n_neighbors:
@@ -112,13 +112,11 @@ class CpuBackend:
             radii=radii,
             density_weight=density_weight,
         )
-        details: dict[str, Any] = {}
-        notes: list[str] = []
+        details, notes = {}, []
         if radii is not None:
-            kept = density_correlation(fuzzy, radii, coordinates, min_dist=min_dist, spread=spread, threads=threads)
-            details["density_correlation"] = None if kept is None else round(kept, 4)
-            if kept is not None:
-                notes.append(f"Densities of the map and of the embedding correlate with {kept:.2f}.")
+            details, notes = said_of(
+                density_correlation(fuzzy, radii, coordinates, min_dist=min_dist, spread=spread, threads=threads)
+            )
         return Layout(
             coordinates=coordinates, deterministic=deterministic, backend=self.name, notes=notes, details=details
         )

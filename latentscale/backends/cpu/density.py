@@ -21,14 +21,19 @@ if TYPE_CHECKING:
 Edges: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint32]]"
 
 # Of the optimisation, from its end.
-_SHARE = 0.3
+SHARE = 0.3
 # With it a weight does what umap-learn's dens_lambda of the same number does, by measurement (docs/decisions/0008): its
 # sums have each edge twice.
-_UNIT = 0.25
+UNIT = 0.25
 # Added to the variance of radii on the map, which may be near 0 when the first steps are taken.
-_VARIANCE_SHIFT = 0.1
+VARIANCE_SHIFT = 0.1
 # Radii of copies are 0.
-_LEAST_RADIUS = 1e-8
+LEAST_RADIUS = 1e-8
+
+
+def serves_density(epoch: int, epochs: int) -> bool:
+    """Whether an epoch is one of those that serve both aims."""
+    return epoch + 1 > (1.0 - SHARE) * epochs
 
 
 def log_radii(fuzzy: Any, graph: NeighborGraph) -> NDArray[np.float64]:
@@ -62,7 +67,16 @@ def log_radii(fuzzy: Any, graph: NeighborGraph) -> NDArray[np.float64]:
     sums = np.asarray(fuzzy.multiply(squares).sum(axis=1), np.float64)
     radii = np.full(n, np.nan)
     np.divide(sums, weights, out=radii, where=weights > 0)
-    return np.log(radii + _LEAST_RADIUS)
+    return np.log(radii + LEAST_RADIUS)
+
+
+def said_of(correlation: float | None) -> tuple[dict[str, Any], list[str]]:
+    """What a layout that was to keep densities says of it: details for the record, and notes."""
+    if correlation is None:
+        return {"density_correlation": None}, []
+    return {"density_correlation": round(correlation, 4)}, [
+        f"Densities of the map and of the embedding correlate with {correlation:.2f}."
+    ]
 
 
 class DensityTerm:
@@ -94,10 +108,6 @@ class DensityTerm:
         if deviation > 0:
             self._standard[self._counted] = (counted - counted.mean()) / deviation
 
-    def applies(self, epoch: int, epochs: int) -> bool:
-        """Whether the steps of an epoch are among the last ones."""
-        return epoch + 1 > (1.0 - _SHARE) * epochs
-
     def move(
         self, positions: NDArray[np.float32], pieces: list[tuple[int, int]], pool: Executor, *, epoch: int, alpha: float
     ) -> None:
@@ -110,9 +120,9 @@ class DensityTerm:
         n = int(there.sum())
         if n < 2:
             return
-        logs = np.log(radius[there] + _LEAST_RADIUS)
+        logs = np.log(radius[there] + LEAST_RADIUS)
         apart = logs - logs.mean()
-        variance = float(apart @ apart) / (n - 1) + _VARIANCE_SHIFT
+        variance = float(apart @ apart) / (n - 1) + VARIANCE_SHIFT
         standard = self._standard[there]
         covariance = float(apart @ standard) / (n - 1)
         slope = (standard - covariance * apart / variance) / (np.sqrt(variance) * n)
@@ -120,8 +130,8 @@ class DensityTerm:
         memberships = float(self._edges[2].sum(dtype=np.float64)) / FULL_WEIGHT
         influence = np.zeros(len(positions), np.float32)
         inverse = np.zeros(len(positions), np.float32)
-        influence[there] = _UNIT * self._weight * memberships * slope / total[there]
-        inverse[there] = 1.0 / (radius[there] + _LEAST_RADIUS)
+        influence[there] = UNIT * self._weight * memberships * slope / total[there]
+        inverse[there] = 1.0 / (radius[there] + LEAST_RADIUS)
 
         def step(piece: tuple[int, int]) -> None:
             move_by_density(positions, *piece, *self._edges, epoch, np.float32(alpha), *self._curve, influence, inverse)
@@ -136,7 +146,7 @@ class DensityTerm:
         there = self._counted & (total > 0)
         if there.sum() < 2:
             return None
-        logs = np.log(radius[there] + _LEAST_RADIUS)
+        logs = np.log(radius[there] + LEAST_RADIUS)
         if not logs.std() > 0 or not self._standard[there].std() > 0:
             return None
         return float(np.corrcoef(logs, self._standard[there])[0, 1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from latentscale.backends.cpu.density import DensityTerm, Edges
+from latentscale.backends.cpu.density import DensityTerm, Edges, serves_density
 from latentscale.backends.cpu.parallel import blocks, one_blas_thread
 from latentscale.errors import ConfigError, CorpusError, ShapeError
 
@@ -238,7 +238,7 @@ def _descend(
                 move(pieces[0], epoch, alpha)
             else:
                 list(pool.map(move, pieces, [epoch] * len(pieces), [alpha] * len(pieces)))
-            if density is not None and density.applies(epoch, epochs):
+            if density is not None and serves_density(epoch, epochs):
                 density.move(positions, pieces, pool, epoch=epoch, alpha=alpha)
             if progress is not None:
                 progress(epoch + 1, epochs)

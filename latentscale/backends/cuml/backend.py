@@ -109,14 +109,15 @@ class CumlBackend(TorchBackend):
         progress: Callable[[int, int], None] | None = None,
         fixed: NDArray[np.float32] | None = None,
         init: NDArray[np.float32] | None = None,
+        density_weight: float = 0.0,
     ) -> Layout:
-        """UMAP over the graph, from our start; torch's where coordinates are fixed, which cuML cannot do."""
+        """UMAP over the graph, from our start; torch's for fixed coordinates and densities, which cuML cannot keep."""
         from latentscale.backends.cpu.layout import default_epochs, usable_neighbors
         from latentscale.backends.cuml.layout import laid_out
 
         usable = usable_neighbors(graph, n_neighbors)
         epochs = default_epochs(len(vectors), n_components) if n_epochs is None else n_epochs
-        if fixed is not None or usable < 1 or epochs < 1:
+        if fixed is not None or density_weight > 0 or usable < 1 or epochs < 1:
             made = super().layout(
                 graph,
                 vectors,
@@ -133,6 +134,7 @@ class CumlBackend(TorchBackend):
                 progress=progress,
                 fixed=fixed,
                 init=init,
+                density_weight=density_weight,
             )
             return replace(made, details=made.details | {"by": "torch"})
         coordinates = laid_out(

@@ -101,7 +101,7 @@ class TorchBackend(CpuBackend):
 
         return replace(neighbors_of_actors(vectors, k=k, replicas=replicas), backend=self.name)
 
-    def layout(  # pyright: ignore[reportIncompatibleMethodOverride] - it keeps no densities, as its signature says
+    def layout(
         self,
         graph: NeighborGraph,
         vectors: NDArray[Any],
@@ -119,12 +119,15 @@ class TorchBackend(CpuBackend):
         progress: Callable[[int, int], None] | None = None,
         fixed: NDArray[np.float32] | None = None,
         init: NDArray[np.float32] | None = None,
+        density_weight: float = 0.0,
     ) -> Layout:
-        """UMAP over the graph, a dozen batches of edges an epoch."""
+        """UMAP over the graph, a dozen batches of edges an epoch; densMAP by its weight."""
+        from latentscale.backends.cpu.density import said_of
         from latentscale.backends.torch.layout import BATCHES, layout
 
-        coordinates = layout(
-            self._edges(graph, n_neighbors, deterministic=deterministic),
+        edges = self._edges(graph, n_neighbors, deterministic=deterministic)
+        coordinates, kept = layout(
+            edges,
             vectors,
             n_components=n_components,
             min_dist=min_dist,
@@ -138,13 +141,28 @@ class TorchBackend(CpuBackend):
             progress=progress,
             fixed=fixed,
             init=init,
+            radii=self._radii(graph, edges, deterministic=deterministic) if density_weight > 0 else None,
+            density_weight=density_weight,
         )
+        said, notes = said_of(kept) if density_weight > 0 else ({}, [])
         return Layout(
             coordinates=coordinates,
             deterministic=deterministic,
             backend=self.name,
-            details={"batches": BATCHES, "device": str(self.device)},
+            notes=notes,
+            details={"batches": BATCHES, "device": str(self.device), **said},
         )
+
+    def _radii(self, graph: NeighborGraph, edges: Edges | None, *, deterministic: bool) -> torch.Tensor | None:
+        import torch
+
+        from latentscale.backends.torch.density import log_radii
+        from latentscale.backends.torch.device import device_memory, repeatable
+
+        if edges is None or not len(edges.weight):
+            return None
+        with torch.inference_mode(), repeatable(deterministic), device_memory("the local radii", self.device):
+            return log_radii(graph, edges)
 
     def _edges(self, graph: NeighborGraph, n_neighbors: int, *, deterministic: bool) -> Edges | None:
         import torch

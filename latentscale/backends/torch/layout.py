@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latentscale.backends.cpu.density import serves_density
 from latentscale.backends.cpu.layout import default_epochs, fit_ab, start_positions
+from latentscale.backends.torch.density import DensityTerm
 from latentscale.backends.torch.device import device_memory, exact_products, repeatable, widest_float
 from latentscale.errors import ShapeError
 
@@ -40,7 +42,9 @@ def layout(
     progress: Callable[[int, int], None] | None = None,
     fixed: NDArray[np.float32] | None = None,
     init: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
+    radii: torch.Tensor | None = None,
+    density_weight: float = 0.0,
+) -> tuple[NDArray[np.float32], float | None]:
     """Lay out the documents of a fuzzy set in ``n_components`` dimensions.
 
     Starts from the first principal components, as the backend cpu does. With ``deterministic`` the same call gives the
@@ -55,10 +59,16 @@ def layout(
         The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
     init : float32 ndarray, shape (n, n_components), optional
         Where it starts; by default the first principal components of ``vectors``.
+    radii : float tensor, shape (n,), optional
+        From :func:`latentscale.backends.torch.density.log_radii`: the local densities that the layout is to keep, too.
+    density_weight : float
+        How much they count beside UMAP's own aim.
 
     Returns
     -------
-    float32 ndarray, shape (n, n_components)
+    coordinates : float32 ndarray, shape (n, n_components)
+    float or None
+        The correlation of logarithmic radii that was reached, with ``radii``.
 
     Raises
     ------
@@ -78,7 +88,7 @@ def layout(
     start = start_positions(vectors, fixed, init, n_components=n_components, seed=seed)
     epochs = default_epochs(n, n_components) if n_epochs is None else n_epochs
     if n < 2 or edges is None or epochs < 1 or not len(edges.weight):
-        return start
+        return start, None
     curve = fit_ab(spread=spread, min_dist=min_dist)
     with (
         torch.inference_mode(),
@@ -86,7 +96,7 @@ def layout(
         repeatable(deterministic),
         device_memory("the layout", device),
     ):
-        places = _descend(
+        places, kept = _descend(
             torch.from_numpy(start).to(device),
             edges,
             curve,
@@ -96,8 +106,10 @@ def layout(
             learning_rate=learning_rate,
             seed=seed,
             progress=progress,
+            radii=radii,
+            density_weight=density_weight,
         )
-        return places.cpu().numpy()
+        return places.cpu().numpy(), kept
 
 
 def _descend(
@@ -111,7 +123,9 @@ def _descend(
     learning_rate: float,
     seed: int,
     progress: Callable[[int, int], None] | None,
-) -> torch.Tensor:
+    radii: torch.Tensor | None,
+    density_weight: float,
+) -> tuple[torch.Tensor, float | None]:
     import torch
 
     device = places.device
@@ -122,10 +136,12 @@ def _descend(
     # In the order of the graph, the edges of a document would move it in one batch, all from the same place.
     order = torch.argsort(_hashed(torch.arange(len(low), device=device) + seed), stable=True)
     low, high, weight = low[order], high[order], weight[order]
+    density = None if radii is None else DensityTerm(radii, low, high, weight, curve, share=density_weight)
     for epoch in range(epochs):
         rate = learning_rate * (1.0 - epoch / epochs)
         sampled = torch.floor((epoch + 1) * weight) != torch.floor(epoch * weight)
-        for batch in torch.nonzero(sampled).squeeze(1).chunk(BATCHES):
+        sampled = torch.nonzero(sampled).squeeze(1)
+        for batch in sampled.chunk(BATCHES):
             # Each pair stands for two directed edges; both move both ends.
             head = torch.cat((low[batch], high[batch]))
             tail = torch.cat((high[batch], low[batch]))
@@ -133,9 +149,11 @@ def _descend(
             moves = _moves(places, head, tail, _drawn(edge, negatives, epoch, seed) % len(places), curve)
             moves[:, :first] = 0.0
             places.index_add_(0, head, rate * moves)
+        if density is not None and serves_density(epoch, epochs):
+            density.move(places, sampled, rate=rate, batches=BATCHES)
         if progress is not None:
             progress(epoch + 1, epochs)
-    return places
+    return places, None if density is None else density.correlation(places)
 
 
 def _moves(

@@ -121,6 +121,30 @@ def test_a_layout_starts_where_an_earlier_one_ended(backend: TorchBackend, some:
     assert 0 < np.median(np.linalg.norm(found - earlier, axis=1)) < 0.3
 
 
+def test_densities_are_kept_as_on_the_processors(backend: TorchBackend, some: Any) -> None:
+    from latentscale.backends.cpu.density import log_radii
+    from latentscale.backends.cpu.layout import density_correlation, fuzzy_graph
+
+    graph = neighbors(CpuBackend(), some)
+    fuzzy = fuzzy_graph(graph, n_neighbors=15)
+    truth = log_radii(fuzzy, graph)
+    found = backend._radii(graph, backend._edges(graph, 15, deterministic=True), deterministic=True)
+    assert found is not None
+    np.testing.assert_allclose(found.cpu().numpy(), truth, atol=1e-3)
+    kept: dict[tuple[str, float], float] = {}
+    for name, one in (("torch", backend), ("cpu", CpuBackend())):
+        for weight in (0.0, 1.0):
+            made = one.layout(graph, some, deterministic=True, **LAYOUT, density_weight=weight)
+            measured = density_correlation(fuzzy, truth, made.coordinates, min_dist=0.1, spread=1.0, threads=1)
+            assert measured is not None
+            kept[name, weight] = measured
+            if weight:
+                assert made.details["density_correlation"] == pytest.approx(measured, abs=0.01)
+    assert kept["torch", 1.0] > kept["torch", 0.0] + 0.1
+    # In few epochs, of moves that do not follow each other, it comes less far.
+    assert kept["torch", 1.0] > kept["cpu", 1.0] - 0.2
+
+
 def test_the_fuzzy_set_is_that_of_the_processors(backend: TorchBackend, vectors: Any) -> None:
     from latentscale.backends.cpu.layout import fuzzy_graph
 

@@ -28,21 +28,26 @@ def test_auto_takes_it_where_there_is_a_gpu_and_not_elsewhere() -> None:
     assert choose_backend("auto", "cluster", lambda: with_gpu, documents=100_000).backend == "torch"
 
 
-def test_auto_leaves_what_it_cannot_do_to_the_processors_and_says_so() -> None:
+def test_auto_leaves_what_it_cannot_do_to_the_processors_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(gpus=(Gpu(name="A GPU", memory_gib=80.0, driver="580.1"),), packages={"torch": "2.13.0"})
+    config = JobConfig.model_validate(
+        {"corpus": {"sources": ["x.csv"]}, "out": "maps/x", "project": {"density_weight": 0.2, "map_dimensions": 3}}
+    )
 
-    def chosen(**project: Any) -> Choice:
-        config = JobConfig.model_validate({"corpus": {"sources": ["x.csv"]}, "out": "maps/x", "project": project})
+    def chosen() -> Choice:
         return choose_backend("auto", "project", lambda: place, lacks=lambda kind: layout_lacks(kind, config))
 
-    assert chosen(map_dimensions=3, init="earlier").backend == "torch"
-    dense = chosen(density_weight=0.2)
+    assert chosen().backend == "torch"
+
+    def layout(self: TorchBackend, graph: object, vectors: object, *, fixed: object) -> None:
+        raise AssertionError("nothing is laid out")
+
+    monkeypatch.setattr(TorchBackend, "layout", layout)
+    dense = chosen()
     assert (dense.backend, "torch: keeps no densities on the map" in dense.reason) == ("cpu", True)
-    config = JobConfig.model_validate(
-        {"corpus": {"sources": ["x.csv"]}, "out": "maps/x", "project": {"backend": "torch", "density_weight": 0.2}}
-    )
+    asked = config.model_copy(update={"project": config.project.model_copy(update={"backend": "torch"})})
     with pytest.raises(ConfigError, match="the backend torch keeps no densities on the map") as raised:
-        check_layouts(config)
+        check_layouts(asked)
     assert raised.value.where == "project.density_weight"
 
 
