@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from latentscale.demo import corpus_path
 from latentscale.storage.sealed import seal
+from tests import in_memory
 from tests.schedule import longest_first, scheduler
 
 # Tests must not depend on what a developer has set.
@@ -27,6 +28,21 @@ for name in ("LATENTSCALE_DEBUG", "NO_COLOR", "FORCE_COLOR"):
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("latentscale", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("latentscale")
+
+
+IN_MEMORY = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "not slow" in config.option.markexpr and (folder := in_memory.begin()):
+        config.stash[IN_MEMORY] = folder
+
+
+# After pytest-xdist has ended its processes.
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if folder := session.config.stash.get(IN_MEMORY, None):
+        in_memory.end(folder, keep=exitstatus != 0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
