@@ -30,19 +30,14 @@ settings.register_profile("latentscale", deadline=None, suppress_health_check=[H
 settings.load_profile("latentscale")
 
 
-IN_MEMORY = pytest.StashKey[Path]()
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    if "not slow" in config.option.markexpr and (folder := in_memory.begin()):
-        config.stash[IN_MEMORY] = folder
+    if "not slow" in config.option.markexpr:
+        in_memory.begin()
 
 
-# After pytest-xdist has ended its processes.
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if folder := session.config.stash.get(IN_MEMORY, None):
-        in_memory.end(folder, keep=exitstatus != 0)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    if exitstatus:
+        in_memory.keep()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

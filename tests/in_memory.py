@@ -5,6 +5,7 @@ The slow tests write to a disk, as users do. So do all where ``TMPDIR`` is set.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -19,29 +20,29 @@ _PREFIX = "ls-"
 _ROOM = 4 << 30
 
 
-def begin() -> Path | None:
+def begin() -> None:
     """Make a folder in memory, and let temporary files be there, those of child processes too; None without room."""
     if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
-        return None
-    _clear()
-    if shutil.disk_usage(_MEMORY).free < _ROOM or psutil.virtual_memory().available < 2 * _ROOM:
-        return None
-    folder = _MEMORY / f"{_PREFIX}{os.getpid()}"
-    folder.mkdir(mode=0o700)
-    os.environ["TMPDIR"] = str(folder)
-    tempfile.tempdir = None
-    return folder
-
-
-def end(folder: Path, *, keep: bool) -> None:
-    """Delete the folder, unless a failure is to be looked at: then the next session does it."""
-    if not keep:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _clear() -> None:
-    """Delete folders of sessions that have ended."""
+        return
     for folder in _MEMORY.glob(f"{_PREFIX}*"):
         number = folder.name.removeprefix(_PREFIX)
         if number.isdigit() and not psutil.pid_exists(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete(folder)
+    if shutil.disk_usage(_MEMORY).free < _ROOM or psutil.virtual_memory().available < 2 * _ROOM:
+        return
+    folder = _MEMORY / f"{_PREFIX}{os.getpid()}"
+    # For other users to enter, as some tests become one.
+    folder.mkdir(mode=0o755)
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None
+    # Before what is imported from now on deletes its own: exits are called in reverse.
+    atexit.register(_delete, folder)
+
+
+def keep() -> None:
+    """Leave the folder of a session with a failure to be looked at; the next session deletes it."""
+    atexit.unregister(_delete)
+
+
+def _delete(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
