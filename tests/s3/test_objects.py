@@ -160,6 +160,9 @@ def test_each_fault_of_each_request_loses_nothing(bucket: Any, fault: str, tmp_p
     with store.open("large") as file:
         file.seek(1000)
         assert file.read(2 * MEBIBYTE) == data[1000 : 1000 + 2 * MEBIBYTE]
+    looked_at = store.info("large")
+    assert looked_at is not None
+    assert looked_at.size == len(data)
     assert [store.read_bytes(f"small/{number}") for number in range(3)] == [bytes([n]) * 10 for n in range(3)]
     store.delete([f"small/{number}" for number in range(2)])
     assert list(store.list()) == ["large", "small/2"]
