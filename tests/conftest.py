@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from latentscale.demo import corpus_path
 from latentscale.storage.sealed import seal
+from tests import in_memory
 from tests.schedule import longest_first, scheduler
 
 # Tests must not depend on what a developer has set.
@@ -27,6 +28,16 @@ for name in ("LATENTSCALE_DEBUG", "NO_COLOR", "FORCE_COLOR"):
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("latentscale", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("latentscale")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "not slow" in config.option.markexpr:
+        in_memory.begin()
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    if exitstatus:
+        in_memory.keep()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

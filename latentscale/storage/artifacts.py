@@ -59,10 +59,11 @@ def find_record(store: Store, kind: str, identity: str) -> Record | None:
         If it was written by a version with another schema.
     """
     name = record_name(kind, identity)
-    if not store.exists(name):
+    data = store.find_bytes(name)
+    if data is None:
         return None
     try:
-        return parse_record(store, name, store.read_bytes(name))
+        return parse_record(store, name, data)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedObjectError(
             f"{name} is not a record of LatentScale: {error}",

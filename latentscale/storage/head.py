@@ -34,10 +34,11 @@ def read_head_time(store: Store) -> str | None:
 
 
 def _read(store: Store) -> tuple[str, str] | None:
-    if not store.exists(NAME):
+    data = store.find_bytes(NAME)
+    if data is None:
         return None
     try:
-        values = unseal(store, NAME, store.read_bytes(NAME))
+        values = unseal(store, NAME, data)
         return str(values["map"]), str(values["written"])
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedObjectError(f"{NAME} does not name a map: {error}", where=store.path(NAME), hint=CHOOSE) from error

@@ -54,9 +54,10 @@ def read_names(store: Store) -> dict[str, str]:
 
 def find_named(store: Store, name: str) -> str | None:
     """The id of the map that is called ``name``, or None where none is."""
-    if looks_like_id(name) or not _NAME.fullmatch(name) or not store.exists(_object(name)):
+    if looks_like_id(name) or not _NAME.fullmatch(name):
         return None
-    return read_name(store, _object(name))
+    data = store.find_bytes(_object(name))
+    return None if data is None else _parse(store, _object(name), data)
 
 
 def write_name(store: Store, name: str, map_id: str) -> None:
@@ -91,8 +92,12 @@ def read_name(store: Store, name: str) -> str:
     DamagedObjectError
         If it is not what we write.
     """
+    return _parse(store, name, store.read_bytes(name))
+
+
+def _parse(store: Store, name: str, data: bytes) -> str:
     try:
-        return str(unseal(store, name, store.read_bytes(name))["map"])
+        return str(unseal(store, name, data)["map"])
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedObjectError(
             f"{name} does not name a map: {error}",

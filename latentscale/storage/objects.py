@@ -30,6 +30,8 @@ __all__ = ["TEMPORARY_PREFIX", "UPLOAD", "ObjectInfo", "Store", "explain_os_erro
 
 # A dot keeps unfinished files out of every listing, ours and those of pyarrow, polars and DuckDB.
 TEMPORARY_PREFIX = ".unfinished-"
+# Readers of these begin with the footer.
+_FROM_END = ".parquet"
 UPLOAD = "upload:"
 """Before the id of an incomplete multipart upload, as the version of what ``Store.unfinished`` lists."""
 
@@ -206,11 +208,22 @@ class Store:
         with _explained("read", self._shown(path)):
             return Path(path).read_bytes() if self.is_local else self._remote.read(path)
 
+    def find_bytes(self, name: str) -> bytes | None:
+        """Read a whole object, or None where there is none: one request, where asking first would be two."""
+        try:
+            return self.read_bytes(name)
+        except WorkspaceError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return None
+            raise
+
     def open(self, name: str) -> BinaryIO:
         """Open an object for reading and seeking."""
         path = self.path(name)
         with _explained("open", self._shown(path)):
-            return Path(path).open("rb") if self.is_local else self._remote.open(path)
+            return (
+                Path(path).open("rb") if self.is_local else self._remote.open(path, from_end=name.endswith(_FROM_END))
+            )
 
     def put_bytes(self, name: str, data: bytes | memoryview) -> ObjectInfo:
         """Write ``data`` as object ``name``, whole or not at all; an object of that name is replaced."""

@@ -99,7 +99,8 @@ def read_run(store: Store, identity: str) -> dict[str, Any] | None:
         If it was written by a version with another schema.
     """
     name = f"{FOLDER}/{identity}/run.json"
-    return _read(store, name) if store.exists(name) else None
+    data = store.find_bytes(name)
+    return None if data is None else _parse(store, name, data)
 
 
 def latest_runs(store: Store) -> Iterator[dict[str, Any]]:
@@ -130,8 +131,12 @@ def _names(store: Store) -> list[str]:
 
 
 def _read(store: Store, name: str) -> dict[str, Any]:
+    return _parse(store, name, store.read_bytes(name))
+
+
+def _parse(store: Store, name: str, data: bytes) -> dict[str, Any]:
     try:
-        values = unseal(store, name, store.read_bytes(name))
+        values = unseal(store, name, data)
         if not isinstance(values["facts"], dict) or not isinstance(values["job"], dict):
             raise TypeError("it has neither facts nor settings")
         return values

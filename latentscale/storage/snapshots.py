@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from latentscale.errors import WorkspaceError
+from latentscale.errors import MissingObjectError, WorkspaceError
 from latentscale.machine import release_memory
 from latentscale.storage.columns import BATCH, indices
 from latentscale.storage.identity import Identities, also_known, identify, supersede_rejects
@@ -170,9 +170,12 @@ def _write_groups(store: Store, snapshot_id: str, groups: Mapping[str, Sequence[
 
 def read_groups(store: Store, snapshot_id: str | None) -> dict[str, list[str]]:
     """Which small files of a snapshot were read together: their fingerprints, in order, by the unit's key."""
-    if snapshot_id is None or not store.exists(groups_name(snapshot_id)):
+    if snapshot_id is None:
         return {}
-    table = read_parquet(store, groups_name(snapshot_id))
+    try:
+        table = read_parquet(store, groups_name(snapshot_id))
+    except MissingObjectError:
+        return {}
     found: dict[str, list[str]] = {}
     for unit, file in zip(table["unit"].to_pylist(), table["fingerprint"].to_pylist(), strict=True):
         found.setdefault(unit, []).append(file)

@@ -51,13 +51,14 @@ def read_workspace(store: Store) -> WorkspaceRecord:
     WorkspaceError
         If there is no workspace, or it was written by a version with another schema.
     """
-    if not store.exists(OBJECT):
+    data = store.find_bytes(OBJECT)
+    if data is None:
         raise WorkspaceError(
             f"{store.url} is not a workspace: it has no {OBJECT}",
             hint="latentscale run CORPUS --text COLUMN --out WORKSPACE makes one.",
         )
     try:
-        values = unseal(store, OBJECT, store.read_bytes(OBJECT))
+        values = unseal(store, OBJECT, data)
         known = {one.name for one in fields(WorkspaceRecord)}
         return WorkspaceRecord(**{key: value for key, value in values.items() if key in known})
     except (ValueError, KeyError, TypeError) as error:

@@ -46,6 +46,9 @@ def as_nobody() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
+    # Arrow imports it when it is first needed, and the interpreter may lie where only root may read.
+    import pandas  # noqa: F401
+
     os.seteuid(65534)
     try:
         yield

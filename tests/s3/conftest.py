@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -43,6 +44,16 @@ def within(*words: str) -> int:
         main(list(words))
     signal.signal(signal.SIGTERM, handler)
     return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once() -> Iterator[None]:
+    """What botocore reads for each session, its description of S3 above all, is read once for all tests."""
+    import botocore.session
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -178,6 +189,7 @@ def _bucket(server: Server, proxies: ModuleType, monkeypatch: pytest.MonkeyPatch
         yield Bucket(server=server, name=name, proxy=proxy)
 
 
+@functools.cache
 def _client(server: Server) -> Any:
     import botocore.session
     from botocore.config import Config

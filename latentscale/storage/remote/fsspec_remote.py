@@ -126,7 +126,7 @@ class AnyRemote:
         """A whole object."""
         return cast(bytes, self._do("read", path, lambda: self._fs.cat_file(path)))
 
-    def open(self, path: str, *, like: ObjectInfo | None = None) -> BinaryIO:
+    def open(self, path: str, *, like: ObjectInfo | None = None, from_end: bool = False) -> BinaryIO:
         """An object for reading, and for seeking where its file system can."""
         opened = self._do("open", path, lambda: self._fs.open(path, "rb"))
         return cast(BinaryIO, _Reopened(opened, lambda: self._fs.open(path, "rb"), self, path))

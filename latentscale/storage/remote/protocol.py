@@ -73,8 +73,11 @@ class Remote(Protocol):
         """A whole object."""
         ...
 
-    def open(self, path: str, *, like: ObjectInfo | None = None) -> BinaryIO:
-        """An object for reading and seeking; refused where it is known not to be the one that was listed, ``like``."""
+    def open(self, path: str, *, like: ObjectInfo | None = None, from_end: bool = False) -> BinaryIO:
+        """An object for reading and seeking; refused where it is known not to be the one that was listed, ``like``.
+
+        ``from_end``: it is one that is read from its end, as parquet is.
+        """
         ...
 
     def put_bytes(self, path: str, data: bytes | memoryview, headers: Mapping[str, str]) -> str:

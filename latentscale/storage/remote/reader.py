@@ -20,15 +20,19 @@ class RangeReader(io.BufferedIOBase):
         Gives exactly those bytes, or raises.
     size : int
         Bytes of the object.
+    held : bytes
+        What is there already.
+    start : int
+        Where in the object that begins.
     """
 
-    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int, held: bytes = b"", start: int = 0) -> None:
         super().__init__()
         self._fetch = fetch
         self._size = size
         self._offset = 0
-        self._start = 0
-        self._held = b""
+        self._start = start
+        self._held = held
         self._ahead = SMALLEST_FETCH
         self._expected = -1
 

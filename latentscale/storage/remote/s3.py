@@ -15,7 +15,7 @@ from latentscale.errors import LatentScaleError, StorageError
 from latentscale.storage.remote import s3_listing, s3_upload
 from latentscale.storage.remote.error_messages import explain
 from latentscale.storage.remote.protocol import ObjectInfo, Purpose, seconds_of
-from latentscale.storage.remote.reader import RangeReader
+from latentscale.storage.remote.reader import SMALLEST_FETCH, RangeReader
 from latentscale.storage.remote.retries import Deadline, code_of, status_of
 from latentscale.storage.remote.s3_connection import S3Connection, checked, etag, gather, is_missing, split
 
@@ -133,8 +133,11 @@ class S3Remote(S3Connection):
         return b"".join((data, *rest))
 
     async def _range(self, path: str, start: int, stop: int) -> dict[str, Any]:
-        arguments = {"Key": split(path)[1], "Range": f"bytes={start}-{stop - 1}"}
-        return await self.request("get_object", path, "read", arguments, body=True)
+        return await self._part(path, f"{start}-{stop - 1}", "read")
+
+    async def _part(self, path: str, span: str, action: str) -> dict[str, Any]:
+        arguments = {"Key": split(path)[1], "Range": f"bytes={span}"}
+        return await self.request("get_object", path, action, arguments, body=True)
 
     async def fetch(self, path: str, start: int, stop: int, *, version: str) -> bytes:
         """Bytes from ``start`` to ``stop`` of a version of an object.
@@ -165,23 +168,26 @@ class S3Remote(S3Connection):
             )
         return data
 
-    def open(self, path: str, *, like: ObjectInfo | None = None) -> BinaryIO:
+    def open(self, path: str, *, like: ObjectInfo | None = None, from_end: bool = False) -> BinaryIO:
         """An object for reading and seeking; every piece is of the version that was opened.
+
+        One request asks what it is and brings what is read first: its beginning, or with ``from_end`` its end. Of most
+        objects of a workspace that is all.
 
         Raises
         ------
         StorageError
             If it is not the version that was listed, ``like``.
         """
-        found = self.info(path, name=path)
-        if found is None:
+        if not split(path)[1]:
             raise _missing(path)
-        if like is not None and (found.size != like.size or found.version != like.version):
+        size, version, start, held = self._work("open", path, lambda: self._opened(path, from_end=from_end))
+        if like is not None and (size != like.size or version != like.version):
             # In some stores a listing has other ETags than the object itself: it is asked again.
-            listed = self.glob(glob_escape(path), relative_to="") if found.size == like.size else {}
+            listed = self.glob(glob_escape(path), relative_to="") if size == like.size else {}
             if all(info.version != like.version for info in listed.values()):
                 raise changed(self.address(path))
-        part, version = self.storage.part_size, found.version
+        part = self.storage.part_size
 
         async def pieces(start: int, stop: int) -> bytes:
             bounds = [(first, min(first + part, stop)) for first in range(start, stop, part)]
@@ -191,7 +197,22 @@ class S3Remote(S3Connection):
         def fetch(start: int, stop: int) -> bytes:
             return b"" if start >= stop else self._work("read", path, lambda: pieces(start, stop))
 
-        return cast(BinaryIO, RangeReader(fetch, found.size))
+        return cast(BinaryIO, RangeReader(fetch, size, held, start))
+
+    async def _opened(self, path: str, *, from_end: bool) -> tuple[int, str, int, bytes]:
+        """Size and version of an object, and where its first or last bytes begin, with these."""
+        span = f"-{SMALLEST_FETCH}" if from_end else f"0-{SMALLEST_FETCH - 1}"
+        try:
+            answer = await self._part(path, span, "open")
+        except Exception as error:
+            # There is no part of an empty object, and a server may count parts from the beginning alone.
+            if code_of(error) != "InvalidRange" and status_of(error) not in (416, 501):
+                raise
+            found = await self.request("head_object", path, "look at", {"Key": split(path)[1]})
+            return int(found["ContentLength"]), etag(found), 0, b""
+        data, size = cast(bytes, answer["Body"]), _total(answer)
+        # A server that knows no ranges sends everything.
+        return size, etag(answer), size - len(data) if from_end else 0, data
 
     # ------------------------------------------------------------------------------------------------------ writing
 
