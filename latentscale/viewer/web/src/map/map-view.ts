@@ -56,11 +56,15 @@ export class MapView {
   private readonly loader: TileLoader;
   private readonly shading: Shading;
   private readonly lit = new Lit();
+  private readonly shadesOf = (tile: LoadedTile) => this.shading.of(tile);
+  private readonly litOf = (tile: LoadedTile) => this.lit.of(tile);
   private readonly labels: LabelOverlay;
   /** The generation whose root tile determines the density of the map. */
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
   private pointSize = 2;
+  /** What the points were last drawn with. */
+  private looks: readonly unknown[] = [];
   /** Points a square pixel when the whole map's body fills the window, by the size of the window and the budget. */
   private density: { key: string; value: number } = { key: "", value: 0.01 };
   /** The map in space, while it is turned. */
@@ -125,6 +129,8 @@ export class MapView {
       height: "100%",
       views: new OrthographicView({ id: "map", flipY: false }),
       controller: CONTROLLER,
+      // Points smooth their own edges: samples of each pixel would cost four times the memory, and show nothing more.
+      deviceProps: { webgl: { antialias: false } },
       viewState: this.viewState(),
       layers: [],
       onViewStateChange: ({ viewState }) => {
@@ -306,7 +312,7 @@ export class MapView {
       this.say(drawn);
       this.draw();
       // Labels follow the canvas: while the camera moves they are placed with the frame that was drawn.
-      if (performance.now() - this.camera.moved > 100) this.placeOverlays();
+      if (this.lastFrame > this.camera.moved || performance.now() - this.camera.moved > 100) this.placeOverlays();
     });
   }
 
@@ -422,9 +428,9 @@ export class MapView {
       tiles: this.tiles,
       clusterPalette: shading.clusters,
       shadePalette: shading.shades,
-      shades: shading.shades ? (tile: LoadedTile) => shading.of(tile) : null,
+      shades: shading.shades && this.shadesOf,
       shadeKey: shading.key,
-      lit: (tile: LoadedTile) => this.lit.of(tile),
+      lit: this.litOf,
       litKey: this.lit.key,
       pointSize: size * state.sizeFactor.value,
       pointOpacity: Math.min(1, opacity * state.opacityFactor.value),
@@ -433,7 +439,16 @@ export class MapView {
       dark,
       layered: filtered || this.lit.key !== "" || state.noise.value > 0,
     };
-    this.deck.setProps({ layers: [this.space ? this.space.layer(props) : new PyramidLayer(props)] });
+    if (this.space) {
+      this.looks = [];
+      this.deck.setProps({ layers: [this.space.layer(props)] });
+      return;
+    }
+    // Much that is followed changes nothing of the points: what the pointer rests on, what is listed, where panels are.
+    const looks = [...Object.values(props), shading.come, ...this.tiles.map((tile) => tile.share)];
+    if (looks.length === this.looks.length && looks.every((value, i) => value === this.looks[i])) return;
+    this.looks = looks;
+    this.deck.setProps({ layers: [new PyramidLayer(props)] });
   }
 
   /** Density of points in the first view, from the largest root tile, which is a sample of nearly the whole map. */
