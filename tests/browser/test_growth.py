@@ -255,14 +255,14 @@ def keep(picture: Image.Image, name: str) -> None:
 
 
 def test_a_large_map_and_its_small_update_are_one_picture(make_grown, opened: Open) -> None:
-    site = make_grown("whole-files", base=150_000, sizes=(4_000,))
+    site = make_grown("whole-files", base=75_000, sizes=(4_000,))
     it = opened()
-    page = it.goto(site.url("?budget=50000"))
+    page = it.goto(site.url("?budget=25000"))
     keep(it.picture(), "grown-large")
     badge = re.match(r"([\d,]+) of ([\d,]+) documents drawn", page.locator(".badge").text_content())
     drawn, all_ = (int(v.replace(",", "")) for v in badge.groups())
     assert all_ == len(site.data.rows)
-    assert 16_384 <= drawn <= 50_000
+    assert 16_384 <= drawn <= 25_000
     # Of the update, as much as of the map: its points stand out by their colour, on a page that draws no more of them.
     page.get_by_role("button", name=re.compile("added last")).click()
     it.ready()
