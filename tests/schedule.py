@@ -18,7 +18,15 @@ DURATIONS = Path(__file__).with_name("durations.json")
 SHARING = ("tests/browser", "tests/faults", "tests/s3")
 # The tests of the page are two units, as one would still be running when all others have ended: of these files, and of
 # the others.
-HALF_OF_THE_PAGE = ("test_filters.py", "test_find.py", "test_growth.py", "test_tags.py", "test_truth.py")
+HALF_OF_THE_PAGE = (
+    "test_filters.py",
+    "test_find.py",
+    "test_growth.py",
+    "test_images.py",
+    "test_select.py",
+    "test_tags.py",
+    "test_truth.py",
+)
 # Of a file that was not measured, in seconds.
 UNKNOWN = 5.0
 

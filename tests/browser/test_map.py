@@ -352,15 +352,52 @@ def test_the_wheel_zooms_and_a_drag_moves(site, opened: Open) -> None:
 
 
 def test_a_sample_says_of_how_many(make_site, opened: Open) -> None:
-    site = make_site(120_000)
+    site = make_site(70_000)
     it = opened()
     page = it.goto(site.url())
     # Software drawing: fifty thousand points at most.
     text = page.locator(".badge").text_content()
-    drawn = int(re.match(r"([\d,]+) of 120,000 documents drawn", text)[1].replace(",", ""))
+    drawn = int(re.match(r"([\d,]+) of 70,000 documents drawn", text)[1].replace(",", ""))
     # The budget is kept as if points lay evenly in their tiles.
     assert 16_384 <= drawn <= 52_500
     assert "as many as this machine draws smoothly" in text
+
+
+COUNT_FRAMES = """() => {
+  const { prototype } = WebGL2RenderingContext;
+  const draw = prototype.drawArrays;
+  window.frames_drawn = new Set();
+  prototype.drawArrays = function (...given) {
+    window.frames_drawn.add(document.timeline.currentTime);
+    return draw.apply(this, given);
+  };
+}"""
+
+
+def test_points_are_drawn_again_only_when_something_of_them_changes(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url(view_of(site.data, lonely(site.data, cluster=5))))
+    page.evaluate(COUNT_FRAMES)
+
+    def drawn() -> int:
+        it.settled()
+        return page.evaluate("() => { const { size } = frames_drawn; frames_drawn.clear(); return size; }")
+
+    it.hover(CENTRE)
+    page.mouse.click(*CENTRE)
+    expect(page.get_by_role("complementary", name="Pinned document")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("s")
+    page.keyboard.press("q")
+    assert drawn() == 0, "a ring, a card and panels lie over the points"
+    page.keyboard.press("t")
+    assert drawn() == 1
+    page.keyboard.press("ArrowRight")
+    assert drawn() > 0
+    page.keyboard.press("ArrowLeft")
+    assert drawn() == 1, "all tiles are here"
+    page.get_by_role("treeitem", name=re.compile("^amber region")).click()
+    assert drawn() > 0
 
 
 def test_the_first_picture_costs_little(site, opened: Open) -> None:

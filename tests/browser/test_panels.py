@@ -197,10 +197,10 @@ def test_a_panel_is_opened_by_button_key_and_address_and_gives_the_focus_back(si
 
 def labels_clear_of(it: Opened, walls: str) -> None:
     """No label lies under one of ``walls``, a selector."""
-    labels = it.boxes("#labels .label:not(.hidden)")
+    labels, over = it.boxes("#labels .label:not(.hidden)"), it.boxes(walls)
     assert labels
     for a in labels:
-        for b in it.boxes(walls):
+        for b in over:
             beside = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
             above = a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
             assert beside or above, (a, b)

@@ -49,6 +49,6 @@ export class TileColumns {
     if (!source) return new Float32Array(info.count).fill(column.kind === "categories" ? NO_VALUE : NaN);
     const values = await generation.column(info, source.id);
     const { codes } = source;
-    return codes ? Float32Array.from(values, (code) => codes[code]) : values;
+    return codes ? values.map((code) => codes[code]) : values;
   }
 }

@@ -56,17 +56,24 @@ export class MapView {
   private readonly loader: TileLoader;
   private readonly shading: Shading;
   private readonly lit = new Lit();
+  private readonly shadesOf = (tile: LoadedTile) => this.shading.of(tile);
+  private readonly litOf = (tile: LoadedTile) => this.lit.of(tile);
   private readonly labels: LabelOverlay;
   /** The generation whose root tile determines the density of the map. */
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
   private pointSize = 2;
+  /** What the points were last drawn with. */
+  private looks: readonly unknown[] = [];
   /** Points a square pixel when the whole map's body fills the window, by the size of the window and the budget. */
   private density: { key: string; value: number } = { key: "", value: 0.01 };
   /** The map in space, while it is turned. */
   private space: Spatial | null = null;
   private asked = 0;
-  private scheduled = 0;
+  /** Whether something that the picture follows from has changed since the last frame. */
+  private stale = false;
+  private ended = false;
+  private ticking = 0;
   private counting = 0;
   private listTimer = 0;
   private readonly stops: (() => void)[] = [];
@@ -119,12 +126,16 @@ export class MapView {
     else this.camera.hold(body);
     const budget = Number(new URLSearchParams(location.search).get("budget"));
     if (budget >= 1000) this.budget = budget;
+    // Begun before deck.gl's own frames, it comes before each of them: what a frame needs is known when it is drawn.
+    this.ticking = requestAnimationFrame(this.tick);
     this.deck = new Deck({
       canvas: elements.canvas,
       width: "100%",
       height: "100%",
       views: new OrthographicView({ id: "map", flipY: false }),
       controller: CONTROLLER,
+      // Points smooth their own edges: samples of each pixel would cost four times the memory, and show nothing more.
+      deviceProps: { webgl: { antialias: false } },
       viewState: this.viewState(),
       layers: [],
       onViewStateChange: ({ viewState }) => {
@@ -147,7 +158,7 @@ export class MapView {
       },
       onAfterRender: () => this.afterRender(),
       onError: (error) => {
-        if (this.scheduled < 0) return;
+        if (this.ended) return;
         if (!this.lastFrame) this.failed(error);
         else state.notice.value = `The drawing went wrong: ${error.message}`;
       },
@@ -223,7 +234,7 @@ export class MapView {
     }
     state.tool.value = null;
     const asked = (this.asked += 1);
-    const wants = (): boolean => asked === this.asked && state.spatial.value && this.scheduled >= 0;
+    const wants = (): boolean => asked === this.asked && state.spatial.value && !this.ended;
     try {
       const { SpaceView } = await import("./space-view");
       const host = {
@@ -266,8 +277,8 @@ export class MapView {
   /** Let go of the canvas: another map takes the place of this one. */
   end(): void {
     for (const stop of this.stops) stop();
-    cancelAnimationFrame(this.scheduled);
-    this.scheduled = -1;
+    cancelAnimationFrame(this.ticking);
+    this.ended = true;
     clearTimeout(this.counting);
     clearTimeout(this.listTimer);
     this.labels.reset([]);
@@ -288,27 +299,30 @@ export class MapView {
     return { target: [x, y, 0] as [number, number, number], zoom };
   }
 
-  /** Once a frame: what is in view, how it is drawn. */
   private refresh(): void {
-    if (this.scheduled) return;
-    this.scheduled = requestAnimationFrame(() => {
-      this.scheduled = 0;
-      // In space a tile may be anywhere on the screen: all of a level are drawn, as many as the budget allows.
-      const [view, scale] = this.space ? [this.whole, this.space.scale()] : [this.camera.view(40), this.camera.scale];
-      this.loader.want(view, scale, this.budget, MIN_EDGE, state.colour.value === ADDED);
-      const drawn = this.space ? inSpace(this.loader.drawn(), this.space) : this.loader.drawn();
-      if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i])) {
-        this.tiles = drawn.tiles;
-        this.ring();
-        this.pointing.look();
-      }
-      this.shading.fetch(this.tiles);
-      this.say(drawn);
-      this.draw();
-      // Labels follow the canvas: while the camera moves they are placed with the frame that was drawn.
-      if (performance.now() - this.camera.moved > 100) this.placeOverlays();
-    });
+    this.stale = true;
   }
+
+  /** Once a frame: what is in view, how it is drawn. */
+  private readonly tick = (): void => {
+    this.ticking = requestAnimationFrame(this.tick);
+    if (!this.stale) return;
+    this.stale = false;
+    // In space a tile may be anywhere on the screen: all of a level are drawn, as many as the budget allows.
+    const [view, scale] = this.space ? [this.whole, this.space.scale()] : [this.camera.view(40), this.camera.scale];
+    this.loader.want(view, scale, this.budget, MIN_EDGE, state.colour.value === ADDED);
+    const drawn = this.space ? inSpace(this.loader.drawn(), this.space) : this.loader.drawn();
+    if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i])) {
+      this.tiles = drawn.tiles;
+      this.ring();
+      this.pointing.look();
+    }
+    this.shading.fetch(this.tiles);
+    this.say(drawn);
+    this.draw();
+    // Labels follow the canvas: while the camera moves they are placed with the frame that was drawn.
+    if (this.lastFrame > this.camera.moved || performance.now() - this.camera.moved > 100) this.placeOverlays();
+  };
 
   private shows(tile: LoadedTile, i: number): boolean {
     return isShown(i, tile.share) && this.shading.shows(tile, i) && this.lit.of(tile)?.[i] !== 0;
@@ -422,9 +436,9 @@ export class MapView {
       tiles: this.tiles,
       clusterPalette: shading.clusters,
       shadePalette: shading.shades,
-      shades: shading.shades ? (tile: LoadedTile) => shading.of(tile) : null,
+      shades: shading.shades && this.shadesOf,
       shadeKey: shading.key,
-      lit: (tile: LoadedTile) => this.lit.of(tile),
+      lit: this.litOf,
       litKey: this.lit.key,
       pointSize: size * state.sizeFactor.value,
       pointOpacity: Math.min(1, opacity * state.opacityFactor.value),
@@ -433,7 +447,16 @@ export class MapView {
       dark,
       layered: filtered || this.lit.key !== "" || state.noise.value > 0,
     };
-    this.deck.setProps({ layers: [this.space ? this.space.layer(props) : new PyramidLayer(props)] });
+    if (this.space) {
+      this.looks = [];
+      this.deck.setProps({ layers: [this.space.layer(props)] });
+      return;
+    }
+    // Much that is followed changes nothing of the points: what the pointer rests on, what is listed, where panels are.
+    const looks = [...Object.values(props), shading.come, ...this.tiles.map((tile) => tile.share)];
+    if (looks.length === this.looks.length && looks.every((value, i) => value === this.looks[i])) return;
+    this.looks = looks;
+    this.deck.setProps({ layers: [new PyramidLayer(props)] });
   }
 
   /** Density of points in the first view, from the largest root tile, which is a sample of nearly the whole map. */
@@ -508,7 +531,7 @@ export class MapView {
   }
 
   private lost(): void {
-    if (this.scheduled < 0) return;
+    if (this.ended) return;
     this.end();
     this.onLost();
   }

@@ -321,7 +321,9 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
 
   private clustersOf(tile: LoadedTile): Float32Array {
     const mask = this.props.lit(tile);
-    return Float32Array.from(tile.cluster, (cluster, i) => (mask && !mask[i] ? cluster + 0.5 : cluster));
+    const clusters = new Float32Array(tile.cluster);
+    if (mask) for (let i = 0; i < clusters.length; i++) if (!mask[i]) clusters[i] += 0.5;
+    return clusters;
   }
 
   private buffersOf(tile: LoadedTile): TileBuffers {
@@ -346,7 +348,7 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
     if (shades && buffers.shadeKey !== shadeKey) {
       const values = shades(tile);
       buffers.shades?.destroy();
-      buffers.shades = values && device.createBuffer({ data: Float32Array.from(values) });
+      buffers.shades = values && device.createBuffer({ data: new Float32Array(values) });
       buffers.shadeKey = values ? shadeKey : "";
     } else if (!shades && buffers.shades) {
       buffers.shades.destroy();

@@ -33,6 +33,8 @@ export class Shading {
   shades: Palette | null = null;
   /** Changes when the shades of points do. */
   key = "";
+  /** Changes when a column of a tile has come, or has failed to. */
+  come = 0;
   private turn = 0;
   private readonly columns = new Map<string, Float32Array | "loading" | "missing">();
   private readonly arrays = new WeakMap<LoadedTile, { key: string; values: Uint16Array }>();
@@ -91,7 +93,10 @@ export class Shading {
           this.columns.set(name, "missing");
           this.problem(error);
         })
-        .finally(this.changed);
+        .finally(() => {
+          this.come += 1;
+          this.changed();
+        });
     }
     if (this.columns.size > KEPT) for (const name of [...this.columns.keys()].slice(0, DROPPED)) this.columns.delete(name);
   }

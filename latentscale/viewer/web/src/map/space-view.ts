@@ -61,6 +61,8 @@ export class SpaceView implements Spatial {
   private share = 0;
   private room: Room;
   private middle: number;
+  /** How many generations' root tiles both were measured by. */
+  private roots = 0;
   private touched = false;
   private acted = performance.now();
   private animation = 0;
@@ -80,11 +82,8 @@ export class SpaceView implements Spatial {
     const [low, high] = [0, 1].map((i) => host.generations.reduce((sum, { entry }) => (i ? Math.max : Math.min)(sum, entry.z![i]), i ? -Infinity : Infinity));
     this.middle = (low + high) / 2;
     this.room = { floor: host.body, low, high };
-    heights.changed = () => {
-      this.measure();
-      host.redraw();
-    };
-    this.measure();
+    heights.changed = () => host.redraw();
+    this.measure(host.tiles());
     this.labels = new SpaceLabels(host.labels);
     this.reset();
     this.orbit = state.orbit.value ?? this.firstOrbit();
@@ -116,6 +115,8 @@ export class SpaceView implements Spatial {
       else if (this.heights.isMissing(tile)) failed.push(tile);
       else loading = true;
     }
+    // Here, and not as heights come: what is measured must not depend on which of a tile and its heights came first.
+    if (ready.filter(({ info }) => info.z === 0).length !== this.roots) this.measure(ready);
     return { tiles: ready, loading, failed };
   }
 
@@ -306,11 +307,14 @@ export class SpaceView implements Spatial {
   }
 
   /** Floor, ceiling and middle of the map's body, from the heights that are here: outliers would make the room too high. */
-  private measure(): void {
+  private measure(tiles: readonly LoadedTile[]): void {
     const found: number[] = [];
-    for (const tile of this.host.tiles()) {
+    this.roots = 0;
+    for (const tile of tiles) {
       const values = tile.info.z === 0 ? this.heights.of(tile)?.values : undefined;
-      for (let i = 0; values && i < values.length; i += 2) found.push(values[i]);
+      if (!values) continue;
+      this.roots += 1;
+      for (let i = 0; i < values.length; i += 2) found.push(values[i]);
     }
     if (!found.length) return;
     found.sort((a, b) => a - b);
@@ -321,6 +325,7 @@ export class SpaceView implements Spatial {
     if (middle === this.middle) return;
     this.middle = middle;
     if (!this.touched && !state.orbit.peek()) this.orbit = this.firstOrbit();
+    this.host.redraw();
   }
 
   private at(frame: Frame, x: number, y: number, z: number): [number, number] | null {
