@@ -23,7 +23,8 @@ import skewed
 from latentscale.cli.main import main
 
 USED = (
-    *("PIL.Image", "hdbscan", "joblib", "numba", "polars", "pynndescent", "safetensors", "tokenizers"),
+    *("PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", "hdbscan", "joblib", "numba", "polars", "pynndescent"),
+    *("safetensors", "tokenizers", "yaml"),
     # What is imported at the first picture that is written.
     *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.PpmImagePlugin"),
     *(
@@ -35,7 +36,13 @@ USED = (
         "threadpoolctl",
     ),
     *("sklearn.cluster", "sklearn.metrics", "sklearn.decomposition", "sklearn.feature_extraction.text"),
-    *("aiobotocore.session", "s3fs", "latentscale.pipeline.update", "latentscale.cli.report"),
+    *(
+        "aiobotocore.session",
+        "s3fs",
+        "latentscale.pipeline.run",
+        "latentscale.pipeline.update",
+        "latentscale.cli.report",
+    ),
     *("latentscale.api", "latentscale.engines.local", "latentscale.quality.drift"),
 )
 OURS = (
