@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, settings
 
+from latentscale.cli.main import GARBAGE_THRESHOLD
 from latentscale.demo import corpus_path
 from latentscale.storage.sealed import seal
 from tests import in_memory
@@ -24,6 +26,9 @@ from tests.schedule import longest_first, scheduler
 # Tests must not depend on what a developer has set.
 for name in ("LATENTSCALE_DEBUG", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(name, None)
+
+# As the command line does: looked for as often as Python does by default, garbage takes a twentieth of these tests.
+gc.set_threshold(GARBAGE_THRESHOLD)
 
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("latentscale", deadline=None, suppress_health_check=[HealthCheck.too_slow])

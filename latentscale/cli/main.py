@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import functools
 import gc
 import os
 import shlex
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import Any, cast
 
 import typer
+import typer.main
 
 from latentscale.cli import deadline, explore, inspect, labels, models, place, prepare, upkeep, work
 from latentscale.cli.streams import EXIT_READER_GONE, prepare_streams, reader_gone, silence_libraries
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if _broken is not None:
             raise _broken
         # The context carries what was typed to the commands that record it.
-        code = app(args=given, standalone_mode=False, obj=["latentscale", *given]) or 0
+        code = _commands().main(args=given, standalone_mode=False, obj=["latentscale", *given]) or 0
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except LatentScaleError as error:
@@ -101,6 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         code = _unexpected(error)
     sys.exit(EXIT_READER_GONE if not code and reader_gone() else code)
+
+
+@functools.cache
+def _commands() -> Any:
+    """All commands with their options, read from their signatures once in a process."""
+    return typer.main.get_command(app)
 
 
 def heed_interrupts() -> None:

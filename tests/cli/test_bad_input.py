@@ -256,7 +256,9 @@ def test_wrong_options_are_exit_code_2(latentscale: Latentscale) -> None:
     assert "--memory 8GB" in ended.err
 
 
-def test_a_full_disk_is_exit_code_4_and_the_same_command_goes_on(tmp_path: Path, small_corpus: Path) -> None:
+def test_a_full_disk_is_exit_code_4_and_the_same_command_goes_on(
+    latentscale: Latentscale, tmp_path: Path, small_corpus: Path
+) -> None:
     # A limit on the size of files simulates a full disk: the system call that writes fails in the same place.
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -269,6 +271,6 @@ def test_a_full_disk_is_exit_code_4_and_the_same_command_goes_on(tmp_path: Path,
     assert ended.returncode == 4, ended.stderr
     assert "Traceback" not in ended.stderr
     assert not list(out.rglob("documents/**/*.parquet"))
-    again = subprocess.run([sys.executable, "-m", "latentscale", *command], capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr
-    assert "600 in 1 shards" in again.stdout
+    again = latentscale(*command)
+    assert again.code == 0, again.err
+    assert "600 in 1 shards" in again.out

@@ -1,4 +1,4 @@
-"""The command line of LatentScale, which stops by itself at a write that ``CRASH`` names.
+"""A process that stops by itself at a write that ``CRASH`` names.
 
 ``CRASH`` is ``before|after|pause:<regular expression>:<number>``: die by SIGKILL before or after so many writes of
 objects whose name it matches, or be stopped (SIGSTOP) before it until somebody wakes it. The last line that it says is
@@ -10,11 +10,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import threading
 from typing import Any
 
-from latentscale.cli.main import main
 from latentscale.storage.objects import Store
 
 
@@ -45,8 +43,3 @@ def install() -> None:
 def stop(name: str, how: signal.Signals) -> None:
     os.write(2, f"\n{name}\n".encode())
     os.kill(os.getpid(), how)
-
-
-if __name__ == "__main__":
-    install()
-    main(sys.argv[1:])

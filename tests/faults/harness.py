@@ -149,16 +149,14 @@ def environment_of(place: Place, more: Mapping[str, str]) -> dict[str, str]:
     return {**own, **place.environment, **more}
 
 
-def start(
-    command: Sequence[str], place: Place, *, crash: str | None = None, program: Sequence[str] = ("-m", "latentscale")
-) -> subprocess.Popen[str]:
-    """Start a command as a person does; ``crash`` as in ``crash.py``."""
+def start(command: Sequence[str], place: Place) -> subprocess.Popen[str]:
+    """Start a command as a person does."""
     return subprocess.Popen(
-        [sys.executable, *(program if crash is None else (str(HERE / "crash.py"),)), *command],
+        [sys.executable, "-m", "latentscale", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment_of(place, {} if crash is None else {"CRASH": crash}),
+        env=environment_of(place, {}),
     )
 
 

@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from harness import Corpus, Place, Reference, check_end, run_command
+from harness import Corpus, Place, Reference, check_end, finish, fork, run_command
 
-# A file system of its own in a name space of its own: nothing outside sees it, and it goes with the shell.
-PRIVATE = ("unshare", "--user", "--map-root-user", "--mount")
+# File systems of its own in a name space of its own: nothing outside sees them, and they go with the shell.
+PRIVATE = ("unshare", "--user", "--map-root-user", "--mount", "sh")
 
 
-@pytest.fixture(scope="module")
-def private_mounts(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("mount")
-    command = ["sh", "-c", f"mount -t tmpfs -o size=1m tmpfs {folder}"]
-    if shutil.which("unshare") is None or subprocess.run([*PRIVATE, *command], capture_output=True).returncode:
+class Mounts:
+    """A shell in a name space of its own, which says when it has done what it was told."""
+
+    def __init__(self) -> None:
+        self._shell = subprocess.Popen(PRIVATE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def do(self, line: str) -> None:
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        self._shell.stdin.write(f"{{ {line}; }} >&2; echo $?\n")
+        self._shell.stdin.flush()
+        assert self._shell.stdout.readline() == "0\n", line
+
+    def finish(self, command: Sequence[str], *, code: int) -> str:
+        """Run a command, which sees what is mounted, to its end."""
+        there = Place("", environment={"MOUNTS_OF": str(self._shell.pid)})
+        return finish(command, there, code=code, process=fork(command, there))
+
+    def close(self) -> None:
+        self._shell.communicate(timeout=60)
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[Mounts]:
+    try_one = (*PRIVATE, "-c", f"mount -t tmpfs -o size=1m tmpfs {tmp_path}")
+    if shutil.which("unshare") is None or subprocess.run(try_one, capture_output=True).returncode:
         pytest.skip("no file system may be mounted here; tests/cli/test_bad_input.py limits the size of files instead")
+    one = Mounts()
+    yield one
+    one.close()
 
 
-def shell(script: str) -> list[str]:
-    done = subprocess.run([*PRIVATE, "sh", "-c", script], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()
-
-
-@pytest.mark.usefixtures("private_mounts")
 @pytest.mark.parametrize(
     "size",
     [
@@ -38,48 +55,39 @@ def shell(script: str) -> list[str]:
     ],
 )
 def test_a_full_disk_is_said_and_the_same_command_goes_on_when_there_is_room(
-    tmp_path: Path, grown_corpus: Corpus, references: dict[str, Reference], size: str
+    tmp_path: Path, mounts: Mounts, grown_corpus: Corpus, references: dict[str, Reference], size: str
 ) -> None:
     files, disk = tmp_path / "corpus", tmp_path / "disk"
     grown_corpus.put(grown_corpus.before, files)
     disk.mkdir()
     # It is known beforehand that it cannot fit; here it is tried all the same.
     tried = [*run_command(files, Place(str(disk / "map"))), "--set", "engine.on_shortage=warn"]
-    words = " ".join(f"'{word}'" for word in tried)
-    program = f"'{sys.executable}' -m latentscale"
-    said = shell(
-        f"unset PYTHONDONTWRITEBYTECODE; mount -t tmpfs -o size={size} tmpfs {disk}\n"
-        f"{program} {words} 2>&1; echo code $?\n"
-        f"{program} verify {disk}/map 2>&1; echo verified $?\n"
-        f"mount -o remount,size=64m {disk}\n"
-        f"{program} {words} 2>&1 >/dev/null; echo code $?\n"
-        f"{program} verify {disk}/map 2>&1; echo verified $?\n"
-        f"cp -a {disk}/map {tmp_path}/map"
-    )
-    assert [line for line in said if line.startswith("code")] == ["code 4", "code 0"], said
-    assert [line for line in said if line.startswith("verified")] == ["verified 0"] * 2, said
+    mounts.do(f"mount -t tmpfs -o size={size} tmpfs {disk}")
+    said = mounts.finish(tried, code=4)
+    mounts.finish(["verify", f"{disk}/map"], code=0)
+    mounts.do(f"mount -o remount,size=64m {disk}")
+    mounts.finish(tried, code=0)
+    mounts.finish(["verify", f"{disk}/map"], code=0)
+    mounts.do(f"cp -a {disk}/map {tmp_path}/map")
+    assert list(disk.iterdir()) == [], "nothing was written but on that disk"
     # Before the first vector is computed, what is left is compared with what the run will write.
-    assert any("the disk is full" in line or "are free on its disk" in line for line in said), said
-    assert any("Free some space" in line for line in said), said
+    assert "the disk is full" in said or "are free on its disk" in said, said
+    assert "Free some space" in said, said
     check_end(Place(str(tmp_path / "map")), references["run"])
 
 
-@pytest.mark.usefixtures("private_mounts")
 def test_a_workspace_that_may_only_be_read_is_read_and_refused_for_writing(
-    tmp_path: Path, grown_corpus: Corpus, references: dict[str, Reference]
+    tmp_path: Path, mounts: Mounts, references: dict[str, Reference]
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    program = f"'{sys.executable}' -m latentscale"
-    commands = ["verify", "gc", "update", "gc --grace 0 --keep-maps 0 --delete"]
-    said = shell(
-        f"unset PYTHONDONTWRITEBYTECODE; mount -t tmpfs -o size=64m tmpfs {disk}\n"
-        f"cp -a {references['run'].workspace} {disk}/map && mount -o remount,ro {disk}\n"
-        + "\n".join(
-            f"{program} {' '.join([command.split()[0], f'{disk}/map', *command.split()[1:]])} 2>&1; echo code $?"
-            for command in commands
-        )
-    )
-    assert [line for line in said if line.startswith("code")] == ["code 0"] * 2 + ["code 4"] * 2, "\n".join(said)
-    assert sum("ead-only file system" in line for line in said) == 2, "\n".join(said)
-    assert not any("Traceback" in line for line in said), "\n".join(said)
+    mounts.do(f"mount -t tmpfs -o size=64m tmpfs {disk}")
+    mounts.do(f"cp -a {references['run'].workspace} {disk}/map && mount -o remount,ro {disk}")
+    workspace = f"{disk}/map"
+    read = [mounts.finish([command, workspace], code=0) for command in ("verify", "gc")]
+    refused = [
+        mounts.finish(command, code=4)
+        for command in (["update", workspace], ["gc", workspace, "--grace", "0", "--keep-maps", "0", "--delete"])
+    ]
+    assert all("ead-only file system" in said for said in refused), refused
+    assert not any("Traceback" in said for said in (*read, *refused)), (read, refused)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import harness
 import polars as pl
 import pytest
-from harness import Place, fork, start
+from harness import Child, Place, fork, start
 
 from latentscale.embedders.endpoint.embedder import PROBE
 from latentscale.upkeep.verify import verify_workspace
@@ -130,17 +128,17 @@ def test_a_kill_while_the_service_answers_costs_at_most_what_is_in_flight(
 ) -> None:
     """The service itself kills who asks, when it has computed the answer and not sent it."""
     paid = Paid(tmp_path, server, demo)
-    running: list[subprocess.Popen[str]] = []
+    running: list[Child] = []
     ready = threading.Event()
 
     def rule(request: Request) -> Said | None:
         ready.wait(60)
         if request.number == moment:
-            os.kill(running[0].pid, signal.SIGKILL)
+            running[0].kill()
         return None
 
     server.rule = rule
-    running.append(start(paid.command, paid.place))
+    running.append(fork(paid.command, paid.place))
     ready.set()
     running[0].communicate(timeout=120)
     assert running[0].returncode == -signal.SIGKILL

@@ -6,6 +6,7 @@ at which they are killed are moments of work. Requests and answers are JSON, a l
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -17,11 +18,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import crash
+import skewed
 
 from latentscale.cli.main import main
 
 USED = (
-    *("PIL.Image", "hdbscan", "joblib", "numba", "polars", "pynndescent", "tokenizers"),
+    *("PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", "hdbscan", "joblib", "numba", "polars", "pynndescent"),
+    *("safetensors", "tokenizers", "yaml"),
+    # What is imported at the first picture that is written.
+    *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.PpmImagePlugin"),
     *(
         "pyarrow.compute",
         "pyarrow.dataset",
@@ -31,15 +36,36 @@ USED = (
         "threadpoolctl",
     ),
     *("sklearn.cluster", "sklearn.metrics", "sklearn.decomposition", "sklearn.feature_extraction.text"),
-    *("aiobotocore.session", "s3fs", "latentscale.pipeline.update", "latentscale.cli.report"),
+    *(
+        "aiobotocore.session",
+        "s3fs",
+        "latentscale.pipeline.run",
+        "latentscale.pipeline.update",
+        "latentscale.cli.report",
+    ),
+    *("latentscale.api", "latentscale.engines.local", "latentscale.quality.drift"),
 )
-OURS = ("backends.cpu", "embedders", "labelers", "readers", "stages", "storage", "viewer")
+OURS = (
+    *("backends.cpu", "backends.cuml", "backends.torch", "embedders", "labelers", "labelers.keyphrases", "readers"),
+    *("stages", "stages.ingest", "storage", "viewer", "viewer.search"),
+)
 
 
 def ours() -> Iterator[str]:
     for name in OURS:
         package = importlib.import_module(f"latentscale.{name}")
         yield from (f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__))
+
+
+def enter_mounts(of: str) -> None:
+    """See the file systems that process ``of`` sees, as ``nsenter --user --mount`` does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # The user's name space first: it gives the right to enter the other.
+    for kind in ("user", "mnt"):
+        space = os.open(f"/proc/{of}/ns/{kind}", os.O_RDONLY)
+        if libc.setns(space, 0):
+            raise OSError(ctypes.get_errno(), f"setns {kind}")
+        os.close(space)
 
 
 def child(request: dict[str, Any]) -> int:
@@ -51,8 +77,12 @@ def child(request: dict[str, Any]) -> int:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = ["latentscale", *request["arguments"]]
+    if "MOUNTS_OF" in os.environ:
+        enter_mounts(os.environ["MOUNTS_OF"])
     if "CRASH" in os.environ:
         crash.install()
+    if "SKEW" in os.environ:
+        skewed.install()
     try:
         main(request["arguments"])
     except SystemExit as ended:

@@ -68,9 +68,15 @@ def options(server: ChatServer, **more: Any) -> dict[str, Any]:
     return {"method": "endpoint", "options": {**given, **more}}
 
 
-def labelled(place: Path, server: ChatServer, **more: Any) -> pl.DataFrame:
-    made = latentscale.open(place).map(label=options(server, **more), **ROUGH)
-    return made.labels()
+def labelled(place: Path, server: ChatServer, *, on_a_map: bool = False, **more: Any) -> pl.DataFrame:
+    """The clusters with their labels; a map with them is made only where it is looked at."""
+    workspace = latentscale.open(place)
+    label = options(server, **more)
+    if on_a_map:
+        return workspace.map(label=label, **ROUGH).labels()
+    # The clusters are those of the map that is there: its settings are held.
+    outcome = workspace.run(workspace.settings() | {"label": label, **ROUGH}, until="label")
+    return pl.read_parquet(place / outcome.records["label"].folder / "labels-*.parquet")
 
 
 def record_of(place: Path) -> Any:
@@ -107,7 +113,7 @@ def check(labels: pl.DataFrame) -> None:
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
 def test_each_cluster_is_named_by_one_request_with_its_evidence(place: Path, server: ChatServer, provider: str) -> None:
-    labels = labelled(place, server, provider=provider, context="Packages of Debian.", held_out=False)
+    labels = labelled(place, server, on_a_map=True, provider=provider, context="Packages of Debian.", held_out=False)
     check(labels)
     assert labels["source"].unique().to_list() == ["endpoint"]
     assert labels["confidence"].unique().to_list() == [0.75]
@@ -257,7 +263,7 @@ def test_siblings_that_got_one_name_are_asked_about_together_once(place: Path, s
         return {"label": " and ".join(group["keyphrases"][:2]), "description": "", "confidence": 0.9}
 
     server.naming = naming
-    labels = labelled(place, server, held_out=False)
+    labels = labelled(place, server, on_a_map=True, held_out=False)
     check(labels)
     together = [chat_of(request) for request in server.requests if chat_of(request).kind == "distinguish"]
     assert together
@@ -270,11 +276,11 @@ def test_siblings_that_got_one_name_are_asked_about_together_once(place: Path, s
     # The answers are kept, and so is what names them.
     server.forget()
     drop_labels(place)
-    assert labelled(place, server, held_out=False)["label"].to_list() == labels["label"].to_list()
+    assert labelled(place, server, on_a_map=True, held_out=False)["label"].to_list() == labels["label"].to_list()
     assert server.asked("label", "distinguish") == []
     latentscale.open(place).gc(grace=0, delete=True)
     drop_labels(place)
-    labelled(place, server, held_out=False)
+    labelled(place, server, on_a_map=True, held_out=False)
     assert server.asked("label", "distinguish") == []
 
 

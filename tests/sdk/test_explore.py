@@ -86,11 +86,7 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> latentscale.Map:
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_a_partition_is_the_column_that_it_was(typed: latentscale.Map, column: str) -> None:
-    workspace = latentscale.open(typed.store.url)
-    try:
-        parted = workspace.map(publish={"partition_by": column})
-    finally:
-        workspace.promote(typed.id)
+    parted = latentscale.open(typed.store.url).map(publish={"partition_by": column, "viewer": False})
     key = ["row_id"]
     whole = typed.points().collect().sort(key)
     found = parted.points().collect().sort(key)
@@ -109,9 +105,7 @@ def test_a_partition_is_the_column_that_it_was(typed: latentscale.Map, column: s
 def test_a_condition_on_the_partition_skips_parts_and_reads_only_the_columns_asked_for(
     typed: latentscale.Map, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = latentscale.open(typed.store.url)
-    parted = workspace.map(publish={"partition_by": "year"})
-    workspace.promote(typed.id)
+    parted = latentscale.open(typed.store.url).map(publish={"partition_by": "year"})
     read: list[tuple[str, ...]] = []
     real = pq.ParquetFile.read
 
@@ -224,17 +218,24 @@ def test_parquet_holds_all_types(typed: latentscale.Map, tmp_path: Path) -> None
         assert exported[name].dtype == typed.points().collect_schema()[name]
 
 
+WIDE = decimal.Decimal("1234567890123456789012345678901234567890.12")
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> latentscale.Map:
+    columns: dict[str, pa.Array] = {"d": pa.array([WIDE] * ROWS, pa.decimal256(50, 2))}
+    return make(tmp_path_factory.mktemp("wide"), columns, publish={"viewer": False})
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_decimals_that_polars_cannot_hold_are_text(tmp_path: Path, suffix: str) -> None:
-    wide = [decimal.Decimal("1234567890123456789012345678901234567890.12")] * ROWS
-    made = make(tmp_path, {"d": pa.array(wide, pa.decimal256(50, 2))}, publish={"viewer": False})
-    assert made.points().collect()["d"].unique().to_list() == [str(wide[0])]
+def test_decimals_that_polars_cannot_hold_are_text(wide: latentscale.Map, tmp_path: Path, suffix: str) -> None:
+    assert wide.points().collect()["d"].unique().to_list() == [str(WIDE)]
     read: dict[str, Callable[..., pl.DataFrame]] = {
         ".csv": lambda path: pl.read_csv(path, infer_schema=False),
         ".jsonl": pl.read_ndjson,
         ".parquet": pl.read_parquet,
     }
-    assert read[suffix](made.export(tmp_path / f"out{suffix}"))["d"].unique().to_list() == [str(wide[0])]
+    assert read[suffix](wide.export(tmp_path / f"out{suffix}"))["d"].unique().to_list() == [str(WIDE)]
 
 
 def test_values_that_json_has_no_form_for_are_null(tmp_path: Path) -> None:
