@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from latentscale.stages.cluster import Clusters
 from latentscale.viewer.frame import body_frame
 from latentscale.viewer.palette import cluster_colors, grey
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WIDTH, HEIGHT = 1200, 800
 MARGIN = 40
@@ -53,6 +55,8 @@ def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels:
             np.add.at(weight, (y[seen], x[seen]), strength)
     cover = 1 - np.exp(-1.2 * weight)[..., None]
     picture = light / np.maximum(weight, 1e-9)[..., None] * cover + np.array(GROUND) * (1 - cover)
+    from PIL import Image
+
     image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
     _draw_labels(image, labels, middle, scale)
     out = io.BytesIO()
@@ -61,6 +65,8 @@ def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels:
 
 
 def _draw_labels(image: Image.Image, labels: pa.Table, middle: NDArray[np.floating], scale: float) -> None:
+    from PIL import ImageDraw, ImageFont
+
     draw = ImageDraw.Draw(image)
     font = cast(ImageFont.FreeTypeFont, ImageFont.load_default(size=17))
     label_boxes: list[tuple[float, float, float, float]] = []
