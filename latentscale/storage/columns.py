@@ -72,4 +72,5 @@ def indices(places: NDArray[Any]) -> pa.Int64Array:
 
 def ascending(values: pa.Array) -> NDArray[np.uint64]:
     """Places of values in ascending order; ``to_numpy`` would import pandas for them."""
-    return np.from_dlpack(pc.call_function("array_sort_indices", [values]))
+    places: Any = np.from_dlpack(pc.call_function("array_sort_indices", [values]))
+    return places
