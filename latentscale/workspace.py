@@ -32,7 +32,6 @@ from latentscale.pipeline.history import leading_run, needed_map
 from latentscale.pipeline.notebook import in_notebook
 from latentscale.pipeline.observe import Mode, Observer, check_mode
 from latentscale.pipeline.result import Outcome
-from latentscale.pipeline.run import run_job
 from latentscale.readers.given import take_corpus
 from latentscale.readers.sources import files_of
 from latentscale.storage.artifacts import Record, list_records, read_record
@@ -766,6 +765,8 @@ class Workspace:
             apply_overrides(values, overrides)
             config = self._held.job(values)
             if refit:
+                from latentscale.pipeline.run import run_job
+
                 outcome = run_job(config, observer, refit=True, command=command)
             else:
                 outcome = update_job(config, observer, command=command)
@@ -943,6 +944,8 @@ class Workspace:
         With ``show``, the map becomes the current one; ``name`` is one by which it is found. ``command`` is what a
         person typed, for the record of the run: the command line passes it, a program does not.
         """
+        from latentscale.pipeline.run import run_job
+
         with self._observed(progress) as observer:
             if name is not None:
                 check_name(name)

@@ -6,6 +6,8 @@ import ast
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "latentscale"
@@ -51,12 +53,27 @@ def unit_of(module: str) -> str:
     return "storage.remote" if parts[:2] == ["storage", "remote"] else parts[0]
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@dataclass(frozen=True)
+class Module:
+    """What a module imports: anywhere in it, and where it is imported itself."""
+
+    imports: list[str]
+    at_the_top: list[str]
+
+
+@cache
+def modules() -> dict[str, Module]:
+    found: dict[str, Module] = {}
     for path in sorted(ROOT.rglob("*.py")):
         if "node_modules" in path.parts:
             continue
         name = ".".join(["latentscale", *path.relative_to(ROOT).with_suffix("").parts])
-        yield name.removesuffix(".__init__"), ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        top: list[ast.stmt] = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        found[name.removesuffix(".__init__")] = Module(
+            list(imports(tree)), list(imports(ast.Module(body=top, type_ignores=[])))
+        )
+    return found
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
@@ -76,14 +93,13 @@ def known(module: str, names: set[str]) -> str | None:
 
 
 def test_imports_go_down_only() -> None:
-    trees = dict(modules())
-    names = set(trees)
+    names = set(modules())
     upward: list[str] = []
-    for module, tree in trees.items():
+    for module, found in modules().items():
         here = unit_of(module)
         if here == "root":
             continue
-        for imported in {known(name, names) for name in imports(tree) if name.startswith("latentscale")} - {None}:
+        for imported in {known(name, names) for name in found.imports if name.startswith("latentscale")} - {None}:
             there = unit_of(str(imported))
             # The root package is only its lazy public names.
             if there != here and (there == "root" or UNITS.index(there) > UNITS.index(here)):
@@ -93,15 +109,14 @@ def test_imports_go_down_only() -> None:
 
 
 def test_every_unit_has_its_level() -> None:
-    assert {unit_of(module) for module, _ in modules()} - {"root"} == set(UNITS)
+    assert {unit_of(module) for module in modules()} - {"root"} == set(UNITS)
 
 
 def test_no_module_is_in_a_cycle() -> None:
-    trees = dict(modules())
-    names = set(trees)
+    names = set(modules())
     graph = {
-        module: {known(name, names) for name in imports(tree) if name.startswith("latentscale.")} - {None, module}
-        for module, tree in trees.items()
+        module: {known(name, names) for name in found.imports if name.startswith("latentscale.")} - {None, module}
+        for module, found in modules().items()
     }
     # A package's own names come from its modules, which do not need the package.
     for module, targets in graph.items():
@@ -151,8 +166,8 @@ def test_packages_stay_in_their_corner() -> None:
     }
     astray = [
         f"{module} imports {name}"
-        for module, tree in modules()
-        for name in imports(tree)
+        for module, found in modules().items()
+        for name in found.imports
         for package, allowed in corners.items()
         if name.split(".")[0] == package and not module.startswith(allowed)
     ]
@@ -162,9 +177,9 @@ def test_packages_stay_in_their_corner() -> None:
 def test_stages_know_neither_engines_nor_a_backend_by_name() -> None:
     astray = [
         f"{module} imports {name}"
-        for module, tree in modules()
+        for module, found in modules().items()
         if module.startswith(("latentscale.stages", "latentscale.storage"))
-        for name in imports(tree)
+        for name in found.imports
         if name.startswith(("latentscale.engines", "latentscale.backends.cpu", "latentscale.embedders.static"))
     ]
     assert astray == []
@@ -174,10 +189,8 @@ def test_what_one_system_alone_has_is_imported_where_it_is_used() -> None:
     posix = {"resource", "fcntl", "pwd", "grp", "termios"}
     at_the_top = [
         f"{module} imports {name}"
-        for module, tree in modules()
-        for node in tree.body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in imports(ast.Module(body=[node], type_ignores=[]))
+        for module, found in modules().items()
+        for name in found.at_the_top
         if name.split(".")[0] in posix and name.split(".")[0] in sys.stdlib_module_names
     ]
     assert at_the_top == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.spatial import KDTree
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +52,8 @@ def nearest_center(
         Simplified silhouette (Hruschka et al. 2004): one minus the ratio of both distances; 1 at a centre or where
         there is no other, 0 in the middle between two.
     """
+    from scipy.spatial import KDTree
+
     found = KDTree(centers).query(points, k=min(2, len(centers)), workers=max(1, threads))
     distances, indices = (np.asarray(one).reshape(len(points), -1) for one in found)
     if distances.shape[1] == 1:

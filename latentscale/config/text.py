@@ -6,7 +6,6 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 
 from latentscale.errors import ConfigError
@@ -40,6 +39,8 @@ def load_yaml(
     ConfigError
         If it is neither, is longer or deeper than any settings, or its aliases repeat more than that.
     """
+    import yaml
+
     if len(text) > most_characters:
         raise ConfigError(f"there are {len(text):,} characters of YAML, {most_characters:,} are allowed", where=where)
     try:
@@ -82,6 +83,8 @@ def _check_size(root: Any, where: str | None, most: int) -> None:
 
 
 def _children(node: Any) -> list[Any]:
+    import yaml
+
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []

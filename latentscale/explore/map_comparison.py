@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from latentscale.backends.alignment import procrustes
 from latentscale.errors import WorkspaceError
@@ -171,6 +170,8 @@ def neighbours_kept(
 
 def _nearest(layout: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """The ``k`` nearest others of each of ``rows``, shape (m, k): of several at one place, any."""
+    from scipy.spatial import KDTree
+
     found = np.asarray(KDTree(layout).query(layout[rows], k + 1)[1])
     own = found == rows[:, None]
     # A document that lies with more copies than are asked for may not be among its own nearest: then the farthest goes.

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from latentscale.storage.columns import BATCH, ColumnType, gather, indices
+from latentscale.storage.columns import BATCH, ColumnType, ascending, gather, indices
 
 Format = Literal["parquet", "csv", "tsv", "jsonl", "lines", "files", "json", "arrow", "excel", "lance"]
 Compression = Literal["none", "gzip", "zstd", "bzip2", "xz"]
@@ -156,7 +156,7 @@ class InputTable(Sequence[InputFile]):
 
     def by_path(self) -> InputTable:
         """The same files in ascending order of their paths."""
-        order: NDArray[np.uint64] = pc.call_function("array_sort_indices", [self.paths]).to_numpy()
+        order = ascending(self.paths)
         return self if bool(np.all(order[1:] > order[:-1])) else self.take(order.astype(np.int64))
 
     def with_paths(self, paths: Sequence[str]) -> InputTable:

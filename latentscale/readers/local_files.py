@@ -24,7 +24,6 @@ from latentscale.readers.unread import (
     WORKSPACE,
     Unread,
 )
-from latentscale.storage.remote.fsspec_remote import glob_expression
 
 WORKSPACE_RECORD = "workspace.json"
 _LARGEST_RECORD = 1 << 20
@@ -64,7 +63,7 @@ class Walk:
         self._unread = unread
         self._leaves = follow is True or (follow is None and pattern is not None)
         self._folders = follow is True or (follow is not False and pattern is not None)
-        self._match = None if pattern is None else re.compile(glob_expression(pattern)).match
+        self._match = None if pattern is None else _glob(pattern)
         self._hidden = pattern is not None and "/." in f"/{pattern}"
         self._parts = None if pattern is None else [_part(part) for part in pattern.split("/")[:-1]]
         self._entered: set[tuple[int, int]] = set()
@@ -197,7 +196,14 @@ class Walk:
 
 
 def _part(part: str) -> Callable[[str], re.Match[str] | None] | None:
-    return None if part == "**" else re.compile(glob_expression(part)).match
+    return None if part == "**" else _glob(part)
+
+
+def _glob(pattern: str) -> Callable[[str], re.Match[str] | None]:
+    # Only a pattern needs fsspec, which brings asyncio with it.
+    from latentscale.storage.remote.fsspec_remote import glob_expression
+
+    return re.compile(glob_expression(pattern)).match
 
 
 def _below(path: str, folder: str) -> str | None:

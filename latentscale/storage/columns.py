@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 BATCH = 20_000
@@ -67,3 +68,9 @@ def indices(places: NDArray[Any]) -> pa.Int64Array:
     return pa.Int64Array.from_buffers(
         pa.int64(), len(places), [None, pa.py_buffer(np.ascontiguousarray(places, np.int64))]
     )
+
+
+def ascending(values: pa.Array) -> NDArray[np.uint64]:
+    """Places of values in ascending order; ``to_numpy`` would import pandas for them."""
+    places: Any = np.from_dlpack(pc.call_function("array_sort_indices", [values]))
+    return places

@@ -6,10 +6,9 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from latentscale.storage.columns import BATCH, ColumnType, gather, indices
+from latentscale.storage.columns import BATCH, ColumnType, ascending, gather, indices
 from latentscale.storage.remote.protocol import ObjectInfo
 
 _COLUMNS: Mapping[str, ColumnType] = {"name": "string", "size": "int64", "version": "string", "modified": "float64"}
@@ -41,7 +40,7 @@ class Listing(Mapping[str, ObjectInfo]):
         self._versions: pa.LargeStringArray = columns["version"]
         self._modified: NDArray[np.float64] = columns["modified"]
         del columns
-        order: NDArray[np.uint64] = pc.call_function("array_sort_indices", [self.names]).to_numpy()
+        order = ascending(self.names)
         if np.any(order[1:] < order[:-1]):
             self.names, self._versions = self.names.take(indices(order)), self._versions.take(indices(order))
             self.sizes, self._modified = self.sizes[order], self._modified[order]

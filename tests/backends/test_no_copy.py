@@ -60,7 +60,7 @@ def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
-matrix = share_files(scratch, "vectors-0-0", write).map("matrix", np.float32, (rows, width))
+matrix = share_files(scratch, f"vectors-{rows}-{width}", write).map("matrix", np.float32, (rows, width))
 run(np.array(matrix[:2000]))  # compiled code and thread pools are no copy of anything
 before, seen, ended = anonymous(), [], threading.Event()
 
@@ -77,6 +77,12 @@ print(json.dumps({"grown": max(seen) - before, "samples": len(seen)}))
 """
 
 
+@pytest.fixture(scope="module")
+def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the processes share what the first of them wrote."""
+    return tmp_path_factory.mktemp("matrices")
+
+
 @pytest.mark.parametrize(
     ("stage", "rows", "width"),
     [
@@ -88,8 +94,8 @@ print(json.dumps({"grown": max(seen) - before, "samples": len(seen)}))
         ("faithfulness", 192_000, 256),
     ],
 )
-def test_no_stage_copies_a_mapped_matrix(stage: str, rows: int, width: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", MEASURE, stage, str(tmp_path), str(rows), str(width)]
+def test_no_stage_copies_a_mapped_matrix(stage: str, rows: int, width: int, matrices: Path) -> None:
+    command = [sys.executable, "-c", MEASURE, stage, str(matrices), str(rows), str(width)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["samples"] > 5

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import latentscale as ls
 
 HEAVY = ("torch", "ray", "numba", "umap", "sklearn", "pandas", "polars", "pyarrow", "numpy")
 
@@ -17,6 +20,23 @@ def test_help_imports_nothing_heavy() -> None:
     assert ended.returncode == 0, ended.stderr
     for command in ("run", "plan", "status", "verify", "search", "doctor"):
         assert command in ended.stdout
+
+
+def test_commands_that_only_look_import_nothing_that_computes_draws_or_connects(tmp_path: Path) -> None:
+    ls.Workspace(tmp_path / "w").ingest(["one text", "another text"])
+    script = (
+        "import sys\nfrom latentscale.cli.main import main\n"
+        "for command in ('status', 'list'):\n"
+        "    try:\n        main([command, sys.argv[1]])\n    except SystemExit as ended:\n"
+        "        assert not ended.code\n"
+        "unwanted = {'scipy', 'sklearn', 'numba', 'hdbscan', 'pandas', 'PIL', 'fsspec', 'yaml', 'torch', 'ray'}\n"
+        "sys.exit(str(sorted(unwanted & set(sys.modules))) if unwanted & set(sys.modules) else 0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "w")], capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "done, started" in ended.stdout
 
 
 def test_the_public_names_are_those_that_can_be_imported() -> None:

@@ -6,6 +6,7 @@ import inspect
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,14 @@ def commands() -> Iterator[tuple[str, str]]:
             yield name_of(page), " ".join(line.split())
 
 
+@cache
+def command_line() -> Any:
+    return typer.main.get_command(app)
+
+
 def parser_of(words: list[str]) -> tuple[Any, list[str]]:
     """The innermost command that ``words`` name, and the words that are left."""
-    command: Any = typer.main.get_command(app)
+    command = command_line()
     while words and getattr(command, "commands", None):
         if words[0] in ("--debug", "--help"):
             words = words[1:]
@@ -105,7 +111,7 @@ def test_every_command_and_option_exists(page: str, line: str) -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     table = (ROOT / "README.md").read_text(encoding="utf-8").split("## Commands", 1)[1].split("\n## ", 1)[0]
-    command: Any = typer.main.get_command(app)
+    command = command_line()
     assert [name for name in command.commands if not re.search(rf"`(latentscale )?{name}`", table)] == []
 
 

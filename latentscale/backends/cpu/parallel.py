@@ -29,12 +29,14 @@ class _BlasLimit:
         self._limit: Any = None
 
     def enter(self) -> None:
-        from threadpoolctl import threadpool_limits
+        import threadpoolctl
 
         with self._lock:
             if self._users == 0:
                 _take_control()
-                self._limit = threadpool_limits(1, user_api="blas")
+                # Versions that know it look through the loaded libraries again only where a module was imported since.
+                find = getattr(threadpoolctl, "get_cached_controller", threadpoolctl.ThreadpoolController)
+                self._limit = cast(Any, find()).limit(limits=1, user_api="blas")
             self._users += 1
 
     def leave(self) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from latentscale.stages.cluster import Clusters
 from latentscale.viewer.frame import body_frame
 from latentscale.viewer.palette import cluster_colors, grey
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WIDTH, HEIGHT = 1200, 800
 MARGIN = 40
@@ -31,6 +33,8 @@ def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels:
     labels : pyarrow.Table
         As in ``labels.parquet``.
     """
+    from PIL import Image
+
     sides = np.array(body_frame(coordinates))
     low, high = sides[:2], sides[2:]
     extent = np.maximum(high - low, 1e-6)
@@ -38,8 +42,9 @@ def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels:
     middle = (low + high) / 2
     pixels = (coordinates - middle) * scale * np.array([1, -1]) + np.array([WIDTH / 2, HEIGHT / 2])
     colors = np.vstack([cluster_colors(labels, theme="dark"), [NOISE]]).astype(np.float64)
-    light = np.zeros((HEIGHT, WIDTH, 3))
-    weight = np.zeros((HEIGHT, WIDTH))
+    # A plane for each colour: numpy adds to flat arrays at many times the speed.
+    light = np.zeros((3, HEIGHT * WIDTH))
+    weight = np.zeros(HEIGHT * WIDTH)
     radius = 2 if len(coordinates) <= 20_000 else 1
     for dx in range(-radius, radius + 1):
         for dy in range(-radius, radius + 1):
@@ -49,18 +54,26 @@ def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels:
             y = np.rint(pixels[:, 1]).astype(int) + dy
             seen = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
             strength = np.where(clusters.cluster[seen] < 0, 0.35, 1.0)
-            np.add.at(light, (y[seen], x[seen]), colors[clusters.cluster[seen]] * strength[:, None])
-            np.add.at(weight, (y[seen], x[seen]), strength)
-    cover = 1 - np.exp(-1.2 * weight)[..., None]
-    picture = light / np.maximum(weight, 1e-9)[..., None] * cover + np.array(GROUND) * (1 - cover)
-    image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+            at = y[seen] * WIDTH + x[seen]
+            for plane, color in zip(light, colors[clusters.cluster[seen]].T, strict=True):
+                np.add.at(plane, at, color * strength)
+            np.add.at(weight, at, strength)
+    picture = np.full((HEIGHT * WIDTH, 3), GROUND, np.uint8)
+    lit = np.flatnonzero(weight)
+    cover = 1 - np.exp(-1.2 * weight[lit])[:, None]
+    shades = light[:, lit].T / weight[lit][:, None] * cover + np.array(GROUND) * (1 - cover)
+    picture[lit] = shades.clip(0, 255).astype(np.uint8)
+    image = Image.fromarray(picture.reshape(HEIGHT, WIDTH, 3))
     _draw_labels(image, labels, middle, scale)
     out = io.BytesIO()
-    image.save(out, format="PNG", optimize=True)
+    # The highest level takes three times as long for 2 % less.
+    image.save(out, format="PNG", compress_level=6)
     return out.getvalue()
 
 
 def _draw_labels(image: Image.Image, labels: pa.Table, middle: NDArray[np.floating], scale: float) -> None:
+    from PIL import ImageDraw, ImageFont
+
     draw = ImageDraw.Draw(image)
     font = cast(ImageFont.FreeTypeFont, ImageFont.load_default(size=17))
     label_boxes: list[tuple[float, float, float, float]] = []
