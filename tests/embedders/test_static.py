@@ -66,9 +66,7 @@ def tokenizer():
 
 
 @settings(max_examples=150)
-@given(
-    texts=st.lists(st.one_of(st.text(), st.text(alphabet=st.characters(max_codepoint=127))), min_size=1, max_size=8)
-)
+@given(texts=st.lists(st.one_of(st.text(), st.text(alphabet=st.characters(max_codepoint=127))), min_size=1, max_size=8))
 def test_the_shortcut_gives_the_ids_of_the_tokenizer(tokenizer, texts):
     expected = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
     assert _rows(WordPieces(tokenizer), texts) == expected
