@@ -21,6 +21,27 @@ ROOT = Path(__file__).parents[2]
 ON_NODES = Path(__file__).with_name("on_nodes")
 LATENTSCALE = Path(sys.executable).with_name("latentscale")
 
+# The one that asks may come before the head can answer.
+ALL_ALIVE = """
+import sys, time
+from ray._raylet import GcsClient
+
+def alive():
+    try:
+        nodes = GcsClient(address=address).get_all_node_info(timeout=20).values()
+    except Exception as error:
+        print(error, file=sys.stderr)
+        return set()
+    return {node.node_manager_address for node in nodes if node.state == 0}
+
+address, seconds, *hosts = sys.argv[1:]
+deadline = time.monotonic() + float(seconds)
+while not alive().issuperset(hosts):
+    if time.monotonic() > deadline:
+        sys.exit("they are not there")
+    time.sleep(0.1)
+"""
+
 
 def free_ports(host: str, count: int) -> list[int]:
     """Ports of ``host`` that nobody has."""
@@ -202,26 +223,14 @@ class Cluster:
             self.wait_for(node)
         return node
 
-    def alive(self) -> set[str]:
-        """Addresses of the nodes that the head holds for alive."""
-        code = (
-            "import sys; from ray._raylet import GcsClient\n"
-            "for n in GcsClient(address=sys.argv[1]).get_all_node_info(timeout=20).values():\n"
-            "    if n.state == 0: print(n.node_manager_address)"
-        )
+    def wait_for(self, *nodes: Node, seconds: float = 90) -> None:
+        """Wait until the head holds these nodes for alive."""
+        hosts = [node.host for node in nodes]
+        # One process asks until they are there: one for each question would cost the nodes half of a processor.
         done = subprocess.run(
-            [sys.executable, "-c", code, self.head.address], env=self.environment, capture_output=True, text=True
+            [sys.executable, "-c", ALL_ALIVE, self.head.address, str(seconds), *hosts], env=self.environment
         )
-        return set(done.stdout.split())
-
-    def wait_for(self, *nodes: Node) -> None:
-        """Wait until the head knows these nodes."""
-        hosts = {node.host for node in nodes}
-        until(
-            lambda: hosts <= self.alive(),
-            seconds=90,
-            message="\n".join(node.log.read_text(errors="replace") for node in nodes),
-        )
+        assert done.returncode == 0, "\n".join(node.log.read_text(errors="replace") for node in nodes)
 
     @contextlib.contextmanager
     def deadly(self, *names: str) -> Iterator[None]:

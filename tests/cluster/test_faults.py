@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -43,9 +44,18 @@ def many(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def ingested(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace that one process makes, as far as ingest: tests of what is lost while vectors are made copy it."""
+    out = tmp_path_factory.mktemp("ingested") / "map"
+    latentscale.Workspace(out).run(job(many, out), until="ingest")
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(many: Path, ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The shards of documents and vectors that one process makes."""
     out = tmp_path_factory.mktemp("whole") / "map"
+    shutil.copytree(ingested, out)
     latentscale.Workspace(out).run(job(many, out), until="embed")
     return shards(out)
 
@@ -132,10 +142,9 @@ def test_workers_killed_while_they_read_embed_and_write(
 
 
 def test_a_lost_node_costs_only_the_shards_in_hand(
-    cluster: Any, ray_nodes: ModuleType, many: Path, whole: dict[str, bytes], tmp_path: Path
+    cluster: Any, ray_nodes: ModuleType, ingested: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    out = tmp_path / "map"
-    finish(ingest(cluster, many, out))
+    out = Path(shutil.copytree(ingested, tmp_path / "map"))
     lost = cluster.nodes[1]
     process = cluster.latentscale("embed", out)
     ray_nodes.until(
@@ -197,10 +206,9 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(
 
 
 def test_a_paused_node_that_wakes_after_its_shards_were_redone_changes_nothing(
-    cluster: Any, ray_nodes: ModuleType, many: Path, whole: dict[str, bytes], tmp_path: Path
+    cluster: Any, ray_nodes: ModuleType, ingested: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    out = tmp_path / "map"
-    finish(ingest(cluster, many, out))
+    out = Path(shutil.copytree(ingested, tmp_path / "map"))
     paused = cluster.nodes[1]
     process = cluster.latentscale("embed", out)
 

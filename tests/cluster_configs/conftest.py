@@ -133,7 +133,8 @@ def api(certificate: Path, tmp_path: Path) -> Iterator[ApiServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     state.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    # Half a second, by default, before it sees that it is to end: longer than a test here takes.
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield state
     server.shutdown()

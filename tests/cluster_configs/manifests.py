@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +52,20 @@ def manifests(folder: Path = KUBERAY) -> list[Manifest]:
     """Every Kubernetes object in cluster_configs/kuberay, or in another folder, each a copy that a test may change."""
     found: list[Manifest] = []
     for path in sorted(folder.glob("*.yaml")):
-        values = yaml.safe_load_all(path.read_text(encoding="utf-8"))
-        objects = [value for value in values if "apiVersion" in value and value["kind"] != "Kustomization"]
+        objects = [
+            value
+            for value in documents(path.read_text(encoding="utf-8"))
+            if "apiVersion" in value and value["kind"] != "Kustomization"
+        ]
         # Anchors share one object between places: a change in one place must not reach the others.
         found += [Manifest(file=path.name, value=unshared(value)) for value in objects]
     return found
+
+
+@functools.cache
+def documents(text: str) -> list[Any]:
+    """The documents of a YAML text, parsed once: some hundred tests ask for the same files. Nobody may change them."""
+    return list(yaml.safe_load_all(text))
 
 
 def unshared(value: Any) -> Any:

@@ -59,10 +59,15 @@ def test_a_shorter_limit_equals_that_of_model2vec(reference, revision, max_token
     np.testing.assert_allclose(short.embed(TEXTS).vectors, expected, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def tokenizer():
+    """Read once: that takes longer than all that an example below does."""
+    return _tokenizer()
+
+
 @settings(max_examples=150)
-@given(st.lists(st.one_of(st.text(), st.text(alphabet=st.characters(max_codepoint=127))), min_size=1, max_size=8))
-def test_the_shortcut_gives_the_ids_of_the_tokenizer(texts):
-    tokenizer = _tokenizer()
+@given(texts=st.lists(st.one_of(st.text(), st.text(alphabet=st.characters(max_codepoint=127))), min_size=1, max_size=8))
+def test_the_shortcut_gives_the_ids_of_the_tokenizer(tokenizer, texts):
     expected = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
     assert _rows(WordPieces(tokenizer), texts) == expected
 

@@ -11,6 +11,7 @@ import pytest
 
 from latentscale.config import EngineConfig
 from latentscale.engines import check_engine
+from latentscale.engines.ray import contact
 from latentscale.engines.ray.contact import explain, reach_cluster
 from latentscale.errors import ConfigError, ResourceError
 
@@ -43,7 +44,9 @@ def test_an_address_where_nothing_listens_is_refused_at_once(address: str) -> No
 
 
 @pytest.mark.slow
-def test_a_port_that_says_nothing_is_given_up_in_time() -> None:
+def test_a_port_that_says_nothing_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert contact.CONTACT_SECONDS < IN_TIME
+    monkeypatch.setattr(contact, "CONTACT_SECONDS", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()

@@ -7,9 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,88 +26,7 @@ from latentscale.machine import available_processors
 from latentscale.stages.context import StageContext
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.objects import Store
-
-
-@dataclass(frozen=True)
-class Numbered:
-    """A task as the stages have them: with a key."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """A receipt."""
-
-    key: str
-    pid: int
-    threads: str | None = None
-
-
-class Whole:
-    """A worker without separate parts."""
-
-    def __call__(self, task: Numbered) -> Facts:
-        time.sleep(0.05)
-        return Facts(task.key, os.getpid(), os.environ.get("OMP_NUM_THREADS"))
-
-
-class Together:
-    """A worker that does nothing before there is another: on a busy machine one may start long after the first."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
-
-    def __call__(self, task: Numbered) -> Facts:
-        (self._folder / str(os.getpid())).touch()
-        deadline = time.monotonic() + 120
-        while len(list(self._folder.iterdir())) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return Facts(task.key, os.getpid(), os.environ.get("OMP_NUM_THREADS"))
-
-
-class Parts:
-    """A worker in three parts, one of whose tasks ends the process while others are read."""
-
-    def __init__(self, poison: str = "", part: str = "compute") -> None:
-        self.poison, self.part = poison, part
-
-    def _do(self, task: Numbered, part: str) -> Numbered:
-        # Long enough that several tasks are in the worker when it dies.
-        time.sleep(0.02)
-        if task.key == self.poison and part == self.part:
-            time.sleep(0.2)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return task
-
-    def read(self, task: Numbered) -> Numbered:
-        return self._do(task, "read")
-
-    def compute(self, loaded: Numbered) -> Numbered:
-        return self._do(loaded, "compute")
-
-    def write(self, task: Numbered, computed: Numbered) -> Facts:
-        return Facts(self._do(computed, "write").key, os.getpid())
-
-
-class Failing:
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def __call__(self, task: Numbered) -> Facts:
-        raise self.error
-
-
-class NeverReady:
-    def __init__(self) -> None:
-        os._exit(7)
-
-    def __call__(self, task: Numbered) -> Facts:
-        return Facts(task.key, 0)
-
-
-class OwnError(Exception):
-    """A type that only the workers know."""
+from tests.engines.work import Facts, Failing, NeverReady, Numbered, OwnError, Parts, Together, Whole
 
 
 def workers() -> list[psutil.Process]:
@@ -274,54 +191,65 @@ import sys, latentscale
 from latentscale.engines import local
 local.PROCESS_SECONDS = 0.0
 print("once", flush=True)
-latentscale.run(sys.argv[1], out=sys.argv[2], progress="quiet", engine={"workers": 2},
-                ingest={"shard_rows": 40})
+corpus, out = sys.argv[1:]
+settings = {"engine": {"workers": 2}, "ingest": {"shard_rows": 40}}
 """
+WHOLE = SCRIPT + 'latentscale.run(corpus, out=out, progress="quiet", **settings)'
+# No stage after embed has processes of its own.
+TO_EMBED = SCRIPT + 'latentscale.Workspace(out).run({"corpus": {"sources": corpus}, **settings}, until="embed")'
 
 
-@pytest.fixture
-def corpus(tmp_path: Path, small_corpus: Path) -> Path:
-    folder = tmp_path / "corpus"
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
+    folder = tmp_path_factory.mktemp("parts") / "corpus"
     folder.mkdir()
     for i, part in enumerate(pl.read_parquet(small_corpus).iter_slices(60)):
         part.write_csv(folder / f"{i}.csv")
     return folder
 
 
-@pytest.mark.parametrize("way", ["file", "stdin", "-c"])
-def test_a_script_without_a_main_guard_runs_once(tmp_path: Path, corpus: Path, way: str) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    arguments = [str(corpus), str(tmp_path / "out")]
-    command = {"file": [str(script)], "stdin": ["-"], "-c": ["-c", SCRIPT]}[way]
+def by_script(command: list[str], corpus: Path, out: Path, stdin: str | None = None) -> str:
+    """What a script prints that makes a map of the corpus."""
     done = subprocess.run(
-        [sys.executable, *command, *arguments],
-        input=SCRIPT if way == "stdin" else None,
+        [sys.executable, *command, str(corpus), str(out)],
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "once\n"
-    facts = latentscale.open(tmp_path / "out").runs[0]["facts"]
+    facts = latentscale.open(out).runs[0]["facts"]
     assert facts["engine"]["workers"]["embed"] == 2
+    return done.stdout
 
 
-def test_processes_leave_the_same_bytes_as_one(tmp_path: Path, corpus: Path) -> None:
-    settings = [str(corpus)]
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, script, *settings, tmp_path / "two"], check=True, env=environment)
-    latentscale.run(
-        str(corpus),
-        out=tmp_path / "one",
-        progress="quiet",
-        engine={"workers": 1},
-        ingest={"shard_rows": 40},
-    )
-    one, two = ({p.relative_to(tmp_path / w): p.read_bytes() for p in shards(tmp_path / w)} for w in ("one", "two"))
+@pytest.fixture(scope="module")
+def by_file(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> tuple[Path, str]:
+    """The whole map that a script in a file makes with two processes, and what it prints."""
+    folder = tmp_path_factory.mktemp("script")
+    script = folder / "script.py"
+    script.write_text(WHOLE)
+    return folder / "out", by_script([str(script)], corpus, folder / "out")
+
+
+def test_a_script_without_a_main_guard_runs_once(by_file: tuple[Path, str]) -> None:
+    out, said = by_file
+    assert said == "once\n"
+    assert latentscale.open(out).current is not None
+
+
+@pytest.mark.parametrize(("command", "stdin"), [(["-"], TO_EMBED), (["-c", TO_EMBED], None)], ids=["stdin", "-c"])
+def test_a_script_that_is_no_file_runs_once(
+    tmp_path: Path, corpus: Path, command: list[str], stdin: str | None
+) -> None:
+    assert by_script(command, corpus, tmp_path / "out", stdin) == "once\n"
+
+
+def test_processes_leave_the_same_bytes_as_one(tmp_path: Path, corpus: Path, by_file: tuple[Path, str]) -> None:
+    settings = {"engine": {"workers": 1}, "ingest": {"shard_rows": 40}}
+    latentscale.Workspace(tmp_path).run({"corpus": {"sources": str(corpus)}, **settings}, until="embed")
+    one, two = ({p.relative_to(out): p.read_bytes() for p in shards(out)} for out in (tmp_path, by_file[0]))
     assert one
     assert one == two
 
@@ -336,7 +264,7 @@ from latentscale.config import EngineConfig
 from latentscale.engines.local import LocalEngine
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.objects import Store
-from tests.engines.test_local import Facts, Numbered, Whole
+from tests.engines.work import Facts, Numbered, Whole
 engine = LocalEngine(EngineConfig(workers=2))
 for one in engine.map_shards(Whole, [Numbered(str(i)) for i in range(10_000)], stage="ingest", task_type=Numbered,
                              receipt_type=Facts, attempts=AttemptLog(Store(sys.argv[1]), "run")):

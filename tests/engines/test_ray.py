@@ -8,13 +8,9 @@ import math
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -29,6 +25,21 @@ from latentscale.stages.context import StageContext
 from latentscale.storage import receipts
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.objects import Store
+from tests.engines.work import (
+    Beside,
+    Crashing,
+    Dividing,
+    Environed,
+    EnvironedParts,
+    Hanging,
+    Numbered,
+    OutOfMemoryError,
+    die,
+    fail,
+    kill_itself_twice,
+    look,
+    steps,
+)
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = pytest.mark.ray
@@ -99,22 +110,6 @@ def test_an_error_of_a_worker_comes_back_as_it_was(tmp_path: Path, cluster: None
         )
 
 
-@dataclass(frozen=True)
-class Numbered:
-    """A task as the stages have them: with a key."""
-
-    key: str
-
-
-class Crashing:
-    """A worker that ends its process on one task, as a library with a fault would."""
-
-    def __call__(self, task: Numbered) -> str:
-        if task.key == "3":
-            os._exit(1)
-        return task.key
-
-
 def test_a_shard_that_always_kills_its_worker_is_quarantined_after_three_attempts(
     tmp_path: Path, cluster: None
 ) -> None:
@@ -138,17 +133,6 @@ def context(folder: Path) -> StageContext:
     return StageContext(store=Store(str(folder)), run="run")
 
 
-def steps(here: StageContext) -> dict[str, Any]:
-    """A whole stage that says how far it is."""
-    for i in range(1, 6):
-        here.progress(i, 5)
-        time.sleep(0.5)
-    here.notice("half of it is a sample")
-    assert here.scratch is not None
-    facts = {"pid": os.getpid(), "threads": here.threads, "memory": here.memory, "device": here.device}
-    return facts | {"scratch": here.scratch.is_dir(), "run": here.run}
-
-
 def test_a_global_stage_knows_where_it_runs_and_says_how_far_it_is(tmp_path: Path, cluster: None) -> None:
     notices: list[str] = []
     engine = RayEngine(EngineConfig(name="ray"), on_notice=notices.append)
@@ -165,23 +149,10 @@ def test_a_global_stage_knows_where_it_runs_and_says_how_far_it_is(tmp_path: Pat
     assert [one for one in notices if not one.startswith("waiting for ")] == ["half of it is a sample"]
 
 
-def kill_itself_twice(path: Path, here: StageContext) -> str:
-    """Die until the file says that it was tried twice before."""
-    with path.open("a") as file:
-        file.write("x")
-    if len(path.read_text()) < 3:
-        os._exit(1)
-    return "done"
-
-
 def test_a_global_stage_whose_worker_is_lost_is_done_again(tmp_path: Path, cluster: None) -> None:
     engine = RayEngine(EngineConfig(name="ray"), on_notice=lambda _: None)
     make = partial(kill_itself_twice, tmp_path / "tries")
     assert engine.call(make, context(tmp_path), stage="cluster") == "done"
-
-
-def die(here: StageContext) -> None:
-    os._exit(1)
 
 
 def test_a_global_stage_whose_worker_always_dies_ends_the_run(tmp_path: Path, cluster: None) -> None:
@@ -189,14 +160,6 @@ def test_a_global_stage_whose_worker_always_dies_ends_the_run(tmp_path: Path, cl
     with pytest.raises(StorageError, match="stage cluster was lost 3 times") as caught:
         engine.call(die, context(tmp_path), stage="cluster")
     assert caught.value.exit_code == 4
-
-
-def fail(error: Exception, here: StageContext) -> None:
-    raise error
-
-
-class OutOfMemoryError(RuntimeError):
-    """As a library's own: its type is known to nobody else."""
 
 
 @pytest.mark.parametrize(
@@ -231,10 +194,10 @@ def test_resources_that_others_hold_are_waited_for_and_then_the_run_ends(tmp_pat
     others = [Idle.remote() for _ in range(2)]
     ray.get([one.ready.remote() for one in others])
     notices: list[str] = []
-    engine = RayEngine(EngineConfig(name="ray", wait_seconds=3), on_notice=notices.append)
+    engine = RayEngine(EngineConfig(name="ray", wait_seconds=1), on_notice=notices.append)
     attempts = AttemptLog(Store(str(tmp_path)), "run")
     try:
-        with pytest.raises(ResourceError, match=r"stage embed waits for 1 CPU since 3 s: .* 0 CPU are free"):
+        with pytest.raises(ResourceError, match=r"stage embed waits for 1 CPU since 1 s: .* 0 CPU are free"):
             list(
                 engine.map_shards(
                     Crashing, [Numbered("1")], stage="embed", task_type=Numbered, receipt_type=str, attempts=attempts
@@ -248,33 +211,24 @@ def test_resources_that_others_hold_are_waited_for_and_then_the_run_ends(tmp_pat
     assert notices[0].startswith("waiting for 1 CPU")
 
 
-class Sleeping:
-    """A worker that hangs."""
-
-    def __call__(self, task: Numbered) -> str:
-        time.sleep(60)
-        return task.key
-
-
 def test_a_worker_that_hangs_ends_the_run_after_a_while(tmp_path: Path, cluster: None) -> None:
     engine = RayEngine(EngineConfig(name="ray", stall_seconds=6))
     attempts = AttemptLog(Store(str(tmp_path)), "run")
-    with pytest.raises(ResourceError, match="no shard was finished for 6 s"):
-        list(
-            engine.map_shards(
-                Sleeping, [Numbered("1")], stage="embed", task_type=Numbered, receipt_type=str, attempts=attempts
+    over = tmp_path / "over"
+    try:
+        with pytest.raises(ResourceError, match="no shard was finished for 6 s"):
+            list(
+                engine.map_shards(
+                    partial(Hanging, over),
+                    [Numbered("1")],
+                    stage="embed",
+                    task_type=Numbered,
+                    receipt_type=str,
+                    attempts=attempts,
+                )
             )
-        )
-
-
-class Environed:
-    """A worker that reads a variable when it is made, as a store reads its keys."""
-
-    def __init__(self, store: Store) -> None:
-        self._value = os.environ["CANARY_OF_THE_TESTS"]
-
-    def __call__(self, task: Numbered) -> str:
-        return self._value
+    finally:
+        over.touch()
 
 
 def test_named_variables_reach_the_workers_and_no_file_of_ray(
@@ -331,10 +285,6 @@ def test_a_runtime_environment_after_ray_init_is_refused(cluster: None) -> None:
         check_engine(EngineConfig(name="ray", runtime_env={"env_vars": {"POLARS_MAX_THREADS": "1"}}))
 
 
-def look(name: str, here: StageContext) -> str | None:
-    return os.environ.get(name)
-
-
 @pytest.mark.slow
 def test_each_stage_sees_its_own_environment_over_that_of_the_run(tmp_path: Path, cluster: None) -> None:
     one, two = ({"runtime_env": {"env_vars": {"ENVIRONMENT_OF_THE_TESTS": value}}} for value in ("cuml", "vllm"))
@@ -365,48 +315,6 @@ def test_a_place_is_measured_where_the_stage_runs(cluster: None) -> None:
     assert whole.gpus == ()
     assert whole.packages["numpy"]
     assert whole.disk_free_bytes > 0
-
-
-class EnvironedParts:
-    """A worker in parts that says what it sees."""
-
-    def read(self, task: Numbered) -> Numbered:
-        return task
-
-    def compute(self, loaded: Numbered) -> str | None:
-        return os.environ.get("ENVIRONMENT_OF_THE_TESTS")
-
-    def write(self, task: Numbered, computed: str) -> str:
-        return computed
-
-
-class Beside:
-    """A worker in parts that says how many tasks were in it at once; one task ends its process, with others in it."""
-
-    def __init__(self, poison: str = "") -> None:
-        self.poison = poison
-        self.lock = threading.Lock()
-        self.inside: set[str] = set()
-        self.most: dict[str, int] = {}
-
-    def read(self, task: Numbered) -> Numbered:
-        with self.lock:
-            self.inside.add(task.key)
-            for key in self.inside:
-                self.most[key] = max(self.most.get(key, 0), len(self.inside))
-        time.sleep(0.1)
-        return task
-
-    def compute(self, loaded: Numbered) -> Numbered:
-        time.sleep(0.3)
-        if loaded.key == self.poison:
-            os._exit(1)
-        return loaded
-
-    def write(self, task: Numbered, computed: Numbered) -> str:
-        with self.lock:
-            self.inside.discard(task.key)
-        return f"{task.key} {self.most[task.key]}"
 
 
 def test_the_next_shards_are_read_while_one_is_computed(tmp_path: Path, cluster: None) -> None:
@@ -459,13 +367,6 @@ def test_a_fault_in_a_shard_ends_the_run_as_it_does_locally(tmp_path: Path, clus
             )
         )
     assert "in __call__" in str(caught.value.__cause__)
-
-
-class Dividing:
-    """A worker with a fault."""
-
-    def __call__(self, task: Numbered) -> str:
-        return str(1 // int(task.key))
 
 
 TWO_NODES = """

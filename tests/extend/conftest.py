@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,30 @@ class Outside:
         self.folder = folder
         path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
         self.environment = {**os.environ, "PYTHONPATH": path}
+        self._forks: subprocess.Popen[str] | None = None
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.python("-m", "latentscale", *arguments)
+        """Run the command line in a process that is forked from one of this environment."""
+        if self._forks is None:
+            self._forks = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("forks.py"))],
+                env=self.environment,
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._forks.stdin is not None
+        assert self._forks.stdout is not None
+        out, err = (self.folder / f"command.{stream}" for stream in ("out", "err"))
+        request = {"arguments": arguments, "out": str(out), "err": str(err)}
+        self._forks.stdin.write(json.dumps(request) + "\n")
+        self._forks.stdin.flush()
+        code = int(self._forks.stdout.readline())
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in this environment."""
         return subprocess.run(
             [sys.executable, *arguments],
             env=self.environment,
@@ -38,9 +59,13 @@ class Outside:
             check=False,
         )
 
+    def close(self) -> None:
+        if self._forks is not None:
+            self._forks.communicate()
+
 
 @pytest.fixture(scope="session")
-def outside(tmp_path_factory: pytest.TempPathFactory) -> Outside:
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     folder = tmp_path_factory.mktemp("site")
     files = {match["file"]: match["text"] for match in _BLOCK.finditer(PAGE.read_text(encoding="utf-8"))}
     project: dict[str, Any] = tomllib.loads(files.pop("pyproject.toml"))["project"]
@@ -57,4 +82,6 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Outside:
         for line in [f"[{group}]", *(f"{name} = {value}" for name, value in points.items()), ""]
     ]
     (metadata / "entry_points.txt").write_text("\n".join(lines))
-    return Outside(folder)
+    made = Outside(folder)
+    yield made
+    made.close()

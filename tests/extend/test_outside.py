@@ -28,7 +28,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(outside: Any, corpus: Path) -> Path:
     """A map made with all four by the command line."""
     out = outside.folder / "map"
-    done = outside.command(
+    done = outside.python(
+        *("-m", "latentscale"),
         "run",
         str(corpus),
         "--text",
@@ -261,7 +262,7 @@ def test_a_stage_that_does_not_fit_is_named_by_every_command(
     shutil.copytree(next(outside.folder.glob("*.dist-info")), tmp_path / "acme_maps-1.0.dist-info")
     entries = tmp_path / "acme_maps" / "entries.py"
     entries.write_text(entries.read_text().replace(*change))
-    done = type(outside)(tmp_path).command("doctor")
+    done = type(outside)(tmp_path).python("-m", "latentscale", "doctor")
     assert done.returncode == 2, done.stderr
     assert f"the stage 'pairs' of the package acme-maps {told}" in done.stderr
     assert "acme_maps.entries:PAIRS" in done.stderr
