@@ -52,7 +52,7 @@ test: $(VENV)/.dev browser lint ## everything that a change must pass
 	$(BIN)/pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: $(VENV)/.torch browser ## many kills, Ray, large pages, encoders in torch
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m slow -n 2
 
 test-repeat: $(VENV)/.dev browser ## the fast suite ten times, two at once; the report is benchmarks/results/test_repeat.json
 	PYTHONPATH=. $(BIN)/python tests/repeat.py

@@ -45,8 +45,8 @@ def pytest_sessionfinish(exitstatus: int) -> None:
         in_memory.keep()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    longest_first(items)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    longest_first(items, slow=config.option.markexpr == "slow")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,6 +1,7 @@
 """Which tests share a process, and which start first.
 
-``python tests/schedule.py REPORT.xml…`` renews ``durations.json`` from reports that pytest wrote by ``--junit-xml``.
+``python tests/schedule.py REPORT.xml…`` renews ``durations.json`` from reports that pytest wrote by ``--junit-xml``;
+with ``--slow`` before them, ``durations_slow.json``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-DURATIONS = Path(__file__).with_name("durations.json")
+DURATIONS, SLOW_DURATIONS = (Path(__file__).with_name(name) for name in ("durations.json", "durations_slow.json"))
 # Their files share servers, a browser, and maps that take long to make.
 SHARING = ("tests/browser", "tests/faults", "tests/s3")
 # The tests of the page are two units, as one would still be running when all others have ended: of these files, and of
@@ -39,10 +40,10 @@ def unit_of(nodeid: str) -> str:
     return next((folder for folder in SHARING if file.startswith(f"{folder}/")), file)
 
 
-def longest_first(items: list[Any]) -> None:
+def longest_first(items: list[Any], *, slow: bool) -> None:
     """Sort tests by what their units take: a long one that started last would run while all others have ended."""
     seconds: Counter[str] = Counter()
-    for file, taken in json.loads(DURATIONS.read_text()).items():
+    for file, taken in json.loads((SLOW_DURATIONS if slow else DURATIONS).read_text()).items():
         seconds[unit_of(file)] += taken
     items.sort(key=lambda item: -seconds.get(unit_of(item.nodeid), UNKNOWN))
 
@@ -68,13 +69,14 @@ def measured(report: Path) -> Counter[str]:
     return seconds
 
 
-def record(reports: Mapping[str, float]) -> None:
+def record(reports: Mapping[str, float], path: Path) -> None:
     kept = {file: round(seconds) for file, seconds in sorted(reports.items()) if seconds >= 1}
-    DURATIONS.write_text(json.dumps(kept, indent=2) + "\n")
+    path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 if __name__ == "__main__":
     all_files: Counter[str] = Counter()
-    for name in sys.argv[1:]:
+    slow = sys.argv[1] == "--slow"
+    for name in sys.argv[1 + slow :]:
         all_files += measured(Path(name))
-    record(all_files)
+    record(all_files, SLOW_DURATIONS if slow else DURATIONS)
