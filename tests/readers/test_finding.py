@@ -46,9 +46,11 @@ def as_nobody() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    # Arrow imports it when it is first needed, and the interpreter may lie where only root may read.
-    import pandas  # noqa: F401
-
+    # Modules are imported when they are first needed, and may lie where only root may read.
+    with tempfile.TemporaryDirectory() as folder:
+        made(Path(folder), "y2020/a.csv")
+        listed(f"{folder}/**/*.csv")
+        refusal(f"{folder}/y2021/*.csv")
     os.seteuid(65534)
     try:
         yield

@@ -375,17 +375,18 @@ def test_a_run_that_lost_an_object_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_documents(tmp_path: Path) -> None:
-    peaks: list[int] = []
-    for shards in (20, 20, 160):  # twice, since the first call imports
-        store = Store(str(tmp_path / str(len(peaks))))
+    peaks: dict[int, list[int]] = {20: [], 160: []}
+    for shards in (20, 20, 160, 20, 160, 20, 160):  # once more for the first call, which imports
+        store = Store(str(tmp_path / str(sum(map(len, peaks.values())))))
         table = written_ids(store, shards, 2_000)
         asked = {"id_column": "id", "text_column": "text", "parent": None, "bucket_rows": 10_000}
         tracemalloc.start()
         identify(store, table, np.arange(shards), **asked, block_rows=20_000)
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        peaks[shards].append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # Documents eight times as many; what is left of growth is threads that are more or less ahead.
-    assert peaks[2] < 3 * peaks[1], peaks
+    # Documents eight times as many. What else grows is threads that are more or less ahead, and those of other tests
+    # in this process: the least of several is the need.
+    assert min(peaks[160]) < 3 * min(peaks[20]), peaks
 
 
 # ------------------------------------------------------------------------------------------------------------- hashes

@@ -99,7 +99,11 @@ class DensityTerm:
     def __init__(
         self, radii: NDArray[np.float64], edges: Edges, pull: NDArray[np.float32], b: float, *, weight: float = 0.0
     ) -> None:
-        self._edges, self._weight = edges, weight
+        from latentscale.backends.cpu.layout_kernels import FULL_WEIGHT
+
+        self._edges = edges
+        # The sum of memberships puts the correlation, at most 1, beside UMAP's aim, which is a sum over edges.
+        self._scale = UNIT * weight * float(edges[2].sum(dtype=np.float64)) / FULL_WEIGHT
         self._curve = (pull, np.float32(b))
         self._counted = np.isfinite(radii)
         self._standard = np.zeros(len(radii))
@@ -113,7 +117,6 @@ class DensityTerm:
     ) -> None:
         """Take one step, in place, piece by piece of the documents."""
         from latentscale.backends.cpu.density_kernels import move_by_density
-        from latentscale.backends.cpu.layout_kernels import FULL_WEIGHT
 
         total, radius = self._on_the_map(positions, pieces, pool)
         there = self._counted & (total > 0)
@@ -126,11 +129,9 @@ class DensityTerm:
         standard = self._standard[there]
         covariance = float(apart @ standard) / (n - 1)
         slope = (standard - covariance * apart / variance) / (np.sqrt(variance) * n)
-        # The sum of memberships puts the correlation, at most 1, beside UMAP's aim, which is a sum over edges.
-        memberships = float(self._edges[2].sum(dtype=np.float64)) / FULL_WEIGHT
         influence = np.zeros(len(positions), np.float32)
         inverse = np.zeros(len(positions), np.float32)
-        influence[there] = UNIT * self._weight * memberships * slope / total[there]
+        influence[there] = self._scale * slope / total[there]
         inverse[there] = 1.0 / (radius[there] + LEAST_RADIUS)
 
         def step(piece: tuple[int, int]) -> None:
