@@ -26,6 +26,8 @@ from tests.schedule import longest_first, scheduler
 # Tests must not depend on what a developer has set.
 for name in ("LATENTSCALE_DEBUG", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(name, None)
+# By default Ray's workers give way to all other processes: beside other tests, on a busy machine, they would starve.
+os.environ.update(RAY_worker_niceness="0")
 
 # As the command line does: looked for as often as Python does by default, garbage takes a twentieth of these tests.
 gc.set_threshold(GARBAGE_THRESHOLD)

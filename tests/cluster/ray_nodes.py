@@ -195,6 +195,7 @@ class Cluster:
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         environment |= {
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
             # A node that says nothing is held for dead after some seconds, not after a minute.
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_timeout_ms": "4000",
