@@ -55,6 +55,9 @@ def run_once(folder: Path) -> dict[str, Any]:
     bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = sum(case.find("skipped") is not None for case in cases)
     failures = [f"{case.attrib['classname']}::{case.attrib['name']}" for case in bad]
+    for name, case in zip(failures, bad, strict=True):
+        said = "\n".join(part.text or "" for part in case if part.tag in ("failure", "error"))
+        print(f"{name}\n{said[-4000:]}\n", file=sys.stderr, flush=True)
     if done.returncode and not failures:
         failures = [f"pytest ended with {done.returncode}: {done.stdout[-2000:]}"]
     return {

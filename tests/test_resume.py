@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,12 +155,14 @@ def test_after_an_interruption_only_unfinished_shards_are_opened(finished: Path,
     workspace = tmp_path / "ws"
     put = Store.put_bytes
     written: list[str] = []
+    one_by_one = threading.Lock()
 
     def stop_after_seven(self: Store, name: str, data: bytes | memoryview) -> Any:
         if name.startswith("embeddings/"):
-            if len(written) == 7:
-                raise KeyboardInterrupt
-            written.append(name)
+            with one_by_one:
+                if len(written) == 7:
+                    raise KeyboardInterrupt
+                written.append(name)
         return put(self, name, data)
 
     with pytest.MonkeyPatch.context() as patch:
