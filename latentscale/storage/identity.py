@@ -88,10 +88,35 @@ def identify(
     join, Kitsuregawa et al. 1983): memory holds one bucket, and what is returned.
     """
     if id_column is not None:
-        return _by_id(store, shards, order, id_column, parent, bucket_rows, block_rows)
-    if parent is None:
+        found = _by_id(store, shards, order, id_column, parent, bucket_rows, block_rows)
+    elif parent is None:
         return NO_IDENTITIES
-    return _by_text(store, shards, order, text_column, parent, bucket_rows, block_rows)
+    else:
+        found = _by_text(store, shards, order, text_column, parent, bucket_rows, block_rows)
+    return _without_clashes(found, shards)
+
+
+def _without_clashes(found: Identities, shards: ShardTable) -> Identities:
+    """Identities in which no document has its own offset as row id where another one has taken that.
+
+    A shard that comes back, after documents elsewhere took the identities of its rows, has rows that are documents
+    again. The others keep their row ids, which a map may show; the returned get the offsets that these do not use.
+    """
+    takes = inside(found.row_ids, shards) & ~np.isin(found.row_ids, found.offsets)
+    takes &= ~np.isin(found.row_ids, found.superseded)
+    if not takes.any():
+        return found
+    by_row_id = np.argsort(found.row_ids, kind="stable")
+    taken, takers = found.row_ids[by_row_id], found.offsets[by_row_id]
+    returned, free = np.unique(found.row_ids[takes]), None
+    while free is None or _among(free, taken).any():
+        # The offset of the document that took an identity is free, or was taken by a third one.
+        wanted = returned if free is None else free
+        place = np.minimum(np.searchsorted(taken, wanted), len(taken) - 1)
+        free = np.where(taken[place] == wanted, takers[place], wanted)
+    offsets, row_ids = np.concatenate([found.offsets, returned]), np.concatenate([found.row_ids, free])
+    by_offset = np.argsort(offsets, kind="stable")
+    return Identities(superseded=found.superseded, offsets=offsets[by_offset], row_ids=row_ids[by_offset])
 
 
 def also_known(held: Identities, more: Identities, shards: ShardTable, parent: Snapshot) -> Identities:

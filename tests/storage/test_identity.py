@@ -38,11 +38,36 @@ def reference(
     parent: Snapshot | None,
     present: ShardTable,
 ) -> Identities:
-    """The join in memory: all ids of all shards in one frame."""
+    """The join in memory: all ids of all shards in one frame; what came back gets offsets that nobody has."""
     if id_column is not None:
-        return reference_by_id(store, shards, id_column, parent)
-    if parent is None:
+        found = reference_by_id(store, shards, id_column, parent)
+    elif parent is None:
         return Identities(superseded=NO_IDS, offsets=NO_IDS, row_ids=NO_IDS)
+    else:
+        found = reference_by_text(store, shards, text_column, parent, present)
+    takers: dict[int, int] = {}
+    for offset, row_id in zip(found.offsets.tolist(), found.row_ids.tolist(), strict=True):
+        takers.setdefault(row_id, offset)
+    pairs = list(zip(found.offsets.tolist(), found.row_ids.tolist(), strict=True))
+    known = {*found.offsets.tolist(), *found.superseded.tolist()}
+    for place in places_of(present):
+        if place in takers and place not in known:
+            free = takers[place]
+            while free in takers:
+                free = takers[free]
+            pairs.append((place, free))
+    pairs.sort(key=lambda pair: pair[0])
+    offsets, row_ids = (np.array([pair[part] for pair in pairs], np.int64) for part in (0, 1))
+    return Identities(superseded=found.superseded, offsets=offsets, row_ids=row_ids)
+
+
+def places_of(shards: ShardTable) -> list[int]:
+    return [place for shard in shards for place in range(shard.base, shard.base + shard.rows)]
+
+
+def reference_by_text(
+    store: Store, shards: Sequence[Shard], text_column: str, parent: Snapshot, present: ShardTable
+) -> Identities:
     now, before = set(present.keys.to_pylist()), set(parent.shards.keys.to_pylist())
     held = inside(parent.carried_places, present)
     offsets, row_ids = parent.carried_places[held], parent.carried_row_ids[held]
@@ -180,6 +205,8 @@ def kept_by_the_snapshot(snapshot: Snapshot, expected: Identities, parent: Snaps
     more = np.array([offset for offset, row_id in pairs if (offset, row_id) not in of_parent], np.int64)
     assert not len(more) or (parent is not None and not inside(more, parent.shards).any())
     assert len(np.unique(snapshot.carried_row_ids)) == len(pairs)
+    documents = np.setdiff1d(np.array(places_of(snapshot.shards), np.int64), snapshot.superseded)
+    assert len(np.unique(snapshot.row_ids(documents))) == len(documents)
 
 
 def written_ids(store: Store, shards: int, rows: int) -> ShardTable:
@@ -189,6 +216,23 @@ def written_ids(store: Store, shards: int, rows: int) -> ShardTable:
         write_shard(store, key, [(f"doc-{number * rows + row}", "t") for row in range(rows)], None)
     sizes = np.full(shards, rows)
     return ShardTable(keys=pa.array(keys), rows=sizes, bases=np.cumsum(sizes) - sizes, bytes=sizes)
+
+
+def test_a_shard_that_comes_back_takes_no_identity_that_another_has_now(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for key in ("k0", "k1"):
+        write_shard(store, key, [("1", "u"), ("2", "v")], None)
+    parent: Snapshot | None = None
+    for keys in (["k0"], ["k1"], ["k0", "k1"], ["k0"]):
+        parent = make_snapshot(
+            store, frame_of(keys, [2] * len(keys)), id_column=None, text_column="text", parent=parent
+        )
+        if keys == ["k1"]:
+            assert parent.row_ids(np.arange(2, 4)).tolist() == [0, 1]
+        elif len(keys) == 2:
+            # Those that are on the map keep their row ids.
+            assert parent.row_ids(np.arange(4)).tolist() == [2, 3, 0, 1]
+    assert parent.row_ids(np.arange(2)).tolist() == [2, 3]
 
 
 @settings(max_examples=60)
