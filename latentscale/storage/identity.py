@@ -106,9 +106,16 @@ def _without_clashes(found: Identities, shards: ShardTable) -> Identities:
     takes &= ~np.isin(found.row_ids, found.superseded)
     if not takes.any():
         return found
-    by_row_id = np.argsort(found.row_ids, kind="stable")
-    taken, takers = found.row_ids[by_row_id], found.offsets[by_row_id]
-    returned, free = np.unique(found.row_ids[takes]), None
+    # Where a document has several row ids, the first is its own; the others are of documents that it replaced.
+    own = np.zeros(len(found.offsets), bool)
+    own[np.unique(found.offsets, return_index=True)[1]] = True
+    kept = own | ~takes
+    found = Identities(superseded=found.superseded, offsets=found.offsets[kept], row_ids=found.row_ids[kept])
+    returned, own = np.unique(found.row_ids[takes[kept]]), own[kept]
+    if not len(returned):
+        return found
+    by_row_id = np.flatnonzero(own)[np.argsort(found.row_ids[own], kind="stable")]
+    taken, takers, free = found.row_ids[by_row_id], found.offsets[by_row_id], None
     while free is None or _among(free, taken).any():
         # The offset of the document that took an identity is free, or was taken by a third one.
         wanted = returned if free is None else free

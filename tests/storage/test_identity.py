@@ -45,17 +45,20 @@ def reference(
         return Identities(superseded=NO_IDS, offsets=NO_IDS, row_ids=NO_IDS)
     else:
         found = reference_by_text(store, shards, text_column, parent, present)
-    takers: dict[int, int] = {}
-    for offset, row_id in zip(found.offsets.tolist(), found.row_ids.tolist(), strict=True):
-        takers.setdefault(row_id, offset)
-    pairs = list(zip(found.offsets.tolist(), found.row_ids.tolist(), strict=True))
     known = {*found.offsets.tolist(), *found.superseded.tolist()}
-    for place in places_of(present):
-        if place in takers and place not in known:
-            free = takers[place]
-            while free in takers:
-                free = takers[free]
-            pairs.append((place, free))
+    back = {place for place in places_of(present) if place not in known}
+    pairs: list[tuple[int, int]] = []
+    for offset, row_id in zip(found.offsets.tolist(), found.row_ids.tolist(), strict=True):
+        # The first row id of a document is its own; others go with what they belonged to.
+        if offset not in {one for one, _ in pairs} or row_id not in back:
+            pairs.append((offset, row_id))
+    own = dict(reversed(pairs))
+    takers = {row_id: offset for offset, row_id in own.items()}
+    for place in sorted(back & takers.keys()):
+        free = takers[place]
+        while free in takers:
+            free = takers[free]
+        pairs.append((place, free))
     pairs.sort(key=lambda pair: pair[0])
     offsets, row_ids = (np.array([pair[part] for pair in pairs], np.int64) for part in (0, 1))
     return Identities(superseded=found.superseded, offsets=offsets, row_ids=row_ids)
