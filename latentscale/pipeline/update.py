@@ -8,7 +8,7 @@ from typing import Any
 
 from latentscale.config import JobConfig
 from latentscale.engines import check_engine
-from latentscale.errors import ConfigError, CorpusError, DamagedObjectError, StorageError
+from latentscale.errors import ConfigError, CorpusError, DamagedObjectError, StorageError, WorkspaceError
 from latentscale.file_names import argument
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.history import needed_map
@@ -31,7 +31,7 @@ from latentscale.storage.head import current_map, read_head, switch_head
 from latentscale.storage.objects import Store
 from latentscale.storage.segments import segments_of
 from latentscale.storage.snapshot import Snapshot
-from latentscale.storage.snapshots import read_groups, read_snapshot
+from latentscale.storage.snapshots import has_shared_row_ids, read_groups, read_snapshot
 from latentscale.storage.vectors import spooled_vectors
 from latentscale.storage.workspace_record import WorkspaceRecord, read_workspace
 
@@ -99,6 +99,12 @@ def _plan(context: RunContext, parent: Record) -> ingest.UnitTable:
     context.settle_fingerprint(inputs)
     config = context.config
     before = read_snapshot(store, str(parent.request["snapshot"]))
+    if has_shared_row_ids(before):
+        raise WorkspaceError(
+            f"{parent.id} has two documents of one row_id: it cannot grow",
+            where=store.url,
+            hint=f"latentscale update {argument(store.url)} --refit makes a map in which each has its own.",
+        )
     units = ingest.plan_ingest(inputs, config.corpus, config.ingest, groups=read_groups(store, before.id))
     # New files only: the others were looked into when they came.
     new = ingest.units_without(units, before)

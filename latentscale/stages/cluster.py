@@ -304,7 +304,7 @@ def _identities(
     labels = read_parquet(store, f"{align.folder}/labels.parquet", ["layer"])
     columns = ["cluster", *(f"layer_{n}" for n in range(1, int(max(labels["layer"].to_pylist(), default=0)) + 1))]
     points = pa.concat_tables([table for _, table in read_points(store, align, ["row_id", *columns])])
-    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), assume_unique=True, return_indices=True)
+    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), return_indices=True)
     ids: list[NDArray[np.int32]] = []
     for depth, (membership, count) in enumerate(zip(memberships, counts, strict=True)):
         highest_id = _ids_used(store, align, depth, np.empty(0, dtype=np.int32)) - 1

@@ -139,7 +139,7 @@ def earlier_start(
         table = read_table(store, layout, "coordinates")
         flat = np.concatenate([chunk.flatten().to_numpy() for chunk in table["coordinates"].chunks])
         ids, held = table["row_id"].to_numpy(), flat.reshape(len(table), request.n_components)
-    _, here, there = np.intersect1d(row_ids, ids, assume_unique=True, return_indices=True)
+    _, here, there = np.intersect1d(row_ids, ids, return_indices=True)
     if not len(here):
         raise WorkspaceError(
             f"none of the {len(row_ids):,} documents is on {record.id}, from which the layout is to start",

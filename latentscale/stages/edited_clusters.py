@@ -62,7 +62,7 @@ def clusters_before(store: Store, align: Record, row_ids: NDArray[np.int64]) -> 
     layers = read_parquet(store, f"{align.folder}/labels.parquet", ["layer"])["layer"].to_pylist()
     columns = ["cluster", *(f"layer_{n}" for n in range(1, max(layers, default=0) + 1))]
     points = pa.concat_tables([table for _, table in read_points(store, align, ["row_id", *columns])])
-    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), assume_unique=True, return_indices=True)
+    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), return_indices=True)
     found: list[NDArray[np.int32]] = []
     for name in columns:
         clusters = np.full(len(row_ids), -1, dtype=np.int32)

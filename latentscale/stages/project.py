@@ -172,7 +172,7 @@ def _aligned(
     from latentscale.backends.alignment import procrustes
 
     points = pa.concat_tables([table for _, table in read_points(store, align, ["row_id", "x", "y"])])
-    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), assume_unique=True, return_indices=True)
+    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), return_indices=True)
     if len(here) < LEAST_SHARED:
         return coordinates, {"aligned": f"not aligned: {len(here):,} documents are also in {align.id}"}
     fixed = np.column_stack([points["x"].to_numpy()[there], points["y"].to_numpy()[there]]).astype(np.float32)
@@ -190,7 +190,7 @@ def _heights_aligned(
     from latentscale.backends.alignment import align_heights
 
     points = pa.concat_tables([table for _, table in read_points(store, align, ["row_id", "z"])])
-    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), assume_unique=True, return_indices=True)
+    _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), return_indices=True)
     if len(here) < LEAST_SHARED:
         return coordinates, {"aligned": f"not aligned: {len(here):,} documents are also in {align.id}"}
     heights, mirrored = align_heights(coordinates[:, 2], coordinates[here, 2], points["z"].to_numpy()[there])

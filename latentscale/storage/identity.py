@@ -96,14 +96,18 @@ def identify(
     return _without_clashes(found, shards)
 
 
+def taken_from_others(offsets: Ids, row_ids: Ids, superseded: Ids, shards: ShardTable) -> NDArray[np.bool_]:
+    """Which of the carried ``row_ids`` are the offset of another document, which has it as its own row id."""
+    return inside(row_ids, shards) & ~np.isin(row_ids, offsets) & ~np.isin(row_ids, superseded)
+
+
 def _without_clashes(found: Identities, shards: ShardTable) -> Identities:
     """Identities in which no document has its own offset as row id where another one has taken that.
 
     A shard that comes back, after documents elsewhere took the identities of its rows, has rows that are documents
     again. The others keep their row ids, which a map may show; the returned get the offsets that these do not use.
     """
-    takes = inside(found.row_ids, shards) & ~np.isin(found.row_ids, found.offsets)
-    takes &= ~np.isin(found.row_ids, found.superseded)
+    takes = taken_from_others(found.offsets, found.row_ids, found.superseded, shards)
     if not takes.any():
         return found
     # Where a document has several row ids, the first is its own; the others are of documents that it replaced.

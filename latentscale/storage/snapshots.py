@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from latentscale.errors import MissingObjectError, WorkspaceError
 from latentscale.machine import release_memory
 from latentscale.storage.columns import BATCH, indices
-from latentscale.storage.identity import Identities, also_known, identify, supersede_rejects
+from latentscale.storage.identity import Identities, also_known, identify, supersede_rejects, taken_from_others
 from latentscale.storage.key_index import KeyIndex
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import Footer, other_version, read_footer, read_parquet, write_parquet
@@ -182,11 +182,22 @@ def read_groups(store: Store, snapshot_id: str | None) -> dict[str, list[str]]:
     return found
 
 
+def has_shared_row_ids(snapshot: Snapshot) -> bool:
+    """Whether two documents of a snapshot have one row id, as versions before 27 November 2026 could leave it."""
+    carried = (snapshot.carried_places, snapshot.carried_row_ids)
+    return bool(taken_from_others(*carried, snapshot.superseded, snapshot.shards).any())
+
+
 def _same(
     table: ShardTable, empty: tuple[str, ...], order: Ids, parent: Snapshot, store: Store, *, ordered: bool
 ) -> bool:
-    """Whether the shards are those of ``parent``; where ids decide who wins, in the same order too."""
+    """Whether the shards are those of ``parent``; where ids decide who wins, in the same order too.
+
+    A parent that an earlier version made with two documents of one row id is none to go on with.
+    """
     if empty != parent.empty or not table.keys.equals(parent.shards.keys):
+        return False
+    if has_shared_row_ids(parent):
         return False
     return not ordered or _same_order(store, parent.id, order)
 
