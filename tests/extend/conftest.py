@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+WARM = Path(__file__).parents[1] / "faults" / "warm.py"
 PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
 _BLOCK = re.compile(r"^`(?P<file>[\w./]+)`:\n\n```\w*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -25,27 +26,35 @@ class Outside:
         self.folder = folder
         path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
         self.environment = {**os.environ, "PYTHONPATH": path}
-        self._forks: subprocess.Popen[str] | None = None
+        self._warm: subprocess.Popen[str] | None = None
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line in a process that is forked from one of this environment."""
-        if self._forks is None:
-            self._forks = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("forks.py"))],
+        if self._warm is None:
+            self._warm = subprocess.Popen(
+                [sys.executable, str(WARM)],
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
             )
-        assert self._forks.stdin is not None
-        assert self._forks.stdout is not None
+            assert self._warm.stdout is not None
+            assert self._warm.stdout.readline() == "ready\n"
         out, err = (self.folder / f"command.{stream}" for stream in ("out", "err"))
-        request = {"arguments": arguments, "out": str(out), "err": str(err)}
-        self._forks.stdin.write(json.dumps(request) + "\n")
-        self._forks.stdin.flush()
-        code = int(self._forks.stdout.readline())
+        for file in (out, err):
+            file.unlink(missing_ok=True)
+        request = {"arguments": arguments, "output": str(out), "errors": str(err), "environment": self.environment}
+        code = self._ask({"wait": self._ask(request)})
         return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+
+    def _ask(self, request: dict[str, Any]) -> int:
+        assert self._warm is not None
+        assert self._warm.stdin is not None
+        assert self._warm.stdout is not None
+        self._warm.stdin.write(json.dumps(request) + "\n")
+        self._warm.stdin.flush()
+        return int(self._warm.stdout.readline())
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Python in this environment."""
@@ -60,8 +69,8 @@ class Outside:
         )
 
     def close(self) -> None:
-        if self._forks is not None:
-            self._forks.communicate()
+        if self._warm is not None:
+            self._warm.communicate()
 
 
 @pytest.fixture(scope="session")

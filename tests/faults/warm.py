@@ -2,6 +2,7 @@
 
 The children are processes of their own, which only do without the second that Python takes to import: so the moments
 at which they are killed are moments of work. Requests and answers are JSON, a line each, on standard input and output.
+The tests of a package from outside, two dozen commands, use it too.
 """
 
 from __future__ import annotations
@@ -70,9 +71,12 @@ def enter_mounts(of: str) -> None:
 
 def child(request: dict[str, Any]) -> int:
     """Be the command line; returns its exit code."""
-    said = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    said, errors = (
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for path in (request["output"], request.get("errors", request["output"]))
+    )
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, target in enumerate((nothing, said, said)):
+    for number, target in enumerate((nothing, said, errors)):
         os.dup2(target, number)
     os.environ.clear()
     os.environ.update(request["environment"])
