@@ -19,7 +19,7 @@ from latentscale.upkeep.checks.report import Check
 from latentscale.upkeep.checks.shards import DocumentShard, VectorShard
 
 # No shard is damaged: the documents need other row ids.
-_REFIT = "latentscale update WORKSPACE --refit makes a map in which each document has its own; gc then drops this one."
+_REFIT = "latentscale update WORKSPACE --refit gives each document its own in a new map; gc --keep-maps drops old ones."
 
 
 def read_snapshots(store: Store) -> tuple[dict[str, Snapshot], dict[str, LatentScaleError]]:
