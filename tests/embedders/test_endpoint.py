@@ -490,20 +490,28 @@ def test_a_wait_that_is_too_long_is_not_waited(server: EmbeddingServer) -> None:
 
 def test_a_request_that_is_limited_while_others_are_served_is_not_given_up(server: EmbeddingServer) -> None:
     given = texts(60)
-    changed, others, limited = threading.Condition(), [0], [0]
+    # The longest is sent first.
+    given[30] += " and more" * 20
+    changed, others, arrivals, limited = threading.Condition(), [0], [0], [0]
 
     def rule(request: Request) -> Said | None:
         with changed:
             if given[30] not in request.texts:
+                # Others keep to the pace of the limited one, however late its sender reads an answer: some are left
+                # for each of its attempts.
+                assert changed.wait_for(lambda: limited[0] == 5 or others[0] < 3 * arrivals[0], timeout=30)
                 others[0] += 1
                 changed.notify_all()
                 return None
+            arrivals[0] += 1
+            changed.notify_all()
             if limited[0] == 5:
                 return None
-            limited[0] += 1
             # Of the second one that comes now, the sender has had the answer to the first.
             enough = others[0] + 2
             assert changed.wait_for(lambda: others[0] >= enough, timeout=30)
+            limited[0] += 1
+            changed.notify_all()
             return error(429, retry_after="1")
 
     server.rule = rule
