@@ -92,9 +92,10 @@ class LocalEngine:
             return
         in_flight = tasks_in_flight(make_worker)
         workers = min(self._fitting(stage), len(tasks))
-        self._workers[stage] = workers
-        if workers == 1 or seconds < PROCESS_SECONDS or not _importable(make_worker):
-            self._workers[stage] = 1
+        here = workers == 1 or seconds < PROCESS_SECONDS or not _importable(make_worker)
+        # A stage may have several kinds of work.
+        self._workers[stage] = max(self._workers.get(stage, 0), 1 if here else workers)
+        if here:
             yield from run_here(make_worker(), tasks, in_flight=in_flight)
             return
         processors = max(1, int(self._cpus(stage)))

@@ -13,11 +13,12 @@ from latentscale.config import JobConfig
 from latentscale.readers import read_input
 from latentscale.readers.documents import DocumentMaker
 from latentscale.readers.inputs import list_inputs
+from latentscale.storage.hashed_rows import hash_buckets
 from latentscale.storage.hashing import hash_strings
 from latentscale.storage.objects import Store
-from latentscale.storage.ordered import in_order
-from latentscale.storage.parquet import read_parquet
-from latentscale.storage.snapshot import Shard, Snapshot
+from latentscale.storage.shard_hashes import strings_of
+from latentscale.storage.snapshot import NO_IDS, Ids, Snapshot
+from latentscale.storage.spool import Records, records_of
 
 _HASH = np.dtype("S16")
 
@@ -43,16 +44,18 @@ def without_known_texts(
     known : int
         Rows that were left out.
     """
-    known = np.unique(_hashes_of(store, snapshot, text_column))
     corpus = config.corpus.model_copy(update={"sources": (str(path),), "limit": None, "storage": None})
     (file,) = list_inputs(corpus)
     maker = DocumentMaker(corpus, config.ingest)
-    rows: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    rows, firsts, seconds = [NO_IDS], [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
     for block in read_input(file, corpus, config.ingest):
         documents = maker.make(block, file)
-        hashes = _hashed(documents.table.column(text_column))
-        rows.append(documents.source_row[np.isin(hashes, known)])
-    left_out = np.concatenate(rows)
+        first, second = hash_strings(strings_of(documents.table.column(text_column)))
+        rows.append(documents.source_row)
+        firsts.append(first)
+        seconds.append(second)
+    added = records_of(np.concatenate(firsts), np.concatenate(seconds), 0, np.arange(sum(map(len, firsts))))
+    left_out = np.sort(np.concatenate(rows)[_known(store, snapshot, text_column, added)])
     if not len(left_out):
         return path, 0
     other = path.with_name(f"added{path.suffix}")
@@ -60,16 +63,31 @@ def without_known_texts(
     return (other if kept else None), len(left_out)
 
 
-def _hashes_of(store: Store, snapshot: Snapshot, text_column: str) -> NDArray[np.bytes_]:
-    def of_shard(shard: Shard) -> NDArray[np.bytes_]:
-        return _hashed(read_parquet(store, shard.name, [text_column]).column(0))[snapshot.kept(shard)]
+def _known(store: Store, snapshot: Snapshot, column: str, added: Records) -> Ids:
+    """Numbers of the added rows whose text a document of the snapshot has.
 
-    return np.concatenate([np.empty(0, dtype=_HASH), *in_order(store, of_shard, snapshot.shards)])
+    The texts of the map are hashed once: the next rows that are added meet the hashes.
+    """
+    added = added[np.argsort(added["first"])]
+    firsts = np.ascontiguousarray(added["first"])
+    found = [NO_IDS]
+    for records in hash_buckets(store, snapshot.shards, column):
+        offsets = snapshot.shards.bases[records["shard"]] + records["row"]
+        records = records[~np.isin(offsets, snapshot.superseded)]
+        if not len(records):
+            continue
+        # Those of the range of this bucket.
+        bounds = (
+            np.searchsorted(firsts, records["first"].min()),
+            np.searchsorted(firsts, records["first"].max(), "right"),
+        )
+        here = added[slice(*bounds)]
+        found.append(here["row"][np.isin(_hashes(here), _hashes(records))].astype(np.int64))
+    return np.concatenate(found)
 
 
-def _hashed(texts: pa.Array | pa.ChunkedArray) -> NDArray[np.bytes_]:
-    array = pa.concat_arrays(texts.chunks) if isinstance(texts, pa.ChunkedArray) else texts
-    return np.stack(hash_strings(array), axis=1).view(_HASH)[:, 0]
+def _hashes(records: Records) -> NDArray[np.bytes_]:
+    return np.stack([records["first"], records["second"]], axis=1).view(_HASH)[:, 0]
 
 
 def _rows_without(path: Path, to: Path, rows: NDArray[np.int64]) -> int:

@@ -22,14 +22,14 @@ from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.preflight import NOT_OF_A_RUN, Preflight
 from latentscale.pipeline.result import Outcome
 from latentscale.pipeline.selections import settle_selections
-from latentscale.pipeline.shards import COMPRESSION, embed_snapshot, ingest_corpus
+from latentscale.pipeline.shards import embed_snapshot, ingest_corpus
 from latentscale.readers.inputs import absolute_source, list_inputs
 from latentscale.readers.text_files import refuse_undecided
 from latentscale.readers.unread import Unread
 from latentscale.registry import load_stage, stages
 from latentscale.stages import embed, ingest, publish
 from latentscale.stages.earlier import check_earlier
-from latentscale.stages.stage import MapJob, WholeStage, Work
+from latentscale.stages.stage import COMPRESSION, MapJob, WholeStage, Work
 from latentscale.storage.artifacts import Record, find_record
 from latentscale.storage.head import current_map, read_head, write_head
 from latentscale.storage.objects import Store

@@ -16,6 +16,7 @@ from latentscale.errors import LatentScaleError, RejectLimitError, name_list
 from latentscale.machine import release_memory
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.embed_work import EmbedWork, Widths
+from latentscale.pipeline.hashing import hash_by_workers
 from latentscale.pipeline.model_check import check_model
 from latentscale.pipeline.observe import StageProgress
 from latentscale.pipeline.selections import leave_out
@@ -23,7 +24,7 @@ from latentscale.pipeline.service import counted_spending, probe_service
 from latentscale.pipeline.shared_texts import embed_shared_texts, forget_shared_texts
 from latentscale.stages import embed, ingest
 from latentscale.stages.embed_receipt import EmbedReceipt, read_embed_receipts
-from latentscale.stages.stage import USUAL_BYTES, JobSize
+from latentscale.stages.stage import COMPRESSION, USUAL_BYTES, JobSize
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.listing import Listing
@@ -44,8 +45,6 @@ LISTED_FOLDERS = 24
 LOUD_SHARE = 0.05
 # Of one processor, for the formats that are read fastest: parquet, JSON lines.
 INGEST_BYTES_A_SECOND = 80e6
-# A shard of documents, as compressed parquet, holds about so many times its bytes.
-COMPRESSION = 2.5
 
 
 def run_shards(
@@ -168,6 +167,7 @@ def ingest_corpus(
             text_column=ingest.stored_text_column(config.corpus),
             parent=parent,
             groups=ingest.group_members(units, config.corpus, config.ingest),
+            hash_rows=hash_by_workers(context, text_column=ingest.stored_text_column(config.corpus)),
         )
     release_memory()
     snapshot = leave_out(context, snapshot)

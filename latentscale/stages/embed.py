@@ -28,12 +28,12 @@ from latentscale.stages.rates import embed_seconds
 from latentscale.stages.service import ShardService
 from latentscale.stages.stage import Cost, JobSize, Table
 from latentscale.storage.columns import BATCH
-from latentscale.storage.hashed_rows import strings_of
 from latentscale.storage.key_index import KeyIndex
 from latentscale.storage.listing import Listing
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet, write_parquet
 from latentscale.storage.request import Request
+from latentscale.storage.shard_hashes import strings_of
 from latentscale.storage.shared_texts import SharedVectors
 from latentscale.storage.snapshot import NO_IDS, Shard, ShardTable
 from latentscale.storage.vectors import EMBEDDINGS, vector_name

@@ -13,10 +13,10 @@ import pyarrow as pa
 from latentscale.embedders import EmbedderSpec
 from latentscale.stages.embed import Computed, EmbeddingRequest, EmbedWorker, Loaded, vector_table
 from latentscale.stages.embed_receipt import EmbedReceipt, receipt_of
-from latentscale.storage.hashed_rows import strings_of
 from latentscale.storage.hashing import hash_strings
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet, write_parquet
+from latentscale.storage.shard_hashes import strings_of
 from latentscale.storage.snapshot import Ids, Shard, ShardTable
 from latentscale.storage.vectors import vector_name
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from latentscale.storage.common_types import named_zones
-from latentscale.storage.hashing import hash_strings
+from latentscale.errors import DamagedObjectError, MissingObjectError
 from latentscale.storage.id_runs import RunReader, RunWriter, choose_runs, list_runs, order_by_hash, runs_to_merge
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.parquet import read_parquet
+from latentscale.storage.shard_hashes import Hashes, forget_hashes, hash_values, read_hashes
 from latentscale.storage.snapshot import Ids, ShardTable, document_name
 from latentscale.storage.spool import BLOCK_ROWS, Records, Spool, bits_for, records_of
 
 # Some tens of megabytes while they are joined; also the rows of one object of hashes, at most about.
 BUCKET_ROWS = 1 << 18
+
+HashRows = Callable[[Store, ShardTable, Ids, str], Iterator[Records]]
+"""Gives the hashes of a column of some shards, by their numbers, as ``hashed_rows`` does."""
 
 
 def hash_buckets(
@@ -28,6 +28,7 @@ def hash_buckets(
     shards: ShardTable,
     column: str,
     *,
+    hash_rows: HashRows | None = None,
     bucket_rows: int = BUCKET_ROWS,
     block_rows: int = BLOCK_ROWS,
 ) -> Iterator[Records]:
@@ -43,6 +44,8 @@ def hash_buckets(
     shards : ShardTable
         By offset.
     column : str
+    hash_rows : callable, optional
+        Hashes the shards that no run has; by default in this process.
     bucket_rows : int
         How many rows a bucket has, about.
     block_rows : int
@@ -62,7 +65,7 @@ def hash_buckets(
         kept = np.concatenate([missing, *(item.shards[item.shards >= 0] for item in merged)])
         writer = RunWriter(store, column, shards.keys, shards.rows, kept, bits=bits, bucket_rows=bucket_rows)
     with Spool(bits, block_rows=block_rows) as spool:
-        for records in hashed_rows(store, shards, missing, column):
+        for records in (hash_rows or hashed_rows)(store, shards, missing, column):
             spool.add(records)
         for bucket in range(1 << bits):
             records = np.concatenate([*(reader.bucket(bucket) for reader in readers), *spool.bucket(bucket)])
@@ -71,23 +74,40 @@ def hash_buckets(
             yield records
     if writer is not None:
         writer.close()
+    if len(missing):
+        forget_hashes(store, column, shards.take(missing).keys)
 
 
 def hashed_rows(store: Store, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
-    """Read and hash ``column`` of the shards ``numbers``, several at a time.
-
-    Rows where it is null or blank are left out: CSV has no other way to write that a row has no id.
-    """
+    """Hash ``column`` of the shards ``numbers`` in this process, several at a time; blank rows are left out."""
 
     def hashed(number: int) -> Records:
-        values = strings_of(read_parquet(store, document_name(str(shards.keys[number])), [column])[column])
-        trimmed = pc.call_function("utf8_trim_whitespace", [values])
-        blank = pc.call_function("equal", [trimmed, pa.scalar("", trimmed.type)])
-        there = np.flatnonzero(~np.asarray(blank.fill_null(True)))
-        first, second = hash_strings(values)
-        return records_of(first[there], second[there], number, there)
+        values = read_parquet(store, document_name(str(shards.keys[number])), [column])[column]
+        return _records(hash_values(values), number)
 
     yield from in_order(store, hashed, numbers.tolist())
+
+
+def kept_rows(store: Store, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
+    """The same of shards whose hashes workers left in the workspace: 16 bytes a row are read, and no text."""
+
+    def kept(number: int) -> Records:
+        key = str(shards.keys[number])
+        try:
+            hashes = read_hashes(store, column, key)
+        except (MissingObjectError, DamagedObjectError):
+            hashes = None
+        if hashes is None or len(hashes.first) != int(shards.rows[number]):
+            # Another run has taken them up and deleted them, or they are damaged: they follow from the shard.
+            hashes = hash_values(read_parquet(store, document_name(key), [column])[column])
+        return _records(hashes, number)
+
+    yield from in_order(store, kept, numbers.tolist())
+
+
+def _records(hashes: Hashes, number: int) -> Records:
+    there = np.flatnonzero(hashes.there)
+    return records_of(hashes.first[there], hashes.second[there], number, there)
 
 
 def group_by_hash(records: Records, *ties: NDArray[np.generic]) -> tuple[Records, Ids, Ids]:
@@ -99,13 +119,3 @@ def group_by_hash(records: Records, *ties: NDArray[np.generic]) -> tuple[Records
         other = column[1:] != column[:-1]
         begins[1:] = other if half == "first" else begins[1:] | other
     return records, np.cumsum(begins) - 1, np.flatnonzero(begins)
-
-
-def strings_of(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array of strings; numbers and dates as polars writes them, bytes as hexadecimal digits."""
-    column = column.cast(named_zones(column.type))
-    if pa.types.is_binary(column.type):
-        return pl.Series(pl.from_arrow(column)).bin.encode("hex").to_arrow().cast(pa.large_string())
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return column.combine_chunks()
-    return pl.Series(pl.from_arrow(column)).cast(pl.String).to_arrow().cast(pa.large_string())

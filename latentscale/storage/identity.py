@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from latentscale.storage.hashed_rows import BUCKET_ROWS, group_by_hash, hash_buckets, hashed_rows
+from latentscale.storage.hashed_rows import BUCKET_ROWS, HashRows, group_by_hash, hash_buckets, hashed_rows
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.parquet import read_parquet
+from latentscale.storage.shard_hashes import forget_hashes
 from latentscale.storage.snapshot import NO_IDS, Ids, ShardTable, Snapshot, inside
 from latentscale.storage.spool import BLOCK_ROWS, Records, Spool, bits_for
 
@@ -59,6 +60,7 @@ def identify(
     id_column: str | None,
     text_column: str,
     parent: Snapshot | None,
+    hash_rows: HashRows | None = None,
     bucket_rows: int = BUCKET_ROWS,
     block_rows: int = BLOCK_ROWS,
 ) -> Identities:
@@ -75,6 +77,8 @@ def identify(
     id_column, text_column : str or None, str
     parent : Snapshot or None
         Whose documents keep their row ids.
+    hash_rows : callable, optional
+        Hashes the ids or texts of shards; by default in this process.
     bucket_rows : int
         How many rows are joined at a time, about.
     block_rows : int
@@ -88,11 +92,11 @@ def identify(
     join, Kitsuregawa et al. 1983): memory holds one bucket, and what is returned.
     """
     if id_column is not None:
-        found = _by_id(store, shards, order, id_column, parent, bucket_rows, block_rows)
+        found = _by_id(store, shards, order, id_column, parent, hash_rows, bucket_rows, block_rows)
     elif parent is None:
         return NO_IDENTITIES
     else:
-        found = _by_text(store, shards, order, text_column, parent, bucket_rows, block_rows)
+        found = _by_text(store, shards, order, text_column, parent, hash_rows, bucket_rows, block_rows)
     return _without_clashes(found, shards)
 
 
@@ -211,6 +215,7 @@ def _by_id(
     order: Ids,
     column: str,
     parent: Snapshot | None,
+    hash_rows: HashRows | None,
     bucket_rows: int,
     block_rows: int,
 ) -> Identities:
@@ -218,7 +223,8 @@ def _by_id(
     shards = joined.shards
     lost: list[Ids] = []
     carried: list[tuple[Ids, Ids, Ids]] = []
-    for records in hash_buckets(store, shards, column, bucket_rows=bucket_rows, block_rows=block_rows):
+    sizes = {"bucket_rows": bucket_rows, "block_rows": block_rows}
+    for records in hash_buckets(store, shards, column, hash_rows=hash_rows, **sizes):
         records, groups, starts = group_by_hash(records)
         if not len(records):
             continue
@@ -256,7 +262,14 @@ def _carried(
 
 
 def _by_text(
-    store: Store, present: ShardTable, order: Ids, column: str, parent: Snapshot, bucket_rows: int, block_rows: int
+    store: Store,
+    present: ShardTable,
+    order: Ids,
+    column: str,
+    parent: Snapshot,
+    hash_rows: HashRows | None,
+    bucket_rows: int,
+    block_rows: int,
 ) -> Identities:
     held = inside(parent.carried_places, present)
     offsets, row_ids = [parent.carried_places[held]], [parent.carried_row_ids[held]]
@@ -268,7 +281,7 @@ def _by_text(
         numbers = np.concatenate([fresh, np.arange(joined.new, len(shards))])
         bits = bits_for(int(shards.rows[numbers].sum()), bucket_rows)
         with Spool(bits, block_rows=block_rows) as spool:
-            for records in hashed_rows(store, shards, numbers, column):
+            for records in (hash_rows or hashed_rows)(store, shards, numbers, column):
                 spool.add(records)
             for bucket in range(1 << bits):
                 records = np.concatenate(spool.bucket(bucket))
@@ -277,6 +290,7 @@ def _by_text(
                 earlier, later = _matched(records, joined)
                 offsets.append(joined.offsets(later))
                 row_ids.append(parent.row_ids(joined.offsets(earlier)))
+        forget_hashes(store, column, shards.take(numbers).keys)
     all_offsets, all_row_ids = np.concatenate(offsets), np.concatenate(row_ids)
     by_offset = np.argsort(all_offsets, kind="stable")
     return Identities(superseded=NO_IDS, offsets=all_offsets[by_offset], row_ids=all_row_ids[by_offset])

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from latentscale.errors import WorkspaceError
-from latentscale.storage.hashed_rows import strings_of
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.parquet import read_parquet, write_parquet
+from latentscale.storage.shard_hashes import strings_of
 from latentscale.storage.snapshot import NO_IDS, Ids, Shard, Snapshot, inside
 
 FOLDER = "selections"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from latentscale.digest import digest
 from latentscale.errors import ResourceError
-from latentscale.storage.hashed_rows import group_by_hash, hash_buckets
+from latentscale.storage.hashed_rows import HashRows, group_by_hash, hash_buckets
 from latentscale.storage.hashing import Words, hash_strings
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
@@ -39,7 +39,14 @@ def is_shared(name: str) -> bool:
     return len(parts) == 4 and parts[0] == EMBEDDINGS and parts[2] == FOLDER
 
 
-def find_shared(store: Store, shards: ShardTable, column: str, missing: NDArray[np.bool_]) -> Ids:
+def find_shared(
+    store: Store,
+    shards: ShardTable,
+    column: str,
+    missing: NDArray[np.bool_],
+    *,
+    hash_rows: HashRows | None = None,
+) -> Ids:
     """Find the texts that a shard without vectors has in common with another shard.
 
     Parameters
@@ -52,6 +59,8 @@ def find_shared(store: Store, shards: ShardTable, column: str, missing: NDArray[
         The text.
     missing : bool ndarray, shape (len(shards),)
         Which shards have no vectors.
+    hash_rows : callable, optional
+        Hashes the texts of shards; by default in this process.
 
     Returns
     -------
@@ -60,7 +69,7 @@ def find_shared(store: Store, shards: ShardTable, column: str, missing: NDArray[
         among them.
     """
     found = [NO_IDS]
-    for records in hash_buckets(store, shards, column):
+    for records in hash_buckets(store, shards, column, hash_rows=hash_rows):
         records, groups, starts = group_by_hash(records, records["shard"], records["row"])
         if not len(records):
             continue

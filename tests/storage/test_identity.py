@@ -16,12 +16,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from latentscale.storage.hashed_rows import strings_of
 from latentscale.storage.hashing import LONG, hash_strings
 from latentscale.storage.id_runs import FOLDER, choose_runs, list_runs, part_name
 from latentscale.storage.identity import REJECT_SCHEMA, Identities, identify, supersede_rejects
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet, write_parquet
+from latentscale.storage.shard_hashes import strings_of
 from latentscale.storage.snapshot import NO_IDS, Ids, Shard, ShardTable, Snapshot, document_name, inside
 from latentscale.storage.snapshots import make_snapshot, superseded_name, without_shards
 from latentscale.storage.spool import RECORD, Spool, bits_for, records_of

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentscale.storage import hashed_rows, shared_texts
+from latentscale.storage import shard_hashes, shared_texts
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import write_parquet
 from latentscale.storage.shared_texts import SharedVectors, find_shared
@@ -66,7 +66,7 @@ def halves(monkeypatch: pytest.MonkeyPatch) -> Callable[[pa.Array], Any]:
         return first, np.array([sum(text.encode()) for text in values], dtype=np.uint64)
 
     monkeypatch.setattr(shared_texts, "hash_strings", hashed)
-    monkeypatch.setattr(hashed_rows, "hash_strings", hashed)
+    monkeypatch.setattr(shard_hashes, "hash_strings", hashed)
     return hashed
 
 
