@@ -13,12 +13,11 @@ from latentscale.engines import Quarantined
 from latentscale.errors import EnvironmentFailure
 from latentscale.pipeline.context import RunContext
 from latentscale.stages.hash_column import HashReceipt, HashWorker
-from latentscale.stages.stage import COMPRESSION
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.hashed_rows import HashRows, hashed_rows, kept_rows
 from latentscale.storage.objects import Store
 from latentscale.storage.shard_hashes import hashed_keys
-from latentscale.storage.snapshot import Ids, Shard, ShardTable
+from latentscale.storage.snapshot import COMPRESSION, Ids, Shard, ShardTable
 from latentscale.storage.spool import Records
 
 # Of one processor, about: what reading, decoding and hashing takes of a column of ids, and of one of texts besides.

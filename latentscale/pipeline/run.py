@@ -29,11 +29,11 @@ from latentscale.readers.unread import Unread
 from latentscale.registry import load_stage, stages
 from latentscale.stages import embed, ingest, publish
 from latentscale.stages.earlier import check_earlier
-from latentscale.stages.stage import COMPRESSION, MapJob, WholeStage, Work
+from latentscale.stages.stage import MapJob, WholeStage, Work
 from latentscale.storage.artifacts import Record, find_record
 from latentscale.storage.head import current_map, read_head, write_head
 from latentscale.storage.objects import Store
-from latentscale.storage.snapshot import Snapshot
+from latentscale.storage.snapshot import COMPRESSION, Snapshot
 from latentscale.storage.snapshots import read_groups, read_snapshot
 from latentscale.storage.vectors import spooled_vectors
 from latentscale.storage.workspace_record import WorkspaceRecord, claim_workspace, read_workspace

@@ -24,7 +24,7 @@ from latentscale.pipeline.service import counted_spending, probe_service
 from latentscale.pipeline.shared_texts import embed_shared_texts, forget_shared_texts
 from latentscale.stages import embed, ingest
 from latentscale.stages.embed_receipt import EmbedReceipt, read_embed_receipts
-from latentscale.stages.stage import COMPRESSION, USUAL_BYTES, JobSize
+from latentscale.stages.stage import USUAL_BYTES, JobSize
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.listing import Listing
@@ -32,7 +32,7 @@ from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
 from latentscale.storage.provenance import measured
 from latentscale.storage.receipts import Receipts, ReceiptWriter, list_tables, read_receipts
-from latentscale.storage.snapshot import NO_IDS, Shard, ShardTable, Snapshot
+from latentscale.storage.snapshot import COMPRESSION, NO_IDS, Shard, ShardTable, Snapshot
 from latentscale.storage.snapshots import make_snapshot, without_shards
 from latentscale.storage.workspace_record import WorkspaceRecord
 

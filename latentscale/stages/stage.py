@@ -23,8 +23,6 @@ __all__ = ["Cost", "JobSize", "MapJob", "Stage", "StageContext", "Table", "Whole
 
 # Of a document on which the rates of the stages were measured.
 USUAL_BYTES = 450
-# A shard of documents, as compressed parquet, holds about so many times its bytes.
-COMPRESSION = 2.5
 # Of a value of a vector, that the hungriest stage holds in its own memory; the matrix itself is a mapped file, whose
 # pages the system takes back (benchmarks/cases/vectors.py).
 HELD_BYTES = 0.5

@@ -16,12 +16,16 @@ Result = TypeVar("Result")
 LOCAL_THREADS, REMOTE_THREADS = 4, 8
 
 
-def in_order(store: Store, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def in_order(
+    store: Store, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int | None = None
+) -> Iterator[Result]:
     """Call ``function`` on each item in some threads, and yield its results in the order of the items.
 
-    As many as there are threads are active or wait to be consumed, so that memory does not grow with their number.
+    As many as there are threads are active or wait to be consumed, so that memory does not grow with their number;
+    fewer than a disk or a bucket can bear where ``ahead`` is less.
     """
     threads = LOCAL_THREADS if store.is_local else REMOTE_THREADS
+    threads = threads if ahead is None else min(threads, ahead)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()
         try:

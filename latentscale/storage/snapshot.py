@@ -16,6 +16,8 @@ from latentscale.storage.key_index import KeyIndex
 
 Ids = NDArray[np.int64]
 NO_IDS: Ids = np.empty(0, dtype=np.int64)
+# A shard of documents, as compressed parquet, holds about so many times its bytes.
+COMPRESSION = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from latentscale.digest import digest
 from latentscale.errors import CorpusError, DamagedObjectError, ResourceError
 from latentscale.machine import available_processors
 from latentscale.storage.objects import Store
+from latentscale.storage.ordered import in_order
 from latentscale.storage.parquet import read_batches, read_footer, read_parquet
 from latentscale.storage.scratch import (
     STALE_AFTER,
@@ -30,7 +31,7 @@ from latentscale.storage.scratch import (
     scratch_folder,
     share_files,
 )
-from latentscale.storage.snapshot import Shard, Snapshot
+from latentscale.storage.snapshot import COMPRESSION, Shard, ShardTable, Snapshot
 
 EMBEDDINGS = "embeddings"
 
@@ -38,6 +39,8 @@ EMBEDDINGS = "embeddings"
 IN_MEMORY_BYTES = 64 << 20
 # Of shards that were read ahead of the one that is written.
 READ_AHEAD_BYTES = 256 << 20
+# Of texts and columns that are read ahead of the shard that is looked at, decompressed.
+_AHEAD_BYTES = 64 << 20
 
 _PREFIX = "vectors-"
 _MATRIX, _OFFSETS, _ROW_IDS = "matrix.f32", "places.i64", "row_ids.i64"
@@ -349,20 +352,34 @@ def stream_documents(
         Their columns, in the same order.
     """
     offsets = snapshot.offsets(row_ids)
-    bases = snapshot.shards.bases
-    firsts = np.searchsorted(offsets, bases)
-    lasts = np.searchsorted(offsets, bases + snapshot.shards.rows)
-    for index in np.flatnonzero(lasts > firsts).tolist():
-        shard, first, last = snapshot.shards[index], int(firsts[index]), int(lasts[index])
+    firsts = np.searchsorted(offsets, snapshot.shards.bases)
+    lasts = np.searchsorted(offsets, snapshot.shards.bases + snapshot.shards.rows)
+    chosen = np.flatnonzero(lasts > firsts)
+    shards = snapshot.shards.take(chosen)
+    for shard, batches, at in zip(shards, _read_ahead(store, shards, columns), chosen.tolist(), strict=True):
+        first, last = int(firsts[at]), int(lasts[at])
         rows = offsets[first:last] - shard.base
         start = 0
-        for batch in read_batches(store, shard.name, columns):
+        for batch in batches:
             low, high = np.searchsorted(rows, [start, start + batch.num_rows])
             if high > low:
                 wanted = rows[low:high] - start
                 whole = high - low == batch.num_rows
                 yield np.arange(first + low, first + high), batch if whole else batch.take(pa.array(wanted))
             start += batch.num_rows
+
+
+def _read_ahead(store: Store, shards: ShardTable, columns: Sequence[str]) -> Iterator[Iterable[pa.RecordBatch]]:
+    """The batches of each shard; of a bucket the next shards are read meanwhile, as far as memory allows.
+
+    One after the other, the answers of a bucket take longer than all that is done with the texts; a disk has none to
+    wait for.
+    """
+    names = (shard.name for shard in shards)
+    ahead = int(_AHEAD_BYTES // max(1.0, COMPRESSION * float(shards.bytes.max(initial=0))))
+    if store.is_local or ahead < 1:
+        return (read_batches(store, name, columns) for name in names)
+    return in_order(store, lambda name: list(read_batches(store, name, columns)), names, ahead=ahead)
 
 
 class ColumnValues(Sequence[str | None]):

@@ -21,8 +21,9 @@ from latentscale.engines import Quarantined, check_engine
 from latentscale.engines.failures import WorkerError
 from latentscale.engines.ray.engine import RayEngine
 from latentscale.errors import ConfigError, CorpusError, ResourceError, StorageError
+from latentscale.pipeline import hashing
 from latentscale.stages.context import StageContext
-from latentscale.storage import receipts
+from latentscale.storage import hashed_rows, receipts
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.objects import Store
 from tests.engines.work import (
@@ -89,6 +90,34 @@ def test_both_engines_leave_the_same_bytes(
     assert pages[0] == pages[1]
     assert all(made)
     assert ray.runs[0]["facts"]["engine"]["engine"] == "ray"
+
+
+def test_ids_and_texts_are_hashed_by_the_workers_of_the_cluster(
+    tmp_path: Path, small_corpus: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_here(column: object) -> None:
+        raise AssertionError("the driver hashes texts")
+
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    frame = pl.read_parquet(small_corpus)
+    for i, part in enumerate(frame.head(200).iter_slices(80)):
+        # Each file has the texts and an id of the one before it, too.
+        pl.concat([part, frame.slice(max(0, 80 * (i - 1)), 20)]).write_parquet(corpus / f"part-{i}.parquet")
+    settings = {
+        "corpus": {"sources": str(corpus), "text": "text", "id": "package"},
+        "embed": {"duplicates": "corpus"},
+        "ingest": {"shard_rows": 40},
+    }
+    latentscale.Workspace(tmp_path / "local").run(settings, until="embed")
+    monkeypatch.setattr(hashing, "HERE_SECONDS", 0.0)
+    monkeypatch.setattr(hashed_rows, "hash_values", not_here)
+    latentscale.Workspace(tmp_path / "ray").run({**settings, "engine": {"name": "ray"}}, until="embed")
+    local, ray = (objects(latentscale.open(tmp_path / engine)) for engine in ("local", "ray"))
+    kept = [name for name in local if name.startswith(("documents/", "embeddings/", "snapshots/", "ids/"))]
+    assert kept == [name for name in ray if name in kept or name.startswith("ids/")]
+    assert [name for name in kept if local[name] != ray[name]] == []
+    assert len({name.split("/")[1] for name in kept if name.startswith("ids/")}) == 2, "of the ids and of the texts"
 
 
 def test_an_error_of_a_worker_comes_back_as_it_was(tmp_path: Path, cluster: None) -> None:

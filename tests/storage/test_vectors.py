@@ -14,13 +14,20 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from latentscale.errors import CorpusError, DamagedObjectError, ResourceError
+from latentscale.errors import CorpusError, DamagedObjectError, MissingObjectError, ResourceError
 from latentscale.storage import vectors as module
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import write_parquet
 from latentscale.storage.snapshot import Snapshot, document_name
 from latentscale.storage.snapshots import make_snapshot
-from latentscale.storage.vectors import column_values, load_vectors, release_vectors, spooled_vectors, vector_name
+from latentscale.storage.vectors import (
+    column_values,
+    load_vectors,
+    release_vectors,
+    spooled_vectors,
+    stream_documents,
+    vector_name,
+)
 
 EMBEDDING = "embedding-0123456789abcdef"
 WIDTH = 16
@@ -207,3 +214,24 @@ def test_the_values_of_a_column_are_held_once_each(store: Store) -> None:
     assert values.categories == ["2", "1", "b", "[1, 2]"]
     assert values.codes.dtype == np.int32
     assert list(values[2:4]) == ["1", "2"]
+
+
+@pytest.mark.parametrize("room", [0, 1 << 30])
+def test_shards_that_are_read_ahead_come_in_their_order_and_batch_by_batch(
+    store: Store, snapshot: Snapshot, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_AHEAD_BYTES", room)
+    bucket = Store(f"memory://vectors-{room}")
+    for name in store.list("documents"):
+        bucket.put_bytes(name, store.read_bytes(name))
+    some = snapshot.row_ids(np.setdiff1d(np.arange(snapshot.rows), snapshot.superseded))[5::3]
+    one, other = (list(stream_documents(where, snapshot, some, ["text", "id"])) for where in (store, bucket))
+    assert np.array_equal(np.concatenate([positions for positions, _ in one]), np.arange(len(some)))
+    for (here, first), (there, second) in zip(one, other, strict=True):
+        assert np.array_equal(here, there)
+        assert first.equals(second)
+    # Who stops in the middle, or meets an object that is gone, leaves no thread behind.
+    bucket.delete([document_name("05aa")])
+    with pytest.raises(MissingObjectError, match="05aa"):
+        list(stream_documents(bucket, snapshot, some, ["text"]))
+    next(stream_documents(bucket, snapshot, some, ["text"]))
