@@ -21,6 +21,7 @@ from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet, write_parquet
 
 _COLUMNS = ("first", "second")
+_PREFIX = f"{FOLDER}/shards-"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +66,12 @@ def strings_of(column: pa.ChunkedArray) -> pa.Array:
 def hashes_folder(column: str) -> str:
     """Folder of the hashes of a column."""
     state = hashlib.blake2b(f"{HASH}\n{column}".encode(), digest_size=8)
-    return f"{FOLDER}/shards-{state.hexdigest()}"
+    return f"{_PREFIX}{state.hexdigest()}"
+
+
+def is_of_shard(name: str) -> bool:
+    """Whether an object is in such a folder."""
+    return name.startswith(_PREFIX)
 
 
 def hashes_name(column: str, key: str) -> str:

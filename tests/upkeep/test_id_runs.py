@@ -13,9 +13,12 @@ import pyarrow as pa
 import pytest
 
 import latentscale
+from latentscale.stages.hash_column import HashWorker
 from latentscale.storage.id_runs import FOLDER, LIST, list_runs
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_footer, read_parquet, write_parquet
+from latentscale.storage.shard_hashes import hashes_name
+from latentscale.storage.snapshots import list_snapshot_ids, read_snapshot
 from latentscale.upkeep.garbage import Kind
 from latentscale.upkeep.gc import delete_garbage, find_garbage
 from latentscale.upkeep.verify import verify_workspace
@@ -67,6 +70,23 @@ def test_runs_that_an_update_reads_are_kept_and_others_are_garbage(workspace: Pa
     delete_garbage(store)
     assert list(store.list(FOLDER)) == kept
     assert verify_workspace(store).faults == []
+
+
+def test_hashes_that_a_killed_run_left_by_shard_are_read_and_once_old_deleted(workspace: Path) -> None:
+    store = Store(str(workspace))
+    shards = read_snapshot(store, list_snapshot_ids(store)[-1]).shards
+    receipts = [HashWorker(store, "text")(shard) for shard in shards]
+    left = [hashes_name("text", one.key) for one in receipts]
+    store.put_bytes(left[0], b"PAR1 damaged")
+    report = verify_workspace(store)
+    assert report.faults == []
+    assert report.notes == [f"{left[0]} cannot be read; it is not used, and gc deletes it."]
+    assert report.objects == sum(path.is_file() for path in workspace.rglob("*"))
+    assert find_garbage(store).garbage == []
+    grow_old(workspace)
+    assert sorted((item.kind, item.info.name) for item in delete_garbage(store).garbage) == [
+        (Kind.ID_HASHES, name) for name in sorted(left)
+    ]
 
 
 def test_every_object_of_a_run_is_looked_at(made: Path) -> None:
