@@ -14,10 +14,9 @@ from latentscale.errors import EnvironmentFailure
 from latentscale.pipeline.context import RunContext
 from latentscale.stages.hash_column import HashReceipt, HashWorker
 from latentscale.storage.attempts import AttemptLog
-from latentscale.storage.hashed_rows import HashRows, hashed_rows, kept_rows
-from latentscale.storage.objects import Store
-from latentscale.storage.shard_hashes import hashed_keys
-from latentscale.storage.snapshot import COMPRESSION, Ids, Shard, ShardTable
+from latentscale.storage.hashed_rows import hashed_rows, kept_rows
+from latentscale.storage.shard_hashes import forget_hashes, hashed_keys
+from latentscale.storage.snapshot import COMPRESSION, Ids, Shard, ShardTable, document_name
 from latentscale.storage.spool import Records
 
 # Of one processor, about: what reading, decoding and hashing takes of a column of ids, and of one of texts besides.
@@ -27,51 +26,67 @@ BYTES_A_SECOND = 250e6
 HERE_SECONDS = 4.0
 
 
-def hash_by_workers(context: RunContext, *, text_column: str) -> HashRows:
-    """Hash columns of shards as the engine of a run does its work, where there is more of it than a moment's.
+class WorkerHasher:
+    """Hashes columns of shards as the engine of a run does its work, where there is more of it than a moment's.
 
-    Each shard's hashes are an object of the workspace until a run of hashes has them, so that a run that was killed is
-    resumed.
+    Each shard's hashes are an object of the workspace until they are joined, so that a run that was killed is resumed.
+
+    Parameters
+    ----------
+    context : RunContext
+    text_column : str
+        Stored name of the text, which takes longer than an id.
     """
 
-    def hashes(store: Store, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
-        asked = shards.take(numbers)
-        # Of a run that was killed.
-        held = pc.SetLookupOptions(pa.array(sorted(hashed_keys(store, column)), pa.string()))
-        there = np.asarray(pc.call_function("is_in", [asked.keys], held))
-        left = asked.take(np.flatnonzero(~there))
-        seconds = int(left.rows.sum()) / ROWS_A_SECOND
-        if column == text_column:
-            seconds += COMPRESSION * float(left.bytes.sum()) / BYTES_A_SECOND
-        if not there.any() and seconds < HERE_SECONDS:
+    def __init__(self, context: RunContext, *, text_column: str) -> None:
+        self._context = context
+        self._text_column = text_column
+        self._kept = False
+
+    def hashes(self, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
+        """Yield the hashes of ``column`` of the shards ``numbers``."""
+        store, asked = self._context.store, shards.take(numbers)
+        if self._seconds(asked, column) < HERE_SECONDS:
             yield from hashed_rows(store, shards, numbers, column)
             return
-        _hash(context, left, column, seconds)
+        self._kept = True
+        held = pc.SetLookupOptions(pa.array(sorted(hashed_keys(store, column)), pa.string()))
+        there = np.asarray(pc.call_function("is_in", [asked.keys], held))
+        if not there.all():
+            self._work(asked.take(np.flatnonzero(~there)), column)
         yield from kept_rows(store, shards, numbers, column)
 
-    return hashes
+    def forget(self, shards: ShardTable, numbers: Ids, column: str) -> None:
+        """Delete the objects of the shards."""
+        if self._kept:
+            forget_hashes(self._context.store, column, shards.take(numbers).keys)
 
+    def _seconds(self, shards: ShardTable, column: str) -> float:
+        seconds = int(shards.rows.sum()) / ROWS_A_SECOND
+        if column == self._text_column:
+            seconds += COMPRESSION * float(shards.bytes.sum()) / BYTES_A_SECOND
+        return seconds
 
-def _hash(context: RunContext, shards: ShardTable, column: str, seconds: float) -> None:
-    worked = 0.0
-    for made in context.engine.map_shards(
-        partial(HashWorker, context.store, column),
-        shards,
-        stage="ingest",
-        task_type=Shard,
-        receipt_type=HashReceipt,
-        attempts=AttemptLog(context.store, context.run.id),
-        seconds=seconds,
-    ):
-        if isinstance(made, Quarantined):
-            # Without it nobody knows which of its documents are those of other shards.
-            raise EnvironmentFailure(
-                f"the column {column!r} of the shard {made.key} was not hashed: {made.reason}",
-                where=context.store.path(f"documents/{made.key[:2]}/{made.key}.parquet"),
-                hint="`latentscale verify` says whether it is damaged. Where memory is short, smaller shards help: "
-                "ingest.shard_rows.",
-            )
-        worked += made.seconds
-    context.observer.event(
-        "hashed", column=column, shards=len(shards), documents=int(shards.rows.sum()), seconds=round(worked, 3)
-    )
+    def _work(self, shards: ShardTable, column: str) -> None:
+        context, worked = self._context, 0.0
+        for made in context.engine.map_shards(
+            partial(HashWorker, context.store, column),
+            shards,
+            stage="ingest",
+            task_type=Shard,
+            receipt_type=HashReceipt,
+            attempts=AttemptLog(context.store, context.run.id),
+            seconds=self._seconds(shards, column),
+        ):
+            if isinstance(made, Quarantined):
+                # Without it nobody knows which of its documents are those of other shards.
+                raise EnvironmentFailure(
+                    f"the column {column!r} of the shard {made.key} was not hashed: {made.reason}",
+                    where=context.store.path(document_name(made.key)),
+                    hint="`latentscale verify` says whether it is damaged. Where memory is short, smaller shards help: "
+                    "ingest.shard_rows.",
+                )
+            worked += made.seconds
+        context.observer.event(
+            "hashed", column=column, shards=len(shards), documents=int(shards.rows.sum()), seconds=round(worked, 3)
+        )

@@ -16,7 +16,7 @@ from latentscale.errors import LatentScaleError, RejectLimitError, name_list
 from latentscale.machine import release_memory
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.embed_work import EmbedWork, Widths
-from latentscale.pipeline.hashing import hash_by_workers
+from latentscale.pipeline.hashing import WorkerHasher
 from latentscale.pipeline.model_check import check_model
 from latentscale.pipeline.observe import StageProgress
 from latentscale.pipeline.selections import leave_out
@@ -167,7 +167,7 @@ def ingest_corpus(
             text_column=ingest.stored_text_column(config.corpus),
             parent=parent,
             groups=ingest.group_members(units, config.corpus, config.ingest),
-            hash_rows=hash_by_workers(context, text_column=ingest.stored_text_column(config.corpus)),
+            hasher=WorkerHasher(context, text_column=ingest.stored_text_column(config.corpus)),
         )
     release_memory()
     snapshot = leave_out(context, snapshot)

@@ -12,7 +12,7 @@ from latentscale.embedders import EmbedderSpec
 from latentscale.engines import Quarantined
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.embed_work import EmbedWork
-from latentscale.pipeline.hashing import hash_by_workers
+from latentscale.pipeline.hashing import WorkerHasher
 from latentscale.stages.embed import STAGE, EmbeddingRequest
 from latentscale.stages.embed_receipt import EmbedReceipt
 from latentscale.stages.shared_texts import SharedRows, SharedRowsList, SharedTextWorker
@@ -68,8 +68,8 @@ def embed_shared_texts(
     offsets = read_plan(store, folder)
     if offsets is None:
         missing = pc.call_function("is_in", [snapshot.shards.keys], pc.SetLookupOptions(pending.keys))
-        hash_rows = hash_by_workers(context, text_column=request.text)
-        offsets = find_shared(store, snapshot.shards, request.text, np.asarray(missing), hash_rows=hash_rows)
+        hasher = WorkerHasher(context, text_column=request.text)
+        offsets = find_shared(store, snapshot.shards, request.text, np.asarray(missing), hasher=hasher)
         keep_plan(store, folder, offsets)
     receipts = Receipts(EmbedReceipt)
     if not len(offsets):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,43 @@ from latentscale.storage.id_runs import RunReader, RunWriter, choose_runs, list_
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.parquet import read_parquet
-from latentscale.storage.shard_hashes import Hashes, forget_hashes, hash_values, read_hashes
+from latentscale.storage.shard_hashes import Hashes, hash_values, read_hashes
 from latentscale.storage.snapshot import Ids, ShardTable, document_name
 from latentscale.storage.spool import BLOCK_ROWS, Records, Spool, bits_for, records_of
 
 # Some tens of megabytes while they are joined; also the rows of one object of hashes, at most about.
 BUCKET_ROWS = 1 << 18
 
-HashRows = Callable[[Store, ShardTable, Ids, str], Iterator[Records]]
-"""Gives the hashes of a column of some shards, by their numbers, as ``hashed_rows`` does."""
+
+class Hasher(Protocol):
+    """Hashes columns of shards, wherever that is computed."""
+
+    def hashes(self, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
+        """Yield the hashes of ``column`` of the shards ``numbers``, as ``hashed_rows`` does."""
+        ...
+
+    def forget(self, shards: ShardTable, numbers: Ids, column: str) -> None:
+        """Delete what was only kept for a process that is killed before it has used the hashes."""
+        ...
+
+
+class HashHere:
+    """Hashes in this process, and keeps nothing.
+
+    Parameters
+    ----------
+    store : Store
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def hashes(self, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
+        """Yield the hashes of ``column`` of the shards ``numbers``."""
+        return hashed_rows(self._store, shards, numbers, column)
+
+    def forget(self, shards: ShardTable, numbers: Ids, column: str) -> None:
+        """Nothing is there."""
 
 
 def hash_buckets(
@@ -28,7 +57,7 @@ def hash_buckets(
     shards: ShardTable,
     column: str,
     *,
-    hash_rows: HashRows | None = None,
+    hasher: Hasher | None = None,
     bucket_rows: int = BUCKET_ROWS,
     block_rows: int = BLOCK_ROWS,
 ) -> Iterator[Records]:
@@ -44,8 +73,8 @@ def hash_buckets(
     shards : ShardTable
         By offset.
     column : str
-    hash_rows : callable, optional
-        Hashes the shards that no run has; by default in this process.
+    hasher : Hasher, optional
+        For the shards that no run has; by default this process.
     bucket_rows : int
         How many rows a bucket has, about.
     block_rows : int
@@ -64,8 +93,9 @@ def hash_buckets(
     if len(missing) or merged:
         kept = np.concatenate([missing, *(item.shards[item.shards >= 0] for item in merged)])
         writer = RunWriter(store, column, shards.keys, shards.rows, kept, bits=bits, bucket_rows=bucket_rows)
+    hasher = hasher or HashHere(store)
     with Spool(bits, block_rows=block_rows) as spool:
-        for records in (hash_rows or hashed_rows)(store, shards, missing, column):
+        for records in hasher.hashes(shards, missing, column):
             spool.add(records)
         for bucket in range(1 << bits):
             records = np.concatenate([*(reader.bucket(bucket) for reader in readers), *spool.bucket(bucket)])
@@ -74,8 +104,7 @@ def hash_buckets(
             yield records
     if writer is not None:
         writer.close()
-    if len(missing):
-        forget_hashes(store, column, shards.take(missing).keys)
+    hasher.forget(shards, missing, column)
 
 
 def hashed_rows(store: Store, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:

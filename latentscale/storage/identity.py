@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from latentscale.storage.hashed_rows import BUCKET_ROWS, HashRows, group_by_hash, hash_buckets, hashed_rows
+from latentscale.storage.hashed_rows import BUCKET_ROWS, Hasher, HashHere, group_by_hash, hash_buckets
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.parquet import read_parquet
-from latentscale.storage.shard_hashes import forget_hashes
 from latentscale.storage.snapshot import NO_IDS, Ids, ShardTable, Snapshot, inside
 from latentscale.storage.spool import BLOCK_ROWS, Records, Spool, bits_for
 
@@ -60,7 +59,7 @@ def identify(
     id_column: str | None,
     text_column: str,
     parent: Snapshot | None,
-    hash_rows: HashRows | None = None,
+    hasher: Hasher | None = None,
     bucket_rows: int = BUCKET_ROWS,
     block_rows: int = BLOCK_ROWS,
 ) -> Identities:
@@ -77,8 +76,8 @@ def identify(
     id_column, text_column : str or None, str
     parent : Snapshot or None
         Whose documents keep their row ids.
-    hash_rows : callable, optional
-        Hashes the ids or texts of shards; by default in this process.
+    hasher : Hasher, optional
+        For the ids or texts of shards; by default this process.
     bucket_rows : int
         How many rows are joined at a time, about.
     block_rows : int
@@ -92,11 +91,11 @@ def identify(
     join, Kitsuregawa et al. 1983): memory holds one bucket, and what is returned.
     """
     if id_column is not None:
-        found = _by_id(store, shards, order, id_column, parent, hash_rows, bucket_rows, block_rows)
+        found = _by_id(store, shards, order, id_column, parent, hasher, bucket_rows, block_rows)
     elif parent is None:
         return NO_IDENTITIES
     else:
-        found = _by_text(store, shards, order, text_column, parent, hash_rows, bucket_rows, block_rows)
+        found = _by_text(store, shards, order, text_column, parent, hasher, bucket_rows, block_rows)
     return _without_clashes(found, shards)
 
 
@@ -215,7 +214,7 @@ def _by_id(
     order: Ids,
     column: str,
     parent: Snapshot | None,
-    hash_rows: HashRows | None,
+    hasher: Hasher | None,
     bucket_rows: int,
     block_rows: int,
 ) -> Identities:
@@ -224,7 +223,7 @@ def _by_id(
     lost: list[Ids] = []
     carried: list[tuple[Ids, Ids, Ids]] = []
     sizes = {"bucket_rows": bucket_rows, "block_rows": block_rows}
-    for records in hash_buckets(store, shards, column, hash_rows=hash_rows, **sizes):
+    for records in hash_buckets(store, shards, column, hasher=hasher, **sizes):
         records, groups, starts = group_by_hash(records)
         if not len(records):
             continue
@@ -267,7 +266,7 @@ def _by_text(
     order: Ids,
     column: str,
     parent: Snapshot,
-    hash_rows: HashRows | None,
+    hasher: Hasher | None,
     bucket_rows: int,
     block_rows: int,
 ) -> Identities:
@@ -280,8 +279,9 @@ def _by_text(
     if len(shards) > joined.new and len(fresh):
         numbers = np.concatenate([fresh, np.arange(joined.new, len(shards))])
         bits = bits_for(int(shards.rows[numbers].sum()), bucket_rows)
+        hasher = hasher or HashHere(store)
         with Spool(bits, block_rows=block_rows) as spool:
-            for records in (hash_rows or hashed_rows)(store, shards, numbers, column):
+            for records in hasher.hashes(shards, numbers, column):
                 spool.add(records)
             for bucket in range(1 << bits):
                 records = np.concatenate(spool.bucket(bucket))
@@ -290,7 +290,7 @@ def _by_text(
                 earlier, later = _matched(records, joined)
                 offsets.append(joined.offsets(later))
                 row_ids.append(parent.row_ids(joined.offsets(earlier)))
-        forget_hashes(store, column, shards.take(numbers).keys)
+        hasher.forget(shards, numbers, column)
     all_offsets, all_row_ids = np.concatenate(offsets), np.concatenate(row_ids)
     by_offset = np.argsort(all_offsets, kind="stable")
     return Identities(superseded=NO_IDS, offsets=all_offsets[by_offset], row_ids=all_row_ids[by_offset])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from latentscale.digest import digest
 from latentscale.errors import ResourceError
-from latentscale.storage.hashed_rows import HashRows, group_by_hash, hash_buckets
+from latentscale.storage.hashed_rows import Hasher, group_by_hash, hash_buckets
 from latentscale.storage.hashing import Words, hash_strings
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
@@ -45,7 +45,7 @@ def find_shared(
     column: str,
     missing: NDArray[np.bool_],
     *,
-    hash_rows: HashRows | None = None,
+    hasher: Hasher | None = None,
 ) -> Ids:
     """Find the texts that a shard without vectors has in common with another shard.
 
@@ -59,8 +59,8 @@ def find_shared(
         The text.
     missing : bool ndarray, shape (len(shards),)
         Which shards have no vectors.
-    hash_rows : callable, optional
-        Hashes the texts of shards; by default in this process.
+    hasher : Hasher, optional
+        For the texts of shards; by default this process.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def find_shared(
         among them.
     """
     found = [NO_IDS]
-    for records in hash_buckets(store, shards, column, hash_rows=hash_rows):
+    for records in hash_buckets(store, shards, column, hasher=hasher):
         records, groups, starts = group_by_hash(records, records["shard"], records["row"])
         if not len(records):
             continue

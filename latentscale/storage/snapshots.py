@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from latentscale.errors import MissingObjectError, WorkspaceError
 from latentscale.machine import release_memory
 from latentscale.storage.columns import BATCH, indices
-from latentscale.storage.hashed_rows import HashRows
+from latentscale.storage.hashed_rows import Hasher
 from latentscale.storage.identity import Identities, also_known, identify, supersede_rejects, taken_from_others
 from latentscale.storage.key_index import KeyIndex
 from latentscale.storage.objects import Store
@@ -76,7 +76,7 @@ def make_snapshot(
     text_column: str,
     parent: Snapshot | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
-    hash_rows: HashRows | None = None,
+    hasher: Hasher | None = None,
 ) -> Snapshot:
     """Make, or find, the snapshot of these shards.
 
@@ -99,8 +99,8 @@ def make_snapshot(
         Of the map that is grown.
     groups : mapping of str to sequence of str, optional
         Which files were read together, kept for the next plan (``read_groups``).
-    hash_rows : callable, optional
-        Hashes the ids or texts of shards; by default in this process.
+    hasher : Hasher, optional
+        For the ids or texts of shards; by default this process.
     """
     known, end, later = _known(store, parent)
     release_memory()
@@ -109,7 +109,7 @@ def make_snapshot(
     if parent is not None and _same(table, empty, order, parent, store, ordered=id_column is not None):
         return parent
     columns = {"id_column": id_column, "text_column": text_column}
-    by = partial(identify, store, table, np.argsort(order), **columns, hash_rows=hash_rows)
+    by = partial(identify, store, table, np.argsort(order), **columns, hasher=hasher)
     identities = by(parent=parent)
     for other in (read_snapshot(store, identity) for identity in later):
         assert parent is not None, "only a snapshot with a parent has others after that"

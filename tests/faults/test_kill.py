@@ -27,7 +27,6 @@ from harness import (
     update_command,
 )
 
-from latentscale.stages.hash_column import HashWorker
 from latentscale.storage.snapshots import list_snapshot_ids, read_snapshot
 
 References = dict[str, Reference]
@@ -167,23 +166,19 @@ def test_a_command_that_dies_while_texts_are_hashed_by_shard_resumes_and_leaves_
     """Each hashed shard is kept; once a run of hashes has all of them, none is left over."""
     files = tmp_path / "corpus"
     grown_corpus.put(grown_corpus.before, files)
-    whole, place = Place(str(tmp_path / "whole")), Place(str(tmp_path / "map"))
+    whole = Place(str(tmp_path / "whole"))
+    place = Place(str(tmp_path / "map"), environment={"HASHED_BY_SHARD": "yes"})
     settings = ["--set", "embed.duplicates=corpus"]
     finish([*run_command(files, whole), *settings], whole, process=fork([*run_command(files, whole), *settings], whole))
     command = [*run_command(files, place), *settings]
-    process = fork(command, place, crash="before:^ids/:1")
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == -signal.SIGKILL, said
-    # As if there were too many texts for the driver: one shard is hashed by its worker already.
-    shards = read_snapshot(place.store, list_snapshot_ids(place.store)[0]).shards
-    HashWorker(place.store, "text")(shards[0])
     for crash in (r"after:^ids/shards-:2", r"before:^ids/[0-9a-f]+/shards.parquet$:1", r"after:/shared-texts/.*plan:1"):
         process = fork(command, place, crash=crash)
         said, _ = process.communicate(timeout=300)
         assert process.returncode == -signal.SIGKILL, said
         check_so_far(place)
         kept = {str(name) for name in place.store.list("ids") if str(name).startswith("ids/shards-")}
-        assert len(kept) == (0 if "plan" in crash else 3 if "shards-" in crash else len(shards)), crash
+        shards = read_snapshot(place.store, list_snapshot_ids(place.store)[0]).shards
+        assert len(kept) in ((0,) if "plan" in crash else (2, 3, 4) if "shards-" in crash else (len(shards),)), crash
     finish(command, place, process=fork(command, place))
     assert contents(place.store) == contents(whole.store)
     ids = [{name: one.store.read_bytes(name) for name in one.store.list("ids")} for one in (whole, place)]

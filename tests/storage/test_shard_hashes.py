@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentscale.stages.hash_column import HashWorker
-from latentscale.storage.hashed_rows import hash_buckets, hashed_rows, kept_rows
+from latentscale.storage.hashed_rows import HashHere, hash_buckets, hashed_rows, kept_rows
 from latentscale.storage.hashing import hash_strings
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import write_parquet
@@ -24,7 +25,8 @@ from latentscale.storage.shard_hashes import (
     hashes_name,
     read_hashes,
 )
-from latentscale.storage.snapshot import ShardTable, document_name
+from latentscale.storage.snapshot import Ids, ShardTable, document_name
+from latentscale.storage.spool import Records
 
 SHARDS = [["a", None, "b" * 400], [" ", "a", "\u00a0"], ["c", "d", "e"]]
 
@@ -84,12 +86,22 @@ def test_rows_from_kept_hashes_are_those_of_the_shards(shards: tuple[Store, Shar
     assert np.array_equal(np.concatenate(list(kept_rows(store, table, numbers, "id"))), wanted)
 
 
+class Kept(HashHere):
+    """The hashes are there."""
+
+    def hashes(self, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
+        return kept_rows(self._store, shards, numbers, column)
+
+    def forget(self, shards: ShardTable, numbers: Ids, column: str) -> None:
+        forget_hashes(self._store, column, shards.take(numbers).keys)
+
+
 def test_a_run_of_hashes_takes_up_those_of_its_shards_and_leaves_the_others(shards: tuple[Store, ShardTable]) -> None:
     store, table = shards
     for shard in table:
         HashWorker(store, "id")(shard)
     some = table.take(np.array([0, 1]))
-    assert sum(map(len, hash_buckets(store, some, "id", hash_rows=kept_rows))) == 3
+    assert sum(map(len, hash_buckets(store, some, "id", hasher=Kept(store)))) == 3
     assert hashed_keys(store, "id") == {table[2].key}
     forget_hashes(store, "another", table.keys)
     assert hashed_keys(store, "id") == {table[2].key}
