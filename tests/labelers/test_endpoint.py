@@ -344,6 +344,32 @@ def test_a_wrong_key_or_model_is_found_before_anything_is_computed(
     assert not list((tmp_path / "ws").glob("embeddings/*/*"))
 
 
+def test_a_cluster_that_alone_is_left_and_is_refused_gets_its_keyphrases(place: Path, server: ChatServer) -> None:
+    seen: list[Any] = []
+    said = 503
+
+    def rule(request: Request) -> Said | None:
+        chat = chat_of(request)
+        if chat.kind != "label":
+            return None
+        seen.append(chat.evidence["keyphrases"])
+        return error(said, "our policy does not allow this") if len(seen) > 2 and seen[-1] == seen[2] else None
+
+    server.rule = rule
+    first = labelled(place, server, max_attempts=1, concurrency=1, held_out=False)
+    check(first)
+    assert first["reason"].str.contains("503").sum() == 1
+    drop_labels(place)
+    server.forget()
+    # Of all that this run asks, nothing is taken; the service takes something all the same.
+    said = 400
+    again = labelled(place, server, on_a_map=True, max_attempts=1, concurrency=1, held_out=False)
+    assert server.asked("label", "reconsider", "distinguish") == []
+    refused = again.filter(again["reason"].str.contains("refused the request: 400"))
+    assert refused["source"].to_list() == ["keyphrases"]
+    check(again)
+
+
 def test_a_service_that_goes_down_ends_the_run_and_its_answers_are_kept(
     place: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
