@@ -1,4 +1,4 @@
-# make demo · make test · make test-slow · make test-repeat · make soak · make lint · make docs · make lock · make clean
+# make demo · make test · make test-slow · make test-repeat · make explore · make soak · make lint · make docs · make lock · make clean
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 export UV_LINK_MODE := copy
 
-.PHONY: demo test test-slow test-repeat soak lint docs lock clean browser
+.PHONY: demo test test-slow test-repeat explore soak lint docs lock clean browser
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +56,9 @@ test-slow: $(VENV)/.torch browser ## many kills, Ray, large pages, encoders in t
 
 test-repeat: $(VENV)/.dev browser ## the fast suite ten times, two at once; the report is benchmarks/results/test_repeat.json
 	PYTHONPATH=. $(BIN)/python tests/repeat.py
+
+explore: $(VENV)/.dev browser ## the property tests with examples that no run had
+	$(BIN)/pytest -q -m hypothesis --hypothesis-profile explore $(SIDE_BY_SIDE)
 
 # Kills of run and update in all; those of earlier calls count, so that it resumes where it stopped.
 SOAK_KILLS ?= 1000

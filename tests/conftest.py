@@ -32,9 +32,11 @@ os.environ.update(RAY_worker_niceness="0")
 # As the command line does: looked for as often as Python does by default, garbage takes a twentieth of these tests.
 gc.set_threshold(GARBAGE_THRESHOLD)
 
-# How long an example takes says something of the machine, and nothing of the code.
-settings.register_profile("latentscale", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("latentscale")
+# How long an example takes says something of the machine, and nothing of the code. A change is judged by the same
+# examples as the one before it; `make explore` looks for new ones.
+settings.register_profile("same", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("explore", settings.get_profile("same"), derandomize=False)
+settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -136,6 +138,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+        # By default it gives up after half a minute, which a browser may take where eight of them start at once.
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS, timeout=300_000)
         yield browser
         browser.close()

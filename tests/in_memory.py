@@ -26,7 +26,8 @@ def begin() -> None:
         return
     for folder in _MEMORY.glob(f"{_PREFIX}*"):
         number = folder.name.removeprefix(_PREFIX)
-        if number.isdigit() and not psutil.pid_exists(int(number)):
+        # One of this number is of a process that is gone, and whose number this one has now.
+        if number.isdigit() and (int(number) == os.getpid() or not psutil.pid_exists(int(number))):
             _delete(folder)
     if shutil.disk_usage(_MEMORY).free < _ROOM or psutil.virtual_memory().available < 2 * _ROOM:
         return

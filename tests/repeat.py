@@ -1,13 +1,14 @@
 """Run the whole fast suite again and again, two at once, each in a clone of its own: does any test depend on time?
 
 ``make test-repeat`` (``PYTHONPATH=. python tests/repeat.py``) writes its report, which is its memory too, after each
-run: runs of the same commit count, so that it goes on where it stopped. Two runs share the processors, so that each has
-as many busy processes beside it as it starts itself.
+run: runs of the same files count, whatever the reports of benchmarks say, so that it goes on where it stopped. Two runs
+share the processors, so that each has as many busy processes beside it as it starts itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -41,6 +42,15 @@ def clone(folder: Path) -> Path:
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     subprocess.run(["make", "--silent", ".venv/.dev", "browser"], cwd=folder, check=True)
     return folder
+
+
+def files() -> str:
+    """What the commit holds, in one word; without the reports of benchmarks, this one's among them."""
+    listed = subprocess.run(
+        ["git", "ls-tree", "-r", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    kept = (line for line in listed.stdout.splitlines() if "\tbenchmarks/" not in line or line.endswith(".py"))
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()[:16]
 
 
 def run_once(folder: Path) -> dict[str, Any]:
@@ -79,7 +89,7 @@ def in_a_row(runs: Sequence[dict[str, Any]]) -> int:
     return count
 
 
-def write(runs: Sequence[dict[str, Any]], commit: str, report: Path) -> None:
+def write(runs: Sequence[dict[str, Any]], commit: str, tested: str, report: Path) -> None:
     """Write the report as a whole."""
     rows = [
         {"what": f"run {number}", **{key: run[key] for key in ("passed", "skipped", "failed", "wall_s", "load")}}
@@ -97,6 +107,7 @@ def write(runs: Sequence[dict[str, Any]], commit: str, report: Path) -> None:
         "case": "test_repeat",
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit,
+        "files": tested,
         "load": " ".join(f"{part:.1f}" for part in os.getloadavg()),
         "environment": environment(),
         "runs": list(runs),
@@ -107,20 +118,21 @@ def write(runs: Sequence[dict[str, Any]], commit: str, report: Path) -> None:
 
 
 def main() -> int:
-    """Run until there are so many runs of this commit; return 1 if a test failed."""
+    """Run until there are so many runs of these files; return 1 if a test failed."""
     parser = argparse.ArgumentParser(prog="repeat.py", description=__doc__)
-    parser.add_argument("--runs", type=int, default=10, help="in all, earlier ones of this commit counted")
+    parser.add_argument("--runs", type=int, default=10, help="in all, earlier ones of these files counted")
     parser.add_argument("--report", type=Path, default=REPORT)
     options = parser.parse_args()
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, check=True)
     commit = head.stdout.decode().strip()
+    tested = files()
     kept = json.loads(options.report.read_text(encoding="utf-8")) if options.report.exists() else {}
-    runs: list[dict[str, Any]] = kept.get("runs", []) if kept.get("commit") == commit else []
+    runs: list[dict[str, Any]] = kept.get("runs", []) if kept.get("files") == tested else []
     with tempfile.TemporaryDirectory(prefix="latentscale-repeat-") as name, ThreadPoolExecutor(AT_ONCE) as pool:
         clones = [clone(Path(name) / str(number)) for number in range(min(AT_ONCE, options.runs - len(runs)))]
         while len(runs) < options.runs:
             runs = sorted([*runs, *pool.map(run_once, clones)], key=lambda run: run["began"])
-            write(runs, commit, options.report)
+            write(runs, commit, tested, options.report)
     if options.report == REPORT:
         write_readme()
     print(describe("test_repeat", json.loads(options.report.read_text(encoding="utf-8"))))

@@ -3,6 +3,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +48,9 @@ def test_text_from_a_corpus_is_never_markup_on_a_terminal() -> None:
 
 
 def test_a_log_gets_a_few_lines_and_programs_get_every_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observe, "PLAIN_LINE", 60.0)
+    # However long this process waits for the processor.
+    monkeypatch.setattr(observe, "PLAIN_LINE", math.inf)
+    monkeypatch.setattr(observe, "PLAIN_INTERVAL", math.inf)
     stream = io.StringIO()
     seen = Observer("auto", stream)
     assert seen.mode == "plain"
@@ -159,6 +164,42 @@ def test_the_metrics_file_is_one_of_prometheus_and_keeps_the_last_success(tmp_pa
     key = "latentscale_last_success_timestamp_seconds"
     assert failed[key] == first[key]
     assert [file.name for file in tmp_path.iterdir()] == ["latentscale.prom"]
+
+
+def test_what_another_thread_notes_after_the_end_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    stream, path = io.StringIO(), tmp_path / "latentscale.prom"
+    seen = Observer("json", stream, metrics_file=path)
+    with seen.watched("maps/x"):
+        seen.begin("run-1", "maps/x")
+        seen.finish()
+        # As the thread of the lease does where its store answers late.
+        seen.note("also at work on this workspace")
+    shown = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert shown == ["run started", "note", "run done"]
+    assert "latentscale_run_exit_code{" in path.read_text()
+
+
+class Slow(io.StringIO):
+    """A stream whose writer is off the processor after each piece."""
+
+    def write(self, text: str, /) -> int:
+        written = super().write(text)
+        time.sleep(0.005)
+        return written
+
+
+def test_events_of_two_threads_are_shown_once_each_and_in_lines_of_their_own() -> None:
+    stream = Slow()
+    seen = Observer("json", stream)
+    threads = [
+        threading.Thread(target=lambda name=name: [seen.note(f"{name} {i}") for i in range(10)]) for name in ("a", "b")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    shown = [json.loads(line)["text"] for line in stream.getvalue().splitlines()]
+    assert sorted(shown) == sorted(f"{name} {i}" for name in ("a", "b") for i in range(10))
 
 
 def test_a_metrics_file_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path: Path) -> None:

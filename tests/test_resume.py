@@ -16,6 +16,7 @@ import pytest
 
 import latentscale
 from latentscale.config import JobConfig
+from latentscale.engines.pipelined import IN_FLIGHT
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.run import run_job
 from latentscale.stages.embed_receipt import EmbedReceipt
@@ -174,8 +175,9 @@ def test_after_an_interruption_only_unfinished_shards_are_opened(finished: Path,
     left = {name for name in shards(workspace, "documents") if not any(d.endswith(name[10:]) for d in done)}
     opened = embedded(finished / "corpus", workspace)
     assert {name for name in opened if name.startswith("documents/")} == left
-    # The table is written when a run ends, however it does; the last shard may have been on its way.
-    assert len({name for name in opened if name.startswith("embeddings/")}) <= 1
+    # The table is written when a run ends, however it does. What was in flight with the shard that was interrupted may
+    # have been written before it, while its thread waited for the processor, and is in no table.
+    assert len({name for name in opened if name.startswith("embeddings/")}) < IN_FLIGHT
 
 
 def test_after_a_kill_in_the_middle_of_embedding_only_unfinished_documents_are_opened(
@@ -190,8 +192,10 @@ def test_after_a_kill_in_the_middle_of_embedding_only_unfinished_documents_are_o
     done = shards(workspace, "embeddings")
     assert 0 < len(done) < SHARDS
     left = {name for name in shards(workspace, "documents") if not any(d.endswith(name[10:]) for d in done)}
+    (group,) = {name.split("/")[1] for name in done}
+    known = set(read_receipts(Store(str(workspace)), group, EmbedReceipt)[0].keys.to_pylist())
     opened = embedded(finished / "corpus", workspace)
     assert {name for name in opened if name.startswith("documents/")} == left
-    # A killed run has written no table since the last minute: what these say is read once.
-    assert {name for name in opened if name.startswith("embeddings/")} == done
+    # A killed run has written no table since the last minute, where it took longer: what these say is read once.
+    assert {name for name in opened if name.startswith("embeddings/")} == {d for d in done if Path(d).stem not in known}
     assert embedded(finished / "corpus", workspace) == []

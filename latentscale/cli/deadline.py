@@ -38,7 +38,7 @@ def end_in_time(lines: Sequence[str], *, seconds: float = SECONDS) -> None:
     # Python's own handler runs once the main thread comes back to it; the signal's number is written here at once.
     hears, told = socket.socketpair()
     told.setblocking(False)
-    _open.extend([hears, told])
+    _open.append(told)
     signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_wait, args=(hears, list(lines), seconds), name="deadline", daemon=True).start()
 
@@ -52,7 +52,9 @@ def leave() -> None:
 
 
 def _wait(hears: socket.socket, lines: Sequence[str], seconds: float) -> None:
-    with contextlib.suppress(OSError):
+    # The thread closes its own end: were it closed by another one just before this one reads, its number might be that
+    # of the next socket by then, and the byte another's.
+    with hears, contextlib.suppress(OSError):
         while number := hears.recv(1):
             if number[0] in _INTERRUPTS:
                 time.sleep(seconds)

@@ -10,8 +10,9 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, cast
 
@@ -117,29 +118,46 @@ def heed_interrupts() -> None:
     Python drops what is raised while a destructor runs, an interrupt too: it is then raised again a moment later.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    usual = sys.unraisablehook
+    # A process that runs several commands needs one.
+    if not isinstance(sys.unraisablehook, _DroppedInterrupts):
+        sys.unraisablehook = _DroppedInterrupts(sys.unraisablehook)
 
-    def again(dropped: sys.UnraisableHookArgs) -> None:
-        if not issubclass(dropped.exc_type, KeyboardInterrupt):
-            usual(dropped)
+
+class _DroppedInterrupts:
+    """The hook for what Python drops: raises an interrupt again, and leaves the rest to the hook before."""
+
+    def __init__(self, usual: Callable[[sys.UnraisableHookArgs], Any]) -> None:
+        self._usual = usual
+
+    def __call__(self, dropped: sys.UnraisableHookArgs, /) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            _interrupt_later()
+        else:
+            self._usual(dropped)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Raised within the hook it would be dropped for good, and on a busy machine the main thread may be there for long.
+    while frame is not None:
+        if frame.f_code is _DroppedInterrupts.__call__.__code__:
+            _interrupt_later()
             return
-        timer = threading.Timer(0.05, _interrupt_main_thread)
-        timer.daemon = True
-        timer.start()
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
-    sys.unraisablehook = again
+
+def _interrupt_later() -> None:
+    # No Timer: a signal that strikes while one is started would wait for its lock, which this very thread holds.
+    _thread.start_new_thread(_interrupt_main_thread, ())
 
 
 def _interrupt_main_thread() -> None:
+    time.sleep(0.05)
     if hasattr(signal, "pthread_kill"):
         # A real signal, which ends a call that waits.
         signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGTERM)
     else:
         _thread.interrupt_main(signal.SIGTERM)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _print_error(*lines: str) -> None:

@@ -279,7 +279,9 @@ class _Job:
 def _listen(process: _Process, events: queue.SimpleQueue[tuple[_Process, bytes | None]]) -> None:
     with cast(IO[bytes], process.process.stdout) as answers:
         for line in answers:
-            events.put((process, line))
+            # A process that was killed while it wrote has left half an answer: that task is not done.
+            if line.endswith(b"\n"):
+                events.put((process, line))
     events.put((process, None))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import webbrowser
@@ -9,7 +10,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from latentscale.errors import EnvironmentFailure, RequestError, WorkspaceError
 from latentscale.explore.told_selection import ADDRESS, HEADER, MOST_BYTES, ToldSelection
@@ -83,7 +84,17 @@ class _Handler(SimpleHTTPRequestHandler):
         if not inside or not resolved.is_file():
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        size = resolved.stat().st_size
+        try:
+            file = resolved.open("rb")
+        except OSError:  # It went after it was looked for.
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        # What is sent is of the file that was measured: an update may give its name to another meanwhile.
+        with file:
+            self._send(resolved, file, body=body)
+
+    def _send(self, path: Path, file: BinaryIO, *, body: bool) -> None:
+        size = os.fstat(file.fileno()).st_size
         first, last, status = 0, size - 1, HTTPStatus.OK
         match = _RANGE.match(self.headers.get("Range", ""))
         if match and any(match.groups()):
@@ -99,7 +110,7 @@ class _Handler(SimpleHTTPRequestHandler):
                 self.end_headers()
                 return
         self.send_response(status)
-        self.send_header("Content-Type", self.guess_type(str(resolved)))
+        self.send_header("Content-Type", self.guess_type(str(path)))
         self.send_header("Content-Length", str(last - first + 1))
         self.send_header("Accept-Ranges", "bytes")
         # Only hashed assets never change; the rest is asked for again, so that a new map shows.
@@ -110,12 +121,11 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
         self.end_headers()
         if body:
-            with resolved.open("rb") as file:
-                file.seek(first)
-                left = last - first + 1
-                while left > 0 and (chunk := file.read(min(left, 1 << 16))):
-                    self.wfile.write(chunk)
-                    left -= len(chunk)
+            file.seek(first)
+            left = last - first + 1
+            while left > 0 and (chunk := file.read(min(left, 1 << 16))):
+                self.wfile.write(chunk)
+                left -= len(chunk)
 
     def _is_for_this_machine(self) -> bool:
         """Whether the request names this machine.

@@ -117,6 +117,10 @@ def absent_files(model: CachedModel, patterns: Sequence[str]) -> list[str]:
             absent += sorted(part for part in (f"{folder}/{p}" if folder else p for p in parts) if part not in there)
     if matches("config.json", patterns) and "config.json" not in there and "modules.json" not in there:
         absent.append("config.json")
+    # Of a static model that another process still fetches the weights may have come first.
+    has_tokenizer = any(name.rpartition("/")[2] == "tokenizer.json" for name in there)
+    if not has_tokenizer and matches("tokenizer.json", patterns) and is_static(model.path):
+        absent.append("tokenizer.json")
     if not matches("modules.json", patterns):
         return absent
     if "modules.json" in there:

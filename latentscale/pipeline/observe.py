@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -161,6 +162,7 @@ class Observer:
         self.console = Console(file=self._stream, highlight=False)
         self.progress: Progress | None = None
         self._bound: dict[str, Any] = {}
+        self._showing = threading.RLock()
         self._reported = False
         self._started = time.monotonic()
         self._done: list[str] = []
@@ -199,10 +201,13 @@ class Observer:
             self._report()
 
     def _report(self) -> None:
+        assert self.ending is not None
         self._reported = True
-        self._show(self.events[-1])
+        self._show(self.ending)
         if self._metrics_file is not None:
-            write_metrics_file(self._metrics_file, self.events)
+            # The thread of the lease may have noted something since.
+            before = [event for event in self.events if event is not self.ending]
+            write_metrics_file(self._metrics_file, [*before, self.ending])
 
     def finish(self, *, quarantined: int = 0, **facts: Any) -> None:
         """Note that the run is done; it is shown when nothing can fail any more."""
@@ -229,8 +234,9 @@ class Observer:
 
     def event(self, event: str, **facts: Any) -> None:
         """Record an event, and show it."""
-        self.events.append({"time": now(), "event": event, **self._bound, **facts})
-        self._show(self.events[-1])
+        one = {"time": now(), "event": event, **self._bound, **facts}
+        self.events.append(one)
+        self._show(one)
 
     def note(self, text: str, **facts: Any) -> None:
         """Report what the user should know: an automatic choice, a sample, a truncation."""
@@ -243,12 +249,14 @@ class Observer:
         self._show({"time": now(), "event": event, **self._bound, **facts})
 
     def _show(self, event: dict[str, Any]) -> None:
-        if self._notebook is not None:
-            self._notebook.show(event)
-        if self.mode == "json":
-            self._print(json.dumps(event, ensure_ascii=False, default=str))
-        elif self.mode == "plain":
-            self._show_plain(event)
+        # The thread of the lease notes things too: a line is one's own, and a list of stages is printed once.
+        with self._showing:
+            if self._notebook is not None:
+                self._notebook.show(event)
+            if self.mode == "json":
+                self._print(json.dumps(event, ensure_ascii=False, default=str))
+            elif self.mode == "plain":
+                self._show_plain(event)
 
     def _show_plain(self, event: dict[str, Any]) -> None:
         """A few lines for a person who reads a log; stages that are quickly over share one."""

@@ -182,6 +182,7 @@ class Client:
         self._pacer = pacer
         self._clock = clock
         self.successes = 0
+        self._lock = threading.Lock()
         self._http: httpx.Client = self._httpx.Client(
             headers={"Content-Type": "application/json", "User-Agent": "latentscale", **(headers or {})},
             timeout=self._httpx.Timeout(timeout),
@@ -262,7 +263,8 @@ class Client:
                 except BadAnswerError as error:
                     raise _Trouble(str(error)) from None
                 billed = estimate if told is None else told
-                self.successes += 1
+                with self._lock:
+                    self.successes += 1
                 wait = used_up(headers)
                 if wait is not None:
                     self._pacer.pause(min(wait, _LONGEST_WAIT))
@@ -350,7 +352,8 @@ class Client:
 
     def _safe(self, text: str) -> str:
         """A message of the service, of a readable length, on one line and without our keys."""
-        for value in self._values:
+        # Of all that there are now: another thread may be adding the key that replaced a wrong one.
+        for value in list(self._values):
             text = text.replace(value, MARK)
         return shortened(" ".join(without_signatures(text).split()), _REASON)
 

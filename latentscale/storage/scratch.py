@@ -6,6 +6,7 @@ import getpass
 import json
 import mmap
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -125,7 +126,11 @@ def share_files(scratch: Path, name: str, write: Callable[[Path], Mapping[str, A
             _take(lock, exclusive=False)
             facts = _read_facts(folder) if _is_current(lock, path) else None
             if facts is None:
-                _take(lock, exclusive=True)
+                # Not waited for: whoever is faster writes the set and then keeps its lock for as long as it uses it.
+                # Who waits to write it, perhaps another thread of the same process, would wait for the end of that.
+                if not _take(lock, exclusive=True, wait=False):
+                    time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - so that two do not meet again
+                    continue
                 if not _is_current(lock, path):
                     continue
                 facts = _read_facts(folder)
@@ -221,10 +226,16 @@ def _boot() -> str:
         return str(int(psutil.boot_time()))
 
 
-def _take(lock: int, *, exclusive: bool) -> None:
+def _take(lock: int, *, exclusive: bool, wait: bool = True) -> bool:
+    """Take a lock in place of what is held of it; False, and none is held, where it would have to be waited for."""
     # On Windows a set's name holds the process, which does not share it.
     if sys.platform != "win32":
-        fcntl.flock(lock, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        try:
+            fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            return False
+    return True
 
 
 def _is_current(lock: int, path: Path) -> bool:

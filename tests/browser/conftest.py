@@ -69,9 +69,14 @@ class Ranges(WholeFiles):
         self.wfile.write(content)
 
 
+class Server(http.server.ThreadingHTTPServer):
+    # Where more than the usual five wait for a thread that is off the processor, the next is asked to try again later.
+    request_queue_size = 128
+
+
 @contextlib.contextmanager
 def serve(folder: Path, handler: type[WholeFiles]) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder)))
+    server = Server(("127.0.0.1", 0), functools.partial(handler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -159,7 +164,9 @@ def opened(browser: Browser) -> Iterator[Callable[..., Opened]]:
             context.set_default_timeout(1000 * LIMIT)
             page = context.new_page()
             it = Opened(page=page)
-            page.on("request", lambda request: it.requests.append(request.url))
+            page.on("request", it.asked)
+            page.on("requestfinished", it.answered)
+            page.on("requestfailed", it.answered)
             page.on("pageerror", lambda error: it.problems.append(f"error: {error}"))
             page.on("console", lambda m: it.problems.append(m.text) if is_problem(m) else None)
             page.on("dialog", lambda dialog: (it.problems.append("dialog"), dialog.dismiss()))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Request, expect
 
 # A liveness limit, not a measure: a machine with other work takes longer, and passes.
 LIMIT = 60.0
@@ -32,6 +32,19 @@ class Opened:
     page: Page
     requests: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    # A page is told nothing of the scripts that an `import()` of its own waits for: Playwright is.
+    scripts: set[Request] = field(default_factory=set)
+
+    def asked(self, request: Request) -> None:
+        self.requests.append(request.url)
+        if request.is_navigation_request() and request.frame == self.page.main_frame:
+            # Of what the page before had asked for, nothing may be heard any more.
+            self.scripts.clear()
+        elif request.resource_type == "script":
+            self.scripts.add(request)
+
+    def answered(self, request: Request) -> None:
+        self.scripts.discard(request)
 
     def goto(self, url: str, *, ready: bool = True) -> Page:
         self.page.goto(url)
@@ -47,13 +60,22 @@ class Opened:
     def settled(self) -> None:
         """Wait until what the page shows is the same for some frames, and no timer, request or animation is open.
 
+        Frames of the page too, and the scripts that come when a part of the page is first used.
+
         Raises
         ------
         AssertionError
             The page did not come to rest; with what still changed.
         """
-        why = self.page.evaluate("limit => atRest(limit)", 1000 * LIMIT)
-        assert not why, f"the page did not come to rest within {LIMIT:.0f} s: {why}"
+        end = time.monotonic() + LIMIT
+        while True:
+            for frame in self.page.frames:
+                why = frame.evaluate("limit => atRest(limit)", 1000 * LIMIT)
+                assert not why, f"the page did not come to rest within {LIMIT:.0f} s: {why}"
+            if not self.scripts:
+                return
+            open_ = sorted(request.url for request in self.scripts)
+            assert time.monotonic() < end, f"these scripts did not come within {LIMIT:.0f} s: {open_}"
 
     def picture(self) -> Image.Image:
         """What is seen at rest, RGB: two pictures in a row that are the same."""

@@ -61,11 +61,16 @@
     return [location.href, document.title, ...boxes, ...document.documentElement.outerHTML.split(/(?=<)/)];
   };
 
+  const isSeen = ({ left, top, right, bottom }) => right > left && bottom > top && right > 0 && bottom > 0 && left < innerWidth && top < innerHeight;
+
   const busy = () => {
     if (document.readyState !== "complete") return "the page is loading";
     if (document.querySelector(".badge .pulse")) return "tiles are loading";
     const moving = document.getAnimations().find((one) => one.playState === "running" && one.effect.getComputedTiming().endTime < Infinity);
     if (moving) return `${moving.transitionProperty ?? moving.animationName} of .${moving.effect.target?.className} moves`;
+    // An element that waits for an image looks the same until it is there. One out of sight may never be asked for.
+    const image = [...document.images].find((one) => !one.complete && isSeen(one.getBoundingClientRect()));
+    if (image) return `the image ${image.src} is loading`;
     return open.size ? `${[...open.values()].join(", ")} not ended` : "";
   };
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from playwright.sync_api import FrameLocator, Page, expect
+from playwright.sync_api import FrameLocator, expect
 
 from latentscale.explore.map_comparison import Layout, compare_layouts
 from latentscale.viewer.added_columns import AddedColumn, add_columns
@@ -58,11 +58,12 @@ def compared(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def drawn(page: Page) -> list[FrameLocator]:
-    """Both maps, once they are drawn."""
-    sides = [page.frame_locator("#a"), page.frame_locator("#b")]
+def drawn(it: Opened) -> list[FrameLocator]:
+    """Both maps, once they are drawn and hear each other: the script by which they do comes after the first tile."""
+    sides = [it.page.frame_locator("#a"), it.page.frame_locator("#b")]
     for side in sides:
         expect(side.locator(".badge:not(:has(.pulse))")).to_have_count(1)
+    it.settled()
     return sides
 
 
@@ -71,7 +72,7 @@ def test_what_is_chosen_on_one_map_is_shown_on_the_other(
 ) -> None:
     it = opened()
     page = it.goto(f"{serve_folder(compared)}/index.html", ready=False)
-    first, second = drawn(page)
+    first, second = drawn(it)
     expect(page.locator("#figures")).to_contain_text("3,000 documents on both")
     # A text is text, and the document that moved most is pinned on both maps.
     top = page.locator("#moved button").first
@@ -79,6 +80,8 @@ def test_what_is_chosen_on_one_map_is_shown_on_the_other(
     top.click()
     for side in (first, second):
         expect(side.locator("[data-panel=document]")).to_contain_text("Document number 42 ")
+    # Pinned from outside, it is brought into view first, and its ring with it.
+    it.settled()
     ring = first.locator("#overlay .pinned").bounding_box()
     first.get_by_role("button", name="Close the document").click()
     expect(second.get_by_role("button", name="Close the document")).to_have_count(0)
@@ -109,6 +112,6 @@ def test_the_comparison_is_there_for_assistive_technology(
 ) -> None:
     it = opened(scheme="light")
     page = it.goto(f"{serve_folder(compared)}/index.html", ready=False)
-    drawn(page)
+    drawn(it)
     assert faults(page, "header") == []
     assert faults(page, "aside") == []

@@ -116,9 +116,10 @@ def test_documents_are_found_by_meaning_with_keys_alone_and_in_the_link(make_sit
     expect(page.locator(":focus")).to_have_text("Meaning")
     page.keyboard.press("Enter")
     expect(headline(page)).to_have_text("The 100 documents nearest in meaning")
+    # The rows are there before their texts.
+    it.settled()
     for text in rows_of(page).all_text_contents():
         assert re.match(r"^0\.\d\d · Document number .*\bcedar\b", text)
-    it.settled()
     link = it.address()
     assert "x.documents=Cedars!" in link
     assert "x.list=meaning" in link
@@ -282,6 +283,7 @@ def test_a_box_selects_what_lies_in_it_and_its_row_ids_are_saved(site, opened: O
     expect(page.locator(".selection")).to_have_count(0)
     places = (site.data.coordinates - before[:2]) * 800 / before[2] * (1, -1) + (600, 400)
     inside = ((places > (500, 300)) & (places < (650, 500))).all(axis=1)
+    expect(headline(page)).to_have_text(re.compile(r"^[\d,]+ documents selected$"))
     told = int(re.match(r"([\d,]+) documents selected$", headline(page).text_content())[1].replace(",", ""))
     assert abs(told - inside.sum()) <= 2
     with page.expect_download() as download:

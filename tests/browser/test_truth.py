@@ -98,6 +98,10 @@ def test_while_a_column_loads_points_are_grey_and_the_page_says_so(site, opened:
     assert badge(page) == "All 20,000 documents drawn"
 
 
+def until_ground(it: Opened, ground: tuple[int, ...]) -> None:
+    it.until(lambda: tuple(np.asarray(shot(it.page))[790, 700]) == ground, f"the ground is {ground}")
+
+
 def shot(page: Page) -> Image.Image:
     import io
 
@@ -112,6 +116,7 @@ def test_panels_that_an_address_opens_wait_until_it_is_known_of_what_map(site, o
     there = "names => names.every(name => performance.getEntriesByType('resource').some(e => e.name.includes(name)))"
     page.wait_for_function(there, arg=["selection-panel", "tags-panel"])
     expect(page.locator("[data-panel] .card.loading")).to_have_count(2)
+    it.until(lambda: bool(held), "the manifest is asked for")
     held[0].continue_()
     it.ready()
     expect(page.locator("[data-panel] .card.loading")).to_have_count(0)
@@ -220,8 +225,10 @@ def test_before_the_script_runs_the_page_has_its_theme_and_blames_nobody(site, o
         )
         page.goto(site.url(rest), wait_until="commit")
         expect(page.get_by_text("The map is loading.")).to_be_visible()
-        assert tuple(np.asarray(shot(page))[790, 700]) == GROUND[theme]
+        # The style, too, is a file that comes when it comes; the script is held all the while.
+        until_ground(it, GROUND[theme])
         expect(page.get_by_text("opened as a file")).to_be_hidden()
+        it.until(lambda: bool(held), "the script is asked for")
         held.pop().continue_()
         it.ready()
 
@@ -334,7 +341,8 @@ def test_a_lost_context_is_made_anew(site, opened: Open) -> None:
             ),
             "lost again",
         )
-        page.evaluate("() => new Promise(done => setTimeout(done, 50))")
+        # The map is drawn on it a while after it is there: lost before that, nobody hears of it.
+        it.settled()
     expect(page.get_by_role("alert")).to_contain_text("keeps dropping the map")
     page.get_by_role("button", name="Try again").click()
     it.ready()

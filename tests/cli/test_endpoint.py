@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,8 +173,19 @@ def test_a_text_that_the_service_refuses_is_a_reject_with_its_reason(
 def test_a_shard_without_an_answer_is_given_up_with_its_rows_and_the_others_finish(
     latentscale: Latentscale, tmp_path: Path, corpus: Path, server: EmbeddingServer
 ) -> None:
-    bad = texts_of(corpus)[70]
-    server.rule = lambda request: error(503, "overloaded", retry_after="0") if bad in request.texts else None
+    bad, others, served = texts_of(corpus)[70], itertools.count(1), threading.Event()
+
+    def rule(request: Request) -> Said | None:
+        if bad not in request.texts:
+            # Two send at a time: whoever sends the third of these has read an answer to an earlier one.
+            if request.texts != [PROBE] and next(others) == 3:
+                served.set()
+            return None
+        # Were it tried twice before any other is served, the service would count as one that answers nothing.
+        assert served.wait(120)
+        return error(503, "overloaded", retry_after="0")
+
+    server.rule = rule
     ended = until_embedded(latentscale, corpus, tmp_path / "map", server)
     assert ended.code == 3, ended.err
     assert "503: overloaded" in ended.err

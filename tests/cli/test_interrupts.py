@@ -33,6 +33,46 @@ def test_an_interrupt_in_a_destructor_is_not_lost(name: str) -> None:
     assert (done.stdout.strip(), done.stderr) == ("heeded", "")
 
 
+def test_an_interrupt_that_is_raised_again_too_early_is_not_lost() -> None:
+    """The main thread is still in the hook that was told of the dropped one, where Python drops the next one too."""
+    slow = """
+import sys, time
+from latentscale.cli import main
+
+def late(frame, event, argument):
+    if event == "return" and frame.f_code.co_filename == main.__file__ and "interrupt" not in frame.f_code.co_name:
+        time.sleep(0.3)
+
+sys.setprofile(late)
+"""
+    script = SCRIPT.replace("try:\n    Late()", slow + "try:\n    Late()")
+    done = subprocess.run(
+        [sys.executable, "-c", script, "SIGTERM"], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("heeded", "")
+
+
+def test_a_process_that_runs_many_commands_has_one_hook() -> None:
+    script = """
+import sys
+from latentscale.cli.main import heed_interrupts
+
+seen = []
+sys.unraisablehook = lambda dropped: seen.append(type(dropped.exc_value))
+for _ in range(2_000):
+    heed_interrupts()
+
+class Faulty:
+    def __del__(self):
+        raise ValueError
+
+Faulty()
+print(seen)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
+    assert (done.stdout, done.stderr) == ("[<class 'ValueError'>]\n", "")
+
+
 def test_other_faults_of_destructors_are_still_shown() -> None:
     fault = SCRIPT.replace("os.kill(os.getpid(), getattr(signal, sys.argv[1]))", "raise ValueError('a fault')")
     script = fault.replace("time.sleep(200)", "pass")
@@ -75,9 +115,13 @@ from latentscale.cli.main import heed_interrupts
 
 heed_interrupts()
 stop = threading.Event()
+
+def block(start, end):
+    start == 1 and threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    stop.wait()
+
 try:
-    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
-    run_blocks(lambda start, end: stop.wait(), [(0, 1), (1, 2), (2, 3)], threads=2)
+    run_blocks(block, [(0, 1), (1, 2), (2, 3)], threads=2)
 except KeyboardInterrupt:
     stop.set()
     print("heeded")

@@ -186,7 +186,7 @@ class Cluster:
                 return True
             return False
 
-        until(listens, seconds=60, message=self.head.log.read_text(errors="replace"))
+        until(listens, seconds=180, message=self.head.log.read_text(errors="replace"))
 
     @staticmethod
     def with_token(token: Path | None) -> dict[str, str]:
@@ -224,7 +224,7 @@ class Cluster:
             self.wait_for(node)
         return node
 
-    def wait_for(self, *nodes: Node, seconds: float = 90) -> None:
+    def wait_for(self, *nodes: Node, seconds: float = 180) -> None:
         """Wait until the head holds these nodes for alive."""
         hosts = [node.host for node in nodes]
         # One process asks until they are there: one for each question would cost the nodes half of a processor.

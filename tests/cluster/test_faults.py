@@ -124,13 +124,13 @@ def test_workers_killed_while_they_read_embed_and_write(
     out = tmp_path / "map"
     seen: set[int] = set()
     process = ingest(cluster, many, out)
-    ray_nodes.until(lambda: kill_one(out, seen), seconds=60, message="no worker was reading")
-    ray_nodes.until(lambda: is_writing(out) and kill_one(out, seen), seconds=60, message="no worker was writing")
+    ray_nodes.until(lambda: kill_one(out, seen), seconds=120, message="no worker was reading")
+    ray_nodes.until(lambda: is_writing(out) and kill_one(out, seen), seconds=120, message="no worker was writing")
     finish(process)
     process = cluster.latentscale("embed", out)
-    ray_nodes.until(lambda: kill_one(out, seen), seconds=60, message="no worker was embedding")
+    ray_nodes.until(lambda: kill_one(out, seen), seconds=120, message="no worker was embedding")
     ray_nodes.until(
-        lambda: any(out.glob("embeddings/*/*/*.parquet")) and kill_one(out, seen), seconds=60, message="no second one"
+        lambda: any(out.glob("embeddings/*/*/*.parquet")) and kill_one(out, seen), seconds=120, message="no second one"
     )
     finish(process)
     hosts = latentscale.open(out).runs[-1]["facts"]["engine"]["hosts"]["embed"]
@@ -152,7 +152,7 @@ def test_a_lost_node_costs_only_the_shards_in_hand(
             len(list(out.glob("embeddings/*/*/*.parquet"))) >= 4
             and any(one["host"] == lost.host for _, one in tries(out))
         ),
-        seconds=90,
+        seconds=120,
         message="nothing was embedded on the node",
     )
     cluster.lose(lost)
@@ -176,7 +176,7 @@ def test_a_driver_killed_at_any_moment_leaves_nothing_broken(
     out = tmp_path / "map"
     process = ingest(cluster, many, out)
     ray_nodes.until(
-        lambda: len(list(out.glob("documents/*/*.parquet"))) >= 6, seconds=90, message="nothing was written"
+        lambda: len(list(out.glob("documents/*/*.parquet"))) >= 6, seconds=120, message="nothing was written"
     )
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -184,7 +184,7 @@ def test_a_driver_killed_at_any_moment_leaves_nothing_broken(
     finish(ingest(cluster, many, out))
     assert [path for path, time_written in before.items() if path.stat().st_mtime_ns != time_written] == []
     process = cluster.latentscale("embed", out)
-    ray_nodes.until(lambda: any(out.glob("embeddings/*/*/*.parquet")), seconds=90, message="nothing was embedded")
+    ray_nodes.until(lambda: any(out.glob("embeddings/*/*/*.parquet")), seconds=120, message="nothing was embedded")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     finish(cluster.latentscale("embed", out))
@@ -197,7 +197,7 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(
 ) -> None:
     out = tmp_path / "map"
     process = ingest(cluster, many, out)
-    ray_nodes.until(lambda: any(tries(out)), seconds=90, message="nothing was read")
+    ray_nodes.until(lambda: any(tries(out)), seconds=120, message="nothing was read")
     process.send_signal(signal.SIGTERM)
     said = finish(process, 130)
     assert "to resume" in said
@@ -225,13 +225,13 @@ def test_a_paused_node_that_wakes_after_its_shards_were_redone_changes_nothing(
         paused.signal(signal.SIGCONT)
         return False
 
-    ray_nodes.until(pause_at_work, seconds=90, message="nothing was embedded on the node")
+    ray_nodes.until(pause_at_work, seconds=120, message="nothing was embedded on the node")
     finish(process)
     check_whole(out, whole)
     written = {path: path.stat().st_mtime_ns for path in out.glob("embeddings/*/*/*.parquet")}
     paused.signal(signal.SIGCONT)
     # It learns that it is held for dead, and ends; until then it may write what is there already.
-    ray_nodes.until(lambda: not paused.workers("ray::"), seconds=60, message="the paused workers live on")
+    ray_nodes.until(lambda: not paused.workers("ray::"), seconds=120, message="the paused workers live on")
     cluster.lose(paused)
     cluster.add(resources=paused.resources)
     check_whole(out, whole)

@@ -463,6 +463,33 @@ def test_a_run_that_is_stopped_sends_nothing_more_and_keeps_what_was_answered(se
     assert max(server.paid.values()) == 1
 
 
+def test_a_run_that_is_stopped_before_its_first_request_sends_none(server: EmbeddingServer) -> None:
+    embedder = opened(server)
+
+    class Slow(Kept):
+        def find(self, texts: Sequence[str]) -> Iterator[tuple[Any, Answer]]:
+            embedder.stop()
+            return super().find(texts)
+
+    with pytest.raises(EnvironmentFailure, match="30 texts were not sent"):
+        embedder.embed_kept(texts(30), Slow(), Free())
+    assert server.requests == []
+
+
+def test_a_message_hides_all_keys_while_another_thread_brings_a_new_one(server: EmbeddingServer) -> None:
+    client = opened(server)._client._http
+
+    class Changing(str):
+        """A message; while one key is replaced in it, a request with another key is made."""
+
+        def replace(self, old: str, new: str, count: int = -1, /) -> str:
+            client._values.add(f"sk-new-{len(client._values)}")
+            return Changing(super().replace(old, new, count))
+
+    client._values.update(("sk-one", "sk-two"))
+    assert client._safe(Changing("not sk-one, and not sk-two")).count("sk-") == 0
+
+
 # ---------------------------------------------------------------------------------------------------------- pace, waits
 
 

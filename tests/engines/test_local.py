@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -18,7 +20,7 @@ import pytest
 
 import latentscale
 from latentscale.config import EngineConfig
-from latentscale.engines import Quarantined
+from latentscale.engines import Quarantined, local, pool
 from latentscale.engines.failures import WorkerError
 from latentscale.engines.local import PROCESS_SECONDS, LocalEngine
 from latentscale.errors import ConfigError, CorpusError, EnvironmentFailure
@@ -40,7 +42,13 @@ def workers() -> list[psutil.Process]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Any]:
+def memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers fit into memory, whatever other processes take of it: one alone would be this process."""
+    monkeypatch.setattr(local, "available_memory", lambda: 8e9)
+
+
+@pytest.fixture
+def run(tmp_path: Path, memory: None) -> Iterator[Any]:
     """Runs tasks through an engine of two workers, as the pipeline does."""
     notices: list[str] = []
     engine = LocalEngine(EngineConfig(workers=2), on_notice=notices.append)
@@ -133,7 +141,16 @@ def test_workers_that_cannot_start_end_the_run(run: Any) -> None:
         run(NeverReady, 6)
 
 
-def test_who_stops_asking_stops_the_workers(tmp_path: Path) -> None:
+def test_half_an_answer_of_a_killed_worker_is_no_answer() -> None:
+    with subprocess.Popen(["printf", '{"task": 0}\\n{"task": 1, "rec'], stdout=subprocess.PIPE) as process:
+        one: Any = SimpleNamespace(process=process)
+        events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        pool._listen(one, events)
+    assert [events.get(), events.get()] == [(one, b'{"task": 0}\n'), (one, None)]
+    assert events.empty()
+
+
+def test_who_stops_asking_stops_the_workers(tmp_path: Path, memory: None) -> None:
     engine = LocalEngine(EngineConfig(workers=2))
     made = engine.map_shards(
         Whole,
@@ -190,6 +207,7 @@ SCRIPT = """
 import sys, latentscale
 from latentscale.engines import local
 local.PROCESS_SECONDS = 0.0
+local.available_memory = lambda: 8e9
 print("once", flush=True)
 corpus, out = sys.argv[1:]
 settings = {"engine": {"workers": 2}, "ingest": {"shard_rows": 40}}
@@ -261,10 +279,12 @@ def shards(workspace: Path) -> list[Path]:
 SLOW = """
 import sys, time
 from latentscale.config import EngineConfig
+from latentscale.engines import local
 from latentscale.engines.local import LocalEngine
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.objects import Store
 from tests.engines.work import Facts, Numbered, Whole
+local.available_memory = lambda: 8e9
 engine = LocalEngine(EngineConfig(workers=2))
 for one in engine.map_shards(Whole, [Numbered(str(i)) for i in range(10_000)], stage="ingest", task_type=Numbered,
                              receipt_type=Facts, attempts=AttemptLog(Store(sys.argv[1]), "run")):

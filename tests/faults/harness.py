@@ -220,8 +220,11 @@ class Child:
 
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
         if self.returncode is None:
-            # Readable when the process has ended; it keeps its number until it is waited for.
-            if not select.select([self._descriptor], [], [], timeout)[0]:
+            # Readable when the process has ended; it keeps its number until it is waited for. Unlike select(), poll()
+            # takes descriptors of any number: a process of many tests may have more than a thousand.
+            ended = select.poll()
+            ended.register(self._descriptor, select.POLLIN)
+            if not ended.poll(None if timeout is None else timeout * 1_000):
                 raise subprocess.TimeoutExpired("latentscale", timeout or 0.0)
             self.returncode = warm().wait(self.pid)
             os.close(self._descriptor)
@@ -417,8 +420,9 @@ def kill_and_go_on(
             break
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            said, _ = process.communicate()
         # It may have ended in the last moment.
+        assert process.returncode in (0, -signal.SIGKILL), said
         if process.returncode == -signal.SIGKILL:
             come = reached(store, first, head)
             episode.kills += 1

@@ -7,8 +7,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +16,15 @@ from typing import Any
 from harness import Place
 
 NAMES = ("swift", "moto")
-MOTO = "from moto.server import main; import sys; main(sys.argv[1:])"
+# It binds a port that the system chooses, and says which: one that is chosen before may be another's when it starts.
+MOTO = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,21 +84,18 @@ def serving(name: str, folder: Path) -> Iterator[Server]:
         with _swift().swift(folder) as one:
             yield Server(endpoint=one.endpoint, key=one.key, secret=one.secret)
         return
-    (port,) = _swift().free_ports(1)
     environment = {**os.environ, "MOTO_ALLOW_NONEXISTENT_REGION": "true"}
     process = subprocess.Popen(
-        [sys.executable, "-c", MOTO, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
+        [sys.executable, "-c", MOTO],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
     )
     try:
-        for _ in range(600):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/data.json"):
-                break
-            assert process.poll() is None
-            time.sleep(0.1)
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
         yield Server(endpoint=f"http://127.0.0.1:{port}", key="AKIDMOTO", secret="moto-secret")
     finally:
         process.terminate()
-        process.wait()
+        process.communicate()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from harness import (
+    HERE,
     Corpus,
     Place,
     Reference,
@@ -19,11 +24,11 @@ from harness import (
     check_end,
     check_so_far,
     contents,
+    environment_of,
     finish,
     fork,
     kill_one,
     run_command,
-    start,
     update_command,
 )
 
@@ -34,6 +39,15 @@ Places = Callable[[int], Place]
 RECEIPT = re.compile(
     r"^documents/|^embeddings/|^snapshots/snapshot-|artifact\.json$|map\.json$|^(HEAD|workspace)\.json$"
 )
+
+PATH = os.pathsep.join([str(HERE), *sys.path])
+STOPPING = """
+import sys
+import crash
+from latentscale.cli.main import main
+crash.install()
+main(sys.argv[1:])
+"""
 
 
 def on_disk(folder: Path) -> Places:
@@ -147,11 +161,23 @@ def test_a_crash_between_the_record_the_head_and_the_page_leaves_a_whole_map_to_
 def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, grown_corpus: Corpus, number: signal.Signals) -> None:
     files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
     grown_corpus.put(grown_corpus.before, files)
-    process = start(run_command(files, place), place)
+    # As a person starts it, but that it stops at a write: it has not ended before the signal, however late that comes.
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPING, *run_command(files, place)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment_of(place, {"CRASH": "pause:^embeddings/.*parquet$:1", "PYTHONPATH": PATH}),
+    )
     deadline = time.monotonic() + 300
-    while not list(Path(place.url).glob("documents/*/*.parquet")) and time.monotonic() < deadline:
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        assert process.poll() is None, process.communicate()
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail("it embeds nothing")
         time.sleep(0.02)
     process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 130, said
     assert "to resume" in said

@@ -76,11 +76,15 @@ def test_a_full_run_and_an_update_at_once_end_in_one_whole_map(
 ) -> None:
     files, place = tmp_path / "corpus", Place(str(tmp_path / "map"))
     beginning_of_update(references["run"], place, files, grown_corpus)
-    with (
-        running(run_command(files, place), place, 1) as full,
-        running(update_command(place), place, 1) as update,
-    ):
-        wait_for(*full, *update)
+    with running(run_command(files, place), place, 1) as full:
+        # A run that begins when the update has ended is refused, as the map has grown.
+        deadline = time.monotonic() + 300
+        while not read_leases(place.store):
+            assert full[0].poll() is None, full[0].said
+            assert time.monotonic() < deadline, full[0].said
+            time.sleep(0.01)
+        with running(update_command(place), place, 1) as update:
+            wait_for(*full, *update)
     check_end(place, references["update"], equal=False)
 
 

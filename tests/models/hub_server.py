@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -52,8 +53,20 @@ def hub_server() -> Iterator[HubServer]:
     served = HubServer()
     lock = Lock()
 
+    connections: set[socket.socket] = set()
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self):
+            super().setup()
+            with lock:
+                connections.add(self.connection)
+
+        def finish(self):
+            with lock:
+                connections.discard(self.connection)
+            super().finish()
 
         def log_message(self, format, *args):
             pass
@@ -105,7 +118,14 @@ def hub_server() -> Iterator[HubServer]:
             if self.command == "GET":
                 self.wfile.write(content)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        # The client opens eight connections at once: one that finds no room in the queue waits for a second or more.
+        request_queue_size = 64
+
+        def handle_error(self, request, client_address):
+            """A client that is gone is no news."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     served.endpoint = f"http://127.0.0.1:{server.server_port}"
@@ -115,3 +135,9 @@ def hub_server() -> Iterator[HubServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+        # The hub's client keeps its connections for all tests of a process. One of this server, if it stayed open,
+        # would be taken for that of the next server that gets the same port, and answer with the models of this one.
+        with lock:
+            for connection in connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)

@@ -76,6 +76,13 @@ def test_a_model_is_fetched_once_and_never_the_files_that_run_code(hub, static_f
     assert dict(hub.asked) == before
 
 
+def test_a_static_model_that_another_process_has_fetched_in_part_is_completed(hub, hub_cache, static_files):
+    hub.add("acme/small", static_files)
+    begun = {name: content for name, content in static_files.items() if name != "tokenizer.json"}
+    cache_model(hub_cache, "acme/small", begun, commit=COMMIT)
+    assert (resolve_model("acme/small").path / "tokenizer.json").is_file()
+
+
 def test_a_run_keeps_the_commit_that_it_has_and_pull_brings_the_next(hub, static_files):
     hub.add("acme/small", static_files)
     assert resolve_model("acme/small").revision == COMMIT

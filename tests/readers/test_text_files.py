@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,9 +60,21 @@ def test_a_person_at_a_terminal_is_asked(tmp_path: Path):
     assert "--format files (40 documents)" in refused.stderr
     assert not (tmp_path / "map").exists()
     master, slave = pty.openpty()
+    shown: list[bytes] = []
+
+    def read() -> None:
+        # Until the last who writes has closed it. A terminal that nobody reads is full after some seconds of progress.
+        with contextlib.suppress(OSError):
+            while piece := os.read(master, 1 << 16):
+                shown.append(piece)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     os.write(master, b"files\n")
     asked = subprocess.run(command, stdin=slave, stderr=slave, stdout=subprocess.PIPE, text=True, check=False)
     os.close(slave)
+    reader.join()
     os.close(master)
     assert asked.returncode == 0
     assert "documents  40 in" in asked.stdout
+    assert b"files or lines" in b"".join(shown)

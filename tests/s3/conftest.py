@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -46,6 +45,21 @@ def within(*words: str) -> int:
     return int(ended.value.code or 0)
 
 
+@contextlib.contextmanager
+def hurried(store: Store, budget: float) -> Iterator[None]:
+    """Give the requests of a store that has answered so few seconds until the block ends.
+
+    What else a test asks of it has the usual time: a request that nothing keeps may take seconds on a busy machine.
+    """
+    remote: Any = store._remote
+    patient = remote.storage
+    remote.storage = patient.model_copy(update={"budget": budget})
+    try:
+        yield
+    finally:
+        remote.storage = patient
+
+
 @pytest.fixture(scope="session", autouse=True)
 def read_once() -> Iterator[None]:
     """What botocore reads for each session, its description of S3 above all, is read once for all tests."""
@@ -74,20 +88,27 @@ class Server:
 @contextlib.contextmanager
 def _moto() -> Iterator[Server]:
     swift = load("swift_server", Path(__file__).with_name("swift.py"))
-    (port,) = swift.free_ports(1)
     command = [sys.executable, "-c", "from moto.server import main; import sys; main(sys.argv[1:])"]
-    process = subprocess.Popen(
-        [*command, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "MOTO_ALLOW_NONEXISTENT_REGION": "true"},
-    )
+    with swift.listen() as held:
+        port, number = held.getsockname()[1], held.fileno()
+        process = subprocess.Popen(
+            [*command, "-H", "127.0.0.1", "-p", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # It takes the socket that is there, as it does when its reloader has started it.
+            env={
+                **os.environ,
+                "MOTO_ALLOW_NONEXISTENT_REGION": "true",
+                "WERKZEUG_RUN_MAIN": "true",
+                "WERKZEUG_SERVER_FD": str(number),
+            },
+            pass_fds=[number],
+        )
     try:
-        for _ in range(600):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/data.json"):
-                break
-            assert process.poll() is None
-            time.sleep(0.1)
+        # The system has taken connections since before: the answer comes when the server is up.
+        address = f"http://127.0.0.1:{port}/moto-api/data.json"
+        with urllib.request.urlopen(address, timeout=180) as answer:
+            assert answer.status == 200
         yield Server(name="moto", endpoint=f"http://127.0.0.1:{port}", key="AKIDMOTO", secret="moto-secret")
     finally:
         process.terminate()

@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -37,6 +37,10 @@ _CODES = {
     "slow-down": (503, "SlowDown", "Please reduce your request rate."),
     "internal": (500, "InternalError", "We encountered an internal error."),
 }
+
+
+# With these, the server sees nothing of the request.
+_UNSEEN = (*_CODES, "too-many", "refused")
 
 
 @dataclass
@@ -80,7 +84,11 @@ class FaultyProxy:
     seen : list of Request
         What has come, in order, without the bodies.
     most_at_once : int
-        The most concurrent requests.
+        The most concurrent requests. One ends before its answer is sent: who has the answer may send the next.
+    together : int
+        Requests wait until so many have been there at once, for a minute at most.
+    at : list of (str, callable)
+        Regular expressions and what is done, once, when a request has come that one matches, before it is answered.
     """
 
     upstream: str
@@ -97,17 +105,20 @@ class FaultyProxy:
     requests: list[str] = field(default_factory=list)
     seen: list[Request] = field(default_factory=list)
     most_at_once: int = 0
+    together: int = 0
+    at: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
     _at_once: int = 0
     _down_until: float = 0.0
     _silent: bool = False
     _times: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _met: threading.Condition = field(default_factory=threading.Condition)
 
     def start(self) -> None:
         parts = urlsplit(self.upstream)
         assert parts.hostname is not None
         self._server = (parts.hostname, parts.port or 80)
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._socket = _new_port()
         self.endpoint = f"{'https' if self.tls else 'http'}://127.0.0.1:{self._socket.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -146,9 +157,7 @@ class FaultyProxy:
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException), self._secured(client) as client:
             stream = client.makefile("rb")
             while (request := self._read(stream, client)) is not None:
-                with self._counted():
-                    goes_on = self._answer(client, request)
-                if not goes_on:
+                if not self._answer(client, request):
                     return
 
     def _secured(self, client: socket.socket) -> socket.socket:
@@ -156,13 +165,16 @@ class FaultyProxy:
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
-        with self._lock:
+        """Count a request as one that is under way."""
+        with self._met:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
+            self._met.notify_all()
+            self._met.wait_for(lambda: self.most_at_once >= self.together, timeout=60)
         try:
             yield
         finally:
-            with self._lock:
+            with self._met:
                 self._at_once -= 1
 
     def _read(self, stream: BinaryIO, client: socket.socket) -> Request | None:
@@ -178,6 +190,14 @@ class FaultyProxy:
         if named.get("expect", "").lower() == "100-continue":
             client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         return Request(first[0], first[1], headers, stream.read(int(named.get("content-length", 0))))
+
+    def _arrived(self, request: Request) -> None:
+        """Do what was to be done when such a request comes."""
+        with self._lock:
+            due = [one for one in self.at if re.search(one[0], f"{request.method} {request.target}")]
+            self.at = [one for one in self.at if one not in due]
+        for _, do in due:
+            do()
 
     def _draw(self, request: Request) -> str | None:
         # The server draws the ids of uploads, so that they are no part of it.
@@ -200,6 +220,7 @@ class FaultyProxy:
 
     def _answer(self, client: socket.socket, request: Request) -> bool:
         """Answer one request; False ends the connection."""
+        self._arrived(request)
         if self.is_down:
             with self._lock:
                 self.happened["outage"] += 1
@@ -215,8 +236,12 @@ class FaultyProxy:
         if refusal is not None:
             _refuse(client, request, *refusal)
             return True
-        fault = self._draw(request)
-        time.sleep(self.latency)
+        head, body = b"", b""
+        with self._counted():
+            fault = self._draw(request)
+            time.sleep(self.latency)
+            if fault not in _UNSEEN:
+                head, body = self._forward(request)
         if fault in _CODES:
             _refuse(client, request, *_CODES[fault])
             return True
@@ -226,7 +251,6 @@ class FaultyProxy:
         if fault == "refused":
             _reset(client)
             return False
-        head, body = self._forward(request)
         if fault == "lost":
             _reset(client)
             return False
@@ -280,6 +304,24 @@ def _reset(client: socket.socket) -> None:
     """End a connection without the polite end: what the peer still expects becomes an error there."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
+
+
+_used_ports: set[int] = set()
+
+
+def _new_port() -> socket.socket:
+    """A socket at a port that no proxy of this process has had: stores keep their connections by address.
+
+    One that an earlier test left would go on with the earlier proxy, and would not be at its first contact.
+    """
+    with contextlib.ExitStack() as others:
+        while True:
+            made = socket.create_server(("127.0.0.1", 0), backlog=256)
+            port = made.getsockname()[1]
+            if port not in _used_ports:
+                _used_ports.add(port)
+                return made
+            others.enter_context(made)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import socket
 import subprocess
@@ -19,6 +20,14 @@ from pathlib import Path
 KEY = "test:tester"
 REGION = "us-east-1"
 
+# By default a server gives up another one that has not taken a connection for half a second, and an object is not in
+# the listing when its container takes more than a second to note it: on a busy machine both happen.
+_PATIENCE = """\
+conn_timeout = 60
+node_timeout = 60
+recoverable_node_timeout = 60
+container_update_timeout = 60\
+"""
 _SERVER = """\
 [DEFAULT]
 bind_ip = 127.0.0.1
@@ -32,6 +41,7 @@ log_level = WARNING
 log_address = {root}/no-log
 fallocate_reserve = 0
 disable_fallocate = true
+{patience}
 [pipeline:main]
 pipeline = {name}-server
 [app:{name}-server]
@@ -46,6 +56,7 @@ user = {user}
 swift_dir = {conf}
 log_level = WARNING
 log_address = {root}/no-log
+{patience}
 [pipeline:main]
 pipeline = catch_errors cache listing_formats bulk s3api tempauth copy slo dlo proxy-server
 [filter:catch_errors]
@@ -122,11 +133,24 @@ def kept(global_conf, **local_conf):
     return around
 
 
+def inherited(number):
+    # The socket that the parent listens at, with what Swift asks of its own.
+    from eventlet import patcher
+    from eventlet.green import socket
+
+    listening = socket.socket(patcher.original("socket").socket(fileno=number))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
+
+
 if __name__ == "__main__":
     import swift.common.utils as utils
     import swift.common.wsgi as wsgi
 
     conf, name = sys.argv[1:3]
+    number = int(sys.argv[3])
+    wsgi.get_socket = lambda conf: inherited(number)
     # Its default lies under /etc.
     utils.SWIFT_CONF_FILE = f"{conf}/swift.conf"
     sys.exit(wsgi.run_wsgi(f"{conf}/{name}.conf", "proxy-server" if name == "proxy" else f"{name}-server"))
@@ -169,6 +193,14 @@ def free_ports(count: int) -> list[int]:
         return ports
 
 
+def listen(port: int = 0) -> socket.socket:
+    """A socket to be passed to a server as ``fileno()``, at a port that nobody else can take meanwhile.
+
+    The system takes connections from now on, so that who comes before the server is up waits for it.
+    """
+    return socket.create_server(("127.0.0.1", port), backlog=4096)
+
+
 @contextlib.contextmanager
 def swift(root: Path, *, secret: str = "testing", port: int | None = None) -> Iterator[Swift]:
     """Run Swift with its data below ``root`` until the block ends."""
@@ -177,15 +209,15 @@ def swift(root: Path, *, secret: str = "testing", port: int | None = None) -> It
         folder.mkdir(parents=True, exist_ok=True)
     (conf / "swift.conf").write_text(_HASHES)
     (root / "serve.py").write_text(_SERVE)
-    ports = dict(zip(("account", "container", "object", "proxy"), free_ports(4), strict=True))
-    if port is not None:
-        ports["proxy"] = port
+    names = ("account", "container", "object", "proxy")
+    sockets = {name: listen(port or 0 if name == "proxy" else 0) for name in names}
+    ports = {name: held.getsockname()[1] for name, held in sockets.items()}
     user = getuser()
     processes: list[subprocess.Popen[bytes]] = []
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     try:
         for name in ("account", "container", "object"):
-            text = _SERVER.format(name=name, port=ports[name], user=user, conf=conf, root=root)
+            text = _SERVER.format(name=name, port=ports[name], user=user, conf=conf, root=root, patience=_PATIENCE)
             (conf / f"{name}.conf").write_text(text)
         rings = [
             sys.executable,
@@ -195,18 +227,26 @@ def swift(root: Path, *, secret: str = "testing", port: int | None = None) -> It
         ]
         done = subprocess.run(rings, cwd=conf, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        text = _PROXY.format(port=ports["proxy"], user=user, conf=conf, root=root, region=REGION, secret=secret)
+        text = _PROXY.format(
+            port=ports["proxy"], user=user, conf=conf, root=root, region=REGION, secret=secret, patience=_PATIENCE
+        )
         (conf / "proxy.conf").write_text(text)
-        for name in ports:
-            log = (root / "log" / f"{name}.log").open("wb")
-            command = [sys.executable, str(root / "serve.py"), str(conf), name]
+        for name, held in sockets.items():
+            number = held.fileno()
+            command = [sys.executable, str(root / "serve.py"), str(conf), name, str(number)]
             none = subprocess.DEVNULL
-            processes.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=none, env=environment))
-            log.close()
+            with (root / "log" / f"{name}.log").open("wb") as log:
+                processes.append(
+                    subprocess.Popen(command, stdout=log, stderr=log, stdin=none, env=environment, pass_fds=[number])
+                )
+            # Of a server that has ended, nobody takes connections any more.
+            held.close()
         for process, own in zip(processes, ports.values(), strict=True):
             _await(process, own, root)
         yield Swift(endpoint=f"http://127.0.0.1:{ports['proxy']}", key=KEY, secret=secret, root=root)
     finally:
+        for held in sockets.values():
+            held.close()
         for process in processes:
             process.terminate()
         for process in processes:
@@ -217,12 +257,17 @@ def swift(root: Path, *, secret: str = "testing", port: int | None = None) -> It
 
 
 def _await(process: subprocess.Popen[bytes], port: int, root: Path) -> None:
-    for _ in range(600):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+    """Wait until a server answers: whatever it says, it is up then."""
+    end = time.monotonic() + 180
+    while time.monotonic() < end:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/healthcheck")
+            connection.getresponse().read()
             return
         assert process.poll() is None, "".join(path.read_text() for path in (root / "log").iterdir())
         time.sleep(0.1)
-    raise TimeoutError(f"Swift does not listen on port {port}; see {root / 'log'}")
+    raise TimeoutError(f"Swift does not answer on port {port}; see {root / 'log'}")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ import pytest
 from latentscale.errors import MissingObjectError, StorageError, WorkspaceError
 from latentscale.storage.objects import TEMPORARY_PREFIX, Store
 from latentscale.storage.parquet import open_parquet, read_footer, read_parquet, write_parquet
+from latentscale.storage.remote.retries import Deadline
 
-from .conftest import fast_on
+from .conftest import fast_on, hurried
 
 MEBIBYTE = 1 << 20
 SMALL_PARTS = {"multipart_threshold": 5 * MEBIBYTE, "part_size": 5 * MEBIBYTE}
@@ -185,8 +186,16 @@ def test_an_answer_lost_at_the_beginning_and_at_the_end_of_an_upload_is_no_loss(
 
 
 @fast_on("moto")
-def test_a_failed_upload_is_given_up(bucket: Any) -> None:
-    store = bucket.store(**SMALL_PARTS, budget=1.5)
+def test_a_failed_upload_is_given_up(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # After three tries: a budget of so few seconds would be that of giving up the upload too, which succeeds.
+    next_wait = Deadline.next_wait
+
+    def thrice(deadline: Deadline, error: BaseException) -> float | None:
+        wait = next_wait(deadline, error)
+        return wait if deadline.attempts < 3 else None
+
+    monkeypatch.setattr(Deadline, "next_wait", thrice)
+    store = bucket.store(**SMALL_PARTS)
     store.check()
     bucket.proxy.faults, bucket.proxy.rate, bucket.proxy.only = ("unavailable",), 1.0, ("PUT",)
     with pytest.raises(StorageError, match="ServiceUnavailable"):
@@ -206,11 +215,11 @@ def test_an_interrupted_upload_is_found_and_discarded(bucket: Any) -> None:
 
 
 def test_an_outage_longer_than_the_budget_names_mock_bucket_key_and_failure(mock_bucket: Any) -> None:
-    store = mock_bucket.store(budget=1.0)
+    store = mock_bucket.store()
     store.put_bytes("before", b"x")
     mock_bucket.proxy.outage(600)
     began = time.monotonic()
-    with pytest.raises(StorageError) as caught:
+    with hurried(store, 1.0), pytest.raises(StorageError) as caught:
         store.put_bytes("documents/0a/key.parquet", b"x")
     assert time.monotonic() - began < 120, "long before the store is back"
     assert caught.value.exit_code == 4
@@ -222,11 +231,11 @@ def test_an_outage_longer_than_the_budget_names_mock_bucket_key_and_failure(mock
 
 
 def test_a_store_that_falls_silent_is_given_up_in_time(mock_bucket: Any) -> None:
-    store = mock_bucket.store(budget=2.0)
+    store = mock_bucket.store()
     store.put_bytes("before", b"x")
     mock_bucket.proxy.outage(600, silent=True)
     began = time.monotonic()
-    with pytest.raises(StorageError, match="no answer in time"):
+    with hurried(store, 2.0), pytest.raises(StorageError, match="no answer in time"):
         store.read_bytes("before")
     assert time.monotonic() - began < 120, "long before the store is back"
     mock_bucket.proxy.recover()
@@ -257,12 +266,11 @@ def test_many_keys_are_listed_in_parts_and_whole(bucket: Any, monkeypatch: pytes
     names += ["HEAD.json", "documents/zz", "documents/!first"]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: direct.put_bytes(name, b"x"), names))
-    # So that requests meet each other on a slow machine too.
-    bucket.proxy.latency = 0.05
+    # So that requests meet each other on a slow machine too: the first one within the folder waits for a second.
+    bucket.proxy.at.append((r"start-after", lambda: setattr(bucket.proxy, "together", 2)))
     assert list(store.list()) == sorted(names)
     assert len(bucket.proxy.requests) < 60
     assert bucket.proxy.most_at_once > 1
-    bucket.proxy.latency = 0.0
     assert list(store.list("flat")) == sorted(name for name in names if name.startswith("flat/"))
     bucket.proxy.faults, bucket.proxy.rate = EVERY_FAULT, 0.2
     assert list(store.list("documents")) == sorted(name for name in names if name.startswith("documents/"))

@@ -57,11 +57,20 @@ def canaries(data: bytes) -> list[str]:
 
 
 class Watcher:
-    """Reads the command lines of all processes again and again."""
+    """Reads the command lines of all processes again and again.
 
-    def __enter__(self) -> Watcher:
+    Parameters
+    ----------
+    word : str
+        Of the command that is meant: ``looks`` counts how often it was met.
+    """
+
+    def __init__(self, word: str) -> None:
+        self.word = word.encode()
         self.seen: set[str] = set()
         self.looks = 0
+
+    def __enter__(self) -> Watcher:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -69,12 +78,13 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.05):
-            self.looks += 1
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
-                    self.seen.update(canaries(path.read_bytes()))
+                    line = path.read_bytes()
                 except OSError:
                     continue
+                self.looks += self.word in line
+                self.seen.update(canaries(line))
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
@@ -104,13 +114,14 @@ def test_keys_appear_nowhere_in_a_run_and_in_commands_that_fail(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     bucket, options, settings = reach
-    with Watcher() as watcher:
+    with Watcher(bucket.url("map")) as watcher:
         command = ["run", str(small_corpus), "--text", "text", "--out", bucket.url("map"), *OPTIONS, *options]
         bucket.proxy.rate, bucket.proxy.faults = 0.05, ("slow-down", "reset")
         done = latentscale(*command)
         bucket.proxy.recover()
         assert done.returncode == 0, done.stderr.decode()
-    assert watcher.looks > 10
+    # How often depends on the machine.
+    assert watcher.looks > 0
     assert watcher.seen == set()
     nowhere(bucket, settings, done)
 
@@ -185,7 +196,7 @@ def test_keys_appear_nowhere_in_a_run_on_ray(
     # Names of sockets may not be long.
     with tempfile.TemporaryDirectory(prefix="ls-", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
-        with Watcher() as watcher:
+        with Watcher(mock_bucket.url("map")) as watcher:
             command = ["run", str(small_corpus), "--text", "text", "--out", mock_bucket.url("map"), *OPTIONS]
             done = latentscale(*command, *mock_bucket.options(), "--engine", "ray", "--set", "engine.workers=2")
             assert done.returncode == 0, done.stderr.decode()

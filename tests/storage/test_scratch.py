@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there, no set i
 
 NAME = "vectors-0123"
 
-# Writes a set slowly, says when it begins, and dies in between where that is asked for.
+# Writes a set slowly, says when it begins, and in between dies or waits for a line where that is asked for.
 WRITER = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -34,7 +35,10 @@ def write(folder):
         print("begun", flush=True)
         if sys.argv[2] == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(1.0)
+        if sys.argv[2] == "stay":
+            sys.stdin.readline()
+        else:
+            time.sleep(1.0)
         file.write(b"y" * 1000)
     return {"writer": os.getpid()}
 
@@ -92,6 +96,9 @@ def test_a_set_stays_while_a_process_uses_it_and_goes_when_that_is_killed(tmp_pa
     assert process.stdout.readline() == "begun\n"
     # Being written, then in use.
     assert remove_shared(tmp_path, "vectors-") == []
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
     process.stdout.readline()
     assert remove_shared(tmp_path, "vectors-") == []
     share_files(tmp_path, NAME, refuse).close()
@@ -165,3 +172,28 @@ def test_a_scratch_folder_that_another_user_may_write_to_is_refused(
         scratch_folder()
     monkeypatch.setenv(module.VARIABLE, str(tmp_path / "mine"))
     assert scratch_folder() == tmp_path / "mine"
+
+
+def test_who_was_about_to_write_a_set_takes_it_when_another_has_written_it_and_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that saw no set, the slower one is off the processor until the faster one has it in use."""
+    about_to = threading.Event()
+    take = module._take
+
+    def late(lock: int, *, exclusive: bool, **more: bool) -> bool:
+        if exclusive and threading.current_thread() is slow:
+            about_to.set()
+        return take(lock, exclusive=exclusive, **more)
+
+    monkeypatch.setattr(module, "_take", late)
+    found: list[object] = []
+    other = os.open(tmp_path / "set.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    slow = threading.Thread(target=lambda: found.append(share_files(tmp_path, "set", refuse)), daemon=True)
+    take(other, exclusive=False)
+    slow.start()
+    assert about_to.wait(60)
+    module._write(tmp_path / "set", write)
+    slow.join(60)
+    assert len(found) == 1, "it waits for the end of the other's use"
+    os.close(other)

@@ -168,6 +168,22 @@ class EndpointEmbedder:
     def _embed(
         self, texts: Sequence[str], role: Role, keeper: AnswerKeeper | None, spending: Spending | None
     ) -> Embedded:
+        stop = threading.Event()
+        # Known to ``stop`` before anything is looked up: one that comes meanwhile would be lost.
+        self._running.add(stop)
+        try:
+            return self._embed_until(stop, texts, role, keeper, spending)
+        finally:
+            self._running.discard(stop)
+
+    def _embed_until(
+        self,
+        stop: threading.Event,
+        texts: Sequence[str],
+        role: Role,
+        keeper: AnswerKeeper | None,
+        spending: Spending | None,
+    ) -> Embedded:
         prepared = self._prepared(texts, role)
         found = _Sum(len(texts))
         left = np.ones(len(texts), dtype=np.bool_)
@@ -182,7 +198,6 @@ class EndpointEmbedder:
             if keeper is not None:
                 keeper.keep([texts[int(position)] for position in positions], answer)
 
-        stop = threading.Event()
         waiting = iter(
             plan_requests(
                 np.flatnonzero(left), prepared.sizes, max_texts=self._max_texts, max_tokens=self._max_batch_tokens
@@ -190,13 +205,9 @@ class EndpointEmbedder:
         )
         work = _Request(self, prepared, role, keep, spending, stop)
         failures: list[BaseException] = []
-        self._running.add(stop)
-        try:
-            for answers in _in_parallel(work, waiting, self._concurrency, stop, failures):
-                for positions, answer in answers:
-                    found.add(positions, answer)
-        finally:
-            self._running.discard(stop)
+        for answers in _in_parallel(work, waiting, self._concurrency, stop, failures):
+            for positions, answer in answers:
+                found.add(positions, answer)
         if failures:
             raise self._worst(failures, known=known)
         if found.answered < len(texts):

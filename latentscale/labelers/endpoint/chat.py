@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Self
 
 from latentscale.config import LabelConfig
 from latentscale.errors import ConfigError, EnvironmentFailure, LatentScaleError
 from latentscale.labelers.chat import WHERE, Question, Reply
+from latentscale.labelers.chat.answers import ONE_LABEL
+from latentscale.labelers.chat.prompts import label_prompt
 from latentscale.labelers.endpoint.options import EndpointLabelOptions, label_options
 from latentscale.labelers.endpoint.wire import ANTHROPIC_VERSION, ChatQuestion, Forms
-from latentscale.labelers.protocol import NoLabel
+from latentscale.labelers.protocol import ClusterEvidence, NoLabel
 from latentscale.services.address import secret_headers, whole_url
 from latentscale.services.client import Client, Service
 from latentscale.services.failures import RefusedError, UnansweredError
@@ -23,6 +26,23 @@ _DOWN = 8
 # What a refusal says of a prompt that is too long.
 _TOO_LONG = ("context", "too long", "too large", "token", "length", "maximum")
 _SHORTENED = 3
+# What any service takes that takes anything.
+PROBE = Question(
+    prompt=partial(
+        label_prompt,
+        ClusterEvidence(
+            layer=0,
+            cluster=0,
+            size=3,
+            suggestion="Opening hours",
+            keyphrases=("opening hours", "holiday"),
+            exemplars=(),
+            texts=("When is the library open on holidays?", "What are your opening hours?"),
+        ),
+        words=4,
+    ),
+    schema=ONE_LABEL,
+)
 
 
 class EndpointChat:
@@ -44,6 +64,7 @@ class EndpointChat:
         self._spending: Spending | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self._takes_requests = False
         self._silent = 0
         self._successes_at_failure = 0
 
@@ -142,7 +163,7 @@ class EndpointChat:
                     if attempt < _SHORTENED and any(word in error.reason.lower() for word in _TOO_LONG):
                         tokens //= 2
                         continue
-                    return self._refused(error)
+                    return self._refused(error, system, question)
                 except UnansweredError as error:
                     return self._unanswered(error)
                 return reply
@@ -152,8 +173,8 @@ class EndpointChat:
             raise
         raise AssertionError("the last attempt returns or raises")
 
-    def _refused(self, error: RefusedError) -> NoLabel:
-        if not self._client.successes:
+    def _refused(self, error: RefusedError, system: str, question: Question) -> NoLabel:
+        if question is PROBE or not self._is_any_taken(system):
             raise ConfigError(
                 f"the language model refuses every request ({error.status}: {error.reason})",
                 where=self._client.url,
@@ -161,6 +182,23 @@ class EndpointChat:
             ) from None
         reason = f"the model's service refused the request: {error.status}: {error.reason}"
         return NoLabel(reason=reason, final=True)
+
+    def _is_any_taken(self, system: str) -> bool:
+        """Whether the service takes any request: what it refused may be the first or the only one."""
+        with self._lock:
+            if self._takes_requests or self._client.successes:
+                return True
+            prompt = PROBE.prompt(tokens=self._options.evidence_tokens)
+            asked = ChatQuestion(self._options, self._forms, system, prompt, PROBE.schema)
+            try:
+                self._client.ask(asked, stop=self._stop, spending=self._spending)
+            except RefusedError:
+                return False
+            except UnansweredError:
+                # That the service is down is found by the questions that come next.
+                return True
+            self._takes_requests = True
+        return True
 
     def _unanswered(self, error: UnansweredError) -> NoLabel:
         with self._lock:

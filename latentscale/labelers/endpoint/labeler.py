@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar, Self
 
 from latentscale.config import LabelConfig
 from latentscale.errors import ConfigError
-from latentscale.labelers.chat import WHERE, ChatLabeler, Question
-from latentscale.labelers.chat.answers import ONE_LABEL
+from latentscale.labelers.chat import WHERE, ChatLabeler
 from latentscale.labelers.chat.labeler import asked_identity, tests_held_out
-from latentscale.labelers.chat.prompts import label_prompt, system_prompt
-from latentscale.labelers.endpoint.chat import EndpointChat
+from latentscale.labelers.chat.prompts import system_prompt
+from latentscale.labelers.endpoint.chat import PROBE, EndpointChat
 from latentscale.labelers.endpoint.options import TRANSPORT, label_options
 from latentscale.labelers.endpoint.quote import quote_labels
 from latentscale.labelers.model import Quote
-from latentscale.labelers.protocol import ClusterEvidence, NoLabel
+from latentscale.labelers.protocol import NoLabel
 from latentscale.services.pace import Clock
 from latentscale.services.terms import ServiceTerms, Spending
-
-PROBE = ClusterEvidence(
-    layer=0,
-    cluster=0,
-    size=3,
-    suggestion="Opening hours",
-    keyphrases=("opening hours", "holiday"),
-    exemplars=(),
-    texts=("When is the library open on holidays?", "What are your opening hours?"),
-)
 
 
 class EndpointLabeler(ChatLabeler):
@@ -99,8 +87,7 @@ class EndpointLabeler(ChatLabeler):
         try:
             if spending is not None:
                 chat.count_with(spending)
-            question = Question(prompt=partial(label_prompt, PROBE, words=4), schema=ONE_LABEL)
-            _, reply = next(chat.ask(system_prompt(options), [question]))
+            _, reply = next(chat.ask(system_prompt(options), [PROBE]))
             if isinstance(reply, NoLabel):
                 raise ConfigError(
                     f"the language model gives no answer: {reply.reason}",
