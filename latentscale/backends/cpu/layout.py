@@ -10,6 +10,7 @@ import numpy as np
 
 from latentscale.backends.cpu.density import DensityTerm, Edges, serves_density
 from latentscale.backends.cpu.parallel import blocks, one_blas_thread
+from latentscale.backends.shown import is_shown
 from latentscale.errors import ConfigError, CorpusError, ShapeError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from latentscale.backends.results import NeighborGraph
+    from latentscale.backends.shown import Shown
 
 _PCA_SAMPLE = 200_000
 # UMAP's own curves differ from what they stand for by up to 0.2.
@@ -102,6 +104,7 @@ def layout(
     learning_rate: float,
     threads: int,
     progress: Callable[[int, int], None] | None = None,
+    preview: Shown | None = None,
     fixed: NDArray[np.float32] | None = None,
     init: NDArray[np.float32] | None = None,
     radii: NDArray[np.float64] | None = None,
@@ -123,6 +126,8 @@ def layout(
         None: see :func:`default_epochs`.
     progress : callable, optional
         Called with (epochs done, epochs) after each epoch.
+    preview : callable, optional
+        Called with (coordinates so far, epochs done, epochs) after each quarter of the epochs but the last.
     fixed : float32 ndarray, shape (n, c), optional
         The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
     init : float32 ndarray, shape (n, n_components), optional
@@ -165,6 +170,7 @@ def layout(
         mode=mode,
         threads=threads,
         progress=progress,
+        preview=preview,
         density=None if radii is None else DensityTerm(radii, edges, pull, b, weight=density_weight),
     )
     return positions
@@ -221,6 +227,7 @@ def _descend(
     mode: Literal["exact", "fast"],
     threads: int,
     progress: Callable[[int, int], None] | None,
+    preview: Shown | None,
     density: DensityTerm | None,
 ) -> None:
     from latentscale.backends.cpu.layout_kernels import move_vertices
@@ -242,6 +249,8 @@ def _descend(
                 density.move(positions, pieces, pool, epoch=epoch, alpha=alpha)
             if progress is not None:
                 progress(epoch + 1, epochs)
+            if preview is not None and is_shown(epoch + 1, epochs):
+                preview(positions, epoch + 1, epochs)
 
 
 def _tables(a: float, b: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

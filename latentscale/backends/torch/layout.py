@@ -9,6 +9,7 @@ import numpy as np
 
 from latentscale.backends.cpu.density import serves_density
 from latentscale.backends.cpu.layout import default_epochs, fit_ab, start_positions
+from latentscale.backends.shown import is_shown
 from latentscale.backends.torch.density import DensityTerm
 from latentscale.backends.torch.device import device_memory, exact_products, repeatable, widest_float
 from latentscale.errors import ShapeError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from latentscale.backends.shown import Shown
     from latentscale.backends.torch.fuzzy import Edges
 
 # All moves of a batch start from the same places: with one batch an epoch the layout is clearly worse, with twelve to
@@ -40,6 +42,7 @@ def layout(
     learning_rate: float,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
+    preview: Shown | None = None,
     fixed: NDArray[np.float32] | None = None,
     init: NDArray[np.float32] | None = None,
     radii: torch.Tensor | None = None,
@@ -57,6 +60,8 @@ def layout(
     vectors : ndarray, shape (n, dim)
     fixed : float32 ndarray, shape (n, c), optional
         The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
+    preview : callable, optional
+        Called with (coordinates so far, epochs done, epochs) after each quarter of the epochs but the last.
     init : float32 ndarray, shape (n, n_components), optional
         Where it starts; by default the first principal components of ``vectors``.
     radii : float tensor, shape (n,), optional
@@ -106,6 +111,7 @@ def layout(
             learning_rate=learning_rate,
             seed=seed,
             progress=progress,
+            preview=preview,
             radii=radii,
             density_weight=density_weight,
         )
@@ -123,6 +129,7 @@ def _descend(
     learning_rate: float,
     seed: int,
     progress: Callable[[int, int], None] | None,
+    preview: Shown | None,
     radii: torch.Tensor | None,
     density_weight: float,
 ) -> tuple[torch.Tensor, float | None]:
@@ -153,6 +160,8 @@ def _descend(
             density.move(places, sampled, rate=rate, batches=BATCHES)
         if progress is not None:
             progress(epoch + 1, epochs)
+        if preview is not None and is_shown(epoch + 1, epochs):
+            preview(places.cpu().numpy(), epoch + 1, epochs)
     return places, None if density is None else density.correlation(places)
 
 
