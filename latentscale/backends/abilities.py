@@ -38,7 +38,7 @@ _ABILITIES = (
     _Ability(
         "preview",
         "project.preview",
-        lambda c: c.preview,
+        lambda c: c.preview is True,
         "shows no layout before it is done",
         "false",
         alters=False,

@@ -108,8 +108,9 @@ def run(
     ] = None,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="With --sweep: the pictures as an .html file.")] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Show the map on its way: preview.html in the workspace.")
-    ] = False,
+        bool | None,
+        typer.Option("--preview/--no-preview", help="Show the map on its way: preview.html in the workspace."),
+    ] = None,
     memory: Memory = None,
     set: Set = None,
     storage: Storage = None,
@@ -122,7 +123,7 @@ def run(
     The same command again resumes where it stopped, and does nothing where nothing is left to do.
     """
     with observed(progress, metrics_file) as observer:
-        shown = ["project.preview=true"] if preview else []
+        shown = [] if preview is None else [f"project.preview={str(preview).lower()}"]
         overrides = [*engine_overrides(engine, address, memory), *shown, *(set or [])]
         values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
         take_vectors(values, vectors)

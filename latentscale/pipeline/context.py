@@ -78,6 +78,8 @@ class RunContext:
         Of the job; no model is loaded.
     vectors_column : str or None
         Stored column of the corpus's own vectors.
+    shows_preview : bool
+        Whether it has begun to show its map on the way.
 
     Raises
     ------
@@ -94,6 +96,7 @@ class RunContext:
         self.config = with_default_resources(config.model_copy(update={"engine": engine}), self.spec)
         self.store = Store(config.out, storage=config.storage)
         self.metrics = ShardMetrics()
+        self.shows_preview = False
         job = config.model_dump(mode="json")
         # The next command may be given in another folder.
         job["corpus"]["sources"] = [absolute_source(source) for source in config.corpus.sources]

@@ -10,12 +10,25 @@ from latentscale.pipeline.context import RunContext
 from latentscale.stages.publish.preview import Preview, end_preview
 from latentscale.stages.stage import MapJob
 
+# Its layout takes a minute and more of two processors; the preview, some seconds of one.
+DOCUMENTS = 100_000
 
-def preview_of(job: MapJob) -> Preview | None:
-    """The preview of the job's map; None where none is asked for."""
+
+def preview_of(context: RunContext, job: MapJob, *, publishes: bool) -> Preview | None:
+    """The preview of the job's map; None where none is wanted.
+
+    Parameters
+    ----------
+    publishes : bool
+        Whether the run is to publish the map: otherwise nobody waits for its page, and a preview must be asked for.
+    """
     config = job.config
-    if not config.project.preview:
+    asked = config.project.preview
+    if asked is None:
+        asked = publishes and config.publish.viewer and job.snapshot.documents >= DOCUMENTS
+    if not asked:
         return None
+    context.shows_preview = True
     return Preview(
         job.store,
         snapshot=job.snapshot.id,
@@ -34,15 +47,16 @@ def ended_preview(context: RunContext) -> Generator[None]:
 
     A preview that a killed run left is ended by the next that publishes a map.
     """
-    store, asked = context.store, context.config.project.preview
+    store = context.store
     try:
         yield
     except BaseException:
-        if asked:
+        if context.shows_preview:
             # Why the run failed matters more.
             with suppress(LatentScaleError):
                 end_preview(store, published=False, failed=True)
         raise
-    published = context.outcome.published and context.outcome.map is not None
-    if asked or published:
+    record = context.outcome.map
+    published = context.outcome.published and record is not None and bool(record.counts.get("page"))
+    if context.shows_preview or published:
         end_preview(store, published=published, failed=False)

@@ -282,7 +282,7 @@ def make_map(
             # Without the shards that had to be quarantined.
             job.snapshot = outcome.snapshot or snapshot
         else:
-            while not _worked(context, stage, job, fits):
+            while not _worked(context, stage, job, fits, publishes="publish" in names and outcome.published):
                 pass
         if name == "cluster":
             _check_layer(job)
@@ -296,7 +296,7 @@ class _ChosenAgain(Exception):  # noqa: N818 - no error: the stage is asked for 
     """The backend of a stage was not to be trusted, and another one was chosen."""
 
 
-def _worked(context: RunContext, stage: WholeStage, job: MapJob, fits: Callable[[], None]) -> bool:
+def _worked(context: RunContext, stage: WholeStage, job: MapJob, fits: Callable[[], None], *, publishes: bool) -> bool:
     """Do the work of a stage; False where its backend was replaced, so that its work is another one now."""
 
     def before(work: Work) -> None:
@@ -306,7 +306,7 @@ def _worked(context: RunContext, stage: WholeStage, job: MapJob, fits: Callable[
 
     try:
         for work in stage.works(job):
-            preview = preview_of(job) if work.is_shown else None
+            preview = preview_of(context, job, publishes=publishes) if work.is_shown else None
             job.records[work.slot] = context.find_or_make(work, before_work=partial(before, work), preview=preview)
     except _ChosenAgain:
         return False

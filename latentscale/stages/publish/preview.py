@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -80,7 +81,6 @@ class Preview:
         self._dimensions = dimensions
         self._notice: Callable[[str], None] = ignore_notice
         self._began = 0.0
-        self._rows: NDArray[np.int64] | None = None
         self._documents: pa.Table | None = None
 
     def begin(self, notice: Callable[[str], None]) -> None:
@@ -110,10 +110,10 @@ class Preview:
     def _write(
         self, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32], state: str, more: str, due: float
     ) -> None:
-        if self._rows is None or self._documents is None:
-            self._rows = sampled(len(row_ids))
-            self._documents = self._read(row_ids[self._rows])
-        shown, documents = coordinates[self._rows], self._documents
+        rows = sampled(len(row_ids))
+        documents = self._read(row_ids[rows]) if self._documents is None else self._documents
+        self._documents = documents
+        shown = coordinates[rows]
         of = f"all {len(row_ids):,} documents"
         if len(shown) < len(row_ids):
             of = f"{len(shown):,} of the {len(row_ids):,} documents, chosen at random"
@@ -121,7 +121,7 @@ class Preview:
         nothing = np.full(len(shown), -1, np.int32)
         data = ViewerData(
             name=self._title,
-            row_ids=row_ids[self._rows],
+            row_ids=row_ids[rows],
             coordinates=np.ascontiguousarray(shown[:, :2]),
             clusters=nothing,
             nearest_clusters=nothing,
@@ -204,12 +204,15 @@ def _is_bulky(kind: pa.DataType) -> bool:
 
 def _cut(table: pa.Table) -> pa.Table:
     """A table whose texts have at most ``CHARACTERS`` characters, and then three dots."""
+    compute = cast(Any, pc)
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
             column = table.column(i)
-            short = pc.binary_join_element_wise(
-                pc.utf8_slice_codeunits(column, 0, CHARACTERS), pa.scalar("…", field.type), pa.scalar("", field.type)
+            short = compute.binary_join_element_wise(
+                compute.utf8_slice_codeunits(column, 0, CHARACTERS),
+                pa.scalar("…", field.type),
+                pa.scalar("", field.type),
             )
-            long = pc.greater(pc.utf8_length(column), CHARACTERS)
-            table = table.set_column(i, field, pc.if_else(long, short, column))
+            long = compute.greater(compute.utf8_length(column), CHARACTERS)
+            table = table.set_column(i, field, compute.if_else(long, short, column))
     return table
