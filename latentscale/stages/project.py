@@ -132,9 +132,8 @@ class ProjectStage(WholeStage):
 
             if context.preview is not None:
                 context.preview.begin(context.notice)
-            layout = compute_layout(
-                context, request, neighbors, vectors, preview=None if context.preview is None else show
-            )
+            told = None if context.preview is None else show
+            layout = compute_layout(context, request, neighbors, vectors, told)
             coordinates, alignment = placed(layout.coordinates)
             if context.preview is not None:
                 context.preview.show(vectors.row_ids, coordinates, 1, 1)
@@ -225,7 +224,6 @@ def compute_layout(
     request: ProjectionRequest,
     neighbors: Record,
     vectors: Vectors,
-    *,
     preview: Shown | None = None,
 ) -> Layout:
     """Lay out the graph ``neighbors`` as ``request`` says; copies of a document share a position."""
