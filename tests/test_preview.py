@@ -23,6 +23,7 @@ from latentscale.errors import ConfigError, StorageError
 from latentscale.pipeline import preview as shown_by_default
 from latentscale.stages.publish import preview
 from latentscale.stages.publish.preview import NAME, Preview, sampled
+from latentscale.storage.head import read_head
 from latentscale.storage.objects import Store
 
 SETTINGS: dict[str, Any] = {"ingest": {"shard_rows": 200}, "cluster": {"min_cluster_size": 10}}
@@ -75,11 +76,11 @@ def notes(out: Path) -> list[str]:
 
 def objects(workspace: latentscale.Workspace) -> dict[str, bytes]:
     """All objects whose bytes no clock has a part in."""
+    dated = ("artifact.json", "map.json", "manifest.json", "HEAD.json", "workspace.json")
     return {
         name: workspace.store.read_bytes(name)
         for name in workspace.store.list()
-        if not name.startswith(("runs/", "leases/"))
-        and not name.endswith(("artifact.json", "map.json", "manifest.json"))
+        if not name.startswith(("runs/", "leases/")) and not name.endswith(dated)
     }
 
 
@@ -96,6 +97,7 @@ def test_a_map_in_space_is_shown_on_its_way_and_is_the_same_to_the_bit(
     before, after = objects(one), objects(two)
     ended = after.pop(NAME).decode()
     assert before == after
+    assert read_head(one.store) == read_head(two.store) == made.id
     assert (made.id, made.record.request, made.record.job) == (plain.id, plain.record.request, plain.record.job)
     assert made.record.parts == plain.record.parts
 
@@ -230,11 +232,11 @@ def test_large_maps_whose_page_is_published_have_one_by_default(
         return len(written) - before
 
     assert pages(project={"n_epochs": 8}) == 4
+    latentscale.open(out).map(project={"n_epochs": 11})
+    assert len(written) == 4
     assert pages(project={"n_epochs": 9}, publish={"viewer": False}) == 0
     assert pages(project={"n_epochs": 10, "preview": False}) == 0
     assert pages(project={"n_epochs": 10, "preview": True}) == 0, "the layout was there"
-    latentscale.open(out).map(project={"n_epochs": 11})
-    assert len(written) == 4
     monkeypatch.setattr(shown_by_default, "DOCUMENTS", 601)
     assert pages(project={"n_epochs": 12}) == 0
 
@@ -242,7 +244,13 @@ def test_large_maps_whose_page_is_published_have_one_by_default(
 def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.parquet")
     with pytest.raises(ConfigError, match=r"the backend cuml shows no layout before it is done") as refused:
-        latentscale.run(missing, out=tmp_path / "ws", progress="quiet", project={"preview": True, "backend": "cuml"})
+        latentscale.run(
+            missing,
+            out=tmp_path / "ws",
+            progress="quiet",
+            project={"preview": True, "backend": "cuml"},
+            engine={"resources": {"project": {"gpus": 0}}},
+        )
     assert refused.value.where == "project.preview"
     with pytest.raises(ConfigError, match=r"project\.preview shows a page, and publish\.viewer is false"):
         latentscale.run(
