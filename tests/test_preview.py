@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import re
+import threading
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from latentscale.backends import abilities
 from latentscale.backends.cpu.backend import CpuBackend
 from latentscale.config import JobConfig
 from latentscale.errors import ConfigError, StorageError
+from latentscale.explore.serve import PageServer
 from latentscale.pipeline import preview as shown_by_default
 from latentscale.stages.publish import preview
 from latentscale.stages.publish.preview import NAME, Preview, sampled
@@ -314,3 +317,20 @@ def test_the_command_line_asks_for_it(
             main(["run", str(small_corpus), "--out", str(tmp_path / flag), *steps, flag])
         assert ended.value.code in (0, None)
         assert len(written) == pages
+
+
+def test_a_preview_is_served_until_there_is_a_map(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text("the preview")
+    with PageServer(Store(str(tmp_path)), port=0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        first = server.address
+        assert first.endswith(f"/{NAME}")
+        with urllib.request.urlopen(first.removesuffix(NAME)) as answer:
+            assert (answer.url, answer.read()) == (first, b"the preview")
+        for name in ("manifest.json", "index.html"):
+            (tmp_path / "viewer").mkdir(exist_ok=True)
+            (tmp_path / "viewer" / name).write_text(name)
+        with urllib.request.urlopen(first.removesuffix(NAME)) as answer:
+            assert (answer.url, answer.read()) == (server.address, b"index.html")
+        assert server.address.endswith("/viewer/index.html")
+        server.shutdown()

@@ -22,7 +22,7 @@ HOSTS = ("localhost", LOOPBACK, "[::1]")
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 # What a page needs; the documents and vectors of the workspace are not served.
 _PUBLIC = ("viewer", "maps", PREVIEW)
-_PAGE = "viewer/index.html"
+_PAGE, _MANIFEST = "viewer/index.html", "viewer/manifest.json"
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -162,7 +162,7 @@ class PageServer(ThreadingHTTPServer):
                 hint="Open viewer/index.html at the bucket's own address, or copy the workspace here.",
             )
         self._store = store
-        if not store.exists(self.first_page):
+        if self.first_page == _PAGE and not store.exists(_MANIFEST):
             raise WorkspaceError(f"{store.url} has no page yet", hint=f"latentscale publish {argument(store.url)}")
         try:
             super().__init__((LOOPBACK, port), partial(_Handler, directory=str(store.local_root)))
@@ -174,8 +174,7 @@ class PageServer(ThreadingHTTPServer):
     @property
     def first_page(self) -> str:
         """The page of the current map, or the preview of the first one that is being made."""
-        published = self._store.exists("viewer/manifest.json") or not self._store.exists(PREVIEW)
-        return _PAGE if published else PREVIEW
+        return PREVIEW if not self._store.exists(_MANIFEST) and self._store.exists(PREVIEW) else _PAGE
 
     @property
     def address(self) -> str:

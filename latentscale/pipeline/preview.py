@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from latentscale.errors import LatentScaleError
 from latentscale.pipeline.context import RunContext
-from latentscale.stages.publish.preview import Preview, end_preview
+from latentscale.stages.publish.preview import Preview, address_of, end_preview
 from latentscale.stages.stage import MapJob
 
 # Its layout takes a minute and more of two processors; the preview, some seconds of one.
@@ -47,16 +47,21 @@ def ended_preview(context: RunContext) -> Generator[None]:
 
     A preview that a killed run left is ended by the next that publishes a map.
     """
-    store = context.store
     try:
         yield
     except BaseException:
         if context.shows_preview:
-            # Why the run failed matters more.
-            with suppress(LatentScaleError):
-                end_preview(store, published=False, failed=True)
+            _end(context, published=False, failed=True)
         raise
     record = context.outcome.map
     published = context.outcome.published and record is not None and bool(record.counts.get("page"))
     if context.shows_preview or published:
-        end_preview(store, published=published, failed=False)
+        _end(context, published=published, failed=False)
+
+
+def _end(context: RunContext, *, published: bool, failed: bool) -> None:
+    # How the run ended matters more.
+    try:
+        end_preview(context.store, published=published, failed=failed)
+    except LatentScaleError as error:
+        context.observer.note(f"{address_of(context.store)} still shows the map on its way: {error}")
