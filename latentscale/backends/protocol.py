@@ -122,9 +122,10 @@ class Backend(Protocol):
             umap-learn's ``dens_lambda``. Passed only where it is above 0; ``details`` then has
             ``density_correlation``, Pearson's correlation of logarithmic local radii in the embedding and the layout.
         preview : callable, optional
-            Called with (coordinates so far, epochs done, epochs) where ``latentscale.backends.shown.is_shown`` says
-            so: after each quarter of the epochs but the last. The coordinates may change when it has returned. Passed
-            only for a map of which a preview is asked for; the layout is the same with it.
+            Called with (coordinates, epochs done, epochs) where ``latentscale.backends.shown.is_shown`` says so: after
+            each quarter of the epochs but the last. The coordinates are those of a copy that has gone through the
+            further epochs of ``latentscale.backends.shown.cooling``. Passed only for a map of which a preview is asked
+            for; the layout is the same with it.
 
         Raises
         ------

@@ -10,8 +10,8 @@ from latentscale.pipeline.context import RunContext
 from latentscale.stages.publish.preview import Preview, address_of, end_preview
 from latentscale.stages.stage import MapJob
 
-# Its layout takes a minute and more of two processors; the preview, some seconds of one.
-DOCUMENTS = 100_000
+# From here on the layout takes half a minute of a processor and more, and the preview about a second (docs/decisions).
+DOCUMENTS = 200_000
 
 
 def preview_of(context: RunContext, job: MapJob, *, publishes: bool) -> Preview | None:

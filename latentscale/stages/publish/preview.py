@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from latentscale.backends.shown import next_shown
-from latentscale.errors import LatentScaleError
 from latentscale.file_names import argument
 from latentscale.stages.context import ignore_notice
 from latentscale.stages.publish.columns import published_columns, published_documents
@@ -102,7 +101,7 @@ class Preview:
         more = "heights, clusters and labels" if MAP_AXES == axes < self._dimensions else "clusters and labels"
         try:
             self._write(row_ids, coordinates, state, more, max(due, LEAST_DUE))
-        except (LatentScaleError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - no preview is worth a layout of hours
             self._notice(f"no preview of {state}: {error}")
         else:
             self._notice(f"preview of {state}: {address_of(self._store)}")
