@@ -10,7 +10,8 @@ from latentscale.pipeline.context import RunContext
 from latentscale.stages.publish.preview import Preview, address_of, end_preview
 from latentscale.stages.stage import MapJob
 
-# From here on the layout takes half a minute of a processor and more, and the preview about a second (docs/decisions).
+# From here on the map's layout takes half a minute of a processor and more, of which a preview costs about a tenth
+# (docs/decisions/0019-preview.md); before, there is nothing to wait for.
 DOCUMENTS = 200_000
 
 
