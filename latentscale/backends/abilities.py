@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ class _Ability:
     asked: Callable[[ProjectConfig], bool]
     missing: str
     default: str
+    alters: bool = True
+    """Whether the layout is another one by it: ``auto`` takes no backend that lacks it."""
 
 
 _ABILITIES = (
@@ -33,13 +35,26 @@ _ABILITIES = (
     _Ability(
         "density_weight", "project.density_weight", lambda c: c.density_weight > 0, "keeps no densities on the map", "0"
     ),
+    _Ability(
+        "preview",
+        "project.preview",
+        lambda c: c.preview is True,
+        "shows no layout before it is done",
+        "false",
+        alters=False,
+    ),
 )
 
 
 def layout_lacks(kind: type[Backend], config: JobConfig) -> str | None:
     """What a layout by a backend would lack of what settings ask for, in words that follow its name."""
-    missing = _missing(kind, config.project)
+    missing = _missing(kind, config.project, [one for one in _ABILITIES if one.alters])
     return missing.missing if missing else None
+
+
+def takes_preview(backend: Backend) -> bool:
+    """Whether a backend shows a layout before it is done."""
+    return "preview" in signature(backend.layout).parameters
 
 
 def check_layout(name: str, kind: type[Backend], config: JobConfig) -> None:
@@ -50,7 +65,7 @@ def check_layout(name: str, kind: type[Backend], config: JobConfig) -> None:
     ConfigError
         Naming the setting.
     """
-    missing = _missing(kind, config.project)
+    missing = _missing(kind, config.project, _ABILITIES)
     if missing:
         raise ConfigError(
             f"the backend {name} {missing.missing}: its layout takes no {missing.parameter}",
@@ -59,7 +74,7 @@ def check_layout(name: str, kind: type[Backend], config: JobConfig) -> None:
         )
 
 
-def _missing(kind: type[Backend], config: ProjectConfig) -> _Ability | None:
+def _missing(kind: type[Backend], config: ProjectConfig, abilities: Sequence[_Ability]) -> _Ability | None:
     # A backend of another package may have been written before there was a parameter.
     taken = signature(kind.layout).parameters
-    return next((one for one in _ABILITIES if one.parameter not in taken and one.asked(config)), None)
+    return next((one for one in abilities if one.parameter not in taken and one.asked(config)), None)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from latentscale.backends.shown import Shown
     from latentscale.machine import Place
 
 __all__ = ["Assignment", "Backend", "Clustering", "Faithfulness", "Fitted", "Layout", "NeighborGraph"]
@@ -98,6 +99,7 @@ class Backend(Protocol):
         fixed: NDArray[np.float32] | None = None,
         init: NDArray[np.float32] | None = None,
         density_weight: float = 0.0,
+        preview: Shown | None = None,
     ) -> Layout:
         """Lay documents out with UMAP (McInnes et al. 2018) over a neighbour graph.
 
@@ -119,6 +121,11 @@ class Backend(Protocol):
             How much the local densities of the embedding count (densMAP, Narayan et al. 2021), on the scale of
             umap-learn's ``dens_lambda``. Passed only where it is above 0; ``details`` then has
             ``density_correlation``, Pearson's correlation of logarithmic local radii in the embedding and the layout.
+        preview : callable, optional
+            Called with (coordinates, epochs done, epochs) where ``latentscale.backends.shown.is_shown`` says so: after
+            each quarter of the epochs but the last. The coordinates are those of a copy that has gone through the
+            further epochs of ``latentscale.backends.shown.cooling``. Passed only for a map of which a preview is asked
+            for; the layout is the same with it.
 
         Raises
         ------

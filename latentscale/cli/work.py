@@ -107,6 +107,10 @@ def run(
         typer.Option("--sweep", help="Make a map for each value, publish none: --sweep project.n_neighbors=10,25,50."),
     ] = None,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="With --sweep: the pictures as an .html file.")] = None,
+    preview: Annotated[
+        bool | None,
+        typer.Option("--preview/--no-preview", help="Show the map on its way: preview.html in the workspace."),
+    ] = None,
     memory: Memory = None,
     set: Set = None,
     storage: Storage = None,
@@ -119,7 +123,8 @@ def run(
     The same command again resumes where it stopped, and does nothing where nothing is left to do.
     """
     with observed(progress, metrics_file) as observer:
-        overrides = [*engine_overrides(engine, address, memory), *(set or [])]
+        shown = [] if preview is None else [f"project.preview={str(preview).lower()}"]
+        overrides = [*engine_overrides(engine, address, memory), *shown, *(set or [])]
         values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
         take_vectors(values, vectors)
         values["corpus"].update(selections(exclude, only, exclude_clusters))

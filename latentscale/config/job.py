@@ -77,6 +77,8 @@ class JobConfig(Settings):
             )
         if (self.embed.model == "column") != (self.corpus.vectors is not None):
             raise ValueError("embed.model 'column' and corpus.vectors go together")
+        if self.project.preview and not self.publish.viewer:
+            raise ValueError("project.preview shows a page, and publish.viewer is false: leave one of them out")
         return self
 
 

@@ -106,6 +106,9 @@ class ProjectConfig(Settings):
     for small sets: on processors, which then use one thread, up to 20,000 documents."""
     seed: Seed = 42
     """Seed of all random choices."""
+    preview: bool | None = None
+    """Whether the map is shown while it is being laid out: `preview.html` in the workspace, after each quarter of the
+    steps; by default where a run publishes the page of 200,000 documents or more. The map is the same with it."""
     backend: str = "auto"
     """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
 

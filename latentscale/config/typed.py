@@ -208,6 +208,10 @@ class ProjectSettings(TypedDict, total=False):
     seed: int
     """Seed of all random choices."""
 
+    preview: bool | None
+    """Whether the map is shown while it is being laid out: `preview.html` in the workspace, after each quarter of the
+    steps; by default where a run publishes the page of 200,000 documents or more. The map is the same with it."""
+
     backend: str
     """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
 

@@ -23,14 +23,12 @@ from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.workspace_record import read_workspace
-from latentscale.viewer.page import page_files, single_page
+from latentscale.viewer.page import SINGLE_PAGE_DOCUMENTS, page_files, single_page
 
 What = Literal["points", "text", "clusters", "labels", "page"]
 WHATS: tuple[str, ...] = get_args(What)
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".xlsx")
 PAGE_SUFFIXES = (".html", ".htm")
-# A page in one file holds them all, as text that is a third longer, and every visitor reads it whole.
-SINGLE_PAGE_DOCUMENTS = 20_000
 # What a person means by the name of a file.
 _NAMES = {"labels": "labels", "clusters": "clusters", "text": "text", "texts": "text", "documents": "text"}
 _CLUSTER_COLUMNS = (

@@ -15,13 +15,15 @@ from typing import Any, BinaryIO, cast
 from latentscale.errors import EnvironmentFailure, RequestError, WorkspaceError
 from latentscale.explore.told_selection import ADDRESS, HEADER, MOST_BYTES, ToldSelection
 from latentscale.file_names import argument
+from latentscale.stages.publish.preview import NAME as PREVIEW
 from latentscale.storage.objects import Store
 
 LOOPBACK = "127.0.0.1"
 HOSTS = ("localhost", LOOPBACK, "[::1]")
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 # What a page needs; the documents and vectors of the workspace are not served.
-_PUBLIC = ("viewer", "maps")
+_PUBLIC = ("viewer", "maps", PREVIEW)
+_PAGE, _MANIFEST = "viewer/index.html", "viewer/manifest.json"
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -71,7 +73,7 @@ class _Handler(SimpleHTTPRequestHandler):
             return
         if self.path.split("?")[0] in ("", "/"):
             self.send_response(HTTPStatus.FOUND)
-            self.send_header("Location", "viewer/index.html")
+            self.send_header("Location", cast("PageServer", self.server).first_page)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -169,7 +171,8 @@ class PageServer(ThreadingHTTPServer):
                 f"{store.url} is not on this disk",
                 hint="Open viewer/index.html at the bucket's own address, or copy the workspace here.",
             )
-        if not store.exists("viewer/manifest.json"):
+        self._store = store
+        if self.first_page == _PAGE and not store.exists(_MANIFEST):
             raise WorkspaceError(f"{store.url} has no page yet", hint=f"latentscale publish {argument(store.url)}")
         try:
             super().__init__((LOOPBACK, port), partial(_Handler, directory=str(store.local_root)))
@@ -179,9 +182,14 @@ class PageServer(ThreadingHTTPServer):
             ) from error
 
     @property
+    def first_page(self) -> str:
+        """The page of the current map, or the preview of the first one that is being made."""
+        return PREVIEW if not self._store.exists(_MANIFEST) and self._store.exists(PREVIEW) else _PAGE
+
+    @property
     def address(self) -> str:
         """URL of the page."""
-        page = f"http://{LOOPBACK}:{self.server_address[1]}/viewer/index.html"
+        page = f"http://{LOOPBACK}:{self.server_address[1]}/{self.first_page}"
         return page if self.told is None else f"{page}?tell={self.told.token}"
 
 

@@ -26,6 +26,7 @@ from latentscale.readers.inputs import absolute_source
 from latentscale.readers.unread import Unread
 from latentscale.registry import resources_of
 from latentscale.stages.canary import try_on_documents
+from latentscale.stages.context import LayoutPreview
 from latentscale.stages.ingest import settled_fingerprint
 from latentscale.stages.publish.meaning import check_semantic
 from latentscale.stages.stage import MapJob, StageContext, Work
@@ -77,6 +78,8 @@ class RunContext:
         Of the job; no model is loaded.
     vectors_column : str or None
         Stored column of the corpus's own vectors.
+    shows_preview : bool
+        Whether it has begun to show its map on the way.
 
     Raises
     ------
@@ -93,6 +96,7 @@ class RunContext:
         self.config = with_default_resources(config.model_copy(update={"engine": engine}), self.spec)
         self.store = Store(config.out, storage=config.storage)
         self.metrics = ShardMetrics()
+        self.shows_preview = False
         job = config.model_dump(mode="json")
         # The next command may be given in another folder.
         job["corpus"]["sources"] = [absolute_source(source) for source in config.corpus.sources]
@@ -228,13 +232,17 @@ class RunContext:
             "unread": unread.as_json(),
         }
 
-    def find_or_make(self, work: Work, *, before_work: Callable[[], None] | None = None) -> Record:
+    def find_or_make(
+        self, work: Work, *, before_work: Callable[[], None] | None = None, preview: LayoutPreview | None = None
+    ) -> Record:
         """Return the existing artifact that ``work`` asks for, or have the engine build it.
 
         Parameters
         ----------
         before_work : callable, optional
             Called before it is built.
+        preview : LayoutPreview, optional
+            Shows what is being built.
         """
         found = find_artifact(self.store, work.stage.kind, work.request.identity(), work.parents)
         if found is not None:
@@ -245,7 +253,7 @@ class RunContext:
         with self.observer.stage(work.title, unit="steps" if work.steps else "documents") as progress:
             record = self.engine.call(
                 partial(work.stage.make, request=work.request),
-                StageContext(store=self.store, run=self.run.id, job=map_job(self.run.job)),
+                StageContext(store=self.store, run=self.run.id, job=map_job(self.run.job), preview=preview),
                 stage=work.stage.name,
                 progress=progress.reach if work.steps else None,
                 starts_workers=work.starts_workers,

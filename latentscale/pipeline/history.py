@@ -115,6 +115,8 @@ def settings_of_map(store: Store, record: Record) -> dict[str, Any]:
 def map_job(job: Mapping[str, Any]) -> dict[str, Any]:
     """What of the settings of a run is kept in the record of the map that it makes."""
     kept = {group: job[group] for group in setting_groups() if group in job and group not in _OF_THE_RUN}
+    # A preview leaves no trace on a map.
+    kept["project"] = {key: value for key, value in kept["project"].items() if key != "preview"}
     return kept | {"corpus": {key: value for key, value in job["corpus"].items() if key != "storage"}}
 
 

@@ -20,6 +20,7 @@ from latentscale.pipeline.label_files import settle_label_files
 from latentscale.pipeline.label_model import check_labeler, probe_labeler
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.preflight import NOT_OF_A_RUN, Preflight
+from latentscale.pipeline.preview import ended_preview, preview_of
 from latentscale.pipeline.result import Outcome
 from latentscale.pipeline.selections import settle_selections
 from latentscale.pipeline.shards import embed_snapshot, ingest_corpus
@@ -116,7 +117,7 @@ def run_job(
     else:
         workspace = read_workspace(store)
     context.run.facts["published"] = show_map
-    with context.recorded(), context.leased("run"), spooled_vectors(store):
+    with context.recorded(), context.leased("run"), spooled_vectors(store), ended_preview(context):
         documents = (
             snapshot
             if units is None
@@ -281,7 +282,7 @@ def make_map(
             # Without the shards that had to be quarantined.
             job.snapshot = outcome.snapshot or snapshot
         else:
-            while not _worked(context, stage, job, fits):
+            while not _worked(context, stage, job, fits, publishes="publish" in names and outcome.published):
                 pass
         if name == "cluster":
             _check_layer(job)
@@ -295,7 +296,7 @@ class _ChosenAgain(Exception):  # noqa: N818 - no error: the stage is asked for 
     """The backend of a stage was not to be trusted, and another one was chosen."""
 
 
-def _worked(context: RunContext, stage: WholeStage, job: MapJob, fits: Callable[[], None]) -> bool:
+def _worked(context: RunContext, stage: WholeStage, job: MapJob, fits: Callable[[], None], *, publishes: bool) -> bool:
     """Do the work of a stage; False where its backend was replaced, so that its work is another one now."""
 
     def before(work: Work) -> None:
@@ -305,7 +306,8 @@ def _worked(context: RunContext, stage: WholeStage, job: MapJob, fits: Callable[
 
     try:
         for work in stage.works(job):
-            job.records[work.slot] = context.find_or_make(work, before_work=partial(before, work))
+            preview = preview_of(context, job, publishes=publishes) if work.is_shown else None
+            job.records[work.slot] = context.find_or_make(work, before_work=partial(before, work), preview=preview)
     except _ChosenAgain:
         return False
     return True

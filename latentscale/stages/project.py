@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.backends import Layout, NeighborGraph
+from latentscale.backends.abilities import takes_preview
 from latentscale.backends.identical import first_alike, shared_positions
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
@@ -27,6 +28,9 @@ from latentscale.storage.provenance import measured
 from latentscale.storage.segments import read_points
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, load_vectors
+
+if TYPE_CHECKING:
+    from latentscale.backends.shown import Shown
 
 MAP_DIMENSIONS = 2
 # What stages keep under other names than their own: the layout for clustering, and that with the heights.
@@ -48,7 +52,7 @@ class ProjectStage(WholeStage):
 
     def works(self, job: MapJob) -> Iterator[Work]:
         """The map's layout, and its height where the map has three dimensions."""
-        yield self.layout_of(job, MAP_DIMENSIONS, slot=self.name)
+        yield replace(self.layout_of(job, MAP_DIMENSIONS, slot=self.name), is_shown=True)
         if job.config.project.map_dimensions > MAP_DIMENSIONS:
             yield self._height(job)
 
@@ -56,7 +60,7 @@ class ProjectStage(WholeStage):
         """The layout of the map's dimensions, of which the first two are those of the flat map."""
         dimensions = job.config.project.map_dimensions
         work = self.layout_of(job, dimensions, slot=HEIGHT_SLOT, fixed=job.records[self.name])
-        return replace(work, title=f"project {dimensions}-D, x and y kept")
+        return replace(work, title=f"project {dimensions}-D, x and y kept", is_shown=True)
 
     def layout_of(self, job: MapJob, n_components: int, *, slot: str, fixed: Record | None = None) -> Work:
         """A layout of the job's graph in ``n_components`` dimensions, the first of which may be those of another."""
@@ -112,14 +116,27 @@ class ProjectStage(WholeStage):
         earlier = needed_record(store, "map", request.earlier) if request.earlier else None
         parents = [neighbors, *(record for record in (align, kept, earlier) if record is not None)]
         writer = ArtifactWriter(store, self.kind, request.identity(), parents, run=context.run)
-        alignment: dict[str, Any] = {}
         with measured() as cost:
             vectors = load_vectors(store, read_snapshot(store, request.snapshot), request.embedding)
-            layout = compute_layout(context, request, neighbors, vectors)
-            coordinates = layout.coordinates
-            if align is not None:
+            earlier_points = _points(store, align, ["z"] if kept else ["x", "y"]) if align else None
+
+            def placed(coordinates: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, Any]]:
+                if align is None or earlier_points is None:
+                    return coordinates, {}
                 turn = _heights_aligned if kept else _aligned
-                coordinates, alignment = turn(store, align, vectors.row_ids, coordinates)
+                return turn(align.id, earlier_points, vectors.row_ids, coordinates)
+
+            def show(coordinates: NDArray[np.float32], done: int, total: int) -> None:
+                assert context.preview is not None, "only a layout that is shown tells how far it is"
+                context.preview.show(vectors.row_ids, placed(coordinates)[0], done, total)
+
+            if context.preview is not None:
+                context.preview.begin(context.notice)
+            told = None if context.preview is None else show
+            layout = compute_layout(context, request, neighbors, vectors, told)
+            coordinates, alignment = placed(layout.coordinates)
+            if context.preview is not None:
+                context.preview.show(vectors.row_ids, coordinates, 1, 1)
             flat = pa.array(coordinates.reshape(-1))
             table = pa.table(
                 {
@@ -165,42 +182,50 @@ class ProjectStage(WholeStage):
 STAGE = ProjectStage()
 
 
+def _points(store: Store, record: Record, axes: list[str]) -> pa.Table:
+    return pa.concat_tables([table for _, table in read_points(store, record, ["row_id", *axes])])
+
+
 def _aligned(
-    store: Store, align: Record, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32]
+    align: str, points: pa.Table, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Rotate, reflect, scale and shift a layout so that shared documents come as near as possible to an earlier map."""
     from latentscale.backends.alignment import procrustes
 
-    points = pa.concat_tables([table for _, table in read_points(store, align, ["row_id", "x", "y"])])
     _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), return_indices=True)
     if len(here) < LEAST_SHARED:
-        return coordinates, {"aligned": f"not aligned: {len(here):,} documents are also in {align.id}"}
+        return coordinates, {"aligned": f"not aligned: {len(here):,} documents are also in {align}"}
     fixed = np.column_stack([points["x"].to_numpy()[there], points["y"].to_numpy()[there]]).astype(np.float32)
     found = procrustes(coordinates[here], fixed)
     return found.apply(coordinates).astype(np.float32), {
-        "aligned": f"to {align.id} by {len(here):,} documents that are in both",
+        "aligned": f"to {align} by {len(here):,} documents that are in both",
         "residual": round(float(found.residual), 4),
     }
 
 
 def _heights_aligned(
-    store: Store, align: Record, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32]
+    align: str, points: pa.Table, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Mirror and shift the heights of a layout, whose x and y are aligned, to those of an earlier map."""
     from latentscale.backends.alignment import align_heights
 
-    points = pa.concat_tables([table for _, table in read_points(store, align, ["row_id", "z"])])
     _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), return_indices=True)
     if len(here) < LEAST_SHARED:
-        return coordinates, {"aligned": f"not aligned: {len(here):,} documents are also in {align.id}"}
+        return coordinates, {"aligned": f"not aligned: {len(here):,} documents are also in {align}"}
     heights, mirrored = align_heights(coordinates[:, 2], coordinates[here, 2], points["z"].to_numpy()[there])
     return np.column_stack([coordinates[:, :2], heights]).astype(np.float32), {
-        "aligned": f"to {align.id} by {len(here):,} documents that are in both",
+        "aligned": f"to {align} by {len(here):,} documents that are in both",
         "mirrored": mirrored,
     }
 
 
-def compute_layout(context: StageContext, request: ProjectionRequest, neighbors: Record, vectors: Vectors) -> Layout:
+def compute_layout(
+    context: StageContext,
+    request: ProjectionRequest,
+    neighbors: Record,
+    vectors: Vectors,
+    preview: Shown | None = None,
+) -> Layout:
     """Lay out the graph ``neighbors`` as ``request`` says; copies of a document share a position."""
     # Passed only where they are used: a backend of another package need not know them.
     kept: dict[str, Any] = {}
@@ -213,7 +238,12 @@ def compute_layout(context: StageContext, request: ProjectionRequest, neighbors:
         epochs, rate = epochs or EPOCHS, rate * RATE
     if request.density_weight > 0:
         kept["density_weight"] = request.density_weight
-    layout = open_backend(request.backend).layout(
+    backend = open_backend(request.backend)
+    if preview is not None and takes_preview(backend):
+        kept["preview"] = preview
+    elif preview is not None:
+        context.notice(f"the backend {request.backend} shows no layout before it is done: the preview comes then")
+    layout = backend.layout(
         graph,
         vectors.matrix,
         n_components=request.n_components,

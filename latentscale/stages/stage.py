@@ -119,6 +119,8 @@ class Work:
     starts_workers : bool
         Whether ``make`` starts workers of its own on a cluster, which get the stage's resources; it then needs one
         processor itself.
+    is_shown : bool
+        Whether it is what a preview of the map shows.
     """
 
     stage: WholeStage
@@ -128,6 +130,7 @@ class Work:
     parents: tuple[Record, ...]
     steps: bool = False
     starts_workers: bool = False
+    is_shown: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

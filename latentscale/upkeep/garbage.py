@@ -29,6 +29,7 @@ class Kind(StrEnum):
     ID_HASHES = "id-hashes"
     UPLOAD = "upload"
     PAGE_FILE = "page-file"
+    PREVIEW = "preview"
     ATTEMPT = "attempt"
     SPENDING = "spending"
     EXPIRED_LEASE = "expired-lease"
@@ -55,6 +56,7 @@ _DESCRIPTIONS = {
     Kind.ID_HASHES: "hashes of ids of no snapshot",
     Kind.UPLOAD: "upload that no run names",
     Kind.PAGE_FILE: "file of an earlier page",
+    Kind.PREVIEW: "preview of a map by a run that has ended",
     Kind.ATTEMPT: "trace of an attempt",
     Kind.SPENDING: "spending of a killed run",
     Kind.EXPIRED_LEASE: "lease of a killed run",

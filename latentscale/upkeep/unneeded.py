@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from latentscale.labelers import receipts as label_receipts
+from latentscale.stages.publish.preview import NAME as PREVIEW
 from latentscale.storage import answers, attempts, id_runs, lease, receipts, snapshots, spending
 from latentscale.storage.artifacts import FOLDERS, Record, record_name
 from latentscale.storage.objects import ObjectInfo, Store
@@ -94,6 +95,8 @@ def unneeded_objects(
             kind = None if rest in needed.uploads else Kind.UPLOAD
         elif name.startswith("viewer/assets/"):
             kind = None if name.rsplit("/", 1)[-1] in needed.page_files else Kind.PAGE_FILE
+        elif name == PREVIEW:
+            kind = Kind.PREVIEW
         elif top == attempts.FOLDER:
             kind = Kind.ATTEMPT
         elif top == lease.FOLDER and clock - (info.modified or 0.0) > lease.EXPIRES_AFTER:

@@ -13,6 +13,8 @@ from typing import Any
 from latentscale.errors import EnvironmentFailure, ShapeError
 
 MANIFEST_BYTES = 8_000
+# A page in one file holds them all, as text that is a third longer, and every visitor reads it whole.
+SINGLE_PAGE_DOCUMENTS = 20_000
 # Of the content policy in ``index.html``.
 _IMAGES = b"img-src 'self' data: blob:"
 _STATIC = Path(__file__).parent / "static"
@@ -112,6 +114,7 @@ def manifest_bytes(
     labels: str | None = None,
     about: Sequence[tuple[str, str]] | None = None,
     images: Mapping[str, Any] | None = None,
+    preview: Mapping[str, Any] | None = None,
 ) -> bytes:
     """``manifest.json``, which names the generations that the page shows.
 
@@ -131,6 +134,9 @@ def manifest_bytes(
         Names and values of what the page says of how the map was made; left out where it would not fit.
     images : mapping, optional
         ``column`` of addresses of images that the page shows, and ``origins`` from which they come beside its own.
+    preview : mapping, optional
+        Of a map that has no clusters yet: ``said``, what is shown; ``written``, when, in seconds since 1970; ``due``,
+        after how many seconds a newer state is expected, for which the page then looks.
 
     Raises
     ------
@@ -162,6 +168,8 @@ def manifest_bytes(
         content["labels"] = labels
     if images is not None:
         content["images"] = dict(images)
+    if preview is not None:
+        content["preview"] = dict(preview)
     manifest = _compact(content)
     if about:
         longer = _compact(content | {"about": [list(fact) for fact in about]})
@@ -228,6 +236,44 @@ def page_behind(title: str, address: str) -> bytes:
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'">'
         f'<meta http-equiv="refresh" content="0; url={there}"><title>{html.escape(title)}</title></head>'
         f'<body><p><a href="{there}">{html.escape(title)}</a></p></body></html>\n'
+    ).encode()
+
+
+def page_instead(title: str, said: str, address: str | None) -> bytes:
+    """A page that says why there is no other one in its place, and leads to ``address`` where there is one.
+
+    From a server it goes there by itself, with the view of the map that its own address has; a file says where it is.
+
+    Parameters
+    ----------
+    said : str
+        Sentences.
+    address : str or None
+        Of a map's page, relative.
+
+    Raises
+    ------
+    ShapeError
+        If the address is not relative.
+    """
+    if address is not None and not _is_relative(address):
+        raise ShapeError(f"a page leads to a relative address, and this is {address!r}")
+    link, script, policy = "", "", ""
+    if address is not None:
+        code = (
+            'if(location.protocol!=="file:"){const v=/[#&](v=[^&]+)/.exec(location.hash);'
+            'location.replace(document.getElementById("map").getAttribute("href")+(v?"#"+v[1]:""))}'
+        )
+        policy = f"; script-src 'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
+        link = f'<p><a id="map" href="{html.escape(address, quote=True)}">The map</a></p>'
+        script = f"<script>{code}</script>"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="dark light">'
+        f"<title>{html.escape(title)}</title></head>"
+        f"<body><h1>{html.escape(title)}</h1><p>{html.escape(said)}</p>{link}{script}</body></html>\n"
     ).encode()
 
 

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from latentscale.backends.cpu.faithfulness import faithfulness
 from latentscale.backends.cpu.layout import default_epochs, fit_ab, fuzzy_graph, layout, pca_init
 from latentscale.backends.cpu.neighbors import nearest_neighbors
+from latentscale.backends.shown import is_shown, next_shown
 from latentscale.errors import ShapeError
 
 
@@ -178,3 +179,25 @@ def test_a_layout_starts_where_it_is_told_to(fuzzy, vectors):
     assert 0 < np.median(np.linalg.norm(again - settled, axis=1)) < 0.3
     with pytest.raises(ShapeError, match="none of a layout"):
         lay_out(fuzzy, vectors, n_components=3, init=start)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_layout_is_shown_after_each_quarter_and_stays_the_same(fuzzy, vectors, dimensions):
+    seen = []
+
+    def show(coordinates, done, total):
+        seen.append((coordinates.copy(), done, total))
+
+    plain = lay_out(fuzzy, vectors, n_components=dimensions, n_epochs=30)
+    shown = lay_out(fuzzy, vectors, n_components=dimensions, n_epochs=30, preview=show)
+    assert shown.tobytes() == plain.tobytes()
+    assert [(done, total) for _, done, total in seen] == [(8, 30), (15, 30), (23, 30)]
+    ways = [float(np.abs(coordinates - plain).mean()) for coordinates, _, _ in seen]
+    assert sorted(ways, reverse=True) == ways
+    assert ways[-1] > 0
+
+
+def test_quarters_of_few_epochs_are_rounded_up_and_the_end_is_none():
+    shown = {total: [done for done in range(total + 1) if is_shown(done, total)] for total in (1, 2, 3, 4, 5, 200)}
+    assert shown == {1: [], 2: [1], 3: [1, 2], 4: [1, 2, 3], 5: [2, 3, 4], 200: [50, 100, 150]}
+    assert [next_shown(done, 200) for done in (0, 49, 50, 150, 199)] == [50, 50, 100, 200, 200]

@@ -24,6 +24,7 @@ from latentscale.engines.ray.engine import RayEngine
 from latentscale.errors import ConfigError, CorpusError, ResourceError, StorageError
 from latentscale.pipeline import hashing
 from latentscale.stages.context import StageContext
+from latentscale.stages.publish.preview import NAME
 from latentscale.storage import hashed_rows, receipts
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.objects import Store
@@ -88,9 +89,18 @@ def test_both_engines_leave_the_same_bytes(
         part.write_csv(corpus / f"part-{i}.csv")
     settings = {"ingest": {"shard_rows": 40}, "progress": "quiet"}
     latentscale.run(str(corpus), out=tmp_path / "local" / "x", **settings)
+    # Shown on its way by the stage's actor, the map is the same.
+    settings |= {"project": {"preview": True}}
     latentscale.run(str(corpus), out=tmp_path / "ray" / "x", engine={"name": "ray"}, **settings)
     local, ray = (latentscale.open(tmp_path / engine / "x") for engine in ("local", "ray"))
     one, two = objects(local), objects(ray)
+    assert b"viewer/index.html" in two.pop(NAME)
+    (run,) = (tmp_path / "ray" / "x" / "runs").iterdir()
+    told = [json.loads(line).get("text", "") for line in (run / "events.jsonl").read_text().splitlines()]
+    states = ("layout after 125 of 500 steps (25%)", "layout after 250 of 500 steps (50%)")
+    states = (*states, "layout after 375 of 500 steps (75%)", "layout, done")
+    where = tmp_path / "ray" / "x" / NAME
+    assert [text for text in told if text.startswith("preview")] == [f"preview of the {one}: {where}" for one in states]
     assert list(one) == list(two)
     assert [name for name in one if one[name] != two[name] and name != "viewer/manifest.json"] == []
     # The page says when its map was made.

@@ -85,6 +85,7 @@ def litter(workspace: Path) -> dict[str, Kind]:
         + "/graph-00000.00000000.parquet": Kind.UNLISTED_PART,
         "uploads/00000000000000000000000000000000.parquet": Kind.UPLOAD,
         "viewer/assets/index-old.js": Kind.PAGE_FILE,
+        "preview.html": Kind.PREVIEW,
         "attempts/20260101T000000.000000Z-abcdef/key/0123": Kind.ATTEMPT,
         "leases/20260101T000000.000000Z-abcdef.json": Kind.EXPIRED_LEASE,
         "documents/ab/.unfinished-0123": Kind.UNFINISHED_WRITE,

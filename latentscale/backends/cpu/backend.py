@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from latentscale.backends.shown import Shown
     from latentscale.machine import Place
 
 
@@ -85,6 +86,7 @@ class CpuBackend:
         fixed: NDArray[np.float32] | None = None,
         init: NDArray[np.float32] | None = None,
         density_weight: float = 0.0,
+        preview: Shown | None = None,
     ) -> Layout:
         """UMAP over the graph: on one thread where it must be deterministic, else on all; densMAP by its weight."""
         from latentscale.backends.cpu.density import log_radii, said_of
@@ -107,6 +109,7 @@ class CpuBackend:
             learning_rate=learning_rate,
             threads=threads,
             progress=progress,
+            preview=preview,
             fixed=fixed,
             init=init,
             radii=radii,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from latentscale.backends.cpu.density import DensityTerm, Edges, serves_density
 from latentscale.backends.cpu.parallel import blocks, one_blas_thread
+from latentscale.backends.shown import cooling, is_shown
 from latentscale.errors import ConfigError, CorpusError, ShapeError
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from latentscale.backends.results import NeighborGraph
+    from latentscale.backends.shown import Shown
 
 _PCA_SAMPLE = 200_000
 # UMAP's own curves differ from what they stand for by up to 0.2.
@@ -102,6 +105,7 @@ def layout(
     learning_rate: float,
     threads: int,
     progress: Callable[[int, int], None] | None = None,
+    preview: Shown | None = None,
     fixed: NDArray[np.float32] | None = None,
     init: NDArray[np.float32] | None = None,
     radii: NDArray[np.float64] | None = None,
@@ -123,6 +127,9 @@ def layout(
         None: see :func:`default_epochs`.
     progress : callable, optional
         Called with (epochs done, epochs) after each epoch.
+    preview : callable, optional
+        Called with (coordinates, epochs done, epochs) after each quarter of the epochs but the last: those of a copy
+        that has cooled down.
     fixed : float32 ndarray, shape (n, c), optional
         The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
     init : float32 ndarray, shape (n, n_components), optional
@@ -165,6 +172,7 @@ def layout(
         mode=mode,
         threads=threads,
         progress=progress,
+        preview=preview,
         density=None if radii is None else DensityTerm(radii, edges, pull, b, weight=density_weight),
     )
     return positions
@@ -221,6 +229,7 @@ def _descend(
     mode: Literal["exact", "fast"],
     threads: int,
     progress: Callable[[int, int], None] | None,
+    preview: Shown | None,
     density: DensityTerm | None,
 ) -> None:
     from latentscale.backends.cpu.layout_kernels import move_vertices
@@ -228,20 +237,28 @@ def _descend(
     workers = 1 if mode == "exact" else max(1, threads)
     pieces = blocks(len(positions), -(-len(positions) // workers))
 
-    def move(piece: tuple[int, int], epoch: int, alpha: float) -> None:
-        move_vertices(positions, *piece, first, *edges, epoch, np.float32(alpha), *constants)
+    def move(places: NDArray[np.float32], piece: tuple[int, int], epoch: int, alpha: float) -> None:
+        move_vertices(places, *piece, first, *edges, epoch, np.float32(alpha), *constants)
+
+    def move_all(places: NDArray[np.float32], epoch: int, alpha: float) -> None:
+        if workers == 1:
+            move(places, pieces[0], epoch, alpha)
+        else:
+            list(pool.map(partial(move, places, epoch=epoch, alpha=alpha), pieces))
 
     with ThreadPoolExecutor(workers, thread_name_prefix="latentscale-layout") as pool:
         for epoch in range(epochs):
             alpha = learning_rate * (1.0 - epoch / epochs)
-            if workers == 1:
-                move(pieces[0], epoch, alpha)
-            else:
-                list(pool.map(move, pieces, [epoch] * len(pieces), [alpha] * len(pieces)))
+            move_all(positions, epoch, alpha)
             if density is not None and serves_density(epoch, epochs):
                 density.move(positions, pieces, pool, epoch=epoch, alpha=alpha)
             if progress is not None:
                 progress(epoch + 1, epochs)
+            if preview is not None and is_shown(epoch + 1, epochs):
+                cooled = positions.copy()
+                for further, rate in cooling(epoch + 1, epochs, learning_rate):
+                    move_all(cooled, further, rate)
+                preview(cooled, epoch + 1, epochs)
 
 
 def _tables(a: float, b: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -91,7 +91,7 @@ class CumlBackend(TorchBackend):
         exact = super().neighbors(vectors, k=k, method="exact", recall_target=recall_target, seed=seed, threads=threads)
         return replace(exact, backend=self.name, notes=[*exact.notes, *note])
 
-    def layout(
+    def layout(  # pyright: ignore[reportIncompatibleMethodOverride] - cuML tells nothing of a layout on its way
         self,
         graph: NeighborGraph,
         vectors: NDArray[Any],

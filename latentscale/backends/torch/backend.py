@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from latentscale.backends.shown import Shown
     from latentscale.backends.torch.fuzzy import Edges
     from latentscale.machine import Place, Replicas
 
@@ -120,6 +121,7 @@ class TorchBackend(CpuBackend):
         fixed: NDArray[np.float32] | None = None,
         init: NDArray[np.float32] | None = None,
         density_weight: float = 0.0,
+        preview: Shown | None = None,
     ) -> Layout:
         """UMAP over the graph, a dozen batches of edges an epoch; densMAP by its weight."""
         from latentscale.backends.cpu.density import said_of
@@ -139,6 +141,7 @@ class TorchBackend(CpuBackend):
             learning_rate=learning_rate,
             device=self.device,
             progress=progress,
+            preview=preview,
             fixed=fixed,
             init=init,
             radii=self._radii(graph, edges, deterministic=deterministic) if density_weight > 0 else None,

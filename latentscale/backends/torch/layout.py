@@ -9,6 +9,7 @@ import numpy as np
 
 from latentscale.backends.cpu.density import serves_density
 from latentscale.backends.cpu.layout import default_epochs, fit_ab, start_positions
+from latentscale.backends.shown import cooling, is_shown
 from latentscale.backends.torch.density import DensityTerm
 from latentscale.backends.torch.device import device_memory, exact_products, repeatable, widest_float
 from latentscale.errors import ShapeError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from latentscale.backends.shown import Shown
     from latentscale.backends.torch.fuzzy import Edges
 
 # All moves of a batch start from the same places: with one batch an epoch the layout is clearly worse, with twelve to
@@ -40,6 +42,7 @@ def layout(
     learning_rate: float,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
+    preview: Shown | None = None,
     fixed: NDArray[np.float32] | None = None,
     init: NDArray[np.float32] | None = None,
     radii: torch.Tensor | None = None,
@@ -57,6 +60,9 @@ def layout(
     vectors : ndarray, shape (n, dim)
     fixed : float32 ndarray, shape (n, c), optional
         The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
+    preview : callable, optional
+        Called with (coordinates, epochs done, epochs) after each quarter of the epochs but the last: those of a copy
+        that has cooled down.
     init : float32 ndarray, shape (n, n_components), optional
         Where it starts; by default the first principal components of ``vectors``.
     radii : float tensor, shape (n,), optional
@@ -106,6 +112,7 @@ def layout(
             learning_rate=learning_rate,
             seed=seed,
             progress=progress,
+            preview=preview,
             radii=radii,
             density_weight=density_weight,
         )
@@ -123,6 +130,7 @@ def _descend(
     learning_rate: float,
     seed: int,
     progress: Callable[[int, int], None] | None,
+    preview: Shown | None,
     radii: torch.Tensor | None,
     density_weight: float,
 ) -> tuple[torch.Tensor, float | None]:
@@ -137,8 +145,8 @@ def _descend(
     order = torch.argsort(_hashed(torch.arange(len(low), device=device) + seed), stable=True)
     low, high, weight = low[order], high[order], weight[order]
     density = None if radii is None else DensityTerm(radii, low, high, weight, curve, share=density_weight)
-    for epoch in range(epochs):
-        rate = learning_rate * (1.0 - epoch / epochs)
+
+    def move(places: torch.Tensor, epoch: int, rate: float) -> torch.Tensor:
         sampled = torch.floor((epoch + 1) * weight) != torch.floor(epoch * weight)
         sampled = torch.nonzero(sampled).squeeze(1)
         for batch in sampled.chunk(BATCHES):
@@ -149,10 +157,20 @@ def _descend(
             moves = _moves(places, head, tail, _drawn(edge, negatives, epoch, seed) % len(places), curve)
             moves[:, :first] = 0.0
             places.index_add_(0, head, rate * moves)
+        return sampled
+
+    for epoch in range(epochs):
+        rate = learning_rate * (1.0 - epoch / epochs)
+        sampled = move(places, epoch, rate)
         if density is not None and serves_density(epoch, epochs):
             density.move(places, sampled, rate=rate, batches=BATCHES)
         if progress is not None:
             progress(epoch + 1, epochs)
+        if preview is not None and is_shown(epoch + 1, epochs):
+            cooled = places.clone()
+            for further, slower in cooling(epoch + 1, epochs, learning_rate):
+                move(cooled, further, slower)
+            preview(cooled.cpu().numpy(), epoch + 1, epochs)
     return places, None if density is None else density.correlation(places)
 
 

@@ -34,7 +34,7 @@ def cache_control(name: str) -> str | None:
     """
     if name.startswith("maps/") or (name.startswith("viewer/") and "/assets/" in name):
         return _FOREVER
-    if name.startswith("viewer/") or name in ("HEAD.json", "workspace.json"):
+    if name.startswith("viewer/") or name in ("HEAD.json", "workspace.json", "preview.html"):
         return "no-cache"
     return None
 

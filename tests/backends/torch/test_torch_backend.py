@@ -229,3 +229,16 @@ def test_too_little_memory_is_said(vectors: Any) -> None:
 
     with PretendCuda(memory=100_000), pytest.raises(EnvironmentFailure, match="does not fit in the memory of cuda:0"):
         neighbors(TorchBackend("cuda:0"), vectors)
+
+
+def test_a_layout_is_shown_after_each_quarter_and_stays_the_same(backend: TorchBackend, some: Any) -> None:
+    graph = neighbors(backend, some)
+    settings = {**LAYOUT, "n_epochs": 10, "deterministic": True}
+    seen: list[tuple[Any, int, int]] = []
+    plain = backend.layout(graph, some, **settings).coordinates
+    shown = backend.layout(graph, some, **settings, preview=lambda c, done, of: seen.append((c.copy(), done, of)))
+    assert shown.coordinates.tobytes() == plain.tobytes()
+    assert [(done, of) for _, done, of in seen] == [(3, 10), (5, 10), (8, 10)]
+    assert all(c.shape == plain.shape and c.dtype == np.float32 for c, _, _ in seen)
+    ways = [float(np.abs(c - plain).mean()) for c, _, _ in seen]
+    assert ways[0] > ways[-1] > 0

@@ -63,7 +63,8 @@ function findClusters(): void {
 }
 
 function findColumns(): void {
-  const { colour = "cluster", categories = [] } = waiting;
+  // A map without clusters would be grey.
+  const { colour = state.manifest.value?.preview ? "density" : "cluster", categories = [] } = waiting;
   const columns = state.index.value?.colours;
   const found = colour === BANDS && !state.hasHeights.value ? null : colourOf(colour, columns ?? []);
   if (!columns && found === null) return;

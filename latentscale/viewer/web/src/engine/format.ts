@@ -40,7 +40,18 @@ export interface Manifest {
   about?: [name: string, value: string][];
   /** A column of addresses of images, and where these may come from beside the page's own origin. */
   images?: { column: string; origins: string[] };
+  /** Of a map that is still being laid out, and has no clusters yet. */
+  preview?: Preview;
   generations: GenerationEntry[];
+}
+
+export interface Preview {
+  /** What is shown, in sentences. */
+  said: string;
+  /** When it was written, in seconds since 1970. */
+  written: number;
+  /** After how many seconds from then the next state is expected. */
+  due: number;
 }
 
 export interface ClusterEntry {

@@ -3,12 +3,15 @@
 import { useEffect } from "preact/hooks";
 import { HoverCard } from "./cards";
 import { Help, Toolbar } from "./chrome";
+import { lazy } from "./lazy";
 import { onKey } from "./keys";
 import "./panels";
 import { Badge, Notice, Problems, TroubleCard } from "./said";
 import { Sides } from "./sides";
 import { ToolHint } from "./tool-hint";
 import * as state from "../state";
+
+const Preview = lazy("Preview", async () => (await import("./preview")).PreviewCard, "card preview");
 
 export function App() {
   useEffect(() => {
@@ -33,6 +36,7 @@ export function App() {
       <Problems />
       <Notice />
       <TroubleCard />
+      {state.manifest.value?.preview && <Preview />}
     </>
   );
 }

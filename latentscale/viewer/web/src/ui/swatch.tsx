@@ -22,6 +22,7 @@ export function clusterAt(id: number): ClusterEntry | undefined {
 /** The cluster's name, and the coarser ones that it is part of. */
 export function ClusterPath({ id }: { id: number }) {
   const cluster = clusterAt(id);
+  if (state.manifest.value?.preview) return null;
   if (!cluster)
     return (
       <span class="cluster-path">

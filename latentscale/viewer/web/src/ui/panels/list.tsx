@@ -67,7 +67,7 @@ function List() {
       </header>
       <p class="facts">
         <span>{plural(state.documents.value, "document")}</span>
-        {labels && (
+        {labels && !manifest.preview && (
           <>
             {" "}
             <span>· {plural(clusters, "cluster")}</span> <span>· {percent(state.noise.value, state.documents.value)} noise</span>
@@ -76,7 +76,7 @@ function List() {
       </p>
       <Newest />
       <ColourBy />
-      <Topics />
+      {!manifest.preview && <Topics />}
     </nav>
   );
 }
@@ -119,15 +119,17 @@ function ColourBy() {
             state.colour.value = event.currentTarget.value;
           }}
         >
-          <optgroup label="Clusters">
-            <option value="cluster">Cluster</option>
-            {Array.from({ length: Math.max(0, layers - 1) }, (_, i) => (
-              <option key={i} value={`layer:${i + 1}`}>
-                {`Coarser clusters${layers > 2 ? `, layer ${i + 1}` : ""}`}
-              </option>
-            ))}
-            <option value="nearest_cluster">Nearest cluster, noise too</option>
-          </optgroup>
+          {!state.manifest.value!.preview && (
+            <optgroup label="Clusters">
+              <option value="cluster">Cluster</option>
+              {Array.from({ length: Math.max(0, layers - 1) }, (_, i) => (
+                <option key={i} value={`layer:${i + 1}`}>
+                  {`Coarser clusters${layers > 2 ? `, layer ${i + 1}` : ""}`}
+                </option>
+              ))}
+              <option value="nearest_cluster">Nearest cluster, noise too</option>
+            </optgroup>
+          )}
           <optgroup label="Map">
             <option value="density">Density</option>
             {state.hasHeights.value && <option value={BANDS}>Density in space, in quarters</option>}

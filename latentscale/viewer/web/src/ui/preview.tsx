@@ -1,0 +1,48 @@
+/** What a preview says of itself. It reads itself again when a newer state is due: its address keeps what is looked at. */
+
+import { useEffect, useState } from "preact/hooks";
+import { cover } from "../covers";
+import * as state from "../state";
+import { plural } from "./words";
+
+/** Seconds without a touch of the page, before it is read again: nothing is taken from under a hand. */
+const QUIET = 4;
+/** Seconds between two looks, at least. */
+const LEAST = 10;
+const TOUCHES = ["pointerdown", "pointermove", "wheel", "keydown"] as const;
+
+export function PreviewCard() {
+  const { said, written, due } = state.manifest.value!.preview!;
+  const age = () => Math.max(0, Date.now() / 1000 - written);
+  const [minutes, setMinutes] = useState(Math.floor(age() / 60));
+  useEffect(() => {
+    let touched = -Infinity;
+    const touch = () => (touched = performance.now());
+    for (const kind of TOUCHES) addEventListener(kind, touch, { passive: true, capture: true });
+    // Each second, and not once when it is due: a hidden page waits, and so does one that is being used.
+    const timer = setInterval(() => {
+      setMinutes(Math.floor(age() / 60));
+      const rested = performance.now() - touched > 1000 * QUIET;
+      const looked = performance.now() > 1000 * Math.max(LEAST, due / 4);
+      if (!document.hidden && rested && looked && age() > due) location.reload();
+    }, 1000);
+    return () => {
+      clearInterval(timer);
+      for (const kind of TOUCHES) removeEventListener(kind, touch, { capture: true });
+    };
+  }, []);
+  return (
+    <aside class="card preview" aria-label="Preview" ref={cover(null)}>
+      <p>
+        <b>Preview.</b> {said}
+      </p>
+      <p class="muted small">
+        {minutes < 1 ? "Written just now" : `Written ${plural(minutes, "minute")} ago`};{" "}
+        {age() > 4 * due + 60 ? "nothing newer has come: its run may have ended." : "this page reads itself again when more is done."}{" "}
+        <button class="link" onClick={() => location.reload()}>
+          Look now
+        </button>
+      </p>
+    </aside>
+  );
+}
