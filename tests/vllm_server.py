@@ -47,6 +47,12 @@ class VllmServer:
         found = [float(value) for sample, has, value in _SAMPLE.findall(text) if sample == name and _all(wanted, has)]
         return sum(found)
 
+    @property
+    def context(self) -> int:
+        """Tokens of a prompt and its answer at most."""
+        found = httpx.get(f"{self.url}/models", headers={"Authorization": f"Bearer {KEY}"}).json()
+        return found["data"][0]["max_model_len"]
+
     def answers(self, status: str) -> float:
         """Requests to the API that were answered so far, by the class of their status, such as ``4xx``."""
         paths = ("/v1/chat/completions", "/v1/embeddings")

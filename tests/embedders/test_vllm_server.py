@@ -60,12 +60,29 @@ def test_the_vectors_are_those_of_torch_in_both_encodings(server: VllmServer) ->
         assert found.tokens == expected.tokens + 2 * len(texts)
 
 
-def test_a_text_that_the_server_refuses_is_left_out_alone(server: VllmServer) -> None:
+def test_a_text_longer_than_the_context_is_cut_by_vllm_and_by_a_server_that_cuts_none_left_out_alone(
+    server: VllmServer,
+) -> None:
+    pytest.importorskip("torch", reason="the reference needs the extra 'torch'")
     texts = [f"document {number}" for number in range(9)]
-    texts[4] = "東京 " * 4_000
+    # By their bytes as many tokens as are allowed; by their characters, which are the tokens of this model, more.
+    texts[4] = "naïve 東京 " * 1_000
+
+    def embedded(**more: Any) -> Any:
+        spec: Any = embedder_spec(EmbedConfig(**{**settings(server, **more), "max_tokens": 8_000}))
+        return spec.open().embed(texts)
+
     refused = server.answers("4xx")
-    spec = EmbedConfig(**{**settings(server), "max_tokens": 8_000})
-    found = embedder_spec(spec).open().embed(texts)
+    found = embedded()
+    assert found.embeddable.all()
+    assert server.answers("4xx") == refused
+    context = server.context
+    reference: Any = embedder_spec(
+        EmbedConfig(kind="transformers", model=str(minilm()), max_tokens=context, options={"precision": "fp32"})
+    )
+    expected = reference.open().embed(texts)
+    assert np.einsum("ij,ij->i", found.vectors, expected.vectors).min() > 0.999
+    found = embedded(provider="compatible")
     assert server.answers("4xx") > refused
     assert found.embeddable.tolist() == [number != 4 for number in range(9)]
     assert list(found.reasons) == [4]
