@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tests.environments import python_of
 KEY = "key-of-the-server"
 # On two processors one thread of a tiny model does not wait for another; GiB of the cache, else most of the memory.
 SMALL = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-ALONE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+ALONE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
 # Of a busy machine; an idle one takes half a minute.
 _START_SECONDS = 600
 _SAMPLE = re.compile(r"^([\w:]+)(\{.*\})? (\S+)$", re.MULTILINE)
@@ -117,3 +117,12 @@ def _wait(server: VllmServer, process: subprocess.Popen[bytes], log: Path) -> No
             pass
         time.sleep(0.3)
     pytest.fail(f"vLLM's server did not start: {log.read_text(errors='replace')[-4_000:]}")
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    """Whether something becomes true: the server counts an answer right after it was sent."""
+    for _ in range(100):
+        if holds():
+            return True
+        time.sleep(0.1)
+    return holds()

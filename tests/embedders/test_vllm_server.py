@@ -110,7 +110,7 @@ def test_a_run_asks_for_each_text_once_and_says_when_the_server_is_gone(
     made = run()
     assert verify_workspace(latentscale.open(tmp_path / "ws").store).faults == []
     answered = server.answers("2xx")
-    assert run().name == made.name
+    assert run().id == made.id
     assert server.answers("2xx") == answered
     # A document is what is nearest to its own text.
     text = demo["text"][17]
