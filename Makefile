@@ -1,4 +1,4 @@
-# make demo · make test · make test-slow · make cuml · make test-repeat · make soak · make lint · make docs · make lock ·
+# make demo · make test · make test-slow · make cuml · make test-repeat · make soak · make lint · make docs · make lock
 # make clean
 SHELL := /bin/bash
 PYTHON ?= python3

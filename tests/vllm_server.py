@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -22,7 +22,8 @@ KEY = "key-of-the-server"
 SMALL = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 ALONE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
 # Of a busy machine; an idle one takes half a minute.
-_START_SECONDS = 600
+_START_SECONDS = 900
+_ANSWER_SECONDS = 120
 _SAMPLE = re.compile(r"^([\w:]+)(\{.*\})? (\S+)$", re.MULTILINE)
 
 
@@ -39,10 +40,11 @@ class VllmServer:
         self.root = f"http://127.0.0.1:{port}"
         self.url = f"{self.root}/v1"
         self._process = process
+        self._ended = False
 
     def counted(self, name: str, **labels: str) -> float:
         """A number of the server's own metrics, summed over the samples that have these labels."""
-        text = httpx.get(f"{self.root}/metrics").text
+        text = httpx.get(f"{self.root}/metrics", timeout=_ANSWER_SECONDS).text
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         found = [float(value) for sample, has, value in _SAMPLE.findall(text) if sample == name and _all(wanted, has)]
         return sum(found)
@@ -50,7 +52,8 @@ class VllmServer:
     @property
     def context(self) -> int:
         """Tokens of a prompt and its answer at most."""
-        found = httpx.get(f"{self.url}/models", headers={"Authorization": f"Bearer {KEY}"}).json()
+        key = {"Authorization": f"Bearer {KEY}"}
+        found = httpx.get(f"{self.url}/models", headers=key, timeout=_ANSWER_SECONDS).json()
         return found["data"][0]["max_model_len"]
 
     def answers(self, status: str) -> float:
@@ -60,9 +63,13 @@ class VllmServer:
 
     def end(self) -> None:
         """End it at once, with its engine, as the machine's own killer of processes would."""
-        if self._process.poll() is None:
+        if self._ended:
+            return
+        self._ended = True
+        # Of a server that failed by itself, the engine may be left.
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._process.wait()
 
 
 def _all(wanted: list[str], labels: str) -> bool:
@@ -121,7 +128,7 @@ def _wait(server: VllmServer, process: subprocess.Popen[bytes], log: Path) -> No
 
 def until(holds: Callable[[], bool]) -> bool:
     """Whether something becomes true: the server counts an answer right after it was sent."""
-    for _ in range(100):
+    for _ in range(600):
         if holds():
             return True
         time.sleep(0.1)
