@@ -83,12 +83,15 @@ class Seen:
     ----------
     answered : list of (dict, int)
         Request and status.
+    usage : list of dict
+        Tokens of each good answer, as the server says them.
     then : callable
         Called after each answer, with the number of answers so far.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answered: list[tuple[dict[str, Any], int]] = []
+        self.usage: list[dict[str, int]] = []
         self.then: Callable[[int], None] = lambda number: None
         # It still sends each request to the real server.
         post = Client._post
@@ -96,6 +99,8 @@ class Seen:
         def posted(client: Client, body: bytes) -> Any:
             answer = post(client, body)
             self.answered.append((json.loads(body), answer[0]))
+            if answer[0] == 200:
+                self.usage.append(json.loads(answer[2])["usage"])
             self.then(len(self.answered))
             return answer
 
@@ -139,7 +144,11 @@ def check_noise(labels: pl.DataFrame) -> None:
 
 def test_answers_keep_to_the_schema_and_prompts_to_their_budget(place: Path, server: VllmServer, seen: Seen) -> None:
     refused, answered = server.answers("4xx"), server.answers("2xx")
-    sent, said = (server.counted(f"vllm:{kind}_tokens_total") for kind in ("prompt", "generation"))
+
+    def counted(kind: str) -> float:
+        return server.counted(f"vllm:{kind}_tokens_total")
+
+    sent, said = counted("prompt"), counted("generation")
     labels, record = labelled(place, server.url, evidence_tokens=400)
     check_noise(labels)
     assert record.counts["asked"] == len(labels)
@@ -150,11 +159,12 @@ def test_answers_keep_to_the_schema_and_prompts_to_their_budget(place: Path, ser
     assert len(set(seen.prompts())) == len(seen.prompts()) == len(seen.answered) - 1
     # All texts together would be longer.
     assert any("…" in prompt for prompt in seen.prompts())
-    # What is billed is what the server counted, but for the first short request.
+    # What is billed is what the server counted; the first short request is no part of the labels.
     spent = record.choices["spending"]
-    assert spent["requests"] == server.answers("2xx") - answered == len(seen.answered)
-    assert until(lambda: spent["tokens"] == server.counted("vllm:prompt_tokens_total") - sent)
-    assert until(lambda: spent["output_tokens"] == server.counted("vllm:generation_tokens_total") - said)
+    assert spent["requests"] + 1 == server.answers("2xx") - answered == len(seen.answered)
+    short = seen.usage[0]
+    assert until(lambda: spent["tokens"] + short["prompt_tokens"] == counted("prompt") - sent)
+    assert until(lambda: spent["output_tokens"] + short["completion_tokens"] == counted("generation") - said)
 
 
 def test_a_prompt_that_the_server_refuses_as_too_long_is_shortened(place: Path, server: VllmServer, seen: Seen) -> None:
