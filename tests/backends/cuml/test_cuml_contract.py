@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from tests.backends.cuml import fake_rapids
+from tests.environments import python_of
 
-pytestmark = pytest.mark.slow
-# An environment of its own, as cuML pins numba: pip install 'cuml-cu13==26.10.*' 'cuvs-cu13==26.10.*' (5 GB).
-PYTHON = os.environ.get("LATENTSCALE_CUML_PYTHON")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_500)]
 REFUSED = {
     "umap, the row itself not first": "self references",
     "umap, a start of another length": "init",
@@ -25,15 +24,14 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def heard() -> Any:
-    if not PYTHON:
-        pytest.skip("LATENTSCALE_CUML_PYTHON names no Python that has cuML (docs/operations.md)")
+    python = python_of("cuml")
     root = Path(__file__).parents[3]
     found = subprocess.run(
-        [PYTHON, str(Path(__file__).with_name("contract.py"))],
+        [python, str(Path(__file__).with_name("contract.py"))],
         env=os.environ | {"PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1_200,
         check=False,
     )
     assert found.returncode == 0, found.stderr[-2000:]
