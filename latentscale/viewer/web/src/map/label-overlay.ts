@@ -7,6 +7,7 @@ import { labelOrder, visibleLabels } from "../engine/labels";
 import { placeLabels, type LabelBox } from "../engine/place";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
+import { hasHues } from "./shading";
 
 interface Shown {
   node: HTMLElement;
@@ -49,6 +50,7 @@ export class LabelOverlay {
     });
     const places = placeLabels(boxes, camera.size(), covers.value);
     const visible = state.shownClusters.value;
+    this.element.classList.toggle("plain", !hasHues());
     this.placed = [];
     wanted.forEach((cluster, i) => {
       const { node } = this.shown.get(cluster)!;
@@ -78,7 +80,7 @@ export class LabelOverlay {
       node.textContent = cluster.label;
       node.style.fontSize = `${cluster.px}px`;
       node.style.maxWidth = `${(168 * cluster.px) / 13}px`;
-      node.style.color = css(inkColour(cluster.hue, cluster.shade, theme));
+      node.style.setProperty("--own", css(inkColour(cluster.hue, cluster.shade, theme)));
       this.element.append(node);
       const shown = { node, width: 0, height: 0 };
       made.push(shown);

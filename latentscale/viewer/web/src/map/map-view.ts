@@ -6,12 +6,14 @@ import { covers, settled } from "../covers";
 import type { ClusterEntry } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
 import { clustersInView, countInView } from "../engine/in-view";
-import { insetsOf } from "../engine/insets";
+import { insetsOf, NARROW } from "../engine/insets";
 import { isInside, isShown, type Box } from "../engine/lod";
+import { outlinesOf } from "../engine/outline";
+import { isCloseUp } from "../engine/overview";
 import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
 import { pointDensity, pointStyle } from "../engine/points";
-import { scanDrawn } from "../engine/drawn";
+import { pointsOf, scanDrawn } from "../engine/drawn";
 import { countIn, selectionOf, type Operation, type Selection } from "../engine/selection";
 import type { Shape } from "../engine/shape";
 import { isFiltering, passingNow, retryFilters } from "../filtering";
@@ -21,6 +23,7 @@ import { LabelOverlay } from "./label-overlay";
 import { Lit, placeOf, ringsOf } from "./lit";
 import { TileLoader, type Drawn } from "./loader";
 import { drawMarks } from "./marks";
+import type { Overview } from "./overview";
 import { Pointing } from "./pointing";
 import { PyramidLayer } from "./pyramid-layer";
 import { revealCluster } from "./reveal";
@@ -36,6 +39,8 @@ const COUNT_EVERY = 60;
 const LIST_AFTER = 200;
 const MOST_LISTED = 2_000;
 const CONTROLLER = { scrollZoom: { speed: 0.01, smooth: true }, inertia: 220, doubleClickZoom: true, keyboard: false };
+/** Px of a window that has room for a picture of the whole map. */
+const LEAST_HEIGHT = 480;
 const BUDGET = { desktop: 2_000_000, mobile: 500_000, software: 50_000 };
 
 interface Elements {
@@ -62,6 +67,9 @@ export class MapView {
   /** The generation whose root tile determines the density of the map. */
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
+  private outlined: { roots: readonly LoadedTile[]; of: Map<ClusterEntry, readonly number[][]> } = { roots: [], of: new Map() };
+  /** Null while it is not wanted. */
+  private overview: Overview | "coming" | null = null;
   private pointSize = 2;
   /** What the points were last drawn with. */
   private looks: readonly unknown[] = [];
@@ -175,6 +183,7 @@ export class MapView {
         flat: () => !this.space,
         tool: () => state.tool.value,
         operation: () => state.operation.value,
+        begun: () => this.pointing.leave(),
         done: (corners, operation) => this.onShape(this.shapeOf(corners), operation),
       }),
     );
@@ -190,7 +199,8 @@ export class MapView {
     follow(() => {
       void [state.filters.value, state.textMatches.value, state.index.value];
       const selected = state.shownSelection.value?.documents ?? null;
-      const found = state.found.value && !selected ? selectionOf(state.found.value.hits) : null;
+      // Nothing found is nothing to single out: the map stays as it was.
+      const found = !selected && state.found.value?.hits.length ? selectionOf(state.found.value.hits) : null;
       this.lit.set(selected ?? found, isFiltering() ? (tile) => passingNow(tile, () => this.moreIsLit()) : null);
       this.ring();
       this.refresh();
@@ -282,6 +292,8 @@ export class MapView {
     clearTimeout(this.counting);
     clearTimeout(this.listTimer);
     this.labels.reset([]);
+    if (typeof this.overview === "object") this.overview?.end();
+    this.overview = null;
     this.space?.end();
     this.space = null;
     this.deck.finalize();
@@ -486,9 +498,50 @@ export class MapView {
   }
 
   private placeOverlays(): void {
+    this.placeOverview();
     if (this.space) return this.space.placeOverlays(this.pointSize * state.sizeFactor.value);
     this.labels.place();
-    drawMarks(this.elements.overlay, this.camera, this.pointSize * state.sizeFactor.value);
+    drawMarks(this.elements.overlay, this.camera, this.pointSize * state.sizeFactor.value, (cluster) => this.outlines(cluster));
+  }
+
+  /** The small picture of the whole map: on a wide window, close up. Its script comes when it is first seen. */
+  private placeOverview(): void {
+    const { width, height } = this.camera.size();
+    const wanted = !this.space && width > NARROW && height >= LEAST_HEIGHT && isCloseUp(this.body, this.camera.free());
+    if (!wanted) {
+      if (typeof this.overview === "object") this.overview?.end();
+      this.overview = null;
+    } else if (this.overview === null) {
+      this.overview = "coming";
+      import("./overview").then(
+        ({ Overview }) => {
+          if (this.overview !== "coming" || this.ended) return;
+          this.overview = new Overview(this.elements.canvas.parentElement!, this.camera, this.body);
+          this.refresh();
+        },
+        (error: Error) => state.report("The picture of the whole map", error),
+      );
+    } else if (typeof this.overview === "object") {
+      this.overview.draw(this.roots(), this.shading);
+      this.overview.place();
+    }
+  }
+
+  /** A sample of the whole map that is always here. */
+  private roots(): LoadedTile[] {
+    return this.tiles.filter(({ info }) => info.z === 0);
+  }
+
+  /** Around the islands of a cluster. */
+  private outlines(cluster: ClusterEntry): readonly number[][] {
+    const roots = this.roots();
+    if (roots.length !== this.outlined.roots.length || roots.some((tile, i) => tile !== this.outlined.roots[i])) this.outlined = { roots, of: new Map() };
+    let found = this.outlined.of.get(cluster);
+    if (!found) {
+      const leaves = new Set(state.leaves.value.get(`${cluster.layer}.${cluster.id}`));
+      this.outlined.of.set(cluster, (found = outlinesOf(pointsOf(roots, (tile, i) => leaves.has(tile.cluster[i])))));
+    }
+    return found;
   }
 
   home(): void {

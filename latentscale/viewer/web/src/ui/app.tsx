@@ -30,8 +30,10 @@ export function App() {
       </main>
       <Sides />
       <Help />
-      <Problems />
-      <Notice />
+      <div class="notices">
+        <Problems />
+        <Notice />
+      </div>
       <TroubleCard />
     </>
   );

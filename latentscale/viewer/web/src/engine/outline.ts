@@ -1,0 +1,96 @@
+/**
+ * Outlines of where points lie, one around each island: contours of their density, where one hull around all of them would
+ * take in what lies between.
+ */
+
+/** Cells along the longer side of the points' box, and the cells of air around it. */
+const CELLS = 56;
+const MARGIN = 4;
+/** Cells to each side over which a point is spread, twice. */
+const SPREAD = 1;
+/** Fewer points than this have no density to speak of. */
+export const LEAST_POINTS = 12;
+/** Part of the points that may lie outside: those far from all others. */
+const OUTSIDE = 0.04;
+
+/**
+ * Closed outlines around `points` (x0, y0, x1, y1, …), each in the same form, in no order; holes are outlines too, to be
+ * filled by the even-odd rule. Empty for fewer than `LEAST_POINTS` points, or where all lie at one place.
+ */
+export function outlinesOf(points: ArrayLike<number>): number[][] {
+  const n = points.length / 2;
+  if (n < LEAST_POINTS) return [];
+  let [x0, y0, x1, y1] = [Infinity, Infinity, -Infinity, -Infinity];
+  for (let i = 0; i < n; i++) {
+    x0 = Math.min(x0, points[2 * i]);
+    x1 = Math.max(x1, points[2 * i]);
+    y0 = Math.min(y0, points[2 * i + 1]);
+    y1 = Math.max(y1, points[2 * i + 1]);
+  }
+  const cell = Math.max(x1 - x0, y1 - y0) / CELLS;
+  if (!(cell > 0)) return [];
+  const width = Math.ceil((x1 - x0) / cell) + 2 * MARGIN + 1;
+  const height = Math.ceil((y1 - y0) / cell) + 2 * MARGIN + 1;
+  const at = (i: number): number =>
+    Math.floor((points[2 * i + 1] - y0) / cell + MARGIN) * width + Math.floor((points[2 * i] - x0) / cell + MARGIN);
+  let density = new Float64Array(width * height);
+  for (let i = 0; i < n; i++) density[at(i)] += 1;
+  for (let turn = 0; turn < 2; turn++) {
+    density = spread(density, width, height, 1, width);
+    density = spread(density, width, height, width, 1);
+  }
+  const sorted = Float64Array.from({ length: n }, (_, i) => density[at(i)]).sort();
+  // Half of what the thinnest place has that is to lie inside, so that the outline keeps clear of its points.
+  const level = sorted[Math.floor(OUTSIDE * n)] / 2;
+  return contours(density, width, height, level).map((ring) => ring.map((v, i) => (i % 2 ? y0 : x0) + (v - MARGIN + 0.5) * cell));
+}
+
+/** Sums over neighbours along one axis: `step` from a cell to the next, `other` from one line to the next. */
+function spread(values: Float64Array, width: number, height: number, step: number, other: number): Float64Array<ArrayBuffer> {
+  const [length, lines] = step === 1 ? [width, height] : [height, width];
+  const made = new Float64Array(values.length);
+  for (let line = 0; line < lines; line++)
+    for (let i = 0; i < length; i++)
+      for (let j = Math.max(0, i - SPREAD); j <= Math.min(length - 1, i + SPREAD); j++)
+        made[line * other + i * step] += values[line * other + j * step];
+  return made;
+}
+
+/** Marching squares: rings around what is above `level`, in units of cells; the edge of the grid must be below it. */
+function contours(values: Float64Array, width: number, height: number, level: number): number[][] {
+  // A crossing lies on the edge right of a cell (2 × its index) or below it (2 × its index + 1). Each leads to the next.
+  const next = new Map<number, number>();
+  for (let y = 0; y + 1 < height; y++)
+    for (let x = 0; x + 1 < width; x++) {
+      const a = y * width + x;
+      const [top, left, bottom, right] = [2 * a, 2 * a + 1, 2 * (a + width), 2 * (a + 1) + 1];
+      const inside = [a, a + 1, a + width + 1, a + width].map((at) => values[at] > level);
+      const edges = [top, right, bottom, left];
+      // Going around the corners: the ring leaves where they go out of the area, and comes from where they went into it.
+      let entered = -1;
+      for (let i = 0; i < 8; i++) {
+        const [from, to] = [inside[i % 4], inside[(i + 1) % 4]];
+        if (!from && to) entered = edges[i % 4];
+        else if (from && !to && entered >= 0) {
+          next.set(edges[i % 4], entered);
+          entered = -1;
+        }
+      }
+    }
+  const rings: number[][] = [];
+  for (const start of next.keys()) {
+    if (!next.has(start)) continue;
+    const ring: number[] = [];
+    for (let at: number | undefined = start; at !== undefined; ) {
+      const cell = at >> 1;
+      const other = at % 2 ? cell + width : cell + 1;
+      const part = (level - values[cell]) / (values[other] - values[cell]);
+      ring.push((cell % width) + (at % 2 ? 0 : part), Math.floor(cell / width) + (at % 2 ? part : 0));
+      const following: number | undefined = next.get(at);
+      next.delete(at);
+      at = following === start ? undefined : following;
+    }
+    rings.push(ring);
+  }
+  return rings;
+}

@@ -1,0 +1,62 @@
+import { describe, expect, it } from "vitest";
+import { LEAST_POINTS, outlinesOf } from "../src/engine/outline";
+
+/** Points on rings around a centre: as dense everywhere, and the same each time. */
+function disc(x: number, y: number, radius: number, n: number): number[] {
+  return Array.from({ length: n }, (_, i) => {
+    const [r, angle] = [radius * Math.sqrt((i + 0.5) / n), 2.399963 * i];
+    return [x + r * Math.cos(angle), y + r * Math.sin(angle)];
+  }).flat();
+}
+
+function inside(rings: number[][], x: number, y: number): boolean {
+  let odd = false;
+  for (const ring of rings)
+    for (let i = 0, j = ring.length - 2; i < ring.length; j = i, i += 2) {
+      const crosses = ring[i + 1] > y !== ring[j + 1] > y;
+      if (crosses && x < ((ring[j] - ring[i]) * (y - ring[i + 1])) / (ring[j + 1] - ring[i + 1]) + ring[i]) odd = !odd;
+    }
+  return odd;
+}
+
+describe("outlines", () => {
+  it("goes around each island, and not over what lies between", () => {
+    const points = [...disc(0, 0, 1, 300), ...disc(10, 2, 1.5, 400)];
+    const rings = outlinesOf(points);
+    expect(rings).toHaveLength(2);
+    expect(inside(rings, 0, 0)).toBe(true);
+    expect(inside(rings, 10, 2)).toBe(true);
+    expect(inside(rings, 5, 1)).toBe(false);
+    for (const ring of rings) expect(new Set(ring).size).toBeGreaterThan(8);
+  });
+
+  it("takes in all but a few points", () => {
+    const points = [...disc(0, 0, 1, 500), ...disc(3, 0, 0.8, 300)];
+    const rings = outlinesOf(points);
+    let within = 0;
+    for (let i = 0; i < points.length; i += 2) within += Number(inside(rings, points[i], points[i + 1]));
+    expect(within / (points.length / 2)).toBeGreaterThan(0.95);
+  });
+
+  it("leaves a hole where a ring of points has none", () => {
+    const ring = Array.from({ length: 900 }, (_, i) => {
+      const [r, angle] = [5 + 0.4 * ((i % 7) / 3 - 1), (2 * Math.PI * i) / 900];
+      return [r * Math.cos(angle), r * Math.sin(angle)];
+    }).flat();
+    const rings = outlinesOf(ring);
+    expect(rings).toHaveLength(2);
+    expect(inside(rings, 5, 0)).toBe(true);
+    expect(inside(rings, 0, 0)).toBe(false);
+  });
+
+  it("leaves out a point that is far from all others", () => {
+    const rings = outlinesOf([...disc(0, 0, 1, 400), 30, 30]);
+    expect(inside(rings, 0, 0)).toBe(true);
+    expect(inside(rings, 30, 30)).toBe(false);
+  });
+
+  it("says nothing of a few points, or of points at one place", () => {
+    expect(outlinesOf(disc(0, 0, 1, LEAST_POINTS - 1))).toEqual([]);
+    expect(outlinesOf(Array.from({ length: 100 }, () => [3, 4]).flat())).toEqual([]);
+  });
+});
