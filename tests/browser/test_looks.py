@@ -97,7 +97,7 @@ def test_the_card_of_a_point_goes_when_a_shape_is_drawn_over_it(site, opened: Op
     page = it.goto(site.url("#v=10,0,4"))
     page.keyboard.press("b")
     x, y = next(
-        (place for place in ((x, y) for y in range(200, 600, 20) for x in range(400, 800, 20)) if rests(it, place))
+        place for place in ((x, y) for y in range(200, 600, 20) for x in range(400, 800, 20)) if rests(it, place)
     )
     page.mouse.move(x, y)
     expect(page.locator(".hover-card")).to_have_count(1)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { LEAST_POINTS, outlinesOf } from "../src/engine/outline";
+import { densityContours, LEAST_POINTS, outlinesOf } from "../src/engine/outline";
 
 /** Points on rings around a centre: as dense everywhere, and the same each time. */
 function disc(x: number, y: number, radius: number, n: number): number[] {
@@ -58,5 +58,28 @@ describe("outlines", () => {
   it("says nothing of a few points, or of points at one place", () => {
     expect(outlinesOf(disc(0, 0, 1, LEAST_POINTS - 1))).toEqual([]);
     expect(outlinesOf(Array.from({ length: 100 }, () => [3, 4]).flat())).toEqual([]);
+  });
+});
+
+describe("lines of equal density", () => {
+  const box = { x0: -4, y0: -4, x1: 4, y1: 4 };
+  it("lie within each other, the denser inside", () => {
+    // Denser towards the middle: radii go by the square of their rank.
+    const points = Array.from({ length: 4000 }, (_, i) => {
+      const [r, angle] = [3 * ((i + 0.5) / 4000) ** 1.5, 2.399963 * i];
+      return [r * Math.cos(angle), r * Math.sin(angle)];
+    }).flat();
+    const rings = densityContours(points, box);
+    const reaches = rings.map((ring) => Math.max(...ring.filter((_, i) => i % 2 === 0)));
+    expect(reaches[0]).toBeGreaterThan(1);
+    const last = Math.max(...rings.slice(-1).map((ring) => Math.max(...ring.filter((_, i) => i % 2 === 0))));
+    expect(last).toBeLessThan(0.5 * reaches[0]);
+  });
+  it("are of what lies in the box, and none of nothing", () => {
+    const far = disc(100, 100, 1, 500);
+    expect(densityContours(far, box)).toEqual([]);
+    const rings = densityContours([...disc(0, 0, 2, 800), ...far], box);
+    expect(rings.length).toBeGreaterThan(0);
+    expect(Math.max(...rings.flat())).toBeLessThan(4.5);
   });
 });

@@ -8,7 +8,7 @@ import { linkOf, reflowed, valueText } from "../src/ui/words";
 
 describe("the address", () => {
   it("brings back what was written", () => {
-    const state = { view: [1.25, -3, 0.5] as [number, number, number], theme: "light" as const, colour: "c3", scale: "quantile" as const, clusters: ["0.3", "1.2", "n"], categories: ["@a, b", "64"], size: 1.5, pinned: 123456789 };
+    const state = { view: [1.25, -3, 0.5] as [number, number, number], theme: "light" as const, colour: "c3", scale: "quantile" as const, clusters: ["0.3", "1.2", "n"], categories: ["@a, b", "64"], size: 1.5, contours: true, pinned: 123456789 };
     expect(readAddress(writeAddress(state))).toEqual(state);
   });
   it.each(["#v=1,2", "#v=1,2,0", "#v=a,b,c", "#t=blue", "#c=<img>", "#p=1.5", "#k=900", "#%E0%A4%A", "#i=x", "#"])("ignores %s", (hash) => {

@@ -3,6 +3,8 @@
  * take in what lies between.
  */
 
+import type { Box } from "./lod";
+
 /** Cells along the longer side of the points' box, and the cells of air around it. */
 const CELLS = 56;
 const MARGIN = 4;
@@ -13,37 +15,76 @@ export const LEAST_POINTS = 12;
 /** Part of the points that may lie outside: those far from all others. */
 const OUTSIDE = 0.04;
 
+/** Cells along the longer side of a map whose density is drawn in contours, and the parts of its points outside of each. */
+const FINE = 144;
+const LEVELS = [0.25, 0.5, 0.7, 0.85, 0.95];
+
 /**
  * Closed outlines around `points` (x0, y0, x1, y1, …), each in the same form, in no order; holes are outlines too, to be
  * filled by the even-odd rule. Empty for fewer than `LEAST_POINTS` points, or where all lie at one place.
  */
 export function outlinesOf(points: ArrayLike<number>): number[][] {
-  const n = points.length / 2;
-  if (n < LEAST_POINTS) return [];
-  let [x0, y0, x1, y1] = [Infinity, Infinity, -Infinity, -Infinity];
-  for (let i = 0; i < n; i++) {
-    x0 = Math.min(x0, points[2 * i]);
-    x1 = Math.max(x1, points[2 * i]);
-    y0 = Math.min(y0, points[2 * i + 1]);
-    y1 = Math.max(y1, points[2 * i + 1]);
+  const grid = gridOf(points, boxOf(points), CELLS);
+  if (!grid) return [];
+  // Half of what the thinnest place has that is to lie inside, so that the outline keeps clear of its points.
+  return contoursAt(grid, grid.sorted[Math.floor(OUTSIDE * grid.sorted.length)] / 2);
+}
+
+/** Lines of equal density of the points in a box, from sparse to dense: closed, in units of the map. */
+export function densityContours(points: ArrayLike<number>, box: Box): number[][] {
+  const grid = gridOf(points, box, FINE);
+  if (!grid) return [];
+  const levels = new Set(LEVELS.map((part) => grid.sorted[Math.floor(part * grid.sorted.length)]));
+  return [...levels].flatMap((level) => contoursAt(grid, level));
+}
+
+interface Grid {
+  density: Float64Array;
+  width: number;
+  height: number;
+  /** The density at each point, sorted. */
+  sorted: Float64Array;
+  /** The map's position of a position in cells. */
+  x(cells: number): number;
+  y(cells: number): number;
+}
+
+function boxOf(points: ArrayLike<number>): Box {
+  const box = { x0: Infinity, y0: Infinity, x1: -Infinity, y1: -Infinity };
+  for (let i = 0; i < points.length; i += 2) {
+    box.x0 = Math.min(box.x0, points[i]);
+    box.x1 = Math.max(box.x1, points[i]);
+    box.y0 = Math.min(box.y0, points[i + 1]);
+    box.y1 = Math.max(box.y1, points[i + 1]);
   }
-  const cell = Math.max(x1 - x0, y1 - y0) / CELLS;
-  if (!(cell > 0)) return [];
+  return box;
+}
+
+/** Points of a box, spread over cells with some air around them; null where they are too few, or all at one place. */
+function gridOf(points: ArrayLike<number>, { x0, y0, x1, y1 }: Box, cells: number): Grid | null {
+  const cell = Math.max(x1 - x0, y1 - y0) / cells;
+  if (!(cell > 0) || !Number.isFinite(cell)) return null;
   const width = Math.ceil((x1 - x0) / cell) + 2 * MARGIN + 1;
   const height = Math.ceil((y1 - y0) / cell) + 2 * MARGIN + 1;
-  const at = (i: number): number =>
-    Math.floor((points[2 * i + 1] - y0) / cell + MARGIN) * width + Math.floor((points[2 * i] - x0) / cell + MARGIN);
+  const places: number[] = [];
+  for (let i = 0; i < points.length; i += 2) {
+    const [x, y] = [points[i], points[i + 1]];
+    if (x >= x0 && x <= x1 && y >= y0 && y <= y1)
+      places.push(Math.floor((y - y0) / cell + MARGIN) * width + Math.floor((x - x0) / cell + MARGIN));
+  }
+  if (places.length < LEAST_POINTS) return null;
   let density = new Float64Array(width * height);
-  for (let i = 0; i < n; i++) density[at(i)] += 1;
+  for (const at of places) density[at] += 1;
   for (let turn = 0; turn < 2; turn++) {
     density = spread(density, width, height, 1, width);
     density = spread(density, width, height, width, 1);
   }
-  const sorted = Float64Array.from({ length: n }, (_, i) => density[at(i)]).sort();
-  // Half of what the thinnest place has that is to lie inside, so that the outline keeps clear of its points.
-  const level = sorted[Math.floor(OUTSIDE * n)] / 2;
-  return contours(density, width, height, level).map((ring) => ring.map((v, i) => (i % 2 ? y0 : x0) + (v - MARGIN + 0.5) * cell));
+  const sorted = Float64Array.from(places, (at) => density[at]).sort();
+  return { density, width, height, sorted, x: (v) => x0 + (v - MARGIN + 0.5) * cell, y: (v) => y0 + (v - MARGIN + 0.5) * cell };
 }
+
+const contoursAt = ({ density, width, height, x, y }: Grid, level: number): number[][] =>
+  contours(density, width, height, level).map((ring) => ring.map((v, i) => (i % 2 ? y(v) : x(v))));
 
 /** Sums over neighbours along one axis: `step` from a cell to the next, `other` from one line to the next. */
 function spread(values: Float64Array, width: number, height: number, step: number, other: number): Float64Array<ArrayBuffer> {

@@ -4,11 +4,11 @@ import { Deck, OrthographicView } from "@deck.gl/core";
 import { effect, untracked } from "@preact/signals";
 import { covers, settled } from "../covers";
 import type { ClusterEntry } from "../engine/format";
-import type { Generation, LoadedTile } from "../engine/generation";
+import { REMOVED, type Generation, type LoadedTile } from "../engine/generation";
 import { clustersInView, countInView } from "../engine/in-view";
 import { insetsOf, NARROW } from "../engine/insets";
 import { isInside, isShown, type Box } from "../engine/lod";
-import { outlinesOf } from "../engine/outline";
+import { densityContours, outlinesOf } from "../engine/outline";
 import { isCloseUp } from "../engine/overview";
 import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
@@ -49,6 +49,13 @@ interface Elements {
   overlay: SVGSVGElement;
 }
 
+/** Outlines of clusters and lines of equal density, and the root tiles that they were made from. */
+interface Outlined {
+  roots: readonly LoadedTile[];
+  of: Map<ClusterEntry, readonly number[][]>;
+  contours: string | null;
+}
+
 export class MapView {
   readonly camera: MapCamera;
   readonly pointing: Pointing;
@@ -67,7 +74,7 @@ export class MapView {
   /** The generation whose root tile determines the density of the map. */
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
-  private outlined: { roots: readonly LoadedTile[]; of: Map<ClusterEntry, readonly number[][]> } = { roots: [], of: new Map() };
+  private outlined: Outlined = { roots: [], of: new Map(), contours: null };
   /** Null while it is not wanted. */
   private overview: Overview | "coming" | null = null;
   private pointSize = 2;
@@ -216,7 +223,7 @@ export class MapView {
       untracked(() => void this.turn(wanted));
     });
     follow(() => {
-      void [state.sizeFactor.value, state.opacityFactor.value, state.pinned.value, state.hovered.value];
+      void [state.sizeFactor.value, state.opacityFactor.value, state.contours.value, state.pinned.value, state.hovered.value];
       void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value, state.pointedRow.value, state.listing.value, state.treeShown.value, state.labels.value];
       this.refresh();
     });
@@ -501,7 +508,8 @@ export class MapView {
     this.placeOverview();
     if (this.space) return this.space.placeOverlays(this.pointSize * state.sizeFactor.value);
     this.labels.place();
-    drawMarks(this.elements.overlay, this.camera, this.pointSize * state.sizeFactor.value, (cluster) => this.outlines(cluster));
+    const size = this.pointSize * state.sizeFactor.value;
+    drawMarks(this.elements.overlay, this.camera, size, (cluster) => this.outlines(cluster), state.contours.value ? this.contours() : null);
   }
 
   /** The small picture of the whole map: on a wide window, close up. Its script comes when it is first seen. */
@@ -532,10 +540,29 @@ export class MapView {
     return this.tiles.filter(({ info }) => info.z === 0);
   }
 
+  /** What was made of the root tiles, as long as they are the same. */
+  private ofRoots(): Outlined {
+    const roots = this.roots();
+    if (roots.length !== this.outlined.roots.length || roots.some((tile, i) => tile !== this.outlined.roots[i])) this.outlined = { roots, of: new Map(), contours: null };
+    return this.outlined;
+  }
+
+  /** Lines of equal density of the whole map, in thousandths of its body; only where they lie on the screen changes from frame to frame. */
+  private contours(): { d: string; transform: string } {
+    const made = this.ofRoots();
+    const { x0, y0, x1, y1 } = this.body;
+    const unit = Math.max(x1 - x0, y1 - y0) / 1000 || 1;
+    made.contours ??= densityContours(pointsOf(made.roots, (tile, i) => tile.cluster[i] !== REMOVED), this.body)
+      .map((ring) => `M${ring.map((v, i) => ((v - (i % 2 ? y0 : x0)) / unit).toFixed(1)).join(" ")}Z`)
+      .join("");
+    const [left, top] = this.camera.project(x0, y0);
+    const scale = unit * this.camera.scale;
+    return { d: made.contours, transform: `matrix(${scale} 0 0 ${-scale} ${left} ${top})` };
+  }
+
   /** Around the islands of a cluster. */
   private outlines(cluster: ClusterEntry): readonly number[][] {
-    const roots = this.roots();
-    if (roots.length !== this.outlined.roots.length || roots.some((tile, i) => tile !== this.outlined.roots[i])) this.outlined = { roots, of: new Map() };
+    const { roots } = this.ofRoots();
     let found = this.outlined.of.get(cluster);
     if (!found) {
       const leaves = new Set(state.leaves.value.get(`${cluster.layer}.${cluster.id}`));

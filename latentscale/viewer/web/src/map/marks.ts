@@ -28,8 +28,11 @@ export function drawMarks(
   pointSize: number,
   /** Outlines of a cluster in units of the map; where there are none, the hull that was published is drawn. */
   outlinesOf: (cluster: ClusterEntry) => readonly number[][] = () => [],
+  /** Lines over the whole map, and where their own coordinates are on the screen. */
+  lines: { d: string; transform: string } | null = null,
 ): void {
   const marks: Mark[] = [];
+  if (lines) marks.push({ kind: "path", attributes: { ...lines, class: "contours" } });
   for (const cluster of state.pointed.value ? [state.pointed.value] : fewIsolated()) {
     const found = outlinesOf(cluster);
     const outline = outlineMark(cluster, found.length ? found : [hullOf(cluster)], screen);
@@ -79,7 +82,7 @@ function outlineMark(cluster: ClusterEntry, rings: readonly (readonly number[])[
   if (!d) return null;
   return {
     kind: "path",
-    attributes: { d, class: "hull" },
+    attributes: { d, class: "hull", transform: "" },
     colour: css(clusterColour(cluster.hue, cluster.shade, state.theme.value)),
   };
 }
