@@ -4,16 +4,15 @@ import { Deck, OrthographicView } from "@deck.gl/core";
 import { effect, untracked } from "@preact/signals";
 import { covers, settled } from "../covers";
 import type { ClusterEntry } from "../engine/format";
-import { REMOVED, type Generation, type LoadedTile } from "../engine/generation";
+import type { Generation, LoadedTile } from "../engine/generation";
 import { clustersInView, countInView } from "../engine/in-view";
 import { insetsOf, NARROW } from "../engine/insets";
 import { isInside, isShown, type Box } from "../engine/lod";
-import { densityContours, outlinesOf } from "../engine/outline";
 import { isCloseUp } from "../engine/overview";
 import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
 import { pointDensity, pointStyle } from "../engine/points";
-import { pointsOf, scanDrawn } from "../engine/drawn";
+import { scanDrawn } from "../engine/drawn";
 import { countIn, selectionOf, type Operation, type Selection } from "../engine/selection";
 import type { Shape } from "../engine/shape";
 import { isFiltering, passingNow, retryFilters } from "../filtering";
@@ -23,6 +22,7 @@ import { LabelOverlay } from "./label-overlay";
 import { Lit, placeOf, ringsOf } from "./lit";
 import { TileLoader, type Drawn } from "./loader";
 import { drawMarks } from "./marks";
+import { Outlines } from "./outlines";
 import type { Overview } from "./overview";
 import { Pointing } from "./pointing";
 import { PyramidLayer } from "./pyramid-layer";
@@ -49,13 +49,6 @@ interface Elements {
   overlay: SVGSVGElement;
 }
 
-/** Outlines of clusters and lines of equal density, and the root tiles that they were made from. */
-interface Outlined {
-  roots: readonly LoadedTile[];
-  of: Map<ClusterEntry, readonly number[][]>;
-  contours: string | null;
-}
-
 export class MapView {
   readonly camera: MapCamera;
   readonly pointing: Pointing;
@@ -74,7 +67,7 @@ export class MapView {
   /** The generation whose root tile determines the density of the map. */
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
-  private outlined: Outlined = { roots: [], of: new Map(), contours: null };
+  private readonly outlines: Outlines;
   /** Null while it is not wanted. */
   private overview: Overview | "coming" | null = null;
   private pointSize = 2;
@@ -108,6 +101,7 @@ export class MapView {
     /** The graphics processor has dropped the canvas: nothing can be drawn on it any more. */
     private readonly onLost: () => void,
   ) {
+    this.outlines = new Outlines(body);
     this.largest = generations.reduce((most, one) => (one.entry.documents > most.entry.documents ? one : most));
     this.loader = new TileLoader(
       generations,
@@ -508,8 +502,10 @@ export class MapView {
     this.placeOverview();
     if (this.space) return this.space.placeOverlays(this.pointSize * state.sizeFactor.value);
     this.labels.place();
+    const { outlines, camera } = this;
+    outlines.follow(this.roots());
     const size = this.pointSize * state.sizeFactor.value;
-    drawMarks(this.elements.overlay, this.camera, size, (cluster) => this.outlines(cluster), state.contours.value ? this.contours() : null);
+    drawMarks(this.elements.overlay, camera, size, outlines.of, state.contours.value ? outlines.contours(camera) : null);
   }
 
   /** The small picture of the whole map: on a wide window, close up. Its script comes when it is first seen. */
@@ -538,37 +534,6 @@ export class MapView {
   /** A sample of the whole map that is always here. */
   private roots(): LoadedTile[] {
     return this.tiles.filter(({ info }) => info.z === 0);
-  }
-
-  /** What was made of the root tiles, as long as they are the same. */
-  private ofRoots(): Outlined {
-    const roots = this.roots();
-    if (roots.length !== this.outlined.roots.length || roots.some((tile, i) => tile !== this.outlined.roots[i])) this.outlined = { roots, of: new Map(), contours: null };
-    return this.outlined;
-  }
-
-  /** Lines of equal density of the whole map, in thousandths of its body; only where they lie on the screen changes from frame to frame. */
-  private contours(): { d: string; transform: string } {
-    const made = this.ofRoots();
-    const { x0, y0, x1, y1 } = this.body;
-    const unit = Math.max(x1 - x0, y1 - y0) / 1000 || 1;
-    made.contours ??= densityContours(pointsOf(made.roots, (tile, i) => tile.cluster[i] !== REMOVED), this.body)
-      .map((ring) => `M${ring.map((v, i) => ((v - (i % 2 ? y0 : x0)) / unit).toFixed(1)).join(" ")}Z`)
-      .join("");
-    const [left, top] = this.camera.project(x0, y0);
-    const scale = unit * this.camera.scale;
-    return { d: made.contours, transform: `matrix(${scale} 0 0 ${-scale} ${left} ${top})` };
-  }
-
-  /** Around the islands of a cluster. */
-  private outlines(cluster: ClusterEntry): readonly number[][] {
-    const { roots } = this.ofRoots();
-    let found = this.outlined.of.get(cluster);
-    if (!found) {
-      const leaves = new Set(state.leaves.value.get(`${cluster.layer}.${cluster.id}`));
-      this.outlined.of.set(cluster, (found = outlinesOf(pointsOf(roots, (tile, i) => leaves.has(tile.cluster[i])))));
-    }
-    return found;
   }
 
   home(): void {
