@@ -9,6 +9,13 @@ function disc(x: number, y: number, radius: number, n: number): number[] {
   }).flat();
 }
 
+function annulus(x: number, y: number, radius: number): number[] {
+  return Array.from({ length: 900 }, (_, i) => {
+    const [r, angle] = [radius + 0.4 * ((i % 7) / 3 - 1), (2 * Math.PI * i) / 900];
+    return [x + r * Math.cos(angle), y + r * Math.sin(angle)];
+  }).flat();
+}
+
 function inside(rings: number[][], x: number, y: number): boolean {
   let odd = false;
   for (const ring of rings)
@@ -39,14 +46,21 @@ describe("outlines", () => {
   });
 
   it("leaves a hole where a ring of points has none", () => {
-    const ring = Array.from({ length: 900 }, (_, i) => {
-      const [r, angle] = [5 + 0.4 * ((i % 7) / 3 - 1), (2 * Math.PI * i) / 900];
-      return [r * Math.cos(angle), r * Math.sin(angle)];
-    }).flat();
+    const ring = annulus(0, 0, 5);
     const rings = outlinesOf(ring);
     expect(rings).toHaveLength(2);
     expect(inside(rings, 5, 0)).toBe(true);
     expect(inside(rings, 0, 0)).toBe(false);
+  });
+
+  it("goes as close around islands that are far from each other, holes and all", () => {
+    const islands = [...annulus(0, 0, 5), ...disc(400, 0, 5, 300)];
+    const rings = outlinesOf(islands);
+    expect(rings).toHaveLength(3);
+    expect(inside(rings, 5, 0)).toBe(true);
+    expect(inside(rings, 0, 0)).toBe(false);
+    expect(inside(rings, 400, 0)).toBe(true);
+    for (const x of [-9, 9, 391, 409]) expect(inside(rings, x, 0)).toBe(false);
   });
 
   it("leaves out a point that is far from all others", () => {

@@ -49,6 +49,7 @@ describe("lines that were broken at a width of their own", () => {
       "A library that draws, in short\nText that somebody wrote in a mail was broken at some fifty characters, so that it could be read in a terminal of that width.",
     );
     expect(reflowed(mail.replaceAll("\n", "\r\n"))).toBe(reflowed(mail));
+    expect(reflowed(mail.replace("in short", "in short and in long"))).toMatch(/^A library that draws, in short and in long\nText/);
   });
   it("keep paragraphs, items and what is set in", () => {
     const text = `${mail}\n\nA paragraph of its own, that ends with the\n * item one of a list that is fairly long\n * item two\n1. and a number`;

@@ -24,10 +24,46 @@ const LEVELS = [0.25, 0.5, 0.7, 0.85, 0.95];
  * filled by the even-odd rule. Empty for fewer than `LEAST_POINTS` points, or where all lie at one place.
  */
 export function outlinesOf(points: ArrayLike<number>): number[][] {
+  const rings = outlinesIn(points);
+  const islands = rings.filter((ring) => !isHole(ring));
+  // Cells that are right for islands far from each other are too wide for each of them.
+  return islands.length < 2 ? rings : islands.flatMap((ring) => finer(ring, points) ?? [ring]);
+}
+
+/** Contours have what is above their level on one side: a hole goes around the other way. */
+function isHole(ring: readonly number[]): boolean {
+  let area = 0;
+  for (let i = 0, j = ring.length - 2; i < ring.length; j = i, i += 2) area += ring[j] * ring[i + 1] - ring[i] * ring[j + 1];
+  return area < 0;
+}
+
+function outlinesIn(points: ArrayLike<number>): number[][] {
   const grid = gridOf(points, boxOf(points), CELLS);
   if (!grid) return [];
   // Half of what the thinnest place has that is to lie inside, so that the outline keeps clear of its points.
   return contoursAt(grid, grid.sorted[Math.floor(OUTSIDE * grid.sorted.length)] / 2);
+}
+
+/** The outline of an island again, from its own points alone; with its holes; null where they are too few. */
+function finer(ring: readonly number[], points: ArrayLike<number>): number[][] | null {
+  const { x0, x1, y0, y1 } = boxOf(ring);
+  const own: number[] = [];
+  for (let i = 0; i < points.length; i += 2) {
+    const [x, y] = [points[i], points[i + 1]];
+    if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && isWithin(ring, x, y)) own.push(x, y);
+  }
+  const found = outlinesIn(own);
+  return found.length ? found : null;
+}
+
+/** Whether a position lies in a ring. */
+function isWithin(ring: readonly number[], x: number, y: number): boolean {
+  let odd = false;
+  for (let i = 0, j = ring.length - 2; i < ring.length; j = i, i += 2) {
+    const [ax, ay, bx, by] = [ring[j], ring[j + 1], ring[i], ring[i + 1]];
+    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
+  }
+  return odd;
 }
 
 /** Lines of equal density of the points in a box, from sparse to dense: closed, in units of the map. */

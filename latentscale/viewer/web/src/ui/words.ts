@@ -35,6 +35,11 @@ export function reflowed(text: string): string {
   for (let i = 1; i < lines.length; i++) {
     const [before, line] = [lines[i - 1].trimEnd(), lines[i].trimEnd()];
     const word = /^\S+/.exec(line)?.[0] ?? "";
+    // The first line may be a title.
+    if (i === 1 && /^\p{Lu}/u.test(line) && !/\p{P}$/u.test(before)) {
+      made += `\n${line}`;
+      continue;
+    }
     const full = before.length + 1 + word.length > width - WRAPPED.slack && before.includes(" ");
     made += (full && word && !OWN_LINE.test(line) ? " " : "\n") + line;
   }
