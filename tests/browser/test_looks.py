@@ -224,3 +224,36 @@ def test_the_readers_own_colours_leave_labels_to_be_read_and_choices_to_be_seen(
     page.get_by_role("treeitem", name=re.compile("^amber region")).click()
     outline = "getComputedStyle(document.querySelector('.tree [aria-selected=true]')).outlineStyle"
     assert page.evaluate(outline) == "solid"
+
+
+def test_lines_of_equal_density_are_asked_for_follow_the_map_and_are_in_the_link(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url("#v=0,0,60"))
+    expect(page.locator("#overlay .contours")).to_have_count(0)
+    page.get_by_role("button", name="Size and opacity of the points").click()
+    page.get_by_label("Lines of equal density").check()
+    lines = page.locator("#overlay .contours")
+    expect(lines).to_have_count(1)
+    before = it.box("#overlay .contours")
+    assert lines.get_attribute("d").count("M") >= 5, "one line a level at least"
+    x, y, span = it.view()
+    places = (site.data.coordinates - (x, y)) * 800 / span * (1, -1) + (600, 400)
+    corner = np.array([before["x"], before["y"]])
+    inside = ((places > corner) & (places < corner + (before["width"], before["height"]))).all(axis=1)
+    assert 0.7 < inside.mean() < 1, "around the documents, and not around all that are far from others"
+    page.keyboard.press("+")
+    assert it.box("#overlay .contours")["width"] > 1.3 * before["width"]
+    link = it.address()
+    assert "g=1" in link
+    again = opened()
+    again.goto(link)
+    expect(again.page.locator("#overlay .contours")).to_have_count(1)
+
+
+def test_a_chosen_cluster_is_outlined_closely(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url())
+    page.get_by_role("treeitem", name=re.compile("^amber region")).click()
+    outline = page.locator("#overlay .hull")
+    expect(outline).to_have_count(1)
+    assert outline.get_attribute("d").count("L") > 30, "a contour, not the few corners of a hull"
