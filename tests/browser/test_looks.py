@@ -239,7 +239,7 @@ def test_lines_of_equal_density_are_asked_for_follow_the_map_and_are_in_the_link
     x, y, span = it.view()
     places = (site.data.coordinates - (x, y)) * 800 / span * (1, -1) + (600, 400)
     corner = np.array([before["x"], before["y"]])
-    inside = ((places > corner) & (places < corner + (before["width"], before["height"]))).all(axis=1)
+    inside = ((places > corner) & (places < corner + np.array([before["width"], before["height"]]))).all(axis=1)
     assert 0.7 < inside.mean() < 1, "around the documents, and not around all that are far from others"
     page.keyboard.press("+")
     assert it.box("#overlay .contours")["width"] > 1.3 * before["width"]
