@@ -257,3 +257,23 @@ def test_a_chosen_cluster_is_outlined_closely(site, opened: Open) -> None:
     outline = page.locator("#overlay .hull")
     expect(outline).to_have_count(1)
     assert outline.get_attribute("d").count("L") > 30, "a contour, not the few corners of a hull"
+
+
+def test_labels_of_clusters_of_which_nothing_is_selected_are_faint(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url())
+    expect(page.locator("#labels .label")).not_to_have_count(0)
+    expect(page.locator("#labels .faint")).to_have_count(0)
+    it.settled()
+    name = page.locator("#labels .label:not(.hidden)").first.text_content()
+    box = it.boxes("#labels .label:not(.hidden)")[0]
+    page.keyboard.press("b")
+    page.mouse.move(box["x"] - 20, box["y"] - 30)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] + 20, box["y"] + box["height"] + 30, steps=4)
+    page.mouse.up()
+    expect(panel(page, "Documents").get_by_role("status")).to_contain_text("selected")
+    it.settled()
+    faint = page.locator("#labels .faint").all_text_contents()
+    assert len(faint) > 3
+    assert name not in faint

@@ -19,7 +19,7 @@ import { isFiltering, passingNow, retryFilters } from "../filtering";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
 import { LabelOverlay } from "./label-overlay";
-import { Lit, placeOf, ringsOf } from "./lit";
+import { Lit, LitClusters, placeOf, ringsOf } from "./lit";
 import { TileLoader, type Drawn } from "./loader";
 import { drawMarks } from "./marks";
 import { Outlines } from "./outlines";
@@ -61,6 +61,7 @@ export class MapView {
   private readonly loader: TileLoader;
   private readonly shading: Shading;
   private readonly lit = new Lit();
+  private readonly litClusters = new LitClusters();
   private readonly shadesOf = (tile: LoadedTile) => this.shading.of(tile);
   private readonly litOf = (tile: LoadedTile) => this.lit.of(tile);
   private readonly labels: LabelOverlay;
@@ -501,7 +502,7 @@ export class MapView {
   private placeOverlays(): void {
     this.placeOverview();
     if (this.space) return this.space.placeOverlays(this.pointSize * state.sizeFactor.value);
-    this.labels.place();
+    this.labels.place(this.litClusters.of(this.lit, this.tiles));
     const { outlines, camera } = this;
     outlines.follow(this.roots());
     const size = this.pointSize * state.sizeFactor.value;
