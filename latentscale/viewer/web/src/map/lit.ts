@@ -4,8 +4,8 @@ import type { LoadedTile } from "../engine/generation";
 import { maskOf, type Selection } from "../engine/selection";
 import type { Row } from "../state";
 
-/** Rings around so many points at most: more would hide the map. */
-const MOST_RINGS = 60;
+/** Points of which so many have rings as lie apart. */
+const MOST_RINGED = 240;
 
 export class Lit {
   /** Changes when what is lit does; empty while nothing is singled out. */
@@ -68,7 +68,7 @@ export class LitClusters {
 export function ringsOf(rows: readonly Row[], tiles: readonly LoadedTile[], shows: (tile: LoadedTile, i: number) => boolean): Place[] {
   const found = [];
   for (const row of rows) {
-    if (found.length >= MOST_RINGS) break;
+    if (found.length >= MOST_RINGED) break;
     const place = placeOf(row, tiles, shows);
     if (place) found.push(place);
   }

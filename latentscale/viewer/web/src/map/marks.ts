@@ -7,6 +7,8 @@ import * as state from "../state";
 const SVG = "http://www.w3.org/2000/svg";
 /** With more clusters isolated, outlines would only be a tangle. */
 const MOST_OUTLINES = 6;
+/** Rings around so many points at most: more would hide the map. */
+const MOST_RINGS = 60;
 
 /** What one mark is: its element, and the attributes that place it. */
 interface Mark {
@@ -97,7 +99,7 @@ function apart(points: readonly state.Point[], screen: Screen, radius: number): 
   const kept: [left: number, top: number][] = [];
   return points.filter((point) => {
     const at = screen.onScreen ? screen.onScreen(point) : screen.project(point.x, point.y);
-    if (!at || kept.some(([left, top]) => Math.hypot(left - at[0], top - at[1]) < 2 * radius)) return false;
+    if (!at || kept.length >= MOST_RINGS || kept.some(([left, top]) => Math.hypot(left - at[0], top - at[1]) < 2 * radius)) return false;
     kept.push(at);
     return true;
   });
