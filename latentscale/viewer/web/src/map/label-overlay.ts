@@ -7,7 +7,6 @@ import { labelOrder, visibleLabels } from "../engine/labels";
 import { placeLabels, type LabelBox } from "../engine/place";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
-import { hasHues } from "./shading";
 
 interface Shown {
   node: HTMLElement;
@@ -51,7 +50,6 @@ export class LabelOverlay {
     });
     const places = placeLabels(boxes, camera.size(), covers.value);
     const visible = state.shownClusters.value;
-    this.element.classList.toggle("plain", !hasHues());
     this.placed = [];
     wanted.forEach((cluster, i) => {
       const { node } = this.shown.get(cluster)!;

@@ -27,7 +27,7 @@ import type { Overview } from "./overview";
 import { Pointing } from "./pointing";
 import { PyramidLayer } from "./pyramid-layer";
 import { revealCluster } from "./reveal";
-import { Shading } from "./shading";
+import { hasHues, Shading } from "./shading";
 import type { Spatial } from "./spatial";
 import { listenForShapes, type Corner } from "./shape-select";
 
@@ -198,6 +198,7 @@ export class MapView {
   private follow(): void {
     const follow = (work: () => void) => void this.stops.push(effect(work));
     follow(() => this.shading.update());
+    follow(() => void this.elements.labels.classList.toggle("plain", !hasHues()));
     follow(() => {
       void [state.filters.value, state.textMatches.value, state.index.value];
       const selected = state.shownSelection.value?.documents ?? null;
