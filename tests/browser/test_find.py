@@ -310,5 +310,5 @@ def test_a_cluster_leads_to_its_documents(site, opened: Open) -> None:
     assert 0.9 * (site.data.clusters == 3).sum() <= told <= (site.data.clusters == 3).sum()
     page.get_by_role("button", name="Select these").click()
     expect(headline(page)).to_contain_text(f"{told:,} documents selected")
-    page.get_by_role("button", name="Let go").click()
+    page.get_by_role("button", name="Clear the selection").click()
     expect(headline(page)).to_contain_text("in view")

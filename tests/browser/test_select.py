@@ -112,7 +112,7 @@ def test_what_a_search_found_and_what_a_filter_lets_pass_are_selected_whole(site
     panel(page).get_by_role("button", name="Add", exact=True).click()
     panel(page).get_by_role("button", name=re.compile("found$")).click()
     assert selected(it) > found.sum()
-    panel(page).get_by_role("button", name="Let go").click()
+    panel(page).get_by_role("button", name="Clear").click()
     expect(panel(page).get_by_role("status").first).to_have_text("Nothing selected")
 
 

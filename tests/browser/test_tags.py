@@ -198,7 +198,7 @@ def test_what_is_selected_on_the_page_is_read_in_python(real: Real, opened: Open
         assert documents["row_id"].to_list() == view.selection
         assert set(documents["text"]) == set(shown.documents().collect()["text"].gather(inside["row_id"]))
         with page.expect_response(lambda answer: answer.url.endswith("/selection")):
-            panel(page).get_by_role("button", name="Let go").click()
+            panel(page).get_by_role("button", name="Clear").click()
         assert view.selection == []
         assert view.documents().is_empty()
         # The same page from any other address tells nobody anything.

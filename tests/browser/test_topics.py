@@ -14,6 +14,8 @@ from tests.browser.assistive import faults
 from tests.browser.opened import LIMIT, Opened
 
 Open = Callable[..., Opened]
+# No room for all topics at once.
+LOW = {"width": 1200, "height": 740}
 
 # When each letter is typed; the page's own clock decides what is one word.
 KEY_TIMES = """() => {
@@ -32,6 +34,7 @@ def names(page: Page, selector: str = ".tree .row") -> list[str]:
 
 def test_the_tree_opens_and_lights_what_is_in_view(site, opened: Open) -> None:
     it = opened()
+    it.page.set_viewport_size(LOW)
     page = it.goto(site.url())
     expect(topic(page, "amber region")).to_have_attribute("aria-expanded", "false")
     # Closer to the middle of one cluster: its region opens, and it alone of its parts is lit.
@@ -65,6 +68,7 @@ def test_the_tree_opens_and_lights_what_is_in_view(site, opened: Open) -> None:
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_the_tree_is_gone_through_by_keys_alone(site, opened: Open, scheme: str) -> None:
     it = opened(scheme=scheme)
+    it.page.set_viewport_size(LOW)
     page = it.goto(site.url())
     roots = names(page)
     page.keyboard.press("/")

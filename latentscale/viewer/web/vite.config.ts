@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin } from "vite";
+import { leaveOut } from "./leave-out";
 
 const noLoaders = fileURLToPath(new URL("src/map/no-loaders.ts", import.meta.url));
 
@@ -29,7 +30,7 @@ function early(): Plugin {
 // Everything is relative: the site is served below any path, from any server.
 export default defineConfig({
   base: "./",
-  plugins: [early()],
+  plugins: [early(), leaveOut()],
   resolve: {
     conditions: ["visgl:webgl-only", "browser", "import", "module", "default"],
     // 14 kB gzipped that nothing here would call.

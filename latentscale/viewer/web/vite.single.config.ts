@@ -1,10 +1,11 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig, mergeConfig } from "vite";
+import { leaveOut } from "./leave-out";
 import site from "./vite.config";
 
 // The script of a page that is one file: all in one, since a page that is opened as a file can load no second one.
 export default mergeConfig(
-  { ...site, plugins: [] },
+  { ...site, plugins: [leaveOut()] },
   defineConfig({
     build: {
       outDir: "../static/single",

@@ -194,6 +194,8 @@ export const heightFactor = signal(1);
 /** Whether points are larger where space is sparse. */
 export const sizeBySparsity = signal(false);
 export const gridShown = signal(true);
+/** Whether lines of equal density lie over the flat map. */
+export const contours = signal(false);
 export const settingsOpen = signal(false);
 export const helpOpen = signal(false);
 export const sizeFactor = signal(1);

@@ -32,6 +32,7 @@ export function follow(address: AddressState): void {
   state.themeChosen.value = address.theme !== undefined;
   state.sizeFactor.value = address.size ?? 1;
   state.opacityFactor.value = address.opacity ?? 1;
+  state.contours.value = address.contours ?? false;
   state.scaleChosen.value = address.scale !== undefined;
   if (address.scale) state.scale.value = address.scale;
   followSpace(address);
@@ -109,6 +110,7 @@ function current(map: MapView): AddressState {
     filters: filtersBeside(),
     size: factor(state.sizeFactor),
     opacity: factor(state.opacityFactor),
+    contours: state.contours.value,
     orbit: orbitNow(),
     height: factor(state.heightFactor),
     sparse: state.sizeBySparsity.value || undefined,
@@ -176,7 +178,7 @@ export function keepAddress(map: () => MapView, home: () => void): void {
   effect(() => {
     void [state.theme.value, state.themeChosen.value, state.colour.value, state.scale.value, state.scaleChosen.value];
     void [state.isolated.value, state.filters.value, state.pinned.value, state.index.value];
-    void [state.sizeFactor.value, state.opacityFactor.value, panelAddress()];
+    void [state.sizeFactor.value, state.opacityFactor.value, state.contours.value, panelAddress()];
     void [state.playing.value, state.spatial.value, state.orbit.value, state.heightFactor.value, state.sizeBySparsity.value];
     later();
   });

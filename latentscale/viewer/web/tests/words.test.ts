@@ -4,11 +4,11 @@ import type { ClusterEntry, NumberColumn } from "../src/engine/format";
 import { labelOrder, visibleLabels } from "../src/engine/labels";
 import { betterScale, formatValue, NO_VALUE, position, shadeIndex, valueAt } from "../src/engine/scale";
 import { Cache } from "../src/engine/store";
-import { linkOf, valueText } from "../src/ui/words";
+import { linkOf, reflowed, valueText } from "../src/ui/words";
 
 describe("the address", () => {
   it("brings back what was written", () => {
-    const state = { view: [1.25, -3, 0.5] as [number, number, number], theme: "light" as const, colour: "c3", scale: "quantile" as const, clusters: ["0.3", "1.2", "n"], categories: ["@a, b", "64"], size: 1.5, pinned: 123456789 };
+    const state = { view: [1.25, -3, 0.5] as [number, number, number], theme: "light" as const, colour: "c3", scale: "quantile" as const, clusters: ["0.3", "1.2", "n"], categories: ["@a, b", "64"], size: 1.5, contours: true, pinned: 123456789 };
     expect(readAddress(writeAddress(state))).toEqual(state);
   });
   it.each(["#v=1,2", "#v=1,2,0", "#v=a,b,c", "#t=blue", "#c=<img>", "#p=1.5", "#k=900", "#%E0%A4%A", "#i=x", "#"])("ignores %s", (hash) => {
@@ -34,6 +34,30 @@ describe("values and links", () => {
   it("follows http and https and nothing else", () => {
     expect(linkOf("https://example.org/a?b=c")).toBe("https://example.org/a?b=c");
     for (const bad of ["javascript:alert(1)", " https://x.y", "data:text/html,x", "https://", "see https://x.y", 5, null, "ftp://x.y"]) expect(linkOf(bad)).toBeNull();
+  });
+});
+
+describe("lines that were broken at a width of their own", () => {
+  const mail = [
+    "A library that draws, in short",
+    "Text that somebody wrote in a mail was broken at",
+    "some fifty characters, so that it could be read",
+    "in a terminal of that width.",
+  ].join("\n");
+  it("are joined where the next word would not have fitted", () => {
+    expect(reflowed(mail)).toBe(
+      "A library that draws, in short\nText that somebody wrote in a mail was broken at some fifty characters, so that it could be read in a terminal of that width.",
+    );
+    expect(reflowed(mail.replaceAll("\n", "\r\n"))).toBe(reflowed(mail));
+    expect(reflowed(mail.replace("in short", "in short and in long"))).toMatch(/^A library that draws, in short and in long\nText/);
+  });
+  it("keep paragraphs, items and what is set in", () => {
+    const text = `${mail}\n\nA paragraph of its own, that ends with the\n * item one of a list that is fairly long\n * item two\n1. and a number`;
+    const made = reflowed(text);
+    for (const kept of ["\n\nA paragraph", "\n * item one", "\n * item two", "\n1. and"]) expect(made).toContain(kept);
+  });
+  it("stay in verses, in code and in long lines", () => {
+    for (const text of ["Roses are red,\nviolets are blue", "x = 1\ny = 2", `${"word ".repeat(60)}\n${"word ".repeat(50)}`, "one line", ""]) expect(reflowed(text)).toBe(text);
   });
 });
 

@@ -24,6 +24,8 @@ export interface AddressState {
   /** Factor of the heights, and whether points are larger where space is sparse. */
   height?: number;
   sparse?: boolean;
+  /** Whether lines of equal density are drawn. */
+  contours?: boolean;
   /** Panels that are open or, with `-` before their id, closed, where they were not so at first. */
   panels?: string[];
   /** What single panels keep, by their id. */
@@ -44,6 +46,7 @@ export function writeAddress(state: AddressState): string {
   if (state.orbit !== undefined) parts.push(`d=${state.orbit ? state.orbit.map((v) => Number(v.toPrecision(5))).join(",") : "3"}`);
   if (state.height !== undefined) parts.push(`h=${state.height}`);
   if (state.sparse) parts.push("e=1");
+  if (state.contours) parts.push("g=1");
   if (state.panels?.length) parts.push(`o=${state.panels.join(",")}`);
   for (const [id, text] of Object.entries(state.kept ?? {})) parts.push(`x.${id}=${encodeURIComponent(text)}`);
   if (state.pinned !== undefined) parts.push(`p=${state.pinned}`);
@@ -90,6 +93,7 @@ export function readAddress(hash: string): AddressState {
         state.orbit = numbers as NonNullable<AddressState["orbit"]>;
     } else if (key === "h" && Number(value) > 0 && Number(value) <= 4) state.height = Number(value);
     else if (key === "e") state.sparse = value === "1";
+    else if (key === "g") state.contours = value === "1";
     else if (key === "p" && /^-?\d+$/.test(value)) state.pinned = Number(value);
   }
   return state;

@@ -70,7 +70,7 @@ export function rampColour(t: number, theme: Theme): Rgb {
   const u = Math.min(1, Math.max(0, t));
   // Through blue, green and yellow: lightness rises evenly, so the order survives in grey.
   const hue = 285 - 195 * u;
-  return theme === "dark" ? oklch(0.42 + 0.5 * u, 0.11 + 0.05 * Math.sin(Math.PI * u), hue) : oklch(0.86 - 0.52 * u, 0.09 + 0.06 * Math.sin(Math.PI * u), 100 + 185 * u);
+  return theme === "dark" ? oklch(0.42 + 0.5 * u, 0.11 + 0.05 * Math.sin(Math.PI * u), hue) : oklch(0.8 - 0.48 * u, 0.11 + 0.04 * Math.sin(Math.PI * u), 95 + 190 * u);
 }
 
 export const css = ([r, g, b]: Rgb, alpha = 1): string =>

@@ -1,4 +1,4 @@
-/** Documents that are drawn, in a shape: for maps too large to be asked as a whole. */
+/** Documents that are drawn: those in a shape, for maps too large to be asked as a whole, and where some of them lie. */
 
 import type { LoadedTile } from "./generation";
 import { joined, type Selection } from "./selection";
@@ -18,4 +18,16 @@ export function scanDrawn(tiles: readonly LoadedTile[], shape: Shape | null, sho
     }
   }
   return new Map([...made].filter(([, pairs]) => pairs.length).map(([number, pairs]) => [number, joined(pairs)]));
+}
+
+/** x0, y0, x1, y1, … of the points that are wanted. */
+export function pointsOf(tiles: readonly LoadedTile[], wanted: (tile: LoadedTile, i: number) => boolean): number[] {
+  const found: number[] = [];
+  for (const tile of tiles) {
+    const { bounds, xy, count } = tile;
+    const step = (bounds.x1 - bounds.x0) / 65536;
+    for (let i = 0; i < count; i++)
+      if (wanted(tile, i)) found.push(bounds.x0 + (xy[2 * i] + 0.5) * step, bounds.y0 + (xy[2 * i + 1] + 0.5) * step);
+  }
+  return found;
 }

@@ -38,7 +38,8 @@ export class LabelOverlay {
     return found?.cluster ?? null;
   }
 
-  place(): void {
+  /** `lit`: clusters of which something is lit; null while nothing is singled out. */
+  place(lit: ReadonlySet<number> | null): void {
     const { camera } = this;
     const wanted = visibleLabels(this.ordered, camera.view(), camera.place.zoom);
     this.bring(wanted);
@@ -58,6 +59,7 @@ export class LabelOverlay {
       if (place) node.style.transform = `translate(${place[0].toFixed(1)}px, ${place[1].toFixed(1)}px) translate(-50%, -50%)`;
       const leaves = state.leaves.value.get(`${cluster.layer}.${cluster.id}`) ?? [];
       node.classList.toggle("dimmed", visible !== null && !leaves.some((id) => visible.has(id)));
+      node.classList.toggle("faint", lit !== null && !leaves.some((id) => lit.has(id)));
     });
   }
 
@@ -78,7 +80,7 @@ export class LabelOverlay {
       node.textContent = cluster.label;
       node.style.fontSize = `${cluster.px}px`;
       node.style.maxWidth = `${(168 * cluster.px) / 13}px`;
-      node.style.color = css(inkColour(cluster.hue, cluster.shade, theme));
+      node.style.setProperty("--own", css(inkColour(cluster.hue, cluster.shade, theme)));
       this.element.append(node);
       const shown = { node, width: 0, height: 0 };
       made.push(shown);

@@ -4,8 +4,8 @@ import type { LoadedTile } from "../engine/generation";
 import { maskOf, type Selection } from "../engine/selection";
 import type { Row } from "../state";
 
-/** Rings around so many points at most: more would hide the map. */
-const MOST_RINGS = 60;
+/** Points of which so many have rings as lie apart. */
+const MOST_RINGED = 240;
 
 export class Lit {
   /** Changes when what is lit does; empty while nothing is singled out. */
@@ -43,11 +43,32 @@ export class Lit {
   }
 }
 
+/** The clusters of layer 0 of what is lit, made again when that or the tiles change. */
+export class LitClusters {
+  private key = "";
+  private tiles: readonly LoadedTile[] = [];
+  private found: ReadonlySet<number> | null = null;
+
+  of(lit: Lit, tiles: readonly LoadedTile[]): ReadonlySet<number> | null {
+    if (lit.key === this.key && tiles === this.tiles) return this.found;
+    [this.key, this.tiles] = [lit.key, tiles];
+    const masks = lit.key ? tiles.map((tile) => lit.of(tile)) : [];
+    // While it is not known of all what passes, nothing is told apart.
+    if (!masks.length || masks.some((mask) => mask === null)) return (this.found = null);
+    const found = new Set<number>();
+    masks.forEach((mask, t) => {
+      const { cluster } = tiles[t];
+      for (let i = 0; i < cluster.length; i++) if (mask![i]) found.add(cluster[i]);
+    });
+    return (this.found = found);
+  }
+}
+
 /** The best of a list that is drawn and shown: where it lies. */
 export function ringsOf(rows: readonly Row[], tiles: readonly LoadedTile[], shows: (tile: LoadedTile, i: number) => boolean): Place[] {
   const found = [];
   for (const row of rows) {
-    if (found.length >= MOST_RINGS) break;
+    if (found.length >= MOST_RINGED) break;
     const place = placeOf(row, tiles, shows);
     if (place) found.push(place);
   }

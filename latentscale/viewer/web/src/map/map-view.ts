@@ -6,8 +6,9 @@ import { covers, settled } from "../covers";
 import type { ClusterEntry } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
 import { clustersInView, countInView } from "../engine/in-view";
-import { insetsOf } from "../engine/insets";
+import { insetsOf, NARROW } from "../engine/insets";
 import { isInside, isShown, type Box } from "../engine/lod";
+import { isCloseUp } from "../engine/overview";
 import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
 import { pointDensity, pointStyle } from "../engine/points";
@@ -18,13 +19,15 @@ import { isFiltering, passingNow, retryFilters } from "../filtering";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
 import { LabelOverlay } from "./label-overlay";
-import { Lit, placeOf, ringsOf } from "./lit";
+import { Lit, LitClusters, placeOf, ringsOf } from "./lit";
 import { TileLoader, type Drawn } from "./loader";
 import { drawMarks } from "./marks";
+import { Outlines } from "./outlines";
+import type { Overview } from "./overview";
 import { Pointing } from "./pointing";
 import { PyramidLayer } from "./pyramid-layer";
 import { revealCluster } from "./reveal";
-import { Shading } from "./shading";
+import { hasHues, Shading } from "./shading";
 import type { Spatial } from "./spatial";
 import { listenForShapes, type Corner } from "./shape-select";
 
@@ -36,6 +39,8 @@ const COUNT_EVERY = 60;
 const LIST_AFTER = 200;
 const MOST_LISTED = 2_000;
 const CONTROLLER = { scrollZoom: { speed: 0.01, smooth: true }, inertia: 220, doubleClickZoom: true, keyboard: false };
+/** Px of a window that has room for a picture of the whole map. */
+const LEAST_HEIGHT = 480;
 const BUDGET = { desktop: 2_000_000, mobile: 500_000, software: 50_000 };
 
 interface Elements {
@@ -56,12 +61,16 @@ export class MapView {
   private readonly loader: TileLoader;
   private readonly shading: Shading;
   private readonly lit = new Lit();
+  private readonly litClusters = new LitClusters();
   private readonly shadesOf = (tile: LoadedTile) => this.shading.of(tile);
   private readonly litOf = (tile: LoadedTile) => this.lit.of(tile);
   private readonly labels: LabelOverlay;
   /** The generation whose root tile determines the density of the map. */
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
+  private readonly outlines: Outlines;
+  /** Null while it is not wanted. */
+  private overview: Overview | "coming" | null = null;
   private pointSize = 2;
   /** What the points were last drawn with. */
   private looks: readonly unknown[] = [];
@@ -93,6 +102,7 @@ export class MapView {
     /** The graphics processor has dropped the canvas: nothing can be drawn on it any more. */
     private readonly onLost: () => void,
   ) {
+    this.outlines = new Outlines(body);
     this.largest = generations.reduce((most, one) => (one.entry.documents > most.entry.documents ? one : most));
     this.loader = new TileLoader(
       generations,
@@ -175,6 +185,7 @@ export class MapView {
         flat: () => !this.space,
         tool: () => state.tool.value,
         operation: () => state.operation.value,
+        begun: () => this.pointing.leave(),
         done: (corners, operation) => this.onShape(this.shapeOf(corners), operation),
       }),
     );
@@ -187,10 +198,12 @@ export class MapView {
   private follow(): void {
     const follow = (work: () => void) => void this.stops.push(effect(work));
     follow(() => this.shading.update());
+    follow(() => void this.elements.labels.classList.toggle("plain", !hasHues()));
     follow(() => {
       void [state.filters.value, state.textMatches.value, state.index.value];
       const selected = state.shownSelection.value?.documents ?? null;
-      const found = state.found.value && !selected ? selectionOf(state.found.value.hits) : null;
+      // Nothing found is nothing to single out: the map stays as it was.
+      const found = !selected && state.found.value?.hits.length ? selectionOf(state.found.value.hits) : null;
       this.lit.set(selected ?? found, isFiltering() ? (tile) => passingNow(tile, () => this.moreIsLit()) : null);
       this.ring();
       this.refresh();
@@ -206,7 +219,7 @@ export class MapView {
       untracked(() => void this.turn(wanted));
     });
     follow(() => {
-      void [state.sizeFactor.value, state.opacityFactor.value, state.pinned.value, state.hovered.value];
+      void [state.sizeFactor.value, state.opacityFactor.value, state.contours.value, state.pinned.value, state.hovered.value];
       void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value, state.pointedRow.value, state.listing.value, state.treeShown.value, state.labels.value];
       this.refresh();
     });
@@ -282,6 +295,8 @@ export class MapView {
     clearTimeout(this.counting);
     clearTimeout(this.listTimer);
     this.labels.reset([]);
+    if (typeof this.overview === "object") this.overview?.end();
+    this.overview = null;
     this.space?.end();
     this.space = null;
     this.deck.finalize();
@@ -486,9 +501,41 @@ export class MapView {
   }
 
   private placeOverlays(): void {
+    this.placeOverview();
     if (this.space) return this.space.placeOverlays(this.pointSize * state.sizeFactor.value);
-    this.labels.place();
-    drawMarks(this.elements.overlay, this.camera, this.pointSize * state.sizeFactor.value);
+    this.labels.place(this.litClusters.of(this.lit, this.tiles));
+    const { outlines, camera } = this;
+    outlines.follow(this.roots());
+    const size = this.pointSize * state.sizeFactor.value;
+    drawMarks(this.elements.overlay, camera, size, outlines.of, state.contours.value ? outlines.contours(camera) : null);
+  }
+
+  /** The small picture of the whole map: on a wide window, close up. Its script comes when it is first seen. */
+  private placeOverview(): void {
+    const { width, height } = this.camera.size();
+    const wanted = !this.space && width > NARROW && height >= LEAST_HEIGHT && isCloseUp(this.body, this.camera.free());
+    if (!wanted) {
+      if (typeof this.overview === "object") this.overview?.end();
+      this.overview = null;
+    } else if (this.overview === null) {
+      this.overview = "coming";
+      import("./overview").then(
+        ({ Overview }) => {
+          if (this.overview !== "coming" || this.ended) return;
+          this.overview = new Overview(this.elements.canvas.parentElement!, this.camera, this.body);
+          this.refresh();
+        },
+        (error: Error) => state.report("The picture of the whole map", error),
+      );
+    } else if (typeof this.overview === "object") {
+      this.overview.draw(this.roots(), this.shading);
+      this.overview.place();
+    }
+  }
+
+  /** A sample of the whole map that is always here. */
+  private roots(): LoadedTile[] {
+    return this.tiles.filter(({ info }) => info.z === 0);
   }
 
   home(): void {

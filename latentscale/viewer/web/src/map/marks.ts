@@ -7,6 +7,8 @@ import * as state from "../state";
 const SVG = "http://www.w3.org/2000/svg";
 /** With more clusters isolated, outlines would only be a tangle. */
 const MOST_OUTLINES = 6;
+/** Rings around so many points at most: more would hide the map. */
+const MOST_RINGS = 60;
 
 /** What one mark is: its element, and the attributes that place it. */
 interface Mark {
@@ -22,10 +24,20 @@ export interface Screen {
 }
 
 /** Elements are kept from frame to frame: one that stands still is the same one. */
-export function drawMarks(overlay: SVGSVGElement, screen: Screen, pointSize: number): void {
+export function drawMarks(
+  overlay: SVGSVGElement,
+  screen: Screen,
+  pointSize: number,
+  /** Outlines of a cluster in units of the map; where there are none, the hull that was published is drawn. */
+  outlinesOf: (cluster: ClusterEntry) => readonly number[][] = () => [],
+  /** Lines over the whole map, and where their own coordinates are on the screen. */
+  lines: { d: string; transform: string } | null = null,
+): void {
   const marks: Mark[] = [];
+  if (lines) marks.push({ kind: "path", attributes: { ...lines, class: "contours" } });
   for (const cluster of state.pointed.value ? [state.pointed.value] : fewIsolated()) {
-    const outline = hull(cluster, screen);
+    const found = outlinesOf(cluster);
+    const outline = outlineMark(cluster, found.length ? found : [hullOf(cluster)], screen);
     if (outline) marks.push(outline);
   }
   const ring = (point: state.Point, kind: string, radius: number): void => {
@@ -35,7 +47,7 @@ export function drawMarks(overlay: SVGSVGElement, screen: Screen, pointSize: num
     marks.push({ kind: "circle", attributes: { cx: left.toFixed(1), cy: top.toFixed(1), r: radius.toFixed(1), class: kind } });
   };
   const radius = pointSize / 2;
-  for (const hit of state.hits.value) ring(hit, "hit", radius + 3);
+  for (const hit of apart(state.hits.value, screen, radius + 3)) ring(hit, "hit", radius + 3);
   if (state.pinned.value) {
     ring(state.pinned.value, "pinned-outer", radius + 7);
     ring(state.pinned.value, "pinned", radius + 4);
@@ -56,17 +68,23 @@ export function drawMarks(overlay: SVGSVGElement, screen: Screen, pointSize: num
   while (overlay.children.length > marks.length) overlay.lastElementChild!.remove();
 }
 
-function hull(cluster: ClusterEntry, screen: Screen): Mark | null {
-  const flat = state.details.value?.[state.labels.value!.clusters.indexOf(cluster)]?.hull ?? [];
-  if (flat.length < 6) return null;
+const hullOf = (cluster: ClusterEntry): readonly number[] =>
+  state.details.value?.[state.labels.value!.clusters.indexOf(cluster)]?.hull ?? [];
+
+function outlineMark(cluster: ClusterEntry, rings: readonly (readonly number[])[], screen: Screen): Mark | null {
   let d = "";
-  for (let i = 0; i < flat.length; i += 2) {
-    const [left, top] = screen.project(flat[i], flat[i + 1]);
-    d += `${i ? "L" : "M"}${left.toFixed(1)} ${top.toFixed(1)}`;
+  for (const ring of rings) {
+    if (ring.length < 6) continue;
+    for (let i = 0; i < ring.length; i += 2) {
+      const [left, top] = screen.project(ring[i], ring[i + 1]);
+      d += `${i ? "L" : "M"}${left.toFixed(1)} ${top.toFixed(1)}`;
+    }
+    d += "Z";
   }
+  if (!d) return null;
   return {
     kind: "path",
-    attributes: { d: `${d}Z`, class: "hull" },
+    attributes: { d, class: "hull", transform: "" },
     colour: css(clusterColour(cluster.hue, cluster.shade, state.theme.value)),
   };
 }
@@ -74,4 +92,15 @@ function hull(cluster: ClusterEntry, screen: Screen): Mark | null {
 function fewIsolated(): ClusterEntry[] {
   const refs = [...state.isolated.value];
   return refs.length > MOST_OUTLINES ? [] : refs.map((ref) => state.byRef.value.get(ref)).filter((c) => c !== undefined);
+}
+
+/** The best first, none on another: rings that lie over each other hide the points that they are around. */
+function apart(points: readonly state.Point[], screen: Screen, radius: number): state.Point[] {
+  const kept: [left: number, top: number][] = [];
+  return points.filter((point) => {
+    const at = screen.onScreen ? screen.onScreen(point) : screen.project(point.x, point.y);
+    if (!at || kept.length >= MOST_RINGS || kept.some(([left, top]) => Math.hypot(left - at[0], top - at[1]) < 2 * radius)) return false;
+    kept.push(at);
+    return true;
+  });
 }

@@ -77,6 +77,13 @@ export class Pointing {
     state.isolated.value = new Set(alone ? [] : [ref]);
   }
 
+  /** Nothing is pointed at until the pointer moves over the map again. */
+  leave(): void {
+    clearTimeout(this.resting);
+    this.pointer = null;
+    this.clear();
+  }
+
   get onLabel(): boolean {
     return this.named !== null;
   }

@@ -4,8 +4,8 @@ import type { ClusterDetail, ClusterEntry } from "../engine/format";
 import type { Box } from "../engine/lod";
 import type { MapCamera } from "./camera";
 
-/** Less of the free part of the window, or of the cluster, is not seen as the cluster. */
-const ENOUGH = 0.1;
+/** Less of the cluster, or of the free part of the window where the cluster is larger, is not seen as the cluster. */
+const ENOUGH = 0.5;
 
 /** The box of a cluster's outline, or of its label where there is none. */
 export function clusterBox({ x, y }: ClusterEntry, detail: ClusterDetail | undefined): Box | null {
@@ -16,7 +16,7 @@ export function clusterBox({ x, y }: ClusterEntry, detail: ClusterDetail | undef
   return { x0: Math.min(...xs), y0: Math.min(...ys), x1: Math.max(...xs), y1: Math.max(...ys) };
 }
 
-/** Move to a cluster only if nothing of it can be seen beside the panels: who looks at a part of it means to stay. */
+/** Move to a cluster only if little of it can be seen beside the panels: who looks at a part of it, close up, means to stay. */
 export function revealCluster(camera: MapCamera, box: Box): void {
   const free = camera.free();
   const across = Math.min(box.x1, free.x1) - Math.max(box.x0, free.x0);

@@ -26,6 +26,9 @@ import * as state from "../state";
 const KEPT = 600;
 const DROPPED = 200;
 
+/** Whether points have the hues of their clusters: while they have others, a hue names no cluster. */
+export const hasHues = (): boolean => /^(cluster|layer:|nearest)/.test(state.colour.value);
+
 export class Shading {
   /** Colour of each cluster; alpha 0 dims it. */
   clusters: Palette = emptyPalette(2);

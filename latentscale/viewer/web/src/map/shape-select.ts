@@ -18,6 +18,8 @@ export interface Drawing {
   tool(): Tool | null;
   /** What a shape does where no key says it. */
   operation(): Operation;
+  /** A shape is being drawn: what the pointer rests on is not meant. */
+  begun(): void;
   done(corners: Corner[], operation: Operation): void;
 }
 
@@ -83,6 +85,7 @@ export function listenForShapes(stage: HTMLElement, canvas: HTMLCanvasElement, d
     if (begun || !what) return end();
     begun = { ...what, pointer: event.pointerId };
     corners = [at(event)];
+    drawing.begun();
     addEventListener("pointermove", move, true);
     addEventListener("pointerup", up, true);
     addEventListener("pointercancel", end, true);

@@ -88,7 +88,7 @@ export class SpaceLabels {
     node.textContent = cluster.label;
     node.style.fontSize = `${cluster.px}px`;
     node.style.maxWidth = `${(168 * cluster.px) / 13}px`;
-    node.style.color = css(inkColour(cluster.hue, cluster.shade, state.theme.value));
+    node.style.setProperty("--own", css(inkColour(cluster.hue, cluster.shade, state.theme.value)));
     this.element.append(node);
     shown = { node, width: node.offsetWidth, height: node.offsetHeight };
     this.made.set(cluster, shown);

@@ -33,8 +33,10 @@ export function App() {
       </main>
       <Sides />
       <Help />
-      <Problems />
-      <Notice />
+      <div class="notices">
+        <Problems />
+        <Notice />
+      </div>
       <TroubleCard />
       {state.manifest.value?.preview && <Preview />}
     </>

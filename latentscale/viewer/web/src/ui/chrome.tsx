@@ -5,6 +5,7 @@ import { commands } from "../commands";
 import { cover, covers } from "../covers";
 import { clearOfPanels } from "../engine/insets";
 import * as state from "../state";
+import { Check } from "./check";
 import { Icon } from "./icon";
 import { lazy } from "./lazy";
 import { Slider } from "./slider";
@@ -71,6 +72,7 @@ export function Toolbar() {
         <div class="card settings" ref={cover(null)}>
           <Slider name="Point size" value={state.sizeFactor.value} from={0.4} to={3} set={(v) => (state.sizeFactor.value = v)} />
           <Slider name="Opacity" value={state.opacityFactor.value} from={0.15} to={1.25} set={(v) => (state.opacityFactor.value = v)} />
+          {!state.spatial.value && <Check name="Lines of equal density" value={state.contours} />}
           <SpaceSettings />
         </div>
       )}

@@ -39,13 +39,18 @@ export function HelpDialog() {
   useEffect(() => {
     // Keys go to the dialog while it is open, and afterwards to where they went before.
     const before = document.activeElement as HTMLElement | null;
-    close.current?.focus();
+    close.current?.focus({ preventScroll: true });
     return () => before?.focus();
   }, []);
   return (
     <div class="veil" onClick={() => (state.helpOpen.value = false)}>
-      <div class="card help" role="dialog" aria-modal="true" aria-label="Help" onKeyDown={stay} onClick={(event) => event.stopPropagation()}>
-        <h2>Around the map</h2>
+      <div class="card help keys" role="dialog" aria-modal="true" aria-label="Help" onKeyDown={stay} onClick={(event) => event.stopPropagation()}>
+        <header>
+          <h2>Around the map</h2>
+          <button class="button" ref={close} onClick={() => (state.helpOpen.value = false)}>
+            Close
+          </button>
+        </header>
         <dl>
           {[...KEYS, ...panelKeys(), ...spaceKeys(), ...LAST_KEYS].map(([key, does]) => (
             <div key={key}>
@@ -58,9 +63,6 @@ export function HelpDialog() {
           Each point is a document; documents that say similar things lie close together. Distances between far groups
           mean little. The address of this page keeps the view: share it.
         </p>
-        <button class="button" ref={close} onClick={() => (state.helpOpen.value = false)}>
-          Close
-        </button>
       </div>
     </div>
   );

@@ -2,6 +2,7 @@
 
 import * as state from "../state";
 import { Icon } from "./icon";
+import { Check } from "./check";
 import { Slider } from "./slider";
 
 export function toggleSpace(): void {
@@ -40,14 +41,5 @@ export function SpaceSettings() {
       <Check name="Larger points where space is sparse" value={state.sizeBySparsity} />
       <Check name="Grid and axes" value={state.gridShown} />
     </>
-  );
-}
-
-function Check({ name, value }: { name: string; value: { value: boolean } }) {
-  return (
-    <label class="check">
-      <input type="checkbox" checked={value.value} onChange={(event) => (value.value = event.currentTarget.checked)} />
-      <span>{name}</span>
-    </label>
   );
 }

@@ -2,6 +2,7 @@
 
 import { clusterColour, css, NOISE, type Rgb } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
+import { hasHues } from "../map/shading";
 import * as state from "../state";
 
 export function Swatch({ rgb, hollow = false }: { rgb: Rgb; hollow?: boolean }) {
@@ -11,8 +12,7 @@ export function Swatch({ rgb, hollow = false }: { rgb: Rgb; hollow?: boolean }) 
 export function ClusterSwatch({ cluster }: { cluster: ClusterEntry | null | undefined }) {
   const theme = state.theme.value;
   // While a column colours the points, a cluster's hue is its name only: a ring, not a fill.
-  const hollow = !/^(cluster|layer:|nearest)/.test(state.colour.value);
-  return <Swatch hollow={hollow} rgb={cluster ? clusterColour(cluster.hue, cluster.shade, theme) : NOISE[theme]} />;
+  return <Swatch hollow={!hasHues()} rgb={cluster ? clusterColour(cluster.hue, cluster.shade, theme) : NOISE[theme]} />;
 }
 
 export function clusterAt(id: number): ClusterEntry | undefined {

@@ -18,6 +18,34 @@ export function shortened(text: string, length: number): string {
   return `${(space > 0.8 * length ? part.slice(0, space) : part).trimEnd()}…`;
 }
 
+/** Text whose longest line has so many characters may have been broken to fit a terminal or a mail; the rest of a line varies. */
+const WRAPPED = { least: 40, most: 120, slack: 3 };
+/** What begins a line of its own: an item, a quotation, a heading, a line that is set in. */
+const OWN_LINE = /^(\s|[-*•·+>#|=~_]|\d+[.)]|\p{L}[.)]\s)/u;
+
+/**
+ * Text whose lines were broken at a width that is not this page's, with those breaks taken out: where the first word of
+ * the next line would not have fitted. Verses, lists, code and paragraphs keep theirs.
+ */
+export function reflowed(text: string): string {
+  const lines = text.split(/\r?\n/);
+  const width = Math.max(...lines.map((line) => line.trimEnd().length));
+  if (lines.length < 2 || width < WRAPPED.least || width > WRAPPED.most) return text;
+  let made = lines[0].trimEnd();
+  for (let i = 1; i < lines.length; i++) {
+    const [before, line] = [lines[i - 1].trimEnd(), lines[i].trimEnd()];
+    const word = /^\S+/.exec(line)?.[0] ?? "";
+    // The first line may be a title.
+    if (i === 1 && /^\p{Lu}/u.test(line) && !/\p{P}$/u.test(before)) {
+      made += `\n${line}`;
+      continue;
+    }
+    const full = before.length + 1 + word.length > width - WRAPPED.slack && before.includes(" ");
+    made += (full && word && !OWN_LINE.test(line) ? " " : "\n") + line;
+  }
+  return made;
+}
+
 /** A number with all the digits that it has: one of float32, which the page holds in 64 bits, with those of 32. */
 function numberText(value: number): string {
   if (Number.isInteger(value) || Math.fround(value) !== value) return String(value);

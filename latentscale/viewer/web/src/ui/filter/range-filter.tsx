@@ -6,6 +6,7 @@ import { BINS } from "../../engine/crossfilter";
 import { keyOf, type ColumnFilter } from "../../engine/filters";
 import type { NumberColumn } from "../../engine/format";
 import { betterScale, formatValue, position, valueAt } from "../../engine/scale";
+import { within } from "../ends";
 import { count } from "../words";
 import type { Part } from "./part";
 
@@ -75,23 +76,29 @@ export function RangeFilter({ column, filter, set }: { column: NumberColumn } & 
           <input
             type="range"
             min={0}
-            max={BINS - 1}
+            max={BINS}
             value={low}
             aria-label={`${column.name} from`}
             aria-valuetext={told(filter?.from, low)}
-            onInput={(event) => range(Number(event.currentTarget.value), Math.max(high, Number(event.currentTarget.value) + 1))}
+            onInput={(event) => {
+              const value = within(event.currentTarget, 0, BINS - 1);
+              range(value, Math.max(high, value + 1));
+            }}
           />
         </label>
         <label>
           <span class="muted">to {told(filter?.to, high)}</span>
           <input
             type="range"
-            min={1}
+            min={0}
             max={BINS}
             value={high}
             aria-label={`${column.name} to`}
             aria-valuetext={told(filter?.to, high)}
-            onInput={(event) => range(Math.min(low, Number(event.currentTarget.value) - 1), Number(event.currentTarget.value))}
+            onInput={(event) => {
+              const value = within(event.currentTarget, 1, BINS);
+              range(Math.min(low, value - 1), value);
+            }}
           />
         </label>
       </div>

@@ -18,7 +18,7 @@ import { PanelFrame } from "../panel-frame";
 import { register, setOpen } from "../panel-registry";
 import { ClusterPath, ClusterSwatch } from "../swatch";
 import { placeInList, step } from "./documents";
-import { count, linkOf, percent, shortened, valueText } from "../words";
+import { count, linkOf, percent, reflowed, shortened, valueText } from "../words";
 
 /** The one cluster that is isolated, once it is known what it is about. */
 const chosen = computed(() => {
@@ -58,8 +58,10 @@ function DocumentPanel() {
       onClose={() => (state.pinned.value = null)}
     >
         <ClusterPath id={pinned.cluster} />
-        <Steps />
-        <Like rowId={document.rowId} generation={pinned.generation} />
+        <p class="links small">
+          <Steps />
+          <Like rowId={document.rowId} generation={pinned.generation} />
+        </p>
         {title && (
           <h2 dir="auto">
             <Marked text={title} />
@@ -68,7 +70,7 @@ function DocumentPanel() {
         {state.manifest.value?.images && <PinnedImage />}
         {text && (
           <p class="document-text" dir="auto">
-            <Marked text={text} />
+            <Marked text={reflowed(text)} />
           </p>
         )}
         <dl>
@@ -93,7 +95,7 @@ function Steps() {
   if (at < 0 || !(state.listing.value || state.found.value)) return null;
   const all = state.rows.value.length;
   return (
-    <p class="steps">
+    <span class="steps">
       <button class="link" disabled={at === 0} onClick={() => step(-1)}>
         Previous
       </button>
@@ -103,7 +105,7 @@ function Steps() {
       <button class="link" disabled={at === all - 1} onClick={() => step(1)}>
         Next
       </button>
-    </p>
+    </span>
   );
 }
 
@@ -111,13 +113,11 @@ function Steps() {
 function Like({ rowId, generation }: { rowId: number; generation: number }) {
   const index = state.index.value?.generations[generation];
   if (!index) return null;
-  if (!section(index, SIMILAR)) return <p class="muted small">It is not stored what it is like: publish the map again for that.</p>;
+  if (!section(index, SIMILAR)) return <span class="muted">It is not stored what it is like: publish the map again for that.</span>;
   return (
-    <p>
-      <button class="link" onClick={() => (state.query.value = likeness(rowId))}>
-        More like this
-      </button>
-    </p>
+    <button class="link" onClick={() => (state.query.value = likeness(rowId))}>
+      More like this
+    </button>
   );
 }
 

@@ -5,8 +5,11 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { commands } from "../../commands";
 import type { Document } from "../../engine/generation";
 import { NARROW } from "../../engine/insets";
+import { MEANING } from "../../engine/meaning";
 import type { Hit } from "../../engine/search";
+import { lastSection } from "../../engine/sections";
 import { selectionOf, sizeOf } from "../../engine/selection";
+import { MEANT } from "../../finding";
 import { selectRows } from "../../selecting";
 import * as state from "../../state";
 import { textOf, titleOf } from "../cards";
@@ -91,47 +94,102 @@ function DocumentsPanel() {
   const all = state.shownSelection.value ? sizeOf(state.shownSelection.value.documents) : rows.length;
   return (
     <PanelFrame name={TITLE} header={<Headline />} closes="Close the documents" wide onClose={() => turn(ID, false)}>
-      <div class="columns">
-        <button class="link" aria-label={`Sort by document, now ${sorted("document")}`} onClick={() => void sort("document")}>
-          Document{order?.by === "document" ? (order.down ? " ↓" : " ↑") : ""}
-        </button>
-        {columns.length > 0 && (
-          <select aria-label="Column beside the documents" value={column} onChange={(event) => setColumn(event.currentTarget.value)}>
-            <option value="">no column</option>
-            {columns.map((name) => (
-              <option key={name} value={name}>
-                {name}
-              </option>
-            ))}
-          </select>
-        )}
-        {column && (
-          <button class="link" aria-label={`Sort by ${column}, now ${sorted("column")}`} onClick={() => void sort("column")}>
-            Sort{order?.by === "column" ? (order.down ? " ↓" : " ↑") : ""}
-          </button>
-        )}
-      </div>
-      <div class="columns">
-        {state.shownSelection.value ? (
-          <button class="link" onClick={() => (state.selected.value = null)}>
-            Let go
-          </button>
-        ) : (
-          rows.length > 0 && (
-            <button class="link" onClick={() => void selectRows(rows, isPart())}>
-              Select these
+      {rows.length > 0 ? (
+        <>
+          <div class="columns">
+            <button class="link" aria-label={`Sort by document, now ${sorted("document")}`} onClick={() => void sort("document")}>
+              Document <Arrow sorted={sorted("document")} />
             </button>
-          )
-        )}
-        {rows.length > 0 && (
-          <button class="link" onClick={() => void saveRowIds(state.shownSelection.value?.documents ?? selectionOf(rows))}>
-            Save {count(all)} row {all === 1 ? "id" : "ids"} (CSV)
+            {columns.length > 0 && (
+              <label class="field">
+                <span>Column</span>
+                <select aria-label="Column beside the documents" value={column} onChange={(event) => setColumn(event.currentTarget.value)}>
+                  <option value="">none</option>
+                  {columns.map((name) => (
+                    <option key={name} value={name}>
+                      {name}
+                    </option>
+                  ))}
+                </select>
+              </label>
+            )}
+            {column && (
+              <button class="link" aria-label={`Sort by ${column}, now ${sorted("column")}`} onClick={() => void sort("column")}>
+                Sort <Arrow sorted={sorted("column")} />
+              </button>
+            )}
+          </div>
+          <div class="columns">
+            {state.shownSelection.value ? (
+              <button class="link" onClick={() => (state.selected.value = null)}>
+                Clear the selection
+              </button>
+            ) : (
+              rows.length > 0 && (
+                <button class="link" onClick={() => void selectRows(rows, isPart())}>
+                  Select these
+                </button>
+              )
+            )}
+            {rows.length > 0 && (
+              <button class="link" onClick={() => void saveRowIds(state.shownSelection.value?.documents ?? selectionOf(rows))}>
+                Save {count(all)} row {all === 1 ? "id" : "ids"} (CSV)
+              </button>
+            )}
+          </div>
+          {order && rows.length > MOST_SORTED && <p class="muted small">The first {count(MOST_SORTED)} are sorted.</p>}
+          <Table rows={shown} column={column} />
+        </>
+      ) : (
+        <Nothing />
+      )}
+    </PanelFrame>
+  );
+}
+
+/** How a list is sorted; the button beside it says so in words. */
+function Arrow({ sorted }: { sorted: "none" | "ascending" | "descending" }) {
+  return <span aria-hidden="true">{{ none: "↕", ascending: "↑", descending: "↓" }[sorted]}</span>;
+}
+
+/** What may be done where there is nothing to list. */
+function Nothing() {
+  const query = state.query.value.trim();
+  const filtered = state.filters.value.size > 0 || state.isolated.value.size > 0;
+  const byMeaning = state.index.value !== null && lastSection(state.index.value.generations, MEANING) !== null;
+  return (
+    <div class="nothing">
+      {query && <p class="muted">Words of texts and titles, and whole ids, are searched; the map stays as it was.</p>}
+      {!query && !filtered && <p class="muted">Move or zoom out until there are documents in the window.</p>}
+      <p class="links">
+        {query && byMeaning && state.findBy.value !== MEANT && (
+          <button class="button" onClick={() => (state.findBy.value = MEANT)}>
+            Search by meaning
           </button>
         )}
-      </div>
-      {order && rows.length > MOST_SORTED && <p class="muted small">The first {count(MOST_SORTED)} are sorted.</p>}
-      <Table rows={shown} column={column} />
-    </PanelFrame>
+        {query && (
+          <button class="button" onClick={() => (state.query.value = "")}>
+            Clear the search
+          </button>
+        )}
+        {!query && filtered && (
+          <button
+            class="button"
+            onClick={() => {
+              state.filters.value = new Map();
+              state.isolated.value = new Set();
+            }}
+          >
+            Show all documents
+          </button>
+        )}
+        {!query && (
+          <button class="button" onClick={() => commands.home()}>
+            First view
+          </button>
+        )}
+      </p>
+    </div>
   );
 }
 
@@ -308,15 +366,21 @@ function Short({ document, similarity }: { document: Document; similarity: numbe
   const query = state.found.value?.query;
   const title = titleOf(document);
   const text = textOf(document) || (title ? "" : document.values.slice(0, 3).map(([, value]) => valueText(value)).join(" · "));
+  const score = similarity?.toFixed(2);
   return (
     <>
+      {title && score && (
+        <span class="score" title="Cosine similarity">
+          {score}
+        </span>
+      )}
       {title && (
         <strong dir="auto">
           <Marked text={shortened(title, 90)} />
         </strong>
       )}
       <span dir="auto">
-        {similarity !== null && `${similarity.toFixed(2)} · `}
+        {!title && score && `${score} · `}
         <Marked text={excerpt(text, title ? 150 : 220, query)} />
       </span>
     </>

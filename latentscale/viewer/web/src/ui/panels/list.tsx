@@ -199,7 +199,8 @@ function Topics() {
         words && <p class="muted small">By meaning, from the command line: latentscale search WORKSPACE "{shortened(words, 40)}"</p>
       )}
       {query && !searchable() && <p class="muted small">The words of this map's documents are not indexed: publish it again to find them.</p>}
-      {/* Always one line: the rows below must not move away from the pointer that chose one. */}
+      <Tree />
+      {/* Below the rows, which must not move away from the pointer that chose one. */}
       <p class="base" role="status">
         {chosen ? (
           <>
@@ -214,22 +215,20 @@ function Topics() {
             </button>
           </>
         ) : (
-          !filtered && <span>Documents of each, largest first</span>
-        )}
-        {filtered && !chosen && (
-          <>
-            <span>
-              {state.clusterCounts.value
-                ? `Passing the filters, of ${state.clusterCounts.value.whole ? "all" : `${count(state.clusterCounts.value.documents)} that were read`}`
-                : "Counting…"}
-            </span>
-            <button class="link" onClick={() => (state.filters.value = new Map())}>
-              Show all
-            </button>
-          </>
+          filtered && (
+            <>
+              <span>
+                {state.clusterCounts.value
+                  ? `Passing the filters, of ${state.clusterCounts.value.whole ? "all" : `${count(state.clusterCounts.value.documents)} that were read`}`
+                  : "Counting…"}
+              </span>
+              <button class="link" onClick={() => (state.filters.value = new Map())}>
+                Show all
+              </button>
+            </>
+          )
         )}
       </p>
-      <Tree />
     </section>
   );
 }

@@ -120,7 +120,7 @@ function Sources() {
       {selected && (
         <p class="links">
           <button class="link" onClick={() => (state.selected.value = null)}>
-            Let go
+            Clear
           </button>
           <button class="link" onClick={() => setOpen("documents", true)}>
             List them

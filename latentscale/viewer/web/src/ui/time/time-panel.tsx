@@ -2,6 +2,7 @@
 
 import { computed, effect, type Signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
+import { within } from "../ends";
 import { counts } from "../../counting";
 import { css } from "../../engine/colour";
 import { keyOf, withFilter, writeFilter, type ColumnFilter } from "../../engine/filters";
@@ -232,20 +233,26 @@ function Body({ strip, counted: found }: { strip: Strip; counted: Counted }) {
           <input
             type="range"
             min={0}
-            max={last - 1}
+            max={last}
             value={from}
             aria-label="The stretch begins with"
             aria-valuetext={bars.said(from)}
-            onInput={(event) => set([Number(event.currentTarget.value), Math.max(to, Number(event.currentTarget.value) + 1)])}
+            onInput={(event) => {
+              const value = within(event.currentTarget, 0, last - 1);
+              set([value, Math.max(to, value + 1)]);
+            }}
           />
           <input
             type="range"
-            min={1}
+            min={0}
             max={last}
             value={to}
             aria-label="The stretch ends with"
             aria-valuetext={bars.said(to - 1)}
-            onInput={(event) => set([Math.min(from, Number(event.currentTarget.value) - 1), Number(event.currentTarget.value)])}
+            onInput={(event) => {
+              const value = within(event.currentTarget, 1, last);
+              set([Math.min(from, value - 1), value]);
+            }}
           />
         </div>
       </div>

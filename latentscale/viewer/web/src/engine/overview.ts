@@ -1,0 +1,39 @@
+/** The geometry of the small picture of the whole map. */
+
+import type { Box } from "./lod";
+
+/** Air around the map's body, as a part of its sides. */
+const AIR = 0.06;
+/** It helps where the window shows less than this part of the body along both sides. */
+const LITTLE = 0.5;
+
+interface Size {
+  width: number;
+  height: number;
+}
+
+/** The part of the map that the picture shows, and the picture's size in px: as large as fits into `largest`. */
+export function overviewBox(body: Box, largest: Size): { box: Box } & Size {
+  const across = body.x1 - body.x0 || 1;
+  const along = body.y1 - body.y0 || 1;
+  const [dx, dy] = [AIR * across, AIR * along];
+  const box = { x0: body.x0 - dx, y0: body.y0 - dy, x1: body.x0 + across + dx, y1: body.y0 + along + dy };
+  const scale = Math.min(largest.width / (box.x1 - box.x0), largest.height / (box.y1 - box.y0));
+  // A map of one line is still a picture.
+  return { box, width: Math.max(24, Math.round((box.x1 - box.x0) * scale)), height: Math.max(24, Math.round((box.y1 - box.y0) * scale)) };
+}
+
+/** Where a view lies in the picture, in px from its left and top. */
+export function frameIn(box: Box, size: Size, view: Box, least: number): { left: number; top: number } & Size {
+  const across = size.width / (box.x1 - box.x0);
+  const along = size.height / (box.y1 - box.y0);
+  const width = Math.max(least, (view.x1 - view.x0) * across);
+  const height = Math.max(least, (view.y1 - view.y0) * along);
+  const left = ((view.x0 + view.x1) / 2 - box.x0) * across - width / 2;
+  const top = (box.y1 - (view.y0 + view.y1) / 2) * along - height / 2;
+  return { left, top, width, height };
+}
+
+/** Whether so little of the map's body is in the window that it takes a picture to know where. */
+export const isCloseUp = (body: Box, view: Box): boolean =>
+  view.x1 - view.x0 < LITTLE * (body.x1 - body.x0) && view.y1 - view.y0 < LITTLE * (body.y1 - body.y0);

@@ -1,0 +1,98 @@
+/** A small picture of the whole map in a corner while the window shows little of it: where it is, and a way elsewhere. */
+
+import { cover } from "../covers";
+import type { LoadedTile } from "../engine/generation";
+import type { Box } from "../engine/lod";
+import { frameIn, overviewBox } from "../engine/overview";
+import type { MapCamera } from "./camera";
+import type { Shading } from "./shading";
+
+/** The longer and the shorter side of the picture are at most so many px. */
+const LARGEST = { width: 168, height: 132 };
+/** Pixels of the frame at least: smaller, it could not be seen. */
+const LEAST_FRAME = 6;
+
+export class Overview {
+  private readonly root = document.createElement("div");
+  private readonly canvas = document.createElement("canvas");
+  private readonly frame = document.createElement("div");
+  private readonly box: Box;
+  private readonly size: { width: number; height: number };
+  private readonly covered = cover(null);
+  private drawn: readonly unknown[] = [];
+
+  constructor(
+    stage: HTMLElement,
+    private readonly camera: MapCamera,
+    body: Box,
+  ) {
+    ({ box: this.box, ...this.size } = overviewBox(body, LARGEST));
+    this.root.className = "card overview";
+    this.root.setAttribute("aria-hidden", "true");
+    this.root.title = "The whole map, and the part that is in the window: press to go there";
+    const ratio = devicePixelRatio || 1;
+    this.canvas.width = Math.round(this.size.width * ratio);
+    this.canvas.height = Math.round(this.size.height * ratio);
+    this.canvas.style.width = `${this.size.width}px`;
+    this.canvas.style.height = `${this.size.height}px`;
+    this.root.append(this.canvas, this.frame);
+    this.root.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      this.root.setPointerCapture(event.pointerId);
+      this.go(event, 200);
+    });
+    this.root.addEventListener("pointermove", (event) => {
+      if (this.root.hasPointerCapture(event.pointerId)) this.go(event, 0);
+    });
+    stage.append(this.root);
+    this.covered(this.root);
+  }
+
+  /** The place that is pressed comes to the middle of the window's free part. */
+  private go(event: PointerEvent, milliseconds: number): void {
+    const { left, top } = this.canvas.getBoundingClientRect();
+    const { box, size, camera } = this;
+    const x = box.x0 + ((event.clientX - left) / size.width) * (box.x1 - box.x0);
+    const y = box.y1 - ((event.clientY - top) / size.height) * (box.y1 - box.y0);
+    const free = camera.free();
+    const { place } = camera;
+    camera.moveTo({ x: x + place.x - (free.x0 + free.x1) / 2, y: y + place.y - (free.y0 + free.y1) / 2, zoom: place.zoom }, milliseconds);
+  }
+
+  /** Points as they are coloured on the map, of root tiles: a sample of the whole. What is dimmed there is left out. */
+  draw(roots: readonly LoadedTile[], shading: Shading): void {
+    const looks = [...roots, shading.clusters, shading.shades, shading.key, shading.come];
+    if (looks.length === this.drawn.length && looks.every((one, i) => one === this.drawn[i])) return;
+    this.drawn = looks;
+    const { width, height } = this.canvas;
+    const picture = new ImageData(width, height);
+    const pixels = new Uint32Array(picture.data.buffer);
+    const { box } = this;
+    const across = width / (box.x1 - box.x0);
+    const along = height / (box.y1 - box.y0);
+    for (const tile of roots) {
+      const { bounds, xy, count, cluster } = tile;
+      const step = (bounds.x1 - bounds.x0) / 65536;
+      const shades = shading.shades && shading.of(tile);
+      const colours = new Uint32Array((shades ? shading.shades! : shading.clusters).data.slice().buffer);
+      for (let i = 0; i < count; i++) {
+        if (!shading.shows(tile, i)) continue;
+        const left = Math.floor((bounds.x0 + xy[2 * i] * step - box.x0) * across);
+        const top = Math.floor((box.y1 - bounds.y0 - xy[2 * i + 1] * step) * along);
+        if (left >= 0 && top >= 0 && left < width && top < height) pixels[top * width + left] = colours[shades ? shades[i] : cluster[i] + 1];
+      }
+    }
+    this.canvas.getContext("2d")!.putImageData(picture, 0, 0);
+  }
+
+  /** The frame around what is in the window. */
+  place(): void {
+    const { left, top, width, height } = frameIn(this.box, this.size, this.camera.free(), LEAST_FRAME);
+    Object.assign(this.frame.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+  }
+
+  end(): void {
+    this.root.remove();
+    this.covered(null);
+  }
+}
