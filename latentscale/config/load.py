@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,7 +14,8 @@ from latentscale.config.job import JobConfig, job_model, setting_groups
 from latentscale.config.secrets import SECRET
 from latentscale.config.store import StorageConfig, protocol_of
 from latentscale.config.text import annotation_at, load_yaml, read_value, shown
-from latentscale.errors import ConfigError
+from latentscale.errors import ConfigError, shortened
+from latentscale.file_names import escaped
 
 
 def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
@@ -32,11 +33,44 @@ def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
     ConfigError
         Naming the first key that does not exist (with the nearest one that does) or the first invalid value.
     """
+    _check_text(values, "", where)
     try:
         return _with_corpus_storage(job_model().model_validate(values))
     except ValidationError as error:
         # The chain would print the values, and one of them may be a misplaced secret.
         raise _explain(error, where) from None
+
+
+def _check_text(value: Any, key: str, where: str) -> None:
+    """Refuse half of a surrogate pair in text: Python's sign for a byte that is not UTF-8, which no record can hold.
+
+    The places of the corpus and the workspace are left to those who open them: names of files are bytes.
+    """
+    if key in ("out", "corpus.sources"):
+        return
+    if isinstance(value, str) and not _is_text(value):
+        raise ConfigError(
+            f"{key or 'a setting'} is not UTF-8 text (given: '{shortened(escaped(value))}')",
+            where=where,
+            hint="Type it in UTF-8; a file with such a name, rename.",
+        )
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    if isinstance(value, Mapping):
+        for name, one in cast("Mapping[Any, Any]", value).items():
+            _check_text(str(name), key, where)
+            _check_text(one, f"{key}.{name}" if key else str(name), where)
+    elif isinstance(value, list | tuple):
+        for one in cast("Sequence[Any]", value):
+            _check_text(one, key, where)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _with_corpus_storage(job: JobConfig) -> JobConfig:
@@ -192,11 +226,16 @@ def _explain(error: ValidationError, where: str, model: type[BaseModel] | None =
     if first["type"] == "missing":
         return ConfigError(f"the setting {key!r} is missing", where=where, hint="latentscale init shows all settings.")
     message = str(first["msg"]).removeprefix("Value error, ")[:300]
+    hint = "Write it in quotes, so that YAML takes it for text." if first["type"] == "string_type" else None
+    if first["type"] in ("tuple_type", "list_type", "set_type"):
+        message, example = "the setting is a list", first["input"] if isinstance(first["input"], str) else "a, b"
+        hint = f"A list stands in brackets, also with one value: [{shortened(example)}]."
+    elif first["type"] in ("dict_type", "mapping_type", "model_type"):
+        message, hint = "the setting is a mapping of names and values", "It stands in braces: {name: value}."
     # A value that belongs to a store is not repeated: it may be a secret.
     silent = isinstance(first["input"], dict | BaseModel) or model is StorageConfig or "password" in message
     silent = silent or not {"storage", "pass_environment", "runtime_env", "image"}.isdisjoint(first["loc"])
     given = "" if silent else f" (given: {shown(first['input'])})"
-    hint = "Write it in quotes, so that YAML takes it for text." if first["type"] == "string_type" else None
     return ConfigError(f"{key + ': ' if key else ''}{message}{given}", where=where, hint=hint)
 
 
