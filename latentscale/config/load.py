@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from latentscale.config.job import JobConfig, job_model, setting_groups
 from latentscale.config.secrets import SECRET
@@ -38,7 +39,7 @@ def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
         return _with_corpus_storage(job_model().model_validate(values))
     except ValidationError as error:
         # The chain would print the values, and one of them may be a misplaced secret.
-        raise _explain(error, where) from None
+        raise _explain(error.errors(include_url=False), where) from None
 
 
 def _check_text(value: Any, key: str, where: str) -> None:
@@ -95,7 +96,7 @@ def parse_storage(values: Mapping[str, Any] | StorageConfig | None, *, where: st
     try:
         return StorageConfig.model_validate(dict(values or {}))
     except ValidationError as error:
-        raise _explain(error, where, StorageConfig) from None
+        raise _explain(error.errors(include_url=False), where, StorageConfig) from None
 
 
 def storage_overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -137,10 +138,43 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     values = load_yaml(text, where=str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no settings", hint="latentscale init writes a commented job.yaml.")
+    for key in ("out", "corpus", *setting_groups()):
+        if key in values and values[key] is None:
+            # Nothing stands behind the name, or only comments.
+            del values[key]
     for key in ("corpus", *setting_groups()):
         if key in values and not isinstance(values[key], dict):
-            raise ConfigError(f"{key} is not a group of settings", where=str(path))
+            raise ConfigError(f"{key} is not a group of settings", where=str(path), hint=_group_hint(key))
     return values
+
+
+def _group_hint(key: str) -> str:
+    return "Write corpus: {sources: …, text: …}." if key == "corpus" else f"latentscale init shows what {key} holds."
+
+
+def check_job_file(values: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse what is wrong in a job file whatever the options say, so that the message names the file.
+
+    Settings that are missing, or that cannot be together, are left to ``parse_job``: options may add or alter them.
+
+    Raises
+    ------
+    ConfigError
+        As of ``parse_job``.
+    """
+    _check_text(values, "", str(path))
+    try:
+        job_model().model_validate(values)
+    except ValidationError as error:
+        wrong = [one for one in error.errors(include_url=False) if _stands_alone(one)]
+        if wrong:
+            raise _explain(wrong, str(path)) from None
+
+
+def _stands_alone(error: ErrorDetails) -> bool:
+    return error["type"] == "extra_forbidden" or (
+        error["type"] != "missing" and not isinstance(error["input"], Mapping | BaseModel)
+    )
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str], *, model: type[BaseModel] | None = None) -> None:
@@ -209,8 +243,9 @@ def _number_of(value: Any, annotation: Any) -> Any:
     return value
 
 
-def _explain(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> ConfigError:
-    first = error.errors(include_url=False)[0]
+def _explain(errors: Sequence[ErrorDetails], where: str, model: type[BaseModel] | None = None) -> ConfigError:
+    # A key that does not exist is often why another is missing.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         if SECRET.match(str(first["loc"][-1]).lower()):
@@ -236,6 +271,9 @@ def _explain(error: ValidationError, where: str, model: type[BaseModel] | None =
     silent = isinstance(first["input"], dict | BaseModel) or model is StorageConfig or "password" in message
     silent = silent or not {"storage", "pass_environment", "runtime_env", "image"}.isdisjoint(first["loc"])
     given = "" if silent else f" (given: {shown(first['input'])})"
+    # Validators say themselves what may be there.
+    if hint is None and first["type"] != "value_error":
+        hint = "latentscale init writes a file with all settings, what they mean and their defaults."
     return ConfigError(f"{key + ': ' if key else ''}{message}{given}", where=where, hint=hint)
 
 
