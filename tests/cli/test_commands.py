@@ -527,6 +527,12 @@ def test_a_workspace_without_a_page_is_not_served(tmp_path: Path) -> None:
         PageServer(Store(str(tmp_path)), port=0)
 
 
+@pytest.mark.parametrize("port", [-1, 65_536, 99_999])
+def test_a_port_that_no_machine_has_is_refused(made: Path, port: int) -> None:
+    with pytest.raises(RequestError, match=f"no port {port}"):
+        PageServer(Store(str(made)), port=port)
+
+
 def test_a_request_that_names_another_host_is_refused(server: PageServer) -> None:
     port = server.server_address[1]
     for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}", f"[::1]:{port}", "localhost"):
