@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from latentscale.errors import LatentScaleError, RequestError
 from latentscale.explore.rejects import read_rejects
+from latentscale.file_names import at_home
 from latentscale.pipeline.notebook import in_notebook
 from latentscale.quality.figures import Quality
 from latentscale.storage.artifacts import Record
@@ -413,7 +414,7 @@ class Map:
             raise RequestError("the workspace of the placed documents is not named", hint='m.place(corpus, "placed")')
         if page is not None:
             # Before the documents of a frame are stored.
-            check_page(self.record, Path(page))
+            check_page(self.record, at_home(page))
         to = Store(str(out), storage=storage)
         given = {"text": text, "id": id, "where": where, "limit": limit, "sample": sample}
         documents = GivenDocuments(source=source, texts=texts, vectors=vectors)
@@ -449,7 +450,7 @@ class Map:
         from latentscale.pipeline.place import place_job, settings_of_place
 
         if page is not None:
-            check_page(self.record, Path(page))
+            check_page(self.record, at_home(page))
         observer = progress if isinstance(progress, Observer) else Observer(progress)
         to = Store(str(out), storage=storage)
         with observer.watched(to.url):
@@ -457,7 +458,7 @@ class Map:
             config = HeldSettings(to, given=None if storage is None else to.storage).job(job)
             outcome = place_job(config, self.store, self.record, observer, command=command)
         if page is not None:
-            write_overlay_page(to, outcome.records["overlay"], Path(page))
+            write_overlay_page(to, outcome.records["overlay"], at_home(page))
         return outcome
 
     def export(self, to: str | Path, *, what: What | None = None, text: bool = False, updates: bool = False) -> Path:
@@ -495,7 +496,7 @@ class Map:
         """
         from latentscale.explore.export import export
 
-        return export(self.store, self.record, Path(to), what=what, text=text, updates=updates)
+        return export(self.store, self.record, at_home(to), what=what, text=text, updates=updates)
 
     def view(self, *, port: int = 0, open_browser: bool = True, block: bool | None = None) -> ServedPage | None:
         """Serve the page of this map on this machine.
