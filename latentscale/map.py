@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from latentscale.storage.vectors import Vectors
 
 
+def _check_count(k: Any) -> None:
+    if not hasattr(k, "__index__") or k < 1:
+        raise RequestError(f"{k!r} documents were requested", hint="Request 1 or more.")
+
+
 class Map:
     """One published map: a projection, its clusters and their labels.
 
@@ -217,8 +222,7 @@ class Map:
         from latentscale.explore.query import queries_of
         from latentscale.explore.search import search
 
-        if k < 1:
-            raise RequestError(f"{k} documents were requested", hint="Request 1 or more.")
+        _check_count(k)
         queries, several = queries_of(self.store, self.record, query)
         found = [search(self.store, self.record, one, k=k) for one in queries]
         return found if several else found[0]
@@ -338,8 +342,7 @@ class Map:
         from latentscale.explore.find import find
         from latentscale.explore.query import queries_of
 
-        if k < 1:
-            raise RequestError(f"{k} documents were requested", hint="Request 1 or more.")
+        _check_count(k)
         queries, several = queries_of(self.store, self.record, query)
         if several:
             raise RequestError("find takes one query", hint="For several, map.search([…]).")

@@ -184,9 +184,15 @@ class Workspace:
 
         Raises
         ------
+        RequestError
+            If it is no text.
         WorkspaceError
             If there is none.
         """
+        if not isinstance(cast(object, identity), str):
+            raise RequestError(
+                f"{type(identity).__name__} is no name and no id of a map", hint='workspace["best"]; workspace.maps[0]'
+            )
         known = self._identity(identity)
         if known == identity and not looks_like_id(identity):
             raise _no_such_name(self.store, identity)
