@@ -124,14 +124,11 @@ def unmatched(values: Sequence[Any], steps: Sequence[Step], *, shapes: bool = Fa
         objects = [one for one in items if isinstance(one, dict)]
         if objects and not any(step.key in one for one in objects):
             return step.key, sorted({str(key) for one in objects for key in one})
-        if step.values is None or shapes:
-            level = (
-                objects
-                if step.values is not None
-                else [one[step.key] for one in objects if one.get(step.key) is not None]
-            )
+        if step.values is None:
+            level = [one[step.key] for one in objects if one.get(step.key) is not None]
             continue
-        level = [one for one in objects if str(one.get(step.key)) in step.values]
+        wanted = step.values
+        level = objects if shapes else [one for one in objects if str(one.get(step.key)) in wanted]
         if objects and not level:
             return "|".join(wanted), sorted({str(one[step.key]) for one in objects if step.key in one})
     return None
