@@ -539,6 +539,11 @@ def test_what_a_list_says_of_an_update_is_what_left_the_corpus(latentscale: Late
     line = next(line for line in latentscale("list", tmp_path / "map").out.splitlines() if "gone" in line)
     assert "gone 2, documents 28" in line
     assert "removed" not in line
+    # 30 documents were fitted: the figures are those of the fit, and say so first.
+    first, second = latentscale("quality", tmp_path / "map").out.splitlines()[:2]
+    assert first.startswith("fit ")
+    assert "figures of this fit" in first
+    assert second.split() == ["documents", "30"]
 
 
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999])
