@@ -206,3 +206,11 @@ def test_a_message_repeats_only_the_beginning_of_a_value() -> None:
         with pytest.raises(ConfigError) as refused:
             apply_overrides(values, [bad])
         assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("value", ["secret", "secret\udce9"])
+def test_what_may_be_a_secret_is_never_repeated(value: str) -> None:
+    for settings in ({"storage": {"key_variable": [value]}}, {"engine": {"pass_environment": value}}):
+        with pytest.raises(ConfigError) as refused:
+            parse_job({**LEAST, **settings}, where="")
+        assert "secret" not in str(refused.value)

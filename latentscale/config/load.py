@@ -51,7 +51,8 @@ def _check_text(value: Any, key: str, where: str) -> None:
         return
     if isinstance(value, str) and not _is_text(value):
         raise ConfigError(
-            f"{key or 'a setting'} is not UTF-8 text (given: '{shortened(escaped(value))}')",
+            f"{key or 'a setting'} is not UTF-8 text"
+            + ("" if _may_be_secret(key.split(".")) else f" (given: '{shortened(escaped(value))}')"),
             where=where,
             hint="Type it in UTF-8; a file with such a name, rename.",
         )
@@ -64,6 +65,10 @@ def _check_text(value: Any, key: str, where: str) -> None:
     elif isinstance(value, list | tuple):
         for one in cast("Sequence[Any]", value):
             _check_text(one, key, where)
+
+
+def _may_be_secret(parts: Sequence[int | str]) -> bool:
+    return not {"storage", "pass_environment", "runtime_env", "image"}.isdisjoint(parts)
 
 
 def _is_text(value: str) -> bool:
@@ -262,14 +267,17 @@ def _explain(errors: Sequence[ErrorDetails], where: str, model: type[BaseModel] 
         return ConfigError(f"the setting {key!r} is missing", where=where, hint="latentscale init shows all settings.")
     message = str(first["msg"]).removeprefix("Value error, ")[:300]
     hint = "Write it in quotes, so that YAML takes it for text." if first["type"] == "string_type" else None
-    if first["type"] in ("tuple_type", "list_type", "set_type"):
-        message, example = "the setting is a list", first["input"] if isinstance(first["input"], str) else "a, b"
-        hint = f"A list stands in brackets, also with one value: [{shortened(example)}]."
-    elif first["type"] in ("dict_type", "mapping_type", "model_type"):
-        message, hint = "the setting is a mapping of names and values", "It stands in braces: {name: value}."
     # A value that belongs to a store is not repeated: it may be a secret.
     silent = isinstance(first["input"], dict | BaseModel) or model is StorageConfig or "password" in message
-    silent = silent or not {"storage", "pass_environment", "runtime_env", "image"}.isdisjoint(first["loc"])
+    silent = silent or _may_be_secret(first["loc"])
+    if first["type"] in ("tuple_type", "list_type", "set_type"):
+        example = first["input"] if isinstance(first["input"], str) and not silent else "a, b"
+        message, hint = (
+            "the setting is a list",
+            f"A list stands in brackets, also with one value: [{shortened(example)}].",
+        )
+    elif first["type"] in ("dict_type", "mapping_type", "model_type"):
+        message, hint = "the setting is a mapping of names and values", "It stands in braces: {name: value}."
     given = "" if silent else f" (given: {shown(first['input'])})"
     # Validators say themselves what may be there.
     if hint is None and first["type"] != "value_error":
