@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from latentscale.config import EmbedConfig, JobSettings, StorageConfig, UpdateConfig, UpdateSettings
 from latentscale.config.given import with_corpus, with_group
 from latentscale.errors import ConfigError, RequestError, WorkspaceError
+from latentscale.file_names import at_home
 from latentscale.machine import own_device
 from latentscale.pipeline.given_corpus import GivenDocuments
 from latentscale.pipeline.observe import check_mode
@@ -41,7 +42,7 @@ def open(  # noqa: A001
     WorkspaceError
         If there is none, or it is one of another version.
     """
-    if must_exist and "://" not in str(url) and not Path(url).exists():
+    if must_exist and "://" not in str(url) and not at_home(url).exists():
         raise WorkspaceError(
             f"there is no workspace {url}",
             hint="latentscale run CORPUS --text COLUMN --out FOLDER makes one, and so does ls.run(corpus, FOLDER).",
@@ -212,7 +213,7 @@ def init(to: str | Path = ".", *, force: bool = False) -> list[Path]:
     """
     from latentscale.config.scaffold import write_job
 
-    return write_job(Path(to), force=force)
+    return write_job(at_home(to), force=force)
 
 
 def list_models(folders: Iterable[str | Path] = (), *, recommended: bool = False) -> list[ModelFacts]:

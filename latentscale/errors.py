@@ -170,9 +170,15 @@ def explain_os_error(error: OSError, action: str, path: str) -> StorageError:
             f"cannot {action} {path}: the disk is full ({error.strerror})",
             hint="Free some space and run the same command again; it resumes where it stopped.",
         )
+    if error.errno == errno.EFBIG:
+        return StorageError(
+            f"cannot {action} {path}: no file may be so large there ({error.strerror})",
+            hint="Raise the limit (ulimit -f), or choose another disk, and run the same command again.",
+        )
+    wait = "When the store answers again" if "://" in path else "When the disk can be used again"
     return StorageError(
         f"cannot {action} {path}: {error.strerror or error}",
-        hint="When the store answers again, run the same command; it resumes where it stopped.",
+        hint=f"{wait}, run the same command; it resumes where it stopped.",
     )
 
 

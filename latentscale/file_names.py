@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from pathlib import Path
 
 SHOWN = 60
 """Characters of a name that a message shows."""
@@ -30,6 +31,17 @@ def on_disk(name: str) -> str:
     if "\\x" not in name or os.path.lexists(name):
         return name
     return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(name)))
+
+
+def at_home(name: str | Path) -> Path:
+    """A path on this disk: ``~`` is the home folder, unless there is none or a file has the very name."""
+    path = Path(name)
+    if not str(name).startswith("~") or os.path.lexists(path):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no user of that name: it is the name of a file, such as ~draft.csv
+        return path
 
 
 def shown(name: object) -> str:

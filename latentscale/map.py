@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from latentscale.errors import LatentScaleError, RequestError
 from latentscale.explore.rejects import read_rejects
+from latentscale.file_names import at_home
 from latentscale.pipeline.notebook import in_notebook
 from latentscale.quality.figures import Quality
 from latentscale.storage.artifacts import Record
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
     from latentscale.pipeline.observe import Mode, Observer
     from latentscale.pipeline.result import Outcome
     from latentscale.storage.vectors import Vectors
+
+
+def _check_count(k: Any) -> None:
+    if not hasattr(k, "__index__") or k < 1:
+        raise RequestError(f"{k!r} documents were requested", hint="Request 1 or more.")
 
 
 class Map:
@@ -216,8 +222,7 @@ class Map:
         from latentscale.explore.query import queries_of
         from latentscale.explore.search import search
 
-        if k < 1:
-            raise RequestError(f"{k} documents were requested", hint="Request 1 or more.")
+        _check_count(k)
         queries, several = queries_of(self.store, self.record, query)
         found = [search(self.store, self.record, one, k=k) for one in queries]
         return found if several else found[0]
@@ -337,8 +342,7 @@ class Map:
         from latentscale.explore.find import find
         from latentscale.explore.query import queries_of
 
-        if k < 1:
-            raise RequestError(f"{k} documents were requested", hint="Request 1 or more.")
+        _check_count(k)
         queries, several = queries_of(self.store, self.record, query)
         if several:
             raise RequestError("find takes one query", hint="For several, map.search([…]).")
@@ -413,7 +417,7 @@ class Map:
             raise RequestError("the workspace of the placed documents is not named", hint='m.place(corpus, "placed")')
         if page is not None:
             # Before the documents of a frame are stored.
-            check_page(self.record, Path(page))
+            check_page(self.record, at_home(page))
         to = Store(str(out), storage=storage)
         given = {"text": text, "id": id, "where": where, "limit": limit, "sample": sample}
         documents = GivenDocuments(source=source, texts=texts, vectors=vectors)
@@ -449,7 +453,7 @@ class Map:
         from latentscale.pipeline.place import place_job, settings_of_place
 
         if page is not None:
-            check_page(self.record, Path(page))
+            check_page(self.record, at_home(page))
         observer = progress if isinstance(progress, Observer) else Observer(progress)
         to = Store(str(out), storage=storage)
         with observer.watched(to.url):
@@ -457,7 +461,7 @@ class Map:
             config = HeldSettings(to, given=None if storage is None else to.storage).job(job)
             outcome = place_job(config, self.store, self.record, observer, command=command)
         if page is not None:
-            write_overlay_page(to, outcome.records["overlay"], Path(page))
+            write_overlay_page(to, outcome.records["overlay"], at_home(page))
         return outcome
 
     def export(self, to: str | Path, *, what: What | None = None, text: bool = False, updates: bool = False) -> Path:
@@ -495,7 +499,7 @@ class Map:
         """
         from latentscale.explore.export import export
 
-        return export(self.store, self.record, Path(to), what=what, text=text, updates=updates)
+        return export(self.store, self.record, at_home(to), what=what, text=text, updates=updates)
 
     def view(self, *, port: int = 0, open_browser: bool = True, block: bool | None = None) -> ServedPage | None:
         """Serve the page of this map on this machine.

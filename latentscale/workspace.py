@@ -24,7 +24,7 @@ from latentscale.config.given import plain_groups, with_corpus, with_group
 from latentscale.errors import LatentScaleError, RequestError, WorkspaceError
 from latentscale.explore.export import check_file, what_of, write_frames
 from latentscale.explore.rejects import read_rejects
-from latentscale.file_names import argument
+from latentscale.file_names import argument, at_home
 from latentscale.map import Map
 from latentscale.pipeline.given_corpus import GivenDocuments, add_documents, settings_of_run
 from latentscale.pipeline.held_settings import HeldSettings, laid_over
@@ -184,9 +184,15 @@ class Workspace:
 
         Raises
         ------
+        RequestError
+            If it is no text.
         WorkspaceError
             If there is none.
         """
+        if not isinstance(cast(object, identity), str):
+            raise RequestError(
+                f"{type(identity).__name__} is no name and no id of a map", hint='workspace["best"]; workspace.maps[0]'
+            )
         known = self._identity(identity)
         if known == identity and not looks_like_id(identity):
             raise _no_such_name(self.store, identity)
@@ -377,7 +383,7 @@ class Workspace:
         from latentscale.explore.compare_pages import write_comparison
 
         records = (self.get(first).record, self.get(second).record)
-        return write_comparison(self.store, *records, Path(to), names=(first, second))
+        return write_comparison(self.store, *records, at_home(to), names=(first, second))
 
     def gallery(self, to: str | Path, maps: Sequence[str] = ()) -> list[str]:
         """Write a page of several maps to a new folder, with the page of each.
@@ -412,7 +418,7 @@ class Workspace:
         names: dict[str, list[str]] = {}
         for name, identity in self.names.items():
             names.setdefault(identity, []).append(name)
-        return write_gallery(self.store, records, Path(to), current=head, names=names)
+        return write_gallery(self.store, records, at_home(to), current=head, names=names)
 
     def sample(
         self,
@@ -619,7 +625,7 @@ class Workspace:
             rows.append(sweep_row(settings, self._row(made.record), made.quality))
         frame = pl.DataFrame(rows, infer_schema_length=None)
         if sheet is not None:
-            write_sheet(self.store, frame, Path(sheet))
+            write_sheet(self.store, frame, at_home(sheet))
         return frame
 
     def check_sweep(
@@ -650,7 +656,7 @@ class Workspace:
         from latentscale.pipeline.context import chosen_embedder
 
         if sheet is not None:
-            check_sheet(Path(sheet))
+            check_sheet(at_home(sheet))
         wanted = combinations(plain_groups(groups))
         if names is not None:
             check_name(f"{names}-{len(wanted)}")

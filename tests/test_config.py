@@ -2,12 +2,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
-from latentscale.config import JobConfig, PublishConfig, apply_overrides, parse_job, read_yaml, relative_to_file
+from latentscale.config import (
+    JobConfig,
+    PublishConfig,
+    apply_overrides,
+    check_job_file,
+    parse_job,
+    read_yaml,
+    relative_to_file,
+)
 from latentscale.config.scaffold import job_schema, job_yaml
 from latentscale.errors import ConfigError
 from latentscale.stages.publish import publish_settings
@@ -125,6 +134,15 @@ def test_paths_of_a_job_file_are_relative_to_the_file(
     assert values["corpus"]["sources"] == ["jobs/corpus/", "jobs/corpus/*.csv", "demo", "s3://raw/news", full]
     assert values["out"] == "maps"
     assert values["embed"]["model"] == "jobs/model"
+    for vectors, moved in (
+        ("v.npy", "jobs/v.npy"),
+        ("v/{name}.npy", "jobs/v/{name}.npy"),
+        ("{folder}/{name}.npy", "{folder}/{name}.npy"),
+        ("vector", "vector"),
+    ):
+        held: dict[str, Any] = {"corpus": {"sources": "demo", "vectors": vectors}}
+        relative_to_file(held, path)
+        assert held["corpus"]["vectors"] == moved
     static = {"corpus": {"sources": "demo"}, "embed": {"model": "static"}}
     relative_to_file(static, path)
     assert static == {"corpus": {"sources": "demo"}, "embed": {"model": "static"}}
@@ -139,6 +157,33 @@ def test_a_path_that_was_meant_from_the_shells_folder_is_not_guessed_at(
     with pytest.raises(ConfigError, match="relative to the file") as caught:
         relative_to_file({"corpus": {"sources": "demo"}, "out": "maps"}, "jobs/job.yaml")
     assert "../maps" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("corpus: {sources: x.csv, text: 5}", "corpus.text"),
+        ("corpus: {sources: x.csv}\nclutser: {}", "no setting 'clutser'"),
+        ("sources: x.csv\nout: maps/x", "no setting 'sources'"),
+        ("corpus: {sources: x.csv}\ncluster: {min_samples: many}", "cluster.min_samples"),
+        ("corpus: x.csv", "corpus is not a group"),
+    ],
+)
+def test_what_is_wrong_in_a_job_file_is_said_of_the_file(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        check_job_file(read_yaml(path), path)
+    assert caught.value.where == str(path)
+    assert caught.value.hint
+
+
+def test_what_an_option_may_add_is_not_missed_in_a_job_file(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("corpus: {text: body}\nout:\ncluster:\n  # method: kmeans\nembed: {model: column}\n")
+    values = read_yaml(path)
+    check_job_file(values, path)
+    assert values == {"corpus": {"text": "body"}, "embed": {"model": "column"}}
 
 
 @pytest.mark.parametrize("name", ["utf-8-sig", "utf-16", "utf-32", "cp1252", "gb18030", "shift_jis", "utf-7", "cp037"])

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from latentscale.errors import MAX_SENTENCE, CorpusError, name_list
+import errno
+import os
+
+import pytest
+
+from latentscale.errors import MAX_SENTENCE, CorpusError, explain_os_error, name_list
+
+
+@pytest.mark.parametrize(
+    ("number", "path", "said"),
+    [
+        (errno.ENOSPC, "/maps/x", "Free some space"),
+        (errno.EFBIG, "/maps/x", "ulimit -f"),
+        (errno.EIO, "/maps/x", "When the disk"),
+        (errno.EIO, "s3://maps/x", "When the store"),
+    ],
+)
+def test_what_to_do_of_an_error_of_the_system_fits_it(number: int, path: str, said: str):
+    assert said in str(explain_os_error(OSError(number, os.strerror(number)), "write", path).hint)
 
 
 def test_messages_and_hints_are_cut():

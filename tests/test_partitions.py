@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import latentscale
-from latentscale.errors import ConfigError
+from latentscale.errors import ConfigError, CorpusError
 from latentscale.storage.objects import Store
 from latentscale.storage.segments import read_points, segments_of
 from latentscale.upkeep.verify import verify_workspace
@@ -62,6 +62,17 @@ def test_a_partitioned_map_is_updated_fitted_again_and_exported(
         assert (both[name] == both[f"{name}_after"]).mean() > 0.2, name
         assert labels.filter(pl.col("layer") == layer).height > 1
     assert verify_workspace(workspace.store).faults == []
+
+
+def test_too_many_partitions_are_refused_before_the_first_is_written(
+    documents: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentscale.stages.publish.points.MAX_PARTITIONS", 500)
+    with pytest.raises(CorpusError, match="more than 500 values"):
+        latentscale.run(
+            documents, out=tmp_path / "map", progress="quiet", **SETTINGS, publish={"partition_by": "package"}
+        )
+    assert list((tmp_path / "map").glob("maps/*/points/**/*")) == []
 
 
 def check(shown: latentscale.Map, documents: pl.DataFrame, column: str) -> pl.DataFrame:

@@ -176,6 +176,7 @@ GOOD = {
 def test_each_bad_figure_raises_one_flag_and_good_ones_none(fact, words):
     assert red_flags(GOOD) == []
     assert red_flags({}) == []
+    assert "There are no two clusters." in red_flags(GOOD | {"clusters": 1, "duplicates": 1.0})
     (flag,) = red_flags(GOOD | fact)
     assert words in flag
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from latentscale.backends.cpu.layout import fit_ab
-from latentscale.config import apply_overrides, job_model, parse_job, read_yaml
+from latentscale.config import PublishConfig, apply_overrides, job_model, parse_job, read_yaml
 from latentscale.errors import ConfigError
 
 LEAST: dict[str, Any] = {"corpus": {"sources": "x.csv"}, "out": "maps/x"}
@@ -144,6 +144,8 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: " + "x" * 5_000_000, "characters"),
         ("a: !!python/object/apply:os.system [ls]\n", "no YAML"),
         ("a: 2026-99-99\n", "no YAML"),
+        ("cluster: {min_samples: 5}\nlabel: {}\ncluster: {method: kmeans}\n", "'cluster' stands twice .* line 1 and 3"),
+        ("corpus: {id: a, text: b, id: c}\n", "'id' stands twice .* line 1"),
     ],
 )
 def test_yaml_is_bounded(tmp_path: Path, text: str, said: str) -> None:
@@ -155,6 +157,46 @@ def test_yaml_is_bounded(tmp_path: Path, text: str, said: str) -> None:
     assert len(str(refused.value)) < 1_000
 
 
+def test_an_alias_may_be_altered_by_a_key_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("corpus: &a {text: a, id: b}\nname: x\ncluster: {<<: *a, text: c}\n")
+    assert read_yaml(path)["cluster"] == {"text": "c", "id": "b"}
+
+
+@pytest.mark.parametrize(
+    ("override", "said", "hint"),
+    [
+        ("publish.columns=section", "is a list", "[section]"),
+        ("engine.resources=4", "is a mapping", "{name: value}"),
+    ],
+)
+def test_what_a_list_or_a_mapping_looks_like_is_said(override: str, said: str, hint: str) -> None:
+    values: dict[str, Any] = {"corpus": {"sources": "x.csv"}, "out": "maps/x"}
+    apply_overrides(values, [override])
+    with pytest.raises(ConfigError, match=said) as refused:
+        parse_job(values, where="")
+    assert hint in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"publish": {"title": "caf\udce9"}}, "publish.title"),
+        ({"publish": {"columns": ["a", "caf\udce9"]}}, "publish.columns"),
+        ({"publish": PublishConfig(title="caf\udce9")}, "publish.title"),
+        ({"corpus": {"sources": "x.csv", "exclude": "caf\udce9.txt"}}, "corpus.exclude"),
+        ({"label": {"options": {"caf\udce9": 1}}}, "label.options"),
+    ],
+)
+def test_half_a_surrogate_pair_is_no_setting(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{key} is not UTF-8 text \(given: 'caf\\xe9"):
+        parse_job({**LEAST, **settings}, where="")
+
+
+def test_a_file_whose_name_is_not_utf8_may_be_the_corpus() -> None:
+    assert parse_job({"corpus": {"sources": ["caf\udce9.csv"]}, "out": "maps/x"}, where="").corpus.sources
+
+
 def test_a_message_repeats_only_the_beginning_of_a_value() -> None:
     with pytest.raises(ConfigError) as refused:
         parse_job({**LEAST, "name": "/" * 100_000}, where="")
@@ -164,3 +206,11 @@ def test_a_message_repeats_only_the_beginning_of_a_value() -> None:
         with pytest.raises(ConfigError) as refused:
             apply_overrides(values, [bad])
         assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("value", ["secret", "secret\udce9"])
+def test_what_may_be_a_secret_is_never_repeated(value: str) -> None:
+    for settings in ({"storage": {"key_variable": [value]}}, {"engine": {"pass_environment": value}}):
+        with pytest.raises(ConfigError) as refused:
+            parse_job({**LEAST, **settings}, where="")
+        assert "secret" not in str(refused.value)

@@ -163,7 +163,10 @@ def list_artifacts(workspace: WorkspaceArgument, storage: Storage = None, as_jso
 
 def _counts(record: Record) -> str:
     # The shards of an embedding grow with the corpus; its record keeps the numbers of the run that began it.
-    shown = {"dim": record.counts["dim"]} if record.kind == "embedding" else record.counts
+    # The points that a map hides in earlier segments are removed there, and mostly on the map again in its own.
+    hidden = "removed" if record.kind == "map" else None
+    counts = {key: value for key, value in record.counts.items() if key != hidden}
+    shown = {"dim": counts["dim"]} if record.kind == "embedding" else counts
     return ", ".join(f"{key} {value:,}" for key, value in shown.items() if isinstance(value, int | float))
 
 

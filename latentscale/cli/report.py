@@ -202,13 +202,16 @@ def _rates(figures: Mapping[str, Any]) -> str:
 def print_quality(facts: Mapping[str, Any]) -> None:
     """Print the quality figures of a map, by name, and its red flags."""
     flat: dict[str, Any] = {}
+    if "fit" in facts:
+        # Other commands count documents and noise as they are now.
+        flat["fit"] = f"{facts['fit']}: figures of this fit; what updates added and removed since is under drift"
     for key, value in facts.items():
         if isinstance(value, dict):
             inner = cast("dict[str, Any]", value)
             flat |= {f"{key} {name}": item for name, item in inner.items() if not isinstance(item, dict | list)}
             if inner.get("reasons"):
                 flat[f"{key} reasons"] = "; ".join(inner["reasons"])
-        elif key != "red_flags" and value is not None:
+        elif key not in ("red_flags", "fit") and value is not None:
             flat[key] = value
     width = max(len(name) for name in flat)
     for name, value in flat.items():

@@ -310,11 +310,12 @@ def job_values(
     makes: str = "the workspace of the map",
 ) -> dict[str, Any]:
     """Nested settings from the options of `run`; options override those of a job.yaml."""
-    from latentscale.config import apply_overrides, read_yaml, relative_to_file, storage_overrides
+    from latentscale.config import apply_overrides, check_job_file, read_yaml, relative_to_file, storage_overrides
 
     values: dict[str, Any] = {}
     if len(corpus) == 1 and is_job_file(corpus[0]):
         values = read_yaml(corpus[0])
+        check_job_file(values, corpus[0])
         relative_to_file(values, corpus[0])
     else:
         values["corpus"] = {"sources": corpus}

@@ -6,6 +6,7 @@ from latentscale.config.engine import EngineConfig, ResourcesConfig, StageResour
 from latentscale.config.job import NAME, READ_SCHEMAS, SCHEMA_VERSION, JobConfig, job_model, setting_groups
 from latentscale.config.load import (
     apply_overrides,
+    check_job_file,
     parse_job,
     parse_storage,
     read_yaml,
@@ -55,6 +56,7 @@ __all__ = [
     "UpdateConfig",
     "UpdateSettings",
     "apply_overrides",
+    "check_job_file",
     "check_runtime_env",
     "job_model",
     "parse_job",

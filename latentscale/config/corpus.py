@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from latentscale.config.base import Settings
 from latentscale.config.secrets import without_credentials
 from latentscale.config.store import StorageConfig
-from latentscale.file_names import escaped
+from latentscale.file_names import at_home, escaped
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
 _FILE_COLUMNS = {".npy": "npy_vector", ".parquet": "parquet_vector"}
@@ -95,6 +95,16 @@ class CorpusConfig(Settings):
     def _no_password(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for source in value:
             without_credentials(source)
+            if not source.strip():
+                # It would be the folder that the shell is in.
+                raise ValueError("a source is empty: name a file or a folder; . is this folder")
+        return value
+
+    @field_validator("text")
+    @classmethod
+    def _some_text(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("the name of the text column is empty; leave it out for a column called text")
         return value
 
     @field_validator("vectors")
@@ -102,7 +112,7 @@ class CorpusConfig(Settings):
     def _absolute_file(cls, value: str | None) -> str | None:
         if value is None or not value.endswith(tuple(_FILE_COLUMNS)) or "://" in value or value.startswith("{folder}"):
             return value
-        return str(Path(value).expanduser().absolute())
+        return str(at_home(value).absolute())
 
     @field_validator("delimiter", mode="before")
     @classmethod

@@ -6,15 +6,17 @@ import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from latentscale.config.job import JobConfig, job_model, setting_groups
 from latentscale.config.secrets import SECRET
 from latentscale.config.store import StorageConfig, protocol_of
 from latentscale.config.text import annotation_at, load_yaml, read_value, shown
-from latentscale.errors import ConfigError
+from latentscale.errors import ConfigError, shortened
+from latentscale.file_names import escaped
 
 
 def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
@@ -32,11 +34,49 @@ def parse_job(values: Mapping[str, Any], *, where: str) -> JobConfig:
     ConfigError
         Naming the first key that does not exist (with the nearest one that does) or the first invalid value.
     """
+    _check_text(values, "", where)
     try:
         return _with_corpus_storage(job_model().model_validate(values))
     except ValidationError as error:
         # The chain would print the values, and one of them may be a misplaced secret.
-        raise _explain(error, where) from None
+        raise _explain(error.errors(include_url=False), where) from None
+
+
+def _check_text(value: Any, key: str, where: str) -> None:
+    """Refuse half of a surrogate pair in text: Python's sign for a byte that is not UTF-8, which no record can hold.
+
+    The places of the corpus and the workspace are left to those who open them: names of files are bytes.
+    """
+    if key in ("out", "corpus.sources"):
+        return
+    if isinstance(value, str) and not _is_text(value):
+        raise ConfigError(
+            f"{key or 'a setting'} is not UTF-8 text"
+            + ("" if _may_be_secret(key.split(".")) else f" (given: '{shortened(escaped(value))}')"),
+            where=where,
+            hint="Type it in UTF-8; a file with such a name, rename.",
+        )
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    if isinstance(value, Mapping):
+        for name, one in cast("Mapping[Any, Any]", value).items():
+            _check_text(str(name), key, where)
+            _check_text(one, f"{key}.{name}" if key else str(name), where)
+    elif isinstance(value, list | tuple):
+        for one in cast("Sequence[Any]", value):
+            _check_text(one, key, where)
+
+
+def _may_be_secret(parts: Sequence[int | str]) -> bool:
+    return not {"storage", "pass_environment", "runtime_env", "image"}.isdisjoint(parts)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _with_corpus_storage(job: JobConfig) -> JobConfig:
@@ -61,7 +101,7 @@ def parse_storage(values: Mapping[str, Any] | StorageConfig | None, *, where: st
     try:
         return StorageConfig.model_validate(dict(values or {}))
     except ValidationError as error:
-        raise _explain(error, where, StorageConfig) from None
+        raise _explain(error.errors(include_url=False), where, StorageConfig) from None
 
 
 def storage_overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -103,10 +143,43 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     values = load_yaml(text, where=str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no settings", hint="latentscale init writes a commented job.yaml.")
+    for key in ("out", "corpus", *setting_groups()):
+        if key in values and values[key] is None:
+            # Nothing stands behind the name, or only comments.
+            del values[key]
     for key in ("corpus", *setting_groups()):
         if key in values and not isinstance(values[key], dict):
-            raise ConfigError(f"{key} is not a group of settings", where=str(path))
+            raise ConfigError(f"{key} is not a group of settings", where=str(path), hint=_group_hint(key))
     return values
+
+
+def _group_hint(key: str) -> str:
+    return "Write corpus: {sources: …, text: …}." if key == "corpus" else f"latentscale init shows what {key} holds."
+
+
+def check_job_file(values: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse what is wrong in a job file whatever the options say, so that the message names the file.
+
+    Settings that are missing, or that cannot be together, are left to ``parse_job``: options may add or alter them.
+
+    Raises
+    ------
+    ConfigError
+        As of ``parse_job``.
+    """
+    _check_text(values, "", str(path))
+    try:
+        job_model().model_validate(values)
+    except ValidationError as error:
+        wrong = [one for one in error.errors(include_url=False) if _stands_alone(one)]
+        if wrong:
+            raise _explain(wrong, str(path)) from None
+
+
+def _stands_alone(error: ErrorDetails) -> bool:
+    return error["type"] == "extra_forbidden" or (
+        error["type"] != "missing" and not isinstance(error["input"], Mapping | BaseModel)
+    )
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str], *, model: type[BaseModel] | None = None) -> None:
@@ -175,8 +248,9 @@ def _number_of(value: Any, annotation: Any) -> Any:
     return value
 
 
-def _explain(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> ConfigError:
-    first = error.errors(include_url=False)[0]
+def _explain(errors: Sequence[ErrorDetails], where: str, model: type[BaseModel] | None = None) -> ConfigError:
+    # A key that does not exist is often why another is missing.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         if SECRET.match(str(first["loc"][-1]).lower()):
@@ -192,11 +266,22 @@ def _explain(error: ValidationError, where: str, model: type[BaseModel] | None =
     if first["type"] == "missing":
         return ConfigError(f"the setting {key!r} is missing", where=where, hint="latentscale init shows all settings.")
     message = str(first["msg"]).removeprefix("Value error, ")[:300]
+    hint = "Write it in quotes, so that YAML takes it for text." if first["type"] == "string_type" else None
     # A value that belongs to a store is not repeated: it may be a secret.
     silent = isinstance(first["input"], dict | BaseModel) or model is StorageConfig or "password" in message
-    silent = silent or not {"storage", "pass_environment", "runtime_env", "image"}.isdisjoint(first["loc"])
+    silent = silent or _may_be_secret(first["loc"])
+    if first["type"] in ("tuple_type", "list_type", "set_type"):
+        example = first["input"] if isinstance(first["input"], str) and not silent else "a, b"
+        message, hint = (
+            "the setting is a list",
+            f"A list stands in brackets, also with one value: [{shortened(example)}].",
+        )
+    elif first["type"] in ("dict_type", "mapping_type", "model_type"):
+        message, hint = "the setting is a mapping of names and values", "It stands in braces: {name: value}."
     given = "" if silent else f" (given: {shown(first['input'])})"
-    hint = "Write it in quotes, so that YAML takes it for text." if first["type"] == "string_type" else None
+    # Validators say themselves what may be there.
+    if hint is None and first["type"] != "value_error":
+        hint = "latentscale init writes a file with all settings, what they mean and their defaults."
     return ConfigError(f"{key + ': ' if key else ''}{message}{given}", where=where, hint=hint)
 
 

@@ -12,9 +12,9 @@ from latentscale.errors import ConfigError
 def relative_to_file(values: dict[str, Any], path: str | Path) -> None:
     """Make the relative local paths of a job file mean the same from any folder, in place.
 
-    These are ``corpus.sources``, ``exclude`` and ``only``, ``out``, ``label.stop_words``, ``edits`` and
-    ``options.file``, and ``embed.model`` and ``engine.runtime_env`` where they name what is there. URLs and ``demo``
-    stay as they are.
+    These are ``corpus.sources``, ``exclude`` and ``only``, ``vectors`` where it is a file and no pattern beside the
+    sources, ``out``, ``label.stop_words``, ``edits`` and ``options.file``, and ``embed.model`` and
+    ``engine.runtime_env`` where they name what is there. URLs and ``demo`` stay as they are.
 
     Parameters
     ----------
@@ -41,6 +41,10 @@ def relative_to_file(values: dict[str, Any], path: str | Path) -> None:
             corpus[name] = [
                 _moved(one, folder, f"corpus.{name}", path) if isinstance(one, str) else one for one in listed
             ]
+    vectors: Any = corpus.get("vectors")
+    # A file; anything else is a column, and {folder} is that of each table.
+    if isinstance(vectors, str) and vectors.endswith((".npy", ".parquet")) and not vectors.startswith("{folder}"):
+        corpus["vectors"] = _moved(vectors, folder, "corpus.vectors", path)
     if isinstance(values.get("out"), str):
         values["out"] = _moved(values["out"], folder, "out", path)
     label = cast("dict[str, Any]", values.get("label") or {})

@@ -37,7 +37,8 @@ def load_yaml(
     Raises
     ------
     ConfigError
-        If it is neither, is longer or deeper than any settings, or its aliases repeat more than that.
+        If it is neither, is longer or deeper than any settings, its aliases repeat more than that, or a key stands
+        twice in one mapping: YAML forbids that, and a reader that takes the last drops what stands under the first.
     """
     import yaml
 
@@ -46,6 +47,7 @@ def load_yaml(
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _check_size(node, where, most_values)
+        _check_keys(node, where)
         return yaml.safe_load(text)
     except RecursionError:
         raise ConfigError(f"the YAML is nested more than {MAX_DEPTH} deep", where=where) from None
@@ -80,6 +82,31 @@ def _check_size(root: Any, where: str | None, most: int) -> None:
             raise ConfigError(f"the YAML is nested more than {MAX_DEPTH} deep", where=where)
         waiting.append((node, True))
         waiting += [(child, False) for child in children]
+
+
+def _check_keys(root: Any, where: str | None) -> None:
+    """Refuse a key that stands twice in a mapping. An override of what ``<<`` brings in is none."""
+    import yaml
+
+    waiting, seen = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        waiting += _children(node)
+        first: dict[tuple[str, str], Any] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            earlier = first.setdefault((key.tag, key.value), key)
+            if earlier is not key:
+                lines = sorted({earlier.start_mark.line + 1, key.start_mark.line + 1})
+                raise ConfigError(
+                    f"{shown(key.value)} stands twice in one mapping: line {' and '.join(map(str, lines))}",
+                    where=where,
+                    hint="Keep one of them, with all that stands under both.",
+                )
 
 
 def _children(node: Any) -> list[Any]:

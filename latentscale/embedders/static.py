@@ -19,6 +19,7 @@ from latentscale.embedders.token_table import TokenTable, token_table
 from latentscale.embedders.tokens import unknown_token
 from latentscale.embedders.wordpieces import WordPieces
 from latentscale.errors import ConfigError
+from latentscale.file_names import at_home
 from latentscale.models import FIRST_REVISION, STATIC_REVISION, static_model_path
 from latentscale.models.hub import file_digest, is_model_id, model_description, resolve_model
 from latentscale.models.hub_cache import is_static, may_be_static
@@ -46,7 +47,7 @@ class StaticSpec(EmbedderSpec):
         """Accept a static model, by folder or id; and a folder that is no encoder at all, to say what it lacks."""
         if is_model_id(model):
             return is_static(model_description(model))
-        folder = Path(model).expanduser()
+        folder = at_home(model)
         return folder.is_dir() and may_be_static(folder)
 
     @classmethod

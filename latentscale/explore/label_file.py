@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from latentscale.errors import RequestError
 from latentscale.explore.targets import check_new_file
+from latentscale.file_names import at_home
 from latentscale.labelers.edit_file import read_edits
 from latentscale.labelers.edit_table import SUFFIXES, render_table
 from latentscale.labelers.edits import choose_members, render_edits
@@ -43,7 +44,7 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
     ConfigError
         If an edit moves more documents than a cell of a table holds.
     """
-    path = Path(to).expanduser()
+    path = at_home(to)
     check_new_file(path)
     if path.exists():
         raise RequestError(f"{path} is there already, with edits perhaps", hint="Name another file, or remove it.")

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from latentscale.explore.rejects import read_rejects
+from latentscale.file_names import at_home
 from latentscale.storage.artifacts import Record
 from latentscale.storage.frames import scan_parts
 from latentscale.storage.objects import Store
@@ -77,7 +78,7 @@ class Overlay:
         """
         from latentscale.explore.overlay_page import write_overlay_page
 
-        return write_overlay_page(self.store, self.record, Path(to))
+        return write_overlay_page(self.store, self.record, at_home(to))
 
     def rejects(self) -> pl.DataFrame:
         """The rows of the corpus that were not placed, with the reasons."""

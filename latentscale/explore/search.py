@@ -13,6 +13,7 @@ from latentscale.embedders import opened_embedder, read_spec
 from latentscale.errors import RequestError
 from latentscale.explore.documents import read_texts
 from latentscale.storage.artifacts import Record, find_record
+from latentscale.storage.common_types import without_surrogates
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.segments import contains
@@ -85,7 +86,7 @@ def embedded(embedding: Record, text: str) -> NDArray[np.float32]:
             hint="Install the version of LatentScale (or the model folder) with which the map was made.",
         )
     opened = opened_embedder(spec)
-    query = (getattr(opened, "embed_queries", None) or opened.embed)([text])
+    query = (getattr(opened, "embed_queries", None) or opened.embed)([without_surrogates(text)])
     if not query.embeddable[0]:
         raise RequestError(f"{shown(text)} holds no token that the model knows", hint="Use other words.")
     return query.vectors[0]

@@ -157,7 +157,7 @@ class PageServer(ThreadingHTTPServer):
     Raises
     ------
     RequestError
-        If the workspace is in a bucket, which serves its page itself.
+        If the workspace is in a bucket, which serves its page itself, or there is no such port.
     WorkspaceError
         If there is no page.
     """
@@ -166,6 +166,8 @@ class PageServer(ThreadingHTTPServer):
 
     def __init__(self, store: Store, *, port: int, told: ToldSelection | None = None) -> None:
         self.told = told
+        if not 0 <= port < 1 << 16:
+            raise RequestError(f"there is no port {port}", hint="Choose one from 1 to 65535, or 0 for any free one.")
         if not store.is_local:
             raise RequestError(
                 f"{store.url} is not on this disk",

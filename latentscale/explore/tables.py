@@ -31,7 +31,7 @@ def scan_documents(store: Store, record: Record) -> pl.LazyFrame:
     snapshot = read_snapshot(store, str(record.request["snapshot"]))
 
     def scan(segment: PointSegment) -> pl.LazyFrame:
-        schema = pl.Schema({**_schema(segment), text: pl.String()})
+        schema = pl.Schema({**segment.frame_schema, text: pl.String()})
 
         def read(name: str, columns: Sequence[str] | None, predicate: pl.Expr | None) -> pl.DataFrame:
             wanted = list(schema) if columns is None else list(columns)
@@ -62,10 +62,6 @@ def scan_documents(store: Store, record: Record) -> pl.LazyFrame:
 
     frames = [scan(segment) for segment in point_segments(store, record)]
     return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
-
-
-def _schema(segment: PointSegment) -> Mapping[str, Any]:
-    return cast(pl.DataFrame, pl.from_arrow(segment.schema.empty_table())).schema
 
 
 def cluster_table(store: Store, record: Record, *, texts: bool = False) -> pl.DataFrame:

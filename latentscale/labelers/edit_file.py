@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from latentscale.config.text import load_yaml
 from latentscale.errors import ConfigError
+from latentscale.file_names import at_home
 from latentscale.labelers.edit_table import SUFFIXES, read_table
 from latentscale.labelers.edits import FORMAT, ClusterEdit, parse_edits
 
@@ -37,7 +37,7 @@ def read_edits(given: str | Sequence[Mapping[str, Any]] | None) -> tuple[Cluster
 
 def _read(name: str) -> tuple[ClusterEdit, ...]:
     """Read a file: a table if its name ends so, else YAML."""
-    path = Path(name).expanduser()
+    path = at_home(name)
     hint = "latentscale labels export WORKSPACE FILE writes one."
     if not path.is_file():
         raise ConfigError(f"label.edits: there is no file {name}", hint=hint)

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from latentscale.config.text import shown
 from latentscale.digest import digest
 from latentscale.errors import ConfigError
 
@@ -197,7 +198,9 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
         )
 
     def wrong(name: str, wanted: str) -> ConfigError:
-        return ConfigError(f"label.edits: {name} is not {wanted} (given: {given.get(name)!r})", where=where, hint=_HINT)
+        return ConfigError(
+            f"label.edits: {name} is not {wanted} (given: {shown(given.get(name))})", where=where, hint=_HINT
+        )
 
     for name in ("layer", "size"):
         if not isinstance(given.get(name), int) or isinstance(given[name], bool) or given[name] < 0:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from latentscale.errors import ConfigError, CorpusError, WorkspaceError
+from latentscale.file_names import at_home
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.history import settings_of_map
 from latentscale.stages import ingest
@@ -101,7 +102,7 @@ def _kept(context: RunContext, name: str, setting: str, id_column: str | None) -
 
 def _read_ids(name: str, setting: str, id_column: str | None) -> pl.Series:
     """The ids of a file: text with an id a line, or a table with the column ``row_id`` or the id column's name."""
-    path = Path(name).expanduser()
+    path = at_home(name)
     if not path.is_file():
         raise ConfigError(f"{setting}: there is no file {name}", hint="Name a .csv, .txt or .parquet file with ids.")
     suffix = path.suffix.lower()

@@ -243,7 +243,9 @@ def red_flags(facts: Mapping[str, Any]) -> list[str]:
         flags.append(f"{same:.0%} of the documents are identical to another: dense spots may be copies, not topics.")
     clusters = value("clusters")
     if clusters is not None and clusters < 2:
-        flags.append("There are no two clusters: try a smaller min_cluster_size.")
+        # Copies of one text are no two clusters at any size.
+        copies = same is not None and same > 0.95
+        flags.append("There are no two clusters" + ("." if copies else ": try a smaller min_cluster_size."))
     elif clusters is not None and clusters < 5 and documents is not None and documents >= 1_000:
         flags.append(f"There are {clusters:,.0f} clusters of {documents:,.0f} documents: order more by cluster.levels.")
     if (largest_cluster := value("largest_cluster_share")) is not None and largest_cluster > 0.5:

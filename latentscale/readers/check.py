@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from latentscale.readers.documents import TEXT_HINT, missing_column, wrong_type
 from latentscale.readers.input_table import FORMATS, InputFile, InputTable
 from latentscale.readers.inputs import open_input
 from latentscale.readers.partitions import partitions_of
-from latentscale.readers.paths import column_root
+from latentscale.readers.paths import column_root, parse_path, shape_of, unmatched
 from latentscale.readers.records import Block
 from latentscale.readers.streams import open_content, open_seekable
 from latentscale.readers.values import check_column_count
@@ -74,6 +75,7 @@ def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig 
     some = False
     chosen = _chosen(inputs)
     dialects: dict[str, list[str]] = {}
+    misspelt: list[str] = []
     for file in chosen:
         found, count, table = _look(file, corpus, ingest, dialects)
         check_column_count(len(found or ()), file, ingest)
@@ -94,6 +96,7 @@ def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig 
                 raise held.other_count(f"{count:,}", file)
         rows = None if rows is None or count is None else rows + count
         some = some or count is None or count > 0
+        misspelt += _unmatched_paths(file, found, table, corpus)
         if table is not None and table.num_rows:
             _check_first_rows(file, table, corpus)
     if first_objects is not None and objects:
@@ -112,14 +115,14 @@ def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig 
             f"the condition {str(corpus.where)[:SHOWN]!r} names {unknown[0]!r}, and no file has such a column; "
             f"there are: {name_list(list(columns))}",
             where="corpus.where",
-            hint=error.hint,
+            hint=f"{error.hint} A text, and no column, stands in single quotes: '{shown(unknown[0])}'.",
         )
     if len(chosen) < len(inputs):
         rows = None
     one = vectors if vectors and not is_one_for_each(vectors) else None
     if rows is not None and one and len(vector_file(one)) != rows:
         raise vector_file(one).other_count(f"{rows:,}", inputs[0])
-    notes: list[str] = []
+    notes: list[str] = misspelt[:1]
     if not corpus.text and "text" in columns:
         notes.append("the text is the column 'text', as no text column was named")
     notes += [
@@ -319,6 +322,28 @@ def _is_number(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _unmatched_paths(
+    file: InputFile, kinds: Mapping[str, pa.DataType], table: pa.Table | None, corpus: CorpusConfig
+) -> list[str]:
+    """What to say of paths of the text that lead nowhere by the types, or in all of the first rows."""
+    said: list[str] = []
+    for name in corpus.text_columns():
+        root, steps = parse_path(name)
+        if not steps or name in kinds or root not in kinds:
+            continue
+        if table is None:
+            found, rows = unmatched([shape_of(kinds[root])], steps, shapes=True), "no row"
+        else:
+            values = table.column(root).to_pylist() if root in table.column_names else []
+            found, rows = unmatched(values, steps), f"none of the first {table.num_rows:,} rows"
+        if found is not None:
+            said.append(
+                f"{rows} of {shown(file.path)} has {found[0]!r} where the text is looked for, {shown(name)}; "
+                f"there are: {name_list(found[1]) or 'none'}"
+            )
+    return said
 
 
 def _check_first_rows(file: InputFile, table: pa.Table, corpus: CorpusConfig) -> None:

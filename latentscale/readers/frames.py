@@ -113,6 +113,7 @@ def _table(data: Any) -> pa.Table | None:
     if module == "polars" and hasattr(data, "to_arrow"):
         return _from_columns(data.columns, data.get_columns(), _polars_column) if hasattr(data, "columns") else None
     if module == "pandas" and hasattr(data, "columns"):
+        data = _with_index(data)
         series = [data.iloc[:, index] for index in range(data.shape[1])]
         return _from_columns([_column_name(name) for name in data.columns], series, _pandas_column)
     return None
@@ -129,6 +130,18 @@ def _from_columns(names: Sequence[str], columns: Sequence[Any], convert: Callabl
         except Exception as error:  # a library's own errors, of many classes
             raise _no_column(name, f"{type(error).__name__}: {error}") from error
     return _writable(pa.table(dict(zip(names, arrays, strict=True))))
+
+
+def _with_index(frame: Any) -> Any:
+    """A pandas frame with the index that has a name, or the levels of it that have, as its first columns."""
+    levels = [name for name in frame.index.names if name is not None]
+    taken = [name for name in levels if name in frame.columns or levels.count(name) > 1]
+    if taken:
+        raise RequestError(
+            f"the frame has an index and a column {_column_name(taken[0])!r}",
+            hint="Give them different names, or drop the index: frame.reset_index(drop=True).",
+        )
+    return frame.reset_index(level=levels) if levels else frame
 
 
 def _pandas_column(series: Any) -> Any:

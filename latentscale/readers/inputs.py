@@ -32,9 +32,10 @@ from latentscale.readers.local_files import (
     refuse_other_than_file,
 )
 from latentscale.readers.opening import check_as_listed, chunks, identities, of_the_corpus, open_address, open_input
+from latentscale.readers.own_pages import pages_of
 from latentscale.readers.partitions import partitions_of
 from latentscale.readers.saved_datasets import STATE, check_complete
-from latentscale.readers.unread import LINK_FOLDER, LINK_OUT, WORKSPACE, Unread
+from latentscale.readers.unread import LINK_FOLDER, LINK_OUT, PAGE, WORKSPACE, Unread
 from latentscale.redaction import lacks_signature
 from latentscale.storage.objects import explain_os_error
 from latentscale.storage.remote.connect import connect
@@ -257,8 +258,12 @@ def _remote_files(
     workspaces = _remote_workspaces(remote, root, infos, listed=pattern is None)
     for folder in workspaces:
         unread.add(WORKSPACE, folder)
+    pages = tuple(page for page in pages_of(infos) if not (workspaces and page.startswith(workspaces)))
+    for folder in pages:
+        unread.add(PAGE, folder)
+    own = workspaces + pages
     for name, info in infos.items():
-        if workspaces and name.startswith(workspaces):
+        if own and name.startswith(own):
             continue
         if _hidden(name) and (pattern is None or "/." not in f"/{pattern}"):
             continue

@@ -13,6 +13,7 @@ from pathlib import Path
 from latentscale.errors import CorpusError
 from latentscale.file_names import escaped, on_disk, shown
 from latentscale.readers.formats import format_of
+from latentscale.readers.own_pages import is_page
 from latentscale.readers.unread import (
     HIDDEN,
     KERNEL,
@@ -20,6 +21,7 @@ from latentscale.readers.unread import (
     LINK_FOLDER,
     LINK_LOST,
     LINK_OUT,
+    PAGE,
     SPECIAL,
     WORKSPACE,
     Unread,
@@ -99,6 +101,9 @@ class Walk:
             raise
         if below and any(entry.name == WORKSPACE_RECORD for entry in entries) and is_workspace(path):
             self._unread.add(WORKSPACE, below)
+            return
+        if is_page(below, {entry.name for entry in entries}):
+            self._unread.add(PAGE, below)
             return
         for entry in entries:
             name = f"{below}/{entry.name}" if below else entry.name

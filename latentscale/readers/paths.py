@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 _STEP = re.compile(r"\.?([^.\[\]{}]+)|\[\]|\[([^\]=\[]+)=([^\]\[]*)\]|\[(-?\d+)\]")
 SEPARATOR = "\n\n"
@@ -86,6 +88,50 @@ def text_at(value: Any, steps: Sequence[Step], *, numbers: bool) -> tuple[str | 
                 wrong = item
     texts = [text for text in texts if text.strip()] or texts[:1]
     return (SEPARATOR.join(texts), None) if texts else (None, wrong)
+
+
+def shape_of(kind: pa.DataType) -> Any:
+    """A value of a nested type with all its keys, and None for what is not nested."""
+    if pa.types.is_struct(kind):
+        return {kind.field(at).name: shape_of(kind.field(at).type) for at in range(kind.num_fields)}
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return [shape_of(kind.value_type)]
+    return None
+
+
+def unmatched(values: Sequence[Any], steps: Sequence[Step], *, shapes: bool = False) -> tuple[str, list[str]] | None:
+    """The first key or value of a path that none of some rows has, and what they have there; None where all is found.
+
+    Parameters
+    ----------
+    values : sequence of object
+        Of the column that the path begins with, nested or as JSON text.
+    shapes : bool
+        Whether they are what ``shape_of`` gives: then any value is there for a key.
+    """
+    level: list[Any] = []
+    for value in values:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            level.append(orjson.loads(value) if isinstance(value, str | bytes) else value)
+    for step in steps:
+        items = [one for item in level for one in (item if isinstance(item, list) else [item])]
+        if step.number is not None:
+            level = [one for item in level for one in _leaves(item, [step])]
+            continue
+        if step.key is None:
+            level = items
+            continue
+        objects = [one for one in items if isinstance(one, dict)]
+        if objects and not any(step.key in one for one in objects):
+            return step.key, sorted({str(key) for one in objects for key in one})
+        if step.values is None:
+            level = [one[step.key] for one in objects if one.get(step.key) is not None]
+            continue
+        wanted = step.values
+        level = objects if shapes else [one for one in objects if str(one.get(step.key)) in wanted]
+        if objects and not level:
+            return "|".join(wanted), sorted({str(one[step.key]) for one in objects if step.key in one})
+    return None
 
 
 def _leaves(value: Any, steps: Sequence[Step]) -> Iterator[Any]:

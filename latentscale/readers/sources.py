@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from latentscale.errors import RequestError
+from latentscale.file_names import at_home
 from latentscale.readers.formats import format_of
 from latentscale.readers.inputs import DEMO
 
@@ -53,7 +54,7 @@ def _names_a_file(item: str) -> bool:
     if bare and format_of(item)[0] is not None:
         # It may be missing: that is then the error, not a corpus of one word.
         return True
-    path = Path(item).expanduser()
+    path = at_home(item)
     return path.exists() or (bare and bool(_WILDCARD.search(item)) and bool(glob.glob(str(path))))  # noqa: PTH207
 
 

@@ -15,6 +15,7 @@ LINK_FOLDER = "links to folders"
 KERNEL = "files of the kernel"
 SPECIAL = "pipes, sockets and devices"
 WORKSPACE = "LatentScale workspaces"
+PAGE = "LatentScale pages"
 HIDDEN = "hidden files"
 SHOWN = 5
 

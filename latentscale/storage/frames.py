@@ -71,6 +71,11 @@ class PointSegment:
     schema: pa.Schema
     removed: NDArray[np.int64]
 
+    @property
+    def frame_schema(self) -> pl.Schema:
+        """The columns and types of the frames that ``read`` gives, where no columns are named."""
+        return _empty(self.schema).schema
+
     def read(self, name: str, columns: Collection[str] | None = None, predicate: pl.Expr | None = None) -> pl.DataFrame:
         """Read the points of one part that are on the map, or some of their columns."""
         wanted = [field.name for field in self.schema if columns is None or field.name in columns]
@@ -163,7 +168,7 @@ def _scan_segment(segment: PointSegment) -> pl.LazyFrame:
             if left == 0:
                 return
 
-    return register_io_source(batches, schema=_empty(segment.schema).schema)
+    return register_io_source(batches, schema=segment.frame_schema)
 
 
 def read_parts(store: Store, names: Sequence[str]) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from latentscale.errors import (
     WorkspaceError,
     explain_os_error,
 )
-from latentscale.file_names import escaped
+from latentscale.file_names import at_home, escaped
 from latentscale.storage.listing import Listing
 from latentscale.storage.remote.connect import connect
 from latentscale.storage.remote.headers import headers_of
@@ -45,13 +45,16 @@ class Store:
     """
 
     def __init__(self, url: str, *, storage: StorageConfig | Mapping[str, Any] | None = None) -> None:
+        if not url.strip():
+            # It would be the folder that the shell is in.
+            raise WorkspaceError("the name of the workspace is empty", hint="Name a folder or a URL; . is this folder.")
         self.storage = parse_storage(storage)
         self.is_local = protocol_of(url) == ""
         self._connected = False
         self._connection: tuple[int, Remote] | None = None
         if self.is_local:
             # A URL names an absolute path: file:///x, and file:x as fsspec has it.
-            self._root = self.url = str(Path(url.removeprefix("file://").removeprefix("local://")).absolute())
+            self._root = self.url = str(at_home(url.removeprefix("file://").removeprefix("local://")).absolute())
             if escaped(self.url) != self.url:
                 # Records and pages of a workspace hold its address.
                 raise WorkspaceError(

@@ -527,6 +527,31 @@ def test_a_workspace_without_a_page_is_not_served(tmp_path: Path) -> None:
         PageServer(Store(str(tmp_path)), port=0)
 
 
+def test_what_a_list_says_of_an_update_is_what_left_the_corpus(latentscale: Latentscale, tmp_path: Path) -> None:
+    texts = pl.DataFrame({"text": [f"{one} {number}" for number in range(15) for one in ("chess", "a river")]})
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    texts.write_csv(corpus / "a.csv")
+    ls.run(str(corpus), out=tmp_path / "map", progress="quiet", publish={"viewer": False})
+    # The file is read again, so that all points are in a new segment; two documents are gone.
+    texts[2:].write_csv(corpus / "a.csv")
+    ls.open(tmp_path / "map").update()
+    line = next(line for line in latentscale("list", tmp_path / "map").out.splitlines() if "gone" in line)
+    assert "gone 2, documents 28" in line
+    assert "removed" not in line
+    # 30 documents were fitted: the figures are those of the fit, and say so first.
+    first, second = latentscale("quality", tmp_path / "map").out.splitlines()[:2]
+    assert first.startswith("fit ")
+    assert "figures of this fit" in first
+    assert second.split() == ["documents", "30"]
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, 99_999])
+def test_a_port_that_no_machine_has_is_refused(made: Path, port: int) -> None:
+    with pytest.raises(RequestError, match=f"no port {port}"):
+        PageServer(Store(str(made)), port=port)
+
+
 def test_a_request_that_names_another_host_is_refused(server: PageServer) -> None:
     port = server.server_address[1]
     for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}", f"[::1]:{port}", "localhost"):

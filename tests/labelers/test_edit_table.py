@@ -85,6 +85,7 @@ def cell(row: int, column: str, value: str) -> Callable[[list[list[str]]], None]
         (cell(5, "members", ""), "members is not a list of row ids", "row 5"),
         (cell(6, "size", "many"), "size is not a whole number .given: 'many'", "row 6"),
         (cell(3, "rename", "two\nlines"), "rename is not one line of text", "row 3"),
+        (cell(3, "rename", "x" * 5_000), "at most 200 characters .given: 'xxx", "row 3"),
         (cell(3, "add", "1|" * 16_384), "add has 32,767 characters", "row 3, column add"),
         (cell(1, "members", "documents"), "there is no column 'members'", "row 1"),
         (cell(1, "hide", "notes"), "the column 'notes' is no edit", "row 1"),
@@ -104,6 +105,7 @@ def test_a_table_that_is_wrong_is_refused_with_row_and_column(
     with pytest.raises(ConfigError, match=said) as error:
         edits_of(str(path))
     assert error.value.where == f"{path}, {where}"
+    assert len(error.value.message) < 300
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from latentscale.demo import corpus_path
 from latentscale.labelers.keyphrases.phrases import ClusterLabel, label_clusters
-from latentscale.labelers.keyphrases.words import Stems, Vocabulary, alike, join_words, stem
+from latentscale.labelers.keyphrases.words import Stems, Vocabulary, Words, alike, join_words, stem
 
 
 def label(texts, *memberships, **settings) -> list[ClusterLabel]:
@@ -365,6 +365,16 @@ def test_words_keep_their_combining_marks(text, words):
     vocabulary = Vocabulary()
     ids, _ = vocabulary.encode([text])
     assert [vocabulary.forms()[i] for i in ids] == words
+
+
+def test_a_letter_and_its_mark_are_the_word_with_the_letter_that_has_it():
+    vocabulary = Vocabulary()
+    ids, _ = vocabulary.encode(["cafe\u0301 caf\u00e9 Cafe\u0301", "tea"])
+    words = Words(vocabulary.forms(), np.bincount(ids, minlength=len(vocabulary.forms())))
+    found = [words.of_form[one] for one in ids[:3]]
+    assert len({int(one) for one in found}) == 1
+    assert words.text(int(found[0])) == "caf\u00e9"
+    assert not words.named[found[0]]
 
 
 def test_characters_with_marks_are_joined_without_spaces():

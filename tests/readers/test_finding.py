@@ -255,6 +255,14 @@ def test_json_is_what_a_folder_without_other_tables_is_read_for(tmp_path: Path):
 # ----------------------------------------------------------------------------------------------------------- workspaces
 
 
+PAGE = (
+    "page/viewer/index.html",
+    "page/viewer/manifest.json",
+    "page/maps/map-0123456789abcdef/viewer/rows/0.parquet",
+    "page/maps/map-0123456789abcdef/viewer/ids/0.parquet",
+)
+
+
 @pytest.mark.parametrize("source", ["", "**/*", "**/*.parquet", "*/*/*.parquet", "*.csv"])
 def test_a_workspace_is_never_part_of_a_corpus(tmp_path: Path, source: str):
     made(tmp_path, "a.csv", "map/documents/x.parquet", "deep/map2/documents/y.parquet", "z/1/b.parquet")
@@ -275,6 +283,25 @@ def test_a_workspace_in_a_bucket_is_not_part_of_a_corpus_either():
     assert listed_and_left("memory://nested")[0] == ["a.csv"]
     assert listed_and_left("memory://nested/**/*.csv")[0] == ["a.csv"]
     assert "is a workspace" in refusal("memory://nested/map")
+
+
+@pytest.mark.parametrize("source", ["", "**/*", "**/*.parquet"])
+def test_an_exported_page_is_never_part_of_a_corpus(tmp_path: Path, source: str):
+    made(tmp_path, "a.csv", "z/1/b.parquet", "z/map-x/viewer/c.parquet", "y/manifest.json", *PAGE)
+    (tmp_path / "page" / "viewer" / "assets").mkdir()
+    paths, left = listed_and_left(f"{tmp_path}/{source}")
+    assert not [path for path in paths if path.startswith("page/")]
+    assert {"z/1/b.parquet", "z/map-x/viewer/c.parquet"} <= set(paths)
+    assert left.kinds["LatentScale pages"] == 2
+
+
+def test_an_exported_page_in_a_bucket_is_not_part_of_a_corpus_either():
+    memory = fsspec.filesystem("memory")
+    for name in ("a.csv", "z/map-x/viewer/c.parquet", *PAGE):
+        memory.pipe_file(f"/paged/{name}", b"text\nx\n")
+    paths, left = listed_and_left("memory://paged")
+    assert paths == ["a.csv", "z/map-x/viewer/c.parquet"]
+    assert left.kinds["LatentScale pages"] == 2
 
 
 def test_a_workspace_itself_is_refused_as_a_corpus(tmp_path: Path):

@@ -52,6 +52,17 @@ def test_columns_of_objects(store: Store, values: list[Any], stored: list[Any]):
     assert pq.read_table(spool_frame(frame, store))["x"].to_pylist() == stored
 
 
+def test_an_index_of_pandas_that_has_a_name_is_a_column(store: Store):
+    frame = pd.DataFrame({"text": ["a", "b"]}, index=pd.Index([7, 9], name="id"))
+    assert pq.read_table(spool_frame(frame, store))["id"].to_pylist() == [7, 9]
+    levels = pd.MultiIndex.from_tuples([("x", 1), ("y", 2)], names=["key", None])
+    table = pq.read_table(spool_frame(frame.set_axis(levels), store))
+    assert table.to_pydict() == {"key": ["x", "y"], "text": ["a", "b"]}
+    assert pq.read_table(spool_frame(frame.reset_index(drop=True), store)).column_names == ["text"]
+    with pytest.raises(RequestError, match="an index and a column 'text'"):
+        spool_frame(frame.rename_axis("text"), store)
+
+
 def test_columns_of_types_that_only_pandas_or_polars_has(store: Store):
     frame = pd.DataFrame(
         {"text": ["a", "b"], "x": pd.period_range("2020", "2021", freq="Y"), 3: pd.interval_range(0, 2)}

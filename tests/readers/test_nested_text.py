@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from latentscale.config import CorpusConfig, IngestConfig
-from latentscale.errors import CorpusError
+from latentscale.errors import ConfigError, CorpusError
 from latentscale.readers import read_input
 from latentscale.readers.check import check_corpus
 from latentscale.readers.documents import DocumentMaker, Documents
@@ -116,3 +117,38 @@ def test_a_nested_column_is_refused_with_the_paths_that_there_are(tmp_path: Path
     assert "messages[].content" in str(raised.value.hint)
     with pytest.raises(CorpusError, match="no column 'mesages"):
         documents(write(tmp_path, "parquet"), "mesages[].content")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("messages[].contnt", "has 'contnt' .* there are: content, role"),
+        ("messages[rol=user].content", "has 'rol' .* there are: content, role"),
+        ("messages[role=usr].content", "has 'usr' .* there are: assistant, system, user"),
+        ("{meta.titel} {messages[0].content}", "has 'titel' .* there are: title"),
+        ("messages[role=user].content", None),
+        ("messages[1].content", None),
+        ("{meta.title} {tags}", None),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_said_of_with_what_is_there(
+    tmp_path: Path, kind: str, text: str, said: str | None
+) -> None:
+    corpus = CorpusConfig(sources=(str(write(tmp_path, kind)),), text=text)
+    notes = check_corpus(list_inputs(corpus), corpus).notes
+    about = [note for note in notes if "where the text is looked for" in note]
+    if said is None or (kind == "parquet" and "usr" in text):
+        # The footer of a parquet file tells keys, and no values.
+        assert about == []
+    else:
+        assert re.search(said, about[0])
+
+
+def test_a_word_without_quotes_in_a_condition_may_be_meant_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,section\nchess,games\n")
+    corpus = CorpusConfig(sources=(str(path),), text="text", where="section = python")
+    with pytest.raises(ConfigError) as refused:
+        check_corpus(list_inputs(corpus), corpus)
+    assert "single quotes: 'python'" in str(refused.value.hint)

@@ -238,6 +238,13 @@ def test_decimals_that_polars_cannot_hold_are_text(wide: latentscale.Map, tmp_pa
     assert read[suffix](wide.export(tmp_path / f"out{suffix}"))["d"].unique().to_list() == [str(WIDE)]
 
 
+def test_documents_are_read_beside_columns_that_polars_cannot_hold(wide: latentscale.Map) -> None:
+    documents = wide.documents().collect()
+    assert len(documents) == ROWS
+    assert documents["d"].unique().to_list() == [str(WIDE)]
+    assert documents["text"].null_count() == 0
+
+
 def test_values_that_json_has_no_form_for_are_null(tmp_path: Path) -> None:
     frame = pl.DataFrame({"v": [[1.5, float("nan"), float("inf")], None]})
     assert plain_frame(frame, ".csv")["v"].to_list() == ["[1.5, null, null]", None]
@@ -290,6 +297,11 @@ def test_search_gives_what_a_product_with_all_vectors_gives(typed: latentscale.M
     assert np.allclose([hit.score for hit in hits], np.sort(scores)[::-1][:37], atol=1e-6)
     assert [hit.text for hit in hits] == [texts()[hit.row_id] for hit in hits]
     assert len(typed.search(query, k=10_000)) == ROWS
+
+
+def test_a_query_with_a_byte_that_is_not_utf8_is_searched_by_the_rest(typed: latentscale.Map) -> None:
+    assert typed.search("chess \udce9", k=3) == typed.search("chess \ufffd", k=3)
+    assert len(typed.find("chess \udce9", k=3)) == 3
 
 
 def test_search_never_gathers_the_vectors(typed: latentscale.Map, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,12 @@ def test_search_takes_one_query_or_several(current: ls.Map) -> None:
     assert current.find(vectors.matrix[5], k=1)["row_id"].to_list() == [own.row_id]
     with pytest.raises(RequestError, match="takes one query"):
         current.find([[0.0] * 255 + [1.0]])  # pyright: ignore[reportArgumentType]
+    for count in ("3", 2.5, None):
+        with pytest.raises(RequestError, match="documents were requested"):
+            current.search("chess", k=count)  # pyright: ignore[reportArgumentType]
+    for name in (0, None):
+        with pytest.raises(RequestError, match="no name and no id"):
+            ls.open(current.store.url).get(name)  # pyright: ignore[reportArgumentType]
     for method in (current.search, current.find):
         with pytest.raises(RequestError, match="0 documents"):
             method("chess", k=0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
 from latentscale.errors import ConfigError
+from latentscale.file_names import at_home
 
 LANGUAGES = ("de", "es", "fr", "it", "nl", "pl", "pt", "sv")
 """Languages beside English of which there is a list."""
@@ -136,7 +136,7 @@ def read_stop_words(path: str) -> tuple[str, ...]:
     ConfigError
         If there is no such file, it is no text, or it holds no word.
     """
-    place = Path(path).expanduser()
+    place = at_home(path)
     hint = "Write one word a line, in UTF-8."
     if not place.is_file():
         raise ConfigError(f"label.stop_words: there is no file {path}", hint=hint)

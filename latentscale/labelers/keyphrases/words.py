@@ -242,7 +242,7 @@ class Words:
         spellings: defaultdict[str, dict[str, int]] = defaultdict(dict)
         settled: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for position in np.flatnonzero(self.of_form).tolist():
-            word, written = folded[position], _POSSESSIVE.sub("", forms[position])
+            word, written = folded[position], _POSSESSIVE.sub("", unicodedata.normalize("NFC", forms[position]))
             spellings[word][written] = spellings[word].get(written, 0) + int(counts[position])
             if inside is not None and inside[position]:
                 settled[word][written] = settled[word].get(written, 0) + int(inside[position])
@@ -362,7 +362,8 @@ def _parts(text: str) -> list[str]:
 def _fold(form: str) -> str:
     if not form or not (form[0].isalnum() or form[0] == "_"):
         return ""
-    return _POSSESSIVE.sub("", form.casefold().replace("’", "'")).strip("_")
+    # A letter and its mark are one character in some texts and two in others: café, and cafe with U+0301.
+    return _POSSESSIVE.sub("", unicodedata.normalize("NFC", form).casefold().replace("’", "'")).strip("_")
 
 
 def _singular(word: str, known: dict[str, int]) -> str:

@@ -103,11 +103,7 @@ def write_points(
             inner = f"{folder}/{value}" if value else folder
             if value and value not in partitions:
                 partitions.add(value)
-                if len(partitions) > MAX_PARTITIONS:
-                    raise CorpusError(
-                        f"publish.partition_by: {partition_by!r} has more than {MAX_PARTITIONS:,} values",
-                        hint="Partition by a column with fewer values.",
-                    )
+                _check_partitions(partition_by, len(partitions))
             split = [name for name in SPLIT_COLUMNS if name in piece.column_names]
             data = memoryview(encode_table(piece, facts={"map": writer.id, **facts}, byte_stream_split=split))
             writer.put(f"{inner}/part-{part:05d}.parquet", data, rows=piece.num_rows)
@@ -141,6 +137,14 @@ def with_source_columns(points: pa.Table, documents: pa.Table) -> pa.Table:
     return points
 
 
+def _check_partitions(partition_by: str | None, values: int) -> None:
+    if values > MAX_PARTITIONS:
+        raise CorpusError(
+            f"publish.partition_by: {partition_by!r} has more than {MAX_PARTITIONS:,} values",
+            hint="Partition by a column with fewer values.",
+        )
+
+
 def _split(table: pa.Table, partition_by: str | None) -> Iterator[tuple[str, dict[str, Any], pa.Table]]:
     """Yield (hive folder, facts for the footer, rows) for each value of the column, which the rows then lack."""
     if partition_by is None:
@@ -157,6 +161,8 @@ def _split(table: pa.Table, partition_by: str | None) -> Iterator[tuple[str, dic
         # A null of a dictionary is in no code of its own.
         column = column.cast(kind.value_type)
     codes = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    # Before the first of a thousand parts is written.
+    _check_partitions(partition_by, len(codes.dictionary))
     rest = table.drop_columns([partition_by])
     rows = members_by_cluster(codes.indices.to_numpy(zero_copy_only=False))
     for value, chosen in zip(codes.dictionary, rows, strict=True):
