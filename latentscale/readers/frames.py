@@ -188,7 +188,12 @@ def _plain(value: Any) -> Any:
         return bytes(value).decode("utf-8")
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
-    return value if isinstance(value, str | bool | int | float | None) else str(value)
+    if isinstance(value, str | bool | int | float | None):
+        return value
+    if type(value).__str__ is object.__str__ and type(value).__repr__ is object.__repr__:
+        # Its text is where it lies in the memory of this process: other text in each run, and no value of it.
+        raise TypeError(f"an object of {type(value).__module__}.{type(value).__qualname__} has no text of its own")
+    return str(value)
 
 
 def _column_name(name: Any) -> str:
@@ -258,8 +263,11 @@ def _write_objects(items: Iterator[Any], path: Path) -> tuple[Path, str]:
                 raise RequestError(f"item {number} is {type(item).__name__}, where the first is a mapping")
             try:
                 values = {str(key): _plain(value) for key, value in item.items()}
-            except (UnicodeDecodeError, RecursionError) as error:
-                raise RequestError(f"item {number} cannot be written as JSON: {error}") from error
+            except (UnicodeDecodeError, RecursionError, TypeError) as error:
+                raise RequestError(
+                    f"item {number} cannot be written as JSON: {error}",
+                    hint="Leave the value out, or convert it, for example to text.",
+                ) from error
             file.write(_line(values) + b"\n")
     return path, ".jsonl"
 

@@ -80,11 +80,19 @@ def test_columns_of_types_that_only_pandas_or_polars_has(store: Store):
         pa.table({"text": ["a"], "x": pa.array([pa.MonthDayNano([1, 2, 3])])}),
         pd.DataFrame({"text": ["a"], "x": [[b"\xff", 1]]}),
         pd.DataFrame([["a", "b"]], columns=["x", "x"]),
+        # What Python says of them is where they lie in memory.
+        pd.DataFrame({"text": ["a"], "x": [object()]}),
+        pl.DataFrame({"text": ["a"], "x": pl.Series([[object()]], dtype=pl.Object)}),
     ],
 )
 def test_a_column_that_cannot_be_stored_is_named(store: Store, data: Any):
     with pytest.raises(RequestError, match="'x'"):
         spool_frame(data, store)
+
+
+def test_a_mapping_with_an_object_that_has_no_text_is_refused(store: Store):
+    with pytest.raises(RequestError, match=r"item 1 cannot be written.*builtins\.object has no text of its own"):
+        spool_frame(iter([{"text": "a"}, {"text": "b", "x": {"y": [object()]}}]), store)
 
 
 def test_mappings_keep_what_json_has_no_form_for(store: Store):
