@@ -13,6 +13,7 @@ from latentscale.config import EngineConfig
 from latentscale.engines import check_engine
 from latentscale.engines.ray import contact
 from latentscale.engines.ray.contact import explain, reach_cluster
+from latentscale.engines.ray.engine import RayEngine
 from latentscale.errors import ConfigError, ResourceError
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
@@ -69,6 +70,17 @@ def test_what_a_machine_can_never_give_is_refused_at_once(stage: str, asked: dic
         check_engine(config)
     assert "CPU" in caught.value.message
     assert caught.value.hint
+
+
+def test_a_cluster_of_its_own_that_starts_too_late_is_no_fault_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**options: object) -> None:
+        # As ray/_private/node.py does after half a minute.
+        raise Exception("The current node timed out during startup. This could happen because some of …")  # noqa: TRY002
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(ResourceError, match="did not start on this machine within the half minute") as caught:
+        RayEngine(EngineConfig(name="ray"))
+    assert "run the same command again" in str(caught.value.hint)
 
 
 def test_a_client_server_whose_process_crashed_is_not_called_absent() -> None:

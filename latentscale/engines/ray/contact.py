@@ -24,6 +24,8 @@ RPC_SECONDS = 8.0
 CLIENT = "ray://"
 INITIALISED = "the cluster of ray.init()"
 _EXTRA = "the engine 'ray'"
+# What Ray says, in an exception of no class of its own, when its processes are not there in time.
+STARTED_LATE = "timed out during startup"
 
 _VERSIONS = re.compile(r"Ray: (\S+) Python: (\S+) This process .{0,80}? Ray: (\S+) Python: (\S+)")
 
@@ -176,6 +178,12 @@ def explain(error: BaseException, address: str) -> LatentScaleError:
             f"the client server of Ray at {address} could not start a process for this run",
             hint="Run the same command again; if this is seen often, start the head node with "
             "GRPC_ENABLE_FORK_SUPPORT=0, or use ray job submit (docs/operations.md).",
+        )
+    if STARTED_LATE in text:
+        return ResourceError(
+            f"Ray did not start on {address} within the half minute that it gives itself",
+            hint="The machine is busy, or short of memory or of room in its temporary folder: run the same command again, "
+            "which resumes, or use engine.name=local. Ray's own logs lie in ray/session_latest/logs of that folder.",
         )
     return ResourceError(
         f"no Ray cluster answers at {address}: {text[:300] or type(error).__name__}",

@@ -22,6 +22,7 @@ from latentscale.engines.protocol import Quarantined, ShardWorker
 from latentscale.engines.ray.contact import (
     CLIENT,
     INITIALISED,
+    STARTED_LATE,
     connected_cluster,
     explain,
     prepare_environment,
@@ -324,6 +325,10 @@ class RayEngine:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise explain(error, "this machine" if started_here else contact.address) from error
         except Exception as error:  # Ray's own exceptions have no common base outside Ray
+            if STARTED_LATE in str(error):
+                # What did start of a cluster of its own is ended with it.
+                self._ray.shutdown()
+                raise explain(error, "this machine") from error
             if type(error).__module__.startswith("ray."):
                 raise explain(error, contact.address) from error
             raise
