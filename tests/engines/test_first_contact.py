@@ -75,7 +75,7 @@ def test_what_a_machine_can_never_give_is_refused_at_once(stage: str, asked: dic
 def test_a_cluster_of_its_own_that_starts_too_late_is_no_fault_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(**options: object) -> None:
         # As ray/_private/node.py does after half a minute.
-        raise Exception("The current node timed out during startup. This could happen because some of …")  # noqa: TRY002
+        raise Exception("The current node timed out during startup. This could happen because some of …")
 
     monkeypatch.setattr(ray, "init", late)
     with pytest.raises(ResourceError, match="did not start on this machine within the half minute") as caught:
