@@ -183,7 +183,7 @@ def explain(error: BaseException, address: str) -> LatentScaleError:
         return ResourceError(
             f"Ray did not start on {address} within the half minute that it gives itself",
             hint="The machine is busy, or short of memory or of room in its temporary folder: run the same command "
-            "again, which resumes, or use engine.name=local. Ray's own logs lie in ray/session_latest/logs of that folder.",
+            "again, which resumes, or use engine.name=local. Its logs lie in ray/session_latest/logs of that folder.",
         )
     return ResourceError(
         f"no Ray cluster answers at {address}: {text[:300] or type(error).__name__}",
