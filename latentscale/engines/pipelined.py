@@ -62,6 +62,8 @@ class Pipelined:
             self._check()
             self._unwritten.acquire()
             try:
+                # A write that failed lets the next one in, and ends the run: what is computed may be paid for.
+                self._check()
                 computed = worker.compute(loaded)
                 # Release what was read before the next task is read.
                 del loaded
