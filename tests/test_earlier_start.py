@@ -130,3 +130,33 @@ def test_what_no_earlier_map_has_is_refused_before_any_work(
         workspace.map(project={"init": "earlier"}, cluster={"method": "hdbscan"})
     # K-means needs none.
     assert workspace.map(project={"init": "earlier"}).id != workspace.the_map().id
+
+
+def test_the_refit_of_a_map_whose_labels_were_edited_starts_from_it(demo: pl.DataFrame, tmp_path: Path) -> None:
+    chosen = demo.filter(pl.col("section").is_in(["games", "perl"])).sort("package").head(300)
+    latentscale.run(chosen, text="text", out=tmp_path / "ws", progress="quiet", **SETTINGS)
+    workspace = latentscale.open(tmp_path / "ws")
+
+    def layout(one: latentscale.Map) -> Any:
+        return next(record for record in workspace.artifacts if record.id == one.record.request["projection"])
+
+    assert "init" not in layout(workspace.update(refit=True)).choices
+    workspace.export_labels(tmp_path / "edits.csv")
+    edits = pl.read_csv(tmp_path / "edits.csv", infer_schema=False)
+    first = pl.int_range(pl.len()) == 0
+    edits.with_columns(pl.when(first).then(pl.lit("Mine")).alias("rename")).write_csv(tmp_path / "edits.csv")
+    workspace.import_labels(tmp_path / "edits.csv")
+    edited = workspace.the_map()
+    # Where its layouts cannot be had, principal components are the start, as for any other refit.
+    other = workspace.map(project={"cluster_dimensions": 4})
+    workspace.promote(other.id)
+    assert "init" not in layout(workspace.update(refit=True, project={"cluster_dimensions": 6})).choices
+    workspace.promote(edited.id)
+    refitted = workspace.update(refit=True)
+    assert layout(refitted).choices["init"] == f"{edited.id}: 300 documents start where they were"
+    assert max(workspace.runs, key=lambda run: run["id"])["job"]["project"]["init"] == "earlier"
+    assert "Mine" in refitted.labels()["label"].to_list()
+    # It is found again, by the same refit and by a stage of it.
+    assert workspace.update(refit=True).id == refitted.id
+    assert workspace.run_stages(["label.max_keyphrases=9"], until="publish").made == ["label", "publish"]
+    assert "init" not in layout(workspace.update(refit=True, project={"init": "pca"})).choices

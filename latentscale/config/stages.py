@@ -85,10 +85,11 @@ class ProjectConfig(Settings):
     """The scale of the embedded points."""
     n_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Steps of the optimisation; by default 500 for a map of up to 10,000 documents, else 200."""
-    init: Literal["pca", "earlier"] = "pca"
+    init: Literal["auto", "pca", "earlier"] = "auto"
     """Where the layouts start: from principal components; or `earlier`, from those of the current map, which the new
     one then resembles at less cost: documents start where they were, new ones at the mean of their neighbours that
-    were. The optimisation then has a tenth of the learning rate and, by default, 100 steps."""
+    were. The optimisation then has a tenth of the learning rate and, by default, 100 steps. `auto`: `earlier` for the
+    refit of a map whose labels were edited, of which more edits then hold; else `pca`."""
     negative_sample_rate: Annotated[int, Field(ge=1, le=100)] = 5
     """Negative samples for each positive one."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1.0

@@ -179,10 +179,11 @@ class ProjectSettings(TypedDict, total=False):
     n_epochs: int | None
     """Steps of the optimisation; by default 500 for a map of up to 10,000 documents, else 200."""
 
-    init: Literal["pca", "earlier"]
+    init: Literal["auto", "pca", "earlier"]
     """Where the layouts start: from principal components; or `earlier`, from those of the current map, which the new
     one then resembles at less cost: documents start where they were, new ones at the mean of their neighbours that
-    were. The optimisation then has a tenth of the learning rate and, by default, 100 steps."""
+    were. The optimisation then has a tenth of the learning rate and, by default, 100 steps. `auto`: `earlier` for the
+    refit of a map whose labels were edited, of which more edits then hold; else `pca`."""
 
     negative_sample_rate: int
     """Negative samples for each positive one."""

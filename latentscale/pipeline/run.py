@@ -29,7 +29,7 @@ from latentscale.readers.text_files import refuse_undecided
 from latentscale.readers.unread import Unread
 from latentscale.registry import load_stage, stages
 from latentscale.stages import embed, ingest, publish
-from latentscale.stages.earlier import check_earlier
+from latentscale.stages.earlier import check_earlier, settle_start
 from latentscale.stages.stage import MapJob, WholeStage, Work
 from latentscale.storage.artifacts import Record, find_record
 from latentscale.storage.head import current_map, read_head, write_head
@@ -90,12 +90,22 @@ def run_job(
         )
     if current is not None and not refit and show_map and until == "publish":
         _refuse_over_grown(store, current)
+    names = stage_names()[: stage_names().index(until) + 1] if until in stage_names() else []
+    if refit and current is not None and "project" in names:
+        given = context.config
+        context.config = settle_start(store, given, current, clusters="cluster" in names)
+        if context.config is not given:
+            # What is made of this map later starts there, too, and finds its layouts again.
+            context.run.job["project"]["init"] = context.config.project.init
+            observer.note(
+                f"The layouts start from those of {current.id}, whose labels were edited: more edits then fit the new "
+                "clusters. project.init=pca starts anew."
+            )
     # Before the corpus is listed, which may take minutes.
     check_engine(context.config.engine)
     check_settings(context, until)
-    names = stage_names()[: stage_names().index(until) + 1]
     if "project" in names:
-        check_earlier(store, config, current, clusters="cluster" in names)
+        check_earlier(store, context.config, current, clusters="cluster" in names)
     if "label" in names:
         check_labeler(context)
     units = None

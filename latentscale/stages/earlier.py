@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.backends.earlier import start_from_earlier
+from latentscale.backends.select import check_layouts
 from latentscale.config import JobConfig
 from latentscale.digest import artifact_id
 from latentscale.errors import ConfigError, WorkspaceError
@@ -60,6 +61,26 @@ def check_earlier(store: Store, config: JobConfig, current: Record | None, *, cl
     if held != wanted:
         found = f"has its clusters from a layout of {held} dimensions" if held else "has no layout for its clusters"
         raise _other(current, found, f"project.cluster_dimensions is {wanted}")
+
+
+def settle_start(store: Store, config: JobConfig, current: Record, *, clusters: bool) -> JobConfig:
+    """Decide where the layouts of a refit start, where ``project.init`` leaves it open.
+
+    At the layouts of the current map if its labels were edited: clusters found anew then agree more with those that
+    were edited. Where that map, or a backend that was asked for by name, does not allow it, from principal components.
+    """
+    if config.project.init != "auto":
+        return config
+    labels = find_record(store, "labels", str(current.request.get("labels")))
+    if not config.label.edits and (labels is None or not labels.request.get("edits")):
+        return config
+    settled = config.model_copy(update={"project": config.project.model_copy(update={"init": "earlier"})})
+    try:
+        check_layouts(settled)
+        check_earlier(store, settled, current, clusters=clusters)
+    except ConfigError:
+        return config
+    return settled
 
 
 def _other(current: Record, held: str, asked: str) -> ConfigError:

@@ -517,9 +517,11 @@ def test_labels_are_scored_and_descriptions_shown(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [1, 6, 14])
-def test_a_killed_run_asks_for_no_answer_again_that_was_written(place: Path, server: ChatServer, after: int) -> None:
+@pytest.mark.parametrize("share", [0, 0.5, 0.9])
+def test_a_killed_run_asks_for_no_answer_again_that_was_written(place: Path, server: ChatServer, share: float) -> None:
     concurrency = 3
+    # How many clusters there are is another number on another machine.
+    after = max(1, int(share * len(latentscale.open(place).current.labels())))
     reached, hold = threading.Event(), threading.Event()
 
     def rule(request: Request) -> None:
@@ -532,8 +534,8 @@ def test_a_killed_run_asks_for_no_answer_again_that_was_written(place: Path, ser
     program = f"import latentscale\nlatentscale.open({str(place)!r}).map(label={given!r}, **{ROUGH!r})"
     running = subprocess.Popen([sys.executable, "-c", program])
     try:
-        assert reached.wait(400)
-        assert running.poll() is None, "it is killed in the middle of its calls"
+        while not reached.wait(0.05):
+            assert running.poll() is None, "it is killed in the middle of its calls"
     finally:
         running.kill()
         running.wait()
