@@ -258,7 +258,8 @@ def _remote_files(
     workspaces = _remote_workspaces(remote, root, infos, listed=pattern is None)
     for folder in workspaces:
         unread.add(WORKSPACE, folder)
-    pages = tuple(page for page in pages_of(infos) if not (workspaces and page.startswith(workspaces)))
+    others = [name for name in infos if not (workspaces and name.startswith(workspaces))]
+    pages = pages_of(others, lambda name: remote.read(f"{root}/{name}" if root else name))
     for folder in pages:
         unread.add(PAGE, folder)
     own = workspaces + pages

@@ -13,7 +13,7 @@ from pathlib import Path
 from latentscale.errors import CorpusError
 from latentscale.file_names import escaped, on_disk, shown
 from latentscale.readers.formats import format_of
-from latentscale.readers.own_pages import is_page
+from latentscale.readers.own_pages import MANIFEST, is_page
 from latentscale.readers.unread import (
     HIDDEN,
     KERNEL,
@@ -102,7 +102,7 @@ class Walk:
         if below and any(entry.name == WORKSPACE_RECORD for entry in entries) and is_workspace(path):
             self._unread.add(WORKSPACE, below)
             return
-        if is_page(below, {entry.name for entry in entries}):
+        if is_page(below, {entry.name for entry in entries}, lambda: _start_of(Path(path, MANIFEST))):
             self._unread.add(PAGE, below)
             return
         for entry in entries:
@@ -232,6 +232,17 @@ def is_workspace(folder: str) -> bool:
         return path.is_file() and path.stat().st_size < _LARGEST_RECORD and is_record(path.read_bytes())
     except OSError:
         return False
+
+
+def _start_of(path: Path) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(_LARGEST_RECORD)
+    except OSError:
+        return b""
 
 
 def is_record(data: bytes) -> bool:

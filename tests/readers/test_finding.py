@@ -261,6 +261,7 @@ PAGE = (
     "page/maps/map-0123456789abcdef/viewer/rows/0.parquet",
     "page/maps/map-0123456789abcdef/viewer/ids/0.parquet",
 )
+MANIFEST = '{"schema":1,"title":"A map","generations":[{"schema":1,"documents":8}]}'
 
 
 @pytest.mark.parametrize("source", ["", "**/*", "**/*.parquet", "*/*/*.parquet", "*.csv"])
@@ -288,19 +289,23 @@ def test_a_workspace_in_a_bucket_is_not_part_of_a_corpus_either():
 @pytest.mark.parametrize("source", ["", "**/*", "**/*.parquet"])
 def test_an_exported_page_is_never_part_of_a_corpus(tmp_path: Path, source: str):
     made(tmp_path, "a.csv", "z/1/b.parquet", "z/map-x/viewer/c.parquet", "y/manifest.json", *PAGE)
-    (tmp_path / "page" / "viewer" / "assets").mkdir()
+    (tmp_path / "page" / "viewer" / "manifest.json").write_text(MANIFEST)
+    # A web application of somebody else has files of these names.
+    made(tmp_path, "app/index.html", "app/manifest.json", "app/assets/d.parquet", content='{"name": "generations"}')
     paths, left = listed_and_left(f"{tmp_path}/{source}")
     assert not [path for path in paths if path.startswith("page/")]
-    assert {"z/1/b.parquet", "z/map-x/viewer/c.parquet"} <= set(paths)
+    assert {"z/1/b.parquet", "z/map-x/viewer/c.parquet", "app/assets/d.parquet"} <= set(paths)
     assert left.kinds["LatentScale pages"] == 2
 
 
 def test_an_exported_page_in_a_bucket_is_not_part_of_a_corpus_either():
     memory = fsspec.filesystem("memory")
-    for name in ("a.csv", "z/map-x/viewer/c.parquet", *PAGE):
+    others = ("app/d.csv", "app/index.html", "app/manifest.json")
+    for name in ("a.csv", "z/map-x/viewer/c.parquet", *PAGE, *others):
         memory.pipe_file(f"/paged/{name}", b"text\nx\n")
+    memory.pipe_file("/paged/page/viewer/manifest.json", MANIFEST.encode())
     paths, left = listed_and_left("memory://paged")
-    assert paths == ["a.csv", "z/map-x/viewer/c.parquet"]
+    assert paths == ["a.csv", "app/d.csv", "z/map-x/viewer/c.parquet"]
     assert left.kinds["LatentScale pages"] == 2
 
 
