@@ -154,9 +154,10 @@ def test_the_refit_of_a_map_whose_labels_were_edited_starts_from_it(demo: pl.Dat
     workspace.promote(edited.id)
     refitted = workspace.update(refit=True)
     assert layout(refitted).choices["init"] == f"{edited.id}: 300 documents start where they were"
-    assert max(workspace.runs, key=lambda run: run["id"])["job"]["project"]["init"] == "earlier"
     assert "Mine" in refitted.labels()["label"].to_list()
     # It is found again, by the same refit and by a stage of it.
     assert workspace.update(refit=True).id == refitted.id
     assert workspace.run_stages(["label.max_keyphrases=9"], until="publish").made == ["label", "publish"]
+    # Settings still leave it open: other dimensions are not refused.
+    assert "init" not in layout(workspace.map(project={"cluster_dimensions": 4})).choices
     assert "init" not in layout(workspace.update(refit=True, project={"init": "pca"})).choices

@@ -91,12 +91,10 @@ def run_job(
     if current is not None and not refit and show_map and until == "publish":
         _refuse_over_grown(store, current)
     names = stage_names()[: stage_names().index(until) + 1] if until in stage_names() else []
-    if refit and current is not None and "project" in names:
+    if current is not None and "project" in names:
         given = context.config
-        context.config = settle_start(store, given, current, clusters="cluster" in names)
-        if context.config is not given:
-            # What is made of this map later starts there, too, and finds its layouts again.
-            context.run.job["project"]["init"] = context.config.project.init
+        context.config = settle_start(store, given, current, refit=refit, clusters="cluster" in names)
+        if refit and context.config is not given:
             observer.note(
                 f"The layouts start from those of {current.id}, whose labels were edited: more edits then fit the new "
                 "clusters. project.init=pca starts anew."

@@ -63,16 +63,22 @@ def check_earlier(store: Store, config: JobConfig, current: Record | None, *, cl
         raise _other(current, found, f"project.cluster_dimensions is {wanted}")
 
 
-def settle_start(store: Store, config: JobConfig, current: Record, *, clusters: bool) -> JobConfig:
-    """Decide where the layouts of a refit start, where ``project.init`` leaves it open.
+def settle_start(store: Store, config: JobConfig, current: Record, *, refit: bool, clusters: bool) -> JobConfig:
+    """Decide where the layouts start, where ``project.init`` leaves it open.
 
-    At the layouts of the current map if its labels were edited: clusters found anew then agree more with those that
-    were edited. Where that map, or a backend that was asked for by name, does not allow it, from principal components.
+    At those of the current map if that is refitted and its labels were edited: clusters found anew then agree more with
+    those that were edited. Other runs start where the current map did, whose layouts they then find. Where that map, or
+    a backend that was asked for by name, does not allow it, from principal components.
     """
     if config.project.init != "auto":
         return config
-    labels = find_record(store, "labels", str(current.request.get("labels")))
-    if not config.label.edits and (labels is None or not labels.request.get("edits")):
+    if refit:
+        labels = find_record(store, "labels", str(current.request.get("labels")))
+        starts = bool(config.label.edits or (labels and labels.request.get("edits")))
+    else:
+        layout = layout_of_map(store, current, "project")
+        starts = layout is not None and "earlier" in layout.request
+    if not starts:
         return config
     settled = config.model_copy(update={"project": config.project.model_copy(update={"init": "earlier"})})
     try:

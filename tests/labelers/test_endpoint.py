@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -32,6 +30,7 @@ from tests.labelers.chat_server import (
     error,
     says,
 )
+from tests.labelers.killed import kill_when
 
 pytest.importorskip("httpx", reason="the extra 'endpoint' is not installed")
 
@@ -532,13 +531,9 @@ def test_a_killed_run_asks_for_no_answer_again_that_was_written(place: Path, ser
     server.rule = rule
     given = options(server, concurrency=concurrency, held_out=True)
     program = f"import latentscale\nlatentscale.open({str(place)!r}).map(label={given!r}, **{ROUGH!r})"
-    running = subprocess.Popen([sys.executable, "-c", program])
     try:
-        while not reached.wait(0.05):
-            assert running.poll() is None, "it is killed in the middle of its calls"
+        kill_when(reached.is_set, program)
     finally:
-        running.kill()
-        running.wait()
         hold.set()
     server.rule = None
     kept = len(list((place / "label-receipts").rglob("*.json")))

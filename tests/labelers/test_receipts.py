@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from latentscale.labelers import ClusterEvidence
 from latentscale.labelers.protocol import Label
 from latentscale.labelers.receipts import read_receipt, receipt_key, receipt_name, write_receipt
 from latentscale.storage.objects import Store
+from tests.labelers.killed import kill_when
 
 DEAR = """
 import os
@@ -158,16 +157,7 @@ def test_a_killed_run_repeats_no_finished_call(corpus: Path, tmp_path: Path, log
     )
     path = os.pathsep.join([str(tmp_path / "code"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "DEAR_HOLDS": "1"}
-    running = subprocess.Popen([sys.executable, "-c", program], env=environment)
-    try:
-        deadline = time.monotonic() + 400
-        while not log.exists() or len(log.read_text().splitlines()) < 4:
-            assert running.poll() is None, "it is killed in the middle of its calls"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        running.kill()
-        running.wait()
+    kill_when(lambda: log.exists() and len(log.read_text().splitlines()) >= 4, program, environment=environment)
     answered = {path.stem for path in (tmp_path / "ws" / "label-receipts").rglob("*.json")}
     before = asked(log)
     assert 2 <= len(answered) <= len(before)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import latentscale
 from latentscale.errors import ConfigError
 from latentscale.labelers.transformers import TransformersLabeler, TransformersLabelOptions
 from latentscale.upkeep.verify import verify_workspace
+from tests.labelers.killed import kill_when
 from tests.labelers.tiny_chat import make_model
 
 pytestmark = pytest.mark.slow
@@ -130,16 +128,7 @@ def test_a_killed_run_asks_for_no_answer_again_that_was_written(place: Path, noi
         latentscale.open({str(place)!r}).map(label={given!r}, **{ROUGH!r})
         """
     )
-    running = subprocess.Popen([sys.executable, "-c", program])
-    try:
-        deadline = time.monotonic() + 400
-        while len(list((place / "label-receipts").rglob("*.json"))) < 3:
-            assert running.poll() is None, "it is killed in the middle of its answers"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        running.kill()
-        running.wait()
+    kill_when(lambda: len(list((place / "label-receipts").rglob("*.json"))) >= 3, program)
     kept = list((place / "label-receipts").rglob("*.json"))
     before = {path: path.stat().st_mtime_ns for path in kept}
     labels = latentscale.open(place).map(label=given, **ROUGH).labels()

@@ -4,6 +4,7 @@
  */
 
 import type { Box } from "./lod";
+import { around, contains } from "./shape";
 
 /** Cells along the longer side of the points' box, and the cells of air around it. */
 const CELLS = 56;
@@ -38,7 +39,7 @@ function isHole(ring: readonly number[]): boolean {
 }
 
 function outlinesIn(points: ArrayLike<number>): number[][] {
-  const grid = gridOf(points, boxOf(points), CELLS);
+  const grid = gridOf(points, around(points), CELLS);
   if (!grid) return [];
   // Half of what the thinnest place has that is to lie inside, so that the outline keeps clear of its points.
   return contoursAt(grid, grid.sorted[Math.floor(OUTSIDE * grid.sorted.length)] / 2);
@@ -46,24 +47,14 @@ function outlinesIn(points: ArrayLike<number>): number[][] {
 
 /** The outline of an island again, from its own points alone; with its holes; null where they are too few. */
 function finer(ring: readonly number[], points: ArrayLike<number>): number[][] | null {
-  const { x0, x1, y0, y1 } = boxOf(ring);
+  const { x0, x1, y0, y1 } = around(ring);
   const own: number[] = [];
   for (let i = 0; i < points.length; i += 2) {
     const [x, y] = [points[i], points[i + 1]];
-    if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && isWithin(ring, x, y)) own.push(x, y);
+    if (x >= x0 && x <= x1 && y >= y0 && y <= y1 && contains(ring, x, y)) own.push(x, y);
   }
   const found = outlinesIn(own);
   return found.length ? found : null;
-}
-
-/** Whether a position lies in a ring. */
-function isWithin(ring: readonly number[], x: number, y: number): boolean {
-  let odd = false;
-  for (let i = 0, j = ring.length - 2; i < ring.length; j = i, i += 2) {
-    const [ax, ay, bx, by] = [ring[j], ring[j + 1], ring[i], ring[i + 1]];
-    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) odd = !odd;
-  }
-  return odd;
 }
 
 /** Lines of equal density of the points in a box, from sparse to dense: closed, in units of the map. */
@@ -83,17 +74,6 @@ interface Grid {
   /** The map's position of a position in cells. */
   x(cells: number): number;
   y(cells: number): number;
-}
-
-function boxOf(points: ArrayLike<number>): Box {
-  const box = { x0: Infinity, y0: Infinity, x1: -Infinity, y1: -Infinity };
-  for (let i = 0; i < points.length; i += 2) {
-    box.x0 = Math.min(box.x0, points[i]);
-    box.x1 = Math.max(box.x1, points[i]);
-    box.y0 = Math.min(box.y0, points[i + 1]);
-    box.y1 = Math.max(box.y1, points[i + 1]);
-  }
-  return box;
 }
 
 /** Points of a box, spread over cells with some air around them; null where they are too few, or all at one place. */

@@ -32,8 +32,8 @@ function meets(ax: number, ay: number, bx: number, by: number, { x0, y0, x1, y1 
   return sides.some((s) => s >= 0) && sides.some((s) => s <= 0);
 }
 
-/** The smallest box around it. */
-export function around(shape: Shape): Box {
+/** The smallest box around a shape, or points: x, y, x, y, … */
+export function around(shape: ArrayLike<number>): Box {
   const box = { x0: Infinity, y0: Infinity, x1: -Infinity, y1: -Infinity };
   for (let i = 0; i < shape.length; i += 2) {
     box.x0 = Math.min(box.x0, shape[i]);
