@@ -183,7 +183,8 @@ class ProjectSettings(TypedDict, total=False):
     """Where the layouts start: from principal components; or `earlier`, from those of the current map, which the new
     one then resembles at less cost: documents start where they were, new ones at the mean of their neighbours that
     were. The optimisation then has a tenth of the learning rate and, by default, 100 steps. `auto`: `earlier` for the
-    refit of a map whose labels were edited, of which more edits then hold; else `pca`."""
+    refit of a map whose labels were edited, of which more edits then hold, and for stages of such a refit that are run
+    again; else `pca`."""
 
     negative_sample_rate: int
     """Negative samples for each positive one."""
