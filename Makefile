@@ -1,5 +1,4 @@
-# make demo · make test · make test-slow · make cuml · make test-repeat · make explore · make soak · make lint · make docs · make lock
-# make clean
+# make demo · test · test-slow · cuml · test-repeat · test-jitter · explore · soak · lint · docs · lock · clean
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 export UV_LINK_MODE := copy
 
-.PHONY: demo test test-slow vllm cuml test-repeat explore soak lint docs lock clean browser
+.PHONY: demo test test-slow vllm cuml test-repeat test-jitter explore soak lint docs lock clean browser
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -65,6 +64,9 @@ test-slow: $(VENV)/.torch vllm browser ## many kills, Ray, large pages, encoders
 
 test-repeat: $(VENV)/.dev browser ## the fast suite ten times, two at once; the report is benchmarks/results/test_repeat.json
 	PYTHONPATH=. $(BIN)/python tests/repeat.py
+
+test-jitter: $(VENV)/.dev browser ## the fast suite where threads and processes start late at random: finds what assumes an order
+	PYTHONPATH=tests/jitter $(BIN)/pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
 explore: $(VENV)/.dev browser ## the property tests with examples that no run had
 	$(BIN)/pytest -q -m hypothesis --hypothesis-profile explore $(SIDE_BY_SIDE)
