@@ -66,7 +66,7 @@ test-repeat: $(VENV)/.dev browser ## the fast suite ten times, two at once; the 
 	PYTHONPATH=. $(BIN)/python tests/repeat.py
 
 test-jitter: $(VENV)/.dev browser ## the fast suite where threads and processes start late at random: finds what assumes an order
-	PYTHONPATH=tests/jitter $(BIN)/pytest -q -m "not slow" $(SIDE_BY_SIDE)
+	PYTHONPATH=tests/jitter $(BIN)/pytest -q -m "not slow" -n 8
 
 explore: $(VENV)/.dev browser ## the property tests with examples that no run had
 	$(BIN)/pytest -q -m hypothesis --hypothesis-profile explore $(SIDE_BY_SIDE)

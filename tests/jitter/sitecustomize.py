@@ -55,12 +55,12 @@ def install() -> None:
     thread._WorkItem.run = _around((0.2, 0.1), (0.1, 0.05))(thread._WorkItem.run)
     threading.Semaphore.acquire = _around((0.2, 0.1), (0.1, 0.05))(threading.Semaphore.acquire)
     threading.Semaphore.__enter__ = threading.Semaphore.acquire
-    threading.Condition.wait = _around((0.0, 0.0), (0.1, 0.02))(threading.Condition.wait)
+    threading.Condition.wait = _around((0.0, 0.0), (0.05, 0.02))(threading.Condition.wait)
     threading.Event.set = _around((0.1, 0.05), (0.1, 0.05))(threading.Event.set)
     os.open = _around((0.05, 0.02), (0.0, 0.0))(os.open)
     builtins.open = _around((0.02, 0.02), (0.0, 0.0))(builtins.open)
     os.replace = _around((0.1, 0.05), (0.1, 0.05))(os.replace)
-    subprocess.Popen.__init__ = _around((0.0, 0.0), (0.2, 0.3))(subprocess.Popen.__init__)
+    subprocess.Popen.__init__ = _around((0.0, 0.0), (0.2, 0.2))(subprocess.Popen.__init__)
     time.sleep = _long
 
 
