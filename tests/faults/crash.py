@@ -1,8 +1,8 @@
 """A process that stops by itself at a write that ``CRASH`` names.
 
-``CRASH`` is ``before|after|pause:<regular expression>:<number>``: die by SIGKILL before or after so many writes of
-objects whose name it matches, or be stopped (SIGSTOP) before it until somebody wakes it. The last line that it says is
-the name of that object.
+``CRASH`` is ``before|after|pause:<regular expression>:<number>``: die by SIGKILL before so many writes of objects whose
+name it matches begin or after they have ended, or be stopped (SIGSTOP) before it until somebody wakes it. The last line
+that it says is the name of that object.
 """
 
 from __future__ import annotations
@@ -24,16 +24,20 @@ def install() -> None:
     counting = threading.Lock()
 
     def put_bytes(store: Store, name: str, data: Any) -> Any:
-        nonlocal left
         hit = re.search(pattern, name) is not None
-        # Objects are written by several threads at once: each has a number of its own.
-        with counting:
-            left -= hit
-            mine = left
-        if hit and mine == 0 and when != "after":
+
+        def is_last() -> bool:
+            # Objects are written by several threads at once: each has a number of its own.
+            nonlocal left
+            with counting:
+                left -= hit
+                return hit and left == 0
+
+        if when != "after" and is_last():
             stop(name, signal.SIGSTOP if when == "pause" else signal.SIGKILL)
         written = write(store, name, data)
-        if hit and mine == 0 and when == "after":
+        # Counted when it is there: one that began earlier may end later.
+        if when == "after" and is_last():
             stop(name, signal.SIGKILL)
         return written
 
