@@ -54,19 +54,22 @@ def read_additions(name: str) -> Additions | None:
         raise ConfigError("label.edits: adds is not true or false", where=name)
     if not adds:
         return None
-    parse_edits(values, where=name)
-    entries = cast("list[dict[str, Any]]", head["clusters"])
+    listed = head.get("clusters")
+    entries = cast("list[Any]", listed) if isinstance(listed, list) else []
     for at, entry in enumerate(entries):
-        other = next((action for action in ACTIONS if action in entry and action not in ADDED), None)
+        given = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        where = f"{name}, clusters[{at}]"
+        other = next((action for action in ACTIONS if action in given and action not in ADDED), None)
         if other:
             raise ConfigError(
                 f"label.edits: {other} is not added to the edits of a map",
-                where=f"{name}, clusters[{at}]",
+                where=where,
                 hint=f"With adds: true an entry has {', '.join(ADDED)}. Without it, the file has all edits of the map: "
                 "latentscale labels export WORKSPACE FILE writes these.",
             )
-        if type(entry.get("cluster")) is not int:
-            raise ConfigError("label.edits: cluster is not a whole number", where=f"{name}, clusters[{at}]")
+        if type(given.get("cluster")) is not int:
+            raise ConfigError("label.edits: cluster is not a whole number", where=where, hint=_HINT)
+    parse_edits(values, where=name)
     return Additions(map=str(head.get("map", "")), entries=tuple(dict(one) for one in entries))
 
 

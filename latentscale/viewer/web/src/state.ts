@@ -55,8 +55,17 @@ export const notice = signal<string | null>(null);
 export const manifest = signal<Manifest | null>(null);
 /** Whether all that the page shows is in its one file. */
 export const inOneFile = signal(false);
-export const labels = signal<LabelsFile | null>(null);
-export const details = signal<ClusterDetail[] | null>(null);
+/** The clusters as they were published, and as the page shows them: with what its reader has edited, where anything is. */
+export const published = { labels: signal<LabelsFile | null>(null), details: signal<ClusterDetail[] | null>(null) };
+export interface Edited {
+  labels(file: LabelsFile): LabelsFile;
+  details(details: ClusterDetail[]): ClusterDetail[];
+}
+export const edited = signal<Edited | null>(null);
+export const labels = computed(() => published.labels.value && (edited.value?.labels(published.labels.value) ?? published.labels.value));
+export const details = computed(() => published.details.value && (edited.value?.details(published.details.value) ?? published.details.value));
+/** The cluster, as `layer.id`, that is being edited. */
+export const editing = signal<string | null>(null);
 /** Those of the manifest, in its order: for panels that read files of their own sections. */
 export const generations = signal<readonly Generation[]>([]);
 export const index = signal<MergedIndex | null>(null);
