@@ -4,7 +4,7 @@ import { computed, signal } from "@preact/signals";
 import { categoriesOf } from "./engine/column-names";
 import type { Theme } from "./engine/colour";
 import { keyOf, type Filters } from "./engine/filters";
-import type { CategoryColumn, ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
+import type { CategoryColumn, ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest, NumberColumn } from "./engine/format";
 import type { Document, Generation } from "./engine/generation";
 import type { Found } from "./engine/search";
 import type { Query } from "./engine/tokens";
@@ -284,6 +284,13 @@ export const tagsColumn = computed<CategoryColumn | null>(() => {
 export const column = computed<ColourColumn | null>(() =>
   colour.value === TAGS ? tagsColumn.value : (index.value?.colours.find((entry) => entry.id === colour.value) ?? null),
 );
+
+/** Id of the column of numbers that the size of points follows; empty where all are as large. */
+export const sizeBy = signal("");
+export const sizeColumn = computed<NumberColumn | null>(() => {
+  const found = index.value?.colours.find(({ id }) => id === sizeBy.value);
+  return found?.kind === "numbers" ? (found as NumberColumn) : null;
+});
 
 /** The categories of the colour column that are chosen; a filter as any other. */
 export const categories = computed<ReadonlySet<number>>(() => {
