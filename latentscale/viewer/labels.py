@@ -87,7 +87,9 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
 
 def _by_hand(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a person changed of a cluster, where anything was: whether its label is hidden, and the name before."""
-    found = json.loads(row.get("edit") or "{}").get("label", row["label"])
+    edit = json.loads(row.get("edit") or "{}")
+    # Of several that were merged there is no other name for the one that they became.
+    found = row["label"] if edit.get("merge") else edit.get("label", row["label"])
     return ({"hidden": True} if row.get("hidden") else {}) | ({"found": found} if found != row["label"] else {})
 
 

@@ -72,7 +72,7 @@ def test_the_size_is_chosen_by_keys_has_a_legend_and_is_in_the_link(make_site, o
     assert legend.locator(".ramp-ends span").all_text_contents() == [" 1", " 31.61", " 999"]
     assert "w=%40score" in it.address()
     keep(it, "size-by")
-    assert faults(page, "[data-panel=list]", ".settings") == []
+    assert faults(page, "[data-panel=list]") == []
     page.get_by_role("button", name="Size and opacity of the points").click()
     assert (np.abs(np.asarray(it.picture()).astype(int) - plain).max(axis=2) > 60).sum() > 2_000
     legend.get_by_role("button", name="All the same").click()

@@ -24,9 +24,11 @@ function storage(): Storage | null {
   }
 }
 
-/** Edge of the map's square. */
+/** Edge of the map's square, by which labels found their room. */
 function side(): number {
-  const boxes = state.manifest.value!.generations.map(({ extent }) => extent);
+  const { generations } = state.manifest.value!;
+  if (generations.length === 1) return generations[0].side;
+  const boxes = generations.map(({ extent }) => extent);
   const along = (axis: number): number => Math.max(...boxes.map((box) => box[axis + 2])) - Math.min(...boxes.map((box) => box[axis]));
   return Math.max(along(0), along(1)) || 1;
 }
@@ -46,6 +48,10 @@ export function readOnce(): void {
   }
   earlier.value = found.filter(([map, one]) => map !== mapId() && one.folder === folder() && one.edits.length).map(([map, one]) => [map, one.edits]);
   show(found.find(([map]) => map === mapId())?.[1].edits ?? []);
+  // Of another window with this map: what is edited there must not be lost by what is edited here.
+  addEventListener("storage", ({ key }) => {
+    if (own && key === EDITS + mapId()) show(readEdits(own, key)?.edits ?? []);
+  });
 }
 
 function show(next: readonly ClusterEdit[]): void {
@@ -74,7 +80,7 @@ export function publishedAt(ref: string): { cluster: ClusterEntry; detail: Clust
 export type Change = Pick<ClusterEdit, "rename" | "describe" | "hide">;
 
 /** Say all that is edited of a cluster; what is as it was published is no edit. */
-export function editCluster(ref: string, change_: Change): void {
+export function editCluster(ref: string, said: Change): void {
   const { cluster, detail } = publishedAt(ref)!;
   const edit = {
     layer: cluster.layer,
@@ -82,7 +88,7 @@ export function editCluster(ref: string, change_: Change): void {
     label: cluster.found ?? cluster.label,
     size: cluster.size,
     members: detail?.exemplars ?? [],
-    ...change_,
+    ...said,
   };
   change(withEdit(edits.value, edit, cluster, detail));
 }

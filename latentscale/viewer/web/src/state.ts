@@ -85,7 +85,12 @@ export const isolated = signal<ReadonlySet<string>>(new Set());
 /** By columns, any number at once, whatever colours the points. */
 export const filters = signal<Filters>(new Map());
 /** What passes each filter by text; its documents are null while they are looked for. */
-export const textMatches = signal<ReadonlyMap<string, { text: string | null; documents: Selection | null }>>(new Map());
+export const textMatches = signal<ReadonlyMap<string, TextMatch>>(new Map());
+export interface TextMatch {
+  text: string | null;
+  pattern: boolean;
+  documents: Selection | null;
+}
 /** Documents of each cluster of layer 0 that pass the filters, of so many that were counted; null without filters. */
 export const clusterCounts = signal<{ clusters: ReadonlyMap<number, number>; documents: number; whole: boolean } | null>(null);
 /** The cluster under the pointer in the list. */

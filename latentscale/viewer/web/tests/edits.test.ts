@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { broughtOver, editedDetails, editedLabels, editFile, faultOf, keepEdits, oneLine, readEditFile, readEdits, withEdit, type ClusterEdit } from "../src/engine/edits";
 import type { ClusterDetail, ClusterEntry, LabelsFile } from "../src/engine/format";
 import { labelZooms } from "../src/engine/label-room";
+import { haveFixture, read } from "./files";
 
 const entry = (id: number, more: Partial<ClusterEntry> = {}): ClusterEntry => ({ id, layer: 0, label: `Topic ${id}`, parent: null, x: 10 * id, y: 0, size: 100 - id, nearest: 100, hue: 0, shade: 0, px: 13, zoom: [-4, 99], ...more });
 const detail = (exemplars: number[], more: Partial<ClusterDetail> = {}): ClusterDetail => ({ source: null, keyphrases: [], exemplars, hull: [], ...more });
@@ -84,6 +85,16 @@ describe("edits", () => {
 });
 
 describe("the room of labels", () => {
+  it.skipIf(!haveFixture)("is that which Python found when it published them", () => {
+    const { labels, details, side } = read<{ labels: LabelsFile; details: ClusterDetail[]; side: number }>("room.json");
+    const zooms = labelZooms(labels, details, side);
+    expect(labels.clusters.filter(({ zoom }) => zoom).length).toBeGreaterThan(150);
+    labels.clusters.forEach(({ zoom }, i) => {
+      expect(zooms[i] === null).toBe(zoom === null);
+      zoom?.forEach((end, k) => expect(Math.abs(zooms[i]![k] - end)).toBeLessThan(0.011));
+    });
+  });
+
   it("is where they are clear of those before them", () => {
     const clusters = [entry(1, { x: 0 }), entry(2, { x: 1 }), entry(3, { x: 1 }), entry(4, { x: 50, label: "" }), entry(5, { layer: 1, x: 0, y: 40 })];
     const zooms = labelZooms({ layers: 2, hue_layer: 0, clusters }, [detail([]), detail([]), detail([]), detail([]), detail([], { hull: [0, 0, 11, 0, 11, 5] })], 50);

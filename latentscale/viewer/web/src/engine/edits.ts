@@ -117,7 +117,7 @@ export function editedDetails(details: ClusterDetail[], edits: readonly ClusterE
 /** The edits with one put in; without what says nothing but how the cluster is already. */
 export function withEdit(edits: readonly ClusterEdit[], edit: ClusterEdit, cluster: ClusterEntry, detail: ClusterDetail | null): ClusterEdit[] {
   const made = { ...edit };
-  if (made.rename === cluster.found) made.rename = null;
+  if (made.rename !== undefined && made.rename === cluster.found) made.rename = null;
   if ((made.rename === null ? (cluster.found ?? cluster.label) : made.rename) === cluster.label) delete made.rename;
   if (made.describe === (detail?.description ?? "")) delete made.describe;
   if (made.hide === (cluster.hidden ?? false)) delete made.hide;

@@ -34,12 +34,12 @@ export function EditsPanel() {
     >
       {!list.length && <p class="muted">Choose a cluster, then “Edit” on its card: rename it, describe it, or hide its label. What you edit is seen by you alone until it is in the map.</p>}
       {!kept.value && list.length > 0 && <p class="flag">This browser does not keep the edits: save them before you leave the page.</p>}
+      {list.length > 0 && <Saving />}
       <ul class="tags" aria-label="Edits">
         {list.map((edit) => (
           <Edit key={placeOf(edit)} edit={edit} />
         ))}
       </ul>
-      {list.length > 0 && <Saving />}
       <Earlier />
       <label class="load-file">
         <span class="muted small">Read edits from a file that a page saved</span>
@@ -102,9 +102,8 @@ function Saving() {
           Undo all
         </button>
       </p>
-      <h3>Into the map</h3>
-      <p class="small">
-        One command, where the workspace is, makes a map with these names, for everybody{grown() ? "; since this one has grown by updates, it is laid out anew" : ""}:
+      <p class="muted small">
+        Then one command, where the workspace is, makes a map with these edits for everybody{grown() ? "; since this one has grown by updates, it is laid out anew" : ""}:
       </p>
       <p class="command">
         <code>{command()}</code>

@@ -180,9 +180,11 @@ function ClusterPanel() {
           <button class="link" onClick={() => void selectClusters([ref])}>
             {SELECTS[state.operation.value]}
           </button>{" "}
-          <button class="link" data-edits aria-expanded={editing} onClick={() => (state.editing.value = editing ? null : ref)}>
-            Edit
-          </button>
+          {detail.exemplars.length > 0 && (
+            <button class="link" data-edits aria-expanded={editing} onClick={() => (state.editing.value = editing ? null : ref)}>
+              Edit
+            </button>
+          )}
         </p>
         {(editing || cluster.edited) && <ClusterEdits />}
         {detail.keyphrases.length > 0 && (
