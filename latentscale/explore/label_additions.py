@@ -37,9 +37,9 @@ def add_edits(store: Store, record: Record, additions: Additions) -> list[dict[s
     entries = [{name: one[name] for name in FIELDS if name in one} for one in label_entries(store, record)]
     found = {(one["layer"], one["cluster"]): [one] for one in entries if "cluster" in one}
     # One cluster by now: what is said of it are the edits of those that it was made of.
-    merged = {place: [one for one in entries if one.get("merge") == name] for place, name in _merged(store, record)}
+    found |= {place: [one for one in entries if one.get("merge") == name] for place, name in _merged(store, record)}
     for match, addition in zip(_matches(store, record, additions), additions.entries, strict=True):
-        edited = (found | merged).get((match.layer, match.cluster), [])
+        edited = found.get((match.layer, match.cluster), [])
         for entry in edited:
             _put(entry, addition)
         if not edited:

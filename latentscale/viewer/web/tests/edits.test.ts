@@ -57,7 +57,9 @@ describe("edits", () => {
 
   it("go into a file and come back from it", () => {
     const edits = [edit(1, { rename: HOSTILE }), edit(2, { rename: null, describe: "東京 🗺", hide: false })];
+    edits[1].label = "a\u007fb\u2028";
     const text = editFile("map-1", edits, "latentscale labels import WORKSPACE edits.yaml");
+    expect(text).toContain("a\\u007fb\\u2028");
     expect(readEditFile(text, "edits.yaml")).toEqual({ map: "map-1", edits });
     expect(readEditFile(`\uFEFF${text.replaceAll("\n", "\r\n")}`, "edits.yaml").edits).toEqual(edits);
     expect(() => readEditFile("edits: 1\nclusters:\n", "e.yaml")).toThrow("e.yaml is no file of edits that a page saved");

@@ -137,15 +137,20 @@ export function broughtOver(edits: readonly ClusterEdit[], clusters: readonly Cl
       const shared = own.filter((row) => known.has(row)).length;
       return layer === edit.layer && shared > 0 && shared >= SAME * Math.max(own.length, known.size);
     });
-    if (at >= 0) found.push({ ...edit, cluster: clusters[at].id, size: clusters[at].size, members: details[at].exemplars });
+    if (at < 0) continue;
+    const { id, size, label, found: before } = clusters[at];
+    found.push({ ...edit, cluster: id, label: before ?? label, size, members: details[at].exemplars });
   }
   return found;
 }
 
+/** JSON without the signs that JSON allows and YAML does not. */
+const plain = (json: string): string => json.replace(/[\x7f-\x9f\u2028\u2029\ufffe\uffff]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 /** A file of edits: YAML, with a line of JSON for each cluster, which adds to the edits that the map has. */
 export function editFile(map: string, edits: readonly ClusterEdit[], command: string): string {
   const head = ["# Edits of clusters, made on the page of a map. They go to the edits that the map has already.", `# Apply them: ${command}`];
-  const entries = edits.map(({ label, layer, cluster, size, members, ...rest }) => `- ${JSON.stringify({ label, layer, cluster, size, members, ...rest })}`);
+  const entries = edits.map(({ label, layer, cluster, size, members, ...rest }) => `- ${plain(JSON.stringify({ label, layer, cluster, size, members, ...rest }))}`);
   return `${[...head, "edits: 1", `map: ${JSON.stringify(map)}`, "adds: true", "clusters:", ...entries].join("\n")}\n`;
 }
 

@@ -7,6 +7,9 @@ import * as state from "../../state";
 import { setOpen } from "../panel-registry";
 import { EditMarks } from "./mark";
 
+/** What had the focus is gone. */
+const focusEdit = () => requestAnimationFrame(() => document.querySelector<HTMLElement>("[data-edits]")?.focus());
+
 /** Of the one cluster that is chosen. */
 export function ClusterEdits() {
   readOnce();
@@ -22,7 +25,13 @@ export function ClusterEdits() {
           <span class="muted">
             <EditMarks cluster={cluster} /> {found !== cluster.label && `It was found as “${found}”.`}
           </span>
-          <button class="link" onClick={() => undo(edit)}>
+          <button
+            class="link"
+            onClick={() => {
+              undo(edit);
+              focusEdit();
+            }}
+          >
             Undo
           </button>
           <button class="link" onClick={() => setOpen("edits", true)}>
@@ -56,7 +65,7 @@ function EditForm({ at }: { at: string }) {
   const faults = { rename: label ? faultOf("rename", label) : "A cluster has a name.", describe: faultOf("describe", text) };
   const close = (): void => {
     state.editing.value = null;
-    requestAnimationFrame(() => document.querySelector<HTMLElement>("[data-edits]")?.focus());
+    focusEdit();
   };
   const found = published.found;
   return (

@@ -49,6 +49,12 @@ export function EditsPanel() {
   );
 }
 
+/** The focus goes to the panel: what had it is gone. */
+function undone(work: () => void): void {
+  work();
+  requestAnimationFrame(() => document.querySelector<HTMLElement>(`[data-panel="${ID}"] button`)?.focus());
+}
+
 function Edit({ edit }: { edit: ClusterEdit }) {
   const ref = placeOf(edit);
   const cluster = state.byRef.value.get(ref);
@@ -74,7 +80,7 @@ function Edit({ edit }: { edit: ClusterEdit }) {
             Show
           </button>
         )}
-        <button class="link" aria-label={`Undo the edit of ${name}`} onClick={() => undo(edit)}>
+        <button class="link" aria-label={`Undo the edit of ${name}`} onClick={() => undone(() => undo(edit))}>
           Undo
         </button>
       </span>
@@ -98,7 +104,7 @@ function Saving() {
         <button class="button" onClick={() => save(editFile(mapId(), edits.value, command()), FILE, "application/yaml")}>
           Save as {FILE}
         </button>
-        <button class="link" onClick={undoAll}>
+        <button class="link" onClick={() => undone(undoAll)}>
           Undo all
         </button>
       </p>
