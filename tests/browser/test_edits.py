@@ -263,6 +263,10 @@ def test_edits_are_made_by_keys_on_a_phone_and_by_assistive_technology(real: Rea
     form.get_by_role("button", name="Keep").tap()
     small.settled()
     expect(card(page).get_by_role("heading", level=2)).to_have_text("By a finger")
+    page.get_by_role("button", name="Edits of clusters").tap()
+    expect(edits(page).locator(".tags .name")).to_have_text("By a finger")
+    page.get_by_role("button", name="Close the edits").tap()
+    small.settled()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert faults(page, "[data-panel=document]") == []
 
