@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -226,24 +225,41 @@ class Workspace:
 
         return write_label_file(self.store, self.the_map(map).record, to)
 
-    def import_labels(self, path: str | Path, *, progress: Mode | Observer = "quiet") -> Outcome:
+    def import_labels(self, path: str | Path, *, refit: bool = False, progress: Mode | Observer = "quiet") -> Outcome:
         """Label the current map anew with the edits of a file, which from then on every labelling applies.
+
+        A file that the page of a map saved adds to the edits that the current map has; any other has all of them.
+
+        Parameters
+        ----------
+        refit : bool
+            Make a new map of all documents, with these edits, as ``update(refit=True)`` does.
 
         Raises
         ------
         ConfigError
             If the file is no such file, with the entry, or the row and column, that is wrong.
         WorkspaceError
-            If there is no map, or it has grown by updates since its fit: then a refit applies edits.
+            If there is no map, or it has grown by updates since its fit: then only a refit applies edits.
         """
+        from latentscale.explore.label_additions import add_edits
+        from latentscale.labelers.edit_file import read_additions
+
         current = self.the_map()
-        if "update" in current.record.request:
+        if "update" in current.record.request and not refit:
             raise WorkspaceError(
                 f"{current.id} has grown by updates since its fit, and its labels are those of the fit",
-                hint=f"Refit it with the edits: latentscale update {argument(self.url)} --refit "
-                f"--set {argument(f'label.edits={path}')}",
+                hint="Refit it with the edits: latentscale labels import "
+                f"{argument(self.url)} {argument(path)} --refit",
             )
-        return self.run_stages([f"label.edits={json.dumps(str(path))}"], until="publish", progress=progress)
+        with self._observed(progress) as observer:
+            additions = read_additions(str(path))
+            edits = str(path) if additions is None else add_edits(self.store, current.record, additions)
+            values = self.map_settings() if refit else self.settings(of_last_run=True)
+            values["label"] = {**values.get("label", {}), "edits": edits}
+            if refit:
+                return self.run_update(values, refit=True, progress=observer)
+            return self.run(values, until="publish", snapshot=self.snapshot, progress=observer)
 
     def diff_labels(self, first: str, second: str, *, layer: int | None = None) -> dict[str, Any]:
         """Compare two labellings side by side: what each cluster was called, is called, and what became of it.

@@ -47,7 +47,12 @@ def export_labels(
 
 def import_labels(
     workspace: WorkspaceArgument,
-    file: Annotated[Path, typer.Argument(help="A file that `labels export` wrote, with edits.", metavar="FILE")],
+    file: Annotated[
+        Path, typer.Argument(help="A file that `labels export` wrote, with edits, or a map's page.", metavar="FILE")
+    ],
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Make a new map with them, as a map that has grown by updates needs.")
+    ] = False,
     storage: Storage = None,
     progress: Progress = "auto",
     as_json: AsJson = False,
@@ -57,7 +62,7 @@ def import_labels(
 
     with observed(progress, None, workspace) as observer:
         opened = existing_workspace(workspace, storage)
-        outcome = opened.import_labels(file, progress=observer)
+        outcome = opened.import_labels(file, refit=refit, progress=observer)
         if as_json:
             print(json.dumps(outcome_document(opened, outcome), indent=1, ensure_ascii=False))
         else:

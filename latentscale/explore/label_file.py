@@ -48,7 +48,7 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
     check_new_file(path)
     if path.exists():
         raise RequestError(f"{path} is there already, with edits perhaps", hint="Name another file, or remove it.")
-    entries = _entries(store, record)
+    entries = label_entries(store, record)
     as_table = path.suffix.lower() in SUFFIXES
     text = render_table(entries, path.suffix.lower()) if as_table else render_edits(entries, about={"map": record.id})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,20 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
     return path
 
 
-def _entries(store: Store, record: Record) -> Iterator[dict[str, Any]]:
+def label_entries(store: Store, record: Record) -> Iterator[dict[str, Any]]:
+    """What ``labels export`` writes of a map: an entry for each cluster, and the edits that are of none any more.
+
+    Parameters
+    ----------
+    record : Record
+        The map.
+
+    Yields
+    ------
+    dict
+        ``layer``, ``cluster``, ``label`` (the one that was found), ``size``, ``members`` and edits; one without
+        ``cluster`` is an edit as it was given.
+    """
     labels = read_parquet(store, f"{record.folder}/labels.parquet")
     rows = sorted(labels.to_pylist(), key=lambda row: (row["layer"], -row["size"], row["cluster"]))
     columns = {layer: "cluster" if layer == 0 else f"layer_{layer}" for layer in {row["layer"] for row in rows}}

@@ -3,15 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 from latentscale.config.text import load_yaml
 from latentscale.errors import ConfigError
 from latentscale.file_names import at_home
 from latentscale.labelers.edit_table import SUFFIXES, read_table
-from latentscale.labelers.edits import FORMAT, ClusterEdit, parse_edits
+from latentscale.labelers.edits import ACTIONS, FORMAT, ClusterEdit, parse_edits
+
+ADDED = ("rename", "describe", "hide")
+"""Edits of a file that adds to those of a map."""
 
 _MOST_BYTES, _MOST_VALUES = 50_000_000, 2_000_000
+_HINT = "latentscale labels export WORKSPACE FILE writes one."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """Edits that go to those of a map, as its page saves them.
+
+    Attributes
+    ----------
+    map : str
+        Id of the map that they were made on; empty where the file does not say.
+    entries : tuple of dict
+        As YAML has them: ``layer``, ``cluster``, ``label``, ``size``, ``members``, and of ``ADDED`` what is changed;
+        null and false take an edit off that the map has.
+    """
+
+    map: str
+    entries: tuple[dict[str, Any], ...]
+
+
+def read_additions(name: str) -> Additions | None:
+    """Return the edits of a file with ``adds: true`` in its head, or None: any other file has all edits of a map.
+
+    Raises
+    ------
+    ConfigError
+        With the entry that is wrong, or if there is no such file.
+    """
+    path = at_home(name)
+    if path.suffix.lower() in SUFFIXES:
+        return None
+    values = _load(name)
+    head = cast("dict[str, Any]", values) if isinstance(values, dict) else {}
+    adds = head.get("adds", False)
+    if not isinstance(adds, bool):
+        raise ConfigError("label.edits: adds is not true or false", where=name)
+    if not adds:
+        return None
+    listed = head.get("clusters")
+    entries = cast("list[Any]", listed) if isinstance(listed, list) else []
+    for at, entry in enumerate(entries):
+        given = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        where = f"{name}, clusters[{at}]"
+        other = next((action for action in ACTIONS if action in given and action not in ADDED), None)
+        if other:
+            raise ConfigError(
+                f"label.edits: {other} is not added to the edits of a map",
+                where=where,
+                hint=f"With adds: true an entry has {', '.join(ADDED)}. Without it, the file has all edits of the map: "
+                "latentscale labels export WORKSPACE FILE writes these.",
+            )
+        if type(given.get("cluster")) is not int:
+            raise ConfigError("label.edits: cluster is not a whole number", where=where, hint=_HINT)
+    parse_edits(values, where=name)
+    return Additions(map=str(head.get("map", "")), entries=tuple(dict(one) for one in entries))
 
 
 def edits_of(given: str | Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[str, Any], ...]:
@@ -38,19 +97,29 @@ def read_edits(given: str | Sequence[Mapping[str, Any]] | None) -> tuple[Cluster
 def _read(name: str) -> tuple[ClusterEdit, ...]:
     """Read a file: a table if its name ends so, else YAML."""
     path = at_home(name)
-    hint = "latentscale labels export WORKSPACE FILE writes one."
-    if not path.is_file():
-        raise ConfigError(f"label.edits: there is no file {name}", hint=hint)
-    if path.stat().st_size > _MOST_BYTES:
-        raise ConfigError(f"label.edits: {name} is larger than {_MOST_BYTES:,} bytes", hint=hint)
+    if path.suffix.lower() not in SUFFIXES:
+        return parse_edits(_load(name), where=name)
+    entries, rows = read_table(_content(name), where=name)
+    values = {"edits": FORMAT, "clusters": entries}
+    return parse_edits(values, where=name, places=[f"row {row}" for row in rows])
+
+
+def _load(name: str) -> Any:
+    """What a file of YAML holds."""
     try:
-        content = path.read_bytes()
-        if path.suffix.lower() in SUFFIXES:
-            entries, rows = read_table(content, where=name)
-            values = {"edits": FORMAT, "clusters": entries}
-            return parse_edits(values, where=name, places=[f"row {row}" for row in rows])
-        text = content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"label.edits: {name} cannot be read as text: {error}", hint=hint) from None
-    values = load_yaml(text, where=name, most_characters=_MOST_BYTES, most_values=_MOST_VALUES)
-    return parse_edits(values, where=name)
+        text = _content(name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"label.edits: {name} cannot be read as text: {error}", hint=_HINT) from None
+    return load_yaml(text, where=name, most_characters=_MOST_BYTES, most_values=_MOST_VALUES)
+
+
+def _content(name: str) -> bytes:
+    path = at_home(name)
+    if not path.is_file():
+        raise ConfigError(f"label.edits: there is no file {name}", hint=_HINT)
+    if path.stat().st_size > _MOST_BYTES:
+        raise ConfigError(f"label.edits: {name} is larger than {_MOST_BYTES:,} bytes", hint=_HINT)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"label.edits: {name} cannot be read as text: {error}", hint=_HINT) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,8 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     labels : dict
         ``layers`` (number of layers), ``hue_layer``, and ``clusters``: per cluster and layer its id, layer, label,
         parent, position, sizes, ``hue`` (0–11), ``shade`` (-1–1), ``px`` (font size) and ``zoom`` (from, to): base-2
-        logarithms of the pixels a unit of the map, or null for a label without a position.
+        logarithms of the pixels a unit of the map, or null for a label without a position; where a person changed it,
+        ``hidden`` (true) and ``found``, the label before.
     details : list of dict
         In the same order: source, keyphrases, exemplars, hull; where there are any: description, ``columns`` and
         ``numbers`` that set the cluster apart, and the ``sibling`` most like it with ``contrast``, row ids of its
@@ -67,6 +69,7 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
                 "px": int(sizes[i]),
                 "zoom": zooms[i],
             }
+            | _by_hand(row)
         )
         details.append(
             {
@@ -80,6 +83,14 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
             | _evidence(row)
         )
     return {"layers": layers, "hue_layer": hue_layer, "clusters": clusters}, details
+
+
+def _by_hand(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person changed of a cluster, where anything was: whether its label is hidden, and the name before."""
+    edit = json.loads(row.get("edit") or "{}")
+    # Of several that were merged there is no other name for the one that they became.
+    found = row["label"] if edit.get("merge") else edit.get("label", row["label"])
+    return ({"hidden": True} if row.get("hidden") else {}) | ({"found": found} if found != row["label"] else {})
 
 
 def _evidence(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -132,6 +133,37 @@ def test_texts_are_filtered_by_what_they_contain_and_the_filter_is_selected(site
     again = opened()
     again.goto(it.address())
     assert passing(again) == wanted
+
+
+def test_texts_are_filtered_by_a_regular_expression(site, opened: Open, synthetic: ModuleType) -> None:
+    it = opened()
+    page = it.goto(site.url("#o=filters"))
+    head(page, "body").click()
+    filters = panel(page, "Filters")
+    filters.get_by_label("as a regular expression").check()
+    field = filters.get_by_label("body matches")
+    field.fill("number (19")
+    expect(filters.get_by_role("alert")).to_have_text("No regular expression: unterminated group.")
+    expect(filters.get_by_role("button", name="Filter", exact=True)).to_be_disabled()
+    field.fill(r"NUMBER \d*(19|7{2})\d about (cedar|fjord)")
+    field.press("Enter")
+    wanted = re.compile(r"number \d*(19|7{2})\d about (cedar|fjord)", re.IGNORECASE)
+    count = sum(bool(wanted.search(synthetic.text_of(row))) for row in range(20_000))
+    expect(filters.get_by_text(f"{count:,} documents of all")).to_be_visible()
+    assert passing(it) == count
+    again = opened()
+    again.goto(it.address())
+    expect(panel(again.page, "Filters").get_by_text(f"{count:,} documents of all")).to_be_visible()
+    assert passing(again) == count
+
+
+@pytest.mark.slow
+def test_an_expression_that_takes_for_ever_ends_and_leaves_the_page_alive(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url("#f.%40body=*%5E(%5Cw%2B%5Cs%3F)*%24&o=filters"), ready=False)
+    expect(page.get_by_role("alert")).to_contain_text("body: this expression takes more than 20 seconds")
+    it.ready()
+    assert "f." not in it.address()
 
 
 def test_a_column_that_the_map_lacks_filters_nothing_and_is_told(site, opened: Open) -> None:

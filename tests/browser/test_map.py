@@ -270,7 +270,7 @@ def test_tab_reaches_the_map_its_buttons_and_the_list(site, opened: Open) -> Non
     it = opened()
     page = it.goto(site.url())
     names: list[str] = []
-    for _ in range(20):
+    for _ in range(21):
         page.keyboard.press("Tab")
         names.append(
             page.evaluate(

@@ -16,11 +16,13 @@ import pytest
 
 from latentscale.embedders.static import StaticEmbedder
 from latentscale.viewer import write_tiles
+from latentscale.viewer.labels import label_entries
 from latentscale.viewer.palette import cluster_color
 from tests.conftest import load
 
 ROOT = Path(__file__).parents[2]
 PIECES = Path(__file__).with_name("wordpiece_cases.py")
+LABELS = Path(__file__).with_name("test_labels.py")
 PHRASES = ["cedar and fjord", "Sweet nectar, orchards?", "a lagoon near the jetty", "Café au lait 東京"]
 WEB = ROOT / "latentscale/viewer/web"
 
@@ -103,6 +105,11 @@ def test_the_engine_reads_what_python_wrote_and_passes_its_own_tests(
         for shade in (-1.0, -0.37, 0.0, 0.5, 1.0)
     ]
     (tmp_path / "colours.json").write_text(json.dumps(colours))
+    rows = load("viewer_labels", LABELS).table(200, 3, 11).to_pylist()
+    for row in rows[::7]:
+        row["label"] = "東京の文書 と words"
+    labels, details = label_entries(pa.Table.from_pylist(rows), side=20.0)
+    (tmp_path / "room.json").write_text(json.dumps({"labels": labels, "details": details, "side": 20.0}))
     run(node, "node_modules/vitest/vitest.mjs", "run", VIEWER_FIXTURE=str(tmp_path))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
@@ -67,6 +69,21 @@ def test_children_have_their_parents_hue_and_shades_of_their_own() -> None:
         children = [c for c in found["clusters"] if c["layer"] == 0 and c["parent"] == parent]
         assert {c["hue"] for c in children} <= {parents[parent]["hue"]}
         assert len({c["shade"] for c in children}) == len(children)
+
+
+def test_what_a_person_changed_is_told_beside_it() -> None:
+    rows = table(4, 1, 0).to_pylist()
+    edits = [
+        None,
+        {"label": "found", "rename": "x"},
+        {"label": "words", "hide": True},
+        {"label": "a + b", "merge": "x"},
+    ]
+    for row, edit in zip(rows, edits, strict=True):
+        row |= {"label": "words", "hidden": bool(edit and edit.get("hide")), "edit": edit and json.dumps(edit)}
+    found = label_entries(pa.Table.from_pylist(rows), side=20.0)[0]["clusters"]
+    told = {c["id"]: (c.get("hidden"), c.get("found"), c["zoom"] is None) for c in found}
+    assert told == {0: (None, None, False), 1: (None, "found", False), 2: (True, None, True), 3: (None, None, False)}
 
 
 def test_a_label_without_a_place_is_listed_but_not_drawn() -> None:

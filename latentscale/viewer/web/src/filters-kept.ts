@@ -17,21 +17,28 @@ export function keepFilters(): void {
         .then(({ keepCounts }) => keepCounts())
         .catch((error: Error) => state.report("Counts of the filters", error));
     counting = true;
-    const asked = [...state.filters.value].flatMap(([key, filter]) => (filter.kind === "text" ? [{ key, text: filter.contains }] : []));
+    const asked = [...state.filters.value].flatMap(([key, filter]) => (filter.kind === "text" ? [{ key, text: filter.contains, pattern: filter.pattern ?? false }] : []));
     const known = state.textMatches.peek();
-    const next = new Map(asked.map(({ key, text }) => [key, known.get(key)?.text === text ? known.get(key)! : { text, documents: null }]));
+    const next = new Map<string, state.TextMatch>(
+      asked.map(({ key, text, pattern }) => {
+        const old = known.get(key);
+        return [key, old?.text === text && old.pattern === pattern ? old : { text, pattern, documents: null }];
+      }),
+    );
     if (next.size || known.size) state.textMatches.value = next;
-    for (const [key, match] of next) if (match !== known.get(key)) void findText(key, match.text);
+    for (const [key, match] of next) if (match !== known.get(key)) void findText(key, match);
   });
 }
 
-async function findText(key: string, text: string | null): Promise<void> {
+async function findText(key: string, asked: state.TextMatch): Promise<void> {
   const column = key.replace(/^@/, "");
   try {
-    const { holds, scanTexts } = await import("./engine/texts");
-    const documents = await scanTexts(state.generations.value, column, holds(text));
-    if (state.textMatches.value.get(key)?.text === text) state.textMatches.value = new Map(state.textMatches.value).set(key, { text, documents });
+    const { findTexts } = await import("./engine/texts");
+    const documents = await findTexts(state.generations.value, column, asked.text, asked.pattern);
+    if (state.textMatches.value.get(key) === asked) state.textMatches.value = new Map(state.textMatches.value).set(key, { ...asked, documents });
   } catch (error) {
+    // Another one has taken its place.
+    if (state.textMatches.value.get(key) !== asked) return;
     // What cannot be applied is no filter: the page must not look as if it were.
     state.filters.value = withFilter(state.filters.value, key, null);
     state.notice.value = `${column}: ${(error as Error).message}`;

@@ -1,6 +1,7 @@
 /** The files beside the points, each read on its own: the map is drawn without any of them. */
 
 import { decoded, type Store } from "./engine/store";
+import { hasEdits } from "./engine/edit-key";
 import { ViewerError, type ClusterDetail, type LabelsFile, type Manifest } from "./engine/format";
 import type { Generation } from "./engine/generation";
 import { mergeIndexes } from "./engine/merge";
@@ -30,18 +31,29 @@ export class SideFiles {
     }
   }
 
+  /** What the reader has edited of these clusters, where the browser has kept anything. */
+  private async edits(): Promise<void> {
+    if (!hasEdits(this.manifest)) return;
+    try {
+      (await import("./editing")).readOnce();
+    } catch (error) {
+      state.report("Edits", error as Error);
+    }
+  }
+
   private async labels(): Promise<void> {
     const name = `${this.manifest.labels}labels.json`;
     const file = await this.store.json<LabelsFile>(name);
     if (!Array.isArray(file?.clusters)) throw new ViewerError(`${name} is damaged: it holds no list of clusters.`);
-    state.labels.value = file;
+    await this.edits();
+    state.published.labels.value = file;
   }
 
   private async details(): Promise<void> {
     const name = `${this.manifest.labels}clusters.json`;
     const file = await this.store.json<ClusterDetail[]>(name);
     if (!Array.isArray(file)) throw new ViewerError(`${name} is damaged: it is no list.`);
-    state.details.value = file;
+    state.published.details.value = file;
   }
 
   private async index(): Promise<void> {

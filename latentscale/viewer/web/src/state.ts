@@ -4,7 +4,7 @@ import { computed, signal } from "@preact/signals";
 import { categoriesOf } from "./engine/column-names";
 import type { Theme } from "./engine/colour";
 import { keyOf, type Filters } from "./engine/filters";
-import type { CategoryColumn, ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest } from "./engine/format";
+import type { CategoryColumn, ClusterDetail, ClusterEntry, ColourColumn, LabelsFile, Manifest, NumberColumn } from "./engine/format";
 import type { Document, Generation } from "./engine/generation";
 import type { Found } from "./engine/search";
 import type { Query } from "./engine/tokens";
@@ -55,8 +55,17 @@ export const notice = signal<string | null>(null);
 export const manifest = signal<Manifest | null>(null);
 /** Whether all that the page shows is in its one file. */
 export const inOneFile = signal(false);
-export const labels = signal<LabelsFile | null>(null);
-export const details = signal<ClusterDetail[] | null>(null);
+/** The clusters as they were published, and as the page shows them: with what its reader has edited, where anything is. */
+export const published = { labels: signal<LabelsFile | null>(null), details: signal<ClusterDetail[] | null>(null) };
+export interface Edited {
+  labels(file: LabelsFile): LabelsFile;
+  details(details: ClusterDetail[]): ClusterDetail[];
+}
+export const edited = signal<Edited | null>(null);
+export const labels = computed(() => published.labels.value && (edited.value?.labels(published.labels.value) ?? published.labels.value));
+export const details = computed(() => published.details.value && (edited.value?.details(published.details.value) ?? published.details.value));
+/** The cluster, as `layer.id`, that is being edited. */
+export const editing = signal<string | null>(null);
 /** Those of the manifest, in its order: for panels that read files of their own sections. */
 export const generations = signal<readonly Generation[]>([]);
 export const index = signal<MergedIndex | null>(null);
@@ -76,7 +85,12 @@ export const isolated = signal<ReadonlySet<string>>(new Set());
 /** By columns, any number at once, whatever colours the points. */
 export const filters = signal<Filters>(new Map());
 /** What passes each filter by text; its documents are null while they are looked for. */
-export const textMatches = signal<ReadonlyMap<string, { text: string | null; documents: Selection | null }>>(new Map());
+export const textMatches = signal<ReadonlyMap<string, TextMatch>>(new Map());
+export interface TextMatch {
+  text: string | null;
+  pattern: boolean;
+  documents: Selection | null;
+}
 /** Documents of each cluster of layer 0 that pass the filters, of so many that were counted; null without filters. */
 export const clusterCounts = signal<{ clusters: ReadonlyMap<number, number>; documents: number; whole: boolean } | null>(null);
 /** The cluster under the pointer in the list. */
@@ -275,6 +289,13 @@ export const tagsColumn = computed<CategoryColumn | null>(() => {
 export const column = computed<ColourColumn | null>(() =>
   colour.value === TAGS ? tagsColumn.value : (index.value?.colours.find((entry) => entry.id === colour.value) ?? null),
 );
+
+/** Id of the column of numbers that the size of points follows; empty where all are as large. */
+export const sizeBy = signal("");
+export const sizeColumn = computed<NumberColumn | null>(() => {
+  const found = index.value?.colours.find(({ id }) => id === sizeBy.value);
+  return found?.kind === "numbers" ? (found as NumberColumn) : null;
+});
 
 /** The categories of the colour column that are chosen; a filter as any other. */
 export const categories = computed<ReadonlySet<number>>(() => {

@@ -72,6 +72,8 @@ function findColumns(): void {
   if (found === null) state.notice.value = `This map has no column ${colour.replace(/^@/, "")} to colour by.`;
   state.colour.value = found ?? "cluster";
   if (!columns) return;
+  state.sizeBy.value = (waiting.sizeBy && colourOf(waiting.sizeBy, columns)) ?? "";
+  if (waiting.sizeBy && !state.sizeColumn.value) state.notice.value = `This map has no numbers ${waiting.sizeBy.slice(1)} to size points by.`;
   const { column } = state;
   const names = categoryNames(categoriesOf(categories, column.value), column.value);
   if (column.value && names.length) state.filters.value = withFilter(state.filters.value, keyOf(column.value), { kind: "categories", names });
@@ -110,6 +112,7 @@ function current(map: MapView): AddressState {
     filters: filtersBeside(),
     size: factor(state.sizeFactor),
     opacity: factor(state.opacityFactor),
+    sizeBy: state.sizeColumn.value ? `@${state.sizeColumn.value.name}` : index.value ? undefined : waiting.sizeBy,
     contours: state.contours.value,
     orbit: orbitNow(),
     height: factor(state.heightFactor),
@@ -170,7 +173,7 @@ export function keepAddress(map: () => MapView, home: () => void): void {
     if (column && column.kind !== "categories" && !state.scaleChosen.value) state.scale.value = betterScale(column);
   });
   effect(() => {
-    if (state.labels.value) untracked(findClusters);
+    if (state.published.labels.value) untracked(findClusters);
   });
   effect(() => {
     if (state.index.value) untracked(findColumns);
@@ -178,7 +181,7 @@ export function keepAddress(map: () => MapView, home: () => void): void {
   effect(() => {
     void [state.theme.value, state.themeChosen.value, state.colour.value, state.scale.value, state.scaleChosen.value];
     void [state.isolated.value, state.filters.value, state.pinned.value, state.index.value];
-    void [state.sizeFactor.value, state.opacityFactor.value, state.contours.value, panelAddress()];
+    void [state.sizeFactor.value, state.opacityFactor.value, state.sizeBy.value, state.contours.value, panelAddress()];
     void [state.playing.value, state.spatial.value, state.orbit.value, state.heightFactor.value, state.sizeBySparsity.value];
     later();
   });

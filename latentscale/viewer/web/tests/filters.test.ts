@@ -14,6 +14,8 @@ describe("filters", () => {
     { kind: "range", from: -Infinity, to: 1e-7, nulls: true },
     { kind: "range", from: 3, to: Infinity, nulls: true },
     { kind: "text", contains: "50 % & ~more" },
+    { kind: "text", contains: "*" },
+    { kind: "text", contains: "^a{1,2}&%(b|c)$", pattern: true },
     { kind: "text", contains: null },
   ])("survive the address: %o", (filter) => {
     expect(readFilter(writeFilter(filter))).toEqual(filter);

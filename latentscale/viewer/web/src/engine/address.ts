@@ -18,6 +18,8 @@ export interface AddressState {
   /** Factors of the points' size and opacity. */
   size?: number;
   opacity?: number;
+  /** The column of numbers that the points' size follows, by its name after `@`. */
+  sizeBy?: string;
   pinned?: number;
   /** The map turned in space: from where (turn and tilt in degrees, distance, target), null for its own first place. */
   orbit?: [turn: number, tilt: number, distance: number, x: number, y: number, z: number] | null;
@@ -43,6 +45,7 @@ export function writeAddress(state: AddressState): string {
   for (const [key, filter] of state.filters ?? []) parts.push(`f.${encodeURIComponent(key)}=${writeFilter(filter)}`);
   if (state.size !== undefined) parts.push(`z=${state.size}`);
   if (state.opacity !== undefined) parts.push(`a=${state.opacity}`);
+  if (state.sizeBy) parts.push(`w=${encodeURIComponent(state.sizeBy)}`);
   if (state.orbit !== undefined) parts.push(`d=${state.orbit ? state.orbit.map((v) => Number(v.toPrecision(5))).join(",") : "3"}`);
   if (state.height !== undefined) parts.push(`h=${state.height}`);
   if (state.sparse) parts.push("e=1");
@@ -78,6 +81,7 @@ export function readAddress(hash: string): AddressState {
       if (items.length === 3 && [x, y, span].every(Number.isFinite) && span > 0) state.view = [x, y, span];
     } else if (key === "t" && (value === "dark" || value === "light")) state.theme = value;
     else if (key === "c" && /^([a-z_]+(:?\d+)?|@[^]{1,200})$/.test(value)) state.colour = value;
+    else if (key === "w" && /^@[^]{1,200}$/.test(value)) state.sizeBy = value;
     else if (key === "s" && (value === "linear" || value === "quantile")) state.scale = value;
     else if (key === "i") state.clusters = items.filter((item) => /^(\d+\.\d+|n)$/.test(item));
     else if (key === "k") state.categories = items.filter((item) => item.startsWith("@") || (/^\d{1,3}$/.test(item) && Number(item) <= 255));

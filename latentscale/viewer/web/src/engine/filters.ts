@@ -8,8 +8,8 @@ export type ColumnFilter =
   | { kind: "categories"; names: readonly string[] }
   /** Numbers and dates, both ends included; `nulls`: documents without a value too. */
   | { kind: "range"; from: number; to: number; nulls: boolean }
-  /** Text that has these characters, in any case; null: no text at all. */
-  | { kind: "text"; contains: string | null };
+  /** Text that has these characters, or in which they are found as a regular expression, in any case; null: no text at all. */
+  | { kind: "text"; contains: string | null; pattern?: boolean };
 
 /** By the column's name after `@`, as addresses have it, or `added`. */
 export type Filters = ReadonlyMap<string, ColumnFilter>;
@@ -48,7 +48,7 @@ export function test(filter: ColumnFilter, column: ColourColumn): (value: number
 /** A filter as the value of a part of an address. */
 export function writeFilter(filter: ColumnFilter): string {
   if (filter.kind === "categories") return filter.names.map(encodeURIComponent).join(",") || "-";
-  if (filter.kind === "text") return filter.contains === null ? "~" : `~${encodeURIComponent(filter.contains)}`;
+  if (filter.kind === "text") return filter.contains === null ? "~" : `${filter.pattern ? "*" : "~"}${encodeURIComponent(filter.contains)}`;
   const end = (value: number): string => (Number.isFinite(value) ? String(Number(value.toPrecision(9))) : "");
   return `${end(filter.from)}..${end(filter.to)}${filter.nulls ? ",255" : ""}`;
 }
@@ -56,6 +56,7 @@ export function writeFilter(filter: ColumnFilter): string {
 /** Null for what is no filter: an address is typed by people. */
 export function readFilter(text: string): ColumnFilter | null {
   if (text.startsWith("~")) return { kind: "text", contains: text === "~" ? null : decodeURIComponent(text.slice(1)) };
+  if (text.length > 1 && text.startsWith("*")) return { kind: "text", contains: decodeURIComponent(text.slice(1)), pattern: true };
   if (text === "-") return { kind: "categories", names: [] };
   const range = /^(-?[\d.e+-]*)\.\.(-?[\d.e+-]*)(,255)?$/.exec(text);
   if (range) {

@@ -68,6 +68,12 @@ export interface ClusterEntry {
   shade: number;
   px: number;
   zoom: [number, number] | null;
+  /** Whether its label is drawn nowhere, since somebody wanted it so. */
+  hidden?: boolean;
+  /** The name that was found, where it has another one by hand. */
+  found?: string;
+  /** Whether the reader of the page has edited it: this is in no file. */
+  edited?: boolean;
 }
 
 export interface LabelsFile {

@@ -3,6 +3,8 @@
 import { ViewerError } from "./format";
 import type { Generation } from "./generation";
 import { decodeValues } from "./parquet";
+import { Matcher } from "./pattern";
+import { patternFault } from "./pattern-words";
 import { inTurn } from "./scan";
 import { combined, joined, rangesOf, type Selection } from "./selection";
 import { decoded } from "./store";
@@ -16,12 +18,28 @@ export async function bytesOfTexts(generations: readonly Generation[]): Promise<
   return generations.reduce((sum, { tree }) => sum + tree.packs.reduce((own, pack) => own + pack.bytes, 0), 0);
 }
 
+/** The documents that pass a filter by text: `contains` are characters, or a regular expression; null for no text at all. */
+export async function findTexts(generations: readonly Generation[], column: string, contains: string | null, pattern: boolean): Promise<Selection> {
+  if (!pattern || contains === null) {
+    const passes = holds(contains);
+    return scanTexts(generations, column, (values) => Promise.resolve(values.map(passes)));
+  }
+  const fault = patternFault(contains);
+  if (fault) throw new ViewerError(fault);
+  const matcher = new Matcher(contains);
+  try {
+    return await scanTexts(generations, column, (values) => matcher.match(values));
+  } finally {
+    matcher.end();
+  }
+}
+
 /**
- * The documents whose value in a column passes.
+ * The documents whose value in a column passes: `pass` tells it of those of a file.
  *
  * @throws ViewerError where all texts of the map are more than a page should read.
  */
-export async function scanTexts(generations: readonly Generation[], column: string, passes: (value: unknown) => boolean): Promise<Selection> {
+export async function scanTexts(generations: readonly Generation[], column: string, pass: (values: readonly unknown[]) => Promise<ArrayLike<unknown>>): Promise<Selection> {
   const bytes = await bytesOfTexts(generations);
   if (bytes > MOST_BYTES)
     throw new ViewerError(
@@ -34,11 +52,10 @@ export async function scanTexts(generations: readonly Generation[], column: stri
       const name = `rows/${index}.parquet`;
       const file = await generation.bytes(name);
       const values = await decoded(generation.name(name), () => decodeValues(file, column));
-      values?.forEach((value, i) => {
-        if (passes(value)) pairs.push([first + i, first + i + 1]);
-      });
       // A generation from before the column was published: no document of it has a value.
-      if (!values && passes(null)) pairs.push([first, packEnd(generation, first)]);
+      const passed = await pass(values ?? [null]);
+      if (!values && passed[0]) pairs.push([first, packEnd(generation, first)]);
+      else if (values) for (let i = 0; i < values.length; i++) if (passed[i]) pairs.push([first + i, first + i + 1]);
     });
     const { positions } = await generation.removed();
     const own = new Map([[generation.number, joined(pairs)]]);

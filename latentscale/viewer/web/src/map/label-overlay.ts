@@ -76,7 +76,7 @@ export class LabelOverlay {
     for (const cluster of wanted) {
       if (this.shown.has(cluster)) continue;
       const node = document.createElement("div");
-      node.className = `label layer-${Math.min(cluster.layer, 2)}`;
+      node.className = `label layer-${Math.min(cluster.layer, 2)}${cluster.edited ? " edited" : ""}`;
       node.textContent = cluster.label;
       node.style.fontSize = `${cluster.px}px`;
       node.style.maxWidth = `${(168 * cluster.px) / 13}px`;

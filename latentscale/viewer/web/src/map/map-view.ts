@@ -3,7 +3,7 @@
 import { Deck, OrthographicView } from "@deck.gl/core";
 import { effect, untracked } from "@preact/signals";
 import { covers, settled } from "../covers";
-import type { ClusterEntry } from "../engine/format";
+import type { ClusterEntry, NumberColumn } from "../engine/format";
 import type { Generation, LoadedTile } from "../engine/generation";
 import { clustersInView, countInView } from "../engine/in-view";
 import { insetsOf, NARROW } from "../engine/insets";
@@ -18,6 +18,7 @@ import type { Shape } from "../engine/shape";
 import { isFiltering, passingNow, retryFilters } from "../filtering";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
+import type { Growths } from "./growths";
 import { LabelOverlay } from "./label-overlay";
 import { Lit, LitClusters, placeOf, ringsOf } from "./lit";
 import { TileLoader, type Drawn } from "./loader";
@@ -78,6 +79,8 @@ export class MapView {
   private density: { key: string; value: number } = { key: "", value: 0.01 };
   /** The map in space, while it is turned. */
   private space: Spatial | null = null;
+  /** How large points are by a column; null while all are as large. */
+  private growths: Growths | null = null;
   private asked = 0;
   /** Whether something that the picture follows from has changed since the last frame. */
   private stale = false;
@@ -198,6 +201,12 @@ export class MapView {
   private follow(): void {
     const follow = (work: () => void) => void this.stops.push(effect(work));
     follow(() => this.shading.update());
+    follow(() => {
+      const column = state.sizeColumn.value;
+      this.growths = null;
+      this.refresh();
+      if (column) void this.grow(column);
+    });
     follow(() => void this.elements.labels.classList.toggle("plain", !hasHues()));
     follow(() => {
       void [state.filters.value, state.textMatches.value, state.index.value];
@@ -230,6 +239,17 @@ export class MapView {
       if (!this.acted) this.space?.resized();
       this.refresh();
     });
+  }
+
+  private async grow(column: NumberColumn): Promise<void> {
+    try {
+      const { Growths } = await import("./growths");
+      if (state.sizeColumn.value !== column) return;
+      this.growths = new Growths(column, () => this.refresh());
+      this.refresh();
+    } catch (error) {
+      state.report("Size", error as Error);
+    }
   }
 
   /** Turn the map in space, whose code comes when it is first asked for; or lay it flat. */
@@ -281,6 +301,7 @@ export class MapView {
   retry(): void {
     this.loader.retry();
     this.shading.retry();
+    this.growths?.retry();
     this.space?.retry(this.tiles);
     retryFilters();
     this.lit.again();
@@ -455,6 +476,7 @@ export class MapView {
       shadeKey: shading.key,
       lit: this.litOf,
       litKey: this.lit.key,
+      growths: this.growths,
       pointSize: size * state.sizeFactor.value,
       pointOpacity: Math.min(1, opacity * state.opacityFactor.value),
       plain: !state.labels.value,
@@ -468,7 +490,7 @@ export class MapView {
       return;
     }
     // Much that is followed changes nothing of the points: what the pointer rests on, what is listed, where panels are.
-    const looks = [...Object.values(props), shading.come, ...this.tiles.map((tile) => tile.share)];
+    const looks = [...Object.values(props), shading.come, this.growths?.come, ...this.tiles.map((tile) => tile.share)];
     if (looks.length === this.looks.length && looks.every((value, i) => value === this.looks[i])) return;
     this.looks = looks;
     this.deck.setProps({ layers: [new PyramidLayer(props)] });

@@ -5,6 +5,7 @@ import type { Buffer, Device, RenderPass, Texture } from "@luma.gl/core";
 import { Model } from "@luma.gl/engine";
 import type { LoadedTile } from "../engine/generation";
 import type { Palette } from "../engine/colour";
+import type { Growths } from "./growths";
 
 /** A luma.gl 9.4 uniform block is read line by line: one member a line. */
 const block = /* glsl */ `\
@@ -19,6 +20,7 @@ layout(std140) uniform pyramidUniforms {
   float pixelRatio;
   float dark;
   float share;
+  float sized;
 } pyramid;
 `;
 
@@ -33,6 +35,7 @@ type PyramidUniforms = {
   pixelRatio: number;
   dark: number;
   share: number;
+  sized: number;
 };
 
 const pyramidModule = {
@@ -50,6 +53,7 @@ const pyramidModule = {
     pixelRatio: "f32",
     dark: "f32",
     share: "f32",
+    sized: "f32",
   },
 } as const;
 
@@ -73,6 +77,7 @@ in vec2 positions;
 ${declared}
 in float clusters;
 in float shades;
+in float growths;
 uniform sampler2D clusterPalette;
 uniform sampler2D shadePalette;
 out vec4 vColor;
@@ -85,6 +90,7 @@ vec4 look(sampler2D palette, int index) {
 void main(void) {
   float grown = 1.0;
   ${position}
+  if (pyramid.sized > 0.5) grown *= growths;
   // What a search has not found lies half a step above its cluster.
   bool lit = fract(clusters) < 0.25;
   int cluster = int(floor(clusters)) + 1;
@@ -153,6 +159,8 @@ export interface PyramidLayerProps extends LayerProps {
   /** 1 for each point of a tile that is lit, null for all; the others are dimmed. */
   lit: (tile: LoadedTile) => Uint8Array | null;
   litKey: string;
+  /** Factors of the points' diameters, by tile; null where all are as large. */
+  growths: Growths | null;
   pointSize: number;
   pointOpacity: number;
   dimmedOpacity: number;
@@ -179,6 +187,8 @@ interface TileBuffers {
   litKey: string;
   shades: Buffer | null;
   shadeKey: string;
+  growths: Buffer | null;
+  grownBy: Growths | null;
 }
 
 const NOTHING = { uniforms: {}, attributes: {} };
@@ -225,6 +235,7 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
         { name: "positions", format: "unorm16x2" },
         { name: "clusters", format: "float32" },
         { name: "shades", format: "float32" },
+        { name: "growths", format: "float32" },
         ...program.layout,
       ],
       parameters: {
@@ -295,11 +306,13 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
         pixelRatio,
         dark: dark ? 1 : 0,
         share: tile.share * 65536,
+        sized: buffers.growths ? 1 : 0,
       };
       model.setAttributes({
         positions: buffers.positions,
         clusters: buffers.clusters,
         shades: buffers.shades ?? buffers.clusters,
+        growths: buffers.growths ?? buffers.clusters,
         ...extra.attributes,
       });
       model.setVertexCount(tile.count);
@@ -336,10 +349,12 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
         litKey: this.props.litKey,
         shades: null,
         shadeKey: "",
+        growths: null,
+        grownBy: null,
       };
       this.state.buffers.set(tile, buffers);
     }
-    const { shades, shadeKey, litKey } = this.props;
+    const { shades, shadeKey, growths, litKey } = this.props;
     if (buffers.litKey !== litKey) {
       buffers.clusters.destroy();
       buffers.clusters = device.createBuffer({ data: this.clustersOf(tile) });
@@ -355,6 +370,12 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
       buffers.shades = null;
       buffers.shadeKey = "";
     }
+    if (buffers.grownBy !== growths) {
+      const values = growths?.of(tile);
+      buffers.growths?.destroy();
+      buffers.growths = values ? device.createBuffer({ data: values }) : null;
+      buffers.grownBy = values ? growths : null;
+    }
     return buffers;
   }
 }
@@ -363,6 +384,7 @@ function destroyBuffers(buffers: TileBuffers): void {
   buffers.positions.destroy();
   buffers.clusters.destroy();
   buffers.shades?.destroy();
+  buffers.growths?.destroy();
 }
 
 function paletteTexture(device: Device, { data, width, height }: Palette): Texture {

@@ -84,7 +84,7 @@ export class SpaceLabels {
     let shown = this.made.get(cluster);
     if (shown) return shown;
     const node = document.createElement("div");
-    node.className = `label layer-${Math.min(cluster.layer, 2)}`;
+    node.className = `label layer-${Math.min(cluster.layer, 2)}${cluster.edited ? " edited" : ""}`;
     node.textContent = cluster.label;
     node.style.fontSize = `${cluster.px}px`;
     node.style.maxWidth = `${(168 * cluster.px) / 13}px`;

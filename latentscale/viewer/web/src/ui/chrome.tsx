@@ -72,6 +72,7 @@ export function Toolbar() {
         <div class="card settings" ref={cover(null)}>
           <Slider name="Point size" value={state.sizeFactor.value} from={0.4} to={3} set={(v) => (state.sizeFactor.value = v)} />
           <Slider name="Opacity" value={state.opacityFactor.value} from={0.15} to={1.25} set={(v) => (state.opacityFactor.value = v)} />
+          <SizeBy />
           {!state.spatial.value && <Check name="Lines of equal density" value={state.contours} />}
           <SpaceSettings />
         </div>
@@ -88,6 +89,7 @@ function Group({ kind = "", children }: { kind?: string; children: ComponentChil
   );
 }
 
+const SizeBy = lazy("Size by", async () => (await import("./size-by")).SizeBy, "muted small");
 const HelpDialog = lazy("Help", async () => (await import("./help")).HelpDialog, "veil");
 
 export function Help() {

@@ -6,5 +6,6 @@ import "./panels/quality";
 import "./panels/filters";
 import "./panels/selection";
 import "./panels/tags";
+import "./panels/edits";
 import "./panels/documents";
 import "./panels/time";

@@ -111,7 +111,7 @@ function Item({ name, filterKey, column }: { name: string; filterKey: string; co
 }
 
 function summary(filter: ColumnFilter, column: ColourColumn | null): string {
-  if (filter.kind === "text") return filter.contains === null ? "empty" : `“${shortened(filter.contains, 16)}”`;
+  if (filter.kind === "text") return filter.contains === null ? "empty" : filter.pattern ? `/${shortened(filter.contains, 16)}/` : `“${shortened(filter.contains, 16)}”`;
   if (filter.kind === "categories") return filter.names.length === 1 ? shortened(filter.names[0].replace(/^@/, "") || "(empty)", 18) : `${filter.names.length} chosen`;
   if (!column || column.kind === "categories") return "";
   const end = (value: number) => (Number.isFinite(value) ? formatValue(value, column) : "");

@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { bytesOfTexts } from "../../engine/texts";
 import type { ColumnFilter } from "../../engine/filters";
+import { patternFault } from "../../engine/pattern-words";
 import { sizeOf } from "../../engine/selection";
 import * as state from "../../state";
 import { plural } from "../words";
@@ -10,29 +11,46 @@ import type { Part } from "./part";
 
 export function TextFilter({ name, filter, set }: { name: string } & Part<Extract<ColumnFilter, { kind: "text" }>>) {
   const [typed, setTyped] = useState(filter?.contains ?? "");
+  const [pattern, setPattern] = useState(filter?.pattern ?? false);
   const [bytes, setBytes] = useState<number | null>(null);
   useEffect(() => {
     bytesOfTexts(state.generations.value).then(setBytes, (error: Error) => state.report(name, error));
   }, []);
-  const apply = () => set(typed ? { kind: "text", contains: typed } : null);
+  const fault = pattern && typed ? patternFault(typed) : null;
+  const apply = () => {
+    if (!fault) set(typed ? { kind: "text", contains: typed, ...(pattern ? { pattern } : {}) } : null);
+  };
   const match = state.textMatches.value.get(`@${name}`);
   return (
     <>
       <div class="field">
         <input
           type="search"
-          placeholder="contains"
-          aria-label={`${name} contains`}
+          placeholder={pattern ? "matches" : "contains"}
+          aria-label={`${name} ${pattern ? "matches" : "contains"}`}
+          aria-invalid={fault !== null}
           value={typed}
           onInput={(event) => setTyped(event.currentTarget.value)}
           onKeyDown={(event) => {
             if (event.key === "Enter") apply();
           }}
         />
-        <button class="button" onClick={apply}>
+        <button class="button" disabled={fault !== null} onClick={apply}>
           Filter
         </button>
       </div>
+      {fault && (
+        <p class="flag" role="alert">
+          {fault}
+        </p>
+      )}
+      {/* A page that is one file may start no worker. */}
+      {!state.inOneFile.value && (
+        <label class="check">
+          <input type="checkbox" checked={pattern} onChange={(event) => setPattern(event.currentTarget.checked)} />
+          <span class="name">as a regular expression</span>
+        </label>
+      )}
       <label class="check">
         <input
           type="checkbox"

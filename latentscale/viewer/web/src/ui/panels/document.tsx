@@ -28,6 +28,7 @@ const chosen = computed(() => {
   return cluster && detail ? { cluster, detail } : null;
 });
 
+const ClusterEdits = lazy("Edits", async () => (await import("../edits/card")).ClusterEdits, "muted small");
 const PinnedImage = lazy("Image", async () => (await import("../image")).PinnedImage, "picture muted small");
 
 register({
@@ -146,6 +147,8 @@ const SELECTS = { replace: "Select it", add: "Add it to the selection", subtract
 function ClusterPanel() {
   if (!chosen.value) return null;
   const { cluster, detail } = chosen.value;
+  const ref = `${cluster.layer}.${cluster.id}`;
+  const editing = state.editing.value === ref;
   return (
     <PanelFrame
       name="Chosen cluster"
@@ -174,10 +177,16 @@ function ClusterPanel() {
           >
             List its documents
           </button>{" "}
-          <button class="link" onClick={() => void selectClusters([`${cluster.layer}.${cluster.id}`])}>
+          <button class="link" onClick={() => void selectClusters([ref])}>
             {SELECTS[state.operation.value]}
-          </button>
+          </button>{" "}
+          {detail.exemplars.length > 0 && (
+            <button class="link" data-edits aria-expanded={editing} onClick={() => (state.editing.value = editing ? null : ref)}>
+              Edit
+            </button>
+          )}
         </p>
+        {(editing || cluster.edited) && <ClusterEdits />}
         {detail.keyphrases.length > 0 && (
           <p class="phrases">
             {detail.keyphrases.slice(0, 12).map((phrase) => (
@@ -188,9 +197,9 @@ function ClusterPanel() {
           </p>
         )}
         <ColumnEvidence detail={detail} />
-        <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.exemplars} title="Exemplars" />
+        <Exemplars key={ref} cluster={cluster} rows={detail.exemplars} title="Exemplars" />
         <Sibling cluster={cluster} detail={detail}>
-          <Exemplars key={`${cluster.layer}.${cluster.id}`} cluster={cluster} rows={detail.contrast ?? []} title="Its nearest documents" />
+          <Exemplars key={ref} cluster={cluster} rows={detail.contrast ?? []} title="Its nearest documents" />
         </Sibling>
     </PanelFrame>
   );

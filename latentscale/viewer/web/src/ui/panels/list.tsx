@@ -148,6 +148,7 @@ function ColourBy() {
         </select>
       </label>
       {(state.column.value || state.colour.value === BANDS || state.colour.value === "density") && <Legend />}
+      {state.sizeColumn.value && <SizeLegend />}
     </section>
   );
 }
@@ -155,6 +156,7 @@ function ColourBy() {
 const searchable = (): boolean => state.index.value === null || lastSection(state.index.value.generations, SEARCH) !== null;
 
 const Legend = lazy("Legend", async () => (await import("../legend")).Legend, "muted small");
+const SizeLegend = lazy("Sizes", async () => (await import("../size-by")).SizeLegend, "muted small");
 const Tree = lazy("Topics", async () => (await import("../topics/tree")).Topics, "muted small");
 
 function Topics() {

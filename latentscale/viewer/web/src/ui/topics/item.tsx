@@ -4,6 +4,7 @@ import { commands } from "../../commands";
 import { NARROW } from "../../engine/insets";
 import type { Topic, TreeRow } from "../../engine/topic-tree";
 import * as state from "../../state";
+import { EditMarks } from "../edits/mark";
 import { Icon } from "../icon";
 import { setOpen } from "../panel-registry";
 import { ClusterSwatch } from "../swatch";
@@ -100,6 +101,7 @@ export function TreeItem({ row, at, height, roots, flat, focusable, seen, found,
       <span class={topic ? "name" : "name muted"}>
         <Lit text={nameOf(row)} words={found && topic && found.has(topic) ? wordsNow() : ""} />
       </span>
+      {topic && <EditMarks cluster={topic.cluster} />}
       <span class="size">{count(documentsOf(row))}</span>
     </div>
   );

@@ -1,0 +1,70 @@
+/** The zooms at which labels have room, as `viewer/labels.py` computes them when a map is published: for names that changed since. */
+
+import type { ClusterDetail, LabelsFile } from "./format";
+
+/** px: a label wraps at this width, in `style.css` as here, at a size of 13. */
+const LINE = 168;
+const NEVER = 99;
+/** Signs as wide as the font is high. */
+const WIDE =
+  /[\u1100-\u115f\u231a\u231b\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6b\uff01-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{1f300}-\u{1f64f}\u{1f680}-\u{1f6ff}\u{1f900}-\u{1f9ff}\u{20000}-\u{3fffd}]/u;
+
+/** Width and height in px, a little on the safe side. */
+function box(text: string, px: number): [width: number, height: number] {
+  let width = 0;
+  for (const sign of text) width += px * (WIDE.test(sign) ? 1 : 0.57);
+  const line = (LINE * px) / 13;
+  const lines = Math.max(1, Math.ceil(width / line));
+  return [Math.min(width, line) + 14, lines * px * 1.22 + 6];
+}
+
+/** The wider of a hull's width and height; 0 where there is none. */
+function extentOf(hull: readonly number[]): number {
+  if (hull.length < 6) return 0;
+  const along = (from: number): number => {
+    const values = hull.filter((_, i) => i % 2 === from);
+    return Math.max(...values) - Math.min(...values);
+  };
+  return Math.max(along(0), along(1));
+}
+
+/**
+ * For each cluster, in their order, between which zooms (base-2 logarithms of pixels a unit) its label is shown; null for never. A
+ * label shows from where its box is clear of those of all that come before it: coarser layers first, then by size.
+ *
+ * @param side Edge of the map's square, in its own units.
+ */
+export function labelZooms({ layers, hue_layer, clusters }: LabelsFile, details: readonly ClusterDetail[] | null, side: number): ([number, number] | null)[] {
+  const zooms: ([number, number] | null)[] = clusters.map(() => null);
+  const order = clusters
+    .map((_, i) => i)
+    .filter((i) => clusters[i].label && !clusters[i].hidden && clusters[i].x !== null && clusters[i].y !== null && !(hue_layer && clusters[i].layer > hue_layer))
+    .sort((a, b) => clusters[b].layer - clusters[a].layer || clusters[b].size - clusters[a].size || clusters[a].id - clusters[b].id);
+  const lowest = Math.log2(200 / side) - 4;
+  const before: { x: number; y: number; width: number; height: number; since: number; until: number }[] = [];
+  for (const i of order) {
+    const { layer, label, px, zoom } = clusters[i];
+    const [x, y] = [clusters[i].x!, clusters[i].y!];
+    const [width, height] = box(label, px);
+    let until = Infinity;
+    if (layer > 0) {
+      const extent = extentOf(details?.[i]?.hull ?? []);
+      // Before hulls are here: where the label that was published ends.
+      until = extent > 0 ? 1100 / extent : zoom && zoom[1] < NEVER ? 2 ** zoom[1] : (16 * 1100) / side;
+    }
+    let since = 0;
+    for (const other of before) {
+      // One that ends before this one begins is not in its way.
+      if (other.since >= until) continue;
+      const clear = Math.min((other.width + width) / 2 / Math.abs(other.x - x), (other.height + height) / 2 / Math.abs(other.y - y), other.until);
+      if (clear > since) since = clear;
+    }
+    const start = since > 0 ? Math.max(lowest, Math.log2(since)) : lowest;
+    // Two labels at one place: the second has room nowhere.
+    if (!Number.isFinite(start) || since >= until) continue;
+    before.push({ x, y, width, height, since, until });
+    const hundredths = (value: number): number => Math.round(100 * value) / 100;
+    zooms[i] = [hundredths(start + 0.005), Number.isFinite(until) ? hundredths(Math.log2(until)) : NEVER];
+  }
+  return zooms;
+}

@@ -1,0 +1,53 @@
+/** Texts in which a regular expression is found, by a worker that is stopped where it takes too long. */
+
+import { ViewerError } from "./format";
+
+/** Milliseconds for the texts of one file. */
+const LONGEST = 20_000;
+const TOO_LONG = `this expression takes more than ${LONGEST / 1000} seconds over the texts of one file: repeat nothing within what is repeated.`;
+
+/** Holds values against a regular expression, some at a time; `end` lets go of it. */
+export class Matcher {
+  private readonly worker: Worker;
+  private last: Promise<unknown> = Promise.resolve();
+  private ended: Error | null = null;
+  private failed: ((why: Error) => void) | null = null;
+
+  constructor(private readonly pattern: string) {
+    this.worker = new Worker(new URL("./pattern-worker.ts", import.meta.url), { type: "module" });
+  }
+
+  /** 1 for each value that it is found in; what has no value holds nothing. */
+  match(values: readonly unknown[]): Promise<Uint8Array> {
+    const texts = values.map((value) => (value === null || value === undefined ? null : String(value)));
+    const own = this.last.then(() => this.ask(texts));
+    this.last = own.catch(() => undefined);
+    return own;
+  }
+
+  end(): void {
+    this.stop(new ViewerError("the expression is not asked for any more."));
+  }
+
+  private stop(why: Error): void {
+    this.worker.terminate();
+    this.ended = why;
+    this.failed?.(why);
+  }
+
+  private async ask(texts: (string | null)[]): Promise<Uint8Array> {
+    let timer = 0;
+    try {
+      return await new Promise((found, failed) => {
+        if (this.ended) return failed(this.ended);
+        this.failed = failed;
+        this.worker.onmessage = ({ data }: MessageEvent<Uint8Array>) => found(data);
+        this.worker.onerror = ({ message }) => this.stop(new ViewerError(`the expression cannot be tried: ${message || "this browser allows the page no worker"}.`));
+        timer = window.setTimeout(() => this.stop(new ViewerError(TOO_LONG)), LONGEST);
+        this.worker.postMessage({ pattern: this.pattern, texts });
+      });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}

@@ -1,0 +1,167 @@
+/** Edits of clusters: what there are, and how they come into the map. */
+
+import { useState } from "preact/hooks";
+import { commands } from "../../commands";
+import { addEdits, earlier, edits, forget, kept, mapId, readOnce, undo, undoAll } from "../../editing";
+import { editFile, placeOf, readEditFile, type ClusterEdit } from "../../engine/edits";
+import * as state from "../../state";
+import { PanelFrame } from "../panel-frame";
+import { turn } from "../panel-registry";
+import { save } from "../save";
+import { ClusterSwatch } from "../swatch";
+import { plural, shortened } from "../words";
+
+const ID = "edits";
+const FILE = "edits.yaml";
+
+/** Updates leave a map's labels as they are: only a refit has others. */
+const grown = (): boolean => {
+  const { generations } = state.manifest.value!;
+  return generations.some(({ removed, placed }, i) => removed || (i > 0 && !placed));
+};
+
+const command = (): string => `latentscale labels import WORKSPACE ${FILE}${grown() ? " --refit" : ""}`;
+
+export function EditsPanel() {
+  readOnce();
+  const list = edits.value;
+  return (
+    <PanelFrame
+      name="Edits of clusters"
+      header={<span role="status">{list.length ? plural(list.length, "edited cluster") : "No cluster is edited"}</span>}
+      closes="Close the edits"
+      onClose={() => turn(ID, false)}
+    >
+      {!list.length && <p class="muted">Choose a cluster, then “Edit” on its card: rename it, describe it, or hide its label. What you edit is seen by you alone until it is in the map.</p>}
+      {!kept.value && list.length > 0 && <p class="flag">This browser does not keep the edits: save them before you leave the page.</p>}
+      {list.length > 0 && <Saving />}
+      <ul class="tags" aria-label="Edits">
+        {list.map((edit) => (
+          <Edit key={placeOf(edit)} edit={edit} />
+        ))}
+      </ul>
+      <Earlier />
+      <label class="load-file">
+        <span class="muted small">Read edits from a file that a page saved</span>
+        <input type="file" accept=".yaml,.yml" onChange={(event) => void read(event.currentTarget)} />
+      </label>
+    </PanelFrame>
+  );
+}
+
+/** The focus goes to the panel: what had it is gone. */
+function undone(work: () => void): void {
+  work();
+  requestAnimationFrame(() => document.querySelector<HTMLElement>(`[data-panel="${ID}"] button`)?.focus());
+}
+
+function Edit({ edit }: { edit: ClusterEdit }) {
+  const ref = placeOf(edit);
+  const cluster = state.byRef.value.get(ref);
+  const name = cluster?.label ?? edit.rename ?? edit.label;
+  const said = [edit.rename !== undefined && `found as “${edit.label}”`, edit.hide !== undefined && (edit.hide ? "label hidden" : "label shown again"), edit.describe && `described: ${shortened(edit.describe, 120)}`];
+  return (
+    <li>
+      <ClusterSwatch cluster={cluster} />
+      <span class="name" dir="auto" title={name}>
+        {name}
+      </span>
+      <span class="muted small said">{said.filter(Boolean).join(" · ")}</span>
+      <span class="links">
+        {cluster && (
+          <button
+            class="link"
+            aria-label={`Show ${name}`}
+            onClick={() => {
+              state.isolated.value = new Set([ref]);
+              commands.reveal(cluster);
+            }}
+          >
+            Show
+          </button>
+        )}
+        <button class="link" aria-label={`Undo the edit of ${name}`} onClick={() => undone(() => undo(edit))}>
+          Undo
+        </button>
+      </span>
+    </li>
+  );
+}
+
+function Saving() {
+  const [said, say] = useState("");
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(command());
+      say("Command copied");
+    } catch {
+      say("This browser does not let the page copy: mark the command and copy it.");
+    }
+  };
+  return (
+    <>
+      <p class="links">
+        <button class="button" onClick={() => save(editFile(mapId(), edits.value, command()), FILE, "application/yaml")}>
+          Save as {FILE}
+        </button>
+        <button class="link" onClick={() => undone(undoAll)}>
+          Undo all
+        </button>
+      </p>
+      <p class="muted small">
+        Then one command, where the workspace is, makes a map with these edits for everybody{grown() ? "; since this one has grown by updates, it is laid out anew" : ""}:
+      </p>
+      <p class="command">
+        <code>{command()}</code>
+      </p>
+      <p class="links small">
+        <button class="link" onClick={() => void copy()}>
+          Copy the command
+        </button>
+        <span role="status">{said}</span>
+      </p>
+    </>
+  );
+}
+
+/** Of the map that this address showed before. */
+function Earlier() {
+  return (
+    <>
+      {earlier.value.map(([map, list]) => (
+        <p class="links small" key={map}>
+          <span class="muted">{plural(list.length, "cluster was", "clusters were")} edited on an earlier map at this address.</span>
+          <button
+            class="link"
+            onClick={() => {
+              told(addEdits(map, list));
+              forget(map);
+            }}
+          >
+            Bring the edits over
+          </button>
+          <button class="link" onClick={() => forget(map)}>
+            Forget them
+          </button>
+        </p>
+      ))}
+    </>
+  );
+}
+
+const told = (lost: number): void => {
+  if (lost) state.notice.value = `${plural(lost, "edit is", "edits are")} of no cluster of this map: latentscale labels import goes by their documents.`;
+};
+
+async function read(input: HTMLInputElement): Promise<void> {
+  const file = input.files?.[0];
+  if (!file) return;
+  try {
+    const { map, edits: found } = readEditFile(await file.text(), file.name);
+    told(addEdits(map, found));
+  } catch (error) {
+    state.notice.value = (error as Error).message;
+  } finally {
+    input.value = "";
+  }
+}

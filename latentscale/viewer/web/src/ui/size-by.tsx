@@ -1,0 +1,59 @@
+/** What the size of points follows: among the settings, and as a legend below that of the colours. */
+
+import { formatValue } from "../engine/scale";
+import { growthBy, isLogarithmic, middleOf } from "../engine/growth";
+import * as state from "../state";
+import { count } from "./words";
+
+export function SizeBy() {
+  const columns = (state.index.value?.colours ?? []).filter(({ kind }) => kind === "numbers");
+  if (!columns.length) return null;
+  return (
+    <label class="slider">
+      <span>Size by</span>
+      <select value={state.sizeBy.value} onChange={(event) => (state.sizeBy.value = event.currentTarget.value)}>
+        <option value="">All the same</option>
+        {columns.map(({ id, name }) => (
+          <option key={id} value={id}>
+            {name}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+/** Diameter, in px, of a dot of the legend whose factor is 1. */
+const DOT = 6;
+
+export function SizeLegend() {
+  const column = state.sizeColumn.value;
+  if (!column) return null;
+  const grown = growthBy(column);
+  const shown = [...new Set([column.min, middleOf(column), column.max])];
+  return (
+    <section class="sizes" aria-label={`Sizes by ${column.name}`}>
+      <p class="links small">
+        <span class="muted">
+          Size by {column.name}
+          {isLogarithmic(column) ? " (logarithmic)" : ""}
+        </span>
+        <button class="link" onClick={() => (state.sizeBy.value = "")}>
+          All the same
+        </button>
+      </p>
+      <div class="ramp-ends">
+        {shown.map((value) => (
+          <span key={value}>
+            <i class="dot" style={{ width: `${DOT * grown(value)}px`, height: `${DOT * grown(value)}px` }} aria-hidden="true" /> {formatValue(value, column)}
+          </span>
+        ))}
+      </div>
+      {column.nulls > 0 && (
+        <p class="muted small">
+          {count(column.nulls)} of {count(state.documents.value)} documents have no value: they are as small as the smallest
+        </p>
+      )}
+    </section>
+  );
+}
