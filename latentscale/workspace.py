@@ -219,7 +219,7 @@ class Workspace:
         Raises
         ------
         RequestError
-            If the file is there already.
+            If the file is there already, or the next update would read it as documents.
         """
         from latentscale.explore.label_file import write_label_file
 
@@ -452,6 +452,18 @@ class Workspace:
         chosen = self.the_map(map)
         return chosen.sample(n, seed=seed, cluster=cluster, where=where, by=by, layer=layer, power=power)
 
+    def check_outside_corpus(self, to: str | Path) -> None:
+        """Refuse a file that the next update would read as documents, before anything is computed for it.
+
+        Raises
+        ------
+        RequestError
+            If it is in a folder of the corpus, matches a pattern of it, or is one of its files.
+        """
+        from latentscale.explore.targets import check_outside_corpus
+
+        check_outside_corpus(self.store, at_home(to))
+
     # ------------------------------------------------------------------------------------------------------- upkeep
 
     def verify(self, *, quick: bool = False) -> Report:
@@ -672,7 +684,7 @@ class Workspace:
         from latentscale.pipeline.context import chosen_embedder
 
         if sheet is not None:
-            check_sheet(at_home(sheet))
+            check_sheet(at_home(sheet), values.get("corpus", {}))
         wanted = combinations(plain_groups(groups))
         if names is not None:
             check_name(f"{names}-{len(wanted)}")

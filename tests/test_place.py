@@ -103,6 +103,34 @@ def test_a_map_of_three_dimensions_gives_heights_and_a_column_its_clusters(made:
     assert (points.filter(pl.col("section") == "unheard-of")["cluster"] == -1).all()
 
 
+@pytest.mark.parametrize("fitted", [1, 2, 3])
+def test_a_map_of_a_few_documents_takes_others(tmp_path: Path, demo: pl.DataFrame, fitted: int) -> None:
+    whole = latentscale.run(demo[: fitted + 4], out=tmp_path / "whole", text="text", progress="quiet")
+    small = latentscale.run(demo[:fitted], out=tmp_path / "ws", text="text", progress="quiet")
+    placed = small.place(demo[fitted - 1 : fitted + 4], tmp_path / "placed", text="text")
+    points = placed.points().collect()
+    # The first is a copy of a fitted one, the others are like none.
+    vectors = whole.vectors().matrix.astype(np.float64)
+    nearest = np.sort(1 - vectors[fitted - 1 :] @ vectors[:fitted].T, axis=1)
+    expected = nearest[:, : max(fitted - 1, 1)].mean(axis=1)
+    np.testing.assert_allclose(points["neighbor_distance"], expected, atol=1e-3)
+    assert (points["neighbor_distance"][1:] > 0.1).all()
+    places = small.points().select("x", "y").collect().to_numpy()
+    apart = np.linalg.norm(points.select("x", "y").to_numpy()[:, None] - places[None], axis=2).min(axis=1)
+    assert apart[0] == 0
+    assert (apart[1:] > 0).all()
+    assert (apart < 0.1).all()
+    of_fit = small.points().select("neighbor_distance").collect()["neighbor_distance"].to_numpy()
+    scores = points["outlier_score"].to_list()
+    if fitted == 1:
+        assert scores == [0.0] * 5
+        assert placed.record.counts["far"] == 0
+    else:
+        # By linear interpolation between the fitted ones.
+        assert [score == 0 for score in scores] == (expected <= of_fit.min()).tolist()
+    assert f"fitted on {fitted} document" in placed.record.notes[0]
+
+
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path

@@ -39,10 +39,11 @@ def distance_quantiles(distances: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns
     -------
     float32 ndarray, shape (257,)
-        Rising quantiles of the mean distance at 0, 1/256, …, 1; zeros if nothing was fitted.
+        Rising quantiles of the mean distance at 0, 1/256, …, 1; infinite where nothing, or a single document, was
+        fitted: without neighbours, none is nearer to them than a new one.
     """
-    if len(distances) == 0:
-        return np.zeros(_QUANTILES, np.float32)
+    if distances.size == 0:
+        return np.full(_QUANTILES, np.inf, np.float32)
     return np.quantile(mean_distances(distances), np.linspace(0.0, 1.0, _QUANTILES)).astype(np.float32)
 
 
@@ -69,3 +70,13 @@ def outlier_scores(mean_distance: NDArray[np.float32], reference: NDArray[np.flo
     return np.where(np.isin(mean_distance, reference), steps[np.minimum(first, len(steps) - 1)], below).astype(
         np.float32
     )
+
+
+def small_fit_notes(fitted: int) -> list[str]:
+    """What to say of places among so many fitted documents; nothing where there are enough to judge by."""
+    if fitted > JUDGED_BY:
+        return []
+    documents = "1 document" if fitted == 1 else f"{fitted} documents"
+    return [
+        f"The map was fitted on {documents}: others lie where the nearest of these are, and their scores say little."
+    ]

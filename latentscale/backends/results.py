@@ -124,9 +124,11 @@ class Assignment:
         -1 is noise; ``nearest_cluster`` is then the cluster with the nearest centroid.
     probability : float32 ndarray, shape (m,)
     neighbor_distance : float32 ndarray, shape (m,)
-        Mean cosine distance to the 15 nearest of the fitted documents.
+        Mean cosine distance to the 15 nearest of the fitted documents; of n < 16, to the n - 1 nearest, which is how
+        many neighbours each of them has, but at least one.
     outlier_score : float32 ndarray, shape (m,)
-        The share of the fitted documents that are nearer to their neighbours, in [0, 1].
+        The share of the fitted documents that are nearer to their neighbours, in [0, 1]; 0 where a single one was
+        fitted, which has none.
     recall : float or None
         Of the search for the neighbours, on a sample.
     method : str

@@ -173,6 +173,8 @@ def sample(
     if out is not None:
         check_file(out)
     opened = existing_workspace(workspace, storage)
+    if out is not None:
+        opened.check_outside_corpus(out)
     frame = opened.sample(
         n, map=map, seed=seed, cluster=cluster, where=where, by=cast("Any", by), layer=layer, power=power
     )
@@ -226,7 +228,11 @@ def duplicates(
         if ids_file is not None:
             # What run --exclude and --only read.
             check_file(ids_file, (".csv", ".parquet"))
-    chosen = existing_workspace(workspace, storage).the_map(map)
+    opened = existing_workspace(workspace, storage)
+    for file in (out, drop, keep):
+        if file is not None:
+            opened.check_outside_corpus(file)
+    chosen = opened.the_map(map)
     found = chosen.duplicates(threshold, exact=exact, prefer=cast("Any", prefer))
     if out is None:
         print_frame(found.summary().head(groups) if format == "table" else found.documents, format)

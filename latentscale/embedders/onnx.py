@@ -93,7 +93,7 @@ class OnnxSpec(EmbedderSpec):
     @classmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
         """The model that ``embed.model`` names, with a graph of the precision that is asked for."""
-        options: OnnxOptions = options_of(config, OnnxOptions)
+        options = options_of(config, OnnxOptions)
         model, file = config.model, options.file
         if model == "onnx":
             raise ConfigError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import ValidationError
 
 from latentscale.config import EmbedConfig, Settings, StageResources
+from latentscale.config.options import Options, checked_options
 from latentscale.errors import ConfigError, DamagedObjectError, LatentScaleError
 from latentscale.registry import EMBEDDERS
 
@@ -245,7 +246,7 @@ def read_spec(values: Mapping[str, Any]) -> EmbedderSpec:
         raise DamagedObjectError(f"the embedder {kind!r} of another version: {error.errors()[0]['msg']}") from error
 
 
-def options_of(config: EmbedConfig, model: type[Settings]) -> Any:
+def options_of(config: EmbedConfig, model: type[Options]) -> Options:
     """``embed.options`` as a model of the embedder's own.
 
     Raises
@@ -253,18 +254,7 @@ def options_of(config: EmbedConfig, model: type[Settings]) -> Any:
     ConfigError
         Naming the first that does not exist or cannot be.
     """
-    try:
-        return model.model_validate(dict(config.options))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(["embed.options", *map(str, first["loc"])])
-        known = ", ".join(model.model_fields) or "none"
-        message = str(first["msg"]).removeprefix("Value error, ")
-        if first["type"] == "string_type":
-            hint = f"Write it in quotes, so that YAML takes it for text: --set '{key}=\"query: \"'."
-        else:
-            hint = f"Known here: {known}."
-        raise ConfigError(f"{key}: {message}", hint=hint) from None
+    return checked_options(config.options, model, where="embed.options")
 
 
 def opened_embedder(spec: EmbedderSpec, device: str = "cpu") -> Any:

@@ -128,7 +128,7 @@ class TransformersSpec(EmbedderSpec):
     @classmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
         """The model that ``embed.model`` names, checked as far as its small files and the headers of its weights go."""
-        options: TransformersOptions = options_of(config, TransformersOptions)
+        options = options_of(config, TransformersOptions)
         if config.model == "transformers":
             raise ConfigError(
                 "embed.model is 'transformers', which is a kind of model and no model",

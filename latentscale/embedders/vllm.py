@@ -68,7 +68,7 @@ class VllmSpec(EmbedderSpec):
     @classmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
         """The model that ``embed.model`` names, with ``embed.kind: vllm``; vLLM need not be installed here."""
-        options: VllmOptions = options_of(config, VllmOptions)
+        options = options_of(config, VllmOptions)
         if config.model == "vllm":
             raise ConfigError(
                 "embed.model is 'vllm', which is a kind of model and no model",

@@ -15,7 +15,7 @@ from latentscale.explore.documents import read_texts
 from latentscale.explore.export import export
 from latentscale.explore.map_comparison import Comparison, Layout, compare_layouts
 from latentscale.explore.map_diff import cluster_names, most_moved, read_layout
-from latentscale.explore.targets import check_new_folder, new_folder
+from latentscale.explore.targets import check_new_page, new_folder
 from latentscale.stages.publish import page_title
 from latentscale.storage.artifacts import Record
 from latentscale.storage.frames import scan_points
@@ -67,7 +67,7 @@ def write_comparison(
                 f"{record.id} has {documents:,} documents, and at most {MOST_DOCUMENTS:,} are compared side by side",
                 hint="latentscale diff compares settings, counts and clusters of maps of any size.",
             )
-    check_new_folder(to)
+    check_new_page(store, to)
     found = compare_layouts(_layout(store, first), _layout(store, second))
     labels = [cluster_names(store, record) for record in (first, second)]
     others = [f"cluster on {name}" for name in (names[1], names[0])]

@@ -12,7 +12,7 @@ import polars as pl
 
 from latentscale.errors import RequestError
 from latentscale.explore.tables import FIGURES
-from latentscale.explore.targets import check_new_file
+from latentscale.explore.targets import check_new_file, check_no_document
 from latentscale.storage.objects import Store
 
 _STYLE = """
@@ -28,13 +28,18 @@ dd { margin: 0 }
 _SHOWN = ("documents", "clusters", "noise_share", *FIGURES)
 
 
-def check_sheet(path: Path) -> None:
+def check_sheet(path: Path, corpus: Mapping[str, Any]) -> None:
     """Refuse a file that cannot be written, before the maps are made.
+
+    Parameters
+    ----------
+    corpus : mapping
+        The settings of the corpus, of which the file must not be a part.
 
     Raises
     ------
     RequestError
-        If it is no ``.html`` file, or its folder does not exist or cannot be written to.
+        If it is no ``.html`` file, its folder does not exist or cannot be written to, or it would be read as documents.
     """
     if path.suffix.lower() != ".html":
         raise RequestError(f"a contact sheet is a page: {path} has another ending", hint="Name it sweep.html.")
@@ -43,6 +48,7 @@ def check_sheet(path: Path) -> None:
             f"there is no folder {path.absolute().parent} for the contact sheet", hint="Make it, or name another."
         )
     check_new_file(path)
+    check_no_document(path, corpus)
 
 
 def write_sheet(store: Store, frame: pl.DataFrame, to: Path) -> None:

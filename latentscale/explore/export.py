@@ -15,7 +15,7 @@ from latentscale.errors import ConfigError, RequestError, WorkspaceError
 from latentscale.explore.documents import read_texts
 from latentscale.explore.plain import plain_frame
 from latentscale.explore.tables import columns_with_values
-from latentscale.explore.targets import check_new_file, new_folder
+from latentscale.explore.targets import check_new_file, check_new_page, check_outside_corpus, new_folder
 from latentscale.stages.publish import PAGE_FOLDER, page_objects, page_title, write_public_page
 from latentscale.storage.artifacts import Record
 from latentscale.storage.frames import UPDATE, point_segments, read_parts, scan_points
@@ -74,7 +74,7 @@ def export(
     ConfigError
         For another suffix, or one that does not fit ``what``.
     RequestError
-        If an ``.xlsx`` or ``.html`` file cannot hold it.
+        If an ``.xlsx`` or ``.html`` file cannot hold it, or the next update would read it as documents.
     MissingPackageError
         If the extra ``excel`` is needed and not installed.
     WorkspaceError
@@ -83,6 +83,10 @@ def export(
         If a part is not what was written.
     """
     chosen = what_of(to, what)
+    if chosen == "page" and to.suffix not in PAGE_SUFFIXES:
+        check_new_page(store, to)
+    else:
+        check_outside_corpus(store, to)
     if chosen == "page":
         return export_single_page(store, record, to) if to.suffix in PAGE_SUFFIXES else _export_page(store, record, to)
     frames = {

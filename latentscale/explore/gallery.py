@@ -10,7 +10,7 @@ from typing import Any
 from latentscale.errors import RequestError
 from latentscale.explore.export import copy_object
 from latentscale.explore.tables import map_row
-from latentscale.explore.targets import check_new_folder, new_folder
+from latentscale.explore.targets import check_new_page, new_folder
 from latentscale.stages.publish import page_objects, page_title, write_public_page
 from latentscale.stages.publish.about import about_map
 from latentscale.storage.artifacts import Record
@@ -49,7 +49,7 @@ def write_gallery(
     WorkspaceError
         If the folder is not empty.
     """
-    check_new_folder(to)
+    check_new_page(store, to)
     if not records:
         raise RequestError(
             f"{store.url} has no map yet", hint="latentscale run CORPUS --text COLUMN --out WORKSPACE makes one."

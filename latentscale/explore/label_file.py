@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from latentscale.errors import RequestError
-from latentscale.explore.targets import check_new_file
+from latentscale.explore.targets import check_new_file, check_outside_corpus
 from latentscale.file_names import at_home
 from latentscale.labelers.edit_file import read_edits
 from latentscale.labelers.edit_table import SUFFIXES, render_table
@@ -40,12 +40,13 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
     Raises
     ------
     RequestError
-        If there is such a file already: edits in it would be lost.
+        If there is such a file already: edits in it would be lost; or the next update would read it as documents.
     ConfigError
         If an edit moves more documents than a cell of a table holds.
     """
     path = at_home(to)
     check_new_file(path)
+    check_outside_corpus(store, path)
     if path.exists():
         raise RequestError(f"{path} is there already, with edits perhaps", hint="Name another file, or remove it.")
     entries = label_entries(store, record)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from latentscale.errors import WorkspaceError
 from latentscale.explore.export import export
-from latentscale.explore.targets import check_new_folder, new_folder
+from latentscale.explore.targets import check_new_page, new_folder
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.publish import PAGE_FOLDER, page_title, published_columns, published_documents
 from latentscale.stages.publish.about import about_map
@@ -59,10 +59,12 @@ def check_page(placed_on: Record, to: Path) -> None:
 
     Raises
     ------
+    RequestError
+        If the next update of the map would read it as documents.
     WorkspaceError
         If the folder is not empty, or the map has no page.
     """
-    check_new_folder(to)
+    check_new_page(placed_on.store, to)
     if not placed_on.counts.get("page") and not placed_on.counts.get("page_labels"):
         raise WorkspaceError(
             f"{placed_on.id} has no page, beneath which documents could be shown",

@@ -142,7 +142,8 @@ def _column_needed(
 
 def _no_distances(record: Record) -> WorkspaceError:
     return WorkspaceError(
-        f"documents of {record.id} have no neighbor_distance: an earlier version of LatentScale wrote them",
+        f"documents of {record.id} have no neighbor_distance: an earlier version of LatentScale wrote them, or one was "
+        "alone when the map was fitted",
         hint="latentscale update WORKSPACE --refit makes a map that has it.",
     )
 

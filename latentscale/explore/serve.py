@@ -19,6 +19,8 @@ from latentscale.stages.publish.preview import NAME as PREVIEW
 from latentscale.storage.objects import Store
 
 LOOPBACK = "127.0.0.1"
+# The standard library looks twice a second whether it is to end, and the cell of a notebook that ends it waits.
+POLL_SECONDS = 0.05
 HOSTS = ("localhost", LOOPBACK, "[::1]")
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 # What a page needs; the documents and vectors of the workspace are not served.
@@ -182,6 +184,10 @@ class PageServer(ThreadingHTTPServer):
             raise EnvironmentFailure(
                 f"port {port} on {LOOPBACK} cannot be used: {error.strerror}", hint="Choose another with --port."
             ) from error
+
+    def serve_forever(self, poll_interval: float = POLL_SECONDS) -> None:
+        """Answer until ``shutdown``, which waits for up to ``poll_interval`` seconds."""
+        super().serve_forever(poll_interval)
 
     @property
     def first_page(self) -> str:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from latentscale.errors import RequestError, WorkspaceError
+from latentscale.file_names import shown
+from latentscale.readers.new_files import reading_source
+from latentscale.storage.head import current_map
+from latentscale.storage.objects import Store
+from latentscale.storage.workspace_record import read_workspace
 
 # What a killed command leaves in the folder that it was to fill; the next one begins anew.
 _UNFINISHED = ".unfinished"
@@ -27,6 +33,19 @@ def check_new_file(to: Path) -> None:
     _check_parents(to)
 
 
+def check_new_page(store: Store, folder: Path) -> None:
+    """Find out before anything is computed whether a page of this workspace can be written to a folder.
+
+    Raises
+    ------
+    LatentScaleError
+        As :func:`check_new_folder` and :func:`check_outside_corpus` do.
+    """
+    check_new_folder(folder)
+    # A corpus of plain text takes files of any name.
+    check_outside_corpus(store, folder / "index.html")
+
+
 def check_new_folder(folder: Path) -> None:
     """Find out before anything is computed whether a folder is new.
 
@@ -42,6 +61,45 @@ def check_new_folder(folder: Path) -> None:
     _check_parents(folder)
     if folder.exists() and any(path.name != _UNFINISHED for path in folder.iterdir()):
         raise WorkspaceError(f"{folder} is not empty", hint="Choose a new folder.")
+
+
+def check_outside_corpus(store: Store, to: Path) -> None:
+    """Refuse, before anything is computed, a file of this workspace that its next update would read as documents.
+
+    Raises
+    ------
+    RequestError
+        As :func:`check_no_document` does, for the corpus of the workspace and that of its current map.
+    """
+    current = current_map(store)
+    check_no_document(to, read_workspace(store).corpus)
+    if current is not None and current.job is not None:
+        check_no_document(to, current.job["corpus"])
+
+
+def check_no_document(to: Path, corpus: Mapping[str, Any]) -> None:
+    """Refuse a file that would be read as documents of a corpus, or overwrite them.
+
+    Folders with pages are known again when a corpus is listed; a CSV file is like any other.
+
+    Parameters
+    ----------
+    corpus : mapping
+        The settings of a corpus.
+
+    Raises
+    ------
+    RequestError
+        If one of its sources has, or would have, the file.
+    """
+    sources = [str(source) for source in corpus.get("sources", ())]
+    wanted = str(corpus.get("format", "auto"))
+    source = reading_source(to, sources, wanted, follow_links=corpus.get("follow_links"))
+    if source is not None:
+        raise RequestError(
+            f"{to} would be read as documents by the next update: the corpus is {shown(source)}",
+            hint=f"Write it elsewhere, or to a folder that no corpus includes: {to.parent / '_exports' / to.name}",
+        )
 
 
 @contextmanager

@@ -24,9 +24,11 @@ from latentscale.readers.input_table import FORMATS, Compression, Format, InputF
 from latentscale.readers.lance import SUFFIX as LANCE
 from latentscale.readers.lance import is_lance_table, lance_input, refuse_remote_table
 from latentscale.readers.local_files import (
+    WILDCARD,
     WORKSPACE_RECORD,
     Walk,
     expanded,
+    fixed_folder,
     is_record,
     is_workspace,
     refuse_other_than_file,
@@ -50,8 +52,6 @@ HASHED_FILES, HASHED_BYTES = 10_000, 1 << 30
 0.6 GB a second of one processor."""
 
 _Form = tuple[Format | Archive, Compression]
-
-_WILDCARD = re.compile(r"[*?\[]")
 
 
 def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None, unread: Unread | None = None) -> InputTable:
@@ -164,9 +164,9 @@ def _expand_local(source: str, corpus: CorpusConfig, unread: Unread) -> InputTab
         walk = Walk(root, unread, follow=corpus.follow_links)
         found = _local_files(base, root, walk, wanted, unread)
         return _chosen(source, found, corpus, unread, what="directory")
-    if not _WILDCARD.search(root):
+    if not WILDCARD.search(root):
         raise _missing(source, root, lambda folder: os.listdir(folder))  # noqa: PTH208 - names are what is wanted
-    fixed = _fixed_folder(root)
+    fixed = fixed_folder(root)
     if not Path(fixed).is_dir():
         raise _missing(source, fixed, lambda folder: os.listdir(folder))  # noqa: PTH208
     pattern = root[len(fixed) :].lstrip("/")
@@ -232,9 +232,9 @@ def _expand_remote(source: str, corpus: CorpusConfig, storage: StorageConfig, un
         infos = remote.find(root, relative_to=root)
         files = _remote_files(remote, root, infos, wanted, unread)
         return _chosen(source, files, corpus, unread, what="directory")
-    if not _WILDCARD.search(root):
+    if not WILDCARD.search(root):
         raise _missing(source, root, remote.list_dir)
-    fixed = _fixed_folder(root)
+    fixed = fixed_folder(root)
     try:
         infos = remote.glob(root, relative_to=fixed)
     except (ValueError, re.error) as error:
@@ -326,11 +326,6 @@ def _no_pattern(source: str, error: Exception) -> CorpusError:
         where=source,
         hint="* matches within a name, ** any folders and is a part of its own: 'corpus/**/*.csv'.",
     )
-
-
-def _fixed_folder(pattern: str) -> str:
-    """The folder above the first wildcard."""
-    return posixpath.dirname(pattern[: cast(re.Match[str], _WILDCARD.search(pattern)).start()] + "x")
 
 
 def _demo() -> InputFile:

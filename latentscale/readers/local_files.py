@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import os
+import posixpath
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import cast
 
 from latentscale.errors import CorpusError
 from latentscale.file_names import escaped, on_disk, shown
@@ -28,6 +30,7 @@ from latentscale.readers.unread import (
 )
 
 WORKSPACE_RECORD = "workspace.json"
+WILDCARD = re.compile(r"[*?\[]")
 _LARGEST_RECORD = 1 << 20
 # What reads from them waits, never ends, or tells of this process and not of a corpus.
 _KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
@@ -86,6 +89,11 @@ class Walk:
             below, linked = self._waiting.pop()
             yield from self._folder(below, linked=linked)
 
+    def would_give(self, name: str) -> bool:
+        """Whether a plain file of that name below the root were among the files, if it were there."""
+        folders = [name[:at] for at, one in enumerate(name) if one == "/"]
+        return self._matches(name) and not any(self._own_kind(below) for below in folders)
+
     def _folder(self, below: str, *, linked: bool) -> Iterator[FoundFile]:
         path = os.path.join(self._root, below)  # noqa: PTH118 - a million times; and Path would normalise
         try:
@@ -99,11 +107,9 @@ class Walk:
             if below:  # deleted since its name was read
                 return
             raise
-        if below and any(entry.name == WORKSPACE_RECORD for entry in entries) and is_workspace(path):
-            self._unread.add(WORKSPACE, below)
-            return
-        if is_page(below, {entry.name for entry in entries}, lambda: _start_of(Path(path, MANIFEST))):
-            self._unread.add(PAGE, below)
+        own = self._own_kind(below, {entry.name for entry in entries})
+        if own:
+            self._unread.add(own, below)
             return
         for entry in entries:
             name = f"{below}/{entry.name}" if below else entry.name
@@ -152,7 +158,7 @@ class Walk:
             yield name, status
 
     def _may_leave(self, target: str, name: str) -> bool:
-        if self._leaves or _below(target, self._real) is not None:
+        if self._leaves or name_below(target, self._real) is not None:
             return True
         self._unread.add(LINK_OUT, name)
         return False
@@ -160,7 +166,7 @@ class Walk:
     def _enter_once(self, target: str, status: os.stat_result, name: str) -> bool:
         """Whether a linked folder is neither entered already nor around what is being read."""
         key = (status.st_dev, status.st_ino)
-        around = _below(self._real, target) is not None
+        around = name_below(self._real, target) is not None
         if around or key in self._entered:
             self._unread.add(LINK_AGAIN, name)
             return False
@@ -170,15 +176,27 @@ class Walk:
     def _first(self, path: str, name: str) -> bool:
         """Whether a file that a link leads to is not given under another name too."""
         target = os.path.realpath(path)
-        inside = _below(target, self._real)
+        inside = name_below(target, self._real)
         again = target in self._outside
         if inside is not None and not again:
-            seen = self._hidden or not any(part[0] in "._" for part in inside.split("/"))
-            again = seen and self._wants(inside) and self._enters_all(inside)
+            again = self._matches(inside)
         self._outside.add(target)
         if again:
             self._unread.add(LINK_AGAIN, name)
         return not again
+
+    def _own_kind(self, below: str, names: Collection[str] | None = None) -> str | None:
+        """What of LatentScale a folder below the root is, if anything: no part of a corpus."""
+        path = os.path.join(self._root, below)  # noqa: PTH118
+        if names is None:
+            names = os.listdir(path) if os.path.isdir(path) else ()  # noqa: PTH112, PTH208
+        if below and WORKSPACE_RECORD in names and is_workspace(path):
+            return WORKSPACE
+        return PAGE if is_page(below, names, lambda: _start_of(Path(path, MANIFEST))) else None
+
+    def _matches(self, name: str) -> bool:
+        hidden = not self._hidden and any(part[0] in "._" for part in name.split("/"))
+        return not hidden and self._wants(name) and self._enters_all(name)
 
     def _wants(self, name: str) -> bool:
         return self._match is None or self._match(name) is not None
@@ -211,10 +229,15 @@ def _glob(pattern: str) -> Callable[[str], re.Match[str] | None]:
     return re.compile(glob_expression(pattern)).match
 
 
-def _below(path: str, folder: str) -> str | None:
+def name_below(path: str, folder: str) -> str | None:
     """The name of ``path`` below ``folder``; None where it is elsewhere."""
     prefix = folder.rstrip("/") + "/"
     return path[len(prefix) :] if path.startswith(prefix) else ("" if path == folder else None)
+
+
+def fixed_folder(pattern: str) -> str:
+    """The folder above the first wildcard."""
+    return posixpath.dirname(pattern[: cast(re.Match[str], WILDCARD.search(pattern)).start()] + "x")
 
 
 def _closed(path: str) -> CorpusError:
@@ -271,9 +294,9 @@ def kernel_folders() -> frozenset[str]:
 
 def is_of_kernel(path: str) -> bool:
     """Whether a path, with links resolved, is in a file system of the kernel."""
-    if _below(path, _IN_MEMORY) is not None:
+    if name_below(path, _IN_MEMORY) is not None:
         return False
-    return any(_below(path, folder) is not None for folder in kernel_folders())
+    return any(name_below(path, folder) is not None for folder in kernel_folders())
 
 
 def refuse_other_than_file(path: str, source: str) -> None:
@@ -287,7 +310,7 @@ def refuse_other_than_file(path: str, source: str) -> None:
         return
     target = os.path.realpath(path)
     name = shown(source)
-    if is_of_kernel(target) or (re.match(r"/(proc|dev)/", path) and _below(path, _IN_MEMORY) is None):
+    if is_of_kernel(target) or (re.match(r"/(proc|dev)/", path) and name_below(path, _IN_MEMORY) is None):
         raise CorpusError(
             f"{name} is no file on a disk, and a corpus is read more than once",
             where=escaped(path),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 
 MANIFEST = "manifest.json"
-_DATA = re.compile(r"(?:^|/)map-[0-9a-f]{16}/viewer(?=/|$)")
+_DATA = re.compile(r"(?:^|/)(?:map|overlay)-[0-9a-f]{16}/viewer(?=/|$)")
 # Web applications have files of these names, too.
 _FILES = {MANIFEST, "index.html"}
 _GENERATIONS = re.compile(rb'\A\{"schema":\d+,.*"generations":\[', re.DOTALL)

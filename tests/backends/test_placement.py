@@ -303,6 +303,12 @@ def test_the_outlier_score_is_the_share_of_the_fit_that_is_nearer(fit, found):
     assert far.tolist() == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (1, 0)])
+def test_no_document_is_farther_out_than_one_without_neighbours(shape: tuple[int, int]):
+    table = distance_quantiles(np.zeros(shape, np.float32))
+    assert outlier_scores(np.array([0.0, 1.2], np.float32), table).tolist() == [0.0, 0.0]
+
+
 def test_in_a_fit_of_copies_a_copy_is_no_outlier_and_all_else_is():
     table = distance_quantiles(np.zeros((100, 15), np.float32))
     assert outlier_scores(np.array([0.0, 0.1], np.float32), table).tolist() == [0.0, 1.0]

@@ -77,7 +77,7 @@ class Server(http.server.ThreadingHTTPServer):
 @contextlib.contextmanager
 def serve(folder: Path, handler: type[WholeFiles]) -> Iterator[str]:
     server = Server(("127.0.0.1", 0), functools.partial(handler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from playwright.sync_api import FrameLocator, expect
+from playwright.sync_api import FrameLocator, Route, expect
 
 from latentscale.explore.map_comparison import Layout, compare_layouts
 from latentscale.viewer.added_columns import AddedColumn, add_columns
@@ -105,6 +105,45 @@ def test_what_is_chosen_on_one_map_is_shown_on_the_other(
     for frame in page.frames[1:]:
         frame.wait_for_function("location.hash.includes('cluster%20on%20it')")
     assert page.title() == "Two maps"
+
+
+@pytest.mark.parametrize("where", ["a map", "the list"])
+def test_what_is_chosen_before_a_map_listens_is_shown_on_it_when_it_does(
+    compared: Path, serve_folder: Callable[[Path], str], opened: Open, where: str
+) -> None:
+    it = opened()
+    held: list[Route] = []
+    # The scripts by which the two maps hear each other are late: on the second one, or on both.
+    late = "**/assets/linked.*.js" if where == "the list" else "**/b/viewer/assets/linked.*.js"
+    it.page.route(late, lambda route: held.append(route))
+    page = it.goto(f"{serve_folder(compared)}/index.html", ready=False)
+    first, second = page.frame_locator("#a"), page.frame_locator("#b")
+    for side in (first, second):
+        expect(side.locator(".badge:not(:has(.pulse))")).to_have_count(1)
+    while len(held) < (2 if where == "the list" else 1):
+        page.wait_for_timeout(10)
+    if where == "the list":
+        page.locator("#moved button").first.click()
+    else:
+        first.locator("#canvas").press("s")
+        first.get_by_role("button", name="All in view").click()
+        expect(first.locator("[data-panel=selection]")).to_contain_text("documents selected")
+        # Beside the middle of a cluster there are points.
+        box = first.locator("#labels .label.layer-0:not(.hidden)").first.bounding_box()
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] + 6)
+        expect(first.locator("[data-panel=document] .document-text")).to_have_count(1)
+    for route in held:
+        route.continue_()
+    it.settled()
+    if where == "the list":
+        for side in (first, second):
+            expect(side.locator("[data-panel=document]")).to_contain_text("Document number 42 ")
+    else:
+        named = first.locator("[data-panel=document] .document-text").text_content()
+        expect(second.locator("[data-panel=document] .document-text")).to_have_text(named)
+        second.locator("#canvas").press("s")
+        chosen = first.locator("[data-panel=selection] [role=status]").first.text_content()
+        expect(second.locator("[data-panel=selection] [role=status]").first).to_have_text(chosen)
 
 
 def test_the_comparison_is_there_for_assistive_technology(

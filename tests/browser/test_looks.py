@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import re
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -277,3 +280,38 @@ def test_labels_of_clusters_of_which_nothing_is_selected_are_faint(site, opened:
     faint = page.locator("#labels .faint").all_text_contents()
     assert len(faint) > 3
     assert name not in faint
+
+
+ROWS = """() => [...document.querySelectorAll('#labels .label')].map(label => {
+  const texts = document.createTreeWalker(label, NodeFilter.SHOW_TEXT);
+  const tops = new Set();
+  while (texts.nextNode()) {
+    const { data } = texts.currentNode;
+    const start = data.indexOf('UTF-8');
+    for (let i = start; start >= 0 && i < start + 5; i++) {
+      const range = document.createRange();
+      range.setStart(texts.currentNode, i);
+      range.setEnd(texts.currentNode, i + 1);
+      tops.add(range.getBoundingClientRect().top);
+    }
+  }
+  return [label.textContent, tops.size];
+})"""
+
+
+def test_a_label_is_not_broken_within_a_short_word_with_a_hyphen(
+    synthetic, tmp_path: Path, serve_folder: Callable[[Path], str], opened: Open
+) -> None:
+    data = synthetic.make_data(3000)
+    # Of many lengths: at some of them a line ends where the hyphen is.
+    names = [f"{'w' * (n % 20)} conversion UTF-8 of texts" for n in range(data.labels.num_rows)]
+    at = data.labels.schema.get_field_index("label")
+    labels = data.labels.set_column(at, "label", pa.array(names))
+    synthetic.write_workspace(dataclasses.replace(data, labels=labels), tmp_path / "ws")
+    it = opened()
+    page = it.goto(f"{serve_folder(tmp_path / 'ws')}/viewer/index.html")
+    rows = page.evaluate(ROWS)
+    assert len(rows) > 10
+    # The text is what it was: what a person copies and what is searched.
+    assert {name for name, _ in rows} <= set(names)
+    assert {count for _, count in rows} == {1}

@@ -14,7 +14,7 @@ import pytest
 from latentscale.config import EmbedConfig
 from latentscale.embedders import embedder_spec
 from latentscale.embedders.endpoint import EndpointSpec
-from latentscale.embedders.endpoint.embedder import EndpointEmbedder
+from latentscale.embedders.endpoint.embedder import PROBE, EndpointEmbedder
 from latentscale.embedders.endpoint.sizes import plan_requests, prepare
 from latentscale.embedders.protocol import Embedded
 from latentscale.embedders.service import Answer
@@ -412,6 +412,49 @@ def test_a_service_that_refuses_everything_is_a_wrong_request_and_not_a_corpus_o
     server.rule = lambda request: error(400, "not loaded")
     with pytest.raises(ConfigError, match="not loaded"):
         embedder.embed(texts(60))
+
+
+def test_threads_with_answers_do_not_wait_for_one_in_doubt(server: EmbeddingServer) -> None:
+    asked, kept = threading.Event(), threading.Event()
+    told: list[bool] = []
+
+    class Counted(Kept):
+        def keep(self, texts: Sequence[str], answer: Answer) -> None:
+            super().keep(texts, answer)
+            if {"one", "two"} <= self.known.keys():
+                kept.set()
+
+    def rule(request: Request) -> Said | None:
+        if request.texts == ["bad"]:
+            return error(400, "bad input")
+        if request.texts == [PROBE]:
+            asked.set()
+            told.append(kept.wait(20))
+        else:
+            asked.wait(20)
+        return None
+
+    server.rule = rule
+    embedder = opened(server, max_batch_texts=1, concurrency=3)
+    found = embedder.embed_kept(["bad", "one", "two"], Counted(), Free())
+    assert told == [True]
+    assert "bad input" in found.reasons[0]
+    check(embedder.embed(["one", "two"]), ["one", "two"])
+
+
+def test_of_several_threads_in_doubt_one_asks(server: EmbeddingServer) -> None:
+    together = threading.Barrier(4)
+
+    def rule(request: Request) -> Said | None:
+        if request.texts == [PROBE]:
+            return None
+        together.wait(20)
+        return error(400, "bad input")
+
+    server.rule = rule
+    found = opened(server, max_batch_texts=1, concurrency=4).embed(texts(4))
+    assert sorted(found.reasons) == [0, 1, 2, 3]
+    assert sum(request.texts == [PROBE] for request in server.requests) == 1
 
 
 def test_a_vector_of_zeros_is_no_vector(server: EmbeddingServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import selectors
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from latentscale.explore import serve
+from latentscale.explore.page import ServedPage
 from latentscale.explore.serve import PageServer
 from latentscale.storage.objects import Store
 
@@ -76,3 +78,20 @@ def test_a_file_that_goes_while_it_is_looked_for_is_missing(
 
     monkeypatch.setattr(Path, "is_file", looked_for)
     assert get(port)[0] == 404
+
+
+def test_a_server_looks_often_whether_it_is_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "viewer").mkdir()
+    (tmp_path / "viewer/manifest.json").write_bytes(OLD)
+    waited: list[float] = []
+
+    class Selector(selectors.DefaultSelector):
+        def select(self, timeout: float | None = None) -> Any:
+            waited.append(60.0 if timeout is None else timeout)
+            return super().select(timeout)
+
+    monkeypatch.setattr("socketserver._ServerSelector", Selector)
+    page = ServedPage(Store(str(tmp_path)), None)
+    get(int(page.address.split(":")[2].split("/")[0]))
+    page.close()
+    assert 0 < max(waited) <= 0.1

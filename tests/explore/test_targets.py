@@ -13,6 +13,10 @@ from latentscale.explore.targets import check_new_file, check_new_folder, new_fo
 from latentscale.file_names import argument
 
 
+def no_sheet(to: Path) -> None:
+    check_sheet(to, {})
+
+
 def test_what_cannot_be_written_is_refused_with_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder.csv").mkdir()
@@ -23,8 +27,8 @@ def test_what_cannot_be_written_is_refused_with_exit_code_2(tmp_path: Path) -> N
         (check_new_file, tmp_path / "folder.csv"),
         (check_new_file, tmp_path / "file" / "below" / "x.html"),
         (check_file, tmp_path / "folder.csv"),
-        (check_sheet, tmp_path / "folder.html"),
-        (check_sheet, tmp_path / "nowhere" / "x.html"),
+        (no_sheet, tmp_path / "folder.html"),
+        (no_sheet, tmp_path / "nowhere" / "x.html"),
     ):
         with pytest.raises(LatentScaleError) as caught:
             check(to)

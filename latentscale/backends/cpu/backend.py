@@ -207,7 +207,13 @@ class CpuBackend:
 
         from latentscale.backends.cpu.placement import assign_clusters, place
         from latentscale.backends.cpu.placement_search import LISTED, neighbors_among
-        from latentscale.backends.outliers import JUDGED_BY, distance_quantiles, mean_distances, outlier_scores
+        from latentscale.backends.outliers import (
+            JUDGED_BY,
+            distance_quantiles,
+            mean_distances,
+            outlier_scores,
+            small_fit_notes,
+        )
 
         graph = fitted.graph
         used = min(max(n_neighbors, JUDGED_BY), len(fitted.vectors))
@@ -240,7 +246,8 @@ class CpuBackend:
             centroids=fitted.centroids,
             sizes=fitted.sizes,
         )
-        width = min(JUDGED_BY, graph.k)
+        # As the fitted ones are judged; one alone has no neighbours, but is one.
+        width = min(JUDGED_BY, max(graph.k, 1))
         apart = mean_distances(distances[:, :width])
         scores = outlier_scores(apart, distance_quantiles(graph.distances[:, :width]))
         return Assignment(
@@ -256,7 +263,7 @@ class CpuBackend:
             recall=search.recall,
             method=search.method,
             backend=self.name,
-            notes=list(search.notes),
+            notes=[*search.notes, *small_fit_notes(len(fitted.vectors))],
             details=search.details,
         )
 

@@ -89,7 +89,8 @@ class EndpointEmbedder:
         self._max_texts = max_texts
         self._max_batch_tokens = max_batch_tokens
         self._concurrency = concurrency
-        self._lock = threading.Lock()
+        # Of the numbers below, for an instant; and of a question whether anything is taken, for as long as that takes.
+        self._lock, self._asking = threading.Lock(), threading.Lock()
         self._width = dimensions
         self._refused_in_a_row = 0
         self._successes_at_failure = 0
@@ -240,6 +241,8 @@ class EndpointEmbedder:
         ------
         UnansweredError
             With the positions of the texts.
+        ConfigError, StoppedError
+            As the client does, and where it seems that nothing is taken.
         """
         sizes = prepared.sizes[positions]
         try:
@@ -257,7 +260,7 @@ class EndpointEmbedder:
                 second = self.ask(positions[half:], prepared, role, keep, spending, stop)
                 self._learn_limit(half, [*first, *second])
                 return [*first, *second]
-            self._doubt(error, role)
+            self._doubt(error, role, stop)
             answer = Answer(
                 vectors=np.zeros((1, 0), np.float32),
                 reasons=[f"the embedding service refused it: {error.status}: {error.reason}"],
@@ -304,21 +307,27 @@ class EndpointEmbedder:
             with self._lock:
                 self._max_texts = max(1, min(self._max_texts, half))
 
-    def _doubt(self, error: RefusedError, role: Role) -> None:
-        """After a text was refused alone: whether anything is taken at all.
+    def _doubt(self, error: RefusedError, role: Role, stop: threading.Event) -> None:
+        """After a text was refused alone: whether anything is taken at all. Of several threads in doubt one asks.
 
         Raises
         ------
         ConfigError
             If not: the request as such is wrong, and no text of the corpus is.
+        StoppedError
+            If ``stop`` was set before it was known.
         """
         with self._lock:
             self._refused_in_a_row += 1
-            if self._client.successes and self._refused_in_a_row % _DOUBTS:
+            taken = self._client.successes
+            if taken and self._refused_in_a_row % _DOUBTS:
+                return
+        with self._asking:
+            if self._client.successes > taken:  # while this thread waited: there is no doubt any more
                 return
             prepared = self._prepared([PROBE], role)
             try:
-                self._client.ask(prepared.texts, prepared.sizes, role=role, stop=threading.Event())
+                self._client.ask(prepared.texts, prepared.sizes, role=role, stop=stop)
             except RefusedError:
                 raise self._refuses_everything(error) from None
             except UnansweredError:

@@ -38,7 +38,7 @@ class EndpointSpec(EmbedderSpec):
     @classmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
         """The model that ``embed.options.model`` names, or ``embed.model`` where it is not the name of this kind."""
-        options: EndpointOptions = options_of(config, EndpointOptions)
+        options = options_of(config, EndpointOptions)
         if config.model != "endpoint":
             options = options.model_copy(update={"model": options.model or config.model})
         if not options.model:

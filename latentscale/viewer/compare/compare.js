@@ -7,6 +7,17 @@ const sides = [byId("a"), byId("b")];
 // A channel of this window: other windows with the same comparison are not moved.
 const name = `compare-${Math.random().toString(36).slice(2)}`;
 const channel = new BroadcastChannel(`latentscale ${name}`);
+// What was said last. A page listens once it is drawn, and then asks for what came before.
+const known = { pinned: null, selected: null };
+channel.addEventListener("message", ({ data }) => {
+  for (const part of Object.keys(known)) if (data[part] !== undefined) known[part] = data[part];
+  const answer = Object.fromEntries((data.asks ?? []).map((part) => [part, known[part]]).filter(([, value]) => value !== null));
+  if (Object.keys(answer).length) channel.postMessage({ from: "list", to: data.from, ...answer });
+});
+function pin(rowId) {
+  known.pinned = rowId;
+  channel.postMessage({ from: "list", pinned: rowId });
+}
 let colour = "@moved";
 let clusters = [[], []];
 
@@ -18,7 +29,9 @@ function address(side) {
   if (clusters[side].length) parts.push(`i=${clusters[side].map((id) => (id < 0 ? "n" : `0.${id}`)).join(",")}`);
   return `#${parts.join("&")}`;
 }
+let shown = false;
 function show() {
+  shown = true;
   sides.forEach((frame, side) => {
     frame.contentWindow.location.hash = address(side);
   });
@@ -64,11 +77,15 @@ for (const change of facts.changes) {
 }
 for (const one of facts.moved)
   item(byId("moved"), one.text, `moved by ${(100 * one.moved).toFixed(0)} % of the map's size, ${(100 * one.kept).toFixed(0)} % of neighbours kept`, () =>
-    channel.postMessage({ from: "list", pinned: one.row_id }),
+    pin(one.row_id),
   );
 for (const button of document.querySelectorAll("[data-colour]"))
   button.addEventListener("click", () => {
     colour = button.dataset.colour;
     show();
   });
-sides.forEach((frame, side) => (frame.src = `./${"ab"[side]}/viewer/index.html?linked=${name}${address(side)}`));
+sides.forEach((frame, side) => {
+  // What was asked for while there was no page yet.
+  frame.addEventListener("load", () => shown && (frame.contentWindow.location.hash = address(side)));
+  frame.src = `./${"ab"[side]}/viewer/index.html?linked=${name}${address(side)}`;
+});

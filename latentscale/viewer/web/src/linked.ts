@@ -11,6 +11,10 @@ import { rowIdsOf } from "./ui/save";
 /** What a page says; a part that it leaves out has not changed. */
 interface Said {
   from: string;
+  /** The page that alone is meant. */
+  to?: string;
+  /** What a page that has come later asks for: nothing was said to it before. */
+  asks?: ("pinned" | "selected")[];
   hovered?: number | null;
   pinned?: number | null;
   selected?: number[] | null;
@@ -51,8 +55,11 @@ export function link(name: string, generations: readonly Generation[]): void {
   });
 
   channel.addEventListener("message", ({ data }: MessageEvent<Said>) => {
-    if (data.from !== own) hear(data).catch((error: Error) => state.report("The other map", error));
+    if (data.from !== own && (data.to ?? own) === own) hear(data).catch((error: Error) => state.report("The other map", error));
   });
+
+  const asks = (["pinned", "selected"] as const).filter((part) => known[part] === null);
+  if (asks.length) say({ asks });
 
   async function hear({ hovered, pinned, selected }: Said): Promise<void> {
     if (hovered !== undefined) {

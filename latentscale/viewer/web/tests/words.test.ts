@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { readAddress, writeAddress } from "../src/engine/address";
 import type { ClusterEntry, NumberColumn } from "../src/engine/format";
+import { pieces } from "../src/engine/hyphens";
 import { labelOrder, visibleLabels } from "../src/engine/labels";
 import { betterScale, formatValue, NO_VALUE, position, shadeIndex, valueAt } from "../src/engine/scale";
 import { Cache } from "../src/engine/store";
@@ -14,6 +15,20 @@ describe("the address", () => {
   it.each(["#v=1,2", "#v=1,2,0", "#v=a,b,c", "#t=blue", "#c=<img>", "#p=1.5", "#k=900", "#%E0%A4%A", "#i=x", "#"])("ignores %s", (hash) => {
     const { clusters = [], categories = [], ...rest } = readAddress(hash);
     expect([...clusters, ...categories, ...Object.keys(rest)]).toEqual([]);
+  });
+});
+
+describe("hyphens in labels", () => {
+  it.each([
+    ["Encodings and UTF-8", ["Encodings and ", "UTF-8", ""]],
+    ["e-mail, x86-64 and end-to-end", ["", "e-mail", ", ", "x86-64", " and ", "end-to-end", ""]],
+    ["Größe-1 東京-2 (Wi-Fi)", ["", "Größe-1", " ", "東京-2", " (", "Wi-Fi", ")"]],
+    ["self-hosted, state-of-the-art, Kubernetes-2", ["self-hosted, state-of-the-art, ", "Kubernetes-2", ""]],
+    ["a - b, 1–2, -x, y-, --", ["a - b, 1–2, -x, y-, --"]],
+    ["", [""]],
+  ])("keeps short words whole in %s", (label, expected) => {
+    expect(pieces(label)).toEqual(expected);
+    expect(pieces(label).join("")).toBe(label);
   });
 });
 

@@ -7,6 +7,7 @@ import { labelOrder, visibleLabels } from "../engine/labels";
 import { placeLabels, type LabelBox } from "../engine/place";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
+import { labelNodes } from "./label-nodes";
 
 interface Shown {
   node: HTMLElement;
@@ -77,7 +78,7 @@ export class LabelOverlay {
       if (this.shown.has(cluster)) continue;
       const node = document.createElement("div");
       node.className = `label layer-${Math.min(cluster.layer, 2)}${cluster.edited ? " edited" : ""}`;
-      node.textContent = cluster.label;
+      node.append(...labelNodes(cluster.label));
       node.style.fontSize = `${cluster.px}px`;
       node.style.maxWidth = `${(168 * cluster.px) / 13}px`;
       node.style.setProperty("--own", css(inkColour(cluster.hue, cluster.shade, theme)));

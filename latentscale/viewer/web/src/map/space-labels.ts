@@ -6,6 +6,7 @@ import type { ClusterEntry } from "../engine/format";
 import { labelOrder } from "../engine/labels";
 import { project, type Frame } from "../engine/orbit";
 import * as state from "../state";
+import { labelNodes } from "./label-nodes";
 
 const MOST = 60;
 /** Opacity of the label that is farthest from the eye. */
@@ -85,7 +86,7 @@ export class SpaceLabels {
     if (shown) return shown;
     const node = document.createElement("div");
     node.className = `label layer-${Math.min(cluster.layer, 2)}${cluster.edited ? " edited" : ""}`;
-    node.textContent = cluster.label;
+    node.append(...labelNodes(cluster.label));
     node.style.fontSize = `${cluster.px}px`;
     node.style.maxWidth = `${(168 * cluster.px) / 13}px`;
     node.style.setProperty("--own", css(inkColour(cluster.hue, cluster.shade, state.theme.value)));

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { commands } from "../commands";
 import type { ClusterDetail, ClusterEntry, NumberShift, ValueShare } from "../engine/format";
 import * as state from "../state";
-import { ClusterSwatch } from "./swatch";
+import { ClusterSwatch, Name } from "./swatch";
 
 const share = (value: number): string => (value > 0 && value < 0.01 ? "under 1 %" : `${Math.round(value * 100)} %`);
 const times = (value: number): string => (value >= 10 ? `${Math.round(value)}` : value.toFixed(1));
@@ -36,7 +36,7 @@ export function Sibling({ cluster, detail, children }: { cluster: ClusterEntry; 
           commands.reveal(sibling);
         }}
       >
-        <ClusterSwatch cluster={sibling} /> {sibling.label}
+        <ClusterSwatch cluster={sibling} /> <Name label={sibling.label} />
       </button>
       {children}
     </>

@@ -2,6 +2,7 @@
 
 import { clusterColour, css, NOISE, type Rgb } from "../engine/colour";
 import type { ClusterEntry } from "../engine/format";
+import { pieces } from "../engine/hyphens";
 import { hasHues } from "../map/shading";
 import * as state from "../state";
 
@@ -13,6 +14,11 @@ export function ClusterSwatch({ cluster }: { cluster: ClusterEntry | null | unde
   const theme = state.theme.value;
   // While a column colours the points, a cluster's hue is its name only: a ring, not a fill.
   return <Swatch hollow={!hasHues()} rgb={cluster ? clusterColour(cluster.hue, cluster.shade, theme) : NOISE[theme]} />;
+}
+
+/** A cluster's name where it may take several lines. */
+export function Name({ label }: { label: string }) {
+  return <>{pieces(label).map((piece, i) => (i % 2 ? <span class="whole" key={i}>{piece}</span> : piece))}</>;
 }
 
 export function clusterAt(id: number): ClusterEntry | undefined {
@@ -38,10 +44,10 @@ export function ClusterPath({ id }: { id: number }) {
       <span>
         {above.map((one) => (
           <span class="muted" key={one.layer}>
-            {one.label} ›{" "}
+            <Name label={one.label} /> ›{" "}
           </span>
         ))}
-        {cluster.label}
+        <Name label={cluster.label} />
       </span>
     </span>
   );

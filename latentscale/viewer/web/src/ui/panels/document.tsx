@@ -16,7 +16,7 @@ import { lazy } from "../lazy";
 import { Marked } from "../marked";
 import { PanelFrame } from "../panel-frame";
 import { register, setOpen } from "../panel-registry";
-import { ClusterPath, ClusterSwatch } from "../swatch";
+import { ClusterPath, ClusterSwatch, Name } from "../swatch";
 import { placeInList, step } from "./documents";
 import { count, linkOf, percent, reflowed, shortened, valueText } from "../words";
 
@@ -157,7 +157,7 @@ function ClusterPanel() {
       onClose={() => (state.isolated.value = new Set())}
     >
         <h2 class="cluster-title">
-          <ClusterSwatch cluster={cluster} /> {cluster.label}
+          <ClusterSwatch cluster={cluster} /> <Name label={cluster.label} />
         </h2>
         {detail.description && <p class="description">{detail.description}</p>}
         <p class="muted">

@@ -1,0 +1,45 @@
+"""Whether a file that is about to be written would be a document of a corpus."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from latentscale.config import protocol_of
+from latentscale.readers.formats import chosen_format, fits
+from latentscale.readers.inputs import DEMO
+from latentscale.readers.local_files import WILDCARD, Walk, expanded, fixed_folder, name_below
+from latentscale.readers.unread import Unread
+
+
+def reading_source(file: Path, sources: Iterable[str], format: str, *, follow_links: bool | None) -> str | None:
+    """The source that would be read with this file, or is this file; None where there is none.
+
+    By names alone, and without a listing: also where a folder holds files of a group that comes before.
+
+    Parameters
+    ----------
+    file : Path
+        On this disk; it need not exist.
+    sources, format, follow_links
+        As the settings of a corpus have them.
+    """
+    real = os.path.realpath(file)
+    for source in sources:
+        if source != DEMO and not protocol_of(source) and _reads(source, real, format, follow_links=follow_links):
+            return source
+    return None
+
+
+def _reads(source: str, real: str, format: str, *, follow_links: bool | None) -> bool:
+    root, pattern = expanded(source), None
+    if not Path(root).exists() and WILDCARD.search(root):
+        fixed = fixed_folder(root)
+        root, pattern = fixed, root[len(fixed) :].lstrip("/")
+    name = name_below(real, os.path.realpath(root))
+    if not name:
+        return name is not None
+    if not (pattern is not None or fits(name, format)) or chosen_format(name, format) is None:
+        return False
+    return Walk(root, Unread(), follow=follow_links, pattern=pattern).would_give(name)

@@ -1,0 +1,13 @@
+/** A label as nodes of the page. */
+
+import { pieces } from "../engine/hyphens";
+
+export function labelNodes(label: string): (Node | string)[] {
+  return pieces(label).map((piece, i) => {
+    if (i % 2 === 0) return piece;
+    const node = document.createElement("span");
+    node.className = "whole";
+    node.textContent = piece;
+    return node;
+  });
+}
