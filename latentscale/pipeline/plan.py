@@ -198,7 +198,7 @@ def plan_job(
     notes += [*listed, *model.notes]
     shown = preview_cost(size, config)
     if shown is not None:
-        memory, file = (f"{size / 1e6:,.0f} MB" for size in (shown.memory_bytes, shown.file_bytes))
+        memory, file = (f"{one / 1e6:,.0f} MB" for one in (shown.memory_bytes, shown.file_bytes))
         notes.append(
             f"Stage project has the preview of the map in it ({PREVIEW}): about {shown.cpu_seconds / speed:,.1f} "
             f"CPU-s, {memory} of memory while a page is written, and {file} on disk until the map is done. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +74,7 @@ def nn_descent(
             numba.set_num_threads(before)
 
 
+@cache
 def _start_threads() -> None:
     """Start numba's threads, unless they run already, so that they sleep while there is nothing to do.
 
@@ -88,7 +90,7 @@ def _start_threads() -> None:
     try:
         numba.get_num_threads()
     finally:
-        del os.environ[_WAIT_POLICY]
+        os.environ.pop(_WAIT_POLICY, None)
 
 
 def _rounds(
