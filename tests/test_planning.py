@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,6 +16,7 @@ from latentscale.pipeline.preflight import NOT_OF_A_RUN, PROCESS_BYTES, check_di
 from latentscale.readers.check import check_corpus
 from latentscale.readers.inputs import list_inputs
 from latentscale.registry import stages
+from latentscale.stages.previewed import DOCUMENTS, preview_cost
 from latentscale.stages.stage import Cost, JobSize
 from latentscale.storage.objects import Store
 
@@ -140,6 +143,40 @@ def test_the_bytes_of_a_corpus_are_those_of_the_documents_that_are_taken(tmp_pat
             inputs = list_inputs(job.corpus, [])
             size = estimate_size(inputs, job, check_corpus(inputs, job.corpus, job.ingest))
             assert size.bytes == pytest.approx(written * (limit or len(text)) / len(text), rel=0.1)
+
+
+def with_preview(asked: bool | None, **publish: Any) -> JobConfig:
+    return JobConfig.model_validate(JOB.model_dump() | {"project": {"preview": asked}, "publish": publish})
+
+
+def test_a_plan_counts_the_preview_where_a_run_writes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = JobSize(documents=DOCUMENTS, dim=256, text_bytes=450.0 * DOCUMENTS)
+    small = replace(large, documents=DOCUMENTS - 1)
+    without = {size: stage_costs(with_preview(False), size)["project"] for size in (small, large)}
+    assert stage_costs(with_preview(None), small)["project"] == without[small]
+    assert stage_costs(with_preview(None, viewer=False), large)["project"] == without[large]
+    shown = preview_cost(large, with_preview(None))
+    assert shown is not None
+    counted = stage_costs(with_preview(None), large)["project"]
+    assert counted.cpu_seconds == pytest.approx(without[large].cpu_seconds + shown.cpu_seconds)
+    assert counted.disk_bytes == pytest.approx(without[large].disk_bytes + shown.file_bytes)
+    # Where documents are many the layout's own memory is more, before anything is shown.
+    assert counted.memory_bytes == without[large].memory_bytes > shown.memory_bytes
+    few = JobSize(documents=5_000, dim=256, text_bytes=450.0 * 5_000)
+    assert stage_costs(with_preview(True), few)["project"].memory_bytes > (
+        stage_costs(with_preview(False), few)["project"].memory_bytes
+    )
+    flat, space = (
+        preview_cost(large, JobConfig.model_validate(JOB.model_dump() | {"project": {"map_dimensions": n}}))
+        for n in (2, 3)
+    )
+    assert flat is not None
+    assert space is not None
+    assert 1.5 * flat.cpu_seconds < space.cpu_seconds < 3 * flat.cpu_seconds
+
+    monkeypatch.setattr("latentscale.pipeline.plan.core_speed", lambda: 1.0)
+    said = {n: latentscale.plan(documents=n, characters=450) for n in (DOCUMENTS - 1, DOCUMENTS)}
+    assert [any("preview.html" in note for note in plan.notes) for plan in said.values()] == [False, True]
 
 
 def test_a_model_that_is_not_here_is_planned_for_and_not_fetched(

@@ -23,9 +23,10 @@ from latentscale.backends.cpu.backend import CpuBackend
 from latentscale.config import JobConfig
 from latentscale.errors import ConfigError, StorageError
 from latentscale.explore.serve import PageServer
-from latentscale.pipeline import preview as shown_by_default
+from latentscale.stages import previewed
 from latentscale.stages.publish import preview
 from latentscale.stages.publish.preview import NAME, Preview, sampled
+from latentscale.stages.stage import JobSize
 from latentscale.storage.head import read_head
 from latentscale.storage.objects import Store
 
@@ -226,7 +227,7 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing_that_misleads(
 def test_large_maps_whose_page_is_published_have_one_by_default(
     tmp_path: Path, small_corpus: Path, written: list[Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shown_by_default, "DOCUMENTS", 600)
+    monkeypatch.setattr(previewed, "DOCUMENTS", 600)
     out = tmp_path / "ws"
 
     def pages(**settings: Any) -> int:
@@ -240,8 +241,21 @@ def test_large_maps_whose_page_is_published_have_one_by_default(
     assert pages(project={"n_epochs": 9}, publish={"viewer": False}) == 0
     assert pages(project={"n_epochs": 10, "preview": False}) == 0
     assert pages(project={"n_epochs": 10, "preview": True}) == 0, "the layout was there"
-    monkeypatch.setattr(shown_by_default, "DOCUMENTS", 601)
+    monkeypatch.setattr(previewed, "DOCUMENTS", 601)
     assert pages(project={"n_epochs": 12}) == 0
+
+
+def test_the_file_is_as_large_as_planned(tmp_path: Path, demo: pl.DataFrame, written: list[Page]) -> None:
+    corpus = demo[:3_000]
+    corpus.write_parquet(tmp_path / "corpus.parquet")
+    settings: dict[str, Any] = {**SETTINGS, "project": {"preview": True, "n_epochs": 8}}
+    latentscale.run(str(tmp_path / "corpus.parquet"), out=tmp_path / "ws", text="text", progress="quiet", **settings)
+    config = JobConfig.model_validate({"corpus": {"sources": ["demo"]}, "out": "nowhere", **settings})
+    text_bytes = float(corpus["text"].str.len_bytes().sum())
+    planned = previewed.preview_cost(JobSize(documents=3_000, dim=256, text_bytes=text_bytes), config)
+    assert planned is not None
+    for page in written:
+        assert len(page.text.encode()) == pytest.approx(planned.file_bytes, rel=0.2)
 
 
 def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from latentscale.readers.inputs import list_inputs
 from latentscale.registry import stage_entry
 from latentscale.services.terms import ServiceTerms
 from latentscale.stages.ingest import plan_ingest
+from latentscale.stages.previewed import preview_cost
+from latentscale.stages.publish.preview import NAME as PREVIEW
 from latentscale.stages.stage import USUAL_BYTES, Cost, JobSize
 from latentscale.storage.objects import Store
 
@@ -194,6 +196,14 @@ def plan_job(
         "which the rates were measured. Take times of other machines as orders of magnitude."
     ]
     notes += [*listed, *model.notes]
+    shown = preview_cost(size, config)
+    if shown is not None:
+        memory, file = (f"{one / 1e6:,.0f} MB" for one in (shown.memory_bytes, shown.file_bytes))
+        notes.append(
+            f"Stage project has the preview of the map in it ({PREVIEW}): about {shown.cpu_seconds / speed:,.1f} "
+            f"CPU-s, {memory} of memory while a page is written, and {file} on disk until the map is done. "
+            "project.preview=false leaves it out."
+        )
     if model.terms is not None:
         notes.append(_service_note(model.terms, size, model.token_limit))
     store = Store(config.out) if not protocol_of(config.out) else None

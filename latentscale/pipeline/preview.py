@@ -7,12 +7,9 @@ from contextlib import contextmanager
 
 from latentscale.errors import LatentScaleError
 from latentscale.pipeline.context import RunContext
+from latentscale.stages.previewed import wants_preview
 from latentscale.stages.publish.preview import Preview, address_of, end_preview
 from latentscale.stages.stage import MapJob
-
-# From here on the map's layout takes half a minute of a processor and more, of which a preview costs about a tenth
-# (docs/decisions/0019-preview.md); before, there is nothing to wait for.
-DOCUMENTS = 200_000
 
 
 def preview_of(context: RunContext, job: MapJob, *, publishes: bool) -> Preview | None:
@@ -24,10 +21,7 @@ def preview_of(context: RunContext, job: MapJob, *, publishes: bool) -> Preview 
         Whether the run is to publish the map: otherwise nobody waits for its page, and a preview must be asked for.
     """
     config = job.config
-    asked = config.project.preview
-    if asked is None:
-        asked = publishes and config.publish.viewer and job.snapshot.documents >= DOCUMENTS
-    if not asked:
+    if not wants_preview(config, job.snapshot.documents, publishes=publishes):
         return None
     context.shows_preview = True
     return Preview(

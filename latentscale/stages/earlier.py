@@ -28,6 +28,11 @@ RATE = 0.1
 _SETTING = "project.init"
 
 
+def asked_epochs(config: JobConfig) -> int | None:
+    """Epochs of each layout; None: as many as the backend takes for so many documents."""
+    return config.project.n_epochs or (EPOCHS if config.project.init == "earlier" else None)
+
+
 def check_earlier(store: Store, config: JobConfig, current: Record | None, *, clusters: bool) -> None:
     """Refuse ``project.init: earlier`` where the current map has not the layouts to start from, before any work.
 

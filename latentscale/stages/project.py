@@ -17,8 +17,9 @@ from latentscale.backends.identical import first_alike, shared_positions
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.digest import artifact_id
-from latentscale.stages.earlier import EPOCHS, RATE, earlier_start, started
+from latentscale.stages.earlier import EPOCHS, RATE, asked_epochs, earlier_start, started
 from latentscale.stages.neighbors import read_graph
+from latentscale.stages.previewed import preview_cost
 from latentscale.stages.project_request import ProjectionRequest
 from latentscale.stages.rates import held_bytes, layout_seconds
 from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
@@ -158,23 +159,29 @@ class ProjectStage(WholeStage):
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rates of two layouts, and a third one for the height."""
+        """Estimate by the measured rates of two layouts, a third one for the height, and the preview of the map."""
         height = config.project.map_dimensions if config.project.map_dimensions > MAP_DIMENSIONS else 0
-        epochs = config.project.n_epochs or (EPOCHS if config.project.init == "earlier" else None)
+        epochs, shown = asked_epochs(config), preview_cost(size, config)
+        seconds = sum(
+            layout_seconds(
+                size.documents,
+                epochs=epochs,
+                dimensions=dimensions,
+                dense=dimensions == MAP_DIMENSIONS and config.project.density_weight > 0,
+            )
+            for dimensions in (MAP_DIMENSIONS, config.project.cluster_dimensions, height)
+            if dimensions
+        )
+        # The peak is where the graph is made symmetric; while a layout is shown, that is over.
+        peak = held_bytes(size, fixed=120e6, document=3_000.0)
+        if shown is not None:
+            peak = max(peak, held_bytes(size, fixed=120e6, document=600.0) + shown.memory_bytes)
         return Cost(
-            cpu_seconds=sum(
-                layout_seconds(
-                    size.documents,
-                    epochs=epochs,
-                    dimensions=dimensions,
-                    dense=dimensions == MAP_DIMENSIONS and config.project.density_weight > 0,
-                )
-                for dimensions in (MAP_DIMENSIONS, config.project.cluster_dimensions, height)
-                if dimensions
-            ),
+            cpu_seconds=seconds + (shown.cpu_seconds if shown else 0.0),
             parallel=True,
-            memory_bytes=held_bytes(size, fixed=120e6, document=3_000.0),
-            disk_bytes=size.documents * (MAP_DIMENSIONS + config.project.cluster_dimensions + height) * 4.0,
+            memory_bytes=peak,
+            disk_bytes=size.documents * (MAP_DIMENSIONS + config.project.cluster_dimensions + height) * 4.0
+            + (shown.file_bytes if shown else 0.0),
             scratch_bytes=size.documents * size.dim * 4.0,
         )
 

@@ -80,13 +80,18 @@ def neighbor_seconds(size: JobSize) -> float:
     return 2.0 + 1.2e-4 * size.documents * cache_growth(size.documents) * (0.5 + 0.5 * size.dim / 256)
 
 
+def default_epochs(documents: int, dimensions: int) -> int:
+    """As the backend of the processors has it."""
+    return 500 if documents <= _SMALL_MAP and dimensions <= _MAP_DIMENSIONS else 200
+
+
 def layout_seconds(documents: int, *, epochs: int | None, dimensions: int, dense: bool = False) -> float:
     """CPU-seconds of the descent of one layout; without a number of epochs, of as many as there are by default.
 
     ``dense``: whether it keeps densities, too.
     """
     if epochs is None:
-        epochs = 500 if documents <= _SMALL_MAP and dimensions <= _MAP_DIMENSIONS else 200
+        epochs = default_epochs(documents, dimensions)
     each = 6.05e-7 if dimensions <= 2 else 7.0e-7 if dimensions == 3 else 9.5e-7
     return each * epochs * documents * cache_growth(documents) * (_DENSE if dense else 1.0)
 

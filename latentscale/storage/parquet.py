@@ -125,10 +125,16 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Read a parquet object batch by batch, at most ``batch_rows`` rows each."""
     with open_parquet(store, name) as file:
-        for batch in file.iter_batches(
-            batch_size=batch_rows, columns=list(columns) if columns is not None else None, use_threads=False
-        ):
-            yield batch if columns is None else named_columns(batch, columns)
+        yield from batches_of(file, columns, batch_rows=batch_rows)
+
+
+def batches_of(
+    file: pq.ParquetFile, columns: Sequence[str] | None = None, *, batch_rows: int = 8_192
+) -> Iterator[pa.RecordBatch]:
+    """Read an open object batch by batch, at most ``batch_rows`` rows each."""
+    wanted = list(columns) if columns is not None else None
+    for batch in file.iter_batches(batch_size=batch_rows, columns=wanted, use_threads=False):
+        yield batch if columns is None else named_columns(batch, columns)
 
 
 def named_columns(read: Rows, columns: Sequence[str]) -> Rows:

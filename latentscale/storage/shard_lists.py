@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from latentscale.storage.columns import BATCH
 from latentscale.storage.objects import Store
-from latentscale.storage.parquet import read_batches, read_parquet, write_parquet
+from latentscale.storage.parquet import batches_of, open_parquet, read_facts, read_parquet, write_parquet
 from latentscale.storage.snapshot import NO_SHARDS, Ids, ShardTable
 
 FOLDER = "snapshots"
@@ -68,12 +69,20 @@ def write_list(
 
 def read_list(store: Store, snapshot_id: str, *states: int) -> list[ShardTable]:
     """The shards of each of some states that the object of a snapshot lists."""
+    return read_whole_list(store, snapshot_id, *states)[1]
+
+
+def read_whole_list(store: Store, snapshot_id: str, *states: int) -> tuple[dict[str, Any], list[ShardTable]]:
+    """What the footer of the object of a snapshot says, and its shards of each of some states, by opening it once."""
+    name = list_name(snapshot_id)
     pieces: list[list[ShardTable]] = [[NO_SHARDS] for _ in states]
-    for tables in read_list_batches(store, snapshot_id, *states):
-        for held, table in zip(pieces, tables, strict=True):
-            if len(table):
-                held.append(table)
-    return [
+    with open_parquet(store, name) as file:
+        facts = read_facts(store, name, file)
+        for tables in _batches(file, states):
+            for held, table in zip(pieces, tables, strict=True):
+                if len(table):
+                    held.append(table)
+    return facts, [
         ShardTable(
             keys=pa.concat_arrays([piece.keys for piece in held]),
             rows=np.concatenate([piece.rows for piece in held]),
@@ -86,7 +95,12 @@ def read_list(store: Store, snapshot_id: str, *states: int) -> list[ShardTable]:
 
 def read_list_batches(store: Store, snapshot_id: str, *states: int) -> Iterator[list[ShardTable]]:
     """Read the object of a snapshot batch by batch: the shards of each of some states."""
-    for batch in read_batches(store, list_name(snapshot_id), _COLUMNS, batch_rows=BATCH):
+    with open_parquet(store, list_name(snapshot_id)) as file:
+        yield from _batches(file, states)
+
+
+def _batches(file: pq.ParquetFile, states: Sequence[int]) -> Iterator[list[ShardTable]]:
+    for batch in batches_of(file, _COLUMNS, batch_rows=BATCH):
         rows, bases, sizes = (batch[name].to_numpy() for name in ("rows", "base", "bytes"))
         whole = ShardTable(keys=batch["key"].cast(pa.string()), rows=rows, bases=bases, bytes=sizes)
         state = batch["state"].to_numpy()

@@ -31,6 +31,7 @@ from latentscale.storage.shard_lists import (
     read_list,
     read_list_batches,
     read_order,
+    read_whole_list,
     write_list,
 )
 from latentscale.storage.snapshot import NO_IDS, NO_SHARDS, Ids, ShardTable, Snapshot, inside
@@ -244,7 +245,7 @@ def _stored(store: Store, snapshot: Snapshot, order: Ids | None) -> Snapshot | N
         empty += without.keys.to_pylist()
         sizes.append(held.bytes)
         count, rows = end, rows + int(held.rows.sum())
-    identities = _read_identities(store, snapshot.id)
+    identities = _read_identities(store, snapshot.id, read_footer(store, name).facts)
     if not (
         same
         and count == len(table)
@@ -495,10 +496,9 @@ def restore_identities(store: Store, snapshot_id: str, *, id_column: str | None,
     LatentScaleError
         If the list, or a shard of documents, cannot be read.
     """
-    footer = read_footer(store, list_name(snapshot_id))
-    listed, without = read_list(store, snapshot_id, LISTED, EMPTY)
+    facts, (listed, without) = read_whole_list(store, snapshot_id, LISTED, EMPTY)
     order, empty = read_order(store, snapshot_id).astype(np.int64), tuple(without.keys.to_pylist())
-    parent_id = footer.facts.get("parent")
+    parent_id = facts.get("parent")
     parent = read_snapshot(store, str(parent_id)) if parent_id and store.exists(list_name(str(parent_id))) else None
     found = identify(store, listed, np.argsort(order), id_column=id_column, text_column=text_column, parent=parent)
     if snapshot_id != f"snapshot-{_digest(listed, order, empty, id_column, found)}":
@@ -518,8 +518,8 @@ def read_snapshot(store: Store, snapshot_id: str) -> Snapshot:
     WorkspaceError
         If there is none of that id.
     """
-    identities = _read_identities(store, snapshot_id)
-    listed, without = read_list(store, snapshot_id, LISTED, EMPTY)
+    facts, (listed, without) = read_whole_list(store, snapshot_id, LISTED, EMPTY)
+    identities = _read_identities(store, snapshot_id, facts)
     return Snapshot(
         id=snapshot_id,
         shards=listed,
@@ -531,13 +531,12 @@ def read_snapshot(store: Store, snapshot_id: str) -> Snapshot:
     )
 
 
-def _read_identities(store: Store, snapshot_id: str) -> Identities:
-    name = list_name(snapshot_id)
-    facts = read_footer(store, name).facts
+def _read_identities(store: Store, snapshot_id: str, facts: Mapping[str, Any]) -> Identities:
+    """The identities of a snapshot, of which ``facts`` is what the footer of its list says."""
     try:
         replaced, carried = int(facts["superseded"]), int(facts["carried"])
     except (KeyError, TypeError) as error:
-        raise other_version(store, name, error) from error
+        raise other_version(store, list_name(snapshot_id), error) from error
     superseded = offsets = row_ids = excluded = NO_IDS
     if replaced:
         rejects = read_parquet(store, superseded_name(snapshot_id), ["place", "reason"])

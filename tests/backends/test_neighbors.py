@@ -121,3 +121,30 @@ def test_another_process_gives_the_same_bits(vectors, tmp_path):
     }
     assert len(answers) == 1
     assert len(answers.pop()) == hashlib.sha256().digest_size * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="says what GNU OpenMP read when it was loaded")
+@pytest.mark.parametrize(("asked", "read"), [(None, "PASSIVE"), ("active", "ACTIVE")])
+def test_threads_that_wait_for_the_search_sleep_unless_the_user_says_otherwise(asked, read):
+    program = (
+        "import os, numpy as np, numba\n"
+        "from latentscale.backends.cpu.descent import nn_descent\n"
+        "before = os.environ.get('OMP_WAIT_POLICY')\n"
+        "x = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)\n"
+        "nn_descent(x / np.linalg.norm(x, axis=1)[:, None], width=20, trees=1.0, delta=0.001, seed=1, threads=2)\n"
+        "assert os.environ.get('OMP_WAIT_POLICY') == before\n"
+        "print(numba.threading_layer())\n"
+    )
+    without = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_WAIT", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=without | {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": asked} if asked else {}),
+    )
+    if done.stdout.strip() != "omp":
+        pytest.skip(f"numba's threads are of {done.stdout.strip()} here")
+    # The first to be loaded is numba's: scikit-learn, which comes after it, may bring its own.
+    said = [line for line in done.stderr.splitlines() if "OMP_WAIT_POLICY" in line]
+    assert f"'{read}'" in said[0]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -193,3 +194,18 @@ def test_another_list_under_the_same_id_is_an_error(tmp_path: Path) -> None:
     write_parquet(store, f"snapshots/{part.id}.parquet", table, facts=facts)
     with pytest.raises(WorkspaceError, match="2 shards"):
         without_shards(store, snapshot, ["bb"])
+
+
+def test_a_snapshot_is_read_by_opening_its_list_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    snapshot = snapshot_of(store, [shard(store, "aa", ["1", "2"]), shard(store, "bb", [])], id_column="id")
+    opened: list[str] = []
+    whole = Store.open
+
+    def counted(self: Store, name: str) -> Any:
+        opened.append(name)
+        return whole(self, name)
+
+    monkeypatch.setattr(Store, "open", counted)
+    assert list(read_snapshot(store, snapshot.id).shards) == list(snapshot.shards)
+    assert opened == [f"snapshots/{snapshot.id}.parquet"]

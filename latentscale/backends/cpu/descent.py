@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,7 @@ _BLOCK_ROWS = 16384
 _MOST_CANDIDATES = 60
 # numba's threads are one pool for the process, and its default pool allows one caller at a time.
 _one_caller = threading.Lock()
+_WAIT_POLICY = "OMP_WAIT_POLICY"
 
 
 def nn_descent(
@@ -45,6 +48,8 @@ def nn_descent(
     """
     import numba
 
+    with _one_caller:
+        _start_threads()
     import_cached("pynndescent")
     from pynndescent.hybrid_forest import make_hybrid_leaf_array
 
@@ -67,6 +72,25 @@ def nn_descent(
             return _rounds(unit, width, rng_state, leaves, delta)
         finally:
             numba.set_num_threads(before)
+
+
+@cache
+def _start_threads() -> None:
+    """Start numba's threads, unless they run already, so that they sleep while there is nothing to do.
+
+    Those of GNU OpenMP spin in between, and take processor time from whatever else runs (docs/decisions/0008). It reads
+    the variable once, when numba loads it; what the user has set stays.
+    """
+    import numba
+
+    if _WAIT_POLICY in os.environ:
+        numba.get_num_threads()
+        return
+    os.environ[_WAIT_POLICY] = "PASSIVE"
+    try:
+        numba.get_num_threads()
+    finally:
+        os.environ.pop(_WAIT_POLICY, None)
 
 
 def _rounds(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from latentscale.backends.shown import next_shown
 from latentscale.file_names import argument
 from latentscale.stages.context import ignore_notice
+from latentscale.stages.previewed import CHARACTERS
 from latentscale.stages.publish.columns import published_columns, published_documents
 from latentscale.stages.publish.page import PAGE_FOLDER
 from latentscale.storage.objects import Store
@@ -26,8 +27,6 @@ from latentscale.viewer.height import Height
 from latentscale.viewer.page import SINGLE_PAGE_DOCUMENTS, page_instead, single_page
 
 NAME = "preview.html"
-# Of a text on the page: the card of a document shows less, and the file of a corpus of books would be one of books.
-CHARACTERS = 1_000
 SEED = 0
 # Seconds until the next state, at least: each look reads the whole file.
 LEAST_DUE = 5.0
