@@ -47,7 +47,8 @@ def run(context: Context) -> Result:
         parameters=corpus.facts(),
         rows=rows,
         targets=[
-            Target(what="second run, corpus to page, wall time", value=warm.wall_s, limit=15, unit="s"),
+            Target(what="first run, corpus to page, wall time", value=cold.wall_s, limit=10, unit="s"),
+            Target(what="second run, corpus to page, wall time", value=warm.wall_s, limit=8, unit="s"),
             Target(
                 what="second run, corpus to page, CPU-seconds of vectors to clusters by hand",
                 value=warm.cpu_s / hand[1][0].cpu_s,

@@ -30,7 +30,7 @@ def run(context: Context) -> Result:
         | {"clusters": counts["clusters"], "noise": counts["noise_share"], "neighbours": _method(out)},
         rows=rows,
         targets=[
-            Target(what="whole run, processor time", value=usage.cpu_s, limit=150, unit="CPU-s"),
+            Target(what="whole run, processor time", value=usage.cpu_s, limit=34, unit="CPU-s"),
             Target(what="whole run, peak memory", value=usage.peak_mb, limit=2_500, unit="MB"),
         ],
         notes=[
