@@ -65,6 +65,7 @@ test-slow: $(VENV)/.torch vllm browser ## many kills, Ray, large pages, encoders
 test-repeat: $(VENV)/.dev browser ## the fast suite ten times, two at once; the report is benchmarks/results/test_repeat.json
 	PYTHONPATH=. $(BIN)/python tests/repeat.py
 
+# Eight processes: most of their time is waiting.
 test-jitter: $(VENV)/.dev browser ## the fast suite where threads and processes start late at random: finds what assumes an order
 	PYTHONPATH=tests/jitter $(BIN)/pytest -q -m "not slow" -n 8
 
