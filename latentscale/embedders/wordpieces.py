@@ -1,7 +1,7 @@
 """Token ids of texts: a tokenizer of BERT's kind is asked about each different word once.
 
 Such a tokenizer treats each word by itself, so that its answer for a word can be kept. On package descriptions that
-takes a third of the tokenizer's time, with equal ids (a test compares them on generated text). Every other kind of
+takes a quarter of the tokenizer's processor time, with equal ids (a test compares them on generated text). Every other kind of
 tokenizer reads whole texts.
 """
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _CACHE_BYTES = 32_000_000
+_WORDS_A_TEXT = 256
 _ENTRY_BYTES = 160  # a short string, its slot in the dict, its number and one or two token ids
 
 
@@ -102,11 +103,21 @@ class WordPieces:
         return np.fromiter(map(self._numbers.get, words, repeat(-1)), np.int64, len(words))
 
     def _learn(self, words: list[str]) -> None:
-        ids, lengths = self._encode(words)
-        self._bounds.frombytes((self._bounds[-1] + np.cumsum(lengths)).tobytes())
-        self._pieces.frombytes(ids.tobytes())
-        self._numbers.update(zip(words, count(len(self._numbers))))
+        plain = [word for word in words if word.isascii()]
+        others = [word for word in words if not word.isascii()]
+        for some, (ids, lengths) in ((plain, self._encode_words(plain)), (others, self._encode(others))):
+            self._bounds.frombytes((self._bounds[-1] + np.cumsum(lengths)).tobytes())
+            self._pieces.frombytes(ids.tobytes())
+            self._numbers.update(zip(some, count(len(self._numbers))))
         self._bytes += _size(words)
+
+    def _encode_words(self, words: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Ids of ASCII words, and how many each has: many words a text take less than half the time of many texts."""
+        texts = [" ".join(words[at : at + _WORDS_A_TEXT]) for at in range(0, len(words), _WORDS_A_TEXT)]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32)
+        counts = [np.bincount(np.array(one.word_ids, np.int64)) for one in encodings]
+        return ids, np.concatenate([np.empty(0, np.int64), *counts])
 
     def _forget(self) -> None:
         self._numbers: dict[str, int] = {}

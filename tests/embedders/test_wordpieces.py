@@ -42,7 +42,7 @@ def _variant(change: str) -> Tokenizer:
     elif change == "not cleaned":
         tokenizer.normalizer = normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False)
     elif change == "own tokens":
-        tokenizer.add_tokens([AddedToken("card", normalized=True, single_word=True), AddedToken("éa", normalized=True)])
+        tokenizer.add_tokens([AddedToken(one, normalized=False, single_word=one == "card") for one in ("card", "Éa")])
     return tokenizer
 
 
@@ -99,6 +99,14 @@ def test_a_tokenizer_of_another_kind_reads_whole_texts():
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), tokenizer.normalizer])
     assert word_splitter(tokenizer) is None
     texts = ["ﬁne ﬁne ﬁne", "a b"]
+    assert _rows(WordPieces(tokenizer), texts) == _expected(tokenizer, texts)
+
+
+@pytest.mark.parametrize("added", [AddedToken("new york", normalized=False), AddedToken("éa", normalized=True)])
+def test_added_tokens_that_come_of_several_words_or_of_other_letters_are_found(added):
+    tokenizer = _tokenizer()
+    tokenizer.add_tokens([added])
+    texts = 3 * ["the new york times", "york is new", "new times", "0EA", "Éa"]
     assert _rows(WordPieces(tokenizer), texts) == _expected(tokenizer, texts)
 
 
