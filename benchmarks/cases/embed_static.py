@@ -43,9 +43,7 @@ def run(context: Context) -> Result:
         parameters=corpus.facts() | {"shards": found[names[0]][0]["shards"], "repeats": len(found[names[0]])},
         rows=rows,
         targets=[
-            Target(
-                what="stage, rows per CPU-second, of model2vec alone", value=ours / alone, limit=1.7, at_least=True
-            ),
+            Target(what="stage, rows per CPU-second, of model2vec alone", value=ours / alone, limit=1.7, at_least=True),
             Target(what="the same, of model2vec with files", value=ours / files, limit=1.7, at_least=True),
         ],
         notes=[
