@@ -14,7 +14,7 @@ from typing import cast
 
 from latentscale.errors import CorpusError
 from latentscale.file_names import escaped, on_disk, shown
-from latentscale.readers.formats import format_of
+from latentscale.readers.formats import format_of, is_hidden
 from latentscale.readers.own_pages import MANIFEST, is_page
 from latentscale.readers.unread import (
     HIDDEN,
@@ -113,7 +113,7 @@ class Walk:
             return
         for entry in entries:
             name = f"{below}/{entry.name}" if below else entry.name
-            if entry.name[0] in "._" and not self._hidden:
+            if is_hidden(entry.name) and not self._hidden:
                 if format_of(entry.name)[0] and entry.is_file(follow_symlinks=False):
                     self._unread.add(HIDDEN, name)
             elif entry.is_symlink():
@@ -195,7 +195,7 @@ class Walk:
         return PAGE if is_page(below, names, lambda: _start_of(Path(path, MANIFEST))) else None
 
     def _matches(self, name: str) -> bool:
-        hidden = not self._hidden and any(part[0] in "._" for part in name.split("/"))
+        hidden = not self._hidden and any(is_hidden(part) for part in name.split("/"))
         return not hidden and self._wants(name) and self._enters_all(name)
 
     def _wants(self, name: str) -> bool:
