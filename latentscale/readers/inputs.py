@@ -458,6 +458,11 @@ def _free_path(file: InputFile, used_paths: Iterable[str]) -> str:
 
 
 def _missing(source: str, root: str, list_names: Callable[[str], Iterable[str]]) -> CorpusError:
+    if source == "-":
+        return CorpusError(
+            "there is no file -, and standard input is no corpus, which is read more than once",
+            hint="Write it to a file, and give that.",
+        )
     folder, name = posixpath.split(root.rstrip("/"))
     try:
         names = sorted(list_names(folder))
