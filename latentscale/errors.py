@@ -163,8 +163,10 @@ class QuarantineError(LatentScaleError):
     exit_code = EXIT_QUARANTINE
 
 
-def explain_os_error(error: OSError, action: str, path: str) -> StorageError:
+def explain_os_error(error: OSError, action: str, path: str) -> LatentScaleError:
     """Translate an ``OSError`` into an error that says what to do next."""
+    if error.errno == errno.ENAMETOOLONG:
+        return RequestError(f"the name {path} is longer than its disk allows", hint="Choose a shorter one.")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             f"cannot {action} {path}: the disk is full ({error.strerror})",

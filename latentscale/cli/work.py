@@ -330,7 +330,9 @@ def job_values(
     if storage:
         values["storage"] = {**values.get("storage", {}), **storage_overrides(storage)}
     if "out" not in values:
-        raise RequestError(f"{makes} is not named", hint="Add --out FOLDER.")
+        jobs = [one for one in corpus if is_job_file(one)]
+        alone = f" {jobs[0]} is read as a job file where it is the only argument." if jobs else ""
+        raise RequestError(f"{makes} is not named", hint=f"Add --out FOLDER.{alone}")
     refuse_stream(values["out"])
     return values
 

@@ -139,7 +139,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {path}", hint="latentscale init writes a commented job.yaml.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        hint = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else None
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}", hint=hint) from error
     values = load_yaml(text, where=str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no settings", hint="latentscale init writes a commented job.yaml.")

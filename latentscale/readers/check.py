@@ -111,11 +111,12 @@ def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig 
     unknown = sorted(named - set(columns))
     if unknown:
         error = missing_column(unknown[0], list(columns), inputs[0])
+        quoted = "'" + shown(unknown[0]).replace("'", "''") + "'"
         raise ConfigError(
             f"the condition {str(corpus.where)[:SHOWN]!r} names {unknown[0]!r}, and no file has such a column; "
             f"there are: {name_list(list(columns))}",
             where="corpus.where",
-            hint=f"{error.hint} A text, and no column, stands in single quotes: '{shown(unknown[0])}'.",
+            hint=f"{error.hint} A text, and no column, stands in single quotes: {quoted}.",
         )
     if len(chosen) < len(inputs):
         rows = None

@@ -17,8 +17,8 @@ from latentscale.readers.unread import Unread
 def reading_source(file: Path, sources: Iterable[str], format: str, *, follow_links: bool | None) -> str | None:
     """The source that would be read with this file, or is this file; None where there is none.
 
-    By names alone: also where a folder holds files of a group that comes before. The folders of a source are listed only
-    where links in them might lead to the file, and be followed.
+    By names alone: also where a folder holds files of a group that comes before. The folders of a source are listed
+    only where links in them might lead to the file, and be followed.
 
     Parameters
     ----------
@@ -50,4 +50,3 @@ def _reads(source: str, real: str, format: str, *, follow_links: bool | None) ->
         (pattern is not None or fits(one, format)) and chosen_format(one, format) is not None and walk.would_give(one)
         for one in names
     )
-

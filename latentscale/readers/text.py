@@ -88,8 +88,8 @@ def read_text_file(
 ) -> Iterator[Block]:
     """Read a whole file as one document with the columns ``text`` and ``path``.
 
-    Where UTF-8 is expected, a file that begins with the mark of UTF-16 or UTF-32 is read as that: each file is a text of
-    its own, and no one setting fits a folder with both.
+    Where UTF-8 is expected, a file that begins with the mark of UTF-16 or UTF-32 is read as that: each file is a text
+    of its own, and no one setting fits a folder with both.
     """
     data, whole = read_whole(file, raw, limit=record_limit(ingest))
     refuse_other_content(file, data[:MAGIC_BYTES])
