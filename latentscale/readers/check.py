@@ -51,8 +51,15 @@ class CorpusCheck:
     notes: tuple[str, ...]
 
 
-def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig | None = None) -> CorpusCheck:
+def check_corpus(
+    inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig | None = None, *, may_be_empty: bool = False
+) -> CorpusCheck:
     """Find what is wrong with the request, as far as headers, footers and first rows tell.
+
+    Parameters
+    ----------
+    may_be_empty : bool
+        Whether these are files beside others that hold documents, so that there need be no row in them.
 
     Raises
     ------
@@ -101,7 +108,7 @@ def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig 
             _check_first_rows(file, table, corpus)
     if first_objects is not None and objects:
         _check_columns(first_objects, objects, corpus)
-    if not some:
+    if not some and not may_be_empty:
         what = inputs[0].path if len(inputs) == 1 else f"all {len(inputs):,} files"
         hint = "Name a file that holds some."
         sheets = _sheets(inputs[0], corpus) if len(inputs) == 1 else []
