@@ -207,6 +207,15 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str], *, model: 
             group[last] = read_value(raw, annotation_at(model or job_model(), [*parents, last]))
         except ConfigError as error:
             raise ConfigError(f"--set {key}: {shown(raw)} cannot be read as a value ({error.message})") from None
+        if (
+            model is None
+            and not parents
+            and last in ("corpus", *setting_groups())
+            and not isinstance(group[last], dict)
+        ):
+            raise ConfigError(
+                f"--set {shown(override)}: {last} is a group of settings", hint=f"Set one of them: --set {last}.NAME=…"
+            )
 
 
 def varied_settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:

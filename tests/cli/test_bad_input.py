@@ -235,6 +235,13 @@ def test_a_job_file_beside_others_and_in_another_encoding(latentscale: Latentsca
     assert "read as a job file where it is the only argument" in ended.err
 
 
+def test_a_group_is_no_setting_of_its_own(latentscale: Latentscale, tmp_path: Path, small_corpus: Path) -> None:
+    for given in ("corpus=3", "storage=x", "cluster=kmeans"):
+        ended = latentscale("run", small_corpus, "--out", tmp_path / "out", "--set", given)
+        assert ended.code == 2
+        assert f"{given.partition('=')[0]} is a group of settings" in ended.err
+
+
 def test_an_unknown_key_in_a_job_file(latentscale: Latentscale, tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text(f"corpus: {{sources: [demo]}}\nout: {tmp_path / 'map'}\nproject: {{n_neighbours: 5}}\n")
