@@ -147,7 +147,7 @@ class Store:
         """
         return Listing((info for folder in (prefix, *more) for info in self._list(folder)), brief=brief)
 
-    def first(self, wanted: Callable[[str], bool]) -> str | None:
+    def find_first(self, wanted: Callable[[str], bool]) -> str | None:
         """The name of an object, the first in a listing that is ``wanted``; a disk is read only so far."""
         return next((info.name for info in self._list("") if wanted(info.name)), None)
 

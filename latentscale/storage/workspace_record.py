@@ -102,7 +102,7 @@ def claim_workspace(
         # A frame passed from Python is uploaded first; and where the record was swallowed by the store, or cut off by
         # a power cut, the objects of that beginning are there without it.
         # Somebody's home folder, or a whole disk, is not listed to its end.
-        other = store.first(lambda name: not _is_of_a_beginning(name))
+        other = store.find_first(lambda name: not _is_of_a_beginning(name))
         # Another run may have begun it since: then this is its workspace.
         if other is not None and not store.exists(OBJECT):
             raise WorkspaceError(

@@ -99,7 +99,7 @@ def test_a_disk_is_read_only_until_what_was_wanted_is_found(tmp_path):
     for name in ("a/1", "b/2", "c/3"):
         store.put_bytes(name, b"x")
     seen: list[str] = []
-    assert store.first(lambda name: seen.append(name) or name > "a") == "a/1"
+    assert store.find_first(lambda name: seen.append(name) or name > "a") == "a/1"
     assert seen == ["a/1"]
-    assert store.first(lambda name: name.startswith("c")) == "c/3"
-    assert store.first(lambda name: False) is None
+    assert store.find_first(lambda name: name.startswith("c")) == "c/3"
+    assert store.find_first(lambda name: False) is None
