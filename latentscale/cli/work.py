@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from latentscale.cli.streams import files_of_streams
-from latentscale.errors import RequestError, UndecidedTextError, refuse_stream
+from latentscale.errors import LatentScaleError, RequestError, UndecidedTextError, refuse_stream
 from latentscale.file_names import argument
 from latentscale.registry import stages
 
@@ -483,7 +483,10 @@ def keep_out_of(corpus: Workspace | dict[str, Any], observer: Observer | None = 
                 corpus.check_outside_corpus(path)
             else:
                 check_no_document(path, corpus)
-        except RequestError as error:
+        except LatentScaleError as error:
+            if type(error) is not RequestError:
+                # A workspace that cannot be read: the command itself says so, or is there to find that out.
+                return
             if observer is not None and path is metrics:
                 observer.metrics_file = None
             raise RequestError(f"{name}: {error.message}", where=error.where, hint=error.hint) from error

@@ -170,6 +170,11 @@ def test_what_is_redirected_into_the_corpus_is_refused_too(made: Path, tmp_path:
     assert run("status", "maps", err="corpus/log.csv") == 2
     (corpus / "log.csv").unlink()
     assert ls.open(tmp_path / "maps").snapshot.documents == 60
+    # What looks for damage is not kept from it.
+    shutil.copytree(made / "maps", tmp_path / "damaged")
+    (tmp_path / "damaged" / "HEAD.json").write_text("{")
+    assert run("verify", "damaged", out="log.txt", err="said") == 4
+    assert "HEAD.json" in (tmp_path / "log.txt").read_text() + (tmp_path / "said").read_text()
 
 
 def test_what_a_link_of_the_corpus_leads_to_is_a_document(tmp_path: Path) -> None:
