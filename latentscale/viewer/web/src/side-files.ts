@@ -28,6 +28,8 @@ export class SideFiles {
       await read();
     } catch (error) {
       state.report(NAMES[name], error as Error);
+    } finally {
+      if (name === "labels") state.labelsRead.value = true;
     }
   }
 
