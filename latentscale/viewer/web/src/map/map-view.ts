@@ -173,6 +173,12 @@ export class MapView {
     return typeof this.drawing === "object" ? this.drawing : null;
   }
 
+  /** Whether the whole map is to be seen, by a sample and its labels, or there is more to it than a first picture can show. */
+  private isSeen({ loading }: Drawn): boolean {
+    if (this.space) return true;
+    return state.labelsRead.value && (!loading || this.roots().length === this.generations.length);
+  }
+
   /** Ask for what draws, unless it has been asked for. */
   private async open(): Promise<void> {
     if (this.drawing !== null && this.drawing !== "failed") return;
@@ -372,8 +378,7 @@ export class MapView {
     // Not at rest before deck.gl has drawn it.
     this.say({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });
     this.draw();
-    // After what is to be seen: the points, and the labels, or that they are missing.
-    if (this.drawing === null && !drawn.loading && (state.labelsRead.value || this.space)) setTimeout(() => void this.open());
+    if (this.drawing === null && this.isSeen(drawn)) setTimeout(() => void this.open());
     // Labels follow the canvas: while the camera moves they are placed with the frame that was drawn.
     if (this.lastFrame > this.camera.moved || performance.now() - this.camera.moved > 100) this.placeOverlays();
   };
