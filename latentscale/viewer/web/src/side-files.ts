@@ -35,6 +35,8 @@ export class SideFiles {
     } catch (error) {
       state.report(NAMES[name], error as Error);
       return error as Error;
+    } finally {
+      if (name === "labels") state.labelsRead.value = true;
     }
   }
 
