@@ -146,7 +146,7 @@ def spread_start(
     Returns
     -------
     float32 ndarray, shape (k, d)
-        Some are alike where fewer than ``k`` rows are different.
+        Fewer where fewer than ``k`` rows are different.
     """
     from sklearn.cluster import kmeans_plusplus
 
@@ -165,7 +165,6 @@ def spread_start(
         newest = len(chosen)
         chosen.extend(random.choice(len(rows), wanted, replace=False, p=weights / weights.sum()).tolist())
     if len(chosen) <= k:
-        chosen.extend(random.integers(len(rows), size=k - len(chosen)).tolist())
         return np.ascontiguousarray(points[rows[chosen]])
     with one_blas_thread():
         centers, _ = kmeans_plusplus(
