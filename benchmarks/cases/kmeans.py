@@ -17,7 +17,7 @@ OURS, FULL, BATCHES = "latentscale", "scikit-learn KMeans, one start", "scikit-l
 
 def run(context: Context) -> Result:
     """The same vectors for all, each in a process of its own; the million only here."""
-    few = 20 if context.quick else 1
+    few = 10 if context.quick else 1
     many = corpora.windows(context, MANY_DOCUMENTS // few, group_rows=65_536)
     vectors = context.folder("kmeans") / f"vectors-{many.rows}.npy"
     fresh(write_vectors, path=many.path, text=many.text, vectors=vectors)

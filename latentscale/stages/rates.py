@@ -35,7 +35,7 @@ _PRODUCT_SECONDS, _VALUE_SECONDS = 1.85e-11, 1.0e-8
 _ROUNDS, _CHOSEN_CLUSTERS, _CURVE_SECONDS = 25, 100, 3.0
 # Of many: rounds among all centroids and among near ones, and documents of the start for each cluster.
 _FEW_CLUSTERS, _NEAR = 256, 128
-_ROUNDS_OF_ALL, _ROUNDS_OF_NEAR, _STARTED = 10, 40, 32
+_ROUNDS_OF_ALL, _ROUNDS_OF_NEAR, _STARTED = 6, 30, 32
 ENCODERS = ("transformers", "onnx", "vllm")
 _SECONDS = {"static": 6.9e-5, "column": 1.0e-5, "endpoint": 3.0e-5}
 
