@@ -8,6 +8,7 @@ import pytest
 from latentscale.backends.cpu import clustering
 from latentscale.backends.cpu.centroids import assign, means
 from latentscale.backends.cpu.clustering import FEW_CLUSTERS, kmeans
+from latentscale.backends.cpu.layout_kmeans import kmeans_of_layout
 from latentscale.backends.cpu.many_clusters import assign_near, lloyd_of_many, nearest_others, spread_start
 from latentscale.backends.cpu.vectors import unit_rows
 from latentscale.quality.metrics import agreement
@@ -115,3 +116,19 @@ def test_many_clusters_of_many_documents_start_on_some_of_them(unit, monkeypatch
     sampled = kmeans(unit, n_clusters=K, seed=0, threads=1)
     assert sampled.labels.tobytes() != whole.labels.tobytes()
     assert sampled.probabilities.mean() == pytest.approx(whole.probabilities.mean(), rel=0.01)
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_clusters_of_a_layout_wherever_it_lies():
+    points = np.random.default_rng(0).uniform(0, 30, (3_000, 2)).astype(np.float32)
+    points[:500] = points[0]
+    found = kmeans_of_layout(points, n_clusters=K, seed=0, threads=1)
+    assert 0.95 * K < found.n_clusters <= K
+    far = kmeans_of_layout(points + 900, n_clusters=K, seed=0, threads=1)
+    assert 0.95 * K < far.n_clusters <= K
+    middles = [np.stack([points[one.labels == c].mean(axis=0) for c in range(one.n_clusters)]) for one in (found, far)]
+    spread = [
+        np.linalg.norm(points - middle[one.labels], axis=1).mean()
+        for one, middle in zip((found, far), middles, strict=True)
+    ]
+    assert spread[1] == pytest.approx(spread[0], rel=0.03)

@@ -19,7 +19,7 @@ _CLUSTERS_AT_ONCE = 16
 _ROWS_AT_ONCE = 4096
 # Starts are chosen from so many times as many rows, drawn in about so many rounds.
 _DRAWN, _DRAWS = 2, 20
-# Squared distances below this are rounding.
+# Squared distances below this share of a squared length are rounding.
 _ALIKE = 1e-6
 
 
@@ -158,12 +158,11 @@ def spread_start(
         found, distances = _nearest(points, rows, points[rows[chosen[newest:]]], threads=threads)
         nearer = distances < apart
         apart[nearer], nearest[nearer] = distances[nearer], newest + found[nearer]
-        weights = np.where(apart < _ALIKE, 0.0, apart)
-        wanted = min(most - len(chosen), max(1, min(len(chosen), most // _DRAWS)), np.count_nonzero(weights))
+        wanted = min(most - len(chosen), max(1, min(len(chosen), most // _DRAWS)), np.count_nonzero(apart))
         if wanted == 0:
             break
         newest = len(chosen)
-        chosen.extend(random.choice(len(rows), wanted, replace=False, p=weights / weights.sum()).tolist())
+        chosen.extend(random.choice(len(rows), wanted, replace=False, p=apart / apart.sum()).tolist())
     if len(chosen) <= k:
         return np.ascontiguousarray(points[rows[chosen]])
     with one_blas_thread():
@@ -179,16 +178,21 @@ def spread_start(
 def _nearest(
     points: NDArray[np.float32], rows: NDArray[np.int64], centers: NDArray[np.float32], *, threads: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The nearest of ``centers`` to each row, and the squared Euclidean distance to it."""
+    """The nearest of ``centers`` to each row, and the squared Euclidean distance to it, 0 where they are alike."""
     found = np.empty(len(rows), np.int64)
     apart = np.empty(len(rows))
+    # Of a layout far from the origin, squares would round away what lies between its points.
+    origin = points[rows[:_ROWS_AT_ONCE]].mean(axis=0)
+    centers = centers - origin
     squares = np.einsum("ij,ij->i", centers, centers)
 
     def work(start: int, stop: int) -> None:
-        some = points[rows[start:stop]]
+        some = points[rows[start:stop]] - origin
         scores = squares - 2.0 * (some @ centers.T)
+        own = np.einsum("ij,ij->i", some, some)
         found[start:stop] = scores.argmin(axis=1)
-        apart[start:stop] = scores.min(axis=1) + np.einsum("ij,ij->i", some, some)
+        between = scores.min(axis=1) + own
+        apart[start:stop] = np.where(between < _ALIKE * own, 0.0, between)
 
     run_blocks(work, blocks(len(rows), _ROWS_AT_ONCE), threads=threads)
-    return found, np.maximum(apart, 0.0)
+    return found, apart
