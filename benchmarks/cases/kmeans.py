@@ -23,7 +23,7 @@ def run(context: Context) -> Result:
     fresh(write_vectors, path=many.path, text=many.text, vectors=vectors)
     rows: list[dict[str, Any]] = []
     found: dict[str, dict[str, Any]] = {}
-    sizes = {"documents": min(DOCUMENTS // few, many.rows), "clusters": CLUSTERS // few}
+    sizes: dict[str, Any] = {"documents": min(DOCUMENTS // few, many.rows), "clusters": CLUSTERS // few}
     for who in (OURS, FULL, BATCHES):
         usage, found[who] = fresh(cluster, vectors=vectors, who=who, compiled=context.compiled, **sizes)
         rows.append({"what": who, **sizes, **found[who], "peak_mb": usage.peak_mb})
