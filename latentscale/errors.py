@@ -163,8 +163,10 @@ class QuarantineError(LatentScaleError):
     exit_code = EXIT_QUARANTINE
 
 
-def explain_os_error(error: OSError, action: str, path: str) -> StorageError:
+def explain_os_error(error: OSError, action: str, path: str) -> LatentScaleError:
     """Translate an ``OSError`` into an error that says what to do next."""
+    if error.errno == errno.ENAMETOOLONG:
+        return RequestError(f"the name {path} is longer than its disk allows", hint="Choose a shorter one.")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             f"cannot {action} {path}: the disk is full ({error.strerror})",
@@ -180,6 +182,19 @@ def explain_os_error(error: OSError, action: str, path: str) -> StorageError:
         f"cannot {action} {path}: {error.strerror or error}",
         hint=f"{wait}, run the same command; it resumes where it stopped.",
     )
+
+
+def refuse_stream(path: object) -> None:
+    """Refuse ``-``, by which other programs mean a standard stream, as the name of a file that is written.
+
+    Raises
+    ------
+    RequestError
+    """
+    if str(path) == "-":
+        raise RequestError(
+            "- is no name of a file: this is written to a file, and not to standard output", hint="Name a file."
+        )
 
 
 def require(module: str, *, extra: str, used_for: str) -> ModuleType:

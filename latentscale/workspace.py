@@ -23,6 +23,7 @@ from latentscale.config.given import plain_groups, with_corpus, with_group
 from latentscale.errors import LatentScaleError, RequestError, WorkspaceError
 from latentscale.explore.export import check_file, what_of, write_frames
 from latentscale.explore.rejects import read_rejects
+from latentscale.explore.targets import check_no_document
 from latentscale.file_names import argument, at_home
 from latentscale.map import Map
 from latentscale.pipeline.given_corpus import GivenDocuments, add_documents, settings_of_run
@@ -63,6 +64,7 @@ __all__ = [
     "Workspace",
     "WorkspaceRecord",
     "check_file",
+    "check_no_document",
     "what_of",
     "write_frames",
 ]

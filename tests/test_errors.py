@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from latentscale.errors import MAX_SENTENCE, CorpusError, explain_os_error, name_list
+from latentscale.errors import MAX_SENTENCE, CorpusError, RequestError, explain_os_error, name_list
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,10 @@ from latentscale.errors import MAX_SENTENCE, CorpusError, explain_os_error, name
 )
 def test_what_to_do_of_an_error_of_the_system_fits_it(number: int, path: str, said: str):
     assert said in str(explain_os_error(OSError(number, os.strerror(number)), "write", path).hint)
+
+
+def test_a_name_that_is_too_long_is_a_fault_of_the_request():
+    assert isinstance(explain_os_error(OSError(errno.ENAMETOOLONG, "x"), "write", "/maps/x"), RequestError)
 
 
 def test_messages_and_hints_are_cut():

@@ -93,6 +93,29 @@ def test_what_the_rates_repeat_of_the_backend_is_so() -> None:
             assert by_default == rates.layout_seconds(documents, epochs=asked, dimensions=dimensions)
 
 
+def test_kmeans_is_planned_by_its_clusters() -> None:
+    from latentscale.backends.cpu import clustering, many_clusters
+    from latentscale.stages import rates
+
+    assert (rates._FEW_CLUSTERS, rates._NEAR) == (clustering.FEW_CLUSTERS, many_clusters.NEAR)
+    assert rates._STARTED == clustering._SAMPLE_OF_ONE
+
+    def cost(documents: int, **settings: object) -> Cost:
+        job = JOB.model_copy(update={"cluster": JOB.cluster.model_copy(update={"method": "kmeans", **settings})})
+        return stage_costs(job, JobSize(documents=documents, dim=256))["cluster"]
+
+    many, fewer = cost(1_000_000, n_clusters=5_000), cost(1_000_000, n_clusters=1_000)
+    assert many.parallel
+    assert 1.5 * fewer.cpu_seconds < many.cpu_seconds < 5 * fewer.cpu_seconds
+    # Ward's method over the centroids has a cost of eight bytes for each pair.
+    assert many.memory_bytes - fewer.memory_bytes > 8 * (5_000**2 - 1_000**2)
+    assert cost(1_000_000, n_clusters=20).cpu_seconds < cost(1_000_000, n_clusters=200).cpu_seconds < many.cpu_seconds
+    assert cost(1_000_000, levels=(5_000, 500)).cpu_seconds == many.cpu_seconds
+    assert cost(1_000_000).cpu_seconds < 200
+    # On a layout distances are of a few dimensions.
+    assert cost(1_000_000, n_clusters=5_000, space="layout").cpu_seconds < many.cpu_seconds / 5
+
+
 def embed_cost(embedder: str, dim: int, gpus: int = 0) -> Cost:
     size = JobSize(documents=100_000, dim=dim, text_bytes=45e6, embedder=embedder, gpus=gpus)
     return stage_costs(JOB, size)["embed"]

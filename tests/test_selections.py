@@ -117,11 +117,26 @@ def test_clusters_of_the_current_map_are_left_out_one_after_the_other(corpus: Pa
     assert ls.open(corpus.parent / "map").verify().faults == []
 
 
+def test_lists_as_spreadsheets_and_pandas_write_them(tmp_path: Path) -> None:
+    pl.DataFrame({"id": range(9), "text": [f"text {i}" for i in range(9)]}).write_csv(tmp_path / "a.csv")
+    (tmp_path / "semicolons.csv").write_bytes("\ufeffid;name, and more\r\n3;a\r\n4;b\r\n".encode())
+    # An id that is missing makes floats of all of them.
+    pl.DataFrame({"id": [3.0, None, 4.0, float("nan")]}).write_parquet(tmp_path / "floats.parquet")
+    pl.DataFrame({"number": [3, 4]}).write_parquet(tmp_path / "one.parquet")
+    for name in ("semicolons.csv", "floats.parquet", "one.parquet"):
+        workspace = ls.Workspace(tmp_path / name.partition(".")[0])
+        workspace.ingest(tmp_path / "a.csv", id="id", text="text", exclude=str(tmp_path / name))
+        gone = workspace.rejects().filter(pl.col("reason") == "excluded")
+        assert sorted(gone["source_row"]) == [3, 4], name
+
+
 @pytest.mark.parametrize(
     ("text", "name", "selection", "error", "told"),
     [
         (None, "ids.csv", "exclude", ConfigError, "there is no file"),
         ("a,b\n1,2\n", "ids.csv", "exclude", ConfigError, "no column of ids; its columns are a, b"),
+        # Without a header: the first id would be the name of the column, and stay in.
+        ("nobody\nsomebody\n", "ids.csv", "exclude", ConfigError, "a list without a header is a .txt file"),
         ("", "ids.txt", "exclude", ConfigError, "holds no id"),
         ("x\n", "ids.json", "only", ConfigError, "is not read"),
         ("row_id\n7\nseven\n", "ids.csv", "exclude", ConfigError, "'seven' is no row id"),

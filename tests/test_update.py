@@ -159,6 +159,18 @@ def test_an_update_twice_changes_nothing_twice(place: Path, documents: pl.DataFr
     assert {path for path in now if now[path] != held.get(path)} == set()
 
 
+def test_a_night_without_documents_is_no_failure(place: Path, documents: pl.DataFrame) -> None:
+    workspace = latentscale.open(place / "ws")
+    before = points(workspace)
+    documents[:0].write_parquet(place / "corpus" / "c.parquet")
+    workspace.update()
+    assert same_places(before, check_whole(workspace, documents[:900])) == 900
+    # What is wrong with such a file is found out all the same.
+    documents[:0].drop("text").write_parquet(place / "corpus" / "d.parquet")
+    with pytest.raises(CorpusError, match=r"d\.parquet is the text"):
+        workspace.update()
+
+
 def test_documents_of_a_removed_file_leave_the_map(place: Path, documents: pl.DataFrame) -> None:
     workspace = latentscale.open(place / "ws")
     before = points(workspace)

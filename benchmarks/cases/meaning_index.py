@@ -11,6 +11,8 @@ from benchmarks.processes import fresh
 from benchmarks.report import Result, Target
 
 CUTS = ("documents", "sentences")
+# Of short stretches of the texts.
+MILLION = 1_000_000
 WORDS = 6
 QUERY_MB = 2.5
 RECALL = 0.9
@@ -29,12 +31,16 @@ print labels|stock market data|fuzzy search|text to speech|window manager"""
 
 
 def run(context: Context) -> Result:
-    """Write the section for the corpus, and for its sentences, each a document of its own."""
+    """Write the section for the corpus, for its sentences, and for a million stretches of it, each a document."""
     corpus = corpora.whole(context)
     rows: list[dict[str, Any]] = []
     for cut in CUTS[:1] if context.quick else CUTS:
         usage, found = fresh(write_section, corpus=corpus.path, text=corpus.text, cut=cut)
         rows.append({**found, "peak_mb": usage.peak_mb})
+    if not context.quick:
+        million = corpora.windows(context, MILLION, group_rows=65_536)
+        usage, found = fresh(write_section, corpus=million.path, text=million.text, cut="documents")
+        rows.append({**found, "cut": "stretches of twelve words", "peak_mb": usage.peak_mb})
     targets = [
         target
         for row in rows

@@ -20,6 +20,8 @@ from benchmarks.report import Result, Target
 SYNTHETIC = 1_000_000
 # What Chromium was seen to ask for before its first paint; clusters.json, index.json and deeper tiles come after it.
 FIRST_FILES = ("labels.json", "pages/0-0-0.json", "tiles/0-0-0.parquet")
+# The scripts that the page asks for once there is a first picture: the map is moved by hand when they are here.
+DECK = ("drawing.", "pyramid-layer.")
 
 
 def run(context: Context) -> Result:
@@ -44,7 +46,7 @@ def run(context: Context) -> Result:
         "Bytes until the first paint: the page, its style and script, the manifest, the labels, the first page of the "
         "tree and the root tile: what Chromium was seen to ask for before it. `gzip` is what a server that compresses "
         "text sends, `plain` what `python -m http.server` sends; parquet is not compressed again. The manifest of the "
-        "synthetic map is that of the corpus.",
+        "synthetic map is that of the corpus. `deck_gzip_kb` is asked for at once after it, and moves the map by hand.",
         "Bytes a point: all tiles (x, y, cluster), over the documents. All files: everything below the map's viewer "
         "folder, texts and columns included, over the documents.",
         f"The synthetic points are {count:,} draws from the corpus's own map, moved by about a three-hundredth of its "
@@ -52,7 +54,11 @@ def run(context: Context) -> Result:
     ]
     return Result(
         title="What the page costs a browser.",
-        parameters={"script_plain_kb": script["plain"] / 1e3, "script_gzip_kb": script["gzip"] / 1e3},
+        parameters={
+            "script_plain_kb": script["plain"] / 1e3,
+            "script_gzip_kb": script["gzip"] / 1e3,
+            "deck_gzip_kb": script["deck"] / 1e3,
+        },
         rows=rows,
         targets=[
             *(
@@ -89,7 +95,12 @@ def _scripts(page: Path) -> dict[str, int]:
     files = [path for path in (page / "assets").iterdir() if path.suffix in (".js", ".css")]
     html = (page / "index.html").read_text(encoding="utf-8")
     first = [path for path in files if path.name in html]  # others are loaded when they are needed
-    return {"plain": sum(p.stat().st_size for p in first), "gzip": sum(map(_packed, first))}
+    deck = [path for path in files if path.name.startswith(DECK) and path not in first]
+    return {
+        "plain": sum(p.stat().st_size for p in first),
+        "gzip": sum(map(_packed, first)),
+        "deck": sum(map(_packed, deck)),
+    }
 
 
 def _measure(name: str, page: Path, files: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -220,6 +221,7 @@ def duplicates(
     import polars as pl
 
     from latentscale.cli.report import print_frame
+    from latentscale.errors import RequestError
     from latentscale.workspace import check_file, write_frames
 
     if out is not None:
@@ -228,6 +230,9 @@ def duplicates(
         if ids_file is not None:
             # What run --exclude and --only read.
             check_file(ids_file, (".csv", ".parquet"))
+    named = [os.path.normpath(file.absolute()) for file in (out, drop, keep) if file is not None]
+    if len(set(named)) < len(named):
+        raise RequestError("--out, --drop and --keep name one file for two things", hint="Name another for each.")
     opened = existing_workspace(workspace, storage)
     for file in (out, drop, keep):
         if file is not None:

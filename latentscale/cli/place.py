@@ -28,6 +28,7 @@ from latentscale.cli.work import (
     engine_overrides,
     existing_workspace,
     job_values,
+    keep_out_of,
     observed,
     take_vectors,
 )
@@ -75,6 +76,7 @@ def place(
             corpus, out, text, id, format, where, limit, sample, [], storage, makes="the folder of the placed documents"
         )
         take_vectors(values, vectors)
+        keep_out_of(values["corpus"], observer)
         chosen = existing_workspace(into, storage).the_map(map)
         overrides = [*engine_overrides(engine, address), *(set or [])]
         outcome = chosen.run_place(

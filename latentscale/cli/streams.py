@@ -6,8 +6,10 @@ import codecs
 import errno
 import io
 import os
+import stat
 import sys
 import warnings
+from pathlib import Path
 from typing import cast
 
 EXIT_READER_GONE = 141
@@ -68,6 +70,21 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
         elif number and stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             setattr(sys, name, _standard(stream))
+
+
+def files_of_streams() -> dict[str, Path]:
+    """The plain files to which standard output and standard error are redirected, by the name of the stream.
+
+    Empty where the system does not tell.
+    """
+    found: dict[str, Path] = {}
+    for number, name in ((1, "standard output"), (2, "standard error")):
+        try:
+            if stat.S_ISREG(os.fstat(number).st_mode):
+                found[name] = Path(f"/proc/self/fd/{number}").readlink()
+        except OSError:
+            continue
+    return found
 
 
 def reader_gone() -> bool:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from latentscale.errors import RequestError, UndecidedTextError
+from latentscale.cli.streams import files_of_streams
+from latentscale.errors import LatentScaleError, RequestError, UndecidedTextError, refuse_stream
 from latentscale.file_names import argument
 from latentscale.registry import stages
 
@@ -127,6 +128,7 @@ def run(
         overrides = [*engine_overrides(engine, address, memory), *shown, *(set or [])]
         values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
         take_vectors(values, vectors)
+        keep_out_of(values["corpus"], observer)
         values["corpus"].update(selections(exclude, only, exclude_clusters))
         if sweep or sheet:
             if refit or not sweep:
@@ -160,6 +162,7 @@ def ingest(
         overrides = [*engine_overrides(engine, address), *(set or [])]
         values = job_values(corpus, out, text, id, format, where, limit, sample, overrides, storage)
         take_vectors(values, vectors)
+        keep_out_of(values["corpus"], observer)
         _run(values, observer, until="ingest", command=context.obj, as_json=as_json)
 
 
@@ -182,7 +185,7 @@ def update(
     """
     with observed(progress, metrics_file, workspace) as observer:
         overrides = [*engine_overrides(engine, address), *(set or [])]
-        opened = existing_workspace(workspace, storage)
+        opened = existing_workspace(workspace, storage, observer=observer)
         if is_job_file(workspace):
             opened.check_selection(job_file(workspace).get("corpus") or {}, where=workspace)
         outcome = opened.run_update(overrides=overrides, refit=refit, name=name, progress=observer, command=context.obj)
@@ -216,7 +219,7 @@ def _stage_command(stage: str) -> Any:
     ) -> None:
         with observed(progress, metrics_file, workspace) as observer:
             overrides = [*engine_overrides(engine, address), *(set or [])]
-            opened = existing_workspace(workspace, storage)
+            opened = existing_workspace(workspace, storage, observer=observer)
             outcome = opened.run_stages(overrides, until=stage, progress=observer, command=context.obj)
             _finish(opened, outcome, as_json=as_json)
 
@@ -327,7 +330,10 @@ def job_values(
     if storage:
         values["storage"] = {**values.get("storage", {}), **storage_overrides(storage)}
     if "out" not in values:
-        raise RequestError(f"{makes} is not named", hint="Add --out FOLDER.")
+        jobs = [one for one in corpus if is_job_file(one)]
+        alone = f" {jobs[0]} is read as a job file where it is the only argument." if jobs else ""
+        raise RequestError(f"{makes} is not named", hint=f"Add --out FOLDER.{alone}")
+    refuse_stream(values["out"])
     return values
 
 
@@ -453,8 +459,45 @@ def job_file(path: str) -> dict[str, Any]:
     return job
 
 
-def existing_workspace(url: str, storage: list[str] | None = None, *, readable: bool = True) -> Workspace:
+def keep_out_of(corpus: Workspace | dict[str, Any], observer: Observer | None = None) -> None:
+    """Refuse to write streams that are redirected to files, and ``--metrics-file``, where they become documents.
+
+    Parameters
+    ----------
+    corpus : Workspace or dict
+        The workspace of the corpus, or its settings.
+    observer : Observer, optional
+        Of the command; it writes no file that is refused.
+
+    Raises
+    ------
+    RequestError
+    """
+    from latentscale.workspace import Workspace, check_no_document
+
+    metrics = None if observer is None else observer.metrics_file
+    files = ({} if metrics is None else {"--metrics-file": metrics}) | files_of_streams()
+    for name, path in files.items():
+        try:
+            if isinstance(corpus, Workspace):
+                corpus.check_outside_corpus(path)
+            else:
+                check_no_document(path, corpus)
+        except LatentScaleError as error:
+            if type(error) is not RequestError:
+                # A workspace that cannot be read: the command itself says so, or is there to find that out.
+                return
+            if observer is not None and path is metrics:
+                observer.metrics_file = None
+            raise RequestError(f"{name}: {error.message}", where=error.where, hint=error.hint) from error
+
+
+def existing_workspace(
+    url: str, storage: list[str] | None = None, *, readable: bool = True, observer: Observer | None = None
+) -> Workspace:
     """Open a workspace that must exist, reached as ``--storage`` says, or as the job file does that is named instead.
+
+    What the command writes to files besides must not become documents: see :func:`keep_out_of`.
 
     Parameters
     ----------
@@ -462,11 +505,15 @@ def existing_workspace(url: str, storage: list[str] | None = None, *, readable: 
         A folder or URL; or a job.yaml, of which `out` and `storage` are taken.
     readable : bool
         Whether its record must be one that can be read.
+    observer : Observer, optional
+        Of the command.
 
     Raises
     ------
     WorkspaceError
         If there is none, or it is one of another version.
+    RequestError
+        If it would read as documents what the command writes.
     """
     import latentscale
     from latentscale.config import storage_overrides
@@ -476,4 +523,7 @@ def existing_workspace(url: str, storage: list[str] | None = None, *, readable: 
         job = job_file(url)
         url, given = str(job["out"]), dict(job.get("storage") or {})
     given |= storage_overrides(storage) if storage else {}
-    return latentscale.open(url, storage=given or None, must_exist=readable)
+    opened = latentscale.open(url, storage=given or None, must_exist=readable)
+    if readable:
+        keep_out_of(opened, observer)
+    return opened

@@ -57,8 +57,10 @@ class JobConfig(Settings):
 
     @field_validator("out")
     @classmethod
-    def _no_password(cls, value: str) -> str:
+    def _writable(cls, value: str) -> str:
         without_credentials(value)
+        if value.lower().startswith(("http://", "https://")):
+            raise ValueError("nothing can be written over HTTP: name a folder, or a bucket (s3://…)")
         return value
 
     @field_validator("name")

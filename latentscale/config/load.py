@@ -139,7 +139,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {path}", hint="latentscale init writes a commented job.yaml.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        hint = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else None
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}", hint=hint) from error
     values = load_yaml(text, where=str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no settings", hint="latentscale init writes a commented job.yaml.")
@@ -206,6 +207,15 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str], *, model: 
             group[last] = read_value(raw, annotation_at(model or job_model(), [*parents, last]))
         except ConfigError as error:
             raise ConfigError(f"--set {key}: {shown(raw)} cannot be read as a value ({error.message})") from None
+        if (
+            model is None
+            and not parents
+            and last in ("corpus", *setting_groups())
+            and not isinstance(group[last], dict)
+        ):
+            raise ConfigError(
+                f"--set {shown(override)}: {last} is a group of settings", hint=f"Set one of them: --set {last}.NAME=…"
+            )
 
 
 def varied_settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:

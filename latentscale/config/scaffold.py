@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from latentscale.config import job_model
 from latentscale.config.descriptions import descriptions
-from latentscale.errors import RequestError
+from latentscale.errors import RequestError, refuse_stream
 
 SCHEMA_NAME = "job.schema.json"
 _EXAMPLE: dict[str, Any] = {"corpus.sources": ["demo"], "corpus.text": "text", "out": "maps/demo"}
@@ -31,8 +31,9 @@ def write_job(to: Path, *, force: bool) -> list[Path]:
     Raises
     ------
     RequestError
-        If one exists already and ``force`` is not set.
+        If one exists already and ``force`` is not set, or ``to`` is ``-``.
     """
+    refuse_stream(to)
     job = to if to.suffix.lower() in (".yaml", ".yml") and not to.is_dir() else to / "job.yaml"
     targets = {job: job_yaml(), job.with_name(SCHEMA_NAME): json.dumps(job_schema(), indent=1) + "\n"}
     for path, text in targets.items():

@@ -25,7 +25,7 @@ from latentscale.models.hub import file_digest, is_model_id, model_description, 
 from latentscale.models.hub_cache import is_static, may_be_static
 
 # A chunk's tokens and sums are what embedding holds beyond the table and the result: a few MB for common texts.
-_CHUNK = 512
+_CHUNK = 2_048
 
 
 class StaticSpec(EmbedderSpec):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from latentscale.embedders.model_folder import read_tokenizer
 from latentscale.embedders.model_json import is_mapping, read_object
+from latentscale.embedders.wordpieces import WordPieces
 from latentscale.errors import ConfigError
 
 # A call of the tokenizer holds about a hundred bytes for each token of its texts.
@@ -98,7 +98,7 @@ class TextTokenizer:
     ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        self._tokenizer = tokenizer
+        self._pieces = WordPieces(tokenizer)
         self._prompt = prompt
         self._limit = limit
         self._chunk = long == "chunk"
@@ -137,10 +137,10 @@ class TextTokenizer:
         """
         if not prompt:
             return np.empty(0, np.int32), np.empty(0, np.int32)
-        alone = self._plain([prompt])[0]
+        alone = self._pieces.encode([prompt])[0]
         kept = len(alone)
         for text in _FOLLOWING:
-            ids = self._plain([prompt + text])[0][:kept]
+            ids = self._pieces.encode([prompt + text])[0][:kept]
             same = ids == alone[: len(ids)]
             kept = len(ids) if same.all() else int(same.argmin())
         return alone, alone[:kept]
@@ -162,38 +162,21 @@ class TextTokenizer:
         ConfigError
             If the tokenizer gives up on a text.
         """
-        found = [self._plain(some) for some in self._portions(texts)]
+        found = [self._pieces.encode(some) for some in self._portions(texts)]
         ids = np.concatenate([one[0] for one in found]) if found else np.empty(0, np.int32)
         sizes = np.concatenate([one[1] for one in found]) if found else np.empty(0, np.int64)
         return self._windows(ids, sizes)
 
     def _portions(self, texts: Sequence[str]) -> Iterator[list[str]]:
-        portion: list[str] = []
-        characters = 0
-        for text in texts:
-            if portion and (len(portion) == _TEXTS_AT_ONCE or characters + len(text) > _CHARACTERS_AT_ONCE):
-                yield portion
-                portion, characters = [], 0
-            portion.append(self._prompt + text)
-            characters += len(text)
-        if portion:
-            yield portion
-
-    def _plain(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Ids of all texts in a row, without special tokens, and how many each text has."""
-        try:
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        except TypeError:
-            # A lone surrogate is no character that can be encoded.
-            encodings = self._tokenizer.encode_batch_fast([_encodable(one) for one in texts], add_special_tokens=False)
-        except BaseException as error:
-            # A panic of its compiled code, of a pattern that gives up for instance, is no Exception.
-            if type(error).__name__ != "PanicException":
-                raise
-            raise ConfigError(f"the model's tokenizer cannot read a text: {error}", where="embed.model") from error
-        rows = [encoding.ids for encoding in encodings]
-        sizes = np.fromiter(map(len, rows), np.int64, len(rows))
-        return np.fromiter(chain.from_iterable(rows), np.int32, int(sizes.sum())), sizes
+        prompted = [self._prompt + text for text in texts] if self._prompt else list(texts)
+        begin = characters = 0
+        for at, size in enumerate(map(len, texts)):
+            if at > begin and (at - begin == _TEXTS_AT_ONCE or characters + size > _CHARACTERS_AT_ONCE):
+                yield prompted[begin:at]
+                begin, characters = at, 0
+            characters += size
+        if prompted:
+            yield prompted[begin:]
 
     def _windows(self, raw: NDArray[np.int32], sizes: NDArray[np.int64]) -> Tokens:
         """Cut the tokens of texts, and lay out their windows with special tokens and prompts."""
@@ -344,8 +327,3 @@ def _token(tokenizer: Any, settings: Mapping[str, Any], name: str) -> tuple[str,
         return None
     number = tokenizer.token_to_id(token)
     return None if number is None else (token, number)
-
-
-def _encodable(text: str) -> str:
-    """With pairs of surrogates joined, and lone ones replaced by the sign for what cannot be shown."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

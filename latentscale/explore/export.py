@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 import polars as pl
 import pyarrow.parquet as pq
 
-from latentscale.errors import ConfigError, RequestError, WorkspaceError
+from latentscale.errors import ConfigError, RequestError, WorkspaceError, refuse_stream
 from latentscale.explore.documents import read_texts
 from latentscale.explore.plain import plain_frame
 from latentscale.explore.tables import columns_with_values
@@ -82,6 +82,7 @@ def export(
     DamagedObjectError
         If a part is not what was written.
     """
+    refuse_stream(to)
     chosen = what_of(to, what)
     if chosen == "page" and to.suffix not in PAGE_SUFFIXES:
         check_new_page(store, to)
@@ -108,6 +109,7 @@ def check_file(to: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
     RequestError
         If no file can be there.
     """
+    refuse_stream(to)
     if to.suffix not in suffixes:
         raise ConfigError(
             f"{to.name}: {to.suffix or 'a name without a suffix'} is not written", hint=f"Use {', '.join(suffixes)}."

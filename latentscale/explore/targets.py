@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from latentscale.errors import RequestError, WorkspaceError
+from latentscale.errors import RequestError, WorkspaceError, refuse_stream
 from latentscale.file_names import shown
 from latentscale.readers.new_files import reading_source
 from latentscale.storage.head import current_map
@@ -26,10 +26,13 @@ def check_new_file(to: Path) -> None:
     Raises
     ------
     RequestError
-        If it is a folder, or lies below a file.
+        If it is a folder, a device or a pipe, lies below a file, or is ``-``.
     """
+    refuse_stream(to)
     if to.is_dir():
         raise RequestError(f"{to} is a folder, and a file is to be written", hint="Name a file.")
+    if to.exists() and not to.is_file():
+        raise RequestError(f"{to} is no plain file, and one is to be written", hint="Name a file.")
     _check_parents(to)
 
 
@@ -54,8 +57,9 @@ def check_new_folder(folder: Path) -> None:
     WorkspaceError
         If there is anything in it.
     RequestError
-        If it is a file, lies below one, or cannot be written to.
+        If it is a file, lies below one, is ``-``, or cannot be written to.
     """
+    refuse_stream(folder)
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"{folder} is a file, and a folder is to be written", hint="Name a new folder.")
     _check_parents(folder)
@@ -92,7 +96,8 @@ def check_no_document(to: Path, corpus: Mapping[str, Any]) -> None:
     RequestError
         If one of its sources has, or would have, the file.
     """
-    sources = [str(source) for source in corpus.get("sources", ())]
+    given = corpus.get("sources") or ()
+    sources = [given] if isinstance(given, str) else [str(source) for source in given]
     wanted = str(corpus.get("format", "auto"))
     source = reading_source(to, sources, wanted, follow_links=corpus.get("follow_links"))
     if source is not None:

@@ -141,6 +141,8 @@ class Observer:
     ----------
     events : list of dict
         Each with its ``time`` and ``event``, the ``run`` and ``workspace`` it is of, and facts of its own.
+    metrics_file : Path or None
+        What is written when the run ends; None once it is clear that it must not be.
     ending : dict or None
         The last event, once the run has ended: ``run done`` or ``run failed`` with its ``exit_code``.
     """
@@ -149,7 +151,7 @@ class Observer:
         mode = check_mode(mode)
         if metrics_file is not None:
             check_metrics_file(metrics_file)
-        self._metrics_file = metrics_file
+        self.metrics_file = metrics_file
         # A program without a console has no standard error.
         self._stream = stream or cast("IO[str] | None", sys.stderr) or cast("IO[str]", _Nowhere())
         if mode == "auto":
@@ -204,10 +206,10 @@ class Observer:
         assert self.ending is not None
         self._reported = True
         self._show(self.ending)
-        if self._metrics_file is not None:
+        if self.metrics_file is not None:
             # The thread of the lease may have noted something since.
             before = [event for event in self.events if event is not self.ending]
-            write_metrics_file(self._metrics_file, [*before, self.ending])
+            write_metrics_file(self.metrics_file, [*before, self.ending])
 
     def finish(self, *, quarantined: int = 0, **facts: Any) -> None:
         """Note that the run is done; it is shown when nothing can fail any more."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from latentscale.errors import ConfigError, explain_os_error
+from latentscale.errors import ConfigError, explain_os_error, refuse_stream
 
 _LAST_SUCCESS = "latentscale_last_success_timestamp_seconds"
 # Name, type, help; a number of ``run done`` under the key, where there is one.
@@ -47,7 +47,10 @@ def check_metrics_file(path: Path) -> None:
     ------
     ConfigError
         If its folder does not exist or cannot be written, or it is no regular file.
+    RequestError
+        If it is ``-``.
     """
+    refuse_stream(path)
     if not path.parent.is_dir():
         raise ConfigError(f"--metrics-file: there is no folder {path.parent}", hint="Make it, or name another file.")
     if path.is_dir() or (path.exists() and not path.is_file()):

@@ -110,7 +110,7 @@ def _read_ids(name: str, setting: str, id_column: str | None) -> pl.Series:
         if suffix == ".parquet":
             frame = pl.read_parquet(path)
         elif suffix in (".csv", ".tsv"):
-            separator = "\t" if suffix == ".tsv" else ","
+            separator = "\t" if suffix == ".tsv" else _separator(path, (id_column, _ROW_ID))
             frame = pl.read_csv(path, infer_schema=False, separator=separator)
         elif suffix == ".txt":
             lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -122,16 +122,18 @@ def _read_ids(name: str, setting: str, id_column: str | None) -> pl.Series:
     except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
         raise ConfigError(f"{setting}: {name} cannot be read: {' '.join(str(error).split())[:200]}") from None
     if id_column is not None and id_column in frame.columns:
-        return frame[id_column].cast(pl.String).drop_nulls().rename("id")
-    column = _ROW_ID if _ROW_ID in frame.columns else frame.columns[0] if frame.width == 1 else None
+        return _as_ids(frame[id_column])
+    # The one name of a list without a header is an id, and would be lost.
+    unnamed = frame.width == 1 and suffix not in (".csv", ".tsv")
+    column = _ROW_ID if _ROW_ID in frame.columns else frame.columns[0] if unnamed else None
     if column is None:
         wanted = f"{id_column!r} or '{_ROW_ID}'" if id_column else f"'{_ROW_ID}'"
         raise ConfigError(
             f"{setting}: {name} has no column of ids; its columns are {', '.join(frame.columns[:100])}",
-            hint=f"Call one {wanted}.",
+            hint=f"Call one {wanted}; a list without a header is a .txt file.",
         )
     if column != _ROW_ID and id_column is not None:
-        return frame[column].cast(pl.String).drop_nulls().rename("id")
+        return _as_ids(frame[column])
     numbers = frame[column].cast(pl.Int64, strict=False)
     wrong = frame[column].filter(numbers.is_null() & frame[column].is_not_null())
     if len(wrong):
@@ -140,6 +142,21 @@ def _read_ids(name: str, setting: str, id_column: str | None) -> pl.Series:
             hint="Row ids are whole numbers; for ids of the corpus name its id column with --id.",
         )
     return numbers.drop_nulls().rename(_ROW_ID)
+
+
+def _separator(path: Path, names: tuple[str | None, ...]) -> str:
+    """The separator of a CSV file by which its header has one of ``names``; else the comma."""
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    split = {one: [name.strip("\"' \r\n") for name in header.split(one)] for one in ",;\t|"}
+    return next((one for one, found in split.items() if any(name in names for name in found)), ",")
+
+
+def _as_ids(column: pl.Series) -> pl.Series:
+    """The ids of a column as text; whole numbers are, also where pandas made floats of them."""
+    if column.dtype.is_float() and (column == column.round()).all():
+        column = column.cast(pl.Int64, strict=False)
+    return column.cast(pl.String).drop_nulls().rename("id")
 
 
 def _of_clusters(context: RunContext, clusters: Sequence[int]) -> list[str]:

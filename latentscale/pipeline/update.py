@@ -109,7 +109,7 @@ def _plan(context: RunContext, parent: Record) -> ingest.UnitTable:
     # New files only: the others were looked into when they came.
     new = ingest.units_without(units, before)
     if len(new):
-        notes.extend(ingest.check_corpus(new.files(), config.corpus, config.ingest).notes)
+        notes.extend(ingest.check_corpus(new.files(), config.corpus, config.ingest, may_be_empty=True).notes)
     for text in notes:
         context.observer.note(text)
     context.list_in_record(inputs, unread)

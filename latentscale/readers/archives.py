@@ -14,7 +14,7 @@ from typing import IO, BinaryIO, NamedTuple, cast
 from latentscale.config import CorpusConfig
 from latentscale.errors import CorpusError, StorageError
 from latentscale.file_names import escaped, shown
-from latentscale.readers.formats import chosen_format, fits
+from latentscale.readers.formats import chosen_format, fits, is_hidden
 from latentscale.readers.input_table import InputFile
 from latentscale.readers.unread import Unread
 
@@ -50,7 +50,7 @@ def list_members(url: str, path: str, corpus: CorpusConfig, opener: Opener, unre
         raise too_much(path, url, total / max(directory.size, 1), corpus.max_expansion)
     for name, info in directory.members.items():
         parts = name.split("/")
-        if info.is_dir() or "__MACOSX" in parts or any(part[:1] in (".", "_") for part in parts):
+        if info.is_dir() or "__MACOSX" in parts or any(is_hidden(part) for part in parts):
             continue
         form = chosen_format(name, corpus.format) if fits(name, corpus.format) else None
         if form is None or form[0] == "zip":

@@ -51,8 +51,15 @@ class CorpusCheck:
     notes: tuple[str, ...]
 
 
-def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig | None = None) -> CorpusCheck:
+def check_corpus(
+    inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig | None = None, *, may_be_empty: bool = False
+) -> CorpusCheck:
     """Find what is wrong with the request, as far as headers, footers and first rows tell.
+
+    Parameters
+    ----------
+    may_be_empty : bool
+        Whether these are files beside others that hold documents, so that there need be no row in them.
 
     Raises
     ------
@@ -101,21 +108,22 @@ def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig 
             _check_first_rows(file, table, corpus)
     if first_objects is not None and objects:
         _check_columns(first_objects, objects, corpus)
-    if not some:
+    if not some and not may_be_empty:
         what = inputs[0].path if len(inputs) == 1 else f"all {len(inputs):,} files"
-        raise CorpusError(
-            f"there are no rows in {what}",
-            where=inputs[0].url if inputs else None,
-            hint="Name a file that holds some.",
-        )
+        hint = "Name a file that holds some."
+        sheets = _sheets(inputs[0], corpus) if len(inputs) == 1 else []
+        if len(sheets) > 1:
+            hint = f"Of its sheets the first was read: {name_list(sheets)}. Another one: --set corpus.sheet=NAME"
+        raise CorpusError(f"there are no rows in {what}", where=inputs[0].url if inputs else None, hint=hint)
     unknown = sorted(named - set(columns))
     if unknown:
         error = missing_column(unknown[0], list(columns), inputs[0])
+        quoted = "'" + shown(unknown[0]).replace("'", "''") + "'"
         raise ConfigError(
             f"the condition {str(corpus.where)[:SHOWN]!r} names {unknown[0]!r}, and no file has such a column; "
             f"there are: {name_list(list(columns))}",
             where="corpus.where",
-            hint=f"{error.hint} A text, and no column, stands in single quotes: '{shown(unknown[0])}'.",
+            hint=f"{error.hint} A text, and no column, stands in single quotes: {quoted}.",
         )
     if len(chosen) < len(inputs):
         rows = None
@@ -130,16 +138,12 @@ def check_corpus(inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig 
         for said, paths in dialects.items()
     ]
     for file in chosen:
-        if file.format == "excel" and corpus.sheet is None:
-            from latentscale.readers.excel import sheet_names
-
-            with open_seekable(file, corpus) as raw:
-                sheets = sheet_names(file, raw, corpus)
-            if len(sheets) > 1:
-                notes.append(
-                    f"of the {len(sheets)} sheets of {shown(file.path)} the first, {shown(sheets[0])!r}, is read; "
-                    "another one: --set corpus.sheet=NAME"
-                )
+        sheets = _sheets(file, corpus)
+        if len(sheets) > 1:
+            notes.append(
+                f"of the {len(sheets)} sheets of {shown(file.path)} the first, {shown(sheets[0])!r}, is read; "
+                "another one: --set corpus.sheet=NAME"
+            )
     renamed = {name: stored_name(name, corpus) for name in columns if stored_name(name, corpus) != name}
     if renamed:
         pairs = ", ".join(f"{shown(name)!r} as {shown(stored)!r}" for name, stored in list(renamed.items())[:20])
@@ -286,6 +290,16 @@ def _check_columns(file: InputFile, found: dict[str, pa.DataType], corpus: Corpu
         from latentscale.embedders.column import column_width
 
         column_width(found[vectors], name=vectors)
+
+
+def _sheets(file: InputFile, corpus: CorpusConfig) -> list[str]:
+    """The sheets of an Excel file of which the first is read, as none is named."""
+    if file.format != "excel" or corpus.sheet is not None:
+        return []
+    from latentscale.readers.excel import sheet_names
+
+    with open_seekable(file, corpus) as raw:
+        return sheet_names(file, raw, corpus)
 
 
 def _missing(file: InputFile, name: str, names: list[str], corpus: CorpusConfig) -> CorpusError:

@@ -360,4 +360,7 @@ def _place(error: Exception) -> str:
 
 
 def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().split("\n")[0][:300]
+    lines = str(error).strip().split("\n")
+    # A regular expression is drawn over several lines, and what is wrong with it stands in the last.
+    reason = next((line for line in lines if line.startswith("error: ")), "") if "regex" in lines[0] else ""
+    return f"{lines[0].rstrip(':')}: {reason.removeprefix('error: ')}"[:300] if reason else lines[0][:300]

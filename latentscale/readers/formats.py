@@ -81,6 +81,11 @@ def fits(name: str, wanted: str) -> bool:
     return wanted == "auto" or named == wanted or {named, wanted} in ({"csv", "tsv"}, {"json", "jsonl"})
 
 
+def is_hidden(part: str) -> bool:
+    """Whether a file or folder of this name is passed over: it begins with a dot or ``_``, or is a lock of Office."""
+    return part.startswith((".", "_", "~$"))
+
+
 def ending(name: str) -> str:
     """The suffix of a name, for counting."""
     suffix = posixpath.splitext(name)[1]

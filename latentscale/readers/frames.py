@@ -23,6 +23,7 @@ from latentscale.storage.objects import Store
 
 FOLDER = "uploads"
 _BATCH = 8_192
+_NOTHING: Any = object()
 
 
 def spool_frame(
@@ -37,9 +38,10 @@ def spool_frame(
     Parameters
     ----------
     data : pandas or polars DataFrame, polars LazyFrame, arrow Table, RecordBatch or RecordBatchReader, or an iterable
-        Of record batches or tables of one schema, of mappings, or of strings. Mappings, whose keys and types may vary,
-        are written as JSON lines. A column of a frame whose values are of several kinds becomes text, as in JSON lines:
-        strings as they are, the rest as JSON.
+        Of record batches or tables of one schema, of mappings, or of strings; or anything else that gives an Arrow
+        stream, such as a relation of DuckDB. Mappings, whose keys and types may vary, are written as JSON lines. A
+        column of a frame whose values are of several kinds becomes text, as in JSON lines: strings as they are, the
+        rest as JSON.
     keep : callable, optional
         Chooses the rows of the written file that are to be stored; None: there is nothing to store, and no object.
     check : callable, optional
@@ -77,14 +79,18 @@ def _write(data: Any, path: Path) -> tuple[Path, str]:
     table = _table(data)
     if table is not None:
         return _write_batches(iter(table.to_batches(max_chunksize=_BATCH)), table.schema, path)
+    if hasattr(data, "__arrow_c_stream__"):
+        reader = pa.RecordBatchReader.from_stream(data)
+        _writable(reader.schema.empty_table())
+        return _write_batches(iter(reader), reader.schema, path)
     if not isinstance(data, Iterable):
         raise _refused(data)
     items = iter(cast(Iterable[Any], data))
-    first = next(items, None)
-    if first is None:
+    first = next(items, _NOTHING)
+    if first is _NOTHING:
         raise RequestError("the corpus holds nothing", hint="Give at least one row.")
     items = itertools.chain([first], items)
-    if isinstance(first, str):
+    if first is None or isinstance(first, str):
         schema = pa.schema([("text", pa.string())])
         batches = (pa.record_batch([_strings(chunk)], schema=schema) for chunk in _chunks(items))
         return _write_batches(batches, schema, path)
@@ -180,8 +186,13 @@ def _plain(value: Any) -> Any:
     """A value as JSON has it; what JSON has no form for as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        # Their order is another one in each process, and the same data must be the same bytes.
+        return sorted((_plain(item) for item in value), key=repr)
+    if type(value).__name__ in ("NAType", "NaTType"):  # how pandas writes that there is none
+        return None
     if hasattr(value, "tolist") and not isinstance(value, str | bytes):
         return _plain(value.tolist())
     if isinstance(value, bytes | bytearray):
@@ -197,7 +208,10 @@ def _plain(value: Any) -> Any:
 
 
 def _column_name(name: Any) -> str:
-    return name if isinstance(name, str) else "_".join(map(str, name)) if isinstance(name, tuple) else str(name)
+    if isinstance(name, tuple):
+        # pandas fills the levels that a column does not have with empty texts.
+        return "_".join(str(part) for part in name if part != "")
+    return str(name)
 
 
 def _writable(table: pa.Table) -> pa.Table:

@@ -19,7 +19,7 @@ from latentscale.digest import digest_bytes
 from latentscale.errors import CorpusError, EnvironmentFailure, LatentScaleError, RequestError
 from latentscale.file_names import escaped, shown
 from latentscale.readers.archives import list_members
-from latentscale.readers.formats import GROUPS, READ, Archive, chosen_format, fits
+from latentscale.readers.formats import GROUPS, READ, Archive, chosen_format, fits, is_hidden
 from latentscale.readers.input_table import FORMATS, Compression, Format, InputFile, InputTable
 from latentscale.readers.lance import SUFFIX as LANCE
 from latentscale.readers.lance import is_lance_table, lance_input, refuse_remote_table
@@ -286,7 +286,7 @@ def _remote_file(remote: Remote, root: str, between: str, info: ObjectInfo, form
 
 
 def _hidden(relative: str) -> bool:
-    return any(part[:1] in (".", "_") for part in relative.split("/") if part)
+    return any(is_hidden(part) for part in relative.split("/"))
 
 
 def _remote_workspaces(remote: Remote, root: str, infos: Mapping[str, ObjectInfo], *, listed: bool) -> tuple[str, ...]:
@@ -458,6 +458,11 @@ def _free_path(file: InputFile, used_paths: Iterable[str]) -> str:
 
 
 def _missing(source: str, root: str, list_names: Callable[[str], Iterable[str]]) -> CorpusError:
+    if source == "-":
+        return CorpusError(
+            "there is no file -, and standard input is no corpus, which is read more than once",
+            hint="Write it to a file, and give that.",
+        )
     folder, name = posixpath.split(root.rstrip("/"))
     try:
         names = sorted(list_names(folder))

@@ -18,7 +18,7 @@ from latentscale.readers.columns import text_of
 from latentscale.readers.input_table import InputFile
 from latentscale.readers.jsonl import read_jsonl
 from latentscale.readers.records import Block, record_limit
-from latentscale.readers.streams import Content, content_of, refuse_other_content
+from latentscale.readers.streams import Content, content_of, refuse_other_content, refuse_wide_encoding
 
 PIECE = 1 << 20
 _QUOTE, _BACKSLASH, _COMMA, _SPACE, _LINE_END, _RETURN = b'"\\, \n\r'
@@ -49,6 +49,7 @@ def read_json(file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, in
         return
     second = next(blocks, None)
     if form != "array" and second is None and first.size == 1:
+        _refuse_columns(file, elements.first)
         _refuse_wrapped(file, first, corpus, ingest)
     for block in (first, second):
         if block is not None:
@@ -76,6 +77,21 @@ def _refuse_wrapped(file: InputFile, block: Block, corpus: CorpusConfig, ingest:
         )
 
 
+def _refuse_columns(file: InputFile, data: bytes) -> None:
+    """Refuse a file that is one object with the columns of a table, which would be one document."""
+    try:
+        columns: list[object] = list(orjson.loads(data).values())
+    except (orjson.JSONDecodeError, AttributeError):
+        return
+    sizes = {len(column) if isinstance(column, list | dict) else 0 for column in columns}
+    if len(columns) > 1 and len(sizes) == 1 and sizes.pop() > 1:
+        raise CorpusError(
+            f"{shown(file.path)} is an object with the values of each column, and no array of rows",
+            where=file.url,
+            hint="Write rows: pandas.read_json(FILE).to_json('rows.json', orient='records').",
+        )
+
+
 class Elements(Content):
     """The elements of a JSON array as lines: what is outside of them becomes spaces, and line ends within them too.
 
@@ -88,6 +104,8 @@ class Elements(Content):
     Attributes
     ----------
     form : {"array", "objects", "lines", "nothing"}
+    first : bytes
+        What was read first: a small file as a whole.
     """
 
     def __init__(self, file: InputFile, source: Content, encoding: str) -> None:
@@ -109,10 +127,14 @@ class Elements(Content):
         self._starts = array("q")
         self._taken = 0
         self._open_start = False
+        self.first = b""
         self.form: Form = self._begin()
 
     def _begin(self) -> Form:
-        start = self._next_piece().removeprefix(codecs.BOM_UTF8)
+        start = self._next_piece()
+        if self._decoder is None:
+            refuse_wide_encoding(self._file, start)
+        start = start.removeprefix(codecs.BOM_UTF8)
         refuse_other_content(self._file, start)
         while not self._ended and not start.strip(_SPACES):
             start += self._next_piece()
@@ -182,6 +204,7 @@ class Elements(Content):
     def _take(self, size: int) -> bytes:
         taken = bytes(self._ready[:size])
         del self._ready[:size]
+        self.first = self.first or taken
         return taken
 
     def _cut(self, piece: bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import cast
 
 from latentscale.errors import CorpusError
 from latentscale.file_names import escaped, on_disk, shown
-from latentscale.readers.formats import format_of
+from latentscale.readers.formats import format_of, is_hidden
 from latentscale.readers.own_pages import MANIFEST, is_page
 from latentscale.readers.unread import (
     HIDDEN,
@@ -94,6 +94,36 @@ class Walk:
         folders = [name[:at] for at, one in enumerate(name) if one == "/"]
         return self._matches(name) and not any(self._own_kind(below) for below in folders)
 
+    def names_by_links(self, target: str) -> Iterator[str]:
+        """Yield the names below the root under which links that are followed lead to a file, if it is there or not.
+
+        Parameters
+        ----------
+        target : str
+            A path of the file system with links resolved.
+        """
+        inside = name_below(target, self._real) is not None
+        waiting = [""] if self._leaves or self._folders or inside else []
+        while waiting:
+            below = waiting.pop()
+            try:
+                with os.scandir(os.path.join(self._root, below)) as found:  # noqa: PTH118
+                    entries = list(found)
+            except OSError:
+                continue
+            if self._own_kind(below, {entry.name for entry in entries}):
+                continue
+            for entry in entries:
+                name = f"{below}/{entry.name}" if below else entry.name
+                if entry.is_symlink():
+                    rest = name_below(target, led := os.path.realpath(entry.path))
+                    if rest is None or (rest and not self._folders):
+                        continue
+                    if self._leaves or name_below(led, self._real) is not None:
+                        yield f"{name}/{rest}" if rest else name
+                elif entry.is_dir(follow_symlinks=False) and entry.path not in kernel_folders() and self._enters(name):
+                    waiting.append(name)
+
     def _folder(self, below: str, *, linked: bool) -> Iterator[FoundFile]:
         path = os.path.join(self._root, below)  # noqa: PTH118 - a million times; and Path would normalise
         try:
@@ -113,7 +143,7 @@ class Walk:
             return
         for entry in entries:
             name = f"{below}/{entry.name}" if below else entry.name
-            if entry.name[0] in "._" and not self._hidden:
+            if is_hidden(entry.name) and not self._hidden:
                 if format_of(entry.name)[0] and entry.is_file(follow_symlinks=False):
                     self._unread.add(HIDDEN, name)
             elif entry.is_symlink():
@@ -195,7 +225,7 @@ class Walk:
         return PAGE if is_page(below, names, lambda: _start_of(Path(path, MANIFEST))) else None
 
     def _matches(self, name: str) -> bool:
-        hidden = not self._hidden and any(part[0] in "._" for part in name.split("/"))
+        hidden = not self._hidden and any(is_hidden(part) for part in name.split("/"))
         return not hidden and self._wants(name) and self._enters_all(name)
 
     def _wants(self, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,8 @@ from latentscale.readers.unread import Unread
 def reading_source(file: Path, sources: Iterable[str], format: str, *, follow_links: bool | None) -> str | None:
     """The source that would be read with this file, or is this file; None where there is none.
 
-    By names alone, and without a listing: also where a folder holds files of a group that comes before.
+    By names alone: also where a folder holds files of a group that comes before. The folders of a source are listed
+    only where links in them might lead to the file, and be followed.
 
     Parameters
     ----------
@@ -38,8 +40,13 @@ def _reads(source: str, real: str, format: str, *, follow_links: bool | None) ->
         fixed = fixed_folder(root)
         root, pattern = fixed, root[len(fixed) :].lstrip("/")
     name = name_below(real, os.path.realpath(root))
-    if not name:
-        return name is not None
-    if not (pattern is not None or fits(name, format)) or chosen_format(name, format) is None:
+    if name == "":
+        return True
+    if not Path(root).is_dir():
         return False
-    return Walk(root, Unread(), follow=follow_links, pattern=pattern).would_give(name)
+    walk = Walk(root, Unread(), follow=follow_links, pattern=pattern)
+    names = itertools.chain(() if name is None else (name,), walk.names_by_links(real))
+    return any(
+        (pattern is not None or fits(one, format)) and chosen_format(one, format) is not None and walk.would_give(one)
+        for one in names
+    )

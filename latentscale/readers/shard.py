@@ -14,6 +14,7 @@ from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.readers.columns import concat, stored_text_column
 from latentscale.readers.documents import DOCUMENT, REJECT, SAMPLE, WHERE, DocumentMaker, Documents
 from latentscale.readers.records import RejectedRows
+from latentscale.storage.common_types import within_calendar
 
 EXAMPLES = 3
 """Rejects of a shard that its footer names."""
@@ -98,7 +99,7 @@ class Shard:
             "source": pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string())),
             "source_row": pa.array(np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)),
         }
-        return pa.table(columns | {name: body.column(name) for name in body.column_names})
+        return pa.table(columns | {name: within_calendar(body.column(name)) for name in body.column_names})
 
     def facts(self) -> dict[str, Any]:
         """Counts and names for the footer; they follow from the input and the settings alone."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from latentscale.storage.common_types import pc
+from latentscale.storage.common_types import pc, within_calendar
 
 _Values = Any
 """An array of strings, or where it is short a list of them."""
@@ -124,10 +124,10 @@ def _texts(values: _Values) -> list[str]:
 
 def _casts(values: Any, name: str) -> bool:
     try:
-        values.cast(TYPES[name])
+        column = values.cast(TYPES[name])
     except pa.ArrowInvalid:
         return False
-    return True
+    return column.type == within_calendar(column).type
 
 
 def _float_ways(values: _Values) -> list[str]:

@@ -46,6 +46,7 @@ _BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 SEEKING = ("parquet", "arrow", "excel")
 """Formats that are read at random places of a file."""
 STEEP = 8 << 20
+_UNMARKED = 16
 MAGIC_BYTES = 10
 """So many first bytes tell what a file is."""
 
@@ -334,18 +335,41 @@ def refuse_other_content(file: InputFile, start: bytes) -> None:
             )
 
 
-def _refuse_wide_encoding(file: InputFile, start: bytes) -> None:
-    """Refuse what begins with the mark of UTF-16 or UTF-32, where UTF-8 was expected."""
-    for mark, name in (
-        *((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
-        *((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),
-    ):
-        if start.startswith(mark):
-            raise CorpusError(
-                f"{file.path} is {name.upper()}, as its first bytes say, and is read as UTF-8",
-                where=file.url,
-                hint=f"--set corpus.encoding={name}",
-            )
+_WIDE_MARKS = (
+    *((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
+    *((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),
+)
+
+
+def marked_encoding(start: bytes) -> str | None:
+    """UTF-16 or UTF-32, where the first bytes of a text are its mark."""
+    return next((name for mark, name in _WIDE_MARKS if start.startswith(mark)), None)
+
+
+def unmarked_encoding(start: bytes) -> str | None:
+    """UTF-16 of one order of bytes, where a text without a mark begins as only such a text does."""
+    start = start[:_UNMARKED]
+    if len(start) == _UNMARKED:
+        for name, zeros, others in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
+            if not zeros.strip(b"\0") and 0 not in others:
+                return name
+    return None
+
+
+def refuse_wide_encoding(file: InputFile, start: bytes) -> None:
+    """Refuse what begins as UTF-16 or UTF-32, where UTF-8 was expected."""
+    if name := marked_encoding(start):
+        raise CorpusError(
+            f"{file.path} is {name.upper()}, as its first bytes say, and is read as UTF-8",
+            where=file.url,
+            hint=f"--set corpus.encoding={name}",
+        )
+    if name := unmarked_encoding(start):
+        raise CorpusError(
+            f"{file.path} is read as UTF-8, and every second of its first bytes is zero, as in UTF-16",
+            where=file.url,
+            hint=f"--set corpus.encoding={name}",
+        )
 
 
 def read_lines(file: InputFile, raw: BinaryIO | Content, *, encoding: str, limit: int) -> Iterator[Lines | LongLine]:
@@ -382,7 +406,7 @@ def read_lines(file: InputFile, raw: BinaryIO | Content, *, encoding: str, limit
         if at_start:
             refuse_other_content(file, chunk[:MAGIC_BYTES])
             if decoder is None:
-                _refuse_wide_encoding(file, chunk[:4])
+                refuse_wide_encoding(file, chunk)
         if decoder is not None:
             try:
                 chunk = _as_utf8(decoder.decode(chunk, final))

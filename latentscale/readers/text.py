@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -11,7 +12,16 @@ import pyarrow as pa
 from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.readers.input_table import InputFile
 from latentscale.readers.records import Block, RejectedRows, record_limit
-from latentscale.readers.streams import MAGIC_BYTES, Content, Lines, read_lines, read_whole, refuse_other_content
+from latentscale.readers.streams import (
+    MAGIC_BYTES,
+    Content,
+    Lines,
+    marked_encoding,
+    read_lines,
+    read_whole,
+    refuse_other_content,
+    unmarked_encoding,
+)
 
 TEXT = "text"
 PATH = "path"
@@ -76,14 +86,22 @@ def read_text_lines(
 def read_text_file(
     file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig
 ) -> Iterator[Block]:
-    """Read a whole file as one document with the columns ``text`` and ``path``."""
+    """Read a whole file as one document with the columns ``text`` and ``path``.
+
+    Where UTF-8 is expected, a file that begins with the mark of UTF-16 or UTF-32 is read as that: each file is a text
+    of its own, and no one setting fits a folder with both.
+    """
     data, whole = read_whole(file, raw, limit=record_limit(ingest))
     refuse_other_content(file, data[:MAGIC_BYTES])
     rejects = RejectedRows()
     text = ""
+    encoding = corpus.encoding
     reason = None if whole else "too_long"
+    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+        encoding = marked_encoding(data) or encoding
+        reason = reason or ("undecodable" if unmarked_encoding(data) else None)
     try:
-        text = data.decode(corpus.encoding).removeprefix("\ufeff").replace("\r\n", "\n")
+        text = data.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n")
         if "\n" not in text:
             text = text.replace("\r", "\n")
         text.encode()

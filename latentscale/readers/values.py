@@ -45,7 +45,7 @@ def columns_of(
 
     Strings, booleans, whole numbers of 64 bits and other numbers keep their type; whole and other numbers together
     are float64, where that holds the whole ones. Objects, lists and mixtures become text: strings as they are, the rest
-    as JSON.
+    as JSON. NaN beside other values than numbers is null.
 
     Parameters
     ----------
@@ -77,6 +77,11 @@ def column_of(values: list[Any]) -> pa.Array:
     kinds.discard(type(None))
     if not kinds:
         return pa.nulls(len(values))
+    if float in kinds and not kinds <= {int, float}:
+        # Among texts, NaN is how pandas writes that there is none.
+        present = [None if isinstance(value, float) and value != value else value for value in values]
+        if present.count(None) > values.count(None):
+            return column_of(present)
     if kinds == {str}:
         try:
             return pa.array(values, pa.string())

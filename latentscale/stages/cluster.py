@@ -21,7 +21,7 @@ from latentscale.stages.cluster_search import DensitySettings, about, missed_lev
 from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_coarser, hold_edited, merge_edited
 from latentscale.stages.project import LAYOUT_SLOT, MAP_DIMENSIONS, read_coordinates
 from latentscale.stages.project import STAGE as PROJECT
-from latentscale.stages.rates import held_bytes
+from latentscale.stages.rates import held_bytes, kmeans_seconds
 from latentscale.stages.split_clusters import move_edited, parts_before, place_edited, split_edited
 from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
@@ -250,15 +250,26 @@ class ClusterStage(WholeStage):
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rate of HDBSCAN on a few dimensions."""
+        """Estimate by the measured rates of HDBSCAN on a few dimensions, and of K-means on the vectors."""
+        settings = config.cluster
+        count = settings.n_clusters or (settings.levels or (0,))[0]
+        spherical = settings.method == "kmeans" and settings.clustered == "vectors"
         joined = 0
-        if config.cluster.method == "agglomerative":
-            count = config.cluster.n_clusters or (config.cluster.levels or (0,))[0]
+        if settings.method == "agglomerative":
             joined = min(joined_at_most(count), size.documents)
+        elif settings.method == "kmeans":
+            joined = min(count, size.documents)
+        seconds = 0.7 + (2.2e-4 if settings.levels else 3.5e-5) * size.documents
+        if spherical:
+            seconds = 0.7 + kmeans_seconds(size, count or None)
         return Cost(
             # Ordered clusters are searched for with several fits.
-            cpu_seconds=0.7 + (2.2e-4 if config.cluster.levels else 3.5e-5) * size.documents,
-            memory_bytes=held_bytes(size, fixed=90e6, document=3_000.0) + 8.0 * joined**2,
+            cpu_seconds=seconds,
+            parallel=spherical,
+            # Ward's method has a cost for each pair of what it joins, K-means some sums for each centroid.
+            memory_bytes=held_bytes(size, fixed=90e6, document=300.0 if spherical else 3_000.0)
+            + 8.0 * joined**2
+            + (80.0 * count * size.dim if spherical else 0.0),
             disk_bytes=size.documents * 12.0,
             scratch_bytes=size.documents * size.dim * 4.0,
         )

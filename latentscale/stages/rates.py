@@ -28,6 +28,14 @@ _EXACT_LIMIT = 30_000**2 * 256
 _SMALL_MAP, _MAP_DIMENSIONS = 10_000, 3
 # What a layout takes that keeps densities, too.
 _DENSE = 1.35
+# A product of a value of a document and one of a centroid, and what a round takes for each value beside its products,
+# in reads and sums.
+_PRODUCT_SECONDS, _VALUE_SECONDS = 1.85e-11, 1.0e-8
+# K-means of few clusters: rounds, and clusters where a silhouette curve chooses, which takes some seconds.
+_ROUNDS, _CHOSEN_CLUSTERS, _CURVE_SECONDS = 25, 100, 3.0
+# Of many: rounds among all centroids and among near ones, and documents of the start for each cluster.
+_FEW_CLUSTERS, _NEAR = 256, 128
+_ROUNDS_OF_ALL, _ROUNDS_OF_NEAR, _STARTED = 6, 30, 32
 ENCODERS = ("transformers", "onnx", "vllm")
 _SECONDS = {"static": 6.9e-5, "column": 1.0e-5, "endpoint": 3.0e-5}
 
@@ -94,6 +102,21 @@ def layout_seconds(documents: int, *, epochs: int | None, dimensions: int, dense
         epochs = default_epochs(documents, dimensions)
     each = 6.05e-7 if dimensions <= 2 else 7.0e-7 if dimensions == 3 else 9.5e-7
     return each * epochs * documents * cache_growth(documents) * (_DENSE if dense else 1.0)
+
+
+def kmeans_seconds(size: JobSize, n_clusters: int | None) -> float:
+    """CPU-seconds of spherical K-means; without a number of clusters, with the silhouette curve."""
+    if not n_clusters:
+        return _CURVE_SECONDS + kmeans_seconds(size, _CHOSEN_CLUSTERS)
+    values = float(size.documents) * size.dim
+    of_all = values * n_clusters * _PRODUCT_SECONDS
+    if n_clusters <= _FEW_CLUSTERS:
+        return _ROUNDS * (of_all + values * _VALUE_SECONDS)
+    # The documents of the start are compared with twice as many candidates, of which greedy k-means++ takes half.
+    started = min(size.documents, _STARTED * n_clusters) * size.dim
+    start = 3 * started * n_clusters * _PRODUCT_SECONDS + 20 * n_clusters**2 * size.dim * _PRODUCT_SECONDS
+    of_near = values * (_NEAR * _PRODUCT_SECONDS + _VALUE_SECONDS)
+    return start + _ROUNDS_OF_ALL * of_all + _ROUNDS_OF_NEAR * of_near
 
 
 def held_bytes(size: JobSize, *, fixed: float, document: float, text: float = 0.0) -> float:

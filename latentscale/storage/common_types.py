@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute
@@ -20,6 +21,7 @@ EXACT_IN_FLOAT = 2**53
 """Up to here float64 holds every whole number."""
 
 _UNITS = ("s", "ms", "us", "ns")
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -107,6 +109,48 @@ def value_facts(column: pa.ChunkedArray | pa.Array) -> list[str] | None:
         bounds = pc.min_max(column.cast(pa.int64())).as_py()
         return None if bounds["min"] is None or max(-bounds["min"], bounds["max"]) <= limit else ["timestamp"]
     return None
+
+
+def within_calendar(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """A column of dates or times as it is, or as text in ISO 8601 where one is outside of the years 1 to 9999.
+
+    Databases write such values for "infinity" and for what was no date at all. Neither Python nor what reads points has
+    a form for them, and polars ends the process at some. So are the elements of lists and the fields of structures.
+    """
+    kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_struct(kind):
+        whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        inner = [whole.flatten()] if pa.types.is_list(kind) else whole.flatten()
+        plain = [within_calendar(one) for one in inner]
+        return column if all(one is other for one, other in zip(plain, inner, strict=True)) else _nested(whole, plain)
+    if pa.types.is_date32(kind):
+        unit, zone, day, counts = "D", None, 1, column.cast(pa.int32()).cast(pa.int64())
+    elif pa.types.is_timestamp(kind):
+        unit, zone, day, counts = kind.unit, kind.tz, 86_400 * 1_000 ** _UNITS.index(kind.unit), column.cast(pa.int64())
+    else:
+        return column
+    bounds = pc.min_max(counts).as_py()
+    # In a zone the local time differs by less than a day.
+    room = 1 if zone else 0
+    low, high = (_FIRST_DAY + room) * day, (_LAST_DAY + 1 - room) * day - 1
+    if bounds["min"] is None or (low <= bounds["min"] and bounds["max"] <= high):
+        return column
+    # What Arrow writes of times that are farther away is wrong.
+    moments = np.asarray(pc.fill_null(counts, 0)).view(f"datetime64[{unit}]")
+    texts = np.char.replace(np.datetime_as_string(moments), "T", " ").tolist()
+    there = pc.is_valid(counts).to_pylist()
+    end = "Z" if zone else ""
+    return pa.array([text + end if one else None for text, one in zip(texts, there, strict=True)], pa.string())
+
+
+def _nested(column: Any, inner: list[Any]) -> pa.Array:
+    """The list or structure of ``column`` with other elements or fields."""
+    mask = column.is_null()
+    if pa.types.is_struct(column.type):
+        return pa.StructArray.from_arrays(inner, [field.name for field in column.type], mask=mask)
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, inner[0], mask=mask)
 
 
 def common_type(kinds: Sequence[pa.DataType], *, wide: bool = False, whole: bool = False) -> pa.DataType:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import posixpath
 import uuid
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -146,6 +146,10 @@ class Store:
         ``brief``: names and sizes only.
         """
         return Listing((info for folder in (prefix, *more) for info in self._list(folder)), brief=brief)
+
+    def find_first(self, wanted: Callable[[str], bool]) -> str | None:
+        """The name of an object, the first in a listing that is ``wanted``; a disk is read only so far."""
+        return next((info.name for info in self._list("") if wanted(info.name)), None)
 
     def _list(self, prefix: str) -> Generator[ObjectInfo]:
         start = self.path(prefix)

@@ -101,14 +101,15 @@ def claim_workspace(
     if not store.exists(OBJECT):
         # A frame passed from Python is uploaded first; and where the record was swallowed by the store, or cut off by
         # a power cut, the objects of that beginning are there without it.
-        others = [name for name in store.list(brief=True) if not _is_of_a_beginning(name)]
+        # Somebody's home folder, or a whole disk, is not listed to its end.
+        other = store.find_first(lambda name: not _is_of_a_beginning(name))
         # Another run may have begun it since: then this is its workspace.
-        if others and OBJECT not in others:
+        if other is not None and not store.exists(OBJECT):
             raise WorkspaceError(
-                f"{store.url} is not empty and is not a workspace (it holds {others[0]!r})",
+                f"{store.url} is not empty and is not a workspace (it holds {other!r})",
                 hint="Choose an empty or a new folder with --out.",
             )
-        if not others:
+        if other is None:
             return _begin(store, config, text_column, id_column, identity)
     record = read_workspace(store)
     # Left out, the text is the column that the default names: the same request, spelled out or not.

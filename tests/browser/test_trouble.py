@@ -65,6 +65,22 @@ def test_a_missing_manifest_is_told_in_words(hostile, opened: Open, tmp_path: Pa
         moved.write_bytes(kept)
 
 
+def test_a_viewer_folder_without_the_map_beside_it_is_told_in_words(hostile, opened: Open) -> None:
+    it = opened(errors=True)
+    maps = hostile.folder / "maps"
+    maps.rename(hostile.folder / "elsewhere")
+    try:
+        page = it.goto(hostile.url(), ready=False)
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("The map's files are not here")
+        expect(alert).to_contain_text("../maps/map-00000001/viewer/tiles/0-0-0.parquet is missing on the server")
+        expect(alert).to_contain_text("Serve the folder above this one")
+    finally:
+        (hostile.folder / "elsewhere").rename(maps)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".badge")).to_contain_text("documents drawn")
+
+
 def test_a_missing_tile_is_told_and_the_rest_is_drawn(hostile, opened: Open) -> None:
     it = opened(errors=True)
     tile = hostile.folder / "maps/map-00000001/viewer/tiles/0-0-0.parquet"

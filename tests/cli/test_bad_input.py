@@ -215,6 +215,33 @@ def test_an_output_that_cannot_be_written(latentscale: Latentscale, tmp_path: Pa
     assert "where a folder is needed" in ended.err
 
 
+def test_a_place_where_nothing_can_ever_be_is_no_reason_to_try_again(
+    latentscale: Latentscale, tmp_path: Path, small_corpus: Path
+) -> None:
+    for out, said in ((tmp_path / ("n" * 300), "longer than its disk allows"), ("https://localhost:1/x", "over HTTP")):
+        ended = latentscale("run", small_corpus, "--text", "text", "--out", out)
+        assert ended.code == 2
+        assert said in ended.err
+
+
+def test_a_job_file_beside_others_and_in_another_encoding(latentscale: Latentscale, tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_bytes("out: maps\n".encode("utf-16"))
+    ended = latentscale("run", job)
+    assert ended.code == 2
+    assert "Save it as UTF-8" in ended.err
+    ended = latentscale("run", job, tmp_path / "a.csv")
+    assert ended.code == 2
+    assert "read as a job file where it is the only argument" in ended.err
+
+
+def test_a_group_is_no_setting_of_its_own(latentscale: Latentscale, tmp_path: Path, small_corpus: Path) -> None:
+    for given in ("corpus=3", "storage=x", "cluster=kmeans"):
+        ended = latentscale("run", small_corpus, "--out", tmp_path / "out", "--set", given)
+        assert ended.code == 2
+        assert f"{given.partition('=')[0]} is a group of settings" in ended.err
+
+
 def test_an_unknown_key_in_a_job_file(latentscale: Latentscale, tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text(f"corpus: {{sources: [demo]}}\nout: {tmp_path / 'map'}\nproject: {{n_neighbours: 5}}\n")

@@ -104,6 +104,16 @@ def test_two_commands_make_a_map_without_the_copies(
     assert "of one text each" in ended.err
 
 
+def test_one_file_is_not_written_for_two_things(made: Path, latentscale: Callable[..., Ended], tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    ended = latentscale("duplicates", made / "map", "--out", file, "--drop", tmp_path / "x" / ".." / "d.csv")
+    assert ended.code == 2
+    ended = latentscale("duplicates", made / "map", "--drop", file, "--keep", file)
+    assert ended.code == 2
+    assert "name one file for two things" in ended.err
+    assert not file.exists()
+
+
 def test_wrong_requests_are_refused(made: Path, latentscale: Callable[..., Ended], tmp_path: Path) -> None:
     ended = latentscale("duplicates", made / "map", "--drop", tmp_path / "copies.xlsx")
     assert ended.code == 2

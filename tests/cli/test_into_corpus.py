@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,3 +116,98 @@ def test_a_source_that_an_update_added_counts_too(made: Path, tmp_path: Path, de
     with pytest.raises(RequestError, match="would be read as documents"):
         workspace.export(tmp_path / "more" / "out.csv")
     assert not (tmp_path / "more" / "out.csv").exists()
+
+
+def test_a_minus_is_no_file_for_any_command_that_writes_one(
+    made: Path, latentscale: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    maps = made / "maps"
+    for command in (
+        ("export", maps, "-"),
+        ("export", maps, "-", "--what", "points"),
+        ("sample", maps, "--out", "-"),
+        ("duplicates", maps, "--drop", "-"),
+        ("labels", "export", maps, "-"),
+        ("gallery", maps, "-"),
+        ("compare", maps, *(one.id for one in ls.open(maps).maps[:2]), "-"),
+        ("update", maps, "--metrics-file", "-"),
+        ("run", made / "a.parquet", "--out", "-"),
+        ("init", "-"),
+    ):
+        ended = latentscale(*command)
+        assert ended.code == 2, command
+        assert "- is no name of a file" in ended.err
+    ended = latentscale("run", "-", "--out", "out")
+    assert ended.code == 2
+    assert "standard input is no corpus" in ended.err
+    ended = latentscale("labels", "export", maps, "/dev/null")
+    assert ended.code == 2
+    assert "no plain file" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_redirected_into_the_corpus_is_refused_too(made: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    shutil.copy(made / "a.parquet", corpus)
+
+    def run(*arguments: object, out: str = "/dev/null", err: str = "/dev/null") -> int:
+        with (tmp_path / out).open("w") as one, (tmp_path / err).open("w") as other:
+            command = [sys.executable, "-m", "latentscale", *map(str, arguments)]
+            return subprocess.run(command, stdout=one, stderr=other, cwd=tmp_path, timeout=300).returncode
+
+    asked = ("ingest", corpus, "--text", "text", "--out", "maps")
+    assert run(*asked, out="corpus/log.csv", err="said") == 2
+    assert "standard output: " in (tmp_path / "said").read_text()
+    (corpus / "log.csv").unlink()
+    # It is not written to say that the command failed, either.
+    assert run(*asked, "--metrics-file", "corpus/m.csv") == 2
+    assert not (corpus / "m.csv").exists()
+    # No document of this corpus, as it is called.
+    assert run(*asked, "--metrics-file", "corpus/m.prom", out="corpus/log") == 0
+    assert run("status", "maps", out="corpus/log.csv") == 2
+    assert run("status", "maps", err="corpus/log.csv") == 2
+    (corpus / "log.csv").unlink()
+    assert ls.open(tmp_path / "maps").snapshot.documents == 60
+    # What looks for damage is not kept from it.
+    shutil.copytree(made / "maps", tmp_path / "damaged")
+    (tmp_path / "damaged" / "HEAD.json").write_text("{")
+    assert run("verify", "damaged", out="log.txt", err="said") == 4
+    assert "HEAD.json" in (tmp_path / "log.txt").read_text() + (tmp_path / "said").read_text()
+
+
+def test_what_a_link_of_the_corpus_leads_to_is_a_document(tmp_path: Path) -> None:
+    for folder in ("corpus/in", "other/sub"):
+        (tmp_path / folder).mkdir(parents=True)
+    corpus, other = tmp_path / "corpus", tmp_path / "other"
+    # The file that is to be written may not be there yet.
+    (corpus / "in" / "l.csv").symlink_to(other / "out.csv")
+    (corpus / "linked").symlink_to(other / "sub")
+    (corpus / "h.csv").symlink_to("_exports/hidden.csv")
+    folder, pattern = str(corpus), str(corpus / "**" / "*.csv")
+    for file, source, follow, read in (
+        (other / "out.csv", folder, True, True),
+        (other / "out.csv", folder, None, False),
+        (other / "out.csv", pattern, None, True),
+        (other / "out.csv", pattern, False, False),
+        (other / "out.csv", str(corpus / "*.csv"), None, False),
+        (other / "sub" / "x.csv", folder, True, True),
+        (other / "sub" / "_x.csv", folder, True, False),
+        (other / "sub" / "x.png", folder, True, False),
+        (other / "sub" / "x.csv", pattern, None, True),
+        (other / "sub" / "x.csv", folder, None, False),
+        (corpus / "_exports" / "hidden.csv", folder, None, True),
+        (corpus / "_exports" / "other.csv", folder, None, False),
+    ):
+        found = reading_source(file, [source], "auto", follow_links=follow)
+        assert (found == source) == read, (file, source, follow)
+        # The same as when it is there.
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("text\nx\n")
+        try:
+            inputs = list_inputs(CorpusConfig.model_validate({"sources": [source], "follow_links": follow}))
+            assert (str(file) in {str(Path(one.url).resolve()) for one in inputs}) == read, (file, source, follow)
+        except ls.LatentScaleError:
+            assert not read
+        file.unlink()

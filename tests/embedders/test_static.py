@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from model2vec import StaticModel
 from model2vec.quantization import quantize_embeddings
 from safetensors.numpy import load_file, save_file
 
 from latentscale.embedders import open_embedder, read_spec
 from latentscale.embedders.static import StaticEmbedder, StaticSpec
-from latentscale.embedders.wordpieces import WordPieces
 from latentscale.errors import ConfigError
 from latentscale.models import STATIC_MODELS, STATIC_REVISION, static_model_path
 
@@ -57,54 +53,6 @@ def test_a_shorter_limit_equals_that_of_model2vec(reference, revision, max_token
     expected = reference.encode(TEXTS, max_length=max_tokens, normalize=True)
     short = StaticEmbedder(static_model_path(revision), max_tokens=max_tokens)
     np.testing.assert_allclose(short.embed(TEXTS).vectors, expected, atol=1e-6)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    """Read once: that takes longer than all that an example below does."""
-    return _tokenizer()
-
-
-@settings(max_examples=150)
-@given(texts=st.lists(st.one_of(st.text(), st.text(alphabet=st.characters(max_codepoint=127))), min_size=1, max_size=8))
-def test_the_shortcut_gives_the_ids_of_the_tokenizer(tokenizer, texts):
-    expected = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
-    assert _rows(WordPieces(tokenizer), texts) == expected
-
-
-def test_every_ascii_character_between_letters_splits_as_the_tokenizer_splits_it():
-    tokenizer = _tokenizer()
-    texts = [f"Ab{chr(code)}cd 1{chr(code)}2{chr(code)}" for code in range(128)]
-    expected = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
-    assert _rows(WordPieces(tokenizer), texts) == expected
-
-
-def test_ids_stay_right_when_the_cache_of_words_starts_over(monkeypatch):
-    monkeypatch.setattr("latentscale.embedders.wordpieces._CACHE_BYTES", 2_000)
-    pieces, tokenizer = WordPieces(_tokenizer()), _tokenizer()
-    for start in range(0, 200, 20):
-        texts = [
-            f"package{number} version {number * 7} of the words of the words" for number in range(start, start + 20)
-        ]
-        assert _rows(pieces, texts) == [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
-
-
-def test_several_threads_may_share_the_words():
-    pieces, tokenizer = WordPieces(_tokenizer()), _tokenizer()
-    texts = [
-        [f"package{number % 90} of the words number {number} é" for number in range(begin, begin + 30)]
-        for begin in range(0, 3_000, 30)
-    ]
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda some: _rows(pieces, some), texts))
-    assert found == [[tokenizer.encode(text, add_special_tokens=False).ids for text in some] for some in texts]
-
-
-def test_texts_of_words_that_never_come_back_are_not_kept():
-    pieces, tokenizer = WordPieces(_tokenizer()), _tokenizer()
-    texts = [" ".join(hashlib.sha256(f"{row} {n}".encode()).hexdigest() for n in range(20)) for row in range(50)]
-    assert _rows(pieces, texts) == [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
-    assert not pieces._numbers
 
 
 def test_a_vector_does_not_depend_on_the_batch(embedder):
@@ -219,8 +167,3 @@ def _tokenizer():
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(static_model_path() / "tokenizer.json"))
-
-
-def _rows(pieces, texts):
-    ids, lengths = pieces.encode(texts)
-    return [row.tolist() for row in np.split(ids, np.cumsum(lengths)[:-1])]

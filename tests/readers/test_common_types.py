@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from latentscale.errors import CorpusError
 from latentscale.readers.columns import concat, conform, unify_columns
 from latentscale.readers.values import column_of
-from latentscale.storage.common_types import cast_values, plain_type, value_facts, without_surrogates
+from latentscale.storage.common_types import cast_values, plain_type, value_facts, within_calendar, without_surrogates
 
 LONG = [2**60 + at for at in range(3)]
 
@@ -43,6 +43,31 @@ def test_times_far_away_do_not_wrap_around(join):
     near = pa.array([1], pa.timestamp("ns"))
     assert join(far, near)["a"].to_pylist()[0] == "3998-01-29 17:46:40"
     assert join(pa.array([1], pa.timestamp("s")), near)["a"].type == pa.timestamp("ns")
+
+
+def test_times_outside_of_the_years_that_python_knows_are_text_of_iso_8601():
+    days = within_calendar(pa.chunked_array([pa.array([2_932_897, None, -719_163, 1], pa.date32())]))
+    assert days.to_pylist() == ["10000-01-01", None, "0000-12-31", "1970-01-02"]
+    # What DuckDB writes for "infinity", which Arrow itself cannot write.
+    for unit, text in (("us", "294247-01-10 04:00:54.775807"), ("s", "292277026596-12-04 15:30:07")):
+        for zone, end in ((None, ""), ("Europe/Berlin", "Z")):
+            found = within_calendar(pa.array([2**63 - 1, None], pa.timestamp(unit, zone)))
+            assert found.to_pylist() == [text + end, None]
+    lists = within_calendar(pa.array([[1], [10**7, None], None, []], pa.list_(pa.date32())))
+    assert lists.to_pylist() == [["1970-01-02"], ["29349-01-26", None], None, []]
+    moment = pa.struct([("t", pa.timestamp("us")), ("n", pa.int8())])
+    found = within_calendar(pa.array([{"t": 2**63 - 1, "n": 1}, None, {"t": 1, "n": None}], moment)[0:2])
+    assert found.to_pylist() == [{"t": "294247-01-10 04:00:54.775807", "n": 1}, None]
+    for kept in (
+        pa.array([[1], None], pa.list_(pa.date32())),
+        pa.array([{"a": [1]}]),
+        pa.array([-719_162, 2_932_896, None], pa.date32()),
+        pa.array([-62_135_596_800, 253_402_300_799], pa.timestamp("s")),
+        pa.array([2**63 - 1], pa.timestamp("ns")),
+        pa.array([None], pa.timestamp("us")),
+        pa.array([2**63 - 1]),
+    ):
+        assert within_calendar(kept) is kept
 
 
 ARRAYS = st.one_of(

@@ -134,3 +134,8 @@ def test_what_gives_no_truth_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot be evaluated") as refused:
         evaluate(parse_condition("d >= '2020-01-01'"), ROWS, where="a.csv")
     assert "DATE '2020" in str(refused.value.hint)
+
+
+def test_what_is_wrong_with_a_regular_expression_is_said() -> None:
+    with pytest.raises(ConfigError, match=r"cannot be evaluated: .*unclosed group"):
+        evaluate(parse_condition("s ~ 'wh(ale'"), ROWS, where="a.csv")

@@ -80,6 +80,8 @@ def test_a_dialect_can_be_set(tmp_path: Path, text: str, more: dict[str, Any], r
         ("1,hello\n2,there\n", "no column 'text'", "corpus.header=false"),
         ("Report\n\nid,text\n1,a\n", "line 3 names one", "corpus.skip_lines=2"),
         ("id,text\n1,a\n".encode("utf-16"), "is UTF-16", "corpus.encoding=utf-16"),
+        ("id,text\n1,a\n".encode("utf-16-le"), "as in UTF-16", "corpus.encoding=utf-16-le"),
+        ("id,text\n1,a\n".encode("utf-16-be"), "as in UTF-16", "corpus.encoding=utf-16-be"),
         ("id,t\u00e9xt\n1,a\n".encode("latin-1"), "is not utf-8", "gb18030"),
     ],
 )

@@ -95,6 +95,8 @@ def test_another_sheet_is_read_by_its_name(tmp_path: Path, ingested: Callable[..
     path = write(tmp_path / "a.xlsx", {"first": [["text"], ["a"]], "zweites Blatt": [["text"], ["b"], ["c"]]})
     assert ingested(path, sheet="zweites Blatt").texts == ["b", "c"]
     assert "its sheets are: first, zweites Blatt" in refusal(lambda: ingested(path, sheet="x"))
+    cover = write(tmp_path / "b.xlsx", {"Cover": [], "Data": [["text"], ["b"]]})
+    assert "the first was read: Cover, Data. Another one: --set corpus.sheet=NAME" in refusal(lambda: ingested(cover))
 
 
 def test_a_numeric_cell_among_texts_is_a_text(tmp_path: Path, ingested: Callable[..., Any]):

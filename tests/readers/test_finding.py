@@ -244,6 +244,13 @@ def test_what_a_folder_holds_beside_its_tables_is_named(tmp_path: Path):
     assert "1 .docx (x.docx)" in str(left)
 
 
+def test_what_office_leaves_beside_an_open_file_is_no_document(tmp_path: Path):
+    made(tmp_path, "a.xlsx", "~$a.xlsx", "b/~$b.xlsx")
+    paths, left = listed_and_left(tmp_path)
+    assert paths == ["a.xlsx"]
+    assert left.kinds == {"hidden files": 2}
+
+
 def test_json_is_what_a_folder_without_other_tables_is_read_for(tmp_path: Path):
     made(tmp_path, "data.json", "README.md", "LICENSE.txt")
     paths, left = listed_and_left(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,48 @@ def test_an_index_of_pandas_that_has_a_name_is_a_column(store: Store):
     assert pq.read_table(spool_frame(frame.reset_index(drop=True), store)).column_names == ["text"]
     with pytest.raises(RequestError, match="an index and a column 'text'"):
         spool_frame(frame.rename_axis("text"), store)
+
+
+def test_what_pandas_has_for_nothing_is_nothing_in_mappings_too(store: Store, ingested: Callable[..., Any]):
+    frame = pd.DataFrame(
+        {
+            "text": pd.Series(["a", "b", pd.NA], dtype=object),
+            "day": pd.to_datetime(["2024-01-02", None, None]),
+            "count": pd.array([1, None, 2], "Int64"),
+            "name": pd.Series(["x", float("nan"), None], dtype=object),
+            "flag": pd.Series([True, float("nan"), None], dtype=object),
+        }
+    )
+    made = ingested(spool_frame(frame.to_dict("records"), store))
+    assert made.texts == ["a", "b"]
+    assert made.rejects == [(2, 3, "null_text")]
+    assert made.rows[1] == {"text": "b", "day": None, "count": None, "name": None, "flag": None}
+    assert made.rows[0] == {"text": "a", "day": "2024-01-02T00:00:00", "count": 1, "name": "x", "flag": True}
+
+
+def test_levels_of_columns_that_pandas_fills_are_no_part_of_the_name(store: Store):
+    names = pd.MultiIndex.from_tuples([("text", ""), ("n", "mean")])
+    assert pq.read_table(spool_frame(pd.DataFrame([["a", 1]], columns=names), store)).column_names == ["text", "n_mean"]
+
+
+def test_sets_are_written_in_one_order(store: Store):
+    words = {f"word {i}" for i in range(50)}
+    table = pl.read_ndjson(spool_frame([{"text": "a", "set": words}], store) or "")
+    assert table["set"].to_list() == [sorted(words)]
+
+
+def test_whatever_gives_an_arrow_stream_is_a_frame(store: Store):
+    class Relation:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            return pa.table({"text": ["a", "b"], "n": [1, 2]}).__arrow_c_stream__(requested_schema)
+
+    assert pq.read_table(spool_frame(Relation(), store)).to_pydict() == {"text": ["a", "b"], "n": [1, 2]}
+
+
+def test_texts_of_a_generator_may_begin_with_none(store: Store):
+    assert pq.read_table(spool_frame(iter([None, "b"]), store)).to_pydict() == {"text": [None, "b"]}
+    with pytest.raises(RequestError, match="holds nothing"):
+        spool_frame(iter([]), store)
 
 
 def test_columns_of_types_that_only_pandas_or_polars_has(store: Store):

@@ -96,6 +96,8 @@ def test_an_array_that_is_cut_short_is_refused(tmp_path: Path, ingested: Callabl
     [
         ('{"data": [{"text": "a"}, {"text": "b"}], "count": 2}', "in its key 'data'"),
         ('{\n "count": 2,\n "rows": [\n{"text": "a"}]}', "in its key 'rows'"),
+        ('{"text": ["a", "b"], "n": [1, 2]}', "the values of each column"),
+        ('{\n"text": {"0": "a", "1": "b"},\n"n": {"0": 1, "1": 2}\n}', "the values of each column"),
         ("text,n\nx,1\n", "begins with 'text,n"),
         ('"text"', "no JSON array of objects"),
         ('[{"text": "a"}] [{"text": "b"}]', "something follows the end of the array"),
@@ -113,9 +115,12 @@ def test_what_is_no_array_of_objects_is_refused_as_what_it_is(
 
 
 def test_files_of_one_object_each_are_documents(tmp_path: Path, ingested: Callable[..., Any]):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.json").write_text(json.dumps({"text": ["one", "two"], "tags": ["a", "b"], "id": 7}))
+    assert ingested(tmp_path / "p").texts == ["one\n\ntwo"]
     for i in range(3):
         (tmp_path / f"{i}.json").write_text(json.dumps({"text": f"text {i}", "tags": [{"a": 1}]}, indent=1))
-    made = ingested(tmp_path)
+    made = ingested(tmp_path / "*.json")
     assert made.texts == ["text 0", "text 1", "text 2"]
 
 

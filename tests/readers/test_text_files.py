@@ -8,7 +8,9 @@ import pty
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpora import listed
@@ -50,6 +52,15 @@ def test_few_files_short_files_and_files_of_sentences_are_lines(tmp_path: Path):
     check(write(tmp_path / "sentences", 40, SENTENCES))
     with pytest.raises(UndecidedTextError):
         check(write(tmp_path / "many", 120, SENTENCES))
+
+
+def test_each_file_says_by_its_mark_whether_it_is_utf16(tmp_path: Path, ingested: Callable[..., Any]):
+    for name, encoding in (("a", "utf-8"), ("b", "utf-8-sig"), ("c", "utf-16"), ("d", "utf-32"), ("e", "utf-16-le")):
+        (tmp_path / f"{name}.txt").write_bytes("A café, and more.\n".encode(encoding))
+    made = ingested(tmp_path, format="files")
+    assert made.texts == ["A café, and more.\n"] * 4
+    # Without a mark it is no more than likely.
+    assert made.rejects == [(0, None, "undecodable")]
 
 
 def test_a_person_at_a_terminal_is_asked(tmp_path: Path):

@@ -92,3 +92,14 @@ def test_keys_are_found_and_others_are_not():
     assert KeyIndex(pa.array([], pa.large_string())).places(asked).tolist() == [-1] * 302
     # A piece of a longer array is read where it begins.
     assert index.places(asked.slice(1, 2)).tolist() == [299, 298]
+
+
+def test_a_disk_is_read_only_until_what_was_wanted_is_found(tmp_path):
+    store = Store(str(tmp_path))
+    for name in ("a/1", "b/2", "c/3"):
+        store.put_bytes(name, b"x")
+    seen: list[str] = []
+    assert store.find_first(lambda name: seen.append(name) or name > "a") == "a/1"
+    assert seen == ["a/1"]
+    assert store.find_first(lambda name: name.startswith("c")) == "c/3"
+    assert store.find_first(lambda name: False) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,6 @@ import pytest
 from latentscale.config import parse_job
 from latentscale.errors import StorageError, WorkspaceError
 from latentscale.readers.inputs import absolute_source
-from latentscale.storage.listing import Listing
 from latentscale.storage.objects import ObjectInfo, Store
 from latentscale.storage.workspace_record import WorkspaceRecord, claim_workspace
 
@@ -26,10 +26,9 @@ def claim(store: Store, source: str) -> WorkspaceRecord:
 class Overtaken(Store):
     """A store on which another run begins the workspace between this one's look at it and its listing."""
 
-    def list(self, prefix: str = "", *more: str, brief: bool = False) -> Listing:
-        if prefix == "":
-            claim(Store(self.url), self.first)
-        return super().list(prefix, *more, brief=brief)
+    def find_first(self, wanted: Callable[[str], bool]) -> str | None:
+        claim(Store(self.url), self.first)
+        return super().find_first(wanted)
 
     first = ""
 

@@ -48,9 +48,10 @@ def test_the_page_and_its_code_are_within_300_kb_as_servers_send_them() -> None:
     (writer,) = (name for name in sent if name.startswith("write-parquet"))
     assert sent.pop(writer) < 20_000
     assert sum(sent.values()) < 300_000
-    # What the page names is there before the first picture; panels come when they are opened.
+    # What the page names is there before the first picture; deck.gl comes after it, and panels when they are opened.
     html = (static_files() / "index.html").read_text()
-    assert sum(size for name, size in sent.items() if name in html) < 250_000
+    assert sum(size for name, size in sent.items() if name in html) < 100_000
+    assert not any(name.startswith(("drawing", "pyramid-layer")) for name in sent if name in html)
 
 
 def test_images_come_from_the_origins_that_are_named_and_from_no_other(synthetic: ModuleType, tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentscale.backends.cpu.parallel import blocks, run_blocks
+from latentscale.backends.cpu.centroids import assign, means, moved
+from latentscale.backends.cpu.many_clusters import NEAR, lloyd_of_many, spread_start
 from latentscale.backends.cpu.vectors import finite_layout, unit_rows
 from latentscale.backends.grouping import ids_by_size
 from latentscale.backends.results import Clustering
@@ -20,16 +21,37 @@ __all__ = ["all_noise", "clustering_by_size", "hdbscan", "kmeans", "nearest_cent
 
 DensityFit = Callable[..., tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]]
 """HDBSCAN of points that can be clustered: labels, probabilities, persistence of each cluster."""
-LloydFit = Callable[
-    [NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
-]
-"""K-means from given centroids (Lloyd 1982): labels, similarity to the own centroid, centroids."""
 # Iterations end here, or when at most one row in a thousand changes its cluster.
 MOST_ITERATIONS = 100
-_ROWS_AT_ONCE = 4096
+SETTLED = 1000
+# Above, the centroids near a row's own one are less than half of all.
+FEW_CLUSTERS = 2 * NEAR
 _SAMPLE = 20_000
+# Many clusters start once, on a sample of so many documents each, which need not settle as well: with thousands of
+# them starts differ by less than 0.1 % of the objective.
+_SAMPLE_OF_ONE = 32
+_SETTLED_SAMPLE = 100
 _STARTS = 3
 _CURVE_SAMPLE = 5_000
+
+
+class LloydFit(Protocol):
+    """K-means from given centroids (Lloyd 1982)."""
+
+    def __call__(
+        self,
+        points: NDArray[np.float32],
+        centroids: NDArray[np.float32],
+        /,
+        *,
+        rows: NDArray[np.int64] | None = None,
+        settled: int = SETTLED,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+        """Labels, similarity to the own centroid, and centroids; of all points, or of ``rows``.
+
+        ``settled``: it ends when at most one row in so many changes its cluster.
+        """
+        ...
 
 
 def hdbscan(
@@ -152,7 +174,9 @@ def kmeans(
 ) -> Clustering:
     """Cluster directions (spherical K-means, Dhillon and Modha 2001), the same bits for any number of threads.
 
-    Three K-means++ starts are tried on at most 20,000 documents; the best continues with all of them.
+    Three K-means++ starts are tried on at most 20,000 documents; the best continues with all of them. More than 256
+    clusters start once, on 32 documents for each, and mostly compare a document with the centroids near its own one
+    (:mod:`latentscale.backends.cpu.many_clusters`). Labels are the nearest of all centroids in any case.
 
     Parameters
     ----------
@@ -179,6 +203,7 @@ def kmeans(
         unit_rows(vectors),
         n_clusters=n_clusters,
         seed=seed,
+        threads=threads,
         improve=partial(_lloyd, threads=threads) if lloyd is None else lloyd,
         apart=_cosine_distances,
         firmness=lambda _, similarity, __: np.maximum(similarity, 0.0),
@@ -190,6 +215,7 @@ def fit_kmeans(
     *,
     n_clusters: int | None,
     seed: int,
+    threads: int,
     improve: LloydFit,
     apart: Callable[[NDArray[np.float32]], NDArray[Any]],
     firmness: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]],
@@ -222,10 +248,14 @@ def fit_kmeans(
         notes.append(f"n_clusters={n_clusters} was lowered to {n}, the number of documents.")
         n_clusters = n
     details["n_clusters"] = n_clusters
-    fits = [improve(sample, _kmeans_plusplus(sample, n_clusters, random)) for _ in range(_STARTS)]
-    labels, scores, centroids = max(fits, key=lambda fit: float(fit[1].sum(dtype=np.float64)))
-    if sample is not points:
-        labels, scores, centroids = improve(points, centroids)
+    if n_clusters > FEW_CLUSTERS:
+        details["starts"] = 1
+        labels, scores, centroids = _fit_many(points, n_clusters, random=random, improve=improve, threads=threads)
+    else:
+        fits = [improve(sample, _kmeans_plusplus(sample, n_clusters, random)) for _ in range(_STARTS)]
+        labels, scores, centroids = max(fits, key=lambda fit: float(fit[1].sum(dtype=np.float64)))
+        if sample is not points:
+            labels, scores, centroids = improve(points, centroids)
     occupied, labels = np.unique(labels, return_inverse=True)
     if len(occupied) < n_clusters:
         notes.append(f"{len(occupied)} clusters instead of {n_clusters}: there are too few different documents.")
@@ -237,6 +267,18 @@ def fit_kmeans(
         notes=notes,
         details=details,
     )
+
+
+def _fit_many(
+    points: NDArray[np.float32], k: int, *, random: np.random.Generator, improve: LloydFit, threads: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """One start on some documents for each cluster, then all documents."""
+    n, wanted = len(points), max(_SAMPLE, _SAMPLE_OF_ONE * k)
+    if n <= 2 * wanted:
+        return improve(points, spread_start(points, np.arange(n), k, random, threads=threads))
+    rows = np.sort(random.choice(n, wanted, replace=False))
+    start = spread_start(points, rows, k, random, threads=threads)
+    return improve(points, improve(points, start, rows=rows, settled=_SETTLED_SAMPLE)[2])
 
 
 def _cosine_distances(unit: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -265,10 +307,10 @@ def nearest_centroid(vectors: NDArray[Any], labels: NDArray[np.int32]) -> tuple[
     nearest = labels.astype(np.int32).copy()
     if k == 0:
         return nearest, np.zeros((0, unit.shape[1]), np.float32)
-    centroids = _means(unit, nearest, k, threads=1)
+    centroids = means(unit, nearest, k, threads=1)
     noise = np.flatnonzero(nearest < 0)
     if len(noise):
-        nearest[noise] = _assign(unit, centroids, threads=1, rows=noise)[0]
+        nearest[noise] = assign(unit, centroids, threads=1, rows=noise)[0]
     return nearest, centroids
 
 
@@ -316,63 +358,25 @@ def _kmeans_plusplus(sample: NDArray[np.float32], k: int, random: np.random.Gene
 
 
 def _lloyd(
-    unit: NDArray[np.float32], centroids: NDArray[np.float32], *, threads: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    labels = np.full(len(unit), -1, np.int32)
-    similarity = np.zeros(len(unit), np.float32)
-    for _ in range(MOST_ITERATIONS):
-        before = labels
-        labels, similarity = _assign(unit, centroids, threads=threads)
-        if int((labels != before).sum()) * 1000 <= len(unit):
-            break
-        moved = _means(unit, labels, len(centroids), threads=threads)
-        empty = ~moved.any(axis=1)
-        moved[empty] = centroids[empty]
-        centroids = moved
-    return labels, similarity, centroids
-
-
-def _assign(
     unit: NDArray[np.float32],
     centroids: NDArray[np.float32],
     *,
-    threads: int,
     rows: NDArray[np.int64] | None = None,
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The nearest centroid of each row, or of ``rows`` only, and the cosine to it."""
+    settled: int = SETTLED,
+    threads: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    if len(centroids) > FEW_CLUSTERS:
+        return lloyd_of_many(unit, centroids, rows=rows, settled=settled, rounds=MOST_ITERATIONS, threads=threads)
     count = len(unit) if rows is None else len(rows)
-    labels = np.empty(count, np.int32)
-    similarity = np.empty(count, np.float32)
-
-    def work(start: int, stop: int) -> None:
-        scores = (unit[start:stop] if rows is None else unit[rows[start:stop]]) @ centroids.T
-        labels[start:stop] = scores.argmax(axis=1)
-        similarity[start:stop] = scores.max(axis=1)
-
-    run_blocks(work, blocks(count, _ROWS_AT_ONCE), threads=threads)
-    return labels, similarity
-
-
-def _means(unit: NDArray[np.float32], labels: NDArray[np.int32], k: int, *, threads: int) -> NDArray[np.float32]:
-    """Mean directions of the rows of each label, of length 1; labels of -1 are left out."""
-    from scipy import sparse
-
-    def work(start: int, stop: int) -> NDArray[np.float64]:
-        some = labels[start:stop]
-        kept = np.flatnonzero(some >= 0)
-        members = sparse.csr_array(
-            (np.ones(len(kept), np.float32), (some[kept], kept)), shape=(k, stop - start), dtype=np.float32
-        )
-        return np.asarray(members @ unit[start:stop], np.float64)
-
-    # Added up in the order of the blocks, so that the threads do not matter; a few at a time, since each is (k, dim).
-    total = np.zeros((k, unit.shape[1]), np.float64)
-    ranges = blocks(len(unit), 4 * _ROWS_AT_ONCE)
-    for first, last in blocks(len(ranges), 2 * max(threads, 1)):
-        for part in run_blocks(work, ranges[first:last], threads=threads):
-            total += part
-    lengths = np.linalg.norm(total, axis=1, keepdims=True)
-    return (total / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+    labels = np.full(count, -1, np.int32)
+    similarity = np.zeros(count, np.float32)
+    for _ in range(MOST_ITERATIONS):
+        before = labels
+        labels, similarity = assign(unit, centroids, threads=threads, rows=rows)
+        if int((labels != before).sum()) * settled <= count:
+            break
+        centroids = moved(unit, labels, centroids, threads=threads, rows=rows)
+    return labels, similarity, centroids
 
 
 def clustering_by_size(

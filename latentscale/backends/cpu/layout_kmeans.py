@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from latentscale.backends.centers import centers_of, nearest_center
-from latentscale.backends.cpu.clustering import MOST_ITERATIONS, fit_kmeans
+from latentscale.backends.cpu.clustering import MOST_ITERATIONS, SETTLED, fit_kmeans
 from latentscale.backends.cpu.vectors import finite_layout
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def kmeans_of_layout(points: NDArray[Any], *, n_clusters: int | None, seed: int,
         finite_layout(points).astype(np.float32),
         n_clusters=n_clusters,
         seed=seed,
+        threads=threads,
         improve=partial(_lloyd, threads=threads),
         apart=lambda some: cdist(some, some),
         firmness=lambda found, _, centers: _closeness(found, centers, threads=threads),
@@ -57,16 +58,22 @@ def _closeness(points: NDArray[np.float32], centers: NDArray[np.float32], *, thr
 
 
 def _lloyd(
-    points: NDArray[np.float32], centers: NDArray[np.float32], *, threads: int
+    points: NDArray[np.float32],
+    centers: NDArray[np.float32],
+    *,
+    rows: NDArray[np.int64] | None = None,
+    settled: int = SETTLED,
+    threads: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
     """Labels, the negative squared distance to the own centre, centres."""
+    points = points if rows is None else points[rows]
     labels = np.full(len(points), -1, np.int32)
     distances = np.zeros(len(points))
     for _ in range(MOST_ITERATIONS):
         before = labels
         found = KDTree(centers.astype(np.float64)).query(points, workers=max(1, threads))
         distances, labels = np.asarray(found[0]), np.asarray(found[1]).astype(np.int32)
-        if int((labels != before).sum()) * 1000 <= len(points):
+        if int((labels != before).sum()) * settled <= len(points):
             break
         moved = centers_of(points, labels, len(centers)).astype(np.float32)
         empty = ~np.isfinite(moved).all(axis=1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from latentscale.config import StorageConfig, protocol_of
 from latentscale.digest import canonical_json
-from latentscale.errors import MissingPackageError, RequestError
+from latentscale.errors import EnvironmentFailure, MissingPackageError, RequestError
 from latentscale.storage.remote.credentials import fingerprint
 from latentscale.storage.remote.protocol import Remote
 
@@ -39,6 +39,8 @@ def connect(url: str, storage: StorageConfig) -> tuple[Remote, str]:
         If the file system needs a package that is not installed.
     RequestError
         If the URL is not one.
+    EnvironmentFailure
+        If its store cannot be reached.
     """
     protocol = protocol_of(url)
     settings = hashlib.sha256(canonical_json(storage.model_dump(mode="json"))).hexdigest()
@@ -59,6 +61,11 @@ def connect(url: str, storage: StorageConfig) -> tuple[Remote, str]:
         ) from error
     except ValueError as error:
         raise RequestError(f"{url} cannot be opened: {error}") from error
+    except OSError as error:  # some file systems connect as soon as they are made
+        raise EnvironmentFailure(
+            f"{url} cannot be reached: {error}",
+            hint="Check the address. When the store answers again, run the same command; it resumes where it stopped.",
+        ) from error
 
 
 def _connected(key: tuple[Any, ...], make: Callable[[], Remote]) -> Remote:

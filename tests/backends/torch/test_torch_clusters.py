@@ -115,6 +115,25 @@ def test_directions_of_a_matrix_that_stays_on_the_host(
     np.testing.assert_array_equal(pieces.labels, whole.labels)
 
 
+def test_some_rows_are_as_a_matrix_of_their_own(vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from latentscale.backends.torch.kmeans import lloyd
+
+    rows, start = np.arange(1, len(vectors), 3), vectors[:300]
+    alone = lloyd(vectors[rows], start, settled=100, device=torch.device("cpu"))
+    for share in (0.6, 0.0):
+        monkeypatch.setattr("latentscale.backends.torch.kmeans._SHARE", share)
+        found = lloyd(vectors, start, rows=rows, settled=100, device=torch.device("cpu"))
+        np.testing.assert_array_equal(found[0], alone[0])
+        np.testing.assert_allclose(found[1], alone[1], atol=1e-6)
+
+
+def test_many_clusters_are_as_good_as_those_of_the_processors(backend: TorchBackend, vectors: Any) -> None:
+    given: dict[str, Any] = {"n_clusters": 300, "seed": 0, "threads": 1}
+    found, truth = backend.kmeans(vectors, **given), CpuBackend().kmeans(vectors, **given)
+    assert found.n_clusters == truth.n_clusters
+    assert found.probabilities.mean() == pytest.approx(truth.probabilities.mean(), rel=0.005)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 5, 11])
 def test_a_handful_of_documents(backend: TorchBackend, points: Any, n: int) -> None:
     given = DENSITY | {"min_cluster_size": 2, "cluster_selection_method": "eom"}

@@ -56,7 +56,7 @@ async function start(): Promise<void> {
       store.forget();
       state.problems.value = new Map();
       map().retry();
-      void sides.read();
+      sides.read().catch((error: Error) => (state.trouble.value = explain(error)));
     };
     findDocuments(generations);
     const linked = new URLSearchParams(location.search).get("linked");

@@ -1,6 +1,6 @@
 /** The files beside the points, each read on its own: the map is drawn without any of them. */
 
-import { decoded, type Store } from "./engine/store";
+import { decoded, MissingFile, type Store } from "./engine/store";
 import { hasEdits } from "./engine/edit-key";
 import { ViewerError, type ClusterDetail, type LabelsFile, type Manifest } from "./engine/format";
 import type { Generation } from "./engine/generation";
@@ -17,17 +17,26 @@ export class SideFiles {
     private readonly generations: readonly Generation[],
   ) {}
 
-  /** Read what is not here yet; those that fail are reported. */
+  /** Read what is not here yet; those that fail are reported. Fails where nothing of the map is on the server, not even its points. */
   async read(): Promise<void> {
-    await Promise.all([this.one("labels", () => this.labels()), this.one("details", () => this.details()), this.one("index", () => this.index())]);
+    const found = await Promise.all([
+      this.one("labels", () => this.labels()),
+      this.one("details", () => this.details()),
+      this.one("index", () => this.index()),
+    ]);
+    if (found.every((error) => error instanceof MissingFile)) await this.generations[0].bytes("tiles/0-0-0.parquet");
   }
 
-  private async one(name: keyof typeof NAMES, read: () => Promise<void>): Promise<void> {
-    if (state[name].value) return;
+  private async one(name: keyof typeof NAMES, read: () => Promise<void>): Promise<Error | null> {
+    if (state[name].value) return null;
     try {
       await read();
+      return null;
     } catch (error) {
       state.report(NAMES[name], error as Error);
+      return error as Error;
+    } finally {
+      if (name === "labels") state.labelsRead.value = true;
     }
   }
 

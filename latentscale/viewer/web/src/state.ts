@@ -55,6 +55,8 @@ export const notice = signal<string | null>(null);
 export const manifest = signal<Manifest | null>(null);
 /** Whether all that the page shows is in its one file. */
 export const inOneFile = signal(false);
+/** Whether the clusters have been read, or could not be. */
+export const labelsRead = signal(false);
 /** The clusters as they were published, and as the page shows them: with what its reader has edited, where anything is. */
 export const published = { labels: signal<LabelsFile | null>(null), details: signal<ClusterDetail[] | null>(null) };
 export interface Edited {

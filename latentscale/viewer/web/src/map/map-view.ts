@@ -1,6 +1,5 @@
-/** The canvas: one deck.gl view of the tiles that the camera needs, redrawn when anything that it follows changes. */
+/** The map: a picture of the tiles that the camera needs, drawn again when anything that it follows changes. */
 
-import { Deck, OrthographicView } from "@deck.gl/core";
 import { effect, untracked } from "@preact/signals";
 import { covers, settled } from "../covers";
 import type { ClusterEntry, NumberColumn } from "../engine/format";
@@ -18,6 +17,8 @@ import type { Shape } from "../engine/shape";
 import { isFiltering, passingNow, retryFilters } from "../filtering";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
+import type { Drawing } from "./drawing";
+import { FirstPicture } from "./first-picture";
 import type { Growths } from "./growths";
 import { LabelOverlay } from "./label-overlay";
 import { Lit, LitClusters, placeOf, ringsOf } from "./lit";
@@ -26,7 +27,6 @@ import { drawMarks } from "./marks";
 import { Outlines } from "./outlines";
 import type { Overview } from "./overview";
 import { Pointing } from "./pointing";
-import { PyramidLayer } from "./pyramid-layer";
 import { revealCluster } from "./reveal";
 import { hasHues, Shading } from "./shading";
 import type { Spatial } from "./spatial";
@@ -39,7 +39,6 @@ const COUNT_EVERY = 60;
 /** Milliseconds of rest before what is in view is listed, and how much of it at most. */
 const LIST_AFTER = 200;
 const MOST_LISTED = 2_000;
-const CONTROLLER = { scrollZoom: { speed: 0.01, smooth: true }, inertia: 220, doubleClickZoom: true, keyboard: false };
 /** Px of a window that has room for a picture of the whole map. */
 const LEAST_HEIGHT = 480;
 const BUDGET = { desktop: 2_000_000, mobile: 500_000, software: 50_000 };
@@ -58,7 +57,11 @@ export class MapView {
   /** A shape was drawn over the map, in its units. */
   onShape: (shape: Shape, operation: Operation) => void = () => undefined;
 
-  private readonly deck: Deck<OrthographicView>;
+  /** What draws, and moves the map by hand; its script is asked for once there is a first picture, which stands until then. */
+  private drawing: Drawing | "coming" | "failed" | null = null;
+  private first: FirstPicture | null;
+  /** Whether it is known by what the points are drawn: by what is slow, until then. */
+  private started = false;
   private readonly loader: TileLoader;
   private readonly shading: Shading;
   private readonly lit = new Lit();
@@ -139,44 +142,13 @@ export class MapView {
     else this.camera.hold(body);
     const budget = Number(new URLSearchParams(location.search).get("budget"));
     if (budget >= 1000) this.budget = budget;
+    this.first = new FirstPicture(elements.canvas);
     // Begun before deck.gl's own frames, it comes before each of them: what a frame needs is known when it is drawn.
     this.ticking = requestAnimationFrame(this.tick);
-    this.deck = new Deck({
-      canvas: elements.canvas,
-      width: "100%",
-      height: "100%",
-      views: new OrthographicView({ id: "map", flipY: false }),
-      controller: CONTROLLER,
-      // Points smooth their own edges: samples of each pixel would cost four times the memory, and show nothing more.
-      deviceProps: { webgl: { antialias: false } },
-      viewState: this.viewState(),
-      layers: [],
-      onViewStateChange: ({ viewState }) => {
-        const { target, zoom } = viewState as { target: number[]; zoom: number };
-        this.camera.take({ x: target[0], y: target[1], zoom });
-        return viewState;
-      },
-      onDeviceInitialized: (device) => {
-        if (budget < 1000 && (device.info.gpu === "software" || /swiftshader|llvmpipe|software/i.test(device.info.renderer))) {
-          this.budget = BUDGET.software;
-          this.refresh();
-        }
-        device.lost.then(() => this.lost());
-      },
-      onResize: () => {
-        this.camera.resized();
-        this.space?.resized();
-        this.pointing.mapMoved();
-        this.refresh();
-      },
-      onAfterRender: () => this.afterRender(),
-      onError: (error) => {
-        if (this.ended) return;
-        if (!this.lastFrame) this.failed(error);
-        else state.notice.value = `The drawing went wrong: ${error.message}`;
-      },
-      getCursor: ({ isDragging }) => (state.tool.value ? "crosshair" : isDragging ? "grabbing" : state.hovered.value || this.pointing.onLabel ? "pointer" : "grab"),
-    });
+    // deck.gl tells of its canvas itself, once it is here.
+    const early = () => void (this.here || this.resized());
+    addEventListener("resize", early);
+    this.stops.push(() => removeEventListener("resize", early));
     elements.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault();
       this.lost();
@@ -195,6 +167,58 @@ export class MapView {
     this.follow();
     // Before the first frame asks for tiles.
     void settled();
+  }
+
+  private get here(): Drawing | null {
+    return typeof this.drawing === "object" ? this.drawing : null;
+  }
+
+  /** Whether the whole map is to be seen, by a sample and its labels, or there is more to it than a first picture can show. */
+  private isSeen({ loading }: Drawn): boolean {
+    if (this.space) return true;
+    return state.labelsRead.value && (!loading || this.roots().length === this.generations.length);
+  }
+
+  /** Ask for what draws, unless it has been asked for. */
+  private async open(): Promise<void> {
+    if (this.drawing !== null && this.drawing !== "failed") return;
+    this.drawing = "coming";
+    try {
+      const { Drawing } = await import("./drawing");
+      if (this.ended) return;
+      this.drawing = new Drawing({
+        canvas: this.elements.canvas,
+        camera: this.camera,
+        flat: !this.space,
+        started: (software) => {
+          const asked = Number(new URLSearchParams(location.search).get("budget"));
+          if (!(asked >= 1000) && software) this.budget = BUDGET.software;
+          this.started = true;
+          this.refresh();
+        },
+        resized: () => this.resized(),
+        rendered: () => this.afterRender(),
+        failed: (error) => {
+          if (this.ended) return;
+          if (!this.lastFrame) this.failed(error);
+          else state.notice.value = `The drawing went wrong: ${error.message}`;
+        },
+        lost: () => this.lost(),
+        cursor: (dragging) => (state.tool.value ? "crosshair" : dragging ? "grabbing" : state.hovered.value || this.pointing.onLabel ? "pointer" : "grab"),
+      });
+      this.looks = [];
+    } catch (error) {
+      this.drawing = "failed";
+      state.report("Moving and zooming by hand", error as Error);
+    }
+    this.refresh();
+  }
+
+  private resized(): void {
+    this.camera.resized();
+    this.space?.resized();
+    this.pointing.mapMoved();
+    this.refresh();
   }
 
   /** Redraw when a signal changes that the picture depends on. */
@@ -229,7 +253,7 @@ export class MapView {
     });
     follow(() => {
       void [state.sizeFactor.value, state.opacityFactor.value, state.contours.value, state.pinned.value, state.hovered.value];
-      void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value, state.pointedRow.value, state.listing.value, state.treeShown.value, state.labels.value];
+      void [state.pointed.value, state.isolated.value, state.details.value, state.hits.value, state.pointedRow.value, state.listing.value, state.treeShown.value, state.labels.value, state.labelsRead.value];
       this.refresh();
     });
     follow(() => {
@@ -260,7 +284,7 @@ export class MapView {
         if (this.space !== leaving) return;
         leaving.end();
         this.space = null;
-        this.deck.setProps({ controller: CONTROLLER });
+        this.here?.steer(true);
         this.labels.reset(state.labels.value?.clusters ?? []);
         this.cameraMoved();
       });
@@ -287,7 +311,7 @@ export class MapView {
       const space = await SpaceView.open(host, wants);
       if (!space) return;
       this.space?.end();
-      this.deck.setProps({ controller: false });
+      this.here?.steer(false);
       this.labels.reset([]);
       this.space = space;
       this.refresh();
@@ -299,6 +323,7 @@ export class MapView {
 
   /** Ask again for what could not be read. */
   retry(): void {
+    if (this.drawing === "failed") void this.open();
     this.loader.retry();
     this.shading.retry();
     this.growths?.retry();
@@ -320,19 +345,15 @@ export class MapView {
     this.overview = null;
     this.space?.end();
     this.space = null;
-    this.deck.finalize();
+    this.first?.end();
+    this.here?.end();
   }
 
   private cameraMoved(): void {
     this.pointing.mapMoved();
-    this.deck?.setProps({ viewState: this.viewState() as never });
+    this.here?.follow(this.camera.place);
     this.refresh();
     if (!this.camera.untouched) this.onCamera();
-  }
-
-  private viewState() {
-    const { x, y, zoom } = this.camera.place;
-    return { target: [x, y, 0] as [number, number, number], zoom };
   }
 
   private refresh(): void {
@@ -346,7 +367,7 @@ export class MapView {
     this.stale = false;
     // In space a tile may be anywhere on the screen: all of a level are drawn, as many as the budget allows.
     const [view, scale] = this.space ? [this.whole, this.space.scale()] : [this.camera.view(40), this.camera.scale];
-    this.loader.want(view, scale, this.budget, MIN_EDGE, state.colour.value === ADDED);
+    this.loader.want(view, scale, this.started ? this.budget : Math.min(this.budget, BUDGET.software), MIN_EDGE, state.colour.value === ADDED);
     const drawn = this.space ? inSpace(this.loader.drawn(), this.space) : this.loader.drawn();
     if (drawn.tiles.length !== this.tiles.length || drawn.tiles.some((tile, i) => tile !== this.tiles[i])) {
       this.tiles = drawn.tiles;
@@ -354,8 +375,10 @@ export class MapView {
       this.pointing.look();
     }
     this.shading.fetch(this.tiles);
-    this.say(drawn);
+    // Not at rest before deck.gl has drawn it.
+    this.say({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });
     this.draw();
+    if (this.drawing === null && this.isSeen(drawn)) setTimeout(() => void this.open());
     // Labels follow the canvas: while the camera moves they are placed with the frame that was drawn.
     if (this.lastFrame > this.camera.moved || performance.now() - this.camera.moved > 100) this.placeOverlays();
   };
@@ -486,14 +509,18 @@ export class MapView {
     };
     if (this.space) {
       this.looks = [];
-      this.deck.setProps({ layers: [this.space.layer(props)] });
+      this.here?.show(this.space.layer(props));
       return;
     }
     // Much that is followed changes nothing of the points: what the pointer rests on, what is listed, where panels are.
     const looks = [...Object.values(props), shading.come, this.growths?.come, ...this.tiles.map((tile) => tile.share)];
+    // deck.gl draws again by itself when the view changes.
+    if (!this.here) looks.push(...Object.values(this.camera.place), width, height);
     if (looks.length === this.looks.length && looks.every((value, i) => value === this.looks[i])) return;
     this.looks = looks;
-    this.deck.setProps({ layers: [new PyramidLayer(props)] });
+    if (this.here) return this.here.points(props);
+    this.first?.paint(this.camera, props);
+    this.placeOverlays();
   }
 
   /** Density of points in the first view, from the largest root tile, which is a sample of nearly the whole map. */
@@ -509,6 +536,11 @@ export class MapView {
 
   private afterRender(): void {
     const now = performance.now();
+    if (this.first && (this.space || this.looks.length)) {
+      this.first.end();
+      this.first = null;
+      this.refresh();
+    }
     // Frames while the camera moves tell what this machine can draw.
     if (this.lastFrame && now - this.camera.moved < 80 && now - this.lastFrame < 1000) {
       this.slowFrames = now - this.lastFrame > 90 ? this.slowFrames + 1 : Math.max(0, this.slowFrames - 1);
