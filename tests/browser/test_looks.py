@@ -20,7 +20,7 @@ from tests.browser.opened import Box, Opened
 Open = Callable[..., Opened]
 PHONE = {"width": 390, "height": 844}
 LYING = {"width": 844, "height": 390}
-# What the page's scripts may weigh until its first picture, compressed.
+# What the page's scripts may weigh, compressed, until the map is moved by hand.
 MOST_SCRIPT = 226_000
 
 
