@@ -57,6 +57,8 @@ class Context:
         An interpreter with the package semhash, to compare duplicates with.
     bertopic_python : str or None
         An interpreter with the package bertopic, to compare labels with.
+    viewer_peers_python : str or None
+        An interpreter with the packages embedding-atlas and datamapplot, to compare pages with.
     labelled : tuple of Path
         Parquet, CSV or TSV files with columns ``text`` and ``label``, for the cases that compare models and labels.
     """
@@ -70,6 +72,7 @@ class Context:
     minilm_python: str | None = None
     semhash_python: str | None = None
     bertopic_python: str | None = None
+    viewer_peers_python: str | None = None
     labelled: tuple[Path, ...] = ()
 
     @property

