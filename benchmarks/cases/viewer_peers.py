@@ -11,7 +11,7 @@ import shutil
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -63,7 +63,9 @@ def run(context: Context) -> Result:
         for _ in range(1 if context.quick else ROUNDS):
             for name, (root, path) in pages.items():
                 opened[name].append(_open(browser, root, path))
-    rows = [{"what": name, **_row(opened[name], pages[name][0], name), **made[name]} for name in pages]
+    rows: list[dict[str, Any]] = [
+        {"what": name, **_row(opened[name], pages[name][0], name), **made[name]} for name in pages
+    ]
     ours = rows[0]
     return Result(
         title="A static page of the same 8,000 documents: what is written, sent, and how soon points are seen.",
@@ -99,7 +101,7 @@ def _datamapplot(python: str, rows: Path, target: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _browser() -> Iterator[Browser]:
+def _browser() -> Generator[Browser]:
     from playwright.sync_api import sync_playwright
 
     found = filter(None, map(shutil.which, BROWSERS))
@@ -112,7 +114,7 @@ def _browser() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def _served(root: Path) -> Iterator[str]:
+def _served(root: Path) -> Generator[str]:
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -205,7 +207,7 @@ def write_rows(workspace: str, path: str) -> dict[str, Any]:
 
     import latentscale
 
-    frame = latentscale.open(workspace).the_map().documents().select("row_id", "x", "y", "text", "label")
-    frame = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
+    rows = latentscale.open(workspace).the_map().documents().select("row_id", "x", "y", "text", "label")
+    frame = rows.collect()
     frame.with_columns(pl.col("label").fill_null("Unlabelled")).write_parquet(path)
     return {"rows": len(frame)}
