@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -118,15 +119,28 @@ def is_writing(out: Path) -> bool:
     return any(out.glob("documents/*/.unfinished-*")) or any(out.glob("embeddings/*/*/.unfinished-*"))
 
 
+def killed_while_writing(process: subprocess.Popen[str], out: Path, seen: set[int]) -> bool:
+    """Kill a worker while a shard is being written; False if the run ended before one was seen to be."""
+    while process.poll() is None:
+        # A shard is written in a few milliseconds: there is no time to sleep.
+        if is_writing(out) and kill_one(out, seen):
+            return True
+    return False
+
+
 def test_workers_killed_while_they_read_embed_and_write(
     cluster: Any, ray_nodes: ModuleType, many: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    out = tmp_path / "map"
     seen: set[int] = set()
-    process = ingest(cluster, many, out)
-    ray_nodes.until(lambda: kill_one(out, seen), seconds=120, message="no worker was reading")
-    ray_nodes.until(lambda: is_writing(out) and kill_one(out, seen), seconds=120, message="no worker was writing")
-    finish(process)
+    for number in range(20):
+        out = tmp_path / f"map{number}"
+        process = ingest(cluster, many, out)
+        ray_nodes.until(partial(kill_one, out, seen), seconds=120, message="no worker was reading")
+        caught = killed_while_writing(process, out, seen)
+        finish(process)
+        if caught:
+            break
+    assert caught, "a worker was killed while it wrote"
     process = cluster.latentscale("embed", out)
     ray_nodes.until(lambda: kill_one(out, seen), seconds=120, message="no worker was embedding")
     ray_nodes.until(
