@@ -1,7 +1,7 @@
 """Token ids of texts: a tokenizer of BERT's kind is asked about each different word once.
 
 Such a tokenizer treats each word by itself, so that its answer for a word can be kept. On package descriptions that
-takes a quarter of the tokenizer's processor time, with equal ids (a test compares them on generated text). Every other
+takes a fifth of the tokenizer's processor time, with equal ids (a test compares them on generated text). Every other
 kind of tokenizer reads whole texts.
 """
 
