@@ -115,12 +115,21 @@ def within_calendar(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.
     """A column of dates or times as it is, or as text in ISO 8601 where one is outside of the years 1 to 9999.
 
     Databases write such values for "infinity" and for what was no date at all. Neither Python nor what reads points has
-    a form for them, and polars ends the process at some. So are the elements of lists and the fields of structures.
+    a form for them, and polars ends the process at some. So are the elements of lists, fields of structures, keys and
+    values of maps.
     """
     kind = column.type
-    if pa.types.is_list(kind) or pa.types.is_struct(kind):
+    if pa.types.is_nested(kind):
+        if not _holds_times(kind):
+            return column
         whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        inner = [whole.flatten()] if pa.types.is_list(kind) else whole.flatten()
+        if pa.types.is_map(kind):
+            pairs = within_calendar(whole.cast(pa.list_(pa.struct([kind.key_field, kind.item_field]))))
+            keys, values = pairs.values.flatten()
+            if (keys.type, values.type) == (kind.key_type, kind.item_type):
+                return column
+            return pa.MapArray.from_arrays(pairs.offsets, keys, values, mask=pairs.is_null())
+        inner = whole.flatten() if pa.types.is_struct(kind) else [whole.flatten()]
         plain = [within_calendar(one) for one in inner]
         return column if all(one is other for one, other in zip(plain, inner, strict=True)) else _nested(whole, plain)
     if pa.types.is_date32(kind):
@@ -141,6 +150,12 @@ def within_calendar(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.
     there = pc.is_valid(counts).to_pylist()
     end = "Z" if zone else ""
     return pa.array([text + end if one else None for text, one in zip(texts, there, strict=True)], pa.string())
+
+
+def _holds_times(kind: pa.DataType) -> bool:
+    """Whether a type is, or has within it, one of dates or times."""
+    inner = [kind.field(at).type for at in range(kind.num_fields)]
+    return any(map(_holds_times, inner)) if inner else pa.types.is_date32(kind) or pa.types.is_timestamp(kind)
 
 
 def _nested(column: Any, inner: list[Any]) -> pa.Array:

@@ -55,12 +55,20 @@ def test_times_outside_of_the_years_that_python_knows_are_text_of_iso_8601():
             assert found.to_pylist() == [text + end, None]
     lists = within_calendar(pa.array([[1], [10**7, None], None, []], pa.list_(pa.date32())))
     assert lists.to_pylist() == [["1970-01-02"], ["29349-01-26", None], None, []]
+    pairs = within_calendar(pa.array([[1, 2], None, [10**7, None]], pa.list_(pa.date32(), 2)))
+    assert pairs.to_pylist() == [["1970-01-02", "1970-01-03"], None, ["29349-01-26", None]]
+    maps = within_calendar(
+        pa.array([[("a", 1)], None, [("b", 10**7), ("c", None)], []], pa.map_(pa.string(), pa.date32()))[1:]
+    )
+    assert maps.to_pylist() == [None, [("b", "29349-01-26"), ("c", None)], []]
     moment = pa.struct([("t", pa.timestamp("us")), ("n", pa.int8())])
     found = within_calendar(pa.array([{"t": 2**63 - 1, "n": 1}, None, {"t": 1, "n": None}], moment)[0:2])
     assert found.to_pylist() == [{"t": "294247-01-10 04:00:54.775807", "n": 1}, None]
     for kept in (
         pa.array([[1], None], pa.list_(pa.date32())),
         pa.array([{"a": [1]}]),
+        pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2)),
+        pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.date32())),
         pa.array([-719_162, 2_932_896, None], pa.date32()),
         pa.array([-62_135_596_800, 253_402_300_799], pa.timestamp("s")),
         pa.array([2**63 - 1], pa.timestamp("ns")),
