@@ -168,15 +168,14 @@ class TextTokenizer:
         return self._windows(ids, sizes)
 
     def _portions(self, texts: Sequence[str]) -> Iterator[list[str]]:
-        prompted = [self._prompt + text for text in texts] if self._prompt else list(texts)
         begin = characters = 0
         for at, size in enumerate(map(len, texts)):
             if at > begin and (at - begin == _TEXTS_AT_ONCE or characters + size > _CHARACTERS_AT_ONCE):
-                yield prompted[begin:at]
+                yield [self._prompt + text for text in texts[begin:at]]
                 begin, characters = at, 0
             characters += size
-        if prompted:
-            yield prompted[begin:]
+        if len(texts):
+            yield [self._prompt + text for text in texts[begin:]]
 
     def _windows(self, raw: NDArray[np.int32], sizes: NDArray[np.int64]) -> Tokens:
         """Cut the tokens of texts, and lay out their windows with special tokens and prompts."""

@@ -129,7 +129,7 @@ class LabelStage(WholeStage):
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rate of keyphrases; what a labeler's model takes is not known."""
         return Cost(
-            cpu_seconds=0.5 + 1.0e-4 * size.documents * size.length,
+            cpu_seconds=0.5 + 5.0e-5 * size.documents * size.length,
             memory_bytes=held_bytes(size, fixed=93e6, document=1_800.0, text=4_900.0),
             scratch_bytes=size.documents * size.dim * 4.0,
         )

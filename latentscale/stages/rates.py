@@ -1,8 +1,8 @@
 """Measured rates on which the estimates of cost rest: processor seconds of one reference core, and bytes.
 
 The reference is one of two shared cores of an AMD EPYC of 2026; the figures are those of ``benchmarks/results``
-(``cold_warm_10k``, ``pipeline_63k``, ``update``, ``embed_static``, ``gpu``) and of docs/decisions/0008. ``latentscale
-plan`` measures how fast this machine's cores are beside it.
+(``cold_warm_10k``, ``pipeline_63k``, ``update``, ``embed_static``, ``kmeans``, ``tokens``, ``gpu``) and of
+docs/decisions/0008. ``latentscale plan`` measures how fast this machine's cores are beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PER_DOUBLING = 0.28
 # CPU-seconds of a document of the usual length: by a model of the size of all-MiniLM-L6-v2 (384 dimensions).
 _ENCODER_SECONDS = 0.061
 _ENCODER_DIM = 384
-_TOKENS_SECONDS = 4.0e-5
+_TOKENS_SECONDS = 1.5e-5
 # On an H100, a model of the size of BERT-base (768 dimensions) in bf16.
 _GPU_SECONDS = 6.3e-5
 _GPU_DIM = 768
@@ -33,11 +33,12 @@ _DENSE = 1.35
 _PRODUCT_SECONDS, _VALUE_SECONDS = 1.85e-11, 1.0e-8
 # K-means of few clusters: rounds, and clusters where a silhouette curve chooses, which takes some seconds.
 _ROUNDS, _CHOSEN_CLUSTERS, _CURVE_SECONDS = 25, 100, 3.0
-# Of many: rounds among all centroids and among near ones, and documents of the start for each cluster.
+# Of many, as backends.cpu.many_clusters has them: where they begin, the near ones, rounds among all centroids and among
+# near ones, and documents of the start for each cluster.
 _FEW_CLUSTERS, _NEAR = 256, 128
 _ROUNDS_OF_ALL, _ROUNDS_OF_NEAR, _STARTED = 6, 30, 32
 ENCODERS = ("transformers", "onnx", "vllm")
-_SECONDS = {"static": 6.9e-5, "column": 1.0e-5, "endpoint": 3.0e-5}
+_SECONDS = {"static": 2.7e-5, "column": 1.0e-5, "endpoint": 3.0e-5}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
