@@ -184,6 +184,19 @@ def explain_os_error(error: OSError, action: str, path: str) -> LatentScaleError
     )
 
 
+def refuse_stream(path: object) -> None:
+    """Refuse ``-``, by which other programs mean a standard stream, as the name of a file that is written.
+
+    Raises
+    ------
+    RequestError
+    """
+    if str(path) == "-":
+        raise RequestError(
+            "- is no name of a file: this is written to a file, and not to standard output", hint="Name a file."
+        )
+
+
 def require(module: str, *, extra: str, used_for: str) -> ModuleType:
     """Import an optional package, or raise an error with the command that installs it.
 

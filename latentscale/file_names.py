@@ -7,8 +7,6 @@ import re
 import shlex
 from pathlib import Path
 
-from latentscale.errors import RequestError
-
 SHOWN = 60
 """Characters of a name that a message shows."""
 
@@ -55,16 +53,3 @@ def shown(name: object) -> str:
 def argument(name: object) -> str:
     """A name as a shell takes it, for a command in a message that a person copies."""
     return shlex.quote(str(name))
-
-
-def refuse_stream(path: object) -> None:
-    """Refuse ``-``, by which other programs mean a standard stream, as the name of a file that is written.
-
-    Raises
-    ------
-    RequestError
-    """
-    if str(path) == "-":
-        raise RequestError(
-            "- is no name of a file: this is written to a file, and not to standard output", hint="Name a file."
-        )

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from latentscale.cli.streams import files_of_streams
-from latentscale.errors import LatentScaleError, RequestError, UndecidedTextError
-from latentscale.file_names import argument, refuse_stream
+from latentscale.errors import LatentScaleError, RequestError, UndecidedTextError, refuse_stream
+from latentscale.file_names import argument
 from latentscale.registry import stages
 
 if TYPE_CHECKING:

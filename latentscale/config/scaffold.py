@@ -14,8 +14,7 @@ from pydantic.fields import FieldInfo
 
 from latentscale.config import job_model
 from latentscale.config.descriptions import descriptions
-from latentscale.errors import RequestError
-from latentscale.file_names import refuse_stream
+from latentscale.errors import RequestError, refuse_stream
 
 SCHEMA_NAME = "job.schema.json"
 _EXAMPLE: dict[str, Any] = {"corpus.sources": ["demo"], "corpus.text": "text", "out": "maps/demo"}

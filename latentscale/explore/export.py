@@ -11,12 +11,11 @@ from typing import Any, Literal, Protocol, cast, get_args
 import polars as pl
 import pyarrow.parquet as pq
 
-from latentscale.errors import ConfigError, RequestError, WorkspaceError
+from latentscale.errors import ConfigError, RequestError, WorkspaceError, refuse_stream
 from latentscale.explore.documents import read_texts
 from latentscale.explore.plain import plain_frame
 from latentscale.explore.tables import columns_with_values
 from latentscale.explore.targets import check_new_file, check_new_page, check_outside_corpus, new_folder
-from latentscale.file_names import refuse_stream
 from latentscale.stages.publish import PAGE_FOLDER, page_objects, page_title, write_public_page
 from latentscale.storage.artifacts import Record
 from latentscale.storage.frames import UPDATE, point_segments, read_parts, scan_points

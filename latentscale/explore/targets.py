@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from latentscale.errors import RequestError, WorkspaceError
-from latentscale.file_names import refuse_stream, shown
+from latentscale.errors import RequestError, WorkspaceError, refuse_stream
+from latentscale.file_names import shown
 from latentscale.readers.new_files import reading_source
 from latentscale.storage.head import current_map
 from latentscale.storage.objects import Store

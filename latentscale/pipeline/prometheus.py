@@ -10,8 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from latentscale.errors import ConfigError, explain_os_error
-from latentscale.file_names import refuse_stream
+from latentscale.errors import ConfigError, explain_os_error, refuse_stream
 
 _LAST_SUCCESS = "latentscale_last_success_timestamp_seconds"
 # Name, type, help; a number of ``run done`` under the key, where there is one.

@@ -61,7 +61,7 @@ export class MapView {
   private drawing: Drawing | "coming" | "failed" | null = null;
   private first: FirstPicture | null;
   /** Points, as the address asks for them; NaN or 0 where it does not. */
-  private readonly asked = Number(new URLSearchParams(location.search).get("budget"));
+  private readonly askedBudget = Number(new URLSearchParams(location.search).get("budget"));
   /** Whether it is known by what the points are drawn: by what is slow, until then. */
   private started = false;
   private readonly loader: TileLoader;
@@ -142,7 +142,7 @@ export class MapView {
     });
     if (start) this.camera.set(start);
     else this.camera.hold(body);
-    if (this.asked >= 1000) this.budget = this.asked;
+    if (this.askedBudget >= 1000) this.budget = this.askedBudget;
     this.first = new FirstPicture(elements.canvas);
     // Begun before deck.gl's own frames, it comes before each of them: what a frame needs is known when it is drawn.
     this.ticking = requestAnimationFrame(this.tick);
@@ -192,7 +192,7 @@ export class MapView {
         camera: this.camera,
         flat: !this.space,
         started: (software) => {
-          if (!(this.asked >= 1000) && software) this.budget = BUDGET.software;
+          if (!(this.askedBudget >= 1000) && software) this.budget = BUDGET.software;
           this.started = true;
           this.refresh();
         },
