@@ -59,6 +59,8 @@ class Context:
         An interpreter with the package bertopic, to compare labels with.
     viewer_peers_python : str or None
         An interpreter with the packages embedding-atlas and datamapplot, to compare pages with.
+    opentsne_python : str or None
+        An interpreter with the package openTSNE, for a layout more.
     labelled : tuple of Path
         Parquet, CSV or TSV files with columns ``text`` and ``label``, for the cases that compare models and labels.
     """
@@ -73,6 +75,7 @@ class Context:
     semhash_python: str | None = None
     bertopic_python: str | None = None
     viewer_peers_python: str | None = None
+    opentsne_python: str | None = None
     labelled: tuple[Path, ...] = ()
 
     @property

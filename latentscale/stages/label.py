@@ -130,7 +130,7 @@ class LabelStage(WholeStage):
         """Estimate by the measured rate of keyphrases; what a labeler's model takes is not known."""
         return Cost(
             cpu_seconds=0.5 + 5.0e-5 * size.documents * size.length,
-            memory_bytes=held_bytes(size, fixed=93e6, document=1_800.0, text=4_900.0),
+            memory_bytes=held_bytes(size, fixed=93e6, document=1_300.0, text=7_000.0),
             scratch_bytes=size.documents * size.dim * 4.0,
         )
 
