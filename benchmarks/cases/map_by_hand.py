@@ -142,6 +142,7 @@ def ours(vectors: str, out: str) -> dict[str, Any]:
             min_samples=MIN_SAMPLES,
             cluster_selection_method="eom",
             cluster_selection_epsilon=0.0,
+            threads=threads,
         )
         clock.step("clusters")
         return clock, plane, clusters.labels

@@ -348,11 +348,15 @@ def find_clusters(points: NDArray[np.float32], request: ClustersRequest, *, thre
             eps=request.eps,
             min_samples=int(request.min_samples or 2),
             min_cluster_size=int(request.min_cluster_size or 2),
+            threads=threads,
         )
 
     def fit(settings: DensitySettings) -> Clustering:
         return backend.hdbscan(
-            points, **asdict(settings), cluster_selection_epsilon=float(request.cluster_selection_epsilon or 0.0)
+            points,
+            **asdict(settings),
+            cluster_selection_epsilon=float(request.cluster_selection_epsilon or 0.0),
+            threads=threads,
         )
 
     first = DensitySettings(

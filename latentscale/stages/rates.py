@@ -37,7 +37,7 @@ _ROUNDS, _CHOSEN_CLUSTERS, _CURVE_SECONDS = 25, 100, 3.0
 # near ones, and documents of the start for each cluster.
 _FEW_CLUSTERS, _NEAR = 256, 128
 _ROUNDS_OF_ALL, _ROUNDS_OF_NEAR, _STARTED = 6, 30, 32
-# Documents whose words labels and the page hold at once: the former read some of each cluster, the latter goes by blocks.
+# Documents whose words labels and the page hold at once: labels read some of each cluster, the page goes by blocks.
 _TEXTS_AT_ONCE = 50_000
 ENCODERS = ("transformers", "onnx", "vllm")
 _SECONDS = {"static": 2.7e-5, "column": 1.0e-5, "endpoint": 3.0e-5}
