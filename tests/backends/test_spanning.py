@@ -97,7 +97,7 @@ def test_large_layouts_have_the_clusters_of_the_package(monkeypatch: pytest.Monk
     backend = cpu.CpuBackend()
     by_package = backend.hdbscan(points, **given, threads=1)
     assert backend._tree is None
-    monkeypatch.setattr(cpu, "_OWN_TREE", 3_000)
+    monkeypatch.setattr(cpu, "OWN_TREE", 3_000)
     found = backend.hdbscan(points, **given, threads=2)
     assert backend._tree is not None, "it is our own tree"
     assert adjusted_rand_score(truth.labels, found.labels) > 0.99
@@ -107,7 +107,7 @@ def test_large_layouts_have_the_clusters_of_the_package(monkeypatch: pytest.Monk
 
 
 def test_a_search_for_settings_joins_the_points_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "_OWN_TREE", 1_000)
+    monkeypatch.setattr(cpu, "OWN_TREE", 1_000)
     trees: list[int] = []
     made = cpu.CpuBackend._spanning_tree
 
@@ -130,7 +130,7 @@ def test_a_search_for_settings_joins_the_points_once(monkeypatch: pytest.MonkeyP
 
 
 def test_vectors_of_many_dimensions_are_left_to_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "_OWN_TREE", 100)
+    monkeypatch.setattr(cpu, "OWN_TREE", 100)
     backend = cpu.CpuBackend()
     backend.dbscan(groups(200, 40), eps=None, min_samples=5, min_cluster_size=5, threads=1)
     assert backend._tree is None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Layouts from here on are joined by a spanning tree of our own: before, compiling it takes longer than it saves. Beyond
 # so many dimensions a k-d tree is of no use, and the package has others.
-_OWN_TREE, _MOST_DIMENSIONS = 50_000, 16
+OWN_TREE, _MOST_DIMENSIONS = 50_000, 16
 
 
 class CpuBackend:
@@ -317,4 +317,4 @@ class CpuBackend:
 
 
 def _has_own_tree(points: NDArray[Any]) -> bool:
-    return points.ndim == 2 and len(points) >= _OWN_TREE and points.shape[1] <= _MOST_DIMENSIONS
+    return points.ndim == 2 and len(points) >= OWN_TREE and points.shape[1] <= _MOST_DIMENSIONS
