@@ -147,6 +147,10 @@ class Backend(Protocol):
         """Cluster points, float of shape (n, d), by density (Campello et al. 2015), with Euclidean distances."""
         ...
 
+    def plscan(self, points: NDArray[Any], *, min_samples: int, min_cluster_size: int, threads: int) -> Clustering:
+        """Cluster points, float of shape (n, d), by PLSCAN (Bot et al. 2025): leaves of the most persistent size."""
+        ...
+
     def kmeans(self, vectors: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
         """Cluster directions (spherical K-means); None chooses the number by a silhouette curve."""
         ...

@@ -139,7 +139,11 @@ class ClusterStage(WholeStage):
         if config.levels and not config.min_cluster_size:
             # Ten times smaller than the ordered clusters are on average, where the default would forbid them.
             size = max(2, min(size, documents // (10 * config.levels[0])))
+        if config.method == "plscan":
+            size = config.min_cluster_size or config.min_samples or min(10, size)
         shared |= {"min_cluster_size": size, "min_samples": config.min_samples or min(10, size)}
+        if config.method == "plscan":
+            return ClustersRequest(**shared)
         if config.method == "dbscan":
             return ClustersRequest(**shared, eps=config.eps)
         return ClustersRequest(
@@ -345,6 +349,14 @@ def find_clusters(points: NDArray[np.float32], request: ClustersRequest, *, thre
         return backend.dbscan(
             points,
             eps=request.eps,
+            min_samples=int(request.min_samples or 2),
+            min_cluster_size=int(request.min_cluster_size or 2),
+            threads=threads,
+        )
+
+    if request.method == "plscan":
+        return backend.plscan(
+            points,
             min_samples=int(request.min_samples or 2),
             min_cluster_size=int(request.min_cluster_size or 2),
             threads=threads,

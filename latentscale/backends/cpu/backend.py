@@ -153,6 +153,18 @@ class CpuBackend:
             fit=partial(self._stable_clusters, threads=threads) if _has_own_tree(points) else None,
         )
 
+    def plscan(self, points: NDArray[Any], *, min_samples: int, min_cluster_size: int, threads: int) -> Clustering:
+        """PLSCAN of the package ``fast-plscan``, over our spanning tree."""
+        from latentscale.backends.cpu.plscan import plscan
+
+        return plscan(
+            points,
+            min_samples=min_samples,
+            min_cluster_size=min_cluster_size,
+            threads=threads,
+            tree=self._spanning_tree if _has_few_dimensions(points) else None,
+        )
+
     def _stable_clusters(
         self, points: NDArray[Any], *, min_samples: int, threads: int, **selection: Any
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
@@ -317,4 +329,8 @@ class CpuBackend:
 
 
 def _has_own_tree(points: NDArray[Any]) -> bool:
-    return points.ndim == 2 and len(points) >= OWN_TREE and points.shape[1] <= _MOST_DIMENSIONS
+    return len(points) >= OWN_TREE and _has_few_dimensions(points)
+
+
+def _has_few_dimensions(points: NDArray[Any]) -> bool:
+    return points.ndim == 2 and points.shape[1] <= _MOST_DIMENSIONS
