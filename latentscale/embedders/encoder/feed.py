@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from latentscale.embedders.token_batches import batch_width, padded, token_batches
 from latentscale.embedders.tokens import TextTokenizer, Tokens
 
-_PORTIONS = 16
-_LEAST_CHARACTERS, _MOST_CHARACTERS = 100_000, 4_000_000
+_LEAST_CHARACTERS, _MOST_CHARACTERS = 200_000, 4_000_000
+_GROWTH = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.text)
+
+    @property
+    def padded(self) -> bool:
+        """Whether any row is shorter than the batch is wide."""
+        return int(self.lengths.min()) < self.tokens.shape[1]
 
     @property
     def padded_tokens(self) -> int:
@@ -148,13 +153,12 @@ def portions(texts: Sequence[str]) -> Iterator[NDArray[np.int64]]:
     sums = np.cumsum(characters[order] + 1)
     if not len(sums):
         return
-    size = min(max(int(sums[-1]) // _PORTIONS, _LEAST_CHARACTERS), _MOST_CHARACTERS)
-    at = 0
+    at, size = 0, float(_LEAST_CHARACTERS)
     while at < len(order):
         before = int(sums[at - 1]) if at else 0
         stop = max(at + 1, int(np.searchsorted(sums, before + size, side="right")))
         yield order[at:stop]
-        at = stop
+        at, size = stop, min(_GROWTH * size, _MOST_CHARACTERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
