@@ -80,35 +80,29 @@ class WordPieces:
                 self._first = pa.array(islice(self._numbers, _FIRST_WORDS), pa.large_string())
             return self._first.slice(0, characters // _CHARACTERS_A_FIRST_WORD)
 
-    def _gather(
-        self, words: Words, first: pa.LargeStringArray
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]] | None:
+    def _gather(self, words: Words, first: pa.LargeStringArray) -> tuple[NDArray[np.int32], NDArray[np.int64]] | None:
         """Ids of texts of words, and how many each has; None where too many of the words are new."""
         if not len(words.places):
             return np.empty(0, dtype=np.int32), np.zeros(len(words.counts), dtype=np.int64)
         with self._lock:
-            different = words.different
-            if self._starts_with(first):
-                numbers = np.concatenate([np.arange(len(first)), self._look_up(different)])
-            else:
-                # Another thread started the cache over.
-                different = first.to_pylist() + different
-                numbers = self._look_up(different)
+            # Another thread may have started the cache over meanwhile.
+            known = len(first) if self._starts_with(first) else 0
+            different = words.different if known == len(first) else first.to_pylist() + words.different
+            numbers = np.concatenate([np.arange(known), self._look_up(different)])
             new = np.flatnonzero(numbers < 0)
             if len(new):
                 if 2 * len(new) > len(words.places):
                     # Hashes, serial numbers: words that never come back are not worth keeping.
                     return None
-                places: list[int] = (new - (len(numbers) - len(different))).tolist()
-                missing = [different[place] for place in places]
+                missing = [different[place] for place in (new - known).tolist()]
                 if self._bytes + _size(missing) > _CACHE_BYTES:
                     # Starting over keeps the bound without the cost of an order of use; common words are back in one
                     # batch.
                     self._forget()
-                    missing = different = first.to_pylist() + words.different
-                    numbers = np.full(len(different), -1)
+                    different, new = first.to_pylist() + words.different, np.unique(words.places)
+                    missing = [different[place] for place in new.tolist()]
                 self._learn(missing)
-                numbers[numbers < 0] = self._look_up(missing)
+                numbers[new] = self._look_up(missing)
             bounds = np.frombuffer(self._bounds, np.int64)
             starts, counts = bounds[numbers], bounds[numbers + 1] - bounds[numbers]
             counts = counts[words.places]
@@ -126,9 +120,7 @@ class WordPieces:
 
     def _starts_with(self, first: pa.LargeStringArray) -> bool:
         """Whether words have the first numbers still."""
-        return not len(first) or (
-            len(self._first) >= len(first) and self._first.slice(0, len(first)).equals(first)
-        )
+        return not len(first) or (len(self._first) >= len(first) and self._first.slice(0, len(first)).equals(first))
 
     def _learn(self, words: list[str]) -> None:
         plain = [word for word in words if word.isascii()]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentscale.embedders.token_pooling import average_windows
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
@@ -46,7 +48,9 @@ class Results:
         self._vectors = np.zeros((texts, dimensions), np.float32)
         self._coming: deque[Rows] = deque()
         # Rows of windows are averaged when all are there.
-        self._windows: list[Rows] | None = [] if windows else None
+        self._windows: list[tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int32]]] | None = (
+            [] if windows else None
+        )
 
     def add(self, rows: Rows) -> None:
         """Take rows, and put to their texts those that have arrived meanwhile; nothing is waited for."""
@@ -63,27 +67,13 @@ class Results:
             if self._coming[0].written is not None:
                 self._coming[0].written.synchronize()
             self._place(self._coming.popleft())
-        return self._vectors if self._windows is None else self._averaged(self._windows)
+        if not self._windows:
+            return self._vectors
+        rows, text, weight = (np.concatenate(parts) for parts in zip(*self._windows, strict=True))
+        return average_windows(rows, text, weight, len(self._vectors))
 
     def _place(self, rows: Rows) -> None:
         if self._windows is None:
             self._vectors[rows.text] = rows.vectors.numpy()
         else:
-            self._windows.append(rows)
-
-    def _averaged(self, windows: list[Rows]) -> NDArray[np.float32]:
-        vectors = self._vectors
-        if not windows:
-            return vectors
-        text = np.concatenate([one.text for one in windows])
-        rows = np.concatenate([one.vectors.numpy() for one in windows])
-        if len(np.unique(text)) == len(text):
-            vectors[text] = rows
-            return vectors
-        weight = np.concatenate([one.weight for one in windows]).astype(np.float32)
-        order = np.argsort(text, kind="stable")
-        firsts = np.flatnonzero(np.diff(text[order], prepend=-1))
-        sums = np.add.reduceat(rows[order] * weight[order, None], firsts, axis=0)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        vectors[text[order][firsts]] = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
-        return vectors
+            self._windows.append((rows.vectors.numpy(), rows.text, rows.weight))
