@@ -46,7 +46,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4, "pad_token_id": 1},
     "xlm-roberta": SIZES | POSITIONS,
 }
-CASES = [(family, attention) for family in FAMILIES for attention in ("sdpa", "eager")]
+# MPNet computes its attention itself, and its masks are made as for eager.
+CASES = [(family, kind) for family in FAMILIES for kind in ("sdpa", "eager") if (family, kind) != ("mpnet", "sdpa")]
 
 
 class Looks(TorchDispatchMode):
@@ -67,10 +68,7 @@ def model_of(family: str, attention: str) -> Any:
     config.use_cache = False
     maker: Any = transformers.T5EncoderModel if family == "t5" else transformers.AutoModel
     make = maker._from_config if family == "t5" else maker.from_config
-    try:
-        model = make(config, attn_implementation=attention)
-    except ValueError as error:
-        pytest.skip(str(error).splitlines()[0])
+    model = make(config, attn_implementation=attention)
     for values in model.parameters():
         torch.nn.init.normal_(values, std=0.2)
     return model.eval()
