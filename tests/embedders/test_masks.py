@@ -93,10 +93,9 @@ def computed(model: Any, *, padded: bool, told: bool) -> tuple[Any, int]:
 
 
 @pytest.fixture(autouse=True)
-def telling() -> Iterator[None]:
+def telling() -> None:
     """The functions of this process are told, as in a worker."""
     tell_masks()
-    yield
 
 
 @pytest.mark.parametrize("padded", [True, False])

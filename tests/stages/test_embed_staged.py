@@ -140,7 +140,7 @@ def test_a_shard_alone_is_what_it_is_among_others(corpus, tmp_path, monkeypatch)
 class Failing(Staged):
     def finish(self, computed: Any) -> Embedded:
         found = self.embed(computed[1])
-        if computed[0] == 1:
+        if "blue card 20 of the library" in computed[1]:
             found.vectors[3] = np.nan
         return found
 
