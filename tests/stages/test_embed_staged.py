@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,13 @@ def worker_of(
     return EmbedWorker(workspace.store, spec, request), list(snapshot.shards), workspace.store
 
 
+def all_in_flight(worker: EmbedWorker, shards: list[Any]) -> list[Any]:
+    """Run shards as the process of a worker does: as one ends, the next one begins."""
+    pipelined = Pipelined(worker)
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        return list(pool.map(pipelined.run, shards))
+
+
 def objects(store: Store) -> dict[str, bytes]:
     return {
         name: Path(store.path(name)).read_bytes()
@@ -112,7 +120,7 @@ def test_the_device_has_the_next_shard_before_it_has_done_the_last(corpus, tmp_p
     assert is_staged(staged)
     assert not is_staged(Plain())
     worker, shards, store = worker_of(corpus, tmp_path / "staged", staged, monkeypatch)
-    receipts = list(run_here(worker, shards, in_flight=IN_FLIGHT))
+    receipts = all_in_flight(worker, shards)
     assert [one.key for one in receipts] == [one.key for one in shards]
     events = staged.events
     for number in range(SHARDS - 1):
@@ -122,7 +130,7 @@ def test_the_device_has_the_next_shard_before_it_has_done_the_last(corpus, tmp_p
     for number in range(SHARDS - IN_FLIGHT):
         assert events.index(f"finished {number}") < events.index(f"prepared {number + IN_FLIGHT}")
     plain, again, other = worker_of(corpus, tmp_path / "plain", Plain(), monkeypatch)
-    expected = list(run_here(plain, again, in_flight=IN_FLIGHT))
+    expected = all_in_flight(plain, again)
     assert objects(store) == objects(other)
     assert len(objects(store)) == 2 * SHARDS
     assert [one.kept() for one in receipts] == [one.kept() for one in expected]
