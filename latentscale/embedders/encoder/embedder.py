@@ -184,10 +184,12 @@ class EncoderEmbedder:
             Naming the texts whose vectors are no numbers.
         """
         tally, vectors = computed.tally, computed.results.finish()
-        _check_finite(vectors, computed.texts)
+        # One pass for both: no square of a number of a unit vector that matters is too small or too large.
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        _check_finite(squares, computed.texts)
         return Embedded(
             vectors=vectors,
-            embeddable=~tally.empty & vectors.any(axis=1),
+            embeddable=~tally.empty & (squares > 0),
             tokens=tally.read,
             unknown=tally.unknown,
             truncated=int(np.count_nonzero(tally.truncated)),
@@ -279,8 +281,8 @@ def _halves(batch: Batch) -> list[Batch]:
     return [batch.part(middle, len(batch)), batch.part(0, middle)]
 
 
-def _check_finite(vectors: NDArray[np.float32], texts: Sequence[str]) -> None:
-    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+def _check_finite(squares: NDArray[np.float32], texts: Sequence[str]) -> None:
+    wrong = np.flatnonzero(~np.isfinite(squares))
     if len(wrong):
         named = name_list([repr(shortened(texts[int(row)])) for row in wrong[:5].tolist()], most=5)
         raise ConfigError(
