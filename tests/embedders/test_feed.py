@@ -65,7 +65,7 @@ def test_portions_hold_all_texts_from_the_longest_to_the_shortest(monkeypatch):
 
 
 def test_a_smaller_budget_holds_for_the_portions_that_follow(monkeypatch):
-    monkeypatch.setattr("latentscale.embedders.encoder.feed._LEAST_CHARACTERS", 500)
+    monkeypatch.setattr("latentscale.embedders.encoder.feed._LEAST_CHARACTERS", 1_500)
     texts = some_texts(300)
     budget = [400]
     sizes = []
