@@ -71,6 +71,8 @@ class FeedComparison:
         self._folder = tempfile.TemporaryDirectory()
         self._place = Path(self._folder.name)
         self._shards: list[Any] = []
+        # As in latentscale.engines.pipelined.
+        self._in_flight = 3
 
     def run(self) -> int:
         """Run all parts; 1 if one failed."""
@@ -149,7 +151,7 @@ class FeedComparison:
 
     def shards(self, embedder: Any) -> dict[str, Any]:
         """Shards through the worker: the time of one where others are before and behind it, and the device's gaps."""
-        from latentscale.engines.pipelined import IN_FLIGHT, run_here
+        from latentscale.engines.pipelined import run_here
 
         with self._worker(embedder) as (worker, shards):
             events: list[tuple[Any, Any]] = []
@@ -157,7 +159,7 @@ class FeedComparison:
             ends: list[float] = []
             began = time.perf_counter()
             with self._timed(embedder, events, firsts):
-                for receipt in run_here(worker, shards, in_flight=IN_FLIGHT):
+                for receipt in run_here(worker, shards, in_flight=self._in_flight):
                     ends.append(time.perf_counter() - began)
                     assert receipt.work is not None, "nothing was computed"
             self.tools._wait()
@@ -184,7 +186,10 @@ class FeedComparison:
         }
 
     def variants(self) -> dict[str, Any]:
-        """What is not decided: masks of one row, how many batches are ready, and what telling the masks gives."""
+        """What is not decided: masks of one row, how many batches are ready, how many shards are in flight.
+
+        And, to see what each gives: masks that ask, and a store that needs no disk.
+        """
         embedder = self.tools._open(self.tools.model, precision="fp16")
         batches = self.tools._ready(embedder)
         kinds: dict[str, Callable[[], Any]] = {
@@ -192,7 +197,8 @@ class FeedComparison:
             "one_batch_ready": lambda: mock.patch.dict("latentscale.embedders.encoder.embedder._READY", {"cuda": 1}),
             "32_batches_ready": lambda: mock.patch.dict("latentscale.embedders.encoder.embedder._READY", {"cuda": 32}),
             "masks_that_ask": lambda: mock.patch("latentscale.embedders.encoder.model.known_padding", _untold),
-            "switch_interval_1ms": lambda: _switch_interval(1e-3),
+            "four_shards_in_flight": self._one_more_in_flight,
+            "store_in_memory": self._store_in_memory,
         }
         whole = embedder.embed(self.texts).vectors
         found: dict[str, Any] = {}
@@ -298,6 +304,23 @@ class FeedComparison:
             embedder._model = model
             del embedder.compute
 
+    @contextmanager
+    def _one_more_in_flight(self) -> Iterator[None]:
+        with (
+            mock.patch.object(self, "_in_flight", self._in_flight + 1),
+            mock.patch("latentscale.engines.pipelined.UNWRITTEN", 3),
+        ):
+            yield
+
+    @contextmanager
+    def _store_in_memory(self) -> Iterator[None]:
+        with (
+            tempfile.TemporaryDirectory(dir="/dev/shm") as place,
+            mock.patch.object(self, "_place", Path(place)),
+            mock.patch.object(self, "_shards", []),
+        ):
+            yield
+
     def _written_shards(self) -> list[Any]:
         """Shards of the texts, each in another order, in a store."""
         import numpy as np
@@ -361,16 +384,6 @@ def _row_masks() -> Iterator[None]:
         yield
     finally:
         masking_utils.AttentionMaskInterface.register("sdpa", before)
-
-
-@contextmanager
-def _switch_interval(seconds: float) -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(seconds)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 def _stand_in_for(package: str) -> None:
