@@ -46,22 +46,23 @@ def tell_masks() -> None:
         ALL_MASK_ATTENTION_FUNCTIONS,
         AttentionMaskInterface,
     )
-    from transformers.utils.import_utils import is_tracing  # pyright: ignore[reportMissingImports]
 
     with _registering:
         for name in _TOLD:
             present: Any = ALL_MASK_ATTENTION_FUNCTIONS[name]
             if not getattr(present, "is_told", False):
-                AttentionMaskInterface.register(name, _told(present, is_tracing))
+                AttentionMaskInterface.register(name, _told(present))
 
 
-def _told(make: Callable[..., Any], is_tracing: Callable[[], bool]) -> Callable[..., Any]:
+def _told(make: Callable[..., Any]) -> Callable[..., Any]:
     """A function that makes masks as ``make`` does, and looks at none where it was told."""
+    import torch
 
     @wraps(make)
     def made(*given: Any, **named: Any) -> Any:
         # A graph that is traced has no look at a mask, and must not depend on one batch.
-        padded = None if is_tracing() else _padded.get()
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        padded = None if traced else _padded.get()
         if padded is None or getattr(named.get("attention_mask"), "ndim", 0) != 2:
             return make(*given, **named)
         if not padded:
