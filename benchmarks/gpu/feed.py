@@ -12,8 +12,9 @@ For MiniLM in fp16, bf16 and fp32 and an encoder of the size of BERT base in bf1
   asks the device in each batch; ``bare_told``: the same where it is told, as the embedder tells it;
 - ``one_call``: texts to vectors on the host in one call of ``embed``: the first texts are tokenised while the device
   waits, and the last vectors come back after its work;
-- ``shards``: parquet to parquet, shard after shard through the worker of the stage and its threads. Of all shards but
-  the first it gives the time of a shard, and of the device's own clock how long it stood still between batches;
+- ``shards``: parquet to parquet, shard after shard through the worker of the stage and its threads. ``shard_s`` is the
+  time from one written shard to the next, ``device_shard_s`` that from the first batch of one to that of the next on the
+  device's own clock, which also says how long it stood still between batches;
 - ``feed_alone``, ``launch``: what tokenising and what giving the batches to the device take by themselves.
 
 ``variants`` repeats what is not decided yet, for MiniLM in fp16.
@@ -41,7 +42,7 @@ from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-SHARDS = 5
+SHARDS = 6
 GIVEN = 4
 
 
@@ -158,9 +159,17 @@ class FeedComparison:
             firsts: list[int] = []
             ends: list[float] = []
             began = time.perf_counter()
+            write = worker.write
+
+            def written_at(*given: Any) -> Any:
+                receipt = write(*given)
+                # Receipts come in the order of the shards, later than a shard was written.
+                ends.append(time.perf_counter() - began)
+                return receipt
+
+            worker.write = written_at
             with self._timed(embedder, events, firsts):
                 for receipt in run_here(worker, shards, in_flight=self._in_flight):
-                    ends.append(time.perf_counter() - began)
                     assert receipt.work is not None, "nothing was computed"
             self.tools._wait()
             written = sum(path.stat().st_size for path in (self._place / "embeddings").rglob("*.parquet"))
@@ -176,7 +185,9 @@ class FeedComparison:
         busy = [begin.elapsed_time(end) / 1e3 for begin, end in events]
         gaps = [max(0.0, a[1].elapsed_time(b[0]) / 1e3) for a, b in pairwise(events)]
         between = [gaps[first - 1] for first in firsts if first]
+        inner = events[firsts[1]][0].elapsed_time(events[firsts[-1]][0]) / 1e3
         return found | {
+            "device_shard_s": round(inner / (len(firsts) - 2), 4),
             "device_s": round(events[0][0].elapsed_time(events[-1][1]) / 1e3, 4),
             "in_batches_s": round(sum(busy), 4),
             "between_batches_s": round(sum(gaps), 4),
