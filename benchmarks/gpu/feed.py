@@ -12,8 +12,8 @@ For MiniLM in fp16, bf16 and fp32 and an encoder of the size of BERT base in bf1
   asks the device in each batch; ``bare_told``: the same where it is told, as the embedder tells it;
 - ``one_call``: texts to vectors on the host in one call of ``embed``: the first texts are tokenised while the device
   waits, and the last vectors come back after its work;
-- ``shards``: parquet to parquet, shard after shard by the worker of the stage and its threads. ``shard_s`` is the
-  time from one written shard to the next, ``device_shard_s`` that from the first batch of one to that of the next by the
+- ``shards``: parquet to parquet, shard after shard by the worker of the stage and its threads. ``shard_s`` is the time
+  from one written shard to the next, ``device_shard_s`` that from the first batch of one to that of the next by the
   device's own clock, which also says how long it stood still between batches;
 - ``feed_alone``, ``launch``: what tokenising and what giving the batches to the device take by themselves.
 
