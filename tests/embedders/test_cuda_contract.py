@@ -24,6 +24,7 @@ CALLS = {
     "torch.cuda.Event": ((), {"blocking": True}),
     "torch.backends.mps.is_available": ((), {}),
     "torch.compile": ((torch.nn.Identity(),), {"dynamic": True}),
+    "torch.compiler.is_compiling": ((), {}),
 }
 # These are compiled: their documentation is their signature.
 COMPILED = {
