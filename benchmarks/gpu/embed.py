@@ -275,21 +275,9 @@ class Comparison:
 
     def base_size(self) -> dict[str, Any]:
         """The same comparison for an encoder of the size of BERT base, with random weights."""
-        from transformers import AutoConfig, AutoModel
-
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "base"
-            for path in self.model.rglob("*"):
-                if path.is_file() and path.suffix in (".json", ".txt"):
-                    (folder / path.relative_to(self.model)).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / path.relative_to(self.model)).write_bytes(path.read_bytes())
-            config = AutoConfig.from_pretrained(self.model)
-            size = dict(BASE, num_hidden_layers=1) if self.quick else BASE
-            config.update(size)
-            self.torch.manual_seed(0)
-            AutoModel.from_config(config, dtype=self.torch.bfloat16).save_pretrained(folder)
-            pooling = folder / "1_Pooling" / "config.json"
-            pooling.write_text(json.dumps({"word_embedding_dimension": 768, "pooling_mode_mean_tokens": True}))
+            write_base(self.model, folder, quick=self.quick)
             return self.against_bare(folder, "bf16")
 
     def compiled(self) -> dict[str, Any]:
@@ -375,6 +363,23 @@ class Comparison:
         gc.collect()
         if not self.quick:
             self.torch.cuda.empty_cache()
+
+
+def write_base(model: Path, folder: Path, *, quick: bool) -> None:
+    """An encoder of the size of BERT base, with random weights, beside the tokenizer of ``model``."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    for path in model.rglob("*"):
+        if path.is_file() and path.suffix in (".json", ".txt"):
+            (folder / path.relative_to(model)).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path.relative_to(model)).write_bytes(path.read_bytes())
+    config = AutoConfig.from_pretrained(model)
+    config.update(dict(BASE, num_hidden_layers=1) if quick else BASE)
+    torch.manual_seed(0)
+    AutoModel.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    pooling = folder / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps({"word_embedding_dimension": 768, "pooling_mode_mean_tokens": True}))
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Gather what benchmarks/gpu/embed.py needs on a machine without a network, in the folder .gpu, which git ignores.
+"""Gather what benchmarks/gpu/embed.py and feed.py need on a machine without a network, in .gpu, which git ignores.
 
     python -m benchmarks.gpu.pack_embed [--python 3.12] [--texts CORPUS.parquet]
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 ROWS = 20_000
-PACKAGES = ("pydantic", "annotated-types", "typing-inspection", "psutil", "pyyaml")
+PACKAGES = ("pydantic", "annotated-types", "typing-inspection", "psutil", "pyyaml", "orjson")
 FILES = (
     "config.json",
     "tokenizer.json",

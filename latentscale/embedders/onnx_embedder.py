@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentscale.embedders.encoder.ahead import ahead
+from latentscale.embedders.encoder.ahead import Ahead
 from latentscale.embedders.encoder.feed import Batch, Feed, Tally
 from latentscale.embedders.onnx_folder import Graph
 from latentscale.embedders.onnx_session import OnnxSession, Provider
@@ -141,11 +142,12 @@ class OnnxEmbedder:
         text: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         weight: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
         rows: list[NDArray[np.float32]] = [np.empty((0, self.dim), np.float32)]
-        for batch in ahead(feed.batches(texts, tally, budget=lambda: self.budget)):
-            for part, vectors in self._computed(batch, feed.skipped):
-                text.append(part.text)
-                weight.append(part.weight)
-                rows.append(vectors)
+        with closing(Ahead(feed.batches(texts, tally, budget=lambda: self.budget))) as ready:
+            for batch in ready:
+                for part, vectors in self._computed(batch, feed.skipped):
+                    text.append(part.text)
+                    weight.append(part.weight)
+                    rows.append(vectors)
         vectors = average_windows(np.concatenate(rows), np.concatenate(text), np.concatenate(weight), len(texts))
         self._check_finite(vectors, texts)
         return Embedded(

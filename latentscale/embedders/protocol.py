@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +56,34 @@ class QueryEmbedder(Embedder, Protocol):
     def embed_queries(self, texts: Sequence[str]) -> Embedded:
         """Embed queries, in order, in the space of the documents."""
         ...
+
+
+class StagedEmbedder(Embedder, Protocol):
+    """An embedder whose work has three parts, with which a worker leaves its device no time without work.
+
+    The parts run in different threads: those of one shard one after the other, ``compute`` for one shard after the
+    other, ``prepare`` and ``finish`` concurrently with everything. ``embed`` gives what the three in a row give.
+    """
+
+    def prepare(self, texts: Sequence[str]) -> Any:
+        """Begin what needs no device, such as to tokenise, and return; it goes on until it has enough in memory.
+
+        What is returned may be dropped without being computed, which ends it.
+        """
+        ...
+
+    def compute(self, prepared: Any) -> Any:
+        """Give the work to the device, which need not have done it when this returns."""
+        ...
+
+    def finish(self, computed: Any) -> Embedded:
+        """Wait for the device and return the vectors."""
+        ...
+
+
+def is_staged(embedder: Any) -> bool:
+    """Whether an embedder has the parts of a :class:`StagedEmbedder`."""
+    return all(callable(getattr(embedder, part, None)) for part in ("prepare", "compute", "finish"))
 
 
 class VectorReader(Protocol):

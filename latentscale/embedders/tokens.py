@@ -122,6 +122,11 @@ class TextTokenizer:
         self._room = room
 
     @property
+    def chunks(self) -> bool:
+        """Whether a text may have several windows."""
+        return self._chunk
+
+    @property
     def prompt_tokens(self) -> int:
         """Tokens at the start of each window that a pooling without the prompt leaves out.
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _SPACES = b" \t\n\r"
+# Of each byte, its class, and what it says of its text.
 _SPACE, _INSIDE, _SIGN = 0, 1, 2
-_WATCHED, _UNFIT = 1, 2
+_CLASS, _WATCHED, _UNFIT = 3, 4, 8
 # First bytes, in UTF-8, of scripts that are written without spaces, or whose words hardly come back; and no characters.
 _UNSPACED = (0xE0, *range(0xE3, 0x100))
 
@@ -34,9 +35,9 @@ class Words:
     Attributes
     ----------
     different : list of str
-        Each word once.
+        Each word once that is not among the known ones; spaces behind it are a part of it.
     places : integer ndarray, shape (n_words,)
-        Place in ``different`` of each word, one text after the other.
+        Place of each word in the known ones and ``different`` behind them, one text after the other.
     counts : int64 ndarray, shape (n_texts,)
         Words of each text.
     rest : int64 ndarray
@@ -61,52 +62,71 @@ class WordSplitter:
     """
 
     def __init__(self, *, lowercase: bool, added: Sequence[str]) -> None:
-        every = bytes(range(256))
+        every = bytes(range(256)).translate(bytes.maketrans(_SPACES, b" " * len(_SPACES)))
         self._letters = every.lower() if lowercase else every
-        self._kinds = np.full(256, _INSIDE, np.uint8)
-        self._kinds[list(_SPACES)] = _SPACE
-        self._kinds[[code for code in range(33, 127) if not chr(code).isalnum()]] = _SIGN
-        self._marks = np.zeros(256, np.uint8)
+        classes = np.full(256, _INSIDE, np.uint8)
+        classes[list(_SPACES)] = _SPACE
+        classes[[code for code in range(33, 127) if not chr(code).isalnum()]] = _SIGN
         for token in added:
             # Lower case of one character may be several.
             for form in (token[:1], token[:1].lower(), token[:1].upper()):
-                self._marks[form.encode(errors="surrogatepass")[0]] = _WATCHED
-        self._marks[[code for code in (*range(32), 127) if code not in _SPACES]] = _UNFIT
-        self._marks[list(_UNSPACED)] = _UNFIT
+                classes[form.encode(errors="surrogatepass")[0]] |= _WATCHED
+        classes[[code for code in (*range(32), 127) if code not in _SPACES]] |= _UNFIT
+        classes[list(_UNSPACED)] |= _UNFIT
+        self._classes = classes.tobytes()
         self._has_added = re.compile("|".join(map(re.escape, added)), re.IGNORECASE).search if added else None
 
-    def split(self, texts: Sequence[str]) -> Words:
-        """Separate ``texts``; memory is about sixteen times their bytes while this runs."""
+    def split(self, texts: Sequence[str], known: pa.LargeStringArray | None = None) -> Words:
+        """Separate ``texts``; memory is about ten times their bytes while this runs.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        known : pyarrow.LargeStringArray, optional
+            Different words that need not be returned as strings.
+        """
         # Half of a pair of surrogates is no character; what is made of it here has a mark.
         parts = [text.encode(errors="surrogatepass") for text in texts]
-        ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)) + 1)
-        codes = np.frombuffer(b" ".join([*parts, b""]).translate(self._letters), np.uint8)
-        kinds = self._kinds[codes]
-        rest = self._unfit(texts, codes, ends)
-        for row in rest.tolist():
-            kinds[ends[row - 1] if row else 0 : ends[row]] = _SPACE
-        inside = kinds == _INSIDE
-        begins = kinds == _SIGN
+        codes, classes, ends = self._joined(parts)
+        rest = self._unfit(texts, classes, ends)
+        if len(rest):
+            for row in rest.tolist():
+                parts[row] = b""
+            codes, classes, ends = self._joined(parts)
+        classes = classes & _CLASS
+        inside = classes == _INSIDE
+        begins = classes == _SIGN
         begins[:1] |= inside[:1]
         begins[1:] |= inside[1:] & ~inside[:-1]
-        kept = kinds != _SPACE
-        whole = codes[kept]
-        offsets = np.append(np.flatnonzero(begins[kept]), len(whole))
-        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(whole)]
-        encoded = pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers).dictionary_encode()
+        # A word reaches to the next one, spaces included: taking them out costs more than the few words that differ
+        # by them.
+        starts = np.flatnonzero(begins)
+        counts = np.diff(np.searchsorted(starts, ends), prepend=0)
+        if not len(starts):
+            return Words(different=[], places=starts, counts=counts, rest=rest)
+        buffers = [None, pa.py_buffer(np.append(starts, len(codes))), pa.py_buffer(codes)]
+        words = pa.Array.from_buffers(pa.large_string(), len(starts), buffers)
+        # The known words are the first ones of the dictionary, so that their places are known, too.
+        before = [] if known is None or not len(known) else [known]
+        encoded = pa.chunked_array([*before, words]).dictionary_encode().chunks[-1]
         return Words(
-            different=encoded.dictionary.to_pylist(),
+            different=encoded.dictionary.slice(sum(map(len, before))).to_pylist(),
             places=encoded.indices.to_numpy(),
-            counts=np.diff(np.searchsorted(np.flatnonzero(begins), ends), prepend=0),
+            counts=counts,
             rest=rest,
         )
 
-    def _unfit(self, texts: Sequence[str], codes: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _joined(self, parts: Sequence[bytes]) -> tuple[bytes, NDArray[np.uint8], NDArray[np.int64]]:
+        """All bytes, with their letters and spaces made alike; the class of each; and where each text ends."""
+        whole = b" ".join([*parts, b""])
+        ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)) + 1)
+        return whole.translate(self._letters), np.frombuffer(whole.translate(self._classes), np.uint8), ends
+
+    def _unfit(self, texts: Sequence[str], classes: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of the texts that are left to the tokenizer."""
-        marks = self._marks[codes]
-        marked = np.flatnonzero(marks)
+        marked = np.flatnonzero(classes > _CLASS)
         rows = np.searchsorted(ends, marked, side="right")
-        unfit = np.unique(rows[marks[marked] == _UNFIT])
+        unfit = np.unique(rows[classes[marked] >= _UNFIT])
         watched = np.setdiff1d(rows, unfit)
         if self._has_added is None or not len(watched):
             return unfit

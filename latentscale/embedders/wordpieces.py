@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from itertools import chain, count, repeat
+from itertools import chain, count, islice, repeat
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from latentscale.embedders.word_split import Words, word_splitter
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 _CACHE_BYTES = 32_000_000
 _WORDS_A_TEXT = 256
+# Words that are looked up by Arrow, without an object for each: the ones that came first, which are common. One is
+# worth it for so many characters.
+_FIRST_WORDS = 1 << 16
+_CHARACTERS_A_FIRST_WORD = 16
 _ENTRY_BYTES = 160  # a short string, its slot in the dict, its number and one or two token ids
 
 
@@ -50,8 +55,9 @@ class WordPieces:
         """
         if self._splitter is None:
             return self._encode(texts)
-        words = self._splitter.split(texts)
-        known = self._gather(words)
+        first = self._first_words(sum(map(len, texts)))
+        words = self._splitter.split(texts, first)
+        known = self._gather(words, first)
         if known is None:
             return self._encode(texts)
         if not len(words.rest):
@@ -67,26 +73,36 @@ class WordPieces:
         merged[mask], merged[~mask] = other_ids, ids
         return merged, lengths
 
-    def _gather(self, words: Words) -> tuple[NDArray[np.int32], NDArray[np.int64]] | None:
+    def _first_words(self, characters: int) -> pa.LargeStringArray:
+        """Words that came first, as many as are worth it; their numbers are 0, 1, 2 …"""
+        with self._lock:
+            if 2 * len(self._first) <= min(len(self._numbers), _FIRST_WORDS):
+                self._first = pa.array(islice(self._numbers, _FIRST_WORDS), pa.large_string())
+            return self._first.slice(0, characters // _CHARACTERS_A_FIRST_WORD)
+
+    def _gather(self, words: Words, first: pa.LargeStringArray) -> tuple[NDArray[np.int32], NDArray[np.int64]] | None:
         """Ids of texts of words, and how many each has; None where too many of the words are new."""
         if not len(words.places):
             return np.empty(0, dtype=np.int32), np.zeros(len(words.counts), dtype=np.int64)
         with self._lock:
-            numbers = self._look_up(words.different)
+            # Another thread may have started the cache over meanwhile.
+            known = len(first) if self._starts_with(first) else 0
+            different = words.different if known == len(first) else first.to_pylist() + words.different
+            numbers = np.concatenate([np.arange(known), self._look_up(different)])
             new = np.flatnonzero(numbers < 0)
             if len(new):
                 if 2 * len(new) > len(words.places):
                     # Hashes, serial numbers: words that never come back are not worth keeping.
                     return None
-                places: list[int] = new.tolist()
-                missing = [words.different[place] for place in places]
+                missing = [different[place] for place in (new - known).tolist()]
                 if self._bytes + _size(missing) > _CACHE_BYTES:
                     # Starting over keeps the bound without the cost of an order of use; common words are back in one
                     # batch.
                     self._forget()
-                    missing = words.different
+                    different, new = first.to_pylist() + words.different, np.unique(words.places)
+                    missing = [different[place] for place in new.tolist()]
                 self._learn(missing)
-                numbers = self._look_up(words.different)
+                numbers[new] = self._look_up(missing)
             bounds = np.frombuffer(self._bounds, np.int64)
             starts, counts = bounds[numbers], bounds[numbers + 1] - bounds[numbers]
             counts = counts[words.places]
@@ -102,10 +118,16 @@ class WordPieces:
         """Number of each word, -1 where it is new."""
         return np.fromiter(map(self._numbers.get, words, repeat(-1)), np.int64, len(words))
 
+    def _starts_with(self, first: pa.LargeStringArray) -> bool:
+        """Whether words have the first numbers still."""
+        return not len(first) or (len(self._first) >= len(first) and self._first.slice(0, len(first)).equals(first))
+
     def _learn(self, words: list[str]) -> None:
         plain = [word for word in words if word.isascii()]
         others = [word for word in words if not word.isascii()]
-        for some, (ids, lengths) in ((plain, self._encode_words(plain)), (others, self._encode(others))):
+        for some, encode in ((plain, self._encode_words), (others, self._encode)):
+            # What is behind a word keeps it apart from others, and is nothing to the tokenizer.
+            ids, lengths = encode([word.rstrip(" ") for word in some])
             self._bounds.frombytes((self._bounds[-1] + np.cumsum(lengths)).tobytes())
             self._pieces.frombytes(ids.tobytes())
             self._numbers.update(zip(some, count(len(self._numbers))))
@@ -124,6 +146,7 @@ class WordPieces:
         # Of the token ids of word n: bounds[n] to bounds[n + 1].
         self._bounds, self._pieces = array("q", [0]), array("i")
         self._bytes = 0
+        self._first = pa.array([], pa.large_string())
 
     def _encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         try:

@@ -22,6 +22,41 @@ class StoppedError(Exception):
     """The worker was stopped before the task started."""
 
 
+class InTurn:
+    """A lock that is given in the order in which it was asked for.
+
+    With a plain one a task may be overtaken until its engine waits for it alone, and nothing is read meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._asked = self._served = 0
+
+    def acquire(self) -> None:
+        """Wait for the turn."""
+        with self._changed:
+            own = self._asked
+            self._asked += 1
+            self._changed.wait_for(lambda: self._served == own)
+
+    def release(self) -> None:
+        """Let the next one in."""
+        with self._changed:
+            self._served += 1
+            self._changed.notify_all()
+
+    def locked(self) -> bool:
+        """Whether somebody has it."""
+        with self._changed:
+            return self._asked > self._served
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
 class Pipelined:
     """A worker that may be called from several threads at once; only one task is computed at a time.
 
@@ -36,7 +71,7 @@ class Pipelined:
 
     def __init__(self, worker: ShardWorker[Any, Any] | Callable[[Any], Any]) -> None:
         self._worker = worker
-        self._computing = threading.Lock()
+        self._computing = InTurn()
         self._ahead = threading.BoundedSemaphore(READ_AHEAD)
         self._unwritten = threading.BoundedSemaphore(UNWRITTEN)
         self._stopped = False

@@ -17,13 +17,13 @@ from latentscale.config import JobConfig
 from latentscale.digest import artifact_id
 from latentscale.embedders import EmbedderSpec, opened_embedder
 from latentscale.embedders.language import count_languages
-from latentscale.embedders.protocol import Embedded
+from latentscale.embedders.protocol import Embedded, is_staged
 from latentscale.errors import CorpusError
 from latentscale.machine import own_device
 from latentscale.registry import StageEntry, stage_entry
 from latentscale.services.failures import UnansweredError
 from latentscale.stages.earlier_vectors import EarlierVectors
-from latentscale.stages.embed_receipt import EmbedReceipt, WorkClock, read_receipt
+from latentscale.stages.embed_receipt import EmbedReceipt, ShardWork, WorkClock, read_receipt
 from latentscale.stages.rates import embed_seconds
 from latentscale.stages.service import ShardService
 from latentscale.stages.stage import Cost, JobSize, Table
@@ -105,6 +105,37 @@ def pending_shards(shards: ShardTable, embedding_id: str, listing: Listing) -> N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """The texts of a shard that are to be embedded.
+
+    Attributes
+    ----------
+    different : list of str
+        Each text once.
+    places : int ndarray, shape (n,)
+        The place in ``different`` of each row's text.
+    rows : int64 ndarray, shape (n,)
+        Rows of the shard.
+    """
+
+    different: list[str]
+    places: NDArray[Any]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray, without: NDArray[np.int64]) -> Texts:
+        """Those of all rows but some."""
+        rows = np.setdiff1d(np.arange(len(column)), without, assume_unique=True)
+        if len(without):
+            column = column.take(pa.array(rows))
+        encoded = column.combine_chunks().dictionary_encode()
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = encoded.combine_chunks()
+        places = encoded.indices.to_numpy(zero_copy_only=False)
+        return cls(different=encoded.dictionary.to_pylist(), places=places, rows=rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A shard as it was read.
 
@@ -114,6 +145,10 @@ class Loaded:
     started : float
     column : pyarrow.ChunkedArray or None
         Texts, or vectors of the corpus; None where ``receipt`` is set.
+    texts : Texts or None
+        None where there are vectors, or nothing to do.
+    prepared : object
+        What a staged embedder made of the texts.
     receipt : EmbedReceipt or None
         Of a shard whose vectors existed already.
     reused_rows : int64 ndarray
@@ -124,9 +159,29 @@ class Loaded:
     shard: Shard
     started: float
     column: pa.ChunkedArray | None = None
+    texts: Texts | None = None
+    prepared: Any = None
     receipt: EmbedReceipt | None = None
     reused_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     reused_vectors: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """A shard whose texts a staged embedder gave to its device.
+
+    Attributes
+    ----------
+    loaded : Loaded
+    began : float
+        When, by the worker's clock.
+    computed : object
+        What the embedder finishes.
+    """
+
+    loaded: Loaded
+    began: float
+    computed: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +197,9 @@ class Computed:
 
 class EmbedWorker:
     """Embeds shards in three parts: read the texts, embed each different one once, write the vectors in one object.
+
+    The parts of a staged embedder go with them: it prepares texts when they were read, and finishes before the vectors
+    are written, so that its device has the next shard's work before it has done the last one's.
 
     Parameters
     ----------
@@ -184,6 +242,7 @@ class EmbedWorker:
         device = "cpu" if on_processors else own_device()
         self._clock = WorkClock(device)
         self._embedder = opened_embedder(spec, device)
+        self._staged = spec.terms is None and is_staged(self._embedder)
         self._service = None if spec.terms is None else ShardService(store, spec, self.embedding_id, run)
         # A GPU that is there is not always what computes.
         self._clock.loaded(getattr(self._embedder, "device", device))
@@ -202,7 +261,27 @@ class EmbedWorker:
         if self._spec.reads == "vectors":
             return Loaded(shard=task, started=started, column=column)
         rows, vectors = self._known(task, column)
-        return Loaded(shard=task, started=started, column=column, reused_rows=rows, reused_vectors=vectors)
+        return self.loaded(task, started, column, rows, vectors)
+
+    def loaded(
+        self,
+        shard: Shard,
+        started: float,
+        column: pa.ChunkedArray,
+        reused_rows: NDArray[np.int64] = NO_IDS,
+        reused_vectors: NDArray[np.float32] | None = None,
+    ) -> Loaded:
+        """Texts that were read, as ``compute`` takes them."""
+        texts = Texts.of(column, reused_rows)
+        return Loaded(
+            shard=shard,
+            started=started,
+            column=column,
+            texts=texts,
+            prepared=self._embedder.prepare(texts.different) if self._staged else None,
+            reused_rows=reused_rows,
+            reused_vectors=reused_vectors,
+        )
 
     def _known(self, shard: Shard, texts: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
         """Rows whose vector need not be computed, and those vectors."""
@@ -217,50 +296,62 @@ class EmbedWorker:
         new = ~np.isin(more, rows)
         return np.concatenate([rows, more[new]]), np.concatenate([vectors, others[new]])
 
-    def compute(self, loaded: Loaded) -> Computed | Loaded:
+    def compute(self, loaded: Loaded) -> Launched | Computed | Loaded:
         """Embed the texts without a vector."""
         if loaded.column is None:
             return loaded
         shard = loaded.shard
-        self._clock.begin()
-        if self._spec.reads == "vectors":
+        began = self._clock.begin()
+        if loaded.texts is None:
             found: Embedded = self._embedder.take(loaded.column, file=shard.name)
-            return self._computed(loaded, found, found.vectors, found.embeddable, unique=shard.rows, languages={})
-        column = loaded.column
-        if len(loaded.reused_rows):
-            left = np.ones(shard.rows, dtype=bool)
-            left[loaded.reused_rows] = False
-            column = column.filter(pa.array(left))
-        encoded = column.combine_chunks().dictionary_encode()
-        if isinstance(encoded, pa.ChunkedArray):
-            encoded = encoded.combine_chunks()
-        different: list[str] = encoded.dictionary.to_pylist()
-        inverse = encoded.indices.to_numpy(zero_copy_only=False)
-        rest = np.setdiff1d(np.arange(shard.rows), loaded.reused_rows, assume_unique=True)
+            work = self._clock.end(began, found.halved)
+            return self._computed(
+                loaded, found, found.vectors, found.embeddable, unique=shard.rows, languages={}, work=work
+            )
+        if self._staged:
+            computed = self._embedder.compute(loaded.prepared)
+            return Launched(loaded=replace(loaded, prepared=None), began=began, computed=computed)
         try:
-            embedded = self._embed(shard, different)
+            embedded = self._embed(shard, loaded.texts.different)
         except UnansweredError as error:
-            return self._given_up(loaded, rest[np.isin(inverse, error.positions)], error)
+            texts = loaded.texts
+            return self._given_up(loaded, began, texts.rows[np.isin(texts.places, error.positions)], error)
+        return self._assembled(loaded, loaded.texts, began, embedded)
+
+    def complete(self, computed: Launched | Computed | Loaded) -> Computed | Loaded:
+        """What is to be written: a staged embedder finishes first, while the next shard is computed."""
+        if not isinstance(computed, Launched):
+            return computed
+        texts = computed.loaded.texts
+        assert texts is not None, "only texts are given to a staged embedder"
+        return self._assembled(computed.loaded, texts, computed.began, self._embedder.finish(computed.computed))
+
+    def _assembled(self, loaded: Loaded, texts: Texts, began: float, embedded: Embedded) -> Computed:
+        """The vectors of a shard's rows, of those of its different texts and those that were known."""
+        shard, different, places = loaded.shard, texts.different, texts.places
         self._check(embedded, len(different), loaded)
         # Most shards hold few repeated texts: then the vectors are taken as they are, without a copy.
-        alike = len(different) == len(inverse)
-        vectors = embedded.vectors if alike else embedded.vectors[inverse]
-        embeddable = embedded.embeddable if alike else embedded.embeddable[inverse]
+        alike = len(different) == len(places)
+        vectors = embedded.vectors if alike else embedded.vectors[places]
+        embeddable = embedded.embeddable if alike else embedded.embeddable[places]
         if loaded.reused_vectors is not None and len(loaded.reused_rows):
             whole = np.zeros((shard.rows, loaded.reused_vectors.shape[1]), dtype=np.float32)
             everywhere = np.ones(shard.rows, dtype=bool)
             whole[loaded.reused_rows] = loaded.reused_vectors
-            everywhere[rest] = embeddable
+            everywhere[texts.rows] = embeddable
             # Where no text has a vector, nobody knows their width.
             if embeddable.any():
-                whole[rest] = vectors
+                whole[texts.rows] = vectors
             vectors, embeddable = whole, everywhere
         languages = dict(sorted(count_languages(different).items()))
-        computed = self._computed(loaded, embedded, vectors, embeddable, unique=len(different), languages=languages)
+        work = self._clock.end(began, embedded.halved)
+        computed = self._computed(
+            loaded, embedded, vectors, embeddable, unique=len(different), languages=languages, work=work
+        )
         if not embedded.reasons:
             return computed
-        refused = np.flatnonzero(np.isin(inverse, list(embedded.reasons)))
-        return replace(computed, reasons={int(rest[row]): embedded.reasons[int(inverse[row])] for row in refused})
+        refused = np.flatnonzero(np.isin(places, list(embedded.reasons)))
+        return replace(computed, reasons={int(texts.rows[row]): embedded.reasons[int(places[row])] for row in refused})
 
     def stop(self) -> None:
         """Ask a service for nothing more: a shard of it may take many minutes."""
@@ -278,7 +369,7 @@ class EmbedWorker:
             return self._embedder.embed(texts)
         return self._service.embed(self._embedder, shard.key, texts)
 
-    def _given_up(self, loaded: Loaded, rows: NDArray[np.int64], error: UnansweredError) -> Loaded:
+    def _given_up(self, loaded: Loaded, began: float, rows: NDArray[np.int64], error: UnansweredError) -> Loaded:
         """A shard some of whose texts a service does not answer: the others go on."""
         assert self._service is not None, "only a service leaves texts unanswered"
         shard = loaded.shard
@@ -293,7 +384,7 @@ class EmbedWorker:
             truncated=0,
             dim=0,
             failure=failure,
-            work=self._clock.end(0),
+            work=self._clock.end(began, 0),
         )
         return replace(loaded, column=None, receipt=receipt)
 
@@ -332,6 +423,7 @@ class EmbedWorker:
         *,
         unique: int,
         languages: dict[str, int],
+        work: ShardWork,
     ) -> Computed:
         receipt = EmbedReceipt(
             key=loaded.shard.key,
@@ -344,12 +436,15 @@ class EmbedWorker:
             dim=int(vectors.shape[1]),
             reused=len(loaded.reused_rows),
             languages=languages,
-            work=self._clock.end(embedded.halved),
+            work=work,
         )
-        return Computed(loaded=loaded, vectors=vectors, embeddable=embeddable, receipt=receipt)
+        # The texts are not held while the vectors are written.
+        kept = replace(loaded, texts=None)
+        return Computed(loaded=kept, vectors=vectors, embeddable=embeddable, receipt=receipt)
 
-    def write(self, task: Shard, computed: Computed | Loaded) -> EmbedReceipt:
+    def write(self, task: Shard, computed: Launched | Computed | Loaded) -> EmbedReceipt:
         """Write the rejects, then the vectors, whose object is the receipt of both."""
+        computed = self.complete(computed)
         if isinstance(computed, Loaded):
             assert computed.receipt is not None, "a shard without a receipt was computed"
             return computed.receipt

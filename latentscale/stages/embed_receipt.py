@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +34,8 @@ class ShardWork:
     load_seconds : float
         Of its model, once.
     computing, waiting : float
-        Seconds in the embedder; and seconds before, in which nothing was computed, since the shard was not read yet
-        or those before it not written.
+        Seconds in the embedder, without those in which it computed the shard before; and seconds between them, in
+        which nothing was computed, since the shard was not read yet or those before it not written.
     halved : int
         Batches that did not fit into the memory of the device and were computed in halves.
     """
@@ -59,6 +60,7 @@ class WorkClock:
         self._worker = f"{platform.node()}:{os.getpid()}"
         self._device = device
         self._load = 0.0
+        self._lock = threading.Lock()
         self._since = self._started = time.perf_counter()
 
     def loaded(self, device: str | None = None) -> None:
@@ -67,19 +69,21 @@ class WorkClock:
         self._since = time.perf_counter()
         self._load = self._since - self._started
 
-    def begin(self) -> None:
-        """A shard begins to be computed; one at a time."""
-        self._started = time.perf_counter()
+    def begin(self) -> float:
+        """A shard begins to be computed, maybe before the last one has ended; returns the time for ``end``."""
+        return time.perf_counter()
 
-    def end(self, halved: int) -> ShardWork:
-        """A shard was computed."""
-        before, self._since = self._since, time.perf_counter()
+    def end(self, began: float, halved: int) -> ShardWork:
+        """A shard was computed; in any thread."""
+        with self._lock:
+            before, self._since = self._since, time.perf_counter()
+            since = self._since
         return ShardWork(
             worker=self._worker,
             device=self._device,
             load_seconds=round(self._load, 4),
-            computing=round(self._since - self._started, 4),
-            waiting=round(self._started - before, 4),
+            computing=round(max(0.0, since - max(began, before)), 4),
+            waiting=round(max(0.0, began - before), 4),
             halved=halved,
         )
 

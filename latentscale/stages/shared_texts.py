@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from latentscale.embedders import EmbedderSpec
-from latentscale.stages.embed import Computed, EmbeddingRequest, EmbedWorker, Loaded, vector_table
+from latentscale.stages.embed import Computed, EmbeddingRequest, EmbedWorker, Launched, Loaded, vector_table
 from latentscale.stages.embed_receipt import EmbedReceipt, receipt_of
 from latentscale.storage.hashing import hash_strings
 from latentscale.storage.objects import Store
@@ -119,19 +119,18 @@ class SharedTextWorker:
             return Loaded(shard=part, started=started, receipt=receipt)
         chosen = pa.array(task.rows, pa.int64())
         texts = read_parquet(self._store, task.shard.name, [self._request.text]).column(0).take(chosen)
-        loaded = Loaded(shard=part, started=started, column=texts)
         embedded = vector_name(self._worker.embedding_id, task.shard.key)
         if not self._store.exists(embedded):
-            return loaded
+            return self._worker.loaded(part, started, texts)
         vectors = read_parquet(self._store, embedded, ["vector"]).column(0).take(chosen).combine_chunks()
         there = np.flatnonzero(np.asarray(vectors.is_valid()))
         if not len(there):
-            return loaded
+            return self._worker.loaded(part, started, texts)
         values = vectors.drop_null().flatten().to_numpy(zero_copy_only=False)
         matrix = values.reshape(len(there), -1).astype(np.float32)
-        return replace(loaded, reused_rows=there, reused_vectors=matrix)
+        return self._worker.loaded(part, started, texts, there, matrix)
 
-    def compute(self, loaded: Loaded) -> Computed | Loaded:
+    def compute(self, loaded: Loaded) -> Launched | Computed | Loaded:
         """Embed the texts without a vector."""
         return self._worker.compute(loaded)
 
@@ -139,8 +138,9 @@ class SharedTextWorker:
         """Ask a service for nothing more."""
         self._worker.stop()
 
-    def write(self, task: SharedRows, computed: Computed | Loaded) -> EmbedReceipt:
+    def write(self, task: SharedRows, computed: Launched | Computed | Loaded) -> EmbedReceipt:
         """Write the vectors; texts without one are left to the shards, whose rejects say why."""
+        computed = self._worker.complete(computed)
         if isinstance(computed, Loaded):
             assert computed.receipt is not None, "rows without a receipt were computed"
             return computed.receipt

@@ -34,12 +34,14 @@ class Gpu:
     pinned : int
         Tensors that were put into memory from which a GPU copies by itself.
     waits : int
-        How often the host waited for the device.
+        How often the host waited for the device, but for what it had recorded before.
+    events : int
+        What was recorded.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit, self.alive, self.peak = limit, 0, 0
-        self.to_device = self.to_host = self.pinned = self.waits = 0
+        self.to_device = self.to_host = self.pinned = self.waits = self.events = 0
         self._held: dict[int, int] = {}
 
     def take(self, tensor: torch.Tensor, holder: Any) -> None:
@@ -160,6 +162,22 @@ def pretended_gpu(limit: int = 1 << 40) -> Iterator[Gpu]:
     def waited(*_: Any) -> None:
         gpu.waits += 1
 
+    class Event:
+        """Happened as soon as it was recorded: the device computes at once."""
+
+        def __init__(self, *, blocking: bool) -> None:
+            self.recorded = False
+
+        def record(self, stream: Any) -> None:
+            self.recorded = True
+            gpu.events += 1
+
+        def query(self) -> bool:
+            return self.recorded
+
+        def synchronize(self) -> None:
+            assert self.recorded
+
     def pinned(tensor: torch.Tensor, *_: Any) -> torch.Tensor:
         gpu.pinned += 1
         return tensor
@@ -171,6 +189,8 @@ def pretended_gpu(limit: int = 1 << 40) -> Iterator[Gpu]:
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "synchronize": waited,
+        "current_stream": lambda device: f"the stream of {device}",
+        "Event": Event,
         "empty_cache": lambda: None,
         "get_device_name": lambda *_: "Pretended",
         "get_device_capability": lambda *_: (9, 0),

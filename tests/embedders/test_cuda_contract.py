@@ -20,9 +20,11 @@ CALLS = {
     "torch.cuda.get_device_capability": ((0,), {}),
     "torch.cuda.get_device_name": ((0,), {}),
     "torch.cuda.empty_cache": ((), {}),
-    "torch.cuda.synchronize": (("cuda:0",), {}),
+    "torch.cuda.current_stream": (("cuda:0",), {}),
+    "torch.cuda.Event": ((), {"blocking": True}),
     "torch.backends.mps.is_available": ((), {}),
     "torch.compile": ((torch.nn.Identity(),), {"dynamic": True}),
+    "torch.compiler.is_compiling": ((), {}),
 }
 # These are compiled: their documentation is their signature.
 COMPILED = {

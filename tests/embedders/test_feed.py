@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 
 import numpy as np
 import pytest
 
-from latentscale.embedders.encoder.ahead import ahead
+from latentscale.embedders.encoder.ahead import Ahead
 from latentscale.embedders.encoder.feed import Feed, Tally, portions
 from latentscale.embedders.tokens import TextTokenizer
 from tests.embedders.encoder_files import WORDS, word_pieces
@@ -50,17 +51,21 @@ def test_portions_hold_all_texts_from_the_longest_to_the_shortest(monkeypatch):
     monkeypatch.setattr("latentscale.embedders.encoder.feed._LEAST_CHARACTERS", 300)
     texts = some_texts(200)
     found = list(portions(texts))
-    assert len(found) > 10
+    assert len(found) > 5
     flat = np.concatenate(found)
     assert sorted(flat.tolist()) == list(range(200))
     characters = [len(texts[row]) for row in flat]
     assert characters == sorted(characters, reverse=True)
+    # The first is small, so that the device begins soon; later ones are larger, so that little is padded.
+    sizes = [sum(len(texts[row]) for row in rows) for rows in found[:-1]]
+    assert sizes[0] <= 300
+    assert max(sizes) > 8 * sizes[0]
     assert list(portions([])) == []
     assert [one.tolist() for one in portions(["", ""])] == [[0, 1]]
 
 
 def test_a_smaller_budget_holds_for_the_portions_that_follow(monkeypatch):
-    monkeypatch.setattr("latentscale.embedders.encoder.feed._LEAST_CHARACTERS", 500)
+    monkeypatch.setattr("latentscale.embedders.encoder.feed._LEAST_CHARACTERS", 1_500)
     texts = some_texts(300)
     budget = [400]
     sizes = []
@@ -88,7 +93,7 @@ def test_the_next_item_is_prepared_while_one_is_used():
             ready[number].set()
             yield number
 
-    for number in ahead(items(), depth=1):
+    for number in Ahead(items(), depth=1):
         if number < 4:
             # The item after this one is there although nobody asked for it.
             assert ready[number + 1].wait(timeout=30)
@@ -100,26 +105,32 @@ def test_an_error_of_the_items_is_raised_where_they_are_used():
         yield 1
         raise ValueError("spoilt")
 
-    used = ahead(items())
+    used = Ahead(items())
     assert next(used) == 1
     with pytest.raises(ValueError, match="spoilt"):
         next(used)
 
 
 def test_the_thread_ends_when_the_items_are_not_wanted_any_more():
-    ended = threading.Event()
-
     def items():
-        try:
-            while True:
-                yield 1
-        finally:
-            ended.set()
+        while True:
+            yield 1
 
     # Of all threads only its own: those of earlier tests, as of servers, may end meanwhile.
     before = set(threading.enumerate())
-    used = ahead(items())
-    assert next(used) == 1
+    used = Ahead(items())
     (own,) = [one for one in set(threading.enumerate()) - before if one.name == "next-batch"]
+    assert next(used) == 1
     used.close()
+    assert not own.is_alive()
+
+
+def test_the_thread_ends_when_nobody_holds_the_items_any_more():
+    before = set(threading.enumerate())
+    used = Ahead(iter(int, 1))
+    (own,) = [one for one in set(threading.enumerate()) - before if one.name == "next-batch"]
+    assert next(used) == 0
+    del used
+    gc.collect()
+    own.join(timeout=60)
     assert not own.is_alive()

@@ -61,7 +61,7 @@ def test_the_device_refuses_what_a_gpu_refuses():
         assert (there * 2).cpu().sum() == 24
 
 
-def test_vectors_are_those_of_the_processor_and_the_host_waits_once(folder, on_gpu):
+def test_vectors_are_those_of_the_processor_and_no_batch_is_waited_for(folder, on_gpu):
     expected = opened(folder, precision="fp32").embed(TEXTS).vectors
     with pretended_gpu() as gpu:
         embedder = on_gpu(batch_tokens=600)
@@ -74,8 +74,9 @@ def test_vectors_are_those_of_the_processor_and_the_host_waits_once(folder, on_g
     assert gpu.to_device - before[0] == 2 * batches
     assert gpu.to_host - before[1] == batches
     assert gpu.pinned >= 2 * batches
-    # Once at the end, and what transformers itself asks of a mask in each batch.
-    assert gpu.waits - before[2] <= 1 + 2 * batches
+    # No batch is waited for but the results of the last ones, at the end.
+    assert gpu.waits == before[2]
+    assert gpu.events == batches
 
 
 def test_memory_that_runs_out_halves_the_budget(folder, on_gpu):

@@ -6,6 +6,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -91,7 +92,22 @@ def test_common_texts_are_read_by_words():
     words = splitter.split(texts)
     assert words.rest.tolist() == [2, 3]
     assert words.counts.tolist() == [10, 7, 0, 0, 5]
-    assert [words.different[place] for place in words.places[:4].tolist()] == ["plain", ":", "text", ","]
+    assert [words.different[place] for place in words.places[:4].tolist()] == ["plain", ": ", "text", ", "]
+    known = pa.array(["text", "absent", ", "], pa.large_string())
+    again = splitter.split(texts, known)
+    every = [*known.to_pylist(), *again.different]
+    assert len(set(every)) == len(every)
+    assert [every[n] for n in again.places.tolist()] == [words.different[n] for n in words.places.tolist()]
+
+
+def test_words_that_are_looked_up_first_give_the_same_ids(monkeypatch):
+    monkeypatch.setattr("latentscale.embedders.wordpieces._CHARACTERS_A_FIRST_WORD", 1)
+    pieces, tokenizer = WordPieces(_tokenizer()), _tokenizer()
+    texts = [f"Word{n}, word{n + 1}  and\n the naïve\t(word{n % 7}) words" for n in range(300)]
+    for begin in (0, 0, 100, 50, 200):
+        some = texts[begin : begin + 100]
+        assert _rows(pieces, some) == _expected(tokenizer, some)
+    assert len(pieces._first) > 100
 
 
 def test_a_tokenizer_of_another_kind_reads_whole_texts():
@@ -124,11 +140,14 @@ def test_ids_stay_right_when_the_cache_of_words_starts_over(monkeypatch):
             f"package{number} version {number * 7} of the words of the words" for number in range(start, start + 20)
         ]
         assert _rows(pieces, texts) == _expected(tokenizer, texts)
-        assert f"package{start}" in pieces._numbers
-        assert f"package{start - 20}" not in pieces._numbers
+        assert f"package{start} " in pieces._numbers
+        assert f"package{start - 20} " not in pieces._numbers
 
 
-def test_several_threads_may_share_the_words():
+@pytest.mark.parametrize("kept", [32_000_000, 20_000])
+def test_several_threads_may_share_the_words(monkeypatch, kept):
+    monkeypatch.setattr("latentscale.embedders.wordpieces._CACHE_BYTES", kept)
+    monkeypatch.setattr("latentscale.embedders.wordpieces._CHARACTERS_A_FIRST_WORD", 1)
     pieces, tokenizer = WordPieces(_tokenizer()), _tokenizer()
     texts = [
         [f"package{number % 90} of the words number {number} é" for number in range(begin, begin + 30)]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from latentscale.engines.pipelined import UNWRITTEN, Pipelined, StoppedError
+from latentscale.engines.pipelined import UNWRITTEN, InTurn, Pipelined, StoppedError
 
 
 class Slow:
@@ -52,3 +52,25 @@ def test_what_waits_for_a_write_is_not_computed_after_a_stop() -> None:
         with pytest.raises(StoppedError):
             last.result(60)
     assert sorted(worker.computed) == list(range(UNWRITTEN))
+
+
+def test_who_asks_first_is_served_first() -> None:
+    lock, order = InTurn(), []
+    threads: list[threading.Thread] = []
+
+    def work(number: int) -> None:
+        with lock:
+            order.append(number)
+
+    with lock:
+        assert lock.locked()
+        for number in range(8):
+            threads.append(threading.Thread(target=work, args=(number,)))
+            threads[-1].start()
+            # One of them has the lock, and all that were started have asked for it.
+            while lock._asked < number + 2:
+                threading.Event().wait(0.001)
+    for thread in threads:
+        thread.join(60)
+    assert order == list(range(8))
+    assert not lock.locked()

@@ -112,12 +112,23 @@ def test_waiting_and_computing_are_told_apart(monkeypatch: pytest.MonkeyPatch) -
     clock = WorkClock("cuda:0")
     assert next(moments) == 0.0
     clock.loaded()
-    clock.begin()
-    first = clock.end(2)
+    first = clock.end(clock.begin(), 2)
     assert (first.load_seconds, first.waiting, first.computing, first.halved) == (3.0, 2.0, 4.0, 2)
-    clock.begin()
-    second = clock.end(0)
+    second = clock.end(clock.begin(), 0)
     assert (second.load_seconds, second.waiting, second.computing, second.device) == (3.0, 1.0, 2.0, "cuda:0")
+
+
+def test_time_in_which_two_shards_are_computed_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 1.0, 2.0, 4.0, 7.0, 9.0, 9.5, 12.0])
+    monkeypatch.setattr("latentscale.stages.embed_receipt.time.perf_counter", lambda: next(moments))
+    clock = WorkClock("cuda:0")
+    clock.loaded()
+    first, second = clock.begin(), clock.begin()
+    assert (first, second) == (2.0, 4.0)
+    ended = [clock.end(first, 0), clock.end(second, 0)]
+    assert [(one.waiting, one.computing) for one in ended] == [(1.0, 5.0), (0.0, 2.0)]
+    third = clock.end(clock.begin(), 0)
+    assert (third.waiting, third.computing) == (0.5, 2.5)
 
 
 def test_the_figures_add_up_and_the_slowest_worker_comes_first() -> None:

@@ -1,4 +1,8 @@
-"""Embed texts with an encoder in torch: a thread makes the batches, the device computes, results return at the end."""
+"""Embed texts with an encoder in torch: a thread makes the batches, the device computes, results come back behind it.
+
+No step waits for the device but the last: what is given to it is given ahead of it, so that a worker that prepares the
+next texts, computes and finishes in different threads leaves it no time without work.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentscale.embedders.encoder.ahead import ahead
+from latentscale.embedders.encoder.ahead import Ahead
 from latentscale.embedders.encoder.feed import Batch, Feed, Tally
+from latentscale.embedders.encoder.results import Results, Rows
 from latentscale.embedders.protocol import Embedded
 from latentscale.errors import ConfigError, ResourceError, name_list, shortened
 
@@ -21,6 +26,10 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = {"cpu": 4_096, "mps": 16_384, "cuda": 65_536}
 """Tokens of a batch by the kind of device, padding included, where ``batch_tokens`` says nothing."""
+
+# A GPU is given its work in milliseconds and computes it in tens of them: what is ready bridges what delays the thread
+# that tokenises. Batches are small, a quarter of a megabyte each.
+_READY = {"cuda": 8}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +45,7 @@ class Work:
     batch_tokens : int
         The budget now.
     seconds, waiting_seconds : float
-        In ``embed``, and of that waiting for a batch that was not ready.
+        In ``compute``, and of that waiting for a batch that was not ready.
     attention : str
         How attention is computed.
     """
@@ -53,16 +62,44 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """Rows of vectors, a Tensor on the host that a GPU may still be writing, and the texts that they belong to."""
+class Prepared:
+    """Texts whose batches are being made.
 
-    text: NDArray[np.int64]
-    weight: NDArray[np.int32]
-    vectors: Any
+    Attributes
+    ----------
+    texts : sequence of str
+    tally : Tally
+    batches : Ahead of Batch
+    feed : Feed
+    """
+
+    texts: Sequence[str]
+    tally: Tally
+    batches: Ahead[Batch]
+    feed: Feed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """Texts whose batches were given to the device.
+
+    Attributes
+    ----------
+    texts : sequence of str
+    tally : Tally
+    results : Results
+    halved : int
+        Batches that did not fit into its memory.
+    """
+
+    texts: Sequence[str]
+    tally: Tally
+    results: Results
+    halved: int
 
 
 class EncoderEmbedder:
-    """An opened sentence encoder.
+    """An opened sentence encoder; a :class:`latentscale.embedders.protocol.StagedEmbedder`.
 
     Parameters
     ----------
@@ -105,35 +142,65 @@ class EncoderEmbedder:
         ResourceError
             Naming a text that is too long for the device's memory.
         """
-        return self._embed(texts, self._documents)
+        return self.finish(self.compute(self.prepare(texts)))
 
     def embed_queries(self, texts: Sequence[str]) -> Embedded:
         """Embed queries, which may have another prompt than documents."""
-        return self._embed(texts, self._queries)
+        return self.finish(self.compute(self._prepared(texts, self._queries)))
 
-    def _embed(self, texts: Sequence[str], feed: Feed) -> Embedded:
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        """Begin to tokenise documents in a thread, some batches ahead; it ends when what is returned is dropped."""
+        return self._prepared(texts, self._documents)
+
+    def compute(self, prepared: Prepared) -> Computed:
+        """Give all batches to the device, which may still compute them when this returns.
+
+        Raises
+        ------
+        ConfigError
+            If the tokenizer gives up on a text.
+        ResourceError
+            Naming a text that is too long for the device's memory.
+        """
         started = time.perf_counter()
-        tally, halvings = Tally(len(texts)), self.work.halvings
-        found: list[_Found] = []
-        batches = feed.batches(texts, tally, budget=lambda: self.work.batch_tokens)
-        with closing(ahead(map(self._pinned, batches))) as ready:
+        texts, feed, halvings = prepared.texts, prepared.feed, self.work.halvings
+        results = Results(len(texts), self.dim, windows=feed.tokenizer.chunks)
+        with closing(prepared.batches) as ready:
             for batch in self._timed(ready):
-                found += self._computed(batch, texts, feed.skipped)
-        vectors = self._gathered(found, len(texts))
-        _check_finite(vectors, texts)
-        embeddable = ~tally.empty & vectors.any(axis=1)
+                for rows in self._computed(batch, texts, feed.skipped):
+                    results.add(rows)
         self.work.texts += len(texts)
-        self.work.tokens += tally.read
-        self.work.padded_tokens += tally.padded
+        self.work.tokens += prepared.tally.read
+        self.work.padded_tokens += prepared.tally.padded
         self.work.seconds += time.perf_counter() - started
+        return Computed(texts=texts, tally=prepared.tally, results=results, halved=self.work.halvings - halvings)
+
+    def finish(self, computed: Computed) -> Embedded:
+        """Wait for the device and return the vectors.
+
+        Raises
+        ------
+        ConfigError
+            Naming the texts whose vectors are no numbers.
+        """
+        tally, vectors = computed.tally, computed.results.finish()
+        # One pass for both: no square of a number of a unit vector that matters is too small or too large.
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        _check_finite(squares, computed.texts)
         return Embedded(
             vectors=vectors,
-            embeddable=embeddable,
+            embeddable=~tally.empty & (squares > 0),
             tokens=tally.read,
             unknown=tally.unknown,
             truncated=int(np.count_nonzero(tally.truncated)),
-            halved=self.work.halvings - halvings,
+            halved=computed.halved,
         )
+
+    def _prepared(self, texts: Sequence[str], feed: Feed) -> Prepared:
+        tally = Tally(len(texts))
+        batches = feed.batches(texts, tally, budget=lambda: self.work.batch_tokens)
+        depth = _READY.get(self._model.device.partition(":")[0], 1)
+        return Prepared(texts=texts, tally=tally, batches=Ahead(map(self._pinned, batches), depth=depth), feed=feed)
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
@@ -154,11 +221,11 @@ class EncoderEmbedder:
             tokens, lengths = tokens.pin_memory(), lengths.pin_memory()
         return Batch(text=batch.text, weight=batch.weight, tokens=tokens, lengths=lengths)
 
-    def _computed(self, batch: Batch, texts: Sequence[str], skipped: int) -> list[_Found]:
+    def _computed(self, batch: Batch, texts: Sequence[str], skipped: int) -> list[Rows]:
         """The vectors of a batch; where memory is too small, of its halves."""
         import torch
 
-        done: list[_Found] = []
+        done: list[Rows] = []
         waiting = [batch]
         while waiting:
             one = waiting.pop()
@@ -166,7 +233,7 @@ class EncoderEmbedder:
                 waiting += _halves(one)
                 continue
             try:
-                done.append(_Found(text=one.text, weight=one.weight, vectors=self._on_device(one, skipped)))
+                done.append(self._on_device(one, skipped))
                 continue
             except torch.OutOfMemoryError as error:
                 # The error holds the frames of the model, and they its tensors: the memory is free only without it.
@@ -175,17 +242,20 @@ class EncoderEmbedder:
             waiting += _halves(one)
         return done
 
-    def _on_device(self, batch: Batch, skipped: int) -> Any:
+    def _on_device(self, batch: Batch, skipped: int) -> Rows:
         import torch
 
         device = self._model.device
         tokens = batch.tokens.to(device, non_blocking=self._on_cuda)
         lengths = batch.lengths.to(device, non_blocking=self._on_cuda)
-        vectors = self._model(tokens, lengths, skipped=skipped)
+        vectors = self._model(tokens, lengths, padded=batch.padded, skipped=skipped)
         if not self._on_cuda:
-            return vectors.to("cpu")
+            return Rows(text=batch.text, weight=batch.weight, vectors=vectors.to("cpu"))
         host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
-        return host.copy_(vectors, non_blocking=True)
+        host.copy_(vectors, non_blocking=True)
+        written = torch.cuda.Event(blocking=True)
+        written.record(torch.cuda.current_stream(device))
+        return Rows(text=batch.text, weight=batch.weight, vectors=host, written=written)
 
     def _halve(self, batch: Batch, texts: Sequence[str], reason: str) -> None:
         """Go on with half the budget: half of what was computed, where the batch was smaller than the budget."""
@@ -204,28 +274,6 @@ class EncoderEmbedder:
         self.work.halvings += 1
         self.work.batch_tokens = max(1, min(self.work.batch_tokens, batch.padded_tokens) // 2)
 
-    def _gathered(self, found: list[_Found], texts: int) -> NDArray[np.float32]:
-        """Vectors by text: those of one window as they are, those of several averaged by their tokens."""
-        import torch
-
-        if self._on_cuda:
-            torch.cuda.synchronize(self._model.device)
-        vectors = np.zeros((texts, self.dim), np.float32)
-        if not found:
-            return vectors
-        text = np.concatenate([one.text for one in found])
-        rows = np.concatenate([one.vectors.numpy() for one in found])
-        if len(np.unique(text)) == len(text):
-            vectors[text] = rows
-            return vectors
-        weight = np.concatenate([one.weight for one in found]).astype(np.float32)
-        order = np.argsort(text, kind="stable")
-        firsts = np.flatnonzero(np.diff(text[order], prepend=-1))
-        sums = np.add.reduceat(rows[order] * weight[order, None], firsts, axis=0)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        vectors[text[order][firsts]] = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
-        return vectors
-
 
 def _halves(batch: Batch) -> list[Batch]:
     """Both halves of a batch, the one with the longest texts last: it is taken first."""
@@ -233,8 +281,8 @@ def _halves(batch: Batch) -> list[Batch]:
     return [batch.part(middle, len(batch)), batch.part(0, middle)]
 
 
-def _check_finite(vectors: NDArray[np.float32], texts: Sequence[str]) -> None:
-    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+def _check_finite(squares: NDArray[np.float32], texts: Sequence[str]) -> None:
+    wrong = np.flatnonzero(~np.isfinite(squares))
     if len(wrong):
         named = name_list([repr(shortened(texts[int(row)])) for row in wrong[:5].tolist()], most=5)
         raise ConfigError(

@@ -2,8 +2,9 @@
 
 The texts of a call are sorted by their characters, longest first, and tokenised in portions; each portion's windows
 join those that did not fill a batch, and full batches of nearly equal length leave. So the device starts when the first
-portion is tokenised, and the rest is tokenised while it works. Which texts share a batch follows from the texts and the
-budget, not from the speed of a thread.
+portion is tokenised, a small one, and the rest is tokenised while it works, in growing ones: the more windows are
+sorted at once, the less is padded. Which texts share a batch follows from the texts and the budget, not from the speed
+of a thread.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from numpy.typing import NDArray
 from latentscale.embedders.token_batches import batch_width, padded, token_batches
 from latentscale.embedders.tokens import TextTokenizer, Tokens
 
-_PORTIONS = 16
-_LEAST_CHARACTERS, _MOST_CHARACTERS = 100_000, 4_000_000
+# The device waits for the first portion, and computes each while the next, larger one is tokenised.
+_LEAST_CHARACTERS, _MOST_CHARACTERS = 150_000, 4_000_000
+_GROWTH = 1.5
+# Portions of which no windows are left to the next one: they may fill no batch, and the device has nothing else to do.
+_WHOLE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.text)
+
+    @property
+    def padded(self) -> bool:
+        """Whether any row is shorter than the batch is wide."""
+        return int(self.lengths.min()) < self.tokens.shape[1]
 
     @property
     def padded_tokens(self) -> int:
@@ -125,12 +134,12 @@ class Feed:
             tally.add(tokens, rows)
             windows = left.joined(_Windows.of(tokens, rows))
             cuts = list(self._cut(windows.lengths, budget()))
-            last = number == len(rows_left) - 1
-            for some in cuts if last else cuts[:-1]:
+            whole = number < _WHOLE or number == len(rows_left) - 1
+            for some in cuts if whole else cuts[:-1]:
                 batch = self._batch(windows, some)
                 tally.padded += batch.padded_tokens
                 yield batch
-            left = windows.taken(cuts[-1]) if cuts and not last else _Windows.none()
+            left = windows.taken(cuts[-1]) if cuts and not whole else _Windows.none()
 
     def _cut(self, lengths: NDArray[np.int32], budget: int) -> Iterator[NDArray[np.int64]]:
         return token_batches(lengths, budget=budget, limit=self._limit, multiple=self._multiple)
@@ -142,19 +151,18 @@ class Feed:
 
 
 def portions(texts: Sequence[str]) -> Iterator[NDArray[np.int64]]:
-    """Positions of the texts in portions of about equal characters, the longest texts first."""
+    """Positions of the texts in growing portions, the longest texts first."""
     characters = np.fromiter(map(len, texts), np.int64, len(texts))
     order = np.argsort(-characters, kind="stable")
     sums = np.cumsum(characters[order] + 1)
     if not len(sums):
         return
-    size = min(max(int(sums[-1]) // _PORTIONS, _LEAST_CHARACTERS), _MOST_CHARACTERS)
-    at = 0
+    at, size = 0, float(_LEAST_CHARACTERS)
     while at < len(order):
         before = int(sums[at - 1]) if at else 0
         stop = max(at + 1, int(np.searchsorted(sums, before + size, side="right")))
         yield order[at:stop]
-        at = stop
+        at, size = stop, min(_GROWTH * size, _MOST_CHARACTERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentscale.embedders.encoder.heads import load_head
 from latentscale.embedders.encoder.loading import Loading, check_place, load_encoder
+from latentscale.embedders.encoder.masks import known_padding, tell_masks
 from latentscale.embedders.encoder.pooling import pool
 from latentscale.embedders.sentence_folder import SentenceFolder
 from latentscale.errors import ResourceError
@@ -44,6 +45,7 @@ class SentenceModel:
 
         self._torch = torch
         encoder = load_encoder(folder, loading)
+        tell_masks()
         self.attention: str = getattr(encoder.config, "_attn_implementation", None) or "unknown"
         try:
             encoder = encoder.to(loading.device)
@@ -60,14 +62,16 @@ class SentenceModel:
         self._cut = loading.cut
         self.device = loading.device
 
-    def __call__(self, tokens: Tensor, lengths: Tensor, *, skipped: int = 0) -> Tensor:
-        """Embed the rows of a batch.
+    def __call__(self, tokens: Tensor, lengths: Tensor, *, padded: bool, skipped: int = 0) -> Tensor:
+        """Embed the rows of a batch. On a GPU this gives it the work and does not wait for it.
 
         Parameters
         ----------
         tokens : int32 Tensor, shape (n, width)
             On the device, filled up on the right.
         lengths : int32 Tensor, shape (n,)
+        padded : bool
+            Whether any row is shorter than the batch is wide: asking the device would be waiting for it.
         skipped : int
             Tokens at the start of each row that the pooling leaves out.
 
@@ -77,7 +81,7 @@ class SentenceModel:
             Of length 1, but for one of zeros.
         """
         torch = self._torch
-        with torch.inference_mode():
+        with torch.inference_mode(), known_padding(padded):
             mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
             found = self._encoder(input_ids=tokens.long(), attention_mask=mask.long(), return_dict=True)
             vectors = pool(found.last_hidden_state, lengths, self._pooling, skipped=skipped)
