@@ -180,9 +180,7 @@ def _of_one(blocks: Blocks, part: torch.Tensor) -> list[torch.Tensor]:
     return levels[::-1]
 
 
-def nearest_blocks(
-    blocks: Blocks, rows: torch.Tensor, count: int, *, part: torch.Tensor | None = None
-) -> torch.Tensor:
+def nearest_blocks(blocks: Blocks, rows: torch.Tensor, count: int, *, part: torch.Tensor | None = None) -> torch.Tensor:
     """About the ``count`` blocks nearest to each of some: a search that keeps so many nodes a level.
 
     Parameters
@@ -343,8 +341,6 @@ def _nearest_within(
 
     Changes ``limit`` where more are within it than can be kept.
     """
-    import torch
-
     some, others, _ = close_pairs(blocks, limit.amax(1).to(blocks.points.dtype), nodes=nodes)
     order = (some * len(blocks) + others).argsort()
     some, others = some[order], others[order]
@@ -360,7 +356,7 @@ def _nearest_within(
             if sum(len(one[0]) for one in kept) > _KEPT:
                 kept = [_first_of_rows(kept, k)]
                 apart, row, _ = kept[0]
-                full = (row[: len(row) - k + 1] == row[k - 1 :]).nonzero().squeeze(1) + k - 1
+                full = (row[: max(0, len(row) - k + 1)] == row[k - 1 :]).nonzero().squeeze(1) + k - 1
                 limit.view(-1)[row[full]] = apart[full].float() * (1 + _HAIR)
     return _first_of_rows(kept, k)
 

@@ -300,7 +300,7 @@ def _candidates(matrix: Matrix, asking: torch.Tensor, *, k: int, half: bool) -> 
     if n < 2 * wide * _GROUP or device.type in _SEARCHED_ON:
         return _of_all_columns(matrix, asking, wide=wide, half=half)
     found = torch.empty((len(asking), wide), dtype=torch.int64, device=device)
-    rows, panel = _at_once(matrix, len(asking), half=half)
+    rows, panel = _at_once(matrix, len(asking), wide=wide, half=half)
     for start in range(0, len(asking), rows):
         some = asking[start : start + rows]
         best = torch.full((len(some), wide), -torch.inf, device=device)
@@ -318,12 +318,13 @@ def _candidates(matrix: Matrix, asking: torch.Tensor, *, k: int, half: bool) -> 
     return found
 
 
-def _at_once(matrix: Matrix, asking: int, *, half: bool) -> tuple[int, int]:
+def _at_once(matrix: Matrix, asking: int, *, wide: int, half: bool) -> tuple[int, int]:
     """Rows that ask, and columns of which the maxima are kept."""
     most = int(min(_KEPT_BYTES, _KEPT_SHARE * free_bytes(matrix.device))) // (2 if half else 4) * _GROUP
     # What comes from the host comes once for all that ask.
     rows = min(asking, max(1, most // len(matrix) // _ROWS) * _ROWS) if matrix.resident else asking
-    return rows, max(1, most // rows // _COLUMNS) * _COLUMNS
+    # Of fewer groups than candidates there is no threshold.
+    return rows, max(-(-2 * wide * _GROUP // _COLUMNS), most // rows // _COLUMNS) * _COLUMNS
 
 
 def _of_groups(

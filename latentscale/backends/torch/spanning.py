@@ -8,6 +8,7 @@ them: they would be each other's neighbours without end.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,8 @@ _MORE = 8
 _FOLLOWING = 4
 # Blocks that each block is compared with before all.
 _FIRST = 4
+# Blocks whose pairs are looked for at once.
+_TOGETHER = 1 << 14
 # Ways that are measured at once.
 _WAYS = 1 << 22
 
@@ -121,21 +124,24 @@ class _Search:
         n = len(copies)
         k = min(n - 1, min_samples + _MORE)
         distance, self.near = nearest_points(blocks, k)
-        copies = copies[blocks.position.clamp(min=0)]
-        # At which neighbour there are as many other points as are asked for, itself as the first.
-        reached = torch.cat((copies[:, None] - 1, copies[self.near]), dim=1).cumsum(1) >= min_samples
-        core = torch.cat((torch.zeros_like(distance[:, :1]), distance), dim=1)
-        core = core.gather(1, reached.long().argmax(1, keepdim=True)).squeeze(1) if k else core[:, 0]
+        core = _core_distances(distance, self.near, copies[blocks.position.clamp(min=0)], min_samples=min_samples)
         self.core = torch.where(self.real, core, torch.full_like(core, torch.inf))
-        self.ways = torch.maximum(torch.maximum(distance, self.core[:, None]), self.core[self.near])
         # No other point than the known ones is nearer than this.
         whole = k == n - 1
         self.reach = torch.full_like(core, torch.inf) if whole else torch.maximum(self.core, distance[:, -1])
+        self.ways = distance
+        for rows in self._rows():
+            ways = torch.maximum(self.ways[rows], self.core[rows][:, None])
+            self.ways[rows] = torch.maximum(ways, self.core[self.near[rows]])
         self.nearest_core = self.core.view(len(blocks), -1).amin(1).square()
         part = torch.full_like(blocks.position, n)
         part[self.real] = torch.arange(n, device=part.device)
         self.part, self.parts = part, n
         self._start()
+
+    def _rows(self) -> Iterator[slice]:
+        """Points whose known neighbours are looked at together."""
+        return _slices(*self.near.shape)
 
     def _start(self) -> None:
         """Forget the ways of the last round."""
@@ -184,12 +190,12 @@ class _Search:
     def _take_known(self) -> None:
         import torch
 
-        for rows in torch.arange(len(self.part), device=self.part.device).split(_WAYS):
+        for rows in self._rows():
             near = self.near[rows]
             inner = self.part[near] == self.part[rows][:, None]
             length, column = self.ways[rows].masked_fill(inner, torch.inf).min(1)
             out = (length < torch.inf).nonzero().squeeze(1)
-            self._take(rows[out], near.gather(1, column[:, None]).squeeze(1)[out], length[out])
+            self._take(out + rows.start, near.gather(1, column[:, None]).squeeze(1)[out], length[out])
 
     def _take_following(self) -> None:
         """Points beside each other in the order of the blocks: after this no part is without a way."""
@@ -234,12 +240,18 @@ class _Search:
             columns = nearest_blocks(blocks, rows, _FIRST, part=of_one)
             for number in range(columns.shape[1]):
                 self._compare_pairs(rows, columns[:, number])
-        limit = self._limits(every).amax(1)
-        some, others, bound = close_pairs(blocks, limit, least=self.nearest_core, part=of_one)
-        order = bound.argsort(stable=True)
-        for rows, columns, least in pieces(blocks, some[order], others[order], bound[order]):
-            left = (least < self._limits(rows).amax(1)).nonzero().squeeze(1)
-            self._compare_pairs(rows[left], columns[left])
+        # Parts of the tree one after the other, where all pairs at once may be too many.
+        level = max(1, len(blocks) // _TOGETHER).bit_length() - 1
+        for node in range(2**level):
+            limit = self._limits(every).amax(1)
+            some, others, bound = close_pairs(
+                blocks, limit, nodes=(level, node, node + 1), least=self.nearest_core, part=of_one
+            )
+            # The nearest first: what they find leaves fewer of the others.
+            order = bound.argsort(stable=True)
+            for rows, columns, least in pieces(blocks, some[order], others[order], bound[order]):
+                left = (least < self._limits(rows).amax(1)).nonzero().squeeze(1)
+                self._compare_pairs(rows[left], columns[left])
 
     def _compare_pairs(self, rows: torch.Tensor, columns: torch.Tensor) -> None:
         if not len(rows):
@@ -250,6 +262,26 @@ class _Search:
         for some in flat.split(_WAYS):
             row, column = places(self.blocks, some, rows, columns)
             self._take(row, column, self._measure(row, column))
+
+
+def _slices(n: int, width: int) -> Iterator[slice]:
+    step = max(1, _WAYS // max(1, width))
+    return (slice(start, start + step) for start in range(0, n, step))
+
+
+def _core_distances(
+    distance: torch.Tensor, near: torch.Tensor, copies: torch.Tensor, *, min_samples: int
+) -> torch.Tensor:
+    """Distances within which there are ``min_samples`` other points, of which each is there so many times."""
+    import torch
+
+    core = distance.new_zeros(len(distance))
+    for rows in _slices(*near.shape):
+        # The copies of the point itself are the first.
+        apart = torch.cat((torch.zeros_like(core[rows])[:, None], distance[rows]), dim=1)
+        count = torch.cat((copies[rows][:, None] - 1, copies[near[rows]]), dim=1).cumsum(1)
+        core[rows] = apart.gather(1, (count >= min_samples).long().argmax(1, keepdim=True)).squeeze(1)
+    return core
 
 
 def _tree(ends: NDArray[np.int64], lengths: NDArray[np.float64], *, n: int) -> NDArray[np.float64]:
