@@ -290,11 +290,9 @@ def _tree(ends: NDArray[np.int64], lengths: NDArray[np.float64], *, n: int) -> N
     from scipy.sparse.csgraph import minimum_spanning_tree
 
     ends = np.sort(ends, axis=1)
-    order = np.lexsort((lengths, ends[:, 1], ends[:, 0]))
-    ends, lengths = ends[order], lengths[order]
-    new = np.append(True, (ends[1:] != ends[:-1]).any(axis=1))
-    ends, lengths = ends[new], lengths[new]
-    order = np.argsort(lengths, kind="stable")
+    # One that two parts took is as long from both ends.
+    _, first = np.unique(ends[:, 0] * n + ends[:, 1], return_index=True)
+    order = first[np.argsort(lengths[first], kind="stable")]
     ends, lengths = ends[order], lengths[order]
     # Weights are ranks: they are never 0, which would be no edge, and no two are alike.
     ranks = csr_array((np.arange(1.0, len(ends) + 1), (ends[:, 0], ends[:, 1])), shape=(n, n))
