@@ -59,6 +59,8 @@ class Context:
         An interpreter with the package bertopic, to compare labels with.
     viewer_peers_python : str or None
         An interpreter with the packages embedding-atlas and datamapplot, to compare pages with.
+    opentsne_python : str or None
+        An interpreter with the package openTSNE, for a layout more.
     labelled : tuple of Path
         Parquet, CSV or TSV files with columns ``text`` and ``label``, for the cases that compare models and labels.
     """
@@ -73,6 +75,7 @@ class Context:
     semhash_python: str | None = None
     bertopic_python: str | None = None
     viewer_peers_python: str | None = None
+    opentsne_python: str | None = None
     labelled: tuple[Path, ...] = ()
 
     @property
@@ -125,6 +128,22 @@ def windows(context: Context, rows: int, *, group_rows: int) -> Corpus:
     path = context.folder("corpora") / f"windows-{rows}.parquet"
     source = everything.path
     _, facts = fresh(write_windows, source=source, path=path, rows=rows, text=everything.text, group_rows=group_rows)
+    return Corpus(path=path, text=everything.text, classes=None, **facts)
+
+
+def stretches(context: Context, rows: int, *, group_rows: int) -> Corpus:
+    """``rows`` documents of 50 to 70 words, from random words on of the corpus's texts, class by class."""
+    everything = whole(context)
+    path = context.folder("corpora") / f"stretches-{rows}.parquet"
+    _, facts = fresh(
+        write_stretches,
+        source=everything.path,
+        path=path,
+        rows=rows,
+        text=everything.text,
+        classes=everything.classes,
+        group_rows=group_rows,
+    )
     return Corpus(path=path, text=everything.text, classes=None, **facts)
 
 
@@ -222,6 +241,33 @@ def write_windows(source: str, path: str, rows: int, text: str, group_rows: int)
     chosen = np.random.default_rng(0).permutation(len(found))[:rows]
     texts = np.array(list(found), dtype=object)[chosen]
     return _write(pl.DataFrame({text: texts.astype(str)}), path, text, group_rows=group_rows)
+
+
+def write_stretches(
+    source: str, path: str, rows: int, text: str, classes: str | None, group_rows: int
+) -> dict[str, Any]:
+    """Write stretches of the words of all texts of a class, one text after the other; no two are alike."""
+    import numpy as np
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    frame = pl.read_parquet(source)
+    if classes is not None:
+        frame = frame.sort(classes, maintain_order=True)
+    words = " ".join(frame[text].to_list()).split()
+    random = np.random.default_rng(0)
+    lengths = np.arange(50, 71)
+    starts = len(words) - int(lengths[-1])
+    chosen = random.choice(starts * len(lengths), rows, replace=False)
+    characters = 0
+    with pq.ParquetWriter(path, pa.schema([(text, pa.string())])) as writer:
+        for at in range(0, rows, group_rows):
+            some = chosen[at : at + group_rows]
+            texts = [" ".join(words[pair % starts : pair % starts + lengths[pair // starts]]) for pair in some.tolist()]
+            characters += sum(map(len, texts))
+            writer.write_table(pa.table({text: texts}), row_group_size=group_rows)
+    return {"rows": rows, "characters": characters / rows}
 
 
 def _write(frame: Any, path: str, text: str, *, group_rows: int | None = None) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument("--semhash-python", help="interpreter with semhash")
     parser.add_argument("--bertopic-python", help="interpreter with bertopic")
     parser.add_argument("--viewer-peers-python", help="interpreter with embedding-atlas and datamapplot")
+    parser.add_argument("--opentsne-python", help="interpreter with openTSNE")
     parser.add_argument("--labelled", nargs="+", type=Path, default=[], help="sets with columns text and label")
     parser.add_argument("--quick", action="store_true", help="small inputs; results are shown and not kept")
     options = parser.parse_args()
@@ -59,6 +60,7 @@ def main() -> int:
             semhash_python=options.semhash_python,
             bertopic_python=options.bertopic_python,
             viewer_peers_python=options.viewer_peers_python,
+            opentsne_python=options.opentsne_python,
             labelled=tuple(options.labelled),
         )
         records: dict[str, dict[str, Any]] = {}

@@ -171,7 +171,9 @@ def test_a_wrong_column_is_found_before_the_layout(workspace: latentscale.Worksp
             workspace.map(**group)
 
 
-@pytest.mark.parametrize("method", ["kmeans", "column", "vectors", "map", "leaf", "dbscan", "agglomerative", "areas"])
+@pytest.mark.parametrize(
+    "method", ["kmeans", "column", "vectors", "map", "leaf", "plscan", "dbscan", "agglomerative", "areas"]
+)
 def test_other_ways_to_cluster(workspace: latentscale.Workspace, method: str) -> None:
     settings = {
         "kmeans": {"method": "kmeans", "n_clusters": 6},
@@ -179,6 +181,7 @@ def test_other_ways_to_cluster(workspace: latentscale.Workspace, method: str) ->
         "vectors": {"space": "vectors", "min_cluster_size": 5},
         "map": {"space": "map"},
         "leaf": {"cluster_selection_method": "leaf"},
+        "plscan": {"method": "plscan"},
         "dbscan": {"method": "dbscan", "min_cluster_size": 8},
         "agglomerative": {"method": "agglomerative", "n_clusters": 20, "space": "map"},
         "areas": {"method": "kmeans", "n_clusters": 9, "space": "map"},
@@ -200,6 +203,8 @@ def test_other_ways_to_cluster(workspace: latentscale.Workspace, method: str) ->
     if method == "dbscan":
         assert points.filter(pl.col("cluster") == -1)["probability"].to_list() == [0.0] * made.record.counts["noise"]
         assert made.record.counts["clusters"] > 1
+    if method == "plscan":
+        assert made.record.counts["clusters"] > 5
     if method == "column":
         labelled = points.filter(pl.col("section").is_not_null())
         assert (labelled["label"] == labelled["section"]).all()

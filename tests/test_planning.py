@@ -60,16 +60,15 @@ def test_the_cost_of_a_stage_grows_with_the_documents(entry) -> None:
     small, large = (
         stage_costs(JOB, JobSize(documents=n, dim=256, text_bytes=450.0 * n))[entry.name] for n in (100_000, 10_000_000)
     )
-    assert 50 * small.cpu_seconds < large.cpu_seconds < 300 * small.cpu_seconds
+    assert 15 * small.cpu_seconds < large.cpu_seconds < 400 * small.cpu_seconds
     assert large.memory_bytes >= small.memory_bytes
     assert entry.unit == "shard" or large.memory_bytes > 0
 
 
-# benchmarks/results: cold_warm_10k, pipeline_63k and update; the processor time of the last two on a quiet machine, the
-# memory of 63 thousand as the mean of three runs, of 911 to 1,086 MB.
+# benchmarks/results: scale and pipeline_63k, on a quiet machine whose cores were 1.1 times as fast as the reference.
 @pytest.mark.parametrize(
     ("documents", "characters", "cpu_seconds", "peak_mb"),
-    [(10_000, 406, 14.94, 633), (62_806, 409, 42.2, 1_006), (990_000, 77, 1_057, 3_710)],
+    [(10_000, 397, 6.8, 645), (63_440, 409, 26.5, 1_190), (100_000, 397, 41, 1_230), (1_000_000, 397, 590, 2_800)],
 )
 def test_the_rates_are_those_that_were_measured(
     documents: int, characters: int, cpu_seconds: float, peak_mb: float
@@ -81,11 +80,12 @@ def test_the_rates_are_those_that_were_measured(
 
 
 def test_what_the_rates_repeat_of_the_backend_is_so() -> None:
+    from latentscale.backends.cpu.backend import OWN_TREE
     from latentscale.backends.cpu.layout import default_epochs
     from latentscale.backends.cpu.neighbors import EXACT_LIMIT
     from latentscale.stages import rates
 
-    assert rates._EXACT_LIMIT == EXACT_LIMIT
+    assert (rates._EXACT_LIMIT, rates.OWN_TREE) == (EXACT_LIMIT, OWN_TREE)
     for documents in (10_000, 10_001):
         for dimensions in (2, 3, 5):
             asked = default_epochs(documents, dimensions)

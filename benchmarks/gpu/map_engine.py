@@ -32,6 +32,7 @@ DENSITY: dict[str, Any] = {
     "min_samples": 10,
     "cluster_selection_method": "eom",
     "cluster_selection_epsilon": 0.0,
+    "threads": 1,
 }
 
 

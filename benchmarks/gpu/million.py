@@ -25,6 +25,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import os
 import sys
 import time
 import traceback
@@ -167,6 +168,7 @@ class Million:
             self.layouts,
             self.tree,
             self.clusters,
+            self.tree_on_processors,
             self.map_figures,
             self.small_trees,
             self.tree_parts,
@@ -347,6 +349,17 @@ class Million:
             ),
         )
         return {"linkage": linkage, "clusters": chosen, "count": int(found[0].max()) + 1}
+
+    def tree_on_processors(self) -> dict[str, Any]:
+        """The same tree by the backend cpu on all processors, where numba is there."""
+        try:
+            spanning = importlib.import_module("latentscale.backends.cpu.spanning")
+            spanning.spanning_tree(self.deep[:2_000], min_samples=MIN_SAMPLES, threads=1)
+        except ImportError as error:
+            return {"left_out": str(error)}
+        threads = len(os.sched_getaffinity(0))
+        facts, ways = self.timed(lambda: spanning.spanning_tree(self.deep, min_samples=MIN_SAMPLES, threads=threads))
+        return facts | {"threads": threads, "length_differs_by": float(abs(ways[:, 2] - self.ways[:, 2]).sum())}
 
     def map_figures(self) -> dict[str, Any]:
         """Trustworthiness and preservation of the map, on a sample."""

@@ -180,7 +180,7 @@ def _cluster_checks(
         "cluster_selection_method": "eom",
         "cluster_selection_epsilon": 0.0,
     }
-    found = backend.hdbscan(points, **settings)
+    found = backend.hdbscan(points, **settings, threads=threads)
     # The backend cpu may take a spanning tree that is a little too long.
     exact = hdbscan(points, **settings, fit=exact_hdbscan)
     near = [

@@ -142,8 +142,13 @@ class Backend(Protocol):
         min_samples: int | None,
         cluster_selection_method: Literal["eom", "leaf"],
         cluster_selection_epsilon: float,
+        threads: int,
     ) -> Clustering:
         """Cluster points, float of shape (n, d), by density (Campello et al. 2015), with Euclidean distances."""
+        ...
+
+    def plscan(self, points: NDArray[Any], *, min_samples: int, min_cluster_size: int, threads: int) -> Clustering:
+        """Cluster points, float of shape (n, d), by PLSCAN (Bot et al. 2025): leaves of the most persistent size."""
         ...
 
     def kmeans(self, vectors: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
@@ -154,7 +159,9 @@ class Backend(Protocol):
         """Cluster points, float of shape (n, d), by K-means with Euclidean distances; None as for ``kmeans``."""
         ...
 
-    def dbscan(self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
+    def dbscan(
+        self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int, threads: int
+    ) -> Clustering:
         """Cluster points by one density for all, with Euclidean distances; None chooses ``eps``, and notes it."""
         ...
 

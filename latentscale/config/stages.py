@@ -130,15 +130,16 @@ Level = Annotated[int, Field(ge=2, le=10_000)]
 class ClusterConfig(Settings):
     """How clusters are found."""
 
-    method: Literal["hdbscan", "kmeans", "dbscan", "agglomerative", "column"] = "hdbscan"
-    """HDBSCAN, spherical K-means, DBSCAN, Ward's method, or an existing column of the corpus."""
+    method: Literal["hdbscan", "plscan", "kmeans", "dbscan", "agglomerative", "column"] = "hdbscan"
+    """HDBSCAN, PLSCAN (the extra `plscan`), K-means, DBSCAN, Ward's method, or an existing column of the corpus."""
     space: Literal["auto", "layout", "vectors", "map"] = "auto"
     """What is clustered: the layout of `project.cluster_dimensions`, the vectors, or the map's x and y. `auto`: the
     vectors for K-means, the layout for the other methods."""
     min_cluster_size: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = None
-    """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000."""
+    """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000. PLSCAN chooses
+    this or a larger one, by default from `min_samples` on."""
     min_samples: Annotated[int, Field(ge=1, le=1_000)] | None = None
-    """How conservative HDBSCAN and DBSCAN are; by default 10, or less than that for small `min_cluster_size`."""
+    """How conservative HDBSCAN, PLSCAN and DBSCAN are; by default 10, or less for small `min_cluster_size`."""
     eps: Annotated[float, Field(gt=0, le=1_000)] | None = None
     """Distance within which documents of a cluster of DBSCAN have their neighbours; by default that at which nine in
     ten documents have joined another."""
@@ -210,6 +211,8 @@ class ClusterConfig(Settings):
             raise ValueError("cluster.levels: the values of a column are the finest layer; use cluster.layer_factor")
         if self.method == "dbscan":
             raise ValueError("cluster.levels: DBSCAN has no number of clusters to order; use hdbscan or agglomerative")
+        if self.method == "plscan":
+            raise ValueError("cluster.levels: PLSCAN chooses the number of clusters; use hdbscan or agglomerative")
         if self.n_clusters is not None and self.n_clusters != self.levels[0]:
             raise ValueError("cluster.n_clusters and the first of cluster.levels differ: leave one out")
         return self
@@ -222,6 +225,15 @@ class ClusterConfig(Settings):
             )
         if self.eps is not None and self.method != "dbscan":
             raise ValueError("cluster.eps is a setting of cluster.method 'dbscan'")
+        if self.method == "plscan":
+            if not self._selection_is_default:
+                raise ValueError("cluster.method 'plscan' takes leaves: cluster_selection_* are settings of 'hdbscan'")
+            if self.min_samples == 1:
+                raise ValueError("cluster.min_samples: PLSCAN needs 2 or more")
+            if (self.min_cluster_size or self.min_samples or 2) < (self.min_samples or 2):
+                raise ValueError(
+                    f"cluster.min_cluster_size: PLSCAN has no clusters of fewer than min_samples={self.min_samples}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -221,18 +221,19 @@ class ProjectSettings(TypedDict, total=False):
 class ClusterSettings(TypedDict, total=False):
     """How clusters are found."""
 
-    method: Literal["hdbscan", "kmeans", "dbscan", "agglomerative", "column"]
-    """HDBSCAN, spherical K-means, DBSCAN, Ward's method, or an existing column of the corpus."""
+    method: Literal["hdbscan", "plscan", "kmeans", "dbscan", "agglomerative", "column"]
+    """HDBSCAN, PLSCAN (the extra `plscan`), K-means, DBSCAN, Ward's method, or an existing column of the corpus."""
 
     space: Literal["auto", "layout", "vectors", "map"]
     """What is clustered: the layout of `project.cluster_dimensions`, the vectors, or the map's x and y. `auto`: the
     vectors for K-means, the layout for the other methods."""
 
     min_cluster_size: int | None
-    """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000."""
+    """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000. PLSCAN chooses
+    this or a larger one, by default from `min_samples` on."""
 
     min_samples: int | None
-    """How conservative HDBSCAN and DBSCAN are; by default 10, or less than that for small `min_cluster_size`."""
+    """How conservative HDBSCAN, PLSCAN and DBSCAN are; by default 10, or less for small `min_cluster_size`."""
 
     eps: float | None
     """Distance within which documents of a cluster of DBSCAN have their neighbours; by default that at which nine in

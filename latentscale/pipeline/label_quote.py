@@ -109,7 +109,7 @@ def _estimated_layers(config: JobConfig, documents: int) -> list[int]:
         return levels
     if levels:
         finest = levels[0]
-    elif cluster.method in ("hdbscan", "dbscan"):
+    elif cluster.method in ("hdbscan", "plscan", "dbscan"):
         size = cluster.min_cluster_size or default_min_cluster_size(documents)
         finest = max(1, round(documents / (_MINIMUM_SIZES * size)))
     else:

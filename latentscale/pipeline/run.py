@@ -9,7 +9,7 @@ from functools import partial
 from latentscale.backends.select import check_backend, check_layouts, check_workers
 from latentscale.config import JobConfig
 from latentscale.engines import check_engine
-from latentscale.errors import ConfigError, WorkspaceError
+from latentscale.errors import ConfigError, WorkspaceError, require
 from latentscale.file_names import argument
 from latentscale.labelers import labeler_class
 from latentscale.labelers.model import runs_in_the_job
@@ -199,6 +199,8 @@ def check_settings(context: RunContext, until: str, *, labels: bool = True) -> N
     for name in ("neighbors", "project", "cluster"):
         check_backend(getattr(config, name).backend, name)
     check_layouts(config)
+    if config.cluster.method == "plscan":
+        require("fast_plscan", extra="plscan", used_for="cluster.method=plscan")
     if (config.engine.resources.of("neighbors").workers or 1) > 1:
         check_workers(config.neighbors.backend, engine=config.engine.name)
     labeler = labeler_class(config.label.method)
@@ -341,7 +343,7 @@ def _check_layer(job: MapJob) -> None:
 
 def _warn_of_cluster_size(context: RunContext, documents: int) -> None:
     size = context.config.cluster.min_cluster_size
-    if context.config.cluster.method in ("hdbscan", "dbscan") and size is not None and size > documents:
+    if context.config.cluster.method in ("hdbscan", "plscan", "dbscan") and size is not None and size > documents:
         sentence = f"cluster.min_cluster_size is {size:,}, and there are {documents:,} documents: nothing can cluster"
         context.outcome.warnings.append(sentence)
         context.observer.note(f"warning: {sentence}")

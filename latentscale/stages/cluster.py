@@ -17,11 +17,11 @@ from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.errors import CorpusError
 from latentscale.labelers.edit_file import read_edits
-from latentscale.stages.cluster_search import DensitySettings, about, missed_levels, without_collapse
+from latentscale.stages.cluster_search import FITS, DensitySettings, about, missed_levels, without_collapse
 from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_coarser, hold_edited, merge_edited
 from latentscale.stages.project import LAYOUT_SLOT, MAP_DIMENSIONS, read_coordinates
 from latentscale.stages.project import STAGE as PROJECT
-from latentscale.stages.rates import held_bytes, kmeans_seconds
+from latentscale.stages.rates import OWN_TREE, density_seconds, held_bytes, kmeans_seconds
 from latentscale.stages.split_clusters import move_edited, parts_before, place_edited, split_edited
 from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
@@ -139,7 +139,11 @@ class ClusterStage(WholeStage):
         if config.levels and not config.min_cluster_size:
             # Ten times smaller than the ordered clusters are on average, where the default would forbid them.
             size = max(2, min(size, documents // (10 * config.levels[0])))
+        if config.method == "plscan":
+            size = config.min_cluster_size or config.min_samples or min(10, size)
         shared |= {"min_cluster_size": size, "min_samples": config.min_samples or min(10, size)}
+        if config.method == "plscan":
+            return ClustersRequest(**shared)
         if config.method == "dbscan":
             return ClustersRequest(**shared, eps=config.eps)
         return ClustersRequest(
@@ -259,15 +263,14 @@ class ClusterStage(WholeStage):
             joined = min(joined_at_most(count), size.documents)
         elif settings.method == "kmeans":
             joined = min(count, size.documents)
-        seconds = 0.7 + (2.2e-4 if settings.levels else 3.5e-5) * size.documents
+        seconds = density_seconds(size.documents, fits=FITS if settings.levels else 1)
         if spherical:
             seconds = 0.7 + kmeans_seconds(size, count or None)
         return Cost(
-            # Ordered clusters are searched for with several fits.
             cpu_seconds=seconds,
-            parallel=spherical,
+            parallel=spherical or size.documents >= OWN_TREE,
             # Ward's method has a cost for each pair of what it joins, K-means some sums for each centroid.
-            memory_bytes=held_bytes(size, fixed=90e6, document=300.0 if spherical else 3_000.0)
+            memory_bytes=held_bytes(size, fixed=90e6, document=300.0 if spherical else 1_700.0)
             + 8.0 * joined**2
             + (80.0 * count * size.dim if spherical else 0.0),
             disk_bytes=size.documents * 12.0,
@@ -348,11 +351,23 @@ def find_clusters(points: NDArray[np.float32], request: ClustersRequest, *, thre
             eps=request.eps,
             min_samples=int(request.min_samples or 2),
             min_cluster_size=int(request.min_cluster_size or 2),
+            threads=threads,
+        )
+
+    if request.method == "plscan":
+        return backend.plscan(
+            points,
+            min_samples=int(request.min_samples or 2),
+            min_cluster_size=int(request.min_cluster_size or 2),
+            threads=threads,
         )
 
     def fit(settings: DensitySettings) -> Clustering:
         return backend.hdbscan(
-            points, **asdict(settings), cluster_selection_epsilon=float(request.cluster_selection_epsilon or 0.0)
+            points,
+            **asdict(settings),
+            cluster_selection_epsilon=float(request.cluster_selection_epsilon or 0.0),
+            threads=threads,
         )
 
     first = DensitySettings(

@@ -17,7 +17,7 @@ _LARGEST, _NOISE = 0.5, 0.5
 # ...or if there are fewer clusters than this of so many documents.
 _FEW_CLUSTERS, _MANY_DOCUMENTS = 5, 1_000
 # Fits of one search: each halves or better the range of sizes that is left.
-_FITS = 7
+FITS = 7
 # How far from the ordered number is as good as met, as a ratio.
 _MET = 1.1
 
@@ -153,7 +153,7 @@ def _narrow(fit: Fit, first: DensitySettings, wanted: int) -> list[tuple[Density
         return found
     # The number of clusters at ``low`` is too large, at ``high`` too small: one at most fits in half of the documents.
     at_low, at_high = smallest.n_clusters, 1
-    for _ in range(_FITS - 1):
+    for _ in range(FITS - 1):
         if high - low < 2:
             break
         part = np.log(at_low / wanted) / max(np.log(at_low / max(at_high, 0.5)), 1e-9)

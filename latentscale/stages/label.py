@@ -128,9 +128,11 @@ class LabelStage(WholeStage):
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rate of keyphrases; what a labeler's model takes is not known."""
+        # Of some hundred clusters of the finest layer, as there are by default.
+        read = min(size.documents, 100 * config.label.max_documents_per_cluster)
         return Cost(
-            cpu_seconds=0.5 + 5.0e-5 * size.documents * size.length,
-            memory_bytes=held_bytes(size, fixed=93e6, document=1_800.0, text=4_900.0),
+            cpu_seconds=0.2 + (2.4e-5 * read + 6.5e-6 * size.documents) * size.length,
+            memory_bytes=held_bytes(size, fixed=93e6, document=1_300.0, text=7_000.0),
             scratch_bytes=size.documents * size.dim * 4.0,
         )
 

@@ -116,7 +116,7 @@ class NeighborsStage(WholeStage):
         return Cost(
             cpu_seconds=neighbor_seconds(size),
             parallel=True,
-            memory_bytes=held_bytes(size, fixed=50e6 if exact else 280e6, document=2_900.0),
+            memory_bytes=held_bytes(size, fixed=50e6 if exact else 330e6, document=1_650.0),
             disk_bytes=size.documents * wanted_neighbors(config) * 6.5,
             scratch_bytes=size.documents * size.dim * 4.0,
         )

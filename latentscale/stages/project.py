@@ -173,7 +173,7 @@ class ProjectStage(WholeStage):
             if dimensions
         )
         # The peak is where the graph is made symmetric; while a layout is shown, that is over.
-        peak = held_bytes(size, fixed=120e6, document=3_000.0)
+        peak = held_bytes(size, fixed=170e6, document=2_060.0)
         if shown is not None:
             peak = max(peak, held_bytes(size, fixed=120e6, document=600.0) + shown.memory_bytes)
         return Cost(

@@ -1,8 +1,8 @@
 """Measured rates on which the estimates of cost rest: processor seconds of one reference core, and bytes.
 
 The reference is one of two shared cores of an AMD EPYC of 2026; the figures are those of ``benchmarks/results``
-(``cold_warm_10k``, ``pipeline_63k``, ``update``, ``embed_static``, ``kmeans``, ``tokens``, ``gpu``) and of
-docs/decisions/0008. ``latentscale plan`` measures how fast this machine's cores are beside it.
+(``scale``, ``pipeline_63k``, ``embed_static``, ``kmeans``, ``tokens``, ``gpu``) and of docs/decisions/0008.
+``latentscale plan`` measures how fast this machine's cores are beside it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from latentscale.stages.stage import HELD_BYTES, JobSize
 
-# Up to here vectors, graph and layout are found in the cache of the processor often enough; above, each doubling adds
-# a share of the time: 42 CPU-s at 63 thousand documents, 1,057 at a million.
+# Up to here a layout is found in the cache of the processor often enough; above, each doubling adds a share of the
+# time: 16 CPU-s for both layouts of 100 thousand documents, 360 for those of a million.
 _CACHED_DOCUMENTS = 64_000
-_PER_DOUBLING = 0.28
+_PER_DOUBLING = 0.44
 # CPU-seconds of a document of the usual length: by a model of the size of all-MiniLM-L6-v2 (384 dimensions).
 _ENCODER_SECONDS = 0.061
 _ENCODER_DIM = 384
@@ -23,6 +23,8 @@ _TOKENS_SECONDS = 1.5e-5
 # On an H100, a model of the size of BERT-base (768 dimensions) in bf16.
 _GPU_SECONDS = 6.3e-5
 _GPU_DIM = 768
+# CPU-seconds of a document for the spanning tree of HDBSCAN with what follows, and for another selection of clusters.
+_PER_TREE, _PER_FIT = 2.6e-5, 5.0e-6
 # As the backend of the processors has it: exact search, and 500 epochs for a layout of few documents to look at.
 _EXACT_LIMIT = 30_000**2 * 256
 _SMALL_MAP, _MAP_DIMENSIONS = 10_000, 3
@@ -37,6 +39,10 @@ _ROUNDS, _CHOSEN_CLUSTERS, _CURVE_SECONDS = 25, 100, 3.0
 # near ones, and documents of the start for each cluster.
 _FEW_CLUSTERS, _NEAR = 256, 128
 _ROUNDS_OF_ALL, _ROUNDS_OF_NEAR, _STARTED = 6, 30, 32
+# Documents whose words labels and the page hold at once: labels read some of each cluster, the page goes by blocks.
+_TEXTS_AT_ONCE = 50_000
+# Documents from which the processors have a spanning tree of their own, on all threads.
+OWN_TREE = 50_000
 ENCODERS = ("transformers", "onnx", "vllm")
 _SECONDS = {"static": 2.7e-5, "column": 1.0e-5, "endpoint": 3.0e-5}
 
@@ -64,7 +70,7 @@ def embed_seconds(size: JobSize) -> EmbedSeconds:
     """
     texts = size.documents * size.length
     if size.embedder not in ENCODERS:
-        return EmbedSeconds(cpu=_SECONDS.get(size.embedder, _SECONDS["static"]) * texts)
+        return EmbedSeconds(cpu=0.2 + _SECONDS.get(size.embedder, _SECONDS["static"]) * texts)
     if size.gpus:
         return EmbedSeconds(
             cpu=_TOKENS_SECONDS * texts, gpu=_GPU_SECONDS * texts * ((size.dim or _GPU_DIM) / _GPU_DIM) ** 3
@@ -77,6 +83,12 @@ def cache_growth(documents: int) -> float:
     return 1.0 + _PER_DOUBLING * max(0.0, math.log2(max(documents, 1) / _CACHED_DOCUMENTS))
 
 
+def density_seconds(documents: int, *, fits: int = 1) -> float:
+    """CPU-seconds of HDBSCAN on a few dimensions, in so many fits: those of a large layout share a spanning tree."""
+    again = _PER_FIT if documents >= OWN_TREE else _PER_TREE
+    return 0.35 + documents * (_PER_TREE + (fits - 1) * again)
+
+
 def is_searched_exactly(size: JobSize) -> bool:
     """Whether the processors compare all pairs, as ``neighbors.method: auto`` has it."""
     return size.documents**2 * size.dim <= _EXACT_LIMIT
@@ -85,8 +97,8 @@ def is_searched_exactly(size: JobSize) -> bool:
 def neighbor_seconds(size: JobSize) -> float:
     """CPU-seconds of the neighbour graph: of all pairs, or by NN-descent."""
     if is_searched_exactly(size):
-        return 0.5 + 2.2e-11 * size.documents**2 * size.dim / 256
-    return 2.0 + 1.2e-4 * size.documents * cache_growth(size.documents) * (0.5 + 0.5 * size.dim / 256)
+        return 0.4 + 5.5e-9 * size.documents**2 * size.dim / 256
+    return 1.0 + 7.1e-5 * size.documents * (0.5 + 0.5 * size.dim / 256)
 
 
 def default_epochs(documents: int, dimensions: int) -> int:
@@ -101,8 +113,8 @@ def layout_seconds(documents: int, *, epochs: int | None, dimensions: int, dense
     """
     if epochs is None:
         epochs = default_epochs(documents, dimensions)
-    each = 6.05e-7 if dimensions <= 2 else 7.0e-7 if dimensions == 3 else 9.5e-7
-    return each * epochs * documents * cache_growth(documents) * (_DENSE if dense else 1.0)
+    each = 2.85e-7 if dimensions <= 2 else 3.3e-7 if dimensions == 3 else 4.1e-7
+    return 0.2 + each * epochs * documents * cache_growth(documents) * (_DENSE if dense else 1.0)
 
 
 def kmeans_seconds(size: JobSize, n_clusters: int | None) -> float:
@@ -130,6 +142,7 @@ def held_bytes(size: JobSize, *, fixed: float, document: float, text: float = 0.
     document : float
         For each document, its vector's share left out.
     text : float
-        For each document of the usual length.
+        For each document of the usual length, of those whose texts are read at once.
     """
-    return fixed + size.documents * (document + text * size.length + HELD_BYTES * size.dim)
+    texts = min(size.documents, _TEXTS_AT_ONCE) * text * size.length
+    return fixed + texts + size.documents * (document + HELD_BYTES * size.dim)

@@ -32,6 +32,7 @@ _PACKAGES = (
     "numba",
     "pynndescent",
     "hdbscan",
+    "fast-plscan",
     "model2vec",
     "tokenizers",
     "fsspec",

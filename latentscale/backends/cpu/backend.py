@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from latentscale.backends.results import Assignment, Clustering, Faithfulness, Fitted, Layout, NeighborGraph
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     from latentscale.backends.shown import Shown
     from latentscale.machine import Place
+
+# Layouts from here on are joined by a spanning tree of our own: before, compiling it takes longer than it saves. Beyond
+# so many dimensions a k-d tree is of no use, and the package has others.
+OWN_TREE, _MOST_DIMENSIONS = 50_000, 16
 
 
 class CpuBackend:
@@ -34,6 +39,8 @@ class CpuBackend:
     def __init__(self) -> None:
         # The fuzzy set of the graph that was laid out last: a map and the layout for its clusters share it.
         self._fuzzy: tuple[NeighborGraph, int, Any] | None = None
+        # The points that were clustered by density last, and their hierarchy: a search for settings fits them often.
+        self._tree: tuple[NDArray[Any], int, NDArray[np.float64]] | None = None
 
     @classmethod
     def missing(cls, place: Place) -> str | None:
@@ -132,8 +139,9 @@ class CpuBackend:
         min_samples: int | None,
         cluster_selection_method: Literal["eom", "leaf"],
         cluster_selection_epsilon: float,
+        threads: int,
     ) -> Clustering:
-        """Cluster by HDBSCAN, with the package ``hdbscan``."""
+        """Cluster by HDBSCAN, with the package ``hdbscan``; large layouts by a spanning tree of our own."""
         from latentscale.backends.cpu.clustering import hdbscan
 
         return hdbscan(
@@ -142,7 +150,43 @@ class CpuBackend:
             min_samples=min_samples,
             cluster_selection_method=cluster_selection_method,
             cluster_selection_epsilon=cluster_selection_epsilon,
+            fit=partial(self._stable_clusters, threads=threads) if _has_own_tree(points) else None,
         )
+
+    def plscan(self, points: NDArray[Any], *, min_samples: int, min_cluster_size: int, threads: int) -> Clustering:
+        """PLSCAN of the package ``fast-plscan``, over our spanning tree."""
+        from latentscale.backends.cpu.plscan import plscan
+
+        return plscan(
+            points,
+            min_samples=min_samples,
+            min_cluster_size=min_cluster_size,
+            threads=threads,
+            tree=self._spanning_tree if _has_few_dimensions(points) else None,
+        )
+
+    def _stable_clusters(
+        self, points: NDArray[Any], *, min_samples: int, threads: int, **selection: Any
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+        from latentscale.backends.cpu.density_tree import stable_clusters
+
+        return stable_clusters(self._hierarchy(points, min_samples, threads=threads), **selection)
+
+    def _hierarchy(self, points: NDArray[Any], min_samples: int, *, threads: int) -> NDArray[np.float64]:
+        import numpy as np
+
+        from latentscale.backends.cpu.density_tree import single_linkage
+
+        held = self._tree
+        if held is None or held[1] != min_samples or not np.array_equal(held[0], points):
+            tree = self._spanning_tree(points, min_samples=min_samples, threads=threads)
+            self._tree = held = (points.copy(), min_samples, single_linkage(tree))
+        return held[2]
+
+    def _spanning_tree(self, points: NDArray[Any], *, min_samples: int, threads: int) -> NDArray[np.float64]:
+        from latentscale.backends.cpu.spanning import spanning_tree
+
+        return spanning_tree(points, min_samples=min_samples, threads=threads)
 
     def kmeans(self, vectors: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
         """Spherical K-means, the same bits for any number of threads."""
@@ -156,11 +200,19 @@ class CpuBackend:
 
         return kmeans_of_layout(points, n_clusters=n_clusters, seed=seed, threads=threads)
 
-    def dbscan(self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
-        """DBSCAN without border points, from the tree of the package ``hdbscan``."""
+    def dbscan(
+        self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int, threads: int
+    ) -> Clustering:
+        """DBSCAN without border points, from the tree that HDBSCAN has."""
         from latentscale.backends.cpu.dbscan import dbscan
 
-        return dbscan(points, eps=eps, min_samples=min_samples, min_cluster_size=min_cluster_size)
+        return dbscan(
+            points,
+            eps=eps,
+            min_samples=min_samples,
+            min_cluster_size=min_cluster_size,
+            hierarchy=partial(self._hierarchy, threads=threads) if _has_own_tree(points) else None,
+        )
 
     def agglomerative(self, points: NDArray[Any], *, n_clusters: int, seed: int) -> Clustering:
         """Ward's method, over centroids of scikit-learn's K-means where documents are many."""
@@ -274,3 +326,11 @@ class CpuBackend:
         from latentscale.backends.cpu.faithfulness import faithfulness
 
         return faithfulness(vectors, coordinates, k=k, sample=sample, seed=seed, threads=threads)
+
+
+def _has_own_tree(points: NDArray[Any]) -> bool:
+    return len(points) >= OWN_TREE and _has_few_dimensions(points)
+
+
+def _has_few_dimensions(points: NDArray[Any]) -> bool:
+    return points.ndim == 2 and points.shape[1] <= _MOST_DIMENSIONS

@@ -166,6 +166,7 @@ class CumlBackend(TorchBackend):
         min_samples: int | None,
         cluster_selection_method: Literal["eom", "leaf"],
         cluster_selection_epsilon: float,
+        threads: int,
     ) -> Clustering:
         """Cluster by cuML's HDBSCAN over all pairs."""
         from latentscale.backends.cpu.clustering import hdbscan
@@ -189,12 +190,16 @@ class CumlBackend(TorchBackend):
         )
         return replace(found, backend=self.name, details=found.details | {"by": "cuML"})
 
-    def dbscan(self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
+    def dbscan(
+        self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int, threads: int
+    ) -> Clustering:
         """DBSCAN without border points, by cuML where ``eps`` is given; else by the spanning tree, which chooses it."""
         from latentscale.backends.cpu.dbscan import dbscan
         from latentscale.backends.cuml import calls
 
         if eps is None:
-            return super().dbscan(points, eps=None, min_samples=min_samples, min_cluster_size=min_cluster_size)
+            return super().dbscan(
+                points, eps=None, min_samples=min_samples, min_cluster_size=min_cluster_size, threads=threads
+            )
         found = dbscan(points, eps=eps, min_samples=min_samples, min_cluster_size=min_cluster_size, fit=calls.dbscan)
         return replace(found, backend=self.name, details=found.details | {"by": "cuML"})

@@ -196,6 +196,7 @@ class TorchBackend(CpuBackend):
         min_samples: int | None,
         cluster_selection_method: Literal["eom", "leaf"],
         cluster_selection_epsilon: float,
+        threads: int,
     ) -> Clustering:
         """The spanning tree on the device, and the clusters of it by the package ``hdbscan``."""
         from latentscale.backends.cpu.clustering import hdbscan
@@ -206,27 +207,27 @@ class TorchBackend(CpuBackend):
             min_samples=min_samples,
             cluster_selection_method=cluster_selection_method,
             cluster_selection_epsilon=cluster_selection_epsilon,
-            fit=self._stable_clusters,
+            fit=partial(self._stable_clusters, threads=threads),
         )
         return self._made_here(found)
 
-    def _stable_clusters(self, points: NDArray[Any], *, min_samples: int, **selection: Any) -> Any:
-        from latentscale.backends.cpu.density_tree import stable_clusters
-
-        return stable_clusters(self._hierarchy(points, min_samples), **selection)
-
-    def _hierarchy(self, points: NDArray[Any], min_samples: int) -> NDArray[np.float64]:
-        from latentscale.backends.cpu.density_tree import single_linkage
+    def _spanning_tree(self, points: NDArray[Any], *, min_samples: int, threads: int) -> NDArray[np.float64]:
         from latentscale.backends.torch.spanning import spanning_tree
 
-        return single_linkage(spanning_tree(points, min_samples=min_samples, device=self.device))
+        return spanning_tree(points, min_samples=min_samples, device=self.device)
 
-    def dbscan(self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int) -> Clustering:
+    def dbscan(
+        self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int, threads: int
+    ) -> Clustering:
         """DBSCAN without border points, from the same tree."""
         from latentscale.backends.cpu.dbscan import dbscan
 
         found = dbscan(
-            points, eps=eps, min_samples=min_samples, min_cluster_size=min_cluster_size, hierarchy=self._hierarchy
+            points,
+            eps=eps,
+            min_samples=min_samples,
+            min_cluster_size=min_cluster_size,
+            hierarchy=partial(self._hierarchy, threads=threads),
         )
         return self._made_here(found)
 

@@ -25,7 +25,7 @@ class IngestStage:
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rate of parquet, and the start of a process with what it imports."""
         return Cost(
-            cpu_seconds=2.0 + 2.0e-5 * size.documents * size.length, parallel=True, disk_bytes=0.6 * size.text_bytes
+            cpu_seconds=1.2 + 5.0e-6 * size.documents * size.length, parallel=True, disk_bytes=0.6 * size.text_bytes
         )
 
 

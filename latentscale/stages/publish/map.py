@@ -261,10 +261,10 @@ class PublishStage(WholeStage):
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
         """Estimate by the measured rate of points, tiles and the index of words."""
         return Cost(
-            cpu_seconds=0.5
-            + (2.6e-5 + (3.2e-5 if config.publish.search else 0.0) + (5e-5 if config.publish.semantic else 0.0))
+            cpu_seconds=0.3
+            + (1.6e-5 + (2.1e-5 if config.publish.search else 0.0) + (5e-5 if config.publish.semantic else 0.0))
             * size.documents,
-            memory_bytes=held_bytes(size, fixed=152e6, document=2_000.0, text=6_450.0),
+            memory_bytes=held_bytes(size, fixed=152e6, document=1_600.0, text=9_500.0),
             disk_bytes=0.5 * size.text_bytes
             + size.documents * (80 + (100 if config.publish.search else 0) + (135 if config.publish.semantic else 0)),
             scratch_bytes=size.documents * size.dim * 4.0,

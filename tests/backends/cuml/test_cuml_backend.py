@@ -96,6 +96,7 @@ def test_what_a_gpu_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch, error: Ex
             min_samples=5,
             cluster_selection_method="eom",
             cluster_selection_epsilon=0.0,
+            threads=1,
         )
     assert raised.value.hint
     assert raised.value.exit_code == 4
@@ -109,7 +110,7 @@ def test_a_mistake_of_ours_is_not_taken_for_one_of_the_gpu() -> None:
 def test_clusters_of_one_density_have_no_border_points(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_rapids.install(monkeypatch)
     points = blobs()
-    given: dict[str, Any] = {"eps": 0.9, "min_samples": 4, "min_cluster_size": 6}
+    given: dict[str, Any] = {"eps": 0.9, "min_samples": 4, "min_cluster_size": 6, "threads": 1}
     found, truth = CumlBackend("cpu").dbscan(points, **given), CpuBackend().dbscan(points, **given)
     assert (found.backend, found.n_clusters) == ("cuml", truth.n_clusters)
     assert found.n_clusters > 1
@@ -124,6 +125,7 @@ def test_more_min_samples_than_cuml_takes_are_refused(vectors: Any) -> None:
             min_samples=None,
             cluster_selection_method="eom",
             cluster_selection_epsilon=0.0,
+            threads=1,
         )
 
 
@@ -201,6 +203,7 @@ def test_clusters_by_density(monkeypatch: pytest.MonkeyPatch) -> None:
         "min_samples": 10,
         "cluster_selection_method": "eom",
         "cluster_selection_epsilon": 0.0,
+        "threads": 1,
     }
     points = blobs()
     found, truth = CumlBackend("cpu").hdbscan(points, **given), CpuBackend().hdbscan(points, **given)

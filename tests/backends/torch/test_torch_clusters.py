@@ -19,7 +19,7 @@ from latentscale.errors import CorpusError, EnvironmentFailure
 torch: Any = pytest.importorskip("torch", reason="the backend torch needs the package torch")
 pytestmark = pytest.mark.slow
 
-DENSITY: dict[str, Any] = {"min_samples": 10, "cluster_selection_epsilon": 0.0}
+DENSITY: dict[str, Any] = {"min_samples": 10, "cluster_selection_epsilon": 0.0, "threads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,7 @@ def test_the_spanning_tree_is_the_shortest(backend: TorchBackend, points: Any, n
 def test_clusters_by_density_are_those_of_an_exact_tree(backend: TorchBackend, points: Any, method: Any) -> None:
     given = DENSITY | {"min_cluster_size": 15, "cluster_selection_method": method}
     found = backend.hdbscan(points, **given)
+    del given["threads"]
     truth = hdbscan(points, **given, fit=exact_hdbscan)
     assert (found.backend, found.method, found.details["device"]) == ("torch", "hdbscan", str(backend.device))
     assert found.n_clusters >= 7
@@ -89,7 +90,7 @@ def test_clusters_are_the_same_bits_again(backend: TorchBackend, points: Any, ve
 def test_clusters_of_one_density_are_those_of_the_processors(
     backend: TorchBackend, points: Any, eps: float | None
 ) -> None:
-    given: dict[str, Any] = {"eps": eps, "min_samples": 5, "min_cluster_size": 5}
+    given: dict[str, Any] = {"eps": eps, "min_samples": 5, "min_cluster_size": 5, "threads": 1}
     found, truth = backend.dbscan(points, **given), CpuBackend().dbscan(points, **given)
     assert found.n_clusters > 1
     assert adjusted_rand_score(truth.labels, found.labels) >= 0.97
@@ -141,7 +142,7 @@ def test_a_handful_of_documents(backend: TorchBackend, points: Any, n: int) -> N
     assert found.notes == truth.notes
     assert len(found.labels) == n
     assert backend.kmeans(points[:n], n_clusters=3, seed=0, threads=1).n_clusters == min(n, 3)
-    assert len(backend.dbscan(points[:n], eps=1.0, min_samples=2, min_cluster_size=2).labels) == n
+    assert len(backend.dbscan(points[:n], eps=1.0, min_samples=2, min_cluster_size=2, threads=1).labels) == n
 
 
 def test_documents_that_are_all_alike_are_one_cluster(backend: TorchBackend, points: Any) -> None:

@@ -130,3 +130,16 @@ def test_the_nearest_points_are_the_nearest() -> None:
     truth = np.argsort(apart, axis=1, kind="stable")[:, :12]
     np.testing.assert_array_equal(position[near.numpy()[real]], truth[position[real]])
     np.testing.assert_allclose(distance.numpy()[real], np.sort(apart, axis=1)[:, :12][position[real]], atol=1e-12)
+
+
+def test_the_tree_is_as_long_as_that_of_the_processors() -> None:
+    from latentscale.backends.cpu.spanning import spanning_tree as by_processors
+    from latentscale.backends.torch.spanning import spanning_tree
+
+    random = np.random.default_rng(9)
+    ways = np.cumsum(random.normal(scale=0.05, size=(20, 400, 5)), axis=1) + random.normal(scale=3, size=(20, 1, 5))
+    points = ways.reshape(-1, 5).astype(np.float32)
+    points[1_000:1_100] = points[1_000]
+    found = spanning_tree(points, min_samples=10, device=torch.device("cpu"))
+    truth = by_processors(points, min_samples=10, threads=2)
+    np.testing.assert_allclose(found[:, 2], truth[:, 2], atol=1e-9)
