@@ -40,6 +40,8 @@ _AGAIN_BYTES = 1 << 28
 _SPREAD = 16
 # Groups and columns beyond a threshold, times those that are needed: of a row with more all columns are searched.
 _MOST = 4
+# Of a candidate: the products and positions of its group, and its share of the table of those beyond the threshold.
+_BYTES_OF_ONE = _GROUP * 12 + _MOST * 12
 # Products come out in half precision or in single, and are rounded otherwise when they are computed again.
 _HALF_STEP, _STEP = 1e-3, 1e-5
 # Where a search of all columns is the faster one: a processor reads them in its cache, and each only once.
@@ -320,11 +322,14 @@ def _candidates(matrix: Matrix, asking: torch.Tensor, *, k: int, half: bool) -> 
 
 def _at_once(matrix: Matrix, asking: int, *, wide: int, half: bool) -> tuple[int, int]:
     """Rows that ask, and columns of which the maxima are kept."""
-    most = int(min(_KEPT_BYTES, _KEPT_SHARE * free_bytes(matrix.device))) // (2 if half else 4) * _GROUP
+    most = int(min(_KEPT_BYTES, _KEPT_SHARE * free_bytes(matrix.device)))
+    columns = most // (2 if half else 4) * _GROUP
     # What comes from the host comes once for all that ask.
-    rows = min(asking, max(1, most // len(matrix) // _ROWS) * _ROWS) if matrix.resident else asking
+    rows = max(1, columns // len(matrix) // _ROWS) * _ROWS if matrix.resident else asking
+    # What reaches a threshold takes memory, too.
+    rows = min(asking, rows, max(1, most // (wide * _BYTES_OF_ONE)))
     # Of fewer groups than candidates there is no threshold.
-    return rows, max(-(-2 * wide * _GROUP // _COLUMNS), most // rows // _COLUMNS) * _COLUMNS
+    return rows, max(-(-2 * wide * _GROUP // _COLUMNS), columns // rows // _COLUMNS) * _COLUMNS
 
 
 def _of_groups(
