@@ -44,6 +44,7 @@ def by_groups(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         "_SEARCHED_ON": (),
         "_ROWS": 300,
         "_COLUMNS": 500,
+        "_BYTES_OF_ONE": 1,
         "_of_groups": of_groups,
         "_of_all_columns": of_all,
     }.items():
@@ -69,6 +70,18 @@ def test_the_graph_is_that_of_all_columns(
     truth = graph(rows, k)
     np.testing.assert_array_equal(found.indices, truth.indices)
     np.testing.assert_array_equal(found.distances, truth.distances)
+
+
+def test_little_memory_lets_few_rows_ask_at_once(
+    rows: Any, by_groups: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = graph(rows[:1_200], 5)
+    asked = by_groups["groups"]
+    monkeypatch.setattr(f"{MODULE}._KEPT_BYTES", 100_000)
+    monkeypatch.setattr(f"{MODULE}._BYTES_OF_ONE", 240)
+    found = graph(rows[:1_200], 5)
+    assert by_groups["groups"] == 2 * asked
+    np.testing.assert_array_equal(found.indices, truth.indices)
 
 
 @pytest.mark.parametrize("n", [499, 500, 501, 516, 999, 1_001, 1_500])
