@@ -27,6 +27,7 @@ def main() -> None:
     import torch
 
     from latentscale.backends.cpu.clustering import kmeans
+    from latentscale.backends.torch.device import open_device
     from latentscale.backends.torch.kmeans import lloyd
     from latentscale.backends.torch.spanning import spanning_tree
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--device", default="cuda:0")
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device = open_device(options.device)
     real = np.load(options.vectors).astype(np.float32)
     real /= np.linalg.norm(real, axis=1, keepdims=True)
     random = np.random.default_rng(0)

@@ -1,4 +1,10 @@
-"""Find the nearest documents of every document by products of blocks of the matrix with itself."""
+"""Find the nearest documents of every document by products of blocks of the matrix with itself.
+
+To look for the first k of many columns takes a GPU many times longer than to compute them. So of each group of sixteen
+columns only the largest product is kept. The k-th largest of groups of groups is a threshold that at least k columns
+reach, and hardly more: only the few groups that reach it are computed again, and the columns in them that reach it are
+candidates.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +26,28 @@ if TYPE_CHECKING:
 
 # Rows that ask together, rows of them in one product, and rows that answer in one product.
 _ASKING = 65_536
-_ROWS = 2_048
+_ROWS = 8_192
 _COLUMNS = 16_384
-# Rows whose candidates are measured again at once.
-_MEASURED = 1_024
+# Of products of which all columns are searched.
+_ROWS_SEARCHED = 2_048
+# Columns of which the largest product is kept, and the bytes that those of some rows may take: of the free memory, too.
+_GROUP = 16
+_KEPT_BYTES = 1 << 30
+_KEPT_SHARE = 0.1
+# Groups whose products are computed again at once, in bytes of their vectors.
+_AGAIN_BYTES = 1 << 28
+# A threshold is the k-th of about so many times k maxima: then the columns that reach it are hardly more than k.
+_SPREAD = 16
+# Groups and columns beyond a threshold, times those that are needed: of a row with more all columns are searched.
+_MOST = 4
+# Of a candidate: the products and positions of its group, and its share of the table of those beyond the threshold.
+_BYTES_OF_ONE = _GROUP * 12 + _MOST * 12
+# Products come out in half precision or in single, and are rounded otherwise when they are computed again.
+_HALF_STEP, _STEP = 1e-3, 1e-5
+# Where a search of all columns is the faster one: a processor reads them in its cache, and each only once.
+_SEARCHED_ON = ("cpu",)
+# Bytes of the candidates, in float64, that are measured again at once.
+_MEASURED_BYTES = 1 << 28
 # So many candidates more than asked for are measured again: products in half precision are rough, and break ties.
 _SPARE = 8
 # Of the free memory, for the matrix and its copy in half precision.
@@ -209,8 +233,9 @@ def _measure_block(
 
     near: list[torch.Tensor] = []
     apart: list[torch.Tensor] = []
-    for at in range(0, len(rows), _MEASURED):
-        part = slice(at, min(at + _MEASURED, len(rows)))
+    most = max(1, _MEASURED_BYTES // (8 * rows.shape[1] * max(1, found.shape[1])))
+    for at in range(0, len(rows), most):
+        part = slice(at, min(at + most, len(rows)))
         some = found[part]
         if matrix.copies is not None:
             some = _with_copies(some, matrix.copies[start + part.start : start + part.stop])
@@ -270,18 +295,162 @@ def _candidates(matrix: Matrix, asking: torch.Tensor, *, k: int, half: bool) -> 
     """The nearest rows of a matrix by products: positions (int64) for each row that asks, in no order that matters."""
     import torch
 
-    n, device = len(matrix), matrix.device
+    n, device = len(matrix), asking.device
     # The row itself is among them.
     wide = min(n, k + 1 + _SPARE)
+    # Where there are not many more groups than candidates, they are no help.
+    if n < 2 * wide * _GROUP or device.type in _SEARCHED_ON:
+        return _of_all_columns(matrix, asking, wide=wide, half=half)
+    found = torch.empty((len(asking), wide), dtype=torch.int64, device=device)
+    rows, panel = _at_once(matrix, len(asking), wide=wide, half=half)
+    for start in range(0, len(asking), rows):
+        some = asking[start : start + rows]
+        best = torch.full((len(some), wide), -torch.inf, device=device)
+        names = torch.full((len(some), wide), -1, dtype=torch.int64, device=device)
+        crowded = torch.zeros(len(some), dtype=torch.bool, device=device)
+        for first in range(0, n, panel):
+            others = matrix.rows(first, min(first + panel, n), half=half)
+            scores, columns = _of_groups(some, others, best.amin(1), crowded, wide=wide)
+            best, order = torch.cat((best, scores), dim=1).topk(wide, dim=1)
+            names = torch.cat((names, columns + first), dim=1).gather(1, order)
+        again = crowded.nonzero().squeeze(1)
+        if len(again):
+            names[again] = _of_all_columns(matrix, some[again], wide=wide, half=half)
+        found[start : start + rows] = names
+    return found
+
+
+def _at_once(matrix: Matrix, asking: int, *, wide: int, half: bool) -> tuple[int, int]:
+    """Rows that ask, and columns of which the maxima are kept."""
+    most = int(min(_KEPT_BYTES, _KEPT_SHARE * free_bytes(matrix.device)))
+    columns = most // (2 if half else 4) * _GROUP
+    # What comes from the host comes once for all that ask.
+    rows = max(1, columns // len(matrix) // _ROWS) * _ROWS if matrix.resident else asking
+    # What reaches a threshold takes memory, too.
+    rows = min(asking, rows, max(1, most // (wide * _BYTES_OF_ONE)))
+    # Of fewer groups than candidates there is no threshold.
+    return rows, max(-(-2 * wide * _GROUP // _COLUMNS), columns // rows // _COLUMNS) * _COLUMNS
+
+
+def _of_groups(
+    asking: torch.Tensor, others: torch.Tensor, worst: torch.Tensor, crowded: torch.Tensor, *, wide: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each row that asks, the products with other rows that may be among the ``wide`` largest, and a few more.
+
+    Parameters
+    ----------
+    asking, others : float tensor, shapes (m, dim) and (c, dim)
+    worst : float32 tensor, shape (m,)
+        Smaller products are not wanted.
+    crowded : bool tensor, shape (m,)
+        Rows with more products than can be kept are marked here; of those nothing is given.
+
+    Returns
+    -------
+    float32 tensor, shape (m, w)
+        Minus infinity for none.
+    int64 tensor, shape (m, w)
+        Positions among ``others``.
+    """
+    import torch
+
+    m, device, most = len(asking), asking.device, _MOST * wide
+    maxima, groups = _maxima(asking, others)
+    threshold = torch.maximum(_threshold(maxima, wide), worst)
+    near = maxima >= threshold.to(maxima.dtype)[:, None]
+    crowded |= near.sum(1) > most
+    flat = near.masked_fill_(crowded[:, None], False).view(-1).nonzero().squeeze(1)
+    del maxima, near
+    row = flat // len(groups)
+    products, columns = _again(asking, others, row, groups[flat - row * len(groups)])
+    # Rounded otherwise than before.
+    least = threshold - (_HALF_STEP if asking.dtype == torch.float16 else _STEP)
+    flat = (products >= least[row][:, None]).view(-1).nonzero().squeeze(1)
+    row = row[flat // _GROUP]
+    # They come row by row.
+    rank = torch.arange(len(row), device=device) - torch.searchsorted(row, row)
+    crowded[row[rank >= most]] = True
+    flat, row, rank = (one[rank < most] for one in (flat, row, rank))
+    scores = torch.full((m, most), -torch.inf, device=device)
+    names = torch.zeros((m, most), dtype=torch.int64, device=device)
+    scores[row, rank], names[row, rank] = products.view(-1)[flat], columns.view(-1)[flat]
+    return scores, names
+
+
+def _maxima(asking: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest product of each row that asks with each group of other rows.
+
+    Returns
+    -------
+    float tensor, shape (m, groups)
+    int64 tensor, shape (groups, 3)
+        The first position of each group, the step to the next, and the end of all: columns of a group lie apart, so
+        that a GPU reads many groups side by side, and what is alike and follows each other is in several.
+    """
+    import torch
+
+    device = asking.device
+    starts = range(0, len(others), _COLUMNS)
+    counts = [-(-min(_COLUMNS, len(others) - start) // _GROUP) for start in starts]
+    maxima = torch.empty((len(asking), sum(counts)), dtype=asking.dtype, device=device)
+    groups: list[torch.Tensor] = []
+    for start, count in zip(starts, counts, strict=True):
+        some = others[start : start + _COLUMNS]
+        at = sum(map(len, groups))
+        for row in range(0, len(asking), _ROWS):
+            products = asking[row : row + _ROWS] @ some.T
+            if len(some) < count * _GROUP:
+                products = torch.nn.functional.pad(products, (0, count * _GROUP - len(some)), value=-torch.inf)
+            torch.amax(products.view(-1, _GROUP, count), dim=1, out=maxima[row : row + _ROWS, at : at + count])
+        first = torch.arange(start, start + count, device=device)
+        ends = torch.tensor((count, start + len(some)), device=device).expand(count, 2)
+        groups.append(torch.cat((first[:, None], ends), dim=1))
+    return maxima, torch.cat(groups)
+
+
+def _threshold(maxima: torch.Tensor, wide: int) -> torch.Tensor:
+    """What at least ``wide`` products of each row reach: the last of so many maxima of groups of groups (float32)."""
+    import torch
+
+    if maxima.shape[1] < wide:
+        return torch.full((len(maxima),), -torch.inf, device=maxima.device)
+    together = max(1, maxima.shape[1] // (_SPREAD * wide))
+    count = maxima.shape[1] // together
+    maxima = maxima[:, : together * count].unflatten(1, (together, count)).amax(1)
+    return maxima.topk(wide, dim=1, sorted=False).values.amin(1).float()
+
+
+def _again(
+    asking: torch.Tensor, others: torch.Tensor, row: torch.Tensor, groups: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """All products of rows (int64, shape (m,)) with groups (m, 3): float32 and int64 of shape (m, columns)."""
+    import torch
+
+    products = torch.empty((len(row), _GROUP), device=asking.device)
+    columns = groups[:, :1] + groups[:, 1:2] * torch.arange(_GROUP, device=asking.device)
+    absent = columns >= groups[:, 2:]
+    columns.clamp_(max=len(others) - 1)
+    at_once = max(1, _AGAIN_BYTES // (_GROUP * others.shape[1] * others.element_size()))
+    for start in range(0, len(row), at_once):
+        part = slice(start, start + at_once)
+        products[part] = torch.bmm(others[columns[part]], asking[row[part]][:, :, None]).squeeze(2)
+    return products.masked_fill_(absent, -torch.inf), columns
+
+
+def _of_all_columns(matrix: Matrix, asking: torch.Tensor, *, wide: int, half: bool) -> torch.Tensor:
+    """As :func:`_candidates`, by a search of all products: for small matrices, and rows with many that are alike."""
+    import torch
+
+    n, device = len(matrix), matrix.device
     best = torch.full((len(asking), wide), -torch.inf, device=device)
     found = torch.full((len(asking), wide), -1, dtype=torch.int64, device=device)
     for first in range(0, n, _COLUMNS):
         others = matrix.rows(first, min(first + _COLUMNS, n), half=half)
-        for row in range(0, len(asking), _ROWS):
-            part = slice(row, row + _ROWS)
-            scores = (asking[part] @ others.T).float()
+        for row in range(0, len(asking), _ROWS_SEARCHED):
+            part = slice(row, row + _ROWS_SEARCHED)
+            scores = asking[part] @ others.T
             top, place = scores.topk(min(wide, scores.shape[1]), dim=1)
-            together = torch.cat((best[part], top), dim=1)
+            together = torch.cat((best[part], top.float()), dim=1)
             names = torch.cat((found[part], place + first), dim=1)
             best[part], order = together.topk(wide, dim=1)
             found[part] = names.gather(1, order)
