@@ -1,6 +1,6 @@
 """Find the nearest documents of every document by products of blocks of the matrix with itself.
 
-To look for the first k of many columns takes a GPU many times longer than to compute them. So of each group of sixteen
+To look for the first k of many columns takes a GPU many times longer than to compute them. So of each group of 32
 columns only the largest product is kept. The k-th largest of groups of groups is a threshold that at least k columns
 reach, and hardly more: only the few groups that reach it are computed again, and the columns in them that reach it are
 candidates.
@@ -31,7 +31,7 @@ _COLUMNS = 16_384
 # Of products of which all columns are searched.
 _ROWS_SEARCHED = 2_048
 # Columns of which the largest product is kept, and the bytes that those of some rows may take: of the free memory, too.
-_GROUP = 16
+_GROUP = 32
 _KEPT_BYTES = 1 << 30
 _KEPT_SHARE = 0.1
 # Groups whose products are computed again at once, in bytes of their vectors.
