@@ -42,6 +42,7 @@ def by_groups(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     for name, value in {
         "_SEARCHED_ON": (),
+        "_GROUP": 16,
         "_ROWS": 300,
         "_COLUMNS": 500,
         "_BYTES_OF_ONE": 1,
