@@ -18,7 +18,7 @@ from latentscale.viewer.density import map_density
 from latentscale.viewer.frame import body_frame
 from latentscale.viewer.labels import label_entries
 from latentscale.viewer.meaning_files import meaning_section
-from latentscale.viewer.pyramid import PAGE_LEVELS, Pyramid, build_pyramid
+from latentscale.viewer.pyramid import FINE_LEVELS, PAGE_LEVELS, Pyramid, Tile, build_pyramid
 from latentscale.viewer.rows import IDS_ROWS, Pack, parquet_bytes, write_ids, write_rows
 from latentscale.viewer.search.index import SearchIndex
 from latentscale.viewer.section import Section, write_sections
@@ -92,6 +92,7 @@ def write_tiles(
         sizes = _write_points(data, pyramid, columns if inline else {}, put)
         if not inline:
             _write_columns(pyramid, columns, put)
+            _write_fine(pyramid, put)
     finally:
         for column in values:
             column.close()
@@ -132,6 +133,7 @@ def write_tiles(
         "tiles": len(pyramid.tiles),
         "packs": len(packs),
         "page_levels": PAGE_LEVELS,
+        "fine": FINE_LEVELS,
         "root": [pyramid.tiles[0].count, sizes[0], pyramid.tiles[0].children],
     }
     if data.height is not None:
@@ -210,6 +212,8 @@ def _write_points(
         part = slice(tile.first, tile.first + tile.count)
         rows = pyramid.order[part]
         more = {name: values(rows) for name, values in columns.items()}
+        if columns:
+            more["fine"] = pa.array(pyramid.fine[part])
         table = pa.table(
             {
                 "place": pyramid.codes[part],
@@ -235,14 +239,24 @@ def _write_columns(
     """Write ``cols/`` for each column that can colour points, and the two that every map has."""
     for name, values in columns.items():
         for tile in pyramid.tiles:
-            found = values(pyramid.order[tile.first : tile.first + tile.count])
-            floats = _split_bytes(found)
-            blob = parquet_bytes(
-                pa.table({"value": found}),
-                encoding={"value": "BYTE_STREAM_SPLIT"} if floats else None,
-                dictionary=[] if floats else ["value"],
-            )
-            put(f"cols/{name}/{tile.key}.parquet", blob)
+            _write_column(name, tile, values(pyramid.order[tile.first : tile.first + tile.count]), put)
+
+
+def _write_fine(pyramid: Pyramid, put: Callable[[str, bytes], None]) -> None:
+    """Write ``cols/fine/``: where points of coarse tiles lie more closely than their tiles say, for the closest zooms."""
+    for tile in pyramid.tiles:
+        if tile.z < FINE_LEVELS:
+            _write_column("fine", tile, pa.array(pyramid.fine[tile.first : tile.first + tile.count]), put)
+
+
+def _write_column(name: str, tile: Tile, found: pa.Array, put: Callable[[str, bytes], None]) -> None:
+    floats = _split_bytes(found)
+    blob = parquet_bytes(
+        pa.table({"value": found}),
+        encoding={"value": "BYTE_STREAM_SPLIT"} if floats else None,
+        dictionary=[] if floats else ["value"],
+    )
+    put(f"cols/{name}/{tile.key}.parquet", blob)
 
 
 def _pages(pyramid: Pyramid, sizes: list[int], packs: list[Pack]) -> dict[str, dict[str, Any]]:

@@ -101,6 +101,7 @@ function tile(points: readonly (readonly [x: number, y: number, z: number])[], s
       xy: Uint16Array.from(points.flatMap(([x, y]) => [(x + 8) / step - 0.5, (y + 8) / step - 0.5])),
       cluster: new Int32Array(points.length),
       bounds,
+      steps: 65536,
       share,
       gone: 0,
     } as unknown as LoadedTile,

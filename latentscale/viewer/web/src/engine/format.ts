@@ -20,6 +20,8 @@ export interface GenerationEntry {
   tiles: number;
   packs: number;
   page_levels: number;
+  /** By how many halvings of a step `cols/fine/` says more closely where points of the root tile lie; one less a level. */
+  fine?: number;
   root: [count: number, bytes: number, children: number];
   /** One tile that holds its colour columns too; its page is in `index.json`. */
   inline?: boolean;

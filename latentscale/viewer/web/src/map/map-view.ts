@@ -10,6 +10,7 @@ import { isInside, isShown, type Box } from "../engine/lod";
 import { isCloseUp } from "../engine/overview";
 import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
+import { closestOf } from "../engine/places";
 import { pointDensity, pointStyle } from "../engine/points";
 import { scanDrawn } from "../engine/drawn";
 import { countIn, selectionOf, type Operation, type Selection } from "../engine/selection";
@@ -18,6 +19,7 @@ import { isFiltering, passingNow, retryFilters } from "../filtering";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
 import type { Drawing } from "./drawing";
+import { Finer } from "./finer";
 import { FirstPicture } from "./first-picture";
 import type { Growths } from "./growths";
 import { LabelOverlay } from "./label-overlay";
@@ -68,6 +70,12 @@ export class MapView {
   private readonly shading: Shading;
   private readonly lit = new Lit();
   private readonly litClusters = new LitClusters();
+  private readonly finer = new Finer(
+    () => this.placedAnew(),
+    (error) => state.report("Places of points, close up", error),
+  );
+  /** The document that the list points at. */
+  private pointedAt: state.Row | null = null;
   private readonly shadesOf = (tile: LoadedTile) => this.shading.of(tile);
   private readonly litOf = (tile: LoadedTile) => this.lit.of(tile);
   private readonly labels: LabelOverlay;
@@ -120,6 +128,7 @@ export class MapView {
     this.camera = new MapCamera(
       elements.canvas,
       side,
+      closestOf(generations),
       whole,
       () => insetsOf(this.camera.size(), covers.value),
       () => this.cameraMoved(),
@@ -325,6 +334,7 @@ export class MapView {
   retry(): void {
     if (this.drawing === "failed") void this.open();
     this.loader.retry();
+    this.finer.retry();
     this.shading.retry();
     this.growths?.retry();
     this.space?.retry(this.tiles);
@@ -375,6 +385,7 @@ export class MapView {
       this.pointing.look();
     }
     this.shading.fetch(this.tiles);
+    if (!this.space) this.finer.fetch(this.tiles, scale);
     // Not at rest before deck.gl has drawn it.
     this.say({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });
     this.draw();
@@ -397,7 +408,19 @@ export class MapView {
 
   /** Mark a document on the map, if it is drawn. */
   point(row: state.Row | null): void {
+    this.pointedAt = row;
     state.pointedRow.value = row && placeOf(row, this.tiles);
+  }
+
+  /** Points were moved to where they lie more exactly, and what is around them with them. */
+  private placedAnew(): void {
+    this.ring();
+    const { value: pinned } = state.pinned;
+    const place = pinned && placeOf({ generation: this.generations[pinned.generation], position: pinned.position }, this.tiles);
+    if (place && (place.x !== pinned.x || place.y !== pinned.y)) state.pinned.value = { ...pinned, ...place };
+    if (this.pointedAt) this.point(this.pointedAt);
+    this.pointing.mapMoved();
+    this.refresh();
   }
 
   private shapeOf(corners: readonly Corner[]): Shape {
@@ -513,7 +536,7 @@ export class MapView {
       return;
     }
     // Much that is followed changes nothing of the points: what the pointer rests on, what is listed, where panels are.
-    const looks = [...Object.values(props), shading.come, this.growths?.come, ...this.tiles.map((tile) => tile.share)];
+    const looks = [...Object.values(props), shading.come, this.growths?.come, ...this.tiles.flatMap((tile) => [tile.share, tile.steps])];
     // deck.gl draws again by itself when the view changes.
     if (!this.here) looks.push(...Object.values(this.camera.place), width, height);
     if (looks.length === this.looks.length && looks.every((value, i) => value === this.looks[i])) return;
@@ -529,7 +552,7 @@ export class MapView {
     const key = `${home.toFixed(2)} ${points}`;
     if (root && this.density.key !== key) {
       const edge = (root.bounds.x1 - root.bounds.x0) * 2 ** home;
-      this.density = { key, value: pointDensity(root.xy, root.count, edge) * Math.max(1, points / root.count) };
+      this.density = { key, value: pointDensity(root, edge) * Math.max(1, points / root.count) };
     }
     return this.density.value;
   }

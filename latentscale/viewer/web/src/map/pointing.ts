@@ -3,6 +3,7 @@
 import { settled } from "../covers";
 import type { ClusterEntry } from "../engine/format";
 import { locate, type Generation, type LoadedTile } from "../engine/generation";
+import { placeAt } from "../engine/places";
 import { pickNearest, type Picked } from "../engine/pick";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
@@ -129,9 +130,9 @@ export class Pointing {
     const info = await generation.tileOf(position);
     const [document, tile] = await Promise.all([generation.document(position), generation.tile(info)]);
     const i = position - info.first;
-    const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
-    const x = tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step;
-    const y = tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step;
+    // Where these cannot be read, the map says so, and draws it where its tile has it.
+    if (generation.isCoarse(tile, this.camera.scale)) await generation.refine(tile).catch(() => undefined);
+    const [x, y] = placeAt(tile, i);
     state.pinned.value = { x, y, cluster: tile.cluster[i], document, generation: generation.number, position };
     state.notice.value = null;
     if (!move) return;

@@ -8,6 +8,7 @@ import { Tally } from "../engine/in-view";
 import { insetsOf } from "../engine/insets";
 import type { Box } from "../engine/lod";
 import { around, betweenOrbits, frameOf, moved, project, scaleOf, turned, type Frame, type Orbit } from "../engine/orbit";
+import { stepOf } from "../engine/places";
 import type { Picked } from "../engine/pick";
 import { pickInSpace, scanSpace } from "../engine/space-scan";
 import * as state from "../state";
@@ -348,7 +349,7 @@ export class SpaceView implements Spatial {
       const { bounds, xy, count } = tile;
       const values = this.heights.of(tile)?.values;
       if (!values || point.x < bounds.x0 || point.x > bounds.x1 || point.y < bounds.y0 || point.y > bounds.y1) continue;
-      const step = (bounds.x1 - bounds.x0) / 65536;
+      const step = stepOf(tile);
       const [x, y] = [Math.round((point.x - bounds.x0) / step - 0.5), Math.round((point.y - bounds.y0) / step - 0.5)];
       for (let i = 0; i < count; i++) {
         if (xy[2 * i] !== x || xy[2 * i + 1] !== y) continue;
