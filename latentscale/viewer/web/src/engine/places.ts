@@ -11,6 +11,9 @@ const CLOSEST = 4_000_000;
 /** The same for maps of before finer places were written: points of the root tile are then up to two pixels off. */
 const CLOSEST_COARSE = 4 * STEPS;
 
+/** In space, where the heights of points are in as many steps as their places: to a pixel. */
+export const CLOSEST_IN_SPACE = 2 * STEPS;
+
 export interface Placed {
   bounds: Box;
   /** x0, y0, x1, y1, … in steps. */

@@ -23,7 +23,7 @@ export class MapCamera {
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
-    private readonly side: number,
+    readonly side: number,
     /** Pixels that it is wide at most. */
     private readonly widest: number,
     /** Where there is something to see. */
