@@ -28,6 +28,8 @@ from latentscale.viewer.similar_files import similar_section
 SCHEMA = 1
 # A generation of so few documents is one tile that holds all its columns: an update writes six objects.
 INLINE_ROWS = 2_048
+# Names and places of more clusters than this weigh more than the map's first picture: their colours have a file of their own.
+MANY_CLUSTERS = 1_024
 
 
 def write_tiles(
@@ -104,6 +106,7 @@ def write_tiles(
         for name, page in pages.items():
             put(f"pages/{name}.json", _json(page))
     layers = write_labels(data.labels, put, side=data.side or pyramid.side)
+    many = sum(layers) > MANY_CLUSTERS
     more = [] if data.similar is None else [similar_section(data.similar, positions)]
     if data.meaning is not None:
         more.append(meaning_section(data.meaning, positions))
@@ -140,6 +143,8 @@ def write_tiles(
         entry["z"] = _box(*data.height.bounds)
     if inline:
         entry["inline"] = True
+    if many:
+        entry["hues"] = True
     if data.added is not None:
         entry["added"] = data.added[:40]
     if data.placed is not None:
@@ -151,7 +156,7 @@ def write_tiles(
 
 
 def write_labels(labels: pa.Table, put: Callable[[str, bytes], None], *, side: float) -> list[int]:
-    """Write ``labels.json`` and ``clusters.json``, and return the number of clusters on each layer.
+    """Write ``labels.json``, ``clusters.json`` and, of many clusters, ``hues.json``; return how many each layer has.
 
     ``write_tiles`` does so for its generation. An update that only takes documents off the map writes no generation,
     and tells the page with ``labels`` of the manifest where its clusters are.
@@ -168,6 +173,9 @@ def write_labels(labels: pa.Table, put: Callable[[str, bytes], None], *, side: f
     entries, details = label_entries(labels, side=side)
     put("labels.json", _json(entries))
     put("clusters.json", _json(details))
+    if len(details) > MANY_CLUSTERS:
+        finest = sorted((row for row in entries["clusters"] if not row["layer"]), key=lambda row: row["id"])
+        put("hues.json", _json({name: [row[name] for row in finest] for name in ("id", "hue", "shade")}))
     layers = np.bincount([row["layer"] for row in entries["clusters"]], minlength=entries["layers"])
     return [int(count) for count in layers]
 

@@ -55,6 +55,16 @@ export const notice = signal<string | null>(null);
 export const manifest = signal<Manifest | null>(null);
 /** Whether all that the page shows is in its one file. */
 export const inOneFile = signal(false);
+/** Colours of clusters that are not here themselves yet. */
+export const hues = signal<readonly Hue[]>([]);
+export interface Hue {
+  id: number;
+  layer: number;
+  hue: number;
+  shade: number;
+}
+/** Whether the root tiles are here, or could not be read. */
+export const rootsRead = signal(false);
 /** Whether the clusters have been read, or could not be. */
 export const labelsRead = signal(false);
 /** The clusters as they were published, and as the page shows them: with what its reader has edited, where anything is. */

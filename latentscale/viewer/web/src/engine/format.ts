@@ -25,6 +25,8 @@ export interface GenerationEntry {
   root: [count: number, bytes: number, children: number];
   /** One tile that holds its colour columns too; its page is in `index.json`. */
   inline?: boolean;
+  /** Whether it has so many clusters that `hues.json` has the colours of the finest, and comes before them. */
+  hues?: boolean;
   /** When its documents joined the map, in the words of who published it. */
   added?: string;
   /** The corpus of documents that were placed on the map without becoming part of it. */
@@ -82,6 +84,13 @@ export interface LabelsFile {
   layers: number;
   hue_layer: number;
   clusters: ClusterEntry[];
+}
+
+/** Of each cluster of layer 0. */
+export interface HuesFile {
+  id: number[];
+  hue: number[];
+  shade: number[];
 }
 
 export interface ClusterDetail {

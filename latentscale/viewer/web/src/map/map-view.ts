@@ -384,6 +384,7 @@ export class MapView {
       this.ring();
       this.pointing.look();
     }
+    state.rootsRead.value ||= !drawn.loading || this.roots().length === this.generations.length;
     this.shading.fetch(this.tiles);
     if (!this.space) this.finer.fetch(this.tiles, scale);
     // Not at rest before deck.gl has drawn it.
@@ -525,7 +526,7 @@ export class MapView {
       growths: this.growths,
       pointSize: size * state.sizeFactor.value,
       pointOpacity: Math.min(1, opacity * state.opacityFactor.value),
-      plain: !state.labels.value,
+      plain: !state.labels.value && !state.hues.value.length,
       dimmedOpacity: dark ? 0.1 : 0.13,
       dark,
       layered: filtered || this.lit.key !== "" || state.noise.value > 0,
