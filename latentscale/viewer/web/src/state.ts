@@ -28,6 +28,9 @@ export function report(what: string, error: Error): void {
   problems.value = new Map(problems.value).set(what, error.message);
 }
 
+/** Raised when what could not be read is to be asked for again. */
+export const tries = signal(0);
+
 export interface Point {
   x: number;
   y: number;

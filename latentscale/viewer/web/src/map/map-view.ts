@@ -335,6 +335,7 @@ export class MapView {
     if (this.drawing === "failed") void this.open();
     this.loader.retry();
     this.finer.retry();
+    this.pointing.retry();
     this.shading.retry();
     this.growths?.retry();
     this.space?.retry(this.tiles);

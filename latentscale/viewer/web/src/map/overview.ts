@@ -88,7 +88,8 @@ export class Overview {
 
   /** The frame around what is in the window. */
   place(): void {
-    const { left, top, width, height } = frameIn(this.box, this.size, this.camera.free(), LEAST_FRAME);
+    const { left, top, width, height, beyond } = frameIn(this.box, this.size, this.camera.free(), LEAST_FRAME);
+    this.frame.classList.toggle("beyond", beyond);
     Object.assign(this.frame.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
   }
 

@@ -37,6 +37,8 @@ export class Pointing {
   private named: ClusterEntry | null = null;
   private dwell = 0;
   private resting = 0;
+  /** The document that could not be read when it was last asked for. */
+  private failed: (() => Promise<void>) | null = null;
 
   constructor(
     private readonly camera: MapCamera,
@@ -76,6 +78,11 @@ export class Pointing {
     const alone = state.isolated.value.size === 1 && state.isolated.value.has(ref);
     state.pinned.value = null;
     state.isolated.value = new Set(alone ? [] : [ref]);
+  }
+
+  /** Ask again for the document that could not be read. */
+  retry(): void {
+    if (this.failed) void this.whilePinning(this.failed);
   }
 
   /** Nothing is pointed at until the pointer moves over the map again. */
@@ -164,10 +171,12 @@ export class Pointing {
 
   private async whilePinning(work: () => Promise<void>): Promise<void> {
     state.pinning.value = true;
+    this.failed = null;
     try {
       await work();
     } catch (error) {
-      state.notice.value = (error as Error).message;
+      this.failed = work;
+      state.report("Document", error as Error);
     } finally {
       state.pinning.value = false;
     }

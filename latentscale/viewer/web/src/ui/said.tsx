@@ -34,7 +34,8 @@ function Drawn() {
   if (points >= all)
     return (
       <>
-        All <b>{count(all)}</b> documents drawn
+        {all > 1 && "All "}
+        <b>{count(all)}</b> {all === 1 ? "document" : "documents"} drawn
       </>
     );
   const why = overBudget
