@@ -11,8 +11,8 @@ TILE_POINTS = 16_384
 MAX_DEPTH = 16
 PAGE_LEVELS = 4
 STEPS = 65_536
-# With as many levels of halving more than the 16 of a tile's own steps, a place in the root tile is known to half a pixel
-# at the page's closest zoom, where the map is 4,000,000 pixels wide; each level of tiles needs one less.
+# With so many halvings more than the 16 of a tile's own steps, a place in the root tile is known to half a pixel at the
+# page's closest zoom, where the map is 4,000,000 pixels wide; each level of tiles needs one less.
 FINE_LEVELS = 6
 
 

@@ -19,6 +19,7 @@ from latentscale.viewer.frame import body_frame
 from latentscale.viewer.labels import label_entries
 from latentscale.viewer.meaning_files import meaning_section
 from latentscale.viewer.pyramid import FINE_LEVELS, PAGE_LEVELS, Pyramid, Tile, build_pyramid
+from latentscale.viewer.raster import RASTER_CELLS, RASTER_LEAST, density_raster
 from latentscale.viewer.rows import IDS_ROWS, Pack, parquet_bytes, write_ids, write_rows
 from latentscale.viewer.search.index import SearchIndex
 from latentscale.viewer.section import Section, write_sections
@@ -28,7 +29,7 @@ from latentscale.viewer.similar_files import similar_section
 SCHEMA = 1
 # A generation of so few documents is one tile that holds all its columns: an update writes six objects.
 INLINE_ROWS = 2_048
-# Names and places of more clusters than this weigh more than the map's first picture: their colours have a file of their own.
+# Names and places of more clusters than this weigh more than the map's first picture: colours have a file of their own.
 MANY_CLUSTERS = 1_024
 
 
@@ -145,6 +146,9 @@ def write_tiles(
         entry["inline"] = True
     if many:
         entry["hues"] = True
+    if len(data.row_ids) >= RASTER_LEAST:
+        put("density.parquet", density_raster(data.coordinates, origin=pyramid.origin, side=pyramid.side))
+        entry["raster"] = RASTER_CELLS
     if data.added is not None:
         entry["added"] = data.added[:40]
     if data.placed is not None:
@@ -251,7 +255,7 @@ def _write_columns(
 
 
 def _write_fine(pyramid: Pyramid, put: Callable[[str, bytes], None]) -> None:
-    """Write ``cols/fine/``: where points of coarse tiles lie more closely than their tiles say, for the closest zooms."""
+    """Write ``cols/fine/``: where points of coarse tiles lie more exactly than their tiles say, for close zooms."""
     for tile in pyramid.tiles:
         if tile.z < FINE_LEVELS:
             _write_column("fine", tile, pa.array(pyramid.fine[tile.first : tile.first + tile.count]), put)

@@ -193,6 +193,8 @@ export interface Drawn {
   /** Whether the column of the colours is on its way, and documents without it: they are grey. */
   reading: boolean;
   grey: number;
+  /** Whether a shade behind the points is of all documents. */
+  shaded: boolean;
 }
 
 export const drawn = signal<Drawn>({
@@ -205,6 +207,7 @@ export const drawn = signal<Drawn>({
   failedDocuments: 0,
   reading: false,
   grey: 0,
+  shaded: false,
 });
 /** Raised when the canvas is made anew. */
 export const canvas = signal(0);

@@ -27,6 +27,8 @@ export interface GenerationEntry {
   inline?: boolean;
   /** Whether it has so many clusters that `hues.json` has the colours of the finest, and comes before them. */
   hues?: boolean;
+  /** Cells along an edge of `density.parquet`, where there are so many documents that most pages draw a sample of them. */
+  raster?: number;
   /** When its documents joined the map, in the words of who published it. */
   added?: string;
   /** The corpus of documents that were placed on the map without becoming part of it. */

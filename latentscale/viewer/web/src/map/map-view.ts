@@ -29,6 +29,7 @@ import { drawMarks } from "./marks";
 import { Outlines } from "./outlines";
 import type { Overview } from "./overview";
 import { Pointing } from "./pointing";
+import type { Raster } from "./raster";
 import { revealCluster } from "./reveal";
 import { hasHues, Shading } from "./shading";
 import type { Spatial } from "./spatial";
@@ -83,6 +84,9 @@ export class MapView {
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
   private readonly outlines: Outlines;
+  /** Of large maps only; its script comes when a sample of one is drawn. */
+  private raster: Raster | "coming" | null = null;
+  private rate = NaN;
   /** Null while it is not wanted. */
   private overview: Overview | "coming" | null = null;
   private pointSize = 2;
@@ -335,6 +339,7 @@ export class MapView {
     if (this.drawing === "failed") void this.open();
     this.loader.retry();
     this.finer.retry();
+    if (typeof this.raster === "object") this.raster?.retry();
     this.pointing.retry();
     this.shading.retry();
     this.growths?.retry();
@@ -354,6 +359,7 @@ export class MapView {
     this.labels.reset([]);
     if (typeof this.overview === "object") this.overview?.end();
     this.overview = null;
+    if (typeof this.raster === "object") this.raster?.end();
     this.space?.end();
     this.space = null;
     this.first?.end();
@@ -388,6 +394,7 @@ export class MapView {
     state.rootsRead.value ||= !drawn.loading || this.roots().length === this.generations.length;
     this.shading.fetch(this.tiles);
     if (!this.space) this.finer.fetch(this.tiles, scale);
+    this.rate = drawn.rate;
     // Not at rest before deck.gl has drawn it.
     this.say({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });
     this.draw();
@@ -581,6 +588,7 @@ export class MapView {
 
   private placeOverlays(): void {
     this.placeOverview();
+    this.placeRaster();
     if (this.space) return this.space.placeOverlays(this.pointSize * state.sizeFactor.value);
     this.labels.place(this.litClusters.of(this.lit, this.tiles));
     const { outlines, camera } = this;
@@ -610,6 +618,25 @@ export class MapView {
       this.overview.draw(this.roots(), this.shading);
       this.overview.place();
     }
+  }
+
+  /** The shade of all documents: on the flat map, where nothing is singled out and deck.gl draws a sample. */
+  private placeRaster(): void {
+    if (!this.largest.entry.raster) return;
+    const wanted = !this.space && !state.isolated.value.size && this.lit.key === "" && this.here !== null;
+    if (this.raster === null && wanted && this.rate < 1) {
+      this.raster = "coming";
+      import("./raster").then(
+        ({ Raster }) => {
+          if (this.ended) return;
+          this.raster = new Raster(this.elements.canvas, this.largest, this.camera, () => this.refresh());
+          this.refresh();
+        },
+        (error: Error) => state.report("The shade of all documents", error),
+      );
+    }
+    const shaded = typeof this.raster === "object" && this.raster !== null && this.raster.place(this.rate, wanted);
+    if (shaded !== state.drawn.value.shaded) state.drawn.value = { ...state.drawn.value, shaded };
   }
 
   /** A sample of the whole map that is always here. */

@@ -1,0 +1,81 @@
+"""The shade of all documents behind the sample of a large map that is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.opened import Opened
+
+Open = Callable[..., Opened]
+
+
+@pytest.fixture(scope="module")
+def large(make_site):
+    return make_site(70_000, batch=8_192)
+
+
+def bare(it: Opened) -> np.ndarray:
+    """The map's own part of the picture without points and labels: those are hidden, and what lies behind is left."""
+    it.page.add_style_tag(content="#canvas, #labels { opacity: 0 }")
+    return np.asarray(it.picture()).astype(int)[:760, 340:1130]
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_it_lies_where_the_documents_are_and_is_told(large, opened: Open, scheme: str) -> None:
+    it = opened(scheme=scheme)
+    page = it.goto(large.url("?budget=1000"))
+    expect(page.locator(".badge")).to_contain_text("the shade behind them is of all")
+    raster = page.locator("canvas.raster")
+    expect(raster).to_be_visible()
+    page.keyboard.press("+")
+    x, y, span = it.view()
+    picture = bare(it)
+    shade = np.abs(picture - picture[5, -5]).max(axis=2)
+    assert (shade > 8).sum() > 3_000
+    # Cells with documents are shaded, and cells without are not.
+    points = large.data.coordinates.astype(float)
+    left = 600 + (points[:, 0] - x) * 800 / span - 340
+    top = 400 - (points[:, 1] - y) * 800 / span
+    seen = (left > 8) & (top > 8) & (left < 780) & (top < 750)
+    assert (shade[top[seen].astype(int), left[seen].astype(int)] > 4).mean() > 0.97
+    near = np.zeros(shade.shape, bool)
+    for dx in range(-8, 9, 2):
+        for dy in range(-8, 9, 2):
+            near[top[seen].astype(int) + dy, left[seen].astype(int) + dx] = True
+    assert (shade[~near] > 8).mean() < 0.01
+
+
+def test_it_goes_close_up_while_something_is_singled_out_and_in_a_small_map(large, site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(large.url("?budget=1000"))
+    raster = page.locator("canvas.raster")
+    expect(raster).to_be_visible()
+    page.locator(".tree .row").first.click()
+    expect(raster).to_be_hidden()
+    expect(page.locator(".badge")).not_to_contain_text("shade")
+    page.keyboard.press("Escape")
+    expect(raster).to_be_visible()
+    x, y = large.data.coordinates[0].tolist()
+    page.evaluate(f"location.hash = 'v={x},{y},0.4'")
+    it.ready()
+    expect(raster).to_be_hidden()
+    page = it.goto(site.url("?budget=1000"))
+    assert not [url for url in it.requests if "density.parquet" in url and site.folder.as_posix() in url]
+    expect(page.locator("canvas.raster")).to_have_count(0)
+
+
+def test_without_its_file_the_map_is_drawn_and_the_file_is_asked_for_again(large, opened: Open) -> None:
+    it = opened(errors=True)
+    it.page.route("**/density.parquet", lambda route: route.fulfill(status=404, body=""))
+    page = it.goto(large.url("?budget=1000"))
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The shade of all documents:")
+    expect(alert).to_contain_text("density.parquet is missing on the server")
+    page.unroute("**/density.parquet")
+    alert.get_by_role("button", name="Try again").click()
+    expect(page.locator("canvas.raster")).to_be_visible()
+    expect(alert).to_have_count(0)
