@@ -59,11 +59,11 @@ def run(context: Context) -> Result:
         "synthetic map is that of the corpus. `deck_gzip_kb` is asked for at once after it, and moves the map by hand. "
         "Of more than 1,024 clusters the colours (`hues.json`) come before it, the names (`labels_kb`) after it.",
         "Bytes a point: all tiles (x, y, cluster), over the documents. All files: everything below the map's viewer "
-        "folder, texts and columns included, over the documents. Close up: what is read besides where a map is wider than "
-        "65,536 pixels, if all of it were seen so; there at most one tile of each depth is.",
+        "folder, texts and columns included, over the documents. Close up: what is read besides where a map is wider "
+        "than 65,536 pixels, if all of it were seen so; there at most one tile of each depth is.",
         f"The synthetic points are {count:,} draws from the corpus's own map, moved by about a three-hundredth of its "
-        "width, with their clusters, one short text each: real density, no real documents. Its 10,000 clusters are around "
-        "as many points, each named by the first words of a document.",
+        "width, with their clusters, one short text each: real density, no real documents. Its 10,000 clusters are "
+        "around as many points, each named by the first words of a document.",
     ]
     return Result(
         title="What the page costs a browser.",
