@@ -112,7 +112,7 @@ def test_the_files_hold_the_text_as_it_was(served: str, opened: Open) -> None:
     assert manifest["title"] == ATTACK
 
 
-# What runs in a page that makes markup of texts, by its way in: elements, attributes, addresses, ends of what a text may
+# What runs in a page that makes markup of texts, by its way in: elements, attributes, addresses, ends of what text may
 # stand in, encodings, templates, and what parsers mend.
 PAYLOADS = (
     "<script>alert(1)</script>",

@@ -9,10 +9,10 @@ import type { MapCamera } from "./camera";
 /** It helps while less than this part of the documents is drawn. */
 const SAMPLE = 0.7;
 /** Pixels of a cell from which the shade fades, and where it is gone: beyond them cells would be seen, not a density. */
-const FADES = 6;
-const GONE = 14;
+const FADES = 12;
+const GONE = 28;
 /** How much of the ink the densest cell has. */
-const INK = { dark: { rgb: [196, 206, 224], most: 0.34 }, light: { rgb: [60, 66, 84], most: 0.3 } } as const;
+const INK = { dark: { rgb: [196, 206, 224], most: 0.5 }, light: { rgb: [60, 66, 84], most: 0.42 } } as const;
 
 export class Raster {
   private readonly canvas = document.createElement("canvas");
