@@ -401,6 +401,8 @@ export class MapView {
     if (this.drawing === null && this.isSeen(drawn)) setTimeout(() => void this.open());
     // Labels follow the canvas: while the camera moves they are placed with the frame that was drawn.
     if (this.lastFrame > this.camera.moved || performance.now() - this.camera.moved > 100) this.placeOverlays();
+    // A camera that was moved to where it was already has no frame.
+    else this.stale = true;
   };
 
   private shows(tile: LoadedTile, i: number): boolean {
