@@ -65,8 +65,8 @@ def density(coordinates: NDArray[Any]) -> NDArray[np.float32]:
 def largest_piece(points: NDArray[Any]) -> NDArray[np.int64]:
     """Which members of a cluster are in the largest of the pieces in which it lies on the map.
 
-    Pieces are connected cells of a histogram that is spread over its neighbours: about a document a cell, where they lie
-    evenly in a square, and at most 64 cells along the longer side.
+    Pieces are connected cells of a histogram that is spread over its neighbours: about a document a cell, where they
+    lie evenly in a square, and at most 64 cells along the longer side.
 
     Parameters
     ----------

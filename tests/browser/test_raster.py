@@ -20,7 +20,7 @@ def large(make_site):
 
 def bare(it: Opened) -> np.ndarray:
     """The map's own part of the picture without points and labels: those are hidden, and what lies behind is left."""
-    it.page.add_style_tag(content="#canvas, #labels { opacity: 0 }")
+    it.page.evaluate("for (const id of ['canvas', 'labels']) document.getElementById(id).style.opacity = 0")
     return np.asarray(it.picture()).astype(int)[:760, 340:1130]
 
 

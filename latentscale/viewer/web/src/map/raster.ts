@@ -6,13 +6,16 @@ import { decoded } from "../engine/store";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
 
+/** The value of the densest cell. */
+const MOST = 252;
 /** It helps while less than this part of the documents is drawn. */
 const SAMPLE = 0.7;
 /** Pixels of a cell from which the shade fades, and where it is gone: beyond them cells would be seen, not a density. */
 const FADES = 12;
 const GONE = 28;
-/** How much of the ink the densest cell has. */
-const INK = { dark: { rgb: [196, 206, 224], most: 0.5 }, light: { rgb: [60, 66, 84], most: 0.42 } } as const;
+/** How much of the ink the densest cell has; by this power of it, so that a few documents far out are no cloud. */
+const POWER = 1.5;
+const INK = { dark: { rgb: [196, 206, 224], most: 0.42 }, light: { rgb: [60, 66, 84], most: 0.3 } } as const;
 
 export class Raster {
   private readonly canvas = document.createElement("canvas");
@@ -86,7 +89,7 @@ export class Raster {
       // The first row is the lowest of the map.
       const at = 4 * ((cells - 1 - Math.floor(i / cells)) * cells + (i % cells));
       data.set(rgb, at);
-      data[at + 3] = value * most;
+      data[at + 3] = 255 * (value / MOST) ** POWER * most;
     });
     this.canvas.getContext("2d")!.putImageData(picture, 0, 0);
   }
