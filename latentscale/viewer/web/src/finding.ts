@@ -1,6 +1,6 @@
 /** The search that runs while the user types. */
 
-import { effect } from "@preact/signals";
+import { effect, untracked } from "@preact/signals";
 import { locate, type Generation } from "./engine/generation";
 import { entryOf } from "./engine/search-entry";
 import { SIMILAR, likenessOf } from "./engine/similar";
@@ -23,7 +23,7 @@ export function findDocuments(generations: readonly Generation[]): void {
   /** The search that failed last, to be asked again. */
   let failed: (() => void) | null = null;
   effect(() => {
-    if (state.tries.value) failed?.();
+    if (state.tries.value) untracked(() => failed?.());
   });
   effect(() => {
     const text = state.query.value;
