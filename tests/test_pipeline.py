@@ -85,6 +85,9 @@ def test_the_labels_and_the_points_agree(workspace: latentscale.Workspace) -> No
     assert all(names[c] == label for c, label in points.select("cluster", "label").drop_nulls().unique().rows())
     for cluster, exemplars in finest.select("cluster", "exemplars").rows():
         assert set(points.filter(pl.col("row_id").is_in(exemplars))["cluster"]) == {cluster}
+    for cluster, x, y in finest.select("cluster", "x", "y").rows():
+        here = points.filter((pl.col("x") == x) & (pl.col("y") == y))
+        assert cluster in here["cluster"].to_list(), "a label stands on a document of its cluster"
 
 
 def test_the_quality_is_measured_against_the_named_column(workspace: latentscale.Workspace) -> None:

@@ -20,6 +20,7 @@ from benchmarks.report import Result, Target
 SYNTHETIC = 1_000_000
 # What Chromium was seen to ask for before its first paint; clusters.json, index.json and deeper tiles come after it.
 FIRST_FILES = ("labels.json", "pages/0-0-0.json", "tiles/0-0-0.parquet")
+CLUSTERS = 10_000
 # The scripts that the page asks for once there is a first picture: the map is moved by hand when they are here.
 DECK = ("drawing.", "pyramid-layer.")
 
@@ -34,23 +35,35 @@ def run(context: Context) -> Result:
     workspaces.run_corpus(corpus, large, compiled=context.compiled)
     count = 50_000 if context.quick else SYNTHETIC
     usage, synthetic = fresh(write_synthetic, workspace=large, folder=context.folder("viewer") / "million", count=count)
+    _, crowded = fresh(
+        write_synthetic,
+        workspace=large,
+        folder=context.folder("viewer") / "clusters",
+        count=count,
+        corpus=corpus.path,
+        clusters=CLUSTERS // 100 if context.quick else CLUSTERS,
+    )
     maps = {
         "demo": (_page(demo), _map(demo)),
         "corpus": (_page(large), _map(large)),
         "synthetic": (_page(large), Path(synthetic["folder"])),
+        f"synthetic of {crowded['clusters']:,} clusters": (_page(large), Path(crowded["folder"])),
     }
     rows = [_measure(name, page, files) for name, (page, files) in maps.items()]
     script = _scripts(_page(demo))
-    rows[-1] |= {"write_cpu_s": usage.cpu_s, "write_peak_mb": usage.peak_mb}
+    rows[2] |= {"write_cpu_s": usage.cpu_s, "write_peak_mb": usage.peak_mb}
     notes = [
         "Bytes until the first paint: the page, its style and script, the manifest, the labels, the first page of the "
         "tree and the root tile: what Chromium was seen to ask for before it. `gzip` is what a server that compresses "
         "text sends, `plain` what `python -m http.server` sends; parquet is not compressed again. The manifest of the "
-        "synthetic map is that of the corpus. `deck_gzip_kb` is asked for at once after it, and moves the map by hand.",
+        "synthetic map is that of the corpus. `deck_gzip_kb` is asked for at once after it, and moves the map by hand. "
+        "Of more than 1,024 clusters the colours (`hues.json`) come before it, the names (`labels_kb`) after it.",
         "Bytes a point: all tiles (x, y, cluster), over the documents. All files: everything below the map's viewer "
-        "folder, texts and columns included, over the documents.",
+        "folder, texts and columns included, over the documents. Close up: what is read besides where a map is wider "
+        "than 65,536 pixels, if all of it were seen so; there at most one tile of each depth is.",
         f"The synthetic points are {count:,} draws from the corpus's own map, moved by about a three-hundredth of its "
-        "width, with their clusters, one short text each: real density, no real documents.",
+        "width, with their clusters, one short text each: real density, no real documents. Its 10,000 clusters are "
+        "around as many points, each named by the first words of a document.",
     ]
     return Result(
         title="What the page costs a browser.",
@@ -63,7 +76,7 @@ def run(context: Context) -> Result:
         targets=[
             *(
                 Target(what=f"{row['what']}: bytes a point (x, y, cluster)", value=row["bytes_a_point"], limit=3)
-                for row in rows
+                for row in rows[:3]  # which of 10,000 clusters a point is in takes more than half a byte more
             ),
             *(
                 Target(
@@ -105,7 +118,8 @@ def _scripts(page: Path) -> dict[str, int]:
 
 def _measure(name: str, page: Path, files: Path) -> dict[str, Any]:
     html = (page / "index.html").read_text(encoding="utf-8")
-    first = [page / "index.html", page / "manifest.json", *(files / file for file in FIRST_FILES)]
+    names = ("hues.json", *FIRST_FILES[1:]) if (files / "hues.json").exists() else FIRST_FILES
+    first = [page / "index.html", page / "manifest.json", *(files / file for file in names)]
     first += [path for path in (page / "assets").iterdir() if path.name in html]
     sizes: dict[str, int] = defaultdict(int)
     for path in files.rglob("*"):
@@ -118,6 +132,7 @@ def _measure(name: str, page: Path, files: Path) -> dict[str, Any]:
     return {
         "what": f"{name}, {documents:,} points",
         "bytes_a_point": sizes["tiles"] / documents,
+        "close_up_bytes_a_point": sum(p.stat().st_size for p in (files / "cols/fine").iterdir()) / documents,
         "all_files_bytes_a_document": sum(sizes.values()) / documents,
         "root_tile_kb": root / 1e3,
         "labels_kb": (files / "labels.json").stat().st_size / 1e3,
@@ -130,8 +145,13 @@ def _measure(name: str, page: Path, files: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ in a fresh process
 
 
-def write_synthetic(workspace: str, folder: str, count: int) -> dict[str, Any]:
-    """Write the viewer's files for ``count`` points drawn from the map of a workspace."""
+def write_synthetic(
+    workspace: str, folder: str, count: int, corpus: str | None = None, clusters: int | None = None
+) -> dict[str, Any]:
+    """Write the viewer's files for ``count`` points drawn from the map of a workspace.
+
+    With ``clusters``, they have as many of their own, named by texts of ``corpus``, below those of the map.
+    """
     import pyarrow as pa
 
     import latentscale
@@ -149,6 +169,10 @@ def write_synthetic(workspace: str, folder: str, count: int) -> dict[str, Any]:
     width = np.ptp(points.select("x", "y").to_numpy(), axis=0)
     positions = (positions + random.normal(scale=width / 300, size=positions.shape)).astype(np.float32)
     ids = np.arange(count, dtype=np.int64)
+    found, nearest = points["cluster"].to_numpy()[chosen], points["nearest_cluster"].to_numpy()[chosen]
+    if clusters is not None:
+        assert corpus is not None
+        labels, found, nearest = _crowded(labels, positions, found, corpus=corpus, clusters=clusters)
 
     def documents() -> Iterator[pa.RecordBatch]:
         for start in range(0, count, 16_384):
@@ -160,8 +184,8 @@ def write_synthetic(workspace: str, folder: str, count: int) -> dict[str, Any]:
         name="synthetic",
         row_ids=ids,
         coordinates=positions,
-        clusters=points["cluster"].to_numpy()[chosen],
-        nearest_clusters=points["nearest_cluster"].to_numpy()[chosen],
+        clusters=found,
+        nearest_clusters=nearest,
         labels=labels,
         documents=documents,
         text_column="text",
@@ -178,7 +202,43 @@ def write_synthetic(workspace: str, folder: str, count: int) -> dict[str, Any]:
     entry = write_tiles(data, put, scratch=scratch)
     scratch.rmdir()
     put("count.json", json.dumps({"documents": entry["documents"]}).encode())
-    return {"folder": str(target)}
+    return {"folder": str(target), "clusters": clusters}
+
+
+def _crowded(labels: Any, positions: Any, found: Any, *, corpus: str, clusters: int) -> tuple[Any, Any, Any]:
+    """Labels of ``clusters`` clusters below the coarse ones of a map, and the cluster of each position."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from scipy.spatial import cKDTree
+
+    random = np.random.default_rng(1)
+    centres = random.choice(len(positions), clusters, replace=False)
+    nearest = cKDTree(positions[centres]).query(positions)[1].astype(np.int32)
+    sizes = np.bincount(nearest, minlength=clusters)
+    texts = pq.read_table(corpus, columns=["text"])["text"].take(random.integers(0, 60_000, clusters)).to_pylist()
+    rows = labels.to_pylist()
+    coarse = [row for row in rows if row["layer"] == 1]
+    template = dict.fromkeys(labels.column_names)
+    # Each lies in a coarse cluster, whichever: what a file weighs does not depend on it.
+    fine = [
+        template
+        | {
+            "layer": 0,
+            "cluster": c,
+            "label": ", ".join(texts[c].split()[:3]),
+            "source": "keyphrases",
+            "keyphrases": texts[c].split()[:8],
+            "exemplars": [int(centres[c])],
+            "parent": coarse[c % len(coarse)]["cluster"],
+            "x": float(positions[centres[c]][0]),
+            "y": float(positions[centres[c]][1]),
+            "hull": [],
+            "size": int(sizes[c]),
+            "nearest_size": int(sizes[c]),
+        }
+        for c in range(clusters)
+    ]
+    return pa.Table.from_pylist([*fine, *coarse], schema=labels.schema), np.where(found < 0, -1, nearest), nearest
 
 
 def _narrow(kind: Any) -> Any:

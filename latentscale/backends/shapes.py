@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -60,6 +60,44 @@ def density(coordinates: NDArray[Any]) -> NDArray[np.float32]:
         np.add.at(grid, tuple((base + corner).T), share)
     smooth = gaussian_filter(grid, sigma, mode="constant", truncate=4.0)
     return (map_coordinates(smooth, grid_position.T, order=1, mode="nearest") / cell**dim).astype(np.float32)
+
+
+def largest_piece(points: NDArray[Any]) -> NDArray[np.int64]:
+    """Which members of a cluster are in the largest of the pieces in which it lies on the map.
+
+    Pieces are connected cells of a histogram that is spread over its neighbours: about a document a cell, where they
+    lie evenly in a square, and at most 64 cells along the longer side.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, 2)
+        Of one cluster, finite.
+
+    Returns
+    -------
+    int64 ndarray, shape (m,)
+        Ascending; all of them where there are fewer than 16, or all lie at one place.
+    """
+    from scipy.ndimage import label, uniform_filter
+
+    n = len(points)
+    if n < 16:
+        return np.arange(n)
+    low, high = points.min(axis=0).astype(np.float64), points.max(axis=0).astype(np.float64)
+    side = float((high - low).max())
+    if not side > 0:
+        return np.arange(n)
+    cells = int(min(64, np.sqrt(n)))
+    # A margin of a cell, into which nothing is spread from the other side.
+    at = np.minimum((points - low) * (cells / side), cells - 1e-6).astype(np.int64) + 1
+    counts = np.zeros((cells + 2, cells + 2))
+    np.add.at(counts, (at[:, 1], at[:, 0]), 1.0)
+    found = label(uniform_filter(counts, 3, mode="constant") > 1e-9, np.ones((3, 3)))
+    pieces, count = cast("tuple[NDArray[np.int32], int]", found)
+    if count < 2:
+        return np.arange(n)
+    own = pieces[at[:, 1], at[:, 0]]
+    return np.flatnonzero(own == np.argmax(np.bincount(own)))
 
 
 def hulls(coordinates: NDArray[Any], labels: NDArray[np.int32]) -> list[NDArray[np.float32]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import re
 import threading
@@ -23,6 +25,8 @@ LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
 HOSTS = ("localhost", LOOPBACK, "[::1]")
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+# Worth compressing from so many bytes on.
+_TEXTS, _WORTH = (".css", ".html", ".js", ".json"), 1_000
 # What a page needs; the documents and vectors of the workspace are not served.
 _PUBLIC = ("viewer", "maps", PREVIEW)
 _PAGE, _MANIFEST = "viewer/index.html", "viewer/manifest.json"
@@ -99,6 +103,11 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def _send(self, path: Path, file: BinaryIO, *, body: bool) -> None:
         size = os.fstat(file.fileno()).st_size
+        # As servers on the web do: this one is behind a tunnel, too. Parquet is compressed already.
+        packed = path.suffix in _TEXTS and size >= _WORTH and "Range" not in self.headers and self._takes_gzip()
+        if packed:
+            content = gzip.compress(file.read(), 6, mtime=0)
+            file, size = io.BytesIO(content), len(content)
         first, last, status = 0, size - 1, HTTPStatus.OK
         match = _RANGE.match(self.headers.get("Range", ""))
         if match and any(match.groups()):
@@ -117,6 +126,10 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_header("Content-Type", self.guess_type(str(path)))
         self.send_header("Content-Length", str(last - first + 1))
         self.send_header("Accept-Ranges", "bytes")
+        if path.suffix in _TEXTS:
+            self.send_header("Vary", "Accept-Encoding")
+        if packed:
+            self.send_header("Content-Encoding", "gzip")
         # Only hashed assets never change; the rest is asked for again, so that a new map shows.
         lasting = "/assets/" in self.path
         self.send_header("Cache-Control", "public, max-age=31536000, immutable" if lasting else "no-cache")
@@ -130,6 +143,13 @@ class _Handler(SimpleHTTPRequestHandler):
             while left > 0 and (chunk := file.read(min(left, 1 << 16))):
                 self.wfile.write(chunk)
                 left -= len(chunk)
+
+    def _takes_gzip(self) -> bool:
+        for part in self.headers.get("Accept-Encoding", "").split(","):
+            name, _, weight = part.replace(" ", "").lower().partition(";q=")
+            if name == "gzip":
+                return weight.strip("0.") != "" or weight == ""
+        return False
 
     def _is_for_this_machine(self) -> bool:
         """Whether the request names this machine.

@@ -28,12 +28,12 @@ def map_density(coordinates: NDArray[np.float32]) -> NDArray[np.uint8]:
     bins = np.clip((coordinates - low) / span * _BINS, 0, _BINS - 1).astype(np.int32)
     cell = bins[:, 1] * _BINS + bins[:, 0]
     counts = np.bincount(cell, minlength=_BINS**2).reshape(_BINS, _BINS).astype(np.float32)
-    smooth = np.log1p(_blurred(_blurred(counts).T).T)
+    smooth = np.log1p(blurred(blurred(counts).T).T)
     top = float(smooth.max()) or 1.0
     return np.round(smooth.ravel()[cell] * (255 / top)).astype(np.uint8)
 
 
-def _blurred(grid: NDArray[np.float32]) -> NDArray[np.float32]:
+def blurred(grid: NDArray[np.float32]) -> NDArray[np.float32]:
     """Gaussian along the first axis, zero outside. SciPy has one, and its import costs more than an update's page."""
     steps = np.arange(-_RADIUS, _RADIUS + 1)
     weights = np.exp(-0.5 * (steps / _SIGMA) ** 2)

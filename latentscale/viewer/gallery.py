@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from latentscale.viewer.page import page_icon
+
 _POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 
 
@@ -55,7 +57,7 @@ def gallery_files(title: str, cards: Sequence[Card]) -> Iterator[tuple[str, byte
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="dark light">\n'
-            f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n'
+            f"<title>{escape(title)}</title>\n{page_icon()}\n"
             '<link rel="stylesheet" href="./gallery.css">\n</head>\n<body>\n'
             f'<header><h1 dir="auto">{escape(title)}</h1><p>{maps}</p></header>\n<main>\n<ul>\n'
             + "".join(map(_card, cards))

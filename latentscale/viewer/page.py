@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ MANIFEST_BYTES = 8_000
 SINGLE_PAGE_DOCUMENTS = 20_000
 # Of the content policy in ``index.html``.
 _IMAGES = b"img-src 'self' data: blob:"
+_TITLE = b"<title>Map</title>"
 _STATIC = Path(__file__).parent / "static"
 
 
@@ -36,13 +38,14 @@ def static_files() -> Path:
     return _STATIC
 
 
-def page_files(image_origins: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
+def page_files(manifest: Mapping[str, Any] | None = None) -> Iterator[tuple[str, bytes]]:
     """The built site as (name, content), names relative to ``viewer/``: the assets, then ``index.html``.
 
     Parameters
     ----------
-    image_origins : sequence of str
-        From where the page's content policy allows images, beside its own origin.
+    manifest : mapping, optional
+        That of the page. ``index.html`` has its title, which is what is seen where its address is shared, before a
+        script runs; and it allows images of the origins that the manifest names.
 
     Raises
     ------
@@ -53,9 +56,33 @@ def page_files(image_origins: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]
     for path in sorted(p for p in (folder / "assets").rglob("*") if p.is_file()):
         yield path.relative_to(folder).as_posix(), path.read_bytes()
     index = (folder / "index.html").read_bytes()
-    if image_origins:
-        index = index.replace(_IMAGES, b" ".join([_IMAGES, *(origin.encode() for origin in image_origins)]), 1)
+    if manifest is not None:
+        origins = (manifest.get("images") or {}).get("origins", ())
+        index = index.replace(_IMAGES, b" ".join([_IMAGES, *(origin.encode() for origin in origins)]), 1)
+        index = index.replace(_TITLE, _head(manifest).encode(), 1)
     yield "index.html", index
+
+
+def _head(manifest: Mapping[str, Any]) -> str:
+    """What the page says of itself, as text whatever is in it."""
+    title = html.escape(str(manifest["title"]))
+    said = "Documents as a map, by what they are about."
+    return (
+        f'<title>{title}</title>\n    <meta name="description" content="{said}" />\n'
+        f'    <meta property="og:title" content="{title}" />\n    <meta property="og:description" content="{said}" />'
+    )
+
+
+def page_icon() -> str:
+    """The site's icon as an element of a page's head, which asks nobody for anything.
+
+    Raises
+    ------
+    EnvironmentFailure
+        If the site is not built.
+    """
+    found = re.search(r'<link rel="icon"[^>]*>', (static_files() / "index.html").read_text(encoding="utf-8"))
+    return found[0] if found else ""
 
 
 def single_page(title: str, files: Mapping[str, bytes]) -> Iterator[bytes]:
@@ -95,7 +122,7 @@ def single_page(title: str, files: Mapping[str, bytes]) -> Iterator[bytes]:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="dark light">'
-        f'<title>{html.escape(title)}</title><link rel="icon" href="data:,"><style>{style}</style></head><body>'
+        f"<title>{html.escape(title)}</title>{page_icon()}<style>{style}</style></head><body>"
         '<div id="app"><noscript>This map is drawn in the browser and needs JavaScript.</noscript></div>'
         '<script type="application/json" id="files">{'
     ).encode()
@@ -210,7 +237,7 @@ def write_page(
         If the site is not built.
     """
     manifest = manifest_bytes(generations, title=title, labels=labels, about=about, images=images)
-    for name, content in page_files(images["origins"] if images else ()):
+    for name, content in page_files(json.loads(manifest)):
         put(name, content)
     put("manifest.json", manifest)
 

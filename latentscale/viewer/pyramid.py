@@ -11,6 +11,9 @@ TILE_POINTS = 16_384
 MAX_DEPTH = 16
 PAGE_LEVELS = 4
 STEPS = 65_536
+# With so many halvings more than the 16 of a tile's own steps, a place in the root tile is known to half a pixel at the
+# page's closest zoom, where the map is 4,000,000 pixels wide; each level of tiles needs one less.
+FINE_LEVELS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,8 @@ class Pyramid:
     codes : uint32 ndarray, shape (n,)
         The Morton code (Morton 1966) inside the tile, in position order, ascending in each tile: x in the even bits, y
         in the odd ones, each of 16 bits: ``origin + (tile + (x + 0.5) / 65536) * side / 2**z``.
+    fine : uint16 ndarray, shape (n,)
+        The ``2 * (FINE_LEVELS - z)`` bits of that code that follow, of a tile above depth ``FINE_LEVELS``; 0 in others.
     tiles : tuple of Tile
         Page by page (the first ``PAGE_LEVELS`` levels, then the next …), by depth, then in Morton order.
     """
@@ -68,6 +73,7 @@ class Pyramid:
     side: float
     order: NDArray[np.int64]
     codes: NDArray[np.uint32]
+    fine: NDArray[np.uint16]
     tiles: tuple[Tile, ...]
 
 
@@ -124,15 +130,25 @@ def build_pyramid(
     tiles: list[Tile] = []
     first = 0
     inside = np.empty(n, np.uint32)
+    fine = np.zeros(n, np.uint16)
     for (z, key), rows in zip(found, members, strict=True):
         x, y = _unmorton(key, z)
         children = sum(1 << i for i in range(4) if (z + 1, key * 4 + i) in existing)
         # Of the code's 64 bits, the 32 after those that name the tile.
         inside[first : first + len(rows)] = (codes[rows] >> np.uint64(32 - 2 * z)) & np.uint64(0xFFFFFFFF)
+        if z < FINE_LEVELS:
+            # The bits after those: all tiles end at the same step of the root's edge.
+            bits = codes[rows] >> np.uint64(32 - 2 * FINE_LEVELS)
+            fine[first : first + len(rows)] = bits & np.uint64(4 ** (FINE_LEVELS - z) - 1)
         tiles.append(Tile(z=z, x=x, y=y, first=first, count=len(rows), children=children))
         first += len(rows)
     return Pyramid(
-        origin=(float(origin[0]), float(origin[1])), side=side, order=order, codes=inside, tiles=tuple(tiles)
+        origin=(float(origin[0]), float(origin[1])),
+        side=side,
+        order=order,
+        codes=inside,
+        fine=fine,
+        tiles=tuple(tiles),
     )
 
 

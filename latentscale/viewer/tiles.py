@@ -18,7 +18,8 @@ from latentscale.viewer.density import map_density
 from latentscale.viewer.frame import body_frame
 from latentscale.viewer.labels import label_entries
 from latentscale.viewer.meaning_files import meaning_section
-from latentscale.viewer.pyramid import PAGE_LEVELS, Pyramid, build_pyramid
+from latentscale.viewer.pyramid import FINE_LEVELS, PAGE_LEVELS, Pyramid, Tile, build_pyramid
+from latentscale.viewer.raster import RASTER_CELLS, RASTER_LEAST, density_raster
 from latentscale.viewer.rows import IDS_ROWS, Pack, parquet_bytes, write_ids, write_rows
 from latentscale.viewer.search.index import SearchIndex
 from latentscale.viewer.section import Section, write_sections
@@ -28,6 +29,8 @@ from latentscale.viewer.similar_files import similar_section
 SCHEMA = 1
 # A generation of so few documents is one tile that holds all its columns: an update writes six objects.
 INLINE_ROWS = 2_048
+# Names and places of more clusters than this weigh more than the map's first picture: colours have a file of their own.
+MANY_CLUSTERS = 1_024
 
 
 def write_tiles(
@@ -92,6 +95,7 @@ def write_tiles(
         sizes = _write_points(data, pyramid, columns if inline else {}, put)
         if not inline:
             _write_columns(pyramid, columns, put)
+            _write_fine(pyramid, put)
     finally:
         for column in values:
             column.close()
@@ -103,6 +107,7 @@ def write_tiles(
         for name, page in pages.items():
             put(f"pages/{name}.json", _json(page))
     layers = write_labels(data.labels, put, side=data.side or pyramid.side)
+    many = sum(layers) > MANY_CLUSTERS
     more = [] if data.similar is None else [similar_section(data.similar, positions)]
     if data.meaning is not None:
         more.append(meaning_section(data.meaning, positions))
@@ -132,12 +137,18 @@ def write_tiles(
         "tiles": len(pyramid.tiles),
         "packs": len(packs),
         "page_levels": PAGE_LEVELS,
+        "fine": FINE_LEVELS,
         "root": [pyramid.tiles[0].count, sizes[0], pyramid.tiles[0].children],
     }
     if data.height is not None:
         entry["z"] = _box(*data.height.bounds)
     if inline:
         entry["inline"] = True
+    if many:
+        entry["hues"] = True
+    if len(data.row_ids) >= RASTER_LEAST:
+        put("density.parquet", density_raster(data.coordinates, origin=pyramid.origin, side=pyramid.side))
+        entry["raster"] = RASTER_CELLS
     if data.added is not None:
         entry["added"] = data.added[:40]
     if data.placed is not None:
@@ -149,7 +160,7 @@ def write_tiles(
 
 
 def write_labels(labels: pa.Table, put: Callable[[str, bytes], None], *, side: float) -> list[int]:
-    """Write ``labels.json`` and ``clusters.json``, and return the number of clusters on each layer.
+    """Write ``labels.json``, ``clusters.json`` and, of many clusters, ``hues.json``; return how many each layer has.
 
     ``write_tiles`` does so for its generation. An update that only takes documents off the map writes no generation,
     and tells the page with ``labels`` of the manifest where its clusters are.
@@ -166,6 +177,9 @@ def write_labels(labels: pa.Table, put: Callable[[str, bytes], None], *, side: f
     entries, details = label_entries(labels, side=side)
     put("labels.json", _json(entries))
     put("clusters.json", _json(details))
+    if len(details) > MANY_CLUSTERS:
+        finest = sorted((row for row in entries["clusters"] if not row["layer"]), key=lambda row: row["id"])
+        put("hues.json", _json({name: [row[name] for row in finest] for name in ("id", "hue", "shade")}))
     layers = np.bincount([row["layer"] for row in entries["clusters"]], minlength=entries["layers"])
     return [int(count) for count in layers]
 
@@ -210,6 +224,8 @@ def _write_points(
         part = slice(tile.first, tile.first + tile.count)
         rows = pyramid.order[part]
         more = {name: values(rows) for name, values in columns.items()}
+        if columns:
+            more["fine"] = pa.array(pyramid.fine[part])
         table = pa.table(
             {
                 "place": pyramid.codes[part],
@@ -235,14 +251,24 @@ def _write_columns(
     """Write ``cols/`` for each column that can colour points, and the two that every map has."""
     for name, values in columns.items():
         for tile in pyramid.tiles:
-            found = values(pyramid.order[tile.first : tile.first + tile.count])
-            floats = _split_bytes(found)
-            blob = parquet_bytes(
-                pa.table({"value": found}),
-                encoding={"value": "BYTE_STREAM_SPLIT"} if floats else None,
-                dictionary=[] if floats else ["value"],
-            )
-            put(f"cols/{name}/{tile.key}.parquet", blob)
+            _write_column(name, tile, values(pyramid.order[tile.first : tile.first + tile.count]), put)
+
+
+def _write_fine(pyramid: Pyramid, put: Callable[[str, bytes], None]) -> None:
+    """Write ``cols/fine/``: where points of coarse tiles lie more exactly than their tiles say, for close zooms."""
+    for tile in pyramid.tiles:
+        if tile.z < FINE_LEVELS:
+            _write_column("fine", tile, pa.array(pyramid.fine[tile.first : tile.first + tile.count]), put)
+
+
+def _write_column(name: str, tile: Tile, found: pa.Array, put: Callable[[str, bytes], None]) -> None:
+    floats = _split_bytes(found)
+    blob = parquet_bytes(
+        pa.table({"value": found}),
+        encoding={"value": "BYTE_STREAM_SPLIT"} if floats else None,
+        dictionary=[] if floats else ["value"],
+    )
+    put(f"cols/{name}/{tile.key}.parquet", blob)
 
 
 def _pages(pyramid: Pyramid, sizes: list[int], packs: list[Pack]) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from latentscale.backends.shapes import density, hulls
+from latentscale.backends.shapes import density, hulls, largest_piece
 
 
 @pytest.mark.parametrize("dim", [2, 3])
@@ -45,3 +45,27 @@ def test_what_has_no_area_has_no_hull(members):
     outlines = hulls(np.array(members, float), np.zeros(len(members), np.int32))
     assert [outline.shape for outline in outlines] == [(0, 2)]
     assert hulls(np.array(members, float), np.full(len(members), -1, np.int32)) == []
+
+
+def test_of_a_cluster_in_pieces_the_largest_is_found() -> None:
+    random = np.random.default_rng(4)
+    small = random.normal((0, 0), 0.3, (200, 2))
+    large = random.normal((10, 3), 0.5, (400, 2))
+    strays = random.uniform(-5, 15, (5, 2)) + np.array([0, 20])
+    points = np.concatenate([small, large, strays])
+    assert len(set(largest_piece(points).tolist()) & set(range(200, 600))) > 390
+    assert not set(largest_piece(points).tolist()) & set(range(200))
+    # Between the two there is nothing, where the median of all of them may lie.
+    assert np.linalg.norm(np.median(points[largest_piece(points)], axis=0) - (10, 3)) < 0.3
+
+
+@pytest.mark.parametrize("points", [np.zeros((0, 2)), np.ones((40, 2)), np.random.default_rng(1).random((15, 2))])
+def test_a_cluster_of_few_documents_or_one_place_is_one_piece(points: np.ndarray) -> None:
+    assert largest_piece(points).tolist() == list(range(len(points)))
+
+
+def test_documents_that_lie_evenly_are_one_piece() -> None:
+    random = np.random.default_rng(2)
+    for n in (16, 60, 500, 20_000):
+        points = random.random((n, 2)) * (4, 1)
+        assert len(largest_piece(points)) > 0.9 * n

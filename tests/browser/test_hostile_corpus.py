@@ -110,3 +110,154 @@ def test_the_files_hold_the_text_as_it_was(served: str, opened: Open) -> None:
     page = it.goto(served)
     manifest = json.loads(page.evaluate("() => fetch('manifest.json').then(r => r.text())"))
     assert manifest["title"] == ATTACK
+
+
+# What runs in a page that makes markup of texts, by its way in: elements, attributes, addresses, ends of what text may
+# stand in, encodings, templates, and what parsers mend.
+PAYLOADS = (
+    "<script>alert(1)</script>",
+    "<SCRIPT SRC=//x.example/x.js></SCRIPT>",
+    "<img src=x onerror=alert(1)>",
+    "<img src=`x`onerror=alert(1)>",
+    "<img/src/onerror=alert(1)>",
+    "<svg onload=alert(1)>",
+    "<svg><script>alert(1)</script></svg>",
+    "<svg><animate onbegin=alert(1) attributeName=x dur=1s>",
+    "<svg><set attributeName=onmouseover to=alert(1)>",
+    "<math><mi xlink:href='javascript:alert(1)'>x</mi></math>",
+    "<iframe src=javascript:alert(1)></iframe>",
+    "<iframe srcdoc='<script>parent.alert(1)</script>'></iframe>",
+    "<object data=javascript:alert(1)></object>",
+    "<embed src=javascript:alert(1)>",
+    "<a href=javascript:alert(1)>click</a>",
+    "<a href='data:text/html,<script>alert(1)</script>'>click</a>",
+    "<form action=javascript:alert(1)><input type=submit></form>",
+    "<button formaction=javascript:alert(1)>x</button>",
+    "<input autofocus onfocus=alert(1)>",
+    "<select autofocus onfocus=alert(1)></select>",
+    "<textarea autofocus onfocus=alert(1)></textarea>",
+    "<details open ontoggle=alert(1)>x</details>",
+    "<video src=x onerror=alert(1)></video>",
+    "<video><source onerror=alert(1)></video>",
+    "<audio src=x onerror=alert(1)></audio>",
+    "<body onload=alert(1)>",
+    "<body onpageshow=alert(1)>",
+    "<marquee onstart=alert(1)>x</marquee>",
+    "<style>@import 'javascript:alert(1)';</style>",
+    "<style>*{background:url(javascript:alert(1))}</style>",
+    "<link rel=stylesheet href=javascript:alert(1)>",
+    "<link rel=import href='data:text/html,<script>alert(1)</script>'>",
+    "<meta http-equiv=refresh content='0;url=javascript:alert(1)'>",
+    "<base href=//x.example/>",
+    "<template><script>alert(1)</script></template>",
+    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
+    "<title></title><script>alert(1)</script>",
+    "</title><script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "</textarea><script>alert(1)</script>",
+    "</style><script>alert(1)</script>",
+    "--><script>alert(1)</script><!--",
+    "]]><script>alert(1)</script>",
+    "'><script>alert(1)</script>",
+    '"><script>alert(1)</script>',
+    '" onmouseover="alert(1)',
+    "' onfocus='alert(1)' autofocus='",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "&#60;script&#62;alert(1)&#60;/script&#62;",
+    "\\u003cscript\\u003ealert(1)\\u003c/script\\u003e",
+    "%3Cscript%3Ealert(1)%3C/script%3E",
+    "+ADw-script+AD4-alert(1)+ADw-/script+AD4-",
+    "<scr<script>ipt>alert(1)</scr</script>ipt>",
+    "<<script>alert(1)//<</script>",
+    "<img src=x:x onerror\u2028=alert(1)>",
+    "javascript:alert(1)",
+    " \tjava\tscript:alert(1)",
+    "vbscript:msgbox(1)",
+    "{{constructor.constructor('alert(1)')()}}",
+    "${alert(1)}",
+    "`${alert(1)}`",
+    "<%= alert(1) %>",
+    "__proto__",
+    "constructor",
+    "toString",
+    "\u202e)1(trela\u202c",
+)
+
+
+@pytest.fixture(scope="module")
+def payloads(tmp_path_factory: pytest.TempPathFactory, serve_folder) -> str:
+    import latentscale
+
+    top = tmp_path_factory.mktemp("payloads")
+    words = [word for value in WORDS.values() for word in value.split()]
+    rows = [
+        {
+            "text": f"{words[i % 8]} {words[(i + k) % 8]} {words[(i * 5 + k) % 8]} {payload} number {i} {k}",
+            "title": payload,
+            "kind": payload,
+            "link": payload,
+            payload if i == 0 else "note": payload,
+        }
+        for i, payload in enumerate(PAYLOADS)
+        for k in range(8)
+    ]
+    with (top / "corpus.jsonl").open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+    latentscale.run(
+        str(top / "corpus.jsonl"),
+        out=top / "site/map",
+        text="text",
+        cluster={"method": "column", "column": "kind"},
+        label={"method": "curated", "options": {"column": "kind"}},
+        publish={"title": PAYLOADS[2]},
+        progress="quiet",
+    )
+    return serve_folder(top / "site") + "/map/viewer/"
+
+
+def test_sixty_ways_in_are_text_in_lists_cards_labels_columns_and_filters(payloads: str, opened: Open) -> None:
+    assert len(set(PAYLOADS)) >= 60
+    it = opened()
+    page = it.goto(payloads)
+    made = """() => [...document.querySelectorAll(
+      '#app script, #app img:not(.image), #app iframe, #app object, #app embed, #app form, #app video, #app audio,'
+      + '#app marquee, #app style, #app link, #app base, #app meta, #app template,'
+      + '#app [onerror], #app [onload], #app [onfocus], #app [autofocus], #app [srcdoc], #app [ontoggle]')]
+      .map(node => node.outerHTML)"""
+    # Attributes that HTML text would have made, too.
+    acts = """() => [...document.querySelectorAll('#app *')].flatMap(node => [...node.attributes])
+      .filter(({ name, value }) => name.startsWith('on') || (name === 'href' && !/^https?:/.test(value))).length"""
+    page.get_by_role("button", name="Open all topics").click()
+    page.locator("#canvas").focus()
+    page.keyboard.press("d")
+    # The list has what lies beside the panels: all of it.
+    for key in ("0", "-", "-", "-"):
+        it.settled()
+        page.keyboard.press(key)
+    page.get_by_label("Column beside the documents").select_option(label="title")
+    it.settled()
+    shown = page.get_by_role("grid", name="Documents")
+    read: set[str] = set()
+    for _ in range(200):
+        it.settled()
+        read |= set(shown.locator("[role=row] strong").all_text_contents())
+        assert page.evaluate(made) == []
+        assert page.evaluate(acts) == 0
+        before = shown.evaluate("table => table.scrollTop")
+        shown.evaluate("table => table.scrollTop += table.clientHeight")
+        if shown.evaluate("table => table.scrollTop") == before:
+            break
+    plain = {" ".join(text.split()) for text in read}
+    assert sum(" ".join(payload.split())[:80] in plain for payload in PAYLOADS) >= 60
+    for key in ("f", "s", "q"):
+        page.locator("#canvas").focus()
+        page.keyboard.press(key)
+    page.get_by_label("Colour by").select_option(label="kind")
+    it.settled()
+    for row in (0, 8 * 13, 8 * 31, 8 * 45, 8 * 57):
+        page.evaluate(f"location.hash = 'p={row}&c=@kind'")
+        it.settled()
+        expect(page.get_by_role("complementary", name="Pinned document")).to_be_visible()
+        assert page.evaluate(made) == []
+        assert page.evaluate(acts) == 0

@@ -21,7 +21,7 @@ Open = Callable[..., Opened]
 PHONE = {"width": 390, "height": 844}
 LYING = {"width": 844, "height": 390}
 # What the page's scripts may weigh, compressed, until the map is moved by hand.
-MOST_SCRIPT = 226_000
+MOST_SCRIPT = 227_000
 
 
 def panel(page: Page, name: str):

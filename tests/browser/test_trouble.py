@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,22 @@ def test_a_missing_tile_is_told_and_the_rest_is_drawn(hostile, opened: Open) -> 
         tile.write_bytes(kept)
 
 
+def test_documents_that_cannot_be_read_are_told_and_asked_for_again(hostile, opened: Open) -> None:
+    it = opened(errors=True)
+    it.page.route("**/rows/*.parquet", lambda route: route.fulfill(status=404, body=""))
+    page = it.goto(hostile.url("#p=5&o=documents"), ready=False)
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text(re.compile("Document: .*rows/0.parquet is missing on the server"))
+    expect(alert).to_contain_text(re.compile("Documents of the list: .*rows/0.parquet is missing on the server"))
+    row = page.get_by_role("grid", name="Documents").get_by_role("row").first
+    expect(row).to_have_text("The document could not be read.")
+    page.unroute("**/rows/*.parquet")
+    alert.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("complementary", name="Pinned document")).to_be_visible()
+    expect(row).not_to_contain_text("could not be read")
+    expect(alert).to_have_count(0)
+
+
 def test_opened_as_a_file_it_says_how_to_serve_it(hostile, opened: Open, tmp_path: Path) -> None:
     shutil.copytree(hostile.folder / "viewer", tmp_path / "viewer")
     it = opened(errors=True)
@@ -125,4 +142,4 @@ def test_an_unknown_document_in_the_address_is_told(hostile, opened: Open) -> No
 def test_a_map_of_one_document_is_a_map(make_site, opened: Open) -> None:
     it = opened()
     page = it.goto(make_site(1).url())
-    expect(page.locator(".badge")).to_have_text("All 1 documents drawn")
+    expect(page.locator(".badge")).to_have_text("1 document drawn")

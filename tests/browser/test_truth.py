@@ -283,6 +283,16 @@ def test_an_address_names_columns_and_one_that_the_map_lacks_is_told(site, opene
     assert re.search(r"c=%40__proto__&k=%40proto%20\d", it.address())
 
 
+def test_all_that_an_address_asks_for_in_vain_is_told_and_let_go(site, opened: Open) -> None:
+    it = opened()
+    page = it.goto(site.url("#c=@no%20such&f.@nowhere=1..2&w=@nothing"))
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("This map has no column no such to colour by.")
+    expect(alert).to_contain_text("This map has no column nowhere to filter by.")
+    expect(alert).to_contain_text("This map has no numbers nothing to size points by.")
+    assert "#" not in it.address()
+
+
 def test_a_click_on_a_label_chooses_its_cluster(site, opened: Open) -> None:
     it = opened()
     page = it.goto(site.url())

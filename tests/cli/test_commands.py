@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import itertools
 import json
@@ -520,6 +521,26 @@ def test_the_server_gives_ranges_and_only_the_page(server: PageServer, made: Pat
         "/x",
     ):
         assert get(server, path)[0] == 404, path
+
+
+def test_the_server_compresses_texts_where_that_is_taken_and_nothing_else(server: PageServer, made: Path) -> None:
+    manifest = (made / "viewer" / "manifest.json").read_bytes()
+    (labels,) = made.glob("maps/*/viewer/labels.json")
+    name = f"/{labels.relative_to(made).as_posix()}"
+    status, headers, body = get(server, name, **{"Accept-Encoding": "br, gzip;q=0.5"})
+    assert (status, headers["Content-Encoding"], headers["Vary"]) == (200, "gzip", "Accept-Encoding")
+    assert gzip.decompress(body) == labels.read_bytes()
+    assert len(body) == int(headers["Content-Length"]) < 0.6 * labels.stat().st_size
+    for taken in ("identity", "br", "gzip;q=0", "gzip; q=0.0", ""):
+        _, headers, body = get(server, name, **{"Accept-Encoding": taken})
+        assert "Content-Encoding" not in headers
+        assert body == labels.read_bytes()
+    status, headers, body = get(server, "/viewer/manifest.json", **{"Accept-Encoding": "gzip", "Range": "bytes=5-14"})
+    assert (status, body) == (206, manifest[5:15])
+    (tile,) = made.glob("maps/*/viewer/tiles/0-0-0.parquet")
+    _, headers, body = get(server, f"/{tile.relative_to(made).as_posix()}", **{"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in headers
+    assert body == tile.read_bytes()
 
 
 def test_a_workspace_without_a_page_is_not_served(tmp_path: Path) -> None:

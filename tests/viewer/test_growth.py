@@ -65,7 +65,7 @@ def test_a_small_update_writes_nine_objects_whatever_its_columns(grown: tuple[Pa
     assert names == written | {"removed-0.parquet"}
     assert map_.entries[1]["inline"] is True
     rows = duckdb.sql(f"select * from '{update}/tiles/0-0-0.parquet'")
-    assert rows.columns == ["place", "cluster", "density", "nearest_cluster", "c1", "c2", "c3"]
+    assert rows.columns == ["place", "cluster", "density", "nearest_cluster", "c1", "c2", "c3", "fine"]
     assert len(rows.fetchall()) == 600
 
 

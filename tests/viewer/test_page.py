@@ -25,6 +25,17 @@ def test_the_manifest_is_written_last_and_names_the_generation(synthetic: Module
     assert (tmp_path / "viewer/manifest.json").stat().st_size < 1500
 
 
+def test_the_page_has_its_name_and_says_what_it_is_before_a_script_runs(synthetic: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    entry = write_tiles(synthetic.make_data(1_200), synthetic.Disk(tmp_path / "g"), scratch=tmp_path / "s")
+    write_page([{**entry, "url": "../maps/map-1/viewer/"}], synthetic.Disk(tmp_path), title='<b>"A" & B</b>')
+    html = (tmp_path / "index.html").read_text()
+    assert "<title>&lt;b&gt;&quot;A&quot; &amp; B&lt;/b&gt;</title>" in html
+    assert '<meta property="og:title" content="&lt;b&gt;&quot;A&quot; &amp; B&lt;/b&gt;" />' in html
+    assert '<meta name="description" content="Documents as a map, by what they are about." />' in html
+    assert '<link rel="icon" href="data:image/svg+xml,' in html
+
+
 @pytest.mark.parametrize("url", ["", "/maps/m/viewer/", "https://example.org/", "../maps/m/viewer"])
 def test_a_generation_is_named_by_a_relative_folder(url: str, tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match="relative"):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from latentscale.viewer.pyramid import MAX_DEPTH, Pyramid, build_pyramid
+from latentscale.viewer.pyramid import FINE_LEVELS, MAX_DEPTH, Pyramid, build_pyramid
 
 FINITE = st.floats(-1e6, 1e6, width=32, allow_nan=False)
 
@@ -21,7 +21,7 @@ def build(points: np.ndarray, tile_points: int = 16, clusters: np.ndarray | None
     return build_pyramid(points, row_ids=ids, clusters=found, tile_points=tile_points)
 
 
-def decoded(pyramid: Pyramid) -> np.ndarray:
+def decoded(pyramid: Pyramid, *, fine: bool = False) -> np.ndarray:
     positions = np.empty((len(pyramid.order), 2))
     for tile in pyramid.tiles:
         part = slice(tile.first, tile.first + tile.count)
@@ -30,7 +30,13 @@ def decoded(pyramid: Pyramid) -> np.ndarray:
         code = pyramid.codes[part].astype(np.int64)
         assert (np.diff(code) >= 0).all()
         steps = np.stack([even_bits(code), even_bits(code >> 1)], axis=1)
-        positions[part] = corner + (steps + 0.5) / 65536 * edge
+        within = 0.5
+        if fine and tile.z < FINE_LEVELS:
+            more = pyramid.fine[part].astype(np.int64)
+            levels = 2.0 ** (FINE_LEVELS - tile.z)
+            assert more.max() < levels**2
+            within = (np.stack([even_bits(more), even_bits(more >> 1)], axis=1) + 0.5) / levels
+        positions[part] = corner + (steps + within) / 65536 * edge
     return positions
 
 
@@ -49,6 +55,15 @@ def test_every_point_is_in_exactly_one_tile_within_half_a_step_of_its_place(poin
     error = np.abs(decoded(pyramid) - points[pyramid.order]).max(axis=1)
     # Half a step, and what the arithmetic of doubles adds on a map that lies far from zero.
     assert (error <= step * 0.5 + 1e-9 * np.abs(points).max() + pyramid.side * 2.0**-32).all()
+
+
+@settings(max_examples=60)
+@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 400), st.just(2)), elements=FINITE))
+def test_at_the_closest_zoom_every_point_is_within_half_a_pixel_of_its_place(points: np.ndarray) -> None:
+    pyramid = build(points)
+    pixel = pyramid.side / 4_000_000
+    error = np.abs(decoded(pyramid, fine=True) - points[pyramid.order]).max(axis=1)
+    assert (error <= pixel / 2 + 1e-9 * np.abs(points).max()).all()
 
 
 @settings(max_examples=40)

@@ -31,7 +31,7 @@ def map_labels(
     space : float32 ndarray, shape (n, 3), optional
         Of a map of three dimensions: the labels get ``z``, the height of each centre.
     """
-    from latentscale.backends.shapes import hulls
+    from latentscale.backends.shapes import hulls, largest_piece
 
     memberships = clusters.memberships()
     members = [members_by_cluster(membership) for membership in memberships]
@@ -45,12 +45,16 @@ def map_labels(
     inner = [members_by_cluster(layer) for layer in clusters.coarser()]
     xs, ys, zs, polygons, means = [], [], [], [], []
     for layer, cluster in zip(layers.tolist(), ids.tolist(), strict=True):
-        positions = coordinates[members[layer][cluster]]
+        own = members[layer][cluster]
+        piece = own[largest_piece(coordinates[own])]
+        positions = coordinates[piece]
+        # The document nearest to the median: of a ring, or a crescent, the median itself lies where nothing is.
         middle = np.median(positions, axis=0)
-        xs.append(float(middle[0]))
-        ys.append(float(middle[1]))
+        nearest = int(np.argmin(((positions - middle) ** 2).sum(axis=1)))
+        xs.append(float(positions[nearest, 0]))
+        ys.append(float(positions[nearest, 1]))
         if space is not None:
-            zs.append(float(np.median(space[members[layer][cluster], 2])))
+            zs.append(float(np.median(space[piece, 2])))
         polygons.append(np.asarray(outlines[layer][cluster], dtype=np.float32).reshape(-1))
         inside = np.array([cluster]) if layer == 0 else inner[layer - 1][cluster]
         mean = (centroids[inside] * weights[inside, None]).sum(axis=0)

@@ -127,7 +127,8 @@ def page_objects(store: Store, record: Record) -> list[str]:
         if segment.removed_positions is not None:
             names.append(f"{record.folder}/{segment.removed_positions['url']}")
     if record.counts.get("page_labels"):
-        names.extend(f"{record.folder}/viewer/{name}" for name in ("labels.json", "clusters.json"))
+        own = ("/labels.json", "/clusters.json", "/hues.json")
+        names.extend(name for name in store.list(f"{record.folder}/viewer") if name.endswith(own))
     return names
 
 

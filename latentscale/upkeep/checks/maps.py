@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -256,12 +257,14 @@ def _has_page(record: Record) -> bool:
         return True
 
 
-def _image_origins(store: Store) -> list[str]:
-    """The origins of images by the page's manifest, which is compared with those of maps; none where it is damaged."""
+def _said(store: Store) -> dict[str, Any] | None:
+    """What of the page's manifest is in its HTML, which is compared with that of maps; None where it is damaged."""
     try:
-        return [str(origin) for origin in json.loads(store.read_bytes(MANIFEST))["images"]["origins"]]
-    except (ValueError, KeyError, TypeError, LatentScaleError):
-        return []
+        manifest = json.loads(store.read_bytes(MANIFEST))
+        origins = [str(origin) for origin in (manifest.get("images") or {}).get("origins", ())]
+        return {"title": str(manifest["title"]), "images": {"origins": origins}}
+    except (ValueError, KeyError, TypeError, AttributeError, LatentScaleError):
+        return None
 
 
 def _check_assets(check: Check) -> None:
@@ -270,7 +273,7 @@ def _check_assets(check: Check) -> None:
         return
     try:
         page = check.store.read_bytes(INDEX)
-        own = {f"viewer/{name}": content for name, content in page_files(_image_origins(check.store))}
+        own = {f"viewer/{name}": content for name, content in page_files(_said(check.store))}
     except LatentScaleError as error:
         check.error(INDEX, error)
         return

@@ -1,6 +1,6 @@
 /** The search that runs while the user types. */
 
-import { effect } from "@preact/signals";
+import { effect, untracked } from "@preact/signals";
 import { locate, type Generation } from "./engine/generation";
 import { entryOf } from "./engine/search-entry";
 import { SIMILAR, likenessOf } from "./engine/similar";
@@ -20,12 +20,18 @@ export const MEANT = "meaning";
 export function findDocuments(generations: readonly Generation[]): void {
   let timer = 0;
   let turn = 0;
+  /** The search that failed last, to be asked again. */
+  let failed: (() => void) | null = null;
+  effect(() => {
+    if (state.tries.value) untracked(() => failed?.());
+  });
   effect(() => {
     const text = state.query.value;
     const query = readQuery(text);
     // A link may be that of another map.
     const meaning = state.findBy.value === MEANT && state.index.value !== null && lastSection(state.index.value.generations, MEANING) !== null;
     const own = ++turn;
+    failed = null;
     state.setAside.value = true;
     clearTimeout(timer);
     // `#` and a number is a row id; nothing of a text is meant.
@@ -33,16 +39,19 @@ export function findDocuments(generations: readonly Generation[]): void {
       if (!query.words.length) state.found.value = null;
       return;
     }
-    timer = window.setTimeout(() => {
+    const search = (): void => {
       const like = likenessOf(text);
       (like !== null ? askLike(generations, like) : meaning ? askMeaning(generations, text) : ask(generations, query))
         .then((answer) => {
           if (own === turn) state.found.value = answer;
         })
         .catch((error: Error) => {
-          if (own === turn) state.report("Search", error);
+          if (own !== turn) return;
+          failed = search;
+          state.report("Search", error);
         });
-    }, meaning ? MEANING_PAUSE : PAUSE);
+    };
+    timer = window.setTimeout(search, meaning ? MEANING_PAUSE : PAUSE);
   });
 }
 

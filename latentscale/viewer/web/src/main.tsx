@@ -55,6 +55,7 @@ async function start(): Promise<void> {
     commands.retry = () => {
       store.forget();
       state.problems.value = new Map();
+      state.tries.value += 1;
       map().retry();
       sides.read().catch((error: Error) => (state.trouble.value = explain(error)));
     };

@@ -1,8 +1,9 @@
 /** The files beside the points, each read on its own: the map is drawn without any of them. */
 
+import { effect } from "@preact/signals";
 import { decoded, MissingFile, type Store } from "./engine/store";
 import { hasEdits } from "./engine/edit-key";
-import { ViewerError, type ClusterDetail, type LabelsFile, type Manifest } from "./engine/format";
+import { ViewerError, type ClusterDetail, type HuesFile, type LabelsFile, type Manifest } from "./engine/format";
 import type { Generation } from "./engine/generation";
 import { mergeIndexes } from "./engine/merge";
 import * as state from "./state";
@@ -19,11 +20,13 @@ export class SideFiles {
 
   /** Read what is not here yet; those that fail are reported. Fails where nothing of the map is on the server, not even its points. */
   async read(): Promise<void> {
-    const found = await Promise.all([
-      this.one("labels", () => this.labels()),
-      this.one("details", () => this.details()),
-      this.one("index", () => this.index()),
-    ]);
+    const last = this.manifest.generations[this.manifest.generations.length - 1];
+    if (last.hues && !state.labels.value) await this.hues();
+    const wanted = [this.one("labels", () => this.labels()), this.one("index", () => this.index())];
+    // Of many clusters these are megabytes, that nothing waits for.
+    if (last.hues) void until(() => state.labelsRead.value && !state.drawn.value.loading).then(() => this.one("details", () => this.details()));
+    else wanted.push(this.one("details", () => this.details()));
+    const found = await Promise.all(wanted);
     if (found.every((error) => error instanceof MissingFile)) await this.generations[0].bytes("tiles/0-0-0.parquet");
   }
 
@@ -50,6 +53,18 @@ export class SideFiles {
     }
   }
 
+  /** Colours of many clusters, so that the first picture has them; all else of these comes after it. */
+  private async hues(): Promise<void> {
+    try {
+      const { id, hue, shade } = await this.store.json<HuesFile>(`${this.manifest.labels}hues.json`);
+      state.hues.value = id.map((one, i) => ({ id: one, layer: 0, hue: hue[i], shade: shade[i] }));
+    } catch {
+      // The clusters that come have their colours, too.
+      return;
+    }
+    await until(() => state.rootsRead.value);
+  }
+
   private async labels(): Promise<void> {
     const name = `${this.manifest.labels}labels.json`;
     const file = await this.store.json<LabelsFile>(name);
@@ -73,4 +88,18 @@ export class SideFiles {
     const all = await Promise.all(parts);
     state.index.value = await decoded(this.generations.map((one) => one.name("index.json")).join(", "), () => mergeIndexes(all));
   }
+}
+
+/** Wait until what follows from signals is so. */
+function until(holds: () => boolean): Promise<void> {
+  return new Promise((done) => {
+    let stop = (): void => undefined;
+    let over = false;
+    stop = effect(() => {
+      if (over || !holds()) return;
+      over = true;
+      queueMicrotask(() => stop());
+      done();
+    });
+  });
 }

@@ -28,6 +28,9 @@ export function report(what: string, error: Error): void {
   problems.value = new Map(problems.value).set(what, error.message);
 }
 
+/** Raised when what could not be read is to be asked for again. */
+export const tries = signal(0);
+
 export interface Point {
   x: number;
   y: number;
@@ -55,6 +58,16 @@ export const notice = signal<string | null>(null);
 export const manifest = signal<Manifest | null>(null);
 /** Whether all that the page shows is in its one file. */
 export const inOneFile = signal(false);
+/** Colours of clusters that are not here themselves yet. */
+export const hues = signal<readonly Hue[]>([]);
+export interface Hue {
+  id: number;
+  layer: number;
+  hue: number;
+  shade: number;
+}
+/** Whether the root tiles are here, or could not be read. */
+export const rootsRead = signal(false);
 /** Whether the clusters have been read, or could not be. */
 export const labelsRead = signal(false);
 /** The clusters as they were published, and as the page shows them: with what its reader has edited, where anything is. */
@@ -180,6 +193,8 @@ export interface Drawn {
   /** Whether the column of the colours is on its way, and documents without it: they are grey. */
   reading: boolean;
   grey: number;
+  /** Whether a shade behind the points is of all documents. */
+  shaded: boolean;
 }
 
 export const drawn = signal<Drawn>({
@@ -192,6 +207,7 @@ export const drawn = signal<Drawn>({
   failedDocuments: 0,
   reading: false,
   grey: 0,
+  shaded: false,
 });
 /** Raised when the canvas is made anew. */
 export const canvas = signal(0);

@@ -57,6 +57,13 @@ function orbitNow(): AddressState["orbit"] {
   return orbit && [orbit.turn, orbit.tilt, orbit.distance, ...orbit.target];
 }
 
+/** Say what an address asks for and the map has not, beside what else it asks for in vain. */
+function lacks(what: string): void {
+  const said = `This map has no ${what}.`;
+  const before = state.notice.value?.startsWith("This map has no ") ? state.notice.value : "";
+  if (!before.includes(said)) state.notice.value = `${before} ${said}`.trim();
+}
+
 function findClusters(): void {
   if (!state.labels.value) return;
   const known = state.byRef.value;
@@ -69,11 +76,11 @@ function findColumns(): void {
   const columns = state.index.value?.colours;
   const found = colour === BANDS && !state.hasHeights.value ? null : colourOf(colour, columns ?? []);
   if (!columns && found === null) return;
-  if (found === null) state.notice.value = `This map has no column ${colour.replace(/^@/, "")} to colour by.`;
+  if (found === null) lacks(`column ${colour.replace(/^@/, "")} to colour by`);
   state.colour.value = found ?? "cluster";
   if (!columns) return;
   state.sizeBy.value = (waiting.sizeBy && colourOf(waiting.sizeBy, columns)) ?? "";
-  if (waiting.sizeBy && !state.sizeColumn.value) state.notice.value = `This map has no numbers ${waiting.sizeBy.slice(1)} to size points by.`;
+  if (waiting.sizeBy && !state.sizeColumn.value) lacks(`numbers ${waiting.sizeBy.slice(1)} to size points by`);
   const { column } = state;
   const names = categoryNames(categoriesOf(categories, column.value), column.value);
   if (column.value && names.length) state.filters.value = withFilter(state.filters.value, keyOf(column.value), { kind: "categories", names });
@@ -87,8 +94,9 @@ function findFilters(): void {
     filter.kind === "text" ? !columns.includes(key.slice(1)) : columnOf(key, colours) === null,
   );
   if (!unknown.length) return;
-  state.filters.value = new Map([...state.filters.value].filter((entry) => !unknown.includes(entry)));
-  state.notice.value = `This map has no column ${unknown.map(([key]) => key.replace(/^@/, "")).join(", ")} to filter by.`;
+  const keys = new Set(unknown.map(([key]) => key));
+  state.filters.value = new Map([...state.filters.value].filter(([key]) => !keys.has(key)));
+  lacks(`column ${[...keys].map((key) => key.replace(/^@/, "")).join(", ")} to filter by`);
 }
 
 /** Categories of the colour column have a part of the address of their own: links of older pages have it. */

@@ -8,7 +8,7 @@ const GREY: Rgb = [100, 100, 100];
 const SIDE = 33;
 /** 33 units of the map, one pixel each, around the middle of a tile of 66. */
 const FRAME = { x: 33, y: 33, scale: 1, ratio: 1 };
-const MIDDLE = 65535 / 2;
+const MIDDLE = 65536 / 2 - 0.5;
 
 const tile = (points: [x: number, y: number, cluster: number][]): LoadedTile =>
   ({
@@ -16,6 +16,7 @@ const tile = (points: [x: number, y: number, cluster: number][]): LoadedTile =>
     xy: Float64Array.from(points.flatMap(([x, y]) => [x, y])) as unknown as Uint16Array,
     cluster: Int32Array.from(points.map(([, , cluster]) => cluster)),
     bounds: { x0: 0, y0: 0, x1: 66, y1: 66 },
+    steps: 65_536,
     share: 1,
   }) as LoadedTile;
 
@@ -62,7 +63,7 @@ describe("the first picture", () => {
   });
 
   it("has higher places of the map above lower ones", () => {
-    const { at } = painted([[MIDDLE, MIDDLE + 65535 * (10 / 66), 0]]);
+    const { at } = painted([[MIDDLE, MIDDLE + 65536 * (10 / 66), 0]]);
     expect(at(16, 6)).toEqual(over(RED, GROUND.dark, 1));
     expect(at(16, 26)).toEqual(GROUND.dark);
   });

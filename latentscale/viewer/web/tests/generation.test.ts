@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Generation, type LoadedTile } from "../src/engine/generation";
 import { chooseTiles } from "../src/engine/lod";
 import { decodeTile } from "../src/engine/parquet";
+import { placeAt } from "../src/engine/places";
 import { pickNearest } from "../src/engine/pick";
 import { MissingFile, Store } from "../src/engine/store";
 import { entry, haveFixture, read, server, type Expected, type Kind } from "./files";
@@ -43,6 +44,29 @@ describe.skipIf(!haveFixture)("a generation that Python wrote", () => {
         expect(document.values.at(-1)).toEqual(["__proto__", `proto ${at % 3}`]);
       }
     }
+  });
+
+  it("knows at the closest zoom every point to half a pixel, and before that asks for no more than it needs", async () => {
+    const expected = read<Expected>("expected.json");
+    const log: string[] = [];
+    const generation = open("ranges", log);
+    const tiles = await everything(generation);
+    const edge = generation.entry.side;
+    expect(tiles.some((tile) => generation.isCoarse(tile, 60_000 / edge))).toBe(false);
+    expect(tiles.every((tile) => generation.isCoarse(tile, 4e6 / edge))).toBe(true);
+    const row = new Map(expected.rowIds.map((id, i) => [id, i]));
+    for (const tile of tiles) {
+      const before = tile.xy;
+      await generation.refine(tile);
+      expect(generation.isCoarse(tile, 4e6 / edge)).toBe(false);
+      for (let i = 0; i < tile.count; i += 97) {
+        const at = row.get((await generation.document(tile.info.first + i)).rowId)!;
+        const [x, y] = placeAt(tile, i);
+        expect(Math.hypot(x - expected.x[at], y - expected.y[at]) * (4e6 / edge)).toBeLessThan(0.75);
+        expect(Math.floor((tile.xy[2 * i] * 65536) / tile.steps)).toBe(before[2 * i]);
+      }
+    }
+    expect(log.filter((line) => line.includes("/cols/fine/"))).toHaveLength(tiles.length);
   });
 
   it("finds a document by its row id, and knows which are not there", async () => {

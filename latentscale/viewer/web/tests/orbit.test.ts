@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { readAddress, writeAddress } from "../src/engine/address";
 import { bandOf } from "../src/engine/bands";
 import { REMOVED, type LoadedTile } from "../src/engine/generation";
-import { around, betweenOrbits, frameOf, moved, project, scaleOf, turned, type Orbit } from "../src/engine/orbit";
+import { around, betweenOrbits, bounded, frameOf, moved, project, scaleOf, turned, type Orbit } from "../src/engine/orbit";
 import { pickInSpace, scanSpace } from "../src/engine/space-scan";
 import { zoomed } from "../src/map/space-control";
 
@@ -101,6 +101,7 @@ function tile(points: readonly (readonly [x: number, y: number, z: number])[], s
       xy: Uint16Array.from(points.flatMap(([x, y]) => [(x + 8) / step - 0.5, (y + 8) / step - 0.5])),
       cluster: new Int32Array(points.length),
       bounds,
+      steps: 65536,
       share,
       gone: 0,
     } as unknown as LoadedTile,
@@ -153,6 +154,21 @@ it("the address keeps an orbit, and leaves out what is none", () => {
   expect(readAddress(text)).toEqual({ orbit: [-35, 50, 20.25, 1, 2, 0.5], height: 1.5, sparse: true });
   for (const wrong of ["#d=", "#d=1,2,3", "#d=1,2,0,0,0,0", "#d=1,95,3,0,0,0", "#d=1,2,3,0,0,x"]) expect(readAddress(wrong).orbit).toBeUndefined();
   expect(readAddress("#h=9").height).toBeUndefined();
+});
+
+it("an orbit stays where some of the map is seen, and no closer than its steps allow", () => {
+  const bounds = { box: { x0: -5, y0: -5, x1: 5, y1: 5 }, side: 10, low: -1, high: 1, widest: 131_072 };
+  const size = { width: 1200, height: 800 };
+  const orbit = { target: [1, 2, 0.5] as const, turn: 30, tilt: 50, distance: 12 };
+  expect(bounded(orbit, bounds, size).target).toEqual(orbit.target);
+  expect(bounded(orbit, bounds, size).distance).toBeCloseTo(12, 9);
+  const near = bounded({ ...orbit, distance: 1e-12 }, bounds, size);
+  expect(scaleOf(near, size) * 10).toBeCloseTo(131_072, 3);
+  const far = bounded({ ...orbit, distance: 1e9, target: [1e12, -1e12, 1e12] }, bounds, size);
+  expect(scaleOf(far, size) * 10).toBeCloseTo(60, 6);
+  const away = bounded({ ...orbit, target: [900, 2, -900] }, bounds, size);
+  expect((away.target[0] - 5) * scaleOf(away, size), "of the window's smaller side").toBeCloseTo(320, 6);
+  expect((-1 - away.target[2]) * scaleOf(away, size)).toBeCloseTo(320, 6);
 });
 
 it("bands are quarters of the ranks", () => {

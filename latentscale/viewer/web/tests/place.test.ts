@@ -35,11 +35,17 @@ describe("labels", () => {
 });
 
 describe("points", () => {
-  const even = Uint16Array.from({ length: 2 * 10_000 }, (_, i) => (i % 2 ? Math.floor(i / 200) : (i / 2) % 100) * 655 + 300);
+  const even = {
+    xy: Uint16Array.from({ length: 2 * 10_000 }, (_, i) => (i % 2 ? Math.floor(i / 200) : (i / 2) % 100) * 655 + 300),
+    count: 10_000,
+    steps: 65_536,
+  };
 
   it("are counted a square pixel", () => {
-    expect(pointDensity(even, 10_000, 1200)).toBeCloseTo(10_000 / 1200 ** 2, 3);
-    expect(pointDensity(even, 10_000, 300)).toBeGreaterThan(0.08);
+    expect(pointDensity(even, 1200)).toBeCloseTo(10_000 / 1200 ** 2, 3);
+    expect(pointDensity(even, 300)).toBeGreaterThan(0.08);
+    const finer = { xy: Uint32Array.from(even.xy, (v) => v * 64), count: 10_000, steps: 64 * 65_536 };
+    expect(pointDensity(finer, 300), "by whatever steps").toBe(pointDensity(even, 300));
   });
 
   it("are smaller and fainter the more there are", () => {

@@ -74,7 +74,7 @@ describe("the tree of topics", () => {
 it("counts the drawn points of each cluster in a view, and none that is out of it or off the map", () => {
   const bounds = { x0: 0, y0: 0, x1: 65536, y1: 65536 };
   const xy = new Uint16Array([10, 10, 20, 20, 30, 30, 40, 40, 60_000, 60_000]);
-  const tile = { bounds, count: 5, xy, cluster: new Int32Array([3, 3, -1, -2, 700]), share: 1, gone: 1 } as unknown as LoadedTile;
+  const tile = { bounds, count: 5, xy, steps: 65536, cluster: new Int32Array([3, 3, -1, -2, 700]), share: 1, gone: 1 } as unknown as LoadedTile;
   expect(clustersInView([tile], { x0: 0, y0: 0, x1: 100, y1: 100 })).toEqual(new Map([[3, 2]]));
   expect(clustersInView([tile], bounds)).toEqual(new Map([[3, 2], [700, 1]]));
   expect(clustersInView([tile], { x0: 70_000, y0: 0, x1: 80_000, y1: 9 })).toEqual(new Map());

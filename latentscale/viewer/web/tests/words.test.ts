@@ -8,6 +8,16 @@ import { Cache } from "../src/engine/store";
 import { linkOf, reflowed, valueText } from "../src/ui/words";
 
 describe("the address", () => {
+  it("says where a view is to less than a pixel, however close it is and wherever the map lies", () => {
+    const view: [number, number, number] = [12345.678912345, -0.000123456789, 0.005];
+    const [x, y, span] = readAddress(writeAddress({ view })).view!;
+    for (const [kept, real] of [[x, view[0]], [y, view[1]]]) expect(Math.abs(kept - real) / span).toBeLessThan(1 / 10_000);
+    expect(writeAddress({ view: [1.25, 3, 20] }), "and no longer than that takes").toBe("#v=1.25,3,20");
+    const orbit: [number, number, number, number, number, number] = [10, 50, 0.002, 17.123456789, 2, 0.5];
+    const kept = readAddress(writeAddress({ orbit })).orbit!;
+    expect(Math.abs(kept[3] - orbit[3]) / orbit[2]).toBeLessThan(1 / 10_000);
+  });
+
   it("brings back what was written", () => {
     const state = { view: [1.25, -3, 0.5] as [number, number, number], theme: "light" as const, colour: "c3", scale: "quantile" as const, clusters: ["0.3", "1.2", "n"], categories: ["@a, b", "64"], size: 1.5, contours: true, pinned: 123456789 };
     expect(readAddress(writeAddress(state))).toEqual(state);

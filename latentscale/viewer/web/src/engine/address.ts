@@ -36,7 +36,7 @@ export interface AddressState {
 
 export function writeAddress(state: AddressState): string {
   const parts: string[] = [];
-  if (state.view) parts.push(`v=${state.view.map((v) => Number(v.toPrecision(7))).join(",")}`);
+  if (state.view) parts.push(`v=${[...places(state.view.slice(0, 2), state.view[2]), Number(state.view[2].toPrecision(7))].join(",")}`);
   if (state.theme) parts.push(`t=${state.theme}`);
   if (state.colour && state.colour !== "cluster") parts.push(`c=${encodeURIComponent(state.colour)}`);
   if (state.scale) parts.push(`s=${state.scale}`);
@@ -46,7 +46,7 @@ export function writeAddress(state: AddressState): string {
   if (state.size !== undefined) parts.push(`z=${state.size}`);
   if (state.opacity !== undefined) parts.push(`a=${state.opacity}`);
   if (state.sizeBy) parts.push(`w=${encodeURIComponent(state.sizeBy)}`);
-  if (state.orbit !== undefined) parts.push(`d=${state.orbit ? state.orbit.map((v) => Number(v.toPrecision(5))).join(",") : "3"}`);
+  if (state.orbit !== undefined) parts.push(`d=${state.orbit ? orbitText(state.orbit) : "3"}`);
   if (state.height !== undefined) parts.push(`h=${state.height}`);
   if (state.sparse) parts.push("e=1");
   if (state.contours) parts.push("g=1");
@@ -55,6 +55,14 @@ export function writeAddress(state: AddressState): string {
   if (state.pinned !== undefined) parts.push(`p=${state.pinned}`);
   return parts.length ? `#${parts.join("&")}` : "";
 }
+
+function orbitText([turn, tilt, distance, ...target]: NonNullable<AddressState["orbit"]>): string {
+  return [...[turn, tilt, distance].map((v) => Number(v.toPrecision(5))), ...places(target, distance)].join(",");
+}
+
+/** With as many digits as are a small part of a pixel where the window shows so many units of the map. */
+const places = (values: readonly number[], span: number): number[] =>
+  values.map((v) => Number(v.toFixed(Math.min(20, Math.max(0, Math.ceil(5 - Math.log10(span)))))));
 
 /** Anything that does not parse is left out: an address is typed by people. */
 export function readAddress(hash: string): AddressState {

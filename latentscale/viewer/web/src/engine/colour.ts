@@ -2,7 +2,6 @@
 
 // One source for the page and for the pictures that Python draws.
 import shared from "../../../palette.json";
-import type { ClusterEntry } from "./format";
 
 export type Theme = "dark" | "light";
 export type Rgb = [number, number, number];
@@ -94,9 +93,9 @@ export function setColour(palette: Palette, index: number, rgb: Rgb, alpha: numb
 }
 
 /** One texel a cluster of layer 0, at `id + 1`; texel 0 is noise. Alpha 255 shown, 0 dimmed. */
-export function clusterPalette(
-  clusters: readonly ClusterEntry[],
-  colourOf: (cluster: ClusterEntry) => Rgb,
+export function clusterPalette<T extends { id: number; layer: number }>(
+  clusters: readonly T[],
+  colourOf: (cluster: T) => Rgb,
   noise: Rgb,
   shown: (id: number) => boolean,
 ): Palette {

@@ -1,6 +1,7 @@
 /** Documents that are drawn: those in a shape, for maps too large to be asked as a whole, and where some of them lie. */
 
 import type { LoadedTile } from "./generation";
+import { placeAt } from "./places";
 import { joined, type Selection } from "./selection";
 import { contains, relation, type Shape } from "./shape";
 
@@ -8,12 +9,11 @@ export function scanDrawn(tiles: readonly LoadedTile[], shape: Shape | null, sho
   const made = new Map<number, [number, number][]>();
   for (const tile of tiles) {
     if (shape && relation(shape, tile.bounds) === "outside") continue;
-    const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
     const pairs = made.get(tile.generation.number) ?? [];
     made.set(tile.generation.number, pairs);
     for (let i = 0; i < tile.count; i++) {
       if (!shows(tile, i)) continue;
-      if (shape && !contains(shape, tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step, tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step)) continue;
+      if (shape && !contains(shape, ...placeAt(tile, i))) continue;
       pairs.push([tile.info.first + i, tile.info.first + i + 1]);
     }
   }
@@ -24,10 +24,7 @@ export function scanDrawn(tiles: readonly LoadedTile[], shape: Shape | null, sho
 export function pointsOf(tiles: readonly LoadedTile[], wanted: (tile: LoadedTile, i: number) => boolean): number[] {
   const found: number[] = [];
   for (const tile of tiles) {
-    const { bounds, xy, count } = tile;
-    const step = (bounds.x1 - bounds.x0) / 65536;
-    for (let i = 0; i < count; i++)
-      if (wanted(tile, i)) found.push(bounds.x0 + (xy[2 * i] + 0.5) * step, bounds.y0 + (xy[2 * i + 1] + 0.5) * step);
+    for (let i = 0; i < tile.count; i++) if (wanted(tile, i)) found.push(...placeAt(tile, i));
   }
   return found;
 }

@@ -20,9 +20,15 @@ export interface GenerationEntry {
   tiles: number;
   packs: number;
   page_levels: number;
+  /** By how many halvings of a step `cols/fine/` says more closely where points of the root tile lie; one less a level. */
+  fine?: number;
   root: [count: number, bytes: number, children: number];
   /** One tile that holds its colour columns too; its page is in `index.json`. */
   inline?: boolean;
+  /** Whether it has so many clusters that `hues.json` has the colours of the finest, and comes before them. */
+  hues?: boolean;
+  /** Cells along an edge of `density.parquet`, where there are so many documents that most pages draw a sample of them. */
+  raster?: number;
   /** When its documents joined the map, in the words of who published it. */
   added?: string;
   /** The corpus of documents that were placed on the map without becoming part of it. */
@@ -80,6 +86,13 @@ export interface LabelsFile {
   layers: number;
   hue_layer: number;
   clusters: ClusterEntry[];
+}
+
+/** Of each cluster of layer 0. */
+export interface HuesFile {
+  id: number[];
+  hue: number[];
+  shade: number[];
 }
 
 export interface ClusterDetail {

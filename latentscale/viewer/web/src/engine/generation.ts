@@ -4,6 +4,7 @@ import type { SchemaElement } from "hyparquet";
 import { ViewerError, type GenerationEntry, type IndexFile, type PageFile, type RemovedCounts } from "./format";
 import { TileTree, type Box, type TileInfo } from "./lod";
 import { decodeColumn, decodeColumns, decodeIds, decodeRemoved, decodeTile, readFooter, readGroup, type PackFooter, type TilePoints } from "./parquet";
+import { finer, finerLevels, STEPS, stepOf } from "./places";
 import { has, sizeOf, type Ranges } from "./selection";
 import { Cache, decoded, type Store } from "./store";
 
@@ -133,10 +134,24 @@ export class Generation {
     return { ...points, generation: this, info, bounds: this.tree.bounds(info), share: 1, gone: end - start };
   }
 
+  /** Whether the points of a tile are drawn more than half a pixel from their places, though these are known. */
+  isCoarse(tile: LoadedTile, scale: number): boolean {
+    return tile.steps === STEPS && stepOf(tile) * scale > 1 && finerLevels(this.entry, tile.info.z) > 0;
+  }
+
+  /** Read the places of a tile's points as closely as they are known, and keep them in it. */
+  async refine(tile: LoadedTile): Promise<void> {
+    const codes = await this.column(tile.info, "fine");
+    if (tile.steps !== STEPS) return;
+    const levels = finerLevels(this.entry, tile.info.z);
+    tile.xy = finer(tile.xy, codes, levels);
+    tile.steps = STEPS * 2 ** levels;
+  }
+
   async column(info: TileInfo, column: string): Promise<Float32Array> {
     if (this.entry.inline) {
       const columns = await this.once("columns", async () => {
-        const own = ["density", "nearest_cluster", ...(this.entry.z ? ["z", "density_3d"] : [])];
+        const own = ["density", "nearest_cluster", ...(this.entry.fine ? ["fine"] : []), ...(this.entry.z ? ["z", "density_3d"] : [])];
         const names = [...own, ...(await this.index()).colours.map((entry) => entry.id)];
         const name = this.name(`tiles/${info.key}.parquet`);
         const bytes = await this.store.file(name);

@@ -2,6 +2,7 @@
 
 import { REMOVED, type LoadedTile } from "./generation";
 import { isShown, type Box } from "./lod";
+import { stepOf } from "./places";
 
 /** Points of `tiles` that are drawn and lie in `view`; those that are not on the map any more count for nothing. */
 export function countInView(tiles: readonly LoadedTile[], view: Box): number {
@@ -23,9 +24,10 @@ export function clustersInView(tiles: readonly LoadedTile[], view: Box): Map<num
 }
 
 /** Call `seen` with each point of a tile that is drawn and lies in `view`. */
-function visit({ bounds, count, xy, share }: LoadedTile, view: Box, seen: (i: number) => void): void {
+function visit(tile: LoadedTile, view: Box, seen: (i: number) => void): void {
+  const { bounds, count, xy, share } = tile;
   if (bounds.x1 < view.x0 || bounds.x0 > view.x1 || bounds.y1 < view.y0 || bounds.y0 > view.y1) return;
-  const step = (bounds.x1 - bounds.x0) / 65536;
+  const step = stepOf(tile);
   const [x0, x1] = [(view.x0 - bounds.x0) / step - 0.5, (view.x1 - bounds.x0) / step - 0.5];
   const [y0, y1] = [(view.y0 - bounds.y0) / step - 0.5, (view.y1 - bounds.y0) / step - 0.5];
   for (let i = 0; i < count; i++) {

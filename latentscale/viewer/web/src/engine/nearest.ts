@@ -2,6 +2,7 @@
 
 import type { LoadedTile } from "./generation";
 import type { Box } from "./lod";
+import { stepOf } from "./places";
 
 export interface Place {
   tile: LoadedTile;
@@ -19,7 +20,7 @@ export function nearestMiddle(
   for (const tile of tiles) {
     const { bounds, count, xy } = tile;
     if (bounds.x1 < view.x0 || bounds.x0 > view.x1 || bounds.y1 < view.y0 || bounds.y0 > view.y1) continue;
-    const step = (bounds.x1 - bounds.x0) / 65536;
+    const step = stepOf(tile);
     for (let index = 0; index < count; index++) {
       const x = bounds.x0 + (xy[2 * index] + 0.5) * step;
       const y = bounds.y0 + (xy[2 * index + 1] + 0.5) * step;

@@ -104,6 +104,32 @@ export function around(
   return moved(orbit, (covered.left - covered.right) / 2 / scale, (covered.top - covered.bottom) / 2 / scale);
 }
 
+/** What an orbit is kept within: the map's box, its edge, its heights as they are drawn, and how wide it is drawn at most. */
+export interface Bounds {
+  box: Box;
+  side: number;
+  low: number;
+  high: number;
+  widest: number;
+}
+
+/** The map is at least as many pixels wide, and what is looked at lies no farther from it than this part of the window. */
+const LEAST_WIDE = 60;
+const BEYOND = 0.4;
+
+/** The nearest orbit from which some of the map is seen, neither too far away nor so close that its steps would show. */
+export function bounded(orbit: Orbit, { box, side, low, high, widest }: Bounds, size: { width: number; height: number }): Orbit {
+  const scale = Math.min(widest / side, Math.max(LEAST_WIDE / side, scaleOf(orbit, size)));
+  const air = (BEYOND * least(size)) / scale;
+  const within = (value: number, from: number, to: number): number => Math.min(to + air, Math.max(from - air, value));
+  const [x, y, z] = orbit.target;
+  return {
+    ...orbit,
+    distance: (FOCUS * least(size)) / scale,
+    target: [within(x, box.x0, box.x1), within(y, box.y0, box.y1), within(z, low, high)],
+  };
+}
+
 /** An orbit whose map is moved to the right and down on the screen, by units at the target. */
 export function moved(orbit: Orbit, right: number, down: number): Orbit {
   const turn = orbit.turn * RADIANS;

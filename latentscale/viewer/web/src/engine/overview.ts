@@ -23,15 +23,17 @@ export function overviewBox(body: Box, largest: Size): { box: Box } & Size {
   return { box, width: Math.max(24, Math.round((box.x1 - box.x0) * scale)), height: Math.max(24, Math.round((box.y1 - box.y0) * scale)) };
 }
 
-/** Where a view lies in the picture, in px from its left and top. */
-export function frameIn(box: Box, size: Size, view: Box, least: number): { left: number; top: number } & Size {
+/** Where a view lies in the picture, in px from its left and top; at its edge, `beyond`, if its middle lies outside. */
+export function frameIn(box: Box, size: Size, view: Box, least: number): { left: number; top: number; beyond: boolean } & Size {
   const across = size.width / (box.x1 - box.x0);
   const along = size.height / (box.y1 - box.y0);
   const width = Math.max(least, (view.x1 - view.x0) * across);
   const height = Math.max(least, (view.y1 - view.y0) * along);
-  const left = ((view.x0 + view.x1) / 2 - box.x0) * across - width / 2;
-  const top = (box.y1 - (view.y0 + view.y1) / 2) * along - height / 2;
-  return { left, top, width, height };
+  const [x, y] = [((view.x0 + view.x1) / 2 - box.x0) * across, (box.y1 - (view.y0 + view.y1) / 2) * along];
+  const [left, top] = [x - width / 2, y - height / 2];
+  if (x >= 0 && y >= 0 && x <= size.width && y <= size.height) return { left, top, width, height, beyond: false };
+  const within = (at: number, length: number, side: number): number => Math.max(0, Math.min(at, side - length));
+  return { left: within(left, width, size.width), top: within(top, height, size.height), width, height, beyond: true };
 }
 
 /** Whether so little of the map's body is in the window that it takes a picture to know where. */

@@ -3,6 +3,7 @@
 import { decompress } from "fzstd";
 import { parquetMetadata, parquetMetadataAsync, parquetRead, type AsyncBuffer, type FileMetaData } from "hyparquet";
 import { ViewerError, type RemovedCounts } from "./format";
+import { evenBits, STEPS } from "./places";
 
 /** A damaged page must not ask for gigabytes. */
 const MAX_PAGE = 64 << 20;
@@ -15,8 +16,9 @@ const compressors = {
 
 export interface TilePoints {
   count: number;
-  /** x0, y0, x1, y1, … inside the tile, 0–65535. */
-  xy: Uint16Array;
+  /** x0, y0, x1, y1, … inside the tile, in so many steps along its edge. */
+  xy: Uint16Array | Uint32Array;
+  steps: number;
   cluster: Int32Array;
 }
 
@@ -54,16 +56,7 @@ export async function decodeTile(bytes: ArrayBuffer, count: number): Promise<Til
     y: { set: (i, v) => void (xy[2 * i + 1] = v) },
     cluster: { set: (i, v) => void (cluster[i] = v) },
   });
-  return { count, xy, cluster };
-}
-
-/** The even bits of a Morton code, side by side. */
-function evenBits(code: number): number {
-  let v = code & 0x55555555;
-  v = (v | (v >>> 1)) & 0x33333333;
-  v = (v | (v >>> 2)) & 0x0f0f0f0f;
-  v = (v | (v >>> 4)) & 0x00ff00ff;
-  return (v | (v >>> 8)) & 0xffff;
+  return { count, xy, steps: STEPS, cluster };
 }
 
 export async function decodeColumn(bytes: ArrayBuffer, count: number): Promise<Float32Array> {

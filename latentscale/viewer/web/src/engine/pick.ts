@@ -1,10 +1,8 @@
 /** The nearest drawn point to a position, by brute force over the tiles that could hold it. */
 
-import type { Box } from "./lod";
+import { placeAt, stepOf, type Placed } from "./places";
 
-export interface Pickable {
-  bounds: Box;
-  xy: Uint16Array;
+export interface Pickable extends Placed {
   cluster: Int32Array;
   count: number;
 }
@@ -18,7 +16,7 @@ export interface Picked<T> {
 
 /**
  * `reach` is in units of the map. `shown` says whether a point is visible at all (not filtered out).
- * Points are looked at in the tile's own steps of 1/65536, so no coordinate is decoded but the winner's.
+ * Points are looked at in the tile's own steps, so no coordinate is decoded but the winner's.
  */
 export function pickNearest<T extends Pickable>(
   tiles: Iterable<T>,
@@ -32,7 +30,7 @@ export function pickNearest<T extends Pickable>(
   for (const tile of tiles) {
     const { x0, y0, x1, y1 } = tile.bounds;
     if (x < x0 - nearest || x > x1 + nearest || y < y0 - nearest || y > y1 + nearest) continue;
-    const step = (x1 - x0) / 65536;
+    const step = stepOf(tile);
     const tx = (x - x0) / step - 0.5;
     const ty = (y - y0) / step - 0.5;
     let limit = (nearest / step) ** 2;
@@ -46,7 +44,8 @@ export function pickNearest<T extends Pickable>(
       if (square <= limit && shown(tile, i)) {
         limit = square;
         nearest = Math.sqrt(square) * step;
-        best = { tile, index: i, x: x0 + (xy[2 * i] + 0.5) * step, y: y0 + (xy[2 * i + 1] + 0.5) * step };
+        const [px, py] = placeAt(tile, i);
+        best = { tile, index: i, x: px, y: py };
       }
     }
   }

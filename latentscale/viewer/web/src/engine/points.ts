@@ -1,5 +1,7 @@
 /** How large and how opaque points are drawn: by the density of the map, and by zoom; panning never changes them. */
 
+import type { TilePoints } from "./parquet";
+
 /** Side in px of the cells in which neighbours are counted. */
 const CELL = 12;
 const MOST_CELLS = 1024;
@@ -10,10 +12,10 @@ const COVER = 0.8;
  * Points a square pixel around the median point of a tile, drawn with `edge` pixels a side. The median, because
  * layouts are mostly empty ground: an average would make points as large as their clumps.
  */
-export function pointDensity(xy: Uint16Array, count: number, edge: number): number {
+export function pointDensity({ xy, count, steps }: Pick<TilePoints, "xy" | "count" | "steps">, edge: number): number {
   const cells = Math.max(1, Math.min(MOST_CELLS, Math.ceil(edge / CELL)));
   const counts = new Uint32Array(cells * cells);
-  const shift = cells / 65536;
+  const shift = cells / steps;
   const cellOf = (i: number) => Math.floor(xy[2 * i + 1] * shift) * cells + Math.floor(xy[2 * i] * shift);
   for (let i = 0; i < count; i++) counts[cellOf(i)] += 1;
   const own = new Uint32Array(count);

@@ -3,13 +3,15 @@
 import { ViewerError } from "./format";
 import type { Generation, LoadedTile } from "./generation";
 import type { TileInfo } from "./lod";
+import { placeAt } from "./places";
 import { combined, joined, rangesOf, type Ranges, type Selection } from "./selection";
-import { contains, relation, type Shape } from "./shape";
+import { around, contains, relation, type Shape } from "./shape";
 
 /** Files of tiles and of their pages that one question reads at most: about four million documents. */
 const MOST_TILES = 256;
 const MOST_PAGES = 512;
 const PARALLEL = 6;
+const LARGE_WINDOW = 4000;
 
 /** More would have to be read than a page should. */
 export class TooMuch extends ViewerError {}
@@ -49,15 +51,21 @@ async function inGeneration(generation: Generation, question: Question, budget: 
   await inTurn(read, async (info) => {
     const tile = await generation.tile(info);
     const mask = await passes?.(tile);
-    const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
     const all = !shape || relation(shape, tile.bounds) === "inside";
+    if (!all && generation.isCoarse(tile, scaleOf(shape))) await generation.refine(tile);
     for (let i = 0; i < tile.count; i++) {
       if ((mask && !mask[i]) || (clusters && !clusters.has(tile.cluster[i]))) continue;
-      if (!all && !contains(shape, tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step, tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step)) continue;
+      if (!all && !contains(shape, ...placeAt(tile, i))) continue;
       pairs.push([info.first + i, info.first + i + 1]);
     }
   });
   return joined(pairs);
+}
+
+/** Pixels a unit of the map where a shape was drawn at least: as if it were as large as a large window. */
+function scaleOf(shape: Shape): number {
+  const { x0, y0, x1, y1 } = around(shape);
+  return LARGE_WINDOW / Math.max(x1 - x0, y1 - y0);
 }
 
 /** Tiles whose points must be looked at, and those that are in the shape as a whole. */

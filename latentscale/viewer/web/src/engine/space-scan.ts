@@ -2,6 +2,7 @@
 
 import { REMOVED, type LoadedTile } from "./generation";
 import { isShown } from "./lod";
+import { placeAt, stepOf } from "./places";
 import { NEAR, type Frame, type Vector } from "./orbit";
 
 /** Height and rank of each point of a tile, as `Heights` has them; null where they are not here. */
@@ -16,7 +17,7 @@ export function scanSpace(frame: Frame, tiles: readonly LoadedTile[], heights: H
     const found = heights(tile);
     if (!found) continue;
     const { bounds, xy, cluster, count, share } = tile;
-    const step = (bounds.x1 - bounds.x0) / 65536;
+    const step = stepOf(tile);
     const corner: Vector = [bounds.x0 + 0.5 * step - target[0], bounds.y0 + 0.5 * step - target[1], -target[2]];
     const [r, u, t] = [right, up, toward].map((axis) => ({
       base: axis[0] * corner[0] + axis[1] * corner[1] + axis[2] * corner[2],
@@ -59,6 +60,6 @@ export function pickInSpace(
   });
   if (!best) return null;
   const { tile, index } = best as { tile: LoadedTile; index: number };
-  const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
-  return { tile, index, x: tile.bounds.x0 + (tile.xy[2 * index] + 0.5) * step, y: tile.bounds.y0 + (tile.xy[2 * index + 1] + 0.5) * step };
+  const [x, y] = placeAt(tile, index);
+  return { tile, index, x, y };
 }

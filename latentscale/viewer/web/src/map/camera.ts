@@ -23,7 +23,9 @@ export class MapCamera {
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
-    private readonly side: number,
+    readonly side: number,
+    /** Pixels that it is wide at most. */
+    private readonly widest: number,
     /** Where there is something to see. */
     private readonly whole: Box,
     /** What lies over the map on each side now. */
@@ -169,6 +171,6 @@ export class MapCamera {
   }
 
   private clamp(zoom: number): number {
-    return Math.min(Math.log2(4e6 / this.side), Math.max(Math.log2(60 / this.side), zoom));
+    return Math.min(Math.log2(this.widest / this.side), Math.max(Math.log2(60 / this.side), zoom));
   }
 }

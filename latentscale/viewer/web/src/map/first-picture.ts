@@ -3,6 +3,7 @@
 import type { LayerProps } from "@deck.gl/core";
 import { GROUND } from "../engine/colour";
 import { isShown } from "../engine/lod";
+import { stepOf } from "../engine/places";
 import type { MapCamera } from "./camera";
 import type { PyramidLayerProps } from "./pyramid-layer";
 
@@ -71,7 +72,7 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
       const growths = looks.growths?.of(tile);
       const left = width / 2 + (bounds.x0 - x) * perUnit;
       const bottom = height / 2 - (bounds.y0 - y) * perUnit;
-      const step = ((bounds.x1 - bounds.x0) * perUnit) / 65535;
+      const step = stepOf(tile) * perUnit;
       for (let i = 0; i < count; i++) {
         const own = 4 * (cluster[i] + 1);
         // Not on the map any more, or not of the part that is drawn.
@@ -96,7 +97,7 @@ export function paintPoints(pixels: Pixels, { x, y, scale, ratio }: Frame, looks
         const mixed = (k: number): number => hue * palette[at + k] + (1 - hue) * grey[k];
         const size = looks.pointSize * (noise || !shown ? (noise && !shown ? 0.5625 : 0.75) : 1) * (growths ? growths[i] : 1);
         const alpha = shown ? looks.pointOpacity * (noise ? 0.5 : 1) : looks.dimmedOpacity;
-        disc(left + xy[2 * i] * step, bottom - xy[2 * i + 1] * step, Math.min(32, Math.max(1, size * ratio)), alpha, mixed(0), mixed(1), mixed(2));
+        disc(left + (xy[2 * i] + 0.5) * step, bottom - (xy[2 * i + 1] + 0.5) * step, Math.min(32, Math.max(1, size * ratio)), alpha, mixed(0), mixed(1), mixed(2));
       }
     }
 

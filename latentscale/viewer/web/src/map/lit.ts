@@ -1,6 +1,7 @@
 /** Which points are lit, the others being dimmed: what is selected or was found, as far as the filters let it pass. */
 
 import type { LoadedTile } from "../engine/generation";
+import { placeAt } from "../engine/places";
 import { maskOf, type Selection } from "../engine/selection";
 import type { Row } from "../state";
 
@@ -87,9 +88,8 @@ export function placeOf({ generation, position }: Row, tiles: readonly LoadedTil
     const i = position - tile.info.first;
     if (tile.generation !== generation || i < 0 || i >= tile.count) continue;
     if (!shows(tile, i)) return null;
-    const { bounds, xy, cluster } = tile;
-    const step = (bounds.x1 - bounds.x0) / 65536;
-    return { x: bounds.x0 + (xy[2 * i] + 0.5) * step, y: bounds.y0 + (xy[2 * i + 1] + 0.5) * step, cluster: cluster[i] };
+    const [x, y] = placeAt(tile, i);
+    return { x, y, cluster: tile.cluster[i] };
   }
   return null;
 }

@@ -13,6 +13,8 @@ export interface Drawn {
   sampled: boolean;
   overBudget: boolean;
   loading: boolean;
+  /** Which part of the documents of the largest generation in view is drawn; NaN where it has none there. */
+  rate: number;
   /** Files of the view that could not be read, and how many documents their tiles hold. */
   failedFiles: number;
   failedDocuments: number;
@@ -25,12 +27,16 @@ export class TileLoader {
   private readonly failed = new Set<string>();
   private last: Choice[] = [];
   private pagesLoading = 0;
+  private readonly largest: number;
 
   constructor(
     private readonly generations: readonly Generation[],
     private readonly changed: () => void,
     private readonly problem: (error: Error) => void,
-  ) {}
+  ) {
+    const sizes = generations.map(({ entry }) => entry.documents);
+    this.largest = sizes.indexOf(Math.max(...sizes));
+  }
 
   /** Choose what to draw, and start to fetch what is missing. `whole`: of small generations too, though a sample is drawn. */
   want(view: Box, scale: number, budget: number, minEdge: number, whole: boolean): void {
@@ -92,6 +98,7 @@ export class TileLoader {
       sampled: this.last.some((choice) => choice.sampled),
       overBudget: this.last.some((choice) => choice.overBudget),
       loading,
+      rate: this.last.length ? this.last[this.largest].rate : NaN,
       failedFiles,
       failedDocuments,
     };

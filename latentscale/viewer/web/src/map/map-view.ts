@@ -10,6 +10,7 @@ import { isInside, isShown, type Box } from "../engine/lod";
 import { isCloseUp } from "../engine/overview";
 import { nearestMiddle } from "../engine/nearest";
 import { ADDED } from "../engine/merge";
+import { closestOf } from "../engine/places";
 import { pointDensity, pointStyle } from "../engine/points";
 import { scanDrawn } from "../engine/drawn";
 import { countIn, selectionOf, type Operation, type Selection } from "../engine/selection";
@@ -18,6 +19,7 @@ import { isFiltering, passingNow, retryFilters } from "../filtering";
 import * as state from "../state";
 import { MapCamera, type Camera } from "./camera";
 import type { Drawing } from "./drawing";
+import { Finer } from "./finer";
 import { FirstPicture } from "./first-picture";
 import type { Growths } from "./growths";
 import { LabelOverlay } from "./label-overlay";
@@ -27,6 +29,7 @@ import { drawMarks } from "./marks";
 import { Outlines } from "./outlines";
 import type { Overview } from "./overview";
 import { Pointing } from "./pointing";
+import type { Raster } from "./raster";
 import { revealCluster } from "./reveal";
 import { hasHues, Shading } from "./shading";
 import type { Spatial } from "./spatial";
@@ -68,6 +71,12 @@ export class MapView {
   private readonly shading: Shading;
   private readonly lit = new Lit();
   private readonly litClusters = new LitClusters();
+  private readonly finer = new Finer(
+    () => this.placedAnew(),
+    (error) => state.report("Places of points, close up", error),
+  );
+  /** The document that the list points at. */
+  private pointedAt: state.Row | null = null;
   private readonly shadesOf = (tile: LoadedTile) => this.shading.of(tile);
   private readonly litOf = (tile: LoadedTile) => this.lit.of(tile);
   private readonly labels: LabelOverlay;
@@ -75,6 +84,9 @@ export class MapView {
   private readonly largest: Generation;
   private tiles: LoadedTile[] = [];
   private readonly outlines: Outlines;
+  /** Of large maps only; its script comes when a sample of one is drawn. */
+  private raster: Raster | "coming" | null = null;
+  private rate = NaN;
   /** Null while it is not wanted. */
   private overview: Overview | "coming" | null = null;
   private pointSize = 2;
@@ -120,6 +132,7 @@ export class MapView {
     this.camera = new MapCamera(
       elements.canvas,
       side,
+      closestOf(generations),
       whole,
       () => insetsOf(this.camera.size(), covers.value),
       () => this.cameraMoved(),
@@ -325,6 +338,9 @@ export class MapView {
   retry(): void {
     if (this.drawing === "failed") void this.open();
     this.loader.retry();
+    this.finer.retry();
+    if (typeof this.raster === "object") this.raster?.retry();
+    this.pointing.retry();
     this.shading.retry();
     this.growths?.retry();
     this.space?.retry(this.tiles);
@@ -343,6 +359,7 @@ export class MapView {
     this.labels.reset([]);
     if (typeof this.overview === "object") this.overview?.end();
     this.overview = null;
+    if (typeof this.raster === "object") this.raster?.end();
     this.space?.end();
     this.space = null;
     this.first?.end();
@@ -374,13 +391,18 @@ export class MapView {
       this.ring();
       this.pointing.look();
     }
+    state.rootsRead.value ||= !drawn.loading || this.roots().length === this.generations.length;
     this.shading.fetch(this.tiles);
+    if (!this.space) this.finer.fetch(this.tiles, scale);
+    this.rate = drawn.rate;
     // Not at rest before deck.gl has drawn it.
     this.say({ ...drawn, loading: drawn.loading || (this.first !== null && this.drawing !== "failed") });
     this.draw();
     if (this.drawing === null && this.isSeen(drawn)) setTimeout(() => void this.open());
     // Labels follow the canvas: while the camera moves they are placed with the frame that was drawn.
     if (this.lastFrame > this.camera.moved || performance.now() - this.camera.moved > 100) this.placeOverlays();
+    // A camera that was moved to where it was already has no frame.
+    else this.stale = true;
   };
 
   private shows(tile: LoadedTile, i: number): boolean {
@@ -397,7 +419,19 @@ export class MapView {
 
   /** Mark a document on the map, if it is drawn. */
   point(row: state.Row | null): void {
+    this.pointedAt = row;
     state.pointedRow.value = row && placeOf(row, this.tiles);
+  }
+
+  /** Points were moved to where they lie more exactly, and what is around them with them. */
+  private placedAnew(): void {
+    this.ring();
+    const { value: pinned } = state.pinned;
+    const place = pinned && placeOf({ generation: this.generations[pinned.generation], position: pinned.position }, this.tiles);
+    if (place && (place.x !== pinned.x || place.y !== pinned.y)) state.pinned.value = { ...pinned, ...place };
+    if (this.pointedAt) this.point(this.pointedAt);
+    this.pointing.mapMoved();
+    this.refresh();
   }
 
   private shapeOf(corners: readonly Corner[]): Shape {
@@ -502,7 +536,7 @@ export class MapView {
       growths: this.growths,
       pointSize: size * state.sizeFactor.value,
       pointOpacity: Math.min(1, opacity * state.opacityFactor.value),
-      plain: !state.labels.value,
+      plain: !state.labels.value && !state.hues.value.length,
       dimmedOpacity: dark ? 0.1 : 0.13,
       dark,
       layered: filtered || this.lit.key !== "" || state.noise.value > 0,
@@ -513,7 +547,7 @@ export class MapView {
       return;
     }
     // Much that is followed changes nothing of the points: what the pointer rests on, what is listed, where panels are.
-    const looks = [...Object.values(props), shading.come, this.growths?.come, ...this.tiles.map((tile) => tile.share)];
+    const looks = [...Object.values(props), shading.come, this.growths?.come, ...this.tiles.flatMap((tile) => [tile.share, tile.steps])];
     // deck.gl draws again by itself when the view changes.
     if (!this.here) looks.push(...Object.values(this.camera.place), width, height);
     if (looks.length === this.looks.length && looks.every((value, i) => value === this.looks[i])) return;
@@ -529,7 +563,7 @@ export class MapView {
     const key = `${home.toFixed(2)} ${points}`;
     if (root && this.density.key !== key) {
       const edge = (root.bounds.x1 - root.bounds.x0) * 2 ** home;
-      this.density = { key, value: pointDensity(root.xy, root.count, edge) * Math.max(1, points / root.count) };
+      this.density = { key, value: pointDensity(root, edge) * Math.max(1, points / root.count) };
     }
     return this.density.value;
   }
@@ -556,6 +590,7 @@ export class MapView {
 
   private placeOverlays(): void {
     this.placeOverview();
+    this.placeRaster();
     if (this.space) return this.space.placeOverlays(this.pointSize * state.sizeFactor.value);
     this.labels.place(this.litClusters.of(this.lit, this.tiles));
     const { outlines, camera } = this;
@@ -585,6 +620,25 @@ export class MapView {
       this.overview.draw(this.roots(), this.shading);
       this.overview.place();
     }
+  }
+
+  /** The shade of all documents: on the flat map, where nothing is singled out and deck.gl draws a sample. */
+  private placeRaster(): void {
+    if (!this.largest.entry.raster) return;
+    const wanted = !this.space && !state.isolated.value.size && this.lit.key === "" && this.here !== null;
+    if (this.raster === null && wanted && this.rate < 1) {
+      this.raster = "coming";
+      import("./raster").then(
+        ({ Raster }) => {
+          if (this.ended) return;
+          this.raster = new Raster(this.elements.canvas, this.largest, this.camera, () => this.refresh());
+          this.refresh();
+        },
+        (error: Error) => state.report("The shade of all documents", error),
+      );
+    }
+    const shaded = typeof this.raster === "object" && this.raster !== null && this.raster.place(this.rate, wanted);
+    if (shaded !== state.drawn.value.shaded) state.drawn.value = { ...state.drawn.value, shaded };
   }
 
   /** A sample of the whole map that is always here. */

@@ -3,6 +3,7 @@
 import { cover } from "../covers";
 import type { LoadedTile } from "../engine/generation";
 import type { Box } from "../engine/lod";
+import { stepOf } from "../engine/places";
 import { frameIn, overviewBox } from "../engine/overview";
 import type { MapCamera } from "./camera";
 import type { Shading } from "./shading";
@@ -72,7 +73,7 @@ export class Overview {
     const along = height / (box.y1 - box.y0);
     for (const tile of roots) {
       const { bounds, xy, count, cluster } = tile;
-      const step = (bounds.x1 - bounds.x0) / 65536;
+      const step = stepOf(tile);
       const shades = shading.shades && shading.of(tile);
       const colours = new Uint32Array((shades ? shading.shades! : shading.clusters).data.slice().buffer);
       for (let i = 0; i < count; i++) {
@@ -87,7 +88,8 @@ export class Overview {
 
   /** The frame around what is in the window. */
   place(): void {
-    const { left, top, width, height } = frameIn(this.box, this.size, this.camera.free(), LEAST_FRAME);
+    const { left, top, width, height, beyond } = frameIn(this.box, this.size, this.camera.free(), LEAST_FRAME);
+    this.frame.classList.toggle("beyond", beyond);
     Object.assign(this.frame.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
   }
 

@@ -3,6 +3,7 @@
 import { settled } from "../covers";
 import type { ClusterEntry } from "../engine/format";
 import { locate, type Generation, type LoadedTile } from "../engine/generation";
+import { placeAt } from "../engine/places";
 import { pickNearest, type Picked } from "../engine/pick";
 import * as state from "../state";
 import type { MapCamera } from "./camera";
@@ -36,6 +37,8 @@ export class Pointing {
   private named: ClusterEntry | null = null;
   private dwell = 0;
   private resting = 0;
+  /** The document that could not be read when it was last asked for. */
+  private failed: (() => Promise<void>) | null = null;
 
   constructor(
     private readonly camera: MapCamera,
@@ -75,6 +78,11 @@ export class Pointing {
     const alone = state.isolated.value.size === 1 && state.isolated.value.has(ref);
     state.pinned.value = null;
     state.isolated.value = new Set(alone ? [] : [ref]);
+  }
+
+  /** Ask again for the document that could not be read. */
+  retry(): void {
+    if (this.failed) void this.whilePinning(this.failed);
   }
 
   /** Nothing is pointed at until the pointer moves over the map again. */
@@ -129,9 +137,9 @@ export class Pointing {
     const info = await generation.tileOf(position);
     const [document, tile] = await Promise.all([generation.document(position), generation.tile(info)]);
     const i = position - info.first;
-    const step = (tile.bounds.x1 - tile.bounds.x0) / 65536;
-    const x = tile.bounds.x0 + (tile.xy[2 * i] + 0.5) * step;
-    const y = tile.bounds.y0 + (tile.xy[2 * i + 1] + 0.5) * step;
+    // Where these cannot be read, the map says so, and draws it where its tile has it.
+    if (generation.isCoarse(tile, this.camera.scale)) await generation.refine(tile).catch(() => undefined);
+    const [x, y] = placeAt(tile, i);
     state.pinned.value = { x, y, cluster: tile.cluster[i], document, generation: generation.number, position };
     state.notice.value = null;
     if (!move) return;
@@ -163,10 +171,12 @@ export class Pointing {
 
   private async whilePinning(work: () => Promise<void>): Promise<void> {
     state.pinning.value = true;
+    this.failed = null;
     try {
       await work();
     } catch (error) {
-      state.notice.value = (error as Error).message;
+      this.failed = work;
+      state.report("Document", error as Error);
     } finally {
       state.pinning.value = false;
     }

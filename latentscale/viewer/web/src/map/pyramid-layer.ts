@@ -5,12 +5,14 @@ import type { Buffer, Device, RenderPass, Texture } from "@luma.gl/core";
 import { Model } from "@luma.gl/engine";
 import type { LoadedTile } from "../engine/generation";
 import type { Palette } from "../engine/colour";
+import { STEPS } from "../engine/places";
 import type { Growths } from "./growths";
 
 /** A luma.gl 9.4 uniform block is read line by line: one member a line. */
 const block = /* glsl */ `\
 layout(std140) uniform pyramidUniforms {
-  vec2 offset;
+  vec2 whole;
+  vec2 rest;
   vec2 scale;
   float size;
   float opacity;
@@ -21,11 +23,13 @@ layout(std140) uniform pyramidUniforms {
   float dark;
   float share;
   float sized;
+  float finer;
 } pyramid;
 `;
 
 type PyramidUniforms = {
-  offset: [number, number];
+  whole: [number, number];
+  rest: [number, number];
   scale: [number, number];
   size: number;
   opacity: number;
@@ -36,6 +40,7 @@ type PyramidUniforms = {
   dark: number;
   share: number;
   sized: number;
+  finer: number;
 };
 
 const pyramidModule = {
@@ -43,7 +48,8 @@ const pyramidModule = {
   vs: block,
   fs: block,
   uniformTypes: {
-    offset: "vec2<f32>",
+    whole: "vec2<f32>",
+    rest: "vec2<f32>",
     scale: "vec2<f32>",
     size: "f32",
     opacity: "f32",
@@ -54,10 +60,14 @@ const pyramidModule = {
     dark: "f32",
     share: "f32",
     sized: "f32",
+    finer: "f32",
   },
 } as const;
 
-/** How a layer places a point: what it declares, its position and by what factor it grows, and what follows its colour. */
+/**
+ * How a layer places a point, of which `steps` along the edges of the tile are known: what it declares, its position and by
+ * what factor it grows, and what follows its colour.
+ */
 export interface Placing {
   declared: string;
   position: string;
@@ -66,7 +76,8 @@ export interface Placing {
 
 const FLAT: Placing = {
   declared: "",
-  position: /* glsl */ `gl_Position = vec4(positions * pyramid.scale + pyramid.offset, 0.0, 1.0);`,
+  // Whole steps first, which are exact: what is left close to the middle is small.
+  position: /* glsl */ `gl_Position = vec4((steps - pyramid.whole - pyramid.rest) * pyramid.scale, 0.0, 1.0);`,
   finish: "",
 };
 
@@ -74,6 +85,7 @@ const vertexShader = ({ declared, position, finish }: Placing): string => /* gls
 #version 300 es
 #define SHADER_NAME pyramid-vertex
 in vec2 positions;
+in vec2 fines;
 ${declared}
 in float clusters;
 in float shades;
@@ -89,6 +101,7 @@ vec4 look(sampler2D palette, int index) {
 
 void main(void) {
   float grown = 1.0;
+  vec2 steps = floor(positions * 65535.0 + 0.5) + (pyramid.finer > 0.0 ? (floor(fines * 255.0 + 0.5) + 0.5) * pyramid.finer : vec2(0.5));
   ${position}
   if (pyramid.sized > 0.5) grown *= growths;
   // What a search has not found lies half a step above its cluster.
@@ -183,6 +196,9 @@ export interface Program {
 
 interface TileBuffers {
   positions: Buffer;
+  /** What is between a tile's steps, where that is known. */
+  fines: Buffer | null;
+  placed: LoadedTile["xy"];
   clusters: Buffer;
   litKey: string;
   shades: Buffer | null;
@@ -233,6 +249,7 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
       topology: "point-list",
       bufferLayout: [
         { name: "positions", format: "unorm16x2" },
+        { name: "fines", format: "unorm8x2" },
         { name: "clusters", format: "float32" },
         { name: "shades", format: "float32" },
         { name: "growths", format: "float32" },
@@ -293,11 +310,13 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
       if (!extra) continue;
       const buffers = this.buffersOf(tile);
       const { bounds } = tile;
-      const edge = bounds.x1 - bounds.x0;
       // In double precision here, once a tile: inside the tile 65,536 steps are exact at any depth.
+      const step = (bounds.x1 - bounds.x0) / STEPS;
+      const middle = [(cx - bounds.x0) / step, (cy - bounds.y0) / step];
       const uniforms: PyramidUniforms = {
-        offset: [(bounds.x0 - cx) * perUnit[0], (bounds.y0 - cy) * perUnit[1]],
-        scale: [edge * perUnit[0], edge * perUnit[1]],
+        whole: [Math.floor(middle[0]), Math.floor(middle[1])],
+        rest: [middle[0] - Math.floor(middle[0]), middle[1] - Math.floor(middle[1])],
+        scale: [step * perUnit[0], step * perUnit[1]],
         size: pointSize,
         opacity: pointOpacity,
         dimmed: dimmedOpacity,
@@ -307,9 +326,11 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
         dark: dark ? 1 : 0,
         share: tile.share * 65536,
         sized: buffers.growths ? 1 : 0,
+        finer: buffers.fines ? STEPS / tile.steps : 0,
       };
       model.setAttributes({
         positions: buffers.positions,
+        fines: buffers.fines ?? buffers.positions,
         clusters: buffers.clusters,
         shades: buffers.shades ?? buffers.clusters,
         growths: buffers.growths ?? buffers.clusters,
@@ -344,7 +365,7 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
     let buffers = this.state.buffers.get(tile);
     if (!buffers) {
       buffers = {
-        positions: device.createBuffer({ data: tile.xy }),
+        ...placesOf(device, tile),
         clusters: device.createBuffer({ data: this.clustersOf(tile) }),
         litKey: this.props.litKey,
         shades: null,
@@ -353,6 +374,11 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
         grownBy: null,
       };
       this.state.buffers.set(tile, buffers);
+    }
+    if (buffers.placed !== tile.xy) {
+      buffers.positions.destroy();
+      buffers.fines?.destroy();
+      Object.assign(buffers, placesOf(device, tile));
     }
     const { shades, shadeKey, growths, litKey } = this.props;
     if (buffers.litKey !== litKey) {
@@ -380,8 +406,21 @@ export class PyramidLayer<Props extends PyramidLayerProps = PyramidLayerProps> e
   }
 }
 
+/** A tile's own steps, and apart from them what lies between: a float has room for one as well as the other. */
+function placesOf(device: Device, { xy, steps, count }: LoadedTile): Pick<TileBuffers, "positions" | "fines" | "placed"> {
+  if (xy instanceof Uint16Array) return { positions: device.createBuffer({ data: xy }), fines: null, placed: xy };
+  const within = steps / STEPS;
+  const [whole, rest] = [new Uint16Array(2 * count), new Uint8Array(2 * count)];
+  for (let i = 0; i < xy.length; i++) {
+    whole[i] = Math.floor(xy[i] / within);
+    rest[i] = xy[i] % within;
+  }
+  return { positions: device.createBuffer({ data: whole }), fines: device.createBuffer({ data: rest }), placed: xy };
+}
+
 function destroyBuffers(buffers: TileBuffers): void {
   buffers.positions.destroy();
+  buffers.fines?.destroy();
   buffers.clusters.destroy();
   buffers.shades?.destroy();
   buffers.growths?.destroy();

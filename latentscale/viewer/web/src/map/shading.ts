@@ -15,7 +15,7 @@ import {
   type Rgb,
   type Theme,
 } from "../engine/colour";
-import type { CategoryColumn, ClusterEntry } from "../engine/format";
+import type { CategoryColumn } from "../engine/format";
 import type { LoadedTile } from "../engine/generation";
 import { ADDED, OTHER, type Source } from "../engine/merge";
 import { NO_VALUE, RAMP, shadeIndex } from "../engine/scale";
@@ -50,13 +50,14 @@ export class Shading {
   /** Reads the signals that colours follow from, so that an effect around it runs again with them. */
   update(): void {
     const theme = state.theme.value;
-    const clusters = state.labels.value?.clusters ?? [];
+    const clusters: readonly state.Hue[] = state.labels.value?.clusters ?? state.hues.value;
     const colour = state.colour.value;
     const shown = state.shownClusters.value;
     const layer = /^layer:(\d+)$/.exec(colour);
     const isShown = (id: number) => !shown || shown.has(id);
-    const own = (cluster: ClusterEntry) => {
-      const at = layer ? state.ancestor(cluster, Number(layer[1])) : cluster;
+    const own = (cluster: state.Hue) => {
+      const entry = layer && state.byRef.value.get(`0.${cluster.id}`);
+      const at = entry ? state.ancestor(entry, Number(layer[1])) : cluster;
       return clusterColour(at.hue, at.shade, theme);
     };
     const nearest = colour === "nearest_cluster";

@@ -3,6 +3,7 @@
 import type { Buffer } from "@luma.gl/core";
 import { GROUND } from "../engine/colour";
 import type { LoadedTile } from "../engine/generation";
+import { STEPS } from "../engine/places";
 import { NEAR, type Frame } from "../engine/orbit";
 import type { TileHeights } from "./heights";
 import { PyramidLayer, type Program, type PyramidLayerProps } from "./pyramid-layer";
@@ -20,7 +21,7 @@ layout(std140) uniform spaceUniforms {
   vec4 up;
   vec4 toward;
   vec4 ground;
-  float edge;
+  float stride;
   float lift;
   float perspective;
   float reach;
@@ -39,7 +40,7 @@ const spaceModule = {
     up: "vec4<f32>",
     toward: "vec4<f32>",
     ground: "vec4<f32>",
-    edge: "f32",
+    stride: "f32",
     lift: "f32",
     perspective: "f32",
     reach: "f32",
@@ -51,7 +52,7 @@ const spaceModule = {
 const placing = {
   declared: "in vec2 heights;\nout float vHaze;",
   position: /* glsl */ `
-  vec3 from = vec3(space.corner.xy + positions * space.edge, heights.x * space.lift + space.corner.z);
+  vec3 from = vec3(space.corner.xy + steps * space.stride, heights.x * space.lift + space.corner.z);
   float near = dot(space.toward.xyz, from);
   float w = 1.0 - near * space.perspective;
   float depth = clamp(-near / space.reach, -0.999, 0.999);
@@ -131,7 +132,7 @@ export class SpaceLayer extends PyramidLayer<SpaceLayerProps> {
           up: [...frame.up.map((v) => v * along), 0],
           toward: [...frame.toward, 0],
           ground: [...ground.map((v) => v / 255), 1],
-          edge: tile.bounds.x1 - tile.bounds.x0,
+          stride: (tile.bounds.x1 - tile.bounds.x0) / STEPS,
           lift: frame.lift,
           perspective: frame.perspective,
           reach,

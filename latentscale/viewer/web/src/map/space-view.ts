@@ -7,7 +7,8 @@ import type { Generation, LoadedTile } from "../engine/generation";
 import { Tally } from "../engine/in-view";
 import { insetsOf } from "../engine/insets";
 import type { Box } from "../engine/lod";
-import { around, betweenOrbits, frameOf, moved, project, scaleOf, turned, type Frame, type Orbit } from "../engine/orbit";
+import { around, betweenOrbits, bounded, frameOf, moved, project, scaleOf, turned, type Frame, type Orbit } from "../engine/orbit";
+import { CLOSEST_IN_SPACE, stepOf } from "../engine/places";
 import type { Picked } from "../engine/pick";
 import { pickInSpace, scanSpace } from "../engine/space-scan";
 import * as state from "../state";
@@ -86,7 +87,7 @@ export class SpaceView implements Spatial {
     this.measure(host.tiles());
     this.labels = new SpaceLabels(host.labels);
     this.reset();
-    this.orbit = state.orbit.value ?? this.firstOrbit();
+    this.orbit = this.within(state.orbit.value ?? this.firstOrbit());
     this.stops.push(
       listenForOrbit(host.canvas, { orbit: () => this.orbit, size: () => host.camera.size(), take: (orbit) => this.take(orbit) }),
       effect(() => {
@@ -282,6 +283,18 @@ export class SpaceView implements Spatial {
     return 1.05 * Math.max(far, this.room.high * state.heightFactor.value);
   }
 
+  /** An orbit from which there is something to see. */
+  private within(orbit: Orbit): Orbit {
+    const { camera, whole, generations } = this.host;
+    const factor = state.heightFactor.value;
+    const heights = generations.flatMap(({ entry }) => entry.z!.map((z) => z * factor));
+    return bounded(
+      orbit,
+      { box: whole, side: camera.side, low: Math.min(...heights), high: Math.max(...heights), widest: CLOSEST_IN_SPACE },
+      camera.size(),
+    );
+  }
+
   private insets() {
     return insetsOf(this.host.camera.size(), covers.value);
   }
@@ -348,7 +361,7 @@ export class SpaceView implements Spatial {
       const { bounds, xy, count } = tile;
       const values = this.heights.of(tile)?.values;
       if (!values || point.x < bounds.x0 || point.x > bounds.x1 || point.y < bounds.y0 || point.y > bounds.y1) continue;
-      const step = (bounds.x1 - bounds.x0) / 65536;
+      const step = stepOf(tile);
       const [x, y] = [Math.round((point.x - bounds.x0) / step - 0.5), Math.round((point.y - bounds.y0) / step - 0.5)];
       for (let i = 0; i < count; i++) {
         if (xy[2 * i] !== x || xy[2 * i + 1] !== y) continue;
@@ -379,7 +392,7 @@ export class SpaceView implements Spatial {
     this.share = 1;
     this.acted = performance.now();
     this.touched = true;
-    this.orbit = orbit;
+    this.orbit = this.within(orbit);
     this.keep();
     this.host.shifted();
     this.host.redraw();
@@ -391,8 +404,9 @@ export class SpaceView implements Spatial {
     if (state.orbit.peek() !== this.orbit) state.orbit.value = this.orbit;
   }
 
-  private fly(to: Orbit, milliseconds: number): void {
+  private fly(orbit: Orbit, milliseconds: number): void {
     const from = this.orbit;
+    const to = this.within(orbit);
     this.touched = true;
     this.acted = performance.now();
     this.over(milliseconds, (t) => {

@@ -20,7 +20,7 @@ export function Badge() {
 }
 
 function Drawn() {
-  const { points, sampled, overBudget, loading, slowed, failedFiles } = state.drawn.value;
+  const { points, sampled, overBudget, loading, slowed, failedFiles, shaded } = state.drawn.value;
   const all = state.documents.value;
   if (!points && !loading && !failedFiles)
     return (
@@ -34,7 +34,8 @@ function Drawn() {
   if (points >= all)
     return (
       <>
-        All <b>{count(all)}</b> documents drawn
+        {all > 1 && "All "}
+        <b>{count(all)}</b> {all === 1 ? "document" : "documents"} drawn
       </>
     );
   const why = overBudget
@@ -47,6 +48,7 @@ function Drawn() {
   return (
     <>
       <b>{count(points)}</b> of {count(all)} documents drawn{loading || failedFiles ? "" : `: ${why}`}
+      {shaded && "; the shade behind them is of all"}
     </>
   );
 }

@@ -16,9 +16,9 @@ export function ClusterSwatch({ cluster }: { cluster: ClusterEntry | null | unde
   return <Swatch hollow={!hasHues()} rgb={cluster ? clusterColour(cluster.hue, cluster.shade, theme) : NOISE[theme]} />;
 }
 
-/** A cluster's name where it may take several lines. */
+/** A cluster's name where it may take several lines; from right to left, it turns nothing that stands beside it. */
 export function Name({ label }: { label: string }) {
-  return <>{pieces(label).map((piece, i) => (i % 2 ? <span class="whole" key={i}>{piece}</span> : piece))}</>;
+  return <bdi>{pieces(label).map((piece, i) => (i % 2 ? <span class="whole" key={i}>{piece}</span> : piece))}</bdi>;
 }
 
 export function clusterAt(id: number): ClusterEntry | undefined {

@@ -68,7 +68,11 @@ const keyOf = ({ generation, position }: state.Row) => `${generation.number}/${p
 async function readRow(row: state.Row): Promise<void> {
   const key = keyOf(row);
   if (typeof read.get(key) === "object") return;
-  read.set(key, await row.generation.document(row.position).catch(() => "failed" as const));
+  const failed = (error: Error) => {
+    state.report("Documents of the list", error);
+    return "failed" as const;
+  };
+  read.set(key, await row.generation.document(row.position).catch(failed));
 }
 
 function DocumentsPanel() {
@@ -249,7 +253,7 @@ function Headline() {
   return (
     <span role="status">
       {plural(all, "document")}
-      {some} in view{rows.length < all ? `, the ${count(rows.length)} nearest the middle` : ", nearest the middle first"}
+      {some} in view{state.drawn.value.points > all && !some ? " beside the panels" : ""}{rows.length < all ? `, the ${count(rows.length)} nearest the middle` : ", nearest the middle first"}
     </span>
   );
 }
@@ -280,6 +284,10 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
   }, []);
   const first = Math.max(0, Math.floor(top / ROW) - MARGIN);
   const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + MARGIN);
+  const tries = state.tries.value;
+  useEffect(() => {
+    for (const [key, found] of read) if (found === "failed") read.delete(key);
+  }, [tries]);
   useEffect(() => {
     let gone = false;
     const missing = rows.slice(first, last).filter((row) => !read.has(keyOf(row)));
@@ -287,7 +295,7 @@ function Table({ rows, column }: { rows: readonly state.Row[]; column: string })
       if (!gone && missing.length) redraw((n) => n + 1);
     });
     return () => void (gone = true);
-  }, [rows, first, last]);
+  }, [rows, first, last, tries]);
   const pinned = state.pinned.value;
   const move = (to: number) => {
     const at = Math.min(rows.length - 1, Math.max(0, to));

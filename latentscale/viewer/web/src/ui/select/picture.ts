@@ -19,8 +19,15 @@ export async function drawPicture(): Promise<Blob> {
   const context = picture.getContext("2d")!;
   context.fillStyle = css(GROUND[state.theme.value]);
   context.fillRect(0, 0, picture.width, picture.height);
-  context.drawImage(map, 0, 0);
   context.scale(scale, scale);
+  const raster = document.querySelector<HTMLCanvasElement>(".raster:not([hidden])");
+  if (raster) {
+    const { left, top, width, height } = raster.getBoundingClientRect();
+    context.globalAlpha = Number(raster.style.opacity);
+    context.drawImage(raster, left - frame.left, top - frame.top, width, height);
+    context.globalAlpha = 1;
+  }
+  context.drawImage(map, 0, 0, frame.width, frame.height);
   context.textBaseline = "middle";
   context.lineJoin = "round";
   const page = getComputedStyle(document.body);

@@ -1,0 +1,96 @@
+/** A shade behind the points of a large map: where all documents lie, while a sample of them is drawn. */
+
+import { decodeColumn } from "../engine/parquet";
+import type { Generation } from "../engine/generation";
+import { decoded } from "../engine/store";
+import * as state from "../state";
+import type { MapCamera } from "./camera";
+
+/** The value of the densest cell. */
+const MOST = 252;
+/** It helps while less than this part of the documents is drawn. */
+const SAMPLE = 0.7;
+/** Pixels of a cell from which the shade fades, and where it is gone: beyond them cells would be seen, not a density. */
+const FADES = 12;
+const GONE = 28;
+/** How much of the ink the densest cell has; by this power of it, so that a few documents far out are no cloud. */
+const POWER = 1.5;
+const INK = { dark: { rgb: [196, 206, 224], most: 0.42 }, light: { rgb: [60, 66, 84], most: 0.3 } } as const;
+
+export class Raster {
+  private readonly canvas = document.createElement("canvas");
+  private values: Float32Array | null = null;
+  private asked = false;
+  private painted = "";
+
+  /** Below the canvas of the map, which is clear where no point is. */
+  constructor(
+    map: HTMLCanvasElement,
+    private readonly generation: Generation,
+    private readonly camera: MapCamera,
+    private readonly changed: () => void,
+  ) {
+    this.canvas.className = "raster";
+    this.canvas.setAttribute("aria-hidden", "true");
+    this.canvas.hidden = true;
+    map.parentElement!.prepend(this.canvas);
+  }
+
+  /** Draw it where it belongs, of this part of the documents, or not at all; whether it is seen. */
+  place(rate: number, wanted: boolean): boolean {
+    const { entry, tree } = this.generation;
+    const cells = entry.raster ?? 0;
+    const bounds = tree.bounds({ z: 0, x: 0, y: 0 });
+    const { scale } = this.camera;
+    const cell = (entry.side / cells) * scale;
+    const seen = wanted && cells > 0 && rate < SAMPLE && cell < GONE;
+    if (seen && !this.asked) void this.read(cells);
+    if (!seen || !this.values) {
+      this.canvas.hidden = true;
+      return false;
+    }
+    this.paint(cells);
+    const [left, top] = this.camera.project(bounds.x0, bounds.y1);
+    this.canvas.style.transform = `translate(${left}px, ${top}px) scale(${cell})`;
+    this.canvas.style.opacity = Math.min(1, (GONE - cell) / (GONE - FADES)).toFixed(3);
+    this.canvas.hidden = false;
+    return true;
+  }
+
+  retry(): void {
+    if (!this.values) this.asked = false;
+  }
+
+  end(): void {
+    this.canvas.remove();
+  }
+
+  private async read(cells: number): Promise<void> {
+    this.asked = true;
+    try {
+      const name = "density.parquet";
+      const bytes = await this.generation.bytes(name);
+      this.values = await decoded(this.generation.name(name), () => decodeColumn(bytes, cells * cells));
+    } catch (error) {
+      state.report("The shade of all documents", error as Error);
+    }
+    this.changed();
+  }
+
+  private paint(cells: number): void {
+    const theme = state.theme.value;
+    if (this.painted === theme) return;
+    this.painted = theme;
+    const { rgb, most } = INK[theme];
+    this.canvas.width = this.canvas.height = cells;
+    const picture = new ImageData(cells, cells);
+    const { data } = picture;
+    this.values!.forEach((value, i) => {
+      // The first row is the lowest of the map.
+      const at = 4 * ((cells - 1 - Math.floor(i / cells)) * cells + (i % cells));
+      data.set(rgb, at);
+      data[at + 3] = 255 * (value / MOST) ** POWER * most;
+    });
+    this.canvas.getContext("2d")!.putImageData(picture, 0, 0);
+  }
+}
