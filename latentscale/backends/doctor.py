@@ -194,6 +194,7 @@ def _missing() -> tuple[str, ...]:
         ("s3fs", "s3", "corpora and workspaces in S3 buckets"),
         ("xlsxwriter", "excel", "writing .xlsx (export)"),
         ("pylance", "lance", "reading tables of LanceDB"),
+        ("fast-plscan", "plscan", "cluster.method=plscan"),
         (
             "torch",
             "torch",
