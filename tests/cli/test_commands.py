@@ -526,7 +526,7 @@ def test_the_server_gives_ranges_and_only_the_page(server: PageServer, made: Pat
 def test_the_server_compresses_texts_where_that_is_taken_and_nothing_else(server: PageServer, made: Path) -> None:
     manifest = (made / "viewer" / "manifest.json").read_bytes()
     # Other tests may have made further maps.
-    labels = next(made.glob("maps/*/viewer/labels.json"))
+    labels = max(made.glob("maps/*/viewer/labels.json"), key=lambda path: path.stat().st_size)
     name = f"/{labels.relative_to(made).as_posix()}"
     status, headers, body = get(server, name, **{"Accept-Encoding": "br, gzip;q=0.5"})
     assert (status, headers["Content-Encoding"], headers["Vary"]) == (200, "gzip", "Accept-Encoding")
