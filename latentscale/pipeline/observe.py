@@ -41,9 +41,7 @@ def check_mode(mode: Any) -> Mode:
     """
     if isinstance(mode, str) and mode in get_args(Mode):
         return cast(Mode, mode)
-    raise ConfigError(
-        f"progress is {mode!r}, not one of {', '.join(get_args(Mode))}", hint="`quiet` shows nothing."
-    )
+    raise ConfigError(f"progress is {mode!r}, not one of {', '.join(get_args(Mode))}", hint="`quiet` shows nothing.")
 
 
 class _Rate(ProgressColumn):
