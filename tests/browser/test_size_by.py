@@ -63,7 +63,7 @@ def test_the_size_is_chosen_by_keys_has_a_legend_and_is_in_the_link(make_site, o
     plain = np.asarray(it.picture())
     page.get_by_role("button", name="Size and opacity of the points").press("Enter")
     sizes = page.get_by_label("Size by")
-    assert sizes.locator("option").all_text_contents() == ["All the same", "score"]
+    expect(sizes.locator("option")).to_have_text(["All the same", "score"])
     sizes.focus()
     page.keyboard.press("ArrowDown")
     legend = page.get_by_role("region", name="Sizes by score")
