@@ -99,9 +99,7 @@ def hdbscan(
             note = f"Clusters by density need three documents, there are {n}: all of them are noise."
         return all_noise(n, method="hdbscan", notes=[note], details=details)
     notes: list[str] = []
-    if used > n - 1:
-        notes.append(f"min_samples={used} was lowered to {n - 1}, as there are {n:,} documents.")
-        used = details["min_samples"] = n - 1
+    used = details["min_samples"] = samples_that_there_are(used, n, notes)
     if not np.ptp(points, axis=0).any():
         # No density to speak of: HDBSCAN would divide by the distances, which are all zero.
         one = np.zeros(n, np.int32)
@@ -125,6 +123,14 @@ def hdbscan(
         notes.append("HDBSCAN found no cluster: all documents are noise; try a smaller min_cluster_size.")
     probabilities, persistence = np.nan_to_num(probabilities), np.nan_to_num(persistence)
     return clustering_by_size(labels, probabilities, persistence, method="hdbscan", notes=notes, details=details)
+
+
+def samples_that_there_are(min_samples: int, n: int, notes: list[str]) -> int:
+    """``min_samples``, or ``n - 1`` where it is larger, which is noted."""
+    if min_samples <= n - 1:
+        return min_samples
+    notes.append(f"min_samples={min_samples} was lowered to {n - 1}, as there are {n:,} documents.")
+    return n - 1
 
 
 def exact_hdbscan(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentscale.backends.cpu.clustering import all_noise, clustering_by_size
+from latentscale.backends.cpu.clustering import all_noise, clustering_by_size, samples_that_there_are
 from latentscale.backends.cpu.density_tree import clusters_at
 from latentscale.backends.cpu.vectors import finite_layout
 from latentscale.backends.results import Clustering
@@ -31,7 +31,8 @@ def dbscan(
 ) -> Clustering:
     """Cluster points by DBSCAN* (Campello et al. 2013: DBSCAN of Ester et al. 1996 without border points).
 
-    From the tree of the package ``hdbscan``, cut at ``eps``: memory is linear in n, whatever ``eps`` is.
+    From the tree of HDBSCAN, by default that of the package ``hdbscan``, cut at ``eps``: memory is linear in n,
+    whatever ``eps`` is.
 
     Parameters
     ----------
@@ -67,9 +68,7 @@ def dbscan(
         note = f"There are {n:,} documents, and a cluster by density needs {needed:,}: all of them are noise."
         return all_noise(n, method="dbscan", notes=[note], details=details)
     notes: list[str] = []
-    if min_samples > n - 1:
-        notes.append(f"min_samples={min_samples} was lowered to {n - 1}, as there are {n:,} documents.")
-        min_samples = details["min_samples"] = n - 1
+    min_samples = details["min_samples"] = samples_that_there_are(min_samples, n, notes)
     if np.ptp(points, axis=0).any():
         if fit is not None and eps is not None:
             labels = _large_enough(fit(points, eps=eps, min_samples=max(1, min_samples)), max(2, min_cluster_size))

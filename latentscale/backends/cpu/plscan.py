@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentscale.backends.cpu.clustering import all_noise, clustering_by_size
+from latentscale.backends.cpu.clustering import all_noise, clustering_by_size, samples_that_there_are
 from latentscale.backends.cpu.vectors import finite_layout
 from latentscale.backends.results import Clustering
 
@@ -58,10 +58,7 @@ def plscan(
         )
         return all_noise(n, method="plscan", notes=[note], details=details)
     notes: list[str] = []
-    if min_samples > n - 1:
-        notes.append(f"min_samples={min_samples} was lowered to {n - 1}, as there are {n:,} documents.")
-        min_samples = details["min_samples"] = n - 1
-        min_cluster_size = max(min_cluster_size, min_samples)
+    min_samples = details["min_samples"] = samples_that_there_are(min_samples, n, notes)
     if not np.ptp(points, axis=0).any():
         # No density to speak of.
         notes.append("All documents are at one point: they are one cluster.")
