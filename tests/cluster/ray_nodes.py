@@ -44,15 +44,20 @@ while not alive().issuperset(hosts):
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Ports of ``host`` that nobody has."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((host, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
+    """Ports that nobody has, at ``host`` or any other address: a raylet listens on all of them.
+
+    They lie below those that the kernel gives to whoever asks for any (32,768 and more on Linux): until the node has
+    them, any server or connection of another test might be given one.
+    """
+    found: set[int] = set()
+    while len(found) < count:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as one, socket.socket() as all_addresses, contextlib.suppress(OSError):
+            one.bind((host, port))
             one.close()
+            all_addresses.bind(("", port))
+            found.add(port)
+    return list(found)
 
 
 def until(what: Callable[[], object], *, seconds: float, message: str) -> None:
@@ -77,18 +82,32 @@ class Node:
         resources: Mapping[str, float] | None = None,
     ) -> None:
         self.host = host
+        self.head = head
+        self.cpus = cpus
         self.resources = dict(resources or {})
-        ports = free_ports(host, 9)
-        self.address = f"{host}:{ports[0]}" if head is None else head.address
-        self.client = f"ray://{host}:{ports[1]}"
-        self.dashboard = f"http://{host}:{ports[2]}"
-        folder.mkdir(parents=True)
+        self.starts = 0
+        self._folder = folder
+        self._environment = dict(environment)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or again with other ports if it ended before the cluster knew it.
+
+        `ray start` waits no more than 30 seconds for a raylet, whatever else the machine does.
+        """
+        ports = free_ports(self.host, 9)
+        self.address = f"{self.host}:{ports[0]}" if self.head is None else self.head.address
+        self.client = f"ray://{self.host}:{ports[1]}"
+        self.dashboard = f"http://{self.host}:{ports[2]}"
+        self.folder = self._folder.with_name(self._folder.name + "abc"[self.starts])
+        self.starts += 1
+        self.folder.mkdir(parents=True)
         options = {
-            "--node-ip-address": host,
-            "--num-cpus": cpus,
+            "--node-ip-address": self.host,
+            "--num-cpus": self.cpus,
             "--resources": json.dumps(self.resources),
             "--object-store-memory": 80 << 20,
-            "--temp-dir": folder,
+            "--temp-dir": self.folder,
             "--include-log-monitor": "false",
             "--node-manager-port": ports[3],
             "--object-manager-port": ports[4],
@@ -99,26 +118,39 @@ class Node:
             "--min-worker-port": 0,
             "--max-worker-port": 0,
         }
-        if head is None:
+        if self.head is None:
             options |= {
                 "--port": ports[0],
                 "--ray-client-server-port": ports[1],
                 "--include-dashboard": "true",
-                "--dashboard-host": host,
+                "--dashboard-host": self.host,
                 "--dashboard-port": ports[2],
             }
         else:
-            options |= {"--address": head.address}
+            options |= {"--address": self.head.address}
         words = [str(word) for pair in options.items() for word in pair]
-        self.log = folder.with_suffix(".log")
+        role = ["--head"] if self.head is None else []
+        self.log = self.folder.with_suffix(".log")
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [str(RAY), "start", "--block", "--disable-usage-stats", *(["--head"] if head is None else []), *words],
+                [str(RAY), "start", "--block", "--disable-usage-stats", *role, *words],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=dict(environment),
+                env=self._environment,
                 start_new_session=True,
             )
+
+    def start_again_if_ended(self) -> None:
+        """Give a worker node that ended early two more tries."""
+        if self.head is not None and self.process.poll() is not None and self.starts < 3:
+            print(f"node {self.host} ended, and is started again:\n{self.told()}", file=sys.stderr)
+            self.start()
+
+    def told(self) -> str:
+        """What `ray start` and the raylet said, without the addresses of a trace."""
+        logs = [self.log, *sorted(self.folder.glob("session_2*/logs/raylet.err"))]
+        lines = [line for log in logs for line in log.read_text(errors="replace").splitlines() if "(+0x" not in line]
+        return "\n".join(lines)
 
     def processes(self) -> list[psutil.Process]:
         """All of the node, the first the oldest."""
@@ -228,10 +260,14 @@ class Cluster:
         """Wait until the head holds these nodes for alive."""
         hosts = [node.host for node in nodes]
         # One process asks until they are there: one for each question would cost the nodes half of a processor.
-        done = subprocess.run(
+        asks = subprocess.Popen(
             [sys.executable, "-c", ALL_ALIVE, self.head.address, str(seconds), *hosts], env=self.environment
         )
-        assert done.returncode == 0, "\n".join(node.log.read_text(errors="replace") for node in nodes)
+        while asks.poll() is None:
+            for node in nodes:
+                node.start_again_if_ended()
+            time.sleep(0.1)
+        assert asks.returncode == 0, "\n".join(node.told() for node in nodes)
 
     @contextlib.contextmanager
     def deadly(self, *names: str) -> Iterator[None]:
