@@ -34,25 +34,25 @@ class CorpusConfig(Settings):
     """The text column, a template of columns such as "{title}\\n{abstract}", or a path into nested values, such as
     "meta.title" or "messages[role=user].content". Files of plain text need none."""
     id: str | None = None
-    """The column that identifies a document. The last document of an id wins."""
+    """The column that identifies a document. The last document with an id wins."""
     format: Literal["auto", "parquet", "csv", "tsv", "jsonl", "json", "arrow", "excel", "lines", "files"] = "auto"
-    """How to read the sources; `auto` goes by the file name. `lines`: a document a line, `files`: a document a file."""
+    """How to read the sources; `auto` goes by the file name. `lines`: one document per line, `files`: one per file."""
     sheet: str | None = None
     """The sheet of Excel files; by default the first."""
     follow_links: bool | None = None
-    """Whether to read what links lead to outside of a source; by default where a pattern names the link itself."""
+    """Whether to follow links that lead outside of a source; by default only links that a pattern names."""
     encoding: str = "utf-8"
     """Character encoding of CSV, JSONL and text files."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """Column separator of CSV files; by default a comma, for .tsv a tab, or what the first lines show."""
+    """Delimiter of CSV files; by default detected from the first lines, else a comma, or a tab for .tsv."""
     quote: Annotated[str, Field(max_length=1)] | None = None
-    """Character around CSV fields; empty for none; by default a double quote, or a single one if the header has it."""
+    """Character around CSV fields; empty for none; by default a double quote, or a single one if the header uses it."""
     escape: Annotated[str, Field(max_length=1)] | None = None
-    """Character before a quote in a quoted CSV field; empty where quotes are doubled; by default found out."""
+    """Escape character of quotes in CSV fields; empty if quotes are doubled; by default detected."""
     header: bool = True
     """Whether the first line of CSV files names the columns; without it they are column_1, column_2 and so on."""
     comment: Annotated[str, Field(max_length=1)] | None = None
-    """Lines that begin with it are skipped before the header of CSV files; empty for none; by default #."""
+    """Prefix of comment lines before the header of CSV files, which are skipped; empty for none; by default #."""
     skip_lines: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Lines to skip at the beginning of CSV files, before the header."""
     where: str | None = None
@@ -62,21 +62,21 @@ class CorpusConfig(Settings):
     sample: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the documents to use, chosen by a hash of the id (or of the text), so that it is stable."""
     exclude: tuple[str, ...] = ()
-    """Files with ids of documents to leave out: .txt, one a line; .csv or .parquet, with the id column or `row_id`."""
+    """Files of ids of documents to exclude: .txt, one per line; .csv or .parquet with the id column or `row_id`."""
     only: str | None = None
-    """A file with the ids of the documents to take alone; forms as of `exclude`."""
+    """A file of ids of the only documents to include; formats as for `exclude`."""
     exclude_clusters: tuple[int, ...] = ()
-    """Clusters of the current map, of the finest layer, whose documents are left out, with all that it leaves out."""
+    """Clusters of the current map (finest layer) to exclude, in addition to what that map already excludes."""
     vectors: str | None = None
     """The column of embedding vectors, for `embed.model: column`, or a .npy or .parquet file with a row for each
     of one table; "{folder}/{name}.npy" is one beside each table. A parquet file that has the column `id` too must have
     the same ids row by row."""
     max_zstd_window: Annotated[int, Field(ge=1 << 10, le=1 << 31)] = 128 << 20
-    """Bytes of memory that a .zst file may ask for; `zstd --long=31` asks for 2147483648."""
+    """Maximum window of a .zst file, in bytes; `zstd --long=31` needs 2147483648."""
     max_expansion: Annotated[int, Field(ge=1, le=10**9)] = 500
-    """Beyond 32 MB of content, a file that holds more than so many times its own size is refused."""
+    """Maximum ratio of decompressed to compressed size; a file of more than 32 MB beyond it is refused."""
     storage: StorageConfig | None = None
-    """How to reach the sources, as in `storage`; by default that, where the protocol is the same as that of `out`."""
+    """Connection settings of the sources, as in `storage`; by default those, if the protocol is that of `out`."""
 
     @field_validator("exclude", mode="before")
     @classmethod

@@ -36,22 +36,22 @@ class StageResources(Settings):
     """Resources of one worker of a stage, and the number of workers."""
 
     cpus: Annotated[float, Field(ge=0, le=10_000)] | None = None
-    """Processors; by default 1 for a worker of ingest or embed, and those of the largest node for the other stages."""
+    """CPUs; by default 1 for a worker of ingest or embed, and those of the largest node for the other stages."""
     gpus: Annotated[float, Field(ge=0, le=1_000)] | Literal["auto"] | None = None
-    """GPUs; less than 1 is a share of one, which several workers then have. `auto`: one where there is any, else none.
-    By default what the stage's model or backend wants."""
+    """GPUs; a fraction lets several workers share one. `auto`: one if the cluster has any, else none. By default
+    what the stage's model or backend needs."""
     memory: Annotated[int, Field(ge=0, le=1 << 50)] = 0
-    """Bytes of memory, or a text such as "4GB", which Ray reserves; 0 reserves none."""
+    """Memory that Ray reserves, in bytes or as text such as "4GB"; 0 reserves none."""
     custom: Mapping[str, Annotated[float, Field(gt=0, le=1e9)]] = {}
-    """Amounts of the cluster's own resources, by name."""
+    """Amounts of Ray's custom resources, by name."""
     workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Workers of ingest or embed; by default engine.workers. For neighbors, parts of the vectors, each in a worker."""
+    """Workers of ingest or embed, by default engine.workers; for neighbors, workers that each hold some vectors."""
     min_workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Workers at least, where their number follows the work."""
+    """Minimum workers when autoscaling."""
     max_workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Workers at most, where their number follows the work."""
+    """Maximum workers when autoscaling."""
     runtime_env: str | Mapping[str, Any] | None = None
-    """Ray's runtime environment of this stage's workers, over engine.runtime_env; or the YAML or JSON file with it."""
+    """Ray runtime environment of this stage's workers, over engine.runtime_env; or a YAML or JSON file with it."""
     image: str | None = None
     """Container image of this stage's workers on Ray; with it, runtime_env holds only env_vars and config."""
 
@@ -88,7 +88,7 @@ class _Resources(Settings):
     """Resources of the workers of each stage."""
 
     def of(self, stage: str) -> StageResources:
-        """What the workers of a stage get; one that has no resources of its own has those of another."""
+        """The resources of a stage's workers; a stage without its own has those of another."""
         return getattr(self, resources_of(stage))
 
     @model_validator(mode="after")
@@ -115,27 +115,27 @@ class EngineConfig(Settings):
     name: Literal["auto", "local", "ray"] = "auto"
     """`local`: this machine; `ray`: a Ray cluster; `auto`: `ray` with an address and in a submitted Ray job."""
     address: str | None = None
-    """Of a Ray cluster: `auto`, host:port or ray://host:port; by default RAY_ADDRESS, else one is started here."""
+    """Ray cluster: `auto`, host:port or ray://host:port; by default RAY_ADDRESS, else a local one is started."""
     workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Workers of each shard stage: processes or Ray actors; by default as many as there is room for."""
+    """Workers of ingest and embed (processes or Ray actors); by default as many as fit."""
     threads: Annotated[int, Field(ge=1, le=1_024)] | None = None
-    """Threads for stages that use them; by default the processors that this process may use."""
+    """Threads of multithreaded stages; by default the CPUs that this process may use."""
     memory: Annotated[int, Field(ge=0, le=1 << 50)] = 0
-    """Bytes of memory that a job may take on this machine, or a text such as "8GB"; 0: what is free. A job that would
-    need more, by the estimate of `latentscale plan`, is refused before it begins."""
+    """Memory limit of a job on this machine, in bytes or as text such as "8GB"; 0: the free memory. A job that would
+    need more, by the estimate of `latentscale plan`, is refused before it starts."""
     resources: ResourcesConfig = ResourcesConfig()  # pyright: ignore[reportInvalidTypeForm]
-    """What the workers of a stage get: `{embed: {gpus: 1, memory: 8GB, workers: 4}}`; see docs/operations.md."""
+    """Resources of a stage's workers: `{embed: {gpus: 1, memory: 8GB, workers: 4}}`; see docs/operations.md."""
     on_shortage: Literal["refuse", "warn"] = "refuse"
-    """What to do where memory or disk seem too small for the job, as `latentscale plan` estimates: refuse it before it
-    begins, or warn and try."""
+    """When memory or disk are too small for the job, by the estimate of `latentscale plan`: refuse it before it starts,
+    or warn and try."""
     wait_seconds: Annotated[float, Field(gt=0, le=31_536_000)] = 300.0
-    """How long to wait for resources of a cluster that others hold."""
+    """Seconds to wait for resources of a busy cluster."""
     stall_seconds: Annotated[float, Field(gt=0, le=31_536_000)] = 3600.0
-    """The run fails when no shard was finished for this long."""
+    """The run fails when no shard finishes for so many seconds."""
     runtime_env: str | Mapping[str, Any] | None = None
-    """Ray's runtime environment of the workers (working_dir, pip, env_vars …), or the YAML or JSON file with it."""
+    """Ray runtime environment of the workers (working_dir, pip, env_vars …), or a YAML or JSON file with it."""
     pass_environment: tuple[str, ...] = ()
-    """Names of environment variables whose values the workers get; the values are in no record."""
+    """Names of environment variables that are passed to the workers; their values are not recorded."""
 
     @field_validator("memory", mode="before")
     @classmethod

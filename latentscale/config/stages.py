@@ -16,21 +16,21 @@ _ORIGIN = re.compile(r"https?://(?=.{1,253}(?::|$))[a-z0-9-]+(\.[a-z0-9-]+)*(:[1
 
 
 class IngestConfig(Settings):
-    """How the corpus is cut into shards, and which rows are rejected."""
+    """How the corpus is split into shards, and which rows are rejected."""
 
     shard_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
-    """Rows in a shard at most: the unit of I/O and of resume."""
+    """Maximum rows per shard, the unit of I/O and of resuming."""
     shard_bytes: Annotated[int, Field(ge=1 << 16, le=1 << 30)] = 64 << 20
-    """Bytes of text and columns in a shard at most (a shard ends at whichever bound comes first)."""
+    """Maximum bytes of text and columns per shard; a shard ends at whichever limit comes first."""
     max_text_characters: Annotated[int, Field(ge=1, le=100_000_000)] = 1_000_000
-    """A longer text goes to the rejects."""
+    """Longer texts are rejected."""
     max_columns: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
-    """Columns of a table at most, beside the text; one with more is refused."""
+    """Maximum columns of a table besides the text; a table with more is refused."""
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
     """A larger share of rejects ends the run before anything is embedded."""
     fingerprint: Literal["auto", "stat", "content"] = "auto"
-    """How an input file is recognised: by path, size and modification time (or ETag), or by path and bytes. `auto` goes
-    by bytes for up to 10,000 local files of 1 GiB in all, and in an existing workspace as its runs did before."""
+    """How unchanged files are recognised: `stat`: by path, size and modification time (or ETag); `content`: by path
+    and bytes. `auto`: `content` for up to 10,000 local files of 1 GiB in total; in an existing workspace, as before."""
 
 
 class EmbedConfig(Settings):
@@ -40,19 +40,19 @@ class EmbedConfig(Settings):
     """`static` (ships with LatentScale), `column` (vectors of the corpus), a folder or hub id of a model
     (`organisation/name`; `latentscale models list`), or the name of an embedder that another package adds."""
     kind: str = "auto"
-    """What computes the vectors: `static`, `transformers` and the others that `latentscale doctor` lists, or `auto`:
-    the first that knows the model."""
+    """The embedder: `static`, `transformers` or another that `latentscale doctor` lists; `auto`: the first that knows
+    the model."""
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 512
-    """Tokens of a text that are used; the rest is ignored."""
+    """Maximum tokens per text; the rest is ignored."""
     dtype: Literal["float16", "float32"] = "float16"
     """Data type of the stored vectors."""
     max_unembeddable_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """A larger share of documents without a vector ends the run: they would be on no map."""
+    """A larger share of documents without a vector ends the run."""
     duplicates: Literal["shard", "corpus"] = "shard"
-    """Where a text is embedded once: in each `shard`, or in the whole `corpus`, for which all texts are read and hashed
-    first. The vectors are the same."""
+    """Scope in which identical texts are embedded once: a `shard`, or the whole `corpus`, for which all texts are
+    read and hashed first. The vectors are the same."""
     options: Mapping[str, Any] = {}
-    """Further settings of the embedder, for one that has any of its own; keys and secrets are refused here."""
+    """Settings specific to the embedder; keys and secrets are refused here."""
 
     @field_validator("options")
     @classmethod
@@ -65,54 +65,52 @@ class NeighborsConfig(Settings):
     """The nearest-neighbour graph that all later stages share."""
 
     k: Annotated[int, Field(ge=2, le=256)] | None = None
-    """Neighbours kept; by default what the other stages ask for."""
+    """Neighbours per document; by default as many as the later stages need."""
     method: str = "auto"
-    """`exact`, `pynndescent` or an approximate search of another backend; `auto` is exact for small sets."""
+    """`exact`, `pynndescent` or an approximate search of another backend; `auto` is exact for small corpora."""
     recall: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """The search is widened until its recall@15, measured on a sample, reaches this."""
+    """Target recall@15 of an approximate search, measured on a sample; the search is widened until it is reached."""
     backend: str = "auto"
-    """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
+    """`cpu`, `torch`, `cuml` or another installed backend; `auto`: the fastest measured of those that can run here."""
 
 
 class ProjectConfig(Settings):
     """The layout: UMAP in two dimensions for the map, and in a few more for clustering."""
 
     n_neighbors: Annotated[int, Field(ge=2, le=200)] = 15
-    """Number of neighbours of UMAP; more preserve global structure, fewer local detail."""
+    """UMAP's number of neighbours: more preserve global structure, fewer local detail."""
     min_dist: Annotated[float, Field(ge=0, le=10)] = 0.1
     """How tightly UMAP packs the map; at most `spread`."""
     spread: Annotated[float, Field(ge=0.01, le=10)] = 1.0
     """The scale of the embedded points."""
     n_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Steps of the optimisation; by default 500 for a map of up to 10,000 documents, else 200."""
+    """Optimisation epochs; by default 500 for a map of up to 10,000 documents, else 200."""
     init: Literal["auto", "pca", "earlier"] = "auto"
-    """Where the layouts start: from principal components; or `earlier`, from those of the current map, which the new
-    one then resembles at less cost: documents start where they were, new ones at the mean of their neighbours that
-    were. The optimisation then has a tenth of the learning rate and, by default, 100 steps. `auto`: `earlier` for the
-    refit of a map whose labels were edited, of which more edits then hold, and for stages of such a refit that are run
-    again; else `pca`."""
+    """Initial layout: `pca`, principal components; or `earlier`, the current map, which the new one then resembles at
+    lower cost: documents start at their position, new ones at the mean of their neighbours' positions, with a tenth of
+    the learning rate and, by default, 100 epochs. `auto`: `earlier` for the refit of a map whose labels were edited, so
+    that more edits still apply, and for stages of such a refit that are run again; else `pca`."""
     negative_sample_rate: Annotated[int, Field(ge=1, le=100)] = 5
-    """Negative samples for each positive one."""
+    """Negative samples per positive sample."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     """UMAP's initial learning rate."""
     density_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """How much the map keeps of how densely documents lie in the embedding (densMAP): UMAP alone, at 0, draws dense and
-    sparse topics alike. About 0.2 keeps most of it at little cost for neighbourhoods; umap-learn's `dens_lambda`."""
+    """Weight of density preservation (densMAP, umap-learn's `dens_lambda`); 0 is plain UMAP, which draws dense and
+    sparse topics alike. About 0.2 preserves most of the density at little cost for neighbourhoods."""
     map_dimensions: Annotated[int, Field(ge=2, le=3)] = 2
-    """`3`: documents get a height, `z`, above the flat map, whose `x` and `y` it leaves as they are; the page can turn
-    the map in space."""
+    """`3` adds a third coordinate, `z`; `x` and `y` are those of the 2-D map. The page can rotate the map."""
     cluster_dimensions: Annotated[int, Field(ge=1, le=50)] = 5
-    """Dimensions of the second layout, on which clusters are found (with min_dist 0); 1 is a line."""
+    """Dimensions of the second layout (min_dist 0), on which clusters are found."""
     mode: Literal["auto", "exact", "fast"] = "auto"
-    """`exact`: repeatable to the bit on one kind of machine; `fast`: parallel, each run another map. `auto` is exact
-    for small sets: on processors, which then use one thread, up to 20,000 documents."""
+    """`exact`: bitwise reproducible on one kind of machine; `fast`: parallel and not reproducible. `auto` is exact up
+    to 20,000 documents on a CPU, which then uses one thread, and up to 5 million on a GPU."""
     seed: Seed = 42
     """Seed of all random choices."""
     preview: bool | None = None
-    """Whether the map is shown while it is being laid out: `preview.html` in the workspace, after each quarter of the
-    steps; by default where a run publishes the page of 200,000 documents or more. The map is the same with it."""
+    """Whether `preview.html` in the workspace shows the layout after each quarter of its epochs; by default for runs
+    that publish a page of 200,000 documents or more. The map is the same either way."""
     backend: str = "auto"
-    """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
+    """`cpu`, `torch`, `cuml` or another installed backend; `auto`: the fastest measured of those that can run here."""
 
     @model_validator(mode="after")
     def _points_fit_the_scale(self) -> ProjectConfig:
@@ -134,34 +132,33 @@ class ClusterConfig(Settings):
     """HDBSCAN, PLSCAN (the extra `plscan`), K-means, DBSCAN, Ward's method, or an existing column of the corpus."""
     space: Literal["auto", "layout", "vectors", "map"] = "auto"
     """What is clustered: the layout of `project.cluster_dimensions`, the vectors, or the map's x and y. `auto`: the
-    vectors for K-means, the layout for the other methods."""
+    vectors for K-means, the layout for all other methods."""
     min_cluster_size: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = None
-    """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000. PLSCAN chooses
-    this or a larger one, by default from `min_samples` on."""
+    """Minimum documents per cluster; by default 1/500 of the corpus, between 5 and 2,000. PLSCAN chooses this or a
+    larger size, by default from `min_samples` up."""
     min_samples: Annotated[int, Field(ge=1, le=1_000)] | None = None
-    """How conservative HDBSCAN, PLSCAN and DBSCAN are; by default 10, or less for small `min_cluster_size`."""
+    """How conservative HDBSCAN, PLSCAN and DBSCAN are; by default 10, or less with a small `min_cluster_size`."""
     eps: Annotated[float, Field(gt=0, le=1_000)] | None = None
-    """Distance within which documents of a cluster of DBSCAN have their neighbours; by default that at which nine in
-    ten documents have joined another."""
+    """DBSCAN's neighbourhood radius; by default the distance at which 90 % of the documents have joined a cluster."""
     cluster_selection_method: Literal["eom", "leaf"] = "eom"
-    """`leaf` gives more and more even clusters."""
+    """`leaf` gives more clusters, of more even sizes."""
     cluster_selection_epsilon: Annotated[float, Field(ge=0, le=1_000)] = 0.0
     """Clusters closer than this are not split."""
     n_clusters: Annotated[int, Field(ge=2, le=10_000)] | None = None
-    """Clusters of K-means, by default chosen by a silhouette curve; or of Ward's method, which needs a number."""
+    """Number of clusters of K-means, by default chosen by a silhouette curve, or of Ward's method, which needs one."""
     column: str | None = None
     """The source column that holds the clusters, for `method: column`."""
     levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=6)] | None = None
-    """Clusters of each layer, about, the finest first: `[60, 20, 5]`, each at most half of the one before; or
-    "about 40": so many finest ones, and coarser layers as without it."""
+    """Approximate number of clusters per layer, finest first: `[60, 20, 5]`, each at most half of the one before; or
+    "about 40" for the finest layer only, with coarser layers as by default."""
     layer_factor: Annotated[float, Field(ge=2, le=50)] = 5.0
-    """How many times fewer clusters each coarser layer has, about: where the clusters are most clearly apart."""
+    """Approximate ratio of cluster counts between layers; the exact count is where clusters separate best."""
     max_layers: Annotated[int, Field(ge=1, le=6)] = 3
-    """Layers in all, the finest included."""
+    """Maximum layers, including the finest."""
     seed: Seed = 42
     """Seed of K-means, and of the centroids that Ward's method joins."""
     backend: str = "auto"
-    """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
+    """`cpu`, `torch`, `cuml` or another installed backend; `auto`: the fastest measured of those that can run here."""
 
     @property
     def clustered(self) -> Literal["layout", "vectors", "map"] | None:
@@ -246,27 +243,27 @@ class ClusterConfig(Settings):
 
 
 class LabelConfig(Settings):
-    """How clusters get their names."""
+    """How clusters are labelled."""
 
     method: str = "keyphrases"
     """`keyphrases` (c-TF-IDF); names that people gave (`curated`); a language model over HTTP (`endpoint`) or in the
     job (`vllm`, `transformers`); or the labeler of another package."""
     max_keyphrases: Annotated[int, Field(ge=1, le=50)] = 10
-    """Keyphrases kept for a cluster."""
+    """Keyphrases per cluster."""
     exemplars: Annotated[int, Field(ge=1, le=100)] = 8
-    """Exemplars chosen for a cluster."""
+    """Exemplars per cluster."""
     max_documents_per_cluster: Annotated[int, Field(ge=10, le=1_000_000)] = 1_000
-    """Documents of a cluster that are read for its keyphrases."""
+    """Documents per cluster that are read for its keyphrases."""
     ngram_range: tuple[Annotated[int, Field(ge=1, le=4)], Annotated[int, Field(ge=1, le=4)]] = (1, 3)
-    """Words of the shortest and of the longest keyphrase."""
+    """Minimum and maximum words of a keyphrase."""
     stop_words: str | tuple[str, ...] | None = None
-    """A text file with words that are in no keyphrase, or these words, beside those of the corpus's languages."""
+    """Additional stop words, or a text file of them; those of the corpus's languages always apply."""
     edits: str | tuple[Mapping[str, Any], ...] | None = None
-    """A file of edits by hand, as `latentscale labels export` writes it, or its entries: applied at every labelling."""
+    """Manual edits, as a file written by `latentscale labels export` or as its entries; applied at every labelling."""
     seed: Seed = 42
     """Seed of the samples."""
     options: Mapping[str, Any] = {}
-    """Further settings of the labeler, for one that has any of its own; keys and secrets are refused here."""
+    """Settings specific to the labeler; keys and secrets are refused here."""
 
     @field_validator("ngram_range")
     @classmethod
@@ -283,7 +280,7 @@ class LabelConfig(Settings):
 
 
 class QualityConfig(Settings):
-    """What is measured of a map."""
+    """Quality metrics of a map."""
 
     sample: Annotated[int, Field(ge=100, le=100_000)] = 1_000
     """Documents on which trustworthiness and neighbour preservation are measured."""
@@ -294,29 +291,29 @@ class QualityConfig(Settings):
 
 
 class DriftConfig(Settings):
-    """When the documents that came since a fit are so different that a new one is due."""
+    """Thresholds of drift since the fit from which a refit is due."""
 
     added_share: Annotated[float, Field(gt=0, le=1_000)] = 0.2
-    """Documents that were added since the fit, as a share of those fitted."""
+    """Documents added since the fit, as a share of those fitted."""
     removed_share: Annotated[float, Field(gt=0, le=1_000)] = 0.2
-    """Removed documents of the fit, as a share of those fitted."""
+    """Fitted documents that were removed, as a share of those fitted."""
     ood_share: Annotated[float, Field(gt=0, le=1)] = 0.15
-    """Share of the added documents that are farther from the fit than 95 in 100 of its own."""
+    """Share of the added documents that are farther from the fit than 95 % of the fitted ones."""
     noise_increase: Annotated[float, Field(gt=0, le=1)] = 0.15
-    """By how much the share of noise may be higher among the added documents."""
+    """Increase of the noise share among the added documents."""
     cluster_growth: Annotated[float, Field(gt=0, le=1_000)] = 1.0
-    """How many documents a cluster may gain for each that it was fitted with."""
+    """Documents added to a cluster, as a multiple of those it was fitted with."""
 
 
 class UpdateConfig(Settings):
-    """How a map grows."""
+    """Updates of a map."""
 
     recall: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """The search for the fitted neighbours of a new document is widened until its recall reaches this."""
+    """Target recall of the search for a new document's fitted neighbours; it is widened until it is reached."""
     max_removed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
     """If a larger share of the map's documents is missing from the corpus, the update fails and changes nothing."""
     drift: DriftConfig = DriftConfig()
-    """Thresholds of drift from which a refit is due."""
+    """Thresholds of drift."""
 
 
 class PublishConfig(Settings):
@@ -325,26 +322,26 @@ class PublishConfig(Settings):
     columns: tuple[str, ...] | None = None
     """Source columns in the points and on the page; by default all."""
     text: Literal["page", "points", "none"] = "page"
-    """`page`: the text is on the page, `points`: also in points/, `none`: in neither."""
+    """Where texts are published: `page`: on the page; `points`: also in points/; `none`: in neither."""
     partition_by: str | None = None
     """A source column, or a layer such as "layer_1", by which points/ is partitioned."""
     viewer: bool = True
     """Whether the viewer is written."""
     search: bool = True
-    """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
+    """Whether the page has keyword search: an index of about 100 bytes per document."""
     semantic: bool = False
-    """Whether the page finds documents by the meaning of what is typed, for vectors of a static model with BERT's
-    tokenizer, as the shipped one: about 130 bytes a document and 7 MB for the model's tokens."""
+    """Whether the page has semantic search of typed text, for vectors of a static model with BERT's tokenizer, such as
+    the shipped one: about 130 bytes per document and 7 MB for the model's tokens."""
     noise: Literal["keep", "nearest"] = "keep"
-    """Documents in no cluster on the page: `keep` shows them as such, `nearest` colours and counts them with their
-    nearest cluster. points/ has both columns either way."""
+    """Noise on the page: `keep` shows it as noise, `nearest` colours and counts it with the nearest cluster. points/
+    has both columns either way."""
     title: str | None = None
     """Title of the page; by default the workspace's name."""
     images: str | None = None
-    """A source column with addresses of images, which the page shows on a document's card: https addresses, or ones
-    relative to the folder that holds `viewer/`."""
+    """A source column of image URLs, shown on a document's card: https URLs, or paths relative to the folder that holds
+    `viewer/`."""
     image_origins: tuple[str, ...] = ()
-    """Where the page may load images from, such as https://images.example.org; beside its own origin, nowhere else."""
+    """Origins the page may load images from besides its own, such as https://images.example.org."""
 
     @field_validator("image_origins")
     @classmethod

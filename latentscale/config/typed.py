@@ -32,34 +32,34 @@ class CorpusSettings(TypedDict, total=False):
     "meta.title" or "messages[role=user].content". Files of plain text need none."""
 
     id: str | None
-    """The column that identifies a document. The last document of an id wins."""
+    """The column that identifies a document. The last document with an id wins."""
 
     format: Literal["auto", "parquet", "csv", "tsv", "jsonl", "json", "arrow", "excel", "lines", "files"]
-    """How to read the sources; `auto` goes by the file name. `lines`: a document a line, `files`: a document a file."""
+    """How to read the sources; `auto` goes by the file name. `lines`: one document per line, `files`: one per file."""
 
     sheet: str | None
     """The sheet of Excel files; by default the first."""
 
     follow_links: bool | None
-    """Whether to read what links lead to outside of a source; by default where a pattern names the link itself."""
+    """Whether to follow links that lead outside of a source; by default only links that a pattern names."""
 
     encoding: str
     """Character encoding of CSV, JSONL and text files."""
 
     delimiter: str | None
-    """Column separator of CSV files; by default a comma, for .tsv a tab, or what the first lines show."""
+    """Delimiter of CSV files; by default detected from the first lines, else a comma, or a tab for .tsv."""
 
     quote: str | None
-    """Character around CSV fields; empty for none; by default a double quote, or a single one if the header has it."""
+    """Character around CSV fields; empty for none; by default a double quote, or a single one if the header uses it."""
 
     escape: str | None
-    """Character before a quote in a quoted CSV field; empty where quotes are doubled; by default found out."""
+    """Escape character of quotes in CSV fields; empty if quotes are doubled; by default detected."""
 
     header: bool
     """Whether the first line of CSV files names the columns; without it they are column_1, column_2 and so on."""
 
     comment: str | None
-    """Lines that begin with it are skipped before the header of CSV files; empty for none; by default #."""
+    """Prefix of comment lines before the header of CSV files, which are skipped; empty for none; by default #."""
 
     skip_lines: int
     """Lines to skip at the beginning of CSV files, before the header."""
@@ -74,13 +74,13 @@ class CorpusSettings(TypedDict, total=False):
     """Share of the documents to use, chosen by a hash of the id (or of the text), so that it is stable."""
 
     exclude: Sequence[str]
-    """Files with ids of documents to leave out: .txt, one a line; .csv or .parquet, with the id column or `row_id`."""
+    """Files of ids of documents to exclude: .txt, one per line; .csv or .parquet with the id column or `row_id`."""
 
     only: str | None
-    """A file with the ids of the documents to take alone; forms as of `exclude`."""
+    """A file of ids of the only documents to include; formats as for `exclude`."""
 
     exclude_clusters: Sequence[int]
-    """Clusters of the current map, of the finest layer, whose documents are left out, with all that it leaves out."""
+    """Clusters of the current map (finest layer) to exclude, in addition to what that map already excludes."""
 
     vectors: str | None
     """The column of embedding vectors, for `embed.model: column`, or a .npy or .parquet file with a row for each of one
@@ -88,36 +88,36 @@ class CorpusSettings(TypedDict, total=False):
     same ids row by row."""
 
     max_zstd_window: int
-    """Bytes of memory that a .zst file may ask for; `zstd --long=31` asks for 2147483648."""
+    """Maximum window of a .zst file, in bytes; `zstd --long=31` needs 2147483648."""
 
     max_expansion: int
-    """Beyond 32 MB of content, a file that holds more than so many times its own size is refused."""
+    """Maximum ratio of decompressed to compressed size; a file of more than 32 MB beyond it is refused."""
 
     storage: StorageConfig | Mapping[str, Any] | None
-    """How to reach the sources, as in `storage`; by default that, where the protocol is the same as that of `out`."""
+    """Connection settings of the sources, as in `storage`; by default those, if the protocol is that of `out`."""
 
 
 class IngestSettings(TypedDict, total=False):
-    """How the corpus is cut into shards, and which rows are rejected."""
+    """How the corpus is split into shards, and which rows are rejected."""
 
     shard_rows: int
-    """Rows in a shard at most: the unit of I/O and of resume."""
+    """Maximum rows per shard, the unit of I/O and of resuming."""
 
     shard_bytes: int
-    """Bytes of text and columns in a shard at most (a shard ends at whichever bound comes first)."""
+    """Maximum bytes of text and columns per shard; a shard ends at whichever limit comes first."""
 
     max_text_characters: int
-    """A longer text goes to the rejects."""
+    """Longer texts are rejected."""
 
     max_columns: int
-    """Columns of a table at most, beside the text; one with more is refused."""
+    """Maximum columns of a table besides the text; a table with more is refused."""
 
     max_reject_fraction: float
     """A larger share of rejects ends the run before anything is embedded."""
 
     fingerprint: Literal["auto", "stat", "content"]
-    """How an input file is recognised: by path, size and modification time (or ETag), or by path and bytes. `auto` goes
-    by bytes for up to 10,000 local files of 1 GiB in all, and in an existing workspace as its runs did before."""
+    """How unchanged files are recognised: `stat`: by path, size and modification time (or ETag); `content`: by path and
+    bytes. `auto`: `content` for up to 10,000 local files of 1 GiB in total; in an existing workspace, as before."""
 
 
 class EmbedSettings(TypedDict, total=False):
@@ -128,47 +128,47 @@ class EmbedSettings(TypedDict, total=False):
     (`organisation/name`; `latentscale models list`), or the name of an embedder that another package adds."""
 
     kind: str
-    """What computes the vectors: `static`, `transformers` and the others that `latentscale doctor` lists, or `auto`:
-    the first that knows the model."""
+    """The embedder: `static`, `transformers` or another that `latentscale doctor` lists; `auto`: the first that knows
+    the model."""
 
     max_tokens: int
-    """Tokens of a text that are used; the rest is ignored."""
+    """Maximum tokens per text; the rest is ignored."""
 
     dtype: Literal["float16", "float32"]
     """Data type of the stored vectors."""
 
     max_unembeddable_fraction: float
-    """A larger share of documents without a vector ends the run: they would be on no map."""
+    """A larger share of documents without a vector ends the run."""
 
     duplicates: Literal["shard", "corpus"]
-    """Where a text is embedded once: in each `shard`, or in the whole `corpus`, for which all texts are read and hashed
-    first. The vectors are the same."""
+    """Scope in which identical texts are embedded once: a `shard`, or the whole `corpus`, for which all texts are read
+    and hashed first. The vectors are the same."""
 
     options: Mapping[str, Any]
-    """Further settings of the embedder, for one that has any of its own; keys and secrets are refused here."""
+    """Settings specific to the embedder; keys and secrets are refused here."""
 
 
 class NeighborsSettings(TypedDict, total=False):
     """The nearest-neighbour graph that all later stages share."""
 
     k: int | None
-    """Neighbours kept; by default what the other stages ask for."""
+    """Neighbours per document; by default as many as the later stages need."""
 
     method: str
-    """`exact`, `pynndescent` or an approximate search of another backend; `auto` is exact for small sets."""
+    """`exact`, `pynndescent` or an approximate search of another backend; `auto` is exact for small corpora."""
 
     recall: float
-    """The search is widened until its recall@15, measured on a sample, reaches this."""
+    """Target recall@15 of an approximate search, measured on a sample; the search is widened until it is reached."""
 
     backend: str
-    """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
+    """`cpu`, `torch`, `cuml` or another installed backend; `auto`: the fastest measured of those that can run here."""
 
 
 class ProjectSettings(TypedDict, total=False):
     """The layout: UMAP in two dimensions for the map, and in a few more for clustering."""
 
     n_neighbors: int
-    """Number of neighbours of UMAP; more preserve global structure, fewer local detail."""
+    """UMAP's number of neighbours: more preserve global structure, fewer local detail."""
 
     min_dist: float
     """How tightly UMAP packs the map; at most `spread`."""
@@ -177,45 +177,43 @@ class ProjectSettings(TypedDict, total=False):
     """The scale of the embedded points."""
 
     n_epochs: int | None
-    """Steps of the optimisation; by default 500 for a map of up to 10,000 documents, else 200."""
+    """Optimisation epochs; by default 500 for a map of up to 10,000 documents, else 200."""
 
     init: Literal["auto", "pca", "earlier"]
-    """Where the layouts start: from principal components; or `earlier`, from those of the current map, which the new
-    one then resembles at less cost: documents start where they were, new ones at the mean of their neighbours that
-    were. The optimisation then has a tenth of the learning rate and, by default, 100 steps. `auto`: `earlier` for the
-    refit of a map whose labels were edited, of which more edits then hold, and for stages of such a refit that are run
-    again; else `pca`."""
+    """Initial layout: `pca`, principal components; or `earlier`, the current map, which the new one then resembles at
+    lower cost: documents start at their position, new ones at the mean of their neighbours' positions, with a tenth of
+    the learning rate and, by default, 100 epochs. `auto`: `earlier` for the refit of a map whose labels were edited, so
+    that more edits still apply, and for stages of such a refit that are run again; else `pca`."""
 
     negative_sample_rate: int
-    """Negative samples for each positive one."""
+    """Negative samples per positive sample."""
 
     learning_rate: float
     """UMAP's initial learning rate."""
 
     density_weight: float
-    """How much the map keeps of how densely documents lie in the embedding (densMAP): UMAP alone, at 0, draws dense and
-    sparse topics alike. About 0.2 keeps most of it at little cost for neighbourhoods; umap-learn's `dens_lambda`."""
+    """Weight of density preservation (densMAP, umap-learn's `dens_lambda`); 0 is plain UMAP, which draws dense and
+    sparse topics alike. About 0.2 preserves most of the density at little cost for neighbourhoods."""
 
     map_dimensions: int
-    """`3`: documents get a height, `z`, above the flat map, whose `x` and `y` it leaves as they are; the page can turn
-    the map in space."""
+    """`3` adds a third coordinate, `z`; `x` and `y` are those of the 2-D map. The page can rotate the map."""
 
     cluster_dimensions: int
-    """Dimensions of the second layout, on which clusters are found (with min_dist 0); 1 is a line."""
+    """Dimensions of the second layout (min_dist 0), on which clusters are found."""
 
     mode: Literal["auto", "exact", "fast"]
-    """`exact`: repeatable to the bit on one kind of machine; `fast`: parallel, each run another map. `auto` is exact
-    for small sets: on processors, which then use one thread, up to 20,000 documents."""
+    """`exact`: bitwise reproducible on one kind of machine; `fast`: parallel and not reproducible. `auto` is exact up
+    to 20,000 documents on a CPU, which then uses one thread, and up to 5 million on a GPU."""
 
     seed: int
     """Seed of all random choices."""
 
     preview: bool | None
-    """Whether the map is shown while it is being laid out: `preview.html` in the workspace, after each quarter of the
-    steps; by default where a run publishes the page of 200,000 documents or more. The map is the same with it."""
+    """Whether `preview.html` in the workspace shows the layout after each quarter of its epochs; by default for runs
+    that publish a page of 200,000 documents or more. The map is the same either way."""
 
     backend: str
-    """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
+    """`cpu`, `torch`, `cuml` or another installed backend; `auto`: the fastest measured of those that can run here."""
 
 
 class ClusterSettings(TypedDict, total=False):
@@ -226,82 +224,81 @@ class ClusterSettings(TypedDict, total=False):
 
     space: Literal["auto", "layout", "vectors", "map"]
     """What is clustered: the layout of `project.cluster_dimensions`, the vectors, or the map's x and y. `auto`: the
-    vectors for K-means, the layout for the other methods."""
+    vectors for K-means, the layout for all other methods."""
 
     min_cluster_size: int | None
-    """Documents in a cluster at least; by default a five-hundredth of the corpus, between 5 and 2,000. PLSCAN chooses
-    this or a larger one, by default from `min_samples` on."""
+    """Minimum documents per cluster; by default 1/500 of the corpus, between 5 and 2,000. PLSCAN chooses this or a
+    larger size, by default from `min_samples` up."""
 
     min_samples: int | None
-    """How conservative HDBSCAN, PLSCAN and DBSCAN are; by default 10, or less for small `min_cluster_size`."""
+    """How conservative HDBSCAN, PLSCAN and DBSCAN are; by default 10, or less with a small `min_cluster_size`."""
 
     eps: float | None
-    """Distance within which documents of a cluster of DBSCAN have their neighbours; by default that at which nine in
-    ten documents have joined another."""
+    """DBSCAN's neighbourhood radius; by default the distance at which 90 % of the documents have joined a cluster."""
 
     cluster_selection_method: Literal["eom", "leaf"]
-    """`leaf` gives more and more even clusters."""
+    """`leaf` gives more clusters, of more even sizes."""
 
     cluster_selection_epsilon: float
     """Clusters closer than this are not split."""
 
     n_clusters: int | None
-    """Clusters of K-means, by default chosen by a silhouette curve; or of Ward's method, which needs a number."""
+    """Number of clusters of K-means, by default chosen by a silhouette curve, or of Ward's method, which needs one."""
 
     column: str | None
     """The source column that holds the clusters, for `method: column`."""
 
     levels: Sequence[int] | None
-    """Clusters of each layer, about, the finest first: `[60, 20, 5]`, each at most half of the one before; or "about
-    40": so many finest ones, and coarser layers as without it."""
+    """Approximate number of clusters per layer, finest first: `[60, 20, 5]`, each at most half of the one before; or
+    "about 40" for the finest layer only, with coarser layers as by default."""
 
     layer_factor: float
-    """How many times fewer clusters each coarser layer has, about: where the clusters are most clearly apart."""
+    """Approximate ratio of cluster counts between layers; the exact count is where clusters separate best."""
 
     max_layers: int
-    """Layers in all, the finest included."""
+    """Maximum layers, including the finest."""
 
     seed: int
     """Seed of K-means, and of the centroids that Ward's method joins."""
 
     backend: str
-    """What computes it: `cpu`, another backend that is installed, or `auto`: one that can run where the stage runs."""
+    """`cpu`, `torch`, `cuml` or another installed backend; `auto`: the fastest measured of those that can run here."""
 
 
 class LabelSettings(TypedDict, total=False):
-    """How clusters get their names."""
+    """How clusters are labelled."""
 
     method: str
     """`keyphrases` (c-TF-IDF); names that people gave (`curated`); a language model over HTTP (`endpoint`) or in the
     job (`vllm`, `transformers`); or the labeler of another package."""
 
     max_keyphrases: int
-    """Keyphrases kept for a cluster."""
+    """Keyphrases per cluster."""
 
     exemplars: int
-    """Exemplars chosen for a cluster."""
+    """Exemplars per cluster."""
 
     max_documents_per_cluster: int
-    """Documents of a cluster that are read for its keyphrases."""
+    """Documents per cluster that are read for its keyphrases."""
 
     ngram_range: Sequence[int]
-    """Words of the shortest and of the longest keyphrase."""
+    """Minimum and maximum words of a keyphrase."""
 
     stop_words: str | Sequence[str] | None
-    """A text file with words that are in no keyphrase, or these words, beside those of the corpus's languages."""
+    """Additional stop words, or a text file of them; those of the corpus's languages always apply."""
 
     edits: str | Sequence[Mapping[str, Any]] | None
-    """A file of edits by hand, as `latentscale labels export` writes it, or its entries: applied at every labelling."""
+    """Manual edits, as a file written by `latentscale labels export` or as its entries; applied at every labelling."""
 
     seed: int
     """Seed of the samples."""
 
     options: Mapping[str, Any]
-    """Further settings of the labeler, for one that has any of its own; keys and secrets are refused here."""
+    """Settings specific to the labeler; keys and secrets are refused here."""
 
 
 class QualitySettings(TypedDict, total=False):
-    """What is measured of a map."""
+    """Quality metrics of a map."""
 
     sample: int
     """Documents on which trustworthiness and neighbour preservation are measured."""
@@ -320,7 +317,7 @@ class PublishSettings(TypedDict, total=False):
     """Source columns in the points and on the page; by default all."""
 
     text: Literal["page", "points", "none"]
-    """`page`: the text is on the page, `points`: also in points/, `none`: in neither."""
+    """Where texts are published: `page`: on the page; `points`: also in points/; `none`: in neither."""
 
     partition_by: str | None
     """A source column, or a layer such as "layer_1", by which points/ is partitioned."""
@@ -329,57 +326,57 @@ class PublishSettings(TypedDict, total=False):
     """Whether the viewer is written."""
 
     search: bool
-    """Whether the page finds documents by their words: an index of them, about 100 bytes a document."""
+    """Whether the page has keyword search: an index of about 100 bytes per document."""
 
     semantic: bool
-    """Whether the page finds documents by the meaning of what is typed, for vectors of a static model with BERT's
-    tokenizer, as the shipped one: about 130 bytes a document and 7 MB for the model's tokens."""
+    """Whether the page has semantic search of typed text, for vectors of a static model with BERT's tokenizer, such as
+    the shipped one: about 130 bytes per document and 7 MB for the model's tokens."""
 
     noise: Literal["keep", "nearest"]
-    """Documents in no cluster on the page: `keep` shows them as such, `nearest` colours and counts them with their
-    nearest cluster. points/ has both columns either way."""
+    """Noise on the page: `keep` shows it as noise, `nearest` colours and counts it with the nearest cluster. points/
+    has both columns either way."""
 
     title: str | None
     """Title of the page; by default the workspace's name."""
 
     images: str | None
-    """A source column with addresses of images, which the page shows on a document's card: https addresses, or ones
-    relative to the folder that holds `viewer/`."""
+    """A source column of image URLs, shown on a document's card: https URLs, or paths relative to the folder that holds
+    `viewer/`."""
 
     image_origins: Sequence[str]
-    """Where the page may load images from, such as https://images.example.org; beside its own origin, nowhere else."""
+    """Origins the page may load images from besides its own, such as https://images.example.org."""
 
 
 class DriftSettings(TypedDict, total=False):
-    """When the documents that came since a fit are so different that a new one is due."""
+    """Thresholds of drift since the fit from which a refit is due."""
 
     added_share: float
-    """Documents that were added since the fit, as a share of those fitted."""
+    """Documents added since the fit, as a share of those fitted."""
 
     removed_share: float
-    """Removed documents of the fit, as a share of those fitted."""
+    """Fitted documents that were removed, as a share of those fitted."""
 
     ood_share: float
-    """Share of the added documents that are farther from the fit than 95 in 100 of its own."""
+    """Share of the added documents that are farther from the fit than 95 % of the fitted ones."""
 
     noise_increase: float
-    """By how much the share of noise may be higher among the added documents."""
+    """Increase of the noise share among the added documents."""
 
     cluster_growth: float
-    """How many documents a cluster may gain for each that it was fitted with."""
+    """Documents added to a cluster, as a multiple of those it was fitted with."""
 
 
 class UpdateSettings(TypedDict, total=False):
-    """How a map grows."""
+    """Updates of a map."""
 
     recall: float
-    """The search for the fitted neighbours of a new document is widened until its recall reaches this."""
+    """Target recall of the search for a new document's fitted neighbours; it is widened until it is reached."""
 
     max_removed_fraction: float
     """If a larger share of the map's documents is missing from the corpus, the update fails and changes nothing."""
 
     drift: DriftConfig | DriftSettings
-    """Thresholds of drift from which a refit is due."""
+    """Thresholds of drift."""
 
 
 class EngineSettings(TypedDict, total=False):
@@ -389,43 +386,43 @@ class EngineSettings(TypedDict, total=False):
     """`local`: this machine; `ray`: a Ray cluster; `auto`: `ray` with an address and in a submitted Ray job."""
 
     address: str | None
-    """Of a Ray cluster: `auto`, host:port or ray://host:port; by default RAY_ADDRESS, else one is started here."""
+    """Ray cluster: `auto`, host:port or ray://host:port; by default RAY_ADDRESS, else a local one is started."""
 
     workers: int | None
-    """Workers of each shard stage: processes or Ray actors; by default as many as there is room for."""
+    """Workers of ingest and embed (processes or Ray actors); by default as many as fit."""
 
     threads: int | None
-    """Threads for stages that use them; by default the processors that this process may use."""
+    """Threads of multithreaded stages; by default the CPUs that this process may use."""
 
     memory: int
-    """Bytes of memory that a job may take on this machine, or a text such as "8GB"; 0: what is free. A job that would
-    need more, by the estimate of `latentscale plan`, is refused before it begins."""
+    """Memory limit of a job on this machine, in bytes or as text such as "8GB"; 0: the free memory. A job that would
+    need more, by the estimate of `latentscale plan`, is refused before it starts."""
 
     resources: Mapping[str, Mapping[str, Any]]
-    """What the workers of a stage get: `{embed: {gpus: 1, memory: 8GB, workers: 4}}`; see docs/operations.md."""
+    """Resources of a stage's workers: `{embed: {gpus: 1, memory: 8GB, workers: 4}}`; see docs/operations.md."""
 
     on_shortage: Literal["refuse", "warn"]
-    """What to do where memory or disk seem too small for the job, as `latentscale plan` estimates: refuse it before it
-    begins, or warn and try."""
+    """When memory or disk are too small for the job, by the estimate of `latentscale plan`: refuse it before it starts,
+    or warn and try."""
 
     wait_seconds: float
-    """How long to wait for resources of a cluster that others hold."""
+    """Seconds to wait for resources of a busy cluster."""
 
     stall_seconds: float
-    """The run fails when no shard was finished for this long."""
+    """The run fails when no shard finishes for so many seconds."""
 
     runtime_env: str | Mapping[str, Any] | None
-    """Ray's runtime environment of the workers (working_dir, pip, env_vars …), or the YAML or JSON file with it."""
+    """Ray runtime environment of the workers (working_dir, pip, env_vars …), or a YAML or JSON file with it."""
 
     pass_environment: Sequence[str]
-    """Names of environment variables whose values the workers get; the values are in no record."""
+    """Names of environment variables that are passed to the workers; their values are not recorded."""
 
 
 class StageSettings(TypedDict, total=False):
     """Settings by stage."""
 
     ingest: IngestConfig | IngestSettings
-    """How the corpus is cut into shards, and which rows are rejected."""
+    """How the corpus is split into shards, and which rows are rejected."""
 
     embed: EmbedConfig | EmbedSettings
     """How documents become vectors."""
@@ -440,10 +437,10 @@ class StageSettings(TypedDict, total=False):
     """How clusters are found."""
 
     label: LabelConfig | LabelSettings
-    """How clusters get their names."""
+    """How clusters are labelled."""
 
     quality: QualityConfig | QualitySettings
-    """What is measured of a map."""
+    """Quality metrics of a map."""
 
     engine: EngineConfig | EngineSettings
     """The engine that runs the stages."""
