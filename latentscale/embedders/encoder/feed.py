@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.embedders.token_batches import batch_width, padded, token_batches
 from latentscale.embedders.tokens import TextTokenizer, Tokens
+
+if TYPE_CHECKING:
+    from latentscale.embedders.encoder.tokenizer_processes import TokenizerProcesses
 
 # The device waits for the first portion, and computes each while the next, larger one is tokenised.
 _LEAST_CHARACTERS, _MOST_CHARACTERS = 150_000, 4_000_000
@@ -105,12 +108,22 @@ class Feed:
         The token that fills up.
     skipped : int
         Tokens at the start of each row that the pooling leaves out.
+    processes : TokenizerProcesses, optional
+        They tokenise in place of ``tokenizer``, with the same tokens, where there are many texts.
     """
 
     def __init__(
-        self, tokenizer: TextTokenizer, *, limit: int, multiple: int = 1, padding: int = 0, skipped: int = 0
+        self,
+        tokenizer: TextTokenizer,
+        *,
+        limit: int,
+        multiple: int = 1,
+        padding: int = 0,
+        skipped: int = 0,
+        processes: TokenizerProcesses | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self._processes = processes
         self.skipped = skipped
         self._limit = limit
         self._multiple = multiple
@@ -129,8 +142,7 @@ class Feed:
         """
         left = _Windows.none()
         rows_left = list(portions(texts))
-        for number, rows in enumerate(rows_left):
-            tokens = self.tokenizer.encode([texts[int(row)] for row in rows])
+        for number, (rows, tokens) in enumerate(zip(rows_left, self._encoded(texts, rows_left), strict=True)):
             tally.add(tokens, rows)
             windows = left.joined(_Windows.of(tokens, rows))
             cuts = list(self._cut(windows.lengths, budget()))
@@ -140,6 +152,15 @@ class Feed:
                 tally.padded += batch.padded_tokens
                 yield batch
             left = windows.taken(cuts[-1]) if cuts and not whole else _Windows.none()
+
+    def _encoded(self, texts: Sequence[str], portions: Sequence[NDArray[np.int64]]) -> Iterator[Tokens]:
+        """The tokens of each portion, in order."""
+        elsewhere = None if self._processes is None else self._processes.encode(texts, portions)
+        if elsewhere is not None:
+            yield from elsewhere
+            return
+        for rows in portions:
+            yield self.tokenizer.encode([texts[int(row)] for row in rows])
 
     def _cut(self, lengths: NDArray[np.int32], budget: int) -> Iterator[NDArray[np.int64]]:
         return token_batches(lengths, budget=budget, limit=self._limit, multiple=self._multiple)
