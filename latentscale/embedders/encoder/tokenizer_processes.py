@@ -168,9 +168,7 @@ class _Crew:
         self._started = self._ended = False
         self._owner = os.getpid()
 
-    def submit(
-        self, call: int, number: int, column: pa.LargeStringArray, rows: NDArray[np.int64]
-    ) -> Future[Tokens]:
+    def submit(self, call: int, number: int, column: pa.LargeStringArray, rows: NDArray[np.int64]) -> Future[Tokens]:
         """Let the next free process tokenise the texts at ``rows``."""
         portion = _Portion(call, number, column, rows)
         with self._lock:
@@ -226,7 +224,7 @@ class _Crew:
             return
         process.kill()
         process.close()
-        with self._lock:
+        with self._lock, contextlib.suppress(ValueError):
             self._processes.remove(process)
 
     def _asked(self, process: _Process | None, texts: pa.LargeStringArray, tokens: Future[Tokens]) -> _Process:
@@ -259,7 +257,6 @@ class _Crew:
         return process
 
 
-
 class _DiedError(Exception):
     """The process ended before it had answered."""
 
@@ -290,7 +287,7 @@ class _Process:
             raise ResourceError(
                 f"no process that tokenises could be started: {error}",
                 where="embed",
-                hint="Set embed.options.tokenizer_processes to 0: texts are tokenised in the worker itself.",
+                hint="Set embed.options.tokenizer_processes to 0: the worker itself tokenises then.",
             ) from error
         self._requests = cast(IO[bytes], self._process.stdin)
         self._answers = cast(IO[bytes], self._process.stdout)
@@ -366,7 +363,7 @@ class _Process:
 
     def _array(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         array = np.empty(size, dtype)
-        at, view = 0, memoryview(array.view(np.uint8)) if size else memoryview(b"")
+        at, view = 0, memoryview(array.view(np.uint8).data)
         while at < len(view):
             count = cast(Any, self._answers).readinto(view[at:])
             if not count:
@@ -388,5 +385,5 @@ def _died_twice(texts: pa.LargeStringArray, endings: Sequence[str]) -> ResourceE
     return ResourceError(
         f"a process that tokenises died with the same {len(texts):,} texts each time: {'; '.join(endings)}",
         where=f"texts such as {shortened(str(texts[0].as_py()))!r}",
-        hint="Free some memory, or set embed.options.tokenizer_processes to 0: texts are tokenised in the worker itself.",
+        hint="Free some memory, or set embed.options.tokenizer_processes to 0: the worker itself tokenises then.",
     )
