@@ -118,8 +118,9 @@ class Measurement:
     Parameters
     ----------
     options : dict
-        ``texts``: a parquet file; ``column``; ``rows``; ``width`` of vectors; ``device_s`` and ``launch_s`` for all of
-        them; ``shards``, ``repeats``; ``late_s``: what an object takes longer to be written in a store that answers late.
+        ``texts``: a parquet file; ``column``; ``rows``; ``width`` of vectors; ``device_s`` and ``launch_s`` for all
+        of them; ``processes`` that tokenise; ``shards``; ``repeats``; ``late_s``: what an object takes longer to be
+        written in a store that answers late; ``scratch``: a folder.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:

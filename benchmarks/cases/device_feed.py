@@ -22,7 +22,7 @@ BEFORE = "26bb6ed"
 ROWS, SHARDS, REPEATS, TURNS = 20_000, 6, 4, 2
 LATE_S = 0.2
 # What an H200 takes for 20,000 texts that lie ready, and a thread to give them to it (results/gpu/feed.json).
-DEVICES = {
+DEVICES: dict[str, dict[str, Any]] = {
     "MiniLM, fp16": {"width": 384, "device_s": 0.2555, "launch_s": 0.1223},
     "BERT base, bf16": {"width": 768, "device_s": 1.0235, "launch_s": 0.2551},
 }
@@ -60,14 +60,15 @@ def run(context: Context) -> Result:
         rows=rows,
         targets=targets,
         notes=[
-            "Everything runs but the computing: the device takes the time of an H200 by the clock, and giving it a batch "
-            "takes a thread the processor time that launches took there, in operations that give Python's lock away and "
-            "take it again (`benchmarks/pretended_device.py`).",
+            "Everything runs but the computing: the device takes the time of an H200 by the clock, and giving it a "
+            "batch takes a thread the processor time that launches took there, in operations that give Python's lock "
+            "away and take it again (`benchmarks/pretended_device.py`).",
             "`busy share`: of the time of a call, or from the first batch of the second shard to that of the last one. "
-            "Here two processors do what sixteen do beside an H200, so it says how two processors keep up: threads "
-            "wait for a processor (`launch processor s`) more than for the lock (`launch lock s`).",
-            "`other cpu s`: processor time of the worker's process beside launches, a call or a shard. Python's lock is "
-            "held for less. Where it and the launches take less than the device computes, the lock cannot keep the "
+            "Here two processors do what sixteen do beside an H200: it says how two processors keep up.",
+            "`launch processor s` and `launch lock s`: for how long the thread that gives batches to the device waited "
+            "for a processor, and for Python's lock.",
+            "`other cpu s`: processor time of the worker's process beside launches, a call or a shard. Python's lock "
+            "is held for less. Where it and the launches take less than the device computes, the lock cannot keep the "
             "device waiting.",
             "`lock s`: for how long others than launches hold the lock, by a native thread that asks for it "
             "(gilknocker), where that is installed.",
