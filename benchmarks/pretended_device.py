@@ -209,6 +209,7 @@ class Measurement:
             "wall_s": wall / shards,
             "busy_share": 1 - idle,
             "written_mb": size / 1e6 / shards,
+            "processes_mb": sum(one.memory_info().rss for one in psutil.Process().children()) / 1e6,
             "processes_cpu_s": (_children_cpu() - others) / shards,
         } | self._costs(cpu, calls=shards)
 

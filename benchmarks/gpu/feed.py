@@ -210,7 +210,7 @@ class FeedComparison:
             "as_it_was": (0, (self._two_unwritten,)),
             "no_process": (0, ()),
             "one_process": (1, ()),
-            "three_processes": (3, ()),
+            "two_processes": (2, ()),
             "two_unwritten": (None, (self._two_unwritten,)),
             "store_in_memory": (None, (self._store_in_memory,)),
             "masks_of_one_row": (None, (_row_masks,)),

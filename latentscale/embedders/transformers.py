@@ -71,7 +71,7 @@ class TransformersOptions(Settings):
     batch_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens of a batch at most; by default 4,096 on processors and 65,536 on a GPU."""
     tokenizer_processes: Annotated[int, Field(ge=0, le=64)] | None = None
-    """Processes that tokenise beside each worker; by default up to two for a GPU, and none on processors."""
+    """Processes that tokenise beside each worker; by default up to three for a GPU, and none on processors."""
 
     @model_validator(mode="after")
     def _agree(self) -> TransformersOptions:

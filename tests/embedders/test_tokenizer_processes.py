@@ -269,8 +269,8 @@ def test_none_outlives_the_process_that_started_them(how: str) -> None:
         assert script.stdout.read() == ""
 
 
-def test_a_gpu_gets_two_where_there_are_processors_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    for available, expected in ((16, 2), (3, 2), (2, 1), (1, 0)):
+def test_a_gpu_gets_three_where_there_are_processors_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, expected in ((16, 3), (3, 2), (2, 1), (1, 0)):
         monkeypatch.setattr(f"{MODULE}.available_processors", lambda available=available: available)
         assert processes_for("cuda:0", None) == expected
         assert processes_for("cpu", None) == processes_for("mps", None) == 0
