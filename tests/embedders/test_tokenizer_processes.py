@@ -135,10 +135,13 @@ def test_few_texts_and_lone_surrogates_are_tokenised_here(started: Any, monkeypa
     processes = started()
     texts = ["red \ud800 card", *some_texts(50)]
     tokenizer = TextTokenizer(word_pieces(), limit=32)
-    assert processes.encode(texts, list(portions(texts))) is None
+    assert processes.column(texts) is None
+    assert [one.tolist() for one in portions(processes.column(texts[1:]))] == [
+        one.tolist() for one in portions(texts[1:])
+    ]
     assert_same(made(Feed(tokenizer, limit=32, processes=processes), texts), made(Feed(tokenizer, limit=32), texts))
     monkeypatch.setattr(f"{MODULE}._LEAST_BYTES", 10_000)
-    assert processes.encode(["red"] * 10, list(portions(["red"] * 10))) is None
+    assert processes.column(["red"] * 10) is None
     assert not own_processes()
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from latentscale.embedders.token_batches import batch_width, padded, token_batches
@@ -141,8 +143,9 @@ class Feed:
             Tokens of a batch at most; asked before each portion is cut.
         """
         left = _Windows.none()
-        rows_left = list(portions(texts))
-        for number, (rows, tokens) in enumerate(zip(rows_left, self._encoded(texts, rows_left), strict=True)):
+        column = None if self._processes is None else self._processes.column(texts)
+        rows_left = list(portions(texts if column is None else column))
+        for number, (rows, tokens) in enumerate(zip(rows_left, self._encoded(texts, column, rows_left), strict=True)):
             tally.add(tokens, rows)
             windows = left.joined(_Windows.of(tokens, rows))
             cuts = list(self._cut(windows.lengths, budget()))
@@ -153,11 +156,12 @@ class Feed:
                 yield batch
             left = windows.taken(cuts[-1]) if cuts and not whole else _Windows.none()
 
-    def _encoded(self, texts: Sequence[str], portions: Sequence[NDArray[np.int64]]) -> Iterator[Tokens]:
-        """The tokens of each portion, in order."""
-        elsewhere = None if self._processes is None else self._processes.encode(texts, portions)
-        if elsewhere is not None:
-            yield from elsewhere
+    def _encoded(
+        self, texts: Sequence[str], column: pa.LargeStringArray | None, portions: Sequence[NDArray[np.int64]]
+    ) -> Iterator[Tokens]:
+        """The tokens of each portion, in order; ``column`` holds the texts where processes take them."""
+        if self._processes is not None and column is not None:
+            yield from self._processes.encode(column, portions)
             return
         for rows in portions:
             yield self.tokenizer.encode([texts[int(row)] for row in rows])
@@ -171,9 +175,12 @@ class Feed:
         return Batch(text=windows.text[some], weight=windows.weight[some], tokens=tokens, lengths=lengths)
 
 
-def portions(texts: Sequence[str]) -> Iterator[NDArray[np.int64]]:
+def portions(texts: Sequence[str] | pa.LargeStringArray) -> Iterator[NDArray[np.int64]]:
     """Positions of the texts in growing portions, the longest texts first."""
-    characters = np.fromiter(map(len, texts), np.int64, len(texts))
+    if isinstance(texts, pa.LargeStringArray):
+        characters = pc.call_function("utf8_length", [texts]).to_numpy(zero_copy_only=False)
+    else:
+        characters = np.fromiter(map(len, texts), np.int64, len(texts))
     order = np.argsort(-characters, kind="stable")
     sums = np.cumsum(characters[order] + 1)
     if not len(sums):

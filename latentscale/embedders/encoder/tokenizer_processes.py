@@ -93,20 +93,30 @@ class TokenizerProcesses:
         # At the end of the interpreter too: the processes hold nothing that would be lost.
         self._forgotten = weakref.finalize(self, self._crew.end)
 
-    def encode(self, texts: Sequence[str], portions: Sequence[NDArray[np.int64]]) -> Iterator[Tokens] | None:
+    def column(self, texts: Sequence[str]) -> pa.LargeStringArray | None:
+        """The texts as the processes take them.
+
+        None where they must be tokenised here: there are few, or they hold lone surrogates, which are no characters.
+        """
+        try:
+            column: Any = pa.array(texts, pa.large_string())
+        except UnicodeEncodeError:
+            return None
+        return column if column.nbytes >= _LEAST_BYTES else None
+
+    def encode(self, column: pa.LargeStringArray, portions: Sequence[NDArray[np.int64]]) -> Iterator[Tokens]:
         """Tokenise portions, a few of them ahead of the one that is asked for.
 
         Parameters
         ----------
-        texts : sequence of str
+        column : pyarrow.LargeStringArray
         portions : sequence of int64 ndarray
-            Positions in ``texts``.
+            Positions in ``column``.
 
-        Returns
-        -------
-        iterator of Tokens or None
-            One for each portion. None where these texts must be tokenised here: there are few, or they hold lone
-            surrogates, which are no characters.
+        Yields
+        ------
+        Tokens
+            Of each portion.
 
         Raises
         ------
@@ -115,23 +125,7 @@ class TokenizerProcesses:
         ResourceError
             If a process died twice with the same texts.
         """
-        try:
-            column: Any = pa.array(texts, pa.large_string())
-        except UnicodeEncodeError:
-            return None
-        if column.nbytes < _LEAST_BYTES:
-            return None
-        if isinstance(column, pa.ChunkedArray):
-            column = column.combine_chunks()
-        return self._in_order(next(self._calls), column, portions)
-
-    def close(self) -> None:
-        """End the processes."""
-        self._forgotten()
-
-    def _in_order(
-        self, call: int, column: pa.LargeStringArray, portions: Sequence[NDArray[np.int64]]
-    ) -> Iterator[Tokens]:
+        call = next(self._calls)
         waiting: deque[Future[Tokens]] = deque()
         try:
             for number, rows in enumerate(portions):
@@ -144,6 +138,10 @@ class TokenizerProcesses:
         finally:
             for one in waiting:
                 one.cancel()
+
+    def close(self) -> None:
+        """End the processes."""
+        self._forgotten()
 
 
 @dataclass(order=True, slots=True)
