@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import corpora
 from benchmarks.corpora import Context
-from benchmarks.processes import REPOSITORY, PartFailedError, run_command
+from benchmarks.processes import REPOSITORY, PartFailedError, fresh, own_cpu_seconds, run_command
 from benchmarks.report import Result, Target
 
 # The last commit in which the worker itself tokenised, two shards were unwritten and vectors had statistics.
@@ -54,6 +54,9 @@ def run(context: Context) -> Result:
                 limit=1.0,
             )
         )
+    for dtype in ("float16", "float32"):
+        _, ways = fresh(written, rows=ROWS, width=DEVICES["MiniLM, fp16"]["width"], dtype=dtype)
+        rows += [{"what": f"writing the vectors of a shard, {dtype}, {way}", **one} for way, one in ways.items()]
     return Result(
         title="Texts for a device that computes as fast as an H200: how busy it is, beside the version before.",
         parameters=corpus.facts() | {"before": BEFORE, "shards": SHARDS, "repeats": REPEATS, "turns": TURNS},
@@ -111,3 +114,40 @@ def _checkout(folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(folder, filter="data")
     return folder
+
+
+# ------------------------------------------------------------------------------------------------ in fresh processes
+
+
+def written(rows: int, width: int, dtype: str) -> dict[str, Any]:
+    """Processor time and bytes of the vectors of a shard as parquet, in other ways, too: the least of five."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from latentscale.stages.embed import vector_table
+
+    vectors = np.random.default_rng(0).standard_normal((rows, width), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    table = vector_table(vectors, np.ones(rows, np.bool_), dtype)
+    values = "vector.list.element"
+    common: dict[str, Any] = {"use_dictionary": ["row"], "write_page_checksum": True}
+    quiet = common | {"write_statistics": ["row"]}
+    ways: dict[str, dict[str, Any]] = {
+        "zstd, with statistics (before)": common | {"compression": "zstd", "use_byte_stream_split": [values]},
+        "zstd (now)": quiet | {"compression": "zstd", "use_byte_stream_split": [values]},
+        "lz4": quiet | {"compression": {"row": "zstd", values: "lz4"}, "use_byte_stream_split": [values]},
+        "as they are": quiet | {"compression": {"row": "zstd", values: "none"}},
+    }
+    found: dict[str, Any] = {}
+    for name, options in ways.items():
+        seconds: list[float] = []
+        size = 0
+        for _ in range(5):
+            began = own_cpu_seconds()
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink, row_group_size=65_536, **options)
+            size = sink.getvalue().size
+            seconds.append(own_cpu_seconds() - began)
+        found[name] = {"other_cpu_s": min(seconds), "written_mb": size / 1e6}
+    return found
