@@ -96,8 +96,11 @@ class TokenizerProcesses:
     def column(self, texts: Sequence[str]) -> pa.LargeStringArray | None:
         """The texts as the processes take them.
 
-        None where they must be tokenised here: there are few, or they hold lone surrogates, which are no characters.
+        None where they must be tokenised here: there are few, they hold lone surrogates, which are no characters, or
+        this is a fork of the process that has the others.
         """
+        if not self._crew.is_own:
+            return None
         try:
             column: Any = pa.array(texts, pa.large_string())
         except UnicodeEncodeError:
@@ -167,6 +170,11 @@ class _Crew:
         self._started = self._ended = False
         self._owner = os.getpid()
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the process that started them, and no fork of it, which has none of its threads."""
+        return os.getpid() == self._owner
+
     def submit(self, call: int, number: int, column: pa.LargeStringArray, rows: NDArray[np.int64]) -> Future[Tokens]:
         """Let the next free process tokenise the texts at ``rows``."""
         portion = _Portion(call, number, column, rows)
@@ -184,7 +192,7 @@ class _Crew:
     def end(self) -> None:
         """End the processes at once, and their threads."""
         # A fork of this process has a copy of this, and must not end what is not its own.
-        if os.getpid() != self._owner:
+        if not self.is_own:
             return
         with self._lock:
             self._ended = True
@@ -207,16 +215,15 @@ class _Crew:
                 return
             if not portion.tokens.set_running_or_notify_cancel():
                 continue
-            texts = cast(pa.LargeStringArray, portion.column.take(pa.array(portion.rows)))
             try:
+                texts = cast(pa.LargeStringArray, portion.column.take(pa.array(portion.rows)))
                 process = self._asked(process, texts, portion.tokens)
+                del texts
             except BaseException as error:  # noqa: BLE001 - raised again where the tokens are waited for
-                # Whether it has more to say to this request is not known.
-                self._dismiss(process)
                 process = None
                 portion.tokens.set_exception(error)
             # It would be held until the next one comes.
-            del portion, texts
+            del portion
 
     def _dismiss(self, process: _Process | None) -> None:
         if process is None:
@@ -243,6 +250,10 @@ class _Crew:
             except _RefusedError as error:
                 tokens.set_exception(error.reason)
                 return process
+            except BaseException:
+                # Whether it has more to say to this request is not known.
+                self._dismiss(process)
+                raise
             tokens.set_result(found)
             return process
 
