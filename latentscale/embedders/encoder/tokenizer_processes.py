@@ -220,6 +220,7 @@ class _Crew:
                 process = self._asked(process, texts, portion.tokens)
                 del texts
             except BaseException as error:  # noqa: BLE001 - raised again where the tokens are waited for
+                self._dismiss(process)
                 process = None
                 portion.tokens.set_exception(error)
             # It would be held until the next one comes.
