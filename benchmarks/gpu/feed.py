@@ -1,4 +1,4 @@
-"""What is between a GPU and its texts: the embedder `transformers` in one call, and shard after shard, in 90 seconds.
+"""What is between a GPU and its texts: the embedder `transformers` in one call, and shard after shard, in 3 minutes.
 
     python -m benchmarks.gpu.pack_embed --texts CORPUS.parquet     # where there is a network
     python benchmarks/gpu/feed.py [--data .gpu] [--out $OUT] [--quick]
@@ -17,7 +17,8 @@ For MiniLM in fp16, bf16 and fp32 and an encoder of the size of BERT base in bf1
   device's own clock, which also says how long it stood still between batches;
 - ``feed_alone``, ``launch``: what tokenising and what giving the batches to the device take by themselves.
 
-``variants`` repeats what is not decided yet, for MiniLM in fp16.
+``variants`` comes first: MiniLM in fp16 as it is, as it was before texts were tokenised in processes of their own, and
+with one thing changed at a time.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ import time
 import traceback
 import types
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,6 @@ sys.path.insert(0, str(ROOT))
 SHARDS = 5
 GIVEN = 4
 REPEATS = 3
-# Seconds after those of the option that a variant may still begin.
-LAST_VARIANT = 15
 
 
 class FeedComparison:
@@ -75,19 +74,17 @@ class FeedComparison:
         self._folder = tempfile.TemporaryDirectory()
         self._place = Path(self._folder.name)
         self._shards: list[Any] = []
-        # As in latentscale.engines.pipelined.
-        self._in_flight = 3
         self._repeats = REPEATS
 
     def run(self) -> int:
         """Run all parts; 1 if one failed."""
         parts: list[tuple[str, Callable[[], dict[str, Any]]]] = [
             ("environment", self.tools.environment),
-            ("minilm_fp16", lambda: self.measured(self.tools.model, "fp16")),
-            ("minilm_bf16", lambda: self.measured(self.tools.model, "bf16")),
-            ("base_bf16", self.base_size),
-            ("minilm_fp32", lambda: self.measured(self.tools.model, "fp32", slow=True)),
             ("variants", self.variants),
+            ("minilm_fp16", lambda: self.measured(self.tools.model, "fp16")),
+            ("base_bf16", self.base_size),
+            ("minilm_bf16", lambda: self.measured(self.tools.model, "bf16")),
+            ("minilm_fp32", lambda: self.measured(self.tools.model, "fp32", slow=True)),
         ]
         for name, part in parts:
             began = time.perf_counter() - self.tools.began
@@ -104,10 +101,13 @@ class FeedComparison:
         return int(any("failed" in str(one) for one in self.found.values()))
 
     def _note(self, name: str, answer: dict[str, Any]) -> None:
+        self._keep(name, answer)
+        print(f"[{self.found['seconds']:5.1f}] {name}: {json.dumps(answer)}", flush=True)
+
+    def _keep(self, name: str, answer: dict[str, Any]) -> None:
         self.found[name] = answer
         self.found["seconds"] = round(time.perf_counter() - self.tools.began, 1)
         (self.out / "feed.json").write_text(json.dumps(self.found, indent=1) + "\n", encoding="utf-8")
-        print(f"[{self.found['seconds']:5.1f}] {name}: {json.dumps(answer)}", flush=True)
 
     # ------------------------------------------------------------------------------------------------------ the parts
 
@@ -157,6 +157,7 @@ class FeedComparison:
 
     def shards(self, embedder: Any) -> dict[str, Any]:
         """Shards through the worker: the time of one where others are before and behind it, and the device's gaps."""
+        from latentscale.engines import pipelined
         from latentscale.engines.pipelined import run_here
 
         with self._worker(embedder) as (worker, shards):
@@ -174,7 +175,7 @@ class FeedComparison:
 
             worker.write = written_at
             with self._timed(embedder, events, firsts):
-                for receipt in run_here(worker, shards, in_flight=self._in_flight):
+                for receipt in run_here(worker, shards, in_flight=pipelined.IN_FLIGHT):
                     assert receipt.work is not None, "nothing was computed"
             self.tools._wait()
             written = sum(path.stat().st_size for path in (self._place / "embeddings").rglob("*.parquet"))
@@ -202,42 +203,66 @@ class FeedComparison:
         }
 
     def variants(self) -> dict[str, Any]:
-        """What is not decided, in fp16: masks of one row, how many batches are ready, how many shards are in flight.
-
-        And, to see what each gives: masks that ask, and a store that needs no disk.
-        """
+        """What each decision gives, in fp16: the state before, and the present one with one thing changed."""
         self._repeats = REPEATS
-        embedder = self.tools._open(self.tools.model, precision="fp16")
-        batches = self.tools._ready(embedder)
-        kinds: dict[str, Callable[[], Any]] = {
-            "masks_of_one_row": _row_masks,
-            "one_batch_ready": lambda: mock.patch.dict("latentscale.embedders.encoder.embedder._READY", {"cuda": 1}),
-            "masks_that_ask": lambda: mock.patch("latentscale.embedders.encoder.model.known_padding", _untold),
-            "four_shards_in_flight": self._one_more_in_flight,
-            "store_in_memory": self._store_in_memory,
+        kinds: dict[str, tuple[int | None, tuple[Callable[[], Any], ...]]] = {
+            "as_it_is": (None, ()),
+            "as_it_was": (0, (self._two_unwritten,)),
+            "no_process": (0, ()),
+            "one_process": (1, ()),
+            "two_processes": (2, ()),
+            "two_unwritten": (None, (self._two_unwritten,)),
+            "store_in_memory": (None, (self._store_in_memory,)),
+            "masks_of_one_row": (None, (_row_masks,)),
+            "one_batch_ready": (None, (_one_ready,)),
+            "masks_that_ask": (None, (_masks_that_ask,)),
         }
+        embedders = {count: self._opened(count) for count in dict.fromkeys(count for count, _ in kinds.values())}
+        embedder = embedders[None]
+        batches = self.tools._ready(embedder)
+        bare = self._best(lambda: self.tools._bare_loop(embedder, batches))
+        told, launch = self._bare_told(embedder, batches)
+        found: dict[str, Any] = {"bare_s": round(bare, 4), "bare_told_s": round(told, 4), "launch_s": round(launch, 4)}
         whole = embedder.embed(self.texts).vectors
-        found: dict[str, Any] = {}
-        for name, kind in kinds.items():
-            if time.perf_counter() - self.tools.began > self.seconds + LAST_VARIANT:
+        for name, (count, changes) in kinds.items():
+            if time.perf_counter() - self.tools.began > self.seconds:
                 found[name] = {"skipped": "no time left"}
                 continue
             try:
-                with kind():
-                    embedder.embed(self.texts)
-                    done: list[Any] = []
-                    seconds = self._best(lambda done=done: done.append(embedder.embed(self.texts)))
-                    shards = self.shards(embedder)
-                    told = self._bare_told(embedder, batches)[0] if name == "masks_of_one_row" else None
-                found[name] = {
-                    "one_call_s": round(seconds, 4),
-                    "shard_s": shards["shard_s"],
-                    "idle_share": shards.get("idle_share"),
-                    "largest_difference": float(abs(done[-1].vectors - whole).max()),
-                } | ({"bare_told_s": round(told, 4)} if told is not None else {})
+                with ExitStack() as stack:
+                    for change in changes:
+                        stack.enter_context(change())
+                    found[name] = self._variant(embedders[count], bare, whole)
+                    if name == "masks_of_one_row":
+                        found[name]["bare_told_s"] = round(self._bare_told(embedder, batches)[0], 4)
             except Exception:  # noqa: BLE001 - the other variants are worth having
                 found[name] = {"failed": traceback.format_exc(limit=-4)}
+            # A run that is cut off leaves what it has.
+            self._keep("variants", found)
+            print(f"{name}: {json.dumps(found[name])}", flush=True)
         return found
+
+    def _opened(self, processes: int | None) -> Any:
+        return self.tools._open(self.tools.model, precision="fp16", tokenizer_processes=processes)
+
+    def _variant(self, embedder: Any, bare: float, whole: Any) -> dict[str, Any]:
+        done = [embedder.embed(self.texts)]
+        waited, before = embedder.work.waiting_seconds, embedder.work.seconds
+        seconds = self._best(lambda: done.append(embedder.embed(self.texts)))
+        share = (embedder.work.waiting_seconds - waited) / (embedder.work.seconds - before)
+        shards = self.shards(embedder)
+        return {
+            "one_call_s": round(seconds, 4),
+            "one_call_of_bare": round(bare / seconds, 3),
+            "one_call_waited_share": round(share, 3),
+            "feed_alone_s": round(self._feed_alone(embedder), 4),
+            "shard_s": shards["shard_s"],
+            "shards_of_bare": round(bare / shards["shard_s"], 3),
+            "device_shard_s": shards.get("device_shard_s"),
+            "idle_share": shards.get("idle_share"),
+            "ends_s": shards["ends_s"],
+            "largest_difference": float(abs(done[-1].vectors - whole).max()),
+        }
 
     # ------------------------------------------------------------------------------------------------------ its tools
 
@@ -299,7 +324,7 @@ class FeedComparison:
         return places
 
     @contextmanager
-    def _timed(self, embedder: Any, events: list[tuple[Any, Any]], firsts: list[int]) -> Iterator[None]:
+    def _timed(self, embedder: Any, events: list[tuple[Any, Any]], firsts: list[int]) -> Generator[None]:
         """Record when each batch begins and ends on the device, and which is the first of a call."""
         model, compute = embedder._model, embedder.compute
         if self.quick:
@@ -327,15 +352,15 @@ class FeedComparison:
             del embedder.compute
 
     @contextmanager
-    def _one_more_in_flight(self) -> Iterator[None]:
+    def _two_unwritten(self) -> Generator[None]:
         with (
-            mock.patch.object(self, "_in_flight", self._in_flight + 1),
-            mock.patch("latentscale.engines.pipelined.UNWRITTEN", 3),
+            mock.patch("latentscale.engines.pipelined.UNWRITTEN", 2),
+            mock.patch("latentscale.engines.pipelined.IN_FLIGHT", 3),
         ):
             yield
 
     @contextmanager
-    def _store_in_memory(self) -> Iterator[None]:
+    def _store_in_memory(self) -> Generator[None]:
         with (
             tempfile.TemporaryDirectory(dir="/dev/shm") as place,
             mock.patch.object(self, "_place", Path(place)),
@@ -364,7 +389,7 @@ class FeedComparison:
         return shards
 
     @contextmanager
-    def _worker(self, embedder: Any) -> Iterator[tuple[Any, list[Any]]]:
+    def _worker(self, embedder: Any) -> Generator[tuple[Any, list[Any]]]:
         """The worker of the stage, and shards that have no vectors."""
         _stand_in_for("polars")
         from latentscale.config import EmbedConfig
@@ -387,8 +412,16 @@ def _untold(padded: bool) -> Any:
     return nullcontext()
 
 
+def _masks_that_ask() -> Any:
+    return mock.patch("latentscale.embedders.encoder.model.known_padding", _untold)
+
+
+def _one_ready() -> Any:
+    return mock.patch.dict("latentscale.embedders.encoder.embedder._READY", {"cuda": 1})
+
+
 @contextmanager
-def _row_masks() -> Iterator[None]:
+def _row_masks() -> Generator[None]:
     """Masks of padding alone as one row a text, which the kernels spread: a matrix a text is written and read else."""
     from transformers import masking_utils
 
@@ -423,7 +456,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT / ".gpu")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")))
     parser.add_argument("--quick", action="store_true", help="a rehearsal on the processor")
-    parser.add_argument("--seconds", type=float, default=70.0, help="no part begins later")
+    parser.add_argument("--seconds", type=float, default=150.0, help="no part begins later")
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # What the image has comes first: these are for what it lacks.

@@ -70,6 +70,8 @@ class TransformersOptions(Settings):
     """Tokens that a window shares with the one before it; by default an eighth of the window."""
     batch_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens of a batch at most; by default 4,096 on processors and 65,536 on a GPU."""
+    tokenizer_processes: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Processes that tokenise beside each worker; by default up to three for a GPU, and none on processors."""
 
     @model_validator(mode="after")
     def _agree(self) -> TransformersOptions:
@@ -109,6 +111,7 @@ class TransformersSpec(EmbedderSpec):
     long: Literal["truncate", "chunk"] = "truncate"
     overlap: int = 0
     batch_tokens: int | None = None
+    tokenizer_processes: int | None = None
 
     @classmethod
     def recognizes(cls, model: str) -> bool:
@@ -155,6 +158,7 @@ class TransformersSpec(EmbedderSpec):
             compile=options.compile,
             long=options.long,
             batch_tokens=options.batch_tokens,
+            tokenizer_processes=options.tokenizer_processes,
         )
         if options.long == "truncate":
             return spec
@@ -243,6 +247,7 @@ class TransformersSpec(EmbedderSpec):
         """Load the model onto the device."""
         from latentscale.embedders.encoder.loading import Loading, check_place, load_tokenizer
         from latentscale.embedders.encoder.model import SentenceModel
+        from latentscale.embedders.encoder.tokenizer_processes import processes_for, processes_like
 
         folder = read_sentence_folder(self.path)
         check_weights(folder)
@@ -260,10 +265,10 @@ class TransformersSpec(EmbedderSpec):
         if folder.do_lower_case:
             lower(compiled)
 
-        def feed(prompt: str) -> Feed:
-            tokenizer = TextTokenizer(
-                compiled, limit=self.token_limit, prompt=prompt, long=self.long, overlap=self.overlap
-            )
+        def feed(prompt: str, processes: int = 0) -> Feed:
+            options: dict[str, Any] = {"limit": self.token_limit, "prompt": prompt}
+            options |= {"long": self.long, "overlap": self.overlap}
+            tokenizer = TextTokenizer(compiled, **options)
             return Feed(
                 tokenizer,
                 limit=folder.max_seq_length or self.max_tokens,
@@ -271,9 +276,12 @@ class TransformersSpec(EmbedderSpec):
                 multiple=8 if device.startswith("cuda") else 1,
                 padding=padding,
                 skipped=0 if folder.include_prompt or not prompt else tokenizer.prompt_tokens,
+                processes=processes_like(compiled, options, processes),
             )
 
-        documents, queries = feed(self.document_prompt), feed(self.query_prompt)
+        # Queries are few.
+        documents = feed(self.document_prompt, processes_for(device, self.tokenizer_processes))
+        queries = feed(self.query_prompt)
         return EncoderEmbedder(
             SentenceModel(folder, loading),
             documents=documents,

@@ -13,9 +13,11 @@ from typing import Any, cast
 from latentscale.engines.protocol import ShardWorker
 
 READ_AHEAD = 2
-UNWRITTEN = 2
-# One that is read, one that is computed and one that is written.
-IN_FLIGHT = 3
+# One that is computed, and two that are written: a store that answers late takes longer for the vectors of a shard than
+# a GPU for the vectors of the next one.
+UNWRITTEN = 3
+# And one that is read.
+IN_FLIGHT = 4
 
 
 class StoppedError(Exception):

@@ -457,6 +457,7 @@ class EmbedWorker:
             vector_table(computed.vectors, computed.embeddable, self._request.dtype),
             facts={"embedding": self.embedding_id, **facts},
             byte_stream_split=["vector.list.element"],
+            unordered=["vector"],
         )
         self.finish(task.key)
         return replace(receipt, seconds=round(time.perf_counter() - computed.loaded.started, 4))

@@ -157,6 +157,7 @@ class SharedTextWorker:
             table,
             facts={"embedding": self._worker.embedding_id, **facts},
             byte_stream_split=["vector.list.element"],
+            unordered=["vector"],
         )
         self._worker.finish(task.key)
         return replace(computed.receipt, seconds=round(time.perf_counter() - computed.loaded.started, 4))

@@ -39,9 +39,23 @@ class Footer:
 
 
 def encode_table(
-    table: pa.Table, *, facts: Mapping[str, Any], row_group_rows: int = 65_536, byte_stream_split: Sequence[str] = ()
+    table: pa.Table,
+    *,
+    facts: Mapping[str, Any],
+    row_group_rows: int = 65_536,
+    byte_stream_split: Sequence[str] = (),
+    unordered: Sequence[str] = (),
 ) -> pa.Buffer:
-    """Return ``table`` as the bytes of a parquet file; the same table and facts give the same bytes."""
+    """Return ``table`` as the bytes of a parquet file; the same table and facts give the same bytes.
+
+    Parameters
+    ----------
+    byte_stream_split : sequence of str
+        Paths of columns of numbers whose bytes are sorted by their place in the number before they are compressed.
+    unordered : sequence of str
+        Columns, none of them nested in another, of which no reader wants the least and largest value: finding them
+        takes a third of the time to write halves of vectors.
+    """
     metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
     metadata[FACTS_KEY] = canonical_json(dict(facts))
     sink = pa.BufferOutputStream()
@@ -54,6 +68,9 @@ def encode_table(
         write_page_checksum=True,
         use_dictionary=cast(Any, dictionary),
         use_byte_stream_split=cast(Any, list(byte_stream_split) or False),
+        write_statistics=cast(
+            Any, [name for name in table.column_names if name not in unordered] if unordered else True
+        ),
         store_schema=True,
     ) as writer:
         writer.write_table(table.replace_schema_metadata(metadata), row_group_size=row_group_rows)
@@ -68,9 +85,16 @@ def write_parquet(
     facts: Mapping[str, Any],
     row_group_rows: int = 65_536,
     byte_stream_split: Sequence[str] = (),
+    unordered: Sequence[str] = (),
 ) -> ObjectInfo:
-    """Write ``table`` as object ``name`` in one piece."""
-    data = encode_table(table, facts=facts, row_group_rows=row_group_rows, byte_stream_split=byte_stream_split)
+    """Write ``table`` as object ``name`` in one piece; see :func:`encode_table`."""
+    data = encode_table(
+        table,
+        facts=facts,
+        row_group_rows=row_group_rows,
+        byte_stream_split=byte_stream_split,
+        unordered=unordered,
+    )
     return store.put_bytes(name, memoryview(data))
 
 

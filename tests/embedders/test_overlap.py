@@ -80,10 +80,11 @@ class Written:
         assert self.happened.wait(PATIENCE), "the device waits for a batch, and the host for the device"
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, EncoderEmbedder]:
+@pytest.fixture(scope="module", params=[0, 1], ids=["tokenised here", "tokenised in a process"])
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, EncoderEmbedder]:
     folder = sentence_encoder(tmp_path_factory.mktemp("model") / "tiny")
-    spec = embedder_spec(EmbedConfig(model=str(folder), options={"batch_tokens": 200}))
+    options = {"batch_tokens": 200, "tokenizer_processes": request.param}
+    spec = embedder_spec(EmbedConfig(model=str(folder), options=options))
     embedder: Any = spec.open("cpu")
     return spec, embedder
 
@@ -107,6 +108,7 @@ def vectors(store: Store) -> dict[str, bytes]:
 
 def test_a_slow_device_has_work_from_the_first_batch_to_the_last_one_of_all_shards(opened, tmp_path, monkeypatch):
     monkeypatch.setattr("latentscale.embedders.encoder.feed._LEAST_CHARACTERS", 400)
+    monkeypatch.setattr("latentscale.embedders.encoder.tokenizer_processes._LEAST_BYTES", 1)
     spec, embedder = opened
     monkeypatch.setattr("latentscale.stages.embed.opened_embedder", lambda spec, device: embedder)
     request = EmbeddingRequest(model=spec.identity(), dtype="float32", text="text")

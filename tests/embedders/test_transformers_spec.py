@@ -66,7 +66,13 @@ def test_the_identity_is_of_bytes_and_settings_and_not_of_a_place_or_a_speed(fol
     moved = write_encoder(tmp_path / "elsewhere", lengths={"max_seq_length": 32}, prompts=PROMPTS)
     assert spec_of(moved).identity() == identity
     assert str(tmp_path) not in json.dumps(dict(identity))
-    for same in ({"batch_tokens": 7}, {"attention": "eager"}, {"compile": True}, {"query_prompt": "q"}):
+    for same in (
+        {"batch_tokens": 7},
+        {"tokenizer_processes": 1},
+        {"attention": "eager"},
+        {"compile": True},
+        {"query_prompt": "q"},
+    ):
         assert spec_of(folder, **same).identity() == identity
     for other in (
         {"pooling": "cls"},

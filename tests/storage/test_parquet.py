@@ -9,7 +9,7 @@ import pytest
 
 from latentscale.errors import DamagedObjectError
 from latentscale.storage.objects import Store
-from latentscale.storage.parquet import encode_table, read_footer, read_parquet, write_parquet
+from latentscale.storage.parquet import encode_table, open_parquet, read_footer, read_parquet, write_parquet
 
 
 def table() -> pa.Table:
@@ -34,6 +34,20 @@ def test_facts_and_rows_come_back(tmp_path: Path) -> None:
     assert (footer.rows, footer.facts) == (500, {"tokens": 7})
     assert read_parquet(store, "x.parquet").equals(table())
     assert read_parquet(store, "x.parquet", ["row"]).column_names == ["row"]
+
+
+def test_columns_whose_order_nobody_asks_for_have_no_statistics(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    split = ["vector.list.element"]
+    write_parquet(store, "with.parquet", table(), facts={}, byte_stream_split=split)
+    write_parquet(store, "without.parquet", table(), facts={}, byte_stream_split=split, unordered=["vector"])
+    found: dict[str, list[bool]] = {}
+    for name in ("with", "without"):
+        with open_parquet(store, f"{name}.parquet") as file:
+            group = file.metadata.row_group(0)
+            found[name] = [group.column(place).statistics is not None for place in range(3)]
+        assert read_parquet(store, f"{name}.parquet").equals(table())
+    assert found == {"with": [True, True, True], "without": [True, True, False]}
 
 
 def test_no_flipped_bit_of_the_data_reads_as_other_data(tmp_path: Path) -> None:

@@ -11,13 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from latentscale.embedders.token_batches import batch_width, padded, token_batches
 from latentscale.embedders.tokens import TextTokenizer, Tokens
+
+if TYPE_CHECKING:
+    from latentscale.embedders.encoder.tokenizer_processes import TokenizerProcesses
 
 # The device waits for the first portion, and computes each while the next, larger one is tokenised.
 _LEAST_CHARACTERS, _MOST_CHARACTERS = 150_000, 4_000_000
@@ -105,12 +110,22 @@ class Feed:
         The token that fills up.
     skipped : int
         Tokens at the start of each row that the pooling leaves out.
+    processes : TokenizerProcesses, optional
+        They tokenise in place of ``tokenizer``, with the same tokens, where there are many texts.
     """
 
     def __init__(
-        self, tokenizer: TextTokenizer, *, limit: int, multiple: int = 1, padding: int = 0, skipped: int = 0
+        self,
+        tokenizer: TextTokenizer,
+        *,
+        limit: int,
+        multiple: int = 1,
+        padding: int = 0,
+        skipped: int = 0,
+        processes: TokenizerProcesses | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self._processes = processes
         self.skipped = skipped
         self._limit = limit
         self._multiple = multiple
@@ -128,9 +143,9 @@ class Feed:
             Tokens of a batch at most; asked before each portion is cut.
         """
         left = _Windows.none()
-        rows_left = list(portions(texts))
-        for number, rows in enumerate(rows_left):
-            tokens = self.tokenizer.encode([texts[int(row)] for row in rows])
+        column = None if self._processes is None else self._processes.column(texts)
+        rows_left = list(portions(texts if column is None else column))
+        for number, (rows, tokens) in enumerate(zip(rows_left, self._encoded(texts, column, rows_left), strict=True)):
             tally.add(tokens, rows)
             windows = left.joined(_Windows.of(tokens, rows))
             cuts = list(self._cut(windows.lengths, budget()))
@@ -141,6 +156,16 @@ class Feed:
                 yield batch
             left = windows.taken(cuts[-1]) if cuts and not whole else _Windows.none()
 
+    def _encoded(
+        self, texts: Sequence[str], column: pa.LargeStringArray | None, portions: Sequence[NDArray[np.int64]]
+    ) -> Iterator[Tokens]:
+        """The tokens of each portion, in order; ``column`` holds the texts where processes take them."""
+        if self._processes is not None and column is not None:
+            yield from self._processes.encode(column, portions)
+            return
+        for rows in portions:
+            yield self.tokenizer.encode([texts[int(row)] for row in rows])
+
     def _cut(self, lengths: NDArray[np.int32], budget: int) -> Iterator[NDArray[np.int64]]:
         return token_batches(lengths, budget=budget, limit=self._limit, multiple=self._multiple)
 
@@ -150,9 +175,12 @@ class Feed:
         return Batch(text=windows.text[some], weight=windows.weight[some], tokens=tokens, lengths=lengths)
 
 
-def portions(texts: Sequence[str]) -> Iterator[NDArray[np.int64]]:
+def portions(texts: Sequence[str] | pa.LargeStringArray) -> Iterator[NDArray[np.int64]]:
     """Positions of the texts in growing portions, the longest texts first."""
-    characters = np.fromiter(map(len, texts), np.int64, len(texts))
+    if isinstance(texts, pa.LargeStringArray):
+        characters = pc.call_function("utf8_length", [texts]).to_numpy(zero_copy_only=False)
+    else:
+        characters = np.fromiter(map(len, texts), np.int64, len(texts))
     order = np.argsort(-characters, kind="stable")
     sums = np.cumsum(characters[order] + 1)
     if not len(sums):
