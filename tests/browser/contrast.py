@@ -19,34 +19,34 @@ SCALE = 2
 # Of the pixels around a text, so many may be worse: where a few lie on the edge of what is behind them.
 SPARED = 0.05
 
-# The parts of the marked texts that are seen, cut where an area that scrolls ends; without their paint, if `hide`.
+# The parts of the marked texts that are seen: cut where an area that scrolls ends, and at the window's edges.
 TEXTS = """() => [...document.querySelectorAll("[data-measured]")].map(node => {
-  const style = getComputedStyle(node);
-  const size = parseFloat(style.fontSize);
+  const within = (a, b) => [Math.max(a[0], b[0]), Math.max(a[1], b[1]), Math.min(a[2], b[2]), Math.min(a[3], b[3])];
+  const corners = ({ left, top, right, bottom }) => [left, top, right, bottom];
+  const clips = [[0, 0, innerWidth, innerHeight]];
+  for (let at = node; at; at = at.parentElement)
+    if (getComputedStyle(at).overflow !== "visible") clips.push(corners(at.getBoundingClientRect()));
   const boxes = [];
   const walker = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const range = document.createRange();
     range.selectNodeContents(walker.currentNode);
-    for (const rect of range.getClientRects()) {
-      let [left, top, right, bottom] = [rect.left, rect.top, rect.right, rect.bottom];
-      for (let at = node; at; at = at.parentElement) {
-        if (getComputedStyle(at).overflow === "visible") continue;
-        const clip = at.getBoundingClientRect();
-        [left, top, right, bottom] = [Math.max(left, clip.left), Math.max(top, clip.top), Math.min(right, clip.right), Math.min(bottom, clip.bottom)];
-      }
-      [left, top, right, bottom] = [Math.max(left, 0), Math.max(top, 0), Math.min(right, innerWidth), Math.min(bottom, innerHeight)];
-      if (right - left > 1 && bottom - top > 1) boxes.push([left, top, right, bottom]);
-    }
+    boxes.push(...[...range.getClientRects()].map(rect => clips.reduce(within, corners(rect))));
   }
-  const hidden = style.visibility === "hidden" || style.display === "none";
-  return { text: node.textContent.slice(0, 60), large: size >= 24 || (size >= 18.66 && +style.fontWeight >= 700), boxes: hidden ? [] : boxes };
+  const style = getComputedStyle(node);
+  const size = parseFloat(style.fontSize);
+  return {
+    text: node.textContent.slice(0, 60),
+    large: size >= 24 || (size >= 18.66 && +style.fontWeight >= 700),
+    boxes: style.visibility === "hidden" ? [] : boxes.filter(box => box[2] - box[0] > 1 && box[3] - box[1] > 1),
+  };
 })"""
 # By script: the policy of the page allows it no style of others.
 PAINT = """hide => {
+  const none = { "-webkit-text-fill-color": "transparent", "text-decoration-color": "transparent", transition: "none" };
   for (const node of document.querySelectorAll("[data-measured]"))
     for (const part of [node, ...node.querySelectorAll("*")])
-      for (const [name, value] of [["-webkit-text-fill-color", "transparent"], ["text-decoration-color", "transparent"], ["transition", "none"], ...(part.ownerSVGElement ? [["fill", "transparent"]] : [])])
+      for (const [name, value] of Object.entries(part.ownerSVGElement ? { ...none, fill: "transparent" } : none))
         if (hide) part.style.setProperty(name, value, "important");
         else part.style.removeProperty(name);
 }"""
@@ -96,16 +96,12 @@ def _contrast(
     part = np.s_[top:bottom, left:right]
     painted = change[part]
     if not painted.size or painted.max() < 8:
-        # Nothing of the text is to be seen: it has the colour of what is behind it, or something lies over it.
-        return None if _covered(painted) else 1.0
+        # Nothing of the text is to be seen: it has nearly the colour of what is behind it, or something lies over it.
+        return 1.0 if painted.any() else None
     colour = np.median(shown[part][painted >= 0.96 * painted.max()], axis=0)
     around = _spread(painted > 0.3 * painted.max(), SCALE) & (painted < 0.1 * painted.max())
     ratios = _ratio(_luminance(colour), _luminance(bare[part][around]))
     return float(np.quantile(ratios, SPARED))
-
-
-def _covered(painted: NDArray[np.int_]) -> bool:
-    return not painted.size or not painted.any()
 
 
 def _spread(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
