@@ -349,6 +349,10 @@ class PublishSettings(TypedDict, total=False):
     image_origins: Sequence[str]
     """Where the page may load images from, such as https://images.example.org; beside its own origin, nowhere else."""
 
+    url: str | None
+    """Where the page will be found, such as https://example.org/films/viewer/: with it, sites on which its address is
+    shared show its picture; most of them need the whole address of one."""
+
 
 class DriftSettings(TypedDict, total=False):
     """When the documents that came since a fit are so different that a new one is due."""

@@ -340,8 +340,10 @@ def export_single_page(store: Store, record: Record, to: Path) -> Path:
         page = Path(scratch, "page")
         _export_page(store, record, page)
         site = {f"{PAGE_FOLDER}/{name}" for name, _ in page_files()}
+        # The page's picture is among the assets, too, and none asks a file for it.
+        assets = f"{PAGE_FOLDER}/assets/"
         found = sorted(path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file())
-        files = {name: (page / name).read_bytes() for name in found if name not in site}
+        files = {name: (page / name).read_bytes() for name in found if name not in site and not name.startswith(assets)}
         to.parent.mkdir(parents=True, exist_ok=True)
         unfinished = to.with_name(f".unfinished-{to.name}")
         try:

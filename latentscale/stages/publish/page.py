@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.publish.about import about_map
 from latentscale.stages.publish.columns import Published, published_documents
+from latentscale.stages.publish.link_picture import draw_link_picture, link_picture_name
 from latentscale.stages.publish.noise import shown_clusters, shown_labels
 from latentscale.storage.artifacts import ArtifactWriter, Record
 from latentscale.storage.objects import Store
@@ -167,13 +168,21 @@ def write_public_page(store: Store, record: Record, *, again: bool = False, fold
             store.put_bytes(target, content)
 
     about = about_map(record.store, record)
-    write_page(entries, put, title=title, labels=labels, about=about, images=page_images(record))
+    picture = link_picture_name(record, title)
+    address = picture
+    if picture is not None:
+        if again or f"{folder}/{picture}" not in there:
+            put(picture, draw_link_picture(record, title))
+        # Of a page in another folder, the address that was set is not its own.
+        url = record.request["publish"].get("url") if folder == PAGE_FOLDER else None
+        address = f"{url or './'}{picture}"
+    write_page(entries, put, title=title, labels=labels, about=about, images=page_images(record), picture=address)
 
 
 def public_manifest(record: Record) -> bytes | None:
     """The manifest of the public page that shows the map of ``record``; None for a map without a page.
 
-    Without what the page says of how the map was made, which older pages do not have.
+    Without what the page says of how the map was made and without its picture, which older pages do not have.
     """
     entries = generations(record)
     if not entries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import posixpath
 import re
@@ -262,9 +263,35 @@ def _said(store: Store) -> dict[str, Any] | None:
     try:
         manifest = json.loads(store.read_bytes(MANIFEST))
         origins = [str(origin) for origin in (manifest.get("images") or {}).get("origins", ())]
-        return {"title": str(manifest["title"]), "images": {"origins": origins}}
+        picture = manifest.get("picture")
+        said = {"title": str(manifest["title"]), "images": {"origins": origins}}
+        return said if picture is None else said | {"picture": str(picture)}
     except (ValueError, KeyError, TypeError, AttributeError, LatentScaleError):
         return None
+
+
+def _check_picture(check: Check) -> None:
+    """Check that the picture that the page names is there and whole; its bytes depend on the library that drew it."""
+    named = re.search(r"assets/[\w-]+\.png$", str((_said(check.store) or {}).get("picture", "")))
+    if not named:
+        return
+    from PIL import Image
+
+    name = f"viewer/{named[0]}"
+    if name not in check.listing:
+        check.fault(name, f"does not exist, and {INDEX} names it", PAGE_HINT)
+        return
+    check.count(name)
+    try:
+        content = check.store.read_bytes(name)
+    except LatentScaleError as error:
+        check.error(name, error)
+        return
+    try:
+        # Compares the sums of all its parts.
+        Image.open(io.BytesIO(content)).verify()
+    except (OSError, SyntaxError, ValueError):
+        check.fault(name, "is no whole picture", PAGE_HINT)
 
 
 def _check_assets(check: Check) -> None:
@@ -277,6 +304,7 @@ def _check_assets(check: Check) -> None:
     except LatentScaleError as error:
         check.error(INDEX, error)
         return
+    _check_picture(check)
     loaded = sorted(set(re.findall(r"assets/[\w.-]+\.(?:js|css)", page.decode("utf-8", "replace"))))
     of_this_version = page == own[INDEX]
     if not of_this_version and any(f"viewer/{file}" not in own for file in loaded):
