@@ -16,7 +16,9 @@ from latentscale.errors import EnvironmentFailure, ShapeError
 MANIFEST_BYTES = 8_000
 # A page in one file holds them all, as text that is a third longer, and every visitor reads it whole.
 SINGLE_PAGE_DOCUMENTS = 20_000
-# Width and height of the picture that is shown where the page's address is shared, in px.
+# What is shown where the page's address is shared, in ``viewer/``.
+PICTURE = "link.png"
+# Its width and height, in px.
 PICTURE_SIZE = (1200, 630)
 # Of the content policy in ``index.html``.
 _IMAGES = b"img-src 'self' data: blob:"
@@ -73,8 +75,8 @@ def _head(manifest: Mapping[str, Any]) -> str:
     picture = manifest.get("picture")
     if picture is not None:
         address = html.escape(str(picture))
-        if (folder := address.rpartition("assets/")[0]).startswith("http"):
-            named.append(("og:url", folder))
+        if address.startswith("http"):
+            named.append(("og:url", address.rpartition(PICTURE)[0]))
         named += [
             ("og:type", "website"),
             ("og:image", address),

@@ -15,7 +15,7 @@ from PIL import Image
 
 import latentscale
 from latentscale.stages.publish import write_public_page
-from latentscale.stages.publish.link_picture import MOST_BYTES, draw_link_picture, link_picture_name
+from latentscale.stages.publish.link_picture import MOST_BYTES, draw_link_picture, link_picture_address
 from latentscale.storage.artifacts import Record
 from latentscale.storage.objects import Store
 
@@ -45,8 +45,8 @@ def meta(page: str) -> dict[str, str]:
 
 def test_the_page_names_a_picture_of_the_map_by_its_whole_address(made: Path) -> None:
     said = meta((made / "viewer/index.html").read_text())
-    (path,) = (made / "viewer/assets").glob("link-*.png")
-    assert said["og:image"] == f"{URL}assets/{path.name}"
+    path = made / "viewer/link.png"
+    assert re.fullmatch(re.escape(URL) + r"link\.png\?[0-9a-f]{10}", said["og:image"])
     assert said["og:url"] == URL
     assert said["og:title"] == "A &quot;map&quot; &amp; more"
     assert said["twitter:card"] == "summary_large_image"
@@ -62,11 +62,27 @@ def test_the_page_names_a_picture_of_the_map_by_its_whole_address(made: Path) ->
 
 
 def test_the_same_map_has_the_same_picture_and_another_title_another_one(made: Path, record: Record) -> None:
-    (path,) = (made / "viewer/assets").glob("link-*.png")
     title = 'A "map" & more'
-    assert draw_link_picture(record, title) == path.read_bytes()
-    assert link_picture_name(record, title) == f"assets/{path.name}"
-    assert link_picture_name(record, "Another") != f"assets/{path.name}"
+    assert draw_link_picture(record, title) == (made / "viewer/link.png").read_bytes()
+    named = meta((made / "viewer/index.html").read_text())["og:image"]
+    assert named == f"{URL}{link_picture_address(record, title)}"
+    assert named != f"{URL}{link_picture_address(record, 'Another')}"
+
+
+def test_the_picture_is_drawn_again_only_when_it_shows_something_else(record: Record, tmp_path: Path) -> None:
+    store, path = Store(str(tmp_path)), tmp_path / "one/link.png"
+    write_public_page(store, record, folder="one")
+    drawn = path.read_bytes()
+    path.write_bytes(b"another")
+    write_public_page(store, record, folder="one")
+    assert path.read_bytes() == b"another"
+    write_public_page(store, record, folder="one", again=True)
+    assert path.read_bytes() == drawn
+    manifest = tmp_path / "one/manifest.json"
+    manifest.write_text(manifest.read_text().replace("link.png?", "link.png?0"))
+    path.write_bytes(b"of another map")
+    write_public_page(store, record, folder="one")
+    assert path.read_bytes() == drawn
 
 
 def test_without_an_address_and_in_another_folder_the_picture_is_named_from_the_page(
@@ -74,9 +90,9 @@ def test_without_an_address_and_in_another_folder_the_picture_is_named_from_the_
 ) -> None:
     write_public_page(Store(str(tmp_path)), record, folder="one")
     said = meta((tmp_path / "one/index.html").read_text())
-    assert re.fullmatch(r"\./assets/link-[0-9a-f]{10}\.png", said["og:image"])
+    assert re.fullmatch(r"\./link\.png\?[0-9a-f]{10}", said["og:image"])
     assert "og:url" not in said
-    assert (tmp_path / "one" / said["og:image"]).is_file()
+    assert (tmp_path / "one/link.png").is_file()
     # The manifest, which is written last, says it too: from it the page can be compared.
     assert json.loads((tmp_path / "one/manifest.json").read_bytes())["picture"] == said["og:image"]
 
@@ -113,4 +129,4 @@ def test_a_title_in_signs_that_the_font_lacks_is_left_out(record: Record) -> Non
 
 def test_a_page_in_one_file_does_without(made: Path, tmp_path: Path) -> None:
     latentscale.open(made).the_map().export(tmp_path / "map.html", what="page")
-    assert "assets/link-" not in (tmp_path / "map.html").read_text()
+    assert "link.png" not in (tmp_path / "map.html").read_text()

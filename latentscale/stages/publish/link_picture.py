@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from latentscale.storage.artifacts import Record
-from latentscale.viewer.page import PICTURE_SIZE
+from latentscale.viewer.page import PICTURE, PICTURE_SIZE
 from latentscale.viewer.palette import grey
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
 
 WIDTH, HEIGHT = PICTURE_SIZE
-# A picture that is drawn in another way has another name, so that those who keep pictures by address ask again.
+# A picture that is drawn in another way has another address.
 VERSION = 1
 _THUMBNAIL = "thumbnail.png"
 _MARGIN = 64
@@ -33,16 +33,17 @@ MOST_BYTES = 150_000
 _COLOURS = (256, 96, 32, 16)
 
 
-def link_picture_name(record: Record, title: str) -> str | None:
-    """Name of the picture in ``viewer/``, by what it shows; None for a map without a thumbnail, of which none is made.
+def link_picture_address(record: Record, title: str) -> str | None:
+    """Address of the picture relative to ``viewer/``; None for a map without a thumbnail, of which none is made.
 
-    By what it is drawn from, not by its bytes, which another version of the drawing library may write otherwise.
+    After ``?`` it says what the picture was drawn from: those who keep pictures by their address ask again for another
+    one. Not its bytes, which another version of the drawing library may write otherwise.
     """
     thumbnail = next((part for part in record.parts if part.name == _THUMBNAIL), None)
     if thumbnail is None:
         return None
     shown = json.dumps([VERSION, thumbnail.sha256, title, _figures(record)]).encode()
-    return f"assets/link-{hashlib.sha256(shown).hexdigest()[:10]}.png"
+    return f"{PICTURE}?{hashlib.sha256(shown).hexdigest()[:10]}"
 
 
 def draw_link_picture(record: Record, title: str) -> bytes:

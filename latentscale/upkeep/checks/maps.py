@@ -25,7 +25,7 @@ from latentscale.upkeep.checks.artifacts import Tables, listed_parts
 from latentscale.upkeep.checks.report import REBUILD, Check
 from latentscale.upkeep.checks.runs import published, readable_runs
 from latentscale.upkeep.checks.snapshots import Expected
-from latentscale.viewer.page import page_files
+from latentscale.viewer.page import PICTURE, page_files
 
 INDEX = "viewer/index.html"
 MANIFEST = "viewer/manifest.json"
@@ -272,12 +272,11 @@ def _said(store: Store) -> dict[str, Any] | None:
 
 def _check_picture(check: Check) -> None:
     """Check that the picture that the page names is there and whole; its bytes depend on the library that drew it."""
-    named = re.search(r"assets/[\w-]+\.png$", str((_said(check.store) or {}).get("picture", "")))
-    if not named:
-        return
     from PIL import Image
 
-    name = f"viewer/{named[0]}"
+    name = f"viewer/{PICTURE}"
+    if f"{PICTURE}?" not in str((_said(check.store) or {}).get("picture", "")):
+        return
     if name not in check.listing:
         check.fault(name, f"does not exist, and {INDEX} names it", PAGE_HINT)
         return
