@@ -125,8 +125,8 @@ def compare(context: Context, sizes: Sequence[Size], *, rounds: int, notes: Sequ
         notes=[
             "All have the same places, labels and whole texts; searches by words work on each. Sent: what the page has "
             "asked for when it rests, as a server that compresses text sends it; on disk: all that is written. "
-            "Headless Chromium without a graphics processor, started anew for each page, one server on loopback that does "
-            "not compress.",
+            "Headless Chromium without a graphics processor, started anew for each page, one server on loopback that "
+            "does not compress.",
             "Foreign requests go to other servers and were refused. DataMapPlot asks two of them for its scripts: "
             "without these it draws nothing, so that it has no time here, and they are missing from its bytes.",
             "latentscale writes its page as part of the run, which is measured in other cases.",
