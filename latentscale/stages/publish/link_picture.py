@@ -39,10 +39,10 @@ def link_picture_address(record: Record, title: str) -> str | None:
     After ``?`` it says what the picture was drawn from: those who keep pictures by their address ask again for another
     one. Not its bytes, which another version of the drawing library may write otherwise.
     """
-    thumbnail = next((part for part in record.parts if part.name == _THUMBNAIL), None)
-    if thumbnail is None:
+    # Not by the list of parts, without which a map can be shown, too.
+    if not record.store.exists(f"{record.folder}/{_THUMBNAIL}"):
         return None
-    shown = json.dumps([VERSION, thumbnail.sha256, title, _figures(record)]).encode()
+    shown = json.dumps([VERSION, record.id, title, _figures(record)]).encode()
     return f"{PICTURE}?{hashlib.sha256(shown).hexdigest()[:10]}"
 
 
