@@ -253,3 +253,16 @@ def test_origins_of_images_belong_to_a_column_of_them() -> None:
     assert config.image_origins == ("https://a.example.org", "http://127.0.0.1:8000")
     assert publish_settings(config, title=None)["image_origins"] == list(config.image_origins)
     assert not {"images", "image_origins"} & set(publish_settings(PublishConfig(), title=None))
+
+
+@pytest.mark.parametrize("url", ["viewer/", "//a.example.org/", "ftp://a.example.org/", 'https://a.example.org/"x', ""])
+def test_the_address_of_a_page_is_a_whole_one(url: str) -> None:
+    with pytest.raises(ConfigError, match="is no address of a page"):
+        parse_job({**LEAST, "publish": {"url": url}}, where="")
+
+
+def test_the_address_of_a_page_is_that_of_its_folder() -> None:
+    for url in ("https://a.example.org/maps", "https://a.example.org/maps/", "https://a.example.org/maps/index.html"):
+        config = parse_job({**LEAST, "publish": {"url": url}}, where="").publish
+        assert publish_settings(config, title=None)["url"] == "https://a.example.org/maps/"
+    assert "url" not in publish_settings(PublishConfig(), title=None)

@@ -42,7 +42,7 @@ def test_the_file_holds_what_the_page_reads_and_a_policy_that_forbids_the_rest(
     policy, files, script = parts(written.read_text(encoding="utf-8"))
     top = folder.parents[1]
     beside = {p.relative_to(top).as_posix(): p.read_bytes() for p in top.rglob("*") if p.is_file()}
-    expected = {k: v for k, v in beside.items() if not re.match(r"viewer/(assets/|index\.html)", k)}
+    expected = {k: v for k, v in beside.items() if not re.match(r"viewer/(assets/|index\.html|link\.png)", k)}
     assert files == expected
     assert "viewer/manifest.json" in files
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

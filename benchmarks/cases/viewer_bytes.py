@@ -162,7 +162,7 @@ def write_synthetic(
     real = latentscale.open(workspace).the_map()
     points = real.points().select("x", "y", "cluster", "nearest_cluster").collect()
     labels = real.labels().drop("centroid").to_arrow()
-    labels = labels.cast(pa.schema([pa.field(f.name, _narrow(f.type)) for f in labels.schema]))
+    labels = labels.cast(plain_schema(labels.schema))
     random = np.random.default_rng(0)
     chosen = random.integers(0, len(points), count)
     positions = points.select("x", "y").to_numpy()[chosen]
@@ -241,8 +241,14 @@ def _crowded(labels: Any, positions: Any, found: Any, *, corpus: str, clusters: 
     return pa.Table.from_pylist([*fine, *coarse], schema=labels.schema), np.where(found < 0, -1, nearest), nearest
 
 
-def _narrow(kind: Any) -> Any:
+def plain_schema(schema: Any) -> Any:
     """Polars gives Arrow its large types; the viewer's writer knows the small ones."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field(field.name, _narrow(field.type)) for field in schema])
+
+
+def _narrow(kind: Any) -> Any:
     import pyarrow as pa
 
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):

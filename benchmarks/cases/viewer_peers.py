@@ -8,16 +8,20 @@ import gzip
 import http.server
 import io
 import shutil
+import signal
 import statistics
+import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from benchmarks import corpora, workspaces
 from benchmarks.corpora import Context
-from benchmarks.processes import fresh, latentscale, run_command
+from benchmarks.processes import PartFailedError, fresh, latentscale, run_command
 from benchmarks.report import Result, Target
 
 if TYPE_CHECKING:
@@ -31,6 +35,18 @@ MIDDLE = {"x": 400.0, "y": 150.0, "width": 400.0, "height": 500.0}
 # Pixels there that differ from what is most of it, when points are seen.
 INKED = 2_000
 PATIENCE_S = 60
+# Of a page whose scripts were refused, nothing is to be seen any more.
+WITHOUT_SCRIPTS_S = 8
+# Of another program that writes its page: processor time of all its threads.
+WRITE_LIMIT_CPU_S, WRITE_LIMIT_MB = 240, 12_000
+# Becomes a command, the third argument and what follows it, that may use so many seconds and megabytes.
+LIMITED = """
+import os, resource, sys
+seconds, megabytes = map(int, sys.argv[1:3])
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+resource.setrlimit(resource.RLIMIT_DATA, (megabytes * 10**6, megabytes * 10**6))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 CHROMIUM = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 PLOT = """
@@ -44,48 +60,123 @@ plot.save(sys.argv[2])
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Pages of so many documents.
+
+    Attributes
+    ----------
+    documents : int
+    folder : Path
+        Of a workspace with LatentScale's page.
+    rows : Path
+        The same places, texts and labels as parquet, for the others.
+    """
+
+    documents: int
+    folder: Path
+    rows: Path
+
+
 def run(context: Context) -> Result:
-    """Write the three pages of the demo's map, and open each as often, in turn."""
+    """Write the three pages of a thousand, eight thousand and all documents, and open each as often, in turn."""
     folder = context.emptied("peers")
-    run_command(latentscale("run", "demo", "--out", folder / "ours", "--progress", "quiet"))
-    _, facts = fresh(write_rows, workspace=folder / "ours", path=folder / "rows.parquet")
-    pages = {OURS: (folder / "ours", "viewer/")}
-    made: dict[str, dict[str, float]] = {OURS: {}}
-    for name, make in {ATLAS: _atlas, DATAMAPPLOT: _datamapplot}.items():
-        if context.viewer_peers_python is None:
-            break
-        target = folder / name.partition(",")[0].replace(" ", "-")
-        usage, _ = run_command(make(context.viewer_peers_python, folder / "rows.parquet", target))
-        made[name] = {"write_cpu_s": usage.cpu_s, "write_peak_mb": usage.peak_mb}
-        pages[name] = (target, "")
-    opened: dict[str, list[dict[str, Any]]] = {name: [] for name in pages}
-    with _browser() as browser:
-        for _ in range(1 if context.quick else ROUNDS):
-            for name, (root, path) in pages.items():
-                opened[name].append(_open(browser, root, path))
-    rows: list[dict[str, Any]] = [
-        {"what": name, **_row(opened[name], pages[name][0], name), **made[name]} for name in pages
-    ]
-    ours = rows[0]
-    return Result(
-        title="A static page of the same 8,000 documents: what is written, sent, and how soon points are seen.",
-        parameters={"documents": facts["rows"], "rounds": len(opened[OURS])},
-        rows=rows,
-        targets=[
+    sizes: list[Size] = []
+    for name in ("thousand", "demo") if context.quick else ("thousand", "demo", "corpus"):
+        workspace = folder / name
+        if name == "demo":
+            command = latentscale("run", "demo", "--out", workspace, "--progress", "quiet")
+            run_command(command, compiled=context.compiled)
+        else:
+            corpus = corpora.sample(context, 1_000) if name == "thousand" else corpora.whole(context)
+            workspaces.run_corpus(corpus, workspace, compiled=context.compiled)
+        rows = folder / f"{name}.parquet"
+        _, facts = fresh(write_rows, workspace=workspace, path=rows)
+        sizes.append(Size(documents=facts["rows"], folder=workspace, rows=rows))
+    return compare(context, sizes, rounds=1 if context.quick else ROUNDS)
+
+
+def compare(context: Context, sizes: Sequence[Size], *, rounds: int, notes: Sequence[str] = ()) -> Result:
+    """Let the other programs write their pages of each size, open all, and count what they cost."""
+    rows: list[dict[str, Any]] = []
+    targets: list[Target] = []
+    unfinished: list[str] = []
+    for size in sizes:
+        found, failed = _compared(context, size, rounds)
+        unfinished += failed
+        rows += found
+        ours = found[0]
+        targets += [
             Target(what=f"{row['what']}: {what}", value=ours[key] / row[key], limit=0.5)
-            for row in rows[1:]
+            for row in found[1:]
             for key, what in (("sent_gzip_kb", "bytes sent"), ("points_s", "time to the first points"))
-            if row[key]
-        ],
+            if row.get(key) and ours[key]
+        ]
+    return Result(
+        title="A static page of the same documents: what is written, sent, and how soon points are seen.",
+        parameters={
+            "rounds": rounds,
+            "write_limit_cpu_s": WRITE_LIMIT_CPU_S,
+            "write_limit_mb": WRITE_LIMIT_MB,
+            "points_limit_s": PATIENCE_S,
+        },
+        rows=rows,
+        targets=targets,
         notes=[
             "All have the same places, labels and whole texts; searches by words work on each. Sent: what the page has "
             "asked for when it rests, as a server that compresses text sends it; on disk: all that is written. "
-            "Headless Chromium without a graphics processor, one server on loopback that does not compress.",
+            "Headless Chromium without a graphics processor, started anew for each page, one server on loopback that "
+            "does not compress.",
             "Foreign requests go to other servers and were refused. DataMapPlot asks two of them for its scripts: "
             "without these it draws nothing, so that it has no time here, and they are missing from its bytes.",
             "latentscale writes its page as part of the run, which is measured in other cases.",
+            *notes,
+            *unfinished,
         ],
     )
+
+
+def _compared(context: Context, size: Size, rounds: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row for each page of a size, LatentScale's first, and a sentence for each that was not written or drawn."""
+    pages = {OURS: (size.folder, "viewer/")}
+    made: dict[str, dict[str, float]] = {OURS: {}}
+    failed: list[str] = []
+    for name, make in {ATLAS: _atlas, DATAMAPPLOT: _datamapplot}.items():
+        if context.viewer_peers_python is None:
+            break
+        target = size.folder.parent / f"{size.folder.name}-{name.partition(',')[0].replace(' ', '-')}"
+        shutil.rmtree(target, ignore_errors=True)
+        command = [sys.executable, "-c", LIMITED, str(WRITE_LIMIT_CPU_S), str(WRITE_LIMIT_MB)]
+        try:
+            usage, _ = run_command([*command, *make(context.viewer_peers_python, size.rows, target)])
+        except PartFailedError as error:
+            over = f"ended with -{int(signal.SIGXCPU)}" in str(error) or f"ended with -{int(signal.SIGKILL)}" in str(
+                error
+            )
+            why = "more time" if over else str(error).strip().splitlines()[-1][:160]
+            failed.append(
+                f"{name}, {size.documents:,} documents: not written within {WRITE_LIMIT_CPU_S} CPU-s and "
+                f"{WRITE_LIMIT_MB:,} MB of data: {why}."
+            )
+            continue
+        made[name] = {"write_cpu_s": usage.cpu_s, "write_peak_mb": usage.peak_mb}
+        pages[name] = (target, "")
+    opened: dict[str, list[dict[str, Any]]] = {name: [] for name in pages}
+    for _ in range(rounds):
+        for name, (root, path) in pages.items():
+            # A browser of its own: one that a page has used up says nothing of the next.
+            with _browser() as browser:
+                opened[name].append(_open(browser, root, path))
+    failed += [
+        f"{name}, {size.documents:,} documents: no points within {PATIENCE_S} s in {rounds} of {rounds} rounds."
+        for name, found in opened.items()
+        if name != DATAMAPPLOT and not any(one["points_s"] for one in found)
+    ]
+    rows = [
+        {"what": f"{name}, {size.documents:,}", **_row(opened[name], pages[name][0], name), **made[name]}
+        for name in pages
+    ]
+    return rows, failed
 
 
 def _atlas(python: str, rows: Path, target: Path) -> list[str]:
@@ -149,7 +240,7 @@ def _open(browser: Browser, root: Path, path: str) -> dict[str, Any]:
             page.route("**/*", decide)
             began = time.perf_counter()
             page.goto(origin + path, wait_until="commit")
-            points_s = _until_points(page, began)
+            points_s = _until_points(page, began, foreign)
             page.wait_for_timeout(3_000)
     finally:
         context.close()
@@ -159,12 +250,12 @@ def _open(browser: Browser, root: Path, path: str) -> dict[str, Any]:
     return {"points_s": points_s, "requests": len(asked), "foreign": len(foreign), "sent": sum(map(_packed, sent))}
 
 
-def _until_points(page: Page, began: float) -> float | None:
+def _until_points(page: Page, began: float, refused: set[str]) -> float | None:
     import numpy as np
     from PIL import Image
     from playwright.sync_api import Error
 
-    while time.perf_counter() - began < PATIENCE_S:
+    while time.perf_counter() - began < (WITHOUT_SCRIPTS_S if refused else PATIENCE_S):
         try:
             shot = page.screenshot(clip=MIDDLE, timeout=5_000)  # pyright: ignore[reportArgumentType]
         except Error:

@@ -13,6 +13,7 @@ from latentscale.config.base import Seed, Settings
 from latentscale.config.secrets import refuse_secrets
 
 _ORIGIN = re.compile(r"https?://(?=.{1,253}(?::|$))[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?")
+_PAGE_URL = re.compile(r"https?://[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?(/[^\s\"'<>?#]{0,1000})?")
 
 
 class IngestConfig(Settings):
@@ -342,6 +343,21 @@ class PublishConfig(Settings):
     `viewer/`."""
     image_origins: tuple[str, ...] = ()
     """Origins the page may load images from besides its own, such as https://images.example.org."""
+    url: str | None = None
+    """URL at which the page will be served, such as https://example.org/films/viewer/: link previews on other sites then
+    show its picture, for which most of them need an absolute URL."""
+
+    @field_validator("url")
+    @classmethod
+    def _whole_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not _PAGE_URL.fullmatch(value):
+            raise ValueError(
+                f"{value[:80]!r} is no address of a page: write https://, the host and the folder that holds the page, "
+                "as in https://example.org/films/viewer/"
+            )
+        return value.removesuffix("index.html").rstrip("/") + "/"
 
     @field_validator("image_origins")
     @classmethod

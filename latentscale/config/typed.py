@@ -346,6 +346,10 @@ class PublishSettings(TypedDict, total=False):
     image_origins: Sequence[str]
     """Origins the page may load images from besides its own, such as https://images.example.org."""
 
+    url: str | None
+    """URL at which the page will be served, such as https://example.org/films/viewer/: link previews on other sites
+    then show its picture, for which most of them need an absolute URL."""
+
 
 class DriftSettings(TypedDict, total=False):
     """Thresholds of drift since the fit from which a refit is due."""

@@ -23,7 +23,7 @@ from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.workspace_record import read_workspace
-from latentscale.viewer.page import SINGLE_PAGE_DOCUMENTS, page_files, single_page
+from latentscale.viewer.page import PICTURE, SINGLE_PAGE_DOCUMENTS, page_files, single_page
 
 What = Literal["points", "text", "clusters", "labels", "page"]
 WHATS: tuple[str, ...] = get_args(What)
@@ -340,6 +340,8 @@ def export_single_page(store: Store, record: Record, to: Path) -> Path:
         page = Path(scratch, "page")
         _export_page(store, record, page)
         site = {f"{PAGE_FOLDER}/{name}" for name, _ in page_files()}
+        # Nobody asks a file for its picture.
+        site.add(f"{PAGE_FOLDER}/{PICTURE}")
         found = sorted(path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file())
         files = {name: (page / name).read_bytes() for name in found if name not in site}
         to.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,10 @@ from latentscale.errors import EnvironmentFailure, ShapeError
 MANIFEST_BYTES = 8_000
 # A page in one file holds them all, as text that is a third longer, and every visitor reads it whole.
 SINGLE_PAGE_DOCUMENTS = 20_000
+# What is shown where the page's address is shared, in ``viewer/``.
+PICTURE = "link.png"
+# Its width and height, in px.
+PICTURE_SIZE = (1200, 630)
 # Of the content policy in ``index.html``.
 _IMAGES = b"img-src 'self' data: blob:"
 _TITLE = b"<title>Map</title>"
@@ -67,10 +71,25 @@ def _head(manifest: Mapping[str, Any]) -> str:
     """What the page says of itself, as text whatever is in it."""
     title = html.escape(str(manifest["title"]))
     said = "Documents as a map, by what they are about."
-    return (
-        f'<title>{title}</title>\n    <meta name="description" content="{said}" />\n'
-        f'    <meta property="og:title" content="{title}" />\n    <meta property="og:description" content="{said}" />'
-    )
+    named = [("og:title", title), ("og:description", said)]
+    picture = manifest.get("picture")
+    if picture is not None:
+        address = html.escape(str(picture))
+        if address.startswith("http"):
+            named.append(("og:url", address.rpartition(PICTURE)[0]))
+        named += [
+            ("og:type", "website"),
+            ("og:image", address),
+            ("og:image:type", "image/png"),
+            ("og:image:width", str(PICTURE_SIZE[0])),
+            ("og:image:height", str(PICTURE_SIZE[1])),
+            ("og:image:alt", f"{title}: the documents as points on a map, coloured by topic."),
+        ]
+    lines = [f"<title>{title}</title>", f'<meta name="description" content="{said}" />']
+    lines += [f'<meta property="{name}" content="{value}" />' for name, value in named]
+    if picture is not None:
+        lines.append('<meta name="twitter:card" content="summary_large_image" />')
+    return "\n    ".join(lines)
 
 
 def page_icon() -> str:
@@ -142,6 +161,7 @@ def manifest_bytes(
     about: Sequence[tuple[str, str]] | None = None,
     images: Mapping[str, Any] | None = None,
     preview: Mapping[str, Any] | None = None,
+    picture: str | None = None,
 ) -> bytes:
     """``manifest.json``, which names the generations that the page shows.
 
@@ -164,6 +184,8 @@ def manifest_bytes(
     preview : mapping, optional
         Of a map that has no clusters yet: ``said``, what is shown; ``written``, when, in seconds since 1970; ``due``,
         after how many seconds a newer state is expected, for which the page then looks.
+    picture : str, optional
+        Address of the picture that is shown where the page's address is shared: whole, or relative to ``viewer/``.
 
     Raises
     ------
@@ -197,6 +219,8 @@ def manifest_bytes(
         content["images"] = dict(images)
     if preview is not None:
         content["preview"] = dict(preview)
+    if picture is not None:
+        content["picture"] = picture
     manifest = _compact(content)
     if about:
         longer = _compact(content | {"about": [list(fact) for fact in about]})
@@ -219,12 +243,13 @@ def write_page(
     labels: str | None = None,
     about: Sequence[tuple[str, str]] | None = None,
     images: Mapping[str, Any] | None = None,
+    picture: str | None = None,
 ) -> None:
     """Write ``index.html``, its assets and, last, ``manifest.json``, with names relative to ``viewer/``.
 
     Parameters
     ----------
-    generations, title, labels, about, images
+    generations, title, labels, about, images, picture
         As for ``manifest_bytes``.
     put : callable
         Writes one whole object: ``put(name, bytes)``.
@@ -236,7 +261,7 @@ def write_page(
     EnvironmentFailure
         If the site is not built.
     """
-    manifest = manifest_bytes(generations, title=title, labels=labels, about=about, images=images)
+    manifest = manifest_bytes(generations, title=title, labels=labels, about=about, images=images, picture=picture)
     for name, content in page_files(json.loads(manifest)):
         put(name, content)
     put("manifest.json", manifest)

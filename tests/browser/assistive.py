@@ -32,3 +32,34 @@ def faults(page: Page, *within: str) -> list[object]:
         pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
     page.evaluate(AXE.read_text())
     return page.evaluate(ASK, list(within))
+
+
+# Of contrast that axe could not tell, the nodes are marked to be measured.
+OPEN = """async () => {
+  const said = v => [v.id, v.nodes.map(n => [n.html, n.any.map(a => a.message)])];
+  // Each frame is asked by itself, so that none need be asked from outside.
+  const rules = { "frame-tested": { enabled: false } };
+  const { violations, incomplete } = await axe.run(document, { elementRef: true, iframes: false, rules });
+  const contrast = incomplete.filter(v => v.id === "color-contrast").flatMap(v => v.nodes);
+  for (const node of document.querySelectorAll("[data-measured]")) node.removeAttribute("data-measured");
+  for (const { element } of contrast) element.setAttribute("data-measured", "");
+  const other = incomplete.filter(v => v.id !== "color-contrast");
+  return [[...violations.map(said), ...other.map(said)], contrast.length];
+}"""
+
+
+def undecided(page: Page) -> tuple[list[object], int]:
+    """What axe objects to in all frames of a page, and how many texts it could not tell the contrast of.
+
+    These have the attribute ``data-measured`` afterwards. What it could not tell of anything else is an objection.
+    """
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed (npm ci in latentscale/viewer/web)")
+    objections: list[object] = []
+    count = 0
+    for frame in page.frames:
+        frame.evaluate(AXE.read_text())
+        found, some = frame.evaluate(OPEN)
+        objections += found
+        count += some
+    return objections, count

@@ -91,6 +91,7 @@ OBJECTS = {
     "points": "maps/*/points/*/*.parquet",
     "thumbnail": "maps/*/thumbnail.png",
     "tile": "maps/*/viewer/tiles/*.parquet",
+    "picture of links": "viewer/link.png",
     "receipts of documents": "receipts/documents/*.parquet",
     "receipts of vectors": "receipts/embedding-*/*.parquet",
 }

@@ -102,6 +102,8 @@ def publish_settings(config: PublishConfig, *, title: str | None) -> dict[str, A
         settings["noise"] = config.noise
     if config.images is not None and config.viewer:
         settings |= {"images": config.images, "image_origins": list(config.image_origins)}
+    if config.url is not None and config.viewer:
+        settings["url"] = config.url
     return settings if config.search else settings | {"search": False}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -12,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from latentscale.errors import LatentScaleError
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.publish.about import about_map
 from latentscale.stages.publish.columns import Published, published_documents
+from latentscale.stages.publish.link_picture import draw_link_picture, link_picture_address
 from latentscale.stages.publish.noise import shown_clusters, shown_labels
 from latentscale.storage.artifacts import ArtifactWriter, Record
 from latentscale.storage.objects import Store
@@ -24,7 +27,7 @@ from latentscale.storage.workspace_record import read_workspace
 from latentscale.viewer import MapQuality, ViewerData, continued, write_page, write_tiles
 from latentscale.viewer.height import Height
 from latentscale.viewer.meaning import Meaning
-from latentscale.viewer.page import manifest_bytes
+from latentscale.viewer.page import PICTURE, manifest_bytes
 from latentscale.viewer.similar import Similar
 
 PAGE_FOLDER = "viewer"
@@ -167,13 +170,28 @@ def write_public_page(store: Store, record: Record, *, again: bool = False, fold
             store.put_bytes(target, content)
 
     about = about_map(record.store, record)
-    write_page(entries, put, title=title, labels=labels, about=about, images=page_images(record))
+    picture = link_picture_address(record, title)
+    if picture is not None:
+        # Of a page in another folder, the address that was set is not its own.
+        url = record.request["publish"].get("url") if folder == PAGE_FOLDER else None
+        picture = f"{url or './'}{picture}"
+        if again or f"{folder}/{PICTURE}" not in there or _picture_there(store, folder) != picture:
+            put(PICTURE, draw_link_picture(record, title))
+    write_page(entries, put, title=title, labels=labels, about=about, images=page_images(record), picture=picture)
+
+
+def _picture_there(store: Store, folder: str) -> str | None:
+    """The address of the picture of the page as it is, with what it was drawn from; None where nothing says that."""
+    try:
+        return json.loads(store.read_bytes(f"{folder}/manifest.json")).get("picture")
+    except (ValueError, AttributeError, LatentScaleError):
+        return None
 
 
 def public_manifest(record: Record) -> bytes | None:
     """The manifest of the public page that shows the map of ``record``; None for a map without a page.
 
-    Without what the page says of how the map was made, which older pages do not have.
+    Without what the page says of how the map was made and without its picture, which older pages do not have.
     """
     entries = generations(record)
     if not entries:

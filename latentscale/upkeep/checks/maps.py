@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import posixpath
 import re
@@ -24,7 +25,7 @@ from latentscale.upkeep.checks.artifacts import Tables, listed_parts
 from latentscale.upkeep.checks.report import REBUILD, Check
 from latentscale.upkeep.checks.runs import published, readable_runs
 from latentscale.upkeep.checks.snapshots import Expected
-from latentscale.viewer.page import page_files
+from latentscale.viewer.page import PICTURE, page_files
 
 INDEX = "viewer/index.html"
 MANIFEST = "viewer/manifest.json"
@@ -262,9 +263,34 @@ def _said(store: Store) -> dict[str, Any] | None:
     try:
         manifest = json.loads(store.read_bytes(MANIFEST))
         origins = [str(origin) for origin in (manifest.get("images") or {}).get("origins", ())]
-        return {"title": str(manifest["title"]), "images": {"origins": origins}}
+        picture = manifest.get("picture")
+        said = {"title": str(manifest["title"]), "images": {"origins": origins}}
+        return said if picture is None else said | {"picture": str(picture)}
     except (ValueError, KeyError, TypeError, AttributeError, LatentScaleError):
         return None
+
+
+def _check_picture(check: Check) -> None:
+    """Check that the picture that the page names is there and whole; its bytes depend on the library that drew it."""
+    from PIL import Image
+
+    name = f"viewer/{PICTURE}"
+    if f"{PICTURE}?" not in str((_said(check.store) or {}).get("picture", "")):
+        return
+    if name not in check.listing:
+        check.fault(name, f"does not exist, and {INDEX} names it", PAGE_HINT)
+        return
+    check.count(name)
+    try:
+        content = check.store.read_bytes(name)
+    except LatentScaleError as error:
+        check.error(name, error)
+        return
+    try:
+        # Compares the sums of all its parts.
+        Image.open(io.BytesIO(content)).verify()
+    except (OSError, SyntaxError, ValueError):
+        check.fault(name, "is no whole picture", PAGE_HINT)
 
 
 def _check_assets(check: Check) -> None:
@@ -277,6 +303,7 @@ def _check_assets(check: Check) -> None:
     except LatentScaleError as error:
         check.error(INDEX, error)
         return
+    _check_picture(check)
     loaded = sorted(set(re.findall(r"assets/[\w.-]+\.(?:js|css)", page.decode("utf-8", "replace"))))
     of_this_version = page == own[INDEX]
     if not of_this_version and any(f"viewer/{file}" not in own for file in loaded):

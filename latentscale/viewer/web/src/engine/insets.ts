@@ -54,6 +54,13 @@ export function insetsOf(size: Size, covers: readonly Cover[]): Insets {
   return insets;
 }
 
+/** On a small window: where the sheets at the bottom begin, so far from the top there is room for buttons; null if there is none. */
+export function topOfSheets(size: Size, covers: readonly Cover[]): number | null {
+  if (size.width > NARROW) return null;
+  const sheets = covers.filter(({ panel, side }) => panel && (side === "right" || side === "bottom"));
+  return sheets.length ? Math.min(...sheets.map(({ top }) => top)) : null;
+}
+
 /** How far from the right edge buttons are clear of the panels of that side; null if there is none. */
 export function clearOfPanels(size: Size, covers: readonly Cover[]): number | null {
   const beside = covers.filter((cover) => cover.panel && cover.side === "right" && !isAcross(cover, size));

@@ -1,4 +1,4 @@
-/** Labels in space: at the middles of their clusters, clear of each other, the farther ones fainter. */
+/** Labels in space: at the middles of their clusters, clear of each other, the farther ones with less of their hue. */
 
 import { covers } from "../covers";
 import { css, inkColour } from "../engine/colour";
@@ -9,8 +9,6 @@ import * as state from "../state";
 import { labelNodes } from "./label-nodes";
 
 const MOST = 60;
-/** Opacity of the label that is farthest from the eye. */
-const FAINTEST = 0.35;
 const AIR = 3;
 
 interface Shown {
@@ -75,7 +73,8 @@ export class SpaceLabels {
       const leaves = state.leaves.value.get(`${cluster.layer}.${cluster.id}`) ?? [];
       const dimmed = visible !== null && !leaves.some((id) => visible.has(id));
       node.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px) translate(-50%, -50%)`;
-      node.style.opacity = String(dimmed ? 0.16 : 1 - (1 - FAINTEST) * depth);
+      node.classList.toggle("dimmed", dimmed);
+      node.style.setProperty("--far", `${Math.round(100 * depth)}%`);
       node.style.zIndex = String(Math.round(100 * (1 - depth)));
     }
     for (const [cluster, { node }] of this.made) node.classList.toggle("hidden", !kept.has(cluster));

@@ -1,6 +1,9 @@
 /** The page: canvas and labels below, panels above. */
 
+import { useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { covers } from "../covers";
+import { topOfSheets } from "../engine/insets";
 import { HoverCard } from "./cards";
 import { Help, Toolbar } from "./chrome";
 import { lazy } from "./lazy";
@@ -13,11 +16,21 @@ import * as state from "../state";
 
 const Preview = lazy("Preview", async () => (await import("./preview")).PreviewCard, "card preview");
 
+/** px: rows of buttons at the top of a small window, and the badge below them. */
+const LEAST_ROOM = 180;
+
 export function App() {
   useEffect(() => {
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   }, []);
+  useSignalEffect(() => {
+    const room = topOfSheets({ width: innerWidth, height: innerHeight }, covers.value);
+    const { style } = document.documentElement;
+    style.setProperty("--room", room === null ? "" : `${Math.round(room)}px`);
+    // Between sheets and buttons there is no room for what the badge says.
+    style.setProperty("--told", room !== null && room < LEAST_ROOM ? "hidden" : "");
+  });
   return (
     <>
       <main class="stage">
