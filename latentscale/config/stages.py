@@ -344,8 +344,8 @@ class PublishConfig(Settings):
     image_origins: tuple[str, ...] = ()
     """Origins the page may load images from besides its own, such as https://images.example.org."""
     url: str | None = None
-    """URL at which the page will be served, such as https://example.org/films/viewer/: link previews on other sites then
-    show its picture, for which most of them need an absolute URL."""
+    """URL at which the page will be served, such as https://example.org/films/viewer/. Link previews on other sites
+    then show its picture, for which most of them need an absolute URL."""
 
     @field_validator("url")
     @classmethod

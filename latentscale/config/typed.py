@@ -347,7 +347,7 @@ class PublishSettings(TypedDict, total=False):
     """Origins the page may load images from besides its own, such as https://images.example.org."""
 
     url: str | None
-    """URL at which the page will be served, such as https://example.org/films/viewer/: link previews on other sites
+    """URL at which the page will be served, such as https://example.org/films/viewer/. Link previews on other sites
     then show its picture, for which most of them need an absolute URL."""
 
 
