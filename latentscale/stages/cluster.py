@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentscale.backends import Clustering
 from latentscale.backends.grouping import joined_at_most
-from latentscale.backends.identical import first_alike, shared_labels
+from latentscale.backends.identical import first_occurrence, shared_labels
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.errors import CorpusError
@@ -173,7 +173,7 @@ class ClusterStage(WholeStage):
                 points = vectors.matrix if projection is None else read_coordinates(store, projection)
                 clustering = find_clusters(points, request, threads=context.threads)
                 clustering = hold_edited(clustering, vectors.row_ids, request.anchors, before, parts.by_split())
-                clustering = _with_copies_together(clustering, first_alike(vectors.matrix))
+                clustering = _with_copies_together(clustering, first_occurrence(vectors.matrix))
             nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
             sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
             layers = backend.layer_tree(

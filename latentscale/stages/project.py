@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from latentscale.backends import Layout, NeighborGraph
 from latentscale.backends.abilities import takes_preview
-from latentscale.backends.identical import first_alike, shared_positions
+from latentscale.backends.identical import first_occurrence, shared_positions
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.digest import artifact_id
@@ -31,7 +31,7 @@ from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, load_vectors
 
 if TYPE_CHECKING:
-    from latentscale.backends.shown import Shown
+    from latentscale.backends.shown import PreviewCallback
 
 MAP_DIMENSIONS = 2
 # What stages keep under other names than their own: the layout for clustering, and that with the heights.
@@ -231,7 +231,7 @@ def compute_layout(
     request: ProjectionRequest,
     neighbors: Record,
     vectors: Vectors,
-    preview: Shown | None = None,
+    preview: PreviewCallback | None = None,
 ) -> Layout:
     """Lay out the graph ``neighbors`` as ``request`` says; copies of a document share a position."""
     # Passed only where they are used: a backend of another package need not know them.
@@ -268,7 +268,7 @@ def compute_layout(
     )
     return replace(
         layout,
-        coordinates=shared_positions(layout.coordinates, first_alike(vectors.matrix)),
+        coordinates=shared_positions(layout.coordinates, first_occurrence(vectors.matrix)),
         details=layout.details | said,
     )
 
