@@ -11,8 +11,8 @@ import polars as pl
 
 from latentscale.errors import WorkspaceError
 from latentscale.explore.export import export
+from latentscale.explore.page_selection import PageSelection
 from latentscale.explore.serve import PageServer
-from latentscale.explore.told_selection import ToldSelection
 from latentscale.storage.artifacts import Record
 from latentscale.storage.head import current_map, read_head
 from latentscale.storage.objects import Store
@@ -35,7 +35,7 @@ class ServedPage:
 
     def __init__(self, store: Store, record: Record | None, *, port: int = 0) -> None:
         self.store, self.record = store, record
-        self._told = ToldSelection()
+        self._told = PageSelection()
         served, self._folder = page_store(store, record)
         self._server = PageServer(served, port=port, told=self._told)
         self.address = self._server.address

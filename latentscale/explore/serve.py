@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from latentscale.errors import EnvironmentFailure, RequestError, WorkspaceError
-from latentscale.explore.told_selection import ADDRESS, HEADER, MOST_BYTES, ToldSelection
+from latentscale.explore.page_selection import ADDRESS, HEADER, MOST_BYTES, PageSelection
 from latentscale.file_names import argument
 from latentscale.stages.publish.preview import NAME as PREVIEW
 from latentscale.storage.objects import Store
@@ -173,7 +173,7 @@ class PageServer(ThreadingHTTPServer):
         On a local disk.
     port : int
         0 for any that is free.
-    told : ToldSelection, optional
+    told : PageSelection, optional
         Takes what the page says is selected, and its address tells the page to say so.
 
     Raises
@@ -186,7 +186,7 @@ class PageServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, store: Store, *, port: int, told: ToldSelection | None = None) -> None:
+    def __init__(self, store: Store, *, port: int, told: PageSelection | None = None) -> None:
         self.told = told
         if not 0 <= port < 1 << 16:
             raise RequestError(f"there is no port {port}", hint="Choose one from 1 to 65535, or 0 for any free one.")

@@ -15,7 +15,7 @@ from latentscale.embedders import EmbedderSpec, embedder_spec, read_spec
 from latentscale.engines import Engine, Quarantined, chosen_engine, open_engine
 from latentscale.errors import EnvironmentFailure, LatentScaleError
 from latentscale.machine import Place
-from latentscale.pipeline.history import held_fingerprint, map_job
+from latentscale.pipeline.history import map_job, recorded_fingerprint
 from latentscale.pipeline.metrics import ShardMetrics
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.resources import with_default_resources
@@ -219,7 +219,7 @@ class RunContext:
 
     def settle_fingerprint(self, inputs: InputTable) -> None:
         """Decide what ``ingest.fingerprint: auto`` means here; the run's record has the answer for the next one."""
-        settled = settled_fingerprint(self.config.ingest, inputs, held_fingerprint(self.store))
+        settled = settled_fingerprint(self.config.ingest, inputs, recorded_fingerprint(self.store))
         self.config = self.config.model_copy(update={"ingest": settled})
         self.run.job["ingest"]["fingerprint"] = settled.fingerprint
 

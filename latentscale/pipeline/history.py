@@ -71,7 +71,7 @@ def leading_run(store: Store) -> dict[str, Any] | None:
     return failed if head is None else None
 
 
-def held_fingerprint(store: Store) -> Literal["stat", "content"] | None:
+def recorded_fingerprint(store: Store) -> Literal["stat", "content"] | None:
     """How the last run that listed its documents recognised input files, or None where there was none."""
     for run in _readable_runs(store):
         rule = run["job"].get("ingest", {}).get("fingerprint")

@@ -50,7 +50,7 @@ def settle_label_files(context: RunContext) -> None:
         }
 
 
-def say_waiting_edits(context: RunContext, parent: Record) -> None:
+def report_pending_edits(context: RunContext, parent: Record) -> None:
     """Say that edits which the labels of a map do not have yet wait for its refit: an update keeps its labels."""
     made = find_record(context.store, "labels", str(parent.request["labels"]))
     given = [dict(edit) for edit in edits_of(context.config.label.edits)]

@@ -10,9 +10,9 @@ from latentscale.config import JobConfig, apply_overrides
 from latentscale.engines import check_engine
 from latentscale.errors import ConfigError, CorpusError, WorkspaceError
 from latentscale.pipeline.context import RunContext
-from latentscale.pipeline.held_settings import HeldSettings
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.preflight import Preflight
+from latentscale.pipeline.recorded_settings import RecordedSettings
 from latentscale.pipeline.result import Outcome
 from latentscale.pipeline.selections import settle_selections
 from latentscale.pipeline.shards import embed_snapshot, ingest_corpus
@@ -40,13 +40,13 @@ _OF_THE_MAP = ("corpus", "out", "storage", "publish", "name")
 
 
 def settings_of_place(
-    held: HeldSettings, placed_on: Record, given: Mapping[str, Any], overrides: Sequence[str] = ()
+    held: RecordedSettings, placed_on: Record, given: Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The settings of a job that places a corpus on a map: those of the map, with what is given laid over them.
 
     Parameters
     ----------
-    held : HeldSettings
+    held : RecordedSettings
         Of the map's workspace.
     given : mapping
         Settings by group. The corpus has the text and the id of the map's corpus where it names none; and the column

@@ -11,9 +11,9 @@ from latentscale.storage.request import Request, beside, later
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelsRequest(Request):
-    """Everything that alters the labels.
+    """Everything that affects the labels.
 
-    ``transport`` holds the options of the labeler that do not: address, key, pace, prices.
+    ``transport`` holds options of the labeler that do not affect them: address, key, pace, prices.
     """
 
     VERSION: ClassVar[int] = 4

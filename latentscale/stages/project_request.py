@@ -10,11 +10,11 @@ from latentscale.storage.request import Request, later
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionRequest(Request):
-    """Everything that alters a layout.
+    """Everything that affects a layout.
 
-    ``align`` is the map to which the layout is aligned by turning, mirroring and shifting it; ``fixed`` the layout
-    whose coordinates stay, so that only those of further dimensions are found; ``earlier`` the map from whose layout
-    of as many dimensions this one starts; ``density_weight`` how much the densities of the embedding count.
+    ``align`` is the map to which the layout is aligned by a similarity transform; ``fixed`` the layout that provides
+    the first coordinates, which are not moved; ``earlier`` the map whose layout of as many dimensions is the initial
+    one; ``density_weight`` the weight of densMAP's term.
     """
 
     VERSION: ClassVar[int] = 4

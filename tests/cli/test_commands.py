@@ -20,8 +20,8 @@ import latentscale as ls
 from latentscale.cli.report import print_frame
 from latentscale.errors import RequestError
 from latentscale.explore.excel import ExcelWriter, check_rows
+from latentscale.explore.page_selection import PageSelection
 from latentscale.explore.serve import PageServer
-from latentscale.explore.told_selection import ToldSelection
 from latentscale.storage.objects import Store
 from latentscale.upkeep.verify import verify_workspace
 from tests.cli.conftest import Ended
@@ -592,7 +592,7 @@ def post(server: PageServer, body: bytes, path: str = "/selection", **headers: s
 
 
 def test_a_selection_is_taken_from_the_page_of_this_server_alone(made: Path) -> None:
-    told = ToldSelection()
+    told = PageSelection()
     with PageServer(Store(str(made)), port=0, told=told) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

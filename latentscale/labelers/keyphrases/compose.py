@@ -136,7 +136,7 @@ def telling_phrases(found: Candidates, terms: Terms, words: Words) -> NDArray[np
     return (found.lengths > 1) | ((lift >= _TELLING) & ~words.verbal[terms.words[found.columns, 0]])
 
 
-def apart_phrases(found: Candidates, terms: Terms, words: Words) -> NDArray[np.bool_]:
+def specific_phrases(found: Candidates, terms: Terms, words: Words) -> NDArray[np.bool_]:
     """Whether a phrase may stand beside a telling word: so much rarer outside, and more than an abbreviation."""
     short = np.array([len(words.text(int(word))) < 3 for word in terms.words[found.columns, 0]], dtype=np.bool_)
     return (found.shares >= _APART * found.outside) & ~(short & (found.lengths == 1))

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.labelers.keyphrases.compose import (
-    apart_phrases,
     choose_phrases,
     distinct_phrases,
     holding_phrase,
     is_enough,
     joining_phrase,
     phrase_stems,
+    specific_phrases,
     telling_phrases,
 )
 from latentscale.labelers.keyphrases.parents import Children, children_of, shared_phrases
@@ -211,7 +211,7 @@ def _choose(
             weights[members],
             found.worth[kept][usable],
             telling_phrases(found, terms, words)[kept][usable],
-            apart_phrases(found, terms, words)[kept][usable],
+            specific_phrases(found, terms, words)[kept][usable],
             np.asarray(words.persons[terms.words[columns[usable]]].any(axis=1)),
             found.lengths[kept][usable],
         )[: None if inside is None else _SHARED_PHRASES]
