@@ -98,7 +98,7 @@ def test_kmeans_is_planned_by_its_clusters() -> None:
     from latentscale.stages import rates
 
     assert (rates._FEW_CLUSTERS, rates._NEAR) == (clustering.FEW_CLUSTERS, closure_kmeans.CLOSURE_SIZE)
-    assert rates._STARTED == clustering._SAMPLE_OF_ONE
+    assert rates._STARTED == clustering._SAMPLE_PER_CLUSTER
 
     def cost(documents: int, **settings: object) -> Cost:
         job = JOB.model_copy(update={"cluster": JOB.cluster.model_copy(update={"method": "kmeans", **settings})})

@@ -117,7 +117,7 @@ def test_many_clusters_of_many_documents_start_on_some_of_them(unit, monkeypatch
     assert K > FEW_CLUSTERS
     assert kmeans(unit, n_clusters=FEW_CLUSTERS, seed=0, threads=1).details["starts"] == 3
     monkeypatch.setattr(clustering, "_SAMPLE", 0)
-    monkeypatch.setattr(clustering, "_SAMPLE_OF_ONE", 4)
+    monkeypatch.setattr(clustering, "_SAMPLE_PER_CLUSTER", 4)
     sampled = kmeans(unit, n_clusters=K, seed=0, threads=1)
     assert sampled.labels.tobytes() != whole.labels.tobytes()
     assert sampled.probabilities.mean() == pytest.approx(whole.probabilities.mean(), rel=0.01)

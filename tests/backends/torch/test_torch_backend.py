@@ -68,7 +68,7 @@ def test_a_matrix_that_stays_on_the_host_gives_the_same(
     backend: TorchBackend, vectors: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = neighbors(backend, vectors)
-    monkeypatch.setattr("latentscale.backends.torch.neighbors._SHARE", 0.0)
+    monkeypatch.setattr("latentscale.backends.torch.neighbors._RESIDENT_SHARE", 0.0)
     monkeypatch.setattr("latentscale.backends.torch.neighbors._BLOCK_ROWS", 700)
     monkeypatch.setattr("latentscale.backends.torch.neighbors._COLUMNS", 900)
     pieces = neighbors(backend, vectors)
