@@ -43,7 +43,7 @@ class PageSelection:
         """Whether ``token`` is that of the page."""
         return hmac.compare_digest(token.encode(), self.token.encode())
 
-    def tell(self, content: bytes) -> bool:
+    def receive(self, content: bytes) -> bool:
         """Store a selection sent by a page; returns False if it is malformed.
 
         Messages of a page that arrive out of order are ignored.

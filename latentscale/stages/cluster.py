@@ -28,7 +28,7 @@ from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, n
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, omitted_at_default
 from latentscale.storage.segments import read_points
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
@@ -75,13 +75,13 @@ class ClustersRequest(Request):
     seed: int | None = None
     # an existing column
     column: str | None = None
-    align: str | None = later(None)
-    backend: str = later("cpu")
-    levels: tuple[int, ...] | None = later(None)
-    adapt: bool = later(False)
-    anchors: tuple[Mapping[str, Any], ...] = later(())
+    align: str | None = omitted_at_default(None)
+    backend: str = omitted_at_default("cpu")
+    levels: tuple[int, ...] | None = omitted_at_default(None)
+    adapt: bool = omitted_at_default(False)
+    anchors: tuple[Mapping[str, Any], ...] = omitted_at_default(())
     # DBSCAN
-    eps: float | None = later(None)
+    eps: float | None = omitted_at_default(None)
 
 
 class ClusterStage(WholeStage):

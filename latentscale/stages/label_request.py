@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from latentscale.storage.request import Request, beside, later
+from latentscale.storage.request import Request, not_in_identity, omitted_at_default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +26,8 @@ class LabelsRequest(Request):
     max_documents_per_cluster: int
     seed: int
     labeler: Mapping[str, Any]
-    options: Mapping[str, Any] = later({})
-    ngram_range: tuple[int, int] = later((1, 3))
-    stop_words: tuple[str, ...] = later(())
-    edits: tuple[Mapping[str, Any], ...] = later(())
-    transport: Mapping[str, Any] = beside({})
+    options: Mapping[str, Any] = omitted_at_default({})
+    ngram_range: tuple[int, int] = omitted_at_default((1, 3))
+    stop_words: tuple[str, ...] = omitted_at_default(())
+    edits: tuple[Mapping[str, Any], ...] = omitted_at_default(())
+    transport: Mapping[str, Any] = not_in_identity({})

@@ -17,7 +17,7 @@ from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table,
 from latentscale.storage.artifacts import ArtifactWriter, Record, iterate_table, needed_record
 from latentscale.storage.objects import Store
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, omitted_at_default
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import load_vectors
 
@@ -37,7 +37,7 @@ class NeighborsRequest(Request):
     method: str
     recall: float
     seed: int
-    backend: str = later("cpu")
+    backend: str = omitted_at_default("cpu")
 
 
 class NeighborsStage(WholeStage):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, omitted_at_default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,8 @@ class ProjectionRequest(Request):
     learning_rate: float
     seed: int
     deterministic: bool
-    align: str | None = later(None)
-    backend: str = later("cpu")
-    fixed: str | None = later(None)
-    earlier: str | None = later(None)
-    density_weight: float = later(0.0)
+    align: str | None = omitted_at_default(None)
+    backend: str = omitted_at_default("cpu")
+    fixed: str | None = omitted_at_default(None)
+    earlier: str | None = omitted_at_default(None)
+    density_weight: float = omitted_at_default(0.0)

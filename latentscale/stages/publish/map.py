@@ -39,7 +39,7 @@ from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, n
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_parquet
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, omitted_at_default
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, column_values, load_vectors
@@ -73,11 +73,11 @@ class MapRequest(Request):
     quality: Mapping[str, Any]
     text: str
     vectors: str | None
-    align: str | None = later(None)
-    grown: int | None = later(None)
-    update: Mapping[str, Any] | None = later(None)
-    backend: str = later("cpu")
-    height: str | None = later(None)
+    align: str | None = omitted_at_default(None)
+    grown: int | None = omitted_at_default(None)
+    update: Mapping[str, Any] | None = omitted_at_default(None)
+    backend: str = omitted_at_default("cpu")
+    height: str | None = omitted_at_default(None)
 
 
 def publish_settings(config: PublishConfig, *, title: str | None) -> dict[str, Any]:

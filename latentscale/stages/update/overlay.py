@@ -21,7 +21,7 @@ from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_footer, read_parquet
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, beside
+from latentscale.storage.request import Request, not_in_identity
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import column_values, vectors_at
@@ -65,7 +65,7 @@ class OverlayRequest(Request):
     vectors: str | None
     columns: tuple[str, ...] | None
     with_text: bool
-    storage: Mapping[str, Any] = beside({})
+    storage: Mapping[str, Any] = not_in_identity({})
 
 
 class OverlayStage(WholeStage):

@@ -19,7 +19,7 @@ from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record,
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, omitted_at_default
 from latentscale.storage.segments import contains, read_points
 from latentscale.storage.snapshot import Snapshot, inside
 from latentscale.storage.snapshots import read_snapshot
@@ -41,7 +41,7 @@ class PlacementRequest(Request):
     seed: int
     recall: float
     text: str
-    backend: str = later("cpu")
+    backend: str = omitted_at_default("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
