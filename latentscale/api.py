@@ -11,8 +11,8 @@ from latentscale.config.given import with_corpus, with_group
 from latentscale.errors import ConfigError, RequestError, WorkspaceError
 from latentscale.file_names import at_home
 from latentscale.machine import own_device
-from latentscale.pipeline.given_corpus import GivenDocuments
 from latentscale.pipeline.observe import check_mode
+from latentscale.pipeline.python_corpus import InputDocuments
 from latentscale.storage.map_names import check_name
 from latentscale.workspace import Map, Mode, Workspace
 
@@ -121,7 +121,7 @@ def run(
     workspace = Workspace(out, storage=storage)
     given = {"text": text, "id": id, "where": where, "limit": limit, "sample": sample}
     groups = with_group(settings, "update", update)
-    documents = GivenDocuments(source=source, texts=texts, vectors=vectors)
+    documents = InputDocuments(source=source, texts=texts, vectors=vectors)
     values = workspace.job_values(documents, groups, corpus_settings=given, title=title)
     return workspace.published(workspace.run(values, name=name, progress=progress))
 

@@ -410,8 +410,8 @@ class Map:
         """
         from latentscale.explore.overlay import Overlay
         from latentscale.explore.overlay_page import check_page
-        from latentscale.pipeline.given_corpus import GivenDocuments, settings_of_run
-        from latentscale.pipeline.held_settings import HeldSettings
+        from latentscale.pipeline.python_corpus import InputDocuments, settings_of_run
+        from latentscale.pipeline.recorded_settings import RecordedSettings
 
         if out is None:
             raise RequestError("the workspace of the placed documents is not named", hint='m.place(corpus, "placed")')
@@ -420,8 +420,8 @@ class Map:
             check_page(self.record, at_home(page))
         to = Store(str(out), storage=storage)
         given = {"text": text, "id": id, "where": where, "limit": limit, "sample": sample}
-        documents = GivenDocuments(source=source, texts=texts, vectors=vectors)
-        held = HeldSettings(to, given=None if storage is None else to.storage)
+        documents = InputDocuments(source=source, texts=texts, vectors=vectors)
+        held = RecordedSettings(to, given=None if storage is None else to.storage)
         values = settings_of_run(documents, settings, held, corpus_settings=given)
         outcome = self.run_place(values, out=out, storage=storage, page=page, progress=progress)
         outcome.check_complete()
@@ -448,17 +448,17 @@ class Map:
             As in ``place``.
         """
         from latentscale.explore.overlay_page import check_page, write_overlay_page
-        from latentscale.pipeline.held_settings import HeldSettings
         from latentscale.pipeline.observe import Observer
         from latentscale.pipeline.place import place_job, settings_of_place
+        from latentscale.pipeline.recorded_settings import RecordedSettings
 
         if page is not None:
             check_page(self.record, at_home(page))
         observer = progress if isinstance(progress, Observer) else Observer(progress)
         to = Store(str(out), storage=storage)
         with observer.watched(to.url):
-            job = settings_of_place(HeldSettings(self.store), self.record, values, overrides)
-            config = HeldSettings(to, given=None if storage is None else to.storage).job(job)
+            job = settings_of_place(RecordedSettings(self.store), self.record, values, overrides)
+            config = RecordedSettings(to, given=None if storage is None else to.storage).job(job)
             outcome = place_job(config, self.store, self.record, observer, command=command)
         if page is not None:
             write_overlay_page(to, outcome.records["overlay"], at_home(page))

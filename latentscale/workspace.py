@@ -26,13 +26,13 @@ from latentscale.explore.rejects import read_rejects
 from latentscale.explore.targets import check_no_document
 from latentscale.file_names import argument, at_home
 from latentscale.map import Map
-from latentscale.pipeline.given_corpus import GivenDocuments, add_documents, settings_of_run
-from latentscale.pipeline.held_settings import HeldSettings, laid_over
 from latentscale.pipeline.history import leading_run, needed_map
 from latentscale.pipeline.notebook import in_notebook
 from latentscale.pipeline.observe import Mode, Observer, check_mode
+from latentscale.pipeline.python_corpus import InputDocuments, add_documents, settings_of_run
+from latentscale.pipeline.recorded_settings import RecordedSettings, laid_over
 from latentscale.pipeline.result import Outcome
-from latentscale.readers.given import take_corpus
+from latentscale.readers.python_data import resolve_corpus
 from latentscale.readers.sources import files_of
 from latentscale.storage.artifacts import Record, list_records, read_record
 from latentscale.storage.head import read_head, write_head
@@ -83,7 +83,7 @@ class Workspace:
     def __init__(self, url: str | Path, *, storage: Mapping[str, Any] | StorageConfig | None = None) -> None:
         self.store = Store(str(url), storage=storage)
         self.url = self.store.url
-        self._held = HeldSettings(self.store, given=None if storage is None else self.store.storage)
+        self._held = RecordedSettings(self.store, given=None if storage is None else self.store.storage)
 
     # ----------------------------------------------------------------------------------------------------- contents
 
@@ -760,7 +760,7 @@ class Workspace:
         with self._observed(progress) as observer:
             if source is not None or texts is not None:
                 before = list(values["corpus"]["sources"])
-                documents = GivenDocuments(source=source, texts=texts, vectors=vectors)
+                documents = InputDocuments(source=source, texts=texts, vectors=vectors)
                 add_documents(documents, values, self._held, observer, complete=complete)
                 if refit and values["corpus"]["sources"] != before:
                     # A refit knows the corpus by the shards that the workspace has of it.
@@ -1016,11 +1016,11 @@ class Workspace:
 
     def sources(self, corpus: Any) -> list[str]:
         """The sources of a corpus as settings have them; data of this process is written to ``uploads/`` first."""
-        return take_corpus(corpus, self.store).sources
+        return resolve_corpus(corpus, self.store).sources
 
     def job_values(
         self,
-        corpus: GivenDocuments,
+        corpus: InputDocuments,
         settings: Mapping[str, Any],
         *,
         corpus_settings: Mapping[str, Any],

@@ -94,11 +94,11 @@ def test_what_the_rates_repeat_of_the_backend_is_so() -> None:
 
 
 def test_kmeans_is_planned_by_its_clusters() -> None:
-    from latentscale.backends.cpu import clustering, many_clusters
+    from latentscale.backends.cpu import closure_kmeans, clustering
     from latentscale.stages import rates
 
-    assert (rates._FEW_CLUSTERS, rates._NEAR) == (clustering.FEW_CLUSTERS, many_clusters.NEAR)
-    assert rates._STARTED == clustering._SAMPLE_OF_ONE
+    assert (rates._FEW_CLUSTERS, rates._NEAR) == (clustering.FEW_CLUSTERS, closure_kmeans.CLOSURE_SIZE)
+    assert rates._STARTED == clustering._SAMPLE_PER_CLUSTER
 
     def cost(documents: int, **settings: object) -> Cost:
         job = JOB.model_copy(update={"cluster": JOB.cluster.model_copy(update={"method": "kmeans", **settings})})

@@ -186,7 +186,7 @@ def test_many_documents_are_compared_in_tiles_with_the_same_answer(monkeypatch):
     rows = np.where(np.random.default_rng(2).random((450, 16)) < 0.5, -0.25, 0.25).astype(np.float32)
     flat = rows[:, :2] + 0.1 * np.random.default_rng(3).normal(size=(450, 2))
     whole = faithfulness(rows, flat, k=15, sample=200, seed=0, threads=2)
-    monkeypatch.setattr(faithfulness_module, "_SCORES", 0)
+    monkeypatch.setattr(faithfulness_module, "_SCORES_AT_ONCE", 0)
     monkeypatch.setattr(faithfulness_module, "_TILE_ROWS", 37)
     assert faithfulness(rows, flat, k=15, sample=200, seed=0, threads=2) == whole
 

@@ -1,4 +1,4 @@
-"""What settings ask of a backend's layout that a backend need not be able to do."""
+"""Optional features of a backend's layout, and the settings that need them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Ability:
-    """A parameter of ``Backend.layout`` that is passed only where a setting asks for it."""
+    """An optional parameter of ``Backend.layout``, passed only where a setting needs it."""
 
     parameter: str
     setting: str
@@ -24,7 +24,7 @@ class _Ability:
     missing: str
     default: str
     alters: bool = True
-    """Whether the layout is another one by it: ``auto`` takes no backend that lacks it."""
+    """Whether it changes the layout: if so, ``auto`` skips backends without it."""
 
 
 _ABILITIES = (
@@ -47,18 +47,18 @@ _ABILITIES = (
 
 
 def layout_lacks(kind: type[Backend], config: JobConfig) -> str | None:
-    """What a layout by a backend would lack of what settings ask for, in words that follow its name."""
+    """Return the required feature that a backend lacks, as a phrase to follow its name; None if it has all."""
     missing = _missing(kind, config.project, [one for one in _ABILITIES if one.alters])
     return missing.missing if missing else None
 
 
 def takes_preview(backend: Backend) -> bool:
-    """Whether a backend shows a layout before it is done."""
+    """Whether a backend supports previews of a running layout."""
     return "preview" in signature(backend.layout).parameters
 
 
 def check_layout(name: str, kind: type[Backend], config: JobConfig) -> None:
-    """Refuse settings that a backend, asked for by name, cannot satisfy, before any work.
+    """Check before any work that a backend chosen by name supports the layout settings.
 
     Raises
     ------
@@ -75,6 +75,6 @@ def check_layout(name: str, kind: type[Backend], config: JobConfig) -> None:
 
 
 def _missing(kind: type[Backend], config: ProjectConfig, abilities: Sequence[_Ability]) -> _Ability | None:
-    # A backend of another package may have been written before there was a parameter.
+    # A backend of another package may be older than a parameter.
     taken = signature(kind.layout).parameters
     return next((one for one in abilities if one.parameter not in taken and one.asked(config)), None)

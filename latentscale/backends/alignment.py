@@ -17,13 +17,13 @@ _DRAWS = 60
 _REFINED = 4
 _SAMPLE = 2000
 _MOST_DOCUMENTS = 20_000
-# Distances below this share of the map's size count alike.
+# Distances below this share of the map's size get about the same weight.
 _NEAR = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Similarity:
-    """A rotation or reflection, a scale and a shift.
+    """A similarity transform: rotation or reflection, scale and shift.
 
     Attributes
     ----------
@@ -108,13 +108,13 @@ def procrustes(moving: NDArray[Any], fixed: NDArray[Any]) -> Similarity:
 
 
 def align_heights(heights: NDArray[Any], moving: NDArray[Any], fixed: NDArray[Any]) -> tuple[NDArray[np.float32], bool]:
-    """Mirror and shift heights so that those of shared documents come near to what they were; UMAP knows no up.
+    """Mirror and shift heights to match the earlier ones of shared documents; the sign of a UMAP axis is arbitrary.
 
     Parameters
     ----------
     heights : ndarray, shape (n,)
     moving, fixed : ndarray, shape (s,)
-        The heights of shared documents, and what they were.
+        The new and the earlier heights of shared documents.
 
     Returns
     -------
@@ -170,9 +170,9 @@ def carry_clusters(new: NDArray[np.int32], old: NDArray[np.int32], *, n_new: int
 
     A new cluster continues an old one if, of the documents that are in a cluster of both, more than half of the new
     cluster's were in the old one and more than half of the old one's are in the new one. Both cannot hold for two
-    pairs, so that nothing depends on an order. Noise is left out of that, as it is what changes most between two fits;
-    but the two must share a quarter of all that either holds (Jaccard index), lest a cluster that grew out of noise
-    takes the name of a few stragglers.
+    pairs, so the result does not depend on an order. Noise is ignored there, as it varies most between fits; but the
+    Jaccard index of the two clusters, noise included, must be at least 1/4, so that a cluster that grew out of noise
+    does not inherit the id of a small one.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def carry_clusters(new: NDArray[np.int32], old: NDArray[np.int32], *, n_new: int
     n_new : int
         New clusters, their ids 0 to ``n_new - 1`` by falling size.
     highest_id : int
-        The highest id that any map of the workspace ever used, -1 for none: a is_new id is above it.
+        The highest id that any map of the workspace ever used, -1 for none: new ids start above it.
 
     Returns
     -------

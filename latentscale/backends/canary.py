@@ -1,4 +1,4 @@
-"""Compare a backend with the processors' on some documents, before its results are trusted."""
+"""Compare a backend with the reference backend on a sample of documents, before its results are used."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from latentscale.backends.protocol import Backend
 
 DOCUMENTS = 5_000
-LEAST_RECALL = 0.99
-MOST_DISTANCE = 1e-5
-MOST_TRUST = 0.02
-LEAST_AGREEMENT = 0.9
-LEAST_SIMILARITY = 0.99
+MIN_RECALL = 0.99
+MAX_DISTANCE_ERROR = 1e-5
+MAX_TRUSTWORTHINESS_LOSS = 0.02
+MIN_RAND_INDEX = 0.9
+MIN_SIMILARITY_RATIO = 0.99
 _NEIGHBORS = 15
 _EPOCHS = 200
-# As the settings' defaults: dimensions of the layout for clusters, members of the least and of a dense neighbourhood.
+# Defaults of the settings: dimensions of the layout for clusters, min_cluster_size and min_samples.
 _DIMENSIONS, _CLUSTER, _DENSE = 5, 10, 10
 _CENTROIDS = 50
-# What counts as equally near: as in the neighbour search.
+# Distances within this are ties, as in the neighbour search.
 _TIE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One comparison.
+    """One compared figure.
 
     Attributes
     ----------
     what : str
     value, limit : float
     at_least : bool
-        Whether the value must be at least the limit, and not at most.
+        Whether ``limit`` is a lower bound; otherwise an upper one.
     """
 
     what: str
@@ -46,7 +46,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the value is within the limit; a value that is not a number is not."""
+        """Whether the value is within the limit; False for NaN."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A backend beside the one for processors.
+    """The comparison of a backend with the reference.
 
     Attributes
     ----------
@@ -70,25 +70,25 @@ class Comparison:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The comparisons that are out of their limits."""
+        """The checks that are outside their limits."""
         return tuple(check for check in self.checks if not check.holds)
 
     def as_json(self) -> dict[str, Any]:
-        """For the record of a run."""
+        """Return plain values, for the record of a run."""
         return {**asdict(self), "holds": not self.failed}
 
 
 def compare_backends(backend: Backend, reference: Backend, vectors: NDArray[Any], *, threads: int) -> Comparison:
-    """Compute what ``backend`` offers of neighbours, layouts and clusters by both, and compare.
+    """Run the stages that ``backend`` computes with both backends, and compare the results.
 
-    Neighbours by the share of the true ones that are found and by their distances, layouts over one graph by their
-    trustworthiness: two layouts never have the same coordinates, and need not. Clusters by density of one layout by
-    their adjusted Rand index with those of an exact spanning tree, K-means by how near vectors are to the centroids.
+    Neighbours are compared by recall and by their distances; layouts of the same graph by trustworthiness, as their
+    coordinates always differ; HDBSCAN on the same layout by the adjusted Rand index with an exact spanning tree;
+    K-means by the mean similarity to the centroids.
 
     Parameters
     ----------
     vectors : float32 ndarray, shape (n, dim)
-        Unit rows; some thousand.
+        Unit rows; a few thousand.
 
     Returns
     -------
@@ -109,22 +109,22 @@ def compare_backends(backend: Backend, reference: Backend, vectors: NDArray[Any]
 
 
 def _neighbor_checks(backend: Backend, truth: Any, vectors: NDArray[Any], *, k: int, threads: int) -> list[Check]:
-    found = backend.neighbors(vectors, k=k, method="auto", recall_target=0.95, seed=0, threads=threads)
-    near = found.distances <= truth.distances[:, -1:] + _TIE
-    # The distances that it gives to what it found, whatever that is.
-    measured = 1.0 - np.einsum("ij,ikj->ik", vectors, vectors[found.indices], dtype=np.float64)
+    graph = backend.neighbors(vectors, k=k, method="auto", recall_target=0.95, seed=0, threads=threads)
+    is_near = graph.distances <= truth.distances[:, -1:] + _TIE
+    # Distances are checked for the neighbours that were found, right or wrong.
+    exact_distances = 1.0 - np.einsum("ij,ikj->ik", vectors, vectors[graph.indices], dtype=np.float64)
     return [
-        Check(what="recall of the neighbours", value=float(near.mean()), limit=LEAST_RECALL, at_least=True),
+        Check(what="recall of the neighbours", value=float(is_near.mean()), limit=MIN_RECALL, at_least=True),
         Check(
             what="largest error of a distance",
-            value=float(np.abs(found.distances - np.maximum(measured, 0.0)).max()),
-            limit=MOST_DISTANCE,
+            value=float(np.abs(graph.distances - np.maximum(exact_distances, 0.0)).max()),
+            limit=MAX_DISTANCE_ERROR,
             at_least=False,
         ),
     ]
 
 
-def _laid_out(
+def _layout(
     backend: Backend, truth: Any, vectors: NDArray[Any], *, dimensions: int, k: int, threads: int
 ) -> NDArray[np.float32]:
     return backend.layout(
@@ -147,20 +147,20 @@ def _layout_checks(
     backend: Backend, reference: Backend, truth: Any, vectors: NDArray[Any], *, k: int, threads: int
 ) -> list[Check]:
     trust: list[float] = []
-    for one in (backend, reference):
-        made = _laid_out(one, truth, vectors, dimensions=2, k=k, threads=threads)
-        if not np.isfinite(made).all():
+    for each in (backend, reference):
+        coordinates = _layout(each, truth, vectors, dimensions=2, k=k, threads=threads)
+        if not np.isfinite(coordinates).all():
             trust.append(float("nan"))
             continue
-        judged = reference.faithfulness(vectors, made, k=k, sample=1_000, seed=0, threads=threads)
-        if judged.trustworthiness is None:
+        faithfulness = reference.faithfulness(vectors, coordinates, k=k, sample=1_000, seed=0, threads=threads)
+        if faithfulness.trustworthiness is None:
             return []
-        trust.append(judged.trustworthiness)
+        trust.append(faithfulness.trustworthiness)
     return [
         Check(
             what="trustworthiness of a layout below the processors'",
             value=trust[1] - trust[0],
-            limit=MOST_TRUST,
+            limit=MAX_TRUSTWORTHINESS_LOSS,
             at_least=False,
         )
     ]
@@ -173,17 +173,17 @@ def _cluster_checks(
 
     from latentscale.backends.cpu.clustering import exact_hdbscan, hdbscan
 
-    points = _laid_out(reference, truth, vectors, dimensions=_DIMENSIONS, k=k, threads=threads)
+    points = _layout(reference, truth, vectors, dimensions=_DIMENSIONS, k=k, threads=threads)
     settings: dict[str, Any] = {
         "min_cluster_size": _CLUSTER,
         "min_samples": _DENSE,
         "cluster_selection_method": "eom",
         "cluster_selection_epsilon": 0.0,
     }
-    found = backend.hdbscan(points, **settings, threads=threads)
-    # The backend cpu may take a spanning tree that is a little too long.
+    graph = backend.hdbscan(points, **settings, threads=threads)
+    # The backend cpu may use an approximate spanning tree.
     exact = hdbscan(points, **settings, fit=exact_hdbscan)
-    near = [
+    similarities = [
         float(
             one.kmeans(vectors, n_clusters=min(_CENTROIDS, len(vectors)), seed=0, threads=threads).probabilities.mean()
         )
@@ -192,14 +192,14 @@ def _cluster_checks(
     return [
         Check(
             what="agreement of the clusters (adjusted Rand index)",
-            value=float(adjusted_rand_score(exact.labels, found.labels)),
-            limit=LEAST_AGREEMENT,
+            value=float(adjusted_rand_score(exact.labels, graph.labels)),
+            limit=MIN_RAND_INDEX,
             at_least=True,
         ),
         Check(
             what="similarity to the centroids of K-means, beside the processors'",
-            value=near[0] / near[1] if near[1] > 0 else 1.0,
-            limit=LEAST_SIMILARITY,
+            value=similarities[0] / similarities[1] if similarities[1] > 0 else 1.0,
+            limit=MIN_SIMILARITY_RATIO,
             at_least=True,
         ),
     ]

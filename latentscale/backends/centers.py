@@ -1,4 +1,4 @@
-"""Centres of clusters on a layout: the means of their documents, and which of them is nearest to a place."""
+"""Centres of clusters on a layout, and the nearest centre of a position."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 def centers_of(points: NDArray[Any], labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
-    """The mean place of the documents of each cluster.
+    """Compute the mean position of the documents of each cluster.
 
     Parameters
     ----------
     points : ndarray, shape (n, d)
     labels : int32 ndarray, shape (n,)
-        -1 is in none.
+        -1 is noise.
     count : int
-        Clusters.
+        Number of clusters.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def centers_of(points: NDArray[Any], labels: NDArray[np.int32], count: int) -> N
 def nearest_center(
     points: NDArray[Any], centers: NDArray[np.float64], *, threads: int = 1
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The nearest centre of each place, Euclidean, and how much nearer it is than the next one.
+    """Find the nearest centre of each point (Euclidean), and its simplified silhouette.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def nearest_center(
     -------
     nearest : int32 ndarray, shape (m,)
     closeness : float32 ndarray, shape (m,)
-        Simplified silhouette (Hruschka et al. 2004): one minus the ratio of both distances; 1 at a centre or where
-        there is no other, 0 in the middle between two.
+        Simplified silhouette (Hruschka et al. 2004): one minus the ratio of the distances to the nearest and the second
+        nearest centre; 1 if there is only one.
     """
     from scipy.spatial import KDTree
 

@@ -1,4 +1,4 @@
-"""Where a layout starts that continues an earlier one of mostly the same documents."""
+"""Initial coordinates of a layout from an earlier one of mostly the same documents."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ROWS_AT_ONCE = 16_384
-# Of the earlier layout's size: copies that share a position would never part, and new documents of the same
-# neighbours neither.
+# In sizes of the earlier layout: documents at exactly the same position would never separate.
 _JITTER = 1e-4
 
 
 def start_from_earlier(
     indices: NDArray[np.integer[Any]], earlier: NDArray[np.float32], known: NDArray[np.bool_], *, seed: int
 ) -> NDArray[np.float32]:
-    """Put documents where they were, and the others at the mean of their neighbours that were.
+    """Start documents at their earlier position, and new ones at the mean of their positioned neighbours.
 
-    Others without such a neighbour follow those that have found a place meanwhile, round by round. What no chain of
-    neighbours connects to the earlier layout is spread evenly over it, by ``seed``; so is a jitter on all.
+    Documents without a positioned neighbour wait for a later round (breadth-first over the graph). Those that are not
+    connected to the earlier layout get uniform random positions. All positions are jittered.
 
     Parameters
     ----------
     indices : int ndarray, shape (n, k)
         The neighbour graph.
     earlier : float32 ndarray, shape (n, c)
-        Coordinates of the documents that were there; any value in the other rows.
+        Earlier coordinates; rows of new documents are ignored.
     known : bool ndarray, shape (n,)
-        Which documents were there.
+        Which documents are in the earlier layout.
 
     Returns
     -------
@@ -41,7 +40,7 @@ def start_from_earlier(
     Raises
     ------
     ShapeError
-        If the arrays are of different numbers of documents, or none was there.
+        If the arrays are of different numbers of documents, or no document is known.
     """
     n = len(indices)
     if earlier.ndim != 2 or len(earlier) != n or known.shape != (n,) or not known.any():
@@ -59,7 +58,7 @@ def start_from_earlier(
         if not found.any():
             positions[waiting] = random.uniform(low, high, size=(len(waiting), positions.shape[1]))
             break
-        # Only then: those of one round do not see each other.
+        # After the round: documents placed in one round do not affect each other.
         placed[waiting[found]] = True
         waiting = waiting[~found]
     size = float((high - low).max())
@@ -74,7 +73,7 @@ def _at_their_neighbors(
     placed: NDArray[np.bool_],
     waiting: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Put those of ``waiting`` that have placed neighbours at their mean; tell which these are."""
+    """Move documents of ``waiting`` to the mean of their placed neighbours, in place; returns which had any."""
     found = np.zeros(len(waiting), bool)
     for start in range(0, len(waiting), _ROWS_AT_ONCE):
         rows = waiting[start : start + _ROWS_AT_ONCE]

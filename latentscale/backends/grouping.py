@@ -1,4 +1,4 @@
-"""Numbers and members of clusters: ids by size, all members from one sort, how many points are joined."""
+"""Members of clusters, cluster ids by size, and the number of points for Ward's method."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Ward's method holds a matrix of all pairs: 32 MB of so many points, half a gigabyte of the second number.
+# Ward's method needs a matrix of all pairs: 32 MB for the first number of points, half a gigabyte for the second.
 _USUALLY_JOINED, _MOSTLY_JOINED = 2_000, 8_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members:
-    """Which documents are in which cluster.
+    """Members of each cluster, in CSR form.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ def members_by_cluster(membership: NDArray[np.integer]) -> Members:
 
 
 def ids_by_size(labels: NDArray[np.int32], weights: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
-    """Rename ids so that they run by falling size, ties by first member; -1 stays."""
+    """Relabel clusters by descending size (or total weight), ties by first member; -1 stays."""
     ids, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     sizes = np.bincount(inverse, weights=weights, minlength=len(ids))
     order = [i for i in np.lexsort((first, -sizes)) if ids[i] >= 0]
@@ -64,5 +64,5 @@ def ids_by_size(labels: NDArray[np.int32], weights: NDArray[np.float64] | None =
 
 
 def joined_at_most(n_clusters: int) -> int:
-    """How many points Ward's method joins for so many clusters; each pair of them takes 8 bytes."""
+    """Largest number of points that Ward's method merges directly for ``n_clusters``; each pair takes 8 bytes."""
     return max(_USUALLY_JOINED, n_clusters, min(4 * n_clusters, _MOSTLY_JOINED))

@@ -1,4 +1,4 @@
-"""The height of new documents on a map of three dimensions, whose fitted documents do not move."""
+"""Heights (z) of new documents on a fitted three-dimensional map."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ROWS_AT_ONCE = 16_384
-# Of a document's neighbours, those that lie where it was placed: a few, whatever the size of the map.
+# The kernel is as wide as the distance to this neighbour.
 _CLOSE = 4
 
 
@@ -23,23 +23,22 @@ def place_heights(
     *,
     n_neighbors: int,
 ) -> NDArray[np.float32]:
-    """Give placed documents the height that most of their fitted neighbours around them have.
+    """Compute heights of placed documents as the weighted median of the heights of their fitted neighbours.
 
-    The weighted median of the neighbours' heights; a neighbour's weight is a Cauchy kernel of its distance on the flat
-    map, as wide as the distance to the fourth nearest of them. So a height is that of a fitted document, neighbours
-    that lie elsewhere do not count, and a document that was placed on a fitted one gets its height. It depends on the
-    document's own place and neighbours, never on other new documents.
+    The weight is a Cauchy kernel of the distance on the flat map, as wide as the distance to the fourth nearest
+    neighbour: neighbours elsewhere on the map have little weight. A document that was placed on a fitted one gets its
+    height. The result depends only on the document's own position and neighbours, not on other new documents.
 
     Parameters
     ----------
     indices : int32 ndarray, shape (m, k)
         Positions of the fitted neighbours, nearest first.
     coordinates : float32 ndarray, shape (m, 2)
-        Where the new documents were placed on the flat map.
+        Positions of the new documents on the flat map.
     space : float32 ndarray, shape (n, 3)
-        The fitted documents.
+        Coordinates of the fitted documents.
     n_neighbors : int
-        How many of the neighbours count; all where there are fewer.
+        Number of neighbours to use; all where there are fewer.
 
     Returns
     -------
@@ -72,7 +71,7 @@ def _heights(neighbors: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray
     close = min(_CLOSE, apart.shape[1]) - 1
     width = np.partition(apart, close, axis=1)[:, close]
     weights = 1.0 / (1.0 + apart / np.where(width > 0, width, 1.0)[:, None])
-    # On a fitted document: its height, however many others are near.
+    # At distance 0 from a fitted document only that one counts.
     weights = np.where((apart == 0).any(axis=1, keepdims=True), (apart == 0).astype(np.float64), weights)
     order = np.argsort(neighbors[:, :, 2], axis=1, kind="stable")
     sums = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)

@@ -1,7 +1,7 @@
-"""Documents with the same vector, bit for bit: they share a position and a cluster, whatever computed these.
+"""Duplicate vectors (bit for bit): they share a position and a cluster, whichever backend computed these.
 
-A layout starts from jittered positions and samples its moves, so that copies of one text end up around each other, and
-clusters by density then cut such a heap at random.
+A layout has random initial jitter and sampled edges, so duplicates end up around each other, and density-based
+clustering would split such a heap arbitrarily.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 _ROWS_AT_ONCE = 8192
 
 
-def first_alike(matrix: NDArray[Any]) -> NDArray[np.int64]:
-    """For each row the position of the first row that is identical with it; its own where none before it is.
+def first_occurrence(matrix: NDArray[Any]) -> NDArray[np.int64]:
+    """Find the position of the first row equal to each row (its own for a first occurrence): int64, shape (n,).
 
     Parameters
     ----------
     matrix : float ndarray, shape (n, dim)
-        May be a mapped file: it is read once, block by block, and the rows that seem to be copies a second time.
+        May be a mapped file: it is read once in blocks, and candidate duplicates a second time.
     """
     n, dim = matrix.shape
     word = np.dtype(f"u{matrix.dtype.itemsize}")
-    # A polynomial hash of 64 bits, with odd factors that are the same in every process.
+    # A multiplicative 64-bit hash with odd multipliers, the same in every process.
     factors = np.random.default_rng(0).integers(0, 2**63, dim, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     hashes = np.empty(n, dtype=np.uint64)
     for start in range(0, n, _ROWS_AT_ONCE):
@@ -35,20 +35,20 @@ def first_alike(matrix: NDArray[Any]) -> NDArray[np.int64]:
     copies = np.flatnonzero(alike != np.arange(n))
     for start in range(0, len(copies), _ROWS_AT_ONCE):
         some = copies[start : start + _ROWS_AT_ONCE]
-        # Two rows of one hash that differ after all are not copies of each other.
+        # A hash collision.
         differs = some[(matrix[some] != matrix[alike[some]]).any(axis=1)]
         alike[differs] = differs
     return alike
 
 
 def shared_positions(coordinates: NDArray[np.float32], first: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Move all copies of a document to the position of the one that is nearest to their mean.
+    """Move all duplicates to the position of the one nearest to their mean.
 
     Parameters
     ----------
     coordinates : float32 ndarray, shape (n, c)
     first : int64 ndarray, shape (n,)
-        From :func:`first_alike`.
+        From :func:`first_occurrence`.
     """
     if (first == np.arange(len(first))).all():
         return coordinates
@@ -68,12 +68,12 @@ def shared_positions(coordinates: NDArray[np.float32], first: NDArray[np.int64])
 def shared_labels(
     labels: NDArray[np.int32], probabilities: NDArray[np.float32], first: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Give all copies of a document the cluster that most of those in any cluster are in, and the highest probability.
+    """Give all duplicates their most frequent cluster (noise aside), and the highest probability in it.
 
     Parameters
     ----------
     labels : int32 ndarray, shape (n,)
-        -1 is noise; the result may lack a label of which every document was a copy.
+        -1 is noise; a label may disappear from the result.
     probabilities : float32 ndarray, shape (n,)
     """
     copies = np.bincount(first, minlength=len(first))[first] > 1

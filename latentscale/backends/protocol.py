@@ -1,4 +1,4 @@
-"""What a numerical backend is: the whole-set computations of a map, with results that say what computed them."""
+"""The protocol of numerical backends, which compute the stages of a map that need all documents at once."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from latentscale.backends.shown import Shown
+    from latentscale.backends.shown import PreviewCallback
     from latentscale.machine import Place
 
 __all__ = ["Assignment", "Backend", "Clustering", "Faithfulness", "Fitted", "Layout", "NeighborGraph"]
 
 
 class Backend(Protocol):
-    """Computes on processors or on a GPU. Arrays come from and go to the memory of the host.
+    """Computes on CPUs or on a GPU; arguments and results are arrays in host memory.
 
     Attributes
     ----------
     name : str
         As in ``latentscale.registry.BACKENDS``, in settings and in records.
     stages : frozenset of str
-        The stages that it can compute: of ``neighbors`` (and with it the figures of faithfulness), ``project``,
-        ``cluster``, ``place``. ``auto`` takes another
-        backend for the rest.
+        The stages that it computes, of ``neighbors`` (with :meth:`faithfulness`), ``project``, ``cluster`` and
+        ``place``. ``auto`` chooses another backend for the rest.
     libraries : mapping of str to tuple of str
-        Packages that compute a stage, for people.
+        Packages that compute a stage, for display.
     gpus : float
-        GPUs that a worker needs: where the backend is asked for by name and ``engine.resources`` says nothing, it gets
-        so many.
+        GPUs per worker, reserved where the backend is chosen by name and ``engine.resources`` has no value.
     auto_from : mapping of str to int or None
-        The number of documents from which ``auto`` takes it for a stage, by measurement, not by what it can do; None:
-        only by name. Any number for the others.
+        Smallest number of documents for which ``auto`` chooses it for a stage, because it is faster; None: only by
+        name. No limit for stages that are not listed.
     deterministic_documents : int
-        Up to so many documents ``project.mode: auto`` takes the layout that is repeatable to the bit.
+        Largest number of documents for which ``project.mode: auto`` is deterministic.
     """
 
     name: ClassVar[str]
@@ -49,12 +47,12 @@ class Backend(Protocol):
 
     @classmethod
     def missing(cls, place: Place) -> str | None:
-        """Why it cannot compute at a place, with the command that would help; None where it can."""
+        """Return why it cannot run at a place, with the command that would help; None where it can."""
         ...
 
     @classmethod
     def unfit(cls, place: Place) -> str | None:
-        """Why ``auto`` should not choose it at a place where it can compute; None where it should."""
+        """Return why ``auto`` should not choose it at a place where it can run; None where it should."""
         ...
 
     def neighbors(
@@ -72,11 +70,11 @@ class Backend(Protocol):
         Parameters
         ----------
         vectors : float32 ndarray, shape (n, dim)
-            Unit rows; may be a mapped file, of which no copy should be made.
+            Unit rows; may be a mapped file, which should not be copied.
         method : str
             ``auto``, ``exact`` or the name of an approximate search of this backend.
         recall_target : float
-            An approximate search is widened until its measured recall reaches this.
+            Recall that an approximate search must reach, measured on a sample.
         """
         ...
 
@@ -99,7 +97,7 @@ class Backend(Protocol):
         fixed: NDArray[np.float32] | None = None,
         init: NDArray[np.float32] | None = None,
         density_weight: float = 0.0,
-        preview: Shown | None = None,
+        preview: PreviewCallback | None = None,
     ) -> Layout:
         """Lay documents out with UMAP (McInnes et al. 2018) over a neighbour graph.
 
@@ -108,24 +106,24 @@ class Backend(Protocol):
         graph : NeighborGraph
             With at least ``n_neighbors - 1`` neighbours; UMAP counts the document itself.
         vectors : ndarray, shape (n, dim)
-            What the graph was built from: for the start.
+            What the graph was built from; for the initial coordinates.
         deterministic : bool
-            Give the same bits for the same call on this kind of machine.
+            Be reproducible to the bit on this kind of machine.
         fixed : float32 ndarray, shape (n, c), optional
-            The first ``c`` coordinates of each document, which stay as they are: only the others are optimised. Passed
+            The first ``c`` coordinates of each document, which are not moved: only the others are optimised. Passed
             only for a map of three dimensions.
         init : float32 ndarray, shape (n, n_components), optional
-            Where it starts; by default the first principal components of ``vectors``. Passed only for a layout that
-            starts from an earlier one.
+            Initial coordinates; by default the first principal components of ``vectors``. Passed only for a layout
+            that starts from an earlier one.
         density_weight : float
-            How much the local densities of the embedding count (densMAP, Narayan et al. 2021), on the scale of
+            Weight of the local densities of the embedding (densMAP, Narayan et al. 2021), on the scale of
             umap-learn's ``dens_lambda``. Passed only where it is above 0; ``details`` then has
             ``density_correlation``, Pearson's correlation of logarithmic local radii in the embedding and the layout.
         preview : callable, optional
-            Called with (coordinates, epochs done, epochs) where ``latentscale.backends.shown.is_shown`` says so: after
-            each quarter of the epochs but the last. The coordinates are those of a copy that has gone through the
-            further epochs of ``latentscale.backends.shown.cooling``. Passed only for a map of which a preview is asked
-            for; the layout is the same with it.
+            Called with (coordinates, epochs done, epochs) where ``latentscale.backends.shown.is_shown`` is true: after
+            each quarter of the epochs but the last. The coordinates are those of a copy that has run the additional
+            epochs of ``latentscale.backends.shown.cooling``. Passed only where a preview is requested; it must not
+            change the layout.
 
         Raises
         ------
@@ -162,7 +160,7 @@ class Backend(Protocol):
     def dbscan(
         self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int, threads: int
     ) -> Clustering:
-        """Cluster points by one density for all, with Euclidean distances; None chooses ``eps``, and notes it."""
+        """Cluster points by DBSCAN*, with Euclidean distances; None chooses ``eps`` and reports it in a note."""
         ...
 
     def agglomerative(self, points: NDArray[Any], *, n_clusters: int, seed: int) -> Clustering:
@@ -184,10 +182,10 @@ class Backend(Protocol):
         max_layers: int,
         counts: Sequence[int] = (),
     ) -> list[NDArray[np.int32]]:
-        """Join clusters into coarser layers by Ward's method: the group of each cluster, for each layer.
+        """Merge clusters into coarser layers by Ward's method: the group of each cluster, for each layer.
 
-        ``counts`` are the groups that were ordered of each layer; without them each has about ``factor`` times fewer
-        than the one below.
+        ``counts`` are the requested numbers of groups per layer; without them each layer has about ``factor`` times
+        fewer than the one below.
         """
         ...
 
@@ -208,7 +206,7 @@ class Backend(Protocol):
         Parameters
         ----------
         keys : uint64 ndarray, shape (m,)
-            A hash of each document: what is random about its place depends on it alone.
+            A hash of each document's id, which seeds the randomness of its position.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Results of the numerical backends: plain arrays, with how they were computed."""
+"""Results of the numerical backends: plain arrays, with a record of how they were computed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NeighborGraph:
     Attributes
     ----------
     indices : int32 ndarray, shape (n, k)
-        Positions, nearest first, ties by position; never the row itself, never one twice. ``k = min(asked, n - 1)``.
+        Positions, nearest first, ties by position; without the row itself and repetitions. At most ``n - 1``.
     distances : float32 ndarray, shape (n, k)
         Cosine distances in [0, 2]; exactly 0 for identical vectors.
     recall : float or None
@@ -28,7 +28,7 @@ class NeighborGraph:
     notes : list of str
         Notes for the user, in sentences.
     details : dict
-        Why this method, the settings of the search, how often it was widened, the size of the recall sample.
+        The reason for the method, the settings of the search, its attempts, the size of the recall sample.
     backend : str
         What computed it.
     """
@@ -59,7 +59,7 @@ class Clustering:
     labels : int32 ndarray, shape (n,)
         Cluster ids from 0 by falling size (ties: the cluster with the first member); -1 is noise.
     probabilities : float32 ndarray, shape (n,)
-        How firmly a document belongs to its cluster, in [0, 1]; 0 for noise.
+        Strength of the membership, in [0, 1]; 0 for noise.
     persistence : float32 ndarray, shape (n_clusters,)
         HDBSCAN's stability of each cluster in [0, 1]; NaN where the method has none.
     method : str
@@ -67,7 +67,7 @@ class Clustering:
     notes : list of str
         Notes for the user, in sentences.
     details : dict
-        The settings as they were used, and what was tried on the way.
+        The effective settings, and intermediate results.
     backend : str
         What computed it.
     """
@@ -95,13 +95,13 @@ class Layout:
     coordinates : float32 ndarray, shape (n, n_components)
         Unitless.
     deterministic : bool
-        Whether the same call gives the same bits again on this kind of machine.
+        Whether the same call is reproducible to the bit on this kind of machine.
     backend : str
         What computed it.
     notes : list of str
         Notes for the user, in sentences.
     details : dict
-        The settings as they were used.
+        The effective settings.
     """
 
     coordinates: NDArray[np.float32]
@@ -124,17 +124,16 @@ class Assignment:
         -1 is noise; ``nearest_cluster`` is then the cluster with the nearest centroid.
     probability : float32 ndarray, shape (m,)
     neighbor_distance : float32 ndarray, shape (m,)
-        Mean cosine distance to the 15 nearest of the fitted documents; of n < 16, to the n - 1 nearest, which is how
-        many neighbours each of them has, but at least one.
+        Mean cosine distance to the 15 nearest fitted documents; with n < 16 of them to the n - 1 nearest (as many
+        neighbours as each of them has), but at least one.
     outlier_score : float32 ndarray, shape (m,)
-        The share of the fitted documents that are nearer to their neighbours, in [0, 1]; 0 where a single one was
-        fitted, which has none.
+        Share of the fitted documents with a smaller such distance, in [0, 1]; 0 where a single one was fitted.
     recall : float or None
         Of the search for the neighbours, on a sample.
     method : str
         The search that was used.
     nearest : int32 ndarray, shape (m, w), or None
-        Positions of more of the fitted documents nearest to each, for lists of similar documents; ``w >= k``.
+        Positions of further nearest fitted documents, for lists of similar documents; ``w >= k``.
     nearest_distances : float32 ndarray, shape (m, w), or None
         Their cosine distances.
     backend : str
@@ -161,7 +160,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """A fitted map, as placing new documents on it needs it.
+    """The parts of a fitted map that are needed to place new documents.
 
     Attributes
     ----------
@@ -174,7 +173,7 @@ class Fitted:
     probability : float32 ndarray, shape (n,)
     centroids : float32 ndarray, shape (n_clusters, dim)
     sizes : int ndarray, shape (n_clusters,)
-        0 for an id that no cluster has any more.
+        0 for an unused id.
     """
 
     vectors: NDArray[np.float32]
@@ -188,19 +187,19 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faithfulness:
-    """How well a layout keeps the neighbourhoods of the embedding, on a sample of documents.
+    """How well a layout preserves the neighbourhoods of the embedding, on a sample of documents.
 
     Attributes
     ----------
     trustworthiness : float or None
-        Venna and Kaski 2001, in [0, 1]: 1 if no document became a neighbour that was not near before. None
-        where it is not defined (fewer than ``1.5 k`` documents, about).
+        Venna and Kaski 2001, in [0, 1]: 1 if all neighbours in the layout are neighbours in the embedding. None where
+        it is undefined (fewer than about ``1.5 k`` documents).
     preservation : float or None
         Share of a document's ``k`` nearest in the embedding that are among its ``k`` nearest in the layout.
     k : int
-        Neighbours looked at.
+        Number of neighbours.
     sample : int
-        Documents looked at.
+        Number of sampled documents.
     """
 
     trustworthiness: float | None

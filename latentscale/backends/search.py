@@ -1,4 +1,4 @@
-"""The fitted documents nearest to others, computed on processors whatever backend a map has."""
+"""Nearest fitted documents of other vectors, on the CPU whichever backend a map was computed with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def nearest_fitted(
     seed: int,
     threads: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Indices and cosine distances of the nearest of ``vectors`` to each query, the nearest first, ``(m, k)`` each.
+    """Find the ``k`` nearest of ``vectors`` to each query: indices and cosine distances, nearest first, shape (m, k).
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def nearest_fitted(
     vectors : float32 ndarray, shape (n, dim)
         Rows of length 1.
     graph : NeighborGraph or None
-        Of the same documents, along which many are searched; without it each query is compared with all.
+        Neighbour graph of ``vectors``, used for large fits; None: each query is compared with all.
     k : int
         Lowered to ``n`` where it is larger.
     """

@@ -1,4 +1,4 @@
-"""Choose the backend of a stage, once, by the resources of the machine where the stage runs."""
+"""Choose the backend of each stage by the resources of the machine where the stage runs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from latentscale.config import JobConfig
 
 AUTO = "auto"
-# The backend that others are compared with, and that runs everywhere.
+# Runs everywhere; other backends are compared with it.
 REFERENCE = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The backend of a stage.
+    """The chosen backend of a stage.
 
     Attributes
     ----------
     stage : str
     backend : str
     reason : str
-        Why this one, for the record.
+        Why it was chosen, for the record.
     """
 
     stage: str
@@ -39,12 +39,12 @@ class Choice:
 
 
 def check_backend(name: str, stage: str) -> None:
-    """Refuse an unknown backend, or one that does not compute a stage, before any work.
+    """Check before any work that a backend exists and computes a stage.
 
     Raises
     ------
     ConfigError
-        Naming those that there are, or what it computes.
+        With the existing backends, or the stages it computes.
     """
     where = f"{stage}.backend"
     if name != AUTO and name not in BACKENDS:
@@ -60,7 +60,7 @@ def check_backend(name: str, stage: str) -> None:
 
 
 def check_layouts(config: JobConfig) -> None:
-    """Refuse settings of the layouts that the backend which is asked for cannot satisfy, before any work.
+    """Check before any work that the configured backend supports the layout settings.
 
     Raises
     ------
@@ -78,12 +78,12 @@ def computes(name: str, stage: str) -> bool:
 
 
 def check_workers(name: str, *, engine: str) -> None:
-    """Refuse neighbours in several workers where nothing can compute them so, before any work.
+    """Check before any work that neighbours can be computed in several workers.
 
     Raises
     ------
     ConfigError
-        If the engine has no other workers, or the backend searches in one alone.
+        If the engine has no workers, or the backend does not support several.
     """
     where = "engine.resources.neighbors.workers"
     if engine != "ray":
@@ -116,18 +116,18 @@ def choose_backend(
     asked : str
         ``auto`` or a name.
     place : callable
-        Says what a worker of the stage has; called only where that can decide.
+        Returns the resources of a worker of the stage; called only if they matter.
     documents : int
-        Of the map: some backends are worth their start for many only.
+        Number of documents: some backends pay off for large maps only.
     lacks : callable
-        What a backend would not do of what the stage's settings ask for; None where it does all.
+        Returns the feature, required by the settings, that a backend lacks; None if it has all.
 
     Raises
     ------
     ConfigError
-        If the backend that is asked for does not exist, or does not compute this stage.
+        If the requested backend does not exist, or does not compute this stage.
     ResourceError
-        If it cannot run where the stage runs, with what it lacks there.
+        If it cannot run where the stage runs.
     """
     if asked != AUTO:
         check_backend(asked, stage)
@@ -145,7 +145,7 @@ def choose_backend(
         return Choice(stage=stage, backend=able[0], reason="the only one that computes this stage")
     here = place()
     refused: list[str] = []
-    # The general one comes first in the registry, the faster and more demanding ones after it.
+    # The registry is ordered from the most general backend to the fastest and most demanding.
     for name in reversed(able):
         kind = _load(name)
         refusal = kind.missing(here) or lacks(kind) or kind.unfit(here) or _too_few(kind, stage, documents)
@@ -159,7 +159,7 @@ def choose_backend(
 
 
 def _too_few(kind: type[Backend], stage: str, documents: int) -> str | None:
-    # A backend of another package may have been written before there was this attribute.
+    # A backend of another package may be older than this attribute.
     least = getattr(kind, "auto_from", {}).get(stage, 0)
     if least is None:
         return f"it computes {stage} only where it is asked for by name"
@@ -168,7 +168,7 @@ def _too_few(kind: type[Backend], stage: str, documents: int) -> str | None:
 
 @cache
 def open_backend(name: str) -> Backend:
-    """The backend of that name, one a process; it loads its libraries when it is first used."""
+    """Return the backend of that name, one instance per process; it loads its libraries on first use."""
     return _load(name)()
 
 

@@ -1,4 +1,4 @@
-"""Describe a layout: how dense it is around each document, and an outline for each cluster."""
+"""Kernel density of a layout, and outlines of its clusters."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ _SHARE = 0.95
 def density(coordinates: NDArray[Any]) -> NDArray[np.float32]:
     """Estimate the documents per unit of area (2-D) or volume (3-D) around each document.
 
-    A Gaussian kernel density on a grid, read by interpolation; linear in n. The kernel's standard deviation is a
-    hundredth (in 3-D three hundredths) of the map: of the widest extent of the middle 98 % of the layout, and at least
-    one cell of the grid.
+    A Gaussian kernel density estimate on a grid, linearly interpolated; linear in n. The kernel's standard deviation is
+    1 % (in 3-D 3 %) of the largest extent of the middle 98 % of the layout, and at least one cell of the grid.
 
     Parameters
     ----------
@@ -51,7 +50,7 @@ def density(coordinates: NDArray[Any]) -> NDArray[np.float32]:
     margin = 4 * sigma + 1
     shape = [min(cells * 4, int(np.ceil(width / cell)) + 1 + 2 * int(margin)) for width in high - low]
     grid_position = (points - low) / cell + int(margin)
-    # Each document is shared among the cells around it, as it will be read.
+    # Multilinear binning, the adjoint of the interpolation below.
     grid = np.zeros(shape)
     base = np.floor(grid_position).astype(np.int64)
     part = grid_position - base
@@ -63,10 +62,10 @@ def density(coordinates: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def largest_piece(points: NDArray[Any]) -> NDArray[np.int64]:
-    """Which members of a cluster are in the largest of the pieces in which it lies on the map.
+    """Find the members of a cluster that are in its largest connected piece on the map.
 
-    Pieces are connected cells of a histogram that is spread over its neighbours: about a document a cell, where they
-    lie evenly in a square, and at most 64 cells along the longer side.
+    Pieces are connected components of the non-empty cells of a histogram, dilated by one cell: about one cell per
+    document of an even square, and at most 64 cells along the longer side.
 
     Parameters
     ----------
@@ -76,7 +75,7 @@ def largest_piece(points: NDArray[Any]) -> NDArray[np.int64]:
     Returns
     -------
     int64 ndarray, shape (m,)
-        Ascending; all of them where there are fewer than 16, or all lie at one place.
+        Ascending; all of them where there are fewer than 16, or all are at one point.
     """
     from scipy.ndimage import label, uniform_filter
 
@@ -88,7 +87,7 @@ def largest_piece(points: NDArray[Any]) -> NDArray[np.int64]:
     if not side > 0:
         return np.arange(n)
     cells = int(min(64, np.sqrt(n)))
-    # A margin of a cell, into which nothing is spread from the other side.
+    # A margin of one cell on each side.
     at = np.minimum((points - low) * (cells / side), cells - 1e-6).astype(np.int64) + 1
     counts = np.zeros((cells + 2, cells + 2))
     np.add.at(counts, (at[:, 1], at[:, 0]), 1.0)
@@ -101,7 +100,7 @@ def largest_piece(points: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def hulls(coordinates: NDArray[Any], labels: NDArray[np.int32]) -> list[NDArray[np.float32]]:
-    """Outline each cluster by the convex hull of the 95 % of its members that are nearest to its median position.
+    """Compute the convex hull of the 95 % of each cluster's members that are nearest to its median position.
 
     Parameters
     ----------
@@ -111,8 +110,8 @@ def hulls(coordinates: NDArray[Any], labels: NDArray[np.int32]) -> list[NDArray[
     Returns
     -------
     list of float32 ndarray, shape (corners, 2)
-        One for each id from 0, counter-clockwise, not closed; of shape (0, 2) where the kept members have fewer than
-        three different positions, or lie on one line.
+        One per cluster id, counter-clockwise, not closed; of shape (0, 2) where the kept members have fewer than three
+        distinct positions, or are collinear.
     """
     from scipy.spatial import ConvexHull, QhullError
 
@@ -127,7 +126,7 @@ def hulls(coordinates: NDArray[Any], labels: NDArray[np.int32]) -> list[NDArray[
             if len(np.unique(kept, axis=0)) >= 3:
                 try:
                     outline = kept[ConvexHull(kept).vertices].astype(np.float32)
-                except QhullError:  # all on one line
+                except QhullError:  # collinear
                     outline = np.empty((0, 2), np.float32)
         outlines.append(outline)
     return outlines

@@ -11,8 +11,8 @@ import polars as pl
 
 from latentscale.errors import WorkspaceError
 from latentscale.explore.export import export
+from latentscale.explore.page_selection import PageSelection
 from latentscale.explore.serve import PageServer
-from latentscale.explore.told_selection import ToldSelection
 from latentscale.storage.artifacts import Record
 from latentscale.storage.head import current_map, read_head
 from latentscale.storage.objects import Store
@@ -35,9 +35,9 @@ class ServedPage:
 
     def __init__(self, store: Store, record: Record | None, *, port: int = 0) -> None:
         self.store, self.record = store, record
-        self._told = ToldSelection()
+        self._selection = PageSelection()
         served, self._folder = page_store(store, record)
-        self._server = PageServer(served, port=port, told=self._told)
+        self._server = PageServer(served, port=port, selection=self._selection)
         self.address = self._server.address
         threading.Thread(target=self._server.serve_forever, name="latentscale-page", daemon=True).start()
 
@@ -53,7 +53,7 @@ class ServedPage:
         RequestError
             If more than a million documents are selected.
         """
-        return self._told.row_ids()
+        return self._selection.row_ids()
 
     def documents(self) -> pl.DataFrame:
         """The documents that are selected on the page, with the columns of ``Map.documents``, by ``row_id``.

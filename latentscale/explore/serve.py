@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from latentscale.errors import EnvironmentFailure, RequestError, WorkspaceError
-from latentscale.explore.told_selection import ADDRESS, HEADER, MOST_BYTES, ToldSelection
+from latentscale.explore.page_selection import ADDRESS, HEADER, MOST_BYTES, PageSelection
 from latentscale.file_names import argument
 from latentscale.stages.publish.preview import NAME as PREVIEW
 from latentscale.storage.objects import Store
@@ -49,25 +49,26 @@ class _Handler(SimpleHTTPRequestHandler):
         self._serve(body=False)
 
     def do_POST(self) -> None:
-        """Take what the page says is selected, where it was told to say it; nothing else is ever taken."""
-        # What is not read would be taken for the next request.
+        """Receive the selection of the page, if enabled; no other request has an effect."""
+        # An unread body would be parsed as the next request.
         self.close_connection = True
-        told = cast("PageServer", self.server).told
+        selection = cast("PageServer", self.server).selection
         length = self.headers.get("Content-Length", "")
         origin = f"http://{self.headers.get('Host', '').strip().lower()}"
         if not self._is_for_this_machine() or self.headers.get("Origin", "").lower() != origin:
             status = HTTPStatus.FORBIDDEN
-        elif told is None or self.path != ADDRESS:
+        elif selection is None or self.path != ADDRESS:
             status = HTTPStatus.NOT_FOUND
-        elif not told.knows(self.headers.get(HEADER, "")):
+        elif not selection.knows(self.headers.get(HEADER, "")):
             status = HTTPStatus.FORBIDDEN
         elif not length.isdecimal() or "Transfer-Encoding" in self.headers:
             status = HTTPStatus.LENGTH_REQUIRED
         elif int(length) > MOST_BYTES:
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         else:
-            whole = self.headers.get_content_type() == "application/json" and told.tell(self.rfile.read(int(length)))
-            status = HTTPStatus.NO_CONTENT if whole else HTTPStatus.BAD_REQUEST
+            is_json = self.headers.get_content_type() == "application/json"
+            is_valid = is_json and selection.receive(self.rfile.read(int(length)))
+            status = HTTPStatus.NO_CONTENT if is_valid else HTTPStatus.BAD_REQUEST
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.send_header("Connection", "close")
@@ -173,7 +174,7 @@ class PageServer(ThreadingHTTPServer):
         On a local disk.
     port : int
         0 for any that is free.
-    told : ToldSelection, optional
+    selection : PageSelection, optional
         Takes what the page says is selected, and its address tells the page to say so.
 
     Raises
@@ -186,8 +187,8 @@ class PageServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, store: Store, *, port: int, told: ToldSelection | None = None) -> None:
-        self.told = told
+    def __init__(self, store: Store, *, port: int, selection: PageSelection | None = None) -> None:
+        self.selection = selection
         if not 0 <= port < 1 << 16:
             raise RequestError(f"there is no port {port}", hint="Choose one from 1 to 65535, or 0 for any free one.")
         if not store.is_local:
@@ -218,7 +219,7 @@ class PageServer(ThreadingHTTPServer):
     def address(self) -> str:
         """URL of the page."""
         page = f"http://{LOOPBACK}:{self.server_address[1]}/{self.first_page}"
-        return page if self.told is None else f"{page}?tell={self.told.token}"
+        return page if self.selection is None else f"{page}?tell={self.selection.token}"
 
 
 def serve(store: Store, *, port: int, open_browser: bool) -> None:

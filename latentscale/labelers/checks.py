@@ -1,4 +1,4 @@
-"""Whether a text can stand as a label: one short line that names something, and neither markup nor a command."""
+"""Validation of labels: one short line that names something, without markup or commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 MAX_CHARACTERS = 80
 MAX_DESCRIPTION = 300
-# Words above what was asked for that are let pass.
+# Tolerated words beyond the requested number.
 _SPARE_WORDS = 3
 
 _MARKUP = re.compile(r"</?[A-Za-z!?]|\*\*|__\w|`|\]\(|\[\[|[{}|\\]|&#?\w{1,8};|^\s*(?:[-*#>•]+|\d+[.)])\s")
@@ -126,7 +126,7 @@ def without_instructions(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """A label as it is shown: without the quotation marks or the full stop that models like to add."""
+    """Strip quotation marks and full stops that models tend to add."""
     found = unicodedata.normalize("NFC", text).strip()
     for opening, closing in (('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"), ("«", "»"), ("「", "」")):
         if len(found) > 2 and found.startswith(opening) and found.endswith(closing):
@@ -179,7 +179,7 @@ def usable_description(text: str) -> str:
 
 
 def sense_of(label: str) -> str:
-    """The same for labels that say the same: their words without case, order, plural and fillers."""
+    """Normalize a label for comparison: its words without case, order, plural and fillers."""
     words = {_singular(word.casefold()) for word in _WORDS.findall(label)}
     return " ".join(sorted(words - _FILLERS or words)) or label.casefold()
 
@@ -188,8 +188,8 @@ def _singular(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def alike(labels: Sequence[str]) -> list[list[int]]:
-    """Positions of labels that say the same: groups of two or more, in order."""
+def equivalent_labels(labels: Sequence[str]) -> list[list[int]]:
+    """Group the positions of labels with the same meaning (see :func:`sense_of`): groups of two or more, in order."""
     groups: dict[str, list[int]] = {}
     for at, label in enumerate(labels):
         groups.setdefault(sense_of(label), []).append(at)

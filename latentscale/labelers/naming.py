@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from latentscale.labelers.checks import alike, fault_of_label, sense_of, shares_a_word
+from latentscale.labelers.checks import equivalent_labels, fault_of_label, sense_of, shares_a_word
 from latentscale.labelers.held_out import HeldOut, HeldOutTest
 from latentscale.labelers.model import Doubt, ModelLabeler, Siblings
 from latentscale.labelers.protocol import ClusterEvidence, Label, Labeler, NoLabel
@@ -191,7 +191,7 @@ class Naming:
         rounds: list[Round[Siblings]] = []
         for group in siblings:
             labels = [self.named.labels[at].label for at in group]
-            same = [group[at] for one in alike(labels) for at in one]
+            same = [group[at] for one in equivalent_labels(labels) for at in one]
             again = [at for at in same if self._is_own(at)]
             taken = [self.named.labels[at].label for at in group if at not in set(again)]
             rounds += [

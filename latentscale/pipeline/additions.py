@@ -1,4 +1,4 @@
-"""Rows that a program adds to a map: those of which the map has the document already are left out."""
+"""Rows added to a map without an id column: rows whose text is on the map already are dropped."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _HASH = np.dtype("S16")
 def without_known_texts(
     path: Path, config: JobConfig, store: Store, snapshot: Snapshot, *, text_column: str
 ) -> tuple[Path | None, int]:
-    """Leave out the rows of a file whose texts a snapshot has: without an id, such a row is the same document.
+    """Drop the rows of a file whose texts are in a snapshot: without an id, they are the same documents.
 
     Parameters
     ----------
     path : Path
         Parquet or JSON lines, as ``spool_frame`` writes them.
     config : JobConfig
-        Of the update: its corpus says how a row becomes a text.
+        Settings of the update, which define how a row becomes a text.
     text_column : str
         Stored name of the text.
 
     Returns
     -------
     path : Path or None
-        The same file, one with the other rows, or None where no row is left.
+        The same file, a file with the remaining rows, or None if none is left.
     known : int
-        Rows that were left out.
+        Number of dropped rows.
     """
     corpus = config.corpus.model_copy(update={"sources": (str(path),), "limit": None, "storage": None})
     (file,) = list_inputs(corpus)
@@ -64,9 +64,9 @@ def without_known_texts(
 
 
 def _known(store: Store, snapshot: Snapshot, column: str, added: Records) -> Ids:
-    """Numbers of the added rows whose text a document of the snapshot has.
+    """Find added rows whose text is in the snapshot.
 
-    The texts of the map are hashed once: the next rows that are added meet the hashes.
+    The texts of the map are hashed once; later additions reuse the hashes.
     """
     added = added[np.argsort(added["first"])]
     firsts = np.ascontiguousarray(added["first"])
@@ -91,7 +91,7 @@ def _hashes(records: Records) -> NDArray[np.bytes_]:
 
 
 def _rows_without(path: Path, to: Path, rows: NDArray[np.int64]) -> int:
-    """Copy a file without some of its rows; returns how many it has then."""
+    """Copy a file without some of its rows; returns the number of remaining rows."""
     kept = done = 0
     if path.suffix != ".parquet":
         dropped = set(rows.tolist())

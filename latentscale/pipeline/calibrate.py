@@ -1,4 +1,4 @@
-"""Measure how fast a core of this machine is, beside the one on which the rates of the stages were measured."""
+"""Measure the speed of a core of this machine, relative to the reference core of the rates."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import cache
 
 import numpy as np
 
-# The least seconds of a core that the works below take on the reference machine (two shared cores of an AMD EPYC).
-# Of the product these were 4.4 ms with a search for the loaded BLAS in each, a seventh of it, that is made once now.
+# Smallest times of the workloads below on the reference machine (two shared cores of an AMD EPYC).
+# The product took 4.4 ms including a search for the loaded BLAS (a seventh of it), which is now done once.
 _PRODUCT_SECONDS = 3.8e-3
 _GATHER_SECONDS = 10.5e-3
 _TEXT_SECONDS = 0.42e-3
@@ -19,11 +19,10 @@ _BUDGET = 0.1
 
 @cache
 def core_speed() -> float:
-    """How many times as fast as the reference core one of this machine is; measured once a process.
+    """Speed of a core relative to the reference core; measured once per process.
 
-    Three works: a product of blocks, as of vectors; reads and sums at random places, as of the layout's descent; and
-    words of texts, as of ingest and labels. Each counts with the least time that it took, in seconds of this thread,
-    so that other work on the machine matters little: a third of a second in all.
+    Three workloads: a matrix product (vectors), random reads and sums (layout), and tokenization (ingest and labels).
+    The minimum CPU time of each is used, so that other load matters little; takes a third of a second.
     """
     ratios = [
         _PRODUCT_SECONDS / _least(_product()),
@@ -34,7 +33,7 @@ def core_speed() -> float:
 
 
 def _least(work: Callable[[], object]) -> float:
-    """The least seconds of a repeated work within the budget; three repetitions at least."""
+    """Smallest CPU time of a workload, repeated within the budget, at least three times."""
     best, spent, times = np.inf, 0.0, 0
     while spent < _BUDGET or times < 3:
         started = time.thread_time()

@@ -15,7 +15,7 @@ from latentscale.embedders import EmbedderSpec, embedder_spec, read_spec
 from latentscale.engines import Engine, Quarantined, chosen_engine, open_engine
 from latentscale.errors import EnvironmentFailure, LatentScaleError
 from latentscale.machine import Place
-from latentscale.pipeline.history import held_fingerprint, map_job
+from latentscale.pipeline.history import map_job, recorded_fingerprint
 from latentscale.pipeline.metrics import ShardMetrics
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.resources import with_default_resources
@@ -42,7 +42,7 @@ MAX_RECORDED_INPUTS = 1_000
 
 
 def chosen_embedder(config: JobConfig) -> tuple[str | None, EmbedderSpec]:
-    """The stored column of a job's own vectors, if it has any, and its embedder; no model is loaded.
+    """Return the stored column of the corpus's own vectors, if any, and the embedder; no model is loaded.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class RunContext:
     vectors_column : str or None
         Stored column of the corpus's own vectors.
     shows_preview : bool
-        Whether it has begun to show its map on the way.
+        Whether a preview has been started.
 
     Raises
     ------
@@ -98,7 +98,7 @@ class RunContext:
         self.metrics = ShardMetrics()
         self.shows_preview = False
         job = config.model_dump(mode="json")
-        # The next command may be given in another folder.
+        # The next command may run in another folder.
         job["corpus"]["sources"] = [absolute_source(source) for source in config.corpus.sources]
         self.run: Run = start_run(job, command)
         self.outcome = Outcome(workspace=self.store.url, run=self.run.id)
@@ -109,12 +109,12 @@ class RunContext:
         self._settle_spec()
 
     def keep_revision(self, held: Record) -> None:
-        """Go on with the revision of the model that made an embedding; the run's record has it for the next one."""
+        """Use the model revision of an existing embedding, and record it for later runs."""
         self.spec = self.spec.as_held(read_spec(held.choices["spec"]))
         self._settle_spec()
 
     def _settle_spec(self) -> None:
-        """Decide what the embedder leaves to the place where it will run; the run's record has it for the next one."""
+        """Resolve embedder settings that depend on where it runs, and record them for later runs."""
         self.spec = self.spec.settle(self._embedding_place)
         options = dict(self.config.embed.options) | dict(self.spec.settled_options())
         if options != self.config.embed.options:
@@ -124,12 +124,12 @@ class RunContext:
 
     def _embedding_place(self) -> Place:
         place = self.place("embed")
-        # A worker that gets no GPU uses none, whatever the machine has.
+        # A worker without an assigned GPU uses none, even if the machine has one.
         return replace(place, gpus=()) if self.config.engine.resources.of("embed").gpus == 0 else place
 
     @property
     def engine(self) -> Engine:
-        """The engine, opened when it is first needed: a run that finds everything starts none."""
+        """The engine, opened lazily: a run that reuses everything starts none."""
         if self._engine is None:
             self._engine = open_engine(self.config.engine, on_notice=self.observer.note)
         return self._engine
@@ -139,14 +139,14 @@ class RunContext:
         return self.engine.place(stage)
 
     def choose(self, stage: str, *, documents: int) -> Choice:
-        """The backend of a stage, resolved once a run by the resources where it runs and the number of documents.
+        """Resolve the backend of a stage, once per run, by the resources where it runs and the number of documents.
 
-        It is kept in the run's record.
+        The choice is stored in the run's record.
         """
         if stage not in self._choices:
             owner = resources_of(stage)
             asked = getattr(self.config, owner).backend
-            # The setting is that of another stage, whose backend need not compute this one.
+            # The setting belongs to another stage, whose backend may not compute this one.
             if owner != stage and not computes(asked, stage):
                 asked = AUTO
             self._choices[stage] = choose_backend(
@@ -160,15 +160,15 @@ class RunContext:
         return self._choices[stage]
 
     def trusted(self, stage: str, snapshot: Snapshot, embedding: Record) -> bool:
-        """Whether the backend of a stage gives on this machine what the processors give; tried once a run.
+        """Compare the backend of a stage with the backend cpu on a sample, once per run.
 
-        Where ``auto`` chose it and it does not, the processors compute the stage, which is said and recorded; the
-        caller asks for the stage's work again.
+        If a backend chosen by ``auto`` fails, the stage falls back to cpu, which is reported and recorded; the caller
+        then requests the stage's work again.
 
         Raises
         ------
         EnvironmentFailure
-            If the backend was asked for by name.
+            If a backend chosen by name fails.
         """
         asked = getattr(getattr(self.config, resources_of(stage), None), "backend", REFERENCE)
         choice = self.choose(stage, documents=snapshot.documents) if asked != REFERENCE else None
@@ -205,7 +205,7 @@ class RunContext:
         align: Record | None = None,
         earlier: Record | None = None,
     ) -> MapJob:
-        """The job of a map of ``snapshot``: its records so far."""
+        """Build the job of a map of ``snapshot``."""
         return MapJob(
             config=self.config,
             store=self.store,
@@ -218,13 +218,13 @@ class RunContext:
         )
 
     def settle_fingerprint(self, inputs: InputTable) -> None:
-        """Decide what ``ingest.fingerprint: auto`` means here; the run's record has the answer for the next one."""
-        settled = settled_fingerprint(self.config.ingest, inputs, held_fingerprint(self.store))
+        """Resolve ``ingest.fingerprint: auto``, and record it for later runs."""
+        settled = settled_fingerprint(self.config.ingest, inputs, recorded_fingerprint(self.store))
         self.config = self.config.model_copy(update={"ingest": settled})
         self.run.job["ingest"]["fingerprint"] = settled.fingerprint
 
     def list_in_record(self, inputs: InputTable, unread: Unread) -> None:
-        """Name the inputs in the run's record, and what the sources hold besides."""
+        """List the inputs, and unread files of the sources, in the run's record."""
         self.outcome.unread = unread
         self.run.facts |= {
             "inputs": [file.as_json() for file in inputs[:MAX_RECORDED_INPUTS]],
@@ -235,14 +235,14 @@ class RunContext:
     def find_or_make(
         self, work: Work, *, before_work: Callable[[], None] | None = None, preview: LayoutPreview | None = None
     ) -> Record:
-        """Return the existing artifact that ``work`` asks for, or have the engine build it.
+        """Return the existing artifact of ``work``, or build it on the engine.
 
         Parameters
         ----------
         before_work : callable, optional
             Called before it is built.
         preview : LayoutPreview, optional
-            Shows what is being built.
+            Shows the layout while it is built.
         """
         found = find_artifact(self.store, work.stage.kind, work.request.identity(), work.parents)
         if found is not None:
@@ -275,13 +275,13 @@ class RunContext:
         return record
 
     def quarantine(self, stage: str, shard: Quarantined, files: Sequence[str]) -> None:
-        """Continue without a shard that killed its workers, or was given up; the run ends with exit code 3."""
+        """Continue without a shard that killed its workers or failed; the run ends with exit code 3."""
         self.outcome.quarantined.append({"stage": stage, **asdict(shard), "files": list(files[:10])})
         after = f" after {shard.tries} attempts" if shard.tries else ""
         self.observer.note(f"{stage}: the shard {shard.key} is quarantined{after}: {shard.reason}")
 
     def leased(self, purpose: str) -> AbstractContextManager[object]:
-        """Hold the workspace's lease; another active run is reported as a warning and not waited for."""
+        """Hold the workspace's lease; other active runs are reported as a warning."""
         return hold_lease(
             self.store,
             self.run.id,

@@ -1,4 +1,4 @@
-"""What the workers of an embedding did in a run: rates, time spent waiting, loads; and whether their vectors agree."""
+"""Statistics of embedding workers: rates, waiting and loading times; and a check of vector widths."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from latentscale.errors import CorpusError
 from latentscale.stages.embed_receipt import EmbedReceipt
 from latentscale.storage.receipts import Receipts
 
-# Workers that are listed one by one, the slowest first; thousands of them would be most of a record.
+# Largest number of workers listed individually, slowest first: thousands would dominate the record.
 LISTED = 64
-# A run that goes on shows its rates in its record this often.
+# Seconds between updates of the rates in the record of a running run.
 WRITTEN_EVERY = 60.0
 
 
@@ -49,12 +49,12 @@ class _Worker:
 
 
 class EmbedWork:
-    """Adds up what the receipts of a run say of its workers.
+    """Aggregates receipts of a run by worker.
 
     Parameters
     ----------
     report : callable
-        Gets the figures every minute, so that another process can look at them meanwhile.
+        Receives the figures every minute, so that other processes can read them.
     """
 
     def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
@@ -82,7 +82,7 @@ class EmbedWork:
         return bool(self._workers)
 
     def as_json(self) -> dict[str, Any]:
-        """The figures so far, of all workers together and of each.
+        """Return the figures so far, in total and by worker.
 
         Returns
         -------
@@ -117,12 +117,12 @@ class EmbedWork:
 
 
 class Widths:
-    """Refuses a shard whose vectors are wider or narrower than those of another one, as soon as it is known.
+    """Checks that the vectors of all shards have the same width.
 
     Parameters
     ----------
     described : callable
-        What a person knows a shard by, given its key.
+        Returns a readable name of a shard, given its key.
     """
 
     def __init__(self, described: Callable[[str], str]) -> None:
@@ -130,12 +130,12 @@ class Widths:
         self._first: tuple[str, int] | None = None
 
     def add_all(self, receipts: Receipts) -> None:
-        """Compare the shards that were embedded before.
+        """Check shards that were embedded earlier.
 
         Raises
         ------
         CorpusError
-            Naming two of different widths.
+            Naming two shards of different widths.
         """
         widths = receipts.numbers("dim")
         some = np.flatnonzero(receipts.numbers("embedded") > 0)
@@ -146,12 +146,12 @@ class Widths:
             self.add(str(receipts.keys[place].as_py()), int(widths[place]))
 
     def add(self, key: str, width: int) -> None:
-        """Compare one shard that has vectors with those before it.
+        """Check another shard with vectors.
 
         Raises
         ------
         CorpusError
-            Naming both, where the widths differ.
+            Naming both shards, if the widths differ.
         """
         if self._first is None:
             self._first = key, width

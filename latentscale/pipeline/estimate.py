@@ -1,4 +1,4 @@
-"""The size of a corpus before it is read: documents and bytes, from footers and the first megabyte of some files."""
+"""Estimate the size of a corpus before it is read, from footers and the first megabyte of some files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ EXPANSION = {"none": 1.0, "gzip": 4.0, "zstd": 4.5, "bzip2": 5.0, "xz": 5.5}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusSize:
-    """About how large a corpus is.
+    """Estimated size of a corpus.
 
     Attributes
     ----------
     documents : int
-        A condition is not applied.
+        Before ``corpus.where`` is applied.
     bytes : float
-        Of these documents, decompressed, vectors left out.
+        Size of these documents, decompressed, without vectors.
     basis : str
-        How the number of documents is known.
+        Basis of the number of documents, for display.
     """
 
     documents: int
@@ -57,13 +57,13 @@ def estimate_size(inputs: InputTable, config: JobConfig, check: CorpusCheck) -> 
 
 
 def _decompressed(inputs: InputTable) -> float:
-    """Bytes of the files, where they are compressed as a whole, decompressed."""
+    """Size of the files; compressed files are counted decompressed."""
     factors = np.array([EXPANSION[compression] for compression in COMPRESSIONS])
     return float((inputs.sizes * factors[inputs.compressions]).sum())
 
 
 def _packing(inputs: InputTable, config: JobConfig) -> float:
-    """How many bytes of values a byte of parquet holds, by the footers of some files; 1 for other formats."""
+    """Compression ratio of parquet files, by the footers of some of them; 1 for other formats."""
     sampled = inputs[:: max(1, len(inputs) // SAMPLE_FILES)][:SAMPLE_FILES]
     packed = held = 0
     for file in sampled:
@@ -80,7 +80,7 @@ def _packing(inputs: InputTable, config: JobConfig) -> float:
 
 
 def _estimate_rows(inputs: InputTable, config: JobConfig) -> int:
-    """Count records in the beginning of some files, and scale up."""
+    """Count records at the beginning of some files, and extrapolate."""
     if inputs[0].format == "files":
         return len(inputs)
     read = lines = 0

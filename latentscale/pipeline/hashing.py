@@ -1,4 +1,4 @@
-"""Have the workers hash a column of many shards, so that no text of the corpus passes through the driver."""
+"""Hash a column of many shards on the workers, so that texts do not pass through the driver."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from latentscale.storage.shard_hashes import forget_hashes, hashed_keys
 from latentscale.storage.snapshot import COMPRESSION, Ids, Shard, ShardTable, document_name
 from latentscale.storage.spool import Records
 
-# Of one processor, about: what reading, decoding and hashing takes of a column of ids, and of one of texts besides.
+# Approximate throughput of one core for reading, decoding and hashing ids, and texts.
 ROWS_A_SECOND = 2e6
 BYTES_A_SECOND = 250e6
-# Less work than this is done here: a worker has started, and got its first shard, when that is over.
+# Less work than this is done locally, in the time that a worker takes to start.
 HERE_SECONDS = 4.0
 
 
 class WorkerHasher:
-    """Hashes columns of shards as the engine of a run does its work, where there is more of it than a moment's.
+    """Hashes columns of shards on the engine of a run, or locally if there is little work.
 
-    Each shard's hashes are an object of the workspace until they are joined, so that a run that was killed is resumed.
+    Hashes of each shard are stored in the workspace until they are joined, so that a killed run can resume.
 
     Parameters
     ----------
     context : RunContext
     text_column : str
-        Stored name of the text, which takes longer than an id.
+        Stored name of the text column, which takes longer than an id.
     """
 
     def __init__(self, context: RunContext, *, text_column: str) -> None:
@@ -79,7 +79,7 @@ class WorkerHasher:
             seconds=self._seconds(shards, column),
         ):
             if isinstance(made, Quarantined):
-                # Without it nobody knows which of its documents are those of other shards.
+                # Without its hashes, documents cannot be matched.
                 raise EnvironmentFailure(
                     f"the column {column!r} of the shard {made.key} was not hashed: {made.reason}",
                     where=context.store.path(document_name(made.key)),

@@ -1,4 +1,4 @@
-"""Earlier runs of a workspace: which one its next command goes by, and with which settings a map was made."""
+"""Earlier runs of a workspace: the one that the next command continues, and the settings of a map."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from latentscale.storage.objects import Store
 from latentscale.storage.runs import failed_by_request, read_run, run_ids
 from latentscale.storage.workspace_record import read_workspace
 
-# Of a map's own record: where a run computes and by which way it reaches a store are no part of the map.
+# Groups omitted from a map's record: where a run computes and how it reaches a store are not part of a map.
 _OF_THE_RUN = ("engine", "storage")
-# What decides which documents a corpus gives.
+# Settings that determine the documents of a corpus.
 SELECTION = ("sources", "text", "id", "format", "where", "limit", "sample", "vectors")
 
 
 def needed_map(store: Store) -> Record:
-    """The current map.
+    """Read the current map.
 
     Raises
     ------
     WorkspaceError
-        If there is none: with the maps that could be chosen, where there are any.
+        If there is none; lists maps that could be chosen.
     """
     found = current_map(store)
     if found is not None:
@@ -49,11 +49,11 @@ def needed_map(store: Store) -> Record:
 
 
 def leading_run(store: Store) -> dict[str, Any] | None:
-    """The run that the next command goes by: that of the current map, or a later one that was not to publish.
+    """Find the run that the next command continues: that of the current map, or a later one that did not publish.
 
-    An `ingest` of other documents is followed by the stages for them. Not followed are a run whose map is not the
-    current one, or was never to be, and one that failed by its own settings; but where there is nothing else, the
-    documents of that one are those to go on with, by other settings.
+    For example, stages after an ``ingest`` of other documents use those. Runs are skipped if their map is not the
+    current one or was never to be, or if they failed by their own settings; but if there is no other, the documents of
+    such a run are used with other settings.
     """
     head, since = read_head(store), read_head_time(store)
     failed: dict[str, Any] | None = None
@@ -71,8 +71,8 @@ def leading_run(store: Store) -> dict[str, Any] | None:
     return failed if head is None else None
 
 
-def held_fingerprint(store: Store) -> Literal["stat", "content"] | None:
-    """How the last run that listed its documents recognised input files, or None where there was none."""
+def recorded_fingerprint(store: Store) -> Literal["stat", "content"] | None:
+    """Return how the last run that listed its inputs recognised files, or None if there was none."""
     for run in _readable_runs(store):
         rule = run["job"].get("ingest", {}).get("fingerprint")
         if run["facts"].get("snapshot") and rule in ("stat", "content"):
@@ -83,10 +83,9 @@ def held_fingerprint(store: Store) -> Literal["stat", "content"] | None:
 
 
 def settings_of_map(store: Store, record: Record) -> dict[str, Any]:
-    """The settings of a job of the map ``record``, by group.
+    """Return the settings of the map ``record``, by group.
 
-    Those of the corpus and of the store are those of the last run that made or found the map, those of the stages the
-    ones of its fit.
+    Corpus and store settings are those of the last run that made or reused the map; stage settings those of its fit.
 
     Raises
     ------
@@ -113,18 +112,18 @@ def settings_of_map(store: Store, record: Record) -> dict[str, Any]:
 
 
 def map_job(job: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the settings of a run is kept in the record of the map that it makes."""
+    """Select the settings of a run that are stored in the record of its map."""
     kept = {group: job[group] for group in setting_groups() if group in job and group not in _OF_THE_RUN}
-    # A preview leaves no trace on a map.
+    # A preview does not affect a map.
     kept["project"] = {key: value for key, value in kept["project"].items() if key != "preview"}
     return kept | {"corpus": {key: value for key, value in job["corpus"].items() if key != "storage"}}
 
 
 def with_full_sources(store: Store, corpus: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a corpus, with sources that mean the same from any folder.
+    """Return corpus settings with absolute sources.
 
-    Records of runs hold full paths; those of earlier versions have them as they were typed, and the workspace's record
-    tells in which folder that was.
+    Records of runs have absolute paths; those of earlier versions have paths as typed, relative to the folder in the
+    workspace's record.
     """
     sources = [str(source) for source in corpus["sources"]]
     full = [str(source) for source in read_workspace(store).corpus["sources"]]
@@ -140,7 +139,7 @@ def _is_end_of(source: str, full: str) -> bool:
 
 
 def changed_selection(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What of two corpora differs in the settings that select documents, as sentences' parts."""
+    """Describe differences in the settings that select documents, as parts of a sentence."""
     return [
         f"{name}: {_shown(before.get(name))} → {_shown(now.get(name))}"
         for name in SELECTION
@@ -158,9 +157,9 @@ def _shown(value: Any) -> str:
 
 
 def _readable_runs(store: Store) -> Iterator[dict[str, Any]]:
-    """The records of runs, the newest first, but for those that a power cut or another program has damaged.
+    """Yield the records of runs, newest first, skipping damaged ones.
 
-    What they say of maps is in the records of those too.
+    The records of maps have the same information on maps.
     """
     for identity in reversed(run_ids(store)):
         try:

@@ -1,4 +1,4 @@
-"""Files that the settings of labels name: what they hold is kept with the run, whatever becomes of them."""
+"""Files named in label settings: their contents are stored with the run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from latentscale.storage.artifacts import Record, find_record
 
 
 def settle_label_files(context: RunContext) -> None:
-    """Put what the files of ``label.stop_words``, ``edits`` and ``options.file`` hold in place of their names.
+    """Replace the file names in ``label.stop_words``, ``edits`` and ``options.file`` by the contents.
 
-    Later runs need no file.
+    Later runs do not need the files.
 
     Raises
     ------
     ConfigError
-        If a file is not there, or is not what it should be; or if edits would alter the values of a column.
+        If a file is missing or invalid, or if edits would change values of a column.
     """
     label = context.config.label
     settled: dict[str, Any] = {}
@@ -50,8 +50,8 @@ def settle_label_files(context: RunContext) -> None:
         }
 
 
-def say_waiting_edits(context: RunContext, parent: Record) -> None:
-    """Say that edits which the labels of a map do not have yet wait for its refit: an update keeps its labels."""
+def report_pending_edits(context: RunContext, parent: Record) -> None:
+    """Notify that new edits take effect with the next refit: an update does not change labels."""
     made = find_record(context.store, "labels", str(parent.request["labels"]))
     given = [dict(edit) for edit in edits_of(context.config.label.edits)]
     if made is not None and given != list(made.request.get("edits", ())):

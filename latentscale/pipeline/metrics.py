@@ -1,4 +1,4 @@
-"""What each shard cost, as columns: a run of a million shards holds no million records of it."""
+"""Cost of each shard in columnar form, which scales to millions of shards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from latentscale.storage.columns import StringColumn
 
 
 class ShardMetrics:
-    """Stage, key, rows, bytes and seconds of each shard that a run did."""
+    """Stage, key, rows, bytes and seconds of each shard of a run."""
 
     def __init__(self) -> None:
         self._stages: list[str] = []
@@ -21,7 +21,7 @@ class ShardMetrics:
         self._seconds = array("d")
 
     def add(self, stage: str, key: str, *, rows: int, seconds: float, size: int = 0) -> None:
-        """Note what a shard cost; ``size`` in bytes, 0 where it is not known."""
+        """Add the cost of a shard; ``size`` in bytes, 0 if unknown."""
         if stage not in self._stages:
             self._stages.append(stage)
         self._stage.append(self._stages.index(stage))
@@ -31,10 +31,10 @@ class ShardMetrics:
         self._seconds.append(seconds)
 
     def table(self) -> pa.Table | None:
-        """All of them, or None where no shard was done."""
+        """Return all rows, or None if there are none."""
         if not len(self._rows):
             return None
-        # Over the same memory: a list of a million whole numbers would take a hundred megabytes.
+        # Without a copy: a list of a million integers would take a hundred megabytes.
         codes = pa.array(np.frombuffer(self._stage, dtype=np.int16))
         sizes = np.frombuffer(self._bytes, dtype=np.int64)
         return pa.table(

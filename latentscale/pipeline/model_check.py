@@ -1,4 +1,4 @@
-"""Have a model checked on some of the documents before it embeds all of them."""
+"""Run a model's check on a sample of the documents before it embeds all of them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from latentscale.storage.snapshot import ShardTable
 def check_model(
     context: RunContext, spec: EmbedderSpec, request: EmbeddingRequest, pending: ShardTable
 ) -> Mapping[str, Any]:
-    """Run the check that a model wants, once, where its workers run, and show what it says.
+    """Run a model's check, once, where its workers run, and report the result.
 
     Parameters
     ----------
     pending : ShardTable
-        What is about to be embedded.
+        Shards to be embedded.
 
     Returns
     -------
     mapping
-        For the record of the embedding; empty for a model that wants no check.
+        Result for the record of the embedding; empty for models without a check.
 
     Raises
     ------

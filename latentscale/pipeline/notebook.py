@@ -1,4 +1,4 @@
-"""Progress of a run in a notebook: one area of the cell's output, which is rewritten as the run goes on."""
+"""Progress of a run in a notebook: an area of the cell's output that is updated in place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Seconds between two updates: a front end draws each, and more of them show nothing more.
+# Seconds between updates, each of which the front end draws.
 INTERVAL = 0.25
 
 
@@ -40,7 +40,7 @@ class NotebookDisplay:
         self._handle: Any = None
 
     def show(self, event: Mapping[str, Any]) -> None:
-        """Show an event as ``Observer`` makes them; those that say nothing to a person are passed over."""
+        """Show an event of an ``Observer``; events that are not for display are ignored."""
         kind = event["event"]
         if kind == "stage started":
             self._lines.append(_Line(event["stage"], event["total"]))

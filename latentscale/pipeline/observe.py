@@ -25,14 +25,14 @@ from latentscale.version import __version__
 
 Mode = Literal["auto", "terminal", "notebook", "plain", "json", "quiet"]
 JSON_INTERVAL = 5.0
-# A person who reads a log wants to know that it still goes on, not how fast.
+# Seconds between progress lines in a log.
 PLAIN_INTERVAL = 30.0
-# Stages that take less than so many seconds together share a line.
+# Consecutive stages that take less than this many seconds in total share a line.
 PLAIN_LINE = 5.0
 
 
 def check_mode(mode: Any) -> Mode:
-    """Return ``mode`` if it is a way to show progress.
+    """Return ``mode`` if it is a valid progress mode.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class StageProgress:
 
 
 class _Nowhere(io.TextIOBase):
-    """Takes what is written, and keeps none of it."""
+    """A text stream that discards its input."""
 
     def write(self, s: str, /) -> int:
         return len(s)
@@ -171,20 +171,20 @@ class Observer:
     # ------------------------------------------------------------------------------------------------ of a whole run
 
     def begin(self, run: str, workspace: str) -> None:
-        """Name the run and the workspace that all events from now on are of."""
+        """Set the run and the workspace of all further events."""
         self._bound = {"run": run, "workspace": workspace}
         self.event("run started", version=__version__)
 
     @contextmanager
     def watched(self, workspace: str | None = None) -> Generator[Observer]:
-        """Report how what is done within ends, once: as ``run failed`` if it raises, else as ``finish`` noted it.
+        """Report the end of the block once: ``run failed`` if it raises, else the result set by ``finish``.
 
-        These nest: the innermost that ends a run reports it, an outer one what failed before there was a run.
+        Blocks may be nested: the innermost one reports the end of a run, an outer one failures before it.
 
         Parameters
         ----------
         workspace : str, optional
-            For a failure before there is a run.
+            Used for failures before there is a run.
         """
         self._bound = self._bound or ({} if workspace is None else {"workspace": workspace})
         try:
@@ -193,7 +193,7 @@ class Observer:
             if not self._reported:
                 if self.ending is None or self.ending["event"] == "run done":
                     self.fail(error)
-                # What the run failed by matters more than a file that cannot be written.
+                # An error writing this file must not hide the error of the run.
                 with suppress(LatentScaleError):
                     self._report()
             raise
@@ -205,17 +205,17 @@ class Observer:
         self._reported = True
         self._show(self.ending)
         if self.metrics_file is not None:
-            # The thread of the lease may have noted something since.
+            # The lease thread may have added a note.
             before = [event for event in self.events if event is not self.ending]
             write_metrics_file(self.metrics_file, [*before, self.ending])
 
     def finish(self, *, quarantined: int = 0, **facts: Any) -> None:
-        """Note that the run is done; it is shown when nothing can fail any more."""
+        """Set the result to done; it is shown when nothing can fail any more."""
         code = EXIT_QUARANTINE if quarantined else EXIT_DONE
         self._end("run done", exit_code=code, quarantined=quarantined, **facts)
 
     def fail(self, error: BaseException) -> None:
-        """Note why the run failed."""
+        """Set the result to failed, with the error."""
         facts: dict[str, Any] = {"kind": type(error).__name__, "message": without_signatures(str(error))}
         code = 1
         if isinstance(error, LatentScaleError):
@@ -249,7 +249,7 @@ class Observer:
         self._show({"time": now(), "event": event, **self._bound, **facts})
 
     def _show(self, event: dict[str, Any]) -> None:
-        # The thread of the lease notes things too: a line is one's own, and a list of stages is printed once.
+        # The lease thread adds notes, too: lines must not mix, and a list of stages must be printed once.
         with self._showing:
             if self._notebook is not None:
                 self._notebook.show(event)
@@ -259,7 +259,7 @@ class Observer:
                 self._show_plain(event)
 
     def _show_plain(self, event: dict[str, Any]) -> None:
-        """A few lines for a person who reads a log; stages that are quickly over share one."""
+        """Print a few lines for a log; short stages share one."""
         name = event["event"]
         if name == "stage done":
             done = f" {event['done']:,} {event['unit']}" if event["unit"] != "steps" and event["done"] else ""

@@ -1,4 +1,4 @@
-"""Place: another corpus in the space of a map, streaming, without becoming part of it."""
+"""Place: stream another corpus onto a map, without adding it to the map."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from latentscale.config import JobConfig, apply_overrides
 from latentscale.engines import check_engine
 from latentscale.errors import ConfigError, CorpusError, WorkspaceError
 from latentscale.pipeline.context import RunContext
-from latentscale.pipeline.held_settings import HeldSettings
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.preflight import Preflight
+from latentscale.pipeline.recorded_settings import RecordedSettings
 from latentscale.pipeline.result import Outcome
 from latentscale.pipeline.selections import settle_selections
 from latentscale.pipeline.shards import embed_snapshot, ingest_corpus
@@ -29,35 +29,35 @@ from latentscale.storage.snapshots import read_groups, read_snapshot
 from latentscale.storage.vectors import release_vectors, spooled_vectors
 from latentscale.storage.workspace_record import claim_workspace
 
-# What the placed corpus has of the map's corpus where nothing else is said: what a document is.
+# Settings inherited from the map's corpus by default: what a document is.
 _OF_THE_CORPUS = ("text", "id")
 _COLUMNS = (
     "Text and id are the columns of the map's corpus, unless --text and --id name others; "
     "--set corpus.id=null: documents without ids."
 )
-# Groups of a map's settings that are not those of the documents which are placed on it.
+# Groups of a map's settings that do not apply to the placed documents.
 _OF_THE_MAP = ("corpus", "out", "storage", "publish", "name")
 
 
 def settings_of_place(
-    held: HeldSettings, placed_on: Record, given: Mapping[str, Any], overrides: Sequence[str] = ()
+    held: RecordedSettings, placed_on: Record, given: Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The settings of a job that places a corpus on a map: those of the map, with what is given laid over them.
+    """Build the settings of a job that places a corpus on a map: those of the map, overridden by ``given``.
 
     Parameters
     ----------
-    held : HeldSettings
+    held : RecordedSettings
         Of the map's workspace.
     given : mapping
-        Settings by group. The corpus has the text and the id of the map's corpus where it names none; and the column
-        of vectors, if the map was made from vectors.
+        Settings by group. The text and id columns default to those of the map's corpus, and so does the column of
+        vectors, if the map was made from vectors.
     overrides : sequence of str
-        ``group.field=value``, which go before all others.
+        ``group.field=value``, with the highest priority.
 
     Raises
     ------
     WorkspaceError
-        If the settings with which the map was made are lost.
+        If the settings of the map are lost.
     """
     of_map = held.of_map(placed_on)
     values = {name: group for name, group in of_map.items() if name not in _OF_THE_MAP}
@@ -74,12 +74,12 @@ def settings_of_place(
 def place_job(
     config: JobConfig, store: Store, placed_on: Record, observer: Observer, *, command: Sequence[str] | None = None
 ) -> Outcome:
-    """Ingest and embed a corpus into a workspace of its own, and place its documents on a map that is not touched.
+    """Ingest and embed a corpus in its own workspace, and place its documents on a map, which is not changed.
 
     Parameters
     ----------
     config : JobConfig
-        As ``settings_of_place`` gives it; ``out`` is the workspace of the placed documents.
+        From ``settings_of_place``; ``out`` is the workspace of the placed documents.
     store : Store
         The workspace of the map, which is only read.
     placed_on : Record
@@ -99,7 +99,7 @@ def place_job(
     CorpusError
         If the corpus's own vectors are of another width than the map's.
     LatentScaleError
-        With what is wrong; what was done until then stays, and the same request resumes from there.
+        If a stage fails; finished work is kept, and the same request resumes.
     """
     started = time.monotonic()
     context = RunContext(config, observer, command=command)
@@ -130,7 +130,7 @@ def place_job(
         unit_keys=units.keys,
     )
     settle_selections(context)
-    # What it needs goes by the map, of which it holds the graph and the layout.
+    # Its needs depend on the size of the map, whose graph and layout are in memory.
     Preflight(context, (OVERLAY.name,)).check(int(fit.map.counts["documents"]), embedding=embedding)
     context.run.facts["placed_on"] = {"workspace": store.url, "map": placed_on.id}
     context.run.facts["published"] = False
@@ -150,7 +150,7 @@ def place_job(
 
 
 def _check_embedding(context: RunContext, placed_on: Record, held: Record) -> None:
-    """Embed with the model of the map, in its revision where the settings name none."""
+    """Use the model of the map, and its revision unless configured."""
     asked = context.config.embed.options
     if "revision" not in asked and held.choices.get("spec", {}).get("kind") == context.spec.kind:
         context.keep_revision(held)
@@ -164,13 +164,13 @@ def _check_embedding(context: RunContext, placed_on: Record, held: Record) -> No
 
 
 def _earlier_snapshot(store: Store) -> Snapshot | None:
-    """The documents that were placed last from this workspace: they keep their row ids."""
+    """Snapshot of the documents placed last from this workspace, which keep their row ids."""
     earlier = list_records(store, [OVERLAY.kind])
     return read_snapshot(store, str(earlier[-1].request["snapshot"])) if earlier else None
 
 
 def _plan(context: RunContext, before: Snapshot | None) -> ingest.UnitTable:
-    """List the corpus, check its files, and cut it into units, those of ``before`` as they were."""
+    """List the corpus, check its files, and split it into units, keeping those of ``before``."""
     config = context.config
     notes: list[str] = []
     unread = Unread()
@@ -196,7 +196,7 @@ def _check_width(made: Record, embedding: Record, placed_on: Record) -> None:
 
 
 def _warn_of_distance(context: RunContext, placed: Record) -> None:
-    """Say where many documents resemble nothing of the map, as drift does of an update."""
+    """Warn if many documents are far from the map, as drift does for updates."""
     far, documents = int(placed.counts["far"]), int(placed.counts["documents"])
     if far > max(50, context.config.update.drift.ood_share * documents):
         sentence = (

@@ -12,7 +12,7 @@ from latentscale.errors import ConfigError, CorpusError, DamagedObjectError, Sto
 from latentscale.file_names import argument
 from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.history import needed_map
-from latentscale.pipeline.label_files import say_waiting_edits
+from latentscale.pipeline.label_files import report_pending_edits
 from latentscale.pipeline.observe import Observer
 from latentscale.pipeline.preflight import Preflight
 from latentscale.pipeline.result import Outcome
@@ -66,7 +66,7 @@ def update_job(config: JobConfig, observer: Observer, *, command: Sequence[str] 
     parent = needed_map(store)
     context.outcome.before = parent.id
     check_settings(context, "publish", labels=False)
-    say_waiting_edits(context, parent)
+    report_pending_edits(context, parent)
     _check_embedding(context, parent, workspace, asked=config.embed.options)
     check_engine(context.config.engine)
     units = _plan(context, parent)

@@ -1,1 +1,1 @@
-"""How far a map can be trusted: metrics, what is measured of a map, and drift since its fit."""
+"""Quality of a map: metrics, figures and drift since its fit."""

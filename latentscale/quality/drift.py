@@ -1,4 +1,4 @@
-"""Measure how far documents added since the last fit differ from it, and whether a refit is due."""
+"""Measure the drift of documents added since the last fit, and whether a refit is due."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 FAR = 0.95
 """A document is far out if so many of the fit are nearer to their neighbours than it is to its own."""
 
-# A share of few documents counts as what it is at least, with this many standard errors.
+# Shares are compared by their lower confidence bound, at this many standard errors.
 _ERRORS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What was added to a fit, in counts that can be summed over updates.
+    """Counts of documents added to a fit, which can be summed over updates.
 
     Attributes
     ----------
     documents : int
     noise : int
-        Of them in no cluster.
+        Those that are noise.
     far : int
-        Of them farther out than 95 % of the fit.
+        Those with an outlier score above 0.95.
     sizes : dict of int to int
         Documents by cluster id.
     """
@@ -51,7 +51,7 @@ class Added:
 
     @classmethod
     def parse(cls, plain: Mapping[str, Any]) -> Added:
-        """Build from what :meth:`plain` wrote."""
+        """Build from the result of :meth:`plain`."""
         return cls(
             documents=int(plain["documents"]),
             noise=int(plain["noise"]),
@@ -60,7 +60,7 @@ class Added:
         )
 
     def plain(self) -> dict[str, Any]:
-        """Return the counts as JSON can hold them."""
+        """Return JSON-compatible counts."""
         sizes = {str(one): self.sizes[one] for one in sorted(self.sizes)}
         return {"documents": self.documents, "noise": self.noise, "far": self.far, "sizes": sizes}
 
@@ -89,32 +89,32 @@ def measure_drift(
     noise_increase: float = 0.15,
     cluster_growth: float = 1.0,
 ) -> dict[str, Any]:
-    """Compare what was added since a fit with the fit.
+    """Compare documents added since a fit with the fit.
 
-    Shares of the added documents count with what they are at least (the lower end of Wilson's interval at two
-    standard errors, Wilson 1927), and only from as many documents on as a cluster of the fit has at least by default
-    (a five-hundredth of the fit, 50 or more): a new fit could do nothing with fewer.
+    Shares of added documents are compared by their lower confidence bound (Wilson 1927, two standard errors), and only
+    for at least as many documents as the default ``min_cluster_size`` of the fit (1/500 of it, at least 50): a new fit
+    could not form a cluster of fewer.
 
     Parameters
     ----------
     added : Added
-        All that is in the map and not in the fit.
+        Documents that are on the map and not in the fit.
     fitted : int
         Documents of the fit.
     noise : int
-        Of those in no cluster.
+        Noise among those.
     sizes : mapping of int to int
         Documents of the fit by cluster id.
     removed : int
-        Documents of the fit that left the corpus.
+        Documents of the fit that were removed.
     added_share, removed_share : float
-        Due from so many added (removed) for one that was fitted.
+        Threshold of added (removed) documents per fitted one.
     ood_share : float
-        Due if more than this share of the added is farther out than 95 % of the fit; 0.05 is none the farther.
+        Threshold of the share of added documents farther out than 95 % of the fit; 0.05 is expected without drift.
     noise_increase : float
-        Due if the share of noise among the added is higher than in the fit by more than this.
+        Threshold of the increase of the noise share, compared with the fit.
     cluster_growth : float
-        Due if a cluster gained more than so many documents for each that it had.
+        Threshold of added documents of a cluster per fitted one.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def measure_drift(
 
 
 def _largest_growth(added: Added, sizes: Mapping[int, int], *, least: int) -> dict[str, Any] | None:
-    """The cluster that grew most for its size, of those that gained at least ``least`` documents."""
+    """Find the cluster with the largest relative growth, of those with at least ``least`` added documents."""
     grown = [(gain / sizes[one], -one) for one, gain in added.sizes.items() if gain >= least and sizes.get(one, 0) > 0]
     if not grown:
         return None
@@ -188,7 +188,7 @@ def _largest_growth(added: Added, sizes: Mapping[int, int], *, least: int) -> di
 
 
 def _at_least(part: int, whole: int) -> float:
-    """The lower end of Wilson's interval of a share."""
+    """Lower bound of Wilson's confidence interval of a share."""
     share, square = part / whole, _ERRORS**2
     middle = share + square / (2 * whole)
     half = _ERRORS * float(np.sqrt(share * (1 - share) / whole + square / (4 * whole**2)))

@@ -1,4 +1,4 @@
-"""Types of the figures of ``quality.json``, as docs/file-format.md lists them."""
+"""Types of the figures in ``quality.json``; see docs/file-format.md."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Agreement(NearestAgreement):
 
 
 class Growth(TypedDict):
-    """The cluster that grew most for its size."""
+    """The cluster with the largest relative growth."""
 
     cluster: int
     fitted: int
@@ -40,7 +40,7 @@ class Growth(TypedDict):
 
 
 class Drift(TypedDict):
-    """How far the documents that came since a fit are from it."""
+    """Drift of documents added since a fit."""
 
     fitted: int
     added: int
@@ -56,7 +56,7 @@ class Drift(TypedDict):
 
 
 class LabelScores(TypedDict):
-    """Scores of the labels, over the clusters of all layers; ``held_out`` where a labeler's labels were tried."""
+    """Scores of the labels over the clusters of all layers; ``held_out`` if they were tested on held-out documents."""
 
     labels: int
     unique: float
@@ -69,7 +69,7 @@ class LabelScores(TypedDict):
 
 
 class Followed(TypedDict):
-    """Share of the information on what is no topic that the clusters hold; None where all documents have the same."""
+    """Share of the information on confounders that clusters explain; None if all documents have the same value."""
 
     length: float | None
     language: float | None
@@ -77,7 +77,7 @@ class Followed(TypedDict):
 
 
 class SpaceFigures(TypedDict):
-    """Of a map of three dimensions: the figures of the layout in space; those beside it are of the flat one."""
+    """Figures of a three-dimensional layout; the others are those of the flat one."""
 
     trustworthiness: float | None
     preservation: float | None
@@ -87,7 +87,7 @@ class SpaceFigures(TypedDict):
 
 
 class Quality(TypedDict):
-    """What was measured of a map. Shares are in [0, 1]; what is not defined for so few documents is None."""
+    """Figures of a map. Shares are in [0, 1]; figures that are undefined for few documents are None."""
 
     documents: int
     clusters: int

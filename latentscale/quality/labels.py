@@ -1,4 +1,4 @@
-"""Scores of a labelling, whatever gave the labels."""
+"""Scores of labels, for any labeler."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Sources of labels that a labeler gave only for want of better ones.
+# Sources of fallback labels.
 _FALLBACKS = ("keyphrases", "none")
 
 
@@ -16,13 +16,13 @@ def label_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     Parameters
     ----------
     rows : sequence of mapping
-        Of the table of labels: ``layer``, ``label`` and ``source``; ``coverage``,
-        ``coverage_outside`` and ``held_out`` where they are there.
+        Rows of the table of labels: ``layer``, ``label``, ``source``, and optionally ``coverage``,
+        ``coverage_outside`` and ``held_out``.
 
     Returns
     -------
     dict or None
-        See docs/file-format.md; None where there is no cluster. Means over clusters weigh them alike.
+        See docs/file-format.md; None without clusters. Means are unweighted over clusters.
     """
     if not rows:
         return None
@@ -37,13 +37,13 @@ def label_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "coverage_outside": outside,
         "coverage_lift": None if inside is None or not outside else inside / outside,
         "held_out": _mean(rows, "held_out"),
-        # Of labels by keyphrases that is what was asked for: only those without a word are a fallback.
+        # Keyphrases are no fallback for the labeler keyphrases: only labels without a word are.
         "fallback_share": sum(row["source"] in (_FALLBACKS if by_labeler else ("none",)) for row in rows) / len(rows),
         "sources": dict(sorted(sources.items())),
     }
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], column: str) -> float | None:
-    """Mean of a column over the clusters that have it."""
+    """Mean of a column over clusters with a value."""
     known = [float(row[column]) for row in rows if row.get(column) is not None]
     return sum(known) / len(known) if known else None

@@ -1,4 +1,4 @@
-"""Measure a map: how far its layout and its clusters can be trusted."""
+"""Measure the quality of a map: the figures of ``quality.json``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def measure_map(
     follows: Mapping[str, float | None] | None = None,
     space: tuple[NDArray[np.float32], Faithfulness] | None = None,
 ) -> dict[str, Any]:
-    """Measure what ``quality.json`` holds.
+    """Compute the content of ``quality.json``.
 
     Parameters
     ----------
@@ -41,28 +41,28 @@ def measure_map(
     cluster, nearest_cluster : int32 ndarray, shape (n,)
     sizes, persistence : ndarray, shape (n_clusters,)
     n_neighbors : int
-        How many neighbours the layout looked at.
+        Number of neighbours used by the layout.
     against : (str, int32 ndarray of shape (n,)), optional
-        A column of known classes, and the number of each document's class; -1 for none.
+        Name of a column of known classes, and the class code of each document; -1 for none.
     stability : float or None
-        Agreement (ARI) with the clusters of another seed, where that was asked for.
+        Agreement (ARI) with the clusters of another seed, if requested.
     faithfulness : Faithfulness
-        Of the layout.
+        Figures of the layout.
     labels : sequence of mapping
         Rows of the table of labels.
     collapsed : str or None
-        In what way the default clustering had collapsed, where others were tried for that.
+        How the default clustering had collapsed, if settings were changed for that reason.
     truncated : float or None
-        Share of the different texts that were longer than ``max_tokens``.
+        Share of distinct texts longer than ``max_tokens``.
     follows : mapping, optional
-        Share of the information on ``length``, ``language`` and ``file`` that the clusters hold.
+        Share of the information on ``length``, ``language`` and ``file`` explained by the clusters.
     space : (float32 ndarray of shape (n, 3), Faithfulness), optional
-        Of a map of three dimensions: where its documents lie in space, and how faithful that is.
+        Three-dimensional coordinates, and their figures.
 
     Returns
     -------
     dict
-        See docs/file-format.md. Shares are in [0, 1]; what is not defined for so few documents is null.
+        See docs/file-format.md. Shares are in [0, 1]; figures that are undefined for few documents are null.
     """
     parts, largest = metrics.components(graph, n_neighbors=n_neighbors)
     facts: dict[str, Any] = {

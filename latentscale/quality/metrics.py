@@ -1,4 +1,4 @@
-"""Measure the quality of a map, with red flags in sentences."""
+"""Quality metrics of a map, and red flags in sentences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from latentscale.backends.results import NeighborGraph
 
 
-# From so much of the information on it, clusters follow what is no topic.
+# Uncertainty coefficient from which clusters follow a confounder.
 MOST_TOLD = 0.5
 _FOLLOWED = {
     "length": "how long a text is: they may follow length instead of topic",
@@ -28,7 +28,7 @@ _FOLLOWED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How well clusters agree with known classes, over the documents that have one.
+    """Agreement of clusters with known classes, over the documents with a class.
 
     Attributes
     ----------
@@ -37,11 +37,11 @@ class Agreement:
     ari : float
         Adjusted Rand index; 0 for chance, 1 for equality.
     purity : float
-        Share of documents that belong to the commonest class of their cluster.
+        Share of documents in the most frequent class of their cluster.
     documents : int
-        Documents that were compared.
+        Number of compared documents.
     classes : int
-        Different classes among them.
+        Number of distinct classes.
     """
 
     nmi: float
@@ -95,9 +95,9 @@ def agreement(labels: NDArray[np.int32], classes: Sequence[Any] | NDArray[np.int
 
 
 def uncertainty_coefficient(labels: NDArray[np.int32], classes: NDArray[np.integer]) -> float | None:
-    """How much of a document's class its cluster tells: Theil's U (Theil 1970), less what chance would tell.
+    """Compute Theil's uncertainty coefficient U(class | cluster) (Theil 1970), adjusted for chance.
 
-    Unlike NMI it does not depend on how many clusters there are beside how many classes.
+    Unlike NMI it does not depend on the ratio of the numbers of clusters and classes.
 
     Parameters
     ----------
@@ -106,8 +106,8 @@ def uncertainty_coefficient(labels: NDArray[np.int32], classes: NDArray[np.integ
     Returns
     -------
     float or None
-        0 for nothing, 1 where all documents of a cluster have one class. None with fewer than 200 documents, fewer
-        than two clusters, or more than 95 % of one class.
+        0 for independence, 1 if every cluster has a single class. None with fewer than 200 documents, fewer than two
+        clusters, or more than 95 % of one class.
     """
     n = len(labels)
     clusters, members = np.unique(labels, return_counts=True)
@@ -118,13 +118,13 @@ def uncertainty_coefficient(labels: NDArray[np.int32], classes: NDArray[np.integ
         return None
 
     def both(codes: NDArray[np.integer]) -> float:
-        """Entropy of class and cluster together."""
+        """Joint entropy of class and cluster."""
         pairs = np.searchsorted(clusters, labels) * len(of_class) + codes
         return _entropy(np.unique(pairs, return_counts=True)[1])
 
     random = np.random.default_rng(0)
     by_chance = float(np.mean([both(random.permutation(codes)) for _ in range(5)]))
-    # What a cluster tells is H(class) + H(cluster) - H(both): the first two are the same in whatever order.
+    # Mutual information is H(class) + H(cluster) - H(both); permutations change only the joint entropy.
     left = by_chance - _entropy(members)
     return min(max((by_chance - both(codes)) / max(left, 1e-12), 0.0), 1.0)
 
@@ -135,12 +135,12 @@ def _entropy(counts: NDArray[np.integer]) -> float:
 
 
 def stability(first: NDArray[np.int32], second: NDArray[np.int32]) -> float:
-    """Adjusted Rand index of the clusters of two seeds, over the documents that neither calls noise.
+    """Compute the adjusted Rand index of two clusterings, over documents that are noise in neither.
 
     Returns
     -------
     float
-        1 if the same documents are together in both, about 0 if that is chance.
+        1 for equal clusterings, about 0 for independent ones.
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -149,10 +149,10 @@ def stability(first: NDArray[np.int32], second: NDArray[np.int32]) -> float:
 
 
 def components(graph: NeighborGraph, *, n_neighbors: int) -> tuple[int, float]:
-    """Count the parts of the neighbour graph that no edge joins, with the share of documents in the largest.
+    """Count the connected components of the neighbour graph, with the share of documents in the largest.
 
-    Where there are several, their distances on the map mean nothing. As in the layout, the first ``n_neighbors - 1``
-    neighbours count.
+    Distances between components on the map are meaningless. As in the layout, the first ``n_neighbors - 1`` neighbours
+    are used.
     """
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
@@ -170,12 +170,12 @@ def components(graph: NeighborGraph, *, n_neighbors: int) -> tuple[int, float]:
 
 
 def duplicate_share(graph: NeighborGraph) -> float:
-    """Share of documents whose vector is identical to that of another document."""
+    """Share of documents with a duplicate vector."""
     return float((graph.distances[:, 0] == 0).mean()) if graph.k else 0.0
 
 
 def outlier_rate(coordinates: NDArray[Any]) -> float:
-    """Share of outliers of the layout: more than half a map away from its middle 98 %, on any axis."""
+    """Share of outliers of the layout: more than half its extent outside the middle 98 % on any axis."""
     if len(coordinates) < 3:
         return 0.0
     low, high = np.percentile(coordinates, [1, 99], axis=0)
@@ -185,7 +185,7 @@ def outlier_rate(coordinates: NDArray[Any]) -> float:
 
 
 def noise_share(labels: NDArray[np.int32]) -> float:
-    """Share of documents that are in no cluster."""
+    """Share of documents that are noise."""
     return float((labels < 0).mean()) if len(labels) else 0.0
 
 
@@ -196,7 +196,7 @@ def largest_cluster_share(labels: NDArray[np.int32]) -> float:
 
 
 def persistence_summary(persistence: NDArray[np.float32]) -> dict[str, float] | None:
-    """The least, median and largest persistence of the clusters; None where the method has none."""
+    """Smallest, median and largest persistence of the clusters; None if undefined."""
     known = persistence[np.isfinite(persistence)]
     if len(known) == 0:
         return None
@@ -204,7 +204,7 @@ def persistence_summary(persistence: NDArray[np.float32]) -> dict[str, float] | 
 
 
 def red_flags(facts: Mapping[str, Any]) -> list[str]:
-    """Describe in sentences what to doubt about a map.
+    """Describe in sentences why a map may be misleading.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def red_flags(facts: Mapping[str, Any]) -> list[str]:
         What was measured, by the names used here: ``documents``, ``recall``, ``trustworthiness``, ``preservation``,
         ``outlier_rate``, ``components``, ``largest_component``, ``duplicates``, ``clusters``, ``noise_share``,
         ``largest_cluster_share``, ``collapsed`` (in words), ``stability``, ``truncated`` and ``max_tokens``,
-        ``follows``. What is missing or None is not judged.
+        ``follows``. Missing or None values are skipped.
 
     Returns
     -------

@@ -23,8 +23,8 @@ from latentscale.readers.paths import column_root, parse_path, shape_of, unmatch
 from latentscale.readers.records import Block
 from latentscale.readers.streams import open_content, open_seekable
 from latentscale.readers.values import check_column_count
+from latentscale.readers.vector_files import VectorFile, has_file_per_table, vector_file_of
 from latentscale.readers.vectors import vector_file, vectors_of_text
-from latentscale.readers.vectors_beside import VectorFile, beside, is_one_for_each
 from latentscale.storage.common_types import is_bytes, is_text_list
 
 MAX_FILES = 256
@@ -73,7 +73,7 @@ def check_corpus(
     if corpus.where is not None and not named:
         raise ConfigError(f"the condition {corpus.where[:SHOWN]!r} names no column", where="corpus.where")
     vectors = corpus.vectors_file()
-    if vectors and not is_one_for_each(vectors):
+    if vectors and not has_file_per_table(vectors):
         _check_vector_file(vector_file(vectors), inputs)
     columns: dict[str, str] = {}
     objects: dict[str, pa.DataType] = {}
@@ -97,8 +97,8 @@ def check_corpus(
         else:
             _check_columns(file, found, corpus)
         columns |= {name: str(kind) for name, kind in found.items() if name not in columns}
-        if vectors and is_one_for_each(vectors):
-            held = vector_file(beside(vectors, file))
+        if vectors and has_file_per_table(vectors):
+            held = vector_file(vector_file_of(vectors, file))
             if count is not None and len(held) != count:
                 raise held.other_count(f"{count:,}", file)
         rows = None if rows is None or count is None else rows + count
@@ -127,7 +127,7 @@ def check_corpus(
         )
     if len(chosen) < len(inputs):
         rows = None
-    one = vectors if vectors and not is_one_for_each(vectors) else None
+    one = vectors if vectors and not has_file_per_table(vectors) else None
     if rows is not None and one and len(vector_file(one)) != rows:
         raise vector_file(one).other_count(f"{rows:,}", inputs[0])
     notes: list[str] = misspelt[:1]

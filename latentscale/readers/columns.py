@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from latentscale.config import CorpusConfig
-from latentscale.readers.spelling import CANDIDATES, TYPES, both, candidate_types, readable
+from latentscale.readers.spelling import CANDIDATES, TYPES, allows, candidate_types, common_types
 from latentscale.storage.common_types import as_text, cast_values, common_type, plain_type, value_facts
 
 __all__ = [
@@ -118,7 +118,7 @@ class _Column:
     def add(self, kind: pa.DataType, facts: Sequence[str] | None) -> None:
         """Add a shard's column; ``facts`` are what :func:`candidate_types` or :func:`value_facts` said of it."""
         if pa.types.is_string(kind) and facts is not None:
-            self.allowed = set(facts) if self.allowed is None else both(self.allowed, facts)
+            self.allowed = set(facts) if self.allowed is None else common_types(self.allowed, facts)
             return
         if pa.types.is_floating(kind):
             self.whole = self.whole and facts is not None and "int64" in facts
@@ -138,12 +138,12 @@ class _Column:
             return self.common() if self.kinds else pa.string()
         if not self.kinds:
             # Nothing but empty values allows every type, and is text.
-            narrowest = next((name for name in CANDIDATES if readable(name, allowed)), None)
+            narrowest = next((name for name in CANDIDATES if allows(name, allowed)), None)
             return pa.string() if narrowest is None or allowed >= set(CANDIDATES) else TYPES[narrowest]
         for name in CANDIDATES:
-            if readable(name, allowed):
+            if allows(name, allowed):
                 # Whole numbers that no way of writing floats gives back are longer than float64 holds.
-                merged = self.common(TYPES[name], wide=not readable("float64", allowed))
+                merged = self.common(TYPES[name], wide=not allows("float64", allowed))
                 if not pa.types.is_string(merged):
                     return merged
         return pa.string()

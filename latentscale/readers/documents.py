@@ -20,8 +20,8 @@ from latentscale.readers.parquet import decode_strings
 from latentscale.readers.paths import Step, column_root, parse_path, text_at
 from latentscale.readers.records import Block, RejectedRows
 from latentscale.readers.values import check_column_count, json_text, pc
+from latentscale.readers.vector_files import VectorFile, vector_file_of
 from latentscale.readers.vectors import vector_file, vectors_of_text
-from latentscale.readers.vectors_beside import VectorFile, beside
 from latentscale.storage.common_types import is_bytes, is_text_list, without_surrogates
 
 DOCUMENT, REJECT, WHERE, SAMPLE = range(4)
@@ -215,7 +215,7 @@ class DocumentMaker:
         path = self.corpus.vectors_file()
         if path is None:
             return table
-        self._vectors = self._vectors or vector_file(beside(path, file), self.corpus.id)
+        self._vectors = self._vectors or vector_file(vector_file_of(path, file), self.corpus.id)
         # Parquet is read from any row group on, other files from their beginning.
         places = block.source_row if file.format == "parquet" else block.position + self._rows
         self._rows += block.size

@@ -1,9 +1,8 @@
-"""What text can be read as without losing how it is spelled: types, and for numbers and booleans the way of writing.
+"""Types that text can be parsed as without losing its spelling, including the format of numbers and booleans.
 
-A column of CSV becomes numbers only where one way of writing numbers gives back each of its values as it is in the
-file. So ``3.1`` and ``3.10``, which are two versions and one number, stay text, and so do ``007``, ``1e5``, ``+49``,
-``NaN`` and numbers of more digits than the type holds; prices with two decimals, and what a program writes of its
-floats, become numbers.
+A column of CSV becomes numeric only if some number format round-trips: it writes each value exactly as in the file. So
+``3.1`` and ``3.10``, two versions but one number, stay text, and so do ``007``, ``1e5``, ``+49``, ``NaN`` and numbers
+with more digits than the type holds; prices with two decimals, and floats as programs write them, become numbers.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ import pyarrow as pa
 from latentscale.storage.common_types import pc, within_calendar
 
 _Values = Any
-"""An array of strings, or where it is short a list of them."""
+"""An array of strings; a list if it is short."""
 
 CANDIDATES = ("int64", "float64", "bool", "date", "timestamp", "timestamp_utc")
-"""What the values of a column of text can also be read as, the narrowest first."""
+"""Candidate types of text columns, narrowest first."""
 
 TYPES: dict[str, pa.DataType] = {
     "int64": pa.int64(),
@@ -43,9 +42,9 @@ _PATTERNS = {
 _BOOLEANS = {"lower": r"^(true|false)$", "title": r"^(True|False)$", "upper": r"^(TRUE|FALSE)$"}
 
 _FLOAT = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
-# What no pattern decides: numbers with an exponent, or of more than the 15 digits that float64 always gives back.
-_HARD = r"[eE]|^-?(0\.0*)?([0-9]\.?){16}"
-# Without an exponent: as many digits as are needed, whole numbers without a point or with ".0".
+# Not decided by patterns: numbers with an exponent, or more than the 15 digits that float64 always preserves.
+_LONG = r"[eE]|^-?(0\.0*)?([0-9]\.?){16}"
+# Shortest decimal numbers without an exponent, integers without a point or with ".0".
 _PLAIN = {
     "short": r"^(-?[1-9][0-9]*|0|-?(0|[1-9][0-9]*)\.[0-9]*[1-9])$",
     "point": r"^-?(0|[1-9][0-9]*)\.(0|[0-9]*[1-9])$",
@@ -53,41 +52,43 @@ _PLAIN = {
 
 
 def candidate_types(column: pa.ChunkedArray | pa.Array) -> list[str]:
-    """Return what all values of a column of text can be read as, narrowest first; empty values allow any.
+    """Return the types that all values of a text column can be parsed as, narrowest first; empty values allow any.
 
     Returns
     -------
     list of str
-        Of ``CANDIDATES``; of floats and booleans each way of writing that gives back all values, as in
+        From ``CANDIDATES``; for floats and booleans one entry per format that round-trips all values, such as
         ``float64:.2f`` or ``bool:title``.
     """
     present = pc.filter(column, pc.and_kleene(pc.is_valid(column), pc.not_equal(column, "")))
     if not len(present):
         return list(CANDIDATES)
-    # Nearly every column of text is refused by its first values; a call of Arrow costs as much as dozens of them.
+    # Most text columns fail on their first values; a call of Arrow costs as much as checking dozens of them.
     start: list[str] = present.slice(0, 64).to_pylist()
     values: _Values = present if len(present) > 256 else present.to_pylist()
-    if not _others(start, _FLOAT):
-        whole = ["int64"] if not _others(values, _PATTERNS["int64"]) and _casts(present, "int64") else []
-        return whole + [f"float64:{way}" for way in _float_ways(values)]
-    found = [f"bool:{way}" for way, pattern in _BOOLEANS.items() if not _others(start, pattern)]
-    found = [name for name in found if not _others(values, _BOOLEANS[name.partition(":")[2]])]
-    return found + [
+    if not _any_mismatch(start, _FLOAT):
+        whole = ["int64"] if not _any_mismatch(values, _PATTERNS["int64"]) and _casts(present, "int64") else []
+        return whole + [f"float64:{spec}" for spec in _float_specs(values)]
+    candidates = [f"bool:{spec}" for spec, pattern in _BOOLEANS.items() if not _any_mismatch(start, pattern)]
+    candidates = [name for name in candidates if not _any_mismatch(values, _BOOLEANS[name.partition(":")[2]])]
+    return candidates + [
         name
         for name in ("date", "timestamp", "timestamp_utc")
-        if not _others(start, _PATTERNS[name]) and not _others(values, _PATTERNS[name]) and _casts(present, name)
+        if not _any_mismatch(start, _PATTERNS[name])
+        and not _any_mismatch(values, _PATTERNS[name])
+        and _casts(present, name)
     ]
 
 
-def both(first: Collection[str], second: Collection[str]) -> set[str]:
-    """What the values of two columns allow; a bare ``float64`` or ``bool`` allows each way of writing."""
+def common_types(first: Collection[str], second: Collection[str]) -> set[str]:
+    """Intersect the candidate types of two columns; a bare ``float64`` or ``bool`` allows any format."""
     return {name for name in first if name in second or _type(name) in second} | {
         name for name in second if _type(name) in first
     }
 
 
-def readable(name: str, allowed: Collection[str]) -> bool:
-    """Whether values can be read as the type ``name``, in whatever way of writing."""
+def allows(name: str, allowed: Collection[str]) -> bool:
+    """Whether the candidate types include ``name``, in any format."""
     return any(_type(one) == name for one in allowed)
 
 
@@ -96,16 +97,16 @@ def _type(name: str) -> str:
 
 
 def _fitting(values: _Values, pattern: str, *, fit: bool = True) -> _Values:
-    """The values in which a pattern is found, or those in which it is not."""
+    """Select the values that match a pattern, or those that do not."""
     if isinstance(values, list):
         search = _compiled(pattern)
         return [value for value in values if (search(value) is not None) == fit]
-    found = pc.match_substring_regex(values, pattern)
-    return pc.filter(values, found if fit else pc.invert(found))
+    candidates = pc.match_substring_regex(values, pattern)
+    return pc.filter(values, candidates if fit else pc.invert(candidates))
 
 
-def _others(values: _Values, pattern: str) -> bool:
-    """Whether there is a value in which a pattern is not found."""
+def _any_mismatch(values: _Values, pattern: str) -> bool:
+    """Whether a value does not match a pattern."""
     if isinstance(values, list):
         search = _compiled(pattern)
         return any(search(value) is None for value in values)
@@ -114,7 +115,7 @@ def _others(values: _Values, pattern: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> Callable[[str], Any]:
-    # To Arrow's RE2, a dollar is the end alone.
+    # In Arrow's RE2, $ matches at the end only.
     return re.compile(pattern.replace("$", r"\Z")).search
 
 
@@ -130,78 +131,78 @@ def _casts(values: Any, name: str) -> bool:
     return column.type == within_calendar(column).type
 
 
-def _float_ways(values: _Values) -> list[str]:
-    """The ways of writing floats that give back all values."""
-    if _others(values, _FLOAT):
+def _float_specs(values: _Values) -> list[str]:
+    """Find the float formats that round-trip all values."""
+    if _any_mismatch(values, _FLOAT):
         return []
-    hard = _texts(_fitting(values, _HARD))
-    easy = _fitting(values, _HARD, fit=False) if hard else values
-    ways = _easy_ways(easy) if len(easy) else None
-    if hard:
-        numbers = [float(value) for value in hard]
+    long = _texts(_fitting(values, _LONG))
+    short_numbers = _fitting(values, _LONG, fit=False) if long else values
+    specs = _plain_float_specs(short_numbers) if len(short_numbers) else None
+    if long:
+        numbers = [float(value) for value in long]
         if not all(map(math.isfinite, numbers)):
             return []
-        ways = _giving_back(_ways_of(hard[0]) if ways is None else ways, numbers, hard)
-        if not ways:
+        specs = _round_tripping(_specs_to_try(long[0]) if specs is None else specs, numbers, long)
+        if not specs:
             texts = _texts(values)
-            ways = _giving_back([".17g", ".6g"], [float(text) for text in texts], texts)
-    return ways or []
+            specs = _round_tripping([".17g", ".6g"], [float(text) for text in texts], texts)
+    return specs or []
 
 
-def _easy_ways(values: _Values) -> list[str]:
-    """Of numbers of up to 15 digits without an exponent."""
-    ways: list[str] = []
-    # Small or large ones, which some ways write with an exponent.
+def _plain_float_specs(values: _Values) -> list[str]:
+    """Find the formats that round-trip numbers of up to 15 digits without an exponent."""
+    specs: list[str] = []
+    # Small or large numbers, which some formats write with an exponent.
     edge = _texts(_fitting(values, r"^-?(0\.00|[0-9]{8}|[1-9][0-9]*0{4}$)"))
-    if not _others(values, _PLAIN["short"]):
-        ways.append("short")
+    if not _any_mismatch(values, _PLAIN["short"]):
+        specs.append("short")
         if not _fitting(edge, r"^-?0\.000000"):
-            ways.append("js")
+            specs.append("js")
         if not _fitting(edge, r"^-?0\.0000"):
-            ways.append("c")
-        # R writes the shorter of both forms.
-        ways += _giving_back(["r"], [float(text) for text in edge], edge)
-    if not _others(values, _PLAIN["point"]):
-        ways.append("point")
+            specs.append("c")
+        # R writes the shorter of fixed and scientific notation.
+        specs += _round_tripping(["r"], [float(text) for text in edge], edge)
+    if not _any_mismatch(values, _PLAIN["point"]):
+        specs.append("point")
         if not _fitting(edge, r"^-?0\.00000"):
-            ways.append("polars")
+            specs.append("polars")
         if not _fitting(edge, r"^-?0\.0000"):
-            ways.append("python")
+            specs.append("python")
         if not _fitting(edge, r"^-?(0\.000|[0-9]{8})"):
-            ways.append("java")
+            specs.append("java")
     digits = len(str(values[0]).partition(".")[2])
-    if not _others(values, rf"^-?(0|[1-9][0-9]*)\.[0-9]{{{digits}}}$" if digits else r"^(0|-?[1-9][0-9]*)$"):
-        ways.append(f".{digits}f")
-    return ways
+    if not _any_mismatch(values, rf"^-?(0|[1-9][0-9]*)\.[0-9]{{{digits}}}$" if digits else r"^(0|-?[1-9][0-9]*)$"):
+        specs.append(f".{digits}f")
+    return specs
 
 
-def _ways_of(value: str) -> list[str]:
-    """Ways to try where no value is easy, as this one is not."""
+def _specs_to_try(value: str) -> list[str]:
+    """Formats to try if all values have an exponent or many digits."""
     mantissa, e, _ = value.partition("e")
     digits = len(mantissa.partition(".")[2])
     return [*_WRITERS, f".{digits}{'e' if e else 'f'}"]
 
 
-def _giving_back(ways: Sequence[str], numbers: Sequence[float], texts: Sequence[str]) -> list[str]:
-    """Those ways of writing that make of each number its text again."""
+def _round_tripping(specs: Sequence[str], numbers: Sequence[float], texts: Sequence[str]) -> list[str]:
+    """Select the formats that write each number as its text."""
     pairs = list(zip(numbers, texts, strict=True))
-    # Where nothing needs an exponent, all writers of shortest digits write a fraction as Python does.
-    alike = [1e-3 <= abs(number) < 1e7 and not number.is_integer() for number in numbers]
-    shortest = all(repr(number) == text for (number, text), is_alike in zip(pairs, alike, strict=True) if is_alike)
-    rest = [pair for pair, is_alike in zip(pairs, alike, strict=True) if not is_alike]
+    # In this range all shortest-digits writers write a fraction as Python does.
+    is_uniform = [1e-3 <= abs(number) < 1e7 and not number.is_integer() for number in numbers]
+    shortest = all(repr(number) == text for (number, text), uniform in zip(pairs, is_uniform, strict=True) if uniform)
+    rest = [pair for pair, uniform in zip(pairs, is_uniform, strict=True) if not uniform]
     return [
-        way
-        for way in ways
+        spec
+        for spec in specs
         if (
-            shortest and all(_WRITERS[way](number) == text for number, text in rest)
-            if way in _WRITERS
-            else all(f"{number:{way}}" == text for number, text in pairs)
+            shortest and all(_WRITERS[spec](number) == text for number, text in rest)
+            if spec in _WRITERS
+            else all(f"{number:{spec}}" == text for number, text in pairs)
         )
     ]
 
 
 def _digits(number: float) -> tuple[str, str, int]:
-    """Sign, shortest digits that give the number back, and the power of ten of the first of them."""
+    """Return sign, shortest round-trip digits, and the power of ten of the first digit."""
     mantissa, _, exponent = f"{abs(number)!r}".partition("e")
     whole, _, fraction = mantissa.partition(".")
     digits = (whole + fraction).lstrip("0")
@@ -210,7 +211,7 @@ def _digits(number: float) -> tuple[str, str, int]:
     return sign, digits.rstrip("0") or "0", (power if digits else 0) + int(exponent or 0)
 
 
-def _plainly(digits: str, power: int, whole: str) -> str:
+def _fixed_point(digits: str, power: int, whole: str) -> str:
     if power < 0:
         return "0." + "0" * (-power - 1) + digits
     if len(digits) <= power + 1:
@@ -223,31 +224,31 @@ def _scientific(digits: str, power: int, *, point: str = "", e: str = "e", plus:
     return f"{digits[0]}{fraction}{e}{'-' if power < 0 else plus}{abs(power):0{width}d}"
 
 
-def _between(low: int, high: int, whole: str, **exponent: Any) -> Callable[[float], str]:
-    """Writes without an exponent from ``10**low`` to below ``10**high``."""
+def _fixed_between(low: int, high: int, whole: str, **exponent: Any) -> Callable[[float], str]:
+    """Return a writer in fixed-point notation from ``10**low`` to below ``10**high``, else scientific."""
 
     def write(number: float) -> str:
         sign, digits, power = _digits(number)
         plain = low <= power < high or digits == "0"
-        return sign + (_plainly(digits, power, whole) if plain else _scientific(digits, power, **exponent))
+        return sign + (_fixed_point(digits, power, whole) if plain else _scientific(digits, power, **exponent))
 
     return write
 
 
 def _as_r(number: float) -> str:
     sign, digits, power = _digits(number)
-    plain, scientific = _plainly(digits, power, ""), _scientific(digits, power, width=2)
+    plain, scientific = _fixed_point(digits, power, ""), _scientific(digits, power, width=2)
     return sign + (plain if len(plain) <= len(scientific) else scientific)
 
 
-# How programs write a float in as many digits as are needed.
+# Formats in which programs write floats with the shortest round-trip digits.
 _WRITERS: dict[str, Callable[[float], str]] = {
-    "short": lambda number: (parts := _digits(number))[0] + _plainly(*parts[1:], ""),
-    "point": lambda number: (parts := _digits(number))[0] + _plainly(*parts[1:], ".0"),
-    "python": _between(-4, 16, ".0", width=2),
-    "polars": _between(-5, 16, ".0"),
-    "java": _between(-3, 7, ".0", point=".0", e="E", plus=""),
-    "js": _between(-6, 21, ""),
-    "c": _between(-4, 15, "", width=2),
+    "short": lambda number: (parts := _digits(number))[0] + _fixed_point(*parts[1:], ""),
+    "point": lambda number: (parts := _digits(number))[0] + _fixed_point(*parts[1:], ".0"),
+    "python": _fixed_between(-4, 16, ".0", width=2),
+    "polars": _fixed_between(-5, 16, ".0"),
+    "java": _fixed_between(-3, 7, ".0", point=".0", e="E", plus=""),
+    "js": _fixed_between(-6, 21, ""),
+    "c": _fixed_between(-4, 15, "", width=2),
     "r": _as_r,
 }

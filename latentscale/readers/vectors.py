@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from latentscale.config import protocol_of
 from latentscale.errors import CorpusError
 from latentscale.readers.input_table import InputFile
-from latentscale.readers.vectors_beside import VectorFile
+from latentscale.readers.vector_files import VectorFile
 from latentscale.readers.vectors_parquet import ParquetVectors
 
 _SETTLED_NS = 2_000_000_000

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from latentscale.config.text import shown
 from latentscale.errors import CorpusError, name_list
 from latentscale.readers.input_table import InputFile
-from latentscale.readers.vectors_beside import VectorFile
+from latentscale.readers.vector_files import VectorFile
 
 _BATCH_ROWS = 8_192
 

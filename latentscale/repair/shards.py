@@ -13,7 +13,7 @@ from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.service import counted_spending
 from latentscale.pipeline.shards import run_shards
 from latentscale.readers.inputs import list_inputs
-from latentscale.repair.aside import Aside
+from latentscale.repair.backup import ObjectBackup
 from latentscale.repair.snapshots import DOCUMENTS
 from latentscale.repair.work import Repair
 from latentscale.stages import embed, ingest
@@ -41,7 +41,7 @@ def mend_documents(repair: Repair, faults: Iterable[Fault]) -> None:
     if not lost:
         return
     reasons: list[str] = []
-    aside = Aside(repair.store)
+    backup = ObjectBackup(repair.store)
     for values, snapshot_id in repair.recorded.jobs():
         done: set[str] = set()
 
@@ -62,7 +62,7 @@ def mend_documents(repair: Repair, faults: Iterable[Fault]) -> None:
             # What is there is taken as done.
             planned = set(pending.keys.to_pylist())
             for key in [key for key in lost if key.rsplit("-", 1)[0] in planned]:
-                aside.put(document_name(key))
+                backup.remove(document_name(key))
             worker = partial(ingest.IngestWorker, repair.store, config.corpus, config.ingest)
             with context.observer.stage("ingest") as progress:
                 for receipt in run_shards(
@@ -80,7 +80,7 @@ def mend_documents(repair: Repair, faults: Iterable[Fault]) -> None:
         reason = repair.at_work(values, work)
         reasons += [reason] if reason else []
         lost -= done
-        aside.put_back()
+        backup.restore()
         if not lost:
             return
     for key in sorted(lost):
@@ -140,11 +140,11 @@ def _embed(repair: Repair, record: Record, shards: list[Shard]) -> None:
             ):
                 pass
 
-    aside = Aside(repair.store)
+    backup = ObjectBackup(repair.store)
     for shard in shards:
-        aside.put(embed.vector_name(record.id, shard.key))
+        backup.remove(embed.vector_name(record.id, shard.key))
     reason = repair.at_work(jobs[0][0], work)
-    aside.put_back()
+    backup.restore()
     if reason:
         repair.lost[record.folder] = f"{record.folder}: vectors of {len(shards):,} shards ({reason})"
 

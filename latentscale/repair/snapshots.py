@@ -13,7 +13,7 @@ from latentscale.pipeline.context import RunContext
 from latentscale.pipeline.history import settings_of_map
 from latentscale.pipeline.shards import ingest_corpus
 from latentscale.readers.inputs import list_inputs
-from latentscale.repair.aside import Aside
+from latentscale.repair.backup import ObjectBackup
 from latentscale.repair.work import Repair
 from latentscale.stages import ingest
 from latentscale.storage.segments import read_points
@@ -52,9 +52,9 @@ def _mend_snapshot(repair: Repair, identity: str) -> None:
         own = read_groups(repair.store, identity)
     except LatentScaleError:
         own = {}
-    aside = Aside(repair.store)
+    backup = ObjectBackup(repair.store)
     for name in objects:
-        aside.put(name)
+        backup.remove(name)
     reason = "no run says which settings it was read with"
     for values, parent, highest in _ways_to(repair, identity):
         before = repair.store.list("snapshots", brief=True)
@@ -73,22 +73,22 @@ def _mend_snapshot(repair: Repair, identity: str) -> None:
         if objects[0] in made:
             return
         repair.store.delete(made)
-    aside.put_back()
+    backup.restore()
     repair.lost[objects[0]] = f"{objects[0]}: which documents the maps of it have ({reason})"
 
 
 def _restore_identities(repair: Repair, identity: str) -> bool:
     """Whether the list of a snapshot is intact, and its other tables could be worked out from it."""
-    aside = Aside(repair.store)
+    backup = ObjectBackup(repair.store)
     for name in (carried_name(identity), superseded_name(identity)):
-        aside.put(name)
+        backup.remove(name)
     try:
         held = read_workspace(repair.store)
         if restore_identities(repair.store, identity, id_column=held.id_column, text_column=held.text_column):
             return True
     except LatentScaleError:
         pass
-    aside.put_back()
+    backup.restore()
     return False
 
 

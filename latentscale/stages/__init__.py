@@ -1,1 +1,1 @@
-"""The stages of a map, one a module: ingest, embed, neighbors, project, cluster, label, publish."""
+"""The stages of a map, one module each: ingest, embed, neighbors, project, cluster, label, publish."""

@@ -1,4 +1,4 @@
-"""Try a backend on some documents of a snapshot, where its stage runs."""
+"""Compare a backend with the reference on documents of a snapshot, where its stage runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latentscale.storage.vectors import load_vectors
 
 
 def try_on_documents(context: StageContext, *, backend: str, snapshot: str, embedding: str) -> Comparison:
-    """Compare a backend with that for processors on at most 5,000 documents, evenly spread.
+    """Compare a backend with the backend cpu on at most 5,000 evenly spaced documents.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cluster: find the clusters of a map, send its noise to the nearest ones, and join them into coarser layers."""
+"""Cluster: find the clusters of a map, assign noise to the nearest ones, and merge them into coarser layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentscale.backends import Clustering
 from latentscale.backends.grouping import joined_at_most
-from latentscale.backends.identical import first_alike, shared_labels
+from latentscale.backends.identical import first_occurrence, shared_labels
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.errors import CorpusError
@@ -21,28 +21,28 @@ from latentscale.stages.cluster_search import FITS, DensitySettings, about, miss
 from latentscale.stages.edited_clusters import anchors_of, clusters_before, hold_coarser, hold_edited, merge_edited
 from latentscale.stages.project import LAYOUT_SLOT, MAP_DIMENSIONS, read_coordinates
 from latentscale.stages.project import STAGE as PROJECT
-from latentscale.stages.rates import OWN_TREE, density_seconds, held_bytes, kmeans_seconds
+from latentscale.stages.rates import OWN_TREE, density_seconds, kmeans_seconds, peak_bytes
 from latentscale.stages.split_clusters import move_edited, parts_before, place_edited, split_edited
 from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, omitted_at_default
 from latentscale.storage.segments import read_points
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, column_values, load_vectors
 
 MAX_COLUMN_CLUSTERS = 10_000
-# Of the parts that an edited cluster is split into.
+# Seed of the K-means that splits an edited cluster.
 SPLIT_SEED = 42
-# What requests call the layout that is made for clusters.
+# Field of a request with the layout for clustering.
 _LAYOUT = "projection"
 
 
 def default_min_cluster_size(documents: int) -> int:
-    """A five-hundredth of the documents between 5 and 2,000; a tenth, at least 2, of fewer than 50."""
+    """Return 1/500 of the documents, between 5 and 2,000; for fewer than 50 documents 1/10, at least 2."""
     if documents < 50:
         return max(2, documents // 10)
     return min(2_000, max(5, documents // 500))
@@ -50,11 +50,10 @@ def default_min_cluster_size(documents: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClustersRequest(Request):
-    """Everything that alters the clusters; settings of other methods are None.
+    """Everything that affects the clusters; settings of other methods are None.
 
-    ``align`` is the map whose clusters give their ids to those that hold mostly the same documents, ``levels`` the
-    ordered numbers of clusters, ``anchors`` clusters that were edited by hand, ``adapt`` whether other settings may
-    replace those of a default that collapses.
+    ``align`` is the map whose cluster ids are carried over, ``levels`` the requested numbers of clusters per layer,
+    ``anchors`` clusters that were edited by hand, ``adapt`` whether default settings may be replaced if they collapse.
     """
 
     VERSION: ClassVar[int] = 4
@@ -76,17 +75,17 @@ class ClustersRequest(Request):
     seed: int | None = None
     # an existing column
     column: str | None = None
-    align: str | None = later(None)
-    backend: str = later("cpu")
-    levels: tuple[int, ...] | None = later(None)
-    adapt: bool = later(False)
-    anchors: tuple[Mapping[str, Any], ...] = later(())
+    align: str | None = omitted_at_default(None)
+    backend: str = omitted_at_default("cpu")
+    levels: tuple[int, ...] | None = omitted_at_default(None)
+    adapt: bool = omitted_at_default(False)
+    anchors: tuple[Mapping[str, Any], ...] = omitted_at_default(())
     # DBSCAN
-    eps: float | None = later(None)
+    eps: float | None = omitted_at_default(None)
 
 
 class ClusterStage(WholeStage):
-    """The clusters of a map, and the layout that they are found on."""
+    """Computes the clusters of a map, and the layout for clustering."""
 
     name = "cluster"
     tables: ClassVar[Mapping[str, Table]] = {
@@ -100,7 +99,7 @@ class ClusterStage(WholeStage):
     }
 
     def works(self, job: MapJob) -> Iterator[Work]:
-        """The layout to look at, where it is not the map's own, then the clusters."""
+        """Return the layout for clustering, if it is not the map's own, and the clusters."""
         config = job.config.cluster
         layout: Record | None = None
         if config.clustered in ("layout", "map"):
@@ -137,7 +136,7 @@ class ClusterStage(WholeStage):
         documents = int(job.records["neighbors"].counts["documents"])
         size = config.min_cluster_size or default_min_cluster_size(documents)
         if config.levels and not config.min_cluster_size:
-            # Ten times smaller than the ordered clusters are on average, where the default would forbid them.
+            # At most a tenth of the mean size of the requested clusters, which the default could rule out.
             size = max(2, min(size, documents // (10 * config.levels[0])))
         if config.method == "plscan":
             size = config.min_cluster_size or config.min_samples or min(10, size)
@@ -171,9 +170,9 @@ class ClusterStage(WholeStage):
                 clustering, names = _from_column(store, snapshot, vectors, str(request.column))
             else:
                 points = vectors.matrix if projection is None else read_coordinates(store, projection)
-                clustering = find_clusters(points, request, threads=context.threads)
+                clustering = cluster_points(points, request, threads=context.threads)
                 clustering = hold_edited(clustering, vectors.row_ids, request.anchors, before, parts.by_split())
-                clustering = _with_copies_together(clustering, first_alike(vectors.matrix))
+                clustering = _merge_duplicates(clustering, first_occurrence(vectors.matrix))
             nearest, centroids = backend.nearest_centroid(vectors.matrix, clustering.labels)
             sizes = np.bincount(clustering.labels[clustering.labels >= 0], minlength=clustering.n_clusters)
             layers = backend.layer_tree(
@@ -244,7 +243,7 @@ class ClusterStage(WholeStage):
                 "noise": noise,
                 "noise_share": round(noise / len(vectors), 4),
                 "layers": [clustering.n_clusters, *(int(layer.max()) + 1 for layer in layers)],
-                # No id below these is ever given to another cluster.
+                # Ids below these are never reused.
                 "ids": [_ids_used(store, align, depth, one) for depth, one in enumerate(ids)],
             }
             | ({"carried": int((of_cluster < _ids_used(store, align, 0, ids[0][:0])).sum())} if align else {}),
@@ -269,8 +268,8 @@ class ClusterStage(WholeStage):
         return Cost(
             cpu_seconds=seconds,
             parallel=spherical or size.documents >= OWN_TREE,
-            # Ward's method has a cost for each pair of what it joins, K-means some sums for each centroid.
-            memory_bytes=held_bytes(size, fixed=90e6, document=300.0 if spherical else 1_700.0)
+            # Ward's method needs a matrix of all pairs, K-means sums per centroid.
+            memory_bytes=peak_bytes(size, fixed=90e6, document=300.0 if spherical else 1_700.0)
             + 8.0 * joined**2
             + (80.0 * count * size.dim if spherical else 0.0),
             disk_bytes=size.documents * 12.0,
@@ -282,14 +281,14 @@ STAGE = ClusterStage()
 
 
 def _spread(values: NDArray[Any], positions: NDArray[np.int32], length: int, empty: Any) -> NDArray[Any]:
-    """Put ``values`` at ``positions`` of an array of ``length``, which is ``empty`` elsewhere."""
+    """Scatter ``values`` to ``positions`` of an array of ``length`` filled with ``empty``."""
     result = np.full((length, *values.shape[1:]), empty, dtype=values.dtype)
     result[positions] = values
     return result
 
 
 def _ids_used(store: Store, align: Record | None, depth: int, ids: NDArray[np.int32]) -> int:
-    """One above the highest id that a layer of this map, or of those that it is aligned with, has ever had."""
+    """One above the highest id that the layer has ever had, in this map or those it is aligned with."""
     before = 0
     if align is not None:
         record = find_record(store, "clusters", str(align.request["clusters"]))
@@ -305,10 +304,10 @@ def _identities(
     memberships: Sequence[NDArray[np.int32]],
     names: Sequence[str],
 ) -> list[NDArray[np.int32]]:
-    """The id of each cluster of each layer: its number, or, after a refit, the id of the cluster that it was before.
+    """Assign ids to the clusters of each layer: their number, or after a refit the id of the matching earlier cluster.
 
-    Clusters that are the values of a column keep their ids by name, others by the documents that they share with
-    those of the map ``align``; an id is never given to another cluster.
+    Clusters from a column are matched by name, others by the documents shared with those of the map ``align``. Ids are
+    never reused for another cluster.
     """
     counts = [int(membership.max(initial=-1)) + 1 for membership in memberships]
     if align is None:
@@ -337,8 +336,8 @@ def _identities(
     return ids
 
 
-def find_clusters(points: NDArray[np.float32], request: ClustersRequest, *, threads: int) -> Clustering:
-    """Cluster ``points`` (float32, shape (n, d)) as ``request`` says."""
+def cluster_points(points: NDArray[np.float32], request: ClustersRequest, *, threads: int) -> Clustering:
+    """Cluster ``points`` (float32, shape (n, d)) with the method and settings of ``request``."""
     backend = open_backend(request.backend)
     if request.method == "kmeans":
         fit_kmeans = backend.kmeans if request.projection is None else backend.kmeans_of_layout
@@ -381,8 +380,8 @@ def find_clusters(points: NDArray[np.float32], request: ClustersRequest, *, thre
     return without_collapse(fit, first) if request.adapt else fit(first)
 
 
-def _with_copies_together(clustering: Clustering, first: NDArray[np.int64]) -> Clustering:
-    """Give identical documents one cluster; ids still run by falling size, and none is left empty."""
+def _merge_duplicates(clustering: Clustering, first: NDArray[np.int64]) -> Clustering:
+    """Put duplicates in the same cluster; ids are by descending size, without gaps."""
     labels, probabilities = shared_labels(clustering.labels, clustering.probabilities, first)
     if np.array_equal(labels, clustering.labels):
         return replace(clustering, probabilities=probabilities)
@@ -399,7 +398,7 @@ def _with_copies_together(clustering: Clustering, first: NDArray[np.int64]) -> C
 
 
 def _from_column(store: Store, snapshot: Snapshot, vectors: Vectors, column: str) -> tuple[Clustering, list[str]]:
-    """Take the clusters from a source column: ids by size, null is noise."""
+    """Use the values of a source column as clusters: ids by descending size, null is noise."""
     values = column_values(store, snapshot, vectors.row_ids, column)
     if len(values.categories) > MAX_COLUMN_CLUSTERS:
         raise CorpusError(
@@ -407,7 +406,7 @@ def _from_column(store: Store, snapshot: Snapshot, vectors: Vectors, column: str
             hint=f"Choose a column with at most {MAX_COLUMN_CLUSTERS:,} values.",
         )
     sizes = np.bincount(values.codes[values.codes >= 0], minlength=len(values.categories))
-    # The first to appear is the first of those of one size.
+    # Clusters of equal size are in the order of their first document.
     order = np.argsort(-sizes, kind="stable")
     names = [values.categories[code] for code in order.tolist()]
     ranks = np.empty(len(order) + 1, dtype=np.int32)
@@ -424,7 +423,7 @@ def _from_column(store: Store, snapshot: Snapshot, vectors: Vectors, column: str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clusters:
-    """The clusters of a map, as read back.
+    """The clusters of a map.
 
     Attributes
     ----------
@@ -432,7 +431,7 @@ class Clusters:
     cluster, nearest_cluster : int32 ndarray, shape (n,)
     probability : float32 ndarray, shape (n,)
     tree : pyarrow.Table
-        One row an id, those that no cluster has any more with a ``size`` of 0:
+        One row per id, unused ones with a ``size`` of 0:
         ``cluster``, ``size``, ``nearest_size``, ``persistence``, ``centroid``, ``layer_<n>``.
     """
 
@@ -443,7 +442,7 @@ class Clusters:
     tree: pa.Table
 
     def coarser(self) -> list[NDArray[np.int32]]:
-        """For layers 1, 2, …: the id in that layer of each cluster of layer 0."""
+        """For layers 1, 2, …: the cluster of that layer that each cluster of layer 0 belongs to."""
         names = [name for name in self.tree.column_names if name.startswith("layer_")]
         return [self.tree[name].to_numpy().astype(np.int32) for name in names]
 
@@ -457,7 +456,7 @@ def _lift(of_cluster: NDArray[np.int32], cluster: NDArray[np.int32]) -> NDArray[
 
 
 def read_clusters(store: Store, record: Record) -> Clusters:
-    """Read the clusters that an artifact holds."""
+    """Read the clusters of an artifact."""
     members = read_table(store, record, "members")
     return Clusters(
         row_ids=members["row_id"].to_numpy(),

@@ -1,4 +1,4 @@
-"""Search the settings of HDBSCAN: for as many clusters as were ordered, or for clusters that do not collapse."""
+"""Search settings of HDBSCAN: for a requested number of clusters, or to avoid a collapsed clustering."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from latentscale.backends import Clustering
 
-# A clustering has collapsed if one cluster has more of all documents than this, or if more of them are in none...
+# A clustering has collapsed if its largest cluster has a larger share of documents than this, or the noise has...
 _LARGEST, _NOISE = 0.5, 0.5
-# ...or if there are fewer clusters than this of so many documents.
+# ...or if there are fewer clusters than this with at least this many documents.
 _FEW_CLUSTERS, _MANY_DOCUMENTS = 5, 1_000
-# Fits of one search: each halves or better the range of sizes that is left.
+# Fits of one search: each at least halves the remaining range of sizes.
 FITS = 7
-# How far from the ordered number is as good as met, as a ratio.
+# Ratio to the requested number that counts as met.
 _MET = 1.1
 
 
@@ -36,7 +36,7 @@ Fit = Callable[[DensitySettings], Clustering]
 
 
 def collapse(clustering: Clustering) -> str | None:
-    """Say in what way a clustering has collapsed, in words that go on from "The default settings gave"; else None."""
+    """Describe how a clustering has collapsed, as the end of "The default settings gave …"; None if it has not."""
     documents, found = len(clustering.labels), clustering.n_clusters
     if documents == 0:
         return None
@@ -51,10 +51,10 @@ def collapse(clustering: Clustering) -> str | None:
 
 
 def without_collapse(fit: Fit, first: DensitySettings) -> Clustering:
-    """Cluster with ``first``, and where that collapses with the next better settings, until one does not.
+    """Cluster with ``first``, and if that collapses with other settings, until one result has not collapsed.
 
-    Where all do, the one whose worst figure (largest cluster, noise) is least is kept. What was tried is in
-    ``details["tried"]``, and a note says which settings replaced the default.
+    If all have, the one with the smallest worst figure (largest cluster, noise) is kept. All fits are in
+    ``details["tried"]``, and a note names the settings that replaced the default.
 
     Parameters
     ----------
@@ -91,24 +91,24 @@ def without_collapse(fit: Fit, first: DensitySettings) -> Clustering:
 
 
 def about(fit: Fit, first: DensitySettings, wanted: int, *, methods: tuple[Literal["eom", "leaf"], ...]) -> Clustering:
-    """Cluster into about ``wanted`` clusters, by the ``min_cluster_size`` that gives the nearest number.
+    """Cluster into about ``wanted`` clusters, by searching ``min_cluster_size``.
 
-    The number falls as the size grows, so that each fit narrows the range of sizes (by interpolation on logarithmic
-    scales). A selection method that collapses, or that misses the number, gives way to the next one.
+    The number of clusters decreases with the size, so each fit narrows the range of sizes (by interpolation on log
+    scales). If a selection method collapses or misses the number, the next one is tried.
 
     Parameters
     ----------
     fit : callable
     first : DensitySettings
-        Its ``min_cluster_size`` is the least that is tried.
+        Its ``min_cluster_size`` is the smallest that is tried.
     wanted : int
     methods : tuple of {"eom", "leaf"}
-        In the order of preference.
+        In order of preference.
 
     Returns
     -------
     Clustering
-        ``details["tried"]`` has each fit. A note where the number is off by more than a tenth.
+        All fits are in ``details["tried"]``. A note reports a number that is off by more than a tenth.
     """
     tried: list[tuple[DensitySettings, Clustering]] = []
 
@@ -131,7 +131,7 @@ def about(fit: Fit, first: DensitySettings, wanted: int, *, methods: tuple[Liter
 
 
 def missed_levels(levels: Sequence[int], finest: int, layers: Sequence[NDArray[np.int32]]) -> list[str]:
-    """Say where coarser layers are not as large as was ordered."""
+    """Return notes for coarser layers that do not have the requested number of clusters."""
     wanted = levels[1:]
     found = [int(layer.max(initial=-1)) + 1 for layer in layers]
     if not wanted or all(abs(a - b) <= max(1, b // 10) for a, b in zip_longest(found, wanted, fillvalue=0)):
@@ -144,20 +144,20 @@ def missed_levels(levels: Sequence[int], finest: int, layers: Sequence[NDArray[n
 
 
 def _narrow(fit: Fit, first: DensitySettings, wanted: int) -> list[tuple[DensitySettings, Clustering]]:
-    """Fits of one method, their sizes nearer and nearer to that which gives the number."""
+    """Yield fits of one method, converging to the size that gives the number."""
     smallest = fit(first)
     found = [(first, smallest)]
     documents = len(smallest.labels)
     low, high = first.min_cluster_size, max(documents // 2, first.min_cluster_size)
     if smallest.n_clusters <= wanted:
         return found
-    # The number of clusters at ``low`` is too large, at ``high`` too small: one at most fits in half of the documents.
+    # Bracket: too many clusters at ``low``, too few at ``high`` (half of the documents allow one at most).
     at_low, at_high = smallest.n_clusters, 1
     for _ in range(FITS - 1):
         if high - low < 2:
             break
         part = np.log(at_low / wanted) / max(np.log(at_low / max(at_high, 0.5)), 1e-9)
-        # Away from the ends, lest the range shrinks from one side only.
+        # Kept away from the ends, so that the range shrinks from both sides.
         size = round(low * (high / low) ** float(np.clip(part, 0.2, 0.8)))
         size = min(max(size, low + 1), high - 1)
         settings = replace(first, min_cluster_size=size)
@@ -173,7 +173,7 @@ def _narrow(fit: Fit, first: DensitySettings, wanted: int) -> list[tuple[Density
 
 
 def _next_better(first: DensitySettings) -> Iterator[DensitySettings]:
-    """From the nearest to the default on: even clusters, less noise, then smaller ones."""
+    """Yield settings to try, those nearest to the default first: leaf clusters, less noise, then smaller clusters."""
     size = first.min_cluster_size
     few = max(2, first.min_samples // 3)
     yield replace(first, cluster_selection_method="leaf")
@@ -185,7 +185,7 @@ def _next_better(first: DensitySettings) -> Iterator[DensitySettings]:
 
 
 def _severity(clustering: Clustering) -> float:
-    """The larger of the largest cluster's share and the share of noise; 1 where there are fewer than two clusters."""
+    """The larger of the largest cluster's share and the noise's share; 1 if there are fewer than two clusters."""
     if clustering.n_clusters < 2:
         return 1.0
     shares = np.bincount(clustering.labels + 1) / len(clustering.labels)

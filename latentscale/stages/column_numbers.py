@@ -1,4 +1,4 @@
-"""Which numbers, dates among them, are larger or smaller in a cluster than elsewhere: evidence for its label."""
+"""Numeric and date columns whose values are shifted in a cluster: evidence for its label."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from latentscale.labelers import NumberShift
 
-# How clearly documents of a cluster must be above or below the others: the bound of the interval beside one half.
+# Smallest effect: distance of the confidence bound from one half.
 _CLEARLY = 0.1
 _LEAST_DOCUMENTS = 10
-# A standard normal is within so much of its mean in 95 of 100 cases.
+# Two-sided 95 % quantile of the standard normal.
 Z = 1.96
 
 
@@ -22,13 +22,13 @@ def number_shifts(
 ) -> Iterator[tuple[int, NumberShift]]:
     """Compare the numbers of each cluster with those of all other documents.
 
-    By the probability that a document of the cluster has the larger number (Mann and Whitney's U divided by the number
-    of pairs), with the interval of Hanley and McNeil (1982).
+    The effect is the probability that a document of the cluster has the larger number (Mann and Whitney's U over the
+    number of pairs), with the confidence interval of Hanley and McNeil (1982).
 
     Parameters
     ----------
     kind : pyarrow.DataType
-        Of the column: says how a number is written.
+        Type of the column, which determines how numbers are formatted.
     values : float64 ndarray, shape (n,)
         NaN where a document has none.
     membership : int32 ndarray, shape (n,)
@@ -38,13 +38,13 @@ def number_shifts(
     ------
     cluster : int
     shift : NumberShift
-        Of clusters whose interval is clear of one half. None where whole numbers are all different: they are ids.
+        For clusters whose interval excludes one half. Columns of distinct integers yield nothing: they are ids.
     """
     known = np.flatnonzero(np.isfinite(values))
     order = known[np.argsort(values[known], kind="stable")]
     ordered, clusters = values[order], membership[order]
     total = len(ordered)
-    # Equal numbers share the mean of their ranks.
+    # Ties get the mean of their ranks.
     _, inverse, counts = np.unique(ordered, return_inverse=True, return_counts=True)
     if total < 2 * _LEAST_DOCUMENTS or (pa.types.is_integer(kind) and len(counts) == total):
         return
@@ -80,7 +80,7 @@ def number_shifts(
 
 
 def written(value: float, kind: pa.DataType) -> str:
-    """A number as a person reads it: dates as such, others with four digits that count."""
+    """Format a number for display: dates as dates, others with four significant digits."""
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return str(np.datetime64(round(value), "us").astype("datetime64[D]"))
     if value == round(value) and abs(value) < 1e15:
@@ -89,7 +89,7 @@ def written(value: float, kind: pa.DataType) -> str:
 
 
 def _median_without(ordered: NDArray[np.float64], own: NDArray[np.float64]) -> float:
-    """The lower median of the numbers that are not ``own``; both ascend."""
+    """The lower median of the numbers that are not in ``own``; both are sorted."""
     wanted = (len(ordered) - len(own) + 1) // 2
     low, high = 0, len(ordered) - 1
     while low < high:

@@ -1,4 +1,4 @@
-"""Which values and numbers of the source columns set a cluster apart: evidence for its label."""
+"""Values and numbers of source columns that are distinctive of a cluster: evidence for its label."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from latentscale.storage.parquet import read_footer
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.vectors import stream_documents
 
-# A column with more values than that tells documents apart, not clusters.
+# A column with more distinct values identifies documents, not clusters.
 MAX_VALUES = 200
-# Numbers with fewer different ones are looked at as values only: years of a few, codes of classes.
+# Numeric columns with fewer distinct values are treated as categories only: a few years, class codes.
 LEAST_NUMBERS = 20
-# Columns that are looked at, and what is kept for a cluster.
+# Largest number of columns, and of values and numbers per cluster.
 MAX_COLUMNS = 24
 KEPT, KEPT_NUMBERS = 4, 2
 LEAST_SHARE = 0.15
 LEAST_LIFT = 1.5
-# Documents by which columns with too many values are left out before all are read.
+# Size of the sample by which columns with too many values are skipped before all documents are read.
 _FIRST = 8_192
 
 _OWN = ("row", "source", "source_row")
@@ -34,14 +34,14 @@ _OWN = ("row", "source", "source_row")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """What sets clusters apart, by (layer, cluster); no entry for a cluster without any.
+    """Distinctive values and numbers by (layer, cluster); clusters without any are absent.
 
     Attributes
     ----------
     values : dict to list of ColumnShare
-        The most telling first, at most four.
+        The most distinctive first, at most four.
     numbers : dict to list of NumberShift
-        The most telling first, at most two.
+        The most distinctive first, at most two.
     """
 
     values: dict[tuple[int, int], list[ColumnShare]] = field(default_factory=dict[tuple[int, int], list[ColumnShare]])
@@ -50,7 +50,7 @@ class Columns:
 
 @dataclass(slots=True)
 class _Read:
-    """A column of all documents: the code of each value while there are few, and each number where it has numbers."""
+    """A column of all documents: category codes while there are few, and numbers where it is numeric."""
 
     kind: pa.DataType
     codes: NDArray[np.int16]
@@ -63,7 +63,7 @@ class _Read:
 
     def take(self, positions: NDArray[np.int64], column: Any) -> None:
         if self.numbers is not None and not _has_numbers(column.type):
-            # Text in another file: it is none of numbers then.
+            # Text in another file: then it is not numeric.
             self.numbers = None
         elif self.numbers is not None:
             self.numbers[positions] = _as_numbers(column)
@@ -78,7 +78,7 @@ class _Read:
         self.codes[positions] = code[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 
-def columns_that_tell(
+def distinctive_columns(
     store: Store,
     snapshot: Snapshot,
     row_ids: NDArray[np.int64],
@@ -88,14 +88,14 @@ def columns_that_tell(
 ) -> Columns:
     """Compare the values and numbers of source columns in each cluster with all other documents.
 
-    One pass over the documents, after a look at the first; memory holds 2 bytes a document and column, and 8 where it
-    has numbers.
+    One pass over the documents, after reading a sample; memory is 2 bytes per document and column, and 8 more for
+    numeric ones.
 
     Parameters
     ----------
     row_ids : int64 ndarray, shape (n,)
     memberships : sequence of int32 ndarray, shape (n,)
-        Cluster of each document, one array a layer; -1 for none.
+        Cluster of each document, one array per layer; -1 for none.
     """
     found = Columns()
     kinds = _columns(store, snapshot, text_column)
@@ -123,7 +123,7 @@ def columns_that_tell(
 def _read(
     store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], kinds: dict[str, pa.DataType]
 ) -> dict[str, _Read]:
-    """Those columns that have few values, or numbers."""
+    """Read the columns that have few values, or are numeric."""
     count = len(row_ids)
     columns = {
         name: _Read(
@@ -144,10 +144,10 @@ def _read(
 def _shares(
     name: str, column: _Read, membership: NDArray[np.int32], sizes: NDArray[np.int64]
 ) -> list[tuple[int, ColumnShare]]:
-    """Values that are more common in a cluster than elsewhere, beyond chance.
+    """Find values that are significantly more common in a cluster than elsewhere.
 
-    The lift is the share inside divided by that outside, with half a document added to each count (Walter 1975), and
-    its interval is that of the logarithm of a ratio (Katz et al. 1978).
+    The lift is the ratio of the shares inside and outside, with half a document added to each count (Walter 1975); its
+    confidence interval is that of a log ratio (Katz et al. 1978).
     """
     width = len(sizes)
     names = list(column.known or ())
@@ -178,7 +178,7 @@ def _shares(
 
 
 def _as_numbers(column: Any) -> NDArray[np.float64]:
-    """NaN where there is no number; dates as microseconds since 1970."""
+    """Convert to float64: null is NaN, dates are microseconds since 1970."""
     if pa.types.is_temporal(column.type):
         column = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
     return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
@@ -190,7 +190,7 @@ def _has_numbers(kind: pa.DataType) -> bool:
 
 
 def _columns(store: Store, snapshot: Snapshot, text_column: str) -> dict[str, pa.DataType]:
-    """Source columns that can be counted or compared, by the first shard."""
+    """List categorical and numeric source columns, by the first shard."""
     if not len(snapshot.shards):
         return {}
     schema = read_footer(store, snapshot.shards[0].name).schema

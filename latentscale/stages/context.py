@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class LayoutPreview(Protocol):
-    """Shows a layout while it is being optimised; it travels to where the stage runs."""
+    """Shows a layout while it is being optimised; it is sent to the node where the stage runs."""
 
     def begin(self, notice: Callable[[str], None]) -> None:
-        """Start the clock of a layout; ``notice`` is told where the preview lies, or why there is none."""
+        """Start timing a layout; ``notice`` receives the address of the preview, or why there is none."""
         ...
 
     def show(self, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32], done: int, total: int) -> None:
-        """Show coordinates, float32 of shape (n, 2) or (n, 3), after ``done`` of ``total`` steps. It never fails."""
+        """Show coordinates, float32 of shape (n, 2) or (n, 3), after ``done`` of ``total`` steps; never raises."""
         ...
 
 
@@ -47,22 +47,22 @@ class StageContext:
     run : str or None
         Id of the run, for the records.
     job : mapping or None
-        Its settings as the record of a map keeps them.
+        Settings of the run, as stored in the record of a map.
     threads : int
     memory : float
-        Bytes that the work may use; 0 where unknown.
+        Available memory in bytes; 0 where unknown.
     device : str
-        ``cpu``, or ``cuda:0`` where the engine gave a GPU.
+        ``cpu``, or ``cuda:0`` if the engine assigned a GPU.
     scratch : Path or None
-        A folder of this node for files that may be lost.
+        A folder of this node for temporary files.
     progress : callable
-        Told (done, total) in the stage's own units.
+        Called with (done, total) in the stage's own units.
     notice : callable
-        Told what a person should know.
+        Called with messages for the user.
     replicas : Replicas or None
-        What each worker gets that the work starts on a cluster; None where there is no other node.
+        Number and resources of the workers that the stage may start on a cluster; None on a single machine.
     preview : LayoutPreview or None
-        Shows the map's layout on its way; None where it is not asked for.
+        Shows the map's layout while it is optimised; None where not requested.
     """
 
     store: Store
@@ -78,5 +78,5 @@ class StageContext:
     preview: LayoutPreview | None = None
 
     def at(self, **changes: Any) -> StageContext:
-        """Return the same context with other values, such as those of the machine where the stage runs."""
+        """Return a copy with other values, such as those of the machine where the stage runs."""
         return replace(self, **changes)

@@ -1,4 +1,4 @@
-"""A layout that starts from that of an earlier map: which one, what it must have, and the start itself."""
+"""Layouts initialized from an earlier map: choosing the map, checking it, and the initial coordinates."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from latentscale.storage.artifacts import Record, find_record, needed_record, re
 from latentscale.storage.objects import Store
 from latentscale.storage.segments import read_points
 
-# Of a layout that starts where an earlier one ended: epochs by default, and how much of the learning rate, by
-# measurement (docs/decisions/0018-start-from-an-earlier-map.md). At the full rate it would lose the start.
+# Default epochs and share of the learning rate of such a layout, by measurement
+# (docs/decisions/0018-start-from-an-earlier-map.md). The full rate would destroy the initial layout.
 EPOCHS = 100
 RATE = 0.1
 _SETTING = "project.init"
 
 
-def asked_epochs(config: JobConfig) -> int | None:
-    """Epochs of each layout; None: as many as the backend takes for so many documents."""
+def configured_epochs(config: JobConfig) -> int | None:
+    """Return the epochs of each layout; None: the backend's default for the number of documents."""
     return config.project.n_epochs or (EPOCHS if config.project.init == "earlier" else None)
 
 
 def check_earlier(store: Store, config: JobConfig, current: Record | None, *, clusters: bool) -> None:
-    """Refuse ``project.init: earlier`` where the current map has not the layouts to start from, before any work.
+    """Check before any work that the current map has the layouts that ``project.init: earlier`` needs.
 
     Parameters
     ----------
     current : Record or None
         The current map.
     clusters : bool
-        Whether clusters will be found, too.
+        Whether the job computes clusters.
 
     Raises
     ------
     ConfigError
-        If there is no map, or a layout is of other dimensions.
+        If there is no map, or the dimensions of a layout differ.
     """
     if config.project.init != "earlier":
         return
@@ -69,11 +69,11 @@ def check_earlier(store: Store, config: JobConfig, current: Record | None, *, cl
 
 
 def settle_start(store: Store, config: JobConfig, current: Record, *, refit: bool, clusters: bool) -> JobConfig:
-    """Decide where the layouts start, where ``project.init`` leaves it open.
+    """Resolve ``project.init: auto``.
 
-    At those of the current map if that is refitted and its labels were edited: clusters found anew then agree more with
-    those that were edited. Other runs start where the current map did, whose layouts they then find. Where that map, or
-    a backend that was asked for by name, does not allow it, from principal components.
+    A refit of a map with edited labels starts from its layouts, as new clusters then match the edited ones better.
+    Other runs start as the current map did, so that its layouts are reused. If that map or the configured backend does
+    not support it, layouts start from principal components.
     """
     if config.project.init != "auto":
         return config
@@ -103,31 +103,31 @@ def _other(current: Record, held: str, asked: str) -> ConfigError:
 
 
 def layout_of_map(store: Store, record: Record, slot: str) -> Record | None:
-    """A layout of a map: the flat one (``project``), that for its clusters (``layout``), or that with its heights."""
+    """Find a layout of a map: the flat one (``project``), the one for its clusters (``layout``), or its ``height``."""
     if slot == "layout":
         clusters = find_record(store, "clusters", str(record.request["clusters"]))
         identity = clusters.request.get("projection") if clusters else None
-        # Clusters of the map's own x and y have no layout beside it.
+        # Clusters of the map's own x and y have no separate layout.
         identity = None if identity == record.request["projection"] else identity
     else:
         identity = record.request.get("projection" if slot == "project" else slot)
     return find_record(store, "projection", str(identity)) if identity else None
 
 
-def started(
+def with_earlier_start(
     job: MapJob,
     request: ProjectionRequest,
     slot: str,
     aligned: Callable[[ProjectionRequest], tuple[ProjectionRequest, tuple[Record, ...]]],
 ) -> tuple[ProjectionRequest, tuple[Record, ...]]:
-    """Let the request of a layout name the map from which it starts; and the maps that it names.
+    """Add the map from which a layout starts to its request; returns the request and all maps that it refers to.
 
-    Where the current map has this very layout, it was made before: it is found again.
+    If the current map has exactly this layout, the same request is returned, so that it is reused.
 
     Parameters
     ----------
     aligned : callable
-        Names the map to which the layout is aligned, if there is one.
+        Adds the map to which the layout is aligned, if there is one.
     """
     current = job.earlier
     if current is None:
@@ -150,10 +150,10 @@ def _once(*records: Record) -> tuple[Record, ...]:
 def earlier_start(
     store: Store, request: ProjectionRequest, indices: NDArray[np.integer[Any]], row_ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Where the layout of ``request`` starts (float32, shape (n, n_components)), and what the record says of it.
+    """Compute initial coordinates (float32, shape (n, n_components)), and details for the record.
 
-    The flat map and its heights start from the points of the earlier map, those that updates placed included; the
-    layout for clusters has only the documents of its fit.
+    The flat map and its heights start from the points of the earlier map, including those placed by updates; the layout
+    for clusters only has the documents of the fit.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The vectors of documents that a new snapshot has from an earlier one: no text is embedded twice by an update."""
+"""Reuse of vectors of an earlier snapshot: an update embeds no text twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latentscale.storage.vectors import vector_name
 
 
 class EarlierVectors:
-    """The vectors of documents that a new snapshot has from an earlier one.
+    """Vectors of documents that a new snapshot shares with an earlier one.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class EarlierVectors:
     embedding_id : str
     text_column : str
     snapshots : (str, str)
-        Ids of the earlier and of the new one.
+        Ids of the earlier and the new snapshot.
     """
 
     def __init__(self, store: Store, embedding_id: str, text_column: str, snapshots: tuple[str, str]) -> None:
@@ -40,12 +40,12 @@ class EarlierVectors:
         return before, after
 
     def find(self, shard: Shard, texts: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
-        """Rows of ``shard`` whose text an earlier shard has for the same document, and its vectors.
+        """Find rows of ``shard`` whose document had the same text in an earlier shard, and their vectors.
 
         Parameters
         ----------
         texts : pyarrow.ChunkedArray
-            Of all rows.
+            Texts of all rows.
         """
         before, after = self._snapshots
         start, stop = np.searchsorted(after.carried_places, [shard.base, shard.base + shard.rows])

@@ -1,4 +1,4 @@
-"""Clusters that were edited by hand: merged as was asked, and kept where a refit does not find them again."""
+"""Clusters edited by hand: merging them, and preserving them where a refit does not find them again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
 from latentscale.storage.segments import read_points
 
-# Documents that a cluster must have left, of which a kept one takes some back.
+# Documents that a cluster must keep when a preserved one takes some of its documents.
 _LEAST = 2
 
 
 def anchors_of(edits: Sequence[ClusterEdit], *, refit: bool) -> tuple[Mapping[str, Any], ...]:
-    """What of the edits alters clusters: some always, and every edited cluster where a refit may lose it."""
+    """Return the edits that affect clustering: splits, merges and moves, and in a refit all edited clusters."""
     unaltering = set(ACTIONS) - set(ALTERING)
     return tuple(
         {name: value for name, value in edit.as_json().items() if name not in unaltering}
@@ -35,7 +35,7 @@ def anchors_of(edits: Sequence[ClusterEdit], *, refit: bool) -> tuple[Mapping[st
 
 
 def edit_of(anchor: Mapping[str, Any]) -> ClusterEdit:
-    """The edit of one of ``anchors_of``, without what alters no cluster."""
+    """Return the edit of one of ``anchors_of``, without fields that do not affect clusters."""
     return ClusterEdit(
         layer=int(anchor.get("layer", 0)),
         label=str(anchor["label"]),
@@ -52,7 +52,7 @@ def edit_of(anchor: Mapping[str, Any]) -> ClusterEdit:
 
 
 def clusters_before(store: Store, align: Record, row_ids: NDArray[np.int64]) -> list[NDArray[np.int32]]:
-    """The cluster of each document in each layer of the map before; -1 for none, and for what it did not have.
+    """Read the cluster of each document in the previous map; -1 for noise, and for documents that it did not have.
 
     Returns
     -------
@@ -78,27 +78,27 @@ def hold_edited(
     earlier: Sequence[NDArray[np.int32]],
     parts: Mapping[str, NDArray[np.bool_]] = MappingProxyType({}),
 ) -> Clustering:
-    """Keep the edited clusters that a refit has lost.
+    """Restore edited clusters that a refit has lost.
 
-    A cluster is lost if its documents are mostly in none, in several, or a small part of a large one. It is kept with
-    the documents that it had in the map before, which leave the clusters that they are in now.
+    A cluster is lost if most of its documents are noise now, spread over several clusters, or a small part of a large
+    one. It is restored with the documents that it had in the previous map, which leave their current clusters.
 
     Parameters
     ----------
     clustering : Clustering
     row_ids : int64 ndarray, shape (n,)
     anchors : sequence of mapping
-        As ``anchors_of`` gives them.
+        From ``anchors_of``.
     earlier : sequence of int32 ndarray, shape (n,)
-        As ``clusters_before`` gives them; nothing where there is no map before.
+        From ``clusters_before``; empty without a previous map.
     parts : mapping of str to bool ndarray, shape (n,)
-        Of each cluster that was split in the map before, by the ``key`` of that edit: its documents. It is kept as a
-        whole, to be split again; edits of its parts find these then.
+        Documents of each cluster that was split in the previous map, by the ``key`` of that edit. It is restored as a
+        whole and split again, so that edits of its parts still match.
 
     Returns
     -------
     Clustering
-        Ids by falling size. Notes say what was kept and what could not be.
+        Ids by descending size. Notes report what was restored and what could not be.
     """
     edits = [edit for edit in map(edit_of, anchors) if edit.layer == 0]
     split = [(edit, parts[edit.key]) for edit in edits if edit.split and edit.key in parts]
@@ -109,7 +109,7 @@ def hold_edited(
     matches = _one_each(edits, match_edits(edits, row_ids, [labels]))
     kept: list[str] = []
     held = {at for at, match in enumerate(matches) if not match.reason}
-    # The small ones last, so that they are not lost again in a large one.
+    # Small clusters last, so that a large one does not absorb them again.
     for at in sorted(set(range(len(edits))) - held, key=lambda at: -edits[at].size):
         inside = parts.get(edits[at].key)
         members = np.flatnonzero(_documents_before(edits[at], row_ids, earlier) if inside is None else inside)
@@ -134,9 +134,9 @@ def merge_edited(
     row_ids: NDArray[np.int64],
     anchors: Sequence[Mapping[str, Any]],
 ) -> tuple[Clustering, list[NDArray[np.int32]]]:
-    """Make one cluster of all that have the same ``merge``; it lies where its largest part was in the coarser layers.
+    """Merge all clusters with the same ``merge``; the result gets the coarser groups of its largest part.
 
-    The coarser layers are those of the clusters before, so that the rest of the tree is as it was.
+    The coarser layers are passed in, so that the rest of the tree does not change.
 
     Parameters
     ----------
@@ -167,12 +167,12 @@ def merge_edited(
 def renumbered(
     clustering: Clustering, labels: NDArray[np.int32], layers: Sequence[NDArray[np.int32]]
 ) -> tuple[Clustering, list[NDArray[np.int32]]]:
-    """The clustering with other ``labels``: ids by falling size, in every layer, and no cluster without documents.
+    """Rebuild a clustering from new ``labels``: ids by descending size in every layer, without empty clusters.
 
     Parameters
     ----------
     clustering : Clustering
-        ``persistence`` is that of the ids of ``labels``.
+        Its ``persistence`` is indexed by the ids of ``labels``.
     labels : int32 ndarray, shape (n,)
     layers : sequence of int32 ndarray
         Group of each id of ``labels`` in each coarser layer.
@@ -191,7 +191,7 @@ def hold_coarser(
     anchors: Sequence[Mapping[str, Any]],
     earlier: Sequence[NDArray[np.int32]],
 ) -> tuple[list[NDArray[np.int32]], list[str]]:
-    """Keep the edited clusters of coarser layers: those that most of the documents below were in before.
+    """Restore edited clusters of coarser layers, from the previous clusters of the documents below.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def hold_coarser(
     Returns
     -------
     layers : list of int32 ndarray
-        Each cluster still lies in one cluster of the next layer.
+        Layers are still nested.
     notes : list of str
     """
     layers = [layer.copy() for layer in layers]
@@ -235,7 +235,7 @@ def hold_coarser(
 def _with_parents(
     edits: Sequence[ClusterEdit], row_ids: NDArray[np.int64], earlier: Sequence[NDArray[np.int32]]
 ) -> list[ClusterEdit]:
-    """The edits, and for each cluster that one names as a ``parent`` an edit of it, by which it is kept as well."""
+    """Add an edit for each cluster that is the ``parent`` of another edit, so that it is preserved as well."""
     found = {(edit.layer, edit.members): edit for edit in edits}
     for edit in edits:
         key = (1, edit.parent_members)
@@ -249,7 +249,7 @@ def _with_parents(
 
 
 def _one_each(edits: Sequence[ClusterEdit], matches: list[Match]) -> list[Match]:
-    """Of several edited clusters that are one now, leave it to that which has most of it, unless they are merged."""
+    """If several edited clusters match the same cluster and are not merged, keep the match with the largest overlap."""
     holder: dict[int, int] = {}
     for at, match in enumerate(matches):
         if not match.reason:
@@ -268,7 +268,7 @@ def _one_each(edits: Sequence[ClusterEdit], matches: list[Match]) -> list[Match]
 def _documents_before(
     edit: ClusterEdit, row_ids: NDArray[np.int64], earlier: Sequence[NDArray[np.int32]]
 ) -> NDArray[np.bool_]:
-    """Which documents were in an edited cluster in the map before."""
+    """Select the documents of an edited cluster in the previous map."""
     if edit.layer >= len(earlier):
         return np.zeros(len(row_ids), dtype=np.bool_)
     before = match_edits([replace(edit, layer=0)], row_ids, [earlier[edit.layer]])[0]
@@ -276,14 +276,14 @@ def _documents_before(
 
 
 def _is_part(edit: ClusterEdit, whole: ClusterEdit, row_ids: NDArray[np.int64], inside: NDArray[np.bool_]) -> bool:
-    """Whether an edit is of a part of a cluster that was split, whose documents are ``inside``."""
+    """Whether an edit concerns a part of a split cluster, whose documents are ``inside``."""
     if edit is whole or (edit.split and edit.size >= whole.size):
         return False
     return 2 * int(np.isin(edit.members, row_ids[inside]).sum()) > len(edit.members)
 
 
 def _spare(labels: NDArray[np.int32], members: NDArray[np.int64]) -> bool:
-    """Whether the clusters that the documents are in can do without them."""
+    """Whether the current clusters of the documents remain large enough without them."""
     if len(members) < _LEAST:
         return False
     inside = labels[members]
@@ -293,7 +293,7 @@ def _spare(labels: NDArray[np.int32], members: NDArray[np.int64]) -> bool:
 
 
 def _ranked(clustering: Clustering, persistence: Sequence[float]) -> Clustering:
-    """The same with ids by falling size, ties by the first document, and without clusters that are empty now."""
+    """Relabel by descending size, ties by the first document, and drop empty clusters."""
     labels = ids_by_size(clustering.labels)
     ids, first = np.unique(labels, return_index=True)
     before = clustering.labels[first[ids >= 0]]

@@ -41,9 +41,9 @@ from latentscale.storage.vectors import EMBEDDINGS, vector_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingRequest(Request):
-    """Everything that alters the vectors of a text: the identity of the embedding.
+    """Everything that affects the vector of a text: the identity of the embedding.
 
-    The shards are not part of it: new ones are added to the same embedding.
+    Shards are not included: new ones are added to the same embedding.
     """
 
     VERSION: ClassVar[int] = 2
@@ -66,7 +66,7 @@ class EmbedStage:
         return stage_entry(self.name)
 
     def request(self, spec: EmbedderSpec, config: JobConfig, *, text_column: str) -> EmbeddingRequest:
-        """The embedding that a job asks for."""
+        """Return the request of a job's embedding."""
         return EmbeddingRequest(model=spec.identity(), dtype=config.embed.dtype, text=text_column)
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
@@ -85,12 +85,12 @@ STAGE = EmbedStage()
 
 
 def reject_name(embedding_id: str, key: str) -> str:
-    """Object of a shard's documents that have no vector."""
+    """Name of the object with a shard's documents that have no vector."""
     return f"rejects/{embedding_id}/{key[:2]}/{key}.parquet"
 
 
 def pending_shards(shards: ShardTable, embedding_id: str, listing: Listing) -> NDArray[np.bool_]:
-    """Whether the vectors of each shard of documents are missing: planned keys minus listed keys."""
+    """Find shards of documents without vectors, from a listing: bool per shard."""
     folder = f"{EMBEDDINGS}/{embedding_id}/"
     pattern = pc.MatchSubstringOptions(f"^{re.escape(folder)}../[^/]+\\.parquet$")
     inside_name = pc.SliceOptions(len(folder) + len("kk/"), -len(".parquet"))
@@ -106,14 +106,14 @@ def pending_shards(shards: ShardTable, embedding_id: str, listing: Listing) -> N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texts:
-    """The texts of a shard that are to be embedded.
+    """The texts of a shard to be embedded, deduplicated.
 
     Attributes
     ----------
     different : list of str
-        Each text once.
+        Distinct texts.
     places : int ndarray, shape (n,)
-        The place in ``different`` of each row's text.
+        Position in ``different`` of each row's text.
     rows : int64 ndarray, shape (n,)
         Rows of the shard.
     """
@@ -124,7 +124,7 @@ class Texts:
 
     @classmethod
     def of(cls, column: pa.ChunkedArray, without: NDArray[np.int64]) -> Texts:
-        """Those of all rows but some."""
+        """Deduplicate the texts of all rows but ``without``."""
         rows = np.setdiff1d(np.arange(len(column)), without, assume_unique=True)
         if len(without):
             column = column.take(pa.array(rows))
@@ -137,7 +137,7 @@ class Texts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A shard as it was read.
+    """A shard that was read.
 
     Attributes
     ----------
@@ -146,13 +146,13 @@ class Loaded:
     column : pyarrow.ChunkedArray or None
         Texts, or vectors of the corpus; None where ``receipt`` is set.
     texts : Texts or None
-        None where there are vectors, or nothing to do.
+        None if the corpus has vectors, or there is nothing to do.
     prepared : object
-        What a staged embedder made of the texts.
+        Texts as prepared by a staged embedder.
     receipt : EmbedReceipt or None
-        Of a shard whose vectors existed already.
+        Set if the vectors existed already.
     reused_rows : int64 ndarray
-        Rows whose vector is known.
+        Rows whose vectors are reused.
     reused_vectors : float32 ndarray, shape (len(reused_rows), dim)
     """
 
@@ -168,15 +168,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launched:
-    """A shard whose texts a staged embedder gave to its device.
+    """A shard whose texts a staged embedder has submitted to its device.
 
     Attributes
     ----------
     loaded : Loaded
     began : float
-        When, by the worker's clock.
+        Start time of the worker's clock.
     computed : object
-        What the embedder finishes.
+        Pending result of the embedder.
     """
 
     loaded: Loaded
@@ -196,10 +196,10 @@ class Computed:
 
 
 class EmbedWorker:
-    """Embeds shards in three parts: read the texts, embed each different one once, write the vectors in one object.
+    """Embeds shards in three steps: read the texts, embed each distinct one once, write the vectors as one object.
 
-    The parts of a staged embedder go with them: it prepares texts when they were read, and finishes before the vectors
-    are written, so that its device has the next shard's work before it has done the last one's.
+    A staged embedder prepares texts in the first step and finishes in the last one, so that its device gets the work of
+    the next shard before it has finished the current one.
 
     Parameters
     ----------
@@ -208,15 +208,14 @@ class EmbedWorker:
     spec : EmbedderSpec
     request : EmbeddingRequest
     reuse : (str, str), optional
-        Ids of the snapshot of the map that is grown, and of the new one. A document of the first that the second has
-        in another shard, with the same text, keeps its stored vector: an embedder need not give the same bits twice,
-        and may cost time or money.
+        Ids of the snapshot of the map being updated, and of the new one. A document that moved to another shard with
+        the same text keeps its vector: embedders need not be deterministic, and may cost time or money.
     run : str
-        Whose spending on a service is counted.
+        Id of the run whose spending on a service is counted.
     shared : str, optional
-        Folder of the vectors of texts that several shards have; see :mod:`latentscale.storage.shared_texts`.
+        Folder of the vectors of texts shared by several shards; see :mod:`latentscale.storage.shared_texts`.
     on_processors : bool
-        Whether no GPU is used, even where this process sees one.
+        Use no GPU, even if this process sees one.
     """
 
     def __init__(
@@ -244,7 +243,7 @@ class EmbedWorker:
         self._embedder = opened_embedder(spec, device)
         self._staged = spec.terms is None and is_staged(self._embedder)
         self._service = None if spec.terms is None else ShardService(store, spec, self.embedding_id, run)
-        # A GPU that is there is not always what computes.
+        # A visible GPU is not always used.
         self._clock.loaded(getattr(self._embedder, "device", device))
 
     def __call__(self, shard: Shard) -> EmbedReceipt:
@@ -271,7 +270,7 @@ class EmbedWorker:
         reused_rows: NDArray[np.int64] = NO_IDS,
         reused_vectors: NDArray[np.float32] | None = None,
     ) -> Loaded:
-        """Texts that were read, as ``compute`` takes them."""
+        """Build the input of ``compute``."""
         texts = Texts.of(column, reused_rows)
         return Loaded(
             shard=shard,
@@ -284,7 +283,7 @@ class EmbedWorker:
         )
 
     def _known(self, shard: Shard, texts: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
-        """Rows whose vector need not be computed, and those vectors."""
+        """Find rows whose vectors can be reused, and those vectors."""
         rows, vectors = NO_IDS, None
         if self._earlier is not None:
             rows, vectors = self._earlier.find(shard, texts)
@@ -319,7 +318,7 @@ class EmbedWorker:
         return self._assembled(loaded, loaded.texts, began, embedded)
 
     def complete(self, computed: Launched | Computed | Loaded) -> Computed | Loaded:
-        """What is to be written: a staged embedder finishes first, while the next shard is computed."""
+        """Wait for a staged embedder to finish, while the next shard is computed."""
         if not isinstance(computed, Launched):
             return computed
         texts = computed.loaded.texts
@@ -327,10 +326,10 @@ class EmbedWorker:
         return self._assembled(computed.loaded, texts, computed.began, self._embedder.finish(computed.computed))
 
     def _assembled(self, loaded: Loaded, texts: Texts, began: float, embedded: Embedded) -> Computed:
-        """The vectors of a shard's rows, of those of its different texts and those that were known."""
+        """Assemble the vectors of all rows from those of distinct texts and reused ones."""
         shard, different, places = loaded.shard, texts.different, texts.places
         self._check(embedded, len(different), loaded)
-        # Most shards hold few repeated texts: then the vectors are taken as they are, without a copy.
+        # Without repeated texts, as in most shards, the vectors are used without a copy.
         alike = len(different) == len(places)
         vectors = embedded.vectors if alike else embedded.vectors[places]
         embeddable = embedded.embeddable if alike else embedded.embeddable[places]
@@ -339,7 +338,7 @@ class EmbedWorker:
             everywhere = np.ones(shard.rows, dtype=bool)
             whole[loaded.reused_rows] = loaded.reused_vectors
             everywhere[texts.rows] = embeddable
-            # Where no text has a vector, nobody knows their width.
+            # If no text has a vector, the width is unknown.
             if embeddable.any():
                 whole[texts.rows] = vectors
             vectors, embeddable = whole, everywhere
@@ -354,23 +353,23 @@ class EmbedWorker:
         return replace(computed, reasons={int(texts.rows[row]): embedded.reasons[int(places[row])] for row in refused})
 
     def stop(self) -> None:
-        """Ask a service for nothing more: a shard of it may take many minutes."""
+        """Stop sending requests to a service: a shard may take many minutes."""
         if self._service is not None:
             self._embedder.stop()
 
     def finish(self, key: str) -> None:
-        """Delete the answers of a service for a shard whose vectors are written."""
+        """Delete the stored answers of a service for a shard whose vectors are written."""
         if self._service is not None:
             self._service.finish(key)
 
     def _embed(self, shard: Shard, texts: list[str]) -> Embedded:
-        """Embed the different texts of a shard; what a service answers is kept as it comes."""
+        """Embed the distinct texts of a shard; answers of a service are stored as they arrive."""
         if self._service is None:
             return self._embedder.embed(texts)
         return self._service.embed(self._embedder, shard.key, texts)
 
     def _given_up(self, loaded: Loaded, began: float, rows: NDArray[np.int64], error: UnansweredError) -> Loaded:
-        """A shard some of whose texts a service does not answer: the others go on."""
+        """Quarantine a shard whose texts a service does not answer; other shards continue."""
         assert self._service is not None, "only a service leaves texts unanswered"
         shard = loaded.shard
         failure = self._service.describe(shard, rows, error)
@@ -389,13 +388,13 @@ class EmbedWorker:
         return replace(loaded, column=None, receipt=receipt)
 
     def _check(self, embedded: Embedded, texts: int, loaded: Loaded) -> None:
-        """Refuse what cannot be the vectors of these texts, before it is mixed with others.
+        """Validate the embedder's result before it is combined with other vectors.
 
         Raises
         ------
         CorpusError
-            If there are more or fewer vectors than texts, their width is not that of the model or of vectors of this
-            embedding that the shard reuses, or a value is not finite.
+            If the number of vectors or their width is wrong (that of the model, or of reused vectors), or a value is
+            not finite.
         """
         rows, width = embedded.vectors.shape
         earlier = loaded.reused_vectors
@@ -438,7 +437,7 @@ class EmbedWorker:
             languages=languages,
             work=work,
         )
-        # The texts are not held while the vectors are written.
+        # Release the texts before the vectors are written.
         kept = replace(loaded, texts=None)
         return Computed(loaded=kept, vectors=vectors, embeddable=embeddable, receipt=receipt)
 
@@ -482,8 +481,8 @@ class EmbedWorker:
 
 
 def vector_table(vectors: NDArray[np.float32], embeddable: NDArray[np.bool_], dtype: str) -> pa.Table:
-    """Make the table of a shard of vectors: ``row`` int32, ``vector`` a fixed-size list, null where not embeddable."""
-    # A list of no elements cannot be written: where no document has a vector, the nulls are of width 1.
+    """Build the table of a shard: ``row`` int32, ``vector`` a fixed-size list, null where not embeddable."""
+    # Parquet has no lists of size 0: if no document has a vector, the nulls have width 1.
     width = max(1, int(vectors.shape[1]))
     kept = (
         np.ascontiguousarray(vectors, dtype=np.dtype(dtype)) if vectors.shape[1] else np.zeros((len(vectors), 1), dtype)

@@ -1,4 +1,4 @@
-"""Show a model some of the documents before it embeds all of them."""
+"""Check a model on a sample of the documents before it embeds all of them."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from latentscale.stages.context import StageContext
 from latentscale.storage.parquet import read_parquet
 from latentscale.storage.snapshot import Shard
 
-# Of documents from one file alone a corpus may be badly judged; each further shard is one more read.
+# One file may not be representative of a corpus; each further shard is another read.
 SHARDS = 4
 _SEED = 0
 
 
 def shards_to_sample(count: int) -> list[int]:
-    """Which of ``count`` shards the documents come from: up to four, evenly spaced."""
+    """Choose up to four of ``count`` shards, evenly spaced."""
     return sorted({int(at) for at in np.linspace(0, count - 1, min(count, SHARDS))})
 
 
 def check_on_documents(
     context: StageContext, *, spec: EmbedderSpec, text_column: str, shards: Sequence[Shard]
 ) -> Mapping[str, Any]:
-    """Run the check of a model on documents of ``shards``.
+    """Run a model's check on documents of ``shards``.
 
     Parameters
     ----------
     context : StageContext
-        The store and the device where this runs.
+        Provides the store and the device.
     text_column : str
-        Of the shards.
+        Stored name of the text column.
     shards : sequence of Shard
 
     Returns
     -------
     mapping
-        What ``spec.check`` returns.
+        Result of ``spec.check``.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def check_on_documents(
 
 
 def sample_texts(context: StageContext, text_column: str, shards: Sequence[Shard], rows: int) -> list[str]:
-    """Different texts, at most ``rows``, about as many from each shard, drawn with a fixed seed."""
+    """Draw at most ``rows`` distinct texts, about equally many from each shard, with a fixed seed."""
     found: dict[str, None] = {}
     for number, shard in enumerate(shards):
         column = read_parquet(context.store, shard.name, [text_column]).column(0).unique()
         order = np.random.default_rng(_SEED).permutation(len(column))
-        # What short shards lack, the later ones give.
+        # Later shards make up for short ones.
         share = -(-(rows - len(found)) // (len(shards) - number))
         for at in order[:share]:
             found[column[int(at)].as_py()] = None

@@ -1,4 +1,4 @@
-"""The receipts of embedded shards: what is kept with the vectors, and what the work was like in one run."""
+"""Receipts of embedded shards, and measurements of the work in one run."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _READ_AT_ONCE = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardWork:
-    """How a worker embedded one shard.
+    """Measurements of a worker embedding one shard.
 
     Attributes
     ----------
     worker : str
-        Name of its machine and number of its process.
+        Host name and process id.
     device : str
-        ``cpu`` or ``cuda:0``, or as the embedder says.
+        ``cpu`` or ``cuda:0``, or as reported by the embedder.
     load_seconds : float
-        Of its model, once.
+        Time to load the model, reported once.
     computing, waiting : float
-        Seconds in the embedder, without those in which it computed the shard before; and seconds between them, in
-        which nothing was computed, since the shard was not read yet or those before it not written.
+        Seconds in the embedder, without overlap with the previous shard; and idle seconds before it, waiting for the
+        shard to be read or earlier ones to be written.
     halved : int
-        Batches that did not fit into the memory of the device and were computed in halves.
+        Batches that did not fit in the device's memory and were split.
     """
 
     worker: str
@@ -64,17 +64,17 @@ class WorkClock:
         self._since = self._started = time.perf_counter()
 
     def loaded(self, device: str | None = None) -> None:
-        """The model is there, and the first shard is waited for; ``device`` where it computes on another one."""
+        """Record that the model is loaded; ``device`` if it computes on another one."""
         self._device = device or self._device
         self._since = time.perf_counter()
         self._load = self._since - self._started
 
     def begin(self) -> float:
-        """A shard begins to be computed, maybe before the last one has ended; returns the time for ``end``."""
+        """Record the start of a shard, possibly before the previous one has ended; returns the time for ``end``."""
         return time.perf_counter()
 
     def end(self, began: float, halved: int) -> ShardWork:
-        """A shard was computed; in any thread."""
+        """Record the end of a shard; may be called in any thread."""
         with self._lock:
             before, self._since = self._since, time.perf_counter()
             since = self._since
@@ -95,23 +95,23 @@ class EmbedReceipt:
     Attributes
     ----------
     key : str
-        Of the shard of documents.
+        Key of the shard of documents.
     rows, embedded, unique : int
-        Documents, those with a vector, different texts.
+        Numbers of documents, of those with a vector, and of distinct texts.
     reused : int
-        Documents whose vector was there already: of an earlier shard, or of a text that several shards have.
+        Documents whose vector was reused, from an earlier shard or a shared text.
     tokens, unknown, truncated : int
-        Tokens read, those of them that the model does not know, and texts that were cut; each text counts once.
+        Tokens, those unknown to the model, and truncated texts; each distinct text counts once.
     dim : int
-        0 where no document has a vector.
+        0 if no document has a vector.
     languages : dict of str to int
-        A sample of the texts, counted by the language that they look like.
+        Counts of detected languages in a sample of the texts.
     seconds : float
-        0 where the shard existed already.
+        0 if the shard existed already.
     work : ShardWork or None
-        None where the shard existed already.
+        None if the shard existed already.
     failure : str
-        Why a shard was given up, and has no vectors; empty where it has.
+        Why the shard was quarantined; empty if it has vectors.
     """
 
     key: str
@@ -129,7 +129,7 @@ class EmbedReceipt:
     failure: str = field(default="", metadata={"kept": False})
 
     def kept(self) -> dict[str, Any]:
-        """What follows from the shard and the model alone, and is written with the vectors."""
+        """The part that depends only on the shard and the model, written with the vectors."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.metadata.get("kept", True)}
 
 
@@ -149,7 +149,7 @@ def receipt_of(store: Store, name: str, key: str) -> EmbedReceipt:
 
 
 def read_embed_receipts(store: Store, embedding_id: str, shards: ShardTable) -> Iterator[EmbedReceipt]:
-    """Read the receipts of shards of vectors, several at a time."""
+    """Read the receipts of shards of vectors concurrently."""
     with ThreadPoolExecutor(READING_THREADS) as pool:
         for begin in range(0, len(shards), _READ_AT_ONCE):
             some = [shards[at] for at in range(begin, min(begin + _READ_AT_ONCE, len(shards)))]

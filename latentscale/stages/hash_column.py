@@ -1,4 +1,4 @@
-"""Hash one column of shards of documents: what equal ids or texts are found by, without a text on the driver."""
+"""Hashes of one column of each shard, to find equal ids or texts without reading texts on the driver."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class HashReceipt:
     Attributes
     ----------
     key : str
-        Of the shard of documents.
+        Key of the shard of documents.
     rows : int
     seconds : float
-        0 where the hashes existed already.
+        0 if the hashes existed already.
     """
 
     key: str
@@ -33,7 +33,7 @@ class HashReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """A column as it was read; None where its hashes exist already."""
+    """A column that was read; None if its hashes exist already."""
 
     started: float
     column: pa.ChunkedArray | None
@@ -41,7 +41,7 @@ class Read:
 
 
 class HashWorker:
-    """Hashes shards in three parts: read the column, hash it, write the hashes in one object.
+    """Hashes shards in three steps: read the column, hash it, write the hashes as one object.
 
     Parameters
     ----------

@@ -19,19 +19,19 @@ from latentscale.stages.label_evidence import gather_evidence
 from latentscale.stages.label_request import LabelsRequest
 from latentscale.stages.label_table import LABELS_SCHEMA, LABELS_TABLE
 from latentscale.stages.naming import name_clusters
-from latentscale.stages.rates import held_bytes
+from latentscale.stages.rates import peak_bytes
 from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.provenance import measured
 
 __all__ = ["STAGE", "LabelStage", "LabelsRequest"]
 
-# Reasons of clusters without a label of the labeler that a note names.
+# Number of reasons for unnamed clusters that a note lists.
 _REASONS = 3
 
 
 class LabelStage(WholeStage):
-    """A name, keyphrases and exemplars for each cluster of each layer."""
+    """Computes a name, keyphrases and exemplars for each cluster of each layer."""
 
     name = "label"
     tables: ClassVar[Mapping[str, Table]] = {"labels": LABELS_TABLE}
@@ -67,7 +67,7 @@ class LabelStage(WholeStage):
         )
 
     def make(self, context: StageContext, request: LabelsRequest) -> Record:
-        """Gather the evidence, ask the labeler for what it has not answered yet, and write the table."""
+        """Gather the evidence, ask the labeler for missing answers, and write the table."""
         from latentscale.labelers.keyphrases.words import MAX_CHARACTERS
 
         store = context.store
@@ -96,7 +96,7 @@ class LabelStage(WholeStage):
             _make_unique(rows)
             edited = apply_edits(rows, found, read_edits(request.edits), clusters)
             writer.put_table("labels", pa.Table.from_pylist(rows, schema=LABELS_SCHEMA))
-        # Documents read for a coarser layer are among those read for the finest.
+        # Documents read for coarser layers are a subset of those read for the finest.
         read = sum(row["documents_read"] for row in rows if row["layer"] == 0)
         clustered = sum(row["size"] for row in rows if row["layer"] == 0)
         notes = [f"Only the first {MAX_CHARACTERS:,} characters of a text are read for labels."]
@@ -127,12 +127,12 @@ class LabelStage(WholeStage):
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rate of keyphrases; what a labeler's model takes is not known."""
-        # Of some hundred clusters of the finest layer, as there are by default.
+        """Estimate by the measured rate of keyphrases; the cost of a labeler's model is unknown."""
+        # For a few hundred clusters of the finest layer, the usual default.
         read = min(size.documents, 100 * config.label.max_documents_per_cluster)
         return Cost(
             cpu_seconds=0.2 + (2.4e-5 * read + 6.5e-6 * size.documents) * size.length,
-            memory_bytes=held_bytes(size, fixed=93e6, document=1_300.0, text=7_000.0),
+            memory_bytes=peak_bytes(size, fixed=93e6, document=1_300.0, text=7_000.0),
             scratch_bytes=size.documents * size.dim * 4.0,
         )
 
@@ -153,11 +153,11 @@ def _make_unique(rows: list[dict[str, Any]]) -> None:
 
 
 def _of_unnamed(method: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How many clusters the labeler did not name, and why."""
+    """Return a note on clusters that the labeler did not name, and why."""
     unnamed = [row for row in rows if row["source"] in ("keyphrases", "none")] if method != "keyphrases" else []
     if not unnamed:
         return []
-    # A reason may quote the label that it is about.
+    # Reasons may quote the rejected label.
     reasons = Counter(str(row["reason"] or "it gave no reason").partition(":")[0] for row in unnamed)
     named = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(_REASONS))
     return [

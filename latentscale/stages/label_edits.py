@@ -1,4 +1,4 @@
-"""Apply the edits of a person to the labels of a map, and report each that no longer fits."""
+"""Apply manual edits to the labels of a map, and report those that no longer match."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MOST_NOTES = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditReport:
-    """What became of the edits.
+    """Result of applying edits.
 
     Attributes
     ----------
     applied, lost : int
     notes : list of str
-        A sentence for each that was lost.
+        One sentence for each lost edit.
     """
 
     applied: int
@@ -37,23 +37,23 @@ class EditReport:
 
     @property
     def counts(self) -> dict[str, int]:
-        """For the record; nothing where there are no edits."""
+        """Return counts for the record; empty without edits."""
         return {"edits": self.applied, "edits_lost": self.lost} if self.applied or self.lost else {}
 
 
 def apply_edits(
     rows: Sequence[dict[str, Any]], found: Clusters, edits: Sequence[ClusterEdit], clusters: Record
 ) -> EditReport:
-    """Change the rows of the labels in place as a person wants them.
+    """Apply edits to the rows of the labels, in place.
 
-    ``label`` and ``description`` become those given, ``hidden`` is set, and ``edit`` keeps what was done, with the
-    label that was found, as JSON. Splits, merges and moves of documents were done when the clusters were made.
+    Sets ``label``, ``description`` and ``hidden``; ``edit`` stores the change and the original label as JSON. Splits,
+    merges and moves of documents were applied when the clusters were computed.
 
     Parameters
     ----------
     found : Clusters
     clusters : Record
-        Of these clusters.
+        Record of these clusters.
     """
     wanted = _merged([edit for edit in edits if not edit.split])
     matches = match_edits(wanted, found.row_ids, found.memberships())
@@ -63,7 +63,7 @@ def apply_edits(
     lost = [_lost(edit, _why_whole(edit, found)) for edit in splits if not was_split(edit, clusters)]
     applied = len(splits) - len(lost)
     partly: list[str] = []
-    # Of two edits of one cluster, that of the cluster which has most of it holds.
+    # If two edits match one cluster, the one with the larger overlap applies.
     for edit, match in sorted(zip(wanted, matches, strict=True), key=lambda one: -one[1].documents):
         reason = _reason(edit, match, by_place, held)
         unmoved = {} if reason else _unmoved(edit, match, found)
@@ -88,13 +88,13 @@ def _lost(edit: ClusterEdit, reason: str) -> str:
 
 
 def _why_whole(edit: ClusterEdit, found: Clusters) -> str:
-    """Why a cluster could not be split."""
+    """Explain why a cluster could not be split."""
     match = match_edits([edit], found.row_ids, [found.cluster], parts=True)[0]
     return match.reason or "its documents are too few, or too much alike, to be told apart"
 
 
 def _unmoved(edit: ClusterEdit, match: Match, found: Clusters) -> dict[str, str]:
-    """Which moves of an edit moved nothing, with the reason."""
+    """List the moves of an edit that had no effect, with the reason."""
     reasons: dict[str, str] = {}
     for name in MOVES:
         wanted = getattr(edit, name)
@@ -119,7 +119,7 @@ def _unmoved(edit: ClusterEdit, match: Match, found: Clusters) -> dict[str, str]
 
 
 def _merged(edits: Sequence[ClusterEdit]) -> list[ClusterEdit]:
-    """The edits, those of one ``merge`` as one: the clusters were joined when they were made."""
+    """Combine the edits of each ``merge`` into one: their clusters are already merged."""
     groups: dict[str, list[ClusterEdit]] = {}
     for edit in edits:
         if edit.merge:
@@ -170,7 +170,7 @@ def _change(row: dict[str, Any], edit: ClusterEdit) -> None:
         row["description"] = edit.describe
     if edit.hide:
         row["hidden"] = True
-    # The label may be another one than when the file was written: the key says which edits these are.
+    # The label may have changed since the file was written; the key identifies the edit.
     before["keys"] = [*before.get("keys", ()), edit.key]
     done = {name: value for name, value in edit.as_json().items() if name in (*ACTIONS, PARENT_MEMBERS)}
     row["edit"] = json.dumps(before | done, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The table of labels: its columns, which that of a map has too."""
+"""Columns of the table of labels, which are also in that of a map."""
 
 from __future__ import annotations
 

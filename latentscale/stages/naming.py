@@ -1,4 +1,4 @@
-"""Have a labeler name clusters: its receipts, what it costs, and the tests of its labels."""
+"""Name clusters with a labeler: receipts, spending, and tests of the labels on held-out documents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latentscale.labelers.model import asks_a_model, runs_in_the_job
 from latentscale.labelers.naming import Named, Naming
 from latentscale.services.terms import ServiceTerms
 from latentscale.stages.cluster import Clusters
-from latentscale.stages.label_evidence import Gathered, held_out_vectors
+from latentscale.stages.label_evidence import EvidenceSet, held_out_vectors
 from latentscale.stages.label_request import LabelsRequest
 from latentscale.stages.stage import StageContext
 from latentscale.storage.artifacts import Record, find_record
@@ -27,32 +27,32 @@ from latentscale.storage.spending import SpendingLog, forget_spending, read_spen
 
 
 @dataclass(slots=True)
-class Said:
-    """What the record says of how labels were asked for."""
+class NamingReport:
+    """Notes and spending of a labeler, for the record."""
 
     notes: list[str] = field(default_factory=list[str])
     spending: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def name_clusters(
-    context: StageContext, request: LabelsRequest, clusters: Record, found: Clusters, gathered: Gathered
-) -> tuple[Named, Said]:
-    """Name all clusters; those whose answers are there are not asked for again.
+    context: StageContext, request: LabelsRequest, record: Record, clusters: Clusters, evidence: EvidenceSet
+) -> tuple[Named, NamingReport]:
+    """Name all clusters; clusters with a stored answer are not asked again.
 
     Raises
     ------
     LatentScaleError
-        If the labeler cannot continue; the answers that it gave are kept.
+        If the labeler cannot continue; its answers so far are kept.
     """
     kind = labeler_class(request.method)
     config = LabelConfig(
         method=request.method, exemplars=request.exemplars, options={**request.options, **request.transport}
     )
-    said = Said()
+    report = NamingReport()
     terms = kind.terms(config) if asks_a_model(kind) else None
-    with _counted(context, terms, said) as spending:
+    with _count_spending(context, terms, report) as spending:
 
-        def opened() -> Labeler:
+        def open_labeler() -> Labeler:
             if context.replicas is not None and runs_in_the_job(kind):
                 labeler: Labeler = kind.open_on_cluster(config, context.replicas)
             else:
@@ -63,64 +63,64 @@ def name_clusters(
 
         naming = Naming(
             context.store,
-            opened,
+            open_labeler,
             identity={"name": request.method, **request.labeler},
             keeps_receipts=kind.keeps_receipts,
-            evidence=gathered.evidence,
-            settled=_column_names(found, gathered),
+            evidence=evidence.evidence,
+            settled=_column_names(clusters, evidence),
             again=int(request.options.get("again", 0)) if asks_a_model(kind) else 0,
             progress=context.progress,
         )
         try:
             naming.ask()
             if asks_a_model(kind):
-                naming.distinguish(gathered.groups)
+                naming.distinguish(evidence.groups)
                 if kind.tests_held_out(config):
-                    _test(context, clusters, found, gathered, naming, request, said)
+                    _test_on_held_out(context, record, clusters, evidence, naming, request, report)
         finally:
             if naming.opened is not None:
-                said.notes += getattr(naming.opened, "notes", [])
+                report.notes += getattr(naming.opened, "notes", [])
                 close = getattr(naming.opened, "close", None)
                 if close is not None:
                     close()
-    return naming.named, said
+    return naming.named, report
 
 
-def _column_names(found: Clusters, gathered: Gathered) -> dict[int, Label]:
-    """Clusters that are a column's values are called by those values."""
-    if "name" not in found.tree.column_names:
+def _column_names(clusters: Clusters, evidence: EvidenceSet) -> dict[int, Label]:
+    """Label clusters that come from a column by its values."""
+    if "name" not in clusters.tree.column_names:
         return {}
-    names = found.tree["name"].to_pylist()
+    names = clusters.tree["name"].to_pylist()
     return {
-        at: Label(label=str(names[one.cluster]), source="column")
-        for at, one in enumerate(gathered.evidence)
-        if one.layer == 0
+        index: Label(label=str(names[cluster.cluster]), source="column")
+        for index, cluster in enumerate(evidence.evidence)
+        if cluster.layer == 0
     }
 
 
-def _test(
+def _test_on_held_out(
     context: StageContext,
-    clusters: Record,
-    found: Clusters,
-    gathered: Gathered,
+    record: Record,
+    clusters: Clusters,
+    evidence: EvidenceSet,
     naming: Naming,
     request: LabelsRequest,
-    said: Said,
+    report: NamingReport,
 ) -> None:
-    """Try the labels on held-out documents, where the map's embedder can embed them here and for nothing."""
-    embed = _embedder(context, clusters, said)
+    """Test the labels on held-out documents, if the map's embedder can embed labels here at no cost."""
+    embed = _embedder(context, record, report)
     if embed is not None:
-        documents = held_out_vectors(gathered, found.row_ids, seed=request.seed)
-        naming.test(HeldOutTest(documents, gathered.near, embed), gathered.groups)
+        documents = held_out_vectors(evidence, clusters.row_ids, seed=request.seed)
+        naming.test(HeldOutTest(documents, evidence.nearest, embed), evidence.groups)
 
 
-def _embedder(context: StageContext, clusters: Record, said: Said) -> Embed | None:
-    record = find_record(context.store, "embedding", str(clusters.request["embedding"]))
+def _embedder(context: StageContext, record: Record, report: NamingReport) -> Embed | None:
+    embedding = find_record(context.store, "embedding", str(record.request["embedding"]))
     reason = None
-    if record is None or "spec" not in record.choices:
+    if embedding is None or "spec" not in embedding.choices:
         reason = "the record of the embedding names no model"
     else:
-        spec = read_spec(record.choices["spec"])
+        spec = read_spec(embedding.choices["spec"])
         if spec.reads == "vectors":
             reason = "the vectors came with the corpus"
         elif spec.terms is not None:
@@ -130,24 +130,26 @@ def _embedder(context: StageContext, clusters: Record, said: Said) -> Embed | No
                 return _embed_with(opened_embedder(spec, context.device))
             except MissingPackageError as error:
                 reason = error.message
-    said.notes.append(f"Labels were not tried on held-out documents: {reason}.")
+    report.notes.append(f"Labels were not tried on held-out documents: {reason}.")
     return None
 
 
 def _embed_with(embedder: Any) -> Embed:
-    # A label is short, as the query of a search is.
-    ask = getattr(embedder, "embed_queries", embedder.embed)
+    # Labels are short texts, like search queries.
+    embed_texts = getattr(embedder, "embed_queries", embedder.embed)
 
     def embed(texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        found = ask(list(texts))
-        return np.asarray(found.vectors, np.float32), np.asarray(found.embeddable, np.bool_)
+        embedded = embed_texts(list(texts))
+        return np.asarray(embedded.vectors, np.float32), np.asarray(embedded.embeddable, np.bool_)
 
     return embed
 
 
 @contextmanager
-def _counted(context: StageContext, terms: ServiceTerms | None, said: Said) -> Generator[SpendingLog | None]:
-    """Count what labels cost, however they end: in a note, and for the record."""
+def _count_spending(
+    context: StageContext, terms: ServiceTerms | None, report: NamingReport
+) -> Generator[SpendingLog | None]:
+    """Record the spending of a labeler, also after a failure: in a notice, and for the record."""
     if terms is None or context.run is None:
         yield None
         return
@@ -155,13 +157,13 @@ def _counted(context: StageContext, terms: ServiceTerms | None, said: Said) -> G
     try:
         yield log
     finally:
-        # What the labels failed by matters more than a count that cannot be read.
+        # An unreadable log must not hide the error of the labeler.
         with suppress(LatentScaleError):
             log.write()
             spent = read_spending(context.store, context.run)
             if spent.requests:
                 figures = {"requests": spent.requests, "tokens": spent.tokens, "output_tokens": spent.output_tokens}
                 cost = spent.cost(terms)
-                said.spending |= figures if cost is None else {**figures, "cost": round(cost, 6)}
+                report.spending |= figures if cost is None else {**figures, "cost": round(cost, 6)}
                 context.notice(spent.describe(terms))
             forget_spending(context.store, context.run)

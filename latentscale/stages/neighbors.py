@@ -1,4 +1,4 @@
-"""Neighbors: the nearest-neighbour graph of a snapshot, computed once and read by all later stages."""
+"""Neighbors: the nearest-neighbour graph of a snapshot, computed once and used by all later stages."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import pyarrow as pa
 from latentscale.backends import NeighborGraph
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
-from latentscale.stages.rates import held_bytes, is_searched_exactly, neighbor_seconds
+from latentscale.stages.rates import is_searched_exactly, neighbor_seconds, peak_bytes
 from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, iterate_table, needed_record
 from latentscale.storage.objects import Store
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, omitted_at_default
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import load_vectors
 
-# The recall that is reported, duplicates and "more like this" look at 15 neighbours whatever the layout asks for.
+# Reported recall, duplicates and "more like this" use 15 neighbours, whatever the layout needs.
 LEAST_NEIGHBORS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeighborsRequest(Request):
-    """Everything that alters the graph, which has the same bits for any number of threads."""
+    """Everything that affects the graph, which has the same bits for any number of threads."""
 
     VERSION: ClassVar[int] = 1
 
@@ -37,11 +37,11 @@ class NeighborsRequest(Request):
     method: str
     recall: float
     seed: int
-    backend: str = later("cpu")
+    backend: str = omitted_at_default("cpu")
 
 
 class NeighborsStage(WholeStage):
-    """The nearest-neighbour graph of a snapshot."""
+    """Computes the nearest-neighbour graph of a snapshot."""
 
     name = "neighbors"
     tables: ClassVar[Mapping[str, Table]] = {
@@ -51,7 +51,7 @@ class NeighborsStage(WholeStage):
     }
 
     def works(self, job: MapJob) -> Iterator[Work]:
-        """One graph, with as many neighbours as the stages after it ask for."""
+        """Return one graph, with as many neighbours as later stages need."""
         config, embedding = job.config.neighbors, job.records["embed"]
         request = NeighborsRequest(
             snapshot=job.snapshot.id,
@@ -80,7 +80,7 @@ class NeighborsStage(WholeStage):
             vectors = load_vectors(store, read_snapshot(store, request.snapshot), embedding.id)
             backend = open_backend(request.backend)
             if context.replicas is not None:
-                # Only a backend that has it gets here (backends.select.check_workers).
+                # Checked by backends.select.check_workers.
                 shared: Callable[..., NeighborGraph] = getattr(backend, "neighbors_of_workers")  # noqa: B009
                 graph = shared(vectors.matrix, k=request.k, replicas=context.replicas)
             else:
@@ -116,7 +116,7 @@ class NeighborsStage(WholeStage):
         return Cost(
             cpu_seconds=neighbor_seconds(size),
             parallel=True,
-            memory_bytes=held_bytes(size, fixed=50e6 if exact else 330e6, document=1_650.0),
+            memory_bytes=peak_bytes(size, fixed=50e6 if exact else 330e6, document=1_650.0),
             disk_bytes=size.documents * wanted_neighbors(config) * 6.5,
             scratch_bytes=size.documents * size.dim * 4.0,
         )
@@ -126,7 +126,7 @@ STAGE = NeighborsStage()
 
 
 def wanted_neighbors(config: JobConfig) -> int:
-    """Neighbours a document: as the settings say, or what the layout and the figures ask for."""
+    """Number of neighbours per document: as configured, or as the layout and the quality figures need."""
     return config.neighbors.k or max(config.project.n_neighbors - 1, LEAST_NEIGHBORS)
 
 

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from latentscale.backends import Layout, NeighborGraph
 from latentscale.backends.abilities import takes_preview
-from latentscale.backends.identical import first_alike, shared_positions
+from latentscale.backends.identical import first_occurrence, shared_positions
 from latentscale.backends.select import open_backend
 from latentscale.config import JobConfig
 from latentscale.digest import artifact_id
-from latentscale.stages.earlier import EPOCHS, RATE, asked_epochs, earlier_start, started
+from latentscale.stages.earlier import EPOCHS, RATE, configured_epochs, earlier_start, with_earlier_start
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.previewed import preview_cost
 from latentscale.stages.project_request import ProjectionRequest
-from latentscale.stages.rates import held_bytes, layout_seconds
+from latentscale.stages.rates import layout_seconds, peak_bytes
 from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
@@ -31,19 +31,19 @@ from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, load_vectors
 
 if TYPE_CHECKING:
-    from latentscale.backends.shown import Shown
+    from latentscale.backends.shown import PreviewCallback
 
 MAP_DIMENSIONS = 2
-# What stages keep under other names than their own: the layout for clustering, and that with the heights.
+# Slots of the further layouts: the one for clustering, and the one with heights.
 LAYOUT_SLOT, HEIGHT_SLOT = LAYOUT_SLOTS = ("layout", "height")
-# Fewer documents say too little of how one layout is turned against another.
+# With fewer shared documents a layout is not aligned.
 LEAST_SHARED = 3
 
 
 class ProjectStage(WholeStage):
-    """The layouts of the neighbour graph: two-dimensional for the map, of a few dimensions for clustering.
+    """Computes layouts of the neighbour graph: two-dimensional for the map, of a few dimensions for clustering.
 
-    A map of three dimensions has another one: the map's own x and y, and the height z that suits them best.
+    A map of three dimensions has a further one, with x and y fixed to those of the map and z optimised.
     """
 
     name = "project"
@@ -52,19 +52,19 @@ class ProjectStage(WholeStage):
     }
 
     def works(self, job: MapJob) -> Iterator[Work]:
-        """The map's layout, and its height where the map has three dimensions."""
+        """Return the map's layout, and the height layout if the map has three dimensions."""
         yield replace(self.layout_of(job, MAP_DIMENSIONS, slot=self.name), is_shown=True)
         if job.config.project.map_dimensions > MAP_DIMENSIONS:
             yield self._height(job)
 
     def _height(self, job: MapJob) -> Work:
-        """The layout of the map's dimensions, of which the first two are those of the flat map."""
+        """Return the three-dimensional layout, whose x and y are those of the flat map."""
         dimensions = job.config.project.map_dimensions
         work = self.layout_of(job, dimensions, slot=HEIGHT_SLOT, fixed=job.records[self.name])
         return replace(work, title=f"project {dimensions}-D, x and y kept", is_shown=True)
 
     def layout_of(self, job: MapJob, n_components: int, *, slot: str, fixed: Record | None = None) -> Work:
-        """A layout of the job's graph in ``n_components`` dimensions, the first of which may be those of another."""
+        """Return a layout of the job's graph in ``n_components`` dimensions; ``fixed`` provides the first ones."""
         config, graph = job.config.project, job.records["neighbors"]
         backend = job.choose(self.name).backend
         documents = int(graph.counts["documents"])
@@ -74,7 +74,7 @@ class ProjectStage(WholeStage):
             embedding=graph.request["embedding"],
             n_components=n_components,
             n_neighbors=config.n_neighbors,
-            # The layout for clustering packs its points as tightly as it can.
+            # The layout for clustering has min_dist 0.
             min_dist=config.min_dist if n_components == MAP_DIMENSIONS else 0.0,
             spread=config.spread,
             n_epochs=config.n_epochs,
@@ -84,21 +84,21 @@ class ProjectStage(WholeStage):
             deterministic=config.mode == "exact"
             or (config.mode == "auto" and documents <= open_backend(backend).deterministic_documents),
             backend=backend,
-            # The layout for clustering has the densities that HDBSCAN finds clusters by: those of UMAP.
+            # No densMAP for clustering: HDBSCAN relies on the densities of UMAP.
             density_weight=config.density_weight if n_components == MAP_DIMENSIONS else 0.0,
         )
 
         def aligned(request: ProjectionRequest) -> tuple[ProjectionRequest, tuple[Record, ...]]:
             if fixed is not None:
-                # Earlier versions aligned no heights: those that they made are found as they are.
+                # Earlier versions did not align heights; their artifacts are reused unchanged.
                 there = find_record(job.store, self.kind, artifact_id(self.kind, request.identity()))
                 return (request, ()) if there else job.aligned(self.kind, request, part=HEIGHT_SLOT)
-            # Only the map itself is seen: how the layout for clustering is turned does not matter.
+            # Only the visible map is aligned: the orientation of the layout for clustering does not matter.
             return job.aligned(self.kind, request) if n_components == MAP_DIMENSIONS else (request, ())
 
         if fixed is not None:
             request = replace(request, fixed=fixed.id, min_dist=config.min_dist)
-        request, maps = started(job, request, slot, aligned)
+        request, maps = with_earlier_start(job, request, slot, aligned)
         return Work(
             stage=self,
             slot=slot,
@@ -109,7 +109,7 @@ class ProjectStage(WholeStage):
         )
 
     def make(self, context: StageContext, request: ProjectionRequest) -> Record:
-        """Lay out the graph, align it where that is asked for, and write the coordinates."""
+        """Lay out the graph, align it if requested, and write the coordinates."""
         store = context.store
         neighbors = needed_record(store, "neighbors", request.neighbors)
         align = needed_record(store, "map", request.align) if request.align else None
@@ -159,9 +159,9 @@ class ProjectStage(WholeStage):
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rates of two layouts, a third one for the height, and the preview of the map."""
+        """Estimate by the measured rates of two layouts, a third one for heights, and the preview."""
         height = config.project.map_dimensions if config.project.map_dimensions > MAP_DIMENSIONS else 0
-        epochs, shown = asked_epochs(config), preview_cost(size, config)
+        epochs, shown = configured_epochs(config), preview_cost(size, config)
         seconds = sum(
             layout_seconds(
                 size.documents,
@@ -172,10 +172,10 @@ class ProjectStage(WholeStage):
             for dimensions in (MAP_DIMENSIONS, config.project.cluster_dimensions, height)
             if dimensions
         )
-        # The peak is where the graph is made symmetric; while a layout is shown, that is over.
-        peak = held_bytes(size, fixed=170e6, document=2_060.0)
+        # The peak is the symmetrization of the graph, before any preview.
+        peak = peak_bytes(size, fixed=170e6, document=2_060.0)
         if shown is not None:
-            peak = max(peak, held_bytes(size, fixed=120e6, document=600.0) + shown.memory_bytes)
+            peak = max(peak, peak_bytes(size, fixed=120e6, document=600.0) + shown.memory_bytes)
         return Cost(
             cpu_seconds=seconds + (shown.cpu_seconds if shown else 0.0),
             parallel=True,
@@ -196,7 +196,7 @@ def _points(store: Store, record: Record, axes: list[str]) -> pa.Table:
 def _aligned(
     align: str, points: pa.Table, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Rotate, reflect, scale and shift a layout so that shared documents come as near as possible to an earlier map."""
+    """Align a layout to an earlier map by a similarity transform of the shared documents."""
     from latentscale.backends.alignment import procrustes
 
     _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), return_indices=True)
@@ -213,7 +213,7 @@ def _aligned(
 def _heights_aligned(
     align: str, points: pa.Table, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Mirror and shift the heights of a layout, whose x and y are aligned, to those of an earlier map."""
+    """Align the heights of a layout, whose x and y are aligned already, to an earlier map."""
     from latentscale.backends.alignment import align_heights
 
     _, here, there = np.intersect1d(row_ids, points["row_id"].to_numpy(), return_indices=True)
@@ -231,10 +231,10 @@ def compute_layout(
     request: ProjectionRequest,
     neighbors: Record,
     vectors: Vectors,
-    preview: Shown | None = None,
+    preview: PreviewCallback | None = None,
 ) -> Layout:
-    """Lay out the graph ``neighbors`` as ``request`` says; copies of a document share a position."""
-    # Passed only where they are used: a backend of another package need not know them.
+    """Lay out the graph ``neighbors``; duplicates share a position."""
+    # Optional parameters, passed only where used: backends of other packages may lack them.
     kept: dict[str, Any] = {}
     said: dict[str, Any] = {}
     graph, epochs, rate = _graph(context.store, neighbors), request.n_epochs, request.learning_rate
@@ -268,7 +268,7 @@ def compute_layout(
     )
     return replace(
         layout,
-        coordinates=shared_positions(layout.coordinates, first_alike(vectors.matrix)),
+        coordinates=shared_positions(layout.coordinates, first_occurrence(vectors.matrix)),
         details=layout.details | said,
     )
 
@@ -277,7 +277,7 @@ _last_graph: tuple[tuple[str, str], NeighborGraph] | None = None
 
 
 def _graph(store: Store, neighbors: Record) -> NeighborGraph:
-    """A graph, read once for all layouts of it in this process."""
+    """Read a graph, cached for all of its layouts in this process."""
     global _last_graph
     key = (store.url, neighbors.id + neighbors.content)
     if _last_graph is None or _last_graph[0] != key:

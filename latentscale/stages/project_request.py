@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, omitted_at_default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionRequest(Request):
-    """Everything that alters a layout.
+    """Everything that affects a layout.
 
-    ``align`` is the map to which the layout is aligned by turning, mirroring and shifting it; ``fixed`` the layout
-    whose coordinates stay, so that only those of further dimensions are found; ``earlier`` the map from whose layout
-    of as many dimensions this one starts; ``density_weight`` how much the densities of the embedding count.
+    ``align`` is the map to which the layout is aligned by a similarity transform; ``fixed`` the layout that provides
+    the first coordinates, which are not moved; ``earlier`` the map whose layout of as many dimensions is the initial
+    one; ``density_weight`` the weight of densMAP's term.
     """
 
     VERSION: ClassVar[int] = 4
@@ -31,8 +31,8 @@ class ProjectionRequest(Request):
     learning_rate: float
     seed: int
     deterministic: bool
-    align: str | None = later(None)
-    backend: str = later("cpu")
-    fixed: str | None = later(None)
-    earlier: str | None = later(None)
-    density_weight: float = later(0.0)
+    align: str | None = omitted_at_default(None)
+    backend: str = omitted_at_default("cpu")
+    fixed: str | None = omitted_at_default(None)
+    earlier: str | None = omitted_at_default(None)
+    density_weight: float = omitted_at_default(0.0)

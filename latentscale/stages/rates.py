@@ -1,8 +1,8 @@
-"""Measured rates on which the estimates of cost rest: processor seconds of one reference core, and bytes.
+"""Measured rates for cost estimates: CPU-seconds of one reference core, and bytes.
 
 The reference is one of two shared cores of an AMD EPYC of 2026; the figures are those of ``benchmarks/results``
 (``scale``, ``pipeline_63k``, ``embed_static``, ``kmeans``, ``tokens``, ``gpu``) and of docs/decisions/0008.
-``latentscale plan`` measures how fast this machine's cores are beside it.
+``latentscale plan`` measures the speed of this machine's cores relative to it.
 """
 
 from __future__ import annotations
@@ -12,36 +12,35 @@ from dataclasses import dataclass
 
 from latentscale.stages.stage import HELD_BYTES, JobSize
 
-# Up to here a layout is found in the cache of the processor often enough; above, each doubling adds a share of the
-# time: 16 CPU-s for both layouts of 100 thousand documents, 360 for those of a million.
+# Up to here a layout mostly fits in the CPU cache; above, each doubling adds a share of the time: 16 CPU-s for both
+# layouts of 100 thousand documents, 360 for those of a million.
 _CACHED_DOCUMENTS = 64_000
 _PER_DOUBLING = 0.44
-# CPU-seconds of a document of the usual length: by a model of the size of all-MiniLM-L6-v2 (384 dimensions).
+# CPU-seconds per document of the reference length, with a model of the size of all-MiniLM-L6-v2 (384 dimensions).
 _ENCODER_SECONDS = 0.061
 _ENCODER_DIM = 384
 _TOKENS_SECONDS = 1.5e-5
 # On an H100, a model of the size of BERT-base (768 dimensions) in bf16.
 _GPU_SECONDS = 6.3e-5
 _GPU_DIM = 768
-# CPU-seconds of a document for the spanning tree of HDBSCAN with what follows, and for another selection of clusters.
+# CPU-seconds per document of HDBSCAN, and of another selection of clusters from the same tree.
 _PER_TREE, _PER_FIT = 2.6e-5, 5.0e-6
-# As the backend of the processors has it: exact search, and 500 epochs for a layout of few documents to look at.
+# As in the backend cpu: limit of the exact search, and of maps with 500 epochs.
 _EXACT_LIMIT = 30_000**2 * 256
 _SMALL_MAP, _MAP_DIMENSIONS = 10_000, 3
-# What a layout takes that keeps densities, too.
+# Relative cost of a layout with densMAP.
 _DENSE = 1.35
-# A product of a value of a document and one of a centroid, and what a round takes for each value beside its products,
-# in reads and sums.
+# Per multiplication of a document's value with a centroid's, and per value and round for reads and sums.
 _PRODUCT_SECONDS, _VALUE_SECONDS = 1.85e-11, 1.0e-8
-# K-means of few clusters: rounds, and clusters where a silhouette curve chooses, which takes some seconds.
+# K-means of few clusters: rounds, assumed clusters if chosen by a silhouette curve, and seconds for that curve.
 _ROUNDS, _CHOSEN_CLUSTERS, _CURVE_SECONDS = 25, 100, 3.0
-# Of many, as backends.cpu.many_clusters has them: where they begin, the near ones, rounds among all centroids and among
-# near ones, and documents of the start for each cluster.
+# K-means of many clusters, as in backends.cpu.closure_kmeans: smallest number, size of a closure, full rounds, closure
+# rounds, and documents per cluster of the initialization.
 _FEW_CLUSTERS, _NEAR = 256, 128
 _ROUNDS_OF_ALL, _ROUNDS_OF_NEAR, _STARTED = 6, 30, 32
-# Documents whose words labels and the page hold at once: labels read some of each cluster, the page goes by blocks.
+# Largest number of documents whose words are in memory: labels sample each cluster, the page is written in blocks.
 _TEXTS_AT_ONCE = 50_000
-# Documents from which the processors have a spanning tree of their own, on all threads.
+# Number of documents from which the backend cpu uses its own, multi-threaded spanning tree.
 OWN_TREE = 50_000
 ENCODERS = ("transformers", "onnx", "vllm")
 _SECONDS = {"static": 2.7e-5, "column": 1.0e-5, "endpoint": 3.0e-5}
@@ -49,14 +48,14 @@ _SECONDS = {"static": 2.7e-5, "column": 1.0e-5, "endpoint": 3.0e-5}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedSeconds:
-    """What embedding a corpus takes.
+    """Cost of embedding a corpus, in seconds.
 
     Attributes
     ----------
     cpu : float
-        Of all processors together.
+        Sum over all cores.
     gpu : float
-        Of all GPUs together; 0 without.
+        Sum over all GPUs; 0 without.
     """
 
     cpu: float
@@ -64,9 +63,9 @@ class EmbedSeconds:
 
 
 def embed_seconds(size: JobSize) -> EmbedSeconds:
-    """By the kind of the embedder; the work of an encoder grows with the cube of its width (layers times width²).
+    """Estimate by the kind of embedder; the work of an encoder grows with the cube of its width (layers times width²).
 
-    What a service takes is not known: only what is done here counts.
+    For a service only the local work is counted.
     """
     texts = size.documents * size.length
     if size.embedder not in ENCODERS:
@@ -79,37 +78,37 @@ def embed_seconds(size: JobSize) -> EmbedSeconds:
 
 
 def cache_growth(documents: int) -> float:
-    """By how much more a document takes in a set of so many, in work that jumps about in memory."""
+    """Relative cost per document of work with random memory access, which grows with the number of documents."""
     return 1.0 + _PER_DOUBLING * max(0.0, math.log2(max(documents, 1) / _CACHED_DOCUMENTS))
 
 
 def density_seconds(documents: int, *, fits: int = 1) -> float:
-    """CPU-seconds of HDBSCAN on a few dimensions, in so many fits: those of a large layout share a spanning tree."""
+    """CPU-seconds of ``fits`` runs of HDBSCAN on a few dimensions; for large layouts they share a spanning tree."""
     again = _PER_FIT if documents >= OWN_TREE else _PER_TREE
     return 0.35 + documents * (_PER_TREE + (fits - 1) * again)
 
 
 def is_searched_exactly(size: JobSize) -> bool:
-    """Whether the processors compare all pairs, as ``neighbors.method: auto`` has it."""
+    """Whether the backend cpu searches exactly, with ``neighbors.method: auto``."""
     return size.documents**2 * size.dim <= _EXACT_LIMIT
 
 
 def neighbor_seconds(size: JobSize) -> float:
-    """CPU-seconds of the neighbour graph: of all pairs, or by NN-descent."""
+    """CPU-seconds of the neighbour graph, exact or by NN-descent."""
     if is_searched_exactly(size):
         return 0.4 + 5.5e-9 * size.documents**2 * size.dim / 256
     return 1.0 + 7.1e-5 * size.documents * (0.5 + 0.5 * size.dim / 256)
 
 
 def default_epochs(documents: int, dimensions: int) -> int:
-    """As the backend of the processors has it."""
+    """Default epochs of the backend cpu."""
     return 500 if documents <= _SMALL_MAP and dimensions <= _MAP_DIMENSIONS else 200
 
 
 def layout_seconds(documents: int, *, epochs: int | None, dimensions: int, dense: bool = False) -> float:
-    """CPU-seconds of the descent of one layout; without a number of epochs, of as many as there are by default.
+    """CPU-seconds of optimising one layout; ``epochs`` None is the default number.
 
-    ``dense``: whether it keeps densities, too.
+    ``dense``: with densMAP.
     """
     if epochs is None:
         epochs = default_epochs(documents, dimensions)
@@ -118,31 +117,31 @@ def layout_seconds(documents: int, *, epochs: int | None, dimensions: int, dense
 
 
 def kmeans_seconds(size: JobSize, n_clusters: int | None) -> float:
-    """CPU-seconds of spherical K-means; without a number of clusters, with the silhouette curve."""
+    """CPU-seconds of spherical K-means; ``n_clusters`` None includes the silhouette curve."""
     if not n_clusters:
         return _CURVE_SECONDS + kmeans_seconds(size, _CHOSEN_CLUSTERS)
     values = float(size.documents) * size.dim
     of_all = values * n_clusters * _PRODUCT_SECONDS
     if n_clusters <= _FEW_CLUSTERS:
         return _ROUNDS * (of_all + values * _VALUE_SECONDS)
-    # The documents of the start are compared with twice as many candidates, of which greedy k-means++ takes half.
+    # Initialization compares its documents with twice as many candidates, which greedy k-means++ halves.
     started = min(size.documents, _STARTED * n_clusters) * size.dim
     start = 3 * started * n_clusters * _PRODUCT_SECONDS + 20 * n_clusters**2 * size.dim * _PRODUCT_SECONDS
     of_near = values * (_NEAR * _PRODUCT_SECONDS + _VALUE_SECONDS)
     return start + _ROUNDS_OF_ALL * of_all + _ROUNDS_OF_NEAR * of_near
 
 
-def held_bytes(size: JobSize, *, fixed: float, document: float, text: float = 0.0) -> float:
-    """Memory of a stage at its peak, the process itself left out.
+def peak_bytes(size: JobSize, *, fixed: float, document: float, text: float = 0.0) -> float:
+    """Estimate the peak memory of a stage in bytes, without the process itself.
 
     Parameters
     ----------
     fixed : float
-        Of its libraries and compiled code.
+        Bytes of libraries and compiled code.
     document : float
-        For each document, its vector's share left out.
+        Bytes per document, without its vector.
     text : float
-        For each document of the usual length, of those whose texts are read at once.
+        Bytes per document of the reference length, for the documents whose texts are in memory at once.
     """
     texts = min(size.documents, _TEXTS_AT_ONCE) * text * size.length
     return fixed + texts + size.documents * (document + HELD_BYTES * size.dim)

@@ -1,4 +1,4 @@
-"""Embed a shard by a service: answers are kept as they come, and spending is counted over all workers of a run."""
+"""Embedding a shard with a service: answers are stored as they arrive, and spending is shared by all workers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from latentscale.storage.parquet import read_parquet
 from latentscale.storage.snapshot import Shard
 from latentscale.storage.spending import SpendingLog
 
-# Rows of a shard that was given up which its message names.
+# Rows that the message of a quarantined shard lists.
 _NAMED = 5
 
 
 class ShardService:
-    """What a worker of embed needs beside an embedder that is a service.
+    """Stored answers and spending of an embedding service, for one worker.
 
     Parameters
     ----------
     store : Store
     spec : EmbedderSpec
-        With ``terms``.
+        A service: with ``terms``.
     embedding_id : str
     run : str
-        Whose spending is counted.
+        Id of the run whose spending is counted.
     """
 
     def __init__(self, store: Store, spec: EmbedderSpec, embedding_id: str, run: str) -> None:
@@ -47,18 +47,20 @@ class ShardService:
         self._spending = SpendingLog(store, run, spec.terms)
 
     def embed(self, embedder: ServiceEmbedder, shard: str, texts: Sequence[str]) -> Embedded:
-        """Embed the texts of a shard; those that were answered before are not asked for.
+        """Embed the texts of a shard; texts with a stored answer are not sent again.
 
         Raises
         ------
         UnansweredError
-            If the service did not answer some of them, and answers others.
+            If the service answered some of the texts only.
         EnvironmentFailure
-            If it answers nothing.
+            If it answered none.
         """
         self._index.look_again(shard)
         try:
-            return embedder.embed_kept(texts, _Keeper(self._store, self._model, shard, self._index), self._spending)
+            return embedder.embed_kept(
+                texts, _ShardAnswers(self._store, self._model, shard, self._index), self._spending
+            )
         except UnansweredError as error:
             if error.answered:
                 raise
@@ -74,7 +76,7 @@ class ShardService:
         self._index.forget(shard)
 
     def describe(self, shard: Shard, rows: NDArray[np.int64], error: UnansweredError) -> str:
-        """Why a shard was given up, with the first of its rows that got no vector."""
+        """Describe why a shard was quarantined, with the first rows that have no vector."""
         sources = read_parquet(self._store, shard.name, ["source", "source_row"]).take(pa.array(rows[:_NAMED]))
         named = [
             f"{PurePosixPath(str(source)).name} row {row}"
@@ -87,8 +89,8 @@ class ShardService:
         )
 
 
-class _Keeper(AnswerKeeper):
-    """Answers of one shard."""
+class _ShardAnswers(AnswerKeeper):
+    """The stored answers of one shard."""
 
     def __init__(self, store: Store, model: str, shard: str, index: AnswerIndex) -> None:
         self._store = store
@@ -97,9 +99,9 @@ class _Keeper(AnswerKeeper):
         self._index = index
 
     def find(self, texts: Sequence[str]) -> Any:
-        """Known answers, object by object."""
+        """Yield stored answers, object by object."""
         return self._index.find(texts)
 
     def keep(self, texts: Sequence[str], answer: Answer) -> None:
-        """Write down an answer."""
+        """Store an answer."""
         write_answer(self._store, self._model, self._shard, texts, answer)

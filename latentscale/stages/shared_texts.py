@@ -1,4 +1,4 @@
-"""Embed the texts that several shards have, once each, before the shards themselves."""
+"""Embed texts shared by several shards once, before the shards themselves."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from latentscale.storage.vectors import vector_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedRows:
-    """Rows of one shard that stand for texts of several.
+    """Rows of one shard whose texts also occur in other shards.
 
     Attributes
     ----------
     key : str
-        Of this work; not that of the shard, which is embedded afterwards.
+        Key of this unit of work, not of the shard, which is embedded afterwards.
     shard : Shard
     rows : tuple of int
     """
@@ -40,12 +40,12 @@ class SharedRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedRowsList(Sequence[SharedRows]):
-    """The work on all shared texts, a shard at a time.
+    """The units of work for all shared texts, one per shard.
 
     Attributes
     ----------
     shards : ShardTable
-        That have such rows, by offset.
+        Shards with such rows, by offset.
     offsets : int64 ndarray, ascending
     """
 
@@ -54,7 +54,7 @@ class SharedRowsList(Sequence[SharedRows]):
 
     @classmethod
     def of(cls, shards: ShardTable, offsets: Ids) -> SharedRowsList:
-        """The work on the rows at ``offsets``."""
+        """Build the work for the rows at ``offsets``."""
         owners = np.unique(np.searchsorted(shards.bases, offsets, side="right") - 1)
         return cls(shards.take(owners), offsets)
 
@@ -75,7 +75,7 @@ class SharedRowsList(Sequence[SharedRows]):
 
 
 class SharedTextWorker:
-    """Embeds the shared texts of one shard, and writes their vectors beside the hashes of the texts.
+    """Embeds the shared texts of one shard, and writes their vectors with the hashes of the texts.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class SharedTextWorker:
         From ``storage.shared_texts.shared_folder``.
     run : str
     on_processors : bool
-        As for ``EmbedWorker``.
+        As in ``EmbedWorker``.
     """
 
     def __init__(
@@ -105,15 +105,15 @@ class SharedTextWorker:
         self._worker = EmbedWorker(store, spec, request, run=run, on_processors=on_processors)
 
     def __call__(self, task: SharedRows) -> EmbedReceipt:
-        """Do one shard's rows, unless their vectors exist."""
+        """Embed one shard's rows, unless their vectors exist."""
         return self.write(task, self.compute(self.read(task)))
 
     def read(self, task: SharedRows) -> Loaded:
-        """Read the texts, and vectors that their shard has already."""
+        """Read the texts, and existing vectors of their shard."""
         started = time.perf_counter()
         part = Shard(key=task.key, name=task.shard.name, rows=len(task.rows), base=0, bytes=task.shard.bytes)
         if self._store.exists(self._name(task)):
-            # A worker may have been killed before it deleted what a service answered.
+            # A worker may have been killed before it deleted the stored answers.
             self._worker.finish(task.key)
             receipt = receipt_of(self._store, self._name(task), task.key)
             return Loaded(shard=part, started=started, receipt=receipt)
@@ -135,11 +135,11 @@ class SharedTextWorker:
         return self._worker.compute(loaded)
 
     def stop(self) -> None:
-        """Ask a service for nothing more."""
+        """Stop sending requests to a service."""
         self._worker.stop()
 
     def write(self, task: SharedRows, computed: Launched | Computed | Loaded) -> EmbedReceipt:
-        """Write the vectors; texts without one are left to the shards, whose rejects say why."""
+        """Write the vectors; texts without one are left to the shards, which reject them with a reason."""
         computed = self._worker.complete(computed)
         if isinstance(computed, Loaded):
             assert computed.receipt is not None, "rows without a receipt were computed"

@@ -1,4 +1,4 @@
-"""Clusters that a person split or put into another parent, and documents that a person moved."""
+"""Edits of clusters by hand: splits, new parents, and moved documents."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from latentscale.storage.objects import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Which part of a split cluster each document is in, before parts are merged and documents moved.
+    """Parts of split clusters, before parts are merged and documents moved.
 
     Attributes
     ----------
     of_document : int32 ndarray, shape (n,)
-        Position in ``paths``; -1 for a document of no cluster that was split.
+        Position in ``paths`` of each document; -1 outside split clusters.
     paths : list of tuple of str
-        Of each part: the name of the part of each split that led to it, the first split first.
+        For each part, the names of the parts along its splits, outermost first.
     """
 
     of_document: NDArray[np.int32]
     paths: list[tuple[str, ...]]
 
     def of_edit(self, edit: ClusterEdit) -> NDArray[np.int32]:
-        """The part that each document is in by this edit, from 0 on; -1 for none."""
+        """Return the part of each document in this edit, from 0; -1 for none."""
         names = [_name_in(path, edit) for path in self.paths]
         known = sorted({name for name in names if name})
         code = {name: at for at, name in enumerate(known)}
         return np.array([*(code.get(name, -1) for name in names), -1], np.int32)[self.of_document]
 
     def by_split(self) -> dict[str, NDArray[np.bool_]]:
-        """The documents of each cluster that was split, by the ``key`` of that edit."""
+        """Return the documents of each split cluster, by the ``key`` of its edit."""
         found: dict[str, NDArray[np.bool_]] = {}
         for at, path in enumerate(self.paths):
             for name in path:
@@ -62,19 +62,19 @@ def _name_in(path: Sequence[str], edit: ClusterEdit) -> str:
 
 
 def was_split(edit: ClusterEdit, clusters: Record) -> bool:
-    """Whether the clusters of a record have parts of a cluster that was to be split."""
+    """Whether the clusters of a record already contain the parts of an edit."""
     return len({_name_in(path, edit) for path in clusters.choices.get("parts", ())} - {""}) > 1
 
 
 def parts_before(store: Store, align: Record | None, row_ids: NDArray[np.int64]) -> Parts:
-    """Read the parts of clusters that were split in the map before.
+    """Read the parts of clusters that were split in the previous map.
 
     Parameters
     ----------
     align : Record or None
-        The map before.
+        The previous map.
     row_ids : int64 ndarray, shape (n,)
-        Of the documents now.
+        ``row_id`` of the current documents.
     """
     record = find_record(store, "clusters", str(align.request["clusters"])) if align else None
     found = _no_parts(len(row_ids))
@@ -96,10 +96,10 @@ def split_edited(
     earlier: Parts,
     kmeans: Any,
 ) -> tuple[Clustering, list[NDArray[np.int32]], Parts]:
-    """Cluster the documents of those clusters anew that a person wants split.
+    """Split clusters as edited.
 
-    Documents keep the part that they had in the map before, and new ones join the nearest; where there were none yet,
-    the parts are found by spherical K-means on the vectors. They lie where the whole did in the coarser layers.
+    Documents keep their part of the previous map, and new ones join the nearest; parts of new splits are found by
+    spherical K-means on the vectors. Parts are in the coarser groups of the whole.
 
     Parameters
     ----------
@@ -107,14 +107,14 @@ def split_edited(
         Group of each cluster in each coarser layer.
     vectors : array-like, shape (n, dim)
     kmeans : callable
-        ``kmeans(vectors, n_clusters)`` gives a ``Clustering``.
+        ``kmeans(vectors, n_clusters)`` returns a ``Clustering``.
     """
     edits = sorted((edit for edit in map(edit_of, anchors) if edit.split), key=lambda edit: -edit.size)
     labels, persistence = clustering.labels.copy(), clustering.persistence.tolist()
     probabilities = clustering.probabilities.copy()
     above = [layer.tolist() for layer in layers]
     parts = _no_parts(len(labels))
-    # Of two splits, that of the whole comes before that of one of its parts.
+    # A cluster is split before its parts are.
     for edit in edits:
         match = match_edits([edit], row_ids, [labels], parts=True)[0]
         members = np.flatnonzero(labels == match.cluster) if not match.reason else np.empty(0, np.int64)
@@ -158,9 +158,9 @@ def move_edited(
     row_ids: NDArray[np.int64],
     anchors: Sequence[Mapping[str, Any]],
 ) -> tuple[Clustering, list[NDArray[np.int32]]]:
-    """Move the documents that a person added to a cluster or removed from one; those removed are noise.
+    """Move documents that were added to a cluster or removed from one (these become noise).
 
-    A cluster that is left without documents is no more.
+    Clusters that are empty afterwards are dropped.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def move_edited(
     if not edits:
         return clustering, list(layers)
     labels, probabilities = clustering.labels.copy(), clustering.probabilities.copy()
-    # Found before anything moves: which edit comes first makes no difference.
+    # Resolved before anything moves, so that the order of the edits does not matter.
     matches = match_edits(edits, row_ids, [labels], parts=True)
     for edit, match in zip(edits, matches, strict=True):
         if match.reason:
@@ -191,7 +191,7 @@ def place_edited(
     row_ids: NDArray[np.int64],
     anchors: Sequence[Mapping[str, Any]],
 ) -> list[NDArray[np.int32]]:
-    """Put clusters into the coarser clusters that a person named, and these stay where they are.
+    """Move clusters into the edited parents, whose own position in the tree does not change.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def place_edited(
     below = match_edits(edits, row_ids, [clustering.labels], parts=True)
     parents = [replace(edit, members=edit.parent_members, size=len(edit.parent_members)) for edit in edits]
     above = match_edits(parents, row_ids, [membership], parts=True)
-    # As they lay before anything was put elsewhere.
+    # Positions before any move.
     places = {
         match.cluster: [int(layer[layers[0] == match.cluster][0]) for layer in layers]
         for match in above
@@ -221,7 +221,7 @@ def place_edited(
 
 
 def _joined(points: NDArray[np.float32], known: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Give each document without a part that of the nearest centroid, by cosine."""
+    """Assign documents without a part to the part with the nearest centroid, by cosine."""
     codes = np.unique(known[known >= 0])
     unit = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
     centroids = np.stack([unit[known == code].mean(axis=0) for code in codes])

@@ -21,26 +21,26 @@ from latentscale.storage.workspace_record import WorkspaceRecord
 __all__ = ["Cost", "JobSize", "MapJob", "Stage", "StageContext", "Table", "WholeStage", "Work"]
 
 
-# Of a document on which the rates of the stages were measured.
+# Text length in bytes of the documents on which rates were measured.
 USUAL_BYTES = 450
-# Of a value of a vector, that the hungriest stage holds in its own memory; the matrix itself is a mapped file, whose
-# pages the system takes back (benchmarks/cases/vectors.py).
+# Bytes of memory per value of a vector, in the stage that needs most; the matrix itself is a mapped file, whose pages
+# can be evicted (benchmarks/cases/vectors.py).
 HELD_BYTES = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSize:
-    """How large a job is, for estimates.
+    """Size of a job, for estimates.
 
     Attributes
     ----------
     documents, dim : int
     text_bytes : float
-        Of the corpus, decompressed; 0 where it is not known.
+        Size of the corpus, decompressed; 0 where unknown.
     embedder : str
         The kind of the embedder.
     gpus : int
-        That the stages which can use one find.
+        GPUs available to stages that can use them.
     """
 
     documents: int
@@ -51,7 +51,7 @@ class JobSize:
 
     @property
     def length(self) -> float:
-        """How long a document is; 1.0 is about 450 bytes, on which the rates were measured."""
+        """Length of a document relative to the reference of about 450 bytes."""
         return max(0.2, self.text_bytes / max(self.documents, 1) / USUAL_BYTES) if self.text_bytes else 1.0
 
 
@@ -62,17 +62,17 @@ class Cost:
     Attributes
     ----------
     cpu_seconds : float
-        Of a core of the machine on which the rates were measured (:mod:`latentscale.stages.rates`).
+        Seconds of a reference core (:mod:`latentscale.stages.rates`).
     parallel : bool
-        Whether all processors share it.
+        Whether all cores share the work.
     gpu_seconds : float
-        Of GPUs, besides; the workers of a stage that works shard by shard share them.
+        Additional seconds of GPUs, shared by the workers of a stage that works by shards.
     memory_bytes : float
-        At its peak, the process itself left out.
+        Peak memory, without the process itself.
     disk_bytes : float
-        That it leaves in the workspace.
+        Size of its results in the workspace.
     scratch_bytes : float
-        That it needs meanwhile in the scratch folder of its node.
+        Temporary space in the scratch folder of its node.
     """
 
     cpu_seconds: float
@@ -85,14 +85,14 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table of an artifact, as ``verify`` checks it.
+    """Schema of a table of an artifact, for ``verify``.
 
     Attributes
     ----------
     columns : mapping of str to str
-        Names, each with its Arrow type or the beginning of it.
+        Arrow type of each column, or a prefix of it.
     by_document : bool
-        Whether it has a row for each document, in the order of their positions.
+        Whether it has one row per document, in the order of ``row_id``.
     """
 
     columns: Mapping[str, str]
@@ -101,26 +101,26 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One artifact that a stage asks for.
+    """One artifact to be made by a stage.
 
     Attributes
     ----------
     stage : WholeStage
-        That makes it; a stage may ask for what another one makes.
+        The stage that makes it; it may be another one than the stage that returns the work.
     slot : str
-        Under which later stages find its record in ``MapJob.records``; the stage's name, unless it makes several.
+        Key of its record in ``MapJob.records``; the stage's name, unless it makes several.
     title : str
-        For a person.
+        Title for progress messages.
     request : Request
     parents : tuple of Record
-        What it is made from.
+        Records of the artifacts that it is made from.
     steps : bool
-        Whether ``make`` tells its progress in steps, and not in documents.
+        Whether progress is reported in steps, instead of documents.
     starts_workers : bool
-        Whether ``make`` starts workers of its own on a cluster, which get the stage's resources; it then needs one
-        processor itself.
+        Whether ``make`` starts its own workers on a cluster, which get the stage's resources; it then needs one core
+        itself.
     is_shown : bool
-        Whether it is what a preview of the map shows.
+        Whether a preview shows it while it is made.
     """
 
     stage: WholeStage
@@ -140,7 +140,7 @@ class MapJob:
     Attributes
     ----------
     config : JobConfig
-        The columns that it names are stored ones.
+        Settings, with columns by their stored names.
     store : Store
     workspace : WorkspaceRecord
     snapshot : Snapshot
@@ -150,11 +150,11 @@ class MapJob:
     align : Record or None
         The map to which a refit aligns the new one.
     earlier : Record or None
-        The map from whose layouts those of the new one start (``project.init: earlier``).
+        The map whose layouts are the initial ones of the new map (``project.init: earlier``).
     choose : callable
-        Resolves the backend of a stage, once a run.
+        Resolves the backend of a stage, once per run.
     vectors_column : str or None
-        Stored column of the corpus's own vectors.
+        Stored name of the column with the corpus's own vectors.
     """
 
     config: JobConfig
@@ -168,14 +168,15 @@ class MapJob:
     vectors_column: str | None = None
 
     def settings(self, stage: str) -> Any:
-        """The group of settings of a stage."""
+        """Return the settings group of a stage."""
         return getattr(self.config, stage)
 
     def aligned(self, kind: str, request: Any, *, part: str | None = None) -> tuple[Any, tuple[Record, ...]]:
-        """Let a request name the map that a refit aligns it to; and that map, where there is one.
+        """Add the map that a refit is aligned to, if there is one, to a request; returns the request and the maps.
 
-        Where the current map is made of this very artifact, the refit was done already: it is found again. ``part`` is
-        how the request of a map calls the artifact, where that is not by its kind; a map without it aligns nothing.
+        If the current map is made of exactly this artifact, the refit was done already, and the same request is
+        returned. ``part`` is the artifact's field in the request of a map, by default its kind; nothing is aligned to a
+        map without it.
         """
         current = self.align
         held = None if current is None else current.id if kind == "map" else current.request.get(part or kind)
@@ -190,21 +191,21 @@ class MapJob:
 
 
 class Stage(Protocol):
-    """A stage: one object, found by its name in ``latentscale.registry``.
+    """A stage of the pipeline, registered by name in ``latentscale.registry``.
 
-    An implementation derives from :class:`WholeStage`, or is one of the two that work shard by shard.
+    Implementations derive from :class:`WholeStage`, but for the two that work shard by shard.
     """
 
     name: str
 
     @property
     def entry(self) -> StageEntry:
-        """Its line in the registry: artifact kind, unit of work, resources."""
+        """Registry entry: artifact kind, unit of work, resources."""
         ...
 
     @property
     def tables(self) -> Mapping[str, Table]:
-        """The tables of its artifacts, by the beginning of their objects' names."""
+        """Schemas of the tables of its artifacts, by prefix of the object name."""
         ...
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
@@ -213,7 +214,7 @@ class Stage(Protocol):
 
 
 class WholeStage(ABC):
-    """Base of the stages that work on the whole set in one worker."""
+    """Base class of stages that process all documents in one worker."""
 
     name: str
     tables: ClassVar[Mapping[str, Table]] = {}
@@ -231,20 +232,20 @@ class WholeStage(ABC):
         return kind
 
     def works(self, job: MapJob) -> Iterator[Work]:
-        """The artifacts that ``job`` wants of this stage, given what the stages before it left in ``job.records``.
+        """Return the artifacts that ``job`` needs from this stage; earlier stages are in ``job.records``.
 
-        None by default: a stage that only an update asks for.
+        Empty by default, for stages that only updates use.
         """
         return iter(())
 
     @abstractmethod
     def make(self, context: StageContext, request: Any) -> Record:
-        """Make the artifact of ``request`` and write it, its record last; runs where the engine says.
+        """Compute the artifact of ``request`` and write it, its record last; may run on another node.
 
         Raises
         ------
         LatentScaleError
-            With what is wrong.
+            If it cannot be made.
         """
 
     @abstractmethod

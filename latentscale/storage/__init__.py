@@ -1,1 +1,1 @@
-"""The only code that touches a disk or a bucket: objects, parquet, inputs, snapshots, artifacts."""
+"""All access to disks and buckets: objects, parquet, inputs, snapshots, artifacts."""

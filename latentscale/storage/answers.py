@@ -1,7 +1,7 @@
-"""Answers of a service that embeds, kept one object a request until the shard that they are for is written.
+"""Stored answers of an embedding service: one object per request, kept until the vectors of its shard are written.
 
-An object is named by what it answers, and lists its texts by digest, so that whoever embeds one of these texts by the
-same model finds it: the same shard after a kill, or another one that the corpus was cut into meanwhile.
+Objects list the digests of their texts, so that any worker embedding one of these texts with the same model finds the
+answer: the same shard after a kill, or another one after the corpus was split differently.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ _DIGEST_BYTES = 16
 
 
 def is_answer_name(name: str) -> bool:
-    """Whether an object has a name that is written here."""
+    """Whether an object name is that of an answer."""
     return _NAME.fullmatch(name) is not None
 
 
 def model_key(identity: Mapping[str, Any]) -> str:
-    """Name of the folder of a model's answers: 16 hex characters of the digest of its identity."""
+    """Return the folder name of a model's answers: 16 hex characters of the digest of its identity."""
     return digest({"answers": 1, "model": dict(identity)}, size=8)
 
 
 def shard_of(name: str) -> str:
-    """Key of the shard that an answer was asked for."""
+    """Return the key of the shard of an answer."""
     return name.split("/")[2]
 
 
 def text_digest(text: str) -> bytes:
-    """Digest of a text, 16 bytes."""
+    """Return the digest of a text: 16 bytes."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAnswer:
-    """One object.
+    """An answer with the digests of its texts.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ def write_answer(store: Store, model: str, shard: str, texts: Sequence[str], ans
     """Write an answer; returns the name of its object."""
     digests = [text_digest(text) for text in texts]
     width = int(answer.vectors.shape[1])
-    # A list of no elements cannot be written.
+    # Parquet has no lists of size 0.
     values = np.ascontiguousarray(answer.vectors) if width else np.zeros((len(texts), 1), np.float32)
     refused = np.array([bool(reason) for reason in answer.reasons], dtype=np.bool_)
     table = pa.table(
@@ -88,7 +88,7 @@ def write_answer(store: Store, model: str, shard: str, texts: Sequence[str], ans
 
 
 def read_digests(store: Store, name: str) -> list[bytes]:
-    """Digests of the texts of an answer."""
+    """Read the digests of the texts of an answer."""
     return read_parquet(store, name, ["text"])["text"].to_pylist()
 
 
@@ -98,7 +98,7 @@ def read_answer(store: Store, name: str) -> StoredAnswer:
     Raises
     ------
     DamagedObjectError
-        If the object is not what is written here.
+        If the object is damaged.
     """
     facts, table = read_footer(store, name).facts, read_parquet(store, name)
     try:
@@ -128,7 +128,7 @@ def read_answer(store: Store, name: str) -> StoredAnswer:
 
 
 def forget_written(store: Store, model: str, embedding_id: str) -> None:
-    """Delete the answers of shards whose vectors are written: their worker was killed before it did."""
+    """Delete the answers of shards whose vectors are written, left by killed workers."""
     names = list(store.list(f"{FOLDER}/{model}"))
     shards = {shard_of(name) for name in names if is_answer_name(name)}
     written = {shard for shard in shards if store.exists(vector_name(embedding_id, shard))}
@@ -136,15 +136,15 @@ def forget_written(store: Store, model: str, embedding_id: str) -> None:
 
 
 class AnswerIndex:
-    """Which texts of a model were answered already, by what this process did not ask itself.
+    """Index of a model's stored answers, from other processes or earlier runs.
 
-    Memory holds the digests of the texts, and no vector.
+    Memory holds the digests of the texts, but no vectors.
 
     Parameters
     ----------
     store : Store
     model : str
-        As :func:`model_key` gives it.
+        From :func:`model_key`.
     """
 
     def __init__(self, store: Store, model: str) -> None:
@@ -155,7 +155,7 @@ class AnswerIndex:
         self._look(f"{FOLDER}/{model}")
 
     def look_again(self, shard: str) -> None:
-        """Read what another worker left of a shard that this one now has."""
+        """Read answers that another worker stored for a shard."""
         self._look(f"{FOLDER}/{self._model}/{shard}")
 
     def _look(self, folder: str) -> None:
@@ -164,14 +164,14 @@ class AnswerIndex:
                 continue
             try:
                 digests = read_digests(self._store, name)
-            except MissingObjectError:  # its shard was written meanwhile
+            except MissingObjectError:  # deleted, as its shard was written
                 continue
             self._names.add(name)
             for row, one in enumerate(digests):
                 self._places[one] = (name, row)
 
     def find(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], Answer]]:
-        """Known answers to some of ``texts``, object by object, with the positions that each is of."""
+        """Yield stored answers to some of ``texts``, with their positions."""
         if not self._places:
             return
         wanted: dict[str, list[tuple[int, int]]] = {}
@@ -195,7 +195,7 @@ class AnswerIndex:
             )
 
     def forget(self, shard: str) -> None:
-        """Delete all answers that were asked for a shard whose vectors are written."""
+        """Delete all answers of a shard whose vectors are written."""
         names = set(self._store.list(f"{FOLDER}/{self._model}/{shard}"))
         self._store.delete(sorted(names))
         gone = names & self._names

@@ -1,4 +1,4 @@
-"""Arrow types as text, and back: what a table of receipts says of a shard's columns, and a footer of its partition."""
+"""Serialization of Arrow types as text, for receipts and footers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DICTIONARY = re.compile(r"dictionary<values=(.+), indices=(\w+), ordered=([01])
 
 @lru_cache(maxsize=512)
 def type_name(kind: pa.DataType) -> str:
-    """A type as text that :func:`type_of` reads: Arrow's name of it, else Arrow's own message in base64."""
+    """Serialize a type: by Arrow's name, or as an Arrow IPC message in base64."""
     name = str(kind)
     if _named(name) == kind:
         return name
@@ -25,12 +25,12 @@ def type_name(kind: pa.DataType) -> str:
 
 @lru_cache(maxsize=512)
 def type_of(name: str) -> pa.DataType:
-    """The type of which :func:`type_name` gave this text.
+    """Parse the result of :func:`type_name`.
 
     Raises
     ------
     ValueError
-        If it is no such text.
+        If it is invalid.
     """
     if name.startswith("ipc:"):
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(name[4:]))).field(0).type
@@ -41,7 +41,7 @@ def type_of(name: str) -> pa.DataType:
 
 
 def _named(name: str) -> pa.DataType | None:
-    """The type that is called ``name``; None where Arrow's names do not say everything, as of structures."""
+    """Look up a type by name; None if the name is ambiguous, as for structures."""
     try:
         if found := _TIMESTAMP.fullmatch(name):
             return pa.timestamp(cast(Any, found[1]), found[2])

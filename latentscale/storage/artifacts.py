@@ -49,12 +49,12 @@ PART_ROWS = 262_144
 
 
 def find_record(store: Store, kind: str, identity: str) -> Record | None:
-    """Read an artifact's record, or None where there is no such artifact.
+    """Read an artifact's record; None if it does not exist.
 
     Raises
     ------
     DamagedObjectError
-        If the record is not what we write.
+        If the record is malformed.
     WorkspaceError
         If it was written by a version with another schema.
     """
@@ -73,12 +73,12 @@ def find_record(store: Store, kind: str, identity: str) -> Record | None:
 
 
 def needed_record(store: Store, kind: str, identity: str) -> Record:
-    """Read the record of an artifact that must exist, since another one was made from it.
+    """Read the record of an artifact that must exist, as another one was made from it.
 
     Raises
     ------
     DamagedObjectError
-        If it is not.
+        If it is missing.
     """
     record = find_record(store, kind, identity)
     if record is None:
@@ -91,12 +91,12 @@ def needed_record(store: Store, kind: str, identity: str) -> Record:
 
 
 def find_artifact(store: Store, kind: str, request: Mapping[str, Any], parents: Iterable[Record]) -> Record | None:
-    """Find the artifact of a request, built from exactly these parents, or None.
+    """Find the artifact of a request that was built from exactly these parents; else None.
 
     Raises
     ------
     DamagedObjectError
-        If the artifact of that id was made for another request.
+        If the artifact with that id has another request.
     """
     record = find_record(store, kind, artifact_id(kind, dict(request)))
     if record is None:
@@ -110,12 +110,12 @@ def find_artifact(store: Store, kind: str, request: Mapping[str, Any], parents: 
         )
     if record.parents != {parent.id: parent.content for parent in parents}:
         return None
-    # A part that was deleted because it was damaged is rebuilt with the others.
+    # If a damaged part was deleted, the whole artifact is rebuilt.
     return record if lacking_part(record) is None else None
 
 
 def lacking_part(record: Record) -> str | None:
-    """Name of an object of an artifact that is not there or has another size than was written, or None."""
+    """Find an object of an artifact that is missing or has the wrong size; None if there is none."""
     listing = record.parts_table
     there = record.store.list(record.folder) if record.listed or listing is not None else {}
 
@@ -139,7 +139,7 @@ def list_records(store: Store, kinds: Sequence[str] = tuple(FOLDERS)) -> list[Re
                 record = find_record(store, kind, parts[1])
                 if record is not None:
                     records.append(record)
-    # Ids of runs tell microseconds, and times of records only seconds.
+    # Ids of runs have microseconds, times of records only seconds.
     return sorted(records, key=lambda record: (record.created, record.run or "", record.id))
 
 
@@ -149,11 +149,11 @@ def read_record(store: Store, identity: str) -> Record:
     Raises
     ------
     WorkspaceError
-        If there is none, naming those that there are.
+        If there is none; lists existing ones.
     """
     kind = identity.split("-", 1)[0]
     if kind in FOLDERS:
-        store.path(identity)  # refuses what would leave the workspace
+        store.path(identity)  # rejects paths outside the workspace
         record = find_record(store, kind, identity)
         if record is not None:
             return record
@@ -197,9 +197,9 @@ class ArtifactWriter:
         return f"{FOLDERS[self.kind]}/{self.id}"
 
     def put(self, name: str, data: bytes | memoryview, *, rows: int | None = None) -> None:
-        """Write one object of the artifact in the background: ``commit`` waits for all of them.
+        """Write one object of the artifact in the background; ``commit`` waits for all of them.
 
-        ``data`` must not change any more.
+        ``data`` must not be modified afterwards.
 
         Raises
         ------
@@ -213,14 +213,14 @@ class ArtifactWriter:
         self.parts.append(Part(name=name, rows=rows, bytes=memoryview(data).nbytes, sha256=sha256))
 
     def keep(self, name: str, *, rows: int | None = None) -> None:
-        """Make an object part of the artifact that an interrupted writer of the same artifact has written already."""
+        """Reuse an object that an interrupted writer of the same artifact has written."""
         data = self.store.read_bytes(f"{self.folder}/{name}")
         self.parts.append(Part(name=name, rows=rows, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()))
 
     def put_table(self, stem: str, table: pa.Table, *, byte_stream_split: Sequence[str] = ()) -> None:
         """Write a table as parts of at most ``PART_ROWS`` rows, named by their content.
 
-        The content in the name keeps two writers of one artifact from mixing their parts.
+        Content-based names keep two writers of one artifact from mixing their parts.
         """
         for index, start in enumerate(range(0, max(table.num_rows, 1), PART_ROWS)):
             piece = table.slice(start, PART_ROWS)
@@ -243,7 +243,7 @@ class ArtifactWriter:
         Parameters
         ----------
         counts, cost, choices, notes, segments, job
-            As ``Record`` has them; of ``job``, signatures of addresses are left out.
+            As in ``Record``; signatures of URLs are removed from ``job``.
 
         Raises
         ------
@@ -284,7 +284,7 @@ def table_parts(record: Record, stem: str) -> list[str]:
 
 
 def read_table(store: Store, record: Record, stem: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read one table of an artifact whole."""
+    """Read one table of an artifact."""
     return pa.concat_tables([read_parquet(store, name, columns) for name in table_parts(record, stem)])
 
 

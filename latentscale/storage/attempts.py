@@ -1,4 +1,4 @@
-"""Attempts: one small object for each unfinished attempt at a shard, so that one that kills its worker is noticed."""
+"""Attempts: one small object per unfinished attempt at a shard, to detect shards that kill their worker."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Attempt:
     Attributes
     ----------
     run, node, host : str
-        The run, the node as its cluster names it, and its address.
+        Id of the run, id of the node in its cluster, and its address.
     pid : int
-        Of the worker.
+        Process id of the worker.
     started : str
         UTC.
     alone : bool
-        Whether the worker did nothing else meanwhile: only then does its death say something of the shard.
+        Whether the worker processed no other shard at that time: only then its death is attributed to the shard.
     """
 
     run: str
@@ -46,14 +46,14 @@ class Attempt:
 
 
 class AttemptLog:
-    """The attempts at each shard of one run that did not end, with success or an error: their worker died.
+    """Unfinished attempts at each shard of a run, whose workers died.
 
     Parameters
     ----------
     store : Store
         The workspace.
     run : str
-        Only attempts of this run count: those of an earlier one may have ended with its driver.
+        Only attempts of this run count: earlier ones may have been killed with their driver.
     """
 
     def __init__(self, store: Store, run: str) -> None:
@@ -61,14 +61,13 @@ class AttemptLog:
         self._run = run
 
     def deaths(self, key: str, lost_nodes: Callable[[], Collection[str]]) -> list[Attempt]:
-        """Return the attempts at shard ``key`` that ended with the death of their worker alone.
+        """Return the attempts at shard ``key`` whose worker died, but not its node.
 
         Parameters
         ----------
         key : str
         lost_nodes : callable
-            The dead nodes: an attempt that ended with its node tells nothing about the shard. Called only where
-            there are unfinished attempts.
+            Returns dead nodes, whose attempts are ignored; called only if there are unfinished attempts.
         """
         found: list[Attempt] = []
         for name in self._store.list(f"{FOLDER}/{self._run}/{key}"):
@@ -83,7 +82,7 @@ class AttemptLog:
 
     @contextmanager
     def attempt(self, key: str, *, node: str = "", host: str = "", alone: bool = True) -> Generator[None]:
-        """Record an attempt at shard ``key`` before it starts, and delete the record when it has ended."""
+        """Record an attempt at shard ``key`` during the block."""
         begun = Attempt(run=self._run, node=node, host=host, pid=os.getpid(), started=now(), alone=alone)
         name = self._write(key, begun)
         try:
@@ -96,7 +95,7 @@ class AttemptLog:
         self._write(key, Attempt(run=self._run, node="", host="", pid=pid, started=started, alone=alone))
 
     def forget(self, key: str) -> None:
-        """Delete all attempts at shard ``key``, since one has succeeded."""
+        """Delete all attempts at shard ``key`` after a success."""
         self._store.delete(list(self._store.list(f"{FOLDER}/{self._run}/{key}")))
 
     def _write(self, key: str, begun: Attempt) -> str:
@@ -112,11 +111,11 @@ class Verdict:
     Attributes
     ----------
     alone : bool
-        It must run alone in its worker: a worker that did several shards died, and which of them caused it is unknown.
+        Whether it must run alone in its worker: a worker with several shards died, and the cause is unknown.
     quarantined : str or None
-        Why it is given up.
+        Reason for quarantine.
     tries : int
-        Deaths in which it was alone.
+        Number of deaths attributed to it.
     """
 
     alone: bool
@@ -125,7 +124,7 @@ class Verdict:
 
 
 def judge(deaths: Sequence[Attempt]) -> Verdict:
-    """Judge a shard: ``MAX_ATTEMPTS`` deaths of workers that did nothing else count against the shard."""
+    """Judge a shard: it is quarantined after ``MAX_ATTEMPTS`` deaths attributed to it."""
     own = [one for one in deaths if one.alone]
     if len(own) < MAX_ATTEMPTS:
         return Verdict(alone=bool(deaths), quarantined=None, tries=len(own))

@@ -1,4 +1,4 @@
-"""Build columns from rows that come one by one: neither the rows nor a second copy of the columns is ever held."""
+"""Build columns from a stream of rows, without keeping the rows or a second copy of the columns."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _CODES: Mapping[ColumnType, str] = {"int8": "b", "int32": "i", "int64": "q", "fl
 
 
 class StringColumn:
-    """Strings that are added one by one.
+    """A builder of a string column.
 
-    Arrow's own builders hold pieces that are copied once more in the end, which doubles the memory of a large column.
+    Arrow's builders copy their chunks once more at the end, which doubles the memory of a large column.
     """
 
     def __init__(self) -> None:
@@ -33,13 +33,13 @@ class StringColumn:
         self._offsets.append(len(self._bytes))
 
     def finish(self) -> pa.LargeStringArray:
-        """The strings so far; nothing may be added any more."""
+        """Return the column; the builder must not be used afterwards."""
         n = len(self._offsets) - 1
         return pa.LargeStringArray.from_buffers(n, pa.py_buffer(self._offsets), pa.py_buffer(self._bytes))
 
 
 def gather(rows: Iterable[Sequence[Any]], types: Mapping[str, ColumnType]) -> dict[str, Any]:
-    """Make a column of each field of the rows, which are tuples in the order of ``types``.
+    """Build one column per field of the rows, which are tuples in the order of ``types``.
 
     Returns
     -------
@@ -57,20 +57,20 @@ def gather(rows: Iterable[Sequence[Any]], types: Mapping[str, ColumnType]) -> di
 
 
 def fixed_width(raw: bytearray, width: int) -> pa.LargeStringArray:
-    """Strings of ``width`` bytes each, one after the other in ``raw``, which they share."""
+    """View ``raw`` as strings of ``width`` bytes each, without a copy."""
     n = len(raw) // width
     offsets: NDArray[np.int64] = np.arange(0, (n + 1) * width, width, dtype=np.int64)
     return pa.LargeStringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(raw))
 
 
 def indices(places: NDArray[Any]) -> pa.Int64Array:
-    """Places as Arrow's ``take`` wants them; ``pyarrow.array`` of an ndarray would import pandas for it."""
+    """Convert positions for Arrow's ``take``; ``pyarrow.array`` of an ndarray would import pandas."""
     return pa.Int64Array.from_buffers(
         pa.int64(), len(places), [None, pa.py_buffer(np.ascontiguousarray(places, np.int64))]
     )
 
 
 def ascending(values: pa.Array) -> NDArray[np.uint64]:
-    """Places of values in ascending order; ``to_numpy`` would import pandas for them."""
+    """Return the positions that sort the values; ``to_numpy`` would import pandas."""
     places: Any = np.from_dlpack(pc.call_function("array_sort_indices", [values]))
     return places

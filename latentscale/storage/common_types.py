@@ -1,4 +1,4 @@
-"""One type for the values of several types, and values brought to it without losing any."""
+"""Common types of columns with different types, and lossless conversion to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.compute
 
 from latentscale.errors import CorpusError
 
-# pyarrow makes these functions when it is imported, out of sight of a type checker.
+# pyarrow generates these functions at import, invisible to type checkers.
 pc: Any = pyarrow.compute
 
 EXACT_IN_FLOAT = 2**53
@@ -25,10 +25,10 @@ _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type in which a source column is kept: the same values without encodings and 64-bit offsets.
+    """Return the storage type of a source column: without encodings and 64-bit offsets.
 
-    Times in a zone that has no name, such as ``+05:30``, are kept as the same instants in UTC: polars, which reads the
-    points, knows zones by their names only.
+    Times in unnamed zones such as ``+05:30`` are stored as the same instants in UTC, as polars, which reads the points,
+    supports named zones only.
     """
     if pa.types.is_dictionary(kind):
         return plain_type(cast(pa.DictionaryType, kind).value_type)
@@ -44,12 +44,12 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def named_zones(kind: pa.DataType) -> pa.DataType:
-    """The same type with UTC in place of time zones that polars does not know, also inside nested types."""
+    """Replace time zones that polars does not support by UTC, also in nested types."""
     return _with_inner(kind, named_zones) or _named_zone(kind)
 
 
 def _with_inner(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType | None:
-    """A nested type with other inner types and offsets of 32 bits; None for a type that is not nested."""
+    """Apply ``change`` to the inner types of a nested type, with 32-bit offsets; None if not nested."""
     if pa.types.is_struct(kind):
         fields: list[pa.Field] = [kind.field(index) for index in range(kind.num_fields)]
         return pa.struct([field.with_type(change(field.type)) for field in fields])
@@ -77,21 +77,21 @@ def _is_known(zone: str) -> bool:
         return False
     try:
         series = pl.Series(pl.from_arrow(pa.array([0], pa.timestamp("us", zone))))
-        # Some zones are refused only when a value is written or compared.
+        # Some zones fail only when a value is written or compared.
         return series.cast(pl.String)[0] is not None and series[0] is not None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return False
 
 
 def value_facts(column: pa.ChunkedArray | pa.Array) -> list[str] | None:
-    """What a schema does not say of a column, and what decides in which other type its values can be.
+    """Collect facts on the values of a column that determine which other types can represent them.
 
     Returns
     -------
     list of str or None
-        ``["int64"]`` or ``["uint64"]``: whole numbers, of which float64 cannot hold some. ``["float64", "int64"]``:
-        floats that all are whole, and small enough to be exact. ``["timestamp"]``: times of which nanoseconds of 64
-        bits cannot hold some. None: nothing of this kind.
+        ``["int64"]`` or ``["uint64"]``: integers that float64 cannot represent exactly. ``["float64", "int64"]``:
+        floats that are all integral, and small enough to be exact. ``["timestamp"]``: times that 64-bit nanoseconds
+        cannot represent. None: none of these.
     """
     kind = column.type
     if kind in (pa.int64(), pa.uint64()):
@@ -112,11 +112,10 @@ def value_facts(column: pa.ChunkedArray | pa.Array) -> list[str] | None:
 
 
 def within_calendar(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """A column of dates or times as it is, or as text in ISO 8601 where one is outside of the years 1 to 9999.
+    """Return a column of dates or times unchanged, or as ISO 8601 text if one is outside of the years 1 to 9999.
 
-    Databases write such values for "infinity" and for what was no date at all. Neither Python nor what reads points has
-    a form for them, and polars ends the process at some. So are the elements of lists, fields of structures, keys and
-    values of maps.
+    Databases write such values for "infinity" and invalid dates. Neither Python nor readers of points can represent
+    them, and some crash polars. Nested values are treated likewise.
     """
     kind = column.type
     if pa.types.is_nested(kind):
@@ -139,12 +138,12 @@ def within_calendar(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.
     else:
         return column
     bounds = pc.min_max(counts).as_py()
-    # In a zone the local time differs by less than a day.
+    # Local times differ from UTC by less than a day.
     room = 1 if zone else 0
     low, high = (_FIRST_DAY + room) * day, (_LAST_DAY + 1 - room) * day - 1
     if bounds["min"] is None or (low <= bounds["min"] and bounds["max"] <= high):
         return column
-    # What Arrow writes of times that are farther away is wrong.
+    # Arrow formats more distant times incorrectly.
     moments = np.asarray(pc.fill_null(counts, 0)).view(f"datetime64[{unit}]")
     texts = np.char.replace(np.datetime_as_string(moments), "T", " ").tolist()
     there = pc.is_valid(counts).to_pylist()
@@ -153,13 +152,13 @@ def within_calendar(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.
 
 
 def _holds_times(kind: pa.DataType) -> bool:
-    """Whether a type is, or has within it, one of dates or times."""
+    """Whether a type is or contains dates or times."""
     inner = [kind.field(at).type for at in range(kind.num_fields)]
     return any(map(_holds_times, inner)) if inner else pa.types.is_date32(kind) or pa.types.is_timestamp(kind)
 
 
 def _nested(column: Any, inner: list[Any]) -> pa.Array:
-    """The list or structure of ``column`` with other elements or fields."""
+    """Rebuild the list or structure of ``column`` with other elements or fields."""
     mask = column.is_null()
     if pa.types.is_struct(column.type):
         return pa.StructArray.from_arrays(inner, [field.name for field in column.type], mask=mask)
@@ -169,16 +168,16 @@ def _nested(column: Any, inner: list[Any]) -> pa.Array:
 
 
 def common_type(kinds: Sequence[pa.DataType], *, wide: bool = False, whole: bool = False) -> pa.DataType:
-    """One type for the values of all ``kinds``; text where no other holds each of them exactly.
+    """Return a type that represents the values of all ``kinds`` exactly; text if there is no other.
 
     Parameters
     ----------
     kinds : sequence of pyarrow.DataType
         At least one.
     wide : bool
-        Whether some of the whole numbers are too long for float64, or some of the times for nanoseconds.
+        Whether some integers exceed float64, or some times nanoseconds.
     whole : bool
-        Whether all floats are whole numbers that float64 holds exactly.
+        Whether all floats are integral and exact.
     """
     first = kinds[0]
     if all(kind == first for kind in kinds):
@@ -196,24 +195,24 @@ def common_type(kinds: Sequence[pa.DataType], *, wide: bool = False, whole: bool
         return pa.string() if wide and finest == "ns" else pa.timestamp(finest, tz=first.tz)
     if all(is_list(kind) for kind in kinds):
         inner = [kind.value_type for kind in kinds if not pa.types.is_null(kind.value_type)]
-        # Vectors of several files: lists of floats of any width, fixed in length or not.
+        # Vectors of several files: lists of floats of any precision, of fixed or variable length.
         if inner and (all(kind == inner[0] for kind in inner) or all(map(pa.types.is_floating, inner))):
             return pa.list_(common_type(inner))
     return pa.string()
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether the values of a type are lists, of one length or of many."""
+    """Whether a type is a list, of fixed or variable length."""
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def cast_values(column: pa.ChunkedArray, kind: pa.DataType, *, name: str) -> pa.ChunkedArray | pa.Array:
-    """The same values in another type; text from what was not is as :func:`as_text` writes it.
+    """Cast a column; text is written as by :func:`as_text`.
 
     Raises
     ------
     CorpusError
-        If a value cannot be in that type.
+        If a value cannot be represented in that type.
     """
     if column.type == kind:
         return column
@@ -234,7 +233,7 @@ def cast_values(column: pa.ChunkedArray, kind: pa.DataType, *, name: str) -> pa.
 
 
 def as_text(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Write any column as text: strings as they are, times in ISO 8601, the rest as JSON."""
+    """Convert any column to text: strings unchanged, times in ISO 8601, the rest as JSON."""
     kind = column.type
     if pa.types.is_string(kind):
         return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -252,14 +251,14 @@ def as_text(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def is_text_list(kind: pa.DataType) -> bool:
-    """Whether the values of a type are lists of strings, or all empty lists."""
+    """Whether a type is a list of strings, or of nulls."""
     return is_list(kind) and any(
         allows(kind.value_type) for allows in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
     )
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """Whether the values of a type are bytes."""
+    """Whether a type is binary."""
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
@@ -278,7 +277,7 @@ def _plain(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str | None:
-    """Return a string as it is, null as null, and anything else as JSON."""
+    """Return a string unchanged, null as null, and anything else as JSON."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -290,12 +289,12 @@ def json_text(value: Any) -> str | None:
     except TypeError:
         import json
 
-        # Whole numbers beyond 64 bits, and lone surrogates.
+        # Integers beyond 64 bits, and lone surrogates.
         return without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
 
 
 def without_surrogates(text: str) -> str:
-    """The text with U+FFFD for each half of a surrogate pair, which UTF-8 cannot carry; whole pairs are joined."""
+    """Replace lone surrogates, which UTF-8 cannot encode, by U+FFFD; pairs are joined."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -26,14 +26,14 @@ UPDATE = "update"
 
 
 def scan_points(store: Store, record: Record) -> pl.LazyFrame:
-    """Scan the points of a map: those of all its segments that are still on it.
+    """Scan the points of a map: the current ones of all its segments.
 
-    Nothing but one footer a segment is read until the frame is collected, and then only the columns that are asked
-    for, part by part, each page compared with its checksum; on a disk and in a bucket alike. Conditions drop rows as
-    they are read; one on ``update`` and ``publish.partition_by`` alone also skips the parts that it rules out.
+    Only one footer per segment is read until the frame is collected, and then only the selected columns, part by part,
+    with checksums of all pages. Predicates are applied while reading; those on ``update`` and ``publish.partition_by``
+    alone also skip whole parts.
 
-    A column that segments hold in different types has the one of ``common_types``, as if one run had written all: an
-    update can bring files whose columns are of other types.
+    A column with different types in several segments (updates can add files with other types) has their common type, as
+    if one run had written all.
 
     Returns
     -------

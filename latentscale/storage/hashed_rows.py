@@ -1,4 +1,4 @@
-"""Rows of many shards by the hash of one of their columns, bucket by bucket: what is equal comes together."""
+"""Rows of many shards, partitioned into buckets by the hash of a column, so that equal values meet."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from latentscale.storage.shard_hashes import Hashes, hash_values, read_hashes
 from latentscale.storage.snapshot import Ids, ShardTable, document_name
 from latentscale.storage.spool import BLOCK_ROWS, Records, Spool, bits_for, records_of
 
-# Some tens of megabytes while they are joined; also the rows of one object of hashes, at most about.
+# Rows of a bucket: tens of megabytes while joined; also about the largest number of rows per object of hashes.
 BUCKET_ROWS = 1 << 18
 
 
 class Hasher(Protocol):
-    """Hashes columns of shards, wherever that is computed."""
+    """Hashes columns of shards, locally or on workers."""
 
     def hashes(self, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
-        """Yield the hashes of ``column`` of the shards ``numbers``, as ``hashed_rows`` does."""
+        """Yield the hashes of ``column`` of the shards ``numbers``; see :func:`hashed_rows`."""
         ...
 
     def forget(self, shards: ShardTable, numbers: Ids, column: str) -> None:
-        """Delete what was only kept for a process that is killed before it has used the hashes."""
+        """Delete hashes that were stored in case the process was killed before using them."""
         ...
 
 
 class HashHere:
-    """Hashes in this process, and keeps nothing.
+    """Hashes in this process, without storing anything.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class HashHere:
         return hashed_rows(self._store, shards, numbers, column)
 
     def forget(self, shards: ShardTable, numbers: Ids, column: str) -> None:
-        """Nothing is there."""
+        """Do nothing."""
 
 
 def hash_buckets(
@@ -61,10 +61,10 @@ def hash_buckets(
     bucket_rows: int = BUCKET_ROWS,
     block_rows: int = BLOCK_ROWS,
 ) -> Iterator[Records]:
-    """Yield the rows of ``shards`` in buckets, so that rows with the same value of ``column`` are in the same one.
+    """Yield the rows of ``shards`` in buckets; rows with the same value of ``column`` are in the same bucket.
 
-    A shard is read and hashed once: the workspace keeps runs of hashes, of which new ones are written for shards that
-    no run has, and small ones are merged, when all buckets were taken.
+    A shard is read and hashed once: hashes are stored in runs. After the last bucket, a new run is written for shards
+    that are in none, and small runs are merged.
 
     Parameters
     ----------
@@ -74,16 +74,16 @@ def hash_buckets(
         By offset.
     column : str
     hasher : Hasher, optional
-        For the shards that no run has; by default this process.
+        For shards that are in no run; by default this process.
     bucket_rows : int
-        How many rows a bucket has, about.
+        Approximate rows of a bucket.
     block_rows : int
-        How many rows are written to the scratch file at a time.
+        Rows written to the scratch file at a time.
 
     Yields
     ------
     Records
-        In any order; ``shard`` is a number in ``shards``.
+        In any order; ``shard`` is a position in ``shards``.
     """
     chosen, missing = choose_runs([run for run in list_runs(store) if run.column == column], shards.keys)
     merged = runs_to_merge(chosen, int(shards.rows[missing].sum()))
@@ -108,7 +108,7 @@ def hash_buckets(
 
 
 def hashed_rows(store: Store, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
-    """Hash ``column`` of the shards ``numbers`` in this process, several at a time; blank rows are left out."""
+    """Hash ``column`` of the shards ``numbers`` in this process, concurrently; blank rows are skipped."""
 
     def hashed(number: int) -> Records:
         values = read_parquet(store, document_name(str(shards.keys[number])), [column])[column]
@@ -118,7 +118,7 @@ def hashed_rows(store: Store, shards: ShardTable, numbers: Ids, column: str) -> 
 
 
 def kept_rows(store: Store, shards: ShardTable, numbers: Ids, column: str) -> Iterator[Records]:
-    """The same of shards whose hashes workers left in the workspace: 16 bytes a row are read, and no text."""
+    """Read hashes that workers stored in the workspace: 16 bytes per row."""
 
     def kept(number: int) -> Records:
         key = str(shards.keys[number])
@@ -127,7 +127,7 @@ def kept_rows(store: Store, shards: ShardTable, numbers: Ids, column: str) -> It
         except (MissingObjectError, DamagedObjectError):
             hashes = None
         if hashes is None or len(hashes.first) != int(shards.rows[number]):
-            # Another run has taken them up and deleted them, or they are damaged: they follow from the shard.
+            # Merged and deleted by another run, or damaged: hash the shard again.
             hashes = hash_values(read_parquet(store, document_name(key), [column])[column])
         return _records(hashes, number)
 
@@ -140,7 +140,7 @@ def _records(hashes: Hashes, number: int) -> Records:
 
 
 def group_by_hash(records: Records, *ties: NDArray[np.generic]) -> tuple[Records, Ids, Ids]:
-    """``records`` by their hash and by ``ties``, for each its group of the same hash, and where groups start."""
+    """Sort ``records`` by hash, then by ``ties``; also returns the group of each, and the starts of groups."""
     records = records[order_by_hash(records, *ties)]
     begins = np.ones(len(records), dtype=bool)
     for half in ("first", "second"):

@@ -1,4 +1,4 @@
-"""128-bit hashes of strings that never change: MurmurHash3, and BLAKE2b for long ones."""
+"""Stable 128-bit hashes of strings: MurmurHash3, and BLAKE2b for long ones."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
 
-# Stored with hashes: with another value, they are rebuilt. To be changed with anything below.
+# Version stored with hashes; must be incremented with any change below, so that they are rebuilt.
 HASH = "murmur3-x64-128/blake2b-128 above 256 bytes"
-# A block of 16 bytes is a dozen passes over all rows that are so long; one BLAKE2b costs as much as twenty of them.
+# Each block of 16 bytes takes a dozen vectorized passes; one BLAKE2b costs as much as twenty blocks.
 LONG = 256
-# Rows at a time, so that the arrays in between stay in the cache of a core.
+# Rows per block, so that temporaries stay in the cache.
 _ROWS = 1 << 15
 
 _C1, _C2 = np.uint64(0x87C37B91114253D5), np.uint64(0x4CF5AD432745937F)
 _FMIX1, _FMIX2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
-# The first 0 to 8 bytes of a little-endian word.
+# Masks of the first 0 to 8 bytes of a little-endian word.
 _FIRST_BYTES = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
 
 
@@ -28,7 +28,7 @@ def hash_strings(values: pa.Array) -> tuple[Words, Words]:
     """Hash strings to 128 bits each.
 
     MurmurHash3_x64_128 with seed 0 (Appleby 2011) of the UTF-8 bytes, or BLAKE2b with a digest of 16 bytes (RFC 7693)
-    above ``LONG`` bytes. The result depends on the bytes alone: not on the machine, nor on the version of a library.
+    above ``LONG`` bytes. The result depends only on the bytes, not on the machine or library versions.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def hash_strings(values: pa.Array) -> tuple[Words, Words]:
     Returns
     -------
     first, second : uint64 ndarray, shape (n,)
-        The halves of the hash; without meaning where the value is null.
+        Halves of the hash; undefined for null values.
     """
     wide = pa.types.is_large_string(values.type)
     first, second = np.empty(len(values), dtype=np.uint64), np.empty(len(values), dtype=np.uint64)
@@ -49,7 +49,7 @@ def hash_strings(values: pa.Array) -> tuple[Words, Words]:
     for start in range(0, len(values), _ROWS):
         stop = min(start + _ROWS, len(values))
         begin, end = int(offsets[start]), int(offsets[stop])
-        # Sixteen bytes more, since the words at the end of the last string are read in full.
+        # Padded by 16 bytes, since the last words are read in full.
         data = (memoryview(content)[begin:end].tobytes() if content is not None else b"") + bytes(16)
         begins = offsets[start:stop] - begin
         lengths = offsets[start + 1 : stop + 1] - offsets[start:stop]
@@ -62,15 +62,15 @@ def hash_strings(values: pa.Array) -> tuple[Words, Words]:
 
 
 def _murmur(data: bytes, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[Words, Words]:
-    """MurmurHash3_x64_128 of the stretches of ``data``, which extends 16 bytes past the last of them."""
-    # A word at every byte: begins are not aligned.
+    """MurmurHash3_x64_128 of slices of ``data``, which has 16 bytes of padding."""
+    # Words at every byte offset: strings are not aligned.
     words: NDArray[Any] = np.ndarray((len(data) - 7,), dtype="<u8", buffer=data, strides=(1,))
     blocks = lengths >> 4
     order = np.argsort(-blocks, kind="stable")
     begins, lengths, blocks = begins[order], lengths[order], blocks[order]
     h1, h2 = np.zeros(len(begins), dtype=np.uint64), np.zeros(len(begins), dtype=np.uint64)
     for block in range(int(blocks[0])):
-        # The rows that have such a block come first.
+        # Rows are sorted by length: those with another block come first.
         n = int(np.searchsorted(-blocks, -block, side="left"))
         at = begins[:n] + 16 * block
         a, b = h1[:n], h2[:n]
@@ -79,7 +79,7 @@ def _murmur(data: bytes, begins: NDArray[np.int64], lengths: NDArray[np.int64]) 
         b ^= _scrambled(words[at + 8], _C2, 33, _C1)
         b[:] = (_rotated(b, 31) + a) * np.uint64(5) + np.uint64(0x38495AB5)
     at, left = begins + (blocks << 4), lengths & 15
-    # Words of nothing but zeros change nothing, as the definition has it where no bytes are left.
+    # Zero words have no effect, as the definition requires for empty tails.
     h2 ^= _scrambled(words[at + 8] & _FIRST_BYTES[np.maximum(left - 8, 0)], _C2, 33, _C1)
     h1 ^= _scrambled(words[at] & _FIRST_BYTES[np.minimum(left, 8)], _C1, 31, _C2)
     size = lengths.astype(np.uint64)

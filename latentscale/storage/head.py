@@ -1,4 +1,4 @@
-"""HEAD: the one object that says which map is the current one."""
+"""HEAD: the object that names the current map."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ CHOOSE = "latentscale list shows the maps; latentscale promote makes one of them
 
 
 def read_head(store: Store) -> str | None:
-    """Return the id of the current map, or None where no map has been published yet.
+    """Return the id of the current map, or None if none has been published yet.
 
     Raises
     ------
     DamagedObjectError
-        If the object is not what we write.
+        If the object is malformed.
     WorkspaceError
         If it was written by a version with another schema.
     """
@@ -28,7 +28,7 @@ def read_head(store: Store) -> str | None:
 
 
 def read_head_time(store: Store) -> str | None:
-    """Return when the current map became that, in UTC as ISO 8601; None where none was published. Raises as above."""
+    """Return when the current map was published, in UTC as ISO 8601; None if none was. Raises as :func:`read_head`."""
     head = _read(store)
     return None if head is None else head[1]
 
@@ -45,11 +45,11 @@ def _read(store: Store) -> tuple[str, str] | None:
 
 
 def switch_head(store: Store, *, expected: str | None, to: str) -> bool:
-    """Make ``to`` the current map if ``expected`` is; return whether it is current afterwards.
+    """Make ``to`` the current map if ``expected`` is; returns whether it is current afterwards.
 
-    No store is trusted to compare and write in one step (a real one was measured to let two winners through): the
-    object is read before and after. Of two that write at once the last stays, and the other reads that it lost; its
-    work is planned again from the winner. Both maps are whole, so that a reader sees one or the other.
+    Conditional writes of stores are not relied upon (a real one was measured to let two writers win): the object is
+    read before and after. Of two concurrent writers the last wins, and the other detects that and restarts from the
+    winner. Both maps are complete, so readers see one or the other.
     """
     if read_head(store) not in (expected, to):
         return False
@@ -59,13 +59,13 @@ def switch_head(store: Store, *, expected: str | None, to: str) -> bool:
 
 def write_head(store: Store, map_id: str) -> None:
     """Make ``map_id`` the current map."""
-    # To the microsecond, as ids of runs: which came first is asked of runs of one second too.
+    # In microseconds, like ids of runs, to order runs within a second.
     written = datetime.now(UTC).isoformat(timespec="microseconds")
     store.put_bytes(NAME, seal({"map": map_id, "written": written}))
 
 
 def current_map(store: Store) -> Record | None:
-    """The record of the current map, or None where none has been published yet.
+    """Read the record of the current map; None if none has been published yet.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Sorted runs of the hashes of ids, kept in the workspace: a shard's ids are read and hashed once.
+"""Sorted runs of hashed ids, stored in the workspace, so that the ids of a shard are read and hashed once.
 
-A run covers some shards and is never changed. An update writes one run for its new shards, which takes up earlier ones
-that are not much larger (O'Neil et al. 1996, the log-structured merge-tree), so that there are logarithmically many.
-Runs follow from the shards: a missing one is rebuilt.
+A run covers some shards and is immutable. An update writes one run for its new shards, merged with earlier ones that
+are not much larger (O'Neil et al. 1996, the log-structured merge-tree), so that their number is logarithmic. Runs are
+derived from shards: missing ones are rebuilt.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COLUMNS = ("first", "second", "shard", "row")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IdRun:
-    """The hashes of the ids of some shards.
+    """A run: the hashed ids of some shards.
 
     Attributes
     ----------
@@ -42,9 +42,9 @@ class IdRun:
     keys : pyarrow.StringArray, shape (n,)
         Ascending.
     rows : int64 ndarray, shape (n,)
-        Of the shards, those without an id included.
+        Rows of the shards, including those without an id.
     parts : int
-        A power of two; each has the hashes of one range, in order.
+        Number of parts, a power of two; each has one range of hashes, in order.
     """
 
     id: str
@@ -55,28 +55,28 @@ class IdRun:
 
     @property
     def bits(self) -> int:
-        """How many leading bits of a hash say in which part it is."""
+        """Number of leading bits of a hash that select its part."""
         return self.parts.bit_length() - 1
 
 
 def list_name(run_id: str) -> str:
-    """Object with the shards of a run, written last."""
+    """Name of the object with the shards of a run, written last."""
     return f"{FOLDER}/{run_id}/{LIST}"
 
 
 def part_name(run_id: str, number: int) -> str:
-    """Object with the hashes of one range."""
+    """Name of the object with the hashes of one range."""
     return f"{FOLDER}/{run_id}/hashes-{number:05d}.parquet"
 
 
 def list_runs(store: Store, names: Iterable[str] | None = None) -> list[IdRun]:
-    """Read the lists of all whole runs that were hashed as this version does.
+    """Read the lists of all complete runs with the hash of this version.
 
     Parameters
     ----------
     store : Store
     names : iterable of str, optional
-        The objects of the workspace, where they are listed already.
+        Objects of the workspace, if listed already.
     """
     there = {name for name in (store.list(FOLDER) if names is None else names) if name.startswith(f"{FOLDER}/")}
     runs: list[IdRun] = []
@@ -88,12 +88,12 @@ def list_runs(store: Store, names: Iterable[str] | None = None) -> list[IdRun]:
 
 
 def read_run(store: Store, name: str) -> IdRun | None:
-    """Read the list of a run; None if its ids were hashed in another way.
+    """Read the list of a run; None if it uses another hash.
 
     Raises
     ------
     DamagedObjectError
-        If it is not what a version of LatentScale writes.
+        If it is malformed.
     """
     facts = read_footer(store, name).facts
     try:
@@ -117,13 +117,13 @@ def read_run(store: Store, name: str) -> IdRun | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """A run, and the shards for which it is read.
+    """A run, and the shards that are read from it.
 
     Attributes
     ----------
     run : IdRun
     shards : int64 ndarray, shape (len(run.keys),)
-        Number of each shard of the run in the list that is asked for; -1 where it is not wanted from this run.
+        Position of each shard of the run in the requested list; -1 if not read from this run.
     """
 
     run: IdRun
@@ -131,18 +131,18 @@ class Chosen:
 
     @property
     def wanted_rows(self) -> int:
-        """Rows of the shards for which the run is read."""
+        """Number of rows of the shards that are read from the run."""
         return int(self.run.rows[self.shards >= 0].sum())
 
 
 def choose_runs(runs: Sequence[IdRun], keys: pa.StringArray) -> tuple[list[Chosen], Ids]:
-    """Choose runs that hold as many of the shards ``keys`` as any, few of them and each shard once.
+    """Choose few runs that cover as many of the shards ``keys`` as possible, each shard once.
 
     Returns
     -------
     chosen : list of Chosen
     missing : int64 ndarray
-        Numbers of the keys that no run has.
+        Positions of the keys that are in no run.
     """
     found: list[tuple[IdRun, Ids]] = []
     for run in runs:
@@ -150,7 +150,7 @@ def choose_runs(runs: Sequence[IdRun], keys: pa.StringArray) -> tuple[list[Chose
         found.append((run, indices.fill_null(-1).to_numpy().astype(np.int64)))
 
     def most_first(pair: tuple[IdRun, Ids]) -> tuple[int, int, str]:
-        # Of two that hold as much of what is wanted, the one that holds less else.
+        # Ties: the run with fewer other rows.
         return -int(pair[0].rows[pair[1] >= 0].sum()), int(pair[0].rows.sum()), pair[0].id
 
     covered = np.zeros(len(keys), dtype=bool)
@@ -165,7 +165,7 @@ def choose_runs(runs: Sequence[IdRun], keys: pa.StringArray) -> tuple[list[Chose
 
 
 def runs_to_merge(chosen: Sequence[Chosen], new_rows: int) -> list[Chosen]:
-    """Which runs a new one takes up: those up to twice as large, and those of which half is no longer wanted."""
+    """Choose runs to merge into a new one: those up to twice as large, and those with half of their rows unused."""
     merged: list[Chosen] = []
     for item in sorted(chosen, key=lambda item: item.wanted_rows):
         rows = item.wanted_rows
@@ -180,7 +180,7 @@ def runs_to_merge(chosen: Sequence[Chosen], new_rows: int) -> list[Chosen]:
 
 @dataclass(slots=True)
 class RunReader:
-    """Reads a run from its first bucket to its last; holds one part."""
+    """Reads the buckets of a run in order, with one part in memory."""
 
     store: Store
     chosen: Chosen
@@ -190,7 +190,7 @@ class RunReader:
     _starts: Ids = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
 
     def bucket(self, number: int) -> Records:
-        """The records of one of ``2**bits`` buckets, of the shards that are wanted, under their numbers there."""
+        """Read one of ``2**bits`` buckets: records of the requested shards, with their positions."""
         run = self.chosen.run
         finer = self.bits - run.bits
         if number >> finer != self._part:
@@ -213,7 +213,7 @@ def _read_part(store: Store, chosen: Chosen, number: int) -> Records:
 
 
 class RunWriter:
-    """Writes a run from its first bucket to its last, and its list when it is closed.
+    """Writes the buckets of a run in order, and its list when closed.
 
     Parameters
     ----------
@@ -221,13 +221,13 @@ class RunWriter:
     column : str
         The id column.
     keys, rows : pyarrow.StringArray and int64 ndarray, shape (n,)
-        Of all shards that records may be given of.
+        Keys and row counts of all shards in the records.
     shards : int64 ndarray
-        Numbers of those that the run is for.
+        Positions of the shards of the run.
     bits : int
-        Of the buckets in which records are given.
+        Number of bits of the buckets.
     bucket_rows : int
-        Rows of a part, at most about.
+        Approximate largest number of rows of a part.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class RunWriter:
     ) -> None:
         self._store, self._column = store, column
         table = pl.DataFrame({"key": pl.Series(keys.take(pa.array(shards))), "rows": rows[shards], "shard": shards})
-        # By key: the same shards give the same bytes, in whichever order a corpus has them.
+        # Sorted by key, so that the bytes do not depend on the order of the corpus.
         table = table.sort("key")
         self._table = table.select("key", "rows")
         self._numbers = np.full(len(keys), -1, dtype=np.int64)
@@ -256,7 +256,7 @@ class RunWriter:
         self._parts = 0
 
     def add(self, records: Records) -> None:
-        """Take the records of the next bucket, in any order; those of other shards are left out."""
+        """Add the records of the next bucket, in any order; other shards are ignored."""
         numbers = self._numbers[records["shard"]]
         mine = records_of(records["first"], records["second"], numbers.astype(np.uint32), records["row"])
         self._waiting.append(mine[numbers >= 0])
@@ -275,7 +275,7 @@ class RunWriter:
         records = records[order_by_hash(records, records["shard"], records["row"])]
         table = pa.table({column: pa.array(np.ascontiguousarray(records[column])) for column in _COLUMNS})
         name = part_name(self.id, self._parts)
-        # The high bytes of sorted hashes, and of small numbers, are all that can be compressed.
+        # Only the high bytes of sorted hashes and of small numbers are compressible.
         write_parquet(
             self._store,
             name,
@@ -295,13 +295,13 @@ def _run_id(column: str, table: pl.DataFrame) -> str:
 
 
 def order_by_hash(records: Records, *ties: NDArray[np.generic]) -> Ids:
-    """Positions of ``records`` by both halves of the hash, and by ``ties`` where those are the same."""
+    """Argsort ``records`` by both halves of the hash, then by ``ties``."""
     first = np.ascontiguousarray(records["first"])
     order = np.argsort(first)
     sorted_first = first[order]
     same = sorted_first[1:] == sorted_first[:-1]
     if same.any():
-        # Nearly all first halves are unique; only the others need the slower sort by several keys.
+        # Nearly all first halves are unique; only the rest needs a slower lexicographic sort.
         some = np.flatnonzero(np.append(same, False) | np.append(False, same))
         members = order[some]
         keys = (*(tie[members] for tie in reversed(ties)), records["second"][members], first[members])
@@ -313,7 +313,7 @@ def order_by_hash(records: Records, *ties: NDArray[np.generic]) -> Ids:
 
 
 def runs_to_keep(runs: Sequence[IdRun], lists: Iterable[pa.StringArray]) -> set[str]:
-    """Ids of the runs that an update of one of these lists of shards would read."""
+    """Return the ids of runs that an update of one of these lists of shards would read."""
     by_column: dict[str, list[IdRun]] = {}
     for run in runs:
         by_column.setdefault(run.column, []).append(run)

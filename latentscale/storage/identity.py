@@ -1,4 +1,4 @@
-"""Which documents of a new list of shards are those of an earlier one: by their id, or else by their text."""
+"""Match documents of a new list of shards with those of an earlier one, by id or by text."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ REJECT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identities:
-    """What decides the identity of a row.
+    """Identity of rows: superseded rows, and row ids carried over from earlier shards.
 
     Attributes
     ----------
     superseded : int64 ndarray, ascending
-        Offsets of documents replaced by a later one with the same id, and of the excluded.
+        Offsets of documents replaced by a later one with the same id, and of excluded ones.
     offsets, row_ids : int64 ndarray, by offset
-        Rows that are documents of an earlier shard, and the row ids that they have from there.
+        Offsets of rows that are documents of an earlier shard, and their row ids.
     excluded : int64 ndarray, ascending
-        Those of ``superseded`` that a selection leaves out.
+        Those of ``superseded`` that are excluded by a selection.
     """
 
     superseded: Ids
@@ -63,7 +63,7 @@ def identify(
     bucket_rows: int = BUCKET_ROWS,
     block_rows: int = BLOCK_ROWS,
 ) -> Identities:
-    """Find the superseded and the carried rows of a list of shards.
+    """Find superseded rows of a list of shards, and rows that keep the row ids of earlier documents.
 
     Parameters
     ----------
@@ -72,23 +72,22 @@ def identify(
     shards : ShardTable
         By offset.
     order : int64 ndarray, shape (len(shards),)
-        Which of them comes first in the input, which next, and so on.
+        Positions of the shards in input order.
     id_column, text_column : str or None, str
     parent : Snapshot or None
-        Whose documents keep their row ids.
+        Snapshot whose documents keep their row ids.
     hasher : Hasher, optional
-        For the ids or texts of shards; by default this process.
+        Hashes ids or texts of shards; by default this process.
     bucket_rows : int
-        How many rows are joined at a time, about.
+        Approximate number of rows joined at a time.
     block_rows : int
-        How many rows are written to the scratch file at a time.
+        Rows written to the scratch file at a time.
 
     Notes
     -----
-    With an id column, a document is the same if its id is; the last of an id wins. Without one, it is the same if its
-    text is, and only documents of removed shards can be matched in new ones, the first copy of a text for
-    the first. A 128-bit hash represents an id or a text. It is a join by buckets of that hash (as in a Grace hash
-    join, Kitsuregawa et al. 1983): memory holds one bucket, and what is returned.
+    With an id column, documents are matched by id, and the last one with an id wins. Otherwise they are matched by
+    text, but only documents of removed shards with those of new ones, duplicates in order. Ids and texts are compared
+    by their 128-bit hashes, in a Grace hash join (Kitsuregawa et al. 1983): memory holds one bucket and the result.
     """
     if id_column is not None:
         found = _by_id(store, shards, order, id_column, parent, hasher, bucket_rows, block_rows)
@@ -100,20 +99,20 @@ def identify(
 
 
 def taken_from_others(offsets: Ids, row_ids: Ids, superseded: Ids, shards: ShardTable) -> NDArray[np.bool_]:
-    """Which of the carried ``row_ids`` are the offset of another document, which has it as its own row id."""
+    """Find carried ``row_ids`` that are the offset of another document, and thus its own row id."""
     return inside(row_ids, shards) & ~np.isin(row_ids, offsets) & ~np.isin(row_ids, superseded)
 
 
 def _without_clashes(found: Identities, shards: ShardTable) -> Identities:
-    """Identities in which no document has its own offset as row id where another one has taken that.
+    """Resolve conflicts of row ids: no document may use its own offset if another one has it as its row id.
 
-    A shard that comes back, after documents elsewhere took the identities of its rows, has rows that are documents
-    again. The others keep their row ids, which a map may show; the returned get the offsets that these do not use.
+    They arise when a removed shard returns after other documents took over the identities of its rows. Those documents
+    keep their row ids, which may be on a map; the returned ones get unused offsets.
     """
     takes = taken_from_others(found.offsets, found.row_ids, found.superseded, shards)
     if not takes.any():
         return found
-    # Where a document has several row ids, the first is its own; the others are of documents that it replaced.
+    # If a document has several row ids, the first is its own; the others belong to replaced documents.
     own = np.zeros(len(found.offsets), bool)
     own[np.unique(found.offsets, return_index=True)[1]] = True
     kept = own | ~takes
@@ -124,7 +123,7 @@ def _without_clashes(found: Identities, shards: ShardTable) -> Identities:
     by_row_id = np.flatnonzero(own)[np.argsort(found.row_ids[own], kind="stable")]
     taken, takers, free = found.row_ids[by_row_id], found.offsets[by_row_id], None
     while free is None or _among(free, taken).any():
-        # The offset of the document that took an identity is free, or was taken by a third one.
+        # Follow chains: the offset of the document that took an identity is free, or was taken by a third one.
         wanted = returned if free is None else free
         place = np.minimum(np.searchsorted(taken, wanted), len(taken) - 1)
         free = np.where(taken[place] == wanted, takers[place], wanted)
@@ -134,19 +133,19 @@ def _without_clashes(found: Identities, shards: ShardTable) -> Identities:
 
 
 def also_known(held: Identities, more: Identities, shards: ShardTable, parent: Snapshot) -> Identities:
-    """Identities with what another snapshot, one after ``parent``, knows of documents that ``parent`` does not have.
+    """Add identities of documents that are not in ``parent`` but in a later snapshot.
 
     Parameters
     ----------
     held, more : Identities
-        Of one list of shards: by ``parent``, and by the other snapshot.
+        Identities of a list of shards from ``parent``, and from the later snapshot.
     shards : ShardTable
         That list, by offset.
 
     Returns
     -------
     Identities
-        No row id is in it twice, nor is one the offset of another document.
+        Row ids are unique, and none is the offset of another document.
     """
     new = ~inside(more.offsets, parent.shards) & ~np.isin(more.offsets, held.offsets)
     new &= ~np.isin(more.row_ids, held.row_ids)
@@ -154,7 +153,7 @@ def also_known(held: Identities, more: Identities, shards: ShardTable, parent: S
     _, first = np.unique(row_ids, return_index=True)
     offsets, row_ids = offsets[np.sort(first)], row_ids[np.sort(first)]
     while len(offsets):
-        # A document that has its own offset as row id is not to meet another one with that.
+        # Row ids must not be offsets of other documents.
         moved = np.concatenate([held.superseded, held.offsets, offsets])
         free = ~inside(row_ids, shards) | np.isin(row_ids, moved)
         if free.all():
@@ -167,7 +166,7 @@ def also_known(held: Identities, more: Identities, shards: ShardTable, parent: S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Joined:
-    """Shards of the new list, then those that only the parent has.
+    """The shards of the new list, then those that are only in the parent.
 
     Attributes
     ----------
@@ -176,10 +175,9 @@ class _Joined:
     new : int
         Length of the new list.
     begins : int64 ndarray, shape (n,)
-        Number of the first row of each shard among all rows of its list: in the order of the input for the new list,
-        by offset for the others.
+        Rank of the first row of each shard in its list: in input order for the new list, by offset for the others.
     of_parent : bool ndarray, shape (n,)
-        Whether the parent has the shard.
+        Whether the shard is in the parent.
     """
 
     shards: ShardTable
@@ -229,7 +227,7 @@ def _by_id(
             continue
         offsets, positions = joined.offsets(records), joined.positions(records)
         is_new = records["shard"] < joined.new
-        # The last of each id in the order of the input; -1 where only the parent has it.
+        # The last document of each id in input order; -1 if only in the parent.
         last = np.maximum.reduceat(np.where(is_new, positions, -1), starts)
         wins = is_new & (positions == last[groups])
         lost.append(offsets[is_new & ~wins])
@@ -248,7 +246,7 @@ def _by_id(
 def _carried(
     parent: Snapshot, joined: _Joined, records: Records, offsets: Ids, positions: Ids, winners: Ids
 ) -> tuple[Ids, Ids, Ids]:
-    """The rows of which the parent has the document elsewhere: their offset, its row id, its rank in the parent."""
+    """Find rows whose document has another offset in the parent: offset, row id, and rank in the parent."""
     is_old = joined.of_parent[records["shard"]] & (winners >= 0) & ~_among(offsets, parent.replaced)
     old = np.flatnonzero(is_old)
     row_ids = parent.row_ids(offsets[old])
@@ -274,7 +272,7 @@ def _by_text(
     offsets, row_ids = [parent.carried_places[held]], [parent.carried_row_ids[held]]
     joined = _joined(present, order, parent)
     shards = joined.shards
-    # Of the shards that are still there every row is known.
+    # All rows of kept shards are known.
     fresh = present.positions_lacking(parent.shards)
     if len(shards) > joined.new and len(fresh):
         numbers = np.concatenate([fresh, np.arange(joined.new, len(shards))])
@@ -297,13 +295,13 @@ def _by_text(
 
 
 def _matched(records: Records, joined: _Joined) -> tuple[Records, Records]:
-    """Pairs of an old and a new record of the same text, the first copy with the first, and so on."""
+    """Pair old and new records of the same text, duplicates in order."""
     positions = joined.positions(records)
     records, groups, starts = group_by_hash(records, records["shard"] < joined.new, positions)
     if not len(records):
         return records, records
     is_new = records["shard"] < joined.new
-    # In a group the old copies come first.
+    # Within a group, old records come first.
     olds = np.add.reduceat(~is_new, starts, dtype=np.int64)
     copy = np.arange(len(records)) - starts[groups]
     copy[is_new] -= olds[groups[is_new]]
@@ -322,7 +320,7 @@ def _among(values: Ids, ascending: Ids) -> NDArray[np.bool_]:
 def supersede_rejects(
     store: Store, shards: ShardTable, superseded: Ids, id_column: str | None, *, known: pa.Table | None = None
 ) -> pa.Table:
-    """The rejects of the superseded rows: their source, and the reason.
+    """Build the rejects of superseded rows: source and reason.
 
     Parameters
     ----------
@@ -330,11 +328,11 @@ def supersede_rejects(
     shards : ShardTable
         By offset.
     superseded : int64 ndarray, ascending
-        Places in ``shards``.
+        Offsets in ``shards``.
     id_column : str or None
-        None where all of them are among ``known``, whatever the column was.
+        None if all of them are in ``known``.
     known : pyarrow.Table, optional
-        The rejects of an earlier snapshot: shards are only opened for those that are not among them.
+        Rejects of an earlier snapshot, which are reused; shards are read for the others only.
 
     Returns
     -------

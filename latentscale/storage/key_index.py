@@ -1,4 +1,4 @@
-"""Where keys are among many others, found by 64-bit hashes and then compared: a third of the memory of a hash table."""
+"""Compact index of string keys: sorted 64-bit hashes, then comparison; a third of the memory of a hash table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from latentscale.storage.columns import BATCH, indices
 
 
 class KeyIndex:
-    """Finds keys among others; twelve bytes a key.
+    """Index of keys; twelve bytes per key.
 
     Parameters
     ----------
     keys : pyarrow.Array or ChunkedArray of strings, shape (n,)
-        To look in; without nulls. They are not copied.
+        Indexed keys, without nulls; not copied.
     """
 
     def __init__(self, keys: pa.Array | pa.ChunkedArray) -> None:
@@ -29,7 +29,7 @@ class KeyIndex:
         self._hashes: NDArray[np.uint64] = hashes[self._places]
 
     def find(self, keys: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
-        """Where some keys are (int64, shape (m,)): the first place of each, -1 for one that is not among them."""
+        """Find the first position of each key (int64, shape (m,)); -1 if missing."""
         found = np.full(len(keys), -1, dtype=np.int64)
         if not len(self._hashes):
             return found
@@ -43,7 +43,7 @@ class KeyIndex:
             equal = pc.call_function("equal", [_joined(self._keys.take(indices(places))), asked])
             same = equal.to_numpy(zero_copy_only=False)
             if not same.all():
-                # Another key of the same hash comes first.
+                # A hash collision.
                 lookup = pc.SetLookupOptions(_joined(self._keys))
                 exact: Any = pc.call_function("index_in", [asked.filter(pa.array(~same))], lookup)
                 places[~same] = exact.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -51,7 +51,7 @@ class KeyIndex:
         return found
 
     def repeated(self) -> NDArray[np.int64]:
-        """Places of keys that are at an earlier place too (int64, ascending)."""
+        """Return positions of keys that also occur earlier (int64, ascending)."""
         again = np.append(False, self._hashes[1:] == self._hashes[:-1])
         if not again.any():
             return np.empty(0, dtype=np.int64)
@@ -62,7 +62,7 @@ class KeyIndex:
 
 
 def hash_keys(keys: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
-    """64-bit hashes of keys (uint64, shape (n,)), the same for one process only."""
+    """Hash keys to uint64, shape (n,); stable within a process only."""
     hashes = np.empty(len(keys), dtype=np.uint64)
     for begin in range(0, len(keys), BATCH):
         some = pl.Series(keys.slice(begin, BATCH), dtype=pl.String)

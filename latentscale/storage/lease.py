@@ -1,4 +1,4 @@
-"""Leases: the active runs of a workspace. Advisory, for users and `gc`; no result depends on one."""
+"""Leases: active runs of a workspace. Advisory, for users and ``gc``; results never depend on them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from latentscale.storage.provenance import now
 
 FOLDER = "leases"
 RENEWED_EVERY = 60.0
-# Four renewals may be missed: a store that throttles for a while does not make a run look dead.
+# Four renewals may be missed, so that a throttling store does not make a run look dead.
 EXPIRES_AFTER = 300.0
-# How long the end of a run waits for the deletion of its lease; a remaining one expires.
+# Timeout for deleting a lease at the end of a run; a remaining one expires.
 END_TIMEOUT_SECONDS = 5.0
 GC = "gc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """That a run works on the workspace.
+    """The lease of an active run.
 
     Attributes
     ----------
@@ -42,11 +42,11 @@ class Lease:
         ``run``, ``update``, ``gc`` …
     host : str
     since : str
-        When it began, by the clock of that host.
+        Start time, by the clock of that host.
     expires : float
-        When the lease ends unless it is renewed: seconds since 1970 by the store's clock, as are all comparisons.
+        Expiry time unless renewed, in seconds since 1970 by the store's clock, which is used for all comparisons.
     process : dict
-        Its number, and what tells on the same machine whether it is still there.
+        Process id, and facts to detect on the same machine whether it still exists.
     """
 
     run: str
@@ -61,7 +61,7 @@ class Lease:
 
 
 def warning_of(others: Iterable[Lease]) -> str:
-    """The note of a starting run about other active runs."""
+    """Build the warning of a starting run about other active runs."""
     held = list(others)
     text = f"also at work on this workspace: {'; '.join(map(str, held))}"
     if any(one.purpose != GC for one in held):
@@ -72,12 +72,12 @@ def warning_of(others: Iterable[Lease]) -> str:
 
 
 def lease_name(run: str) -> str:
-    """Object of a run's lease: one a run, so that no two ever write the same."""
+    """Name of the lease object: one per run, so that writers never conflict."""
     return f"{FOLDER}/{run}.json"
 
 
 class HeldLease:
-    """The lease of this process, kept by a thread of its own: no work waits for it, and the end some seconds at most.
+    """The lease of this process, renewed by a thread; the work never waits for it, and its end a few seconds at most.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class HeldLease:
         The workspace.
     run, purpose : str
     notice : callable
-        Called once, from that thread, with the other active runs; not called where there are none.
+        Called once, from that thread, with the other active runs, if there are any.
     renewed_every : float
         Seconds.
     """
@@ -113,7 +113,7 @@ class HeldLease:
         self._thread.start()
 
     def others(self) -> tuple[Lease, ...]:
-        """Wait until the lease is written, and return those that held by then.
+        """Wait until the lease is written, and return the other leases.
 
         Raises
         ------
@@ -125,11 +125,11 @@ class HeldLease:
     def end(self) -> None:
         """Delete the lease."""
         self._stop.set()
-        # A store without an answer must not hold up the end of the run: the lease then ends by itself.
+        # An unresponsive store must not delay the end of the run: the lease expires by itself.
         self._thread.join(timeout=END_TIMEOUT_SECONDS)
 
     def _keep(self) -> None:
-        """Write, look around, renew, and delete: all by one thread, so that no renewal comes after the deletion."""
+        """Write, read the others, renew, and delete: in one thread, so that no renewal follows the deletion."""
         try:
             self._put()
             others = read_leases(self._store, but=self._run)
@@ -160,8 +160,8 @@ def hold_lease(
 ) -> Generator[HeldLease]:
     """Hold a lease for ``run`` on the workspace while the block runs.
 
-    A process that is killed leaves its lease behind; it ends five minutes after its last renewal by the store's clock,
-    and at once where the same machine sees that the process has ended. A run writes it once a minute.
+    The lease of a killed process expires five minutes after its last renewal by the store's clock, or immediately if
+    the process is known on this machine to have ended. It is renewed once a minute.
     """
     held = HeldLease(store, run, purpose, notice, renewed_every)
     try:
@@ -171,22 +171,22 @@ def hold_lease(
 
 
 def read_leases(store: Store, *, but: str | None = None) -> tuple[Lease, ...]:
-    """Read the leases that hold, the earliest run first, without that of the run ``but``."""
+    """Read valid leases, earliest run first, except that of the run ``but``."""
     listing = dict(store.list(FOLDER))
     own = listing.pop(lease_name(but), None) if but is not None else None
     if not listing:
         return ()
     if own is not None and own.modified is not None:
-        clock = own.modified  # at most one renewal ago: others look a little younger than they are
+        clock = own.modified  # up to one renewal old: others appear slightly younger than they are
     else:
         try:
             clock = store.clock()
-        except LatentScaleError:  # a workspace that may only be read: its newest lease is the latest time that is known
+        except LatentScaleError:  # a read-only workspace: the newest lease gives the latest known time
             clock = max(info.modified or 0.0 for info in listing.values())
     held: list[Lease] = []
     for name, info in sorted(listing.items()):
         renewed = info.modified or 0.0
-        # One from the future was written before the store's clock was set back.
+        # A lease from the future: the store's clock was set back.
         if abs(clock - renewed) >= EXPIRES_AFTER:
             continue
         try:
@@ -195,7 +195,7 @@ def read_leases(store: Store, *, but: str | None = None) -> tuple[Lease, ...]:
             lease = Lease(expires=renewed + EXPIRES_AFTER, **values)
         except (LatentScaleError, ValueError, KeyError, TypeError):
             continue  # ended meanwhile, or written by another version
-        if not _gone(lease.process):
+        if not _has_ended(lease.process):
             held.append(lease)
     return tuple(held)
 
@@ -204,12 +204,12 @@ def read_leases(store: Store, *, but: str | None = None) -> tuple[Lease, ...]:
 
 
 def _process() -> dict[str, Any]:
-    """The identity of this process, where the system has one."""
+    """Identity of this process, if the system provides one."""
     return {"machine": _machine(), "pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
 def _machine() -> str | None:
-    """The boot of this machine and the space that process numbers live in; None where there is no such thing."""
+    """Boot id and PID namespace of this machine; None if unavailable."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -217,8 +217,8 @@ def _machine() -> str | None:
         return None
 
 
-def _gone(process: dict[str, Any]) -> bool:
-    """Whether the process is known to have ended; of another machine nothing is known."""
+def _has_ended(process: dict[str, Any]) -> bool:
+    """Whether the process is known to have ended; False for other machines."""
     machine = _machine()
     if machine is None or process.get("machine") != machine:
         return False

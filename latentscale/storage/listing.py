@@ -1,4 +1,4 @@
-"""A listing of a store as columns: a million objects take about a hundred megabytes."""
+"""A listing of a store in columnar form: a million objects take about a hundred megabytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS: Mapping[str, ColumnType] = {"name": "string", "size": "int64", "versio
 
 
 class Listing(Mapping[str, ObjectInfo]):
-    """Objects by name, in ascending order of their names; a mapping that makes its values when they are asked for.
+    """A mapping of object names, ascending, to object infos, which are created on access.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Listing(Mapping[str, ObjectInfo]):
     Parameters
     ----------
     brief : bool
-        Without versions and times, a third of the memory, which a plan does not look at.
+        Without versions and times, which takes a third of the memory.
     """
 
     def __init__(self, infos: Iterable[ObjectInfo] = (), *, brief: bool = False) -> None:
@@ -62,15 +62,15 @@ class Listing(Mapping[str, ObjectInfo]):
         return self._at(position, name)
 
     def items(self) -> ItemsView[str, ObjectInfo]:
-        """Names with what is known of the objects."""
+        """Items, without copies."""
         return _Items(self)
 
     def values(self) -> ValuesView[ObjectInfo]:
-        """What is known of the objects, by name."""
+        """Object infos, in order of names."""
         return _Values(self)
 
     def rows(self) -> Iterator[ObjectInfo]:
-        """What is known of the objects, by name."""
+        """Object infos, in order of names."""
         for position, name in enumerate(self):
             yield self._at(position, name)
 

@@ -1,4 +1,4 @@
-"""Names of maps: one small object a name, so that two writers of different names never meet."""
+"""Names of maps: one small object per name, so that writers of different names never conflict."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from latentscale.storage.sealed import seal, unseal
 
 FOLDER = "names"
 
-# Lower case only: some file systems take `Best` and `best` for one file.
+# Lower case only: some file systems are case-insensitive.
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ID = re.compile(r"(?:map|[a-z_-]+)-[0-9a-f]{8,}")
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` if a map can have it.
+    """Return ``name`` if it is valid.
 
     Raises
     ------
     ConfigError
-        If it is not of lower-case letters, digits, ``.``, ``_`` and ``-``, or looks like an id.
+        If it has other characters than lower-case letters, digits, ``.``, ``_`` and ``-``, or looks like an id.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
         near = re.sub(r"[^a-z0-9._-]+", "-", str(name).lower()).strip("-._")[:64]
@@ -36,24 +36,24 @@ def check_name(name: str) -> str:
 
 
 def looks_like_id(name: str) -> bool:
-    """Whether a text is of the form of an artifact's id."""
+    """Whether a text has the form of an artifact id."""
     return _ID.fullmatch(name) is not None
 
 
 def read_names(store: Store) -> dict[str, str]:
-    """The id of the map of each name, by name.
+    """Read all names: map ids by name.
 
     Raises
     ------
     DamagedObjectError
-        If an object is not what we write.
+        If an object is malformed.
     """
     names = (name for name in store.list(FOLDER) if name.endswith(".json"))
     return {_of(name): read_name(store, name) for name in sorted(names)}
 
 
 def find_named(store: Store, name: str) -> str | None:
-    """The id of the map that is called ``name``, or None where none is."""
+    """Find the id of the map named ``name``; None if there is none."""
     if looks_like_id(name) or not _NAME.fullmatch(name):
         return None
     data = store.find_bytes(_object(name))
@@ -61,18 +61,18 @@ def find_named(store: Store, name: str) -> str | None:
 
 
 def write_name(store: Store, name: str, map_id: str) -> None:
-    """Give a map a name; a map that had it loses it, in the same write.
+    """Name a map; the name is moved from another map atomically.
 
     Raises
     ------
     ConfigError
-        If a map cannot have such a name.
+        If the name is invalid.
     """
     store.put_bytes(_object(check_name(name)), seal({"map": map_id, "written": now()}))
 
 
 def remove_name(store: Store, name: str) -> None:
-    """Take a name away; the map stays."""
+    """Remove a name; the map is kept."""
     store.delete([_object(check_name(name))])
 
 
@@ -85,12 +85,12 @@ def _of(name: str) -> str:
 
 
 def read_name(store: Store, name: str) -> str:
-    """The id of the map that the object ``name`` names.
+    """Read the map id in the object ``name``.
 
     Raises
     ------
     DamagedObjectError
-        If it is not what we write.
+        If it is malformed.
     """
     return _parse(store, name, store.read_bytes(name))
 

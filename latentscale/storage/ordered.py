@@ -1,4 +1,4 @@
-"""Read objects some at a time and use them in their order."""
+"""Read objects concurrently, and use them in order."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from latentscale.storage.objects import Store
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# A disk is read by few threads; a bucket answers many at once.
+# Disks are read by few threads, buckets by many.
 LOCAL_THREADS, REMOTE_THREADS = 4, 8
 
 
 def in_order(
     store: Store, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int | None = None
 ) -> Iterator[Result]:
-    """Call ``function`` on each item in some threads, and yield its results in the order of the items.
+    """Call ``function`` on each item in threads, and yield the results in order.
 
-    As many as there are threads are active or wait to be consumed, so that memory does not grow with their number;
-    fewer than a disk or a bucket can bear where ``ahead`` is less.
+    At most as many results as threads are pending, so that memory is bounded; ``ahead`` lowers that number.
     """
     threads = LOCAL_THREADS if store.is_local else REMOTE_THREADS
     threads = threads if ahead is None else min(threads, ahead)

@@ -1,4 +1,4 @@
-"""Parquet objects of the workspace: deterministic bytes, checked pages, facts in the footer."""
+"""Parquet objects of the workspace: deterministic bytes, page checksums, facts in the footer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Footer:
     ----------
     rows : int
     facts : dict
-        What the stage that wrote it put there: it follows from input and settings alone.
+        Facts written by the stage; determined by input and settings.
     schema : pyarrow.Schema
     """
 
@@ -64,7 +64,7 @@ def encode_table(
         sink,
         table.schema.with_metadata(metadata),
         compression="zstd",
-        # A flipped byte otherwise reads as other data in one file of five.
+        # Without checksums, a flipped byte is read as wrong data in one of five files.
         write_page_checksum=True,
         use_dictionary=cast(Any, dictionary),
         use_byte_stream_split=cast(Any, list(byte_stream_split) or False),
@@ -105,9 +105,9 @@ def open_parquet(store: Store, name: str) -> Generator[pq.ParquetFile]:
     Raises
     ------
     DamagedObjectError
-        If the object is not a whole parquet file, or a page is not what was written.
+        If the object is no complete parquet file, or a page has a wrong checksum.
     MissingObjectError
-        If it is not there, or is deleted while it is read.
+        If it is missing, or deleted while it is read.
     StorageError
         If the store does not answer.
     """
@@ -122,7 +122,7 @@ def open_parquet(store: Store, name: str) -> Generator[pq.ParquetFile]:
     except FileNotFoundError as error:
         raise MissingObjectError(f"cannot read {store.path(name)}: there is no such object any more") from error
     except OSError as error:
-        # Arrow reports a failed checksum as an OSError without a number; the operating system always gives one.
+        # Arrow reports a failed checksum as an OSError without errno; operating system errors always have one.
         if error.errno is None:
             raise _damaged(store, name, error) from error
         raise explain_os_error(error, "read", store.path(name)) from error
@@ -137,7 +137,7 @@ def read_parquet(store: Store, name: str, columns: Sequence[str] | None = None) 
 
 
 def read_existing(store: Store, name: str, columns: Sequence[str]) -> pa.Table:
-    """Read those of the columns that a parquet object has."""
+    """Read the existing ones of some columns."""
     with open_parquet(store, name) as file:
         held = set(file.schema_arrow.names)
         names = [column for column in columns if column in held]
@@ -162,9 +162,9 @@ def batches_of(
 
 
 def named_columns(read: Rows, columns: Sequence[str]) -> Rows:
-    """The columns of these names, of what Arrow read for them.
+    """Select columns by exact name from Arrow's result.
 
-    For a column ``meta.title`` it also reads the field ``title`` of a structure ``meta``.
+    For a column ``meta.title`` Arrow also reads the field ``title`` of a structure ``meta``.
     """
     there = set(read.schema.names)
     wanted = [name for name in columns if name in there]
@@ -172,7 +172,7 @@ def named_columns(read: Rows, columns: Sequence[str]) -> Rows:
 
 
 def other_version(store: Store, name: str, error: Exception) -> DamagedObjectError:
-    """Build the error for an object whose footer does not hold what this version writes."""
+    """Build the error for an object with an unexpected footer."""
     return DamagedObjectError(
         f"{name} does not hold what this version of LatentScale writes: {type(error).__name__} {error}",
         where=store.path(name),
@@ -187,7 +187,7 @@ def read_footer(store: Store, name: str) -> Footer:
 
 
 def read_facts(store: Store, name: str, file: pq.ParquetFile) -> dict[str, Any]:
-    """Read what the footer of an open object says."""
+    """Read the facts in the footer of an open object."""
     try:
         return json.loads((file.metadata.metadata or {})[FACTS_KEY])
     except (KeyError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""Partitions of points: the folder of each value, and the value itself, with its type, in the footer of its parts.
+"""Partitions of points: the folder of each value, and the value with its type in the footer of its parts.
 
-The name of a folder is text: it tells neither ``007`` from ``7`` nor an empty string from null in every reader.
+Folder names are text, from which readers cannot reliably distinguish ``007`` from ``7``, or an empty string from null.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MAX_SPELLED = 200
 
 
 def check_partition_type(column: str, kind: pa.DataType) -> None:
-    """Refuse a column whose values name no folder, before anything is computed.
+    """Check before any work that the values of a column can name folders.
 
     Raises
     ------
     ConfigError
-        If it holds lists, structures, bytes or other values that are neither text, numbers, booleans nor dates.
+        If it is not text, numeric, boolean or a date.
     """
     value = _value_type(kind)
     allowed = (
@@ -47,7 +47,7 @@ def partition_folder(column: str, value: pa.Scalar) -> str:
     if spelled == NULL:
         spelled = spelled.replace("_", "%5F", 1)
     if len(spelled) > MAX_SPELLED:
-        # File systems end at 255 bytes; the footer has the whole value.
+        # File names have at most 255 bytes; the footer has the full value.
         spelled = f"{spelled[:MAX_SPELLED].rstrip('%')}~{hashlib.sha256(spelled.encode()).hexdigest()[:16]}"
     return f"{quote(column, safe='')}={spelled}"
 
@@ -55,16 +55,16 @@ def partition_folder(column: str, value: pa.Scalar) -> str:
 def _spelled(value: pa.Scalar) -> str:
     if not (pa.types.is_timestamp(value.type) and cast(pa.TimestampType, value.type).unit == "ns"):
         return str(value.as_py())
-    # Python's times end at microseconds.
+    # Python's times have microseconds.
     exact = int(cast(Any, value).value)
     micro = pa.scalar(exact // 1_000, pa.timestamp("us", cast(pa.TimestampType, value.type).tz))
     return str(micro.as_py()) + (f"+{exact % 1_000}ns" if exact % 1_000 else "")
 
 
 def partition_facts(column: str, value: pa.Scalar, kind: pa.DataType) -> dict[str, Any]:
-    """What the footer of a part says of its partition: ``column``, ``type`` (Arrow's name of it) and ``value``.
+    """Build the footer facts of a partition: ``column``, ``type`` (Arrow's name of it) and ``value``.
 
-    Times are the number that represents them in that type; numbers with a point are text.
+    Times are represented by integers, floats by text.
     """
     plain: Any = None
     if value.is_valid and pa.types.is_temporal(value.type):
@@ -76,7 +76,7 @@ def partition_facts(column: str, value: pa.Scalar, kind: pa.DataType) -> dict[st
 
 
 def partition_values(facts: Mapping[str, Any], rows: int) -> pa.Array:
-    """The column of a part that its footer's facts describe: ``rows`` times its value, in its type."""
+    """Build the partition column of a part from its footer's facts: ``rows`` times the value."""
     kind = partition_type(facts)
     value = _value_type(kind)
     plain = facts["value"]
@@ -97,7 +97,7 @@ def partition_values(facts: Mapping[str, Any], rows: int) -> pa.Array:
 
 
 def partition_type(facts: Mapping[str, Any]) -> pa.DataType:
-    """The type of the column that a footer's facts describe."""
+    """Return the type of the partition column from a footer's facts."""
     return type_of(str(facts["type"]))
 
 

@@ -42,13 +42,13 @@ _PACKAGES = (
 
 
 def now() -> str:
-    """The time in UTC, as ISO 8601 to the second."""
+    """Return the time in UTC, as ISO 8601 with seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
 def environment() -> dict[str, Any]:
-    """Versions of the packages that shape results, and the hardware."""
+    """Return versions of packages that affect results, and the hardware."""
     versions: dict[str, str] = {"latentscale": __version__, "python": platform.python_version()}
     versions |= {package: found for package in _PACKAGES if (found := package_version(package)) is not None}
     return {
@@ -71,9 +71,9 @@ class Cost:
     seconds : float
         Wall time.
     cpu_seconds : float
-        Processor time of this process and of the children that it waited for.
+        CPU time of this process and of finished child processes.
     peak_bytes : int
-        Most resident memory of this process meanwhile.
+        Peak resident memory of this process.
     """
 
     seconds: float = 0.0
@@ -81,7 +81,7 @@ class Cost:
     peak_bytes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as the record holds them."""
+        """Return plain values for the record."""
         return {
             "seconds": round(self.seconds, 3),
             "cpu_seconds": round(self.cpu_seconds, 3),
@@ -91,7 +91,7 @@ class Cost:
 
 @contextmanager
 def measured() -> Generator[Cost]:
-    """Measure what the block costs; the figures are set when it has ended."""
+    """Measure the cost of a block; the figures are set at its end."""
     cost = Cost()
     forget_peak()
     started, cpu = time.perf_counter(), _cpu_seconds()

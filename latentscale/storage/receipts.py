@@ -58,7 +58,7 @@ def _column_type(one: Field[Any]) -> pa.DataType:
 
 
 class Receipts:
-    """Receipts as columns; a million of them take about a hundred megabytes.
+    """Receipts in columnar form; a million of them take about a hundred megabytes.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Receipts:
         return self._rows
 
     def add(self, receipts: Iterable[Any]) -> None:
-        """Add receipts, which become columns now and then."""
+        """Add receipts; they are converted to columns in batches."""
         before = len(self._waiting)
         self._waiting.extend(receipts)
         self._rows += len(self._waiting) - before
@@ -101,7 +101,7 @@ class Receipts:
 
     @property
     def table(self) -> pa.Table:
-        """All receipts."""
+        """Return all receipts as a table."""
         self._settle()
         if len(self._pieces) != 1:
             whole = pa.concat_tables(self._pieces) if self._pieces else self._schema.empty_table()
@@ -110,23 +110,23 @@ class Receipts:
 
     @property
     def keys(self) -> pa.ChunkedArray:
-        """Keys of the shards."""
+        """Return the keys of the shards."""
         return self.table["key"]
 
     def numbers(self, name: str) -> NDArray[np.int64]:
-        """A column of whole numbers (int64, shape (n,)); 0 where there is none."""
+        """Return an integer column (int64, shape (n,)); null is 0."""
         return self.table[name].fill_null(0).to_numpy()
 
     def total(self, name: str) -> int:
-        """The sum of a column of whole numbers."""
+        """Return the sum of an integer column."""
         return int(pc.call_function("sum", [self.table[name]]).as_py() or 0)
 
     def different(self, name: str) -> Iterator[tuple[Any, int]]:
-        """The different values of a column of JSON, in order of appearance, and how many shards have each."""
+        """Return distinct values of a JSON column in order of appearance, with the number of shards of each."""
         codes, texts = self._codes(name)
         counts = np.bincount(codes, minlength=len(texts))
         first = np.empty(len(texts), dtype=np.int64)
-        # Of several assignments to one place the last stays: that of the first appearance.
+        # Duplicate indices: the last assignment wins, which is the first appearance.
         first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
         values = np.flatnonzero(counts)
         values = values[np.argsort(first[values])]
@@ -136,14 +136,14 @@ class Receipts:
                 yield json.loads(text), count
 
     def pairs(self, one: str, other: str, places: NDArray[np.int64] | None = None) -> Iterator[tuple[Any, Any]]:
-        """The different pairs of values of two columns of JSON, in order of appearance.
+        """Return distinct pairs of values of two JSON columns, in order of appearance.
 
-        Equal values may be one object, which is not to be altered.
+        Equal values may be the same object, which must not be modified.
 
         Parameters
         ----------
         places : int64 ndarray, optional
-            Of the receipts to look at; by default all.
+            Positions of the receipts to consider; by default all.
         """
         (first, texts), (second, others) = (self._codes(name) for name in (one, other))
         if places is not None:
@@ -159,14 +159,14 @@ class Receipts:
                 yield parsed(text), parsed(text_of_other)
 
     def _codes(self, name: str) -> tuple[NDArray[np.int32], pa.Array]:
-        """A column of texts as codes (int32, shape (n,)), and the texts that they stand for."""
+        """Return a text column as codes (int32, shape (n,)) and categories."""
         chunks: Sequence[Any] = self.table[name].chunks
         if not chunks:
             return np.empty(0, np.int32), pa.array([], pa.string())
         return np.concatenate([chunk.indices.to_numpy() for chunk in chunks]), chunks[0].dictionary
 
     def tally(self, name: str) -> Counter[str]:
-        """The sum of a column of mappings to whole numbers, by their keys."""
+        """Sum a column of mappings to integers, by key."""
         found: Counter[str] = Counter()
         for mapping, shards in self.different(name):
             for key, count in mapping.items():
@@ -174,13 +174,13 @@ class Receipts:
         return found
 
     def take(self, places: NDArray[Any]) -> Receipts:
-        """Some receipts, in that order; these themselves where it is all of them as they stand."""
+        """Select receipts by position; returns ``self`` if the selection is all of them in order."""
         if len(places) == len(self) and np.array_equal(places, np.arange(len(places))):
             return self
         return Receipts(self.kind, self.table.take(indices(places)))
 
     def find(self, keys: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
-        """Where the receipts of some keys are (int64, shape (n,)); -1 for one that is not among them."""
+        """Find the positions of keys (int64, shape (n,)); -1 if missing."""
         return self._index.find(keys)
 
     @cached_property
@@ -188,16 +188,16 @@ class Receipts:
         return KeyIndex(self.keys)
 
     def once(self) -> Receipts:
-        """The first receipt of each key."""
+        """Drop repeated keys, keeping the first receipt."""
         again = self._index.repeated()
         return self.take(np.delete(np.arange(len(self)), again)) if len(again) else self
 
     def by_key(self) -> Receipts:
-        """These receipts in ascending order of their keys, those of one key as they stand."""
+        """Sort by key, stably."""
         return self.take(pc.call_function("array_sort_indices", [self.keys]).to_numpy())
 
     def joined(self, other: Receipts) -> Receipts:
-        """These receipts, then those of ``other``, with the columns that these have."""
+        """Concatenate with ``other``, with the columns of ``self``."""
         tables = [self.table, other.table.select(self.table.column_names)]
         return Receipts(self.kind, pa.concat_tables(tables).unify_dictionaries())
 
@@ -209,7 +209,7 @@ def _plain(value: Any, kind: pa.DataType) -> Any:
 
 
 def list_tables(store: Store, group: str) -> dict[str, int]:
-    """Tables of a group of shards: their names, and how many bytes they have.
+    """List the tables of a group of shards: names and sizes in bytes.
 
     Parameters
     ----------
@@ -228,12 +228,12 @@ def read_receipts(
     Parameters
     ----------
     columns : sequence of str, optional
-        Those to read, ``key`` among them; by default all.
+        Columns to read, including ``key``; by default all.
 
     Returns
     -------
     receipts : Receipts
-        One for each key.
+        One per key.
     tables : dict of str to int
         As ``list_tables`` has them.
     """
@@ -244,7 +244,7 @@ def read_receipts(
 def _read_tables(
     store: Store, names: Iterable[str], kind: type, columns: Sequence[str] | None = None
 ) -> tuple[Receipts, list[str]]:
-    """Read tables as one; and the names of those that were there."""
+    """Read and concatenate tables; also returns the names of the existing ones."""
     schema = receipt_schema(kind)
     wanted = pa.schema([schema.field(name) for name in columns]) if columns is not None else schema
     chunks: dict[str, list[pa.Array]] = {name: [] for name in wanted.names}
@@ -254,7 +254,7 @@ def _read_tables(
         try:
             with open_parquet(store, name) as file:
                 there.append(name)
-                # A table of an earlier version is passed over: the shards themselves still say everything.
+                # Skip tables of earlier versions: the shards have all the information.
                 if file.schema_arrow.names != schema.names:
                     continue
                 table = file.read(columns=wanted.names, use_threads=False).select(wanted.names).cast(wanted)
@@ -268,16 +268,16 @@ def _read_tables(
         del table
     whole: dict[str, pa.ChunkedArray] = {}
     for field in wanted:
-        # One column after the other: dictionaries of different texts are there twice meanwhile.
+        # Column by column, as dictionaries are temporarily duplicated.
         whole[field.name] = pa.chunked_array(chunks.pop(field.name), field.type).unify_dictionaries()
     release_memory()
     receipts = Receipts(kind, pa.table(whole, schema=wanted))
-    # Two runs at once may both have written a shard's receipt.
+    # Two concurrent runs may both have written a shard's receipt.
     return receipts.once() if len(there) > 1 else receipts, there
 
 
 def write_receipts(store: Store, group: str, new: Receipts, tables: Mapping[str, int]) -> dict[str, int]:
-    """Keep new receipts as a table, merged with those of ``tables`` that are not much larger.
+    """Write new receipts as a table, merged with those of ``tables`` that are not much larger.
 
     Returns
     -------
@@ -287,7 +287,7 @@ def write_receipts(store: Store, group: str, new: Receipts, tables: Mapping[str,
     held = dict(tables)
     if not len(new):
         return held
-    # Workers end their shards in any order; tables of the same receipts have the same bytes.
+    # Sorted, so that the bytes do not depend on the order in which shards finished.
     new = new.by_key()
     name, data = _encoded(group, new)
     if name in held:
@@ -303,20 +303,20 @@ def write_receipts(store: Store, group: str, new: Receipts, tables: Mapping[str,
         known, merged = _read_tables(store, merged, new.kind)
         name, data = _encoded(group, known.joined(new).once() if len(known) else new)
     store.put_bytes(name, data)
-    # A run that lists these now and reads them a moment later opens the shards themselves.
+    # A run that listed these tables before falls back to opening the shards.
     store.delete([old for old in merged if old != name])
     return {old: held_size for old, held_size in held.items() if old not in merged} | {name: data.nbytes}
 
 
 def _encoded(group: str, receipts: Receipts) -> tuple[str, memoryview]:
-    """The name of a table, which is made from its content, and its bytes."""
+    """Encode a table: its content-based name, and its bytes."""
     facts = {"kind": "receipts", "version": VERSION, "group": group}
     data = memoryview(encode_table(_compact(receipts.table), facts=facts, row_group_rows=_GROUP_ROWS))
     return f"{FOLDER}/{group}/{hashlib.sha256(data).hexdigest()[:16]}.parquet", data
 
 
 def _compact(table: pa.Table) -> pa.Table:
-    """The same table, each row group with a dictionary of its own texts: all of one are written with each group."""
+    """Give each row group its own dictionary, as parquet writes the whole dictionary with each group."""
     pieces = [table.slice(begin, _GROUP_ROWS).combine_chunks() for begin in range(0, table.num_rows, _GROUP_ROWS)]
     return pa.concat_tables(
         [
@@ -333,14 +333,14 @@ def _compact(table: pa.Table) -> pa.Table:
 
 
 class ReceiptWriter:
-    """Keeps the receipts of shards that a run finishes: every minute, and when the block ends, however that is.
+    """Writes the receipts of finished shards every minute, and at the end of the block, even after an error.
 
     Parameters
     ----------
     store : Store
     group : str
     new : Receipts
-        Gets the receipts; those that it has already are in no table yet.
+        Receives the receipts; existing ones are in no table yet.
     tables : mapping of str to int
         As ``list_tables`` has them.
     """
@@ -361,7 +361,7 @@ class ReceiptWriter:
         self._write()
 
     def add(self, receipt: Any) -> None:
-        """Keep one more receipt."""
+        """Add a receipt."""
         self._new.add([receipt])
         if time.monotonic() - self._last >= WRITTEN_EVERY:
             self._write()

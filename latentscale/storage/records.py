@@ -43,7 +43,7 @@ class Part:
     name : str
         Relative to the artifact's folder.
     rows : int or None
-        None where the object is no table.
+        None if the object is no table.
     bytes : int
     sha256 : str
     """
@@ -66,17 +66,17 @@ class Record:
     parents : dict of str to str
         Digest of the content of each parent, by id.
     content : str
-        Digest of what the parts hold: children name it, so that a rebuilt parent is noticed.
+        Digest of the contents of the parts, stored in children to detect rebuilt parents.
     listed : tuple of Part
-        The parts, where they are few; else none.
+        The parts, if they are few; else empty.
     parts_table : Part or None
-        The object that lists the parts where they are many.
+        The object that lists the parts, if they are many.
     counts : dict
-        Rows, clusters and the like.
+        Counts of rows, clusters and the like.
     choices : dict
-        What was chosen for the user, with the reason.
+        Automatic choices, with reasons.
     notes : list of str
-        What a reader of the result should know.
+        Notes for users of the result.
     cost : dict
         ``seconds``, ``cpu_seconds``, ``peak_bytes``.
     environment : dict
@@ -84,12 +84,12 @@ class Record:
     created : str
     run : str or None
     segments : tuple of dict
-        Of a map that an update made: what ``storage.segments.Segment`` has, the oldest first.
+        For maps made by updates: fields of ``storage.segments.Segment``, oldest first.
     job : dict or None
-        Of a map: the settings of the run that made it, by group, those of its engine and its store left out. An
-        update goes by them where the record of that run is gone.
+        For maps: settings of the run by group, without those of engine and store. Updates use them if the record of
+        that run is missing.
     store : Store
-        Where it was read or written.
+        Store where it was read or written.
     """
 
     id: str
@@ -112,14 +112,14 @@ class Record:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The objects of the artifact; where they are many, each access reads the object that lists them.
+        """The objects of the artifact; if there are many, each access reads the object that lists them.
 
         Raises
         ------
         WorkspaceError
             If that object does not exist.
         DamagedObjectError
-            If it is not what the record says.
+            If it does not match the record.
         """
         return self.listed if self.parts_table is None else _read_parts(self.store, self.folder, self.parts_table)
 
@@ -134,12 +134,12 @@ class Record:
         return f"<Record {self.id}, {self.created}{': ' if counts else ''}{counts}>"
 
     def objects(self) -> list[str]:
-        """Names in the workspace of all that the record lists: the parts, and the object that lists them."""
+        """Names of all objects of the artifact: the parts, and the object that lists them."""
         table = [] if self.parts_table is None else [self.parts_table]
         return [f"{self.folder}/{part.name}" for part in (*table, *self.parts)]
 
     def to_json(self) -> bytes:
-        """The record as an indented JSON document."""
+        """Return the record as indented JSON."""
         values = {
             "id": self.id,
             "kind": self.kind,
@@ -161,17 +161,17 @@ class Record:
 
 
 def content_of(parts: Iterable[Part]) -> str:
-    """Digest of what parts hold."""
+    """Return the digest of the contents of parts."""
     return digest([[part.name, part.sha256] for part in parts], size=8)
 
 
 def parse_record(store: Store, name: str, data: bytes) -> Record:
-    """Read what ``Record.to_json`` wrote.
+    """Parse the result of ``Record.to_json``.
 
     Raises
     ------
     ValueError, KeyError, TypeError
-        If it is not that.
+        If it is malformed.
     WorkspaceError
         If another version wrote it.
     """
@@ -181,7 +181,7 @@ def parse_record(store: Store, name: str, data: bytes) -> Record:
     values["parts_table"] = None if table is None else Part(**table)
     values["notes"] = tuple(values["notes"])
     values["segments"] = tuple(values["segments"])
-    # What a later version of the same schema adds is left out.
+    # Ignore fields added by later versions of the same schema.
     known = {one.name for one in fields(Record)} - {"store"}
     return Record(store=store, **{key: value for key, value in values.items() if key in known})
 
@@ -192,9 +192,9 @@ def record_name(kind: str, identity: str) -> str:
 
 
 def encode_parts(artifact: str, parts: Sequence[Part]) -> tuple[Part, memoryview]:
-    """Make the object that lists parts; returns what a record says of it, and its bytes.
+    """Encode the object that lists parts; returns its entry in the record, and its bytes.
 
-    The content in the name keeps two writers of one artifact from reading each other's.
+    The content-based name keeps two writers of one artifact apart.
     """
     columns = {name: [getattr(part, name) for part in parts] for name in _PARTS_SCHEMA.names}
     table = pa.table(columns, schema=_PARTS_SCHEMA)

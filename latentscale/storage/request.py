@@ -1,4 +1,4 @@
-"""Requests: everything that alters an artifact, field by field; the artifact's id is the digest of it."""
+"""Requests: everything that affects an artifact, whose digest is the artifact's id."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Self
 
 from latentscale.errors import DamagedObjectError
 
-__all__ = ["Request", "beside", "later"]
+__all__ = ["Request", "not_in_identity", "omitted_at_default"]
 
 
-def later(default: Any) -> Any:
-    """A field that came after the first version of its request: at its default it is no part of the identity.
+def omitted_at_default(default: Any) -> Any:
+    """Declare a field that is part of the identity only if it differs from its default.
 
-    A new setting so leaves the ids of all artifacts as they are that were made without it.
+    For fields added later: the ids of artifacts made without them do not change.
     """
     metadata = {"later": True, "default": default}
     if isinstance(default, dict | list):
@@ -23,20 +23,20 @@ def later(default: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def beside(default: Any) -> Any:
-    """A field that says how the work is done and not what comes of it: no part of the identity, at any value."""
+def not_in_identity(default: Any) -> Any:
+    """Declare a field that affects how the work is done but not its result, and is not part of the identity."""
     if isinstance(default, dict | list):
         return field(default_factory=lambda: copy(default), metadata={"beside": True})
     return field(default=default, metadata={"beside": True})
 
 
 class Request:
-    """Base of all requests, frozen dataclasses: their fields are the identity, but for those that stand ``beside`` it.
+    """Base class of requests, frozen dataclasses whose fields are the identity, except those ``not_in_identity``.
 
     Attributes
     ----------
     VERSION : int
-        Raised when the same request gives another result.
+        Incremented when the same request gives another result.
     """
 
     __slots__ = ()
@@ -44,7 +44,7 @@ class Request:
     VERSION: ClassVar[int] = 1
 
     def identity(self) -> dict[str, Any]:
-        """The fields as plain values, with the version; what ``later`` added is left out at its default."""
+        """Return the identity as plain values, with the version."""
         values: dict[str, Any] = {"version": self.VERSION}
         for one in fields(self):  # pyright: ignore[reportArgumentType] - every request is a dataclass
             value = getattr(self, one.name)
@@ -54,7 +54,7 @@ class Request:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
-        """Make a request of what a record holds.
+        """Build a request from the values of a record.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Runs: the request, the command, the outcome and the artifacts of each execution."""
+"""Records of runs: request, command, outcome and artifacts of each execution."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Run:
     Attributes
     ----------
     id : str
-        The time of its start, then six random hex characters.
+        Start time and six random hex characters.
     command : list of str or None
-        As typed; None for a run that a program began.
+        As typed; None for runs started by a program.
     job : dict
-        The settings, defaults included.
+        Settings, including defaults.
     status : str
         ``running``, ``done``, ``quarantined`` (done without some shards), ``interrupted`` or ``failed``.
     facts : dict
@@ -80,21 +80,21 @@ def start_run(job: dict[str, Any], command: Sequence[str] | None = None) -> Run:
     ----------
     job : dict
     command : sequence of str, optional
-        As typed, if it was typed. The arguments of a program that uses the SDK are its own: they may hold
-        its keys, and are never looked at.
+        As typed on the command line. The arguments of programs that use the SDK are never read, as they may contain
+        secrets.
     """
-    # To the microsecond, so that ids sort by time even where two runs begin in one second.
+    # In microseconds, so that ids sort by time even within a second.
     identity = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
     return Run(id=identity, command=None if command is None else list(map(escaped, command)), job=job, started=now())
 
 
 def read_run(store: Store, identity: str) -> dict[str, Any] | None:
-    """Read the record of a run, or None where there is none.
+    """Read the record of a run; None if there is none.
 
     Raises
     ------
     DamagedObjectError
-        If it is not what we write.
+        If it is malformed.
     WorkspaceError
         If it was written by a version with another schema.
     """
@@ -120,7 +120,7 @@ def run_ids(store: Store) -> list[str]:
 
 
 def failed_by_request(run: Mapping[str, Any]) -> bool:
-    """Whether a run failed by its request, and would fail again; not by its disk, store or cluster."""
+    """Whether a run failed because of its request and would fail again, not because of disk, store or cluster."""
     kind = getattr(errors, str((run["facts"].get("error") or {}).get("kind")), None)
     by_environment = isinstance(kind, type) and issubclass(kind, errors.EnvironmentFailure)
     return run["status"] == "failed" and not by_environment

@@ -1,4 +1,4 @@
-"""The schema number of the JSON objects of a workspace: written into each, checked whenever one is read."""
+"""The schema number of JSON objects of a workspace, written into each and checked on reading."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from latentscale.version import __version__
 
 
 def check_schema(store: Store, name: str, values: Mapping[str, Any]) -> None:
-    """Refuse an object of another schema.
+    """Check the schema number of an object.
 
     Parameters
     ----------
     name : str
-        Of the object.
+        Name of the object.
     values : mapping
-        What it holds: ``schema``, and ``latentscale`` (the version that wrote it) where that was recorded.
+        Its content: ``schema``, and ``latentscale`` (the version that wrote it) if recorded.
 
     Raises
     ------
     WorkspaceError
-        If its schema number is none of those that this version reads.
+        If this version does not support its schema.
     KeyError
-        If it has none: it is no object of ours.
+        If it has none.
     """
     found = values["schema"]
     if found in READ_SCHEMAS:

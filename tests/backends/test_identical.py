@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from latentscale.backends.identical import first_alike, shared_labels, shared_positions
+from latentscale.backends.identical import first_occurrence, shared_labels, shared_positions
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -14,12 +14,12 @@ def test_copies_are_found_and_nothing_else_is(dtype: type) -> None:
     different = random.normal(size=(9_000, 24)).astype(dtype)
     origin = random.integers(0, 9_000, 20_000)
     matrix = different[origin]
-    found = first_alike(matrix)
+    found = first_occurrence(matrix)
     assert (matrix[found] == matrix).all()
     _, first, inverse = np.unique(origin, return_index=True, return_inverse=True)
     assert (found == first[inverse]).all()
-    assert (first_alike(different) == np.arange(9_000)).all()
-    assert first_alike(different[:0]).tolist() == []
+    assert (first_occurrence(different) == np.arange(9_000)).all()
+    assert first_occurrence(different[:0]).tolist() == []
 
 
 def test_copies_go_to_one_of_their_own_positions() -> None:

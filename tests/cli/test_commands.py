@@ -20,8 +20,8 @@ import latentscale as ls
 from latentscale.cli.report import print_frame
 from latentscale.errors import RequestError
 from latentscale.explore.excel import ExcelWriter, check_rows
+from latentscale.explore.page_selection import PageSelection
 from latentscale.explore.serve import PageServer
-from latentscale.explore.told_selection import ToldSelection
 from latentscale.storage.objects import Store
 from latentscale.upkeep.verify import verify_workspace
 from tests.cli.conftest import Ended
@@ -592,27 +592,27 @@ def post(server: PageServer, body: bytes, path: str = "/selection", **headers: s
 
 
 def test_a_selection_is_taken_from_the_page_of_this_server_alone(made: Path) -> None:
-    told = ToldSelection()
-    with PageServer(Store(str(made)), port=0, told=told) as server:
+    selection = PageSelection()
+    with PageServer(Store(str(made)), port=0, selection=selection) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         own = f"http://127.0.0.1:{server.server_address[1]}"
-        assert server.address == f"{own}/viewer/index.html?tell={told.token}"
-        right = {"Origin": own, "X_LatentScale_Token": told.token, "Content_Type": "application/json"}
+        assert server.address == f"{own}/viewer/index.html?tell={selection.token}"
+        right = {"Origin": own, "X_LatentScale_Token": selection.token, "Content_Type": "application/json"}
 
         def said(at: int, row_ids: list[Any], **more: Any) -> bytes:
             return json.dumps({"page": "a", "number": at, "count": len(row_ids), "row_ids": row_ids, **more}).encode()
 
         assert post(server, said(2, [7, 3]), **right) == 204
-        assert told.row_ids() == [3, 7]
+        assert selection.row_ids() == [3, 7]
         assert post(server, said(1, [1]), **right) == 204
-        assert told.row_ids() == [3, 7], "it was said before"
+        assert selection.row_ids() == [3, 7], "it was said before"
         for wrong, status in (
             ({"Origin": "http://evil.example"}, 403),
             ({"Origin": ""}, 403),
             ({"Origin": "null"}, 403),
             ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
-            ({"X_LatentScale_Token": told.token[:-1]}, 403),
+            ({"X_LatentScale_Token": selection.token[:-1]}, 403),
             ({"X_LatentScale_Token": ""}, 403),
             ({"Content_Type": "text/plain"}, 400),
             ({"Content_Length": str(1 << 40)}, 413),
@@ -625,13 +625,13 @@ def test_a_selection_is_taken_from_the_page_of_this_server_alone(made: Path) -> 
         ):  # fmt: skip
             assert post(server, body, **right) == 400, body[:80]
         assert post(server, said(9, [1]), "/viewer/index.html", **right) == 404
-        assert told.row_ids() == [3, 7]
+        assert selection.row_ids() == [3, 7]
         # Another page of the same map, and more than a page sends.
         assert post(server, said(1, [5], page="b"), **right) == 204
-        assert told.row_ids() == [5]
+        assert selection.row_ids() == [5]
         assert post(server, said(2, [], page="b", count=2_000_000), **right) == 204
         with pytest.raises(RequestError, match="2,000,000 documents are selected"):
-            told.row_ids()
+            selection.row_ids()
         server.shutdown()
         thread.join()
 

@@ -17,7 +17,7 @@ import latentscale
 from latentscale.cli.main import main
 from latentscale.config import LabelConfig
 from latentscale.errors import ConfigError, EnvironmentFailure, ResourceError
-from latentscale.labelers.checks import alike, fault_of_label
+from latentscale.labelers.checks import equivalent_labels, fault_of_label
 from latentscale.upkeep.verify import verify_workspace
 from tests.labelers.chat_server import (
     KEY,
@@ -108,7 +108,7 @@ def check(labels: pl.DataFrame) -> None:
         if row["source"] == "endpoint":
             assert fault_of_label(row["label"]) is None
     for _, group in labels.group_by("layer", "parent"):
-        assert not alike(group.filter(group["source"] == "endpoint")["label"].to_list())
+        assert not equivalent_labels(group.filter(group["source"] == "endpoint")["label"].to_list())
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])

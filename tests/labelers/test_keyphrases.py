@@ -10,7 +10,7 @@ import pytest
 
 from latentscale.demo import corpus_path
 from latentscale.labelers.keyphrases.phrases import ClusterLabel, label_clusters
-from latentscale.labelers.keyphrases.words import Stems, Vocabulary, Words, alike, join_words, stem
+from latentscale.labelers.keyphrases.words import Stems, Vocabulary, Words, are_near_synonyms, join_words, stem
 
 
 def label(texts, *memberships, **settings) -> list[ClusterLabel]:
@@ -217,12 +217,12 @@ def test_two_forms_of_a_word_are_not_both_in_a_label(one, other):
     texts += [f"{other} there {n}" for n in range(10)] + [f"weather forecast {n}" for n in range(40)]
     first, _ = label(texts, [0] * 40 + [1] * 40)
     assert "," not in first.label
-    assert any(alike(stem(one), stem(part)) for part in [*other.split("-"), other])
+    assert any(are_near_synonyms(stem(one), stem(part)) for part in [*other.split("-"), other])
 
 
 def test_different_words_are_not_taken_for_forms_of_one():
     pairs = [("network", "server"), ("graph", "image"), ("card", "cash"), ("PDF", "PNG")]
-    assert not any(alike(stem(first), stem(second)) for first, second in pairs)
+    assert not any(are_near_synonyms(stem(first), stem(second)) for first, second in pairs)
 
 
 def test_a_label_begins_with_the_capitals_that_the_corpus_uses():
@@ -345,7 +345,7 @@ def test_stems_know_what_is_alike(first, second):
     for one, other in ((first, second), (second, first)):
         known = Stems()
         known.add([one])
-        assert (other in known) == alike(one, other)
+        assert (other in known) == are_near_synonyms(one, other)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentscale.readers.columns import candidate_types, conform, unify_columns
-from latentscale.readers.spelling import both
+from latentscale.readers.spelling import common_types
 
 FLOATS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -85,5 +85,5 @@ def test_different_spellings_stay_different_values_over_shards(first: list[str],
 
 
 def test_a_shard_of_an_earlier_version_allows_each_way_of_writing():
-    assert both({"float64"}, {"int64", "float64:short"}) == {"float64:short"}
-    assert both({"float64:.2f"}, {"float64:.1f"}) == set()
+    assert common_types({"float64"}, {"int64", "float64:short"}) == {"float64:short"}
+    assert common_types({"float64:.2f"}, {"float64:.1f"}) == set()

@@ -14,7 +14,7 @@ import pytest
 
 import latentscale as ls
 from latentscale.errors import ConfigError, CorpusError, RequestError, WorkspaceError
-from latentscale.pipeline.given_corpus import GivenDocuments
+from latentscale.pipeline.python_corpus import InputDocuments
 
 FAST: dict[str, Any] = {"project": {"n_epochs": 10}, "publish": {"viewer": False}, "progress": "quiet"}
 
@@ -85,7 +85,7 @@ def test_a_text_that_is_missing_is_a_reject(tmp_path: Path, frame: pl.DataFrame)
     texts = [*frame["text"].head(9), "half a pair \ud83d", None, float("nan")]
     workspace = ls.Workspace(tmp_path / "a")
     settings = {"max_reject_fraction": 0.5}
-    values = workspace.job_values(GivenDocuments(source=None, texts=texts), {"ingest": settings}, corpus_settings={})
+    values = workspace.job_values(InputDocuments(source=None, texts=texts), {"ingest": settings}, corpus_settings={})
     assert workspace.run(values, until="ingest").rejects == {"null_text": 2}
 
 
@@ -187,7 +187,7 @@ def test_vectors_stay_with_their_rows_in_every_kind_of_data(
     vectors = np.eye(20, 12, dtype=np.float32) + 0.5
     workspace = ls.Workspace(tmp_path / "a")
     corpus = make(few)
-    values = workspace.job_values(GivenDocuments(source=corpus, vectors=vectors), {}, corpus_settings={"text": "text"})
+    values = workspace.job_values(InputDocuments(source=corpus, vectors=vectors), {}, corpus_settings={"text": "text"})
     outcome = workspace.run(values, until="embed")
     assert outcome.snapshot is not None
     from latentscale.storage.vectors import load_vectors

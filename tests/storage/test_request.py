@@ -16,7 +16,7 @@ from latentscale.stages.neighbors import NeighborsRequest
 from latentscale.stages.project import ProjectionRequest
 from latentscale.stages.publish.map import MapRequest
 from latentscale.stages.update.place import PlacementRequest
-from latentscale.storage.request import Request, beside, later
+from latentscale.storage.request import Request, not_in_identity, omitted_at_default
 
 SAMPLES: dict[type[Request], dict[str, Any]] = {
     EmbeddingRequest: {"model": {"embedder": "static"}, "dtype": "float16", "text": "text"},
@@ -75,7 +75,7 @@ SAMPLES: dict[type[Request], dict[str, Any]] = {
 @pytest.mark.parametrize("kind", SAMPLES, ids=lambda kind: kind.__name__)
 def test_a_new_setting_at_its_default_changes_no_id(kind: type[Request]) -> None:
     grown = make_dataclass(
-        "Grown", [("novelty", str, later("none"))], bases=(kind,), frozen=True, kw_only=True, slots=False
+        "Grown", [("novelty", str, omitted_at_default("none"))], bases=(kind,), frozen=True, kw_only=True, slots=False
     )
     before, after = kind(**SAMPLES[kind]), grown(**SAMPLES[kind])
     assert artifact_id("x", after.identity()) == artifact_id("x", before.identity())
@@ -110,7 +110,7 @@ def test_values_are_plain() -> None:
         names: tuple[str, ...]
         inner: Inner
         options: dict[str, Any] = field(default_factory=dict)
-        more: dict[str, Any] = later({})  # noqa: RUF009
+        more: dict[str, Any] = omitted_at_default({})  # noqa: RUF009
 
     request = Outer(names=("a", "b"), inner=Inner(size=3), options={"k": (1, 2)})
     assert request.identity() == {
@@ -125,7 +125,7 @@ def test_what_stands_beside_a_request_alters_no_id_and_is_not_read_back() -> Non
     @dataclass(frozen=True, kw_only=True)
     class Asked(Request):
         model: str
-        pace: dict[str, Any] = beside({})  # noqa: RUF009
+        pace: dict[str, Any] = not_in_identity({})  # noqa: RUF009
 
     slow, fast = Asked(model="m"), Asked(model="m", pace={"concurrency": 32})
     assert slow.identity() == fast.identity() == {"version": 1, "model": "m"}

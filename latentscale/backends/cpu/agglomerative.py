@@ -1,4 +1,4 @@
-"""Clusters of an ordered number by joining: Ward's method, over the centroids of K-means where documents are many."""
+"""Agglomerative clustering by Ward's method, over centroids of K-means where there are many documents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latentscale.backends.cpu.layers import ward_merges
 from latentscale.backends.cpu.parallel import blocks, one_blas_thread
 from latentscale.backends.cpu.vectors import check_finite
 from latentscale.backends.grouping import joined_at_most
-from latentscale.backends.identical import first_alike
+from latentscale.backends.identical import first_occurrence
 from latentscale.backends.results import Clustering
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ _ROWS_AT_ONCE = 8_192
 def agglomerative(points: NDArray[Any], *, n_clusters: int, seed: int) -> Clustering:
     """Cluster points by Ward's method (Ward 1963), cut at ``n_clusters``.
 
-    Up to 2,000 different points, or four for each cluster that is ordered, are joined themselves. Of more, so many
-    centroids of K-means are, each as heavy as the points that are nearest to it.
+    Up to 2,000 distinct points, or four per requested cluster, are merged directly. Larger inputs are first reduced to
+    that many K-means centroids, each weighted by the points assigned to it.
 
     Parameters
     ----------
     points : ndarray, shape (n, d)
         A layout, or unit vectors; Euclidean.
     n_clusters : int
-        Lowered to the number of different points where it is larger, which is noted.
+        Lowered to the number of distinct points where it is larger, which is reported in a note.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def agglomerative(points: NDArray[Any], *, n_clusters: int, seed: int) -> Cluste
     if n == 0:
         return all_noise(0, method="agglomerative", notes=[], details=details)
     notes: list[str] = []
-    different, member = np.unique(first_alike(points), return_inverse=True)
+    different, member = np.unique(first_occurrence(points), return_inverse=True)
     centers = points[different].astype(np.float64)
     most = joined_at_most(n_clusters)
     if len(different) > most:
@@ -75,12 +75,12 @@ def agglomerative(points: NDArray[Any], *, n_clusters: int, seed: int) -> Cluste
 
 
 def _centroids(points: NDArray[Any], count: int, *, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Centroids of K-means, those that no point is nearest to left out; and the nearest one of each point."""
+    """Fit K-means: non-empty centroids, and the nearest one of each point."""
     from sklearn.cluster import KMeans
 
     n = len(points)
     chosen = np.sort(np.random.default_rng(seed).choice(n, min(n, max(_SAMPLE, 4 * count)), replace=False))
-    # On one thread, so that the same documents give the same clusters on any number of processors.
+    # On one thread, so that the clusters do not depend on the number of cores.
     with one_blas_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         starts: Any = 1

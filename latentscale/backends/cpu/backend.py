@@ -1,4 +1,4 @@
-"""The backend that runs everywhere: numpy, numba, pynndescent and hdbscan on the processors."""
+"""The backend ``cpu``, which runs everywhere: numpy, numba, pynndescent and hdbscan."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from latentscale.backends.shown import Shown
+    from latentscale.backends.shown import PreviewCallback
     from latentscale.machine import Place
 
-# Layouts from here on are joined by a spanning tree of our own: before, compiling it takes longer than it saves. Beyond
-# so many dimensions a k-d tree is of no use, and the package has others.
+# Number of points from which our own spanning tree is used: for fewer, compiling it takes longer than it saves. With
+# more dimensions a k-d tree does not help, and the package has other algorithms.
 OWN_TREE, _MOST_DIMENSIONS = 50_000, 16
 
 
 class CpuBackend:
-    """Every computation of a map on processors; see :class:`latentscale.backends.protocol.Backend`."""
+    """Computes all stages on CPUs; see :class:`latentscale.backends.protocol.Backend`."""
 
     name: ClassVar[str] = "cpu"
     stages: ClassVar[frozenset[str]] = frozenset({"neighbors", "project", "cluster", "place"})
@@ -33,13 +33,13 @@ class CpuBackend:
     }
     gpus: ClassVar[float] = 0.0
     auto_from: ClassVar[Mapping[str, int | None]] = {}
-    # Up to here a layout that is repeatable to the bit takes seconds on one processor.
+    # Up to here a deterministic layout, which runs on one thread, takes seconds.
     deterministic_documents: ClassVar[int] = 20_000
 
     def __init__(self) -> None:
-        # The fuzzy set of the graph that was laid out last: a map and the layout for its clusters share it.
+        # Cached fuzzy set of the last graph: the map and the layout for its clusters share it.
         self._fuzzy: tuple[NeighborGraph, int, Any] | None = None
-        # The points that were clustered by density last, and their hierarchy: a search for settings fits them often.
+        # Cached single-linkage hierarchy of the last points: a search for settings clusters the same points repeatedly.
         self._tree: tuple[NDArray[Any], int, NDArray[np.float64]] | None = None
 
     @classmethod
@@ -62,7 +62,7 @@ class CpuBackend:
         seed: int,
         threads: int,
     ) -> NeighborGraph:
-        """Exact for small sets, NN-descent (Dong et al. 2011) for larger ones."""
+        """Search exactly for small sets, by NN-descent (Dong et al. 2011) for larger ones."""
         from latentscale.backends.cpu.neighbors import nearest_neighbors
 
         return nearest_neighbors(
@@ -93,10 +93,10 @@ class CpuBackend:
         fixed: NDArray[np.float32] | None = None,
         init: NDArray[np.float32] | None = None,
         density_weight: float = 0.0,
-        preview: Shown | None = None,
+        preview: PreviewCallback | None = None,
     ) -> Layout:
-        """UMAP over the graph: on one thread where it must be deterministic, else on all; densMAP by its weight."""
-        from latentscale.backends.cpu.density import log_radii, said_of
+        """Run UMAP, on one thread if ``deterministic``; with densMAP's term if ``density_weight`` is positive."""
+        from latentscale.backends.cpu.density import density_report, log_radii
         from latentscale.backends.cpu.layout import density_correlation, fuzzy_graph, layout
 
         if self._fuzzy is None or self._fuzzy[0] is not graph or self._fuzzy[1] != n_neighbors:
@@ -124,7 +124,7 @@ class CpuBackend:
         )
         details, notes = {}, []
         if radii is not None:
-            details, notes = said_of(
+            details, notes = density_report(
                 density_correlation(fuzzy, radii, coordinates, min_dist=min_dist, spread=spread, threads=threads)
             )
         return Layout(
@@ -141,7 +141,7 @@ class CpuBackend:
         cluster_selection_epsilon: float,
         threads: int,
     ) -> Clustering:
-        """Cluster by HDBSCAN, with the package ``hdbscan``; large layouts by a spanning tree of our own."""
+        """Run HDBSCAN of the package ``hdbscan``; large layouts with our own spanning tree."""
         from latentscale.backends.cpu.clustering import hdbscan
 
         return hdbscan(
@@ -154,7 +154,7 @@ class CpuBackend:
         )
 
     def plscan(self, points: NDArray[Any], *, min_samples: int, min_cluster_size: int, threads: int) -> Clustering:
-        """PLSCAN of the package ``fast-plscan``, over our spanning tree."""
+        """Run PLSCAN of the package ``fast-plscan`` on our own spanning tree."""
         from latentscale.backends.cpu.plscan import plscan
 
         return plscan(
@@ -189,13 +189,13 @@ class CpuBackend:
         return spanning_tree(points, min_samples=min_samples, threads=threads)
 
     def kmeans(self, vectors: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
-        """Spherical K-means, the same bits for any number of threads."""
+        """Run spherical K-means, with the same bits for any number of threads."""
         from latentscale.backends.cpu.clustering import kmeans
 
         return kmeans(vectors, n_clusters=n_clusters, seed=seed, threads=threads)
 
     def kmeans_of_layout(self, points: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
-        """K-means with a k-d tree of the centroids, the same bits for any number of threads."""
+        """Run K-means with a k-d tree of the centroids, with the same bits for any number of threads."""
         from latentscale.backends.cpu.layout_kmeans import kmeans_of_layout
 
         return kmeans_of_layout(points, n_clusters=n_clusters, seed=seed, threads=threads)
@@ -203,7 +203,7 @@ class CpuBackend:
     def dbscan(
         self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int, threads: int
     ) -> Clustering:
-        """DBSCAN without border points, from the tree that HDBSCAN has."""
+        """Run DBSCAN* on the spanning tree of HDBSCAN."""
         from latentscale.backends.cpu.dbscan import dbscan
 
         return dbscan(
@@ -215,7 +215,7 @@ class CpuBackend:
         )
 
     def agglomerative(self, points: NDArray[Any], *, n_clusters: int, seed: int) -> Clustering:
-        """Ward's method, over centroids of scikit-learn's K-means where documents are many."""
+        """Run Ward's method, over centroids of scikit-learn's K-means where there are many documents."""
         from latentscale.backends.cpu.agglomerative import agglomerative
 
         return agglomerative(points, n_clusters=n_clusters, seed=seed)
@@ -223,7 +223,7 @@ class CpuBackend:
     def nearest_centroid(
         self, vectors: NDArray[Any], labels: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Nearest centroids by matrix products, block by block."""
+        """Assign by blocked matrix products."""
         from latentscale.backends.cpu.clustering import nearest_centroid
 
         return nearest_centroid(vectors, labels)
@@ -237,7 +237,7 @@ class CpuBackend:
         max_layers: int,
         counts: Sequence[int] = (),
     ) -> list[NDArray[np.int32]]:
-        """Coarser layers by Ward's method over the centroids, weighted by size."""
+        """Merge centroids, weighted by cluster size, by Ward's method."""
         from latentscale.backends.cpu.layers import layer_tree
 
         return layer_tree(centroids, sizes, factor=factor, max_layers=max_layers, counts=counts)
@@ -254,7 +254,7 @@ class CpuBackend:
         seed: int,
         threads: int,
     ) -> Assignment:
-        """Search the fitted graph, vote on the cluster, and put each document where most of its neighbours are."""
+        """Search the fitted graph, vote on the cluster, and place each document at the mode of its neighbours."""
         import numpy as np
 
         from latentscale.backends.cpu.placement import assign_clusters, place
@@ -298,7 +298,7 @@ class CpuBackend:
             centroids=fitted.centroids,
             sizes=fitted.sizes,
         )
-        # As the fitted ones are judged; one alone has no neighbours, but is one.
+        # As many neighbours as the fitted documents have; a single fitted document has none, but counts as one.
         width = min(JUDGED_BY, max(graph.k, 1))
         apart = mean_distances(distances[:, :width])
         scores = outlier_scores(apart, distance_quantiles(graph.distances[:, :width]))
@@ -322,7 +322,7 @@ class CpuBackend:
     def faithfulness(
         self, vectors: NDArray[Any], coordinates: NDArray[Any], *, k: int, sample: int, seed: int, threads: int
     ) -> Faithfulness:
-        """Measure by matrix products with the sampled documents, block by block."""
+        """Measure by blocked matrix products with the sampled documents."""
         from latentscale.backends.cpu.faithfulness import faithfulness
 
         return faithfulness(vectors, coordinates, k=k, sample=sample, seed=seed, threads=threads)

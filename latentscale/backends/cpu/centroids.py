@@ -1,4 +1,4 @@
-"""The nearest centroid of each vector, by cosine, and the mean directions of clusters."""
+"""Assign vectors to their nearest centroid by cosine, and compute mean directions of clusters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ROWS_AT_ONCE = 4096
-# Of a block: those of many centroids stay in the processor's cache, as a new page for each would cost as much again.
+# Scores of a block: with many centroids they stay in the cache, as page faults would double the cost.
 _SCORES_AT_ONCE = 1 << 20
 _FEWEST_ROWS = 256
 
@@ -24,7 +24,7 @@ def assign(
     threads: int,
     rows: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The nearest centroid of each row, or of ``rows`` only, and the cosine to it.
+    """Find the nearest centroid of each row, or of ``rows`` only, and the cosine to it.
 
     Parameters
     ----------
@@ -35,20 +35,20 @@ def assign(
     Returns
     -------
     labels : int32 ndarray, shape (n,) or (len(rows),)
-        The first of equally near ones.
+        Ties go to the lowest id.
     similarity : float32 ndarray of that shape
     """
     count = len(unit) if rows is None else len(rows)
     labels = np.empty(count, np.int32)
     similarity = np.empty(count, np.float32)
 
-    def work(start: int, stop: int) -> None:
+    def run(start: int, stop: int) -> None:
         scores = (unit[start:stop] if rows is None else unit[rows[start:stop]]) @ centroids.T
         labels[start:stop] = scores.argmax(axis=1)
         similarity[start:stop] = scores.max(axis=1)
 
     size = min(_ROWS_AT_ONCE, max(_FEWEST_ROWS, _SCORES_AT_ONCE // max(len(centroids), 1)))
-    run_blocks(work, blocks(count, size), threads=threads)
+    run_blocks(run, blocks(count, size), threads=threads)
     return labels, similarity
 
 
@@ -60,7 +60,7 @@ def means(
     threads: int,
     rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Mean directions of the rows (or of ``rows``) of each label, of length 1; labels of -1 are left out.
+    """Compute the mean direction of the rows (or of ``rows``) of each label, normalized; label -1 is ignored.
 
     Returns
     -------
@@ -69,20 +69,22 @@ def means(
     """
     from scipy import sparse
 
-    def work(start: int, stop: int) -> NDArray[np.float64]:
-        some = labels[start:stop]
-        kept = np.flatnonzero(some >= 0)
+    def run(start: int, stop: int) -> NDArray[np.float64]:
+        block_labels = labels[start:stop]
+        is_member = np.flatnonzero(block_labels >= 0)
         members = sparse.csr_array(
-            (np.ones(len(kept), np.float32), (some[kept], kept)), shape=(k, stop - start), dtype=np.float32
+            (np.ones(len(is_member), np.float32), (block_labels[is_member], is_member)),
+            shape=(k, stop - start),
+            dtype=np.float32,
         )
         return np.asarray(members @ (unit[start:stop] if rows is None else unit[rows[start:stop]]), np.float64)
 
-    # Added up in the order of the blocks, so that the threads do not matter; a few at a time, since each is (k, dim).
+    # Summed in the order of the blocks, so that threads do not matter; a few at a time, since each sum is (k, dim).
     total = np.zeros((k, unit.shape[1]), np.float64)
     ranges = blocks(len(labels), 4 * _ROWS_AT_ONCE)
     for first, last in blocks(len(ranges), 2 * max(threads, 1)):
-        for part in run_blocks(work, ranges[first:last], threads=threads):
-            total += part
+        for block_sum in run_blocks(run, ranges[first:last], threads=threads):
+            total += block_sum
     lengths = np.linalg.norm(total, axis=1, keepdims=True)
     return (total / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
@@ -95,8 +97,8 @@ def moved(
     threads: int,
     rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """The mean directions of the rows of each label; a centroid without rows stays where it was."""
-    found = means(unit, labels, len(centroids), threads=threads, rows=rows)
-    empty = ~found.any(axis=1)
-    found[empty] = centroids[empty]
-    return found
+    """Update centroids to the mean directions of their rows; a centroid without rows is unchanged."""
+    updated = means(unit, labels, len(centroids), threads=threads, rows=rows)
+    empty = ~updated.any(axis=1)
+    updated[empty] = centroids[empty]
+    return updated

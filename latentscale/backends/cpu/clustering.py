@@ -1,4 +1,4 @@
-"""Group documents: HDBSCAN on a layout, spherical K-means on vectors."""
+"""Cluster documents: HDBSCAN on a layout, spherical K-means on vectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.backends.cpu.centroids import assign, means, moved
-from latentscale.backends.cpu.many_clusters import NEAR, lloyd_of_many, spread_start
+from latentscale.backends.cpu.closure_kmeans import CLOSURE_SIZE, kmeans_parallel_init, lloyd_with_closures
 from latentscale.backends.cpu.vectors import finite_layout, unit_rows
 from latentscale.backends.grouping import ids_by_size
 from latentscale.backends.results import Clustering
@@ -20,16 +20,16 @@ from latentscale.errors import ShapeError
 __all__ = ["all_noise", "clustering_by_size", "hdbscan", "kmeans", "nearest_centroid"]
 
 DensityFit = Callable[..., tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]]
-"""HDBSCAN of points that can be clustered: labels, probabilities, persistence of each cluster."""
-# Iterations end here, or when at most one row in a thousand changes its cluster.
+"""Computes HDBSCAN: labels, probabilities, and the persistence of each cluster."""
+# Iterations stop here, or when at most one row in a thousand changes its cluster.
 MOST_ITERATIONS = 100
 SETTLED = 1000
-# Above, the centroids near a row's own one are less than half of all.
-FEW_CLUSTERS = 2 * NEAR
+# Above, a closure is less than half of all centroids.
+FEW_CLUSTERS = 2 * CLOSURE_SIZE
 _SAMPLE = 20_000
-# Many clusters start once, on a sample of so many documents each, which need not settle as well: with thousands of
-# them starts differ by less than 0.1 % of the objective.
-_SAMPLE_OF_ONE = 32
+# Many clusters get a single start, on this many documents per cluster and with a looser stopping rule: with thousands
+# of clusters, starts differ by less than 0.1 % of the objective.
+_SAMPLE_PER_CLUSTER = 32
 _SETTLED_SAMPLE = 100
 _STARTS = 3
 _CURVE_SAMPLE = 5_000
@@ -47,9 +47,9 @@ class LloydFit(Protocol):
         rows: NDArray[np.int64] | None = None,
         settled: int = SETTLED,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-        """Labels, similarity to the own centroid, and centroids; of all points, or of ``rows``.
+        """Return labels, the similarity to the assigned centroid, and centroids; of all points, or of ``rows``.
 
-        ``settled``: it ends when at most one row in so many changes its cluster.
+        It stops when at most one row in ``settled`` changes its cluster.
         """
         ...
 
@@ -72,7 +72,7 @@ def hdbscan(
     min_samples : int or None
         None: ``min_cluster_size``. Lowered to ``n - 1`` where it is larger, which is noted.
     fit : callable, optional
-        Computes it in another way, on at least three points that are not all alike.
+        Another implementation, called with at least three points that are not all equal.
 
     Returns
     -------
@@ -99,9 +99,9 @@ def hdbscan(
             note = f"Clusters by density need three documents, there are {n}: all of them are noise."
         return all_noise(n, method="hdbscan", notes=[note], details=details)
     notes: list[str] = []
-    used = details["min_samples"] = samples_that_there_are(used, n, notes)
+    used = details["min_samples"] = clamp_min_samples(used, n, notes)
     if not np.ptp(points, axis=0).any():
-        # No density to speak of: HDBSCAN would divide by the distances, which are all zero.
+        # HDBSCAN would divide by the distances, which are all zero.
         one = np.zeros(n, np.int32)
         notes.append("All documents are at one point: they are one cluster.")
         return Clustering(
@@ -112,7 +112,7 @@ def hdbscan(
             notes=notes,
             details=details,
         )
-    labels, probabilities, persistence = (fit or _packaged_hdbscan)(
+    labels, probabilities, persistence = (fit or _hdbscan_by_package)(
         points,
         min_cluster_size=max(2, min_cluster_size),
         min_samples=max(1, used),
@@ -125,8 +125,8 @@ def hdbscan(
     return clustering_by_size(labels, probabilities, persistence, method="hdbscan", notes=notes, details=details)
 
 
-def samples_that_there_are(min_samples: int, n: int, notes: list[str]) -> int:
-    """``min_samples``, or ``n - 1`` where it is larger, which is noted."""
+def clamp_min_samples(min_samples: int, n: int, notes: list[str]) -> int:
+    """Limit ``min_samples`` to ``n - 1``; a lowered value is reported in ``notes``."""
     if min_samples <= n - 1:
         return min_samples
     notes.append(f"min_samples={min_samples} was lowered to {n - 1}, as there are {n:,} documents.")
@@ -144,8 +144,7 @@ def exact_hdbscan(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
     """Fit the package ``hdbscan``: labels, probabilities and persistence.
 
-    ``approximate`` lets its search for the spanning tree end early, which takes less time and may give a tree that is a
-    little too long.
+    With ``approximate`` the package computes an approximate minimum spanning tree, which takes less time.
     """
     with warnings.catch_warnings():
         # The package warns about its own use of scikit-learn and about intended divisions by distances of zero.
@@ -167,7 +166,7 @@ def exact_hdbscan(
     )
 
 
-_packaged_hdbscan = partial(exact_hdbscan, approximate=True)
+_hdbscan_by_package = partial(exact_hdbscan, approximate=True)
 
 
 def kmeans(
@@ -180,9 +179,9 @@ def kmeans(
 ) -> Clustering:
     """Cluster directions (spherical K-means, Dhillon and Modha 2001), the same bits for any number of threads.
 
-    Three K-means++ starts are tried on at most 20,000 documents; the best continues with all of them. More than 256
-    clusters start once, on 32 documents for each, and mostly compare a document with the centroids near its own one
-    (:mod:`latentscale.backends.cpu.many_clusters`). Labels are the nearest of all centroids in any case.
+    Three k-means++ starts are tried on at most 20,000 documents; the best continues with all of them. More than 256
+    clusters get a single start, on 32 documents per cluster, and mostly compare a document with the centroids near its
+    current one (:mod:`latentscale.backends.cpu.closure_kmeans`). Labels are the nearest of all centroids either way.
 
     Parameters
     ----------
@@ -191,14 +190,13 @@ def kmeans(
         None: chosen by the silhouette of a sample over about a dozen candidates, evenly spread on a log scale; the
         curve is in ``details["curve"]``. Lowered to the number of documents where it is larger, which is noted.
     threads : int
-        Threads that work at once.
     lloyd : callable, optional
-        Improves centroids in another way: ``lloyd(unit, centroids)`` gives labels, similarities and centroids.
+        Another implementation of Lloyd's algorithm.
 
     Returns
     -------
     Clustering
-        ``probabilities`` are cosine similarities to the own centroid, cut at 0. ``persistence`` is NaN.
+        ``probabilities`` are cosine similarities to the assigned centroid, clipped at 0. ``persistence`` is NaN.
 
     Raises
     ------
@@ -211,8 +209,8 @@ def kmeans(
         seed=seed,
         threads=threads,
         improve=partial(_lloyd, threads=threads) if lloyd is None else lloyd,
-        apart=_cosine_distances,
-        firmness=lambda _, similarity, __: np.maximum(similarity, 0.0),
+        pairwise_distances=_cosine_distances,
+        membership_of=lambda _, similarity, __: np.maximum(similarity, 0.0),
     )
 
 
@@ -223,20 +221,20 @@ def fit_kmeans(
     seed: int,
     threads: int,
     improve: LloydFit,
-    apart: Callable[[NDArray[np.float32]], NDArray[Any]],
-    firmness: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]],
+    pairwise_distances: Callable[[NDArray[np.float32]], NDArray[Any]],
+    membership_of: Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]],
 ) -> Clustering:
-    """Fit K-means with the distances of ``improve``; see ``kmeans``.
+    """Fit K-means with any distance; see :func:`kmeans`.
 
     Parameters
     ----------
     points : float32 ndarray, shape (n, d)
     improve : callable
-        Improves centroids: labels, a score of each point that is larger the nearer its centroid is, centroids.
-    apart : callable
-        Distances between all pairs of some points.
-    firmness : callable
-        Probabilities, from points, their scores and the centroids of clusters that have any.
+        Lloyd's algorithm: returns labels, a score of each point that is larger the nearer its centroid is, centroids.
+    pairwise_distances : callable
+        Distances of all pairs of points, shape (m, m).
+    membership_of : callable
+        Computes probabilities from points, their scores and the centroids of non-empty clusters.
     """
     n = len(points)
     details: dict[str, Any] = {"starts": _STARTS, "max_iterations": MOST_ITERATIONS, "seed": seed}
@@ -246,7 +244,9 @@ def fit_kmeans(
     random = np.random.default_rng(seed)
     sample = points if n <= _SAMPLE else points[np.sort(random.choice(n, _SAMPLE, replace=False))]
     if n_clusters is None:
-        n_clusters, curve = _best_silhouette(sample, random=random, improve=improve, apart=apart)
+        n_clusters, curve = _best_silhouette(
+            sample, random=random, improve=improve, pairwise_distances=pairwise_distances
+        )
         details["curve"] = curve
         if curve and n_clusters == curve[-1]["n_clusters"]:
             notes.append(f"The best silhouette was at the most clusters tried ({n_clusters}); more might be better.")
@@ -267,7 +267,7 @@ def fit_kmeans(
         notes.append(f"{len(occupied)} clusters instead of {n_clusters}: there are too few different documents.")
     return clustering_by_size(
         labels.astype(np.int32),
-        firmness(points, scores, centroids[occupied]),
+        membership_of(points, scores, centroids[occupied]),
         np.full(len(occupied), np.nan, np.float32),
         method="kmeans",
         notes=notes,
@@ -278,12 +278,12 @@ def fit_kmeans(
 def _fit_many(
     points: NDArray[np.float32], k: int, *, random: np.random.Generator, improve: LloydFit, threads: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """One start on some documents for each cluster, then all documents."""
-    n, wanted = len(points), max(_SAMPLE, _SAMPLE_OF_ONE * k)
-    if n <= 2 * wanted:
-        return improve(points, spread_start(points, np.arange(n), k, random, threads=threads))
-    rows = np.sort(random.choice(n, wanted, replace=False))
-    start = spread_start(points, rows, k, random, threads=threads)
+    """Fit a single start on a sample in proportion to ``k``, then continue with all points."""
+    n, sample_size = len(points), max(_SAMPLE, _SAMPLE_PER_CLUSTER * k)
+    if n <= 2 * sample_size:
+        return improve(points, kmeans_parallel_init(points, np.arange(n), k, random, threads=threads))
+    rows = np.sort(random.choice(n, sample_size, replace=False))
+    start = kmeans_parallel_init(points, rows, k, random, threads=threads)
     return improve(points, improve(points, start, rows=rows, settled=_SETTLED_SAMPLE)[2])
 
 
@@ -325,39 +325,39 @@ def _best_silhouette(
     *,
     random: np.random.Generator,
     improve: LloydFit,
-    apart: Callable[[NDArray[np.float32]], NDArray[Any]],
+    pairwise_distances: Callable[[NDArray[np.float32]], NDArray[Any]],
 ) -> tuple[int, list[dict[str, Any]]]:
-    """Try candidates from 2 to n / 20 (at most 400) and keep the best mean silhouette of 2,000 documents."""
+    """Choose the number of clusters, from 2 to n / 20 (at most 400), by the mean silhouette of 2,000 documents."""
     from sklearn.metrics import silhouette_score
 
     n = len(sample)
-    most = min(400, n // 20)
-    if most < 2:
+    max_clusters = min(400, n // 20)
+    if max_clusters < 2:
         return 1, []
     sample = sample if n <= _CURVE_SAMPLE else sample[np.sort(random.choice(n, _CURVE_SAMPLE, replace=False))]
     n = len(sample)
-    candidates = np.unique(np.geomspace(2, most, 14).round().astype(int))
-    some = np.sort(random.choice(n, min(n, 2000), replace=False))
-    distances = apart(sample[some])
+    candidates = np.unique(np.geomspace(2, max_clusters, 14).round().astype(int))
+    chosen = np.sort(random.choice(n, min(n, 2000), replace=False))
+    distances = pairwise_distances(sample[chosen])
     np.fill_diagonal(distances, 0.0)
     curve: list[dict[str, Any]] = []
     for count in candidates:
         start = _kmeans_plusplus(sample, int(count), random)
-        labels = improve(sample, start)[0][some]
-        different = len(np.unique(labels))
-        score = float(silhouette_score(distances, labels, metric="precomputed")) if 1 < different < len(some) else -1.0
+        labels = improve(sample, start)[0][chosen]
+        n_labels = len(np.unique(labels))
+        score = float(silhouette_score(distances, labels, metric="precomputed")) if 1 < n_labels < len(chosen) else -1.0
         curve.append({"n_clusters": int(count), "silhouette": round(score, 4)})
     return max(curve, key=lambda point: point["silhouette"])["n_clusters"], curve
 
 
 def _kmeans_plusplus(sample: NDArray[np.float32], k: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """Choose ``k`` starting centroids far apart (k-means++, Arthur and Vassilvitskii 2007)."""
+    """Choose ``k`` starting centroids by k-means++ (Arthur and Vassilvitskii 2007)."""
     from sklearn.cluster import kmeans_plusplus
 
     from latentscale.backends.cpu.parallel import one_blas_thread
 
     with one_blas_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer different rows than k: the caller notes empty clusters
+        warnings.simplefilter("ignore")  # fewer distinct rows than k: the caller reports empty clusters
         few = sample if len(sample) <= 10_000 else sample[np.sort(random.choice(len(sample), 10_000, replace=False))]
         centers, _ = kmeans_plusplus(few, min(k, len(few)), random_state=int(random.integers(2**31)))
     return np.ascontiguousarray(centers, np.float32)
@@ -372,7 +372,7 @@ def _lloyd(
     threads: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
     if len(centroids) > FEW_CLUSTERS:
-        return lloyd_of_many(unit, centroids, rows=rows, settled=settled, rounds=MOST_ITERATIONS, threads=threads)
+        return lloyd_with_closures(unit, centroids, rows=rows, settled=settled, rounds=MOST_ITERATIONS, threads=threads)
     count = len(unit) if rows is None else len(rows)
     labels = np.full(count, -1, np.int32)
     similarity = np.zeros(count, np.float32)
@@ -394,14 +394,14 @@ def clustering_by_size(
     notes: list[str],
     details: dict[str, Any],
 ) -> Clustering:
-    """A clustering with ids by falling size, ties by the first member; probabilities are cut to [0, 1]."""
-    renamed = ids_by_size(labels)
+    """Build a clustering with ids by descending size, ties by the first member; probabilities are clipped to [0, 1]."""
+    new_labels = ids_by_size(labels)
     ordered = np.empty_like(persistence)
     kept = labels >= 0
     old, first = np.unique(labels[kept], return_index=True)
-    ordered[renamed[kept][first]] = persistence[old]
+    ordered[new_labels[kept][first]] = persistence[old]
     return Clustering(
-        labels=renamed,
+        labels=new_labels,
         probabilities=np.clip(probabilities, 0.0, 1.0).astype(np.float32),
         persistence=ordered,
         method=method,
@@ -411,7 +411,7 @@ def clustering_by_size(
 
 
 def all_noise(n: int, *, method: str, notes: list[str], details: dict[str, Any]) -> Clustering:
-    """A clustering without a cluster."""
+    """Build a clustering in which all ``n`` documents are noise."""
     return Clustering(
         labels=np.full(n, -1, np.int32),
         probabilities=np.zeros(n, np.float32),

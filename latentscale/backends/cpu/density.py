@@ -1,8 +1,8 @@
-"""Keep on the map how densely documents lie in the embedding: densMAP (Narayan, Berger and Cho 2021).
+"""densMAP (Narayan, Berger and Cho 2021): a layout that preserves the local density of the embedding.
 
-UMAP draws dense and sparse regions alike. densMAP measures how far the neighbours of each document are, in the vectors
-and on the map (its local radius), and adds to UMAP's aim the correlation of the logarithms of both. As in umap-learn
-(``densmap=True``) the last 30 % of the optimisation serve both aims; its steps alternate with UMAP's own.
+UMAP draws dense and sparse regions alike. densMAP measures the local radius of each document, the mean distance to its
+neighbours, in the embedding and on the map, and adds the correlation of their logarithms to UMAP's objective. As in
+umap-learn (``densmap=True``) this term is active in the last 30 % of the epochs; its steps alternate with UMAP's own.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ if TYPE_CHECKING:
 
     from latentscale.backends.results import NeighborGraph
 
-# Where the edges of each document start, their other ends, and their weights as uint32.
+# A CSR graph: indptr, indices, and weights as uint32 fractions of FULL_WEIGHT.
 Edges: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint32]]"
 
-# Of the optimisation, from its end.
+# Share of the epochs, at the end of the optimisation, in which the term is active.
 SHARE = 0.3
-# With it a weight does what umap-learn's dens_lambda of the same number does, by measurement (docs/decisions/0008): its
-# sums have each edge twice.
+# Calibrates the weight to umap-learn's dens_lambda, by measurement (docs/decisions/0008): umap-learn sums each edge
+# twice.
 UNIT = 0.25
-# Added to the variance of radii on the map, which may be near 0 when the first steps are taken.
+# Added to the variance of the log radii on the map, which may be near 0 at first.
 VARIANCE_SHIFT = 0.1
-# Radii of copies are 0.
+# Added to radii before the logarithm: those of duplicates are 0.
 LEAST_RADIUS = 1e-8
 
 
 def serves_density(epoch: int, epochs: int) -> bool:
-    """Whether an epoch is one of those that serve both aims."""
+    """Whether the density term is active in an epoch."""
     return epoch + 1 > (1.0 - SHARE) * epochs
 
 
 def log_radii(fuzzy: Any, graph: NeighborGraph) -> NDArray[np.float64]:
-    """Logarithms of the local radii of documents in the embedding.
+    """Compute the logarithm of the local radius of each document in the embedding.
 
     Parameters
     ----------
     fuzzy : scipy.sparse.csr_array, shape (n, n)
-        The fuzzy set of ``graph``.
+        The fuzzy simplicial set of ``graph``.
 
     Returns
     -------
     float64 ndarray, shape (n,)
-        Of the mean squared cosine distance to the neighbours in ``fuzzy``, weighted by their memberships; NaN for a
-        document that has none.
+        Logarithm of the mean squared cosine distance to the neighbours in ``fuzzy``, weighted by membership strength;
+        NaN for documents without neighbours.
     """
     from scipy import sparse
 
     n, k = graph.indices.shape
-    squares = sparse.csr_array(
+    squared = sparse.csr_array(
         (
             np.square(graph.distances, dtype=np.float64).ravel(),
             graph.indices.ravel(),
@@ -61,17 +61,17 @@ def log_radii(fuzzy: Any, graph: NeighborGraph) -> NDArray[np.float64]:
         ),
         shape=(n, n),
     )
-    # A document that is a neighbour of another one, which is none of its own, is as far from it.
-    squares = squares.maximum(squares.T.tocsr())
+    # Symmetrized: an edge of the fuzzy set may exist in one direction of the graph only.
+    squared = squared.maximum(squared.T.tocsr())
     weights = np.asarray(fuzzy.sum(axis=1), np.float64)
-    sums = np.asarray(fuzzy.multiply(squares).sum(axis=1), np.float64)
+    sums = np.asarray(fuzzy.multiply(squared).sum(axis=1), np.float64)
     radii = np.full(n, np.nan)
     np.divide(sums, weights, out=radii, where=weights > 0)
     return np.log(radii + LEAST_RADIUS)
 
 
-def said_of(correlation: float | None) -> tuple[dict[str, Any], list[str]]:
-    """What a layout that was to keep densities says of it: details for the record, and notes."""
+def density_report(correlation: float | None) -> tuple[dict[str, Any], list[str]]:
+    """Return how well densities were preserved: details for the record, and notes for the user."""
     if correlation is None:
         return {"density_correlation": None}, []
     return {"density_correlation": round(correlation, 4)}, [
@@ -80,20 +80,20 @@ def said_of(correlation: float | None) -> tuple[dict[str, Any], list[str]]:
 
 
 class DensityTerm:
-    """The part of a layout's optimisation that brings its local radii near to those of the embedding.
+    """densMAP's term of the objective: the correlation of local radii of the layout with those of the embedding.
 
     Parameters
     ----------
     radii : float64 ndarray, shape (n,)
         From :func:`log_radii`.
     edges : tuple of ndarray
-        As the kernels of the layout read them.
+        The CSR graph that the layout kernels read.
     pull : float32 ndarray
-        The layout's table of attractions.
+        Lookup table of attractive forces, from the layout.
     b : float
-        The exponent of its curve.
+        Exponent of UMAP's curve.
     weight : float
-        Of the correlation beside UMAP's own aim: umap-learn's ``dens_lambda``.
+        Weight of the correlation relative to UMAP's objective: umap-learn's ``dens_lambda``.
     """
 
     def __init__(
@@ -102,37 +102,37 @@ class DensityTerm:
         from latentscale.backends.cpu.layout_kernels import FULL_WEIGHT
 
         self._edges = edges
-        # The sum of memberships puts the correlation, at most 1, beside UMAP's aim, which is a sum over edges.
+        # UMAP's objective is a sum over edges: the correlation, at most 1, is scaled by the sum of their weights.
         self._scale = UNIT * weight * float(edges[2].sum(dtype=np.float64)) / FULL_WEIGHT
         self._curve = (pull, np.float32(b))
-        self._counted = np.isfinite(radii)
-        self._standard = np.zeros(len(radii))
-        counted = radii[self._counted]
-        deviation = float(counted.std()) if len(counted) else 0.0
+        self._has_radius = np.isfinite(radii)
+        self._standardized = np.zeros(len(radii))
+        known = radii[self._has_radius]
+        deviation = float(known.std()) if len(known) else 0.0
         if deviation > 0:
-            self._standard[self._counted] = (counted - counted.mean()) / deviation
+            self._standardized[self._has_radius] = (known - known.mean()) / deviation
 
     def move(
         self, positions: NDArray[np.float32], pieces: list[tuple[int, int]], pool: Executor, *, epoch: int, alpha: float
     ) -> None:
-        """Take one step, in place, piece by piece of the documents."""
+        """Take one gradient step, in place; ``pieces`` are ranges of documents that run on the pool."""
         from latentscale.backends.cpu.density_kernels import move_by_density
 
-        total, radius = self._on_the_map(positions, pieces, pool)
-        there = self._counted & (total > 0)
-        n = int(there.sum())
+        total, radius = self._map_radii(positions, pieces, pool)
+        is_used = self._has_radius & (total > 0)
+        n = int(is_used.sum())
         if n < 2:
             return
-        logs = np.log(radius[there] + LEAST_RADIUS)
-        apart = logs - logs.mean()
-        variance = float(apart @ apart) / (n - 1) + VARIANCE_SHIFT
-        standard = self._standard[there]
-        covariance = float(apart @ standard) / (n - 1)
-        slope = (standard - covariance * apart / variance) / (np.sqrt(variance) * n)
+        logs = np.log(radius[is_used] + LEAST_RADIUS)
+        centered = logs - logs.mean()
+        variance = float(centered @ centered) / (n - 1) + VARIANCE_SHIFT
+        standardized = self._standardized[is_used]
+        covariance = float(centered @ standardized) / (n - 1)
+        slope = (standardized - covariance * centered / variance) / (np.sqrt(variance) * n)
         influence = np.zeros(len(positions), np.float32)
         inverse = np.zeros(len(positions), np.float32)
-        influence[there] = self._scale * slope / total[there]
-        inverse[there] = 1.0 / (radius[there] + LEAST_RADIUS)
+        influence[is_used] = self._scale * slope / total[is_used]
+        inverse[is_used] = 1.0 / (radius[is_used] + LEAST_RADIUS)
 
         def step(piece: tuple[int, int]) -> None:
             move_by_density(positions, *piece, *self._edges, epoch, np.float32(alpha), *self._curve, influence, inverse)
@@ -142,19 +142,20 @@ class DensityTerm:
     def correlation(
         self, positions: NDArray[np.float32], pieces: list[tuple[int, int]], pool: Executor
     ) -> float | None:
-        """How well a layout keeps densities: Pearson's correlation of logarithmic radii; None where it is undefined."""
-        total, radius = self._on_the_map(positions, pieces, pool)
-        there = self._counted & (total > 0)
-        if there.sum() < 2:
+        """Pearson's correlation of the log radii in the embedding and in a layout; None where it is undefined."""
+        total, radius = self._map_radii(positions, pieces, pool)
+        is_used = self._has_radius & (total > 0)
+        if is_used.sum() < 2:
             return None
-        logs = np.log(radius[there] + LEAST_RADIUS)
-        if not logs.std() > 0 or not self._standard[there].std() > 0:
+        logs = np.log(radius[is_used] + LEAST_RADIUS)
+        if not logs.std() > 0 or not self._standardized[is_used].std() > 0:
             return None
-        return float(np.corrcoef(logs, self._standard[there])[0, 1])
+        return float(np.corrcoef(logs, self._standardized[is_used])[0, 1])
 
-    def _on_the_map(
+    def _map_radii(
         self, positions: NDArray[np.float32], pieces: list[tuple[int, int]], pool: Executor
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """For each document the sum of its similarities on the map, and its local radius there."""
         from latentscale.backends.cpu.density_kernels import map_radii
 
         total, radius = np.zeros(len(positions)), np.zeros(len(positions))

@@ -1,4 +1,4 @@
-"""From a spanning tree of mutual reachability to clusters, with the tree code of the package ``hdbscan``."""
+"""Clusters from a minimum spanning tree of mutual reachability, by the condensed tree of the package ``hdbscan``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def single_linkage(spanning: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The hierarchy of a spanning tree, as scipy's ``linkage`` has it (float64, shape (n - 1, 4)).
+    """Compute the single-linkage hierarchy of a spanning tree, in scipy's format: float64, shape (n - 1, 4).
 
     Parameters
     ----------
     spanning : float64 ndarray, shape (n - 1, 3)
-        Both ends and the length, by ascending length.
+        Both ends and the weight of each edge, by ascending weight.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -33,9 +33,9 @@ def stable_clusters(
     cluster_selection_method: Literal["eom", "leaf"],
     cluster_selection_epsilon: float,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """The clusters of a hierarchy that HDBSCAN selects: labels, probabilities, persistence of each cluster."""
+    """Select HDBSCAN's clusters of a hierarchy: labels, probabilities, persistence of each cluster."""
     with warnings.catch_warnings():
-        # Intended divisions by distances of zero.
+        # hdbscan divides by distances of zero intentionally.
         warnings.simplefilter("ignore")
         from hdbscan._hdbscan_tree import compute_stability, condense_tree, get_clusters
 
@@ -50,8 +50,8 @@ def stable_clusters(
 
 
 def clusters_at(hierarchy: NDArray[np.float64], eps: float, *, min_cluster_size: int) -> NDArray[np.int32]:
-    """The parts of a hierarchy that hold together at ``eps``; smaller ones than ``min_cluster_size`` are -1."""
+    """Cut a hierarchy at the distance ``eps``; clusters smaller than ``min_cluster_size`` become noise (-1)."""
     from hdbscan._hdbscan_tree import labelling_at_cut
 
-    found: Any = labelling_at_cut(hierarchy, eps, min_cluster_size)
-    return np.asarray(found, np.int32)
+    labels: Any = labelling_at_cut(hierarchy, eps, min_cluster_size)
+    return np.asarray(labels, np.int32)

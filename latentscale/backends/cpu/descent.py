@@ -1,4 +1,4 @@
-"""Search neighbours approximately with pynndescent's NN-descent (Dong, Moses and Li 2011), compiled once a machine."""
+"""Approximate nearest neighbours by pynndescent's NN-descent (Dong, Moses and Li 2011), compiled once per machine."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from latentscale.backends.cpu.parallel import blocks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The algorithm's blocks, whatever the number of threads that work on them: the answer does not depend on the machine.
+# Number of parallel lanes, fixed whatever the number of threads: the result does not depend on the machine.
 _LANES = 8
 _LEAVES = 8
 _BLOCK_ROWS = 16384
 _MOST_CANDIDATES = 60
-# numba's threads are one pool for the process, and its default pool allows one caller at a time.
-_one_caller = threading.Lock()
+# numba has one thread pool per process, and its default layer is not reentrant.
+_numba_lock = threading.Lock()
 _WAIT_POLICY = "OMP_WAIT_POLICY"
 
 
 def nn_descent(
     unit: NDArray[np.float32], *, width: int, trees: float, delta: float, seed: int, threads: int
 ) -> NDArray[np.int32]:
-    """Search ``width`` near rows for each row.
+    """Find ``width`` approximate nearest rows of each row.
 
     Parameters
     ----------
@@ -48,16 +48,16 @@ def nn_descent(
     """
     import numba
 
-    with _one_caller:
+    with _numba_lock:
         _start_threads()
     import_cached("pynndescent")
     from pynndescent.hybrid_forest import make_hybrid_leaf_array
 
     library: Any = numba
-    # The library draws its own seeds from numpy's older generator.
+    # pynndescent draws its seeds from a RandomState.
     state = np.random.RandomState(seed & 0xFFFFFFFF)
     rng_state = state.randint(-(2**31) + 1, 2**31 - 1, 3).astype(np.int64)
-    with _one_caller:
+    with _numba_lock:
         before = numba.get_num_threads()
         numba.set_num_threads(max(1, min(threads, library.config.NUMBA_NUM_THREADS)))
         try:
@@ -76,10 +76,10 @@ def nn_descent(
 
 @cache
 def _start_threads() -> None:
-    """Start numba's threads, unless they run already, so that they sleep while there is nothing to do.
+    """Start numba's threads, unless they are running, with a passive wait policy.
 
-    Those of GNU OpenMP spin in between, and take processor time from whatever else runs (docs/decisions/0008). It reads
-    the variable once, when numba loads it; what the user has set stays.
+    Idle threads of GNU OpenMP spin by default, which takes CPU time from everything else (docs/decisions/0008). The
+    variable is read once, when numba loads OpenMP; a value set by the user is kept.
     """
     import numba
 
@@ -96,7 +96,7 @@ def _start_threads() -> None:
 def _rounds(
     unit: NDArray[np.float32], width: int, rng_state: NDArray[np.int64], leaves: NDArray[np.int32], delta: float
 ) -> NDArray[np.int32]:
-    """Follow ``pynndescent_.nn_descent`` step by step: join the leaves of the trees, then neighbours of neighbours."""
+    """The steps of ``pynndescent_.nn_descent``: join the leaves of the trees, then neighbours of neighbours."""
     from latentscale.backends.cpu.descent_kernels import collect_candidates, empty_graph, join, sorted_neighbors
 
     n = len(unit)
@@ -104,11 +104,11 @@ def _rounds(
     graph = empty_graph(n, width)
 
     leaves = np.ascontiguousarray(leaves, np.int32)
-    none = np.full((_LANES * _LEAVES, 1), -1, np.int32)
-    pairs = leaves.shape[1] * (leaves.shape[1] - 1) // 2
-    store = _update_store((_LEAVES + 1) * pairs)
+    no_candidates = np.full((_LANES * _LEAVES, 1), -1, np.int32)
+    n_pairs = leaves.shape[1] * (leaves.shape[1] - 1) // 2
+    store = _update_store((_LEAVES + 1) * n_pairs)
     for start, stop in blocks(len(leaves), _LANES * _LEAVES):
-        join(unit, graph, leaves[start:stop], none[: stop - start], _LANES, *store)
+        join(unit, graph, leaves[start:stop], no_candidates[: stop - start], _LANES, *store)
 
     store = _update_store((candidates**2 + candidates * (candidates - 1) // 2) * (_BLOCK_ROWS // _LANES + 1))
     new, old = (np.full((n, candidates), -1, np.int32) for _ in range(2))
@@ -129,11 +129,13 @@ def _rounds(
     return sorted_neighbors(graph)
 
 
-def _update_store(most: int) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
-    """Room for ``most`` updates of each lane, each of which may concern two rows."""
+def _update_store(
+    capacity: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+    """Allocate buffers for ``capacity`` updates per lane, each of which may affect two rows."""
     return (
-        np.empty((_LANES, most, 3), np.float32),
+        np.empty((_LANES, capacity, 3), np.float32),
         np.zeros(_LANES, np.int32),
-        np.empty((_LANES, 2 * most, 3), np.float32),
+        np.empty((_LANES, 2 * capacity, 3), np.float32),
         np.zeros((_LANES, _LANES + 1), np.int64),
     )

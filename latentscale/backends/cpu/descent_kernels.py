@@ -1,7 +1,7 @@
-"""The compiled entries to pynndescent's NN-descent for rows of length 1.
+"""Compiled entry points to pynndescent's NN-descent for unit rows.
 
-The library hands its distance function to compiled code as an argument and asks for numba's thread count in there;
-numba can keep neither between processes. These entries call the parts of pynndescent 0.7 that need neither.
+The library passes its distance function to compiled code as an argument and reads numba's thread count there, and numba
+can cache neither between processes. These entry points call the parts of pynndescent 0.7 that need neither.
 """
 
 # pyright: basic
@@ -20,7 +20,7 @@ from latentscale.backends.cpu.compiled import kernel
 
 @kernel(fastmath=False)
 def empty_graph(n, width):
-    """A heap of ``width`` neighbours for each of ``n`` rows."""
+    """Allocate a heap of ``width`` neighbours for each of ``n`` rows."""
     return make_heap(n, width)
 
 
@@ -28,7 +28,7 @@ def empty_graph(n, width):
 def collect_candidates(
     graph, width, rng_state, lanes, new, new_order, old, old_order, active, targets, sources, bounds
 ):
-    """Choose the neighbours' neighbours to compare in this round."""
+    """Collect the new and old candidates of each row for this round."""
     build_candidates_owner(
         graph, width, rng_state, lanes, new, new_order, old, old_order, active, targets, sources, bounds
     )

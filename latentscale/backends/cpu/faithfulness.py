@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ROWS_AT_ONCE = 64
-# Scores that a thread holds at once (32 MB). Up to 131,072 documents they are those of a few rows with all documents;
-# of more, those of all rows with some documents, so that the vectors are read once and not once every few rows.
-_SCORES = 1 << 23
+# Scores of a thread (32 MB). Up to 131,072 documents they are those of a few rows with all documents; beyond, those of
+# all rows with a tile of documents, so that the vectors are read once instead of once every few rows.
+_SCORES_AT_ONCE = 1 << 23
 _TILE_ROWS = 4_096
 
 
@@ -27,8 +27,8 @@ def faithfulness(
 ) -> Faithfulness:
     """Compare neighbourhoods of an embedding (cosine) with those of its layout (Euclidean).
 
-    The sampled documents are compared with every document in both spaces, exactly. Ties in the embedding (identical
-    texts) count for the layout: any of the tied documents is a true neighbour.
+    Sampled documents are compared exactly with all documents in both spaces. Ties in the embedding (duplicates) count
+    in favour of the layout: any of the tied documents is a true neighbour.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def faithfulness(
     k : int
         Lowered to ``n - 1`` where it is larger.
     sample : int
-        At most so many documents, drawn with ``seed``.
+        Largest number of sampled documents, drawn with ``seed``.
 
     Raises
     ------
@@ -50,30 +50,31 @@ def faithfulness(
     k = min(k, n - 1)
     if k < 1:
         return Faithfulness(trustworthiness=None, preservation=None, k=0, sample=0)
-    from latentscale.backends.cpu.neighbor_kernels import nearest_in_layout
+    from latentscale.backends.cpu.neighbor_kernels import knn_in_layout
 
     unit = unit_rows(vectors)
     points = np.ascontiguousarray(coordinates, np.float32)
     rows = fixed_sample(n, sample, seed=seed)
 
-    near = np.empty((len(rows), k), np.int64)
+    neighbors = np.empty((len(rows), k), np.int64)
 
     def search(start: int, stop: int) -> None:
-        nearest_in_layout(points, rows[start:stop], near[start:stop], np.empty((stop - start, k), np.float32))
+        knn_in_layout(points, rows[start:stop], neighbors[start:stop], np.empty((stop - start, k), np.float32))
 
     run_blocks(search, blocks(len(rows), _ROWS_AT_ONCE), threads=threads)
-    closer = _count_closer(unit, rows, near, threads=threads)
+    closer = _count_closer(unit, rows, neighbors, threads=threads)
     return score(closer, n=n, k=k)
 
 
 def score(closer: NDArray[np.int64], *, n: int, k: int) -> Faithfulness:
-    """The figures from the number of documents that are more similar to a row than each of its ``k`` in the layout.
+    """Compute both figures from the rank in the embedding of each of the ``k`` nearest in the layout.
 
     Parameters
     ----------
     closer : int64 ndarray, shape (rows, k)
+        Number of documents more similar to the row than that neighbour.
     n : int
-        All documents.
+        Number of all documents.
     """
     rows = len(closer)
     penalty = int(np.maximum(closer + 1 - k, 0).sum())
@@ -88,51 +89,51 @@ def score(closer: NDArray[np.int64], *, n: int, k: int) -> Faithfulness:
 
 
 def _count_closer(
-    unit: NDArray[np.float32], rows: NDArray[np.int64], near: NDArray[np.int64], *, threads: int
+    unit: NDArray[np.float32], rows: NDArray[np.int64], neighbors: NDArray[np.int64], *, threads: int
 ) -> NDArray[np.int64]:
-    """Count, for each document ``near`` a row, those that are more similar to the row (int64, shape of ``near``)."""
-    from latentscale.backends.cpu.neighbor_kernels import closer_counts
+    """Count, for each of the ``neighbors`` of a row on the map, the documents more similar to the row (same shape)."""
+    from latentscale.backends.cpu.neighbor_kernels import count_closer
 
-    closer = np.zeros(near.shape, np.int64)
-    if len(unit) * _ROWS_AT_ONCE <= _SCORES:
+    closer = np.zeros(neighbors.shape, np.int64)
+    if len(unit) * _ROWS_AT_ONCE <= _SCORES_AT_ONCE:
 
         def compare(start: int, stop: int) -> None:
             scores = unit[rows[start:stop]] @ unit.T
-            limits = np.take_along_axis(scores, near[start:stop], axis=1)
-            closer_counts(scores, 0, rows[start:stop], limits, closer[start:stop])
+            limits = np.take_along_axis(scores, neighbors[start:stop], axis=1)
+            count_closer(scores, 0, rows[start:stop], limits, closer[start:stop])
 
         run_blocks(compare, blocks(len(rows), _ROWS_AT_ONCE), threads=threads)
         return closer
-    some = unit[rows]
-    columns = np.unique(near)
-    at = np.searchsorted(columns, near)
-    limits = np.empty(near.shape, np.float32)
-    adding = threading.Lock()
+    queries = unit[rows]
+    columns = np.unique(neighbors)
+    column_of = np.searchsorted(columns, neighbors)
+    limits = np.empty(neighbors.shape, np.float32)
+    lock = threading.Lock()
 
     def scores_with(tile: NDArray[np.float32]) -> NDArray[np.float32]:
-        # A BLAS rounds the last columns of an odd width otherwise, and copies of a document would not tie.
+        # BLAS may round the last columns of an odd width differently, and duplicates would not tie.
         missing = np.zeros((_TILE_ROWS - len(tile), unit.shape[1]), np.float32)
-        whole = np.concatenate([tile, missing]) if len(missing) else tile
-        return np.ascontiguousarray((some @ whole.T)[:, : len(tile)])
+        padded = np.concatenate([tile, missing]) if len(missing) else tile
+        return np.ascontiguousarray((queries @ padded.T)[:, : len(tile)])
 
-    def note_limits(first: int, last: int) -> None:
+    def collect_limits(first: int, last: int) -> None:
         scores = scores_with(unit[columns[first:last]])
-        row, column = np.nonzero((at >= first) & (at < last))
-        limits[row, column] = scores[row, at[row, column] - first]
+        row, column = np.nonzero((column_of >= first) & (column_of < last))
+        limits[row, column] = scores[row, column_of[row, column] - first]
 
     def count(first: int, last: int) -> None:
-        counts = np.zeros(near.shape, np.int64)
-        closer_counts(scores_with(unit[first:last]), first, rows, limits, counts)
-        with adding:
+        counts = np.zeros(neighbors.shape, np.int64)
+        count_closer(scores_with(unit[first:last]), first, rows, limits, counts)
+        with lock:
             np.add(closer, counts, out=closer)
 
-    run_blocks(note_limits, blocks(len(columns), _TILE_ROWS), threads=threads)
+    run_blocks(collect_limits, blocks(len(columns), _TILE_ROWS), threads=threads)
     run_blocks(count, blocks(len(unit), _TILE_ROWS), threads=threads)
     return closer
 
 
 def fixed_sample(n: int, size: int, *, seed: int) -> NDArray[np.int64]:
-    """Draw at most ``size`` of ``n`` positions, sorted; the same ones for the same seed."""
+    """Draw at most ``size`` of ``n`` positions, sorted; deterministic for a seed."""
     if n <= size:
         return np.arange(n, dtype=np.int64)
     return np.sort(np.random.default_rng(seed).choice(n, size, replace=False)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Join clusters into coarser and coarser layers by Ward's method: a tree in which no branch has a single child."""
+"""Coarser layers of clusters by Ward's method: a tree in which every group has at least two children."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Merges", "layer_tree", "ward_merges"]
 
-# Fewer groups cannot be named: of the first coarser layer, and of those above it.
-_LEAST_FIRST, _LEAST_GROUPS = 3.0, 4.5
-# Of fewer clusters there is no coarser layer, unless one is ordered.
-_LEAST_CLUSTERS = 8
-# How far the number of groups may be from the factor's, to be where the groups are most clearly apart.
-_AROUND = 1.5
-# Cuts that are tried to meet an ordered number, with what the single children that each leaves take away from it.
+# Smallest useful number of groups: of the first coarser layer, and of those above it.
+_MIN_GROUPS_FIRST, _MIN_GROUPS = 3.0, 4.5
+# With fewer clusters there are no coarser layers, unless requested.
+_MIN_CLUSTERS = 8
+# The number of groups may differ from the target by this factor, to be where groups are best separated.
+_TOLERANCE = 1.5
+# Cuts tried to meet a requested number, which merging single children reduces.
 _CUTS_TRIED = 40
-# Further off than this, single children are paired with each other instead, which takes fewer groups away.
-_OFF = 0.1
+# Beyond this relative error, single children are merged in pairs instead, which removes fewer groups.
+_MAX_RELATIVE_ERROR = 0.1
 
 
 def layer_tree(
@@ -34,67 +34,69 @@ def layer_tree(
     max_layers: int,
     counts: Sequence[int] = (),
 ) -> list[NDArray[np.int32]]:
-    """Group clusters into coarser and coarser layers by Ward's method over their documents.
+    """Group clusters into successively coarser layers by Ward's method (Ward 1963), weighted by their documents.
 
-    Each cluster counts as its documents at its centroid: merging two costs ``n m / (n + m)`` times their squared
-    distance (Ward 1963). Counted once each, small far clusters would be the top layer and all others one group. A
-    group of a layer holds at least two of the layer below: one that no other joined is joined to that which costs
-    least.
+    Merging clusters of n and m documents costs ``n m / (n + m)`` times the squared distance of their centroids.
+    Unweighted, small distant clusters would make up the top layer, and all others one group. Every group has at least
+    two children in the layer below: a group of one is merged into the group with the smallest cost.
 
     Parameters
     ----------
     centroids : float32 ndarray, shape (k, dim)
     sizes : int ndarray, shape (k,)
-        Documents of each cluster; ids of a layer's groups run by falling size.
+        Documents of each cluster; group ids are by descending size.
     factor : float
-        Without ``counts``, each layer has about so many times fewer groups than the one below. Within a factor of
-        1.5 of that, the number is that at which the next merge costs most compared with the last one: the
-        resolution that persists longest.
+        Without ``counts``, each layer has about ``factor`` times fewer groups than the one below. Within a factor of
+        1.5 of that, the number is chosen by the largest relative increase of the merge cost: the resolution that
+        persists longest.
     max_layers : int
-        Coarser layers at most.
+        Largest number of coarser layers.
     counts : sequence of int
-        Groups of each coarser layer, falling; the nearest number that leaves no single child is taken.
+        Requested number of groups of each coarser layer, descending; the nearest number without single children is
+        used.
 
     Returns
     -------
     list of int32 ndarray, shape (k,)
-        For each coarser layer, from fine to coarse, the group of each of the finest clusters. Without ``counts``
-        nothing for fewer than 8 clusters; the first has at least 3 groups, and those above it at least 5: fewer
-        cannot be named. With ``counts``, a layer for which too few groups are left is left out.
+        For each coarser layer, from fine to coarse, the group of each of the finest clusters. Without ``counts``, empty
+        for fewer than 8 clusters; the first layer has at least 3 groups, further ones at least 5. With ``counts``, a
+        layer for which too few groups are left is omitted.
     """
     layers: list[NDArray[np.int32]] = []
     centers, weights = np.asarray(centroids, np.float64), np.maximum(np.asarray(sizes, np.float64), 1.0)
-    of_cluster = np.arange(len(centers), dtype=np.int32)
+    group_of_cluster = np.arange(len(centers), dtype=np.int32)
     documents = np.asarray(sizes, np.float64)
-    if not counts and len(centers) < _LEAST_CLUSTERS:
+    if not counts and len(centers) < _MIN_CLUSTERS:
         return []
     while len(layers) < (len(counts) if counts else max_layers):
         merges = ward_merges(centers, weights)
         if counts:
-            part = _ordered_cut(merges, centers, weights, counts[len(layers)])
+            group_ids = _requested_cut(merges, centers, weights, counts[len(layers)])
         else:
-            target = len(of_cluster) / factor ** (len(layers) + 1)
-            target = target if layers else max(_LEAST_FIRST, target)
-            if layers and target < _LEAST_GROUPS:
+            target = len(group_of_cluster) / factor ** (len(layers) + 1)
+            target = target if layers else max(_MIN_GROUPS_FIRST, target)
+            if layers and target < _MIN_GROUPS:
                 break
-            part = _clear_cut(merges, centers, weights, target, least=_LEAST_GROUPS if layers else _LEAST_FIRST)
-        if part is None:
+            group_ids = _best_separated_cut(
+                merges, centers, weights, target, smallest=_MIN_GROUPS if layers else _MIN_GROUPS_FIRST
+            )
+        if group_ids is None:
             break
-        of_cluster = part[of_cluster]
-        layers.append(ids_by_size(of_cluster, documents))
-        centers, weights = _joined(centers, weights, part)
+        group_of_cluster = group_ids[group_of_cluster]
+        layers.append(ids_by_size(group_of_cluster, documents))
+        centers, weights = _group_means(centers, weights, group_ids)
     return layers
 
 
 class Merges:
-    """The merges of Ward's method, from one group for each point down to one in all.
+    """The merges of Ward's method, from one group per point to a single one.
 
     Attributes
     ----------
     pairs : list of (int, int)
-        Which groups were merged, each called by the least of its points.
+        The merged groups, each identified by its lowest point.
     costs : float64 ndarray, shape (k - 1,)
-        What each merge cost; never falling.
+        Cost of each merge; non-decreasing.
     """
 
     def __init__(self, k: int, pairs: list[tuple[int, int]], costs: NDArray[np.float64]) -> None:
@@ -102,21 +104,21 @@ class Merges:
         self._k = k
 
     def cut(self, groups: int) -> NDArray[np.int32]:
-        """Return the group of each point, dense from 0 on, when ``groups`` are left."""
-        of_point = np.arange(self._k, dtype=np.int32)
+        """Return the group of each point, with ids from 0, when ``groups`` are left."""
+        group_of_point = np.arange(self._k, dtype=np.int32)
         done = self.pairs[: max(self._k - groups, 0)]
         if done:
-            kept, gone = np.array(done, dtype=np.int32).T
-            of_point[gone] = kept
-        # A group that was merged points at one with a lesser name: chains halve with each round.
-        while (of_point[of_point] != of_point).any():
-            of_point = of_point[of_point]
-        return np.unique(of_point, return_inverse=True)[1].astype(np.int32)
+            survivor, merged_away = np.array(done, dtype=np.int32).T
+            group_of_point[merged_away] = survivor
+        # Pointer jumping: a merged group points to one with a lower id.
+        while (group_of_point[group_of_point] != group_of_point).any():
+            group_of_point = group_of_point[group_of_point]
+        return np.unique(group_of_point, return_inverse=True)[1].astype(np.int32)
 
-    def clearness(self, groups: int) -> float:
-        """How much more the merge costs that ends this number of groups than the one that led to it.
+    def separation(self, groups: int) -> float:
+        """Return how well separated this number of groups is: the relative increase of the cost at the next merge.
 
-        The logarithm of the ratio, times the number: costs rise with each merge, and the faster the fewer are left.
+        The log ratio of the two costs, times the number of groups, as costs rise faster the fewer groups are left.
         """
         if groups < 2 or groups >= self._k:
             return 0.0
@@ -138,141 +140,145 @@ def ward_merges(centers: NDArray[np.float64], weights: NDArray[np.float64]) -> M
     k = len(centers)
     centers, weights = centers.copy(), weights.copy()
     squares = np.einsum("ij,ij->i", centers, centers)
-    alive = np.ones(k, dtype=bool)
+    is_alive = np.ones(k, dtype=bool)
     pairs: list[tuple[int, int]] = []
-    paid = np.zeros(max(k - 1, 0))
+    merge_costs = np.zeros(max(k - 1, 0))
 
-    def cost_of(one: int) -> NDArray[np.float64]:
-        apart = np.maximum(squares + squares[one] - 2.0 * (centers @ centers[one]), 0.0)
-        cost = apart * weights * weights[one] / (weights + weights[one])
-        cost[~alive] = np.inf
-        cost[one] = np.inf
+    def merge_costs_of(group: int) -> NDArray[np.float64]:
+        squared = np.maximum(squares + squares[group] - 2.0 * (centers @ centers[group]), 0.0)
+        cost = squared * weights * weights[group] / (weights + weights[group])
+        cost[~is_alive] = np.inf
+        cost[group] = np.inf
         return cost
 
     with one_blas_thread():
         costs = np.empty((k, k))
-        for one in range(k):
-            costs[one] = cost_of(one)
+        for group in range(k):
+            costs[group] = merge_costs_of(group)
         nearest = costs.argmin(axis=1) if k else np.empty(0, np.int64)
-        least = costs[np.arange(k), nearest]
+        smallest = costs[np.arange(k), nearest]
         for step in range(k - 1):
-            first = int(least.argmin())
-            paid[step] = least[first]
+            first = int(smallest.argmin())
+            merge_costs[step] = smallest[first]
             first, second = sorted((first, int(nearest[first])))
             pairs.append((first, second))
             total = weights[first] + weights[second]
             centers[first] = (weights[first] * centers[first] + weights[second] * centers[second]) / total
             squares[first] = centers[first] @ centers[first]
             weights[first] = total
-            alive[second] = False
+            is_alive[second] = False
             costs[second] = costs[:, second] = np.inf
-            costs[first] = costs[:, first] = cost_of(first)
-            # Only rows whose nearest was one of the two, or that the merged one has come nearer to, change.
-            stale = np.flatnonzero(alive & ((nearest == first) | (nearest == second) | (costs[:, first] < least)))
+            costs[first] = costs[:, first] = merge_costs_of(first)
+            # Only rows whose nearest was one of the two, or to which the merged group is now nearer, change.
+            stale = np.flatnonzero(is_alive & ((nearest == first) | (nearest == second) | (costs[:, first] < smallest)))
             for row in (*stale.tolist(), first):
                 nearest[row] = int(costs[row].argmin())
-                least[row] = costs[row, nearest[row]]
-            least[second] = np.inf
-    return Merges(k, pairs, np.maximum.accumulate(paid) if k > 1 else paid)
+                smallest[row] = costs[row, nearest[row]]
+            smallest[second] = np.inf
+    return Merges(k, pairs, np.maximum.accumulate(merge_costs) if k > 1 else merge_costs)
 
 
-def _ordered_cut(
+def _requested_cut(
     merges: Merges, centers: NDArray[np.float64], weights: NDArray[np.float64], wanted: int
 ) -> NDArray[np.int32] | None:
-    """The cut that has nearest to ``wanted`` groups once no single child is left; None where that is fewer than 2."""
-    most = len(centers) // 2
-    if most < 2:
+    """Find the cut nearest to ``wanted`` groups after merging single children; None if fewer than 2 are left."""
+    largest = len(centers) // 2
+    if largest < 2:
         return None
-    wanted = min(wanted, most)
+    wanted = min(wanted, largest)
     tried = np.unique(np.linspace(wanted, len(centers) - 1, _CUTS_TRIED).round().astype(int))
     cuts = [_without_single_children(merges.cut(int(groups)), centers, weights) for groups in tried]
-    best = min(cuts, key=lambda cut: abs(_groups(cut) - wanted))
-    if abs(_groups(best) - wanted) > _OFF * wanted:
+    best = min(cuts, key=lambda cut: abs(_n_groups(cut) - wanted))
+    if abs(_n_groups(best) - wanted) > _MAX_RELATIVE_ERROR * wanted:
         best = _paired_cut(merges, centers, weights, wanted)
-    return best if _groups(best) > 1 else None
+    return best if _n_groups(best) > 1 else None
 
 
 def _paired_cut(
     merges: Merges, centers: NDArray[np.float64], weights: NDArray[np.float64], wanted: int
 ) -> NDArray[np.int32]:
-    """The first cut of which ``wanted`` groups are left when its single children are paired, cheapest pairs first."""
+    """Find the first cut that has ``wanted`` groups after merging its single children in pairs, cheapest first."""
     groups = len(centers) - 1
     while groups > wanted:
         single = np.count_nonzero(np.bincount(merges.cut(groups)) == 1)
         if groups - (single + 1) // 2 <= wanted:
             break
         groups -= 1
-    part = merges.cut(groups)
-    middles, totals = _joined(centers, weights, part)
-    left = np.flatnonzero(np.bincount(part) == 1)
-    apart = np.square(middles[left][:, None] - middles[left][None]).sum(axis=2)
-    costs = apart * totals[left][:, None] * totals[left][None] / (totals[left][:, None] + totals[left][None])
-    costs[np.tril_indices(len(left))] = np.inf
-    paired = np.zeros(len(left), dtype=np.bool_)
+    group_ids = merges.cut(groups)
+    means, totals = _group_means(centers, weights, group_ids)
+    singles = np.flatnonzero(np.bincount(group_ids) == 1)
+    squared = np.square(means[singles][:, None] - means[singles][None]).sum(axis=2)
+    costs = (
+        squared * totals[singles][:, None] * totals[singles][None] / (totals[singles][:, None] + totals[singles][None])
+    )
+    costs[np.tril_indices(len(singles))] = np.inf
+    paired = np.zeros(len(singles), dtype=np.bool_)
     for at in np.argsort(costs, axis=None, kind="stable").tolist():
-        one, other = divmod(at, len(left))
-        if np.isinf(costs[one, other]):
+        group, other = divmod(at, len(singles))
+        if np.isinf(costs[group, other]):
             break
-        if not (paired[one] or paired[other]):
-            paired[[one, other]] = True
-            part[part == left[other]] = left[one]
-    return _without_single_children(np.unique(part, return_inverse=True)[1].astype(np.int32), centers, weights)
+        if not (paired[group] or paired[other]):
+            paired[[group, other]] = True
+            group_ids[group_ids == singles[other]] = singles[group]
+    return _without_single_children(np.unique(group_ids, return_inverse=True)[1].astype(np.int32), centers, weights)
 
 
-def _clear_cut(
-    merges: Merges, centers: NDArray[np.float64], weights: NDArray[np.float64], target: float, *, least: float
+def _best_separated_cut(
+    merges: Merges, centers: NDArray[np.float64], weights: NDArray[np.float64], target: float, *, smallest: float
 ) -> NDArray[np.int32] | None:
-    """Of the cuts into about ``target`` groups, that whose groups are most clearly apart; None for fewer than 2."""
-    low, high = max(target / _AROUND, least), target * _AROUND
+    """Find the best separated cut into about ``target`` groups; None for fewer than 2."""
+    low, high = max(target / _TOLERANCE, smallest), target * _TOLERANCE
     middle = round(target)
-    # Single children that are joined make fewer groups of a cut than it has.
-    cuts = range(int(np.ceil(low)), min(len(centers) - 1, round(high * _AROUND)) + 1)
+    # Merging single children reduces the number of groups of a cut.
+    cuts = range(int(np.ceil(low)), min(len(centers) - 1, round(high * _TOLERANCE)) + 1)
     best: NDArray[np.int32] | None = None
-    # Between equals, the number nearest to that of the factor.
-    for groups in sorted(cuts, key=lambda n: (-round(merges.clearness(n), 6), abs(n - middle))):
-        part = _without_single_children(merges.cut(groups), centers, weights)
-        if low <= _groups(part) <= max(high, low + 1):
-            return part
-        if _groups(part) > 1 and (best is None or abs(_groups(part) - middle) < abs(_groups(best) - middle)):
-            best = part
+    # Ties: the number nearest to the target.
+    for groups in sorted(cuts, key=lambda n: (-round(merges.separation(n), 6), abs(n - middle))):
+        group_ids = _without_single_children(merges.cut(groups), centers, weights)
+        if low <= _n_groups(group_ids) <= max(high, low + 1):
+            return group_ids
+        if _n_groups(group_ids) > 1 and (
+            best is None or abs(_n_groups(group_ids) - middle) < abs(_n_groups(best) - middle)
+        ):
+            best = group_ids
     return best
 
 
-def _groups(part: NDArray[np.int32]) -> int:
-    return int(part.max()) + 1
+def _n_groups(group_ids: NDArray[np.int32]) -> int:
+    return int(group_ids.max()) + 1
 
 
 def _without_single_children(
-    part: NDArray[np.int32], centers: NDArray[np.float64], weights: NDArray[np.float64]
+    group_ids: NDArray[np.int32], centers: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.int32]:
-    """Join each group of one child, the smallest first, to that with which merging it costs least; ids stay dense."""
-    part = part.copy()
-    middles, totals = _joined(centers, weights, part)
-    children = np.bincount(part)
-    squares = np.einsum("ij,ij->i", middles, middles)
-    for one in np.flatnonzero(children == 1)[np.argsort(totals[children == 1], kind="stable")].tolist():
-        if children[one] != 1 or np.count_nonzero(children) == 1:
+    """Merge each group with one child, smallest first, into the group with the lowest cost; relabel from 0."""
+    group_ids = group_ids.copy()
+    means, totals = _group_means(centers, weights, group_ids)
+    children = np.bincount(group_ids)
+    squares = np.einsum("ij,ij->i", means, means)
+    for group in np.flatnonzero(children == 1)[np.argsort(totals[children == 1], kind="stable")].tolist():
+        if children[group] != 1 or np.count_nonzero(children) == 1:
             continue
-        apart = np.maximum(squares + squares[one] - 2.0 * (middles @ middles[one]), 0.0)
-        cost = apart * totals * totals[one] / (totals + totals[one])
-        cost[(children == 0) | (np.arange(len(children)) == one)] = np.inf
+        squared = np.maximum(squares + squares[group] - 2.0 * (means @ means[group]), 0.0)
+        cost = squared * totals * totals[group] / (totals + totals[group])
+        cost[(children == 0) | (np.arange(len(children)) == group)] = np.inf
         other = int(np.argmin(cost))
-        total = totals[other] + totals[one]
-        middles[other] = (totals[other] * middles[other] + totals[one] * middles[one]) / total
-        squares[other] = middles[other] @ middles[other]
+        total = totals[other] + totals[group]
+        means[other] = (totals[other] * means[other] + totals[group] * means[group]) / total
+        squares[other] = means[other] @ means[other]
         totals[other] = total
         children[other] += 1
-        children[one] = 0
-        part[part == one] = other
-    return np.unique(part, return_inverse=True)[1].astype(np.int32)
+        children[group] = 0
+        group_ids[group_ids == group] = other
+    return np.unique(group_ids, return_inverse=True)[1].astype(np.int32)
 
 
-def _joined(
-    centers: NDArray[np.float64], weights: NDArray[np.float64], part: NDArray[np.int32]
+def _group_means(
+    centers: NDArray[np.float64], weights: NDArray[np.float64], group_ids: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weighted means and total weights of groups of points."""
+    """Compute weighted means and total weights of groups of points."""
     from scipy.sparse import csr_array
 
-    totals = np.bincount(part, weights=weights).astype(np.float64)
-    of_group = csr_array((weights, (part, np.arange(len(part)))), shape=(len(totals), len(part)))
+    totals = np.bincount(group_ids, weights=weights).astype(np.float64)
+    of_group = csr_array((weights, (group_ids, np.arange(len(group_ids)))), shape=(len(totals), len(group_ids)))
     return np.asarray(of_group @ centers) / totals[:, None], totals

@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from latentscale.backends.results import NeighborGraph
-    from latentscale.backends.shown import Shown
+    from latentscale.backends.shown import PreviewCallback
 
 _PCA_SAMPLE = 200_000
-# UMAP's own curves differ from what they stand for by up to 0.2.
-_WORST_FIT = 0.5
+# Largest accepted error of the fitted curve; that of UMAP's usual settings is up to 0.2.
+_MAX_FIT_ERROR = 0.5
 
 
 def usable_neighbors(graph: NeighborGraph, n_neighbors: int) -> int:
-    """Neighbours a document that a layout uses: UMAP's number less one, as it counts the document itself.
+    """Number of neighbours per document that a layout uses: ``n_neighbors - 1``, as UMAP counts the document itself.
 
     Raises
     ------
     ShapeError
         If the graph has too few.
     """
-    wanted = min(n_neighbors, len(graph)) - 1
-    if graph.k < wanted:
+    k = min(n_neighbors, len(graph)) - 1
+    if graph.k < k:
         raise ShapeError(
-            f"the neighbour graph has {graph.k} neighbours a document, n_neighbors={n_neighbors} needs {wanted}",
-            hint=f"Set neighbors.k to {wanted} or more, or lower project.n_neighbors.",
+            f"the neighbour graph has {graph.k} neighbours a document, n_neighbors={n_neighbors} needs {k}",
+            hint=f"Set neighbors.k to {k} or more, or lower project.n_neighbors.",
         )
-    return wanted
+    return k
 
 
 def fuzzy_graph(graph: NeighborGraph, *, n_neighbors: int) -> Any:
@@ -67,26 +67,26 @@ def fuzzy_graph(graph: NeighborGraph, *, n_neighbors: int) -> Any:
     from scipy import sparse
 
     n = len(graph)
-    wanted = usable_neighbors(graph, n_neighbors)
-    if wanted < 1:
+    k = usable_neighbors(graph, n_neighbors)
+    if k < 1:
         return sparse.csr_array((n, n), dtype=np.float32)
     from latentscale.backends.cpu.neighbor_kernels import membership_strengths
 
-    distances = np.ascontiguousarray(graph.distances[:, :wanted])
-    weights = np.empty((n, wanted), np.float32)
-    mean = float(distances.mean(dtype=np.float64)) * wanted / (wanted + 1)
-    membership_strengths(distances, float(np.log2(wanted + 1)), mean, weights)
+    distances = np.ascontiguousarray(graph.distances[:, :k])
+    weights = np.empty((n, k), np.float32)
+    mean = float(distances.mean(dtype=np.float64)) * k / (k + 1)
+    membership_strengths(distances, float(np.log2(k + 1)), mean, weights)
     directed = sparse.csr_array(
         (
             weights.ravel(),
-            np.ascontiguousarray(graph.indices[:, :wanted]).ravel(),
-            np.arange(0, n * wanted + 1, wanted, dtype=np.int64),
+            np.ascontiguousarray(graph.indices[:, :k]).ravel(),
+            np.arange(0, n * k + 1, k, dtype=np.int64),
         ),
         shape=(n, n),
     )
     directed.eliminate_zeros()
-    mirrored = directed.T.tocsr()
-    fuzzy = (directed + mirrored - directed.multiply(mirrored)).tocsr().astype(np.float32)
+    transposed = directed.T.tocsr()
+    fuzzy = (directed + transposed - directed.multiply(transposed)).tocsr().astype(np.float32)
     fuzzy.sort_indices()
     return fuzzy
 
@@ -105,7 +105,7 @@ def layout(
     learning_rate: float,
     threads: int,
     progress: Callable[[int, int], None] | None = None,
-    preview: Shown | None = None,
+    preview: PreviewCallback | None = None,
     fixed: NDArray[np.float32] | None = None,
     init: NDArray[np.float32] | None = None,
     radii: NDArray[np.float64] | None = None,
@@ -113,14 +113,14 @@ def layout(
 ) -> NDArray[np.float32]:
     """Lay out the documents of a fuzzy graph in ``n_components`` dimensions.
 
-    Starts from the first principal components of ``vectors``, never from a spectral layout (which hangs on large
-    sets). ``exact`` works on one thread and gives the same bits on one kind of machine; in ``fast`` the threads see
-    each other's moves as they come, so that two runs differ. Both release the GIL: two layouts can run side by side.
+    Initialized from the first principal components of ``vectors``, not from a spectral layout (which hangs on large
+    sets). ``exact`` runs on one thread and is reproducible to the bit on one kind of machine; ``fast`` runs threads
+    without locks (as Hogwild), so two runs differ. Both release the GIL: two layouts can run concurrently.
 
     Parameters
     ----------
     fuzzy : scipy.sparse.csr_array, shape (n, n)
-        From :func:`fuzzy_graph`; used for any number of layouts.
+        From :func:`fuzzy_graph`; several layouts can share it.
     vectors : ndarray, shape (n, dim)
         What the graph was built from, float32 or float16, a mapped file included.
     n_epochs : int or None
@@ -131,18 +131,18 @@ def layout(
         Called with (coordinates, epochs done, epochs) after each quarter of the epochs but the last: those of a copy
         that has cooled down.
     fixed : float32 ndarray, shape (n, c), optional
-        The first ``c`` coordinates of each document, which stay as they are: only the others are optimised.
+        The first ``c`` coordinates of each document, which are not moved: only the others are optimised.
     init : float32 ndarray, shape (n, n_components), optional
-        Where it starts instead.
+        Initial coordinates, instead of the principal components.
     radii : float64 ndarray, shape (n,), optional
-        From :func:`latentscale.backends.cpu.density.log_radii`: the local densities that the layout is to keep, too.
+        From :func:`latentscale.backends.cpu.density.log_radii`: the local densities that the layout is to preserve.
     density_weight : float
-        How much they count beside UMAP's own aim.
+        Their weight relative to UMAP's objective.
 
     Returns
     -------
     float32 ndarray, shape (n, n_components)
-        Unitless. Documents with no neighbours stay where the principal components put them.
+        Unitless. Documents without neighbours keep their initial coordinates.
 
     Raises
     ------
@@ -187,13 +187,13 @@ def density_correlation(
     spread: float,
     threads: int,
 ) -> float | None:
-    """How well a layout keeps the local densities of the embedding.
+    """Measure how well a layout preserves the local densities of the embedding.
 
     Returns
     -------
     float or None
-        Pearson's correlation, over the documents, of the logarithms of their local radii in the embedding (``radii``)
-        and in the layout: 1 where the map is as dense as the embedding everywhere. None where it is undefined.
+        Pearson's correlation over the documents of the log radii in the embedding (``radii``) and in the layout; None
+        where it is undefined.
     """
     if fuzzy.nnz == 0:
         return None
@@ -205,7 +205,7 @@ def density_correlation(
 
 
 def _edges(fuzzy: Any, epochs: int | None) -> Edges:
-    """The edges of a fuzzy set as the kernels read them; as in UMAP, those that no epoch would sample weigh nothing."""
+    """Return a fuzzy set as CSR arrays for the kernels; as in UMAP, edges that would never be sampled get weight 0."""
     from latentscale.backends.cpu.layout_kernels import FULL_WEIGHT
 
     weights = (fuzzy.data / fuzzy.data.max()).astype(np.float32)
@@ -229,7 +229,7 @@ def _descend(
     mode: Literal["exact", "fast"],
     threads: int,
     progress: Callable[[int, int], None] | None,
-    preview: Shown | None,
+    preview: PreviewCallback | None,
     density: DensityTerm | None,
 ) -> None:
     from latentscale.backends.cpu.layout_kernels import move_vertices
@@ -237,14 +237,14 @@ def _descend(
     workers = 1 if mode == "exact" else max(1, threads)
     pieces = blocks(len(positions), -(-len(positions) // workers))
 
-    def move(places: NDArray[np.float32], piece: tuple[int, int], epoch: int, alpha: float) -> None:
-        move_vertices(places, *piece, first, *edges, epoch, np.float32(alpha), *constants)
+    def move(coordinates: NDArray[np.float32], piece: tuple[int, int], epoch: int, alpha: float) -> None:
+        move_vertices(coordinates, *piece, first, *edges, epoch, np.float32(alpha), *constants)
 
-    def move_all(places: NDArray[np.float32], epoch: int, alpha: float) -> None:
+    def move_all(coordinates: NDArray[np.float32], epoch: int, alpha: float) -> None:
         if workers == 1:
-            move(places, pieces[0], epoch, alpha)
+            move(coordinates, pieces[0], epoch, alpha)
         else:
-            list(pool.map(partial(move, places, epoch=epoch, alpha=alpha), pieces))
+            list(pool.map(partial(move, coordinates, epoch=epoch, alpha=alpha), pieces))
 
     with ThreadPoolExecutor(workers, thread_name_prefix="latentscale-layout") as pool:
         for epoch in range(epochs):
@@ -255,14 +255,14 @@ def _descend(
             if progress is not None:
                 progress(epoch + 1, epochs)
             if preview is not None and is_shown(epoch + 1, epochs):
-                cooled = positions.copy()
-                for further, rate in cooling(epoch + 1, epochs, learning_rate):
-                    move_all(cooled, further, rate)
-                preview(cooled, epoch + 1, epochs)
+                preview_positions = positions.copy()
+                for next_epoch, rate in cooling(epoch + 1, epochs, learning_rate):
+                    move_all(preview_positions, next_epoch, rate)
+                preview(preview_positions, epoch + 1, epochs)
 
 
 def _tables(a: float, b: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """UMAP's attraction and repulsion by squared distance, as the kernel reads them."""
+    """Tabulate UMAP's attractive and repulsive forces by squared distance, for the kernels."""
     from latentscale.backends.cpu.layout_kernels import FIRST_BITS, PIECES_SHIFT, TABLE_SIZE
 
     bits = FIRST_BITS + (np.arange(TABLE_SIZE, dtype=np.int32) << PIECES_SHIFT)
@@ -274,9 +274,9 @@ def _tables(a: float, b: float) -> tuple[NDArray[np.float32], NDArray[np.float32
 
 
 def default_epochs(n: int, n_components: int) -> int:
-    """Epochs for ``n`` documents: 500 for a map of up to 10,000, as umap-learn, and 200 otherwise.
+    """Number of epochs: 500 for a map of up to 10,000 documents, as in umap-learn, and 200 otherwise.
 
-    A layout of more than three dimensions is for clustering, which more epochs did not serve (docs/decisions).
+    Layouts of more than three dimensions are for clustering, which did not improve with more epochs (docs/decisions).
     """
     return 500 if n <= 10_000 and n_components <= 3 else 200
 
@@ -285,10 +285,10 @@ def fit_ab(*, spread: float, min_dist: float) -> tuple[float, float]:
     """Fit UMAP's ``a`` and ``b``, the shape of 1 / (1 + a d^2b), as ``umap.umap_.find_ab_params`` does."""
     x = np.linspace(0, spread * 3, 300)
     y = np.where(x < min_dist, 1.0, np.exp(-(x - min_dist) / spread))
-    fitted = _curve(x, y)
+    fitted = _fit_curve(x, y)
     if fitted is None:
-        # From a start of (1, 1) the fit is lost on scales far from 1: the same curve in units of ``spread``.
-        fitted = _curve(x / spread, y)
+        # From (1, 1) the fit diverges on scales far from 1: fit the same curve in units of ``spread``.
+        fitted = _fit_curve(x / spread, y)
         if fitted is None:
             raise ConfigError(
                 f"UMAP's curve cannot be fitted to project.spread={spread:g} and project.min_dist={min_dist:g}",
@@ -300,8 +300,8 @@ def fit_ab(*, spread: float, min_dist: float) -> tuple[float, float]:
     return fitted
 
 
-def _curve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Fit 1 / (1 + a x^2b); None where the fit is lost. What scipy warns of on the way is in that answer."""
+def _fit_curve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Fit 1 / (1 + a x^2b); None where the fit does not converge or is poor. scipy's warnings are suppressed."""
     from scipy.optimize import curve_fit
 
     def curve(d: NDArray[np.float64], a: float, b: float) -> NDArray[np.float64]:
@@ -313,8 +313,8 @@ def _curve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float
             (a, b), _ = curve_fit(curve, x, y)
         except RuntimeError:
             return None
-        worst = np.abs(curve(x, a, b) - y).max()
-    return (float(a), float(b)) if a > 0 and b > 0 and worst < _WORST_FIT else None
+        max_error = np.abs(curve(x, a, b) - y).max()
+    return (float(a), float(b)) if a > 0 and b > 0 and max_error < _MAX_FIT_ERROR else None
 
 
 def start_positions(
@@ -325,14 +325,14 @@ def start_positions(
     n_components: int,
     seed: int,
 ) -> NDArray[np.float32]:
-    """Where a layout starts: ``fixed``, if there is any, and for the rest ``init`` or the principal components.
+    """Compute initial coordinates: ``fixed``, if given, and for the other axes ``init`` or the principal components.
 
-    Further axes than ``fixed`` are those of the same numbers, centred at 0.
+    Axes after the fixed ones are taken from the same columns of the start, centred at 0.
 
     Raises
     ------
     ShapeError
-        If ``init`` is not of these documents and dimensions, or ``fixed`` is not, or leaves no axis to optimise.
+        If ``init`` or ``fixed`` has the wrong shape, or ``fixed`` leaves no axis to optimise.
     """
     if init is None:
         positions = pca_init(vectors, n_components=n_components, seed=seed)
@@ -358,8 +358,8 @@ def start_positions(
 def pca_init(vectors: NDArray[Any], *, n_components: int, seed: int) -> NDArray[np.float32]:
     """Place documents by their first principal components, jittered, each axis stretched to [0, 10] as in UMAP.
 
-    The components are those of at most 200,000 rows, evenly spread. A component without variance is a random
-    spread over [0, 1] instead, so that no two documents start on one point.
+    The components are fitted on at most 200,000 evenly spaced rows. A component without variance is replaced by random
+    values in [0, 1], so that no two documents start at the same point.
 
     Returns
     -------

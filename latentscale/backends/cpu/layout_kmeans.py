@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def kmeans_of_layout(points: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
     """Cluster points (K-means, Lloyd 1982), the same bits for any number of threads.
 
-    Starts, samples and the choice of a number are those of K-means on vectors, with Euclidean distances.
+    Initialization, samples and the choice of a number are those of K-means on vectors, with Euclidean distances.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def kmeans_of_layout(points: NDArray[Any], *, n_clusters: int | None, seed: int,
     Returns
     -------
     Clustering
-        No noise; ``probabilities`` say how much nearer the own centre is than the next one (simplified silhouette).
-        ``persistence`` is NaN.
+        No noise; ``probabilities`` are simplified silhouettes (how much nearer the assigned centre is than the next
+        one). ``persistence`` is NaN.
 
     Raises
     ------
@@ -48,12 +48,14 @@ def kmeans_of_layout(points: NDArray[Any], *, n_clusters: int | None, seed: int,
         seed=seed,
         threads=threads,
         improve=partial(_lloyd, threads=threads),
-        apart=lambda some: cdist(some, some),
-        firmness=lambda found, _, centers: _closeness(found, centers, threads=threads),
+        pairwise_distances=lambda chosen: cdist(chosen, chosen),
+        membership_of=lambda points, _, centers: _simplified_silhouette(points, centers, threads=threads),
     )
 
 
-def _closeness(points: NDArray[np.float32], centers: NDArray[np.float32], *, threads: int) -> NDArray[np.float32]:
+def _simplified_silhouette(
+    points: NDArray[np.float32], centers: NDArray[np.float32], *, threads: int
+) -> NDArray[np.float32]:
     return nearest_center(points, centers.astype(np.float64), threads=threads)[1]
 
 
@@ -65,18 +67,18 @@ def _lloyd(
     settled: int = SETTLED,
     threads: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """Labels, the negative squared distance to the own centre, centres."""
+    """Run Lloyd's algorithm: labels, the negative squared distance to the assigned centre, centres."""
     points = points if rows is None else points[rows]
     labels = np.full(len(points), -1, np.int32)
     distances = np.zeros(len(points))
     for _ in range(MOST_ITERATIONS):
-        before = labels
+        previous = labels
         found = KDTree(centers.astype(np.float64)).query(points, workers=max(1, threads))
         distances, labels = np.asarray(found[0]), np.asarray(found[1]).astype(np.int32)
-        if int((labels != before).sum()) * settled <= len(points):
+        if int((labels != previous).sum()) * settled <= len(points):
             break
-        moved = centers_of(points, labels, len(centers)).astype(np.float32)
-        empty = ~np.isfinite(moved).all(axis=1)
-        moved[empty] = centers[empty]
-        centers = moved
+        means = centers_of(points, labels, len(centers)).astype(np.float32)
+        empty = ~np.isfinite(means).all(axis=1)
+        means[empty] = centers[empty]
+        centers = means
     return labels, (-(distances**2)).astype(np.float32), centers

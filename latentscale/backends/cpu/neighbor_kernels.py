@@ -1,6 +1,6 @@
-"""The compiled loops of the neighbour search and of UMAP's fuzzy set."""
+"""Numba kernels of the neighbour search and of UMAP's fuzzy simplicial set."""
 
-# Numba reads annotations of none of these; they are plain loops over arrays, kept free of allocation.
+# Plain loops over arrays, without allocations; numba ignores annotations.
 # pyright: basic
 
 import math
@@ -12,13 +12,13 @@ from latentscale.backends.cpu.compiled import kernel
 
 @kernel()
 def merge_top_k(scores, first_column, indices, best):
-    """Merge a tile of similarities (rows, columns) into each row's best, both sorted by falling similarity."""
+    """Merge a tile of similarities (rows, columns) into the top k of each row, in descending order."""
     k = indices.shape[1]
     for row in range(scores.shape[0]):
         worst = best[row, k - 1]
         for column in range(scores.shape[1]):
             score = scores[row, column]
-            if score > worst:  # strictly: among equals the first position stays
+            if score > worst:  # strictly: ties keep the lower position
                 slot = k - 1
                 while slot > 0 and best[row, slot - 1] < score:
                     best[row, slot] = best[row, slot - 1]
@@ -30,24 +30,27 @@ def merge_top_k(scores, first_column, indices, best):
 
 
 @kernel()
-def measure_rows(vectors, start, stop, candidates, indices, distances, zero):
-    """Sort each row's candidates by cosine distance, without the row itself and without doubles; return the fewest."""
+def rescore_rows(vectors, start, stop, candidates, indices, distances, zero):
+    """Keep the k nearest distinct candidates of the rows ``start:stop`` by cosine distance, without the row itself.
+
+    Distances below ``zero`` become 0. Returns the smallest number of neighbours of a row.
+    """
     k = indices.shape[1]
     fewest = k
     for row in range(start, stop):
-        found = 0
+        n_found = 0
         for slot in range(k):
             indices[row, slot] = -1
         for c in range(candidates.shape[1]):
             other = candidates[row, c]
             if other < 0 or other == row:
                 continue
-            known = False
-            for slot in range(found):
+            is_known = False
+            for slot in range(n_found):
                 if indices[row, slot] == other:
-                    known = True
+                    is_known = True
                     break
-            if known:
+            if is_known:
                 continue
             product = np.float32(0.0)
             for d in range(vectors.shape[1]):
@@ -55,7 +58,7 @@ def measure_rows(vectors, start, stop, candidates, indices, distances, zero):
             distance = min(max(np.float32(1.0) - product, np.float32(0.0)), np.float32(2.0))
             if distance < zero:
                 distance = np.float32(0.0)
-            slot = found
+            slot = n_found
             while slot > 0 and (
                 distances[row, slot - 1] > distance
                 or (distances[row, slot - 1] == distance and indices[row, slot - 1] > other)
@@ -67,8 +70,8 @@ def measure_rows(vectors, start, stop, candidates, indices, distances, zero):
             if slot < k:
                 distances[row, slot] = distance
                 indices[row, slot] = other
-                found = min(found + 1, k)
-        fewest = min(fewest, found)
+                n_found = min(n_found + 1, k)
+        fewest = min(fewest, n_found)
     return fewest
 
 
@@ -112,36 +115,36 @@ def membership_strengths(distances, target, mean_distance, weights):
 
 
 @kernel()
-def nearest_in_layout(points, rows, indices, squares):
-    """Find the nearest other points of ``rows`` by Euclidean distance, ties by position, looking at every point."""
+def knn_in_layout(points, rows, indices, squared_distances):
+    """Find the k nearest other points of ``rows`` by Euclidean distance, ties by position, by brute force."""
     k = indices.shape[1]
     dim = points.shape[1]
     for r in range(rows.shape[0]):
         row = rows[r]
         worst = np.float32(np.inf)
         for slot in range(k):
-            squares[r, slot] = np.float32(np.inf)
+            squared_distances[r, slot] = np.float32(np.inf)
         for other in range(points.shape[0]):
             if other == row:
                 continue
-            square = np.float32(0.0)
+            squared = np.float32(0.0)
             for d in range(dim):
-                step = points[row, d] - points[other, d]
-                square += step * step
-            if square < worst:
+                difference = points[row, d] - points[other, d]
+                squared += difference * difference
+            if squared < worst:
                 slot = k - 1
-                while slot > 0 and squares[r, slot - 1] > square:
-                    squares[r, slot] = squares[r, slot - 1]
+                while slot > 0 and squared_distances[r, slot - 1] > squared:
+                    squared_distances[r, slot] = squared_distances[r, slot - 1]
                     indices[r, slot] = indices[r, slot - 1]
                     slot -= 1
-                squares[r, slot] = square
+                squared_distances[r, slot] = squared
                 indices[r, slot] = other
-                worst = squares[r, k - 1]
+                worst = squared_distances[r, k - 1]
 
 
 @kernel()
-def closer_counts(scores, first, rows, limits, counts):
-    """Add to ``counts`` how many of the points ``first``, … that ``scores`` are of exceed each limit of each row."""
+def count_closer(scores, first, rows, limits, counts):
+    """Add to ``counts`` how many scores of each row exceed each of its limits; the first column is point ``first``."""
     for r in range(rows.shape[0]):
         own = rows[r] - first
         for c in range(limits.shape[1]):

@@ -1,4 +1,4 @@
-"""Run blocks of array work on threads, with results that do not depend on how many there are."""
+"""Run blocks of array work on threads, with results that do not depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def blocks(n: int, size: int) -> list[tuple[int, int]]:
-    """Cut ``range(n)`` into ranges of ``size``; where the cuts fall never depends on the machine."""
+    """Split ``range(n)`` into ranges of ``size``, independent of the machine."""
     return [(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 class _BlasLimit:
-    """The limit of the whole process: set by the first user, lifted by the last.
+    """A process-wide, reference-counted limit of BLAS to one thread.
 
-    A BLAS has one setting for all threads. Were each to restore what it found, one that ends would give the others
-    back their threads in the middle of a product.
+    BLAS has one setting for all threads. If each user restored the value it had read, the first to finish would lift
+    the limit while others are still computing.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class _BlasLimit:
         with self._lock:
             if self._users == 0:
                 _take_control()
-                # Versions that know it look through the loaded libraries again only where a module was imported since.
+                # The cached controller, where available, rescans loaded libraries only after further imports.
                 find = getattr(threadpoolctl, "get_cached_controller", threadpoolctl.ThreadpoolController)
                 self._limit = cast(Any, find()).limit(limits=1, user_api="blas")
             self._users += 1
@@ -49,9 +49,9 @@ class _BlasLimit:
 
 
 def _take_control() -> None:
-    """Let this thread set the number of OpenBLAS's threads.
+    """Allow this thread to set the number of OpenBLAS threads.
 
-    threadpoolctl lets only the thread do so that did it first, and does nothing, without a word, for any other.
+    threadpoolctl silently ignores all threads but the first that set it.
     """
     import threadpoolctl
 
@@ -65,9 +65,9 @@ _blas_limit = _BlasLimit()
 
 @contextmanager
 def one_blas_thread() -> Generator[None]:
-    """Keep matrix products on the calling thread, for any number of concurrent threads.
+    """Run BLAS on the calling thread only, for any number of concurrent threads.
 
-    How a BLAS cuts a product among its threads changes the last bits of the result; we cut it ourselves.
+    How BLAS splits a product among its threads changes the last bits of the result; callers split it themselves.
     """
     _blas_limit.enter()
     try:
@@ -88,5 +88,5 @@ def run_blocks(work: Callable[[int, int], Any], ranges: list[tuple[int, int]], *
         try:
             return list(pool.map(lambda pair: work(*pair), ranges))
         finally:
-            # Where all went well nothing is left to wait for; an interrupt does not wait for the blocks that run.
+            # After success there is nothing left to wait for; after an interrupt do not wait for running blocks.
             pool.shutdown(wait=False, cancel_futures=True)

@@ -22,12 +22,12 @@ __all__ = [
 ]
 
 _ROWS_AT_ONCE = 2048
-# The share of a document's neighbours that must lie together for the kernel to be as wide as they are apart.
-_CORE = 4 / 15
+# The kernel is as wide as the densest core of neighbours: the smallest ball around one that holds this share of them.
+_CORE_SHARE = 4 / 15
 # Bounds of the kernel's width, in units of ``spread``.
-_NARROWEST, _WIDEST = 0.05, 0.25
-_ROUNDS = 3
-# A tenth of the kernel: enough that no two lie on one point, too little to change a neighbourhood.
+_MIN_WIDTH, _MAX_WIDTH = 0.05, 0.25
+_STEPS = 3
+# In kernel widths: enough to separate documents with the same neighbours, too little to change a neighbourhood.
 _JITTER = 0.1
 
 
@@ -43,14 +43,14 @@ def place(
 ) -> NDArray[np.float32]:
     """Place new documents among fitted ones, which do not move.
 
-    As in UMAP's ``transform`` a document is drawn to its fitted neighbours by their membership strengths (McInnes et
-    al. 2018, algorithm 3; here their square roots). Instead of descending from their weighted mean, which lies in
-    between where they are apart, it goes where most of them are: from the neighbour with the most of the others
-    around it, three steps of mean shift (Comaniciu and Meer 2002) with a Cauchy kernel as wide as the core of the
-    neighbours. The result lies within the outline of the neighbours' positions, but for a jitter of a tenth of that
-    width. A document at distance 0 from a fitted one is placed on it.
+    As in UMAP's ``transform``, fitted neighbours are weighted by membership strength (McInnes et al. 2018, algorithm 3;
+    here its square root). Their weighted mean would lie between groups that are far apart; instead the document goes to
+    the mode of its neighbours: three steps of mean shift (Comaniciu and Meer 2002) from the neighbour with the highest
+    density of others, with a Cauchy kernel as wide as the densest core. The result is inside the convex hull of the
+    neighbours' positions, but for a jitter of a tenth of the width. A document at distance 0 from a fitted one gets its
+    position.
 
-    A place depends on the document's own neighbours, its key and the seed, never on the other new documents.
+    A position depends only on the document's neighbours, its key and the seed, never on the other new documents.
 
     Parameters
     ----------
@@ -59,13 +59,13 @@ def place(
     distances : float32 ndarray, shape (m, k)
         Cosine distances.
     coordinates : float32 ndarray, shape (n, c)
-        Places of the fitted documents, in any number of dimensions; may be a mapped file.
+        Coordinates of the fitted documents, in any number of dimensions; may be a mapped file.
     keys : uint64 ndarray, shape (m,)
-        A hash of each document's identity, for its jitter.
+        A hash of each document's id, which seeds its jitter.
     n_neighbors : int
-        How many of the neighbours count; all where there are fewer.
+        Number of neighbours to use; all where there are fewer.
     spread : float
-        As the map was fitted with.
+        UMAP's ``spread`` of the fitted map.
 
     Returns
     -------
@@ -86,60 +86,60 @@ def place(
     k = min(n_neighbors, indices.shape[1])
     placed = np.empty((m, c), np.float32)
     for start, stop in blocks(m, _ROWS_AT_ONCE):
-        some = np.asarray(distances[start:stop, :k], np.float64)
+        block_distances = np.asarray(distances[start:stop, :k], np.float64)
         positions = coordinates[indices[start:stop, :k]].astype(np.float64)
-        at, width = _seek(positions, np.sqrt(_strengths(some)), spread=spread)
-        same = some[:, 0] == 0.0
-        at[same] = positions[same, 0]
-        width[same] = 0.0
+        center, width = _mean_shift(positions, np.sqrt(_membership_strengths(block_distances)), spread=spread)
+        is_duplicate = block_distances[:, 0] == 0.0
+        center[is_duplicate] = positions[is_duplicate, 0]
+        width[is_duplicate] = 0.0
         jitter = np.stack([_uniform(keys[start:stop], seed=seed, stream=axis) for axis in range(c)], axis=1)
-        placed[start:stop] = at + _JITTER * width[:, None] * jitter
+        placed[start:stop] = center + _JITTER * width[:, None] * jitter
     return placed
 
 
-def _seek(
+def _mean_shift(
     positions: NDArray[np.float64], weights: NDArray[np.float64], *, spread: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Find the densest position by mean shift; also returns the width of the kernel."""
+    """Find the mode of weighted positions (m, k, c) by mean shift; also returns the width of each kernel."""
     m, k, c = positions.shape
-    apart = np.zeros((m, k, k))
+    squared = np.zeros((m, k, k))
     for axis in range(c):
-        apart += (positions[:, :, None, axis] - positions[:, None, :, axis]) ** 2
-    core = min(k - 1, max(1, round(_CORE * k)))
-    tight = np.sqrt(np.partition(apart, core, axis=2)[:, :, core].min(axis=1))
-    width = np.clip(tight, _NARROWEST * spread, _WIDEST * spread)
-    square = (width**2)[:, None]
-    support = (weights[:, None, :] / (1.0 + apart / square[:, :, None])).sum(axis=2)
-    at = positions[np.arange(m), support.argmax(axis=1)]
-    for _ in range(_ROUNDS):
-        pull = weights / (1.0 + ((positions - at[:, None]) ** 2).sum(axis=2) / square) ** 2
-        # One neighbour after the other: a sum over an axis is taken in an order that depends on the other axes.
-        total, sums = np.zeros(m), np.zeros((m, c))
+        squared += (positions[:, :, None, axis] - positions[:, None, :, axis]) ** 2
+    core = min(k - 1, max(1, round(_CORE_SHARE * k)))
+    core_distance = np.sqrt(np.partition(squared, core, axis=2)[:, :, core].min(axis=1))
+    width = np.clip(core_distance, _MIN_WIDTH * spread, _MAX_WIDTH * spread)
+    squared_width = (width**2)[:, None]
+    support = (weights[:, None, :] / (1.0 + squared / squared_width[:, :, None])).sum(axis=2)
+    center = positions[np.arange(m), support.argmax(axis=1)]
+    for _ in range(_STEPS):
+        kernel = weights / (1.0 + ((positions - center[:, None]) ** 2).sum(axis=2) / squared_width) ** 2
+        # Neighbour by neighbour: numpy may reduce an axis in another order for other shapes.
+        kernel_sum, sums = np.zeros(m), np.zeros((m, c))
         for j in range(k):
-            total += pull[:, j]
-            sums += pull[:, j, None] * positions[:, j]
-        at = sums / total[:, None]
-    return at, width
+            kernel_sum += kernel[:, j]
+            sums += kernel[:, j, None] * positions[:, j]
+        center = sums / kernel_sum[:, None]
+    return center, width
 
 
-def _strengths(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """UMAP's membership strengths of each row's neighbours, as ``neighbor_kernels.membership_strengths``."""
+def _membership_strengths(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """UMAP's membership strengths in numpy, as ``neighbor_kernels.membership_strengths`` computes them."""
     m, k = distances.shape
     target = np.log2(k + 1)
     positive = np.where(distances > 0, distances, np.inf).min(axis=1)
-    beyond = np.maximum(distances - np.where(np.isfinite(positive), positive, 0.0)[:, None], 0.0)
+    excess = np.maximum(distances - np.where(np.isfinite(positive), positive, 0.0)[:, None], 0.0)
     low, high, sigma = np.zeros(m), np.full(m, np.inf), np.ones(m)
     for _ in range(40):
-        above = np.exp(-beyond / sigma[:, None]).sum(axis=1) > target
-        high = np.where(above, sigma, high)
-        low = np.where(above, low, sigma)
+        is_above = np.exp(-excess / sigma[:, None]).sum(axis=1) > target
+        high = np.where(is_above, sigma, high)
+        low = np.where(is_above, low, sigma)
         sigma = np.where(np.isfinite(high), (low + high) / 2.0, sigma * 2.0)
     sigma = np.maximum(sigma, 1e-3 * distances.mean(axis=1) + 1e-12)
-    return np.exp(-beyond / sigma[:, None])
+    return np.exp(-excess / sigma[:, None])
 
 
 def _uniform(keys: NDArray[np.uint64], *, seed: int, stream: int) -> NDArray[np.float64]:
-    """A number in [-1, 1) for each key (splitmix64, Steele et al. 2014)."""
+    """Hash each key to a number in [-1, 1) (splitmix64, Steele et al. 2014)."""
     start = ((seed & 0xFFFFFFFFFFFFFFFF) * 0xD1B54A32D192ED03 + (stream + 1) * 0x9E3779B97F4A7C15) % 2**64
     state = np.asarray(keys, np.uint64) + np.uint64(start)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -158,10 +158,10 @@ def assign_clusters(
     centroids: NDArray[np.float32],
     sizes: NDArray[Any],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    """Assign new documents to the cluster of most of their fitted neighbours.
+    """Assign new documents to clusters by a weighted vote of their fitted neighbours.
 
-    Neighbours vote with UMAP's membership strengths; noise votes as noise. Of equal votes the nearest one's wins. A
-    document at distance 0 from a fitted one has the cluster and the probability of that.
+    Votes are weighted by UMAP's membership strength; noise is one of the labels. Ties go to the label of the nearest
+    neighbour. A document at distance 0 from a fitted one gets its cluster and probability.
 
     Parameters
     ----------
@@ -173,9 +173,9 @@ def assign_clusters(
     vectors : ndarray, shape (m, dim)
         Of the new documents.
     centroids : float32 ndarray, shape (n_clusters, dim)
-        By cluster id; rows of ids that are not in use hold anything.
+        By cluster id; rows of unused ids are ignored.
     sizes : int ndarray, shape (n_clusters,)
-        Fitted members; 0 for an id that is not in use.
+        Number of fitted members; 0 for an unused id.
 
     Returns
     -------
@@ -184,8 +184,8 @@ def assign_clusters(
     nearest_cluster : int32 ndarray, shape (m,)
         The same where that is not -1, else the cluster with the nearest centroid by cosine; -1 if there is none.
     probability : float32 ndarray, shape (m,)
-        Share of the votes that went to the cluster, times the mean probability (by vote) of the members that gave
-        them; 0 for noise.
+        The cluster's share of the votes, times the weighted mean probability of the neighbours that voted for it; 0 for
+        noise.
 
     Raises
     ------
@@ -197,34 +197,37 @@ def assign_clusters(
         raise ShapeError(f"{m:,} documents have neighbours, {len(vectors):,} have vectors")
     if len(cluster) != len(probability) or len(centroids) != len(sizes):
         raise ShapeError("clusters, probabilities, centroids and sizes do not match")
-    chosen = np.full(m, -1, np.int32)
-    firmness = np.zeros(m, np.float32)
+    labels = np.full(m, -1, np.int32)
+    probabilities = np.zeros(m, np.float32)
     for start, stop in blocks(m if indices.shape[1] else 0, _ROWS_AT_ONCE):
-        near = indices[start:stop]
-        votes = _strengths(np.asarray(distances[start:stop], np.float64))
-        some, sure = _majority(cluster[near], votes, probability[near])
-        # A copy of a fitted document is in its cluster, whatever the others around it are.
-        copies = distances[start:stop, 0] == 0.0
-        some[copies], sure[copies] = cluster[near[copies, 0]], probability[near[copies, 0]]
-        chosen[start:stop], firmness[start:stop] = some, sure
-    nearest = chosen.copy()
-    lost = np.flatnonzero(chosen < 0)
-    used = np.flatnonzero(np.asarray(sizes) > 0)
-    if len(lost) and len(used):
+        neighbors = indices[start:stop]
+        votes = _membership_strengths(np.asarray(distances[start:stop], np.float64))
+        block_labels, block_probabilities = _majority_vote(cluster[neighbors], votes, probability[neighbors])
+        # A duplicate of a fitted document is in its cluster, whatever its other neighbours are.
+        is_duplicate = distances[start:stop, 0] == 0.0
+        block_labels[is_duplicate], block_probabilities[is_duplicate] = (
+            cluster[neighbors[is_duplicate, 0]],
+            probability[neighbors[is_duplicate, 0]],
+        )
+        labels[start:stop], probabilities[start:stop] = block_labels, block_probabilities
+    nearest = labels.copy()
+    noise = np.flatnonzero(labels < 0)
+    used_ids = np.flatnonzero(np.asarray(sizes) > 0)
+    if len(noise) and len(used_ids):
         with one_blas_thread():
-            for start, stop in blocks(len(lost), _ROWS_AT_ONCE):
-                rows = lost[start:stop]
-                # In double precision, where how a product is cut does not decide which of two is nearer.
-                some = unit_rows(vectors[rows], what="the new documents").astype(np.float64)
-                scores = some @ centroids[used].astype(np.float64).T
-                nearest[rows] = used[scores.argmax(axis=1)]
-    return chosen, nearest, firmness
+            for start, stop in blocks(len(noise), _ROWS_AT_ONCE):
+                rows = noise[start:stop]
+                # In double precision, so that how BLAS splits the product does not decide near ties.
+                block_labels = unit_rows(vectors[rows], what="the new documents").astype(np.float64)
+                scores = block_labels @ centroids[used_ids].astype(np.float64).T
+                nearest[rows] = used_ids[scores.argmax(axis=1)]
+    return labels, nearest, probabilities
 
 
-def _majority(
+def _majority_vote(
     labels: NDArray[np.int32], votes: NDArray[np.float64], probability: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The label with the most votes in each row, ties to the one of the nearest; and its share by probability."""
+    """The label with the most votes in each row, ties to the nearest neighbour's; and its weighted share."""
     m, k = labels.shape
     rows = np.arange(m)
     tally = np.zeros((m, k))
@@ -232,8 +235,8 @@ def _majority(
         tally += np.where(labels == labels[:, j, None], votes[:, j, None], 0.0)
     first = tally.argmax(axis=1)
     winner = labels[rows, first]
-    total, sure = np.zeros(m), np.zeros(m)
+    total, agreement = np.zeros(m), np.zeros(m)
     for j in range(k):
         total += votes[:, j]
-        sure += np.where(labels[:, j] == winner, votes[:, j] * probability[:, j], 0.0)
-    return winner, np.where(winner >= 0, sure / total, 0.0).astype(np.float32)
+        agreement += np.where(labels[:, j] == winner, votes[:, j] * probability[:, j], 0.0)
+    return winner, np.where(winner >= 0, agreement / total, 0.0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The compiled loop that searches a neighbour graph for the nearest fitted documents of new ones."""
+"""Numba kernels of the best-first search of a neighbour graph."""
 
 # pyright: basic
 
@@ -8,93 +8,95 @@ from latentscale.backends.cpu.compiled import kernel
 
 
 @kernel()
-def search_graph(queries, own, start, stop, fitted, edges, entries, seen, near, squares, open_):
+def search_graph(
+    queries, excluded, start, stop, fitted, edges, entries, visited, indices, squared_distances, unexpanded
+):
     """Best-first search (as in Malkov and Yashunin 2018, algorithm 2) for the queries ``start:stop``.
 
-    ``near`` and ``squares`` (rows, width) hold each query's best so far, nearest first, and are what is found; -1 where
-    there is none. ``own`` is a fitted row that a query must not see (-1: none), which is how recall is tried on fitted
-    rows. ``seen`` is one uint32 a fitted row, zero at the start; ``open_`` one flag a slot of the best.
+    ``indices`` and ``squared_distances`` (rows, width) become the nearest found so far, in ascending order; -1 where
+    there are fewer. ``excluded`` is a fitted row that a query ignores (-1: none), for measuring recall on fitted rows.
+    ``visited`` is a scratch array of one uint32 per fitted row, zero at the start; ``unexpanded`` one flag per slot.
     """
-    width = near.shape[1]
+    width = indices.shape[1]
     dim = fitted.shape[1]
     for row in range(start, stop):
-        mark = np.uint32(row - start + 1)
-        found = 0
+        stamp = np.uint32(row - start + 1)
+        n_found = 0
         for slot in range(width):
-            near[row, slot] = -1
-            squares[row, slot] = np.float32(np.inf)
-        if own[row] >= 0:
-            seen[own[row]] = mark
-        expand = np.int64(-1)
+            indices[row, slot] = -1
+            squared_distances[row, slot] = np.float32(np.inf)
+        if excluded[row] >= 0:
+            visited[excluded[row]] = stamp
+        expanding = np.int64(-1)
         while True:
-            # First the entries, then the neighbours of the nearest that was not expanded yet.
-            if expand < 0:
-                others = entries[row]
+            # The entry points first, then the neighbours of the nearest unexpanded row.
+            if expanding < 0:
+                candidates = entries[row]
             else:
-                open_[expand] = False
-                others = edges[near[row, expand]]
-            for c in range(others.shape[0]):
-                other = others[c]
+                unexpanded[expanding] = False
+                candidates = edges[indices[row, expanding]]
+            for c in range(candidates.shape[0]):
+                other = candidates[c]
                 if other < 0:
                     break
-                if seen[other] == mark:
+                if visited[other] == stamp:
                     continue
-                seen[other] = mark
-                square = np.float32(0.0)
+                visited[other] = stamp
+                squared = np.float32(0.0)
                 for d in range(dim):
-                    step = queries[row, d] - fitted[other, d]
-                    square += step * step
-                if square >= squares[row, width - 1]:
+                    difference = queries[row, d] - fitted[other, d]
+                    squared += difference * difference
+                if squared >= squared_distances[row, width - 1]:
                     continue
-                slot = min(found, width - 1)
+                slot = min(n_found, width - 1)
                 while slot > 0 and (
-                    squares[row, slot - 1] > square
-                    or (squares[row, slot - 1] == square and near[row, slot - 1] > other)
+                    squared_distances[row, slot - 1] > squared
+                    or (squared_distances[row, slot - 1] == squared and indices[row, slot - 1] > other)
                 ):
-                    squares[row, slot] = squares[row, slot - 1]
-                    near[row, slot] = near[row, slot - 1]
-                    open_[slot] = open_[slot - 1]
+                    squared_distances[row, slot] = squared_distances[row, slot - 1]
+                    indices[row, slot] = indices[row, slot - 1]
+                    unexpanded[slot] = unexpanded[slot - 1]
                     slot -= 1
-                squares[row, slot] = square
-                near[row, slot] = other
-                open_[slot] = True
-                found = min(found + 1, width)
-            expand = np.int64(-1)
-            for slot in range(found):
-                if open_[slot]:
-                    expand = np.int64(slot)
+                squared_distances[row, slot] = squared
+                indices[row, slot] = other
+                unexpanded[slot] = True
+                n_found = min(n_found + 1, width)
+            expanding = np.int64(-1)
+            for slot in range(n_found):
+                if unexpanded[slot]:
+                    expanding = np.int64(slot)
                     break
-            if expand < 0:
+            if expanding < 0:
                 break
 
 
 @kernel()
-def add_backward(edges, forward, both):
-    """Fill ``both`` (n, more) with each row's ``forward`` neighbours, then with rows it is a neighbour of.
+def add_reverse_edges(edges, forward, out):
+    """Fill ``out`` (n, m) with the first ``forward`` neighbours of each row, then with rows it is a neighbour of.
 
-    Those that have it among their nearest come first; -1 fills the rest.
+    Reverse edges are ordered by the rank of the row in the other's list; the rest is -1.
     """
     n, k = edges.shape
-    size = both.shape[1]
-    filled = np.zeros(n, np.int32)
+    size = out.shape[1]
+    n_filled = np.zeros(n, np.int32)
     for row in range(n):
         for c in range(min(k, forward)):
             if edges[row, c] >= 0:
-                both[row, filled[row]] = edges[row, c]
-                filled[row] += 1
+                out[row, n_filled[row]] = edges[row, c]
+                n_filled[row] += 1
     for c in range(k):
         for row in range(n):
             other = edges[row, c]
-            if other < 0 or filled[other] == size:
+            if other < 0 or n_filled[other] == size:
                 continue
-            known = False
-            for slot in range(min(filled[other], forward)):
-                if both[other, slot] == row:
-                    known = True
+            is_known = False
+            for slot in range(min(n_filled[other], forward)):
+                if out[other, slot] == row:
+                    is_known = True
                     break
-            if not known:
-                both[other, filled[other]] = row
-                filled[other] += 1
+            if not is_known:
+                out[other, n_filled[other]] = row
+                n_filled[other] += 1
     for row in range(n):
-        for slot in range(filled[row], size):
-            both[row, slot] = -1
+        for slot in range(n_filled[row], size):
+            out[row, slot] = -1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentscale.backends.cpu.clustering import all_noise, clustering_by_size, samples_that_there_are
+from latentscale.backends.cpu.clustering import all_noise, clamp_min_samples, clustering_by_size
 from latentscale.backends.cpu.vectors import finite_layout
 from latentscale.backends.results import Clustering
 
@@ -23,8 +23,8 @@ def plscan(
 ) -> Clustering:
     """Cluster points by density, with the ``min_cluster_size`` at which clusters persist most in all.
 
-    Of the leaves of HDBSCAN's tree for each ``min_cluster_size``, those are taken whose ranges of sizes over which they
-    are leaves have the largest sum.
+    The persistence of a leaf of HDBSCAN's tree is the range of ``min_cluster_size`` over which it is a leaf; the size
+    with the largest total persistence is chosen.
 
     Parameters
     ----------
@@ -33,16 +33,16 @@ def plscan(
     min_samples : int
         At least 2. Lowered to ``n - 1`` where it is larger, which is noted.
     min_cluster_size : int
-        The least that is tried; at least ``min_samples``.
+        Smallest size that is considered; at least ``min_samples``.
     threads : int
     tree : callable, optional
-        ``tree(points, min_samples=..., threads=...)`` is the spanning tree of mutual reachability: float64, shape
-        (n - 1, 3), by ascending length. By default the package makes its own.
+        ``tree(points, min_samples=..., threads=...)`` returns the minimum spanning tree of mutual reachability:
+        float64, shape (n - 1, 3), by ascending weight. By default the package computes it.
 
     Returns
     -------
     Clustering
-        ``details["chosen_min_cluster_size"]`` is the size that was taken; ``persistence`` is NaN.
+        ``details["chosen_min_cluster_size"]`` is the chosen size; ``persistence`` is NaN.
 
     Raises
     ------
@@ -58,9 +58,9 @@ def plscan(
         )
         return all_noise(n, method="plscan", notes=[note], details=details)
     notes: list[str] = []
-    min_samples = details["min_samples"] = samples_that_there_are(min_samples, n, notes)
+    min_samples = details["min_samples"] = clamp_min_samples(min_samples, n, notes)
     if not np.ptp(points, axis=0).any():
-        # No density to speak of.
+        # All distances are zero.
         notes.append("All documents are at one point: they are one cluster.")
         labels, probabilities = np.zeros(n, np.int32), np.ones(n, np.float32)
     else:
@@ -88,7 +88,7 @@ def _fitted(
     threads: int,
     tree: Callable[..., NDArray[np.float64]] | None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], int]:
-    """Labels, probabilities, and the size that was chosen."""
+    """Fit PLSCAN: labels, probabilities, and the chosen size."""
     from fast_plscan import PLSCAN
 
     settings: dict[str, Any] = {
@@ -99,10 +99,10 @@ def _fitted(
     if tree is None:
         fitted: Any = PLSCAN(**settings).fit(np.asarray(points, np.float32))
     else:
-        ways = tree(points, min_samples=min_samples, threads=threads)
-        fitted = PLSCAN(metric="precomputed", **settings).fit((ways, len(points)))
+        edges = tree(points, min_samples=min_samples, threads=threads)
+        fitted = PLSCAN(metric="precomputed", **settings).fit((edges, len(points)))
     trace = fitted.persistence_trace_.to_numpy()
-    # Its sizes are those up to which clusters are no leaves yet.
+    # Sizes of the trace are exclusive: a cluster becomes a leaf at the next one.
     size = int(trace["min_size"][int(trace["persistence"].argmax())]) + 1 if len(trace) else min_cluster_size
     labels, probabilities = np.asarray(fitted.labels_, np.int32), np.asarray(fitted.probabilities_, np.float32)
     return labels, probabilities, max(size, min_cluster_size)

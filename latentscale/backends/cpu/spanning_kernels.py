@@ -1,4 +1,9 @@
-"""The compiled loops of the spanning tree of mutual reachability; points and nodes are in the order of a k-d tree."""
+"""Numba kernels of the minimum spanning tree of mutual reachability.
+
+Points and nodes are in the order of a k-d tree. ``lower`` and ``upper`` are the corners of the nodes' boxes; the points
+of a node are ``node_start[node]:node_end[node]``; its children are ``2 * node + 1`` and ``2 * node + 2``. An edge has
+as its weight the mutual reachability distance of its ends.
+"""
 
 # pyright: basic
 
@@ -6,257 +11,274 @@ import numpy as np
 
 from latentscale.backends.cpu.compiled import kernel
 
-# Of a way from one node to another: more levels than a balanced tree of 2^31 points has.
-_DEPTH = 128
+# Of the traversal of a tree: more levels than a balanced tree of 2^31 points has.
+_STACK_SIZE = 128
 
 
 @kernel(fastmath=False)
-def nearest_points(points, low, high, first, end, is_leaf, leaves, start, stop, near, apart):
-    """Find the nearest others of the points of the leaves ``start:stop``, exactly.
+def knn_of_leaves(points, lower, upper, node_start, node_end, is_leaf, leaves, start, stop, knn_indices, knn_distances):
+    """Find the exact k nearest neighbours of the points of the leaves ``start:stop``, without the points themselves.
 
-    ``near`` and ``apart`` (n, k) become positions and distances, nearest first; they hold -1 and infinity before.
+    ``knn_indices`` and ``knn_distances`` (n, k) are filled in ascending order; the caller sets them to -1 and infinity.
     """
-    width, k = points.shape[1], near.shape[1]
-    stack, gaps = np.empty(_DEPTH, np.int64), np.empty(_DEPTH, np.float64)
-    for at in range(start, stop):
-        for own in range(first[leaves[at]], end[leaves[at]]):
-            stack[0], gaps[0], top = 0, 0.0, 1
-            while top > 0:
-                top -= 1
-                node = stack[top]
-                if gaps[top] >= apart[own, k - 1]:
+    n_dims, k = points.shape[1], knn_indices.shape[1]
+    stack, bounds = np.empty(_STACK_SIZE, np.int64), np.empty(_STACK_SIZE, np.float64)
+    for position in range(start, stop):
+        for point in range(node_start[leaves[position]], node_end[leaves[position]]):
+            stack[0], bounds[0], depth = 0, 0.0, 1
+            while depth > 0:
+                depth -= 1
+                node = stack[depth]
+                if bounds[depth] >= knn_distances[point, k - 1]:
                     continue
                 if is_leaf[node]:
-                    for other in range(first[node], end[node]):
-                        if other == own:
+                    for other in range(node_start[node], node_end[node]):
+                        if other == point:
                             continue
-                        square = 0.0
-                        for d in range(width):
-                            step = points[own, d] - points[other, d]
-                            square += step * step
-                        # Squares until all are found.
-                        if square >= apart[own, k - 1]:
+                        squared = 0.0
+                        for d in range(n_dims):
+                            difference = points[point, d] - points[other, d]
+                            squared += difference * difference
+                        # Distances stay squared until the search of this point is complete.
+                        if squared >= knn_distances[point, k - 1]:
                             continue
                         slot = k - 1
-                        while slot > 0 and apart[own, slot - 1] > square:
-                            apart[own, slot] = apart[own, slot - 1]
-                            near[own, slot] = near[own, slot - 1]
+                        while slot > 0 and knn_distances[point, slot - 1] > squared:
+                            knn_distances[point, slot] = knn_distances[point, slot - 1]
+                            knn_indices[point, slot] = knn_indices[point, slot - 1]
                             slot -= 1
-                        apart[own, slot] = square
-                        near[own, slot] = other
+                        knn_distances[point, slot] = squared
+                        knn_indices[point, slot] = other
                     continue
-                one, two = 2 * node + 1, 2 * node + 2
-                gap_one = _gap(points[own], low[one], high[one])
-                gap_two = _gap(points[own], low[two], high[two])
-                # The nearer one is taken first.
-                if gap_one > gap_two:
-                    one, two, gap_one, gap_two = two, one, gap_two, gap_one
-                stack[top], gaps[top] = two, gap_two
-                stack[top + 1], gaps[top + 1] = one, gap_one
-                top += 2
+                near, far = 2 * node + 1, 2 * node + 2
+                near_bound = _squared_distance_to_box(points[point], lower[near], upper[near])
+                far_bound = _squared_distance_to_box(points[point], lower[far], upper[far])
+                # The nearer child is popped first.
+                if near_bound > far_bound:
+                    near, far, near_bound, far_bound = far, near, far_bound, near_bound
+                stack[depth], bounds[depth] = far, far_bound
+                stack[depth + 1], bounds[depth + 1] = near, near_bound
+                depth += 2
             for slot in range(k):
-                apart[own, slot] = np.sqrt(apart[own, slot])
+                knn_distances[point, slot] = np.sqrt(knn_distances[point, slot])
 
 
 @kernel(fastmath=False)
-def _gap(point, low, high):
-    """The squared distance of a point to a box."""
-    square = 0.0
+def _squared_distance_to_box(point, lower, upper):
+    """Return the squared distance of a point to an axis-aligned box."""
+    squared = 0.0
     for d in range(point.shape[0]):
-        step = max(low[d] - point[d], point[d] - high[d], 0.0)
-        square += step * step
-    return square
+        difference = max(lower[d] - point[d], point[d] - upper[d], 0.0)
+        squared += difference * difference
+    return squared
 
 
 @kernel(fastmath=False)
-def _box_gap(low, high, other_low, other_high):
-    """The squared distance of two boxes."""
-    square = 0.0
-    for d in range(low.shape[0]):
-        step = max(other_low[d] - high[d], low[d] - other_high[d], 0.0)
-        square += step * step
-    return square
+def _squared_distance_of_boxes(lower, upper, other_lower, other_upper):
+    """Return the squared distance between two axis-aligned boxes."""
+    squared = 0.0
+    for d in range(lower.shape[0]):
+        difference = max(other_lower[d] - upper[d], lower[d] - other_upper[d], 0.0)
+        squared += difference * difference
+    return squared
 
 
 @kernel(fastmath=False)
-def parts_of_nodes(first, end, is_leaf, part, node_part):
-    """Name the part to which all points of a node belong; -1 for a node with points of several."""
-    for node in range(first.shape[0] - 1, -1, -1):
+def update_node_components(node_start, node_end, is_leaf, component, node_component):
+    """Set the component of each node all of whose points are in one component, and -1 for the others."""
+    for node in range(node_start.shape[0] - 1, -1, -1):
         if is_leaf[node]:
-            found = part[first[node]]
-            for point in range(first[node] + 1, end[node]):
-                if part[point] != found:
-                    found = -1
+            common = component[node_start[node]]
+            for point in range(node_start[node] + 1, node_end[node]):
+                if component[point] != common:
+                    common = -1
                     break
-            node_part[node] = found
+            node_component[node] = common
         else:
-            one, two = node_part[2 * node + 1], node_part[2 * node + 2]
-            node_part[node] = one if one == two else -1
+            left, right = node_component[2 * node + 1], node_component[2 * node + 2]
+            node_component[node] = left if left == right else -1
 
 
 @kernel(fastmath=False)
-def least_of_nodes(first, end, is_leaf, values, least):
-    """The least of a value among the points of each node."""
-    for node in range(first.shape[0] - 1, -1, -1):
+def node_minima(node_start, node_end, is_leaf, values, minima):
+    """Set ``minima`` (nodes,) to the smallest of ``values`` (n,) among the points of each node."""
+    for node in range(node_start.shape[0] - 1, -1, -1):
         if is_leaf[node]:
-            found = values[first[node]]
-            for point in range(first[node] + 1, end[node]):
-                found = min(found, values[point])
-            least[node] = found
+            smallest = values[node_start[node]]
+            for point in range(node_start[node] + 1, node_end[node]):
+                smallest = min(smallest, values[point])
+            minima[node] = smallest
         else:
-            least[node] = min(least[2 * node + 1], least[2 * node + 2])
+            minima[node] = min(minima[2 * node + 1], minima[2 * node + 2])
 
 
 @kernel(fastmath=False)
-def _is_shorter(length, own, other, known, known_own, known_other):
-    """Whether a way comes before another one: by length, then by its ends, so that all ways have one order."""
-    if length != known:
-        return length < known
-    low, high = min(own, other), max(own, other)
-    known_low, known_high = min(known_own, known_other), max(known_own, known_other)
-    return low < known_low or (low == known_low and high < known_high)
+def _is_lighter(weight, start, end, other_weight, other_start, other_end):
+    """Order edges by weight, then by their ends: a total order, so that Borůvka's choices form no cycle."""
+    if weight != other_weight:
+        return weight < other_weight
+    low, high = min(start, end), max(start, end)
+    other_low, other_high = min(other_start, other_end), max(other_start, other_end)
+    return low < other_low or (low == other_low and high < other_high)
 
 
 @kernel(fastmath=False)
-def known_ways(near, apart, core, part, start, stop, to, length):
-    """Each point's shortest way to another part among those to its nearest points; -1 where they are in its own."""
-    for own in range(start, stop):
-        to[own], length[own] = -1, np.inf
-        for slot in range(near.shape[1]):
-            other = near[own, slot]
-            if other < 0 or max(apart[own, slot], core[own]) > length[own]:
+def candidates_from_knn(knn_indices, knn_distances, core, component, start, stop, candidate, weight):
+    """Set the lightest edge of each point to another component among its nearest neighbours.
+
+    ``candidate`` (n,) becomes the other end, -1 where all neighbors are in the point's own component; ``weight`` (n,)
+    the weight of the edge, infinite there.
+    """
+    for point in range(start, stop):
+        candidate[point], weight[point] = -1, np.inf
+        for slot in range(knn_indices.shape[1]):
+            other = knn_indices[point, slot]
+            if other < 0 or max(knn_distances[point, slot], core[point]) > weight[point]:
                 break
-            if part[other] == part[own]:
+            if component[other] == component[point]:
                 continue
-            way = max(apart[own, slot], core[own], core[other])
-            if to[own] < 0 or _is_shorter(way, own, other, length[own], own, to[own]):
-                to[own], length[own] = other, way
+            reachability = max(knn_distances[point, slot], core[point], core[other])
+            if candidate[point] < 0 or _is_lighter(reachability, point, other, weight[point], point, candidate[point]):
+                candidate[point], weight[point] = other, reachability
 
 
 @kernel(fastmath=False)
-def least_of_parts(part, length, least):
-    """The shortest known way out of each part; ``least`` holds infinity before."""
-    for point in range(part.shape[0]):
-        least[part[point]] = min(least[part[point]], length[point])
+def component_bounds(component, weight, bound):
+    """Lower ``bound`` (components,) to the smallest weight of a candidate of each component."""
+    for point in range(component.shape[0]):
+        bound[component[point]] = min(bound[component[point]], weight[point])
 
 
 @kernel(fastmath=False)
-def search_ways(
+def candidates_from_tree(
     points,
-    low,
-    high,
-    first,
-    end,
+    lower,
+    upper,
+    node_start,
+    node_end,
     is_leaf,
     leaves,
     start,
     stop,
     core,
-    least_core,
-    reach,
-    part,
-    node_part,
-    to,
-    length,
-    least,
+    node_core,
+    unlisted_bound,
+    component,
+    node_component,
+    candidate,
+    weight,
+    bound,
 ):
-    """Look for shorter ways than are known out of the parts of the points of the leaves ``start:stop``.
+    """Replace candidates by lighter edges, where there are any, for the points of the leaves ``start:stop``.
 
-    ``reach`` is how near a point that is not among the nearest of each can be. ``least`` may be shared by threads that
-    search other leaves: it holds the length of a way that there is, and ways of equal length are all looked at, so that
-    the shortest way of a part is the same whatever they find when.
+    ``unlisted_bound`` (n,) is a lower bound of the weight of an edge to a point that is not among the nearest
+    neighbours. ``bound`` (components,) may be shared by threads that search other leaves: it is always the weight of an
+    existing edge, and edges of equal weight are compared as well, so the lightest edge of a component does not depend
+    on the order in which the threads find it.
     """
-    width = points.shape[1]
-    stack, gaps = np.empty(_DEPTH, np.int64), np.empty(_DEPTH, np.float64)
-    for at in range(start, stop):
-        leaf = leaves[at]
-        nearest, bound = np.inf, -np.inf
-        for own in range(first[leaf], end[leaf]):
-            if reach[own] <= least[part[own]]:
-                nearest = min(nearest, core[own])
-                bound = max(bound, least[part[own]])
-        if bound < 0:
+    n_dims = points.shape[1]
+    stack, node_bounds = np.empty(_STACK_SIZE, np.int64), np.empty(_STACK_SIZE, np.float64)
+    for position in range(start, stop):
+        leaf = leaves[position]
+        smallest_core, leaf_bound = np.inf, -np.inf
+        for point in range(node_start[leaf], node_end[leaf]):
+            if unlisted_bound[point] <= bound[component[point]]:
+                smallest_core = min(smallest_core, core[point])
+                leaf_bound = max(leaf_bound, bound[component[point]])
+        if leaf_bound < 0:
             continue
-        own_part = node_part[leaf]
-        stack[0], gaps[0], top = 0, 0.0, 1
-        while top > 0:
-            top -= 1
-            node = stack[top]
-            if gaps[top] > bound or (own_part >= 0 and node_part[node] == own_part):
+        leaf_component = node_component[leaf]
+        stack[0], node_bounds[0], depth = 0, 0.0, 1
+        while depth > 0:
+            depth -= 1
+            node = stack[depth]
+            if node_bounds[depth] > leaf_bound or (leaf_component >= 0 and node_component[node] == leaf_component):
                 continue
             if not is_leaf[node]:
-                one, two = 2 * node + 1, 2 * node + 2
-                gap_one = max(np.sqrt(_box_gap(low[leaf], high[leaf], low[one], high[one])), nearest, least_core[one])
-                gap_two = max(np.sqrt(_box_gap(low[leaf], high[leaf], low[two], high[two])), nearest, least_core[two])
-                if gap_one > gap_two:
-                    one, two, gap_one, gap_two = two, one, gap_two, gap_one
-                stack[top], gaps[top] = two, gap_two
-                stack[top + 1], gaps[top + 1] = one, gap_one
-                top += 2
+                near, far = 2 * node + 1, 2 * node + 2
+                near_bound = max(
+                    np.sqrt(_squared_distance_of_boxes(lower[leaf], upper[leaf], lower[near], upper[near])),
+                    smallest_core,
+                    node_core[near],
+                )
+                far_bound = max(
+                    np.sqrt(_squared_distance_of_boxes(lower[leaf], upper[leaf], lower[far], upper[far])),
+                    smallest_core,
+                    node_core[far],
+                )
+                if near_bound > far_bound:
+                    near, far, near_bound, far_bound = far, near, far_bound, near_bound
+                stack[depth], node_bounds[depth] = far, far_bound
+                stack[depth + 1], node_bounds[depth + 1] = near, near_bound
+                depth += 2
                 continue
-            bound = -np.inf
-            for own in range(first[leaf], end[leaf]):
-                limit = least[part[own]]
-                if reach[own] > limit:
+            leaf_bound = -np.inf
+            for point in range(node_start[leaf], node_end[leaf]):
+                limit = bound[component[point]]
+                if unlisted_bound[point] > limit:
                     continue
-                for other in range(first[node], end[node]):
-                    if part[other] == part[own] or core[other] > limit:
+                for other in range(node_start[node], node_end[node]):
+                    if component[other] == component[point] or core[other] > limit:
                         continue
-                    square = 0.0
-                    for d in range(width):
-                        step = points[own, d] - points[other, d]
-                        square += step * step
-                    way = max(np.sqrt(square), core[own], core[other])
-                    if way > limit:
+                    squared = 0.0
+                    for d in range(n_dims):
+                        difference = points[point, d] - points[other, d]
+                        squared += difference * difference
+                    reachability = max(np.sqrt(squared), core[point], core[other])
+                    if reachability > limit:
                         continue
-                    if to[own] < 0 or _is_shorter(way, own, other, length[own], own, to[own]):
-                        to[own], length[own] = other, way
-                        limit = way
-                        if way < least[part[own]]:
-                            least[part[own]] = way
-                bound = max(bound, limit)
+                    if candidate[point] < 0 or _is_lighter(
+                        reachability, point, other, weight[point], point, candidate[point]
+                    ):
+                        candidate[point], weight[point] = other, reachability
+                        limit = reachability
+                        if reachability < bound[component[point]]:
+                            bound[component[point]] = reachability
+                leaf_bound = max(leaf_bound, limit)
 
 
 @kernel(fastmath=False)
-def join_parts(part, parts, to, length, ways, lengths):
-    """Take the shortest way out of each part, and name the parts anew: how many ways were taken, and parts are left.
+def merge_components(component, n_components, candidate, weight, edges, edge_weights):
+    """Add the lightest outgoing edge of each component to the tree, and relabel the components by union-find.
 
-    ``ways`` (parts, 2) and ``lengths`` (parts,) become the ways.
+    Writes the added edges to the first rows of ``edges`` (m, 2) and ``edge_weights`` (m,), and relabels ``component``
+    (n,) in place. Returns how many edges were added, and how many components remain.
     """
-    best = np.full(parts, -1, np.int64)
-    for own in range(part.shape[0]):
-        if to[own] < 0:
+    lightest = np.full(n_components, -1, np.int64)
+    for point in range(component.shape[0]):
+        if candidate[point] < 0:
             continue
-        known = best[part[own]]
-        if known < 0 or _is_shorter(length[own], own, to[own], length[known], known, to[known]):
-            best[part[own]] = own
-    above = np.arange(parts)
-    taken = 0
-    for one in range(parts):
-        own = best[one]
-        if own < 0:
+        best = lightest[component[point]]
+        if best < 0 or _is_lighter(weight[point], point, candidate[point], weight[best], best, candidate[best]):
+            lightest[component[point]] = point
+    parent = np.arange(n_components)
+    n_added = 0
+    for label in range(n_components):
+        point = lightest[label]
+        if point < 0:
             continue
-        a, b = _root(above, one), _root(above, part[to[own]])
+        a, b = _find_root(parent, label), _find_root(parent, component[candidate[point]])
         if a != b:
-            above[max(a, b)] = min(a, b)
-            ways[taken, 0], ways[taken, 1], lengths[taken] = own, to[own], length[own]
-            taken += 1
-    names = np.full(parts, -1, np.int64)
-    left = 0
-    for one in range(parts):
-        root = _root(above, one)
-        if names[root] < 0:
-            names[root] = left
-            left += 1
-        names[one] = names[root]
-    for own in range(part.shape[0]):
-        part[own] = names[part[own]]
-    return taken, left
+            parent[max(a, b)] = min(a, b)
+            edges[n_added, 0], edges[n_added, 1], edge_weights[n_added] = point, candidate[point], weight[point]
+            n_added += 1
+    relabeled = np.full(n_components, -1, np.int64)
+    n_left = 0
+    for label in range(n_components):
+        root = _find_root(parent, label)
+        if relabeled[root] < 0:
+            relabeled[root] = n_left
+            n_left += 1
+        relabeled[label] = relabeled[root]
+    for point in range(component.shape[0]):
+        component[point] = relabeled[component[point]]
+    return n_added, n_left
 
 
 @kernel(fastmath=False)
-def _root(above, one):
-    while above[one] != one:
-        above[one] = above[above[one]]
-        one = above[one]
-    return one
+def _find_root(parent, label):
+    """Find with path halving."""
+    while parent[label] != label:
+        parent[label] = parent[parent[label]]
+        label = parent[label]
+    return label

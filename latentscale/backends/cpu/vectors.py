@@ -1,4 +1,4 @@
-"""Read vectors as unit rows, without a copy where they are that already, and layouts; none with NaN or infinite."""
+"""Validate and normalize vectors and layouts; float32 unit rows are passed through without a copy."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _TOLERANCE = 2.5e-7
 def unit_rows(vectors: NDArray[Any], *, what: str = "the embedding") -> NDArray[np.float32]:
     """Return ``vectors`` (n, dim) as float32 rows of length 1.
 
-    Rows that are so already (float32, one after the other in memory, of length 1 or 0) come back as they are, a
-    mapped file too: they are read once, in blocks, and nothing is copied. All others are copied (4 bytes a value).
-    Rows of zeros stay as they are: their cosine distance to everything is 1.
+    A C-contiguous float32 array whose rows have length 1 or 0 is returned as it is, a mapped file included: it is read
+    once, in blocks, and not copied. Everything else is copied (4 bytes per value) and normalized. Rows of zeros stay
+    zero: their cosine distance to everything is 1.
 
     Returns
     -------
     float32 ndarray, shape (n, dim)
-        Perhaps ``vectors`` itself: not to be written to.
+        May be ``vectors`` itself: do not write to it.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def _lengths(rows: NDArray[np.float32], start: int, *, what: str) -> NDArray[np.
 
 
 def finite_layout(points: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the points of a layout (n, d) in double precision, row after row in memory.
+    """Return the points of a layout (n, d) as a C-contiguous float64 array.
 
     Raises
     ------
@@ -82,12 +82,12 @@ def finite_layout(points: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def check_finite(points: NDArray[Any]) -> None:
-    """Refuse coordinates that are NaN or infinite.
+    """Check that all coordinates are finite.
 
     Raises
     ------
     CorpusError
-        If one is.
+        If one is NaN or infinite.
     """
     if not np.isfinite(points).all():
         raise CorpusError("the layout has coordinates that are not numbers (NaN or infinite)")

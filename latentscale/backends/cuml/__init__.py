@@ -1,1 +1,1 @@
-"""The backend beside torch's that calls RAPIDS: cuML's UMAP, HDBSCAN and DBSCAN, and cuVS's graph of all neighbours."""
+"""The backend ``cuml``: UMAP, HDBSCAN and DBSCAN of cuML, and the all-neighbours graph of cuVS (RAPIDS)."""

@@ -1,4 +1,4 @@
-"""The backend that lays out and clusters with cuML, and searches many vectors with cuVS; all else as torch's."""
+"""The backend ``cuml``: layouts and clusters by cuML, large neighbour graphs by cuVS; the rest is torch's."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from latentscale.machine import Place
 
-# Up to here all pairs are compared, by torch: 24.6 s for a million on an H100, four times as long for twice as many.
+# Up to here neighbours are exact, by torch: 24.6 s for a million on an H100, quadratic in the number.
 EXACT_DOCUMENTS = 2_000_000
 SEARCH = "nn_descent"
 # cuML's own limit.
-_MOST_SAMPLES = 1_023
-# The driver that a wheel of a CUDA version needs.
+_MAX_SAMPLES = 1_023
+# Oldest driver of each wheel.
 _PACKAGES = {"cuml-cu13": 580, "cuml-cu12": 525}
 
 
 class CumlBackend(TorchBackend):
-    """Layouts and clusters by density with cuML, graphs of many documents with cuVS.
+    """Computes with cuML and cuVS on an NVIDIA GPU.
 
     See :class:`latentscale.backends.protocol.Backend`. Spherical K-means is torch's: cuML's centroids are means, not
     directions.
@@ -46,15 +46,15 @@ class CumlBackend(TorchBackend):
 
     @classmethod
     def missing(cls, place: Place) -> str | None:
-        """A GPU, cuML, cuVS, torch, and a driver that fits; it computes nothing without."""
+        """Check for a GPU, cuML, cuVS, torch and a recent driver."""
         if not place.gpus:
             return "there is no GPU"
         package = next((name for name in _PACKAGES if name in place.packages), None)
         if package is None or package.replace("cuml", "cuvs") not in place.packages:
             return "cuML and cuVS are not both installed: pip install 'latentscale[gpu]'"
-        lacks = super().missing(place)
-        if lacks is not None:
-            return lacks
+        missing_for_torch = super().missing(place)
+        if missing_for_torch is not None:
+            return missing_for_torch
         driver = place.gpus[0].driver
         major = driver.partition(".")[0]
         if major.isdigit() and int(major) < _PACKAGES[package]:
@@ -71,8 +71,8 @@ class CumlBackend(TorchBackend):
         seed: int,
         threads: int,
     ) -> NeighborGraph:
-        """All pairs by torch up to two million documents; beyond, or where asked for, NN-descent by cuVS."""
-        from latentscale.backends.cuml.neighbors import descended_neighbors
+        """Search exactly by torch up to two million documents; beyond, or on request, by NN-descent of cuVS."""
+        from latentscale.backends.cuml.neighbors import nn_descent_neighbors
         from latentscale.errors import ConfigError
 
         if method not in ("auto", "exact", SEARCH):
@@ -82,7 +82,7 @@ class CumlBackend(TorchBackend):
                 hint=f"Use auto, exact or {SEARCH}.",
             )
         if method == SEARCH or (method == "auto" and len(vectors) > EXACT_DOCUMENTS):
-            graph = descended_neighbors(vectors, k=k, recall_target=recall_target, seed=seed, device=self.device)
+            graph = nn_descent_neighbors(vectors, k=k, recall_target=recall_target, seed=seed, device=self.device)
             if graph is not None:
                 return graph
             note = [f"{SEARCH} of cuVS did not reach the recall asked for: all pairs were compared."]
@@ -91,7 +91,7 @@ class CumlBackend(TorchBackend):
         exact = super().neighbors(vectors, k=k, method="exact", recall_target=recall_target, seed=seed, threads=threads)
         return replace(exact, backend=self.name, notes=[*exact.notes, *note])
 
-    def layout(  # pyright: ignore[reportIncompatibleMethodOverride] - cuML tells nothing of a layout on its way
+    def layout(  # pyright: ignore[reportIncompatibleMethodOverride] - cuML has no callback, so no preview
         self,
         graph: NeighborGraph,
         vectors: NDArray[Any],
@@ -111,9 +111,9 @@ class CumlBackend(TorchBackend):
         init: NDArray[np.float32] | None = None,
         density_weight: float = 0.0,
     ) -> Layout:
-        """UMAP over the graph, from our start; torch's for fixed coordinates and densities, which cuML cannot keep."""
+        """Run cuML's UMAP; torch's for fixed coordinates and densMAP, which cuML does not have for a given graph."""
         from latentscale.backends.cpu.layout import default_epochs, usable_neighbors
-        from latentscale.backends.cuml.layout import laid_out
+        from latentscale.backends.cuml.layout import cuml_layout
 
         usable = usable_neighbors(graph, n_neighbors)
         epochs = default_epochs(len(vectors), n_components) if n_epochs is None else n_epochs
@@ -137,7 +137,7 @@ class CumlBackend(TorchBackend):
                 density_weight=density_weight,
             )
             return replace(made, details=made.details | {"by": "torch"})
-        coordinates = laid_out(
+        coordinates = cuml_layout(
             graph,
             vectors,
             usable=usable,
@@ -168,15 +168,15 @@ class CumlBackend(TorchBackend):
         cluster_selection_epsilon: float,
         threads: int,
     ) -> Clustering:
-        """Cluster by cuML's HDBSCAN over all pairs."""
+        """Run cuML's HDBSCAN by brute force."""
         from latentscale.backends.cpu.clustering import hdbscan
         from latentscale.backends.cuml import calls
         from latentscale.errors import ConfigError
 
-        least = min_cluster_size if min_samples is None else min_samples
-        if min(least, len(points) - 1) > _MOST_SAMPLES:
+        needed = min_cluster_size if min_samples is None else min_samples
+        if min(needed, len(points) - 1) > _MAX_SAMPLES:
             raise ConfigError(
-                f"cuML takes at most {_MOST_SAMPLES:,} min_samples, not {least:,}",
+                f"cuML takes at most {_MAX_SAMPLES:,} min_samples, not {needed:,}",
                 where="cluster.min_samples",
                 hint="Lower it, or use cluster.backend=torch.",
             )
@@ -193,7 +193,7 @@ class CumlBackend(TorchBackend):
     def dbscan(
         self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int, threads: int
     ) -> Clustering:
-        """DBSCAN without border points, by cuML where ``eps`` is given; else by the spanning tree, which chooses it."""
+        """Run cuML's DBSCAN where ``eps`` is given; else choose it from the spanning tree, by torch."""
         from latentscale.backends.cpu.dbscan import dbscan
         from latentscale.backends.cuml import calls
 

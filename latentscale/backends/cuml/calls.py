@@ -1,6 +1,6 @@
-"""The calls of cuML and cuVS (26.10), with arrays of the host on both sides; nothing else imports them.
+"""All calls of cuML and cuVS (26.10), with host arrays on both sides; no other module imports them.
 
-Tests compare each with the signature that the installed wheels have.
+Tests compare each call with the signatures of the installed wheels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 USED_FOR = "the backend cuml"
-# How these libraries, and the CUDA libraries below them, say that there is no driver, or one that is too old.
+# Messages of these libraries, and of CUDA below them, for a missing or outdated driver.
 _DRIVER = ("InsufficientDriver", "driver version is insufficient", "NoDevice", "NVIDIA driver library")
 _MEMORY = ("out_of_memory", "out of memory", "MemoryAllocation")
 _DEVICE = ("CUDA error", "cudaError", "CUBLAS", "RAFT failure", "cuda runtime error")
@@ -26,18 +26,18 @@ _DEVICE = ("CUDA error", "cudaError", "CUBLAS", "RAFT failure", "cuda runtime er
 
 @contextmanager
 def gpu_errors(what: str) -> Generator[None]:
-    """Say what a GPU could not do.
+    """Translate the errors of the libraries; ``what`` names the computation.
 
     Raises
     ------
     EnvironmentFailure
-        In place of the libraries' own errors for too little memory, a driver that does not fit, a device that failed.
+        For too little memory, an incompatible driver, or a failed device.
     """
     try:
         yield
-    except Exception as error:  # cuVS and the loaders of the driver raise types of their own
+    except Exception as error:  # cuVS and the driver loaders raise their own types
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        # Without a driver an allocation fails too, as one that does not fit.
+        # Checked first: without a driver, allocations fail as if memory were short.
         if any(sign in reason for sign in _DRIVER):
             raise EnvironmentFailure(
                 f"cuML cannot use a GPU for {what}: {reason}",
@@ -58,16 +58,16 @@ def gpu_errors(what: str) -> Generator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descent:
-    """How cuVS looks for all neighbours by NN-descent (Dong et al. 2011), in parts of the rows.
+    """Settings of cuVS's batched NN-descent (Dong et al. 2011).
 
     Attributes
     ----------
     parts : int
-        1, or more than ``overlap``.
+        Number of batches of rows: 1, or more than ``overlap``.
     overlap : int
-        Parts that a row is in.
+        Number of batches that each row is in.
     degree : int
-        Neighbours of a row while it descends.
+        Degree of the graph; the intermediate graph has twice as many edges.
     iterations : int
     """
 
@@ -94,7 +94,7 @@ def umap(
     learning_rate: float,
     random_state: int | None,
 ) -> NDArray[np.float32]:
-    """Descend from ``start``, float32 of shape (n, c), over a given graph.
+    """Run UMAP over a given graph from ``start``, float32 of shape (n, c).
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def umap(
         The row itself first.
     distances : float32 ndarray, shape (n, k)
     random_state : int or None
-        With one the same call gives the same bits again.
+        With a seed the result is reproducible to the bit.
     """
     manifold: Any = require("cuml.manifold", extra="gpu", used_for=USED_FOR)
     with gpu_errors("the layout"):
@@ -131,10 +131,10 @@ def hdbscan(
     cluster_selection_method: Literal["eom", "leaf"],
     cluster_selection_epsilon: float,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """Cluster by HDBSCAN over all pairs: labels, probabilities, persistence of each cluster."""
+    """Run HDBSCAN by brute force: labels, probabilities, persistence of each cluster."""
     cluster: Any = require("cuml.cluster", extra="gpu", used_for=USED_FOR)
     with gpu_errors("HDBSCAN"):
-        # By NN-descent a layout of five dimensions falls apart into other clusters, and later.
+        # With NN-descent a layout of five dimensions gave other clusters, and took longer.
         fitted = cluster.HDBSCAN(
             min_cluster_size=min_cluster_size,
             min_samples=min_samples,
@@ -151,10 +151,10 @@ def hdbscan(
 
 
 def dbscan(points: NDArray[Any], *, eps: float, min_samples: int) -> NDArray[np.int32]:
-    """Cluster by DBSCAN; -1 for those that have fewer than ``min_samples`` others within ``eps``, border points too."""
+    """Run DBSCAN; -1 for points with fewer than ``min_samples`` others within ``eps``, border points included."""
     cluster: Any = require("cuml.cluster", extra="gpu", used_for=USED_FOR)
     with gpu_errors("DBSCAN"):
-        # It counts the point itself, as scikit-learn does.
+        # cuML counts the point itself, as scikit-learn does.
         fitted = cluster.DBSCAN(eps=eps, min_samples=min_samples + 1, metric="euclidean", output_type="numpy").fit(
             np.ascontiguousarray(points, np.float32)
         )
@@ -165,11 +165,11 @@ def dbscan(points: NDArray[Any], *, eps: float, min_samples: int) -> NDArray[np.
 
 
 def all_neighbors(vectors: NDArray[np.float32], *, k: int, descent: Descent) -> NDArray[np.int64]:
-    """Find about the ``k`` nearest rows of each, the row itself mostly among them (int64, shape (n, k))."""
+    """Find approximately the ``k`` nearest rows of each, usually with the row itself: int64, shape (n, k)."""
     neighbors: Any = require("cuvs.neighbors", extra="gpu", used_for=USED_FOR)
     indices = np.empty((len(vectors), k), np.int64)
     distances = np.empty((len(vectors), k), np.float32)
-    # Of unit rows the order by cosine; by that metric some distances come negative and out of order.
+    # For unit rows the order is that of cosine distance, for which cuVS returns some negative, unsorted values.
     metric = "sqeuclidean"
     with gpu_errors("the neighbour search"):
         params = neighbors.all_neighbors.AllNeighborsParams(

@@ -1,4 +1,4 @@
-"""UMAP by cuML over our neighbour graph, from our start."""
+"""cuML's UMAP over a precomputed neighbour graph and initial coordinates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from latentscale.backends.results import NeighborGraph
 
 
-def laid_out(
+def cuml_layout(
     graph: NeighborGraph,
     vectors: NDArray[Any],
     *,
@@ -31,14 +31,14 @@ def laid_out(
     seed: int,
     init: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Lay documents out (float32, shape (n, n_components)).
+    """Lay out documents with cuML's UMAP: float32, shape (n, n_components).
 
     Parameters
     ----------
     usable : int
-        Neighbours of a document that count, without itself; at least 1.
+        Number of neighbours per document, without itself; at least 1.
     init : float32 ndarray, shape (n, n_components), optional
-        Where it starts; by default the first principal components.
+        Initial coordinates; by default the first principal components.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def laid_out(
             f"the neighbour graph covers {len(graph):,} documents, the embedding {n:,}",
             hint="Build the graph from the same snapshot.",
         )
-    # cuML wants the document itself first, before its copies too.
+    # cuML expects the document itself first, even before its duplicates.
     indices = np.column_stack((np.arange(n, dtype=np.int64), graph.indices[:, :usable]))
     distances = np.column_stack((np.zeros(n, np.float32), graph.distances[:, :usable]))
     return calls.umap(

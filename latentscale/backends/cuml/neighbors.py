@@ -1,4 +1,4 @@
-"""Neighbours of many documents by cuVS, batched from the host's memory, and measured again."""
+"""Nearest neighbours by NN-descent of cuVS, in batches from host memory, with recomputed distances."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-# Candidates more than asked for: the row itself, and what is there twice.
-_SPARE = 8
+# Candidates beyond k: the row itself and repetitions are dropped.
+_EXTRA_CANDIDATES = 8
 _DEGREE = 32
-# Of the free memory, for the rows of a part and their graph while it descends.
-_SHARE = 0.5
-# More rows than this need no search by descent.
-_LEAST = 1_000
+# Share of the free memory for the rows of a batch and their intermediate graph.
+_MEMORY_SHARE = 0.5
+# NN-descent is not used for fewer documents.
+_MIN_DOCUMENTS = 1_000
 
 
-def descended_neighbors(
+def nn_descent_neighbors(
     vectors: NDArray[Any], *, k: int, recall_target: float, seed: int, device: torch.device
 ) -> NeighborGraph | None:
-    """Find about the ``k`` nearest other documents of each; None where the recall stays below the target.
+    """Find approximately the ``k`` nearest other documents of each; None where recall stays below the target.
 
-    The rows are searched in as many parts as fit on the card one after the other. What is found is measured again in
-    float64 and sorted; where the recall on a sample is too low, the search is repeated once, wider.
+    Rows are searched in as many batches as the GPU's memory requires. Distances are recomputed in float64; where the
+    recall on a sample is too low, the search is repeated once with a larger graph degree.
 
     Parameters
     ----------
@@ -41,16 +41,16 @@ def descended_neighbors(
     unit = unit_rows(vectors)
     n = len(unit)
     k = max(0, min(k, n - 1))
-    if n < _LEAST or k == 0:
+    if n < _MIN_DOCUMENTS or k == 0:
         return None
-    tried: list[dict[str, Any]] = []
-    for wider in (1, 2):
-        descent = _descent(unit, k, wider=wider, free=free_bytes(device))
-        found = calls.all_neighbors(unit, k=min(n, k + 1 + _SPARE), descent=descent)
-        indices, distances, recall = measured_again(unit, found, k=k, seed=seed, device=device)
-        tried.append(descent.as_details() | {"recall": round(recall, 4)})
+    searches: list[dict[str, Any]] = []
+    for width_factor in (1, 2):
+        descent = _descent_settings(unit, k, width_factor=width_factor, free=free_bytes(device))
+        candidates = calls.all_neighbors(unit, k=min(n, k + 1 + _EXTRA_CANDIDATES), descent=descent)
+        indices, distances, recall = measured_again(unit, candidates, k=k, seed=seed, device=device)
+        searches.append(descent.as_details() | {"recall": round(recall, 4)})
         if recall >= recall_target:
-            details = {"reason": "more documents than all pairs are compared of", "by": "cuVS", "tried": tried}
+            details = {"reason": "more documents than all pairs are compared of", "by": "cuVS", "tried": searches}
             return NeighborGraph(
                 indices=indices,
                 distances=distances,
@@ -62,13 +62,13 @@ def descended_neighbors(
     return None
 
 
-def _descent(unit: NDArray[np.float32], k: int, *, wider: int, free: float) -> calls.Descent:
-    degree = wider * max(_DEGREE, 16 * math.ceil((k + 1 + _SPARE) / 16))
-    overlap = 1 + wider
-    # A row takes its values and, while it descends, a graph of twice the degree: position, distance, and both again.
+def _descent_settings(unit: NDArray[np.float32], k: int, *, width_factor: int, free: float) -> calls.Descent:
+    degree = width_factor * max(_DEGREE, 16 * math.ceil((k + 1 + _EXTRA_CANDIDATES) / 16))
+    overlap = 1 + width_factor
+    # A row takes its vector and an intermediate graph of twice the degree: index and distance, double-buffered.
     needed = len(unit) * (4.0 * unit.shape[1] + 2 * degree * 16.0)
-    if needed <= _SHARE * free:
+    if needed <= _MEMORY_SHARE * free:
         return calls.Descent(parts=1, overlap=1, degree=degree)
     return calls.Descent(
-        parts=max(overlap + 1, math.ceil(overlap * needed / (_SHARE * free))), overlap=overlap, degree=degree
+        parts=max(overlap + 1, math.ceil(overlap * needed / (_MEMORY_SHARE * free))), overlap=overlap, degree=degree
     )

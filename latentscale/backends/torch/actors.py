@@ -1,4 +1,4 @@
-"""Shards of the vectors in actors of a Ray cluster, for neighbours that no single device can search."""
+"""Neighbour search with shards of the vectors in Ray actors, for matrices that no single device can hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from latentscale.backends.cpu.vectors import unit_rows
-from latentscale.backends.torch.shards import Answer, Shard, sharded_neighbors
+from latentscale.backends.torch.shards import Shard, ShardResult, sharded_neighbors
 from latentscale.errors import LatentScaleError, ResourceError, require
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from latentscale.backends.results import NeighborGraph
     from latentscale.machine import Replicas
 
-# Blocks that are on their way at once: one is computed while the answers to the other travel.
-_BLOCKS = 2
+# Blocks in flight: one is computed while the results of the other are transferred.
+_BLOCKS_IN_FLIGHT = 2
 _HINT = "Run the same command again, or ask for fewer workers or less for each in engine.resources.neighbors."
 
 
 def neighbors_of_actors(vectors: NDArray[Any], *, k: int, replicas: Replicas) -> NeighborGraph:
-    """Find the ``k`` nearest other documents of each, with a shard of the vectors in each of some actors.
+    """Find the ``k`` nearest other documents of each, with one shard of the vectors per actor.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def neighbors_of_actors(vectors: NDArray[Any], *, k: int, replicas: Replicas) ->
     Raises
     ------
     ResourceError
-        If the actors get no resources within the time that they may wait, or one is lost.
+        If the actors get no resources within the timeout, or one is lost.
     EnvironmentFailure
         If a shard does not fit in the memory of its device.
     """
@@ -45,7 +45,7 @@ def neighbors_of_actors(vectors: NDArray[Any], *, k: int, replicas: Replicas) ->
         "num_cpus": 1.0 if replicas.cpus is None else replicas.cpus,
         "num_gpus": replicas.gpus,
         "resources": dict(replicas.custom),
-        # Lost with its shard: the stage is tried again as a whole.
+        # A restarted actor would have lost its shard: the whole stage is retried instead.
         "max_restarts": 0,
     }
     bounds = [len(unit) * number // count for number in range(count + 1)]
@@ -53,20 +53,20 @@ def neighbors_of_actors(vectors: NDArray[Any], *, k: int, replicas: Replicas) ->
     device = None if replicas.gpus else "cpu"
     actors: list[Any] = []
 
-    def answers(blocks: Iterator[tuple[int, NDArray[np.float32]]]) -> Iterator[list[Answer]]:
-        waiting: list[list[Any]] = []
+    def results(blocks: Iterator[tuple[int, NDArray[np.float32]]]) -> Iterator[list[ShardResult]]:
+        pending: list[list[Any]] = []
         for start, rows in blocks:
-            held = ray.put(rows)
-            waiting.append([actor.nearest.remote(held, start, k) for actor in actors])
-            if len(waiting) == _BLOCKS:
-                yield ray.get(waiting.pop(0), timeout=replicas.stall_seconds)
-        for left in waiting:
-            yield ray.get(left, timeout=replicas.stall_seconds)
+            shared_rows = ray.put(rows)
+            pending.append([actor.nearest.remote(shared_rows, start, k) for actor in actors])
+            if len(pending) == _BLOCKS_IN_FLIGHT:
+                yield ray.get(pending.pop(0), timeout=replicas.stall_seconds)
+        for refs in pending:
+            yield ray.get(refs, timeout=replicas.stall_seconds)
 
     try:
         for first, last in pairwise(bounds):
             actors.append(kind.remote(unit[first:last].copy(), first, device=device))
-        return sharded_neighbors(unit, k=k, ask=answers, shards=count)
+        return sharded_neighbors(unit, k=k, query_shards=results, shards=count)
     except ray.exceptions.GetTimeoutError as error:
         raise ResourceError(
             f"{count} workers for the neighbours did not answer for {replicas.stall_seconds:g} s", hint=_HINT

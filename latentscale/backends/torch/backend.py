@@ -1,4 +1,4 @@
-"""The backend that computes neighbours, layouts, clusters and figures with torch; all else as on processors."""
+"""The backend ``torch``: neighbours, layouts, clusters and quality figures; the rest is inherited from ``cpu``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from latentscale.backends.shown import Shown
+    from latentscale.backends.shown import PreviewCallback
     from latentscale.backends.torch.fuzzy import Edges
     from latentscale.machine import Place, Replicas
 
 
 class TorchBackend(CpuBackend):
-    """Neighbours, layouts, clusters and the figures of a map; see :class:`latentscale.backends.protocol.Backend`.
+    """Computes with torch, usually on a GPU; see :class:`latentscale.backends.protocol.Backend`.
 
     Parameters
     ----------
     device : str, optional
-        As torch names it; by default the first GPU that this process was given.
+        torch's name; by default the first GPU of this process.
     others : sequence of str, optional
-        Further devices of its kind, which search for neighbours too; without ``device`` all GPUs of this process.
+        Further devices of its kind for the neighbour search; without ``device``, all GPUs of this process.
     """
 
     name: ClassVar[str] = "torch"
@@ -39,9 +39,9 @@ class TorchBackend(CpuBackend):
         "cluster": ("torch", "hdbscan"),
     }
     gpus: ClassVar[float] = 1.0
-    # HDBSCAN of fewer takes the processors some seconds.
+    # HDBSCAN of fewer documents takes the CPU some seconds.
     auto_from: ClassVar[Mapping[str, int | None]] = {"cluster": 100_000}
-    # To be repeatable costs a GPU two fifths more, whatever the number.
+    # Determinism costs a GPU 40 % more time, whatever the number of documents.
     deterministic_documents: ClassVar[int] = 5_000_000
 
     def __init__(self, device: str | None = None, others: Sequence[str] = ()) -> None:
@@ -51,24 +51,24 @@ class TorchBackend(CpuBackend):
 
     @classmethod
     def missing(cls, place: Place) -> str | None:
-        """Torch; without a GPU it can compute, slowly."""
+        """Check that torch is installed; a GPU is not required."""
         return None if "torch" in place.packages else "torch is not installed: pip install 'latentscale[torch]'"
 
     @classmethod
     def unfit(cls, place: Place) -> str | None:
-        """No GPU: then the backend cpu is many times faster."""
+        """Without a GPU the backend cpu is many times faster."""
         return None if place.gpus else "there is no GPU"
 
     @cached_property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that computes everything but the neighbour search."""
         from latentscale.backends.torch.device import open_device
 
         return open_device(self._named)
 
     @cached_property
     def devices(self) -> tuple[torch.device, ...]:
-        """Those that search for neighbours, the one for all else first."""
+        """All devices of the neighbour search; :attr:`device` is the first."""
         from latentscale.backends.torch.device import further_gpus, open_device
 
         others = self._others if self._named is not None else further_gpus(self.device)
@@ -84,7 +84,7 @@ class TorchBackend(CpuBackend):
         seed: int,
         threads: int,
     ) -> NeighborGraph:
-        """By products of blocks, whatever the number of documents."""
+        """Search by blocked matrix products, for any number of documents."""
         from latentscale.backends.torch.neighbors import nearest_neighbors
         from latentscale.errors import ConfigError
 
@@ -97,7 +97,7 @@ class TorchBackend(CpuBackend):
         return nearest_neighbors(vectors, k=k, recall_target=recall_target, seed=seed, devices=self.devices)
 
     def neighbors_of_workers(self, vectors: NDArray[Any], *, k: int, replicas: Replicas) -> NeighborGraph:
-        """Exact neighbours with a shard of the vectors in each of some workers of a Ray cluster."""
+        """Search exactly, with one shard of the vectors per worker of a Ray cluster."""
         from latentscale.backends.torch.actors import neighbors_of_actors
 
         return replace(neighbors_of_actors(vectors, k=k, replicas=replicas), backend=self.name)
@@ -121,14 +121,14 @@ class TorchBackend(CpuBackend):
         fixed: NDArray[np.float32] | None = None,
         init: NDArray[np.float32] | None = None,
         density_weight: float = 0.0,
-        preview: Shown | None = None,
+        preview: PreviewCallback | None = None,
     ) -> Layout:
-        """UMAP over the graph, a dozen batches of edges an epoch; densMAP by its weight."""
-        from latentscale.backends.cpu.density import said_of
+        """Run UMAP with a dozen batches of edges per epoch, and densMAP's term if ``density_weight`` is positive."""
+        from latentscale.backends.cpu.density import density_report
         from latentscale.backends.torch.layout import BATCHES, layout
 
         edges = self._edges(graph, n_neighbors, deterministic=deterministic)
-        coordinates, kept = layout(
+        coordinates, correlation = layout(
             edges,
             vectors,
             n_components=n_components,
@@ -147,13 +147,13 @@ class TorchBackend(CpuBackend):
             radii=self._radii(graph, edges, deterministic=deterministic) if density_weight > 0 else None,
             density_weight=density_weight,
         )
-        said, notes = said_of(kept) if density_weight > 0 else ({}, [])
+        density_details, notes = density_report(correlation) if density_weight > 0 else ({}, [])
         return Layout(
             coordinates=coordinates,
             deterministic=deterministic,
             backend=self.name,
             notes=notes,
-            details={"batches": BATCHES, "device": str(self.device), **said},
+            details={"batches": BATCHES, "device": str(self.device), **density_details},
         )
 
     def _radii(self, graph: NeighborGraph, edges: Edges | None, *, deterministic: bool) -> torch.Tensor | None:
@@ -176,8 +176,8 @@ class TorchBackend(CpuBackend):
 
         if usable_neighbors(graph, n_neighbors) < 1:
             return None
-        held = self._fuzzy
-        if held is None or held[0] is not graph or held[1] != n_neighbors:
+        cached = self._fuzzy
+        if cached is None or cached[0] is not graph or cached[1] != n_neighbors:
             with (
                 torch.inference_mode(),
                 exact_products(),
@@ -185,8 +185,8 @@ class TorchBackend(CpuBackend):
                 device_memory("the fuzzy set", self.device),
             ):
                 edges = fuzzy_edges(graph, n_neighbors=n_neighbors, device=self.device)
-            self._fuzzy = held = (graph, n_neighbors, edges)
-        return held[2]
+            self._fuzzy = cached = (graph, n_neighbors, edges)
+        return cached[2]
 
     def hdbscan(
         self,
@@ -198,7 +198,7 @@ class TorchBackend(CpuBackend):
         cluster_selection_epsilon: float,
         threads: int,
     ) -> Clustering:
-        """The spanning tree on the device, and the clusters of it by the package ``hdbscan``."""
+        """Compute the spanning tree on the device, and its clusters by the package ``hdbscan``."""
         from latentscale.backends.cpu.clustering import hdbscan
 
         found = hdbscan(
@@ -219,7 +219,7 @@ class TorchBackend(CpuBackend):
     def dbscan(
         self, points: NDArray[Any], *, eps: float | None, min_samples: int, min_cluster_size: int, threads: int
     ) -> Clustering:
-        """DBSCAN without border points, from the same tree."""
+        """Run DBSCAN* on the same spanning tree."""
         from latentscale.backends.cpu.dbscan import dbscan
 
         found = dbscan(
@@ -232,7 +232,7 @@ class TorchBackend(CpuBackend):
         return self._made_here(found)
 
     def kmeans(self, vectors: NDArray[Any], *, n_clusters: int | None, seed: int, threads: int) -> Clustering:
-        """Spherical K-means from the starts of the backend cpu, improved on the device."""
+        """Run spherical K-means: initialization as in the backend cpu, Lloyd's algorithm on the device."""
         from latentscale.backends.cpu.clustering import kmeans
         from latentscale.backends.torch.kmeans import lloyd
 
@@ -245,7 +245,7 @@ class TorchBackend(CpuBackend):
     def faithfulness(
         self, vectors: NDArray[Any], coordinates: NDArray[Any], *, k: int, sample: int, seed: int, threads: int
     ) -> Faithfulness:
-        """By products of the sampled documents with all."""
+        """Measure by products of the sampled documents with all."""
         from latentscale.backends.torch.faithfulness import faithfulness
 
         return faithfulness(vectors, coordinates, k=k, sample=sample, seed=seed, device=self.device)

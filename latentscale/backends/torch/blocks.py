@@ -1,12 +1,12 @@
-"""Points of few dimensions in compact blocks of one size, on a device, and exact Euclidean neighbours by them.
+"""Points in equal-sized leaves of a k-d tree ("blocks") on a device, and exact Euclidean neighbours by them.
 
-A block is a leaf of a balanced k-d tree (Bentley 1975). Two trees are gone down side by side, all pairs of nodes of a
-level at once (the dual-tree search of Gray and Moore 2001, level by level): pairs of nodes whose boxes are too far
-apart are left behind. What is left are pairs of blocks of one size, so that many of them are one batched product.
+A block is a leaf of a balanced k-d tree (Bentley 1975) of points of few dimensions. Searches descend two trees at once,
+level by level (the dual-tree search of Gray and Moore 2001), and prune pairs of nodes whose boxes are too far apart.
+The remaining pairs of blocks have equal sizes, so many of them are one batched matrix product.
 
-Products are in float32 of differences to a middle nearby, and only find what may be near enough; all that is near
-enough is measured again by differences in float64. Neither step looks for the first k of many columns, which takes a
-GPU many times longer than to compute them: entries are compared with what is known of their row, and few are left.
+Products are in float32, of differences to a nearby center, and only select candidates, which are then measured in
+float64 by differences. Neither step is a ``topk`` over many columns, which takes a GPU many times longer than the
+products: entries are compared with a bound for their row, and few pass.
 """
 
 from __future__ import annotations
@@ -18,37 +18,38 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+# Largest number of points in a block.
 _BLOCK = 64
-# Blocks that are asked first, for a distance that the k-th neighbour is within.
+# Nearest blocks that give the first bound of the distance of the k-th neighbour.
 _FIRST = 8
-# Entries of the largest array, of pairs of points: 2**26 take half a gigabyte with their comparison.
+# Entries of the largest array of pairs of points: 2**26 take half a gigabyte with their comparison.
 _ENTRIES_ON_GPU, _ENTRIES = 1 << 26, 1 << 22
-# Pairs of nodes that are looked at together.
+# Pairs of nodes that are compared at once.
 _PAIRS = 1 << 21
-# Blocks whose neighbours are sorted together, and how many of these at most.
+# Blocks whose neighbours are sorted at once, and the largest number of candidates kept for them.
 _RANGE = 1 << 10
 _KEPT = 1 << 24
-# A hair: rounding of distances between boxes hides no pair.
-_HAIR = 2e-6
-# Of float32, relative.
+# Relative margin by which bounds are loosened, so that rounding prunes no pair that counts.
+_MARGIN = 2e-6
+# Unit roundoff of float32.
 _ROUNDING = 2.0**-24
 _LARGEST = 3e38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
-    """Points in the order of the leaves of a k-d tree, filled up to blocks of one size.
+    """Points in the order of the leaves of a k-d tree, padded to blocks of one size; a place in this order is a slot.
 
     Attributes
     ----------
     points : float tensor, shape (blocks * size, d)
-        Those that fill up are copies of the first point.
+        Padding repeats the first point.
     position : int64 tensor, shape (blocks * size,)
-        Position of each among the points that were given; -1 for those that fill up.
+        Position of each slot's point in the input; -1 for padding.
     size : int
-        Points a block.
+        Slots per block.
     low, high : tuple of float tensor, of shapes (1, d), (2, d), (4, d), … (blocks, d)
-        Corners of the boxes of all nodes, by levels.
+        Corners of the bounding boxes of the nodes, one tensor per level.
     """
 
     points: torch.Tensor
@@ -62,52 +63,52 @@ class Blocks:
 
     @property
     def at_once(self) -> int:
-        """Pairs of blocks whose distances fit in the memory that a step may take."""
-        most = _ENTRIES_ON_GPU if self.points.device.type == "cuda" else _ENTRIES
-        return max(1, most // (self.size * max(self.size, 2 * self.points.shape[1])))
+        """Number of pairs of blocks whose products fit in the memory of one step."""
+        budget = _ENTRIES_ON_GPU if self.points.device.type == "cuda" else _ENTRIES
+        return max(1, budget // (self.size * max(self.size, 2 * self.points.shape[1])))
 
     @property
     def real(self) -> torch.Tensor:
-        """Whether there is a point at a place: bool, shape (blocks * size,)."""
+        """Which slots hold a point, rather than padding: bool, shape (blocks * size,)."""
         return self.position >= 0
 
-    def by_levels(self, leaves: torch.Tensor, how: str) -> list[torch.Tensor]:
-        """The largest (``amax``) or smallest (``amin``) of the values of the blocks below each node, by levels."""
-        levels = [leaves]
+    def by_levels(self, values: torch.Tensor, reduce: str) -> list[torch.Tensor]:
+        """Reduce values of the blocks (``amax`` or ``amin``) over the subtree of each node: one tensor per level."""
+        levels = [values]
         while len(levels[-1]) > 1:
-            levels.append(getattr(levels[-1].view(-1, 2), how)(1))
+            levels.append(getattr(levels[-1].view(-1, 2), reduce)(1))
         return levels[::-1]
 
-    def gaps(self, level: int, some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        """Least squared distances of boxes of a level, a hair less than they are; the two broadcast to (m, c)."""
+    def box_distances(self, level: int, nodes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """Lower bounds of squared distances between boxes of a level; the positions broadcast to (m, c)."""
         low, high = self.low[level], self.high[level]
-        apart = (low[some] - high[others]).maximum(low[others] - high[some])
-        return apart.clamp_(min=0).square_().sum(-1) * (1 - _HAIR)
+        gap = (low[nodes] - high[others]).maximum(low[others] - high[nodes])
+        return gap.clamp_(min=0).square_().sum(-1) * (1 - _MARGIN)
 
 
 def in_blocks(points: torch.Tensor) -> Blocks:
-    """Put points, float of shape (n, d) with ``n >= 1``, in blocks."""
+    """Build the blocks of points, float of shape (n, d) with ``n >= 1``."""
     import torch
 
     n, width = points.shape
     levels = max(0, (max(n, 1) - 1) // _BLOCK).bit_length()
     size = -(-n // 2**levels)
     total = size * 2**levels
-    filled = torch.cat((points, points[:1].expand(total - n, width)))
+    padded = torch.cat((points, points[:1].expand(total - n, width)))
     order = torch.arange(total, device=points.device)
     low: list[torch.Tensor] = []
     high: list[torch.Tensor] = []
     for level in range(levels + 1):
-        parts = order.view(2**level, -1)
-        held = filled[parts]
-        low.append(held.amin(1))
-        high.append(held.amax(1))
+        node_order = order.view(2**level, -1)
+        node_points = padded[node_order]
+        low.append(node_points.amin(1))
+        high.append(node_points.amax(1))
         if level < levels:
             axis = (high[-1] - low[-1]).argmax(1)
-            along = held.gather(2, axis[:, None, None].expand(-1, held.shape[1], 1)).squeeze(2)
-            order = parts.gather(1, along.argsort(dim=1, stable=True)).reshape(-1)
+            coordinate = node_points.gather(2, axis[:, None, None].expand(-1, node_points.shape[1], 1)).squeeze(2)
+            order = node_order.gather(1, coordinate.argsort(dim=1, stable=True)).reshape(-1)
     position = torch.where(order < n, order, torch.full_like(order, -1))
-    return Blocks(points=filled[order], position=position, size=size, low=tuple(low), high=tuple(high))
+    return Blocks(points=padded[order], position=position, size=size, low=tuple(low), high=tuple(high))
 
 
 def close_pairs(
@@ -115,79 +116,82 @@ def close_pairs(
     limit: torch.Tensor,
     *,
     nodes: tuple[int, int, int] = (0, 0, 1),
-    least: torch.Tensor | None = None,
-    part: torch.Tensor | None = None,
+    lower_bound: torch.Tensor | None = None,
+    component: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All pairs of blocks whose points may be nearer than a limit.
+    """Find all pairs of blocks that may hold points nearer than a limit.
 
     Parameters
     ----------
     limit : float tensor, shape (blocks,)
-        Squared distances that a pair must not exceed; negative for a block that does not ask.
+        Squared distances that a pair must not exceed; negative for a block that is no query.
     nodes : tuple of int
-        A level, and the first and last (exclusive) of its nodes whose blocks ask.
-    least : float tensor, shape (blocks,), optional
-        A squared distance that any way to a block is at least as long as; pairs that reach the limit are left out.
-    part : int64 tensor, shape (blocks,), optional
-        What all points of a block are part of (-1 if of several): pairs of blocks of one part are left out.
+        A level, and the range ``start, stop`` of its nodes whose blocks are queries.
+    lower_bound : float tensor, shape (blocks,), optional
+        Squared; no edge to a point of the block is shorter. With it, pairs whose bound reaches the limit are pruned.
+    component : int64 tensor, shape (blocks,), optional
+        The component of all points of a block (-1 if of several): pairs of blocks of one component are pruned.
 
     Returns
     -------
-    some, others : int64 tensor, shape (m,)
-        The block that asks, the one that may answer.
+    queries, others : int64 tensor, shape (m,)
     bound : float tensor, shape (m,)
-        Squared.
+        Lower bound of their squared distances.
     """
     import torch
 
     limits = blocks.by_levels(limit, "amax")
-    nearest = None if least is None else blocks.by_levels(least, "amin")
-    parts = None if part is None else _of_one(blocks, part)
+    lower_bounds = None if lower_bound is None else blocks.by_levels(lower_bound, "amin")
+    components = None if component is None else _node_components(component)
     device = limit.device
     first, start, stop = nodes
-    some = torch.arange(start, stop, device=device).repeat_interleave(2**first)
+    queries = torch.arange(start, stop, device=device).repeat_interleave(2**first)
     others = torch.arange(2**first, device=device).repeat(stop - start)
     bound = torch.empty(0, dtype=limit.dtype, device=device)
     for level in range(first, len(blocks.low)):
         if level > first:
-            some = (2 * some[:, None] + torch.tensor((0, 0, 1, 1), device=device)).view(-1)
+            queries = (2 * queries[:, None] + torch.tensor((0, 0, 1, 1), device=device)).view(-1)
             others = (2 * others[:, None] + torch.tensor((0, 1, 0, 1), device=device)).view(-1)
-        left: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        for a, b in zip(some.split(_PAIRS), others.split(_PAIRS), strict=True):
-            bound = blocks.gaps(level, a, b)
-            if nearest is None:
-                near = bound <= limits[level][a]
+        kept_pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        for a, b in zip(queries.split(_PAIRS), others.split(_PAIRS), strict=True):
+            bound = blocks.box_distances(level, a, b)
+            if lower_bounds is None:
+                is_near = bound <= limits[level][a]
             else:
-                bound = torch.maximum(bound, nearest[level][b])
-                near = bound < limits[level][a]
-            if parts is not None:
-                near &= (parts[level][a] != parts[level][b]) | (parts[level][a] < 0)
-            kept = near.nonzero().squeeze(1)
-            left.append((a[kept], b[kept], bound[kept]))
-        some, others, bound = (torch.cat(one) for one in zip(*left, strict=True))
-        if not len(some):
+                bound = torch.maximum(bound, lower_bounds[level][b])
+                is_near = bound < limits[level][a]
+            if components is not None:
+                is_near &= (components[level][a] != components[level][b]) | (components[level][a] < 0)
+            kept = is_near.nonzero().squeeze(1)
+            kept_pairs.append((a[kept], b[kept], bound[kept]))
+        queries, others, bound = (torch.cat(one) for one in zip(*kept_pairs, strict=True))
+        if not len(queries):
             break
-    return some, others, bound
+    return queries, others, bound
 
 
-def _of_one(blocks: Blocks, part: torch.Tensor) -> list[torch.Tensor]:
+def _node_components(component: torch.Tensor) -> list[torch.Tensor]:
+    """The component of all points of each node, -1 if of several; ``component`` has that of each block."""
     import torch
 
-    levels = [part]
+    levels = [component]
     while len(levels[-1]) > 1:
-        both = levels[-1].view(-1, 2)
-        levels.append(torch.where(both[:, 0] == both[:, 1], both[:, 0], torch.full_like(both[:, 0], -1)))
+        children = levels[-1].view(-1, 2)
+        is_common = children[:, 0] == children[:, 1]
+        levels.append(torch.where(is_common, children[:, 0], torch.full_like(children[:, 0], -1)))
     return levels[::-1]
 
 
-def nearest_blocks(blocks: Blocks, rows: torch.Tensor, count: int, *, part: torch.Tensor | None = None) -> torch.Tensor:
-    """About the ``count`` blocks nearest to each of some: a search that keeps so many nodes a level.
+def nearest_blocks(
+    blocks: Blocks, rows: torch.Tensor, count: int, *, component: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Find about the ``count`` nearest blocks of each of some, by a beam search that keeps ``count`` nodes per level.
 
     Parameters
     ----------
     rows : int64 tensor, shape (m,)
-    part : int64 tensor, shape (blocks,), optional
-        Blocks all of whose points are part of what all points of the asking block are part of come last.
+    component : int64 tensor, shape (blocks,), optional
+        The component of all points of a block (-1 if of several): blocks of the query's own component come last.
 
     Returns
     -------
@@ -197,23 +201,24 @@ def nearest_blocks(blocks: Blocks, rows: torch.Tensor, count: int, *, part: torc
     import torch
 
     levels = len(blocks.low) - 1
-    parts = None if part is None else _of_one(blocks, part)
+    components = None if component is None else _node_components(component)
     level = min(levels, count.bit_length())
-    found = torch.arange(2**level, device=rows.device).expand(len(rows), -1)
+    nodes = torch.arange(2**level, device=rows.device).expand(len(rows), -1)
     while True:
-        own = rows >> (levels - level)
-        gap = blocks.gaps(level, own[:, None], found)
-        if parts is not None and part is not None:
-            gap.masked_fill_((parts[level][found] == part[rows][:, None]) & (part[rows] >= 0)[:, None], torch.inf)
-        found = found.gather(1, gap.sort(dim=1, stable=True).indices[:, :count])
+        ancestor = rows >> (levels - level)
+        distance = blocks.box_distances(level, ancestor[:, None], nodes)
+        if components is not None and component is not None:
+            is_own = (components[level][nodes] == component[rows][:, None]) & (component[rows] >= 0)[:, None]
+            distance.masked_fill_(is_own, torch.inf)
+        nodes = nodes.gather(1, distance.sort(dim=1, stable=True).indices[:, :count])
         if level == levels:
-            return found
+            return nodes
         level += 1
-        found = (2 * found[:, :, None] + torch.arange(2, device=rows.device)).view(len(rows), -1)
+        nodes = (2 * nodes[:, :, None] + torch.arange(2, device=rows.device)).view(len(rows), -1)
 
 
 class Products:
-    """Rough squared distances of all points of some blocks to those of others, and what may be below a limit.
+    """Squared distances in float32 of all points of some blocks to those of others, with a bound of their error.
 
     Parameters
     ----------
@@ -224,156 +229,158 @@ class Products:
     def __init__(self, blocks: Blocks, rows: torch.Tensor, columns: torch.Tensor) -> None:
         import torch
 
-        m, width = len(rows), blocks.points.shape[1]
-        points = blocks.points.view(len(blocks), blocks.size, width)
-        middle = ((blocks.low[-1][rows] + blocks.high[-1][rows]) / 2)[:, None]
-        own = (points[rows] - middle).float()
-        others = (points[columns].view(m, -1, width) - middle).float()
-        self._own = own.square().sum(2)
-        length = others.square().sum(2)
-        farthest = (self._own.amax(1).sqrt() + length.amax(1).sqrt()).square()
-        # Of a product of d + 1 terms and of the differences, with room to spare.
-        self._slack = (farthest * (4 * (width + 8) * _ROUNDING))[:, None]
-        absent = ~blocks.real.view(len(blocks), -1)[columns].view(m, -1)
-        length.masked_fill_(absent, torch.inf)
-        left = torch.cat((own.mul_(-2), torch.ones_like(own[:, :, :1])), dim=2)
-        # Squared distances less the squared length of the row.
-        self._square = torch.bmm(left, torch.cat((others, length[:, :, None]), dim=2).mT)
+        m, n_dims = len(rows), blocks.points.shape[1]
+        points = blocks.points.view(len(blocks), blocks.size, n_dims)
+        center = ((blocks.low[-1][rows] + blocks.high[-1][rows]) / 2)[:, None]
+        queries = (points[rows] - center).float()
+        others = (points[columns].view(m, -1, n_dims) - center).float()
+        self._norms = queries.square().sum(2)
+        norms = others.square().sum(2)
+        farthest = (self._norms.amax(1).sqrt() + norms.amax(1).sqrt()).square()
+        # Bound of the rounding of products of d + 1 terms and of the differences.
+        self._error = (farthest * (4 * (n_dims + 8) * _ROUNDING))[:, None]
+        padding = ~blocks.real.view(len(blocks), -1)[columns].view(m, -1)
+        norms.masked_fill_(padding, torch.inf)
+        extended = torch.cat((queries.mul_(-2), torch.ones_like(queries[:, :, :1])), dim=2)
+        # |a - b|^2 - |a|^2 for each point a of the rows.
+        self._partial = torch.bmm(extended, torch.cat((others, norms[:, :, None]), dim=2).mT)
 
     def within(self, count: int) -> torch.Tensor:
-        """A squared distance that the first ``count`` of each point are within: float32 of shape (m, size)."""
+        """Upper bound of the squared distance of the ``count``-th nearest of each point: float32 of shape (m, size)."""
         import torch
 
-        if count > self._square.shape[2]:
-            return torch.full_like(self._own, torch.inf)
-        nearest = self._square.topk(count, dim=2, largest=False, sorted=False).values.amax(2)
-        return (nearest + self._own + 2 * self._slack).clamp_(min=0)
+        if count > self._partial.shape[2]:
+            return torch.full_like(self._norms, torch.inf)
+        nearest = self._partial.topk(count, dim=2, largest=False, sorted=False).values.amax(2)
+        return (nearest + self._norms + 2 * self._error).clamp_(min=0)
 
-    def below(self, limit: torch.Tensor, apart: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
-        """Flat places, int64, of entries of (m, size, c * size) that may be at most a limit.
+    def below(self, limit: torch.Tensor, components: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
+        """Find pairs that may be within a limit: flat indices, int64, into (m, size, c * size).
 
         Parameters
         ----------
         limit : float tensor, shape (m, size)
-            Squared; negative for a point that asks for nothing.
-        apart : tuple of int32 tensor, shapes (m, size) and (m, c * size), optional
-            Entries for which both are the same are left out.
+            Squared; negative for a point that is no query.
+        components : tuple of int32 tensor, shapes (m, size) and (m, c * size), optional
+            Pairs within one component are left out.
         """
         import torch
 
-        room = limit.float() * (1 + 2 * _ROUNDING) + self._slack - self._own
-        # A limit may be infinite; what fills up is infinitely far.
-        room = torch.where(limit < 0, torch.full_like(room, -torch.inf), room.clamp_(max=_LARGEST))
-        near = self._square <= room[:, :, None]
-        if apart is not None:
-            near &= apart[0][:, :, None] != apart[1][:, None]
-        return near.view(-1).nonzero().squeeze(1)
+        bound = limit.float() * (1 + 2 * _ROUNDING) + self._error - self._norms
+        # Limits may be infinite, and so is the distance of padding: a finite bound excludes it.
+        bound = torch.where(limit < 0, torch.full_like(bound, -torch.inf), bound.clamp_(max=_LARGEST))
+        is_near = self._partial <= bound[:, :, None]
+        if components is not None:
+            is_near &= components[0][:, :, None] != components[1][:, None]
+        return is_near.view(-1).nonzero().squeeze(1)
 
 
-def squares(blocks: Blocks, some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Squared distances between points at places, by differences: copies of a point have exactly 0."""
+def squared_distances(blocks: Blocks, slots: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Squared distances of pairs of slots, by differences: exactly 0 for duplicates."""
     import torch
 
-    total = torch.zeros(len(some), dtype=blocks.points.dtype, device=some.device)
-    # Column by column: no array of all differences.
+    total = torch.zeros(len(slots), dtype=blocks.points.dtype, device=slots.device)
+    # Axis by axis: an array of all differences would be d times as large.
     for axis in range(blocks.points.shape[1]):
-        along = blocks.points[:, axis]
-        total += (along[some] - along[others]).square_()
+        coordinate = blocks.points[:, axis]
+        total += (coordinate[slots] - coordinate[others]).square_()
     return total
 
 
-def places(blocks: Blocks, flat: torch.Tensor, some: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """From flat places in products of pairs of blocks (int64, shape (m,) both) to the places of both points."""
+def pair_slots(
+    blocks: Blocks, flat: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slots of both points of flat indices into the products of pairs of blocks (int64, shape (m,) both)."""
     size = blocks.size
     pair = flat // (size * size)
     within = flat - pair * (size * size)
     row = within // size
-    return some[pair] * size + row, others[pair] * size + (within - row * size)
+    return rows[pair] * size + row, columns[pair] * size + (within - row * size)
 
 
 def nearest_points(blocks: Blocks, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the ``k`` nearest other points of each, exactly, whatever the number of dimensions.
+    """Find the exact ``k`` nearest other points of each, whatever the number of dimensions.
 
     ``k`` is less than the number of points.
 
     Returns
     -------
     float tensor, shape (blocks * size, k)
-        Distances, ascending, ties by place; infinite for what fills up.
+        Distances, ascending, ties by slot; infinite for padding.
     int64 tensor, shape (blocks * size, k)
-        Places of the neighbours in the order of the blocks.
+        Slots of the neighbours.
     """
     import torch
 
     device, size, count = blocks.points.device, blocks.size, len(blocks)
     distance = torch.full((count * size, k), torch.inf, dtype=blocks.points.dtype, device=device)
-    found = torch.zeros((count * size, k), dtype=torch.int64, device=device)
+    neighbors = torch.zeros((count * size, k), dtype=torch.int64, device=device)
     limit = _within(blocks, k)
     level = (max(1, count // _RANGE)).bit_length() - 1
     for node in range(2**level):
         first, last = node * count // 2**level, (node + 1) * count // 2**level
-        apart, row, column = _nearest_within(blocks, limit, (level, node, node + 1), k)
-        own = torch.arange(first * size, last * size, device=device)
-        own = own[blocks.real[own]]
-        entry = torch.searchsorted(row, own)[:, None] + torch.arange(k, device=device)
-        distance[own] = apart[entry].sqrt()
-        found[own] = column[entry]
-    return distance, found
+        squared, row, column = _nearest_within(blocks, limit, (level, node, node + 1), k)
+        slots = torch.arange(first * size, last * size, device=device)
+        slots = slots[blocks.real[slots]]
+        entry = torch.searchsorted(row, slots)[:, None] + torch.arange(k, device=device)
+        distance[slots] = squared[entry].sqrt()
+        neighbors[slots] = column[entry]
+    return distance, neighbors
 
 
 def _within(blocks: Blocks, k: int) -> torch.Tensor:
-    """A squared distance that the ``k`` nearest others of each point are within; -1 for what fills up."""
+    """Upper bound of the squared distance of the ``k``-th nearest other point of each slot; -1 for padding."""
     import torch
 
     size, count = blocks.size, len(blocks)
-    asked = min(count, max(_FIRST, -(-4 * (k + 1) // size)))
+    n_blocks = min(count, max(_FIRST, -(-4 * (k + 1) // size)))
     limit = torch.empty((count, size), dtype=torch.float32, device=blocks.points.device)
-    for rows in torch.arange(count, device=limit.device).split(max(1, blocks.at_once // asked)):
+    for rows in torch.arange(count, device=limit.device).split(max(1, blocks.at_once // n_blocks)):
         # The point itself is among them.
-        limit[rows] = Products(blocks, rows, nearest_blocks(blocks, rows, asked)).within(k + 1)
+        limit[rows] = Products(blocks, rows, nearest_blocks(blocks, rows, n_blocks)).within(k + 1)
     return limit.masked_fill_(~blocks.real.view(count, size), -1.0)
 
 
 def _nearest_within(
     blocks: Blocks, limit: torch.Tensor, nodes: tuple[int, int, int], k: int
 ) -> tuple[torch.Tensor, ...]:
-    """Squared distances and both places of the ``k`` nearest others of the points of some blocks, in their order.
+    """Squared distances and both slots of the ``k`` nearest other points of the points of some blocks, by slot.
 
-    Changes ``limit`` where more are within it than can be kept.
+    Lowers ``limit`` in place where more candidates are within it than can be kept.
     """
-    some, others, _ = close_pairs(blocks, limit.amax(1).to(blocks.points.dtype), nodes=nodes)
-    order = (some * len(blocks) + others).argsort()
-    some, others = some[order], others[order]
+    queries, others, _ = close_pairs(blocks, limit.amax(1).to(blocks.points.dtype), nodes=nodes)
+    order = (queries * len(blocks) + others).argsort()
+    queries, others = queries[order], others[order]
     kept: list[tuple[torch.Tensor, ...]] = []
-    for a, b in pieces(blocks, some, others):
+    for a, b in pieces(blocks, queries, others):
         flat = Products(blocks, a, b[:, None]).below(limit[a])
-        for part in flat.split(_KEPT):
-            row, column = places(blocks, part, a, b)
-            apart = squares(blocks, row, column)
-            # Limits are float32.
-            near = ((row != column) & (apart <= limit.view(-1)[row] * (1 + _HAIR))).nonzero().squeeze(1)
-            kept.append((apart[near], row[near], column[near]))
+        for chunk in flat.split(_KEPT):
+            row, column = pair_slots(blocks, chunk, a, b)
+            squared = squared_distances(blocks, row, column)
+            # Limits are rounded to float32.
+            is_near = ((row != column) & (squared <= limit.view(-1)[row] * (1 + _MARGIN))).nonzero().squeeze(1)
+            kept.append((squared[is_near], row[is_near], column[is_near]))
             if sum(len(one[0]) for one in kept) > _KEPT:
                 kept = [_first_of_rows(kept, k)]
-                apart, row, _ = kept[0]
+                squared, row, _ = kept[0]
                 full = (row[: max(0, len(row) - k + 1)] == row[k - 1 :]).nonzero().squeeze(1) + k - 1
-                limit.view(-1)[row[full]] = apart[full].float() * (1 + _HAIR)
+                limit.view(-1)[row[full]] = squared[full].float() * (1 + _MARGIN)
     return _first_of_rows(kept, k)
 
 
 def _first_of_rows(kept: list[tuple[torch.Tensor, ...]], k: int) -> tuple[torch.Tensor, ...]:
-    """The ``k`` nearest of each point, by places of the points, by distances, and as they came."""
+    """The ``k`` nearest of each slot, by slot, then by distance; ties stay in the order of their candidates."""
     import torch
 
-    apart, row, column = (torch.cat(one) for one in zip(*kept, strict=True))
-    order = apart.argsort(stable=True)
+    squared, row, column = (torch.cat(one) for one in zip(*kept, strict=True))
+    order = squared.argsort(stable=True)
     order = order[row[order].argsort(stable=True)]
     row = row[order]
-    first = (torch.arange(len(row), device=row.device) - torch.searchsorted(row, row) < k).nonzero().squeeze(1)
-    order = order[first]
-    return apart[order], row[first], column[order]
+    is_kept = (torch.arange(len(row), device=row.device) - torch.searchsorted(row, row) < k).nonzero().squeeze(1)
+    order = order[is_kept]
+    return squared[order], row[is_kept], column[order]
 
 
 def pieces(blocks: Blocks, *pairs: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Pairs of blocks, as many at once as fit."""
-    return zip(*(one.split(blocks.at_once) for one in pairs), strict=True)
+    """Split pairs of blocks into chunks that fit in the memory of one step."""
+    return zip(*(tensor.split(blocks.at_once) for tensor in pairs), strict=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from latentscale.backends.results import NeighborGraph
     from latentscale.backends.torch.fuzzy import Edges
 
-_FARTHEST_MOVE = 4.0
+_MAX_MOVE = 4.0
 _TINY = 1e-30
 
 
@@ -30,18 +30,19 @@ def log_radii(graph: NeighborGraph, edges: Edges) -> torch.Tensor:
     distances = torch.from_numpy(np.ascontiguousarray(graph.distances)).to(device).to(widest_float(device))
     head = torch.arange(n, device=device)[:, None].expand_as(indices)
     pair = (torch.minimum(head, indices) * n + torch.maximum(head, indices)).reshape(-1)
-    names = edges.low * n + edges.high
-    place = torch.searchsorted(names, pair).clamp(max=len(names) - 1)
-    found = names[place] == pair
-    squares = torch.zeros(len(names), dtype=distances.dtype, device=device)
-    squares.scatter_reduce_(0, place[found], distances.reshape(-1)[found] ** 2, "amax")
+    edge_ids = edges.low * n + edges.high
+    edge = torch.searchsorted(edge_ids, pair).clamp(max=len(edge_ids) - 1)
+    is_edge = edge_ids[edge] == pair
+    squared = torch.zeros(len(edge_ids), dtype=distances.dtype, device=device)
+    squared.scatter_reduce_(0, edge[is_edge], distances.reshape(-1)[is_edge] ** 2, "amax")
     weight = edges.weight.to(distances.dtype)
-    total = _at_both_ends(weight, edges.low, edges.high, n)
-    radii = _at_both_ends(weight * squares, edges.low, edges.high, n) / total
+    total = _sum_at_ends(weight, edges.low, edges.high, n)
+    radii = _sum_at_ends(weight * squared, edges.low, edges.high, n) / total
     return torch.log(radii + LEAST_RADIUS)
 
 
-def _at_both_ends(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor, n: int) -> torch.Tensor:
+def _sum_at_ends(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor, n: int) -> torch.Tensor:
+    """Sum values of edges over both of their ends: shape (n,)."""
     import torch
 
     sums = torch.zeros(n, dtype=values.dtype, device=values.device)
@@ -49,20 +50,20 @@ def _at_both_ends(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor, n
 
 
 class DensityTerm:
-    """The part of a layout's optimisation that brings its local radii near to those of the embedding.
+    """densMAP's term of the objective: the correlation of local radii of the layout with those of the embedding.
 
     Parameters
     ----------
     radii : float tensor, shape (n,)
         From :func:`log_radii`.
     low, high : int64 tensor, shape (m,)
-        The ends of the edges.
+        Ends of the edges.
     weight : float tensor, shape (m,)
-        Of the edges, at most 1.
+        Edge weights, at most 1.
     curve : tuple of float
         ``a`` and ``b`` of the layout.
     share : float
-        Of the correlation beside UMAP's own aim: umap-learn's ``dens_lambda``.
+        Weight of the correlation relative to UMAP's objective: umap-learn's ``dens_lambda``.
     """
 
     def __init__(
@@ -79,69 +80,70 @@ class DensityTerm:
 
         self._low, self._high, self._weight = low, high, weight
         self._curve, self._share = curve, share
-        self._counted = torch.isfinite(radii)
-        counted = radii[self._counted]
+        self._has_radius = torch.isfinite(radii)
+        known = radii[self._has_radius]
         self._standard = torch.zeros_like(radii)
-        deviation = counted.std(correction=0) if len(counted) else torch.zeros(())
+        deviation = known.std(correction=0) if len(known) else torch.zeros(())
         if float(deviation) > 0:
-            self._standard[self._counted] = (counted - counted.mean()) / deviation
+            self._standard[self._has_radius] = (known - known.mean()) / deviation
 
-    def move(self, places: torch.Tensor, sampled: torch.Tensor, *, rate: float, batches: int) -> None:
-        """Take one step along the edges ``sampled``, in place."""
+    def move(self, positions: torch.Tensor, sampled: torch.Tensor, *, rate: float, batches: int) -> None:
+        """Take one gradient step along the edges ``sampled``, in place."""
         import torch
 
-        total, radius = self._on_the_map(places)
-        there = self._counted & (total > 0)
-        n = int(there.sum())
+        total, radius = self._map_radii(positions)
+        is_used = self._has_radius & (total > 0)
+        n = int(is_used.sum())
         if n < 2:
             return
-        standard = self._standard[there]
-        logs = torch.log(radius[there] + LEAST_RADIUS)
-        apart = logs - logs.mean()
-        variance = (apart @ apart) / (n - 1) + VARIANCE_SHIFT
-        slope = (standard - (apart @ standard) / (n - 1) * apart / variance) / (torch.sqrt(variance) * n)
+        standard = self._standard[is_used]
+        logs = torch.log(radius[is_used] + LEAST_RADIUS)
+        centered = logs - logs.mean()
+        variance = (centered @ centered) / (n - 1) + VARIANCE_SHIFT
+        slope = (standard - (centered @ standard) / (n - 1) * centered / variance) / (torch.sqrt(variance) * n)
         influence, inverse = torch.zeros_like(total), torch.zeros_like(total)
-        # Each pair stands for two directed edges, of which UMAP's aim is a sum.
-        influence[there] = UNIT * self._share * 2.0 * self._weight.sum() * slope / total[there]
-        inverse[there] = 1.0 / (radius[there] + LEAST_RADIUS)
+        # UMAP's objective is a sum over directed edges: each pair counts twice.
+        influence[is_used] = UNIT * self._share * 2.0 * self._weight.sum() * slope / total[is_used]
+        inverse[is_used] = 1.0 / (radius[is_used] + LEAST_RADIUS)
         for batch in sampled.chunk(batches):
             low, high = self._low[batch], self._high[batch]
-            phi, falls, square, step = self._alike(places, low, high)
-            rest = 1.0 - square * falls
+            phi, decay, squared, step = self._similarities(positions, low, high)
+            complement = 1.0 - squared * decay
             strength = phi * (
-                influence[low] * (rest * inverse[low] + falls) + influence[high] * (rest * inverse[high] + falls)
+                influence[low] * (complement * inverse[low] + decay)
+                + influence[high] * (complement * inverse[high] + decay)
             )
             strength = strength * 2.0 / self._weight[batch]
-            moved = torch.clamp(strength[:, None] * step, -_FARTHEST_MOVE, _FARTHEST_MOVE)
-            moved = (2.0 * rate * moved).to(places.dtype)
-            places.index_add_(0, low, moved)
-            places.index_add_(0, high, -moved)
+            move = torch.clamp(strength[:, None] * step, -_MAX_MOVE, _MAX_MOVE)
+            move = (2.0 * rate * move).to(positions.dtype)
+            positions.index_add_(0, low, move)
+            positions.index_add_(0, high, -move)
 
-    def correlation(self, places: torch.Tensor) -> float | None:
-        """Pearson's correlation of logarithmic radii in the embedding and in a layout; None where it is undefined."""
+    def correlation(self, positions: torch.Tensor) -> float | None:
+        """Pearson's correlation of the log radii in the embedding and in a layout; None where it is undefined."""
         import torch
 
-        total, radius = self._on_the_map(places)
-        there = self._counted & (total > 0)
-        both = torch.stack((torch.log(radius[there] + LEAST_RADIUS), self._standard[there]))
+        total, radius = self._map_radii(positions)
+        is_used = self._has_radius & (total > 0)
+        both = torch.stack((torch.log(radius[is_used] + LEAST_RADIUS), self._standard[is_used]))
         if both.shape[1] < 2 or not bool((both.std(dim=1) > 0).all()):
             return None
         return float(torch.corrcoef(both)[0, 1])
 
-    def _on_the_map(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The sum of similarities of each document on the map, and its local radius there."""
-        phi, _, square, _ = self._alike(places, self._low, self._high)
-        total = _at_both_ends(phi, self._low, self._high, len(places))
-        spread = _at_both_ends(phi * square, self._low, self._high, len(places))
+    def _map_radii(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """For each document the sum of its similarities on the map, and its local radius there."""
+        phi, _, squared, _ = self._similarities(positions, self._low, self._high)
+        total = _sum_at_ends(phi, self._low, self._high, len(positions))
+        spread = _sum_at_ends(phi * squared, self._low, self._high, len(positions))
         return total, spread / total.clamp(min=_TINY)
 
-    def _alike(
-        self, places: torch.Tensor, low: torch.Tensor, high: torch.Tensor
+    def _similarities(
+        self, positions: torch.Tensor, low: torch.Tensor, high: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Similarity of the ends on the map, how fast its logarithm falls with their squared distance; that; a step."""
+        """For each edge: similarity phi, -d log(phi) / d(squared), squared distance, and difference of its ends."""
         a, b = self._curve
-        step = places[low] - places[high]
-        square = (step * step).sum(1).to(self._standard.dtype)
-        power = a * square.clamp(min=_TINY) ** b
-        falls = b * power / (square.clamp(min=_TINY) * (1.0 + power))
-        return 1.0 / (1.0 + power), falls, square, step
+        step = positions[low] - positions[high]
+        squared = (step * step).sum(1).to(self._standard.dtype)
+        power = a * squared.clamp(min=_TINY) ** b
+        decay = b * power / (squared.clamp(min=_TINY) * (1.0 + power))
+        return 1.0 / (1.0 + power), decay, squared, step

@@ -1,4 +1,4 @@
-"""The device on which the torch backend computes, and how it must compute to be exact or repeatable."""
+"""Opening torch devices, and context managers for precision, determinism and memory errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentscale.machine import available_memory, own_device
 if TYPE_CHECKING:
     import torch
 
-# cuBLAS gives the same bits again only with workspaces of a fixed size, which it reads when it is first used.
+# cuBLAS is deterministic only with workspaces of a fixed size; the variable is read on first use.
 _WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 _PRODUCTS = "highest"
 
@@ -24,15 +24,15 @@ def open_device(name: str | None = None) -> torch.device:
     Parameters
     ----------
     name : str, optional
-        As torch names it (``cuda:0``, ``mps``, ``cpu``); by default the GPU that this process was given, else Apple's
-        GPU where there is one, else the processors.
+        torch's name (``cuda:0``, ``mps``, ``cpu``); by default the GPU of this process, else Apple's GPU where there is
+        one, else the CPU.
 
     Raises
     ------
     MissingPackageError
         If torch is not installed.
     EnvironmentFailure
-        If torch cannot use the device: a build for processors, or a driver that is too old.
+        If torch cannot use the device: a CPU-only build, or a driver that is too old.
     """
     torch: Any = require("torch", extra="torch", used_for="the backend torch")
     os.environ.setdefault(*_WORKSPACE)
@@ -42,7 +42,7 @@ def open_device(name: str | None = None) -> torch.device:
             name = "mps"
     try:
         device = torch.device(name)
-        # The first use of a device is where a driver that does not fit shows itself.
+        # An incompatible driver fails on first use.
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -54,7 +54,7 @@ def open_device(name: str | None = None) -> torch.device:
 
 
 def further_gpus(device: torch.device) -> list[str]:
-    """The other GPUs of this process, where ``device`` is its first (``cuda:1`` …)."""
+    """List the other GPUs of this process (``cuda:1`` …); empty if ``device`` is no GPU."""
     import torch
 
     if device.type != "cuda":
@@ -63,18 +63,18 @@ def further_gpus(device: torch.device) -> list[str]:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Bytes of memory that are free on a device; of one that shares the memory of the machine, those of the machine."""
+    """Free memory of a device in bytes; that of the machine for devices with shared memory."""
     import torch
 
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        # What torch holds and does not use is free too.
+        # Memory cached by torch's allocator is free as well.
         return float(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     return available_memory()
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """The floating-point type in which distances are measured: Metal has no float64."""
+    """Return the dtype in which distances are computed: float64, or float32 on Metal, which has no float64."""
     import torch
 
     return torch.float32 if device.type == "mps" else torch.float64
@@ -82,7 +82,7 @@ def widest_float(device: torch.device) -> torch.dtype:
 
 @contextmanager
 def exact_products() -> Generator[None]:
-    """Multiply float32 matrices in float32: TF32 keeps ten bits, too few for distances near 0."""
+    """Disable TF32, whose ten bits of mantissa are too few for distances near 0."""
     import torch
 
     before = torch.get_float32_matmul_precision()
@@ -95,14 +95,14 @@ def exact_products() -> Generator[None]:
 
 @contextmanager
 def repeatable(wanted: bool) -> Generator[None]:
-    """Use only operations that give the same bits again on this device, where ``wanted``."""
+    """Use only deterministic operations, if ``wanted``."""
     import torch
 
     before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(wanted or before)
-    # Nothing here reads what it has not written: to fill each new array first would only take time.
+    # No code here reads uninitialized memory: filling new arrays would only take time.
     torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
@@ -113,7 +113,7 @@ def repeatable(wanted: bool) -> Generator[None]:
 
 @contextmanager
 def device_memory(what: str, device: torch.device) -> Generator[None]:
-    """Name what did not fit in the memory of the device, or was lost with it.
+    """Translate torch's out-of-memory and device errors; ``what`` names the computation.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def device_memory(what: str, device: torch.device) -> Generator[None]:
             hint="Use a GPU with more memory, keep other programs off it, or use the backend cpu.",
         ) from error
     except RuntimeError as error:
-        # A card that falls off the bus, an error of its memory, a driver that restarts.
+        # The GPU fell off the bus, a memory error, or a driver restart.
         if "CUDA error" not in str(error):
             raise
         reason = " ".join(str(error).split())[:300]

@@ -47,47 +47,49 @@ def faithfulness(
     rows = fixed_sample(n, sample, seed=seed)
     with torch.inference_mode(), exact_products(), device_memory("the measure of the layout", device):
         points = torch.from_numpy(np.array(coordinates, dtype=np.float32)).to(device)
-        own = torch.from_numpy(rows).to(device)
-        near = torch.cat([_nearest(points, own[at : at + _ROWS], k) for at in range(0, len(rows), _ROWS)])
-        closer = _count_closer(unit, rows, near, device=device).cpu().numpy()
+        self_index = torch.from_numpy(rows).to(device)
+        neighbors = torch.cat(
+            [_nearest(points, self_index[start : start + _ROWS], k) for start in range(0, len(rows), _ROWS)]
+        )
+        closer = _count_closer(unit, rows, neighbors, device=device).cpu().numpy()
     return score(closer, n=n, k=k)
 
 
 def _nearest(points: torch.Tensor, rows: torch.Tensor, k: int) -> torch.Tensor:
-    """The nearest other points of some (int64, shape (m, k))."""
+    """Find the nearest other points of ``rows``: int64, shape (m, k)."""
     import torch
 
-    apart = torch.cdist(points[rows], points, compute_mode="donot_use_mm_for_euclid_dist")
-    apart[torch.arange(len(rows), device=rows.device), rows] = torch.inf
-    return apart.topk(k, dim=1, largest=False).indices
+    distances = torch.cdist(points[rows], points, compute_mode="donot_use_mm_for_euclid_dist")
+    distances[torch.arange(len(rows), device=rows.device), rows] = torch.inf
+    return distances.topk(k, dim=1, largest=False).indices
 
 
 def _count_closer(
-    unit: NDArray[np.float32], rows: NDArray[np.int64], near: torch.Tensor, *, device: torch.device
+    unit: NDArray[np.float32], rows: NDArray[np.int64], neighbors: torch.Tensor, *, device: torch.device
 ) -> torch.Tensor:
-    """Count, for each document ``near`` a row, those that are more similar to the row (int64, shape of ``near``)."""
+    """Count, for each of the ``neighbors`` of a row on the map, the documents more similar to the row (same shape)."""
     import torch
 
-    asking = torch.from_numpy(unit[rows]).to(device)
-    own = torch.from_numpy(rows).to(device)
-    limits = torch.full(near.shape, torch.nan, device=device)
+    queries = torch.from_numpy(unit[rows]).to(device)
+    self_index = torch.from_numpy(rows).to(device)
+    limits = torch.full(neighbors.shape, torch.nan, device=device)
     blocks = range(0, len(unit), _COLUMNS)
 
     def scores(start: int) -> torch.Tensor:
         others = torch.from_numpy(np.array(unit[start : start + _COLUMNS])).to(device)
-        return asking @ others.T
+        return queries @ others.T
 
-    # The limit comes from the same product as what is compared with it, so that copies of a document tie.
+    # Limits come from the same products as the scores compared with them, so that duplicates tie exactly.
     for start in blocks:
-        some = scores(start)
-        here = (near >= start) & (near < start + some.shape[1])
-        found = some.gather(1, (near - start).clamp(0, some.shape[1] - 1))
-        limits = torch.where(here, found, limits)
-    closer = torch.zeros(near.shape, dtype=torch.int64, device=device)
+        block_scores = scores(start)
+        in_block = (neighbors >= start) & (neighbors < start + block_scores.shape[1])
+        neighbor_scores = block_scores.gather(1, (neighbors - start).clamp(0, block_scores.shape[1] - 1))
+        limits = torch.where(in_block, neighbor_scores, limits)
+    closer = torch.zeros(neighbors.shape, dtype=torch.int64, device=device)
     for start in blocks:
-        some = scores(start)
-        here = ((own >= start) & (own < start + some.shape[1])).nonzero().squeeze(1)
-        some[here, own[here] - start] = -torch.inf
-        for column in range(near.shape[1]):
-            closer[:, column] += (some > limits[:, column, None]).sum(1)
+        block_scores = scores(start)
+        in_block = ((self_index >= start) & (self_index < start + block_scores.shape[1])).nonzero().squeeze(1)
+        block_scores[in_block, self_index[in_block] - start] = -torch.inf
+        for column in range(neighbors.shape[1]):
+            closer[:, column] += (block_scores > limits[:, column, None]).sum(1)
     return closer

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from latentscale.backends.results import NeighborGraph
 
 _BISECTIONS = 64
-_LEAST_SCALE = 1e-3
-# A GPU takes denormal weights for 0; so small a one is sampled in no number of epochs.
-_LEAST_WEIGHT = 1e-6
+_MIN_SCALE = 1e-3
+# GPUs flush denormal weights to 0; an edge this light is never sampled.
+_MIN_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Pairs of documents.
+    """Undirected edges between documents, with their weights.
 
     Attributes
     ----------
     low, high : int64 tensor, shape (m,)
-        ``low < high``, in order, no pair twice.
+        Ends of each edge, ``low < high``; sorted and unique.
     weight : float32 tensor, shape (m,)
         In (0, 1].
     documents : int
@@ -38,7 +38,7 @@ class Edges:
 
 
 def fuzzy_edges(graph: NeighborGraph, *, n_neighbors: int, device: torch.device) -> Edges:
-    """Build the fuzzy set from the first neighbours of a graph.
+    """Build the symmetric fuzzy set from the first neighbours of a graph.
 
     Parameters
     ----------
@@ -51,45 +51,45 @@ def fuzzy_edges(graph: NeighborGraph, *, n_neighbors: int, device: torch.device)
     import torch
 
     n = len(graph)
-    wanted = min(n_neighbors, n) - 1
-    wide = widest_float(device)
-    indices = torch.from_numpy(np.ascontiguousarray(graph.indices[:, :wanted])).to(device).long()
-    distances = torch.from_numpy(np.ascontiguousarray(graph.distances[:, :wanted])).to(device).to(wide)
-    weight = _memberships(distances)
-    head = torch.arange(n, device=device)[:, None].expand(n, wanted)
+    k = min(n_neighbors, n) - 1
+    dtype = widest_float(device)
+    indices = torch.from_numpy(np.ascontiguousarray(graph.indices[:, :k])).to(device).long()
+    distances = torch.from_numpy(np.ascontiguousarray(graph.distances[:, :k])).to(device).to(dtype)
+    weight = _membership_strengths(distances)
+    head = torch.arange(n, device=device)[:, None].expand(n, k)
     pair = (torch.minimum(head, indices) * n + torch.maximum(head, indices)).reshape(-1)
     pair, order = torch.sort(pair, stable=True)
     weight = weight.reshape(-1)[order]
-    name, inverse = torch.unique_consecutive(pair, return_inverse=True)
-    # A pair is there once or twice. Of two, a + b - ab, with ab from the sum and the sum of the squares.
-    total = torch.zeros(len(name), device=device).index_add_(0, inverse, weight)
-    squares = torch.zeros(len(name), device=device).index_add_(0, inverse, weight * weight)
-    union = total - (total * total - squares) / 2
-    kept = union > _LEAST_WEIGHT
-    name, union = name[kept], union[kept]
-    return Edges(torch.div(name, n, rounding_mode="floor"), name % n, union, n)
+    unique_pair, inverse = torch.unique_consecutive(pair, return_inverse=True)
+    # A pair occurs once or twice; the union of two is a + b - ab, with 2ab = (a + b)^2 - (a^2 + b^2).
+    total = torch.zeros(len(unique_pair), device=device).index_add_(0, inverse, weight)
+    total_squared = torch.zeros(len(unique_pair), device=device).index_add_(0, inverse, weight * weight)
+    union = total - (total * total - total_squared) / 2
+    kept = union > _MIN_WEIGHT
+    unique_pair, union = unique_pair[kept], union[kept]
+    return Edges(torch.div(unique_pair, n, rounding_mode="floor"), unique_pair % n, union, n)
 
 
-def _memberships(distances: torch.Tensor) -> torch.Tensor:
-    """How much each neighbour belongs to a document's neighbourhood (float32, shape of ``distances``)."""
+def _membership_strengths(distances: torch.Tensor) -> torch.Tensor:
+    """UMAP's membership strengths (smooth kNN distances): float32, shape of ``distances``."""
     import torch
 
-    wanted = distances.shape[1]
+    k = distances.shape[1]
     infinite = torch.full_like(distances, torch.inf)
     nearest = torch.where(distances > 0, distances, infinite).min(1).values
     nearest = torch.where(torch.isinf(nearest), torch.zeros_like(nearest), nearest)
-    beyond = (distances - nearest[:, None]).clamp(min=0)
-    target = float(torch.log2(torch.tensor(float(wanted + 1), dtype=torch.float64)))
+    excess = (distances - nearest[:, None]).clamp(min=0)
+    target = float(torch.log2(torch.tensor(float(k + 1), dtype=torch.float64)))
     low, high = torch.zeros_like(nearest), torch.full_like(nearest, torch.inf)
     scale = torch.ones_like(nearest)
     for _ in range(_BISECTIONS):
-        much = torch.exp(-beyond / scale[:, None]).sum(1) > target
-        high = torch.where(much, scale, high)
-        low = torch.where(much, low, scale)
+        is_above = torch.exp(-excess / scale[:, None]).sum(1) > target
+        high = torch.where(is_above, scale, high)
+        low = torch.where(is_above, low, scale)
         scale = torch.where(torch.isinf(high), scale * 2, (low + high) / 2)
-    mean = distances.sum(1) / (wanted + 1)
-    mean_of_all = distances.sum() / (len(distances) * (wanted + 1))
-    scale = torch.maximum(scale, _LEAST_SCALE * torch.where(nearest > 0, mean, mean_of_all.expand_as(mean)))
-    strength = torch.exp(-beyond / scale[:, None])
-    # Where all neighbours are identical documents the scale may be 0.
-    return torch.where(beyond > 0, strength, torch.ones_like(strength)).float()
+    mean = distances.sum(1) / (k + 1)
+    mean_of_all = distances.sum() / (len(distances) * (k + 1))
+    scale = torch.maximum(scale, _MIN_SCALE * torch.where(nearest > 0, mean, mean_of_all.expand_as(mean)))
+    strength = torch.exp(-excess / scale[:, None])
+    # Where all neighbours are duplicates the scale may be 0.
+    return torch.where(excess > 0, strength, torch.ones_like(strength)).float()

@@ -1,7 +1,7 @@
-"""Exact neighbours over shards of the vectors, each held by a worker: no device needs to hold them all.
+"""Exact nearest neighbours over shards of the vectors, one per worker, where no device can hold them all.
 
-Every block of asking rows goes to all shards; each answers with its nearest, measured in float64, and the nearest of
-them all are kept.
+Every block of query rows is sent to all shards; each returns its nearest rows, with distances in float64, and the
+results are merged.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from latentscale.backends.torch.neighbors import Matrix, nearest_in
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Rows that ask together.
-_ASKING = 16_384
+# Query rows of a block.
+_BLOCK_ROWS = 16_384
 
-Answer = tuple["NDArray[np.int32]", "NDArray[np.float32]"]
-"""Positions and cosine distances of the nearest that a shard has: -1 and infinite where there are fewer."""
-Ask = Callable[[Iterator["tuple[int, NDArray[np.float32]]"]], Iterator[list[Answer]]]
-"""Asks all shards: takes blocks of the position of the first row and the rows, gives their answers in order."""
+ShardResult = tuple["NDArray[np.int32]", "NDArray[np.float32]"]
+"""Indices and cosine distances of the nearest rows of a shard; -1 and infinite where there are fewer."""
+QueryShards = Callable[[Iterator["tuple[int, NDArray[np.float32]]"]], Iterator[list[ShardResult]]]
+"""Queries all shards: takes blocks (position of the first row, rows), yields the results of all shards per block."""
 
 
 class Shard:
-    """Some of the rows, on a device; on the host where they do not fit.
+    """A range of the rows, on a device, or on the host where they do not fit.
 
     Parameters
     ----------
     rows : float32 ndarray, shape (m, dim)
         Unit rows.
     first : int
-        Position of the first of them among all.
+        Position of the first of them in the whole matrix.
     device : str, optional
-        As torch names it; by default the GPU that this process was given.
+        torch's name; by default the GPU of this process.
     """
 
     def __init__(self, rows: NDArray[np.float32], first: int, *, device: str | None = None) -> None:
@@ -50,18 +50,18 @@ class Shard:
         with torch.inference_mode(), device_memory("a shard of the vectors", self._device):
             self._matrix = Matrix(rows, self._device, copies=None, half=False)
 
-    def nearest(self, asking: NDArray[np.float32], start: int, k: int) -> Answer:
+    def nearest(self, queries: NDArray[np.float32], start: int, k: int) -> ShardResult:
         """Find the ``k`` nearest rows of this shard for some rows, the first of which is at position ``start``."""
         import torch
 
         with torch.inference_mode(), exact_products(), device_memory("the neighbour search", self._device):
-            rows = torch.from_numpy(np.array(asking)).to(self._device)
-            found, distance = nearest_in(self._matrix, rows, start - self._first, k=min(k, len(self._matrix)))
-        there = np.isfinite(distance)
-        return np.where(there, found + self._first, -1).astype(np.int32), distance
+            rows = torch.from_numpy(np.array(queries)).to(self._device)
+            indices, distance = nearest_in(self._matrix, rows, start - self._first, k=min(k, len(self._matrix)))
+        is_found = np.isfinite(distance)
+        return np.where(is_found, indices + self._first, -1).astype(np.int32), distance
 
 
-def sharded_neighbors(vectors: NDArray[Any], *, k: int, ask: Ask, shards: int) -> NeighborGraph:
+def sharded_neighbors(vectors: NDArray[Any], *, k: int, query_shards: QueryShards, shards: int) -> NeighborGraph:
     """Find the ``k`` nearest other documents of each; products are in float32.
 
     Parameters
@@ -70,9 +70,9 @@ def sharded_neighbors(vectors: NDArray[Any], *, k: int, ask: Ask, shards: int) -
         As for the backend cpu; a mapped file is fine.
     k : int
         Lowered to ``n - 1`` where it is larger.
-    ask : callable
+    query_shards : callable
     shards : int
-        For the record.
+        Their number, for the record.
 
     Raises
     ------
@@ -87,30 +87,30 @@ def sharded_neighbors(vectors: NDArray[Any], *, k: int, ask: Ask, shards: int) -
     copies = first_copies(unit, k=k)
     indices = np.empty((n, k), np.int32)
     distances = np.empty((n, k), np.float32)
-    starts = range(0, n, _ASKING)
-    asked = ((start, np.array(unit[start : start + _ASKING])) for start in starts)
-    for start, answers in zip(starts, ask(asked), strict=True):
-        stop = min(start + _ASKING, n)
+    starts = range(0, n, _BLOCK_ROWS)
+    query_blocks = ((start, np.array(unit[start : start + _BLOCK_ROWS])) for start in starts)
+    for start, results in zip(starts, query_shards(query_blocks), strict=True):
+        stop = min(start + _BLOCK_ROWS, n)
         if copies is not None:
-            some = copies[start:stop]
-            # What is identical has a distance of exactly 0.
-            answers = [*answers, (some, np.where(some >= 0, 0.0, np.inf).astype(np.float32))]
-        indices[start:stop], distances[start:stop] = _merged(answers, start, k)
+            block_copies = copies[start:stop]
+            # Duplicates have a distance of exactly 0.
+            results = [*results, (block_copies, np.where(block_copies >= 0, 0.0, np.inf).astype(np.float32))]
+        indices[start:stop], distances[start:stop] = _merge(results, start, k)
     details = {"reason": "products of blocks with shards of the vectors", "shards": shards}
     return NeighborGraph(
         indices=indices, distances=distances, recall=1.0, method="exact", details=details, backend="torch"
     )
 
 
-def _merged(answers: Sequence[Answer], start: int, k: int) -> Answer:
-    """The ``k`` nearest of all answers, ties by position; none twice, and not the row itself."""
-    found = np.concatenate([positions for positions, _ in answers], axis=1)
-    distance = np.concatenate([apart for _, apart in answers], axis=1)
-    own = np.arange(start, start + len(found))[:, None]
-    order = np.argsort(found, axis=1, kind="stable")
-    found, distance = np.take_along_axis(found, order, 1), np.take_along_axis(distance, order, 1)
-    barred = (found < 0) | (found == own)
-    barred[:, 1:] |= found[:, 1:] == found[:, :-1]
-    distance = np.where(barred, np.float32(np.inf), distance)
+def _merge(results: Sequence[ShardResult], start: int, k: int) -> ShardResult:
+    """Merge the results of all shards: the ``k`` nearest, ties by position, without repetitions and the row itself."""
+    indices = np.concatenate([positions for positions, _ in results], axis=1)
+    distance = np.concatenate([distance for _, distance in results], axis=1)
+    self_index = np.arange(start, start + len(indices))[:, None]
+    order = np.argsort(indices, axis=1, kind="stable")
+    indices, distance = np.take_along_axis(indices, order, 1), np.take_along_axis(distance, order, 1)
+    is_excluded = (indices < 0) | (indices == self_index)
+    is_excluded[:, 1:] |= indices[:, 1:] == indices[:, :-1]
+    distance = np.where(is_excluded, np.float32(np.inf), distance)
     order = np.argsort(distance, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(found, order, 1), np.take_along_axis(distance, order, 1)
+    return np.take_along_axis(indices, order, 1), np.take_along_axis(distance, order, 1)

@@ -1,9 +1,9 @@
-"""The minimum spanning tree of mutual reachability (Campello et al. 2015) on a device, exactly.
+"""The exact minimum spanning tree of mutual reachability distances (Campello et al. 2015), on a device.
 
-Borůvka's rounds: each part takes its shortest way to another part. Ways to the nearest neighbours of a point are known
-beforehand; a point is compared with others only while its part has no way as short as its farthest known neighbour, and
-then only with blocks that may be nearer than the shortest way that is known. Copies of a point hang on the first of
-them: they would be each other's neighbours without end.
+Borůvka's algorithm: in each round every component adds its lightest edge to another component. Edges to the nearest
+neighbours of a point are computed once. A point is compared with others only while its component has no edge as light
+as the distance of its last listed neighbour, and then only with blocks whose boxes are nearer than the lightest edge so
+far. Duplicates of a point are joined to its first occurrence: among each other they would fill all neighbour lists.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from latentscale.backends.torch.blocks import (
     in_blocks,
     nearest_blocks,
     nearest_points,
+    pair_slots,
     pieces,
-    places,
-    squares,
+    squared_distances,
 )
 from latentscale.backends.torch.device import device_memory, exact_products, repeatable, widest_float
 
@@ -30,32 +30,33 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-# Known neighbours beyond those of the core distance.
-_MORE = 8
-# Points that follow each other in the order of the blocks are near: a first way out of each part.
-_FOLLOWING = 4
-# Blocks that each block is compared with before all.
-_FIRST = 4
-# Blocks whose pairs are looked for at once.
-_TOGETHER = 1 << 14
-# Ways that are measured at once.
-_WAYS = 1 << 22
+# Nearest neighbours computed beyond the min_samples that core distances need.
+_EXTRA_NEIGHBORS = 8
+# Slots after each point that are candidates first: they are near in the order of the blocks, and every component gets
+# an edge.
+_ADJACENT_SLOTS = 4
+# Nearest blocks that each block is compared with before the full search.
+_FIRST_BLOCKS = 4
+# Blocks whose candidate pairs are searched at once.
+_BLOCKS_AT_ONCE = 1 << 14
+# Edges whose weights are computed at once.
+_EDGES_AT_ONCE = 1 << 22
 
 
 def spanning_tree(points: NDArray[Any], *, min_samples: int, device: torch.device) -> NDArray[np.float64]:
-    """Join all points by the shortest ways, of the lengths ``max(core(a), core(b), |a - b|)``.
+    """Compute the minimum spanning tree under ``max(core(a), core(b), |a - b|)``.
 
     Parameters
     ----------
     points : ndarray, shape (n, d), n >= 2
         Finite.
     min_samples : int
-        The core distance of a point is that to its so many-th other point; at most ``n - 1``.
+        The core distance of a point is the distance to its ``min_samples``-th nearest other point; at most ``n - 1``.
 
     Returns
     -------
     float64 ndarray, shape (n - 1, 3)
-        Positions of both ends and the length, by ascending length: the same bits again on this kind of device.
+        Both ends and the weight of each edge, by ascending weight: bit-identical on every run on this kind of device.
 
     Raises
     ------
@@ -65,94 +66,108 @@ def spanning_tree(points: NDArray[Any], *, min_samples: int, device: torch.devic
     import torch
 
     with torch.inference_mode(), exact_products(), repeatable(True), device_memory("the spanning tree", device):
-        held = torch.from_numpy(np.array(points, dtype=np.float64)).to(widest_float(device)).to(device)
-        first, copy_of = _distinct(held)
-        search = _Search(in_blocks(held[first]), torch.bincount(copy_of, minlength=len(first)), min_samples=min_samples)
-        ends: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
-        lengths: list[NDArray[np.float64]] = [np.empty(0)]
-        while search.parts > 1:
-            low, high, length = search.round()
-            ends.append(np.stack((low, high), axis=1))
-            lengths.append(length)
+        data = torch.from_numpy(np.array(points, dtype=np.float64)).to(widest_float(device)).to(device)
+        first, inverse = _distinct(data)
+        search = _Search(in_blocks(data[first]), torch.bincount(inverse, minlength=len(first)), min_samples=min_samples)
+        edges: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
+        weights: list[NDArray[np.float64]] = [np.empty(0)]
+        while search.n_components > 1:
+            start, end, weight = search.round()
+            edges.append(np.stack((start, end), axis=1))
+            weights.append(weight)
         position = first[search.blocks.position.clamp(min=0)].cpu().numpy()
-        core = torch.empty_like(held[: len(first), 0])
+        core = torch.empty_like(data[: len(first), 0])
         core[search.blocks.position[search.real]] = search.core[search.real]
-        further = (first[copy_of] != torch.arange(len(held), device=device)).nonzero().squeeze(1)
-        copies = torch.stack((first[copy_of[further]], further), dim=1).cpu().numpy()
-        of_copies = core[copy_of[further]].double().cpu().numpy()
-    joined = np.concatenate((position[np.concatenate(ends)], copies))
-    return _tree(joined, np.concatenate((*lengths, of_copies)), n=len(points))
+        is_duplicate = (first[inverse] != torch.arange(len(data), device=device)).nonzero().squeeze(1)
+        duplicate_edges = torch.stack((first[inverse[is_duplicate]], is_duplicate), dim=1).cpu().numpy()
+        duplicate_weights = core[inverse[is_duplicate]].double().cpu().numpy()
+    all_edges = np.concatenate((position[np.concatenate(edges)], duplicate_edges))
+    return _tree(all_edges, np.concatenate((*weights, duplicate_weights)), n=len(points))
 
 
 def _distinct(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions of the first of all copies of each point, ascending, and for each point which of them it copies."""
+    """Find duplicate rows, by a lexicographic sort.
+
+    Returns
+    -------
+    first : int64 tensor, shape (u,)
+        Positions of the first occurrence of each distinct point, ascending.
+    inverse : int64 tensor, shape (n,)
+        For each point, where its first occurrence is in ``first``.
+    """
     import torch
 
     order = torch.arange(len(points), device=points.device)
     for axis in reversed(range(points.shape[1])):
         order = order[points[order, axis].argsort(stable=True)]
-    held = points[order]
-    new = torch.ones_like(order)
-    new[1:] = (held[1:] != held[:-1]).any(1).long()
-    # Copies follow each other in their own order: the first is the first.
-    firsts, number = order[new.nonzero().squeeze(1)], new.cumsum(0) - 1
-    first, sorted_by = firsts.sort()
-    renamed = torch.empty_like(first)
-    renamed[sorted_by] = torch.arange(len(first), device=points.device)
-    copy_of = torch.empty_like(order)
-    copy_of[order] = renamed[number]
-    return first, copy_of
+    ordered = points[order]
+    is_new = torch.ones_like(order)
+    is_new[1:] = (ordered[1:] != ordered[:-1]).any(1).long()
+    # The sorts are stable: the first point of a group is its first occurrence.
+    group_first, group = order[is_new.nonzero().squeeze(1)], is_new.cumsum(0) - 1
+    first, group_order = group_first.sort()
+    rank_of_group = torch.empty_like(first)
+    rank_of_group[group_order] = torch.arange(len(first), device=points.device)
+    inverse = torch.empty_like(order)
+    inverse[order] = rank_of_group[group]
+    return first, inverse
 
 
 class _Search:
-    """Parts of the points so far, and what is known of the ways between them; all by places in the blocks' order.
+    """Components, and the lightest known edge out of each; all by slots in the order of the blocks.
 
     Parameters
     ----------
     blocks : Blocks
-        Of points without copies.
-    copies : int64 tensor, shape (n,)
-        How often each is there, by positions.
+        Of distinct points.
+    counts : int64 tensor, shape (n,)
+        How often each point occurs, by positions.
     min_samples : int
     """
 
-    def __init__(self, blocks: Blocks, copies: torch.Tensor, *, min_samples: int) -> None:
+    def __init__(self, blocks: Blocks, counts: torch.Tensor, *, min_samples: int) -> None:
         import torch
 
         self.blocks = blocks
         self.real = blocks.real
-        n = len(copies)
-        k = min(n - 1, min_samples + _MORE)
-        distance, self.near = nearest_points(blocks, k)
-        core = _core_distances(distance, self.near, copies[blocks.position.clamp(min=0)], min_samples=min_samples)
+        n = len(counts)
+        k = min(n - 1, min_samples + _EXTRA_NEIGHBORS)
+        knn_distances, self.knn_indices = nearest_points(blocks, k)
+        core = _core_distances(
+            knn_distances, self.knn_indices, counts[blocks.position.clamp(min=0)], min_samples=min_samples
+        )
         self.core = torch.where(self.real, core, torch.full_like(core, torch.inf))
-        # No other point than the known ones is nearer than this.
-        whole = k == n - 1
-        self.reach = torch.full_like(core, torch.inf) if whole else torch.maximum(self.core, distance[:, -1])
-        self.ways = distance
+        # A lower bound of the weight of an edge to a point that is not among the nearest neighbours.
+        all_listed = k == n - 1
+        self.unlisted_bound = (
+            torch.full_like(core, torch.inf) if all_listed else torch.maximum(self.core, knn_distances[:, -1])
+        )
+        self.knn_weights = knn_distances
         for rows in self._rows():
-            ways = torch.maximum(self.ways[rows], self.core[rows][:, None])
-            self.ways[rows] = torch.maximum(ways, self.core[self.near[rows]])
-        self.nearest_core = self.core.view(len(blocks), -1).amin(1).square()
-        part = torch.full_like(blocks.position, n)
-        part[self.real] = torch.arange(n, device=part.device)
-        self.part, self.parts = part, n
-        self._start()
+            weights = torch.maximum(self.knn_weights[rows], self.core[rows][:, None])
+            self.knn_weights[rows] = torch.maximum(weights, self.core[self.knn_indices[rows]])
+        self.block_core = self.core.view(len(blocks), -1).amin(1).square()
+        # Fill slots have a label of their own, one past the last component.
+        component = torch.full_like(blocks.position, n)
+        component[self.real] = torch.arange(n, device=component.device)
+        self.component, self.n_components = component, n
+        self._reset()
 
     def _rows(self) -> Iterator[slice]:
-        """Points whose known neighbours are looked at together."""
-        return _slices(*self.near.shape)
+        """Slices of the slots whose neighbour lists are processed at once."""
+        return _slices(*self.knn_indices.shape)
 
-    def _start(self) -> None:
-        """Forget the ways of the last round."""
+    def _reset(self) -> None:
+        """Clear the lightest edges, for the next round."""
         import torch
 
-        # The shortest way out of each part, and its places: one number for both, the smallest of ways of one length.
-        self.least = torch.full((self.parts + 1,), torch.inf, dtype=self.core.dtype, device=self.core.device)
-        self.way = torch.full((self.parts + 1,), torch.iinfo(torch.int64).max, device=self.core.device)
+        # The weight of the lightest edge out of each component, and its ends as one number, start * slots + end: of
+        # edges of equal weight the smallest number.
+        self.weight = torch.full((self.n_components + 1,), torch.inf, dtype=self.core.dtype, device=self.core.device)
+        self.edge = torch.full((self.n_components + 1,), torch.iinfo(torch.int64).max, device=self.core.device)
 
     def round(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Take the shortest way out of each part, and join the parts: both ends and lengths of the ways."""
+        """Find the lightest edge out of each component and merge the components along them: both ends and weights."""
         import torch
         from scipy.sparse import csr_array
         from scipy.sparse.csgraph import connected_components
@@ -160,141 +175,146 @@ class _Search:
         self._take_known()
         self._take_following()
         self._compare()
-        total = len(self.part)
-        way, length = self.way[:-1], self.least[:-1]
-        row, column = way // total, way % total
-        low, high = row.cpu().numpy(), column.cpu().numpy()
-        ends = self.part[row].cpu().numpy(), self.part[column].cpu().numpy()
-        joined = csr_array((np.ones(len(low), np.int8), ends), shape=(self.parts, self.parts))
-        lengths = length.double().cpu().numpy()
-        self.parts, names = connected_components(joined, directed=False)
-        renamed = torch.from_numpy(np.append(names, self.parts).astype(np.int64)).to(self.part.device)
-        self.part = renamed[self.part]
-        self._start()
-        return low, high, lengths
+        n_slots = len(self.component)
+        edge, weight = self.edge[:-1], self.weight[:-1]
+        start_slot, end_slot = edge // n_slots, edge % n_slots
+        start, end = start_slot.cpu().numpy(), end_slot.cpu().numpy()
+        ends = self.component[start_slot].cpu().numpy(), self.component[end_slot].cpu().numpy()
+        graph = csr_array((np.ones(len(start), np.int8), ends), shape=(self.n_components, self.n_components))
+        weights = weight.double().cpu().numpy()
+        self.n_components, labels = connected_components(graph, directed=False)
+        relabeled = torch.from_numpy(np.append(labels, self.n_components).astype(np.int64)).to(self.component.device)
+        self.component = relabeled[self.component]
+        self._reset()
+        return start, end, weights
 
-    def _take(self, row: torch.Tensor, column: torch.Tensor, length: torch.Tensor) -> None:
-        """Keep the shortest way out of each part, of those that are known and the given ones."""
+    def _take(self, start: torch.Tensor, end: torch.Tensor, weight: torch.Tensor) -> None:
+        """Update the lightest edge of each component with candidate edges."""
         import torch
 
-        part = self.part[row]
-        better = (length <= self.least[part]).nonzero().squeeze(1)
-        row, column, length, part = row[better], column[better], length[better], part[better]
-        least = self.least.scatter_reduce(0, part, length, "amin")
-        none = torch.full_like(self.way, torch.iinfo(torch.int64).max)
-        self.way = torch.where(least < self.least, none, self.way)
-        first = (length == least[part]).nonzero().squeeze(1)
-        self.way.scatter_reduce_(0, part[first], row[first] * len(self.part) + column[first], "amin")
-        self.least = least
+        component = self.component[start]
+        lighter = (weight <= self.weight[component]).nonzero().squeeze(1)
+        start, end, weight, component = start[lighter], end[lighter], weight[lighter], component[lighter]
+        lightest = self.weight.scatter_reduce(0, component, weight, "amin")
+        no_edge = torch.full_like(self.edge, torch.iinfo(torch.int64).max)
+        self.edge = torch.where(lightest < self.weight, no_edge, self.edge)
+        tied = (weight == lightest[component]).nonzero().squeeze(1)
+        self.edge.scatter_reduce_(0, component[tied], start[tied] * len(self.component) + end[tied], "amin")
+        self.weight = lightest
 
     def _take_known(self) -> None:
+        """Candidates: the edges to nearest neighbours."""
         import torch
 
         for rows in self._rows():
-            near = self.near[rows]
-            inner = self.part[near] == self.part[rows][:, None]
-            length, column = self.ways[rows].masked_fill(inner, torch.inf).min(1)
-            out = (length < torch.inf).nonzero().squeeze(1)
-            self._take(out + rows.start, near.gather(1, column[:, None]).squeeze(1)[out], length[out])
+            neighbors = self.knn_indices[rows]
+            is_inner = self.component[neighbors] == self.component[rows][:, None]
+            weight, column = self.knn_weights[rows].masked_fill(is_inner, torch.inf).min(1)
+            outgoing = (weight < torch.inf).nonzero().squeeze(1)
+            self._take(
+                outgoing + rows.start, neighbors.gather(1, column[:, None]).squeeze(1)[outgoing], weight[outgoing]
+            )
 
     def _take_following(self) -> None:
-        """Points beside each other in the order of the blocks: after this no part is without a way."""
+        """Candidates: edges between adjacent slots; afterwards no component is without an edge."""
         real = self.real.nonzero().squeeze(1)
-        for apart in range(1, _FOLLOWING + 1):
-            low, high = real[:-apart], real[apart:]
-            out = (self.part[low] != self.part[high]).nonzero().squeeze(1)
-            low, high = low[out], high[out]
-            length = self._measure(low, high)
-            self._take(low, high, length)
-            self._take(high, low, length)
+        for offset in range(1, _ADJACENT_SLOTS + 1):
+            start, end = real[:-offset], real[offset:]
+            outgoing = (self.component[start] != self.component[end]).nonzero().squeeze(1)
+            start, end = start[outgoing], end[outgoing]
+            weight = self._weights(start, end)
+            self._take(start, end, weight)
+            self._take(end, start, weight)
 
-    def _measure(self, some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    def _weights(self, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+        """Mutual reachability distances of pairs of slots."""
         import torch
 
-        apart = squares(self.blocks, some, others).sqrt_()
-        return torch.maximum(torch.maximum(apart, self.core[some]), self.core[others])
+        distance = squared_distances(self.blocks, start, end).sqrt_()
+        return torch.maximum(torch.maximum(distance, self.core[start]), self.core[end])
 
     def _limits(self, rows: torch.Tensor) -> torch.Tensor:
-        """The squared length that a way from each point of some blocks must be below; -1 where none can be."""
+        """Squared weight below which an edge of each point of some blocks is of use; -1 where there can be none."""
         import torch
 
         shape = (len(self.blocks), -1)
-        known = self.least[self.part.view(shape)[rows]]
-        return torch.where(self.reach.view(shape)[rows] < known, known.square(), torch.full_like(known, -1.0))
+        known = self.weight[self.component.view(shape)[rows]]
+        return torch.where(self.unlisted_bound.view(shape)[rows] < known, known.square(), torch.full_like(known, -1.0))
 
     def _compare(self) -> None:
-        """Look for shorter ways than are known among all pairs of blocks that may hold one."""
+        """Candidates: pairs of points in all pairs of blocks that may hold a lighter edge."""
         import torch
 
         blocks = self.blocks
-        part = self.part.view(len(blocks), -1)
+        component = self.component.view(len(blocks), -1)
         real = self.real.view(len(blocks), -1)
-        lowest = part.masked_fill(~real, self.parts).amin(1)
-        highest = part.masked_fill(~real, -1).amax(1)
-        of_one = torch.where(lowest == highest, lowest, torch.full_like(lowest, -1))
-        every = torch.arange(len(blocks), device=part.device)
-        waiting = (self._limits(every).amax(1) >= 0).nonzero().squeeze(1)
-        if not len(waiting):
+        lowest = component.masked_fill(~real, self.n_components).amin(1)
+        highest = component.masked_fill(~real, -1).amax(1)
+        block_component = torch.where(lowest == highest, lowest, torch.full_like(lowest, -1))
+        all_blocks = torch.arange(len(blocks), device=component.device)
+        unsettled = (self._limits(all_blocks).amax(1) >= 0).nonzero().squeeze(1)
+        if not len(unsettled):
             return
-        for rows in waiting.split(max(1, blocks.at_once // _FIRST)):
-            columns = nearest_blocks(blocks, rows, _FIRST, part=of_one)
+        for rows in unsettled.split(max(1, blocks.at_once // _FIRST_BLOCKS)):
+            columns = nearest_blocks(blocks, rows, _FIRST_BLOCKS, component=block_component)
             for number in range(columns.shape[1]):
                 self._compare_pairs(rows, columns[:, number])
-        # Parts of the tree one after the other, where all pairs at once may be too many.
-        level = max(1, len(blocks) // _TOGETHER).bit_length() - 1
+        # Subtree by subtree: all pairs of blocks at once may not fit.
+        level = max(1, len(blocks) // _BLOCKS_AT_ONCE).bit_length() - 1
         for node in range(2**level):
-            limit = self._limits(every).amax(1)
-            some, others, bound = close_pairs(
-                blocks, limit, nodes=(level, node, node + 1), least=self.nearest_core, part=of_one
+            limit = self._limits(all_blocks).amax(1)
+            queries, others, bound = close_pairs(
+                blocks, limit, nodes=(level, node, node + 1), lower_bound=self.block_core, component=block_component
             )
-            # The nearest first: what they find leaves fewer of the others.
+            # In ascending order: edges found early prune later pairs.
             order = bound.argsort(stable=True)
-            for rows, columns, least in pieces(blocks, some[order], others[order], bound[order]):
-                left = (least < self._limits(rows).amax(1)).nonzero().squeeze(1)
-                self._compare_pairs(rows[left], columns[left])
+            for rows, columns, pair_bound in pieces(blocks, queries[order], others[order], bound[order]):
+                kept = (pair_bound < self._limits(rows).amax(1)).nonzero().squeeze(1)
+                self._compare_pairs(rows[kept], columns[kept])
 
     def _compare_pairs(self, rows: torch.Tensor, columns: torch.Tensor) -> None:
+        """Candidates: pairs of points of each pair of blocks (int64, shape (m,) both)."""
         if not len(rows):
             return
-        part = self.part.int().view(len(self.blocks), -1)
+        component = self.component.int().view(len(self.blocks), -1)
         products = Products(self.blocks, rows, columns[:, None])
-        flat = products.below(self._limits(rows), (part[rows], part[columns]))
-        for some in flat.split(_WAYS):
-            row, column = places(self.blocks, some, rows, columns)
-            self._take(row, column, self._measure(row, column))
+        entries = products.below(self._limits(rows), (component[rows], component[columns]))
+        for chunk in entries.split(_EDGES_AT_ONCE):
+            start, end = pair_slots(self.blocks, chunk, rows, columns)
+            self._take(start, end, self._weights(start, end))
 
 
 def _slices(n: int, width: int) -> Iterator[slice]:
-    step = max(1, _WAYS // max(1, width))
+    step = max(1, _EDGES_AT_ONCE // max(1, width))
     return (slice(start, start + step) for start in range(0, n, step))
 
 
 def _core_distances(
-    distance: torch.Tensor, near: torch.Tensor, copies: torch.Tensor, *, min_samples: int
+    knn_distances: torch.Tensor, knn_indices: torch.Tensor, counts: torch.Tensor, *, min_samples: int
 ) -> torch.Tensor:
-    """Distances within which there are ``min_samples`` other points, of which each is there so many times."""
+    """Distances within which there are ``min_samples`` other points; a point counts as often as it occurs."""
     import torch
 
-    core = distance.new_zeros(len(distance))
-    for rows in _slices(*near.shape):
-        # The copies of the point itself are the first.
-        apart = torch.cat((torch.zeros_like(core[rows])[:, None], distance[rows]), dim=1)
-        count = torch.cat((copies[rows][:, None] - 1, copies[near[rows]]), dim=1).cumsum(1)
-        core[rows] = apart.gather(1, (count >= min_samples).long().argmax(1, keepdim=True)).squeeze(1)
+    core = knn_distances.new_zeros(len(knn_distances))
+    for rows in _slices(*knn_indices.shape):
+        # The point's own duplicates come first, at distance 0.
+        distance = torch.cat((torch.zeros_like(core[rows])[:, None], knn_distances[rows]), dim=1)
+        n_within = torch.cat((counts[rows][:, None] - 1, counts[knn_indices[rows]]), dim=1).cumsum(1)
+        core[rows] = distance.gather(1, (n_within >= min_samples).long().argmax(1, keepdim=True)).squeeze(1)
     return core
 
 
-def _tree(ends: NDArray[np.int64], lengths: NDArray[np.float64], *, n: int) -> NDArray[np.float64]:
-    """The ways without those that close a circle: parts that take ways of one length may take one too many."""
+def _tree(edges: NDArray[np.int64], weights: NDArray[np.float64], *, n: int) -> NDArray[np.float64]:
+    """Drop edges that close a cycle: components that choose among edges of equal weight may add one too many."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import minimum_spanning_tree
 
-    ends = np.sort(ends, axis=1)
-    # One that two parts took is as long from both ends.
-    _, first = np.unique(ends[:, 0] * n + ends[:, 1], return_index=True)
-    order = first[np.argsort(lengths[first], kind="stable")]
-    ends, lengths = ends[order], lengths[order]
-    # Weights are ranks: they are never 0, which would be no edge, and no two are alike.
-    ranks = csr_array((np.arange(1.0, len(ends) + 1), (ends[:, 0], ends[:, 1])), shape=(n, n))
+    edges = np.sort(edges, axis=1)
+    # Two components may have added the same edge.
+    _, first = np.unique(edges[:, 0] * n + edges[:, 1], return_index=True)
+    order = first[np.argsort(weights[first], kind="stable")]
+    edges, weights = edges[order], weights[order]
+    # scipy gets ranks as weights: a weight of 0 would be no edge, and ranks are distinct.
+    ranks = csr_array((np.arange(1.0, len(edges) + 1), (edges[:, 0], edges[:, 1])), shape=(n, n))
     kept = np.sort(minimum_spanning_tree(ranks).data.astype(np.int64)) - 1
-    return np.column_stack((ends[kept].astype(np.float64), lengths[kept]))
+    return np.column_stack((edges[kept].astype(np.float64), weights[kept]))

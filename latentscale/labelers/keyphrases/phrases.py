@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentscale.labelers.keyphrases.compose import (
-    apart_phrases,
     choose_phrases,
     distinct_phrases,
     holding_phrase,
     is_enough,
     joining_phrase,
     phrase_stems,
-    telling_phrases,
+    specific_phrases,
+    standalone_phrases,
 )
+from latentscale.labelers.keyphrases.distinctive_fillers import distinctive_fillers
 from latentscale.labelers.keyphrases.parents import Children, children_of, shared_phrases
 from latentscale.labelers.keyphrases.persons import person_words
 from latentscale.labelers.keyphrases.scores import Candidates, find_candidates
 from latentscale.labelers.keyphrases.shares import Layer, measure_layer
-from latentscale.labelers.keyphrases.telling import telling_fillers
 from latentscale.labelers.keyphrases.terms import Terms, count_terms, documents_inside, find_forms
 from latentscale.labelers.keyphrases.words import Vocabulary, Words
 
@@ -127,7 +127,7 @@ def label_clusters(
         np.bincount(forms, minlength=len(names)),
         documents_inside(forms, starts, names),
         stop_words,
-        telling=telling_fillers(forms, starts, names, memberships[0][positions]),
+        fillers=distinctive_fillers(forms, starts, names, memberships[0][positions]),
         least=rare,
     )
     words.persons = person_words(forms, words, vocabulary.senders)
@@ -210,8 +210,8 @@ def _choose(
             np.unique(groups[members], return_inverse=True)[1],
             weights[members],
             found.worth[kept][usable],
-            telling_phrases(found, terms, words)[kept][usable],
-            apart_phrases(found, terms, words)[kept][usable],
+            standalone_phrases(found, terms, words)[kept][usable],
+            specific_phrases(found, terms, words)[kept][usable],
             np.asarray(words.persons[terms.words[columns[usable]]].any(axis=1)),
             found.lengths[kept][usable],
         )[: None if inside is None else _SHARED_PHRASES]

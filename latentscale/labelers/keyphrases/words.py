@@ -184,8 +184,8 @@ class Words:
         In how many documents each form was met where no sentence begins: there its case says something.
     stop_words : collection of str
         Words, case-folded, that are in no phrase.
-    telling : collection of str
-        Fillers that may begin and end phrases of this corpus, see ``telling_fillers``.
+    fillers : collection of str
+        Fillers that can start and end phrases of this corpus, see ``distinctive_fillers``.
     least : int
         Words that were met fewer times, in all forms, are breaks: no phrase is made of them.
 
@@ -205,8 +205,8 @@ class Words:
         Whether it is usually not in lower case, as names and abbreviations are.
     weak, connects, verbal : bool ndarray, shape (n_words,)
         Whether it says little by itself; whether it only links others; whether it looks like an English participle.
-    told : bool ndarray, shape (n_words,)
-        Whether it is one of ``telling``.
+    is_distinctive : bool ndarray, shape (n_words,)
+        Whether it is one of ``fillers``.
     persons : bool ndarray, shape (n_words,)
         Whether it is the name of a person; none until ``person_words`` has looked.
     """
@@ -218,7 +218,7 @@ class Words:
         inside: NDArray[np.int64] | None = None,
         stop_words: Collection[str] = (),
         *,
-        telling: Collection[str] = (),
+        fillers: Collection[str] = (),
         least: int = 1,
     ) -> None:
         folded = [form.lower() if form.isascii() and form.isalpha() else _fold(form) for form in forms]
@@ -250,8 +250,8 @@ class Words:
         self._usual = {word: _usual(settled.get(word) or by_form) for word, by_form in spellings.items()}
         self._spellings = spellings
         never, weak = frozenset(stop_words), listed_words(_WEAK)
-        told = frozenset(telling) - never
-        english = (english_stop_words() - told) | never
+        allowed_fillers = frozenset(fillers) - never
+        english = (english_stop_words() - allowed_fillers) | never
         stops = english | foreign_stop_words(totals)
         self.carries = np.array([self._may_carry(word, stops) for word in ids])
         # Outside English any word may be inside: "tarjeta de crédito".
@@ -263,8 +263,8 @@ class Words:
         self._stems: dict[int, frozenset[str]] = {0: frozenset()}
         self.weak = np.array([word in weak for word in ids])
         self.connects = np.array([word in _CONNECTORS for word in ids])
-        self.told = np.array([word in told for word in ids])
-        self.stands = self.carries & ~self.weak & ~self.told
+        self.is_distinctive = np.array([word in allowed_fillers for word in ids])
+        self.stands = self.carries & ~self.weak & ~self.is_distinctive
         self.stands &= np.array(
             [len(word) > 1 and not _is_adverb(word, totals) and not _RELEASE.match(word) for word in ids]
         )
@@ -328,8 +328,8 @@ def stem(word: str) -> str:
     return word[:6]
 
 
-def alike(first: str, second: str) -> bool:
-    """Whether two stems are of near-synonyms: "auto" and "automa", "mail" and "email"."""
+def are_near_synonyms(first: str, second: str) -> bool:
+    """Whether two stems are near-synonyms: "auto" and "automa", "mail" and "email"."""
     if len(first) > len(second):
         first, second = second, first
     if len(first) < 4:
@@ -338,7 +338,7 @@ def alike(first: str, second: str) -> bool:
 
 
 class Stems:
-    """Stems, of which it is known at once whether a further one is ``alike`` one of them."""
+    """Stems, of which it is known at once whether a further one is a near-synonym of one of them."""
 
     def __init__(self) -> None:
         self._whole: set[str] = set()

@@ -1,4 +1,4 @@
-"""Ingest: the files of a corpus become shards of documents, each of which is the receipt of its own work."""
+"""Ingest: the files of a corpus become shards of documents, each of which is also the receipt of its work."""
 
 from latentscale.readers.check import CorpusCheck, check_corpus
 from latentscale.readers.columns import conform, stored_id_column, stored_text_column, unify_columns

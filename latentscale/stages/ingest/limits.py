@@ -1,4 +1,4 @@
-"""Refuse a corpus of which too much had to be rejected, or nothing is left."""
+"""Check that a corpus has documents, and not too many rejected rows."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def check_rejects(
     alone: bool = True,
     described: Callable[[str], str] | None = None,
 ) -> None:
-    """Refuse a corpus of which too much had to be rejected, or nothing is left.
+    """Check that a corpus has documents, and not too many rejected rows.
 
-    Rows that ``where`` leaves out, or for which it cannot be evaluated, count on neither side. ``alone``: these are all
-    shards; what is added to others may hold no document. ``described``: what a person knows a shard by, given its key.
+    Rows excluded by ``where``, or for which it cannot be evaluated, are not counted. ``alone``: these are all shards;
+    shards added to others may be empty. ``described``: returns a readable name of a shard, given its key.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The plan of ingest: inputs cut into units of work, each with a key that names its result."""
+"""The plan of ingest: inputs are split into units of work, each with a key that names its result."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ from latentscale.readers.input_table import FORMATS, InputFile, InputTable
 from latentscale.readers.inputs import open_input
 from latentscale.readers.opening import fingerprint_rule, identities
 from latentscale.readers.partitions import partitions_of
+from latentscale.readers.vector_files import has_file_per_table, vector_file_of
 from latentscale.readers.vectors import vector_file_state
-from latentscale.readers.vectors_beside import beside, is_one_for_each
-from latentscale.stages.ingest.units import KEY_BYTES, Places, RowGroups, UnitTable, joined_runs
+from latentscale.stages.ingest.units import KEY_BYTES, Places, RowGroups, UnitTable, concat_ranges
 from latentscale.storage.columns import BATCH, fixed_width
 
 VERSION = 2
 """Of what ingest writes; raised when the same input and settings give other shards or other keys."""
 
-# Smaller files are read together; a group holds about so many bytes.
+# Smaller files are grouped into units of about this many bytes.
 TINY_BYTES = 4 << 20
 GROUP_BYTES = 16 << 20
-# Parquet files up to this size are one unit, so that a plan need not open each of a million small files.
+# Parquet files up to this size are one unit, so that planning need not open a million small files.
 WHOLE_PARQUET_BYTES = 32 << 20
 _FILE_COST = 4 << 10
-# Compressed text holds about so many times its bytes.
+# Assumed compression ratio of text.
 _EXPANSION = 4
 
 
-# Settings that came later: part of the digest only where they are not at their default, so that older shards are found.
+# Settings added later: in the digest only if not at their default, so that older shards are reused.
 _LATER = ("quote", "escape", "header", "comment", "skip_lines")
 
 
 def stage_digest(corpus: CorpusConfig, ingest: IngestConfig) -> str:
-    """Digest of all settings that alter the shards of a given input."""
+    """Digest of all settings that affect the shards of a given input."""
     return digest(
         {
             "version": VERSION,
             "text": text_of(corpus),
             "id": corpus.id,
-            # Whatever UTF-8 is called; other names stay as they were given, for the sake of shards that are there.
+            # Aliases of UTF-8 are unified; other names are kept as given, to reuse existing shards.
             "encoding": "utf-8" if codecs.lookup(corpus.encoding).name == "utf-8" else corpus.encoding,
             "delimiter": corpus.delimiter,
             "where": corpus.where,
             "limit": corpus.limit,
             "sample": None if corpus.sample == 1 else corpus.sample,
             "vectors": corpus.vectors
-            if (vectors := corpus.vectors_file()) is None or is_one_for_each(vectors)
+            if (vectors := corpus.vectors_file()) is None or has_file_per_table(vectors)
             else vector_file_state(vectors, content=ingest.fingerprint == "content"),
             "shard_rows": ingest.shard_rows,
             "shard_bytes": ingest.shard_bytes,
             "max_text_characters": ingest.max_text_characters,
-            # Settings that came later, where they are set: the default leaves the digest as it was.
+            # Settings added later: a default does not change the digest.
             **({"sheet": corpus.sheet} if corpus.sheet else {}),
         }
         | {
@@ -72,12 +72,12 @@ def stage_digest(corpus: CorpusConfig, ingest: IngestConfig) -> str:
 def settled_fingerprint(
     ingest: IngestConfig, inputs: InputTable, held: Literal["stat", "content"] | None = None
 ) -> IngestConfig:
-    """Settings with ``fingerprint: auto`` as what it means for these inputs.
+    """Resolve ``fingerprint: auto`` for these inputs.
 
     Parameters
     ----------
     held : {"stat", "content"}, optional
-        What the workspace's runs went by before: with another rule every file would be another one.
+        The rule of the workspace's earlier runs: with another one every file would count as changed.
     """
     if ingest.fingerprint != "auto":
         return ingest
@@ -91,18 +91,18 @@ def plan_ingest(
     *,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> UnitTable:
-    """Cut the inputs into units of work, in input order.
+    """Split the inputs into units of work, in input order.
 
-    A large parquet file gives units of whole row groups, about ``shard_rows`` rows each; any other large file one unit
-    that reads it from beginning to end; files below 4 MiB are read together. Where a group ends depends only on the
-    path and size of the file that ends it, so that an added file alters one group. With ``limit`` everything is one
-    unit, since only a reader that goes from the first file on knows when there are enough documents.
+    A large parquet file becomes units of whole row groups, about ``shard_rows`` rows each; any other large file a
+    single unit, read sequentially; files below 4 MiB are grouped. Group boundaries depend only on the path and size of
+    the last file, so that an added file changes one group only. With ``limit`` there is a single unit, as only a
+    sequential reader knows when it has enough documents.
 
     Parameters
     ----------
     groups : mapping of str to sequence of str, optional
-        Groups of small files that were read before, the fingerprints of their files by the unit's key. One of which
-        every file is still there stays as it is, so that files which came since disturb none.
+        Earlier groups of small files: fingerprints of their files by the unit's key. Groups whose files all still exist
+        are kept, so that new files do not change them.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def plan_ingest(
 
 
 def _begins(inputs: InputTable, left: Places, small: NDArray[np.bool_], corpus: CorpusConfig) -> NDArray[np.bool_]:
-    """Whether a unit begins with each of the files ``left`` (bool, shape of ``left``)."""
+    """Whether each of the files ``left`` starts a unit (bool, shape of ``left``)."""
     begins = np.ones(len(left), dtype=bool)
     if len(left) < 2:
         return begins
@@ -143,14 +143,14 @@ def _begins(inputs: InputTable, left: Places, small: NDArray[np.bool_], corpus: 
 
 
 def _ends_group(files: InputTable) -> NDArray[np.bool_]:
-    """Whether a group ends here, pseudo-randomly by the path, with the file's share of a full group as probability."""
+    """Whether each file ends a group: pseudo-random by its path, with its share of a full group as probability."""
     expansion = np.where(files.compressions == 0, 1, _EXPANSION)
     sizes = np.maximum(files.sizes * expansion, _FILE_COST)
     drawn = bytearray()
     for start in range(0, len(files), BATCH):
         for path in files.paths.slice(start, BATCH).to_pylist():
             drawn += hashlib.blake2b(path.encode(), digest_size=8).digest()
-    # The share of 2 ** 64 that is drawn, as a number below 1.
+    # A uniform number in [0, 1).
     shares = np.frombuffer(bytes(drawn), dtype=">u8").astype(np.float64) / 2.0**64
     return shares < sizes / GROUP_BYTES
 
@@ -172,7 +172,7 @@ def _known_groups(
         if members and len(members) == len(prints):
             found = np.array(members, dtype=np.int64)
             unit = _table(inputs, found, np.array([0, len(found)]), None, corpus, ingest, stage)
-            # With other settings the same files give other shards.
+            # With other settings the same files have other keys.
             if str(unit.keys[0]) == key:
                 kept.append(found)
     return kept
@@ -186,7 +186,7 @@ def _by_row_groups(
     corpus: CorpusConfig,
     ingest: IngestConfig,
 ) -> tuple[Places, Places, RowGroups]:
-    """Cut the units that read a large parquet file at its row groups."""
+    """Split large parquet files into units at their row groups."""
     table = (inputs.formats == FORMATS.index("parquet")) & (inputs.compressions == 0) & ~inputs.in_archives
     cut = np.flatnonzero((table & (inputs.sizes > WHOLE_PARQUET_BYTES))[members[starts[:-1]]])
     if not len(cut):
@@ -197,7 +197,7 @@ def _by_row_groups(
     counts = np.ones(len(starts) - 1, dtype=np.int64)
     counts[cut] = [len(pieces[unit]) for unit in cut.tolist()]
     again = np.repeat(np.arange(len(counts)), counts)
-    members, offsets = joined_runs(members, starts[again], starts[again + 1])
+    members, offsets = concat_ranges(members, starts[again], starts[again + 1])
     row_groups = row_groups[again]
     row_groups[np.isin(again, cut)] = [pair for unit in cut.tolist() for pair in pieces[unit]]
     return members, offsets, row_groups
@@ -233,13 +233,13 @@ def _table(
 
 
 def _lines(files: InputTable, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[bytes]:
-    """What each file adds to the key of a unit."""
+    """Contribution of each file to the key of a unit."""
     formats = [f"\0{name}" for name in FORMATS]
-    # Shards of a version that did not read the columns of paths are not those of this one.
+    # Distinguishes shards of versions that did not read columns from paths.
     partitioned = [f"{name}\0partitions" for name in formats]
     for identity, kind in zip(_identities(files, corpus, ingest), files.formats, strict=True):
         suffixes = partitioned if "=" in identity and partitions_of(identity.partition("\0")[0]) else formats
-        # No path holds a NUL: two lists of files never give the same bytes.
+        # Paths contain no NUL, so the encoding of a list of files is unambiguous.
         yield f"\n{identity}{suffixes[kind]}".encode()
 
 
@@ -256,18 +256,18 @@ def _fingerprints(files: InputTable, corpus: CorpusConfig, ingest: IngestConfig)
 
 
 def _identities(files: InputTable, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[str]:
-    """What each input is recognised by, and the vectors beside it where each has a file of them."""
+    """Fingerprint of each input, with that of its file of vectors, if it has one."""
     rule = _rule(ingest)
     vectors = corpus.vectors_file()
-    if vectors is None or not is_one_for_each(vectors):
+    if vectors is None or not has_file_per_table(vectors):
         yield from identities(files, rule, corpus.storage)
         return
     for file, identity in zip(files, identities(files, rule, corpus.storage), strict=True):
-        yield f"{identity}\0{vector_file_state(beside(vectors, file), content=rule == 'content')}"
+        yield f"{identity}\0{vector_file_state(vector_file_of(vectors, file), content=rule == 'content')}"
 
 
 def group_members(units: UnitTable, corpus: CorpusConfig, ingest: IngestConfig) -> dict[str, list[str]]:
-    """The groups of small files among some units, as ``plan_ingest`` takes them."""
+    """Return the groups of small files among some units, in the form that ``plan_ingest`` accepts."""
     if not len(units):
         return {}
     ingest = settled_fingerprint(ingest, units.inputs)

@@ -1,4 +1,4 @@
-"""What shards of documents say of themselves, and which of a plan are there already."""
+"""Receipts of shards of documents, and which units of a plan are done."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLDER = "documents"
 REJECTS = "rejects"
 LAST = "e"
 """Ends the key of a unit's last shard, so that a listing alone says whether the unit is complete."""
-# What a run reads of the shards that are done; their columns are looked at apart, and only once.
+# Fields that a run reads of finished shards; their columns are read separately, once.
 _COUNTED = (
     *("key", "rows", "rows_in", "rejected", "filtered", "unwanted", "reasons", "examples", "bytes", "vector_width"),
 )
@@ -33,7 +33,7 @@ _COUNTED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardReceipt:
-    """What one shard of documents holds; all but ``seconds`` can be read from its footer.
+    """Summary of one shard of documents; all but ``seconds`` is in its footer.
 
     Attributes
     ----------
@@ -43,29 +43,29 @@ class ShardReceipt:
     index : int
     last : bool
     rows : int
-        Documents.
+        Number of documents.
     rows_in : int
-        Rows that were read for it: documents, rejects and filtered rows.
+        Number of rows read: documents, rejects and filtered rows.
     rejected, filtered : int
-        Rows rejected, and rows that ``where`` or ``sample`` left out.
+        Rows rejected, and rows excluded by ``where`` or ``sample``.
     unwanted : int
-        Those of the filtered that ``where`` left out.
+        Filtered rows excluded by ``where``.
     reasons : dict of str to int
-        Rejects by reason.
+        Number of rejects by reason.
     examples : list of str
         The first few rejects: ``file:row reason``.
     bytes : int
-        Of the object.
+        Size of the object.
     columns : list of [str, str]
         Stored source columns, each with its Arrow type (:func:`latentscale.storage.arrow_types.type_name`).
     types : dict of str to list of str
-        What columns of text could be read as (``readers.columns.candidate_types``), and what decides which other type
-        can hold the values of columns of numbers and times (``storage.common_types.value_facts``).
+        Types that text columns could be parsed as (``readers.columns.candidate_types``), and facts that determine which
+        other types can represent numbers and times (``storage.common_types.value_facts``).
     renamed : dict of str to str
-        Source columns that are stored under another name.
+        Source columns stored under another name.
     vector_width : int or None
     seconds : float
-        0 where the shard was there already.
+        0 if the shard existed already.
     """
 
     key: str
@@ -89,24 +89,24 @@ class ShardReceipt:
 
 
 def shard_key(unit: str, index: int, *, last: bool) -> str:
-    """Key of a unit's shard."""
+    """Build the key of a unit's shard."""
     return f"{unit}-{index:05d}{LAST if last else ''}"
 
 
 def reject_name(key: str) -> str:
-    """Object of the rows rejected with a shard of documents; it counts only where the shard is there."""
+    """Name of the object with the rejects of a shard; it is ignored if the shard does not exist."""
     return f"{REJECTS}/{key[:2]}/{key}.parquet"
 
 
 def pending_units(units: UnitTable, listing: Listing) -> tuple[UnitTable, NDArray[np.int32]]:
-    """Compare the plan with a listing of ``documents``; no object is read.
+    """Compare the plan with a listing of ``documents``, without reading objects.
 
     Returns
     -------
     pending : UnitTable
-        Units of which a shard is missing.
+        Units with a missing shard.
     done : int32 ndarray
-        Places in ``listing.names`` of all shards of the other units, in input order.
+        Positions in ``listing.names`` of all shards of the other units, in input order.
     """
     listed, unit, index, last = _listed_shards(listing, units)
     order = np.lexsort((last, index, unit)).astype(np.int32)
@@ -114,7 +114,7 @@ def pending_units(units: UnitTable, listing: Listing) -> tuple[UnitTable, NDArra
     unit = unit[order]
     index = index[order]
     last = last[order]
-    # The one that ends its unit counts where both names are there.
+    # If both names exist, the one that ends its unit counts.
     twice = np.flatnonzero((unit[1:] == unit[:-1]) & (index[1:] == index[:-1]))
     if len(twice):
         listed, unit, index = (np.delete(column, twice) for column in (listed, unit, index))
@@ -130,7 +130,7 @@ def pending_units(units: UnitTable, listing: Listing) -> tuple[UnitTable, NDArra
 def _listed_shards(
     listing: Listing, units: UnitTable
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
-    """Of each listed shard of ``units``: its place in the listing, its unit's place, its number, whether it is last."""
+    """Parse the listed shards of ``units``: positions in the listing and of the unit, index, whether it is last."""
     pattern = pc.MatchSubstringOptions(rf"^{FOLDER}/[0-9a-f]{{2}}/[0-9a-f]{{32}}-[0-9]+{LAST}?\.parquet$")
     index = units.by_key
     pieces = [(np.empty(0, np.int32), *_NOTHING)]
@@ -148,7 +148,7 @@ def _listed_shards(
 def _read_keys(
     keys: pa.ChunkedArray, index: KeyIndex
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
-    """Of each key of a shard: the place of its unit or -1, its number there, and whether it is the last."""
+    """Parse keys of shards: position of the unit or -1, index in it, and whether it is the last."""
     pieces = [_NOTHING]
     for begin in range(0, len(keys), BATCH):
         some = pa.concat_arrays(keys.slice(begin, BATCH).cast(pa.large_string()).chunks)
@@ -174,9 +174,9 @@ def _sliced(values: pa.Array, start: int, stop: int | None) -> pa.Array:
 def finished_receipts(
     store: Store, listing: Listing, done: NDArray[np.int32]
 ) -> tuple[Receipts, Receipts, dict[str, int]]:
-    """The receipts of listed shards: those that a table holds, those that had to be read, and the tables.
+    """Return receipts of listed shards: those from tables of receipts, those read from shards, and the tables.
 
-    The receipts from a table are in the order of ``done``, and without what only ``source_schemas`` needs.
+    Receipts from tables are in the order of ``done``, without the fields that only ``source_schemas`` needs.
 
     Parameters
     ----------
@@ -201,15 +201,15 @@ def finished_receipts(
 
 
 def _shard_keys(listing: Listing, places: NDArray[np.int32]) -> pa.Array:
-    """Keys of listed shards."""
+    """Return the keys of listed shards."""
     return _sliced(listing.names.take(indices(places)), len(f"{FOLDER}/kk/"), -len(".parquet"))
 
 
 def source_schemas(store: Store, keys: pa.Array | pa.ChunkedArray) -> list[tuple[pa.Schema, dict[str, Any]]]:
-    """Columns and candidate types of shards, as ``readers.columns.unify_columns`` takes them.
+    """Return columns and candidate types of shards, for ``readers.columns.unify_columns``.
 
-    Each combination of a column, its type and what it could be read as comes once, where it first appears: a million
-    shards give a few schemas. From the tables of receipts; shards that are in none are opened.
+    Each combination of column, type and candidate types is returned once, in order of appearance: a million shards have
+    a few schemas. They are read from tables of receipts, or from shards that are in none.
     """
     known, _ = read_receipts(store, FOLDER, ShardReceipt, columns=("key", "columns", "types"))
     found = known.find(keys)
@@ -252,7 +252,7 @@ def in_input_order(units: UnitTable, receipts: Receipts) -> Receipts:
 
 
 def shard_frame(receipts: Receipts) -> pl.DataFrame:
-    """``key``, ``rows`` and ``bytes`` of shards, as ``make_snapshot`` takes them."""
+    """Build the table of ``key``, ``rows`` and ``bytes`` for ``make_snapshot``."""
     return pl.DataFrame(
         {
             "key": pl.Series(receipts.keys, dtype=pl.String),
@@ -264,18 +264,18 @@ def shard_frame(receipts: Receipts) -> pl.DataFrame:
 
 
 def units_without(units: UnitTable, snapshot: Snapshot) -> UnitTable:
-    """The units of which a snapshot has no shard; it lists whole units only, those without documents too."""
+    """Return the units that a snapshot does not contain; it lists whole units, including those without documents."""
     place, number, last = _read_keys(_all_keys(snapshot), units.by_key)
     known = place >= 0
     counted = np.bincount(place[known], minlength=len(units))
     ends = np.full(len(units), -1, dtype=np.int64)
     ends[place[known & last]] = number[known & last]
-    # A shard that was quarantined is missing: its unit is looked at again.
+    # A quarantined shard is missing: its unit is planned again.
     return units.take(np.flatnonzero((ends < 0) | (counted != ends + 1)))
 
 
 def with_known_shards(new: pl.DataFrame, units: UnitTable, snapshot: Snapshot) -> pl.DataFrame:
-    """Add to new shards those of a snapshot whose unit is still planned, in the order of the input."""
+    """Combine new shards with those of a snapshot whose units are still planned, in input order."""
     known = _all_keys(snapshot)
     added = pa.array(new["key"], pa.string())
     again = pc.call_function("is_in", [known], pc.SetLookupOptions(added)).to_numpy()

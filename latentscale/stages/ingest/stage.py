@@ -1,4 +1,4 @@
-"""The stage ingest, as the pipeline and the planner know it."""
+"""The stage ``ingest`` for the registry and the planner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class IngestStage:
     """The documents of a corpus; see :class:`latentscale.stages.stage.Stage`."""
 
     name = "ingest"
-    # It leaves shards and a snapshot, which ``verify`` checks by themselves.
+    # Its results are shards and a snapshot, which ``verify`` checks separately.
     tables: ClassVar[Mapping[str, Table]] = {}
 
     @property
@@ -23,7 +23,7 @@ class IngestStage:
         return stage_entry(self.name)
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rate of parquet, and the start of a process with what it imports."""
+        """Estimate by the measured rate of parquet, and the start of a process with its imports."""
         return Cost(
             cpu_seconds=1.2 + 5.0e-6 * size.documents * size.length, parallel=True, disk_bytes=0.6 * size.text_bytes
         )

@@ -1,4 +1,4 @@
-"""Units of ingest as columns, and how they are found by their keys."""
+"""Units of ingest in columnar form, and their lookup by key."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ RowGroups = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestUnit:
-    """Work that is done in one go, and gives one or more shards.
+    """A unit of work, which yields one or more shards.
 
     Attributes
     ----------
     key : str
-        Digest of what is read and of the settings that alter the result; 32 hex characters.
+        Digest of the input and of the settings that affect the result; 32 hex characters.
     inputs : tuple of InputFile
-        Read one after the other.
+        Files, read in this order.
     row_groups : (int, int) or None
-        Of a large parquet file: the first row group and the one after the last.
+        Range of row groups of a large parquet file.
     """
 
     key: str
@@ -41,13 +41,13 @@ class IngestUnit:
 
 
 class UnitTable(Sequence[IngestUnit]):
-    """Units in input order, as columns: a million of them take tens of megabytes in addition to their inputs.
+    """Units in input order, in columnar form: a million of them take tens of megabytes besides their inputs.
 
     Attributes
     ----------
     keys : pyarrow.LargeStringArray, shape (n,)
     inputs : InputTable
-        Of the corpus.
+        Files of the corpus.
     starts : int64 ndarray, shape (n + 1,)
         Unit ``i`` reads ``inputs[members[starts[i]:starts[i + 1]]]``.
     members : int64 ndarray
@@ -85,31 +85,31 @@ class UnitTable(Sequence[IngestUnit]):
         return (self[position] for position in range(len(self)))
 
     def take(self, positions: Places) -> UnitTable:
-        """The units at ``positions``, in that order."""
-        members, starts = joined_runs(self.members, self.starts[positions], self.starts[positions + 1])
+        """Select the units at ``positions``, in that order."""
+        members, starts = concat_ranges(self.members, self.starts[positions], self.starts[positions + 1])
         return UnitTable(self.keys.take(indices(positions)), self.inputs, starts, members, self.row_groups[positions])
 
     def files(self) -> InputTable:
-        """The files that these units read, each once, in input order."""
+        """The distinct files that these units read, in input order."""
         return self.inputs.take(np.unique(self.members))
 
     def places(self, keys: pa.LargeStringArray) -> Places32:
-        """Positions of the units of some keys (int32, shape (n,)); -1 for a key that is not planned."""
+        """Find the positions of units by key (int32, shape (n,)); -1 if not planned."""
         return self.by_key.places(keys)
 
     @cached_property
     def by_key(self) -> KeyIndex:
-        """Finds units by their keys."""
+        """Index of the units by key."""
         return KeyIndex(self.keys)
 
 
 class KeyIndex:
-    """Finds unit keys among those of a plan: by half of their bits, as sorted numbers, and then in full.
+    """Index of keys: binary search by half of their bits, then comparison in full.
 
     Parameters
     ----------
     keys : pyarrow.LargeStringArray, shape (n,)
-        Of 32 hexadecimal characters each.
+        32 hexadecimal characters each.
     """
 
     def __init__(self, keys: pa.LargeStringArray) -> None:
@@ -119,7 +119,7 @@ class KeyIndex:
         self._halves = halves[self._order]
 
     def places(self, keys: pa.LargeStringArray) -> Places32:
-        """Positions of ``keys``, of 32 characters each (int32, shape (m,)); -1 for a missing one."""
+        """Find the positions of ``keys``, of 32 characters each (int32, shape (m,)); -1 for missing ones."""
         if not len(self._order):
             return np.full(len(keys), -1, dtype=np.int32)
         wanted = _characters(keys)
@@ -129,18 +129,18 @@ class KeyIndex:
 
 
 def _halves(keys: NDArray[np.bytes_]) -> NDArray[np.uint64]:
-    """The first 64 of the 128 bits of each key."""
+    """Decode the first 64 of the 128 bits of each key."""
     halves = np.zeros(len(keys), dtype=np.uint64)
     characters = keys.view(np.uint8).reshape(len(keys), 2 * KEY_BYTES)
     for position in range(KEY_BYTES):
         code = characters[:, position]
-        # '0' to '9' end in their own bits, 'a' to 'f' in 1 to 6.
+        # The low four bits of '0' to '9' are the digit, those of 'a' to 'f' are 1 to 6.
         halves = (halves << np.uint64(4)) | ((code & 15) + 9 * (code >> 6)).astype(np.uint64)
     return halves
 
 
 def _characters(keys: pa.LargeStringArray) -> NDArray[np.bytes_]:
-    """Keys of 32 characters as an array over the same memory."""
+    """View keys of 32 characters as a byte array, without a copy."""
     width = 2 * KEY_BYTES
     offsets = np.frombuffer(keys.buffers()[1], dtype=np.int64)[keys.offset : keys.offset + len(keys) + 1]
     if len(keys) == 0:
@@ -150,8 +150,8 @@ def _characters(keys: pa.LargeStringArray) -> NDArray[np.bytes_]:
     return np.frombuffer(keys.buffers()[2], dtype=f"S{width}", count=len(keys), offset=int(offsets[0]))
 
 
-def joined_runs(values: Places, starts: Places, stops: Places) -> tuple[Places, Places]:
-    """Join the pieces ``values[start:stop]``; also where each of them begins, and the end."""
+def concat_ranges(values: Places, starts: Places, stops: Places) -> tuple[Places, Places]:
+    """Concatenate the slices ``values[start:stop]``; also returns the offsets of the slices in the result."""
     sizes = stops - starts
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)

@@ -1,4 +1,4 @@
-"""Do the units of ingest: read, compose, reject, and write each shard in one object."""
+"""The worker of ingest: reads units, composes texts, rejects rows, and writes each shard as one object."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from latentscale.storage.snapshot import document_name
 
 
 class IngestWorker:
-    """Worker of ingest: reads units, composes texts, rejects rows, and writes each shard as one object.
+    """Reads units, composes texts, rejects rows, and writes each shard as one object.
 
     Parameters
     ----------
@@ -48,17 +48,17 @@ class IngestWorker:
         self._stage = stage_digest(corpus, ingest)
 
     def __call__(self, unit: IngestUnit) -> list[ShardReceipt]:
-        """Write the missing shards of ``unit``; returns the receipts of all.
+        """Write the missing shards of ``unit``; returns the receipts of all of its shards.
 
         Raises
         ------
         LatentScaleError
-            If the input or the store fails; shards that are written stay.
+            If the input or the store fails; shards written so far remain.
         """
         receipts: list[ShardReceipt] = []
         started = time.perf_counter()
         waiting: Shard | None = None
-        # A shard is written when it is known whether another follows.
+        # A shard is written once it is known whether it is the last.
         for shard in self._shards(unit):
             if waiting is not None:
                 receipts.append(self._write(unit, waiting, len(receipts), last=False, started=started))
@@ -72,7 +72,7 @@ class IngestWorker:
         shard = Shard()
         left = self._corpus.limit
         for file in unit.inputs:
-            # With a limit no more is read than it asks for.
+            # Do not read beyond the limit.
             verified = self._corpus.limit is None
             groups = unit.row_groups
             for block in read_input(file, self._corpus, self._ingest, row_groups=groups, verified=verified):
@@ -80,7 +80,7 @@ class IngestWorker:
                 ends = np.cumsum(documents.kind == DOCUMENT)
                 stop = len(ends)
                 if left is not None and stop and ends[-1] >= left:
-                    # Rows after the last document that was asked for are not looked at.
+                    # Rows after the limit are ignored.
                     stop = int(np.searchsorted(ends, left)) + 1
                 begin = 0
                 while begin < stop:
@@ -121,7 +121,7 @@ class IngestWorker:
             "vectors": stored_name(vectors, self._corpus) if vectors else None,
             "types": self._types(unit, table) | _facts_of_values(table),
         }
-        # A file that changed while it was read must not become a shard named after the listed version.
+        # The key names the listed version: a file that changed while it was read must not be stored under it.
         for file in unit.inputs:
             check_as_listed(file)
         if shard.rejects["source"]:
@@ -133,7 +133,7 @@ class IngestWorker:
         return receipt_of(name, footer, info.size, seconds=round(time.perf_counter() - started, 4))
 
     def _types(self, unit: IngestUnit, table: pa.Table) -> dict[str, list[str]]:
-        """What the columns of text in CSV files and in paths could be; in other formats text is text."""
+        """Candidate types of text columns from CSV files and paths; in other formats text is text."""
         kept = {stored_text_column(self._corpus)}
         names = {name for name in table.column_names if name not in kept}
         if any(file.format not in ("csv", "tsv") for file in unit.inputs):
@@ -147,6 +147,6 @@ class IngestWorker:
 
 
 def _facts_of_values(table: pa.Table) -> dict[str, list[str]]:
-    """What decides which other type can hold the values of typed columns."""
+    """Facts that determine which other types can represent the values of typed columns."""
     facts = {name: value_facts(table.column(name)) for name in table.column_names if name not in OWN_COLUMNS}
     return {name: found for name, found in facts.items() if found is not None}

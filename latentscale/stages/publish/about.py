@@ -1,4 +1,4 @@
-"""What the page says of how its map was made: from the records of the map and of what it was made from."""
+"""The page's description of how its map was made, from the records of the map and its artifacts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from latentscale.storage.segments import segments_of
 
 
 def about_map(store: Store, record: Record) -> list[tuple[str, str]]:
-    """Names and values, in the order in which the page shows them.
+    """Return names and values in display order.
 
-    What the records of other versions do not have is left out, and so is an artifact that is not there any more.
+    Fields missing from records of other versions, and missing artifacts, are skipped.
     """
     made = _day(record.created)
     facts = [("Map", record.id), ("Made", made)]
@@ -51,7 +51,7 @@ def _text(request: Mapping[str, Any]) -> Iterator[str]:
 
 def _model(request: Mapping[str, Any]) -> Iterator[str]:
     model = request.get("model", {})
-    # A path would tell of the machine.
+    # A local path would reveal details of the machine.
     name = str(model.get("name") or model.get("model") or model.get("embedder") or "").rstrip("/").replace("\\", "/")
     if name:
         yield name.rsplit("/", 1)[-1] if name.startswith(("/", ".", "~")) or "://" in name else name

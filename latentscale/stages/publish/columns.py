@@ -1,4 +1,4 @@
-"""What is published of the corpus: the chosen columns, and the documents with them."""
+"""Published columns of the corpus, and the documents with them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LAYER = re.compile(r"layer_([1-9]\d*)$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The published columns, from the settings and the schemas of the shards."""
+    """Published columns, from the settings and the schemas of the shards."""
 
     schema: pa.Schema
     text: str
@@ -42,34 +42,34 @@ class Published:
 
 
 def layer_number(name: str) -> int:
-    """Number of a coarser layer, of ``layer_2`` 2; 0 for any other name."""
+    """Parse the number of a coarser layer (2 for ``layer_2``); 0 for any other name."""
     found = _LAYER.match(name)
     return int(found[1]) if found else 0
 
 
 def check_columns(config: JobConfig, columns: Sequence[str]) -> None:
-    """Find a wrong column name before the corpus is read; ``columns`` are those of its one file.
+    """Check configured column names before the corpus is read; ``columns`` are those of its only file.
 
     Raises
     ------
     ConfigError
-        If a setting names a column that the corpus does not have, with the nearest that it has.
+        If a configured column does not exist, with the most similar name.
     """
     _resolve(config, [stored_name(name, config.corpus) for name in columns])
 
 
 def resolve_columns(store: Store, snapshot: Snapshot, config: JobConfig, text: str, vectors: str | None) -> JobConfig:
-    """Turn the source columns that settings name into those that are stored, before anything is computed.
+    """Resolve configured source columns to stored names, before anything is computed.
 
     Returns
     -------
     JobConfig
-        The same with the names of stored columns.
+        A copy with stored names.
 
     Raises
     ------
     ConfigError
-        If a column is not in the corpus, with the nearest that is, or no folder can be named by its values.
+        If a column does not exist, with the most similar name, or its values cannot be folder names.
     """
     columns = _source_columns(store, snapshot.shards.keys, vectors)
     resolved = _resolve(config, columns.names)
@@ -126,7 +126,7 @@ def _resolve(config: JobConfig, columns: Sequence[str]) -> JobConfig:
 
 
 def _source_columns(store: Store, keys: pa.Array | pa.ChunkedArray, vectors: str | None) -> pa.Schema:
-    """All source columns of some shards, of one type each, without the vectors."""
+    """Source columns of some shards with unified types, without the vectors."""
     unified = unify_columns(source_schemas(store, keys))
     return pa.schema([field for field in unified if field.name != vectors])
 
@@ -140,12 +140,12 @@ def published_columns(
     *,
     whole: ShardTable | None = None,
 ) -> Published:
-    """The published columns of these shards; a chosen column that they do not have is left out.
+    """Return the published columns of these shards; chosen columns that they lack are omitted.
 
     Parameters
     ----------
     whole : ShardTable, optional
-        All shards of the snapshot, which decide the types where a map writes only some of its points.
+        All shards of the snapshot, which determine the types if a map writes only some of its points.
     """
     keys = shards.keys if isinstance(shards, ShardTable) else pa.array([shard.key for shard in shards], pa.string())
     schema = _source_columns(store, keys, vectors)
@@ -165,7 +165,7 @@ def published_columns(
 def published_documents(
     store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], names: list[str], schema: pa.Schema
 ) -> Iterator[pa.Table]:
-    """Stream columns of the map's documents, all of one type each."""
+    """Stream columns of the map's documents, with unified types."""
     wanted = pa.schema([schema.field(name) for name in names])
     for _, batch in stream_documents(store, snapshot, row_ids, names):
         yield conform(pa.Table.from_batches([batch]), wanted)

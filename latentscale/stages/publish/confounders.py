@@ -1,4 +1,4 @@
-"""How far the clusters of a map follow what is no topic: the length of the texts, their language, their file."""
+"""How strongly clusters follow confounders: length, language and source file of the texts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _MOST_FILES = 50
 def measure_confounders(
     store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], cluster: NDArray[np.int32], *, text_column: str
 ) -> dict[str, float | None]:
-    """Share of the information on length, language and file of a document that its cluster holds.
+    """Compute the share of the information on length, language and file that is explained by the clusters.
 
-    Of a sample of 4,000 documents, of at most 32 shards; noise is left out.
+    On a sample of 4,000 documents from at most 32 shards, without noise.
 
     Returns
     -------
     dict
-        ``length`` (a quarter of the texts each), ``language`` (or script) and ``file``, each in [0, 1]; None where
-        nearly all documents have the same, or there are too few.
+        ``length`` (in quartiles), ``language`` (or script) and ``file``, each in [0, 1]; None if nearly all documents
+        have the same value, or there are too few.
     """
     chosen = _sample(snapshot, row_ids, cluster)
     lengths = np.zeros(len(chosen), dtype=np.int64)
@@ -49,7 +49,7 @@ def measure_confounders(
 
 
 def _sample(snapshot: Snapshot, row_ids: NDArray[np.int64], cluster: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Positions of documents in clusters, ascending."""
+    """Sample positions of documents that are not noise, ascending."""
     candidates = np.flatnonzero(cluster >= 0)
     shards = np.searchsorted(snapshot.shards.bases, snapshot.offsets(row_ids[candidates]), side="right")
     used = np.unique(shards)

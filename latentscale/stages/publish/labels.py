@@ -1,4 +1,4 @@
-"""Labels with what depends on the layout: the centre and hull of each cluster."""
+"""Labels with the centre and hull of each cluster on the map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentscale.stages.cluster import Clusters
 
 
 def published_evidence(table: pa.Table, columns: Collection[str]) -> pa.Table:
-    """The labels without what they say of source columns that are not published."""
+    """Remove evidence from source columns that are not published."""
     for name in [name for name in ("columns", "numbers") if name in table.column_names]:
         field = table.schema.field(name)
         shown = [[one for one in row or [] if one["column"] in columns] for row in table[name].to_pylist()]
@@ -24,12 +24,12 @@ def published_evidence(table: pa.Table, columns: Collection[str]) -> pa.Table:
 def map_labels(
     table: pa.Table, clusters: Clusters, coordinates: NDArray[np.float32], space: NDArray[np.float32] | None = None
 ) -> pa.Table:
-    """Add to the labels what depends on the layout, the centre and hull of each cluster, and its centroid.
+    """Add the centre and hull of each cluster on the map, and its centroid, to the labels.
 
     Parameters
     ----------
     space : float32 ndarray, shape (n, 3), optional
-        Of a map of three dimensions: the labels get ``z``, the height of each centre.
+        Three-dimensional coordinates; adds ``z``, the height of each centre.
     """
     from latentscale.backends.shapes import hulls, largest_piece
 
@@ -41,14 +41,14 @@ def map_labels(
     dim = clusters.tree.schema.field("centroid").type.list_size
     centroids = centroids.reshape(-1, dim).astype(np.float32)
     weights = clusters.tree["size"].to_numpy().astype(np.float32)
-    # Of each coarser layer: the finest clusters in each of its own.
+    # For each coarser layer, the finest clusters in each of its clusters.
     inner = [members_by_cluster(layer) for layer in clusters.coarser()]
     xs, ys, zs, polygons, means = [], [], [], [], []
     for layer, cluster in zip(layers.tolist(), ids.tolist(), strict=True):
         own = members[layer][cluster]
         piece = own[largest_piece(coordinates[own])]
         positions = coordinates[piece]
-        # The document nearest to the median: of a ring, or a crescent, the median itself lies where nothing is.
+        # The document nearest to the median: the median of a ring or crescent is in an empty area.
         middle = np.median(positions, axis=0)
         nearest = int(np.argmin(((positions - middle) ** 2).sum(axis=1)))
         xs.append(float(positions[nearest, 0]))

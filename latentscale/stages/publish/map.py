@@ -19,7 +19,7 @@ from latentscale.digest import artifact_id
 from latentscale.errors import name_list
 from latentscale.quality.measure import measure_map
 from latentscale.quality.metrics import stability
-from latentscale.stages.cluster import Clusters, ClustersRequest, find_clusters, read_clusters
+from latentscale.stages.cluster import Clusters, ClustersRequest, cluster_points, read_clusters
 from latentscale.stages.label_table import LABELS_TABLE
 from latentscale.stages.neighbors import read_graph
 from latentscale.stages.project import HEIGHT_SLOT, compute_layout, read_coordinates
@@ -33,33 +33,32 @@ from latentscale.stages.publish.page import write_viewer
 from latentscale.stages.publish.points import write_points
 from latentscale.stages.publish.similar import similar_of_graph
 from latentscale.stages.publish.thumbnail import draw_thumbnail
-from latentscale.stages.rates import held_bytes
+from latentscale.stages.rates import peak_bytes
 from latentscale.stages.stage import Cost, JobSize, MapJob, StageContext, Table, WholeStage, Work
 from latentscale.storage.artifacts import ArtifactWriter, Record, find_record, needed_record, read_table
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_parquet
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, omitted_at_default
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, column_values, load_vectors
 from latentscale.viewer.height import Height
 from latentscale.viewer.labels import with_hues
 
-# Trustworthiness and preservation are those of 15 neighbours, on the same sample for all maps of a corpus.
+# Trustworthiness and preservation use 15 neighbours, and the same sample for all maps of a corpus.
 MEASURED_NEIGHBORS = 15
 MEASURED_SEED = 0
-# Of the table of labels, for its scores.
+# Columns of the table of labels that the quality figures use.
 LABEL_FACTS = ("layer", "label", "source", "coverage", "coverage_outside", "held_out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapRequest(Request):
-    """Everything that alters a map.
+    """Everything that affects a map.
 
-    ``align`` is the map from which clusters have their ids and colours; ``grown`` and ``update`` are those of a map
-    that an update made (``stages/update/grow.py``); ``height`` is the layout with the third dimension of a map that has
-    one.
+    ``align`` is the map whose cluster ids and colours are carried over; ``grown`` and ``update`` are set for maps made
+    by an update (``stages/update/grow.py``); ``height`` is the three-dimensional layout, if the map has one.
     """
 
     VERSION: ClassVar[int] = 3
@@ -74,20 +73,20 @@ class MapRequest(Request):
     quality: Mapping[str, Any]
     text: str
     vectors: str | None
-    align: str | None = later(None)
-    grown: int | None = later(None)
-    update: Mapping[str, Any] | None = later(None)
-    backend: str = later("cpu")
-    height: str | None = later(None)
+    align: str | None = omitted_at_default(None)
+    grown: int | None = omitted_at_default(None)
+    update: Mapping[str, Any] | None = omitted_at_default(None)
+    backend: str = omitted_at_default("cpu")
+    height: str | None = omitted_at_default(None)
 
 
 def publish_settings(config: PublishConfig, *, title: str | None) -> dict[str, Any]:
-    """What of the group ``publish`` alters a map; a setting that is added later goes here only when it is set.
+    """The settings of ``publish`` that affect a map; settings added later are included only if set.
 
     Parameters
     ----------
     title : str or None
-        None where it is the name of the workspace, which is no part of the map: one corpus has one map id everywhere.
+        None for the name of the workspace, which is not part of the map: a corpus has the same map id everywhere.
     """
     settings: dict[str, Any] = {
         "columns": None if config.columns is None else list(config.columns),
@@ -108,12 +107,12 @@ def publish_settings(config: PublishConfig, *, title: str | None) -> dict[str, A
 
 
 def quality_settings(config: QualityConfig) -> dict[str, Any]:
-    """What of the group ``quality`` alters a map."""
+    """The settings of ``quality`` that affect a map."""
     return {"sample": config.sample, "against": config.against, "stability": config.stability}
 
 
 class PublishStage(WholeStage):
-    """The map: points, labels, quality figures and the page."""
+    """Writes a map: points, labels, quality figures and the page."""
 
     name = "publish"
     tables: ClassVar[Mapping[str, Table]] = {
@@ -135,7 +134,7 @@ class PublishStage(WholeStage):
     }
 
     def works(self, job: MapJob) -> Iterator[Work]:
-        """The map of the layout, the clusters and the labels of the job."""
+        """Return the map of the job's layout, clusters and labels."""
         graph = job.records["neighbors"]
         parents = [graph, job.records["project"], job.records["cluster"], job.records["label"]]
         height = job.records.get(HEIGHT_SLOT)
@@ -150,7 +149,7 @@ class PublishStage(WholeStage):
             quality=quality_settings(job.config.quality),
             text=job.workspace.text_column,
             vectors=job.vectors_column,
-            # Of the figures: they compare neighbours.
+            # The quality figures compare neighbours.
             backend=job.choose("neighbors").backend,
             height=height.id if height else None,
         )
@@ -158,14 +157,14 @@ class PublishStage(WholeStage):
             parents.append(height)
         request, align = job.aligned(self.kind, request)
         if request.publish["title"] is None:
-            # Maps of the first builds name the workspace in their request: such a one is found as before.
+            # Maps of early versions have the workspace's name in their request; they are reused.
             named = replace(request, publish={**request.publish, "title": job.workspace.name})
             if find_record(job.store, self.kind, artifact_id(self.kind, named.identity())) is not None:
                 request = named
         yield Work(stage=self, slot=self.name, title=self.name, request=request, parents=(*parents, *align))
 
     def make(self, context: StageContext, request: MapRequest) -> Record:
-        """Write everything of the map; its record last."""
+        """Write all parts of the map, its record last."""
         from latentscale.backends.shapes import density
 
         store, settings = context.store, request.publish
@@ -261,12 +260,12 @@ class PublishStage(WholeStage):
         return writer.commit(counts=counts, cost=cost, job=context.job)
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Estimate by the measured rate of points, tiles and the index of words."""
+        """Estimate by the measured rate of points, tiles and the search index."""
         return Cost(
             cpu_seconds=0.3
             + (1.6e-5 + (2.1e-5 if config.publish.search else 0.0) + (5e-5 if config.publish.semantic else 0.0))
             * size.documents,
-            memory_bytes=held_bytes(size, fixed=152e6, document=1_600.0, text=9_500.0),
+            memory_bytes=peak_bytes(size, fixed=152e6, document=1_600.0, text=9_500.0),
             disk_bytes=0.5 * size.text_bytes
             + size.documents * (80 + (100 if config.publish.search else 0) + (135 if config.publish.semantic else 0)),
             scratch_bytes=size.documents * size.dim * 4.0,
@@ -277,7 +276,7 @@ STAGE = PublishStage()
 
 
 def _truncation(embedding: Record) -> dict[str, Any]:
-    """The share of the different texts that the model read in part, and how many tokens it reads; none for vectors."""
+    """Share of distinct texts that the model truncated, and its token limit; empty for vectors of the corpus."""
     unique, cut = embedding.counts.get("unique"), embedding.counts.get("truncated")
     if not unique or cut is None:
         return {}
@@ -285,7 +284,7 @@ def _truncation(embedding: Record) -> dict[str, Any]:
 
 
 def _sparseness(graph: NeighborGraph) -> dict[str, pa.Array]:
-    """How far fitted documents are from their neighbours, which a single document has none of, and that they are."""
+    """Columns of fitted points: mean distance to their neighbours, outlier score, and ``fitted``."""
     apart = mean_distances(graph.distances[:, :JUDGED_BY])
     return {
         "neighbor_distance": pa.array(apart, mask=np.full(len(apart), graph.k == 0)),
@@ -310,14 +309,14 @@ def _faithfulness(
 def _classes(
     store: Store, snapshot: Snapshot, clusters: Clusters, column: str | None
 ) -> tuple[str, NDArray[np.int32]] | None:
-    """The classes that the clusters are compared with, and their column."""
+    """Read the classes that clusters are compared with, and the name of their column."""
     return None if column is None else (column, column_values(store, snapshot, clusters.row_ids, column).codes)
 
 
 def _stability(context: StageContext, vectors: Vectors, clusters: Clusters, made: Record) -> float | None:
-    """Lay out and cluster once more with the next seed; None for clusters that no layout was needed for.
+    """Measure stability by a second layout and clustering with another seed; None for clusters without a layout.
 
-    Never from an earlier map: clusters would agree because both started there.
+    Never initialized from an earlier map: clusters would agree because both started there.
     """
     identity = made.request.get("projection")
     if not identity:
@@ -326,5 +325,5 @@ def _stability(context: StageContext, vectors: Vectors, clusters: Clusters, made
     neighbors = needed_record(context.store, "neighbors", str(projection.request["neighbors"]))
     request = ProjectionRequest.read(projection.request)
     layout = compute_layout(context, replace(request, seed=request.seed + 1, earlier=None), neighbors, vectors)
-    again = find_clusters(layout.coordinates, ClustersRequest.read(made.request), threads=context.threads)
+    again = cluster_points(layout.coordinates, ClustersRequest.read(made.request), threads=context.threads)
     return stability(clusters.cluster, again.labels)

@@ -1,4 +1,4 @@
-"""What the page needs to find documents by meaning: vectors, the model's tokens, and phrases to try the search with."""
+"""Data for semantic search on the page: vectors, the model's tokens, and sample queries."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from latentscale.errors import ConfigError
 from latentscale.storage.artifacts import Record
 from latentscale.viewer.meaning import Meaning
 
-# Keyphrases of clusters with which the search is tried.
+# Number of keyphrases used as sample queries.
 _MOST_PHRASES = 128
 _SEED = 0
 
 
 def check_semantic(spec: EmbedderSpec) -> None:
-    """Find out before anything is computed whether the page can embed what is typed.
+    """Check before any work that the page can embed queries.
 
     Raises
     ------
@@ -35,15 +35,15 @@ def check_semantic(spec: EmbedderSpec) -> None:
 
 
 def meaning_of(embedding: Record, vectors: NDArray[np.float32], labels: pa.Table, *, first: bool = True) -> Meaning:
-    """The documents of a generation, to be found by meaning.
+    """Build the semantic search data of a generation of tiles.
 
     Parameters
     ----------
     vectors : float32 ndarray, shape (n, d)
     labels : pyarrow.Table
-        Whose keyphrases of several words are the queries that the search is tried with.
+        Its keyphrases of several words are the sample queries.
     first : bool
-        Whether the generation has the model's tokens; those of updates take them from the fit.
+        Whether to include the model's tokens; generations of updates use those of the fit.
     """
     opened = opened_embedder(read_spec(embedding.choices["spec"]))
     phrases = sorted({phrase for some in labels["keyphrases"].to_pylist() for phrase in some or () if " " in phrase})

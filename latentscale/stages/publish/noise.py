@@ -1,4 +1,4 @@
-"""What the page shows of documents in no cluster: ``publish.noise``."""
+"""How the page shows noise: ``publish.noise``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from latentscale.stages.cluster import Clusters
 
 
 def shown_clusters(clusters: Clusters, settings: Mapping[str, Any]) -> Clusters:
-    """The clusters as the page colours and counts them; with ``nearest``, noise is in its nearest cluster."""
+    """Return clusters as shown on the page; with ``nearest``, noise is in its nearest cluster."""
     return replace(clusters, cluster=clusters.nearest_cluster) if _nearest(settings) else clusters
 
 
 def shown_labels(labels: pa.Table, settings: Mapping[str, Any]) -> pa.Table:
-    """The table of labels with the sizes that the page gives."""
+    """Return labels with the cluster sizes shown on the page."""
     if not _nearest(settings):
         return labels
     at = labels.schema.get_field_index("size")
@@ -26,5 +26,5 @@ def shown_labels(labels: pa.Table, settings: Mapping[str, Any]) -> pa.Table:
 
 
 def _nearest(settings: Mapping[str, Any]) -> bool:
-    # Maps that keep their noise, as all did once, do not name the setting.
+    # Absent from maps of versions without this setting, which keep noise.
     return settings.get("noise") == "nearest"

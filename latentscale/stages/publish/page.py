@@ -1,4 +1,4 @@
-"""Write the page of a map: its generation of tiles, and the public page that shows it."""
+"""Write the page of a map: its generation of tiles, and the public page at a stable address."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ def write_viewer(
     similar: Similar | None = None,
     meaning: Meaning | None = None,
 ) -> dict[str, Any]:
-    """Write a generation of tiles; return what the page's manifest says of it.
+    """Write a generation of tiles; returns its entry in the page's manifest.
 
     Parameters
     ----------
     quality : mapping
-        The content of the map's ``quality.json``.
+        Content of the map's ``quality.json``.
     density : uint8 ndarray, shape (n,), optional
-        Of the whole map around each document; by default that of ``coordinates``.
+        Density of the whole map at each document; by default computed from ``coordinates``.
     grown : Record, optional
-        The map that grows by these documents: the page's first view and its legends stay those that it had.
+        The map that these documents are added to: the initial view and the legends do not change.
     height : Height, optional
-        Of a map of three dimensions.
+        Set for three-dimensional maps.
     similar : Similar, optional
-        The nearest documents of each.
+        Nearest documents of each document.
     meaning : Meaning, optional
-        Their vectors, where the page finds them by meaning.
+        Semantic search data, if enabled.
     """
 
     def documents() -> Iterator[pa.RecordBatch]:
@@ -104,7 +104,7 @@ def write_viewer(
 
 
 def generations(record: Record) -> list[dict[str, Any]]:
-    """What the page's manifest says of the generations of tiles that a map shows, the oldest first."""
+    """Return the manifest's entries of the map's generations of tiles, oldest first."""
     found: list[dict[str, Any]] = []
     for segment in segments_of(record):
         if segment.page is None or (not segment.documents and len(record.segments) > 1):
@@ -119,7 +119,7 @@ def generations(record: Record) -> list[dict[str, Any]]:
 
 
 def page_objects(store: Store, record: Record) -> list[str]:
-    """All objects that the page of a map reads, but the site itself."""
+    """List all objects that the page of a map reads, except for the site itself."""
     names: list[str] = []
     for segment in segments_of(record):
         if segment.page is None:
@@ -136,13 +136,13 @@ def page_objects(store: Store, record: Record) -> list[str]:
 
 
 def page_title(record: Record) -> str:
-    """Title of the page of a map: that which was set, or the name of its workspace."""
+    """Title of a map's page: as configured, or the name of the workspace."""
     title: str | None = record.request["publish"]["title"]
     return title or read_workspace(record.store).name
 
 
 def page_images(record: Record) -> dict[str, Any] | None:
-    """What the page's manifest says of images: their column, and the origins from which they may come."""
+    """Return the manifest's entry for images: their column, and allowed origins."""
     settings = record.request["publish"]
     if settings.get("images") is None:
         return None
@@ -150,10 +150,10 @@ def page_images(record: Record) -> dict[str, Any] | None:
 
 
 def write_public_page(store: Store, record: Record, *, again: bool = False, folder: str = PAGE_FOLDER) -> None:
-    """Write ``viewer/``, the page at a stable address, so that it shows the map of ``record``; its manifest last.
+    """Write ``viewer/``, the page at a stable address, for the map of ``record``; its manifest last.
 
-    With ``again``, what is there already is read and compared: an asset may have been changed in place. ``folder`` is
-    another one beside ``maps/``.
+    With ``again``, existing objects are read and compared, as an asset may have been modified. ``folder`` is an
+    alternative to ``viewer/``, next to ``maps/``.
     """
     entries = generations(record)
     if not entries:
@@ -163,7 +163,7 @@ def write_public_page(store: Store, record: Record, *, again: bool = False, fold
 
     def put(name: str, content: bytes) -> None:
         target = f"{folder}/{name}"
-        # The site itself rarely changes, and its assets' names carry a hash of their content.
+        # The site rarely changes, and its assets' names contain a hash of their content.
         alike = target in there and there[target].size == len(content)
         taken = name.startswith("assets/") and not again
         if not (alike and (taken or store.read_bytes(target) == content)):
@@ -189,9 +189,9 @@ def _picture_there(store: Store, folder: str) -> str | None:
 
 
 def public_manifest(record: Record) -> bytes | None:
-    """The manifest of the public page that shows the map of ``record``; None for a map without a page.
+    """Build the manifest of the public page for the map of ``record``; None for a map without a page.
 
-    Without what the page says of how the map was made and without its picture, which older pages do not have.
+    Without the description of how the map was made and without its picture, which older pages lack.
     """
     entries = generations(record)
     if not entries:
@@ -205,6 +205,6 @@ def _labels_folder(record: Record) -> str | None:
 
 
 def _own_id(store: Store, columns: Published) -> str | None:
-    """The column of the documents' own ids, if the page shows it."""
+    """Return the corpus's id column, if the page shows it."""
     name = read_workspace(store).id_column
     return name if name in columns.page else None

@@ -1,4 +1,4 @@
-"""Write the points of a map, part by part, in partitions where that is asked for."""
+"""Write the points of a map in parts, optionally partitioned by a column."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from latentscale.storage.snapshot import Snapshot
 
 POINTS_ROWS = 131_072
 MAX_PARTITIONS = 1_000
-# Floating numbers, whose bytes compress better apart.
+# Float columns, encoded as BYTE_STREAM_SPLIT, which compresses better.
 SPLIT_COLUMNS = ("x", "y", "z", "probability", "density", "neighbor_distance", "outlier_score")
 
 
 def point_columns(
     clusters: Clusters, coordinates: NDArray[np.float32], density: NDArray[np.float32], labels: pa.Table
 ) -> dict[str, pa.Array]:
-    """The columns of points that do not come from the corpus: identity, position, clusters and their label.
+    """Build the columns of points that do not come from the corpus: id, position, clusters and their labels.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def point_columns(
     """
     finest = [row for row in labels.select(["layer", "cluster", "label"]).to_pylist() if row["layer"] == 0]
     names = {row["cluster"]: row["label"] for row in finest}
-    # After a refit, ids that no cluster has any more are left out.
+    # After a refit some ids are unused.
     dictionary = pa.array([names.get(i, "") for i in range(max(names, default=-1) + 1)], pa.string())
     noise = clusters.cluster < 0
     columns = {
@@ -72,12 +72,12 @@ def write_points(
     *,
     more: Mapping[str, pa.Array] | None = None,
 ) -> int:
-    """Write ``points/update=<snapshot>/`` part by part; return the number of partitions, 0 without any.
+    """Write ``points/update=<snapshot>/`` in parts; returns the number of partitions, 0 if not partitioned.
 
     Parameters
     ----------
     coordinates : float32 ndarray, shape (n, 2 or 3)
-        Of a map of three dimensions, the points have ``z``, too.
+        With three dimensions, points have ``z``, too.
     more : mapping of str to pyarrow.Array, optional
         Further columns of the points: ``neighbor_distance``, ``outlier_score``, ``fitted``.
     """
@@ -128,7 +128,7 @@ def with_source_columns(points: pa.Table, documents: pa.Table) -> pa.Table:
     """
     for name in documents.column_names:
         if name in points.column_names:
-            # A workspace of a version that did not reserve the name yet: two columns of it could not be read.
+            # Possible in workspaces of versions that did not reserve the name; duplicate columns could not be read.
             raise CorpusError(
                 f"the corpus has a column {name!r}, which is the name of a column of the points",
                 hint="Run it into a new workspace, where the column gets another name; or set publish.columns.",
@@ -146,7 +146,7 @@ def _check_partitions(partition_by: str | None, values: int) -> None:
 
 
 def _split(table: pa.Table, partition_by: str | None) -> Iterator[tuple[str, dict[str, Any], pa.Table]]:
-    """Yield (hive folder, facts for the footer, rows) for each value of the column, which the rows then lack."""
+    """Yield (hive folder, footer facts, rows) for each value of the column, which is dropped from the rows."""
     if partition_by is None:
         yield "", {}, table
         return
@@ -158,10 +158,10 @@ def _split(table: pa.Table, partition_by: str | None) -> Iterator[tuple[str, dic
     column = table[partition_by]
     kind = column.type
     if pa.types.is_dictionary(kind):
-        # A null of a dictionary is in no code of its own.
+        # Nulls have no dictionary code.
         column = column.cast(kind.value_type)
     codes = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    # Before the first of a thousand parts is written.
+    # Checked before any part is written.
     _check_partitions(partition_by, len(codes.dictionary))
     rest = table.drop_columns([partition_by])
     rows = members_by_cluster(codes.indices.to_numpy(zero_copy_only=False))

@@ -1,4 +1,4 @@
-"""The preview of a map: one file that shows the layout on its way, and what takes its place when a run ends."""
+"""The preview of a map: a file that shows the layout while it is optimised, and its replacement when a run ends."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ from latentscale.viewer.page import SINGLE_PAGE_DOCUMENTS, page_instead, single_
 
 NAME = "preview.html"
 SEED = 0
-# Seconds until the next state, at least: each look reads the whole file.
+# Smallest refresh interval in seconds: each refresh reads the whole file.
 LEAST_DUE = 5.0
 MAP_AXES = 2
 _INSIDE = "maps/preview/viewer"
 
 
 class Preview:
-    """Writes ``preview.html`` of a workspace, whole or not at all, each time that a layout is shown.
+    """Writes ``preview.html`` of a workspace atomically, each time that a layout is shown.
 
-    It holds what the map's page will: the published columns, of a uniform sample where documents are many.
+    It has the columns of the map's page, for a uniform sample of large corpora.
 
     Parameters
     ----------
     store : Store
         The workspace.
     snapshot : str
-        Id of that of the documents.
+        Id of the documents' snapshot.
     title : str
-        Of the map.
+        Title of the map.
     columns : sequence of str, optional
-        As ``publish.columns``, by their stored names.
+        As in ``publish.columns``, by stored names.
     text : {"page", "points", "none"}
-        As ``publish.text``.
+        As in ``publish.text``.
     text_column : str
     vectors : str, optional
-        The stored column of the corpus's own vectors, which is not shown.
+        Stored name of the column with the corpus's own vectors, which is not shown.
     dimensions : int
-        Of the map: a flat layout may be one on the way to a map in space.
+        Dimensions of the final map: a flat layout may precede a three-dimensional one.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Preview:
         self._documents: pa.Table | None = None
 
     def begin(self, notice: Callable[[str], None]) -> None:
-        """Start the clock of a layout; ``notice`` is told where the preview lies, or why there is none."""
+        """Start timing a layout; ``notice`` receives the address of the preview, or why there is none."""
         self._notice = notice
         self._began = time.monotonic()
 
     def show(self, row_ids: NDArray[np.int64], coordinates: NDArray[np.float32], done: int, total: int) -> None:
-        """Write the page of a layout after ``done`` of ``total`` steps; what goes wrong is said, and ends no run."""
+        """Write the page of a layout after ``done`` of ``total`` steps; errors are reported and never end a run."""
         axes = coordinates.shape[1]
         state = "the layout" if axes == MAP_AXES else "the heights"
         seconds = time.monotonic() - self._began
@@ -100,7 +100,7 @@ class Preview:
         more = "heights, clusters and labels" if MAP_AXES == axes < self._dimensions else "clusters and labels"
         try:
             self._write(row_ids, coordinates, state, more, max(due, LEAST_DUE))
-        except Exception as error:  # noqa: BLE001 - no preview is worth a layout of hours
+        except Exception as error:  # noqa: BLE001 - a failed preview must not end a run of hours
             self._notice(f"no preview of {state}: {error}")
         else:
             self._notice(f"preview of {state}: {address_of(self._store)}")
@@ -147,7 +147,7 @@ class Preview:
         self._store.put_bytes(NAME, b"".join(single_page(f"Preview: {self._title}", files)))
 
     def _read(self, row_ids: NDArray[np.int64]) -> pa.Table:
-        """The published columns of documents, without what is no text and no number, and long texts cut."""
+        """Read the published columns of documents: texts, truncated, and numbers."""
         store, snapshot = self._store, read_snapshot(self._store, self._snapshot)
         columns = published_columns(store, snapshot.shards, self._settings, self._text, self._vectors)
         names = [name for name in columns.page if not _is_bulky(columns.schema.field(name).type)]
@@ -161,14 +161,14 @@ class Preview:
 
 
 def end_preview(store: Store, *, published: bool, failed: bool) -> None:
-    """Put a page in the place of a preview, where there is one, that says how its run ended.
+    """Replace a preview, if there is one, by a page that says how its run ended.
 
     Parameters
     ----------
     published : bool
-        Whether the run published a map, to whose page this one then leads.
+        Whether the run published a map, whose page is linked.
     failed : bool
-        Whether it ended by an error.
+        Whether the run failed.
     """
     if not store.exists(NAME):
         return
@@ -185,12 +185,12 @@ def end_preview(store: Store, *, published: bool, failed: bool) -> None:
 
 
 def address_of(store: Store) -> str:
-    """Where the preview of a workspace lies: a path, or a URL."""
+    """Address of the preview of a workspace: a path or a URL."""
     return store.path(NAME) if store.is_local else f"{store.url.rstrip('/')}/{NAME}"
 
 
 def sampled(documents: int) -> NDArray[np.int64]:
-    """Rows of the documents that are shown, int64, ascending: all, or a uniform sample, the same each time."""
+    """Rows of the documents that are shown, int64, ascending: all, or a deterministic uniform sample."""
     if documents <= SINGLE_PAGE_DOCUMENTS:
         return np.arange(documents)
     return np.sort(np.random.default_rng(SEED).choice(documents, SINGLE_PAGE_DOCUMENTS, replace=False, shuffle=False))
@@ -201,7 +201,7 @@ def _is_bulky(kind: pa.DataType) -> bool:
 
 
 def _cut(table: pa.Table) -> pa.Table:
-    """A table whose texts have at most ``CHARACTERS`` characters, and then three dots."""
+    """Truncate texts to ``CHARACTERS`` characters and an ellipsis."""
     compute = cast(Any, pc)
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):

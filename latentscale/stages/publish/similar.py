@@ -1,4 +1,4 @@
-"""The nearest documents of each document of a fit, for the page."""
+"""Nearest documents of each document of a fit, for the page."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from latentscale.backends import NeighborGraph
 from latentscale.viewer.similar import Similar
 
-# Documents that the page lists as similar to one.
+# Number of similar documents that the page lists.
 MOST_SIMILAR = 15
 
 
 def similar_of_graph(graph: NeighborGraph) -> Similar | None:
-    """The nearest of each document of a graph, whose rows are those of the page; None for a single document."""
+    """Take the nearest documents from a graph, whose rows are those of the page; None for a single document."""
     k = min(MOST_SIMILAR, graph.k)
     if k == 0:
         return None

@@ -42,7 +42,7 @@ def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels:
     middle = (low + high) / 2
     pixels = (coordinates - middle) * scale * np.array([1, -1]) + np.array([WIDTH / 2, HEIGHT / 2])
     colors = np.vstack([cluster_colors(labels, theme="dark"), [NOISE]]).astype(np.float64)
-    # A plane for each colour: numpy adds to flat arrays at many times the speed.
+    # One plane per colour channel: numpy accumulates into flat arrays many times faster.
     light = np.zeros((3, HEIGHT * WIDTH))
     weight = np.zeros(HEIGHT * WIDTH)
     radius = 2 if len(coordinates) <= 20_000 else 1
@@ -66,7 +66,7 @@ def draw_thumbnail(coordinates: NDArray[np.float32], clusters: Clusters, labels:
     image = Image.fromarray(picture.reshape(HEIGHT, WIDTH, 3))
     _draw_labels(image, labels, middle, scale)
     out = io.BytesIO()
-    # The highest level takes three times as long for 2 % less.
+    # The highest compression level takes three times as long for 2 %.
     image.save(out, format="PNG", compress_level=6)
     return out.getvalue()
 

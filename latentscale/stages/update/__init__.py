@@ -1,1 +1,1 @@
-"""Update: place documents that came later, and grow the map by them."""
+"""Update: place new documents on a map, and extend the map with them."""

@@ -1,4 +1,4 @@
-"""A fitted map, among whose documents new ones are placed."""
+"""A fitted map, on which new documents are placed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """The records that placing documents needs: those of the map that was fitted."""
+    """Records of a fitted map that placing documents needs."""
 
     map: Record
     neighbors: Record
@@ -43,12 +43,12 @@ class Fit:
 
 
 def read_fit(store: Store, parent: Record) -> Fit:
-    """The fit of a map: its own, or of the map from which updates made it.
+    """Read the fit of a map: its own, or that of the map which updates extended.
 
     Raises
     ------
     DamagedObjectError
-        If one of its artifacts does not exist any more.
+        If one of its artifacts is missing.
     """
     update = parent.request.get("update")
     fitted = needed_record(store, "map", str(update["fit"])) if update else parent
@@ -63,19 +63,19 @@ def read_fit(store: Store, parent: Record) -> Fit:
 
 
 class FittedMap:
-    """The vectors, graph, layout and clusters of a fit, held while documents are placed among its own.
+    """Vectors, graph, layout and clusters of a fit, in memory for placing documents.
 
     Parameters
     ----------
     store : Store
-        Of the map.
+        Workspace of the map.
     fit : Fit
 
     Attributes
     ----------
     clusters : Clusters
     column : str or None
-        The source column whose values are the clusters, where the fit was made so.
+        The source column whose values are the clusters, if they come from one.
     """
 
     def __init__(self, store: Store, fit: Fit) -> None:
@@ -98,7 +98,7 @@ class FittedMap:
         self._space = read_coordinates(store, fit.height) if fit.height else None
         request = fit.clusters.request
         self._method, self._clustered = request["method"], request.get("space")
-        # On the map, the area around a centre is its cluster; those that were edited by hand are no such areas.
+        # K-means on the layout assigns by the nearest centre; edited clusters are no cells of it, so neighbours vote.
         areas = self._method == "kmeans" and self._clustered == "map" and not request.get("anchors")
         of_fit = self._fitted
         self._centers = centers_of(of_fit.coordinates, of_fit.cluster, len(of_fit.sizes)) if areas else None
@@ -106,7 +106,7 @@ class FittedMap:
 
     @property
     def width(self) -> int:
-        """Dimensions of the vectors."""
+        """Dimension of the vectors."""
         return int(self._fitted.vectors.shape[1])
 
     def place(
@@ -118,14 +118,14 @@ class FittedMap:
         recall_target: float,
         threads: int,
     ) -> tuple[dict[str, NDArray[Any]], Assignment]:
-        """Give documents a position and a cluster.
+        """Place documents, and assign clusters.
 
         Parameters
         ----------
         matrix : float32 ndarray, shape (m, dim)
             Unit rows.
         values : sequence of str or None
-            Of ``column``, for each document, where the clusters are those of a column.
+            Value of ``column`` for each document, if the clusters come from a column.
 
         Returns
         -------
@@ -163,7 +163,7 @@ class FittedMap:
     def _by_method(
         self, matrix: NDArray[np.float32], values: Sequence[str | None] | None, assignment: Assignment
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-        """Cluster, nearest cluster and probability as the method of the fit has them."""
+        """Assign cluster, nearest cluster and probability by the clustering method of the fit."""
         tree = self.clusters.tree
         used = np.flatnonzero(self._fitted.sizes > 0)
         if self._centers is not None:
@@ -171,7 +171,7 @@ class FittedMap:
             chosen = used[nearest].astype(np.int32)
             return chosen, chosen, closeness
         if self._method == "kmeans" and self._clustered is None:
-            # K-means has no noise: the nearest centroid is its answer, its cosine the probability.
+            # K-means has no noise: the nearest centroid, with its cosine as the probability.
             cosines = matrix @ self._fitted.centroids[used].T
             nearest = used[cosines.argmax(axis=1)].astype(np.int32)
             return nearest, nearest, cosines.max(axis=1).clip(0.0, 1.0)
@@ -184,9 +184,10 @@ class FittedMap:
 
 
 def _keys(matrix: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """A hash of each vector and of which copy of it this is: what is random about a place depends on the text alone.
+    """Hash each vector and its occurrence number, as seeds for the jitter of positions.
 
-    Not the row id, which depends on the order in which files came. Copies differ, so that they do not lie on one point.
+    Row ids would depend on the order in which files arrived. Duplicates get different seeds, so that their positions
+    differ.
     """
     copies: Counter[bytes] = Counter()
     digests = bytearray()
@@ -198,7 +199,7 @@ def _keys(matrix: NDArray[np.float32]) -> NDArray[np.uint64]:
 
 
 def _fit_density(store: Store, fit: Fit, row_ids: Ids) -> NDArray[np.float32]:
-    """Density around each fitted document, in the order of ``row_ids``."""
+    """Read the density around each fitted document, in the order of ``row_ids``."""
     names = [part.name for part in fit.map.parts if part.name.startswith("points/")]
     held: list[Ids] = []
     values: list[NDArray[np.float32]] = []

@@ -1,4 +1,4 @@
-"""Grow: a new map that shows its parent's points where they are, and those of documents that came since."""
+"""Grow: a map that adds points of new documents to those of its parent, which do not move."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ from latentscale.viewer.meaning import Meaning
 from latentscale.viewer.similar import Similar
 
 VERSION = 1
-# The page reads one generation of tiles a segment.
+# The page reads one generation of tiles per segment.
 MAX_SEGMENTS = 8
 
 Ids = NDArray[np.int64]
 _POINT = ("row_id", "x", "y", "cluster", "nearest_cluster", "probability", "density")
-# Columns that points and placements of earlier versions lack, in part.
+# Columns that may be missing from points and placements of earlier versions.
 _LATER = {"neighbor_distance": pa.float32(), "outlier_score": pa.float32(), "fitted": pa.bool_()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GrownPoints:
-    """The points of a grown map: those of its parent that stay, and those that it writes itself.
+    """The points of a grown map: those reused from its parent, and those that it writes itself.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class GrownPoints:
     new_points : pyarrow.Table
         What the map writes itself, with the columns of a placement: added, moved, and taken over from small segments.
     removed_ids : int64 ndarray, ascending
-        ``row_id`` of points that the parent shows and that do not stay as they are.
+        ``row_id`` of the parent's points that are removed or rewritten.
     """
 
     parent_points: pa.Table
@@ -86,35 +86,35 @@ class GrownPoints:
 
     @cached_property
     def stays(self) -> NDArray[np.bool_]:
-        """Which of the parent's points are read from the parent's segments (bool, shape of ``parent_points``)."""
+        """Mask of the parent's points that are reused in the parent's segments (bool, shape of ``parent_points``)."""
         ids = self.parent_points["row_id"].to_numpy()
         return ~contains(self.removed_ids, ids) & ~contains(self.new_ids, ids)
 
     @cached_property
     def left_ids(self) -> Ids:
-        """``row_id`` of the documents that are not on the map at all any more, ascending."""
+        """``row_id`` of documents that are no longer on the map, ascending."""
         return self.removed_ids[~contains(self.new_ids, self.removed_ids)]
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of all points of the grown map, the new ones last."""
+        """Return a column of all points of the grown map, the new ones last."""
         return np.concatenate([self.parent_points[name].to_numpy()[self.stays], self.new_points[name].to_numpy()])
 
 
 class GrowStage(PublishStage):
-    """A map that shows its parent's points where they are, and those of documents that came since.
+    """Makes a map that adds points of new documents to those of its parent, which do not move.
 
     Small segments of earlier updates are rewritten with the new points, so that a map has few of them: as in a
-    log-structured merge tree, a segment joins once as many points have come after it.
+    log-structured merge tree, a segment is merged once at least as many points were added after it.
     """
 
     def works(self, job: MapJob) -> Iterator[Work]:
-        """None: an update asks with ``work``."""
+        """Return nothing: updates call ``work``."""
         return iter(())
 
     def work(self, job: MapJob, fit: Fit, parent: Record) -> Work:
-        """The map that adds the job's placement to ``parent``; what was fitted is as in the map that it grew from.
+        """Return the map that adds the job's placement to ``parent``, with the same fit.
 
-        The job's settings of publish are those of the fit, whose tiles stay beside the new ones.
+        Its publish settings are those of the fit, whose tiles are used together with the new ones.
         """
         placement = job.records["place"]
         fitted = MapRequest.read(fit.map.request)
@@ -133,7 +133,7 @@ class GrowStage(PublishStage):
         return Work(stage=self, slot=self.name, title=self.name, request=request, parents=(placement, parent))
 
     def make(self, context: StageContext, request: MapRequest) -> Record:
-        """Write the map's own points and tiles, the points removed from its parent's segments, then its record."""
+        """Write the new points and tiles, the lists of points removed from the parent's segments, then the record."""
         store, settings = context.store, request.publish
         update = request.update or {}
         parent = needed_record(store, "map", str(update["parent"]))
@@ -185,7 +185,7 @@ class GrowStage(PublishStage):
                 )
                 kept = [*kept, own_segment]
             elif any(segment.page for segment in kept):
-                # No tiles of its own, which would carry the labels with the sizes of now.
+                # Without new points there are no new tiles, which would have the labels with current sizes.
                 boxes = np.array([segment.page["extent"] for segment in kept if segment.page])
                 side = float((boxes[:, 2:].max(axis=0) - boxes[:, :2].min(axis=0)).max()) or 1.0
                 write_labels(
@@ -196,7 +196,7 @@ class GrowStage(PublishStage):
                 counts["page_labels"] = True
             table = memoryview(encode_table(labels, facts={"map": writer.id}))
             writer.put("labels.parquet", table, rows=labels.num_rows)
-            # Redrawn by the next fit: the new points are too few to alter a picture of this size.
+            # Kept until the next fit: new points are too few to change a picture of this size.
             writer.put("thumbnail.png", store.read_bytes(f"{parent.folder}/thumbnail.png"))
             writer.put("quality.json", json.dumps(quality, indent=1, ensure_ascii=False).encode())
             counts["published"] = parent.counts["published"]
@@ -218,7 +218,7 @@ GROW = GrowStage()
 
 
 def drift_settings(config: DriftConfig) -> dict[str, float]:
-    """What of the group ``update.drift`` alters a map."""
+    """The settings of ``update.drift`` that affect a map."""
     return {
         "added_share": config.added_share,
         "removed_share": config.removed_share,
@@ -229,7 +229,7 @@ def drift_settings(config: DriftConfig) -> dict[str, float]:
 
 
 def _parent_points(store: Store, parent: Record, axes: Sequence[str]) -> pa.Table:
-    """The points of the parent, with their segment, and with ``axes`` besides x and y."""
+    """Read the points of the parent, with their segment and coordinates ``axes``."""
     tables: list[pa.Table] = []
     for index, table in read_points(store, parent, ["row_id", "x", "y", *axes, "cluster", "nearest_cluster"]):
         tables.append(table.append_column("segment", pa.array(np.full(table.num_rows, index, dtype=np.int32))))
@@ -237,11 +237,11 @@ def _parent_points(store: Store, parent: Record, axes: Sequence[str]) -> pa.Tabl
 
 
 def _kept_segments_count(shown: pa.Table, removed_ids: Ids, own: int, segments: int) -> int:
-    """How many segments of the parent stay as they are; the later ones are rewritten with the new points."""
+    """Number of the parent's segments that are kept; later ones are rewritten with the new points."""
     left = ~contains(removed_ids, shown["row_id"].to_numpy())
     sizes = np.bincount(shown["segment"].to_numpy()[left], minlength=segments)
     keep = segments
-    # The fit, segment 0, always stays: its points are many, and nothing of them changes.
+    # Segment 0, the fit, is always kept: it is large, and its points do not change.
     while keep > 1 and (sizes[keep - 1] <= own or keep >= MAX_SEGMENTS):
         own += int(sizes[keep - 1])
         keep -= 1
@@ -258,7 +258,7 @@ def _new_points(
     snapshot: Snapshot,
     axes: Sequence[str],
 ) -> pa.Table:
-    """The points that the new map writes itself, by offset: new ones, moved ones and those of small old segments."""
+    """Build the points that the map writes itself, by offset: new and moved ones, and those of merged segments."""
     tables: list[pa.Table] = [_with_later(placed, axes, fitted=False)]
     segments = segments_of(parent)
     for index, segment in enumerate(segments):
@@ -277,8 +277,8 @@ def _new_points(
 
 
 def _with_later(table: pa.Table, axes: Sequence[str], *, fitted: bool) -> pa.Table:
-    """The columns of a point; without ``fitted``, as earlier versions wrote it, a document that was only rewritten in a
-    segment of an update has no outlier score."""
+    """Add missing columns; points of earlier versions, without ``fitted``, have no outlier score if rewritten by an
+    update."""
     for name, kind in _LATER.items():
         if name in table.column_names:
             continue
@@ -293,7 +293,7 @@ def _with_later(table: pa.Table, axes: Sequence[str], *, fitted: bool) -> pa.Tab
 def _kept_segments(
     store: Store, writer: ArtifactWriter, parent: Record, segments: Sequence[Segment], removed_ids: Ids
 ) -> tuple[list[Segment], list[Ids]]:
-    """Write the removed points of each segment, for readers of the points and for the page."""
+    """Write the list of removed points of each kept segment, for readers of the points and for the page."""
     from latentscale.viewer.removed import write_removed
 
     kept: list[Segment] = []
@@ -339,7 +339,7 @@ def _memberships(cluster: NDArray[np.int32], clusters: Clusters) -> list[NDArray
 
 
 def _labels(store: Store, parent: Record, points: GrownPoints, clusters: Clusters) -> pa.Table:
-    """The parent's labels with the sizes that the clusters have now, and without removed exemplars."""
+    """Update the parent's labels: current cluster sizes, and without removed exemplars."""
     labels = read_parquet(store, f"{parent.folder}/labels.parquet")
     members = _memberships(points.column("cluster"), clusters)
     nearest = _memberships(points.column("nearest_cluster"), clusters)
@@ -374,7 +374,7 @@ def _counts(points: GrownPoints, labels: pa.Table) -> dict[str, Any]:
 
 
 def _quality(store: Store, update: Mapping[str, Any], parent: Record, fit: Fit, points: GrownPoints) -> dict[str, Any]:
-    """What was measured of the fit, and how far the documents that came since are from it."""
+    """Quality figures of the fit, and the drift of documents added since."""
     from latentscale.quality.drift import Added, measure_drift
 
     measured_then = json.loads(store.read_bytes(f"{fit.map.folder}/quality.json"))
@@ -394,7 +394,7 @@ def _quality(store: Store, update: Mapping[str, Any], parent: Record, fit: Fit, 
 
 
 def _added(store: Store, parent: Record, points: GrownPoints) -> pa.Table:
-    """``cluster`` and ``outlier_score`` of all points that updates placed since the fit and that are shown now."""
+    """``cluster`` and ``outlier_score`` of all current points that were placed by updates since the fit."""
     columns = ["cluster", "outlier_score"]
     own = points.new_points
     tables = [own.filter(pa.array(_placed(own))).select(columns)]
@@ -417,7 +417,7 @@ def _added(store: Store, parent: Record, points: GrownPoints) -> pa.Table:
 
 
 def _placed(table: pa.Table) -> NDArray[np.bool_]:
-    """Which points an update placed."""
+    """Mask of the points that were placed by an update."""
     return ~table["fitted"].to_numpy(zero_copy_only=False).astype(bool)
 
 
@@ -433,11 +433,11 @@ def _write_new(
     parent: Record,
     similar: Similar | None,
 ) -> dict[str, Any] | None:
-    """Write the new points and their tiles; return what the page's manifest says of these."""
+    """Write the new points and their tiles; returns the entry of the page's manifest."""
     settings, own = request.publish, grown.new_points
     row_ids = own["row_id"].to_numpy()
     shards = sorted({shard.name: shard for shard, _, _ in snapshot.locate(row_ids)}.values(), key=lambda s: s.base)
-    # As one run over all documents would have it: a column whose types differ is text in the new segment too.
+    # As in one run over all documents: a column with conflicting types is text in the new segment, too.
     columns = published_columns(store, shards, settings, request.text, request.vectors, whole=snapshot.shards)
     points = Clusters(
         row_ids=row_ids,
@@ -483,6 +483,6 @@ def _write_new(
 
 
 def _meaning(store: Store, snapshot: Snapshot, request: MapRequest, row_ids: Ids, labels: pa.Table) -> Meaning:
-    """The new documents, to be found by meaning."""
+    """Build the semantic search data of the new documents."""
     vectors = vectors_at(store, snapshot, request.embedding, snapshot.offsets(row_ids))
     return meaning_of(needed_record(store, "embedding", request.embedding), vectors.matrix, labels, first=False)

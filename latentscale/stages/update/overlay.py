@@ -1,4 +1,4 @@
-"""Overlay: the documents of one workspace, placed on a map of another one of which they do not become part."""
+"""Overlay: place the documents of one workspace on a map of another, without adding them to it."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import encode_table, read_footer, read_parquet
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, beside
+from latentscale.storage.request import Request, not_in_identity
 from latentscale.storage.snapshot import Snapshot
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import column_values, vectors_at
 
-# Documents that are placed at a time, and are one part of the points: what a search has to prepare is shared by them.
+# Documents per block, which is one part of the points and shares the setup of a search.
 BLOCK_ROWS = 65_536
-# Of the fitted documents, which are nearer to their neighbours than a document that is far from the map.
+# Outlier score from which a document counts as far from the map.
 FAR = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayRequest(Request):
-    """Everything that alters the points of an overlay.
+    """Everything that affects the points of an overlay.
 
     Attributes
     ----------
     snapshot, embedding : str
-        Of the documents that are placed.
+        Ids of the placed documents' snapshot and embedding.
     workspace : str
         Address of the map's workspace.
     map, content : str
-        The map, and the digest of the parts of its fit.
+        Id of the map, and digest of its fit.
     columns : tuple of str or None
         Source columns of the points; None: all.
     text : str
         Stored column of the text.
     with_text : bool
-        Whether it is among the columns of the points.
+        Whether the points have this column.
     storage : mapping
-        How the map's store is reached; it holds no key.
+        Storage settings of the map's store, without credentials.
     """
 
     snapshot: str
@@ -65,15 +65,15 @@ class OverlayRequest(Request):
     vectors: str | None
     columns: tuple[str, ...] | None
     with_text: bool
-    storage: Mapping[str, Any] = beside({})
+    storage: Mapping[str, Any] = not_in_identity({})
 
 
 class OverlayStage(WholeStage):
-    """The points of documents on a map that stays what it is.
+    """Computes the points of documents on a map that is not changed.
 
-    The artifact holds ``points``: the columns that points of a map have, as an update would give them, with the
-    source columns of the documents. They are placed in blocks of consecutive documents, so that memory holds one block
-    and the fit of the map, and a block that an interrupted run wrote is not placed again.
+    The artifact holds ``points``: the columns of a map's points, as an update would compute them, with the source
+    columns of the documents. Documents are placed in blocks of consecutive ones, so that memory holds one block and the
+    fit of the map; blocks written by an interrupted run are reused.
     """
 
     name = "overlay"
@@ -94,7 +94,7 @@ class OverlayStage(WholeStage):
     }
 
     def work(self, job: MapJob, store: Store, placed_on: Record) -> Work:
-        """The points of ``job.snapshot`` on the map ``placed_on``, which is in ``store``."""
+        """Return the points of ``job.snapshot`` on the map ``placed_on``, which is in ``store``."""
         embedding = job.records["embed"]
         publish = job.config.publish
         request = OverlayRequest(
@@ -114,7 +114,7 @@ class OverlayStage(WholeStage):
         return Work(stage=self, slot=self.name, title="place", request=request, parents=(embedding,), steps=True)
 
     def make(self, context: StageContext, request: OverlayRequest) -> Record:
-        """Place the documents block by block; the blocks that are there already are kept."""
+        """Place the documents block by block; existing blocks are reused."""
         store = context.store
         embedding = needed_record(store, "embedding", request.embedding)
         writer = ArtifactWriter(store, self.kind, request.identity(), [embedding], run=context.run)
@@ -149,7 +149,7 @@ class OverlayStage(WholeStage):
         )
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Of a map of so many documents, whatever the number that is placed on it; time is that of a block."""
+        """Estimate by the size of the map, for one block of documents."""
         held = 300.0 + 12.0 * (config.project.n_neighbors + 15) + HELD_BYTES * size.dim
         return Cost(
             cpu_seconds=2.0e-4 * BLOCK_ROWS,
@@ -163,7 +163,7 @@ STAGE = OverlayStage()
 
 
 class _Placing:
-    """Places blocks of documents; the fit of the map is read when the first one is to be placed."""
+    """Places blocks of documents; the fit of the map is read lazily."""
 
     def __init__(self, context: StageContext, request: OverlayRequest, snapshot: Snapshot, identity: str) -> None:
         self._context, self._request, self._snapshot, self._id = context, request, snapshot, identity
@@ -188,7 +188,7 @@ class _Placing:
         return self._fitted, self._columns
 
     def place(self, offsets: Ids) -> tuple[pa.Table, dict[str, Any]]:
-        """The points of the documents at ``offsets`` that have a vector, and what is known of them as a whole."""
+        """Place the documents at ``offsets`` that have a vector: their points, and summary facts."""
         fitted, published = self._open()
         request, store, snapshot = self._request, self._context.store, self._snapshot
         new = vectors_at(store, snapshot, request.embedding, offsets)
@@ -229,7 +229,7 @@ class _Placing:
 
 
 def _blocks(snapshot: Snapshot) -> Iterator[Ids]:
-    """The offsets of the documents, block by block, in whole shards."""
+    """Yield the offsets of the documents in blocks of whole shards."""
     held: list[Ids] = []
     rows = 0
     for shard in snapshot.shards:
@@ -243,7 +243,7 @@ def _blocks(snapshot: Snapshot) -> Iterator[Ids]:
 
 
 def _facts_of(store: Store, name: str, identity: str) -> dict[str, Any] | None:
-    """What a part says of itself, or None where it is damaged or another artifact's."""
+    """Read the facts in the footer of a part; None if it is damaged or of another artifact."""
     try:
         facts = read_footer(store, name).facts
     except DamagedObjectError:

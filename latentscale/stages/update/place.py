@@ -1,4 +1,4 @@
-"""Place: give new documents a position and a cluster on a map, without moving an existing point."""
+"""Place: assign positions and clusters to new documents, without moving existing points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latentscale.storage.artifacts import ArtifactWriter, Record, needed_record,
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
 from latentscale.storage.provenance import measured
-from latentscale.storage.request import Request, later
+from latentscale.storage.request import Request, omitted_at_default
 from latentscale.storage.segments import contains, read_points
 from latentscale.storage.snapshot import Snapshot, inside
 from latentscale.storage.snapshots import read_snapshot
@@ -28,7 +28,7 @@ from latentscale.storage.vectors import Vectors, column_values, vectors_at
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementRequest(Request):
-    """Everything that alters the positions of new documents."""
+    """Everything that affects the positions of new documents."""
 
     VERSION: ClassVar[int] = 3
 
@@ -41,19 +41,19 @@ class PlacementRequest(Request):
     seed: int
     recall: float
     text: str
-    backend: str = later("cpu")
+    backend: str = omitted_at_default("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """How the documents of a new snapshot differ from those of a map.
+    """Differences between the documents of a new snapshot and those of a map.
 
     Attributes
     ----------
     removed : int64 ndarray, ascending
-        ``row_id`` of points that are not on the new map as they are: their documents left, or were read again.
+        ``row_id`` of points that are not reused: their documents were removed or read again.
     added : int64 ndarray, ascending
-        Offsets of documents that are new or were read again, where they have a vector.
+        Offsets of documents with a vector that are new or were read again.
     """
 
     removed: Ids
@@ -77,7 +77,7 @@ def find_changes(store: Store, parent: Record, before: Snapshot, after: Snapshot
         rows = shard.base + np.flatnonzero(after.kept(shard))
         added.append(rows[~contains(staying, rows)])
     candidates = np.concatenate(added) if added else np.empty(0, dtype=np.int64)
-    # A document of an old shard that is not on the map has no vector, unless another of its id was shown for it.
+    # A document of an old shard that is not on the map has no vector, unless another one with its id was shown instead.
     old = inside(candidates, before.shards) & ~contains(before.superseded, candidates)
     return Changes(removed=shown[~same], added=candidates[~old])
 
@@ -94,13 +94,13 @@ _POSITIONS = {
 
 
 class PlaceStage(WholeStage):
-    """Positions and clusters of the documents that a map does not show yet.
+    """Computes positions and clusters of documents that are not on a map yet.
 
     The artifact holds ``placed`` (one row a document: ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster``,
     ``probability``, ``density``, ``neighbor_distance``, ``outlier_score``, and ``z`` on a map of three dimensions),
-    ``nearest`` (of each of them in turn, equally many fitted documents, nearest first: ``position`` and ``distance``),
-    ``reused`` (``row_id`` of documents that were read again with the text that they had, and so keep everything) and
-    ``removed`` (``row_id`` of points that are not shown any more as they are).
+    ``nearest`` (for each of them a fixed number of fitted documents, nearest first: ``position`` and ``distance``),
+    ``reused`` (``row_id`` of documents that were read again with the same text, and are not changed) and ``removed``
+    (``row_id`` of points that are removed or rewritten).
     """
 
     name = "place"
@@ -112,7 +112,7 @@ class PlaceStage(WholeStage):
     }
 
     def work(self, job: MapJob, fit: Fit, parent: Record) -> Work:
-        """The placement of what ``job.snapshot`` adds to the map ``parent``."""
+        """Return the placement of the documents that ``job.snapshot`` adds to the map ``parent``."""
         projection = fit.projection.request
         request = PlacementRequest(
             parent=parent.id,
@@ -129,7 +129,7 @@ class PlaceStage(WholeStage):
         return Work(stage=self, slot=self.name, title=self.name, request=request, parents=(*fit.records(), parent))
 
     def make(self, context: StageContext, request: PlacementRequest) -> Record:
-        """Place the documents that the map ``request.parent`` does not show, and write what was found."""
+        """Place the documents that are not on the map ``request.parent``, and write the tables."""
         store = context.store
         parent = needed_record(store, "map", request.parent)
         fit = read_fit(store, parent)
@@ -183,7 +183,7 @@ class PlaceStage(WholeStage):
         return table, assignment
 
     def cost(self, size: JobSize, config: JobConfig) -> Cost:
-        """Of placing so many documents on a map of about as many."""
+        """Estimate for placing documents on a map of about as many."""
         return Cost(
             cpu_seconds=2.0e-4 * size.documents,
             parallel=True,
@@ -199,10 +199,10 @@ STAGE = PlaceStage()
 def _unchanged(
     store: Store, before: Snapshot, after: Snapshot, request: PlacementRequest, new: Vectors, removed: Ids
 ) -> Ids:
-    """Ascending ``row_id`` of documents that moved to another shard with the same text.
+    """Find documents that moved to another shard with the same text: ``row_id``, ascending.
 
-    That is decided by the text, or the vector where the corpus brings those: an embedder need not give the same bits
-    twice, and an unchanged document must not move for that.
+    Texts are compared, or the vectors of the corpus: embedders need not be deterministic, and an unchanged document
+    must not move.
     """
     known = np.flatnonzero(contains(removed, new.row_ids))
     if not len(known):
@@ -221,7 +221,7 @@ def _unchanged(
 
 
 def _same_texts(store: Store, before: Snapshot, after: Snapshot, row_ids: Ids, column: str) -> NDArray[np.bool_]:
-    """Whether documents of two snapshots have the same text (bool, shape of ``row_ids``)."""
+    """Whether documents have the same text in two snapshots (bool, shape of ``row_ids``)."""
     texts: list[dict[int, bytes]] = []
     for snapshot in (before, after):
         found: dict[int, bytes] = {}
@@ -234,9 +234,9 @@ def _same_texts(store: Store, before: Snapshot, after: Snapshot, row_ids: Ids, c
 
 
 def read_nearest(store: Store, record: Record) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
-    """Positions and cosine distances of the fitted documents nearest to those of a placement, in its order.
+    """Read positions and cosine distances of the fitted documents nearest to those of a placement, in its order.
 
-    None for one of an earlier version, which has not kept them.
+    None for placements of earlier versions, which lack them.
     """
     if not table_parts(record, "nearest"):
         return None

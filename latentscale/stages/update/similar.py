@@ -1,4 +1,4 @@
-"""Which documents of a map those of an update are similar to, and which of the map's have them among their nearest."""
+"""Similar documents across an update: nearest documents of new ones, and new ones among the nearest of old ones."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from latentscale.storage.vectors import load_vectors, vectors_at
 from latentscale.viewer.removed import places_of
 from latentscale.viewer.similar import Back, Similar
 
-# Documents that are looked at for each new one where a placement has not kept them: some have left the map, and a new
-# document may be among the nearest of others than its own nearest.
+# Number of candidates per new document, if the placement has none: some were removed from the map, and the relation of
+# being nearest is not symmetric.
 _LOOKED_AT = 48
 
 Ids = NDArray[np.int64]
@@ -45,25 +45,25 @@ def similar_of_update(
     *,
     threads: int,
 ) -> Similar | None:
-    """Find the documents of a map that are nearest to each of ``row_ids``.
+    """Find the nearest documents on the map of each of ``row_ids``.
 
     Parameters
     ----------
     fitted_ids : int64 ndarray
-        ``row_id`` of the documents of the fit, in its order.
+        ``row_id`` of the fitted documents, in their order.
     staying : pyarrow.Table
-        ``row_id`` and ``segment`` of the points that the map takes over from its parent as they are.
+        ``row_id`` and ``segment`` of the points reused from the parent.
     segments : sequence of Segment
-        Those that stay, the fit first.
+        Kept segments, the fit first.
     row_ids : int64 ndarray, shape (n,)
-        The documents that the map writes itself, by offset.
+        Documents of the new segment, by offset.
     placement : Record
-        Of the update: what it has found for its documents is not looked for again.
+        Record of the placement, whose nearest documents are reused.
 
     Returns
     -------
     Similar or None
-        None if there is nothing to be similar to, or a segment that stays has no page.
+        None if there are no other documents, or a kept segment has no page.
     """
     if any(segment.page is None for segment in segments):
         return None
@@ -76,7 +76,7 @@ def similar_of_update(
     unknown = np.setdiff1d(np.arange(len(row_ids)), parts[0].rows)
     parts.append(search.nearest(own, unknown))
     near = _joined(parts).those(lambda others: contains(fitted, others))
-    # Of many nearest ones all but a few may have left.
+    # Most of the nearest documents may have been removed.
     short = np.flatnonzero(np.bincount(near.rows, minlength=len(row_ids)) < min(MOST_SIMILAR, len(fitted)))
     parts = [near, search.nearest(own, short, only=fitted)]
     others = vectors_at(store, snapshot, request.embedding, np.sort(snapshot.offsets(later)))
@@ -89,8 +89,8 @@ def similar_of_update(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pairs:
-    """New documents (rows) and documents near them (row ids), their cosines, and whether the new ones may be among the
-    others' nearest, too; all of shape (p,)."""
+    """Pairs of a new document (row) and a near one (row id), their cosine, and whether the new one may also be among
+    the nearest of the other; all of shape (p,)."""
 
     rows: Ids
     others: Ids
@@ -102,7 +102,7 @@ class _Pairs:
         return self._at(which(self.others))
 
     def without(self, row_ids: Ids) -> _Pairs:
-        """All but those of documents with themselves."""
+        """Drop pairs of a document with itself."""
         return self._at(self.others != row_ids[self.rows])
 
     def _at(self, chosen: NDArray[np.bool_]) -> _Pairs:
@@ -124,7 +124,7 @@ def _joined(parts: Sequence[_Pairs]) -> _Pairs:
 
 
 class _Search:
-    """Searches among the documents of a fit, whose vectors are read when they are first needed."""
+    """Searches among the documents of a fit; its vectors are read lazily."""
 
     def __init__(self, store: Store, fit: Fit, fitted_ids: Ids, request: PlacementRequest, *, threads: int) -> None:
         self._store, self._fit, self._ids, self._request, self._threads = store, fit, fitted_ids, request, threads
@@ -139,7 +139,7 @@ class _Search:
         return load_vectors(self._store, snapshot, self._request.embedding).matrix
 
     def kept(self, placement: Record, row_ids: Ids) -> _Pairs:
-        """What a placement has kept for its documents."""
+        """Read the pairs stored in a placement."""
         found = read_nearest(self._store, placement)
         if found is None:
             return self._pairs(np.empty(0, np.int64), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
@@ -150,7 +150,7 @@ class _Search:
         return self._pairs(rows, found[0][there], found[1][there])
 
     def nearest(self, own: NDArray[np.float32], rows: Ids, *, only: Ids | None = None) -> _Pairs:
-        """Search for the nearest of some new documents, of all fitted ones or of those that are named, ascending."""
+        """Search the nearest of some new documents among all fitted ones, or among ``only`` (ascending)."""
         positions = np.arange(len(self._ids)) if only is None else np.flatnonzero(contains(only, self._ids))
         if not len(rows) or not len(positions):
             return self._pairs(rows[:0], np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
@@ -166,7 +166,7 @@ class _Search:
         return self._pairs(rows, positions[indices], distances)
 
     def among(self, own: NDArray[np.float32], others: NDArray[np.float32], ids: Ids, *, turned: bool) -> _Pairs:
-        """Compare new documents with those of updates; ``turned`` where these have lists that new ones may be in."""
+        """Compare new documents with those of earlier updates; ``turned``: new ones may enter the lists of these."""
         if not len(others):
             return self._pairs(ids[:0], np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
         indices, distances = nearest_fitted(
@@ -188,7 +188,7 @@ class _Search:
     def _pairs(self, rows: Ids, indices: NDArray[Any], distances: NDArray[np.float32]) -> _Pairs:
         others, distances = indices.reshape(-1), distances.reshape(-1)
         k = min(MOST_SIMILAR, self._graph.k) if len(others) else 0
-        # Nearer than the last of those that the other document has.
+        # Nearer than the last neighbour of the other document.
         back = distances < self._graph.distances[others, k - 1] if k else np.ones(len(others), bool)
         return _Pairs(
             rows=np.repeat(rows, indices.shape[1]) if len(rows) else rows,
@@ -204,12 +204,12 @@ def _similar(
     n = len(row_ids)
     rows, others, similarity, back = pairs.rows, pairs.others, pairs.similarity, pairs.back
     order = np.lexsort((back, others, -similarity, rows))
-    # A pair that two searches found counts once.
+    # Drop pairs found by two searches.
     again = np.zeros(len(order), bool)
     again[1:] = (rows[order][1:] == rows[order][:-1]) & (others[order][1:] == others[order][:-1])
     order = order[~again]
     counts = np.bincount(rows[order], minlength=n)
-    # As many for each: a list is found by the number of its document.
+    # Lists have a fixed length, and are indexed by document.
     k = int(min(MOST_SIMILAR, counts.min(initial=MOST_SIMILAR)))
     if k == 0:
         return None
@@ -231,7 +231,7 @@ def _similar(
 def _locate(
     store: Store, segments: Sequence[Segment], known: Ids, segment_of: NDArray[np.int32], own: Ids, row_ids: Ids
 ) -> tuple[Ids, Ids]:
-    """Where documents are: 0 and the row of a new one, or a segment, from 1, and the position in its page."""
+    """Locate documents: segment (0 for new ones, else from 1) and position on its page."""
     of, places = np.zeros(len(row_ids), np.int64), np.zeros(len(row_ids), np.int64)
     order = np.argsort(own)
     new = contains(own[order], row_ids)

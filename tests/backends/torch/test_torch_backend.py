@@ -68,8 +68,8 @@ def test_a_matrix_that_stays_on_the_host_gives_the_same(
     backend: TorchBackend, vectors: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = neighbors(backend, vectors)
-    monkeypatch.setattr("latentscale.backends.torch.neighbors._SHARE", 0.0)
-    monkeypatch.setattr("latentscale.backends.torch.neighbors._ASKING", 700)
+    monkeypatch.setattr("latentscale.backends.torch.neighbors._RESIDENT_SHARE", 0.0)
+    monkeypatch.setattr("latentscale.backends.torch.neighbors._BLOCK_ROWS", 700)
     monkeypatch.setattr("latentscale.backends.torch.neighbors._COLUMNS", 900)
     pieces = neighbors(backend, vectors)
     assert (whole.details["on_device"], pieces.details["on_device"]) == (True, False)
@@ -78,7 +78,7 @@ def test_a_matrix_that_stays_on_the_host_gives_the_same(
 
 
 def test_several_devices_give_the_graph_of_one(vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latentscale.backends.torch.neighbors._ASKING", 500)
+    monkeypatch.setattr("latentscale.backends.torch.neighbors._BLOCK_ROWS", 500)
     one, three = (neighbors(TorchBackend("cpu", others=others), vectors) for others in ((), ("cpu", "cpu")))
     assert (three.details["devices"], "devices" in one.details) == (3, False)
     np.testing.assert_array_equal(three.indices, one.indices)
@@ -99,7 +99,7 @@ def test_a_device_that_is_lost_in_the_middle_ends_the_search(vectors: Any, monke
         return right(*given, **named)
 
     monkeypatch.setattr(module, "_candidates", candidates)
-    monkeypatch.setattr(module, "_ASKING", 100)
+    monkeypatch.setattr(module, "_BLOCK_ROWS", 100)
     with pytest.raises(EnvironmentFailure, match="failed during the neighbour search") as raised:
         neighbors(TorchBackend("cpu", others=("cpu",)), vectors)
     assert "finished stages are kept" in str(raised.value.hint)

@@ -111,7 +111,7 @@ def test_directions_of_a_matrix_that_stays_on_the_host(
     backend: TorchBackend, vectors: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = backend.kmeans(vectors[:500], n_clusters=9, seed=1, threads=1)
-    monkeypatch.setattr("latentscale.backends.torch.kmeans._SHARE", 0.0)
+    monkeypatch.setattr("latentscale.backends.torch.kmeans._RESIDENT_SHARE", 0.0)
     pieces = backend.kmeans(vectors[:500], n_clusters=9, seed=1, threads=1)
     np.testing.assert_array_equal(pieces.labels, whole.labels)
 
@@ -122,7 +122,7 @@ def test_some_rows_are_as_a_matrix_of_their_own(vectors: Any, monkeypatch: pytes
     rows, start = np.arange(1, len(vectors), 3), vectors[:300]
     alone = lloyd(vectors[rows], start, settled=100, device=torch.device("cpu"))
     for share in (0.6, 0.0):
-        monkeypatch.setattr("latentscale.backends.torch.kmeans._SHARE", share)
+        monkeypatch.setattr("latentscale.backends.torch.kmeans._RESIDENT_SHARE", share)
         found = lloyd(vectors, start, rows=rows, settled=100, device=torch.device("cpu"))
         np.testing.assert_array_equal(found[0], alone[0])
         np.testing.assert_allclose(found[1], alone[1], atol=1e-6)

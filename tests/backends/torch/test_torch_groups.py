@@ -45,7 +45,7 @@ def by_groups(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         "_GROUP": 16,
         "_ROWS": 300,
         "_COLUMNS": 500,
-        "_BYTES_OF_ONE": 1,
+        "_BYTES_PER_CANDIDATE": 1,
         "_of_groups": of_groups,
         "_of_all_columns": of_all,
     }.items():
@@ -62,7 +62,7 @@ def graph(vectors: Any, k: int, device: str = "cpu") -> Any:
 def test_the_graph_is_that_of_all_columns(
     rows: Any, by_groups: dict[str, int], monkeypatch: pytest.MonkeyPatch, k: int, kept: int
 ) -> None:
-    monkeypatch.setattr(f"{MODULE}._KEPT_BYTES", kept)
+    monkeypatch.setattr(f"{MODULE}._MAXIMA_BYTES", kept)
     found = graph(rows, k)
     # Of few rows there may be so many that are alike that all columns are searched.
     assert by_groups["all"] < 0.05 * len(rows)
@@ -78,8 +78,8 @@ def test_little_memory_lets_few_rows_ask_at_once(
 ) -> None:
     truth = graph(rows[:1_200], 5)
     asked = by_groups["groups"]
-    monkeypatch.setattr(f"{MODULE}._KEPT_BYTES", 100_000)
-    monkeypatch.setattr(f"{MODULE}._BYTES_OF_ONE", 240)
+    monkeypatch.setattr(f"{MODULE}._MAXIMA_BYTES", 100_000)
+    monkeypatch.setattr(f"{MODULE}._BYTES_PER_CANDIDATE", 240)
     found = graph(rows[:1_200], 5)
     assert by_groups["groups"] == 2 * asked
     np.testing.assert_array_equal(found.indices, truth.indices)

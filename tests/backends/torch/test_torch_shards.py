@@ -36,13 +36,13 @@ def test_shards_give_the_graph_of_one_device(
     held = [
         module.Shard(some[first:last], int(first), device="cpu") for first, last in pairwise(bounds) if last > first
     ]
-    monkeypatch.setattr(module, "_ASKING", 700)
+    monkeypatch.setattr(module, "_BLOCK_ROWS", 700)
 
     def ask(blocks: Iterator[Any]) -> Iterator[Any]:
         for start, asking in blocks:
             yield [shard.nearest(asking, start, min(15, len(some) - 1)) for shard in held]
 
-    found = module.sharded_neighbors(some, k=15, ask=ask, shards=shards)
+    found = module.sharded_neighbors(some, k=15, query_shards=ask, shards=shards)
     truth = one_device(some)
     np.testing.assert_allclose(found.distances, truth.distances, atol=1e-7)
     # What may differ is which of several that are equally near is taken.

@@ -65,7 +65,7 @@ def test_small_blocks_and_little_memory_give_the_same(kind: str, monkeypatch: py
     whole = assert_shortest(points, 10)
     for name, value in {"_BLOCK": 8, "_ENTRIES": 1 << 12, "_PAIRS": 1 << 8, "_RANGE": 8, "_KEPT": 1 << 12}.items():
         monkeypatch.setattr(f"{BLOCKS}.{name}", value)
-    for name, value in {"_WAYS": 1 << 8, "_TOGETHER": 16}.items():
+    for name, value in {"_EDGES_AT_ONCE": 1 << 8, "_BLOCKS_AT_ONCE": 16}.items():
         monkeypatch.setattr(f"{SPANNING}.{name}", value)
     np.testing.assert_allclose(assert_shortest(points, 10)[:, 2], whole[:, 2], atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""Which words that say nothing in most corpora tell clusters of this one apart: "change" in questions on a PIN."""
+"""Filler words that are distinctive of a cluster in this corpus: "change" in questions on a PIN."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from numpy.typing import NDArray
 
 from latentscale.labelers.keyphrases.stop_words import filler_words
 
-# A filler tells if so large a share of one cluster's documents have it, and so many times the share of all others.
+# Smallest share of a cluster's documents, and lift, of a distinctive filler.
 _SHARE, _LIFT = 0.4, 6.0
-# Clusters with fewer documents say nothing of it.
+# Smallest size of a cluster that counts.
 _LEAST = 10
-# Words and signs of a text, in the middle of all: in longer ones a filler is an accident of the sentences around.
+# Largest median number of tokens: in longer texts, frequencies of fillers are incidental.
 _SHORT = 40
 
 
-def telling_fillers(
+def distinctive_fillers(
     forms: NDArray[np.int32], starts: NDArray[np.int64], names: Sequence[str], clusters: NDArray[np.int32]
 ) -> frozenset[str]:
-    """Return the fillers that stand in much of one cluster and are rare elsewhere; none where texts are long.
+    """Return fillers that are frequent in one cluster and rare elsewhere; empty for long texts.
 
-    They may begin and end phrases ("change my PIN", "card not working") and are none by themselves.
+    They can start and end phrases ("change my PIN", "card not working") but are no phrases by themselves.
 
     Parameters
     ----------
     forms : int32 ndarray, shape (n_tokens,)
-        The written forms of all documents, one after the other.
+        Ids of the written forms of all documents, concatenated.
     starts : int64 ndarray, shape (n_documents + 1,)
-        Where each document begins in ``forms``.
+        Offsets of the documents in ``forms``.
     names : sequence of str
-        The written forms by their ids.
+        Written forms by id.
     clusters : int32 ndarray, shape (n_documents,)
-        Of the finest layer; -1 for none.
+        Clusters of the finest layer; -1 is noise.
     """
     if not len(clusters) or np.median(np.diff(starts)) > _SHORT:
         return frozenset()

@@ -1,4 +1,4 @@
-"""What a file of vectors beside a table is, in whatever format, and where it lies."""
+"""Files with the vectors of a table: their location, and the interface of all formats."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from latentscale.errors import CorpusError
 from latentscale.readers.input_table import InputFile
 
 
-def is_one_for_each(path: str) -> bool:
-    """Whether ``corpus.vectors`` names a file for each table."""
+def has_file_per_table(path: str) -> bool:
+    """Whether ``corpus.vectors`` is a template with one file per table."""
     return "{name}" in path
 
 
-def beside(path: str, file: InputFile) -> str:
-    """The file of vectors of a table: ``{name}`` is the table's name without suffix, ``{folder}`` its folder.
+def vector_file_of(path: str, file: InputFile) -> str:
+    """Return the path of a table's vectors: ``{name}`` is the table's name without suffix, ``{folder}`` its folder.
 
     Raises
     ------
     CorpusError
         If the table is not a file of this machine.
     """
-    if not is_one_for_each(path):
+    if not has_file_per_table(path):
         return path
     if file.member or protocol_of(file.url):
         raise CorpusError(
@@ -41,12 +41,12 @@ def beside(path: str, file: InputFile) -> str:
 
 
 class VectorFile(ABC):
-    """Vectors in a file beside the corpus's only table, one for each of its rows, in their order.
+    """A file with one vector per row of a table, in the same order.
 
     Attributes
     ----------
     path : str
-        On this machine.
+        Local path.
     """
 
     path: str
@@ -57,21 +57,21 @@ class VectorFile(ABC):
 
     @abstractmethod
     def rows(self, places: NDArray[np.int64], *, file: InputFile, ids: pa.ChunkedArray | None = None) -> pa.Array:
-        """The vectors of some rows of the table, at ascending ``places``, as lists of float32.
+        """Read the vectors of the rows at ascending ``places``, as lists of float32.
 
         Parameters
         ----------
         ids : pyarrow.ChunkedArray, optional
-            What identifies these rows in the table; compared where the file knows it too.
+            Ids of these rows in the table; compared if the file has ids, too.
 
         Raises
         ------
         CorpusError
-            If there are fewer vectors than rows, or they are of other rows.
+            If there are fewer vectors than rows, or the ids differ.
         """
 
     def other_count(self, rows: str, file: InputFile) -> CorpusError:
-        """Build the error for a table that has not as many rows as there are vectors."""
+        """Build the error for different numbers of rows and vectors."""
         return CorpusError(
             f"{file.path} has {rows} rows, and {Path(self.path).name} has {len(self):,} vectors",
             where=file.url,

@@ -1,4 +1,4 @@
-"""Documents that a program hands over, as the settings of a run or of an update."""
+"""Documents passed to ``ls.run`` and ``Workspace.update``, turned into the settings of a job."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from latentscale.config.given import with_corpus, with_setting
 from latentscale.errors import RequestError, WorkspaceError
 from latentscale.pipeline.additions import without_known_texts
-from latentscale.pipeline.held_settings import HeldSettings
 from latentscale.pipeline.history import needed_map
 from latentscale.pipeline.observe import Observer
-from latentscale.readers.given import take_corpus
+from latentscale.pipeline.recorded_settings import RecordedSettings
 from latentscale.readers.inputs import absolute_source
+from latentscale.readers.python_data import resolve_corpus
 from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.workspace_record import OBJECT as WORKSPACE
@@ -22,14 +22,14 @@ from latentscale.storage.workspace_record import read_workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GivenDocuments:
-    """Documents as ``ls.run`` and ``Workspace.update`` take them.
+class InputDocuments:
+    """Documents passed to ``ls.run`` or ``Workspace.update``.
 
     Attributes
     ----------
     source : path, list of paths, frame, list of texts or iterator, or None
     texts : list of str, optional
-        In place of ``source``: these are texts, whatever they look like.
+        Instead of ``source``: always texts, never paths.
     vectors : str, Path or array of shape (n, d), optional
         A column, a file of vectors, or the vectors.
     """
@@ -40,19 +40,19 @@ class GivenDocuments:
 
 
 def settings_of_run(
-    documents: GivenDocuments,
+    documents: InputDocuments,
     settings: Mapping[str, Any],
-    held: HeldSettings,
+    held: RecordedSettings,
     *,
     corpus_settings: Mapping[str, Any],
     title: str | None = None,
 ) -> dict[str, Any]:
-    """The settings of a run of documents, data of which is written to ``uploads/``.
+    """Build the settings of a run; in-memory data is written to ``uploads/``.
 
     Raises
     ------
     LatentScaleError
-        If a setting is given twice, the corpus is none, or the workspace holds other data already.
+        If a setting is given twice, the corpus is invalid, or the workspace has other data already.
     """
     vectors = documents.vectors
     if isinstance(vectors, str | Path):
@@ -61,13 +61,13 @@ def settings_of_run(
     else:
         vectors_given = vectors is not None
     groups = with_corpus(with_setting(settings, "publish", "title", title), corpus_settings)
-    # Before data is written, as far as settings can be wrong by themselves.
+    # Validate settings before data is written.
     probe = {**groups["corpus"], "sources": ["demo"]}
     if vectors_given:
         groups = with_setting(groups, "embed", "model", "column")
         probe.setdefault("vectors", "vectors")
     held.job({**groups, "corpus": probe})
-    given = take_corpus(
+    given = resolve_corpus(
         documents.source,
         held.store,
         texts=documents.texts,
@@ -82,7 +82,7 @@ def settings_of_run(
 
 
 def _check_is_new_data(store: Store, name: str) -> None:
-    """Refuse data that would be another corpus than that of the workspace."""
+    """Check that data is not another corpus than that of the workspace."""
     if not store.exists(WORKSPACE) or store.exists(name) or not store.list("snapshots"):
         return
     raise WorkspaceError(
@@ -93,20 +93,20 @@ def _check_is_new_data(store: Store, name: str) -> None:
 
 
 def add_documents(
-    documents: GivenDocuments, values: dict[str, Any], held: HeldSettings, observer: Observer, *, complete: bool
+    documents: InputDocuments, values: dict[str, Any], held: RecordedSettings, observer: Observer, *, complete: bool
 ) -> None:
     """Add documents to the sources of an update, or replace these by them.
 
     Parameters
     ----------
-    documents : GivenDocuments
+    documents : InputDocuments
     values : dict
-        Settings of the update; its corpus becomes the one with the documents.
-    held : HeldSettings
+        Settings of the update; their corpus is changed in place.
+    held : RecordedSettings
     observer : Observer
-        Is told how many rows the map has already.
+        Notified of rows that are on the map already.
     complete : bool
-        Whether the documents are all that there is from now on.
+        Whether the documents replace all earlier ones.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def add_documents(
         kept, known = without_known_texts(path, held.job(values), store, snapshot, text_column=record.text_column)
         return kept
 
-    given = take_corpus(
+    given = resolve_corpus(
         documents.source,
         store,
         texts=documents.texts,
@@ -145,7 +145,7 @@ def add_documents(
         keep=keep,
     )
     sources = [absolute_source(source) for source in given.sources]
-    # The last document of an id wins: what was given before and is given again comes last.
+    # The last document of an id wins, so repeated sources are moved to the end.
     others = [] if complete else [source for source in corpus["sources"] if source not in sources]
     values["corpus"] = {**corpus, "sources": [*others, *sources]}
     if known:

@@ -7,9 +7,14 @@ import pytest
 
 from latentscale.backends.cpu import clustering
 from latentscale.backends.cpu.centroids import assign, means
+from latentscale.backends.cpu.closure_kmeans import (
+    assign_in_closures,
+    centroid_closures,
+    kmeans_parallel_init,
+    lloyd_with_closures,
+)
 from latentscale.backends.cpu.clustering import FEW_CLUSTERS, kmeans
 from latentscale.backends.cpu.layout_kmeans import kmeans_of_layout
-from latentscale.backends.cpu.many_clusters import assign_near, lloyd_of_many, nearest_others, spread_start
 from latentscale.backends.cpu.vectors import unit_rows
 from latentscale.quality.metrics import agreement
 
@@ -26,7 +31,7 @@ def unit():
 
 
 def improved(unit, start, *, rows=None, threads=1):
-    return lloyd_of_many(unit, start, rows=rows, settled=1000, rounds=100, threads=threads)
+    return lloyd_with_closures(unit, start, rows=rows, settled=1000, rounds=100, threads=threads)
 
 
 def plain(unit, centroids):
@@ -43,12 +48,12 @@ def plain(unit, centroids):
 
 
 def test_labels_are_the_nearest_of_all_centroids_and_threads_do_not_change_a_bit(unit):
-    start = spread_start(unit, np.arange(len(unit)), K, np.random.default_rng(1), threads=1)
+    start = kmeans_parallel_init(unit, np.arange(len(unit)), K, np.random.default_rng(1), threads=1)
     labels, similarity, centroids = improved(unit, start)
     scores = unit.astype(np.float64) @ centroids.T.astype(np.float64)
     np.testing.assert_allclose(scores[np.arange(len(unit)), labels], scores.max(axis=1), atol=1e-6)
     np.testing.assert_allclose(similarity, scores.max(axis=1), atol=1e-6)
-    again = spread_start(unit, np.arange(len(unit)), K, np.random.default_rng(1), threads=3)
+    again = kmeans_parallel_init(unit, np.arange(len(unit)), K, np.random.default_rng(1), threads=3)
     assert again.tobytes() == start.tobytes()
     for one, other in zip((labels, similarity, centroids), improved(unit, start, threads=3), strict=True):
         assert one.tobytes() == other.tobytes()
@@ -56,7 +61,7 @@ def test_labels_are_the_nearest_of_all_centroids_and_threads_do_not_change_a_bit
 
 def test_rounds_among_near_centroids_give_up_nothing_that_counts(unit):
     for seed in range(3):
-        start = spread_start(unit, np.arange(len(unit)), K, np.random.default_rng(seed), threads=1)
+        start = kmeans_parallel_init(unit, np.arange(len(unit)), K, np.random.default_rng(seed), threads=1)
         labels, similarity, _ = improved(unit, start)
         all_labels, all_similarity = plain(unit, start)
         assert similarity.mean() > 0.998 * all_similarity.mean()
@@ -65,7 +70,7 @@ def test_rounds_among_near_centroids_give_up_nothing_that_counts(unit):
 
 def test_near_centroids_are_those_of_the_largest_cosine_with_the_own_one(unit):
     centroids = unit[:K]
-    near = nearest_others(centroids, threads=2)
+    near = centroid_closures(centroids, threads=2)
     assert near.shape == (K, 128)
     scores = centroids @ centroids.T
     for one in (0, 7, K - 1):
@@ -74,16 +79,16 @@ def test_near_centroids_are_those_of_the_largest_cosine_with_the_own_one(unit):
     # Where all are near, it is the nearest of all; else never a worse one than the own.
     everything = np.tile(np.arange(K, dtype=np.int32), (K, 1))
     wrong = np.roll(labels, 1)
-    np.testing.assert_array_equal(assign_near(unit, centroids, wrong, everything, threads=2), labels)
-    better = assign_near(unit, centroids, wrong, near, threads=2)
+    np.testing.assert_array_equal(assign_in_closures(unit, centroids, wrong, everything, threads=2), labels)
+    better = assign_in_closures(unit, centroids, wrong, near, threads=2)
     cosines = np.einsum("ij,nij->ni", unit, centroids[np.stack([better, wrong])])
     assert (cosines[0] >= cosines[1] - 1e-6).all()
 
 
 def test_some_rows_are_as_a_matrix_of_their_own(unit):
     rows = np.arange(1, len(unit), 3)
-    start = spread_start(unit, rows, K, np.random.default_rng(0), threads=1)
-    alone = spread_start(unit[rows], np.arange(len(rows)), K, np.random.default_rng(0), threads=1)
+    start = kmeans_parallel_init(unit, rows, K, np.random.default_rng(0), threads=1)
+    alone = kmeans_parallel_init(unit[rows], np.arange(len(rows)), K, np.random.default_rng(0), threads=1)
     assert start.tobytes() == alone.tobytes()
     for one, other in zip(improved(unit, start, rows=rows), improved(unit[rows], start), strict=True):
         assert one.tobytes() == other.tobytes()
@@ -91,7 +96,7 @@ def test_some_rows_are_as_a_matrix_of_their_own(unit):
 
 def test_starts_lie_apart(unit):
     random = np.random.default_rng(0)
-    start = spread_start(unit, np.arange(len(unit)), K, random, threads=1)
+    start = kmeans_parallel_init(unit, np.arange(len(unit)), K, random, threads=1)
     assert len(np.unique(start, axis=0)) == K
     drawn = unit[random.choice(len(unit), K, replace=False)]
     assert assign(unit, start, threads=1)[1].mean() > assign(unit, drawn, threads=1)[1].mean()
@@ -112,7 +117,7 @@ def test_many_clusters_of_many_documents_start_on_some_of_them(unit, monkeypatch
     assert K > FEW_CLUSTERS
     assert kmeans(unit, n_clusters=FEW_CLUSTERS, seed=0, threads=1).details["starts"] == 3
     monkeypatch.setattr(clustering, "_SAMPLE", 0)
-    monkeypatch.setattr(clustering, "_SAMPLE_OF_ONE", 4)
+    monkeypatch.setattr(clustering, "_SAMPLE_PER_CLUSTER", 4)
     sampled = kmeans(unit, n_clusters=K, seed=0, threads=1)
     assert sampled.labels.tobytes() != whole.labels.tobytes()
     assert sampled.probabilities.mean() == pytest.approx(whole.probabilities.mean(), rel=0.01)

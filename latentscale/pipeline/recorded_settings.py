@@ -1,4 +1,4 @@
-"""The settings that a workspace holds: those of its current map, and those of the run that its next command goes by."""
+"""Recorded settings of a workspace: those of its maps, and of the run that the next command continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from latentscale.storage.runs import failed_by_request, latest_runs
 from latentscale.storage.workspace_record import read_workspace
 
 
-class HeldSettings:
+class RecordedSettings:
     """Recorded settings of a workspace, with paths and a store as they are now.
 
     Parameters
@@ -24,7 +24,7 @@ class HeldSettings:
     store : Store
         The workspace.
     given : StorageConfig, optional
-        The way to the store by which the workspace was opened; it comes before the recorded one.
+        Storage settings by which the workspace was opened; they override recorded ones.
     """
 
     def __init__(self, store: Store, *, given: StorageConfig | None = None) -> None:
@@ -62,19 +62,19 @@ class HeldSettings:
         Raises
         ------
         ConfigError
-            Naming the first that does not exist or cannot be.
+            Naming the first unknown or invalid one.
         """
         given = self.given_storage
         storage = {} if given is None else {"storage": given.model_dump(mode="json")}
         return parse_job({**values, "out": self.store.url, **storage}, where="the settings")
 
     def check_selection(self, corpus: Mapping[str, Any], record: Record, *, where: str) -> None:
-        """Refuse settings of a corpus that choose other documents than those of a map.
+        """Check that settings of a corpus select the same documents as a map.
 
         Parameters
         ----------
         corpus : mapping
-            Only what is in it is compared.
+            Only the settings in it are compared.
         record : Record
             Of the map.
         where : str

@@ -1,4 +1,4 @@
-"""Data of a Python program as a corpus: texts, frames and batches, with vectors beside them."""
+"""In-memory data as a corpus: texts, data frames and batches, optionally with vectors."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from latentscale.storage.objects import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """A corpus as settings name it.
+class ResolvedCorpus:
+    """A corpus in the form of settings.
 
     Attributes
     ----------
     sources : list of str
-        Paths and URLs; data of this process is an object of the workspace by then. Empty where ``keep`` chose no row.
+        Paths and URLs; in-memory data has been written to the workspace. Empty if ``keep`` selected no row.
     vectors : str or None
-        The column with the vectors that came beside the documents.
+        Column with the vectors that were passed with the documents.
     """
 
     sources: list[str]
@@ -39,7 +39,7 @@ TEXT = "text"
 _BATCH = 8_192
 
 
-def take_corpus(
+def resolve_corpus(
     corpus: Any,
     store: Store,
     *,
@@ -48,24 +48,24 @@ def take_corpus(
     vectors_name: str | None = None,
     keep: Callable[[Path], Path | None] = lambda path: path,
     check: Callable[[str], None] = lambda name: None,
-) -> Given:
-    """Take what a program gave as a corpus: paths as they are, data as an object of ``uploads/``.
+) -> ResolvedCorpus:
+    """Resolve a corpus argument: paths are kept, in-memory data is written to ``uploads/``.
 
     Parameters
     ----------
     corpus : path, list of paths, texts, frame or iterator, or None
     texts : list of str, optional
-        In place of ``corpus``: these are texts, whatever they look like.
+        Instead of ``corpus``: always texts, never paths.
     vectors : array, shape (n, d), optional
     vectors_name : str, optional
-        Column for them, where the workspace has one already.
+        Name of their column, if the workspace has one.
     keep, check : callable, optional
         As in ``spool_frame``.
 
     Raises
     ------
     RequestError
-        If it is no corpus, or the vectors do not fit it.
+        If it is no valid corpus, or the vectors do not match it.
     """
     if (corpus is None) == (texts is None):
         what = "no corpus was given" if corpus is None else "a corpus and texts= were given"
@@ -78,7 +78,7 @@ def take_corpus(
                 "vectors= goes with data of this program, and the corpus is files",
                 hint="Name the column that holds them: corpus={'vectors': COLUMN}, embed={'model': 'column'}.",
             )
-        return Given(sources=files_of(corpus))
+        return ResolvedCorpus(sources=files_of(corpus))
     else:
         data = text_table(as_texts(corpus)) if is_text_column(corpus) or _is_text_list(corpus) else corpus
     data = _with_index(data)
@@ -86,11 +86,11 @@ def take_corpus(
     if vectors is not None:
         data, column = with_vectors(data, as_vectors(vectors), name=vectors_name)
     source = spool_frame(data, store, keep=keep, check=check)
-    return Given(sources=[] if source is None else [source], vectors=column)
+    return ResolvedCorpus(sources=[] if source is None else [source], vectors=column)
 
 
 def _with_index(data: Any) -> Any:
-    """A pandas frame whose index has a name, with the index as columns: it is data, and often the id."""
+    """Turn a named index of a pandas frame into columns: it is data, and often the id."""
     if type(data).__module__.split(".")[0] != "pandas" or not hasattr(data, "columns"):
         return data
     names = [name for name in data.index.names if name is not None]
