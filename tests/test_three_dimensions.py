@@ -192,8 +192,11 @@ def test_a_refit_has_its_up_where_the_earlier_map_had_it(
     assert turned == [maps[-1].id]
     both = before.join(points(refit), on="row_id", suffix="_after")
     assert len(both) == 700
-    for axis in ("x", "y", "z"):
-        assert np.corrcoef(both[axis], both[f"{axis}_after"])[0, 1] > 0.1, axis
+    assert np.corrcoef(both["z"], both["z_after"])[0, 1] > 0.1
+    # Both axes together: how well either one is kept depends on how the groups of the new layout lie.
+    plane, plane_after = (both.select(f"x{which}", f"y{which}").to_numpy() for which in ("", "_after"))
+    centred, centred_after = plane - plane.mean(axis=0), plane_after - plane_after.mean(axis=0)
+    assert np.corrcoef(centred.ravel(), centred_after.ravel())[0, 1] > 0.1
     assert both["z_after"].median() == pytest.approx(both["z"].median(), abs=1e-3)
     made = workspace.artifact(str(refit.record.request["height"]))
     assert made.choices["mirrored"]

@@ -11,7 +11,7 @@ import pytest
 
 import latentscale as ls
 from latentscale.errors import ConfigError, WorkspaceError
-from tests.labelers.test_label_edits import FAST, labels_record, read_entries, shuffled, write_entries
+from tests.labelers.test_label_edits import FAST, SMALL, labels_record, read_entries, shuffled, write_entries
 
 
 def page_file(path: Path, map: str, *entries: dict[str, Any]) -> Path:
@@ -36,7 +36,7 @@ def edits_of(workspace: ls.Workspace) -> list[dict[str, Any]]:
 
 def test_what_the_page_adds_goes_to_the_edits_that_there_are(tmp_path: Path) -> None:
     frame = shuffled(640)
-    ls.run(frame[:600], out=tmp_path / "ws", text="text", id="package", cluster={"min_cluster_size": 8}, **FAST)
+    ls.run(frame[:600], out=tmp_path / "ws", text="text", id="package", cluster=SMALL, **FAST)
     workspace = ls.open(tmp_path / "ws")
     first = workspace.the_map()
     rows = finest(workspace)

@@ -59,7 +59,7 @@ def test_help_lists_every_setting_with_its_default() -> None:
         if isinstance(model, type) and issubclass(model, BaseModel):
             lacking = [name for name in model.model_fields if f"\n    {group}.{name}" not in text]
             assert lacking == [], group
-    assert "\n    project.n_neighbors = 15: Number of neighbours of UMAP" in text
+    assert "\n    project.n_neighbors = 15: UMAP's number of neighbours" in text
 
 
 def test_pyright_marks_wrong_settings_and_no_right_ones(tmp_path: Path) -> None:
