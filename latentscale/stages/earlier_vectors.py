@@ -48,8 +48,8 @@ class EarlierVectors:
             Texts of all rows.
         """
         before, after = self._snapshots
-        start, stop = np.searchsorted(after.carried_places, [shard.base, shard.base + shard.rows])
-        rows = after.carried_places[start:stop] - shard.base
+        start, stop = np.searchsorted(after.carried_offsets, [shard.base, shard.base + shard.rows])
+        rows = after.carried_offsets[start:stop] - shard.base
         ids = after.carried_row_ids[start:stop]
         known = inside(before.offsets(ids), before.shards)
         rows, ids = rows[known], ids[known]

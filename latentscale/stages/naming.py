@@ -23,7 +23,7 @@ from latentscale.stages.label_evidence import EvidenceSet, held_out_vectors
 from latentscale.stages.label_request import LabelsRequest
 from latentscale.stages.stage import StageContext
 from latentscale.storage.artifacts import Record, find_record
-from latentscale.storage.spending import SpendingLog, forget_spending, read_spending
+from latentscale.storage.spending import SpendingLog, delete_spending, read_spending
 
 
 @dataclass(slots=True)
@@ -166,4 +166,4 @@ def _count_spending(
                 cost = spent.cost(terms)
                 report.spending |= figures if cost is None else {**figures, "cost": round(cost, 6)}
                 context.notice(spent.describe(terms))
-            forget_spending(context.store, context.run)
+            delete_spending(context.store, context.run)

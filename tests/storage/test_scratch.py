@@ -123,7 +123,7 @@ def test_a_set_that_nobody_took_into_use_for_a_day_is_stale(tmp_path: Path) -> N
 
 
 def test_a_set_of_before_the_machine_started_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_boot", lambda: "before")
+    monkeypatch.setattr(module, "_boot_id", lambda: "before")
     share_files(tmp_path, NAME, write).close()
     monkeypatch.undo()
     written: list[Path] = []
