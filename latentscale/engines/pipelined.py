@@ -13,8 +13,8 @@ from typing import Any, cast
 from latentscale.engines.protocol import ShardWorker
 
 READ_AHEAD = 2
-# One that is computed, and two that are written: writing vectors to a slow store can take longer than computing the next
-# ones on a GPU.
+# One that is computed, and two that are written: writing vectors to a slow store can take longer than computing the
+# next ones on a GPU.
 UNWRITTEN = 3
 # And one that is read.
 IN_FLIGHT = 4

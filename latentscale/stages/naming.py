@@ -16,7 +16,7 @@ from latentscale.errors import LatentScaleError, MissingPackageError
 from latentscale.labelers import Label, Labeler, labeler_class
 from latentscale.labelers.held_out import Embed, HeldOutTest
 from latentscale.labelers.model import asks_a_model, runs_in_the_job
-from latentscale.labelers.naming import Named, Naming
+from latentscale.labelers.naming import Naming, NamingResult
 from latentscale.services.terms import ServiceTerms
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.label_evidence import EvidenceSet, held_out_vectors
@@ -36,7 +36,7 @@ class NamingReport:
 
 def name_clusters(
     context: StageContext, request: LabelsRequest, record: Record, clusters: Clusters, evidence: EvidenceSet
-) -> tuple[Named, NamingReport]:
+) -> tuple[NamingResult, NamingReport]:
     """Name all clusters; clusters with a stored answer are not asked again.
 
     Raises
