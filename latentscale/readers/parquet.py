@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from latentscale.errors import CorpusError
 from latentscale.file_names import shown
-from latentscale.readers.archives import LARGE, too_much
+from latentscale.readers.archives import LARGE, expansion_error
 from latentscale.readers.columns import plain_type
 from latentscale.readers.input_table import InputFile
 from latentscale.readers.records import Block, RejectedRows
@@ -154,7 +154,7 @@ def _width(metadata: pq.FileMetaData, index: int) -> int:
 
 def _check_expansion(file: InputFile, decoded: int, packed: int, most: int | None) -> None:
     if most is not None and decoded > LARGE and decoded > most * max(packed, file.size if not file.member else 0, 1):
-        raise too_much(file.path, file.url, decoded / max(packed, 1), most)
+        raise expansion_error(file.path, file.url, decoded / max(packed, 1), most)
 
 
 def row_costs(table: pa.Table) -> NDArray[np.int64]:

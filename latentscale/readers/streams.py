@@ -19,7 +19,7 @@ import zstandard
 from latentscale.config import CorpusConfig
 from latentscale.errors import CorpusError
 from latentscale.file_names import shown
-from latentscale.readers.archives import LARGE, too_much
+from latentscale.readers.archives import LARGE, expansion_error
 from latentscale.readers.input_table import InputFile
 from latentscale.readers.opening import open_input, open_verified
 from latentscale.storage.objects import explain_os_error
@@ -183,7 +183,7 @@ class _Streams:
                 return True
 
 
-class _Counted:
+class _CountingReader:
     """A file whose bytes are counted as they are read."""
 
     def __init__(self, raw: BinaryIO) -> None:
@@ -223,13 +223,13 @@ class Decompressed(Content):
         self._window: int = corpus.max_zstd_window if corpus else fields["max_zstd_window"].default
         self._most: int = corpus.max_expansion if corpus else fields["max_expansion"].default
         self._given = 0
-        self._counted: _Counted | None = None
+        self._counted: _CountingReader | None = None
         # Of a member of an archive what it takes there.
         self._packed: int | None = getattr(raw, "packed", None)
         if file.compression == "none":
             self._stream = raw
             return
-        self._counted = _Counted(raw)
+        self._counted = _CountingReader(raw)
         packed = cast(BinaryIO, self._counted)
         if file.compression == "gzip":
             self._stream = cast(BinaryIO, gzip.GzipFile(fileobj=packed, mode="rb"))
@@ -267,7 +267,7 @@ class Decompressed(Content):
         # What no compression of a text comes near to is refused sooner.
         large = self._given > LARGE or (self._given > STEEP and self._given > 10 * self._most * (packed or 0))
         if packed is not None and large and self._given > self._most * packed:
-            raise too_much(self._file.path, self._file.url, self._given / max(packed, 1), self._most)
+            raise expansion_error(self._file.path, self._file.url, self._given / max(packed, 1), self._most)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _refusal(self, error: Exception) -> CorpusError:

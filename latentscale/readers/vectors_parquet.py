@@ -56,7 +56,7 @@ class ParquetVectors(VectorFile):
         sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.metadata.num_row_groups)]
         self._starts = np.cumsum([0, *sizes])
         self._batches: Iterator[Any] = iter(())
-        self._held: Any = None
+        self._current: Any = None
         self._first = self._end = 0
 
     def __len__(self) -> int:
@@ -69,9 +69,9 @@ class ParquetVectors(VectorFile):
         taken: list[Any] = []
         left = places
         while len(left):
-            self._reach(int(left[0]))
+            self._load_batch(int(left[0]))
             here = int(np.searchsorted(left, self._end))
-            taken.append(self._held.take(pa.array(left[:here] - self._first)))
+            taken.append(self._current.take(pa.array(left[:here] - self._first)))
             left = left[here:]
         if self._id is not None and ids is not None and taken:
             self._compare([batch.column(self._id) for batch in taken], ids, places, file)
@@ -91,18 +91,18 @@ class ParquetVectors(VectorFile):
                     hint="Write the vectors in the order of the rows, one for each, none twice.",
                 )
 
-    def _reach(self, place: int) -> None:
+    def _load_batch(self, place: int) -> None:
         """Hold the batch with a row; rows are asked for in their order, so that each is read once as a rule."""
-        if self._held is None or place < self._first:
+        if self._current is None or place < self._first:
             group = int(np.searchsorted(self._starts, place, side="right")) - 1
             groups = range(group, len(self._starts) - 1)
             columns = [self._column, *([self._id] if self._id else [])]
             self._batches = self._file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns)
             self._first = self._end = int(self._starts[group])
-            self._held = None
-        while self._held is None or place >= self._end:
-            self._held = next(self._batches)
-            self._first, self._end = self._end, self._end + self._held.num_rows
+            self._current = None
+        while self._current is None or place >= self._end:
+            self._current = next(self._batches)
+            self._first, self._end = self._end, self._end + self._current.num_rows
 
 
 def _is_vector(kind: pa.DataType) -> bool:
