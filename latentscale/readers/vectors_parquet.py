@@ -1,4 +1,4 @@
-"""Vectors in a parquet file beside one table: a list column with a vector for each of its rows, read as a stream."""
+"""Stream the vectors of a table from a list column of a separate parquet file, one vector per row."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _BATCH_ROWS = 8_192
 
 
 class ParquetVectors(VectorFile):
-    """The one column of lists of numbers of a parquet file.
+    """The only column of lists of numbers of a parquet file.
 
     Parameters
     ----------
     path : str
     id_column : str, optional
-        Column that identifies a row of the table; where the file has it too, it must say the same row by row.
+        Column that identifies a row of the table; if the file has it too, values must be equal row by row.
 
     Raises
     ------
     CorpusError
-        If there is no such file, it is damaged, or it has none or several such columns.
+        If the file is missing or damaged, or does not have exactly one such column.
     """
 
     def __init__(self, path: str, id_column: str | None = None) -> None:
@@ -63,7 +63,7 @@ class ParquetVectors(VectorFile):
         return int(self._starts[-1])
 
     def rows(self, places: NDArray[np.int64], *, file: InputFile, ids: pa.ChunkedArray | None = None) -> pa.Array:
-        """The vectors of some rows of the table, as lists of float32; null where the file has null."""
+        """Return the vectors of the rows ``places`` as lists of float32; null where the file has null."""
         if len(places) and int(places[-1]) >= len(self):
             raise self.other_count(f"more than {len(self):,}", file)
         taken: list[Any] = []
@@ -80,7 +80,7 @@ class ParquetVectors(VectorFile):
         return pa.concat_arrays(pieces) if pieces else pa.array([], kind)
 
     def _compare(self, here: list[pa.Array], ids: pa.ChunkedArray, places: NDArray[np.int64], file: InputFile) -> None:
-        """Refuse vectors in another order than the rows, of rows that are there twice, or of other rows."""
+        """Reject vectors whose ids differ from those of the rows, such as in another order."""
         ours, theirs = (column.cast(pa.string()).to_pylist() for column in (pa.chunked_array(here), ids))
         for place, our, their in zip(places.tolist(), ours, theirs, strict=True):
             if our != their:
@@ -92,7 +92,7 @@ class ParquetVectors(VectorFile):
                 )
 
     def _load_batch(self, place: int) -> None:
-        """Hold the batch with a row; rows are asked for in their order, so that each is read once as a rule."""
+        """Load the batch with a row; usually each batch is read once, as rows are requested in order."""
         if self._current is None or place < self._first:
             group = int(np.searchsorted(self._starts, place, side="right")) - 1
             groups = range(group, len(self._starts) - 1)
