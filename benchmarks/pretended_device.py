@@ -134,12 +134,12 @@ class Measurement:
 
         more: dict[str, Any] = {}
         try:
-            from latentscale.embedders.encoder.tokenizer_processes import processes_for, processes_like
+            from latentscale.embedders.encoder.tokenizer_processes import processes_for, processes_for_tokenizer
         except ImportError:
             count = 0
         else:
             count = processes_for("cuda:0", options["processes"])
-            more["processes"] = processes_like(open_tokenizer(folder), {"limit": LIMIT}, count)
+            more["processes"] = processes_for_tokenizer(open_tokenizer(folder), {"limit": LIMIT}, count)
         self.processes = count
         self._shards: list[Shard] = []
         batches = list(feed().batches(self.texts, Tally(len(self.texts)), budget=lambda: BUDGET))

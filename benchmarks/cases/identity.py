@@ -168,14 +168,14 @@ def _in_memory(store: Store, shards: ShardTable, parent: Snapshot | None) -> Ide
     import polars as pl
 
     from latentscale.storage.identity import Identities
-    from latentscale.storage.snapshot import NO_IDS, inside
+    from latentscale.storage.snapshot import NO_IDS, in_shards
 
     everything = _hashes(store, shards)
     winners = everything.unique(["first", "second"], keep="last", maintain_order=True)
     lost = everything.join(winners, on="place", how="anti", maintain_order="left")["place"].to_numpy()
     offsets = row_ids = NO_IDS
     if parent is not None:
-        old = everything.filter(pl.Series(inside(everything["place"].to_numpy(), parent.shards)))
+        old = everything.filter(pl.Series(in_shards(everything["place"].to_numpy(), parent.shards)))
         old = old.rename({"place": "earlier"})
         found = winners.join(old, on=["first", "second"], how="inner", maintain_order="left")
         offsets = found["place"].to_numpy()

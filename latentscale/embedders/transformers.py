@@ -247,7 +247,7 @@ class TransformersSpec(EmbedderSpec):
         """Load the model onto the device."""
         from latentscale.embedders.encoder.loading import Loading, check_place, load_tokenizer
         from latentscale.embedders.encoder.model import SentenceModel
-        from latentscale.embedders.encoder.tokenizer_processes import processes_for, processes_like
+        from latentscale.embedders.encoder.tokenizer_processes import processes_for, processes_for_tokenizer
 
         folder = read_sentence_folder(self.path)
         check_weights(folder)
@@ -276,7 +276,7 @@ class TransformersSpec(EmbedderSpec):
                 multiple=8 if device.startswith("cuda") else 1,
                 padding=padding,
                 skipped=0 if folder.include_prompt or not prompt else tokenizer.prompt_tokens,
-                processes=processes_like(compiled, options, processes),
+                processes=processes_for_tokenizer(compiled, options, processes),
             )
 
         # Queries are few.

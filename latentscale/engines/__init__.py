@@ -18,12 +18,12 @@ def open_engine(config: EngineConfig, *, on_notice: Callable[[str], None] | None
     ----------
     config : EngineConfig
     on_notice : callable, optional
-        Told what a person should know, such as that the run waits for resources.
+        Called with messages for the user, such as that the run waits for resources.
 
     Raises
     ------
     ResourceError
-        If it cannot give what the stages ask for.
+        If it cannot satisfy the requests of the stages.
     """
     config, _ = chosen_engine(config)
     if config.name == "ray":
@@ -36,7 +36,7 @@ def open_engine(config: EngineConfig, *, on_notice: Callable[[str], None] | None
 
 
 def check_engine(config: EngineConfig) -> None:
-    """Refuse, before any work and without starting anything, requests that the engine cannot satisfy.
+    """Reject requests that the engine cannot satisfy, before any work and without starting anything.
 
     Raises
     ------
@@ -44,10 +44,10 @@ def check_engine(config: EngineConfig) -> None:
         If a runtime environment cannot be read, a variable to pass on is not set, or this process is connected to
         another cluster already.
     MissingPackageError
-        If Ray is asked for and is not installed.
+        If Ray is selected and is not installed.
     ResourceError
-        If the cluster does not answer, wants another token or version, or can never give what a stage asks for; for
-        the local engine, if this machine cannot.
+        If the cluster does not answer, requires another token or version, or can never satisfy the request of a stage;
+        for the local engine, if this machine cannot.
     """
     from latentscale.engines.resources import check_requests
 
@@ -63,7 +63,7 @@ def check_engine(config: EngineConfig) -> None:
         if contact.cluster is not None:
             check_requests(config, contact.cluster)
         else:
-            # A Ray client knows nothing before it is connected.
+            # A Ray client cannot query the cluster before it is connected.
             open_engine(config).close()
         return
     from latentscale.engines.local import check_machine

@@ -1,4 +1,4 @@
-"""The engine of a run where the settings leave it open: that of the Ray job that the process is, else this machine."""
+"""Resolve ``engine.name: auto``: Ray in a submitted Ray job, else the local engine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 
 from latentscale.config import EngineConfig
 
-# Ray sets it in the environment of every submitted job.
+# Ray sets this variable in every submitted job.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def submitted_job() -> str | None:
-    """The id under which `ray job submit` started this process, if it did."""
+    """Return the submission id if `ray job submit` started this process, else None."""
     try:
         return str(json.loads(os.environ[_JOB])["metadata"]["job_submission_id"])
     except (KeyError, TypeError, ValueError):
@@ -20,13 +20,13 @@ def submitted_job() -> str | None:
 
 
 def chosen_engine(config: EngineConfig) -> tuple[EngineConfig, str | None]:
-    """Settings with ``auto`` resolved, and the sentence that says so where it is not the usual engine.
+    """Resolve ``auto``, with a notice if the result is not the local engine.
 
     Returns
     -------
     config : EngineConfig
-        Named ``ray`` where an address is given or this process is a submitted Ray job, whose cluster is then the one
-        that is used; else ``local``.
+        With the name ``ray`` if an address is given, or if this process is a submitted Ray job, whose cluster is then
+        used; else ``local``.
     notice : str or None
     """
     if config.name != "auto":

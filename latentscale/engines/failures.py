@@ -11,23 +11,23 @@ from latentscale import errors
 from latentscale.errors import EnvironmentFailure, LatentScaleError
 from latentscale.redaction import without_signatures
 
-# Long enough for any stack of ours, and short enough for a row of Ray Data.
+# Characters of a traceback: enough for our call stacks, and small enough for a row of Ray Data.
 TRACEBACK_CHARACTERS = 20_000
 
 
-class WorkerTraceback(Exception):  # noqa: N818 - it is the cause of an error, as the traceback that it holds
-    """The traceback of a worker, which only ``--debug`` shows."""
+class WorkerTraceback(Exception):  # noqa: N818 - a traceback, raised only as the cause of an error
+    """The traceback of a worker, shown only with ``--debug``."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
 
 
 class WorkerError(Exception):
-    """An error of a worker whose type is known only there."""
+    """A worker's error whose type cannot be rebuilt in the driver."""
 
 
 def describe_failure(error: BaseException) -> str:
-    """Write an error as JSON: ours with its place and hint, any other with its traceback."""
+    """Serialise an error as JSON: a ``LatentScaleError`` with location and hint, any other with its traceback."""
     if isinstance(error, LatentScaleError):
         facts: dict[str, Any] = {"ours": type(error).__name__, "message": error.message}
         return json.dumps(facts | {"where": error.where, "hint": error.hint})
@@ -40,14 +40,14 @@ def describe_failure(error: BaseException) -> str:
 
 
 def raise_failure(failure: str) -> None:
-    """Raise what ``describe_failure`` wrote.
+    """Raise the error that ``describe_failure`` serialised.
 
     Raises
     ------
     LatentScaleError
-        Of the kind it was.
+        Of the original class.
     Exception
-        One of Python's own as it was, another as ``WorkerError``; the worker's traceback is its cause.
+        A builtin exception as itself, any other as ``WorkerError``; its cause is the worker's traceback.
     """
     facts = json.loads(failure)
     if "ours" in facts:
@@ -57,7 +57,7 @@ def raise_failure(failure: str) -> None:
 
 
 def _name(error: BaseException) -> str:
-    """The nearest kind that is Python's own where it tells the command line what to say, else its own name."""
+    """Return the nearest builtin base class that the command line handles, else the class name."""
     for kind in (MemoryError, OSError):
         if isinstance(error, kind) and type(error).__module__ != "builtins":
             return kind.__name__
@@ -69,6 +69,6 @@ def _rebuild(name: str, arguments: list[Any]) -> Exception:
     if isinstance(kind, type) and issubclass(kind, Exception):
         try:
             return kind(*arguments)
-        except TypeError:  # such as UnicodeDecodeError, which wants the bytes
+        except TypeError:  # such as UnicodeDecodeError, which requires the bytes
             pass
     return WorkerError(f"{name}: {', '.join(map(str, arguments))}")

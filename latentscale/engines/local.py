@@ -1,4 +1,4 @@
-"""Run everything on this machine: shards in several processes where that pays, later stages in this one."""
+"""Run all stages on this machine: shards in worker processes if that is faster, global stages in this process."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Task = TypeVar("Task")
 Receipt = TypeVar("Receipt")
 Result = TypeVar("Result")
 
-# A worker's start, with its imports and its model, costs about a second of each processor.
+# Estimated CPU-seconds from which worker processes are started: a start (imports, model) takes about a second.
 PROCESS_SECONDS = 4.0
-# What ingest and embed of shards of the usual size take at most, where engine.resources says nothing.
+# Default memory of an ingest or embed worker in bytes, an upper bound for shards of the default size.
 WORKER_BYTES = 1e9
-# Of a worker with one processor: one task is read or written while one is computed. A third only interrupts the one
-# that is computed; it cost 6 % of the processor time of embed with the static model.
+# Tasks in flight of a worker with one CPU: one is read or written while one is computed. A third would only interrupt
+# the computation; it cost 6 % of the CPU time of embed with the static model.
 IN_FLIGHT_ON_ONE = 2
 
 
@@ -43,7 +43,7 @@ class LocalEngine:
     ----------
     config : EngineConfig
     on_notice : callable, optional
-        Told what a person should know, such as that a worker died.
+        Called with messages for the user, such as that a worker died.
     """
 
     name = "local"
@@ -60,15 +60,15 @@ class LocalEngine:
             self._on_notice(sentence)
 
     def describe(self) -> dict[str, Any]:
-        """What runs the work, for the run's record."""
+        """Describe the engine for the run's record."""
         return {"engine": self.name, "workers": dict(self._workers)}
 
     def place(self, stage: str) -> Place:
-        """Measure this machine, or the share of it that a worker of shards has."""
+        """Measure the resources of this machine, or a shard worker's share of them."""
         name = resources_of(stage)
         if name not in self._places:
             cpus = self._cpus(name)
-            workers = self._fitting(name) if name in SHARD_STAGES else 1
+            workers = self._worker_count(name) if name in SHARD_STAGES else 1
             place = measure_place(cpus=cpus, memory_bytes=self._memory() / workers)
             self._places[name] = place
         return self._places[name]
@@ -84,16 +84,16 @@ class LocalEngine:
         attempts: AttemptLog,
         seconds: float = math.inf,
     ) -> Iterator[Receipt | Quarantined]:
-        """Run shards in processes, or in this one where they are few or quick.
+        """Run shards in worker processes, or in this process if they are few or quick.
 
-        What runs in this process has no other that could outlive its death.
+        In this process, deaths cannot be counted as attempts, since no driver survives them.
         """
         if not tasks:
             return
         in_flight = tasks_in_flight(make_worker)
-        workers = min(self._fitting(stage), len(tasks))
+        workers = min(self._worker_count(stage), len(tasks))
         here = workers == 1 or seconds < PROCESS_SECONDS or not _importable(make_worker)
-        # A stage may have several kinds of work.
+        # A stage may have several types of workers.
         self._workers[stage] = max(self._workers.get(stage, 0), 1 if here else workers)
         if here:
             yield from run_here(make_worker(), tasks, in_flight=in_flight)
@@ -121,7 +121,7 @@ class LocalEngine:
         starts_workers: bool = False,
     ) -> Result:
         """Call the function with this machine's resources."""
-        # The workers of the shards are not needed any more, and this stage needs their memory.
+        # Shard workers are no longer needed, and this stage needs their memory.
         self._pool.close()
         release_memory()
         return make(
@@ -139,12 +139,12 @@ class LocalEngine:
         """Stop the workers."""
         self._pool.close()
 
-    def _asked(self, stage: str) -> StageResources:
+    def _requested(self, stage: str) -> StageResources:
         return getattr(self._config.resources, resources_of(stage))
 
     def _gpus_of(self, stage: str, worker: int) -> dict[str, str]:
-        """Give each worker its own GPUs, or its share of one; hide them all where none are asked for by number."""
-        asked = self._asked(stage)
+        """Assign each worker its own GPUs, or a share of one; hides all GPUs if none are requested."""
+        asked = self._requested(stage)
         share = gpus_of(asked, self._machine)
         if not share:
             return {} if asked.gpus is None else {"CUDA_VISIBLE_DEVICES": ""}
@@ -154,20 +154,20 @@ class LocalEngine:
         return {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
 
     def _cpus(self, name: str) -> float:
-        """Processors of one worker."""
-        asked = self._asked(name).cpus
+        """Return the number of CPUs of one worker."""
+        asked = self._requested(name).cpus
         if asked is not None:
             return max(asked, 1.0)
         return 1.0 if name in SHARD_STAGES else float(self._config.threads or available_processors())
 
     def _memory(self) -> float:
-        """Bytes that are free, or that the settings allow."""
+        """Return the available memory in bytes, or the limit of the settings."""
         free = available_memory()
         return min(free, float(self._config.memory)) if self._config.memory else free
 
-    def _fitting(self, stage: str) -> int:
-        """Number of workers: as requested, else one for each processor, and no more than fit into memory."""
-        asked = self._asked(stage)
+    def _worker_count(self, stage: str) -> int:
+        """Return the number of workers: as requested, else one per CPU, limited by memory."""
+        asked = self._requested(stage)
         given = asked.workers or (None if asked.max_workers else self._config.workers)
         processors = self._config.threads or available_processors()
         wanted = given or max(1, int(processors / self._cpus(stage)))
@@ -183,14 +183,14 @@ class LocalEngine:
 
 
 def check_machine(config: EngineConfig) -> None:
-    """Refuse settings that this machine cannot give, and those that only a cluster knows.
+    """Reject requests that this machine cannot satisfy, and settings that apply only to clusters.
 
     Raises
     ------
     ConfigError
         If an address, a runtime environment or an image is given.
     ResourceError
-        If more processors, memory or GPUs are asked for than there are.
+        If more CPUs, memory or GPUs are requested than exist.
     """
     if config.address is not None:
         raise ConfigError(
@@ -222,7 +222,7 @@ def check_machine(config: EngineConfig) -> None:
 
 
 def this_machine(config: EngineConfig) -> Cluster:
-    """This machine as a cluster of one node; its GPUs are looked for only where a stage may get one."""
+    """Describe this machine as a cluster of one node; GPUs are detected only if a stage may use them."""
     resources = {"CPU": float(available_processors()), "memory": float(psutil.virtual_memory().total)}
     if any(config.resources.of(stage).gpus for stage in (*SHARD_STAGES, *GLOBAL_STAGES)):
         resources["GPU"] = float(len(visible_gpus()))
@@ -230,7 +230,7 @@ def this_machine(config: EngineConfig) -> Cluster:
 
 
 def _importable(make_worker: Any) -> bool:
-    """Whether other processes find the class of a worker by its name: one of a script or of a function they do not."""
+    """Whether other processes can import the worker's class: not if it is defined in a script or a function."""
     while isinstance(make_worker, partial):
         make_worker = make_worker.func
     return make_worker.__module__ != "__main__" and "<locals>" not in make_worker.__qualname__

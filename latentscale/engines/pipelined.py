@@ -1,4 +1,4 @@
-"""Several tasks of one worker at once: the next shards are read and the last ones written while one is computed."""
+"""Pipeline the tasks of one worker: next shards are read, and previous ones written, while one is computed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, cast
 from latentscale.engines.protocol import ShardWorker
 
 READ_AHEAD = 2
-# One that is computed, and two that are written: a store that answers late takes longer for the vectors of a shard than
-# a GPU for the vectors of the next one.
+# One that is computed, and two that are written: writing vectors to a slow store can take longer than computing the
+# next ones on a GPU.
 UNWRITTEN = 3
 # And one that is read.
 IN_FLIGHT = 4
@@ -24,10 +24,10 @@ class StoppedError(Exception):
     """The worker was stopped before the task started."""
 
 
-class InTurn:
-    """A lock that is given in the order in which it was asked for.
+class FifoLock:
+    """A fair lock, acquired in the order of the requests.
 
-    With a plain one a task may be overtaken until its engine waits for it alone, and nothing is read meanwhile.
+    With an unfair one a task may starve until the engine waits for it alone, so that nothing is read meanwhile.
     """
 
     def __init__(self) -> None:
@@ -35,20 +35,20 @@ class InTurn:
         self._asked = self._served = 0
 
     def acquire(self) -> None:
-        """Wait for the turn."""
+        """Acquire the lock, waiting for earlier requests."""
         with self._changed:
             own = self._asked
             self._asked += 1
             self._changed.wait_for(lambda: self._served == own)
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock to the next request."""
         with self._changed:
             self._served += 1
             self._changed.notify_all()
 
     def locked(self) -> bool:
-        """Whether somebody has it."""
+        """Whether the lock is held."""
         with self._changed:
             return self._asked > self._served
 
@@ -60,33 +60,33 @@ class InTurn:
 
 
 class Pipelined:
-    """A worker that may be called from several threads at once; only one task is computed at a time.
+    """Makes a worker callable from several threads, with only one task computed at a time.
 
-    At most ``READ_AHEAD`` tasks wait to be computed with what was read for them, and at most ``UNWRITTEN`` are being
-    computed or written, which bounds the memory.
+    To bound memory, at most ``READ_AHEAD`` tasks are read and wait to be computed, and at most ``UNWRITTEN`` are being
+    computed or written.
 
     Parameters
     ----------
     worker : ShardWorker or callable
-        A callable runs whole under the lock.
+        A plain callable runs entirely under the lock.
     """
 
     def __init__(self, worker: ShardWorker[Any, Any] | Callable[[Any], Any]) -> None:
         self._worker = worker
-        self._computing = InTurn()
+        self._computing = FifoLock()
         self._ahead = threading.BoundedSemaphore(READ_AHEAD)
         self._unwritten = threading.BoundedSemaphore(UNWRITTEN)
         self._stopped = False
 
     def run(self, task: Any) -> Any:
-        """Do one task and return its receipt.
+        """Run one task and return its receipt.
 
         Raises
         ------
         StoppedError
-            If ``stop`` was called before it was computed.
+            If ``stop`` was called before the task was computed.
         """
-        if not in_parts(self._worker):
+        if not has_phases(self._worker):
             with self._computing:
                 self._check()
                 return cast("Callable[[Any], Any]", self._worker)(task)
@@ -99,7 +99,7 @@ class Pipelined:
             self._check()
             self._unwritten.acquire()
             try:
-                # A write that failed lets the next one in, and ends the run: what is computed may be paid for.
+                # Check again: a failed write stops the run, and computing may cost money.
                 self._check()
                 computed = worker.compute(loaded)
                 # Release what was read before the next task is read.
@@ -115,7 +115,7 @@ class Pipelined:
             self._unwritten.release()
 
     def stop(self) -> None:
-        """Stop computing: waiting threads get ``StoppedError``, and a worker that has a ``stop`` ends early."""
+        """Stop computing: waiting threads raise ``StoppedError``; calls the worker's ``stop`` if it has one."""
         self._stopped = True
         stop = getattr(self._worker, "stop", None)
         if callable(stop):
@@ -126,8 +126,8 @@ class Pipelined:
             raise StoppedError
 
 
-class Turns:
-    """Lets many tasks run concurrently, or one exclusively."""
+class SharedExclusiveLock:
+    """A shared/exclusive lock; waiting exclusive holders take precedence."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -136,7 +136,7 @@ class Turns:
 
     @contextmanager
     def shared(self) -> Generator[None]:
-        """Run concurrently, after waiting exclusive tasks."""
+        """Hold the lock in shared mode."""
         with self._changed:
             self._changed.wait_for(lambda: self._running >= 0 and not self._waiting)
             self._running += 1
@@ -148,8 +148,8 @@ class Turns:
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Generator[None]:
-        """Run exclusively."""
+    def exclusive(self) -> Generator[None]:
+        """Hold the lock in exclusive mode."""
         with self._changed:
             self._waiting += 1
             try:
@@ -165,17 +165,17 @@ class Turns:
                 self._changed.notify_all()
 
 
-def in_parts(worker: Any) -> bool:
-    """Whether a worker, or the class of one, has the three parts of a ``ShardWorker``."""
+def has_phases(worker: Any) -> bool:
+    """Whether a worker, or its class, has the three methods of a ``ShardWorker``."""
     return all(callable(getattr(worker, part, None)) for part in ("read", "compute", "write"))
 
 
 def tasks_in_flight(make_worker: Callable[[], Any]) -> int:
-    """Number of tasks to give a worker at once: more than one helps only where its parts are separate methods."""
+    """Return the number of tasks in flight per worker: more than one only for a ``ShardWorker``, which can overlap."""
     made = make_worker
     while isinstance(made, partial):
         made = made.func
-    return IN_FLIGHT if in_parts(made) else 1
+    return IN_FLIGHT if has_phases(made) else 1
 
 
 def run_here(worker: Any, tasks: Iterable[Any], *, in_flight: int) -> Iterator[Any]:
@@ -186,7 +186,7 @@ def run_here(worker: Any, tasks: Iterable[Any], *, in_flight: int) -> Iterator[A
     worker : ShardWorker or callable
     tasks : iterable
     in_flight : int
-        1: in the thread of the caller.
+        Tasks in flight; 1: in the thread of the caller.
     """
     if in_flight == 1:
         yield from map(Pipelined(worker).run, tasks)
@@ -202,6 +202,6 @@ def run_here(worker: Any, tasks: Iterable[Any], *, in_flight: int) -> Iterator[A
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # After an error or an interrupt nothing further is computed; what is being written is written.
+        # After an error or an interrupt nothing more is computed, but writes in progress finish.
         pipelined.stop()
         pool.shutdown(wait=True, cancel_futures=True)

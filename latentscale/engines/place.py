@@ -1,4 +1,4 @@
-"""Measure the resources where a stage runs; called there."""
+"""Measure the resources of the process where a stage runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from latentscale.machine import Place, gpus, package_version
 from latentscale.storage.scratch import scratch_folder
 
-# Those that decide which backend can run; no import of any of them.
+# Packages that determine the usable backends; checked without importing them.
 PACKAGES = (
     "torch",
     "transformers",
@@ -34,23 +34,23 @@ PACKAGES = (
 def measure_place(
     *, cpus: float, memory_bytes: float, gpu_ids: Sequence[str] | None = None, name: str = "this machine"
 ) -> Place:
-    """Measure a worker's resources here.
+    """Measure the resources of this process.
 
     Parameters
     ----------
     cpus, memory_bytes : float
-        What the engine gives to the worker.
+        CPUs and memory in bytes that the engine assigned to the worker.
     gpu_ids : sequence of str, optional
-        Numbers of the GPUs that it gives; by default those that ``CUDA_VISIBLE_DEVICES`` leaves visible.
+        Indices of the assigned GPUs; by default those visible by ``CUDA_VISIBLE_DEVICES``.
     name : str
-        For messages.
+        Name of the place, for messages.
     """
     found = gpus()
     if gpu_ids is None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpu_ids = list(map(str, range(len(found)))) if visible is None else [one for one in visible.split(",") if one]
     chosen = [found[int(one)] for one in gpu_ids if one.isdigit() and int(one) < len(found)]
-    # GPUs that are named by an identity, not a number, are of one kind on nearly all machines.
+    # GPUs given by UUID instead of index: assume that all GPUs of the machine are of one model.
     chosen += [found[0] for one in gpu_ids if not one.isdigit() and found and not one.startswith("-")]
     versions = {name: package_version(name) for name in PACKAGES}
     return Place(

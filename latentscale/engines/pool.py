@@ -1,4 +1,4 @@
-"""The pool of worker processes that run the shards of a stage, and the handling of their deaths."""
+"""The pool of worker processes that run the shards of a stage, with handling of worker deaths."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from latentscale.errors import EnvironmentFailure
 from latentscale.storage.attempts import AttemptLog, judge
 from latentscale.storage.provenance import now
 
-# Arrow, polars, tokenizers, numba and the libraries of linear algebra each start as many threads as there are
-# processors, and there are as many workers: each gets its share.
+# Arrow, polars, tokenizers, numba and BLAS libraries each start one thread per CPU, in each of as many workers: limit
+# each worker to its share.
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -37,10 +37,10 @@ _THREAD_VARIABLES = (
     "POLARS_MAX_THREADS",
     "RAYON_NUM_THREADS",
 )
-# This many workers in a row that die before they are ready fail the run.
+# The run fails after this many consecutive workers died during start-up.
 START_DEATHS = 3
 END_SECONDS = 5.0
-# An interrupt from the terminal goes to all its processes; the driver alone answers it.
+# A terminal sends an interrupt to all processes of the group; only the driver handles it.
 _COMMAND = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import json, sys; "
     "sys.path[:] = json.loads(sys.argv[1]); from latentscale.engines.worker import main; main()"
@@ -49,7 +49,7 @@ _COMMAND = (
 
 @dataclass(slots=True, kw_only=True)
 class _Sent:
-    """A task that a worker has; ``alone`` while the worker had no other task."""
+    """A task assigned to a worker; ``alone`` if the worker had no other task meanwhile."""
 
     started: str
     alone: bool
@@ -57,47 +57,47 @@ class _Sent:
 
 @dataclass(slots=True, eq=False)
 class _Process:
-    """One worker, from its start to its death.
+    """A worker process.
 
     Attributes
     ----------
     variables : mapping
-        Of the environment, in which it differs from the driver.
+        Environment variables that differ from those of the driver.
     setup : int
-        Number of the stage for which it is ready.
+        Number of the stage for which it was set up.
     sent : dict of int to _Sent
-        What it has to do, by the index of the task.
-    solitary : bool
-        It has a shard that must run alone.
+        Its assigned tasks, by index.
+    runs_alone : bool
+        Whether its task must be its only one, since the task is suspected of killing workers.
     """
 
     process: subprocess.Popen[bytes]
     variables: Mapping[str, str]
     setup: int = 0
     sent: dict[int, _Sent] = field(default_factory=dict[int, _Sent])
-    solitary: bool = False
+    runs_alone: bool = False
 
     def send(self, facts: dict[str, Any]) -> None:
-        """Write a line; a dead process is detected elsewhere."""
+        """Send a message; a dead process is detected elsewhere."""
         try:
             cast(IO[bytes], self.process.stdin).write(json.dumps(facts).encode() + b"\n")
             cast(IO[bytes], self.process.stdin).flush()
         except (BrokenPipeError, ValueError):
             return
 
-    def hang_up(self) -> None:
-        """Close its input, at which it ends."""
+    def close_input(self) -> None:
+        """Close its standard input, upon which it exits."""
         with contextlib.suppress(BrokenPipeError):
             cast(IO[bytes], self.process.stdin).close()
 
 
 class WorkerPool:
-    """Processes that are started when they are first needed, and kept for the next stage.
+    """Worker processes, started on demand and reused by later stages.
 
     Parameters
     ----------
     on_notice : callable
-        Told what a person should know, such as that a worker died.
+        Called with messages for the user, such as that a worker died.
     """
 
     def __init__(self, on_notice: Callable[[str], None]) -> None:
@@ -117,7 +117,7 @@ class WorkerPool:
         receipt_type: Any,
         attempts: AttemptLog,
     ) -> Iterator[Any]:
-        """Run tasks in processes, each of which has at most ``in_flight`` of them.
+        """Run tasks in worker processes, with at most ``in_flight`` tasks each, and yield their receipts in any order.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class WorkerPool:
         Raises
         ------
         EnvironmentFailure
-            If workers die again and again before they are ready.
+            If workers repeatedly die during start-up.
         """
         job = _Job(make_worker, tasks, in_flight, task_type, receipt_type, attempts)
         whole = False
@@ -135,16 +135,16 @@ class WorkerPool:
             yield from self._map(job, variables[: len(tasks)])
             whole = True
         finally:
-            # After an error, an interrupt, or where the consumer stopped early: no worker keeps writing.
+            # After an error or an interrupt, or if the consumer stopped early, no worker may keep writing.
             if not whole:
                 self.close()
 
     def close(self) -> None:
-        """End all workers, at once if they have work."""
+        """End all workers; those with tasks are killed."""
         processes, self._processes = self._processes, []
         self._events = queue.SimpleQueue()
         for one in processes:
-            one.hang_up()
+            one.close_input()
         for one in processes:
             try:
                 one.process.wait(END_SECONDS)
@@ -172,7 +172,7 @@ class WorkerPool:
                         hint="Look at what they said above. With engine.workers=1 everything runs in one process.",
                     )
                 self._on_notice(f"a worker died ({ending}); another one replaces it")
-                process.hang_up()
+                process.close_input()
                 yield from job.handle_death(process)
                 other = self._start(process.variables)
                 self._processes[self._processes.index(process)] = other
@@ -201,12 +201,12 @@ class WorkerPool:
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """The variables that give the libraries of a worker so many threads each."""
+    """Return environment variables that limit the libraries of a worker to ``threads`` threads each."""
     return dict.fromkeys(_THREAD_VARIABLES, str(threads)) | {"TOKENIZERS_PARALLELISM": str(threads > 1).lower()}
 
 
 class _Job:
-    """The tasks of one stage: which are waiting, which must run alone, and which are done."""
+    """The tasks of one stage and their state: waiting, to be run alone, or done."""
 
     def __init__(
         self,
@@ -226,38 +226,38 @@ class _Job:
         self._next = iter(range(len(tasks)))
         self._suspects: deque[int] = deque()
         self._died: set[int] = set()
-        # As multiprocessing does it: classes by their names, and their few settings.
+        # Pickled as in multiprocessing: classes by name, with their settings.
         data = bytes(ForkingPickler.dumps((make_worker, task_type, receipt_type)))
         self._made = base64.b64encode(data).decode()
 
     def setup(self, number: int) -> dict[str, Any]:
-        """The message that makes a process a worker of this stage."""
+        """Return the message that sets a process up as a worker of this stage."""
         return {"setup": self._made, "number": number, "in_flight": self._in_flight}
 
     def deal(self, processes: Sequence[_Process]) -> None:
-        """Send each worker as much as it may have: a second task only when all have one."""
+        """Assign tasks up to ``in_flight`` per worker, breadth first: a second task only when all workers have one."""
         for have in range(self._in_flight):
             for process in processes:
-                if process.solitary or len(process.sent) != have:
+                if process.runs_alone or len(process.sent) != have:
                     continue
                 if have == 0 and self._suspects:
-                    process.solitary = True
+                    process.runs_alone = True
                     self._send(process, self._suspects.popleft())
                 elif (index := next(self._next, None)) is not None:
                     self._send(process, index)
 
     def done(self, process: _Process, answer: dict[str, Any]) -> Any:
-        """Handle a worker's answer."""
+        """Handle the answer of a worker; returns the receipt."""
         index = answer["task"]
         del process.sent[index]
-        process.solitary = False
+        process.runs_alone = False
         self.left -= 1
         if index in self._died:
             self._attempts.forget(self.tasks[index].key)
         return self._receipts.validate_json(answer["receipt"])
 
     def handle_death(self, process: _Process) -> Iterator[Quarantined]:
-        """Record the attempts that ended with a worker, and quarantine the shards with too many of them."""
+        """Record failed attempts of a dead worker's tasks; yields those that are quarantined after too many."""
         for index, sent in process.sent.items():
             key = self.tasks[index].key
             self._died.add(index)
@@ -279,7 +279,7 @@ class _Job:
 def _listen(process: _Process, events: queue.SimpleQueue[tuple[_Process, bytes | None]]) -> None:
     with cast(IO[bytes], process.process.stdout) as answers:
         for line in answers:
-            # A process that was killed while it wrote has left half an answer: that task is not done.
+            # A partial line is from a process that was killed while writing: its task is not done.
             if line.endswith(b"\n"):
                 events.put((process, line))
     events.put((process, None))

@@ -19,18 +19,18 @@ ReceiptOut = TypeVar("ReceiptOut", covariant=True)
 
 
 class ShardWorker(Protocol[TaskIn, ReceiptOut]):
-    """Work on one shard in three parts, so that the next shards are read and the last ones written meanwhile.
+    """Work on one shard in three phases, so that reading and writing other shards overlaps with computing.
 
-    The parts run in different threads: ``compute`` never concurrently with itself, ``read`` and ``write`` concurrently
-    with everything. A worker without separate parts is a plain callable from a task to its receipt.
+    The phases run in different threads: ``compute`` never concurrently with itself, ``read`` and ``write`` concurrently
+    with everything. A worker without separate phases is a plain callable from a task to its receipt.
     """
 
     def read(self, task: TaskIn) -> Any:
-        """Fetch what ``compute`` needs."""
+        """Read the input of ``compute``."""
         ...
 
     def compute(self, loaded: Any) -> Any:
-        """Turn what was read into what is to be written, without any input or output."""
+        """Compute the output from what was read, without any I/O."""
         ...
 
     def write(self, task: TaskIn, computed: Any) -> ReceiptOut:
@@ -40,16 +40,16 @@ class ShardWorker(Protocol[TaskIn, ReceiptOut]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """Instead of the receipt of a shard whose every attempt ended with its worker's death, or that was given up.
+    """Replaces the receipt of a shard whose attempts all killed their worker, or which a worker gave up.
 
     Attributes
     ----------
     key : str
-        Of the task.
+        Key of the task.
     tries : int
-        Deaths; 0 where a worker gave it up.
+        Number of worker deaths; 0 if a worker gave it up.
     reason : str
-        What is known of the deaths, or why it was given up, in a sentence.
+        The causes of the deaths, or why it was given up, in a sentence.
     """
 
     key: str
@@ -61,16 +61,16 @@ class Engine(Protocol):
     """Runs the work of stages, on this machine or on a cluster."""
 
     def describe(self) -> dict[str, Any]:
-        """What runs the work, for the run's record."""
+        """Describe the engine for the run's record."""
         ...
 
     def place(self, stage: str) -> Place:
-        """Measure the place where a worker of ``stage`` runs; measured once for each stage.
+        """Measure the resources of the place where a worker of ``stage`` runs; cached for each stage.
 
         Raises
         ------
         ResourceError
-            If no worker can start there in time.
+            If no worker starts there in time.
         """
         ...
 
@@ -85,29 +85,29 @@ class Engine(Protocol):
         attempts: AttemptLog,
         seconds: float = math.inf,
     ) -> Iterator[Receipt | Quarantined]:
-        """Run a worker over tasks and yield each receipt as it comes, in any order.
+        """Run a worker over tasks and yield receipts as they arrive, in any order.
 
         Parameters
         ----------
         make_worker : callable
-            A class or a partial of one, importable by name; it travels to other processes, and each calls it once.
+            A class or a partial of one, importable by name; sent to worker processes, each of which calls it once.
         tasks : sequence of dataclass
             References to shards, never their rows.
         stage : str
-            ``ingest`` or ``embed``: whose resources a worker gets.
+            ``ingest`` or ``embed``; determines the resources of a worker.
         task_type, receipt_type : type
-            What a task and a receipt are, for they travel as JSON. A task has a ``key``.
+            Types of a task and a receipt, which are sent as JSON. A task has a ``key``.
         attempts : AttemptLog
-            Counts the attempts that ended with their worker's death.
+            Records attempts that ended with the death of their worker.
         seconds : float
-            What the tasks take on one processor, roughly: the local engine starts no processes for a moment's work.
+            Estimated CPU-seconds of the tasks; the local engine starts no processes for short work.
 
         Raises
         ------
         LatentScaleError
-            What a worker raised.
+            An error of a worker.
         Exception
-            Any other error of a worker, as what it was.
+            Any other error of a worker, with its original type.
         """
         ...
 
@@ -120,30 +120,30 @@ class Engine(Protocol):
         progress: Callable[[int, int], None] | None = None,
         starts_workers: bool = False,
     ) -> Result:
-        """Run one function that needs the whole data, and return what it returns.
+        """Run a function that needs the whole data set, and return its result.
 
         Parameters
         ----------
         make : callable
-            A partial of a module's function, or a method of an object that can be pickled: it may travel to another
-            process. It gets ``context`` with the threads, memory, device and scratch folder of the place where it
-            runs; what it tells ``context.notice`` reaches the driver.
+            A partial of a module-level function, or a method of a picklable object, as it may be sent to another
+            process. It receives ``context`` with the threads, memory, device and scratch folder of the place where it
+            runs; messages to ``context.notice`` reach the driver.
         context : StageContext
             The store and the run.
         stage : str
-            ``neighbors``, ``project`` …: whose resources the function gets.
+            ``neighbors``, ``project`` …; determines the resources of the function.
         progress : callable, optional
-            Called here with what the function tells ``context.progress``.
+            Called in this process with the arguments that the function passes to ``context.progress``.
         starts_workers : bool
-            Whether the function starts workers of its own where there are other nodes: the stage's resources are
-            theirs, in ``context.replicas``.
+            Whether the function starts workers of its own on other nodes: the stage's resources are then those of
+            each such worker, in ``context.replicas``.
 
         Raises
         ------
         LatentScaleError
-            What the function raised, or the loss of its worker.
+            An error of the function, or the death of its worker.
         Exception
-            Any other error of the function, as what it was.
+            Any other error of the function, with its original type.
         """
         ...
 

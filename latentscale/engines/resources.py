@@ -10,28 +10,28 @@ from latentscale.errors import ResourceError
 from latentscale.machine import Replicas
 from latentscale.registry import resources_of, stages
 
-# Stages whose workers have resources of their own, by what is done in one go.
+# Stages with resources of their own, by the unit of work: one shard, or the whole data set.
 SHARD_STAGES = tuple(entry.name for entry in stages() if entry.unit == "shard")
 GLOBAL_STAGES = tuple(entry.name for entry in stages() if entry.unit != "shard" and entry.resources is None)
 
-# What a stage takes that starts workers by itself.
+# Resources of a stage that starts its own workers.
 OWN_PROCESSOR: Mapping[str, float] = {"CPU": 1.0}
-# Resources that Ray adds itself.
+# Resources that Ray defines by itself.
 _INTERNAL = ("node:", "object_store_memory", "accelerator_type:")
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node of a cluster, or one kind of nodes that its autoscaler may start.
+    """A node of a cluster, or a node type that its autoscaler may start.
 
     Attributes
     ----------
     resources : mapping of str to float
         ``CPU``, ``GPU``, ``memory`` in bytes, and custom ones.
     name : str
-        Its address, or the name of the kind.
+        Address of the node, or name of the type.
     count : int
-        How many of the kind there may be; -1 without bound.
+        Maximum number of nodes of the type; -1 if unbounded.
     """
 
     resources: Mapping[str, float]
@@ -41,16 +41,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """The resources of a cluster, and those that it may grow to.
+    """The current resources of a cluster, and those that its autoscaler may add.
 
     Attributes
     ----------
     nodes : sequence of Node
-        Alive now.
+        The nodes that are alive.
     kinds : sequence of Node
-        What the autoscaler may have at most, where Ray knows; empty for a cluster of fixed size.
+        Node types of the autoscaler with their limits, if known; empty for a cluster of fixed size.
     place : str
-        Where it is, for messages.
+        Name of the cluster, for messages.
     """
 
     nodes: Sequence[Node]
@@ -59,16 +59,16 @@ class Cluster:
 
     @property
     def possible(self) -> Sequence[Node]:
-        """The current nodes, and the kinds that the autoscaler may add."""
+        """The current nodes, and the node types that the autoscaler may add."""
         return [*self.nodes, *(kind for kind in self.kinds if kind.count)]
 
     def room(self, request: Request) -> int:
-        """How many workers with ``request`` there is room for, now or when the cluster has grown; -1 without bound."""
+        """Return how many workers with ``request`` fit, now or after scaling up; -1 if unbounded."""
         grown = request.room(self.kinds)
         return grown if grown < 0 else max(request.room(self.nodes), grown)
 
     def describe(self) -> str:
-        """Describe the cluster in one line: one item for each kind of node."""
+        """Describe the cluster in one line: one item for each node shape."""
         shapes: dict[str, int] = {}
         for node in self.nodes:
             shape = _shape(node.resources)
@@ -91,9 +91,9 @@ class Request:
     Attributes
     ----------
     stage : str
-        As in the settings.
+        Name of the stage in the settings.
     resources : mapping of str to float
-        Only what is more than nothing.
+        Nonzero amounts only.
     """
 
     stage: str
@@ -101,7 +101,7 @@ class Request:
 
     @property
     def cpus(self) -> float:
-        """Number of processors."""
+        """Number of CPUs."""
         return self.resources.get("CPU", 0.0)
 
     def describe(self) -> str:
@@ -109,13 +109,13 @@ class Request:
         return _shape(self.resources)
 
     def fits(self, node: Node) -> int:
-        """How many such workers ``node`` has room for."""
+        """Return how many such workers fit on ``node``."""
         if not self.resources:
             return 1_000
         return min(int(node.resources.get(name, 0.0) / amount + 1e-9) for name, amount in self.resources.items())
 
     def room(self, nodes: Sequence[Node]) -> int:
-        """How many such workers ``nodes`` have room for; -1 without bound."""
+        """Return how many such workers fit on ``nodes``; -1 if unbounded."""
         total = 0
         for node in nodes:
             each = self.fits(node)
@@ -125,7 +125,7 @@ class Request:
         return total
 
     def ray_options(self) -> dict[str, object]:
-        """The same as options of a Ray task or actor."""
+        """Convert to options of a Ray task or actor."""
         custom = {name: value for name, value in self.resources.items() if name not in ("CPU", "GPU", "memory")}
         options: dict[str, object] = {"num_cpus": self.cpus}
         if "GPU" in self.resources:
@@ -138,7 +138,7 @@ class Request:
 
 
 def request_of(config: EngineConfig, stage: str, cluster: Cluster) -> Request:
-    """What a worker of ``stage`` asks for: the settings, else a processor for shards and a whole node for the rest."""
+    """Return the request of a worker of ``stage``: the settings, else one CPU for shards, a whole node otherwise."""
     name = resources_of(stage)
     asked: StageResources = getattr(config.resources, name)
     resources = dict(asked.custom)
@@ -151,7 +151,7 @@ def request_of(config: EngineConfig, stage: str, cluster: Cluster) -> Request:
     if cpus is None and name in SHARD_STAGES:
         cpus = 1.0
     elif cpus is None:
-        # The largest of the nodes that have the rest of what is asked for.
+        # The largest node that satisfies the rest of the request.
         rest = Request(stage=name, resources=resources)
         able = [node for node in cluster.nodes if rest.fits(node)] or [
             node for node in cluster.possible if rest.fits(node)
@@ -163,7 +163,7 @@ def request_of(config: EngineConfig, stage: str, cluster: Cluster) -> Request:
 
 
 def replicas_of(config: EngineConfig, request: Request) -> Replicas:
-    """What each worker gets that a stage starts by itself: ``request``, with no more processors than were asked for."""
+    """Return the resources of each worker started by a stage: ``request``, with only the CPUs of the settings."""
     asked: StageResources = getattr(config.resources, request.stage)
     return Replicas(
         cpus=asked.cpus,
@@ -175,14 +175,14 @@ def replicas_of(config: EngineConfig, request: Request) -> Replicas:
 
 
 def gpus_of(asked: StageResources, cluster: Cluster) -> float:
-    """GPUs of one worker; ``auto`` is one where the cluster has any, or may get any, else none."""
+    """Return the GPUs of one worker; ``auto`` is 1 if the cluster has or may add GPUs, else 0."""
     if asked.gpus == "auto":
         return 1.0 if _has_gpu(cluster) else 0.0
     return asked.gpus or 0.0
 
 
 def gpu_notices(config: EngineConfig, cluster: Cluster) -> list[str]:
-    """What ``gpus: auto`` became, a sentence for each stage that asks for it."""
+    """Describe what ``gpus: auto`` resolved to, a sentence for each stage that uses it."""
     sentences: list[str] = []
     for stage in (*SHARD_STAGES, *GLOBAL_STAGES):
         asked: StageResources = getattr(config.resources, stage)
@@ -197,13 +197,13 @@ def _has_gpu(cluster: Cluster) -> bool:
 
 
 def workers_of(config: EngineConfig, request: Request, cluster: Cluster) -> tuple[int, int]:
-    """The smallest and the largest number of workers of a shard stage."""
+    """Return the minimum and maximum number of workers of a shard stage."""
     asked: StageResources = getattr(config.resources, request.stage)
     fixed = asked.workers or (None if asked.min_workers or asked.max_workers else config.workers)
     if fixed:
         return fixed, fixed
     now, most = max(request.room(cluster.nodes), 1), cluster.room(request)
-    # Where the autoscaler has no bound, the current nodes count, and more where more is requested.
+    # With an unbounded autoscaler, the current nodes count, or more workers if requested.
     limit = asked.max_workers or (now if most < 0 else max(most, 1))
     if most >= 0:
         limit = min(limit, max(most, 1))
@@ -212,12 +212,12 @@ def workers_of(config: EngineConfig, request: Request, cluster: Cluster) -> tupl
 
 
 def check_requests(config: EngineConfig, cluster: Cluster) -> None:
-    """Refuse a request that the cluster can never satisfy, before any work.
+    """Reject requests that the cluster can never satisfy, before any work.
 
     Raises
     ------
     ResourceError
-        Saying the stage, what it asks for and what there is.
+        With the stage, its request and the resources of the cluster.
     """
     for stage in (*SHARD_STAGES, *GLOBAL_STAGES):
         asked: StageResources = getattr(config.resources, stage)
@@ -245,26 +245,26 @@ def check_requests(config: EngineConfig, cluster: Cluster) -> None:
 
 
 def check_started_workers(config: EngineConfig, stage: str, cluster: Cluster) -> None:
-    """Refuse a stage that starts workers by itself where these have no room beside it, before it waits for them.
+    """Reject a stage that starts its own workers if they do not fit beside it, before it waits for them.
 
-    The stage takes one processor, and each worker what the settings ask for: without a number a processor, or none
-    beside a GPU for labels.
+    The stage needs one CPU, and each worker the resources of the settings; the default is one CPU, or none with a GPU
+    for labels.
 
     Raises
     ------
     ResourceError
-        Saying how many workers there is room for, and what the cluster has.
+        With the number of workers that fit, and the resources of the cluster.
     """
     name = resources_of(stage)
     asked: StageResources = getattr(config.resources, name)
     resources = dict(request_of(config, stage, cluster).resources)
-    # The memory that is asked for is no worker's (see ``replicas_of``), nor are the processors of a whole node.
+    # Requested memory, and the CPUs of a whole node, do not apply to these workers (see ``replicas_of``).
     resources.pop("memory", None)
     if asked.cpus is None:
         resources["CPU"] = 1.0 if asked.workers or "GPU" not in resources else 0.0
     worker = Request(stage=name, resources={key: amount for key, amount in resources.items() if amount})
     wanted = asked.workers or 1
-    rooms = [_room_beside(OWN_PROCESSOR, worker, nodes) for nodes in (cluster.nodes, cluster.kinds)]
+    rooms = [_workers_beside(OWN_PROCESSOR, worker, nodes) for nodes in (cluster.nodes, cluster.kinds)]
     room = -1 if -1 in rooms else max(rooms)
     if 0 <= room < wanted:
         raise ResourceError(
@@ -275,10 +275,10 @@ def check_started_workers(config: EngineConfig, stage: str, cluster: Cluster) ->
         )
 
 
-def _room_beside(own: Mapping[str, float], worker: Request, nodes: Sequence[Node]) -> int:
-    """How many workers there is room for beside ``own``, on the node that loses least by it; -1 without bound.
+def _workers_beside(own: Mapping[str, float], worker: Request, nodes: Sequence[Node]) -> int:
+    """Return how many workers fit if ``own`` is placed on the node where it displaces the fewest; -1 if unbounded.
 
-    0 where no node can give it.
+    0 if no node can hold ``own``.
     """
     able = [node for node in nodes if node.count and Request(stage=worker.stage, resources=own).fits(node)]
     if not able:
@@ -301,7 +301,7 @@ def _advice(request: Request, cluster: Cluster) -> str:
 
 
 def _shape(resources: Mapping[str, float]) -> str:
-    """``4 CPU, 1 GPU, 16.0 GB memory, 2 spot``."""
+    """Format resources as ``4 CPU, 1 GPU, 16.0 GB memory, 2 spot``."""
     parts = [f"{resources.get('CPU', 0.0):g} CPU"]
     if resources.get("GPU"):
         parts.append(f"{resources['GPU']:g} GPU")

@@ -1,7 +1,7 @@
-"""A process of the local engine: it reads its tasks from standard input, as JSON lines.
+"""A worker process of the local engine, which reads tasks from standard input as JSON lines.
 
-It is no process of ``multiprocessing``: that one runs the user's script again where the script has no main guard, and
-cannot be started from a notebook or from standard input.
+It does not use ``multiprocessing``, which runs the user's script again if that has no main guard, and cannot start
+processes from a notebook or from standard input.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from pydantic import TypeAdapter
 from latentscale.engines.failures import describe_failure
 from latentscale.engines.pipelined import IN_FLIGHT, Pipelined
 
-# Where a child of the driver has inherited the pipe, the end of the driver does not show as the end of the input.
+# If another child of the driver inherited the pipe, the driver's death does not close the input.
 PARENT_SECONDS = 1.0
 
 
 class Worker:
-    """Runs tasks as they are sent.
+    """Runs tasks as they arrive.
 
     Parameters
     ----------
     answers : binary file
-        Where answers go, a line each.
+        Output for answers, one line each.
     """
 
     def __init__(self, answers: BinaryIO) -> None:
@@ -45,7 +45,7 @@ class Worker:
         self._threaded = False
 
     def obey(self, line: bytes) -> None:
-        """Handle a line: become a worker of a stage, or run a task of it."""
+        """Handle a message: set up the worker of a stage, or run a task."""
         message = json.loads(line)
         if "setup" in message:
             self._set_up(message)
@@ -83,11 +83,11 @@ class Worker:
 
 def main() -> None:
     """Work until the driver closes the input or dies; then exit at once."""
-    # The driver hears of an interrupt, decides, and closes the input.
+    # The driver handles interrupts, and closes the input.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # What a library prints must not come between the answers.
+    # Output of libraries must not be mixed with the answers.
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()

@@ -13,7 +13,7 @@ from latentscale.errors import WorkspaceError
 from latentscale.explore.documents import read_texts
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
-from latentscale.storage.snapshot import Shard, Snapshot, inside
+from latentscale.storage.snapshot import Shard, Snapshot, in_shards
 from latentscale.storage.vectors import Vectors, vectors_at, vectors_of_shard
 from latentscale.storage.workspace_record import read_workspace
 
@@ -176,7 +176,7 @@ def _pairs(store: Store, first: Side, second: Side) -> Iterator[tuple[Ids, Float
 def _has(snapshot: Snapshot, row_ids: Ids) -> NDArray[np.bool_]:
     """Whether a snapshot has each document."""
     offsets = snapshot.offsets(row_ids)
-    there = inside(offsets, snapshot.shards) & ~np.isin(offsets, snapshot.superseded)
+    there = in_shards(offsets, snapshot.shards) & ~np.isin(offsets, snapshot.superseded)
     return there & (snapshot.row_ids(offsets) == row_ids)
 
 

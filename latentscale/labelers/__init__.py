@@ -10,12 +10,12 @@ __all__ = ["ClusterEvidence", "ColumnShare", "Contrast", "Label", "Labeler", "No
 
 
 def labeler_class(name: str) -> type[Labeler]:
-    """The labeler of that name.
+    """Return the labeler class of that name.
 
     Raises
     ------
     ConfigError
-        If there is none.
+        If it does not exist.
     """
     if name not in LABELERS:
         raise ConfigError(

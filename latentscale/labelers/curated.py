@@ -1,4 +1,4 @@
-"""The labeler that takes names which people gave: of a file, and of a column of the corpus."""
+"""The labeler that uses curated names, from a file or from a column of the corpus."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class CuratedOptions(Settings):
 
 
 class CuratedLabeler:
-    """Takes names of a file, then values of a column; see :class:`latentscale.labelers.protocol.Labeler`."""
+    """Uses names of a file, else values of a column; see :class:`latentscale.labelers.protocol.Labeler`."""
 
     name: ClassVar[str] = "curated"
     needs: ClassVar[frozenset[Evidence]] = frozenset({"members", "majority"})
     keeps_receipts: ClassVar[bool] = False
-    # A name goes to the cluster that has most of its documents: all are looked at together.
+    # All clusters in one batch, since a name is assigned to the cluster with most of its documents.
     batch = 10_000_000
     concurrency = 1
 
@@ -54,11 +54,11 @@ class CuratedLabeler:
 
     @classmethod
     def open(cls, config: LabelConfig, device: str) -> Self:
-        """Take the names."""
+        """Read the names and options."""
         return cls(*_open(config))
 
     def label(self, evidence: Sequence[ClusterEvidence]) -> Sequence[Label | NoLabel]:
-        """Name each cluster by the file, or else by the column, or say why neither does."""
+        """Name each cluster by the file, else by the column, else return the reason why neither does."""
         named = self._by_file(evidence)
         return [self._label(one, named.get((one.layer, one.cluster))) for one in evidence]
 
@@ -80,7 +80,7 @@ class CuratedLabeler:
         return Label(label=value, source=self.name, confidence=found.share)
 
     def _by_file(self, evidence: Sequence[ClusterEvidence]) -> dict[tuple[int, int], ClusterEdit]:
-        """The name of each cluster that has one; of two the one which more of its documents stand for."""
+        """Return the edit of each matched cluster by (layer, cluster); of several, that with the most documents."""
         found: dict[tuple[int, int], ClusterEdit] = {}
         matches = match_edits(self._names, *_memberships(evidence)) if self._names and evidence else []
         order = sorted(range(len(matches)), key=lambda at: -matches[at].documents)
@@ -119,7 +119,7 @@ def _open(config: LabelConfig) -> tuple[tuple[ClusterEdit, ...], CuratedOptions]
 
 
 def _memberships(evidence: Sequence[ClusterEvidence]) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
-    """All documents that are in a cluster, ascending, and the cluster of each by layer; -1 for none."""
+    """Return the ascending ``row_id`` of all clustered documents, and for each layer their cluster (-1 for none)."""
     row_ids = np.unique(np.concatenate([one.members for one in evidence]))
     layers = [np.full(len(row_ids), -1, np.int32) for _ in range(1 + max(one.layer for one in evidence))]
     for one in evidence:

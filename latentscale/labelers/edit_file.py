@@ -1,4 +1,4 @@
-"""The file of edits that ``label.edits`` names."""
+"""Read the file of edits that ``label.edits`` names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentscale.labelers.edit_table import SUFFIXES, read_table
 from latentscale.labelers.edits import ACTIONS, FORMAT, ClusterEdit, parse_edits
 
 ADDED = ("rename", "describe", "hide")
-"""Edits of a file that adds to those of a map."""
+"""Key of a file whose edits are added to those of a map."""
 
 _MOST_BYTES, _MOST_VALUES = 50_000_000, 2_000_000
 _HINT = "latentscale labels export WORKSPACE FILE writes one."
@@ -21,15 +21,15 @@ _HINT = "latentscale labels export WORKSPACE FILE writes one."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Additions:
-    """Edits that go to those of a map, as its page saves them.
+    """Edits to be added to those of a map, in the form that its page saves.
 
     Attributes
     ----------
     map : str
-        Id of the map that they were made on; empty where the file does not say.
+        Id of the map that was edited; empty if the file does not contain it.
     entries : tuple of dict
-        As YAML has them: ``layer``, ``cluster``, ``label``, ``size``, ``members``, and of ``ADDED`` what is changed;
-        null and false take an edit off that the map has.
+        Plain values: ``layer``, ``cluster``, ``label``, ``size``, ``members``, and the changed fields of ``ADDED``;
+        null and false remove an edit of the map.
     """
 
     map: str
@@ -37,7 +37,7 @@ class Additions:
 
 
 def read_additions(name: str) -> Additions | None:
-    """Return the edits of a file with ``adds: true`` in its head, or None: any other file has all edits of a map.
+    """Return the edits of a file with ``adds: true``, or None for other files, which contain all edits of a map.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def read_additions(name: str) -> Additions | None:
 
 
 def edits_of(given: str | Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[str, Any], ...]:
-    """Return the edits as plain values: those given, or those of the file that is named.
+    """Return the edits as plain values, reading them if ``given`` is a file name.
 
     Raises
     ------
@@ -90,12 +90,12 @@ def edits_of(given: str | Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[s
 
 
 def read_edits(given: str | Sequence[Mapping[str, Any]] | None) -> tuple[ClusterEdit, ...]:
-    """Return the edits that ``edits_of`` returns, as such."""
+    """Return the result of ``edits_of`` as ``ClusterEdit`` objects."""
     return parse_edits({"edits": FORMAT, "clusters": [dict(one) for one in edits_of(given)]}, where="label.edits")
 
 
 def _read(name: str) -> tuple[ClusterEdit, ...]:
-    """Read a file: a table if its name ends so, else YAML."""
+    """Read a file: a table if its suffix is that of one, else YAML."""
     path = at_home(name)
     if path.suffix.lower() not in SUFFIXES:
         return parse_edits(_load(name), where=name)
@@ -105,7 +105,7 @@ def _read(name: str) -> tuple[ClusterEdit, ...]:
 
 
 def _load(name: str) -> Any:
-    """What a file of YAML holds."""
+    """Parse a YAML file."""
     try:
         text = _content(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:

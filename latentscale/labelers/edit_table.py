@@ -1,4 +1,4 @@
-"""Edits of labels by hand as a table: CSV that a spreadsheet opens, and what a spreadsheet makes of it."""
+"""Manual edits of labels as a CSV table, written for spreadsheets and read as they save it."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from latentscale.errors import ConfigError
 from latentscale.labelers.edits import ACTIONS, FIELDS, PARENT_MEMBERS
 
 SUFFIXES = (".csv", ".tsv")
-"""Of files that are tables; any other is YAML."""
+"""Suffixes of tables; other files are YAML."""
 
 _NUMBERS = ("layer", "cluster", "size")
 _TRUTHS = {"yes": True, "true": True, "1": True, "x": True, "no": False, "false": False, "0": False}
 _LISTS = ("members", "add", "remove", PARENT_MEMBERS)
 _NEEDED = ("layer", "size", "members")
-# What a person edits stands before the long lists.
+# Editable columns come before the long lists.
 _COLUMNS = ("label", "layer", "cluster", "size", *ACTIONS, "members", PARENT_MEMBERS)
-# A cell that begins so is a formula to a spreadsheet: an apostrophe before it says that it is text.
+# Spreadsheets interpret cells with these first characters as formulas; a leading apostrophe marks them as text.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _DELIMITERS = ",;\t"
 _APART = re.compile(r"[\s,;|]+")
-# A spreadsheet keeps no longer cell.
+# Maximum length of a cell in spreadsheets.
 _MOST_CHARACTERS = 32_767
 _HINT = "latentscale labels export WORKSPACE edits.csv writes such a table; keep its layer, size and members."
 
 
 def render_table(clusters: Iterable[Mapping[str, Any]], suffix: str) -> str:
-    """Write edits as CSV: a row for each cluster, to which edits are added by hand.
+    """Write clusters and their edits as CSV, a row for each cluster, to be edited by hand.
 
-    It begins with a byte order mark, by which spreadsheets know UTF-8. Lists of row ids have ``|`` between them: no
-    spreadsheet takes that for a number or a date.
+    The file begins with a byte order mark, by which spreadsheets detect UTF-8. Row ids in lists are separated by ``|``,
+    which no spreadsheet interprets as a number or a date.
 
     Parameters
     ----------
     clusters : iterable of mapping
-        As for :func:`latentscale.labelers.edits.render_edits`.
+        As in :func:`latentscale.labelers.edits.render_edits`.
     suffix : str
-        ``.csv``: commas between cells; ``.tsv``: tabs.
+        ``.csv`` for comma-separated or ``.tsv`` for tab-separated values.
 
     Raises
     ------
     ConfigError
-        If a list is too long for a cell of a spreadsheet.
+        If a list exceeds the cell length of spreadsheets.
     """
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
@@ -64,25 +64,25 @@ def render_table(clusters: Iterable[Mapping[str, Any]], suffix: str) -> str:
 
 
 def read_table(content: bytes, *, where: str) -> tuple[list[dict[str, Any]], list[int]]:
-    """Read a table of edits, as it was written or as a spreadsheet saved it.
+    """Read a table of edits, as written by ``render_table`` or saved by a spreadsheet.
 
-    Commas, semicolons or tabs, UTF-8 with or without a byte order mark, UTF-16 with one, a first line ``sep=;``,
-    columns in any order, ``TRUE`` for ``yes``, and rows without any value are all read.
+    Accepts commas, semicolons or tabs, UTF-8 with or without a byte order mark, UTF-16 with one, a ``sep=;`` line,
+    columns in any order, ``TRUE`` for ``yes``, and empty rows.
 
     Returns
     -------
     list of dict
-        The entries, with the types that YAML has. What is no number, no row id or no truth stays as it is written,
-        for ``parse_edits`` to refuse.
+        The entries, with the types of a YAML file. Invalid numbers, row ids and booleans remain text, which
+        ``parse_edits`` refuses.
     list of int
-        The row of each, as a spreadsheet counts them: the header is row 1.
+        1-based row of each entry, counting the header, as in a spreadsheet.
 
     Raises
     ------
     ConfigError
-        With the row or the column that is wrong.
+        With the invalid row or column.
     """
-    # Lines end where CSV says so, and not at every sign that Python takes for an end.
+    # Split at CSV line ends only, not at all characters that str.splitlines splits at.
     lines = list(io.StringIO(_decoded(content, where), newline=""))
     declared = re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE) if lines else None
     delimiter = declared[1] if declared else max(_DELIMITERS, key="".join(lines[:1]).count)
@@ -157,7 +157,7 @@ def _decoded(content: bytes, where: str) -> str:
 
 
 def _records(lines: Sequence[str], delimiter: str, where: str) -> Iterator[tuple[int, list[str]]]:
-    """Each record with its row; a quoted cell may be of several lines."""
+    """Yield each record with its row number; a quoted cell may span several lines."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     row = 1
     while True:

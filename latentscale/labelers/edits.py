@@ -1,4 +1,4 @@
-"""Edits of labels by hand: written and read as one small YAML file, and found again by the documents of a cluster."""
+"""Manual edits of labels: stored as a small YAML file, and matched to clusters by their documents."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from latentscale.digest import digest
 from latentscale.errors import ConfigError
 
 FORMAT = 1
-"""Of the file: ``edits: 1``."""
+"""Format version of the file: ``edits: 1``."""
 
 MEMBERS = 24
-"""Documents of a cluster that are listed, by which it is found again."""
+"""Number of documents listed for a cluster, by which it is matched later."""
 
 ACTIONS = ("rename", "describe", "hide", "pin", "merge", "split", "add", "remove", "parent")
 
@@ -27,53 +27,53 @@ MOVES = ("add", "remove")
 """Edits of single documents."""
 
 ALTERING = ("merge", "pin", "split", *MOVES, "parent")
-"""Edits that alter which documents are in a cluster; they are for those of layer 0."""
+"""Edits that alter the documents of a cluster; valid only in layer 0."""
 
 AUTO = "auto"
-"""``split`` into as many parts as a silhouette says."""
+"""Value of ``split`` that chooses the number of parts by silhouette."""
 
 PARENT_MEMBERS = "parent_members"
-"""The documents by which the cluster is found again that ``parent`` names, where the file has no entry of it."""
+"""Documents by which the cluster named by ``parent`` is matched if the file has no entry of it."""
 
 FIELDS = ("label", "layer", "cluster", "size", "members", *ACTIONS, PARENT_MEMBERS)
-"""Of an entry."""
+"""Fields of an entry."""
 
 _MOST_CHARACTERS = {"rename": 200, "describe": 2_000, "merge": 200, "parent": 200}
 _MOST_PARTS, _MOST_MOVED = 50, 100_000
-# Of the listed documents, so many must still be there, and of those so many in a cluster...
+# Least share of the listed documents that must still exist, and of those that must be in any cluster...
 _PRESENT, _CLUSTERED = 0.3, 0.25
-# ...and of these, so many in one.
+# ...and least share of these in a single cluster.
 _TOGETHER = 0.5
-# What of that cluster they stand for: an edit of a part is none of the whole.
+# Least share of that cluster that they represent: an edit of a part does not apply to the whole.
 _OF_CLUSTER, _OF_OTHER_LAYER = 0.3, 0.5
 _HINT = "latentscale labels export WORKSPACE writes such a file; keep its layer, size and members."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterEdit:
-    """What was changed of one cluster.
+    """The edits of one cluster.
 
     Attributes
     ----------
     layer : int
     label : str
-        Its name when the file was written: for a person, and for what is said of it.
+        Its name when the file was written, for readers and messages.
     size : int
-        Its documents then.
+        Its number of documents then.
     members : tuple of int
         ``row_id`` of some of them.
     rename, describe, merge : str or None
-        Its new name; a sentence on it; the name of the cluster that it becomes, with all others of that ``merge``.
+        New name; new description; name of the cluster into which all entries with this value are merged.
     hide, pin : bool
-        Whether the page leaves it out; whether it stays one cluster with these documents, come what may.
+        Whether the page omits it; whether later clusterings keep it as one cluster with these documents.
     split : int, "auto" or None
-        Into how many parts it is clustered anew.
+        Number of parts into which it is reclustered.
     add, remove : tuple of int
-        ``row_id`` of documents that are moved into it; of documents that leave it, and are in no cluster then.
+        ``row_id`` of documents moved into it; of documents removed from it, which are then in no cluster.
     parent : str or None
-        Name of the cluster of layer 1 in which it lies.
+        Name of its parent cluster in layer 1.
     parent_members : tuple of int
-        ``row_id`` of some of that one's documents.
+        ``row_id`` of some documents of the parent.
     """
 
     layer: int
@@ -93,33 +93,33 @@ class ClusterEdit:
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """What is changed."""
+        """The names of the edited fields."""
         return tuple(name for name in ACTIONS if getattr(self, name))
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values, without what is not changed."""
+        """Convert to plain values, omitting unchanged fields."""
         kept = {"layer": self.layer, "label": self.label, "size": self.size, "members": list(self.members)}
         kept |= {name: _plain(getattr(self, name)) for name in self.actions}
         return kept | ({PARENT_MEMBERS: list(self.parent_members)} if self.parent else {})
 
     @property
     def key(self) -> str:
-        """Names the parts that the cluster was split into, as long as the edit stays as it is."""
+        """Identifier of the parts of a split, stable as long as the edit is unchanged."""
         return digest(self.as_json(), size=8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Where an edit holds, or why it does not.
+    """The cluster to which an edit applies, or why there is none.
 
     Attributes
     ----------
     layer, cluster : int
-        The cluster; -1 where there is none.
+        The cluster; -1 if there is none.
     documents : float
-        Of the cluster, those that the listed ones stand for.
+        Number of documents of the cluster that the listed ones represent.
     reason : str
-        Empty where it holds.
+        Why it does not apply; empty if it does.
     """
 
     layer: int = -1
@@ -129,21 +129,21 @@ class Match:
 
 
 def parse_edits(values: Any, *, where: str, places: Sequence[str] = ()) -> tuple[ClusterEdit, ...]:
-    """Check what a file of edits holds, and return the clusters of which something is changed.
+    """Validate the content of a file of edits, and return the entries with changes.
 
     Parameters
     ----------
     values : Any
-        As YAML has it: ``edits: 1`` and a list ``clusters``.
+        Parsed YAML: ``edits: 1`` and a list ``clusters``.
     where : str
-        The file, for what is said of it.
+        Name of the file, for messages.
     places : sequence of str, optional
-        Where in it each entry is; by default its position in ``clusters``.
+        Location of each entry, for messages; by default its position in ``clusters``.
 
     Raises
     ------
     ConfigError
-        With the entry and the field that is wrong.
+        With the invalid entry and field.
     """
     if not isinstance(values, dict) or cast("dict[str, Any]", values).get("edits") != FORMAT:
         raise ConfigError(
@@ -172,7 +172,7 @@ def parse_edits(values: Any, *, where: str, places: Sequence[str] = ()) -> tuple
 
 
 def _with_parent(edit: ClusterEdit, edits: Sequence[ClusterEdit], where: str) -> ClusterEdit:
-    """The edit with the documents of the parent that it names."""
+    """Return the edit with the documents of its parent filled in."""
     if edit.parent is None or edit.parent_members:
         return edit
     named = [one for one in edits if one.layer == 1 and edit.parent in (one.label, one.rename)]
@@ -245,7 +245,7 @@ def _entry(entry: Any, where: str) -> ClusterEdit:
 
 
 def _are_row_ids(given: Any) -> bool:
-    """Whether it is a list of some row ids."""
+    """Whether the value is a non-empty list of row ids."""
     if not isinstance(given, list) or not 0 < len(cast("list[Any]", given)) <= _MOST_MOVED:
         return False
     return all(type(row) is int and 0 <= row < 2**63 for row in cast("list[Any]", given))
@@ -260,14 +260,14 @@ def _plain(value: Any) -> Any:
 
 
 def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, str]) -> str:
-    """Write a file of edits: every cluster an entry, to which edits are added by hand.
+    """Write a file of edits with an entry for each cluster, to be edited by hand.
 
     Parameters
     ----------
     clusters : iterable of mapping
-        ``layer``, ``cluster``, ``label``, ``size``, ``members``, and the edits that it has already.
+        ``layer``, ``cluster``, ``label``, ``size``, ``members``, and existing edits.
     about : mapping of str to str
-        Further facts for its head.
+        Additional fields of the header.
     """
     lines = [
         "# Add to a cluster, below its members:",
@@ -284,7 +284,7 @@ def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, s
         *(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in about.items()),
     ]
     entries = list(clusters)
-    # Without any it is a list, too: the file can be imported.
+    # An empty list remains a list, so that the file can be imported.
     lines.append("clusters:" if entries else "clusters: []")
     for one in entries:
         lines.append(f"- label: {json.dumps(one['label'], ensure_ascii=False)}")
@@ -296,8 +296,8 @@ def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, s
 
 
 def choose_members(row_ids: NDArray[np.int64], probabilities: NDArray[np.floating[Any]]) -> list[int]:
-    """Choose the documents by which a cluster is found again: evenly among its firmer half."""
-    # Of equally firm ones any, and not the first: a corpus may be sorted by its topics.
+    """Choose the documents by which a cluster is matched later: evenly among the half with higher probability."""
+    # Ties are broken pseudo-randomly, not by position: a corpus may be sorted by topic.
     shuffled = row_ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     order = np.lexsort((shuffled, -probabilities))
     firm = order[: max(MEMBERS, len(order) // 2)]
@@ -312,16 +312,16 @@ def match_edits(
     *,
     parts: bool = False,
 ) -> list[Match]:
-    """Find the cluster of each edit: that of its layer, or else of another, that most of its documents are in now.
+    """Match edits to clusters: the cluster of its layer, else of another, that has most of the listed documents now.
 
     Parameters
     ----------
     edits : sequence of ClusterEdit
     row_ids : int64 ndarray, shape (n,)
     memberships : sequence of int32 ndarray, shape (n,)
-        By layer, the finest first; -1 for none.
+        Cluster of each document, by layer, finest first; -1 for none.
     parts : bool
-        Whether an edited cluster may be a small part of the one that it is found in.
+        Whether an edited cluster may be a small part of the matching one.
 
     Returns
     -------

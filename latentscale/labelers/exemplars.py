@@ -1,4 +1,4 @@
-"""Choose the exemplars of a cluster, by facility location over all of its documents."""
+"""Choose the exemplars of a cluster by facility location over all of its documents."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from latentscale.backends.cpu.parallel import one_blas_thread
 
-# Documents that are compared with each other in one round; those chosen of each part go on to the next.
+# Documents per random part in a round; the chosen ones of each part are the candidates of the next round.
 _PART = 256
-# Documents that are compared with the candidates at a time.
+# Documents compared with the candidates at a time.
 _BLOCK = 4_096
-# Similarities that are held at once (128 MB); above, they are computed anew for each choice.
+# Most similarities kept in memory (128 MB); beyond, they are recomputed for each choice.
 _HELD = 1 << 25
 
 
@@ -26,27 +26,27 @@ def exemplars_of_clusters(
     *,
     k: int,
 ) -> list[NDArray[np.int64]]:
-    """Choose exemplars of each cluster of a tree, of a coarser one among those of the clusters in it.
+    """Choose exemplars of each cluster of a tree; those of a coarser cluster are chosen among those of its children.
 
     Parameters
     ----------
     vectors, k
-        As for :func:`choose_exemplars`.
+        As in :func:`choose_exemplars`.
     members : sequence of int64 ndarray
-        Of each cluster.
+        Matrix positions of the documents of each cluster.
     clusters : sequence of (int, int)
-        Layer and number of each; the finest layer comes first.
+        Layer and number of each cluster, finest layer first.
     parents : sequence of int or None
-        Number of the cluster of the next layer in which each lies.
+        Number of each cluster's parent in the next layer.
 
     Returns
     -------
     list of int64 ndarray
-        As :func:`choose_exemplars` returns them.
+        The exemplars of each cluster, as returned by :func:`choose_exemplars`.
     """
     found: list[NDArray[np.int64]] = []
     below: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
-    # The products are small: threads of a BLAS would wait for each other longer than they compute.
+    # The products are small: synchronising BLAS threads would take longer than computing.
     with one_blas_thread():
         for (layer, cluster), parent, inside in zip(clusters, parents, members, strict=True):
             children = below.get((layer, cluster))
@@ -60,29 +60,29 @@ def exemplars_of_clusters(
 def choose_exemplars(
     vectors: Any, members: NDArray[np.int64], *, k: int, candidates: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """Choose up to ``k`` members that together are near all the others: greedy facility location.
+    """Choose up to ``k`` members that represent all members: greedy facility location.
 
-    Maximises the sum, over all members, of the cosine to the nearest chosen one; greedy choice is within 1 - 1/e of the
-    best (Nemhauser et al. 1978). The candidates of a large cluster are found in rounds: greedily in each of its random
-    parts, until those chosen in the parts are few (RandGreeDi, Barbosa et al. 2015); the last choice among them is by
-    all members. Members near the centre of the map, the usual choice, were measured to cover a cluster worse than
-    random ones, since they all say the same.
+    Maximises the sum over all members of the cosine similarity to the nearest chosen one; the greedy solution is within
+    1 - 1/e of the optimum (Nemhauser et al. 1978). The candidates of a large cluster are found in rounds: greedily in
+    each of several random parts, until few are left (RandGreeDi, Barbosa et al. 2015); the final choice among them is
+    evaluated on all members. Members near the cluster's centre, the usual choice, were measured to cover a cluster
+    worse than random ones, since they are redundant.
 
     Parameters
     ----------
     vectors : array-like, shape (n_documents, dim), any float dtype
-        May be memory-mapped: rows are read some thousands at a time.
+        May be memory-mapped: rows are read in blocks of some thousands.
     members : int64 ndarray, shape (n_members,)
         Matrix positions of the cluster's documents. Those without a vector (zeros or NaN) are never chosen.
     k : int
-        Exemplars asked for. Fewer come back where there are fewer distinct vectors.
+        Number of exemplars; fewer are returned if there are fewer distinct vectors.
     candidates : int64 ndarray, optional
-        Members to choose from, such as the exemplars of the clusters in a coarser one; by default all.
+        Members to choose from, such as the exemplars of child clusters; by default all.
 
     Returns
     -------
     int64 ndarray, shape (at most k,)
-        Positions, in the order of choice: the first is the most central.
+        Matrix positions in the order of choice; the first is the most central.
     """
     members = np.unique(np.asarray(members, dtype=np.int64))
     pool = members if candidates is None else np.unique(np.asarray(candidates, dtype=np.int64))
@@ -90,7 +90,7 @@ def choose_exemplars(
         return np.empty(0, dtype=np.int64)
     part = max(_PART, 4 * k)
     while len(pool) > part:
-        # Any order that does not follow the corpus, which may be sorted by its topics.
+        # A random order, since the corpus may be sorted by topic.
         mixed = pool[np.argsort(pool.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15), kind="stable")]
         chosen = [_greedy(vectors, one, one, k) for one in np.array_split(mixed, -(-len(mixed) // part))]
         pool = np.sort(np.concatenate(chosen))
@@ -98,7 +98,7 @@ def choose_exemplars(
 
 
 def _greedy(vectors: Any, members: NDArray[np.int64], pool: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Choose from ``pool`` by what each adds for ``members``."""
+    """Choose greedily from ``pool`` by the gain in coverage of ``members``."""
     pool = np.sort(pool)
     points = _unit(vectors, pool)
     held = list(_similarities(vectors, members, points)) if len(pool) * len(members) <= _HELD else None
@@ -109,7 +109,7 @@ def _greedy(vectors: Any, members: NDArray[np.int64], pool: NDArray[np.int64], k
         for start, similarity in held or _similarities(vectors, members, points):
             before = best[start : start + similarity.shape[1]]
             gains += np.maximum(similarity, before).sum(axis=1) - before.sum()
-        # Rounding hides the order of near-equal gains, which differs between processors; the first position wins.
+        # Gains are rounded, as the order of near-equal ones differs between CPUs; the first position wins.
         gains = np.round(gains / len(members), 6)
         pick = int(np.argmax(gains))
         if gains[pick] <= 0:
@@ -124,14 +124,14 @@ def _greedy(vectors: Any, members: NDArray[np.int64], pool: NDArray[np.int64], k
 def _similarities(
     vectors: Any, members: NDArray[np.int64], points: NDArray[np.float32]
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Cosine of the candidates to some members at a time; 0 is the floor, so that the first choice is a gain, too."""
+    """Yield cosine similarities of blocks of members to the candidates, clipped at 0 so that all gains are positive."""
     for start in range(0, len(members), _BLOCK):
         similarity = points @ _unit(vectors, members[start : start + _BLOCK]).T
         yield start, np.maximum(similarity, 0.0, out=similarity)
 
 
 def _unit(vectors: Any, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Rows of length 1; of zeros where there is no vector."""
+    """Return unit vectors; zeros for rows without a vector."""
     points = np.asarray(vectors[positions], dtype=np.float32)
     norms = np.linalg.norm(points, axis=1)
     usable = np.isfinite(norms) & (norms > 0)

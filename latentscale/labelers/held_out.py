@@ -1,4 +1,4 @@
-"""The held-out test: whether documents that no labeler was shown are nearer to their label than to its siblings'."""
+"""The held-out test: whether documents not shown to the labeler are nearer to their label than to sibling labels."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 Embed = Callable[[Sequence[str]], tuple[NDArray[np.float32], NDArray[np.bool_]]]
-"""Vectors of unit length of some texts, and which of them have one."""
+"""Embeds texts: returns unit vectors, and whether each text has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOut:
-    """How a label did on the documents that its labeler was not shown.
+class HeldOutScore:
+    """The score of a label on held-out documents.
 
     Attributes
     ----------
     share : float
-        Of the documents, to whom their own label is nearest, in [0, 1]; documents with two nearest count half.
+        Share of the documents whose nearest label is their own, in [0, 1]; ties count half.
     rival : int or None
-        The sibling whose label is nearest to more of them than their own is; None where there is none.
+        The sibling whose label is nearest to more of the documents than their own label, if any.
     """
 
     share: float
@@ -29,16 +29,16 @@ class HeldOut:
 
 
 class HeldOutTest:
-    """Tries labels on held-out documents, in the space of the map's own embedder.
+    """Tests labels on held-out documents, in the embedding space of the map.
 
     Parameters
     ----------
     documents : sequence of float32 ndarray, shape (n_documents, dim)
-        Of each cluster: vectors of unit length; none where all of its documents were shown.
+        Unit vectors of the held-out documents of each cluster; empty if all documents were shown.
     siblings : sequence of sequence of int
-        Of each cluster: those that its label has to differ from.
+        For each cluster, the clusters from which its label must differ.
     embed : callable
-        The map's embedder.
+        Embeds texts with the embedder of the map.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class HeldOutTest:
         self._known: dict[str, NDArray[np.float32] | None] = {}
 
     def vectors(self, labels: Sequence[str]) -> list[NDArray[np.float32] | None]:
-        """The vectors of labels; None for one that the embedder knows no word of."""
+        """Embed labels; None for labels without a word known to the embedder."""
         new = [label for label in dict.fromkeys(labels) if label not in self._known]
         if new:
             found, embeddable = self._embed(new)
@@ -58,38 +58,38 @@ class HeldOutTest:
                 self._known[label] = np.asarray(vector, np.float32) if good else None
         return [self._known[label] for label in labels]
 
-    def try_labels(self, labels: Sequence[str], wanted: Sequence[int]) -> dict[int, HeldOut]:
-        """Try the labels of some clusters among those of their siblings.
+    def try_labels(self, labels: Sequence[str], wanted: Sequence[int]) -> dict[int, HeldOutScore]:
+        """Test the labels of some clusters against those of their siblings.
 
         Parameters
         ----------
         labels : sequence of str
-            Of all clusters.
+            The labels of all clusters.
         wanted : sequence of int
-            The clusters to try.
+            The clusters to test.
 
         Returns
         -------
-        dict of int to HeldOut
-            No entry for a cluster without held-out documents or siblings, or whose label has no vector.
+        dict of int to HeldOutScore
+            Scores; clusters without held-out documents, siblings or a label vector have none.
         """
         vectors = self.vectors(labels)
         return {at: found for at in wanted if (found := self._try(vectors, at, vectors[at])) is not None}
 
-    def try_instead(self, labels: Sequence[str], at: int, label: str) -> HeldOut | None:
-        """Try another label for a cluster, among the labels of its siblings."""
+    def try_instead(self, labels: Sequence[str], at: int, label: str) -> HeldOutScore | None:
+        """Test an alternative label of a cluster against the labels of its siblings."""
         return self._try(self.vectors(labels), at, self.vectors([label])[0])
 
     def _try(
         self, vectors: Sequence[NDArray[np.float32] | None], at: int, own: NDArray[np.float32] | None
-    ) -> HeldOut | None:
+    ) -> HeldOutScore | None:
         documents = self._documents[at]
         others = [one for one in self._siblings[at] if vectors[one] is not None]
         if own is None or not others or not len(documents):
             return None
-        # Every label is a column; its own is the first.
+        # A column for each label; the cluster's own is first.
         near = documents @ np.stack([own, *(np.asarray(vectors[one]) for one in others)]).T
         nearest = near >= near.max(axis=1, keepdims=True) - 1e-6
         shares = (nearest / nearest.sum(axis=1, keepdims=True)).mean(axis=0)
         best = int(np.argmax(shares))
-        return HeldOut(share=float(shares[0]), rival=others[best - 1] if shares[best] > shares[0] + 1e-6 else None)
+        return HeldOutScore(share=float(shares[0]), rival=others[best - 1] if shares[best] > shares[0] + 1e-6 else None)

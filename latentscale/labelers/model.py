@@ -1,4 +1,4 @@
-"""The protocol of labelers that ask a language model: what they cost, and how their answers are looked at again."""
+"""The protocol of labelers that use a language model: cost estimates, and follow-up questions about labels."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from latentscale.services.terms import ServiceTerms, Spending, Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """What labels will cost, about.
+    """The estimated cost of labels.
 
     Attributes
     ----------
     clusters, prompts : int
-        Clusters of all layers, and requests: some are asked about twice.
+        Clusters of all layers, and requests, as some clusters need two.
     usage : Usage
-        Tokens of requests and answers.
+        Tokens of prompts and answers.
     cost : float or None
-        In the currency of the prices; None where none is given.
+        In the currency of the prices; None if no prices are configured.
     minutes : float or None
-        None where it depends on a machine that is not known.
+        Estimated duration; None if it depends on an unknown machine.
     """
 
     clusters: int
@@ -36,53 +36,53 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doubt:
+class RejectedLabel:
     """A cluster whose label failed a test.
 
     Attributes
     ----------
     evidence : ClusterEvidence
     label, reason : str
-        The label, and what is wrong with it.
-    taken : sequence of str
+        The label, and why it was rejected.
+    other_labels : sequence of str
         Labels of its siblings.
     """
 
     evidence: ClusterEvidence
     label: str
     reason: str
-    taken: Sequence[str]
+    other_labels: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Siblings:
-    """Siblings whose labels say the same.
+class SiblingGroup:
+    """Sibling clusters whose labels are equivalent.
 
     Attributes
     ----------
     members : sequence of ClusterEvidence
     labels : sequence of str
         Their labels, in the same order.
-    taken : sequence of str
+    other_labels : sequence of str
         Labels of their other siblings.
     """
 
     members: Sequence[ClusterEvidence]
     labels: Sequence[str]
-    taken: Sequence[str]
+    other_labels: Sequence[str]
 
 
 class ModelLabeler(Labeler, Protocol):
-    """A labeler that asks a language model, and whose labels are looked at again.
+    """A labeler that uses a language model, and can revise its labels.
 
     Attributes
     ----------
     asks_a_model : bool
-        True: by this the stage knows it.
+        True; identifies such labelers.
     transport : frozenset of str
-        Options that alter how it is asked and not what it answers: no part of the labels' identity.
+        Options that affect how requests are sent but not the answers; excluded from the labels' identity.
     notes : list of str
-        What a person should know of how the model was asked; for the record.
+        Notes for the user on how the model was queried, kept in the record.
     """
 
     asks_a_model: ClassVar[bool]
@@ -93,66 +93,66 @@ class ModelLabeler(Labeler, Protocol):
 
     @classmethod
     def terms(cls, config: LabelConfig) -> ServiceTerms:
-        """What it costs."""
+        """Return the prices and limits of the service."""
         ...
 
     @classmethod
     def tests_held_out(cls, config: LabelConfig) -> bool:
-        """Whether labels are tried on documents that it was not shown."""
+        """Whether labels are tested on held-out documents."""
         ...
 
     @classmethod
     def quote(cls, config: LabelConfig, layers: Sequence[int]) -> Quote:
-        """What the labels of so many clusters, layer by layer, will cost."""
+        """Estimate the cost of labels; ``layers`` is the number of clusters by layer."""
         ...
 
     @classmethod
     def probe(cls, config: LabelConfig, spending: Spending | None = None) -> str:
-        """Find out before anything is computed whether it can give labels; returns a note for the user.
+        """Check before any computation whether the model answers; returns a note for the user.
 
         Raises
         ------
         ConfigError
             If the address, the model, the key or an option is wrong.
         EnvironmentFailure
-            If nothing answers.
+            If the service does not respond.
         """
         ...
 
     def count_with(self, spending: Spending) -> None:
-        """Have all requests from now on counted."""
+        """Record the spending of all further requests in ``spending``."""
         ...
 
     def label_each(self, evidence: Sequence[ClusterEvidence]) -> Iterator[tuple[int, Label | NoLabel]]:
-        """Name some clusters, each with its position, as the answers come."""
+        """Label clusters; yields (position, answer) as answers arrive."""
         ...
 
-    def distinguish(self, groups: Sequence[Siblings]) -> Iterator[tuple[int, Sequence[Label | NoLabel]]]:
-        """Name siblings again whose labels say the same, each group in one request, as the answers come."""
+    def distinguish(self, groups: Sequence[SiblingGroup]) -> Iterator[tuple[int, Sequence[Label | NoLabel]]]:
+        """Relabel groups of equivalent siblings, each in one request; yields (position, answers) as they arrive."""
         ...
 
-    def reconsider(self, doubts: Sequence[Doubt]) -> Iterator[tuple[int, Label | NoLabel]]:
-        """Name clusters again whose labels failed a test, as the answers come."""
+    def reconsider(self, doubts: Sequence[RejectedLabel]) -> Iterator[tuple[int, Label | NoLabel]]:
+        """Relabel clusters whose labels failed a test; yields (position, answer) as answers arrive."""
         ...
 
     def stop(self) -> None:
-        """Send no further request; called from another thread."""
+        """Send no further requests; called from another thread."""
         ...
 
     def close(self) -> None:
-        """Release what it holds: connections, a model."""
+        """Release resources, such as connections or a model."""
         ...
 
 
 class JobLabeler(ModelLabeler, Protocol):
-    """A labeler whose model runs in the job itself: in the worker of the stage, or in workers that this one starts.
+    """A labeler whose model runs in the job itself: in the stage's worker, or in workers that it starts.
 
     Attributes
     ----------
     runs_in_the_job : bool
-        True: by this the pipeline knows it.
+        True; identifies such labelers.
     starts_workers : bool
-        Whether it is opened by :meth:`open_on_cluster` on an engine that has other nodes.
+        Whether it is opened by :meth:`open_on_cluster` on engines with several nodes.
     """
 
     runs_in_the_job: ClassVar[bool]
@@ -160,49 +160,49 @@ class JobLabeler(ModelLabeler, Protocol):
 
     @classmethod
     def resources(cls) -> StageResources:
-        """What ``engine.resources.label`` leaves open."""
+        """Return the defaults of ``engine.resources.label``."""
         ...
 
     @classmethod
     def check_place(cls, place: Place) -> None:
-        """Refuse a place that lacks what the model needs to run there.
+        """Reject a place that lacks the requirements of the model.
 
         Raises
         ------
         MissingPackageError
-            With the command that installs what is missing.
+            With the command that installs the missing package.
         ResourceError
-            If it lacks a GPU that the model needs.
+            If it lacks a required GPU.
         """
         ...
 
     @classmethod
     def settled(cls, config: LabelConfig) -> Mapping[str, Any]:
-        """The options, with what is decided now and not where the stage runs: the commit of a model."""
+        """Return the options with everything resolved that must not depend on the worker, such as a model's commit."""
         ...
 
     @classmethod
     def open_on_cluster(cls, config: LabelConfig, replicas: Replicas) -> ModelLabeler:
-        """Open the labeler in a worker of a cluster, where it starts workers of its own."""
+        """Open the labeler in a worker of a cluster, from which it starts workers of its own."""
         ...
 
 
 def asks_a_model(labeler: type[Labeler]) -> TypeGuard[type[ModelLabeler]]:
-    """Whether a class of labelers is one of :class:`ModelLabeler`."""
+    """Whether a labeler class is a :class:`ModelLabeler`."""
     return bool(getattr(labeler, "asks_a_model", False))
 
 
 def runs_in_the_job(labeler: type[Labeler]) -> TypeGuard[type[JobLabeler]]:
-    """Whether a class of labelers is one of :class:`JobLabeler`."""
+    """Whether a labeler class is a :class:`JobLabeler`."""
     return bool(getattr(labeler, "runs_in_the_job", False))
 
 
 def settled_options(labeler: type[Labeler], config: LabelConfig) -> Mapping[str, Any]:
-    """The options with which the labeler is opened, wherever the stage runs."""
+    """Return the resolved options with which the labeler is opened in any worker."""
     return labeler.settled(config) if runs_in_the_job(labeler) else config.options
 
 
 def answering_options(labeler: type[Labeler], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that alter labels, for their identity."""
+    """Return the options that affect labels, for their identity."""
     transport = labeler.transport if asks_a_model(labeler) else frozenset[str]()
     return {name: value for name, value in options.items() if name not in transport}

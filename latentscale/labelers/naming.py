@@ -1,4 +1,4 @@
-"""Name clusters: ask for what no receipt has, tell siblings apart, test labels, and fall back to keyphrases."""
+"""Label clusters: ask for labels without a receipt, distinguish siblings, test labels, fall back to keyphrases."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from latentscale.labelers.checks import equivalent_labels, fault_of_label, sense_of, shares_a_word
-from latentscale.labelers.held_out import HeldOut, HeldOutTest
-from latentscale.labelers.model import Doubt, ModelLabeler, Siblings
+from latentscale.labelers.held_out import HeldOutScore, HeldOutTest
+from latentscale.labelers.model import ModelLabeler, RejectedLabel, SiblingGroup
 from latentscale.labelers.protocol import ClusterEvidence, Label, Labeler, NoLabel
-from latentscale.labelers.receipts import FOLDER, key_of, read_receipt, receipt_key, round_key, write_receipt
+from latentscale.labelers.receipts import FOLDER, follow_up_key, key_of, read_receipt, receipt_key, write_receipt
 from latentscale.services.failures import StoppedError
 from latentscale.storage.objects import Store
 
 Found = TypeVar("Found")
-Asked = TypeVar("Asked", Doubt, Siblings)
+Asked = TypeVar("Asked", RejectedLabel, SiblingGroup)
 Answers = Sequence["Label | NoLabel"]
 
-# Siblings that are named again in one request at most.
+# Most siblings relabelled in one request.
 _TOGETHER = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round(Generic[Asked]):
-    """A further question about clusters.
+class FollowUp(Generic[Asked]):
+    """A follow-up question about clusters.
 
     Attributes
     ----------
     key : str
-        Of its receipt.
+        Key of its receipt.
     members : list of int
-        The clusters, by their position.
-    asked : Doubt or Siblings
+        Positions of the clusters.
+    asked : RejectedLabel or SiblingGroup
     """
 
     key: str
@@ -44,22 +44,22 @@ class Round(Generic[Asked]):
 
 
 @dataclass(slots=True, kw_only=True)
-class Named:
+class NamingResult:
     """The labels of clusters, in the order of their evidence.
 
     Attributes
     ----------
     labels : list of Label
     receipts : list of str or None
-        Of the first answers; None from a labeler that keeps none.
+        Receipt keys of the first answers; None if the labeler keeps no receipts.
     later : list of list of str
-        Receipts of further answers about a cluster.
+        Receipt keys of the follow-up answers about each cluster.
     held_out : list of float or None
-        Share of held-out documents that are nearest to their label; None where that was not measured.
+        Share of held-out documents that are nearest to their label; None if not measured.
     asked : int
-        Clusters that the labeler was asked for; those that a receipt names are not among them.
+        Number of clusters for which the labeler was called, excluding those with a receipt.
     again : int
-        Further requests: siblings that were told apart, and labels that failed a test.
+        Number of follow-up requests, for equivalent siblings and labels that failed a test.
     """
 
     labels: list[Label]
@@ -71,24 +71,24 @@ class Named:
 
 
 class Naming:
-    """Names clusters by one labeler.
+    """Labels clusters by one labeler.
 
     Parameters
     ----------
     store : Store
-        Of the receipts.
+        Store of the receipts.
     open_labeler : callable
-        Opens the labeler; called when something is asked for.
+        Opens the labeler; called on first use.
     identity : mapping
-        Of the labeler, with its name.
+        Identity of the labeler, including its name.
     keeps_receipts : bool
     evidence : sequence of ClusterEvidence
     settled : mapping of int to Label, optional
-        Labels of clusters, by their position, that are not asked about.
+        Existing labels by position, for which the labeler is not called.
     again : int
-        Answers that were no label are asked for again where this is more than it was then.
+        Clusters without a label are asked about again if this number is higher than at the last attempt.
     progress : callable
-        Told (done, total), in clusters.
+        Called with (done, total) in clusters.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Naming:
         self._progress = progress
         self._kept = {key_of(name) for name in store.list(FOLDER, brief=True)} if keeps_receipts else set[str]()
         count = len(evidence)
-        self.named = Named(
+        self.named = NamingResult(
             labels=[self._settled.get(at) or _fallback(one, "") for at, one in enumerate(evidence)],
             receipts=[
                 receipt_key(identity, one) if keeps_receipts and at not in self._settled else None
@@ -127,7 +127,7 @@ class Naming:
 
     @property
     def labeler(self) -> Any:
-        """The labeler, opened when it is first needed."""
+        """The labeler, opened on first use."""
         with self._lock:
             if self._opened is None:
                 self._opened = self._open()
@@ -135,17 +135,17 @@ class Naming:
 
     @property
     def opened(self) -> Any:
-        """The labeler, or None where nothing had to be asked."""
+        """The labeler, or None if it was not needed."""
         return self._opened
 
     def ask(self) -> None:
-        """Have each cluster named, except those that a receipt names already."""
+        """Label each cluster that has no receipt yet."""
         named, evidence = self.named, self._evidence
         missing: list[int] = []
         for at, key in enumerate(named.receipts):
             if at in self._settled:
                 continue
-            kept = self._receipt(key)
+            kept = self._read_label(key)
             if kept is None:
                 missing.append(at)
             else:
@@ -153,7 +153,7 @@ class Naming:
         if not missing:
             return
         labeler: Labeler = self.labeler
-        # Of clusters with the same evidence, as those of copies of one text, the first is asked for.
+        # Clusters with equal evidence, such as those of copies of one text, are asked about only once.
         copies: dict[int, list[int]] = {}
         first: dict[str, int] = {}
         for at in missing:
@@ -166,14 +166,14 @@ class Naming:
 
         def name(batch: Sequence[int]) -> list[tuple[int, Label | NoLabel | None]]:
             found: list[tuple[int, Label | NoLabel | None]] = []
-            for number, answer in _answers_of(labeler, [evidence[at] for at in batch]):
+            for number, answer in _iter_answers(labeler, [evidence[at] for at in batch]):
                 key = named.receipts[batch[number]]
                 if key is not None:
-                    self._keep(key, answer)
+                    self._write_answer(key, answer)
                 found.append((batch[number], answer))
             return found
 
-        for found in in_parallel([partial(name, batch) for batch in batches], labeler.concurrency, self.stop):
+        for found in run_concurrently([partial(name, batch) for batch in batches], labeler.concurrency, self.stop):
             for asked, answer in found:
                 for at in copies[asked]:
                     named.labels[at] = self._label_of(at, answer)
@@ -181,36 +181,36 @@ class Naming:
             self._progress(done, len(evidence))
 
     def distinguish(self, siblings: Sequence[Sequence[int]]) -> None:
-        """Ask once more about siblings whose labels say the same, all of a parent in one request.
+        """Ask again about siblings with equivalent labels, all children of a parent in one request.
 
         Parameters
         ----------
         siblings : sequence of sequence of int
             The clusters of each parent.
         """
-        rounds: list[Round[Siblings]] = []
+        rounds: list[FollowUp[SiblingGroup]] = []
         for group in siblings:
             labels = [self.named.labels[at].label for at in group]
             same = [group[at] for one in equivalent_labels(labels) for at in one]
             again = [at for at in same if self._is_own(at)]
-            taken = [self.named.labels[at].label for at in group if at not in set(again)]
+            other_labels = [self.named.labels[at].label for at in group if at not in set(again)]
             rounds += [
-                self._to_distinguish(again[start : start + _TOGETHER], taken)
+                self._sibling_follow_up(again[start : start + _TOGETHER], other_labels)
                 for start in range(0, len(again), _TOGETHER)
             ]
 
-        def ask(labeler: ModelLabeler, groups: Sequence[Siblings]) -> Iterator[tuple[int, Answers]]:
+        def ask(labeler: ModelLabeler, groups: Sequence[SiblingGroup]) -> Iterator[tuple[int, Answers]]:
             return labeler.distinguish(groups)
 
-        for one, answers in self._further(rounds, ask):
+        for one, answers in self._ask_follow_ups(rounds, ask):
             for at, answer in zip(one.members, answers, strict=True):
                 if isinstance(answer, Label):
                     self.named.labels[at] = answer
         for group in siblings:
-            self._refuse_equals(group)
+            self._resolve_duplicates(group)
 
     def test(self, held_out: HeldOutTest, siblings: Sequence[Sequence[int]]) -> None:
-        """Try the labels on held-out documents; ask once more for those that fail, then fall back to keyphrases.
+        """Test the labels on held-out documents; ask again about those that fail, then fall back to keyphrases.
 
         Parameters
         ----------
@@ -219,22 +219,24 @@ class Naming:
         """
         named = self.named
         own = [at for at in range(len(named.labels)) if self._is_own(at)]
-        first = self._tried(held_out, own)
-        failing = [at for at in own if self._fault(at, first.get(at), held_out) is not None]
+        first = self._held_out_scores(held_out, own)
+        failing = [at for at in own if self._failure_reason(at, first.get(at), held_out) is not None]
         rounds = [
-            self._to_reconsider(at, str(self._fault(at, first.get(at), held_out)), self._taken(at, siblings))
+            self._rejected_follow_up(
+                at, str(self._failure_reason(at, first.get(at), held_out)), self._labels_of_siblings(at, siblings)
+            )
             for at in failing
         ]
 
-        def ask(labeler: ModelLabeler, doubts: Sequence[Doubt]) -> Iterator[tuple[int, Answers]]:
+        def ask(labeler: ModelLabeler, doubts: Sequence[RejectedLabel]) -> Iterator[tuple[int, Answers]]:
             return ((number, [answer]) for number, answer in labeler.reconsider(doubts))
 
-        for one, (answer, *_) in self._further(rounds, ask):
+        for one, (answer, *_) in self._ask_follow_ups(rounds, ask):
             if isinstance(answer, Label):
                 named.labels[one.members[0]] = answer
-        second = self._tried(held_out, own)
+        second = self._held_out_scores(held_out, own)
         for at in failing:
-            reason = self._fault(at, second.get(at), held_out)
+            reason = self._failure_reason(at, second.get(at), held_out)
             if reason is None:
                 continue
             suggestion = self._evidence[at].suggestion
@@ -245,13 +247,13 @@ class Naming:
             else:
                 named.labels[at] = _fallback(self._evidence[at], reason)
         for group in siblings:
-            self._refuse_equals(group)
+            self._resolve_duplicates(group)
         everything = list(range(len(named.labels)))
-        for at, score in self._tried(held_out, everything).items():
+        for at, score in self._held_out_scores(held_out, everything).items():
             named.held_out[at] = round(score.share, 4)
 
     def stop(self) -> None:
-        """Have a service send no further request."""
+        """Stop sending requests to a service."""
         stop = getattr(self._opened, "stop", None)
         if stop is not None:
             stop()
@@ -259,11 +261,11 @@ class Naming:
     def _is_own(self, at: int) -> bool:
         return self.named.labels[at].source == self._identity["name"]
 
-    def _tried(self, held_out: HeldOutTest, wanted: Sequence[int]) -> dict[int, HeldOut]:
+    def _held_out_scores(self, held_out: HeldOutTest, wanted: Sequence[int]) -> dict[int, HeldOutScore]:
         return held_out.try_labels([one.label for one in self.named.labels], wanted)
 
-    def _fault(self, at: int, score: HeldOut | None, held_out: HeldOutTest) -> str | None:
-        """Why the label of a cluster fails, or None."""
+    def _failure_reason(self, at: int, score: HeldOutScore | None, held_out: HeldOutTest) -> str | None:
+        """Return the reason why the label of a cluster fails, or None."""
         label = self.named.labels[at].label
         if score is not None:
             if score.rival is None:
@@ -279,12 +281,12 @@ class Naming:
         known = shares_a_word(label, [*one.keyphrases, *one.texts, *values])
         return None if known else "neither the map's model nor the evidence knows one of its words"
 
-    def _taken(self, at: int, siblings: Sequence[Sequence[int]]) -> list[str]:
+    def _labels_of_siblings(self, at: int, siblings: Sequence[Sequence[int]]) -> list[str]:
         group = next((group for group in siblings if at in group), ())
         return [self.named.labels[one].label for one in group if one != at]
 
-    def _refuse_equals(self, group: Sequence[int]) -> None:
-        """Of siblings with one label the largest keeps it; the others go by their keyphrases."""
+    def _resolve_duplicates(self, group: Sequence[int]) -> None:
+        """Among siblings with equal labels the largest keeps it; the others fall back to their keyphrases."""
         seen: dict[str, int] = {}
         for at in sorted(group, key=lambda at: (not self._is_own(at), -self._evidence[at].size, at)):
             sense = sense_of(self.named.labels[at].label)
@@ -296,31 +298,37 @@ class Naming:
                 )
             seen.setdefault(sense, at)
 
-    def _to_distinguish(self, members: list[int], taken: Sequence[str]) -> Round[Siblings]:
+    def _sibling_follow_up(self, members: list[int], other_labels: Sequence[str]) -> FollowUp[SiblingGroup]:
         evidence = [self._evidence[at] for at in members]
         labels = [self.named.labels[at].label for at in members]
-        key = round_key(self._identity, evidence, {"distinguish": labels})
-        return Round(key=key, members=members, asked=Siblings(members=evidence, labels=labels, taken=taken))
+        key = follow_up_key(self._identity, evidence, {"distinguish": labels})
+        return FollowUp(
+            key=key, members=members, asked=SiblingGroup(members=evidence, labels=labels, other_labels=other_labels)
+        )
 
-    def _to_reconsider(self, at: int, reason: str, taken: Sequence[str]) -> Round[Doubt]:
+    def _rejected_follow_up(self, at: int, reason: str, other_labels: Sequence[str]) -> FollowUp[RejectedLabel]:
         one, label = self._evidence[at], self.named.labels[at].label
-        key = round_key(self._identity, [one], {"reconsider": label})
-        return Round(key=key, members=[at], asked=Doubt(evidence=one, label=label, reason=reason, taken=taken))
+        key = follow_up_key(self._identity, [one], {"reconsider": label})
+        return FollowUp(
+            key=key,
+            members=[at],
+            asked=RejectedLabel(evidence=one, label=label, reason=reason, other_labels=other_labels),
+        )
 
-    def _further(
+    def _ask_follow_ups(
         self,
-        rounds: Sequence[Round[Asked]],
+        rounds: Sequence[FollowUp[Asked]],
         ask: Callable[[ModelLabeler, Sequence[Asked]], Iterator[tuple[int, Answers]]],
-    ) -> list[tuple[Round[Asked], Answers]]:
-        """Answers of further questions: one receipt holds all of a question, so that none is paid twice."""
-        found: list[tuple[Round[Asked], Answers]] = []
-        missing: list[Round[Asked]] = []
+    ) -> list[tuple[FollowUp[Asked], Answers]]:
+        """Return the answers of follow-up questions, each of which has one receipt, so that none is paid for twice."""
+        found: list[tuple[FollowUp[Asked], Answers]] = []
+        missing: list[FollowUp[Asked]] = []
         for one in rounds:
-            kept = self._receipt(one.key)
+            kept = self._read_label(one.key)
             if kept is None:
                 missing.append(one)
             else:
-                found.append((one, [_answer_of(values) for values in kept.details["answers"]]))
+                found.append((one, [_answer_from_json(values) for values in kept.details["answers"]]))
             if self._keeps:
                 for at in one.members:
                     self.named.later[at].append(one.key)
@@ -329,34 +337,34 @@ class Naming:
         labeler: Any = self.labeler
         batches = [missing[start : start + labeler.batch] for start in range(0, len(missing), labeler.batch)]
 
-        def answered(batch: Sequence[Round[Asked]]) -> list[tuple[Round[Asked], Answers]]:
-            mine: list[tuple[Round[Asked], Answers]] = []
+        def answered(batch: Sequence[FollowUp[Asked]]) -> list[tuple[FollowUp[Asked], Answers]]:
+            mine: list[tuple[FollowUp[Asked], Answers]] = []
             for number, answers in ask(labeler, [one.asked for one in batch]):
-                self._keep_round(batch[number].key, answers)
+                self._write_follow_up(batch[number].key, answers)
                 mine.append((batch[number], answers))
             return mine
 
-        for done in in_parallel([partial(answered, batch) for batch in batches], labeler.concurrency, self.stop):
+        for done in run_concurrently([partial(answered, batch) for batch in batches], labeler.concurrency, self.stop):
             self.named.again += len(done)
             found += done
         return found
 
-    def _keep_round(self, key: str, answers: Answers) -> None:
+    def _write_follow_up(self, key: str, answers: Answers) -> None:
         if not self._keeps or not all(isinstance(one, Label) or one.final for one in answers):
             return
-        details = {"answers": [_values_of(one) for one in answers], "again": self._again}
+        details = {"answers": [_answer_to_json(one) for one in answers], "again": self._again}
         refused = not any(isinstance(one, Label) for one in answers)
         source = str(self._identity["name"])
         write_receipt(self._store, key, Label(label="", source=source, details=details | {"refused": refused}))
 
-    def _receipt(self, key: str | None) -> Label | None:
+    def _read_label(self, key: str | None) -> Label | None:
         if key is None or key not in self._kept:
             return None
         kept = read_receipt(self._store, key)
         refused = kept.details.get("refused", False)
         return None if refused and int(kept.details.get("again", 0)) < self._again else kept
 
-    def _keep(self, key: str, answer: Label | NoLabel | None) -> None:
+    def _write_answer(self, key: str, answer: Label | NoLabel | None) -> None:
         if isinstance(answer, Label):
             write_receipt(self._store, key, answer)
         elif isinstance(answer, NoLabel) and answer.final:
@@ -370,8 +378,8 @@ class Naming:
         return _fallback(self._evidence[at], reason)
 
 
-def _answers_of(labeler: Any, evidence: Sequence[ClusterEvidence]) -> Iterator[tuple[int, Label | NoLabel | None]]:
-    """Each answer with its position: as they come, where the labeler says them one by one."""
+def _iter_answers(labeler: Any, evidence: Sequence[ClusterEvidence]) -> Iterator[tuple[int, Label | NoLabel | None]]:
+    """Yield (position, answer), as they arrive if the labeler supports that."""
     each = getattr(labeler, "label_each", None)
     if each is not None:
         yield from each(evidence)
@@ -380,11 +388,11 @@ def _answers_of(labeler: Any, evidence: Sequence[ClusterEvidence]) -> Iterator[t
 
 
 def _fallback(evidence: ClusterEvidence, reason: str) -> Label:
-    """The label by keyphrases, and why it is that one."""
+    """Return the label by keyphrases, with the reason of the fallback."""
     return Label(label=evidence.suggestion, source="keyphrases" if evidence.keyphrases else "none", reason=reason)
 
 
-def _values_of(answer: Label | NoLabel) -> dict[str, Any]:
+def _answer_to_json(answer: Label | NoLabel) -> dict[str, Any]:
     if isinstance(answer, NoLabel):
         return {"reason": answer.reason}
     return {
@@ -396,19 +404,21 @@ def _values_of(answer: Label | NoLabel) -> dict[str, Any]:
     }
 
 
-def _answer_of(values: Mapping[str, Any]) -> Label | NoLabel:
+def _answer_from_json(values: Mapping[str, Any]) -> Label | NoLabel:
     if "label" not in values or fault_of_label(str(values["label"])) is not None:
         return NoLabel(reason=str(values.get("reason", "it is no label")), final=True)
     return Label(**values)
 
 
-def in_parallel(work: Sequence[Callable[[], Found]], concurrency: int, stop: Callable[[], None]) -> Iterator[Found]:
-    """Do so much at a time, and yield what is done as it comes; after a failure nothing is begun.
+def run_concurrently(
+    work: Sequence[Callable[[], Found]], concurrency: int, stop: Callable[[], None]
+) -> Iterator[Found]:
+    """Run functions in up to ``concurrency`` threads and yield results as they finish; a failure stops new starts.
 
     Raises
     ------
     Exception
-        The first failure that is not the end of work which another one stopped.
+        The first failure, ignoring work that was stopped because of another one.
     """
     pool = ThreadPoolExecutor(max(1, concurrency), thread_name_prefix="labels")
     waiting, running = iter(work), set[Future[Found]]()

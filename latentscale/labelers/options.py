@@ -1,4 +1,4 @@
-"""``label.options`` as the settings of a labeler."""
+"""Parse ``label.options`` as the settings of a labeler."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ WHERE = "label.options"
 
 
 def read_options(config: LabelConfig, model: type[Options], *, example: str = "") -> Options:
-    """``label.options`` as the settings of a labeler.
+    """Parse ``label.options`` as the settings of a labeler.
 
     Parameters
     ----------
     example : str
-        For a labeler that needs a model, and options that name none: how to name one.
+        Example of how to name a model, for the error message if none is named.
 
     Raises
     ------
     ConfigError
-        Naming the first that does not exist or cannot be.
+        With the first unknown or invalid option.
     """
     missing = f"the labeler {config.method!r} needs the name of a model"
     return checked_options(config.options, model, where=WHERE, missing=missing, example=example)

@@ -1,4 +1,4 @@
-"""The protocol of labelers: from evidence of clusters to labels."""
+"""The protocol of labelers, which turn evidence of clusters into labels."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ColumnShare:
     ----------
     column, value : str
     share, elsewhere : float
-        Of the documents of the cluster, and of all others, that have it; in [0, 1].
+        Share of the cluster's documents, and of all others, that have the value; in [0, 1].
     lift, low, high : float
-        How many times more common it is, and the interval of 95 % of that.
+        Ratio of the shares, and its 95 % confidence interval.
     """
 
     column: str
@@ -38,15 +38,15 @@ class ColumnShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberShift:
-    """A column of numbers, or of dates, that are larger or smaller in a cluster than elsewhere.
+    """A column of numbers or dates whose values are larger or smaller in a cluster than elsewhere.
 
     Attributes
     ----------
     column : str
     median, elsewhere : str
-        The median in the cluster and of all other documents, as a person reads it.
+        The medians of the cluster and of all other documents, formatted for display.
     above, low, high : float
-        Probability that a document of the cluster has the larger number of the two, and its interval of 95 %.
+        Probability that a random document of the cluster has a larger value than one outside, and its 95 % interval.
     """
 
     column: str
@@ -65,7 +65,7 @@ class Majority:
     ----------
     value : str
     share : float
-        Of all documents of the cluster, those that have it; in (0, 1].
+        Share of the cluster's documents that have it; in (0, 1].
     """
 
     value: str
@@ -74,14 +74,14 @@ class Majority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """What is known of the sibling that is most like a cluster.
+    """Evidence for the sibling that is most similar to a cluster.
 
     Attributes
     ----------
     keyphrases : tuple of str
-        As those of the cluster itself.
+        Keyphrases of the sibling.
     texts : tuple of str
-        Of those of its exemplars that are most like the cluster.
+        Texts of its exemplars that are most similar to the cluster.
     """
 
     keyphrases: tuple[str, ...]
@@ -90,34 +90,34 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterEvidence:
-    """The evidence for one cluster, from which it gets a label.
+    """The evidence for one cluster, from which its label is made.
 
     Attributes
     ----------
     layer, cluster : int
-        Which one; 0 is the finest layer.
+        Its layer, 0 being the finest, and number.
     size : int
-        Its documents.
+        Number of documents.
     suggestion : str
-        The label that its keyphrases would give, unique among all; never empty.
+        The unique label made of its keyphrases; never empty.
     keyphrases : tuple of str
-        The phrases that set it apart, best first; empty where its texts have no usable word.
+        The phrases that distinguish it, best first; empty if its texts have no usable word.
     exemplars : tuple of int
-        ``row_id`` of documents that together show what it holds, the most central first.
+        ``row_id`` of representative documents, most central first.
     texts : tuple of str
-        Of the exemplars, cut; empty unless the labeler needs ``texts``.
+        Truncated texts of the exemplars; empty unless the labeler needs ``texts``.
     columns : tuple of ColumnShare
-        The most telling first.
+        Most distinctive first.
     numbers : tuple of NumberShift
-        The most telling first.
+        Most distinctive first.
     sibling : Contrast or None
-        The sibling most like it; None where it has none, and unless the labeler needs ``siblings``.
+        The most similar sibling; None if there is none, or unless the labeler needs ``siblings``.
     majority : Majority or None
-        Of the column that ``label.options.column`` names; None where it has no value in it, and unless the labeler
+        Of the column named by ``label.options.column``; None if the cluster has no value in it, or unless the labeler
         needs ``majority``.
     members : int64 ndarray, shape (size,)
-        ``row_id`` of its documents; empty unless the labeler needs ``members``. They are no part of the identity: a
-        labeler that needs them keeps no receipts.
+        ``row_id`` of its documents; empty unless the labeler needs ``members``. Not part of the identity, so a labeler
+        that needs them keeps no receipts.
     """
 
     layer: int
@@ -134,7 +134,7 @@ class ClusterEvidence:
     members: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), compare=False, repr=False)
 
     def identity(self) -> dict[str, Any]:
-        """What a label depends on: neither the number of the cluster nor its size, which a re-clustering alters."""
+        """Return what a label depends on, excluding the cluster's number and size, which reclustering alters."""
         found: dict[str, Any] = {
             "layer": self.layer,
             "keyphrases": list(self.keyphrases),
@@ -157,17 +157,17 @@ class Label:
     Attributes
     ----------
     label : str
-        Short, for a person.
+        Short name for display.
     source : str
-        What gave it; the labeler's name, or ``none`` where the label is only a number.
+        Its origin: the labeler's name, or ``none`` if the label is only a number.
     details : mapping
-        What else the labeler has to say, as JSON can hold it.
+        Additional output of the labeler, representable in JSON.
     description : str
-        A sentence on what the cluster holds; empty where there is none.
+        A sentence about the cluster; empty if there is none.
     confidence : float or None
-        The labeler's own, in [0, 1].
+        The labeler's own confidence, in [0, 1].
     reason : str
-        Why the label is not what the labeler would have given; empty where it is.
+        Why the label is a fallback; empty if it is the labeler's own.
     """
 
     label: str
@@ -180,14 +180,14 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoLabel:
-    """A labeler's word that it has no label for a cluster, which then keeps its keyphrases.
+    """States that a labeler has no label for a cluster, which then keeps its keyphrases.
 
     Attributes
     ----------
     reason : str
-        Why, for a person.
+        Why, for the user.
     final : bool
-        Whether asking again would give the same: it is then kept as an answer is.
+        Whether a retry would give the same result; if so, a receipt is kept, as for a label.
     """
 
     reason: str
@@ -200,17 +200,17 @@ class Labeler(Protocol):
     Attributes
     ----------
     name : str
-        As in ``latentscale.registry.LABELERS``, in settings and in records.
+        Name in ``latentscale.registry.LABELERS``, settings and records.
     needs : frozenset of str
-        Evidence that depends on what is needed: ``texts`` and ``majority``, which take time, ``members``, and
-        ``columns`` and ``siblings``, which receipts depend on.
+        Optional evidence to be computed: ``texts`` and ``majority``, which take time, ``members``, and ``columns`` and
+        ``siblings``, on which receipts depend.
     keeps_receipts : bool
-        Whether each answer is kept in the workspace as soon as it arrives, so that a run that is killed asks for
-        none twice and a re-clustering only for clusters that changed. For answers that cost time or money.
+        Whether each answer is stored in the workspace as soon as it arrives, so that a resumed run repeats no request
+        and a reclustering only asks about changed clusters. For answers that cost time or money.
     batch : int
-        Clusters in a call.
+        Clusters per call.
     concurrency : int
-        Calls at a time.
+        Concurrent calls.
     """
 
     name: ClassVar[str]
@@ -225,17 +225,17 @@ class Labeler(Protocol):
 
     @classmethod
     def check(cls, config: LabelConfig) -> Mapping[str, Any]:
-        """Refuse invalid settings before anything is computed, and return the labeler's identity.
+        """Reject invalid settings before any computation, and return the labeler's identity.
 
         Returns
         -------
         mapping
-            Everything besides the evidence that alters its labels, prompt and model included.
+            Everything that affects its labels besides the evidence, including prompt and model.
 
         Raises
         ------
         ConfigError
-            If a setting does not fit.
+            If a setting is invalid.
         MissingPackageError
             If it needs a package that is not installed.
         """
@@ -243,15 +243,15 @@ class Labeler(Protocol):
 
     @classmethod
     def open(cls, config: LabelConfig, device: str) -> Labeler:
-        """Open the labeler in the process where the stage runs."""
+        """Open the labeler in the process in which the stage runs."""
         ...
 
     def label(self, evidence: Sequence[ClusterEvidence]) -> Sequence[Label | NoLabel | None]:
-        """Name some clusters, in order; None or the reason for one that it could not name, which keeps its keyphrases.
+        """Label clusters, in order; None or ``NoLabel`` for those without a label, which keep their keyphrases.
 
         Raises
         ------
         LatentScaleError
-            If it cannot continue; the labels already given stay.
+            If it cannot continue; labels already returned are kept.
         """
         ...

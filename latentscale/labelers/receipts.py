@@ -1,4 +1,4 @@
-"""Receipts of labels: one small object for each cluster that was named, by the digest of what it was named from."""
+"""Receipts of labels: one small object for each answer, named by the digest of labeler and evidence."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ VERSION = 1
 
 
 def receipt_key(labeler: Mapping[str, Any], evidence: ClusterEvidence) -> str:
-    """Key of a label: the digest of the labeler, with its prompt and model, and of the evidence; 32 hex characters."""
+    """Return the key of a label: digest of the labeler (with prompt and model) and the evidence, 32 hex characters."""
     return digest({"version": VERSION, "labeler": dict(labeler), "evidence": evidence.identity()})
 
 
-def round_key(labeler: Mapping[str, Any], members: Sequence[ClusterEvidence], said: Mapping[str, Any]) -> str:
-    """Key of what a labeler answers when it is asked again, about one cluster or several, with what it is told.
+def follow_up_key(labeler: Mapping[str, Any], members: Sequence[ClusterEvidence], question: Mapping[str, Any]) -> str:
+    """Return the key of a labeler's answer to a follow-up question about one or several clusters.
 
     Parameters
     ----------
-    said : mapping
-        The kind of the question, and the labels that it names.
+    question : mapping
+        The type of the question, with the labels that it contains.
     """
     return digest(
         {
             "version": VERSION,
             "labeler": dict(labeler),
             "evidence": [one.identity() for one in members],
-            "said": dict(said),
+            "said": dict(question),
         }
     )
 
 
 def receipt_name(key: str) -> str:
-    """Object name of a receipt."""
+    """Return the object name of a receipt."""
     return f"{FOLDER}/{key[:2]}/{key}.json"
 
 
 def key_of(name: str) -> str:
-    """Key of the receipt that is the object ``name``."""
+    """Return the key of the receipt with the object name ``name``."""
     return name.rsplit("/", 1)[-1].removesuffix(".json")
 
 
@@ -56,7 +56,7 @@ def write_receipt(store: Store, key: str, label: Label) -> None:
         "source": label.source,
         "details": dict(label.details),
     }
-    # Only where there are any: receipts of the first builds, and of labelers without these, are the same bytes.
+    # Only if set, so that receipts without them are byte-identical to those of earlier versions.
     for name in ("description", "confidence", "reason"):
         value = getattr(label, name)
         if value not in ("", None):
@@ -70,12 +70,12 @@ def _digest(document: Mapping[str, Any]) -> str:
 
 
 def read_receipt(store: Store, key: str) -> Label:
-    """Read a label that was kept.
+    """Read the label of a receipt.
 
     Raises
     ------
     DamagedObjectError
-        If the object is not what we write, or not what was written.
+        If the object is malformed, or its digest does not match.
     """
     name = receipt_name(key)
     try:

@@ -1,4 +1,4 @@
-"""Name clusters by a small chat model that torch runs in the process of the stage, on a GPU or on processors."""
+"""Label clusters by a small chat model that torch runs in the stage's process, on a GPU or on CPUs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from latentscale.services.terms import Spending
 
 _USED_FOR = "label.method=transformers"
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-# Tokens of prompts and answers together: on processors a wider batch only waits for its longest answer.
+# Tokens of prompts and answers of a batch: on CPUs a larger batch only waits for its longest answer.
 _BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072, "mps": 32_768}
 
 
@@ -38,7 +38,7 @@ class TransformersLabelOptions(LocalOptions):
 
 
 class TransformersLabeler(LocalLabeler):
-    """Names clusters by a chat model in torch; see :class:`latentscale.labelers.model.JobLabeler`."""
+    """Labels clusters by a chat model in torch; see :class:`latentscale.labelers.model.JobLabeler`."""
 
     name: ClassVar[str] = "transformers"
     transport: ClassVar[frozenset[str]] = TRANSPORT | {"batch_tokens"}
@@ -64,7 +64,7 @@ class TransformersLabeler(LocalLabeler):
 
 
 class TorchChat:
-    """A chat model in torch, which decodes greedily; see :class:`latentscale.labelers.chat.Chat`.
+    """A chat model in torch with greedy decoding; see :class:`latentscale.labelers.chat.Chat`.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class TorchChat:
     options : TransformersLabelOptions
     device : str
     context : int
-        Tokens of a question and its answer together.
+        Maximum tokens of a question and its answer together.
     """
 
     concurrency = 1
@@ -97,12 +97,12 @@ class TorchChat:
 
     @property
     def batch(self) -> int:
-        """Questions in a call."""
+        """Number of questions per call."""
         return self._options.batch
 
     @classmethod
     def load(cls, options: TransformersLabelOptions, device: str, *, context: int, title: str) -> Self:
-        """Load weights and tokenizer, from safetensors alone and without code of the repository."""
+        """Load weights and tokenizer, only from safetensors and without code of the model's repository."""
         for package in ("torch", "transformers"):
             require(package, extra="torch", used_for=_USED_FOR)
         import torch
@@ -136,7 +136,7 @@ class TorchChat:
         return found
 
     def ask(self, system: str, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | NoLabel]]:
-        """Ask questions of like length together, the shortest first.
+        """Ask questions in batches of similar length, shortest first; yields (position, reply).
 
         Raises
         ------
@@ -157,11 +157,11 @@ class TorchChat:
             yield from zip(batch, replies, strict=True)
 
     def count_with(self, spending: Spending) -> None:
-        """Have the tokens of all questions from now on counted."""
+        """Record the tokens of all further questions in ``spending``."""
         self._spending = spending
 
     def stop(self) -> None:
-        """Ask nothing more; called from another thread."""
+        """Ask no further questions; called from another thread."""
         self._stop.set()
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class TorchChat:
             torch.cuda.empty_cache()
 
     def _generate(self, batch: Sequence[Fitted]) -> list[Reply | NoLabel]:
-        """Replies of one batch; where the memory of the GPU does not hold it, of its halves."""
+        """Generate the replies of a batch, in halves if it exceeds the memory of the GPU."""
         import torch
 
         try:
@@ -191,7 +191,7 @@ class TorchChat:
         import torch
 
         width = max(len(one.tokens) for one in batch)
-        # A model writes on at the right end: prompts are filled up at their left.
+        # Prompts are padded on the left, as generation continues at the right end.
         ids = torch.full((len(batch), width), self._padding, dtype=torch.long)
         mask = torch.zeros((len(batch), width), dtype=torch.long)
         for row, one in enumerate(batch):
@@ -225,7 +225,7 @@ def _size(one: Fitted) -> int:
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end an answer: of the model's own settings, and the tokenizer's."""
+    """Return the ids of tokens that end an answer, from the model's generation config and the tokenizer."""
     own = getattr(model.generation_config, "eos_token_id", None)
     found = list(own) if isinstance(own, list | tuple) else [own]
     return frozenset(int(one) for one in (*found, tokenizer.eos_token_id) if one is not None)

@@ -15,7 +15,7 @@ from latentscale.pipeline.context import RunContext
 from latentscale.stages.hash_column import HashReceipt, HashWorker
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.hashed_rows import hashed_rows, kept_rows
-from latentscale.storage.shard_hashes import forget_hashes, hashed_keys
+from latentscale.storage.shard_hashes import delete_hashes, hashed_keys
 from latentscale.storage.snapshot import COMPRESSION, Ids, Shard, ShardTable, document_name
 from latentscale.storage.spool import Records
 
@@ -59,7 +59,7 @@ class WorkerHasher:
     def forget(self, shards: ShardTable, numbers: Ids, column: str) -> None:
         """Delete the objects of the shards."""
         if self._kept:
-            forget_hashes(self._context.store, column, shards.take(numbers).keys)
+            delete_hashes(self._context.store, column, shards.take(numbers).keys)
 
     def _seconds(self, shards: ShardTable, column: str) -> float:
         seconds = int(shards.rows.sum()) / ROWS_A_SECOND

@@ -10,7 +10,7 @@ from latentscale.errors import EnvironmentFailure, LatentScaleError, WorkspaceEr
 from latentscale.pipeline.context import RunContext
 from latentscale.storage.answers import forget_written, model_key
 from latentscale.storage.artifacts import find_record
-from latentscale.storage.spending import forget_spending, read_spending
+from latentscale.storage.spending import delete_spending, read_spending
 
 
 def probe_service(context: RunContext, embedding_id: str) -> list[float] | None:
@@ -84,4 +84,4 @@ def counted_spending(context: RunContext, embedding_id: str) -> Generator[dict[s
                     figures["cost"] = round(spent.tokens * terms.price_per_million_tokens / 1e6, 6)
                 context.run.facts["spending"] = figures
                 context.observer.note(spent.describe(terms))
-            forget_spending(context.store, context.run.id)
+            delete_spending(context.store, context.run.id)

@@ -148,12 +148,12 @@ def ingest_corpus(
                 writer.add(receipt)
         if not len(known) and not len(new) and not growing:
             outcome.check_complete()
-        receipts = ingest.in_input_order(units, known.joined(new) if len(new) else known)
+        receipts = ingest.in_input_order(units, known.concat(new) if len(new) else known)
         del known, new
         if len(receipts) or not growing:
             ingest.check_rejects(receipts, config.ingest, alone=not growing, described=partial(_described, store))
         frame = ingest.shard_frame(receipts)
-        reasons: Counter[str] = receipts.tally("reasons")
+        reasons: Counter[str] = receipts.sum_by_key("reasons")
         outcome.filtered = receipts.total("filtered")
         # Of a million shards they take as much as the snapshot.
         del receipts
@@ -235,7 +235,7 @@ def embed_snapshot(
     ):
         progress.advance(int(there.rows.sum()))
         known, new, tables = _finished(store, writer.id, there)
-        carried = parent is not None and len(snapshot.carried_places) > 0
+        carried = parent is not None and len(snapshot.carried_offsets) > 0
         reuse = (parent.id, snapshot.id) if parent is not None and carried else None
         shared = embed_shared_texts(context, spec, request, writer.id, snapshot, pending, work, text_bytes=text_bytes)
         widths = Widths(partial(_described, store))
@@ -270,9 +270,9 @@ def embed_snapshot(
         if len(lost) == len(snapshot.shards):
             outcome.check_complete()
         snapshot = outcome.snapshot = without_shards(store, snapshot, lost)
-    receipts = known.joined(new) if len(new) else known
+    receipts = known.concat(new) if len(new) else known
     if shared is not None:
-        receipts = receipts.joined(shared.receipts)
+        receipts = receipts.concat(shared.receipts)
         forget_shared_texts(store, shared)
     figures = work.as_json() if work else None
     if figures is not None:
@@ -330,7 +330,7 @@ def _report(context: RunContext, spec: Any, receipts: Receipts) -> None:
     rows, embedded = receipts.total("rows"), receipts.total("embedded")
     if embedded < rows:
         context.outcome.rejects["not_embeddable"] = rows - embedded
-    notice = spec.notice(receipts.tally("languages"))
+    notice = spec.notice(receipts.sum_by_key("languages"))
     if notice:
         context.observer.note(notice)
     _check_embeddable(context, spec, rows=rows, embedded=embedded)

@@ -20,7 +20,7 @@ from latentscale.stages.stage import JobSize
 from latentscale.storage.attempts import AttemptLog
 from latentscale.storage.objects import Store
 from latentscale.storage.receipts import Receipts
-from latentscale.storage.shared_texts import find_shared, keep_plan, read_plan, shared_folder
+from latentscale.storage.shared_texts import find_shared, read_plan, shared_folder, write_plan
 from latentscale.storage.snapshot import ShardTable, Snapshot
 
 
@@ -70,7 +70,7 @@ def embed_shared_texts(
         missing = pc.call_function("is_in", [snapshot.shards.keys], pc.SetLookupOptions(pending.keys))
         hasher = WorkerHasher(context, text_column=request.text)
         offsets = find_shared(store, snapshot.shards, request.text, np.asarray(missing), hasher=hasher)
-        keep_plan(store, folder, offsets)
+        write_plan(store, folder, offsets)
     receipts = Receipts(EmbedReceipt)
     if not len(offsets):
         return SharedTexts(folder=folder, receipts=receipts)

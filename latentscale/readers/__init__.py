@@ -1,4 +1,4 @@
-"""Readers of the corpus: each turns one kind of file into blocks of rows and rejected rows."""
+"""Readers of the corpus: each converts one file format into blocks of rows and rejected rows."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ def read_input(
     row_groups: tuple[int, int] | None = None,
     verified: bool = False,
 ) -> Iterator[Block]:
-    """Read one input, or some row groups of a parquet file, block by block in the order of the file.
+    """Read one input, or some row groups of a parquet file, and yield its blocks in file order.
 
-    ``verified``: all of it will be read, and what a store sends is compared with its checksums.
+    Parameters
+    ----------
+    row_groups : (int, int), optional
+        First and end (exclusive) row group of a parquet file; by default all.
+    verified : bool
+        Whether to verify the content of a remote object by its checksum; for inputs that are read completely.
 
     Raises
     ------
     CorpusError
-        If the file is missing, damaged, or of another kind than its name says.
+        If the file is missing, damaged, or of another format than its name implies.
     """
     partitions = partitions_of(file.path)
     for block in _blocks(file, corpus, ingest, row_groups, verified):

@@ -1,4 +1,4 @@
-"""Members of .zip archives, each of which is an input of its own."""
+"""Read members of .zip archives, each of which is a separate input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latentscale.readers.input_table import InputFile
 from latentscale.readers.unread import Unread
 
 Opener = Callable[[], tuple[BinaryIO, str]]
-"""Opens an archive; also gives what tells its version from another."""
+"""Opens an archive; also returns a string that identifies its version."""
 
 LARGE = 32 << 20
 """Bytes of content from which a file is asked how far it expands: as many short lines take some seconds to be read."""
@@ -31,7 +31,7 @@ class _Directory(NamedTuple):
     members: dict[str, zipfile.ZipInfo]
 
 
-# Reading the directory of an archive of many members for each of them would take the square of their number.
+# Cache of directories: reading it for each member would take quadratic time in the number of members.
 _OPEN = 4
 _archives: OrderedDict[tuple[int, str, str], _Directory] = OrderedDict()
 
@@ -42,12 +42,12 @@ def list_members(url: str, path: str, corpus: CorpusConfig, opener: Opener, unre
     Raises
     ------
     CorpusError
-        If it is damaged, encrypted, or holds far more than its size.
+        If it is damaged or encrypted, or its compression ratio exceeds the limit.
     """
     directory = _directory(url, path, opener)
     total = sum(info.file_size for info in directory.members.values())
     if total > LARGE and total > corpus.max_expansion * directory.size:
-        raise too_much(path, url, total / max(directory.size, 1), corpus.max_expansion)
+        raise expansion_error(path, url, total / max(directory.size, 1), corpus.max_expansion)
     for name, info in directory.members.items():
         parts = name.split("/")
         if info.is_dir() or "__MACOSX" in parts or any(is_hidden(part) for part in parts):
@@ -72,14 +72,14 @@ def list_members(url: str, path: str, corpus: CorpusConfig, opener: Opener, unre
 
 
 def open_member(file: InputFile, opener: Opener, *, as_listed: bool) -> BinaryIO:
-    """Open the content of a member; its checksum is verified when it has been read to the end.
+    """Open the content of a member; its checksum is verified at the end of the content.
 
     Raises
     ------
     CorpusError
-        If it is missing, or packed by a method that is not read.
+        If it is missing, or its compression method is not supported.
     StorageError
-        If it is not the one that was listed.
+        If the archive changed since it was listed.
     """
     directory = _directory(file.url, file.path, opener)
     info = directory.members.get(file.member)
@@ -103,7 +103,7 @@ def open_member(file: InputFile, opener: Opener, *, as_listed: bool) -> BinaryIO
 
 
 class _Member(io.BufferedIOBase):
-    """A member as it is read; ``packed`` is its size in the archive."""
+    """A member opened for reading; ``packed`` is its compressed size in bytes."""
 
     def __init__(self, file: InputFile, opened: IO[bytes], packed: int) -> None:
         super().__init__()
@@ -126,9 +126,9 @@ class _Member(io.BufferedIOBase):
 
 
 def _directory(url: str, path: str, opener: Opener) -> _Directory:
-    """The members of an archive by name; of a name that is there twice the last, as `unzip` has it."""
+    """Read the directory of an archive; of members with equal names the last wins, as in `unzip`."""
     raw, version = opener()
-    # A forked process would share the position in the file.
+    # Keyed by process, as a forked one would share the file position.
     key = (os.getpid(), url, version)
     found = _archives.get(key)
     if found is not None:
@@ -152,7 +152,7 @@ def _version(info: zipfile.ZipInfo) -> str:
 
 
 def damaged_archive(path: str, url: str, error: BaseException) -> CorpusError:
-    """Build the error for an archive or a member that is not whole."""
+    """Build the error for a damaged archive or member."""
     return CorpusError(
         f"{shown(path)} is damaged or cut short: {error or 'it ends early'}",
         where=url,
@@ -160,8 +160,8 @@ def damaged_archive(path: str, url: str, error: BaseException) -> CorpusError:
     )
 
 
-def too_much(path: str, url: str, ratio: float, limit: int) -> CorpusError:
-    """Build the error for a file that holds very much more than its size."""
+def expansion_error(path: str, url: str, ratio: float, limit: int) -> CorpusError:
+    """Build the error for a file whose compression ratio exceeds the limit."""
     return CorpusError(
         f"{shown(path)} expands to more than {LARGE >> 20} MB, over {ratio:,.0f} times its size",
         where=url,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from latentscale.config import CorpusConfig
 from latentscale.errors import CorpusError
 from latentscale.file_names import shown
-from latentscale.readers.archives import LARGE, too_much
+from latentscale.readers.archives import LARGE, expansion_error
 from latentscale.readers.arrow_bounds import decompressed_sizes
 from latentscale.readers.columns import plain_type
 from latentscale.readers.input_table import InputFile
@@ -31,7 +31,7 @@ def read_arrow(file: InputFile, raw: BinaryIO, corpus: CorpusConfig) -> Iterator
     Raises
     ------
     CorpusError
-        If it is damaged, cut short, in the first version of Feather, or has a column of a type that is not read.
+        If it is damaged, truncated, in version 1 of Feather, or has a column of an unsupported type.
     """
     begin = raw.read(8)
     if not begin:
@@ -52,7 +52,7 @@ def read_arrow(file: InputFile, raw: BinaryIO, corpus: CorpusConfig) -> Iterator
                 cost = row_costs(table)
                 decoded += int(cost.sum())
                 if decoded > LARGE and decoded > corpus.max_expansion * max(file.size, 1):
-                    raise too_much(file.path, file.url, decoded / max(file.size, 1), corpus.max_expansion)
+                    raise expansion_error(file.path, file.url, decoded / max(file.size, 1), corpus.max_expansion)
                 for first, stop in pieces(cost):
                     yield table_block(file, table.slice(first, stop - first), cost[first:stop], row + first)
                 row += table.num_rows
@@ -61,11 +61,11 @@ def read_arrow(file: InputFile, raw: BinaryIO, corpus: CorpusConfig) -> Iterator
 
 
 def _batches(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, *, is_file: bool) -> Iterator[pa.RecordBatch]:
-    # Over a file on this disk nothing is copied that is not read: the system fetches pages as they are needed.
+    # A local file is memory-mapped, so that only pages in use are read.
     source: Any = raw
     if isinstance(raw, io.BufferedReader) and "://" not in file.url:
         source = pa.memory_map(raw.name)
-    # What is read through requests is not read twice for it.
+    # The check is skipped for remote objects, which it would read twice.
     if source is not raw or not isinstance(raw, RangeReader):
         _check_expansion(file, source, corpus, is_file=is_file)
         source.seek(0)
@@ -81,15 +81,15 @@ def _batches(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, *, is_file: b
 
 
 def _check_expansion(file: InputFile, source: Any, corpus: CorpusConfig, *, is_file: bool) -> None:
-    """Refuse a batch that Arrow would decompress to very much more than it takes."""
+    """Reject batches whose compression ratio exceeds the limit."""
     source.seek(8 if is_file else 0)
     for packed, size in decompressed_sizes(source):
         if size > LARGE and size > corpus.max_expansion * max(packed, 1):
-            raise too_much(file.path, file.url, size / max(packed, 1), corpus.max_expansion)
+            raise expansion_error(file.path, file.url, size / max(packed, 1), corpus.max_expansion)
 
 
 def _readable(file: InputFile, table: pa.Table) -> pa.Table:
-    """Decode what is encoded by runs, and refuse types that no column of documents can have."""
+    """Decode run-end encoded columns, and reject unsupported types."""
     for position, field in enumerate(table.schema):
         if pa.types.is_union(field.type):
             raise CorpusError(

@@ -1,7 +1,7 @@
-"""What the compressed batches of an Arrow file will take once they are decompressed, before Arrow does it.
+"""Determine the decompressed sizes of the batches of an Arrow file without decompressing them.
 
-Arrow decompresses a whole batch at once, and some kilobytes can be gigabytes. Each compressed buffer begins with its
-decompressed size; where the buffers are stands in the metadata of the batch, a flatbuffer (Arrow's ``Message.fbs``).
+Arrow decompresses a whole batch at once, and a few kilobytes can expand to gigabytes. Each compressed buffer begins
+with its decompressed size; the offsets of the buffers are in the batch's metadata, a flatbuffer (``Message.fbs``).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 
 
 def decompressed_sizes(source: Any) -> Iterator[tuple[int, int]]:
-    """Yield for each batch its bytes in the file, and those that its buffers decompress to.
+    """Yield (compressed, decompressed) size in bytes of each batch.
 
     Parameters
     ----------
     source : pyarrow.NativeFile
-        At the first message: the begin of a stream, or byte 8 of a file.
+        Positioned at the first message: the start of a stream, or byte 8 of a file.
     """
     reader = pa.ipc.MessageReader.open_stream(source)
     while True:
@@ -31,7 +31,7 @@ def decompressed_sizes(source: Any) -> Iterator[tuple[int, int]]:
         except StopIteration:
             return
         except (pa.ArrowException, OSError, struct.error, AttributeError):
-            # The end of the messages in a file; or damage, which reading will report.
+            # End of the messages, or damage, which reading will report.
             return
 
 
@@ -63,7 +63,7 @@ def _offset(data: memoryview, position: int) -> int:
 
 
 def _field(data: memoryview, table: int, number: int) -> int:
-    """Position of a field of a table; 0 where it has its default."""
+    """Return the position of a field in a flatbuffer table; 0 if it is absent."""
     vtable = table - struct.unpack_from("<i", data, table)[0]
     (size,) = struct.unpack_from("<H", data, vtable)
     entry = 4 + 2 * number

@@ -1,4 +1,4 @@
-"""Check a corpus before any work: its files can be opened and have the requested columns."""
+"""Check a corpus before any work: whether its files can be opened and have the requested columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from latentscale.readers.vectors import vector_file, vectors_of_text
 from latentscale.storage.common_types import is_bytes, is_text_list
 
 MAX_FILES = 256
-"""So many files are opened; of more, evenly spaced ones. The others are checked when they are read."""
+"""Maximum number of files that are opened, evenly spaced; the others are checked when they are read."""
 MAX_LINE_FILES = 16
 
 
@@ -39,11 +39,11 @@ class CorpusCheck:
     Attributes
     ----------
     columns : dict of str to str
-        Source columns of the files that were opened, and their types.
+        Source columns of the opened files, and their types.
     rows : int or None
-        Rows in all, where the footers of all files say it.
+        Total number of rows, if the footers of all files contain it.
     notes : tuple of str
-        Choices that were made for the user.
+        Choices made on behalf of the user.
     """
 
     columns: dict[str, str]
@@ -54,17 +54,17 @@ class CorpusCheck:
 def check_corpus(
     inputs: InputTable, corpus: CorpusConfig, ingest: IngestConfig | None = None, *, may_be_empty: bool = False
 ) -> CorpusCheck:
-    """Find what is wrong with the request, as far as headers, footers and first rows tell.
+    """Check the request against headers, footers and first rows of the files.
 
     Parameters
     ----------
     may_be_empty : bool
-        Whether these are files beside others that hold documents, so that there need be no row in them.
+        Whether the files may have no rows, because other files contain documents.
 
     Raises
     ------
     CorpusError
-        If a file is damaged, lacks a column, has a text or vector column of another type, or there are no rows.
+        If a file is damaged or lacks a column, a text or vector column has the wrong type, or there are no rows.
     ConfigError
         If the condition cannot be parsed or evaluated, or names a column that no file has.
     """
@@ -80,18 +80,18 @@ def check_corpus(
     first_objects: InputFile | None = None
     rows: int | None = 0
     some = False
-    chosen = _chosen(inputs)
+    chosen = _select_files(inputs)
     dialects: dict[str, list[str]] = {}
     misspelt: list[str] = []
     for file in chosen:
-        found, count, table = _look(file, corpus, ingest, dialects)
+        found, count, table = _inspect(file, corpus, ingest, dialects)
         check_column_count(len(found or ()), file, ingest)
         if found is None:
-            # Where not one of the first rows can be read, the limit on rejects will report why.
+            # If none of the first rows can be read, the limit on rejects will report the reason.
             some = some or count is None
             continue
         if file.format in ("jsonl", "json"):
-            # An object may lack a key, and a small file may hold one object: all files together must have it.
+            # JSON objects may lack keys, so a column must be in any of the files.
             objects = {name: kind for name, kind in found.items() if name not in objects} | objects
             first_objects = first_objects or file
         else:
@@ -163,21 +163,24 @@ def _check_vector_file(vectors: VectorFile, inputs: InputTable) -> None:
         )
 
 
-def _chosen(inputs: InputTable) -> list[InputFile]:
+def _select_files(inputs: InputTable) -> list[InputFile]:
     parquet = inputs.formats == FORMATS.index("parquet")
-    positions = [*_spaced(np.flatnonzero(parquet), MAX_FILES), *_spaced(np.flatnonzero(~parquet), MAX_LINE_FILES)]
+    positions = [
+        *_evenly_spaced(np.flatnonzero(parquet), MAX_FILES),
+        *_evenly_spaced(np.flatnonzero(~parquet), MAX_LINE_FILES),
+    ]
     return [inputs[index] for index in positions]
 
 
-def _spaced(positions: NDArray[np.int64], most: int) -> list[int]:
+def _evenly_spaced(positions: NDArray[np.int64], most: int) -> list[int]:
     kept = positions if len(positions) <= most else positions[np.arange(most) * len(positions) // most]
     return kept.tolist()
 
 
-def _look(
+def _inspect(
     file: InputFile, corpus: CorpusConfig, ingest: IngestConfig, dialects: dict[str, list[str]]
 ) -> tuple[dict[str, pa.DataType] | None, int | None, pa.Table | None]:
-    """Columns with types, rows where they are known, and the first rows of a file; None for a file without lines."""
+    """Return columns with types, number of rows if known, and the first rows; columns are None for an empty file."""
     partitions = dict.fromkeys(partitions_of(file.path), pa.string())
     if file.format == "parquet" and file.compression == "none" and not file.member:
         from latentscale.readers.parquet import distinct_names, open_source_parquet
@@ -242,7 +245,7 @@ def _first_block(file: InputFile, corpus: CorpusConfig, ingest: IngestConfig) ->
 
 
 def _refuse_wrong_text(file: InputFile, block: Block, corpus: CorpusConfig) -> None:
-    """Refuse JSON lines none of which has a text where it should be."""
+    """Reject JSON lines of which none has a text in the text column."""
     if block.size and all(reason == "not_text" for reason in block.rejects.reason):
         kind = block.rejects.detail[0].split(":", 1)[0]
         raise CorpusError(
@@ -285,7 +288,7 @@ def _check_columns(file: InputFile, found: dict[str, pa.DataType], corpus: Corpu
             where=file.url,
             hint="An id is text or a whole number.",
         )
-    # What is text may be vectors written as text: the first rows tell.
+    # A text column may contain vectors as text, which the first rows show.
     if vectors and not (pa.types.is_null(found[vectors]) or pa.types.is_string(found[vectors])):
         from latentscale.embedders.column import column_width
 
@@ -293,7 +296,7 @@ def _check_columns(file: InputFile, found: dict[str, pa.DataType], corpus: Corpu
 
 
 def _sheets(file: InputFile, corpus: CorpusConfig) -> list[str]:
-    """The sheets of an Excel file of which the first is read, as none is named."""
+    """Return the sheets of an Excel file if none is selected, in which case the first is read."""
     if file.format != "excel" or corpus.sheet is not None:
         return []
     from latentscale.readers.excel import sheet_names
@@ -341,7 +344,7 @@ def _is_number(name: str) -> bool:
 def _unmatched_paths(
     file: InputFile, kinds: Mapping[str, pa.DataType], table: pa.Table | None, corpus: CorpusConfig
 ) -> list[str]:
-    """What to say of paths of the text that lead nowhere by the types, or in all of the first rows."""
+    """Return messages on text paths that match nothing, by the types or in all of the first rows."""
     said: list[str] = []
     for name in corpus.text_columns():
         root, steps = parse_path(name)

@@ -1,4 +1,4 @@
-"""Names and types of the columns of documents: what is stored, and one schema for all shards."""
+"""Stored names of the columns of documents, and their common schema over all shards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 OWN_COLUMNS = ("row", "source", "source_row")
-"""The columns that every shard of documents begins with."""
+"""The first columns of every shard of documents."""
 
 _RESERVED = re.compile(
     r"(?:source_)*(row|row_id|source|x|y|z|cluster|nearest_cluster|probability|density|neighbor_distance"
@@ -39,19 +39,19 @@ _TEXT = "text"
 
 
 def text_of(corpus: CorpusConfig) -> str:
-    """The text setting, ``text`` where there is none."""
+    """Return the text setting; by default ``text``."""
     return corpus.text or _TEXT
 
 
 def stored_name(name: str, corpus: CorpusConfig) -> str:
-    """The name under which a source column is stored.
+    """Return the name under which a source column is stored.
 
-    Names that LatentScale uses itself get ``source_`` before them, and so do names that would then be taken; with a
-    template, that holds for ``text`` too. Different columns always get different names.
+    Reserved names get the prefix ``source_``, and so do names that would then collide; with a template, ``text`` is
+    reserved too. The mapping is injective.
     """
     match = _RESERVED.fullmatch(name)
     if match:
-        # `source_row` is a column of every shard, so that `row` has to go two steps.
+        # `source_row` is reserved too, so `row` needs two steps.
         return ("source_source_" if match[1] == "row" else "source_") + name
     if corpus.is_template() and re.fullmatch(rf"(source_)*{_TEXT}", name):
         return f"source_{name}"
@@ -59,28 +59,28 @@ def stored_name(name: str, corpus: CorpusConfig) -> str:
 
 
 def stored_text_column(corpus: CorpusConfig) -> str:
-    """The column of the document shards that holds the text."""
+    """Return the text column of document shards."""
     return _TEXT if corpus.is_template() else stored_name(text_of(corpus), corpus)
 
 
 def stored_id_column(corpus: CorpusConfig) -> str | None:
-    """The column of the document shards that holds the id."""
+    """Return the id column of document shards, or None."""
     return stored_name(corpus.id, corpus) if corpus.id else None
 
 
 def unify_columns(shards: Sequence[tuple[pa.Schema, Mapping[str, Any]]]) -> pa.Schema:
-    """Find one schema for the source columns of all shards.
+    """Determine the common schema of the source columns of all shards.
 
-    A column keeps its type where all shards agree, a shard that has it empty or not at all apart. Whole numbers of
-    different widths become int64, whole and other numbers float64, text that all shards can read as one narrower type
-    that type, times of different precision the finest, and everything else text. No value is altered by it: whole
-    numbers that float64 cannot hold become int64 where all the others are whole too, and text otherwise.
+    A column keeps its type if all shards agree, ignoring shards where it is missing or empty. Integers of different
+    widths become int64, integers and floats float64, text that can be parsed as one narrower type in all shards that
+    type, times of different precision the finest one, and everything else text. No value is altered: integers that
+    float64 cannot represent become int64 if all floats are integral, and text otherwise.
 
     Parameters
     ----------
     shards : sequence of (schema, facts)
-        Of document shards, as ``read_footer`` gives them; ``facts["types"]`` has what ``candidate_types`` says of text
-        and ``value_facts`` of other columns.
+        Of document shards, as returned by ``read_footer``; ``facts["types"]`` has the result of ``candidate_types`` for
+        text columns and of ``value_facts`` for others.
 
     Returns
     -------
@@ -98,16 +98,16 @@ def unify_columns(shards: Sequence[tuple[pa.Schema, Mapping[str, Any]]]) -> pa.S
 
 @dataclasses.dataclass(slots=True)
 class _Column:
-    """What the shards hold in one column.
+    """The types of one column over all shards.
 
     Attributes
     ----------
     kinds : list of pyarrow.DataType
-        Of typed values, without null.
+        Types of typed columns, without null.
     allowed : set of str or None
-        What all text can be read as; None where there is none that could be narrower.
+        Narrower types as which all text can be parsed; None if there is no text.
     wide, whole : bool
-        As :func:`common_type` takes them.
+        Arguments of :func:`common_type`.
     """
 
     kinds: list[pa.DataType] = dataclasses.field(default_factory=list[pa.DataType])
@@ -116,7 +116,7 @@ class _Column:
     whole: bool = True
 
     def add(self, kind: pa.DataType, facts: Sequence[str] | None) -> None:
-        """Add a shard's column; ``facts`` are what :func:`candidate_types` or :func:`value_facts` said of it."""
+        """Add a shard's column; ``facts`` is the result of :func:`candidate_types` or :func:`value_facts` for it."""
         if pa.types.is_string(kind) and facts is not None:
             self.allowed = set(facts) if self.allowed is None else common_types(self.allowed, facts)
             return
@@ -128,21 +128,21 @@ class _Column:
             self.kinds.append(kind)
 
     def common(self, *more: pa.DataType, wide: bool = False) -> pa.DataType:
-        """One type for the typed values and those of the types ``more``."""
+        """Return the common type of the typed values and the types ``more``."""
         return common_type([*more, *self.kinds], wide=self.wide or wide, whole=self.whole)
 
     def unified(self) -> pa.DataType:
-        """One type for typed values and, where some shards hold text, for what that can be read as."""
+        """Return the common type of typed values and of the types as which text can be parsed."""
         allowed = self.allowed
         if allowed is None:
             return self.common() if self.kinds else pa.string()
         if not self.kinds:
-            # Nothing but empty values allows every type, and is text.
+            # Only empty values, which allow every type, become text.
             narrowest = next((name for name in CANDIDATES if allows(name, allowed)), None)
             return pa.string() if narrowest is None or allowed >= set(CANDIDATES) else TYPES[narrowest]
         for name in CANDIDATES:
             if allows(name, allowed):
-                # Whole numbers that no way of writing floats gives back are longer than float64 holds.
+                # Integers that do not round-trip through float64.
                 merged = self.common(TYPES[name], wide=not allows("float64", allowed))
                 if not pa.types.is_string(merged):
                     return merged
@@ -152,8 +152,7 @@ class _Column:
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Bring a shard's table to ``schema``: columns in its order, types cast, missing columns null.
 
-    ``row``, ``source`` and ``source_row`` are kept in front where the table has them. What becomes text and was not is
-    written as JSON.
+    ``row``, ``source`` and ``source_row`` stay in front if present. Values converted to text are written as JSON.
     """
     columns: dict[str, pa.ChunkedArray | pa.Array] = {
         name: table.column(name) for name in OWN_COLUMNS if name in table.column_names
@@ -169,7 +168,7 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def concat(tables: Sequence[pa.Table]) -> pa.Table:
-    """Put tables with different columns and types one below the other, by the rules of ``unify_columns``."""
+    """Concatenate tables with different columns and types, by the rules of ``unify_columns``."""
     first = tables[0].schema
     if all(table.schema.equals(first) for table in tables):
         return pa.concat_tables(tables).combine_chunks()

@@ -1,9 +1,9 @@
-"""SQL conditions on the columns of one row: what they may hold, and how they are evaluated.
+"""SQL conditions on the columns of one row: validation and evaluation.
 
-A condition is parsed by sqlglot, each node of it is compared with a list of what is allowed, and only the text that is
-generated from the allowed nodes is given to polars. So a condition knows the columns of its row and nothing else: no
-aggregate or window (which would be that of a block of rows), no subquery and no table function (polars opens the file
-that one names while it parses). See docs/decisions/0011-conditions.md.
+A condition is parsed by sqlglot, each node is checked against an allowlist, and only SQL generated from the allowed
+nodes is passed to polars. So a condition can access only the columns of its row: no aggregates or windows (which would
+be over a block of rows), subqueries or table functions (for which polars opens files while parsing).
+See docs/decisions/0011-conditions.md.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ MAX_NODES = 50_000
 MAX_DEPTH = 100
 """Of one comparison, and of alternating AND and OR; a chain of one of them has any length up to ``MAX_NODES``."""
 SHOWN = 200
-"""Characters of a condition that a message repeats."""
-# So many text columns are tried as text and as numbers in all combinations; more are all the same.
+"""Maximum characters of a condition in a message."""
+# Up to this many text columns are tried as text or numbers in all combinations; more are all treated alike.
 _COMBINED = 7
 _JOINED = 8
 _EXACT = 2**53
@@ -47,17 +47,17 @@ _FUNCTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A condition that names columns of one row and nothing else.
+    """A validated condition on the columns of one row.
 
     Attributes
     ----------
     text : str
-        As it was written.
+        The original SQL.
     columns : tuple of str
-        Those that it names.
+        The columns in it.
     expression : polars.Expr
     wide : bool
-        Whether it has whole numbers that float64 cannot hold.
+        Whether it contains integers that float64 cannot represent.
     """
 
     text: str
@@ -68,14 +68,13 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a condition says of some rows.
+    """The result of a condition for some rows.
 
     Attributes
     ----------
     holds : bool ndarray, shape (rows,)
     unknown : bool ndarray, shape (rows,)
-        Where it cannot be evaluated although its columns hold something: text that is no number, for instance. A row
-        of which a column is null or blank is not among them.
+        Where it cannot be evaluated although no column is null or blank, such as for text that is not a number.
     """
 
     holds: NDArray[np.bool_]
@@ -84,9 +83,9 @@ class Answer:
 
 @lru_cache(maxsize=64)
 def parse_condition(text: str, *, where: str = "corpus.where") -> Condition:
-    """Parse a SQL condition and refuse what is not one on the columns of a row.
+    """Parse and validate a SQL condition on the columns of a row.
 
-    Nothing is opened and no function is called.
+    No file is opened and no function is called.
 
     Raises
     ------
@@ -123,7 +122,7 @@ def _parsed(text: str, where: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _dialect() -> Any:
-    """SQL as polars has it, but every function is a name with arguments: none is rewritten into another."""
+    """Return the SQL dialect of polars, in which functions are parsed generically and never rewritten."""
     from sqlglot import exp
     from sqlglot.dialects.postgres import Postgres
 
@@ -148,7 +147,7 @@ def _only(parsers: Any, *names: str) -> Any:
 
 
 def _checked(tree: Any, text: str, where: str) -> tuple[tuple[str, ...], bool]:
-    """The columns of a tree of allowed nodes, and whether it has numbers that float64 cannot hold."""
+    """Validate the nodes; returns the columns, and whether there are integers that float64 cannot represent."""
     from sqlglot import exp
 
     columns: dict[str, None] = {}
@@ -186,7 +185,7 @@ _WORDS = {
 
 
 def _compiled(tree: Any, depth: int) -> pl.Expr:
-    """A polars expression: chains of AND and OR as balanced trees, which have any length, the rest piece by piece."""
+    """Compile to a polars expression, with chains of AND and OR of any length as balanced trees."""
     from sqlglot import exp
 
     if depth > MAX_DEPTH:
@@ -204,14 +203,14 @@ def _compiled(tree: Any, depth: int) -> pl.Expr:
                 waiting += [one.expression, one.this]
             else:
                 terms.append(one)
-        return _balanced([_compiled(one, depth + 1) for one in _joined(terms, kind)], both=kind is exp.And)
+        return _balanced([_compiled(one, depth + 1) for one in _merge_comparisons(terms, kind)], both=kind is exp.And)
     if isinstance(node, exp.Not) and isinstance(node.this, exp.Paren | exp.And | exp.Or | exp.Not):
         return ~_compiled(node.this, depth + 1)
     return _piece(node)
 
 
-def _joined(terms: list[Any], kind: Any) -> list[Any]:
-    """Write ``a = 1 OR a = 2 OR …`` as ``a IN (1, 2, …)``, and ``a <> 1 AND …`` as its opposite: one look-up."""
+def _merge_comparisons(terms: list[Any], kind: Any) -> list[Any]:
+    """Merge ``a = 1 OR a = 2 OR …`` into ``a IN (1, 2, …)``, and ``a <> 1 AND …`` into ``NOT IN``."""
     from sqlglot import exp
 
     compares = exp.EQ if kind is exp.Or else exp.NEQ
@@ -316,7 +315,7 @@ def _filled(column: pl.Series) -> NDArray[np.bool_]:
 
 
 def _as_numbers(condition: Condition, empty: pl.DataFrame) -> tuple[str, ...]:
-    """The columns of text that are compared as numbers, by the types of the columns alone."""
+    """Return the text columns to be compared as numbers, determined from the column types alone."""
     import polars as pl
 
     texts = [name for name in condition.columns if empty.schema[name] == pl.String]
@@ -351,7 +350,7 @@ def _short(text: str) -> str:
 
 
 def _place(error: Exception) -> str:
-    """What sqlglot says, without the colours of a terminal."""
+    """Return the message of sqlglot without terminal colours."""
     found = getattr(error, "errors", None)
     if not found:
         return _first_line(error)
@@ -361,6 +360,6 @@ def _place(error: Exception) -> str:
 
 def _first_line(error: BaseException | None) -> str:
     lines = str(error).strip().split("\n")
-    # A regular expression is drawn over several lines, and what is wrong with it stands in the last.
+    # Errors of regular expressions span several lines, with the message in the last.
     reason = next((line for line in lines if line.startswith("error: ")), "") if "regex" in lines[0] else ""
     return f"{lines[0].rstrip(':')}: {reason.removeprefix('error: ')}"[:300] if reason else lines[0][:300]

@@ -1,4 +1,4 @@
-"""Read CSV and TSV: records of quoted fields, in which a bad record never damages its neighbours."""
+"""Read CSV and TSV so that a malformed record never affects its neighbours."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from latentscale.readers.streams import BLOCK_BYTES, ENCODING_ADVICE, Content, L
 from latentscale.readers.values import check_column_count
 
 BATCH_RECORDS = 4_096
-# A name for the numbers before the rows that the header does not name.
+# Name of a leading column of row numbers without a header.
 ROW_NAME = "row_name"
-# A record: its fields, how many physical lines it takes, and why it is rejected, if that is known already.
+# A record: its fields, number of physical lines, and reject reason if known.
 _Entry = tuple[list[str], int, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The names of the columns of a file, and how its records are written.
+    """The column names and the dialect of a file.
 
     Attributes
     ----------
     names : tuple of str
-        Distinct: ``column_<n>`` for an empty one, ``<name>_2`` for a repeated one.
+        Unique: empty names become ``column_<n>``, repeated ones ``<name>_2``.
     renamed : dict of int to str
-        Place and new name of those that were empty or repeated.
+        Index and new name of those that were empty or repeated.
     dialect : Dialect
     advice : str or None
-        What to do where none of the first records fits.
+        Advice for the user if none of the first records matches the header.
     """
 
     names: tuple[str, ...]
@@ -50,20 +50,20 @@ class Header:
     advice: str | None = None
 
 
-class _TooMuch(Exception):  # noqa: N818 - never leaves this module
-    """The lines of one batch are more than a record may be: an opening quote without an end."""
+class _RecordTooLong(Exception):  # noqa: N818 - never leaves this module
+    """The lines of a batch exceed the record limit, as after an unclosed quote."""
 
 
 class _LineSource:
-    """Physical lines of a file, with those of the batch in hand kept, so that a bad record can be read again.
+    """Physical lines of a file; those of the current batch are buffered, so that a bad record can be read again.
 
     Attributes
     ----------
     encoding : str
     long : LongLine or None
-        A line that no record may be as long as: the lines before it are all that is given until it is set to None.
+        A line that exceeds the record limit; iteration stops before it until this is set to None.
     fills : int
-        How often lines were fetched.
+        Number of times that lines were fetched.
     """
 
     def __init__(self, file: InputFile, raw: BinaryIO | Content, encoding: str, limit: int) -> None:
@@ -78,7 +78,7 @@ class _LineSource:
         self.fills = 0
 
     def lines(self) -> Iterator[str]:
-        """Yield line after line, from where the last iterator stopped."""
+        """Yield lines, continuing where the last iterator stopped."""
         while self._at < len(self._lines) or self._fill():
             line = self._lines[self._at]
             self._at += 1
@@ -88,14 +88,14 @@ class _LineSource:
         if self.long is not None:
             return False
         if self._held > self._limit + BLOCK_BYTES:
-            raise _TooMuch
+            raise _RecordTooLong
         piece = next(self._pieces, None)
         if piece is None:
             return False
         if isinstance(piece, LongLine):
             self.long = piece
             return False
-        # `newline=""` ends lines at \n, \r\n and \r and keeps what it found, as the csv module wants it.
+        # `newline=""` splits at \n, \r\n and \r and keeps the line ends, as the csv module requires.
         fetched = list(io.StringIO(piece.data.decode("utf-8", "surrogateescape"), newline=""))
         self._lines = [*self._lines[self._begin :], *fetched]
         self._at -= self._begin
@@ -106,16 +106,16 @@ class _LineSource:
 
     @property
     def batch_lines(self) -> list[str]:
-        """The lines of the batch."""
+        """Return the lines of the current batch."""
         return self._lines[self._begin : self._at]
 
     @property
     def waiting(self) -> bool:
-        """Whether lines were put back that have not been read again."""
+        """Whether lines were put back and not read again."""
         return self._at < len(self._lines)
 
     def ahead(self) -> list[str]:
-        """The lines that were fetched and not read yet."""
+        """Return lines that were fetched but not read."""
         return self._lines[self._at :]
 
     def begin(self) -> None:
@@ -124,11 +124,11 @@ class _LineSource:
         self._held = 0
 
     def give_back(self, count: int) -> None:
-        """Put the last ``count`` lines back, to be read next."""
+        """Put back the last ``count`` lines, to be read next."""
         self._at -= count
 
     def peek(self) -> list[str]:
-        """The lines of the first block of the file, which stay to be read."""
+        """Return the lines of the first block of the file without consuming them."""
         self._fill()
         return self._lines
 
@@ -138,11 +138,11 @@ def read_delimited(
 ) -> Iterator[Block]:
     """Read a CSV or TSV file; every column is text, as it is in the file.
 
-    What the settings leave open of how it is written is found out from its first four megabytes (:mod:`.dialect`).
-    Blank lines are not rows. A record with more or fewer fields than the header, with quotes that do not fit or with
-    bytes that the encoding does not know is rejected. Where an opening quote has no end, or not before other text, the
-    first line is judged alone and reading continues at the second, so that one stray quote cannot swallow what follows.
-    Of a tab-separated file, lines that each have the right number of fields are never joined by a quote.
+    Dialect settings that are not given are detected from the first four megabytes (:mod:`.dialect`). Blank lines are
+    not rows. A record is rejected if its number of fields differs from the header's, its quotes are invalid or it
+    cannot be decoded. If a quote is not closed, or is followed by other text, the first line is parsed alone and
+    reading continues at the second, so that a stray quote cannot swallow the following records. In a TSV file, lines
+    that each have the right number of fields are never joined by a quote.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def read_delimited(
 
 
 def read_header(file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig) -> Header | None:
-    """Read only the header of a CSV or TSV file; None where the file holds nothing.
+    """Read only the header of a CSV or TSV file; None if the file is empty.
 
     Raises
     ------
@@ -168,12 +168,12 @@ def read_header(file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, 
 def _opened(
     file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig
 ) -> tuple[_LineSource, Header | None]:
-    """A file of which the header was read; the next record is the first one."""
+    """Open a file and read its header, so that the next record is the first one."""
     limit = record_limit(ingest)
     csv.field_size_limit(max(csv.field_size_limit(), limit + 2 * BLOCK_BYTES))
     source = _LineSource(file, raw, corpus.encoding, limit)
     first = source.peek()
-    # A header of millions of columns is refused before it is looked at in several ways.
+    # Reject a header of millions of columns before trying several dialects.
     usual = usual_dialect(file, corpus)
     if first and first[0].count(usual.delimiter) > 10 * ingest.max_columns:
         check_column_count(first[0].count(usual.delimiter) + 1, file, ingest)
@@ -187,7 +187,7 @@ def _opened(
 
 
 def likely_delimiter(header: Header, wanted: Sequence[str]) -> str | None:
-    """Find the separator with which the header would have all ``wanted`` columns, where the one in use does not."""
+    """Return the delimiter with which the header would have all ``wanted`` columns, if the current one does not."""
     delimiter = header.dialect.delimiter
     line = delimiter.join(header.names)
     for other in DELIMITERS:
@@ -199,7 +199,7 @@ def likely_delimiter(header: Header, wanted: Sequence[str]) -> str | None:
 def later_header(
     file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig, wanted: Sequence[str]
 ) -> int | None:
-    """How many lines are before the one that names all ``wanted`` columns, where one of the first does."""
+    """Return the number of lines before the one that has all ``wanted`` columns; None if none of the first does."""
     lines = _LineSource(file, raw, corpus.encoding, record_limit(ingest)).peek()[:100]
     for number, line in enumerate(lines):
         for delimiter in DELIMITERS:
@@ -213,7 +213,7 @@ def _read_header(
 ) -> Header | None:
     try:
         names = next((row for row in dialect.reader(source.lines()) if row), None)
-    except (csv.Error, _TooMuch) as error:
+    except (csv.Error, _RecordTooLong) as error:
         raise CorpusError(
             f"the header of {file.path} cannot be read: {error or 'a quote without an end'}",
             where=f"{file.url}:{before + 1}",
@@ -249,7 +249,7 @@ def _read_header(
 
 
 class _Records:
-    """The records of one file, batch by batch."""
+    """Reads the records of one file in batches."""
 
     def __init__(self, file: InputFile, source: _LineSource, header: Header, *, line: int) -> None:
         self._file = file
@@ -264,8 +264,8 @@ class _Records:
     def blocks(self) -> Iterator[Block]:
         source = self._source
         reader = self._reader()
-        # Records of a batch, and of those before it that ended early at a bad one: a block for each of millions of bad
-        # lines would take minutes.
+        # Records of several batches that ended early at bad ones are merged: a block for each of millions of bad lines
+        # would take minutes.
         waiting: list[_Entry] = []
         fills = source.fills
         while True:
@@ -280,7 +280,7 @@ class _Records:
                     ends.append(reader.line_num)
                     if len(waiting) + len(rows) >= BATCH_RECORDS or source.fills != fills:
                         break
-            except (csv.Error, _TooMuch) as error:
+            except (csv.Error, _RecordTooLong) as error:
                 problem = error
             batch_lines = source.batch_lines
             lines = [end - start for start, end in zip([before, *ends], ends, strict=False)]
@@ -289,7 +289,7 @@ class _Records:
             if self._dialect.extra == "last":
                 entries = [(self._without_last(row), count, reason) for row, count, reason in entries]
             if self._delimiter == "\t" and self._width > 1 and sum(lines) != len(rows):
-                entries = self._unjoin(entries, batch_lines)
+                entries = self._split_joined_lines(entries, batch_lines)
             if problem is not None and bad:
                 entries.append(self._judge_alone(bad, problem))
                 source.give_back(len(bad) - 1)
@@ -315,7 +315,7 @@ class _Records:
     def _without_last(self, row: list[str]) -> list[str]:
         return row[:-1] if len(row) == self._width + 1 and not row[-1].strip() else row
 
-    def _unjoin(self, entries: list[_Entry], batch_lines: list[str]) -> list[_Entry]:
+    def _split_joined_lines(self, entries: list[_Entry], batch_lines: list[str]) -> list[_Entry]:
         result: list[_Entry] = []
         index = 0
         for row, count, reason in entries:
@@ -328,12 +328,12 @@ class _Records:
         return result
 
     def _judge_alone(self, bad: list[str], problem: Exception) -> _Entry:
-        """Take the first line of a bad record as it stands, without quoting, if that fits; else reject it."""
+        """Parse the first line of a bad record without quoting if it has the right number of fields, else reject it."""
         line = _bare(bad[0])
         fields = line.split(self._delimiter)
         if self._dialect.extra == "last":
             fields = self._without_last(fields)
-        endless = len(bad) > 1 or isinstance(problem, _TooMuch) or "end of data" in str(problem)
+        endless = len(bad) > 1 or isinstance(problem, _RecordTooLong) or "end of data" in str(problem)
         if len(fields) == self._width and (self._delimiter == "\t" or not endless):
             return fields, 1, None
         return [line], 1, "bad_quoting"

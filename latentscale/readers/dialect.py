@@ -1,4 +1,4 @@
-"""How a CSV file is written: its separator, its quotes, what is before its header; by settings or its first lines."""
+"""The dialect of a CSV file (delimiter, quotes, lines before the header), from settings or its first lines."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _SEP = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How the records of a file are written.
+    """The dialect of a file.
 
     Attributes
     ----------
     delimiter, quote, escape : str
-        One character each; ``quote`` is empty where a quote is a character like any other, ``escape`` where a quote in
-        a quoted field is doubled.
+        One character each; ``quote`` is empty if quotes have no special meaning, ``escape`` if quotes are escaped by
+        doubling.
     skipped : int
         Lines before the header.
     header : bool
-        Whether the first record names the columns.
+        Whether the first record contains the column names.
     extra : {"", "last", "first"}
-        What records have beyond the header: nothing, an empty field after a last delimiter, or a number of the row.
+        Additional field of records: none, an empty one after a trailing delimiter, or a leading row number.
     """
 
     delimiter: str = ","
@@ -44,7 +44,7 @@ class Dialect:
     extra: str = ""
 
     def reader(self, lines: Iterable[str]) -> Any:
-        """A strict reader of the standard library over physical lines, which keep their ends."""
+        """Return a strict csv.reader over physical lines, which must include their line ends."""
         if self.escape:
             lines = self._escaped(lines)
         return csv.reader(
@@ -57,7 +57,7 @@ class Dialect:
         )
 
     def _escaped(self, lines: Iterable[str]) -> Iterator[str]:
-        """Double the escape character where it escapes nothing: the standard library would drop it."""
+        """Double escape characters that escape nothing, which the csv module would drop."""
         special = self.quote + self.escape
         pattern = re.compile(re.escape(self.escape) + "(.?)", re.DOTALL)
         return (
@@ -68,7 +68,7 @@ class Dialect:
         )
 
     def sentence(self, usual: Dialect) -> str:
-        """What differs from the usual dialect, for a note; empty where nothing does."""
+        """Describe the differences from the usual dialect; empty if there are none."""
         parts: list[str] = []
         if self.skipped != usual.skipped:
             parts.append(f"{self.skipped:,} line{'s' if self.skipped > 1 else ''} before the header skipped")
@@ -86,12 +86,12 @@ class Dialect:
 
 
 def shown(character: str) -> str:
-    """A delimiter or quote as a message shows it."""
+    """Format a delimiter or quote for messages."""
     return "a tab" if character == "\t" else f"'{character}'" if character != "'" else '"\'"'
 
 
 def usual_dialect(file: InputFile, corpus: CorpusConfig) -> Dialect:
-    """The dialect of the settings, and where they leave it open that of the file's name: commas, or tabs for TSV."""
+    """Return the dialect of the settings, with defaults by the file name: commas, or tabs for TSV."""
     return Dialect(
         delimiter=corpus.delimiter or ("\t" if file.format == "tsv" else ","),
         quote='"' if corpus.quote is None else corpus.quote,
@@ -102,25 +102,25 @@ def usual_dialect(file: InputFile, corpus: CorpusConfig) -> Dialect:
 
 
 def sniff(lines: Sequence[str], file: InputFile, corpus: CorpusConfig, wanted: Sequence[str]) -> Dialect:
-    """Find out what the settings leave open from the first lines of a file.
+    """Detect the dialect from the first lines of a file, where the settings leave it open.
 
     Parameters
     ----------
     lines : sequence of str
-        With their ends.
+        Including line ends.
     wanted : sequence of str
-        Names of columns that the settings name.
+        Column names in the settings.
 
     Notes
     -----
-    The usual dialect stays unless another one explains the lines and it does not: a header of one column by commas and
-    of several by semicolons, with as many fields in the records below; quotes that are escaped by a backslash in lines
-    that cannot be read otherwise. So a file of one column whose texts hold semicolons is left alone.
+    The usual dialect is kept unless it does not explain the lines and another one does: such as a header of one column
+    by commas and several by semicolons, with equally many fields in the records; or quotes escaped by backslashes in
+    lines that cannot be parsed otherwise. So a file of one column whose texts contain semicolons is read as such.
     """
     dialect = usual_dialect(file, corpus)
     lines = lines[dialect.skipped :]
     if corpus.delimiter is None and lines and (found := _SEP.match(lines[0])):
-        # What Excel reads and writes where commas are decimal points.
+        # The delimiter of Excel in locales with decimal commas.
         dialect = replace(dialect, delimiter=found[1], skipped=dialect.skipped + 1)
         lines = lines[1:]
     comments = _comments(lines, dialect, corpus, wanted)
@@ -132,21 +132,21 @@ def sniff(lines: Sequence[str], file: InputFile, corpus: CorpusConfig, wanted: S
         dialect = replace(dialect, delimiter=_delimiter(lines, dialect, wanted))
     if corpus.escape is None and dialect.quote and any("\\" + dialect.quote in line for line in lines):
         escaped = replace(dialect, escape="\\")
-        if _good(lines, escaped) > _good(lines, dialect):
+        if _matching_records(lines, escaped) > _matching_records(lines, dialect):
             dialect = escaped
     return replace(dialect, extra=_extra(lines, dialect)) if dialect.header else dialect
 
 
 def records(lines: Sequence[str], dialect: Dialect, count: int = _SAMPLE_RECORDS) -> list[list[str]]:
-    """The first records of some lines, up to one that cannot be read."""
+    """Parse the first records of some lines, up to the first malformed one."""
     found: list[list[str]] = []
     with suppress(csv.Error):
         found.extend(row for row in islice(dialect.reader(lines), count) if row)
     return found
 
 
-def _good(lines: Sequence[str], dialect: Dialect) -> int:
-    """How many records have as many fields as the header; after one that cannot be read, from its second line on."""
+def _matching_records(lines: Sequence[str], dialect: Dialect) -> int:
+    """Count records with as many fields as the header; parsing continues at the second line of a malformed one."""
     good = width = at = 0
     for _ in range(_RESTARTS):
         reader = dialect.reader(islice(lines, at, None))
@@ -171,7 +171,7 @@ def _comments(lines: Sequence[str], dialect: Dialect, corpus: CorpusConfig, want
         count += 1
     if not count or corpus.comment is not None or count == len(lines):
         return count
-    # "#chrom", "# name": the last of such lines may be the header itself.
+    # "#chrom", "# name": the last comment line may be the header.
     for delimiter in dict.fromkeys((dialect.delimiter, *DELIMITERS)):
         rows = records(lines[count - 1 : count + 1], replace(dialect, delimiter=delimiter))
         names = [name.strip() for name in rows[0]] if rows else []
@@ -183,7 +183,7 @@ def _comments(lines: Sequence[str], dialect: Dialect, corpus: CorpusConfig, want
 
 
 def _quote(lines: Sequence[str], dialect: Dialect, corpus: CorpusConfig) -> str:
-    """Single quotes, where each name of the header has them."""
+    """Return single quotes if all names of the header are in them, else the default quote."""
     header = lines[0].strip() if lines else ""
     for delimiter in (corpus.delimiter,) if corpus.delimiter else DELIMITERS:
         names = header.split(delimiter)
@@ -217,14 +217,14 @@ def _extra(lines: Sequence[str], dialect: Dialect) -> str:
     if all(not row[-1].strip() for row in rows[1:]):
         return "last"
     numbers = [row[0] for row in rows[1:]]
-    # R and pandas number the rows, and may give that column no name.
+    # R and pandas write row numbers, possibly without a column name.
     if any(numbers == [str(first + at) for at in range(len(numbers))] for first in (0, 1)):
         return "first"
     return ""
 
 
 def advice(rows: Sequence[Sequence[str]], dialect: Dialect) -> str | None:
-    """What is wrong with a file of which no record fits the header, as far as its first ones tell."""
+    """Return advice for a file of which none of the first records matches the header, or None."""
     width = len(rows[0])
     others = {len(row) for row in rows[1:]}
     if width in others or not others:

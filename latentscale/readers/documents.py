@@ -1,4 +1,4 @@
-"""From rows to documents: the condition, the text, and the rejects."""
+"""Convert rows to documents: apply the condition, compose the text, reject unusable rows."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from latentscale.storage.common_types import is_bytes, is_text_list, without_sur
 DOCUMENT, REJECT, WHERE, SAMPLE = range(4)
 """Outcome of a row."""
 NOT_COMPARABLE = "not_comparable"
-"""Reason of a row for which the condition cannot be evaluated."""
+"""Reject reason of rows for which the condition cannot be evaluated."""
 
-# Anything but separators, control and format characters (zero-width ones among them) and letters that draw nothing.
+# Any visible character: not separators, control and format (zero-width) characters, and invisible letters.
 _INK = r"[^\s\p{Z}\p{Cc}\p{Cf}\x{115F}\x{1160}\x{2800}\x{3164}\x{FFA0}]"
 _FIELD = re.compile(r"\{([^{}]+)\}")
 
 
 Unusable = dict[int, tuple[str, str, str]]
-"""Rows without a text: the column at fault, the reason and a detail, by the number of the row."""
+"""Rows without a usable text: column, reason and detail, by row number."""
 
 TEXT_HINT = (
     "Name a column of text, a template such as --text '{title} ({year})', or where the text is in nested values: "
@@ -53,7 +53,7 @@ class Documents:
     kind : uint8 ndarray, shape (size,)
         DOCUMENT, REJECT, WHERE or SAMPLE, by position.
     table : pyarrow.Table
-        Text column first, then the source columns, under their stored names; one row a document.
+        Text column first, then the source columns, under their stored names; one row per document.
     source_row, cost : int64 ndarray, shape (documents,)
     rejects : RejectedRows
         By position.
@@ -69,7 +69,7 @@ class Documents:
 
 @dataclass(slots=True)
 class DocumentMaker:
-    """Makes documents of the blocks of one unit of work.
+    """Converts the blocks of one unit of work to documents.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class DocumentMaker:
     corpus: CorpusConfig
     ingest: IngestConfig
     renamed: dict[str, str] = field(default_factory=dict[str, str])
-    """Source columns that are stored under another name."""
+    """Stored names of source columns that were renamed."""
     vector_width: int | None = None
     _vectors: VectorFile | None = None
     _rows: int = 0
@@ -91,7 +91,7 @@ class DocumentMaker:
         Raises
         ------
         CorpusError
-            If the file lacks a column that the text or the id is made of, or its type cannot be used.
+            If the file lacks a text or id column, or its type is unsupported.
         ConfigError
             If the condition cannot be evaluated.
         """
@@ -124,7 +124,7 @@ class DocumentMaker:
             line = None if line is None else line[keep]
         self._require(table, file)
         text, blank, unusable = compose_text(table, self.corpus, file)
-        reasons = self._judge(text, blank, unusable)
+        reasons = self._classify(text, blank, unusable)
         bad = reasons != ""
         if bad.any():
             name = text_of(self.corpus) if not self.corpus.is_template() else "text"
@@ -167,12 +167,12 @@ class DocumentMaker:
     def _require(self, table: pa.Table, file: InputFile) -> None:
         wanted = [*self.corpus.text_columns(), *filter(None, [self.corpus.id, self.corpus.vectors_column()])]
         for name in wanted or [text_of(self.corpus)]:
-            # An object of JSON lines may lack a key; a table lacks a column for good.
+            # JSON objects may lack keys; only for tables is a missing column an error.
             there = name in table.column_names or column_root(name) in table.column_names
             if not there and file.format not in ("jsonl", "json"):
                 raise missing_column(name, table.column_names, file)
 
-    def _judge(self, text: pa.Array, blank: NDArray[np.bool_], unusable: Unusable) -> NDArray[Any]:
+    def _classify(self, text: pa.Array, blank: NDArray[np.bool_], unusable: Unusable) -> NDArray[Any]:
         reasons = np.full(len(text), "", dtype="U16")
         reasons[blank] = "blank_text"
         reasons[np.asarray(text.is_null())] = "null_text"
@@ -183,21 +183,21 @@ class DocumentMaker:
         return reasons
 
     def _sample(self, table: pa.Table, text: pa.Array, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Choose by a hash of the id, or of the text where there is none: the same documents in every run."""
+        """Sample by a hash of the id, or of the text if there is none, so that every run has the same documents."""
         name = self.corpus.id
         texts = text.to_pylist()
         ids = as_text(table.column(name)).to_pylist() if name and name in table.column_names else texts
         threshold = int((self.corpus.sample or 1.0) * 2.0**64)
         chosen = np.zeros(len(texts), dtype=bool)
         for index in np.flatnonzero(keep):
-            # A row without an id is known by its text.
+            # Rows without an id are identified by their text.
             value: str = ids[index] if (ids[index] or "").strip() else texts[index]
             hashed = hashlib.blake2b(value.encode(), digest_size=8).digest()
             chosen[index] = int.from_bytes(hashed, "big") < threshold
         return chosen
 
     def finish(self, file: InputFile) -> None:
-        """Compare the rows of a file that was read to its end with the vectors beside it.
+        """Compare the number of rows of a completely read file with that of its vector file.
 
         Raises
         ------
@@ -211,12 +211,12 @@ class DocumentMaker:
         self._vectors = None
 
     def _with_vectors(self, table: pa.Table, block: Block, file: InputFile) -> pa.Table:
-        """Add the vectors that a file beside the table holds for these rows."""
+        """Add the vectors of these rows from the vector file."""
         path = self.corpus.vectors_file()
         if path is None:
             return table
         self._vectors = self._vectors or vector_file(vector_file_of(path, file), self.corpus.id)
-        # Parquet is read from any row group on, other files from their beginning.
+        # Parquet may be read from any row group, other files only from their beginning.
         places = block.source_row if file.format == "parquet" else block.position + self._rows
         self._rows += block.size
         name = str(self.corpus.vectors_column())
@@ -256,16 +256,16 @@ class DocumentMaker:
 def compose_text(
     table: pa.Table, corpus: CorpusConfig, file: InputFile
 ) -> tuple[pa.Array, NDArray[np.bool_], Unusable]:
-    """Compose the text of each row; also return where it is blank (bool, shape (rows,)), and rows that have no text.
+    """Compose the text of each row; also returns where it is blank (bool, shape (rows,)), and rows without usable text.
 
-    In a template a null is the empty text, and a text is blank where all its columns are; ``\\n`` and ``\\t``, as a
-    shell passes them, count as line end and tab. Bytes are text where they are UTF-8; lists of strings, and the texts
-    at a path into nested values, are joined by blank lines.
+    In a template null is the empty text, and a text is blank if all its columns are; ``\\n`` and ``\\t``, as passed by
+    a shell, are line end and tab. Bytes are decoded as UTF-8; lists of strings, and texts at a path into nested values,
+    are joined by blank lines.
 
     Raises
     ------
     CorpusError
-        If a column's type is not text, or for a template nested.
+        If a column is not text, or in a template is nested.
     """
     unusable: Unusable = {}
     if not corpus.is_template():
@@ -337,7 +337,7 @@ def _blank(text: pa.Array) -> NDArray[np.bool_]:
 
 
 def missing_column(name: str, columns: list[str], file: InputFile) -> CorpusError:
-    """Build the error for a missing column: the existing ones, and the nearest name."""
+    """Build the error for a missing column, with the existing ones and the most similar name."""
     import difflib
 
     near = difflib.get_close_matches(name, columns, n=1, cutoff=0.5)

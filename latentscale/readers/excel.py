@@ -17,7 +17,7 @@ import pyarrow as pa
 from latentscale.config import CorpusConfig, IngestConfig
 from latentscale.errors import CorpusError, require
 from latentscale.file_names import shown
-from latentscale.readers.archives import LARGE, too_much
+from latentscale.readers.archives import LARGE, expansion_error
 from latentscale.readers.input_table import InputFile
 from latentscale.readers.parquet import distinct_names, row_costs
 from latentscale.readers.records import Block, RejectedRows
@@ -25,7 +25,7 @@ from latentscale.readers.values import table_of
 
 BATCH_ROWS = 4_096
 MOST_EMPTY_CELLS = 20_000_000
-"""Of the rectangle around all cells of a sheet, which is held in memory."""
+"""Maximum cells of the bounding rectangle of a sheet, which is kept in memory."""
 _CELL = re.compile(rb"""\br\s*=\s*["']([A-Z]{1,3})([0-9]{1,7})["']""")
 _SCANNED = 1 << 20
 _TYPES: dict[type, pa.DataType] = {
@@ -39,20 +39,20 @@ _TYPES: dict[type, pa.DataType] = {
 
 
 def read_excel(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[Block]:
-    """Read the rows of a sheet below its first row, which holds the names of the columns; empty rows are not rows.
+    """Read the rows of a sheet below the header in its first row; empty rows are skipped.
 
-    A column of numbers, booleans, dates or times keeps its type; whole numbers are int64; a mixture is text. ``line``
-    is the number of the row as Excel shows it.
+    Columns of numbers, booleans, dates or times keep their type, with integers as int64; mixed columns become text.
+    ``line`` is the 1-based row number, as in Excel.
 
     Raises
     ------
     MissingPackageError
         If python-calamine is not installed.
     CorpusError
-        If the file is damaged or encrypted, or has no such sheet.
+        If the file is damaged or encrypted, or lacks the sheet.
     """
     sheet = _sheet(file, raw, corpus)
-    # Rows that begin at the first row of the sheet, whether it holds something or not.
+    # Rows from the first row of the sheet, even if it is empty.
     rows = enumerate(_rows(sheet), 1)
     header = next(((number, row) for number, row in rows if any(cell != "" for cell in row)), None)
     if header is None:
@@ -80,7 +80,7 @@ def read_excel(file: InputFile, raw: BinaryIO, corpus: CorpusConfig, ingest: Ing
 
 
 def sheet_names(file: InputFile, raw: BinaryIO, corpus: CorpusConfig) -> list[str]:
-    """The names of the sheets of a file, in order."""
+    """Return the names of the sheets of a file, in order."""
     return list(_workbook(file, raw, corpus).sheet_names)
 
 
@@ -114,7 +114,7 @@ def _sheet(file: InputFile, raw: BinaryIO, corpus: CorpusConfig) -> Any:
     except calamine.CalamineError as error:
         raise _damaged(file, error) from error
     except BaseException as error:
-        # A panic of its language is no Exception.
+        # A Rust panic is not an Exception.
         if type(error).__name__ != "PanicException":
             raise
         raise _damaged(file, error) from error
@@ -130,19 +130,19 @@ def _rows(sheet: Any) -> Iterator[list[Any]]:
 
 
 def _check_size(file: InputFile, raw: BinaryIO, corpus: CorpusConfig) -> None:
-    """Refuse a file that would take very much memory: its parts are compressed, and a cell far away makes a table."""
+    """Reject a file that would need too much memory: through compressed parts, or a cell far from the others."""
     raw.seek(0)
     try:
         with zipfile.ZipFile(raw) as archive:
             total = sum(info.file_size for info in archive.infolist())
             size = raw.seek(0, io.SEEK_END)
             if total > LARGE and total > corpus.max_expansion * size:
-                raise too_much(file.path, file.url, total / max(size, 1), corpus.max_expansion)
+                raise expansion_error(file.path, file.url, total / max(size, 1), corpus.max_expansion)
             for info in archive.infolist():
                 if info.filename.startswith("xl/worksheets/") and info.filename.endswith(".xml"):
                     _check_area(file, archive, info)
     except zipfile.BadZipFile:
-        return  # an older format, or none: the package says which
+        return  # an older or unknown format, which the package reports
     except (EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise _damaged(file, error) from error
 

@@ -1,4 +1,4 @@
-"""Which format and compression the name of a file tells."""
+"""Determine format and compression from file names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ COMPRESSIONS: Mapping[str, Compression] = {
 READ = ".parquet .csv .tsv .jsonl .json .arrow .feather .xlsx .txt .md, plain, .gz .zst .bz2 .xz, or in a .zip"
 """For messages."""
 
-# What a folder holds beside others is about them or another form of them: only the first group that is there is read.
+# Groups by priority: only the first group present in a folder is read, as other files describe or duplicate it.
 GROUPS: tuple[frozenset[str], ...] = (
     frozenset({"parquet", "csv", "tsv", "jsonl", "arrow"}),
     frozenset({"json", "excel", "zip"}),
@@ -54,7 +54,7 @@ GROUPS: tuple[frozenset[str], ...] = (
 
 
 def format_of(name: str) -> tuple[Format | Archive | None, Compression]:
-    """Read format and compression off a file's name; the format is None where the suffix says nothing."""
+    """Return format and compression by the suffixes of a file name; the format is None if unknown."""
     if name.startswith(("http://", "https://")):
         name = name.partition("?")[0]
     stem, suffix = posixpath.splitext(name.lower())
@@ -65,7 +65,7 @@ def format_of(name: str) -> tuple[Format | Archive | None, Compression]:
 
 
 def chosen_format(name: str, wanted: str) -> tuple[Format | Archive, Compression] | None:
-    """How to read a file: as the settings say, else as its name tells; None where neither does."""
+    """Return format and compression of a file, by the settings, else by its name; None if unknown."""
     named, compression = format_of(name)
     if named == "zip" and compression == "none":
         return "zip", "none"
@@ -74,7 +74,7 @@ def chosen_format(name: str, wanted: str) -> tuple[Format | Archive, Compression
 
 
 def fits(name: str, wanted: str) -> bool:
-    """Whether a file of a folder belongs to the corpus when the user sets the format."""
+    """Whether a file in a folder belongs to the corpus if the settings give the format."""
     named = format_of(name)[0]
     if wanted in ("lines", "files"):
         return named in ("lines", "files", None)
@@ -82,11 +82,11 @@ def fits(name: str, wanted: str) -> bool:
 
 
 def is_hidden(part: str) -> bool:
-    """Whether a file or folder of this name is passed over: it begins with a dot or ``_``, or is a lock of Office."""
+    """Whether a file or folder name is ignored: with a leading dot or ``_``, or a lock file of Office."""
     return part.startswith((".", "_", "~$"))
 
 
 def ending(name: str) -> str:
-    """The suffix of a name, for counting."""
+    """Return the suffix of a name, by which files are counted."""
     suffix = posixpath.splitext(name)[1]
     return suffix if 1 < len(suffix) <= 12 else "(no suffix)"

@@ -1,4 +1,4 @@
-"""Data from Python as one input file of a workspace."""
+"""Write data passed from Python to an input file of the workspace."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def spool_frame(
     Parameters
     ----------
     data : pandas or polars DataFrame, polars LazyFrame, arrow Table, RecordBatch or RecordBatchReader, or an iterable
-        Of record batches or tables of one schema, of mappings, or of strings; or anything else that gives an Arrow
-        stream, such as a relation of DuckDB. Mappings, whose keys and types may vary, are written as JSON lines. A
-        column of a frame whose values are of several kinds becomes text, as in JSON lines: strings as they are, the
+        The iterable may be of record batches or tables of one schema, of mappings, or of strings. Other objects that
+        export an Arrow stream, such as a DuckDB relation, are accepted too. Mappings, whose keys and types may vary,
+        are written as JSON lines. A frame column of mixed types becomes text, as in JSON lines: strings unchanged, the
         rest as JSON.
     keep : callable, optional
-        Chooses the rows of the written file that are to be stored; None: there is nothing to store, and no object.
+        Filters the written file; returns the path to store, or None to store nothing.
     check : callable, optional
-        Called with the object's name before it is written; an error that it raises leaves the workspace as it was.
+        Called with the object's name before it is written; if it raises, the workspace is unchanged.
 
     Raises
     ------
     RequestError
-        If it is none of these, holds nothing, or has a column that cannot be stored; it is named.
+        If the type is unsupported, the data is empty, or a column, which is named, cannot be stored.
     """
     with tempfile.TemporaryDirectory(prefix="latentscale-") as folder:
         written, suffix = _write(data, Path(folder, "upload"))
@@ -63,7 +63,7 @@ def spool_frame(
                 state.update(chunk)
         name = f"{FOLDER}/{state.hexdigest()}{suffix}"
         check(name)
-        # The same data keeps its object, and so the modification time by which its shards are found again.
+        # Equal data keeps its object and modification time, by which its shards are recognised.
         if not store.exists(name):
             store.put_file(name, path)
     path_or_key = store.path(name)
@@ -104,7 +104,7 @@ def _write(data: Any, path: Path) -> tuple[Path, str]:
 
 
 def as_table(data: Any) -> pa.Table | None:
-    """A frame, table or batch as an Arrow table; None for anything else."""
+    """Convert a frame, table or batch to an Arrow table; None for anything else."""
     return _table(data)
 
 
@@ -133,13 +133,13 @@ def _from_columns(names: Sequence[str], columns: Sequence[Any], convert: Callabl
     for name, column in zip(names, columns, strict=True):
         try:
             arrays.append(convert(column))
-        except Exception as error:  # a library's own errors, of many classes
+        except Exception as error:  # exceptions of other libraries, of many classes
             raise _no_column(name, f"{type(error).__name__}: {error}") from error
     return _writable(pa.table(dict(zip(names, arrays, strict=True))))
 
 
 def _with_index(frame: Any) -> Any:
-    """A pandas frame with the index that has a name, or the levels of it that have, as its first columns."""
+    """Return a pandas frame with named index levels as its first columns."""
     levels = [name for name in frame.index.names if name is not None]
     taken = [name for name in levels if name in frame.columns or levels.count(name) > 1]
     if taken:
@@ -158,18 +158,18 @@ def _pandas_column(series: Any) -> Any:
                 return column
         except (pa.ArrowException, UnicodeEncodeError, OverflowError, NotImplementedError, TypeError, ValueError):
             pass
-    # Values of several kinds, or of one that Arrow has no type for: as in JSON, strings as they are, the rest as text.
+    # Mixed types, or types unknown to Arrow: as in JSON lines, strings unchanged, the rest as text.
     missing = series.isna().tolist()
     values = [None if gone is True else _plain(value) for value, gone in zip(series.tolist(), missing, strict=True)]
     return column_of(values)
 
 
 def _loses_values(series: Any) -> bool:
-    """Whether Arrow would take the type of the first value for all, and cut the others: times of day, long numbers."""
+    """Whether Arrow would infer a type from the first value that truncates others, such as times or decimals."""
     kinds = {type(value) for value in series}
     if datetime.date in kinds and any(issubclass(kind, datetime.datetime) for kind in kinds):
         return True
-    # Times with a zone and times without: Arrow takes the latter for UTC.
+    # Mixed aware and naive times: Arrow would treat naive ones as UTC.
     if len({value.tzinfo is None for value in series if isinstance(value, datetime.datetime)}) > 1:
         return True
     is_float = any(issubclass(kind, float) for kind in kinds)
@@ -183,15 +183,15 @@ def _polars_column(series: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; what JSON has no form for as text."""
+    """Convert a value to JSON types, or text if JSON cannot represent it."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, set | frozenset):
-        # Their order is another one in each process, and the same data must be the same bytes.
+        # Set order differs between processes, but equal data must give equal bytes.
         return sorted((_plain(item) for item in value), key=repr)
-    if type(value).__name__ in ("NAType", "NaTType"):  # how pandas writes that there is none
+    if type(value).__name__ in ("NAType", "NaTType"):  # missing values of pandas
         return None
     if hasattr(value, "tolist") and not isinstance(value, str | bytes):
         return _plain(value.tolist())
@@ -202,20 +202,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str | bool | int | float | None):
         return value
     if type(value).__str__ is object.__str__ and type(value).__repr__ is object.__repr__:
-        # Its text is where it lies in the memory of this process: other text in each run, and no value of it.
+        # Its repr is a memory address, which differs between runs.
         raise TypeError(f"an object of {type(value).__module__}.{type(value).__qualname__} has no text of its own")
     return str(value)
 
 
 def _column_name(name: Any) -> str:
     if isinstance(name, tuple):
-        # pandas fills the levels that a column does not have with empty texts.
+        # pandas fills missing levels of a column name with empty strings.
         return "_".join(str(part) for part in name if part != "")
     return str(name)
 
 
 def _writable(table: pa.Table) -> pa.Table:
-    """Refuse columns that parquet has no form for."""
+    """Reject columns that parquet cannot store."""
     try:
         pq.ParquetWriter(io.BytesIO(), table.schema.remove_metadata()).close()
         return table
@@ -302,7 +302,7 @@ def _line(values: dict[str, Any]) -> bytes:
             return line
     except TypeError:
         pass
-    # Whole numbers beyond 64 bits, halves of surrogate pairs, NaN and infinity, as Python writes them.
+    # Integers beyond 64 bits, lone surrogates, NaN and infinity, as written by Python's json.
     return json.dumps(values).encode()
 
 

@@ -1,4 +1,4 @@
-"""The inputs of a corpus as columns: a million files take about a hundred megabytes."""
+"""The inputs of a corpus in columnar form: a million files take about a hundred megabytes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class InputFile:
     Attributes
     ----------
     url : str
-        Where it is: a local path or an fsspec URL.
+        Local path or fsspec URL.
     path : str
-        Relative to the source that named it: its stable identity, and the ``source`` of its documents.
+        Path relative to its source: its stable identity, and the ``source`` of its documents.
     size : int
         Bytes.
     version : str
@@ -47,7 +47,7 @@ class InputFile:
     format : {"parquet", "csv", "tsv", "jsonl", "lines", "files", "json", "arrow", "excel", "lance"}
     compression : {"none", "gzip", "zstd", "bzip2", "xz"}
     member : str
-        Name in the .zip archive at ``url``; empty for a file of its own. Size and version are those of the member.
+        Name in the .zip archive at ``url``, to which size and version apply; empty for other files.
     """
 
     url: str
@@ -59,19 +59,19 @@ class InputFile:
     member: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as plain values, ``member`` only where there is one."""
+        """Return the fields as plain values, omitting an empty ``member``."""
         return {name: value for name, value in asdict(self).items() if name != "member" or value}
 
 
 class InputTable(Sequence[InputFile]):
-    """Input files in order; a sequence that makes each file when it is asked for.
+    """A sequence of input files, whose items are created on access.
 
     Attributes
     ----------
     sizes : int64 ndarray, shape (n,)
         Bytes.
     formats, compressions : int8 ndarray, shape (n,)
-        Places in ``FORMATS`` and ``COMPRESSIONS``.
+        Indices into ``FORMATS`` and ``COMPRESSIONS``.
     paths, versions : pyarrow.LargeStringArray, shape (n,)
     """
 
@@ -97,7 +97,7 @@ class InputTable(Sequence[InputFile]):
 
     @property
     def roots(self) -> Sequence[str]:
-        """What comes before the paths in the addresses of the files."""
+        """The distinct prefixes of the files' URLs before their paths."""
         return self._roots
 
     def __len__(self) -> int:
@@ -140,7 +140,7 @@ class InputTable(Sequence[InputFile]):
         return np.asarray(pc.call_function("not_equal", [self._members, ""]), dtype=bool)
 
     def take(self, positions: NDArray[Any]) -> InputTable:
-        """The files at ``positions``, in that order."""
+        """Select files by position, in that order."""
         chosen = indices(positions)
         selected = InputTable()
         selected._roots = self._roots
@@ -155,19 +155,19 @@ class InputTable(Sequence[InputFile]):
         return selected
 
     def by_path(self) -> InputTable:
-        """The same files in ascending order of their paths."""
+        """Return the files sorted by path."""
         order = ascending(self.paths)
         return self if bool(np.all(order[1:] > order[:-1])) else self.take(order.astype(np.int64))
 
     def with_paths(self, paths: Sequence[str]) -> InputTable:
-        """The same files under other paths."""
+        """Return the files with other paths."""
         renamed = self.take(np.arange(len(self)))
         renamed.paths = pa.array(paths, pa.large_string())
         return renamed
 
     @staticmethod
     def concat(tables: Sequence[InputTable]) -> InputTable:
-        """The files of several tables, one table after the other."""
+        """Concatenate tables."""
         if len(tables) == 1:
             return tables[0]
         joined = InputTable()
@@ -187,7 +187,7 @@ class InputTable(Sequence[InputFile]):
 
 
 def _row(position: int, file: InputFile, roots: dict[str, int], elsewhere: dict[int, str]) -> tuple[Any, ...]:
-    # Nearly all addresses are the source's own and the path.
+    # Nearly all URLs are the source's URL followed by the path.
     rest = file.path
     if not file.url.endswith(rest):
         elsewhere[position] = rest

@@ -1,4 +1,4 @@
-"""The files of a corpus: which belong to it, and in which order."""
+"""List the files of a corpus, in a stable order."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from latentscale.readers.local_files import (
     is_workspace,
     refuse_other_than_file,
 )
-from latentscale.readers.opening import check_as_listed, chunks, identities, of_the_corpus, open_address, open_input
+from latentscale.readers.opening import as_corpus_errors, check_unchanged, chunks, identities, open_address, open_input
 from latentscale.readers.own_pages import pages_of
 from latentscale.readers.partitions import partitions_of
 from latentscale.readers.saved_datasets import STATE, check_complete
@@ -43,7 +43,7 @@ from latentscale.storage.objects import explain_os_error
 from latentscale.storage.remote.connect import connect
 from latentscale.storage.remote.protocol import ObjectInfo, Remote
 
-__all__ = ["absolute_source", "check_as_listed", "identities", "list_inputs", "open_input"]
+__all__ = ["absolute_source", "check_unchanged", "identities", "list_inputs", "open_input"]
 
 ASIDE = "beside other files"
 DEMO = "demo"
@@ -61,9 +61,9 @@ def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None, unread: Un
     ----------
     corpus : CorpusConfig
     notes : list of str, optional
-        Gets a sentence for each choice that was made for the user.
+        Receives a sentence for each choice made on behalf of the user.
     unread : Unread, optional
-        Gets what the sources hold and is not read.
+        Receives the files of the sources that are not read.
 
     Of a directory all readable files below it belong to the corpus, but .json, .xlsx and .zip only where it holds no
     parquet, CSV, JSON lines or Arrow, and text files (.txt, .md …) only where it holds none of these; a pattern or
@@ -72,7 +72,7 @@ def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None, unread: Un
     Raises
     ------
     CorpusError
-        If a source is missing, has a format that is not read, holds no readable file, or a folder that may not be read.
+        If a source is missing, has an unsupported format, contains no readable file or an unreadable folder.
     """
     storage = corpus.storage or StorageConfig()
     for source in corpus.sources:
@@ -84,21 +84,21 @@ def list_inputs(corpus: CorpusConfig, notes: list[str] | None = None, unread: Un
                 hint="Give a new one to latentscale run; for updates name the bucket itself (s3://…).",
             )
     left = Unread()
-    files = _joined([_expand(source, corpus, storage, left) for source in corpus.sources])
+    files = _merge_sources([_expand(source, corpus, storage, left) for source in corpus.sources])
     if notes is not None and len(left):
-        notes.append(f"not read: {left}{_way_to_read(left)}")
+        notes.append(f"not read: {left}{_format_hint(left)}")
     if unread is not None:
         unread.update(left)
     return files
 
 
-def _way_to_read(left: Unread) -> str:
+def _format_hint(left: Unread) -> str:
     if LINK_OUT in left.kinds or LINK_FOLDER in left.kinds:
         return "; --set corpus.follow_links=true follows links"
     return "; name files by a pattern if they are documents" if any(ASIDE in kind for kind in left.kinds) else ""
 
 
-def _joined(tables: Sequence[InputTable]) -> InputTable:
+def _merge_sources(tables: Sequence[InputTable]) -> InputTable:
     if len(tables) == 1:
         return tables[0]
     urls: set[str] = set()
@@ -110,7 +110,7 @@ def _joined(tables: Sequence[InputTable]) -> InputTable:
         address = f"{file.url}\0{file.member}" if file.member else file.url
         if address not in urls:
             urls.add(address)
-            paths.append(_free_path(file, used_paths))
+            paths.append(_unique_path(file, used_paths))
             used_paths.add(paths[-1])
             kept.append(index)
     return joined.take(np.array(kept, dtype=np.int64)).with_paths(paths)
@@ -121,7 +121,7 @@ def _expand(source: str, corpus: CorpusConfig, storage: StorageConfig, unread: U
         return InputTable([_demo()])
     try:
         if protocol_of(source):
-            with of_the_corpus():
+            with as_corpus_errors():
                 return _expand_remote(source, corpus, storage, unread)
         return _expand_local(source, corpus, unread)
     except LatentScaleError:
@@ -152,7 +152,7 @@ def _expand_local(source: str, corpus: CorpusConfig, unread: Unread) -> InputTab
         base = _above_partitions(posixpath.dirname(root))
         form = _one_format(root, source, wanted)
         one = _local_file(base, root[len(base) :].lstrip("/"), path.stat(), form)
-        return _chosen(source, [one], corpus, unread, what="file")
+        return _select_files(source, [one], corpus, unread, what="file")
     if path.is_dir():
         if is_workspace(root):
             raise CorpusError(
@@ -163,9 +163,9 @@ def _expand_local(source: str, corpus: CorpusConfig, unread: Unread) -> InputTab
         base = _above_partitions(root)
         walk = Walk(root, unread, follow=corpus.follow_links)
         found = _local_files(base, root, walk, wanted, unread)
-        return _chosen(source, found, corpus, unread, what="directory")
+        return _select_files(source, found, corpus, unread, what="directory")
     if not WILDCARD.search(root):
-        raise _missing(source, root, lambda folder: os.listdir(folder))  # noqa: PTH208 - names are what is wanted
+        raise _missing(source, root, lambda folder: os.listdir(folder))  # noqa: PTH208 - only names are needed
     fixed = fixed_folder(root)
     if not Path(fixed).is_dir():
         raise _missing(source, fixed, lambda folder: os.listdir(folder))  # noqa: PTH208
@@ -175,13 +175,13 @@ def _expand_local(source: str, corpus: CorpusConfig, unread: Unread) -> InputTab
     except (ValueError, re.error) as error:
         raise _no_pattern(source, error) from error
     found = _local_files(_above_partitions(fixed), fixed, walk, wanted, unread, pattern=True)
-    return _chosen(source, found, corpus, unread, what="pattern")
+    return _select_files(source, found, corpus, unread, what="pattern")
 
 
 def _local_files(
     base: str, root: str, walk: Walk, wanted: str, unread: Unread, *, pattern: bool = False
 ) -> Iterator[InputFile | _Archive]:
-    """The files of a walk that have a format; their paths begin below ``base``."""
+    """Yield the files of a walk with a known format; their paths are relative to ``base``."""
     between = root[len(base) :].lstrip("/")
     for name, status in walk.files():
         form = chosen_format(name, wanted) if pattern or fits(name, wanted) else None
@@ -207,7 +207,7 @@ def _local_file(base: str, path: str, status: os.stat_result, form: _Form) -> In
 
 
 def _above_partitions(folder: str) -> str:
-    """The folder above those named ``key=value`` at the end of a path: such names are columns, and part of a path."""
+    """Return the folder above trailing ``key=value`` folders, which are columns and must be part of the path."""
     while "=" in posixpath.basename(folder) and partitions_of(f"{posixpath.basename(folder)}/x"):
         folder = posixpath.dirname(folder)
     return folder
@@ -219,7 +219,7 @@ def _expand_remote(source: str, corpus: CorpusConfig, storage: StorageConfig, un
     try:
         found = remote.info(root, name=posixpath.basename(root))
     except RequestError:
-        # The refusal of a question about one object has no body that says why; that of a listing has.
+        # A refused HEAD request has no error body, unlike a refused listing.
         remote.check(root, write=False, purpose="corpus")
         raise
     if found is not None:
@@ -227,11 +227,11 @@ def _expand_remote(source: str, corpus: CorpusConfig, storage: StorageConfig, un
         folder = posixpath.dirname(root)
         base = _above_partitions(folder)
         one = _remote_file(remote, folder, folder[len(base) :].lstrip("/"), found, form)
-        return _chosen(source, [one], corpus, unread, what="file")
+        return _select_files(source, [one], corpus, unread, what="file")
     if remote.is_folder(root):
         infos = remote.find(root, relative_to=root)
         files = _remote_files(remote, root, infos, wanted, unread)
-        return _chosen(source, files, corpus, unread, what="directory")
+        return _select_files(source, files, corpus, unread, what="directory")
     if not WILDCARD.search(root):
         raise _missing(source, root, remote.list_dir)
     fixed = fixed_folder(root)
@@ -240,7 +240,7 @@ def _expand_remote(source: str, corpus: CorpusConfig, storage: StorageConfig, un
     except (ValueError, re.error) as error:
         raise _no_pattern(source, error) from error
     files = _remote_files(remote, fixed, infos, wanted, unread, pattern=root[len(fixed) :])
-    return _chosen(source, files, corpus, unread, what="pattern")
+    return _select_files(source, files, corpus, unread, what="pattern")
 
 
 def _remote_files(
@@ -252,7 +252,7 @@ def _remote_files(
     *,
     pattern: str | None = None,
 ) -> Iterator[InputFile | _Archive]:
-    """The objects below ``root`` that have a format."""
+    """Yield the objects below ``root`` with a known format."""
     base = _above_partitions(root)
     between = root[len(base) :].lstrip("/")
     workspaces = _remote_workspaces(remote, root, infos, listed=pattern is None)
@@ -277,7 +277,7 @@ def _remote_files(
 
 def _remote_file(remote: Remote, root: str, between: str, info: ObjectInfo, form: _Form) -> InputFile | _Archive:
     url = remote.address(f"{root}/{info.name}" if root else info.name)
-    # A query is no part of the name, and may be a signature.
+    # The query is not part of the name, and may contain a signature.
     path = info.name.partition("?")[0] if url.startswith(("http://", "https://")) else info.name
     path = f"{between}/{path}" if between else path
     if form[0] == "zip":
@@ -290,7 +290,7 @@ def _hidden(relative: str) -> bool:
 
 
 def _remote_workspaces(remote: Remote, root: str, infos: Mapping[str, ObjectInfo], *, listed: bool) -> tuple[str, ...]:
-    """The folders below ``root`` that are workspaces, each with a slash at its end."""
+    """Return the folders below ``root`` that are workspaces, with trailing slashes."""
     if listed:
         records = [name for name in infos if posixpath.basename(name) == WORKSPACE_RECORD]
     else:
@@ -332,7 +332,7 @@ def _demo() -> InputFile:
     from latentscale.demo import corpus_path
 
     path = Path(corpus_path())
-    # Known by its bytes, so that every installation gives it the same identity.
+    # Identified by content, so that it has the same identity in every installation.
     with path.open("rb") as stream:
         version = digest_bytes(chunks(stream))
     return InputFile(
@@ -364,7 +364,7 @@ class _Archive:
     path: str
 
 
-def _chosen(
+def _select_files(
     source: str,
     found: Iterable[InputFile | _Archive],
     corpus: CorpusConfig,
@@ -372,7 +372,7 @@ def _chosen(
     *,
     what: Literal["directory", "pattern", "file"],
 ) -> InputTable:
-    """Take the files of a source that belong together, by path, with the members of its archives."""
+    """Select the files of a source that belong together, sorted by path, including members of archives."""
     archives: list[_Archive] = []
 
     def plain() -> Iterator[InputFile]:
@@ -410,7 +410,7 @@ def _members(archive: _Archive, corpus: CorpusConfig, unread: Unread) -> InputTa
 def _first_group(
     files: InputTable, archives: list[_Archive], corpus: CorpusConfig, unread: Unread
 ) -> tuple[InputTable, list[_Archive]]:
-    """Leave out what is beside the tables of a data set: a README is about them, not one of its documents."""
+    """Select the first group of formats: a README next to tables describes them and is not a document."""
     kinds = {FORMATS[code] for code in np.unique(files.formats).tolist()} | ({"zip"} if archives else set[str]())
     group = next((group for group in GROUPS if group & kinds), frozenset[str]())
     if kinds <= group:
@@ -447,8 +447,8 @@ def _nothing_to_read(source: str, wanted: str, what: str, unread: Unread) -> Cor
     )
 
 
-def _free_path(file: InputFile, used_paths: Iterable[str]) -> str:
-    """Lengthen a path that an earlier source has used already by the folders above it."""
+def _unique_path(file: InputFile, used_paths: Iterable[str]) -> str:
+    """Prefix a path that an earlier source has used by its parent folders."""
     parts = re.sub(r"^\w+://", "", file.url).strip("/").split("/")
     path, length = file.path, file.path.count("/") + 1
     while path in used_paths and length < len(parts):
@@ -476,5 +476,5 @@ def _missing(source: str, root: str, list_names: Callable[[str], Iterable[str]])
 
 
 def absolute_source(source: str) -> str:
-    """Return a source as it is written in the workspace's record: a local path in full, a URL as it is."""
+    """Return a source as stored in the workspace's record: an absolute local path, or an unchanged URL."""
     return source if source == DEMO or "://" in source else escaped(expanded(source))

@@ -1,4 +1,4 @@
-"""Read .json files: an array of objects, objects one after the other, or JSON lines under another name."""
+"""Read .json files: an array of objects, concatenated objects, or JSON lines."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Form = Literal["array", "objects", "lines", "nothing"]
 
 
 def read_json(file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[Block]:
-    """Read a .json file in bounded memory: each element of the array is a row, judged as a line of JSON lines is.
+    """Read a .json file in bounded memory; each element of the array is a row, treated like a line of JSON lines.
 
-    A file that begins with an object is read as JSON lines where its first line is an object, else object by object.
-    ``source_row`` is the number of the element, ``line`` the physical line where it begins.
+    A file that begins with an object is read as JSON lines if its first line is an object, else as concatenated
+    objects. ``source_row`` is the index of the element, ``line`` the physical line where it begins.
 
     Raises
     ------
     CorpusError
-        If the file is cut short, is no JSON, or is one object that only holds the array.
+        If the file is truncated, not JSON, or a single object around the array.
     """
     source = content_of(file, raw)
     elements = Elements(file, source, corpus.encoding)
@@ -59,7 +59,7 @@ def read_json(file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, in
 
 
 def _refuse_wrapped(file: InputFile, block: Block, corpus: CorpusConfig, ingest: IngestConfig) -> None:
-    """Refuse a file that is one object around the rows."""
+    """Reject a file that is a single object around the rows."""
     names = block.table.column_names
     wanted = corpus.text_columns() or (text_of(corpus),)
     inner = [name for name in names if str(block.table.column(name)[0]).startswith("[{")] if len(block.position) else []
@@ -78,7 +78,7 @@ def _refuse_wrapped(file: InputFile, block: Block, corpus: CorpusConfig, ingest:
 
 
 def _refuse_columns(file: InputFile, data: bytes) -> None:
-    """Refuse a file that is one object with the columns of a table, which would be one document."""
+    """Reject a file that is a single object of columns, which would become one document."""
     try:
         columns: list[object] = list(orjson.loads(data).values())
     except (orjson.JSONDecodeError, AttributeError):
@@ -93,7 +93,7 @@ def _refuse_columns(file: InputFile, data: bytes) -> None:
 
 
 class Elements(Content):
-    """The elements of a JSON array as lines: what is outside of them becomes spaces, and line ends within them too.
+    """The elements of a JSON array as lines: separators outside and line ends inside of elements become spaces.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Elements(Content):
     ----------
     form : {"array", "objects", "lines", "nothing"}
     first : bytes
-        What was read first: a small file as a whole.
+        The first bytes; all of a small file.
     """
 
     def __init__(self, file: InputFile, source: Content, encoding: str) -> None:
@@ -116,7 +116,7 @@ class Elements(Content):
         self._ended = False
         self._ready = bytearray()
         self._waiting = b""
-        # Of what has been cut so far: inside of a string, after an odd number of backslashes, brackets that are open.
+        # Parser state: inside a string, after an odd number of backslashes, number of open brackets.
         self._in_string = False
         self._after_backslash = False
         self._depth = 0
@@ -144,7 +144,7 @@ class Elements(Content):
             return "nothing"
         if body.startswith(b"["):
             self._line += start[: len(start) - len(body)].count(b"\n")
-            # The bracket is seen here; what follows is cut by `_cut`.
+            # The bracket is consumed here; the rest is split by `_cut`.
             self._waiting = body[1:]
             self._depth = 1
             self._open_start = True
@@ -168,7 +168,7 @@ class Elements(Content):
             return "objects"
 
     def _next_piece(self) -> bytes:
-        """The next bytes in UTF-8."""
+        """Return the next bytes in UTF-8."""
         data = self._source.read(PIECE)
         self._ended = len(data) < PIECE
         if self._decoder is not None:
@@ -181,7 +181,7 @@ class Elements(Content):
         Raises
         ------
         CorpusError
-            If the file ends inside of an element, or goes on after the array.
+            If the file ends within an element, or continues after the array.
         """
         while len(self._ready) < size:
             piece, self._waiting = self._waiting, b""
@@ -208,7 +208,7 @@ class Elements(Content):
         return taken
 
     def _cut(self, piece: bytes) -> bytes:
-        """Put a line end after each element, and spaces for all other line ends."""
+        """Put a line end after each element, and replace all other line ends by spaces."""
         if not piece:
             return piece
         data = np.frombuffer(piece, dtype=np.uint8)
@@ -222,7 +222,7 @@ class Elements(Content):
         top = 1 if self.form == "array" else 0
         line_ends = breaks | (data == _RETURN)
         cut[line_ends & ((depth > 0) | bool(top))] = _SPACE
-        # JSON allows none in a string: what stands there now is not allowed either, and the row is rejected.
+        # JSON allows no line ends in strings; their replacement is invalid too, so that the row is rejected.
         cut[line_ends & ~outside] = 1
         if top:
             ends = closing & (depth == 0)
@@ -237,14 +237,14 @@ class Elements(Content):
         return cut.tobytes()
 
     def _strings(self, data: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Whether each byte is in a string, its first quote too."""
+        """Whether each byte is in a string, including the opening quote (bool, shape of ``data``)."""
         quotes = data == _QUOTE
         backslashes = data == _BACKSLASH
         if self._after_backslash or backslashes.any():
             places = np.arange(len(data))
             before = np.maximum.accumulate(np.where(backslashes, -1, places))
             runs = np.where(backslashes, places - before, 0)
-            # A run that goes back to the beginning of the piece may have begun in the one before.
+            # A run of backslashes from the beginning may have started in the previous piece.
             runs += (backslashes & (before < 0)) * int(self._after_backslash)
             odd = runs % 2 == 1
             quotes &= ~np.concatenate([[self._after_backslash], odd[:-1]])
@@ -260,7 +260,7 @@ class Elements(Content):
         ends: NDArray[np.bool_],
         lines: NDArray[np.int64],
     ) -> None:
-        """Note the line of the first byte after each separator that is no space."""
+        """Record the line of the first non-space byte after each separator."""
         solid = np.flatnonzero((data > _SPACE) | (data == 0))
         after = np.flatnonzero(separators)
         if self._open_start:
@@ -273,7 +273,7 @@ class Elements(Content):
             self._open_start = False
 
     def _refuse_rest(self, data: NDArray[np.uint8], ends: NDArray[np.bool_], lines: NDArray[np.int64]) -> None:
-        """Refuse anything after the end of the array but spaces."""
+        """Reject anything but whitespace after the end of the array."""
         begin = 0 if self._closed else (int(np.argmax(ends)) + 1 if ends.any() else len(data))
         self._closed = self._closed or bool(ends.any())
         rest = np.flatnonzero(~np.isin(data[begin:], np.frombuffer(_SPACES, dtype=np.uint8)))
@@ -288,7 +288,7 @@ class Elements(Content):
         )
 
     def with_lines(self, block: Block) -> Block:
-        """Number the lines of a block as they are in the file."""
+        """Set the line numbers of a block to those in the file."""
         if self.form == "lines":
             return block
         rows = [*block.source_row.tolist(), *block.rejects.source_row]

@@ -1,4 +1,4 @@
-"""Read JSON lines: one object a line."""
+"""Read JSON lines: one object per line."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from latentscale.readers.values import columns_of, json_text, table_of
 from latentscale.storage.common_types import without_surrogates
 
 _TEXT_KINDS = {str, type(None)}
-# orjson reads whole numbers beyond 64 bits as floats, without a word.
+# orjson silently reads integers beyond 64 bits as floats.
 _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
-# To look for a run of digits, not of a fraction, costs a third of parsing this way; the pattern costs three times that.
+# Finding long runs of digits outside of fractions costs a third of parsing; the regular expression three times that.
 _DIGITS_AS_ZEROS = bytes(48 if 48 <= code < 58 else 46 if code == 46 else 32 for code in range(256))
 
 
 def read_jsonl(file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig) -> Iterator[Block]:
     """Read a file of JSON lines in blocks of about four megabytes.
 
-    Blank lines are not rows. ``NaN`` and ``Infinity``, which Python writes, are read as numbers, whole numbers of any
-    length with all their digits. Half a surrogate pair, as it is left where a text was cut, becomes U+FFFD. A line that
-    is not UTF-8, not JSON, not an object or longer than any record may be is rejected; its neighbours are not.
+    Blank lines are not rows. ``NaN`` and ``Infinity``, as written by Python, are numbers; integers of any length keep
+    all digits. Lone surrogates, as from truncated texts, become U+FFFD. A line that is not UTF-8, not JSON, not an
+    object or longer than the record limit is rejected without affecting its neighbours.
     """
     reader = _Reader(file, corpus, ingest)
     for piece in read_lines(file, raw, encoding=corpus.encoding, limit=record_limit(ingest)):
@@ -74,7 +74,7 @@ def parse_line(line: bytes) -> tuple[Any, str | None, str]:
         except UnicodeDecodeError:
             return None, "undecodable", line.decode("utf-8", "backslashreplace")
         try:
-            value = _whole(json.loads(text, parse_float=_finite))
+            value = _replace_surrogates(json.loads(text, parse_float=_finite))
         except (ValueError, RecursionError):
             return None, "not_json", text
     if not isinstance(value, dict):
@@ -87,30 +87,30 @@ def _may_be_long(data: bytes) -> bool:
 
 
 def _loads(line: bytes) -> Any:
-    """Parse a line as orjson does, with all digits of whole numbers."""
+    """Parse a line as orjson does, but keep all digits of integers."""
     value = orjson.loads(line)
     return value if _LONG_NUMBER.search(line) is None else json.loads(line)
 
 
 def _finite(text: str) -> float | str:
-    """A number with a point or an exponent; as text where float64 is too small for it."""
+    """Convert a number with a point or an exponent to float; text if it overflows float64."""
     number = float(text)
     return text if math.isinf(number) else number
 
 
-def _whole(value: Any) -> Any:
-    """A JSON value without halves of surrogate pairs, which JSON can escape and UTF-8 cannot carry."""
+def _replace_surrogates(value: Any) -> Any:
+    """Replace lone surrogates in a JSON value, which UTF-8 cannot encode."""
     if isinstance(value, str):
         return without_surrogates(value)
     if isinstance(value, list):
-        return [_whole(item) for item in value]
+        return [_replace_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {without_surrogates(key): _whole(item) for key, item in value.items()}
+        return {without_surrogates(key): _replace_surrogates(item) for key, item in value.items()}
     return value
 
 
 class _Reader:
-    """Makes blocks of the objects of one file."""
+    """Builds blocks of the objects of one file."""
 
     def __init__(self, file: InputFile, corpus: CorpusConfig, ingest: IngestConfig) -> None:
         self._file = file
@@ -120,7 +120,7 @@ class _Reader:
         self._template = corpus.is_template()
 
     def one_by_one(self, lines: list[bytes], first: int) -> Block:
-        """Parse each line by itself, where a block holds one that is not an object."""
+        """Parse lines individually, for blocks with a line that is not an object."""
         rows: list[dict[str, Any]] = []
         numbers: list[int] = []
         costs: list[int] = []
@@ -145,7 +145,7 @@ class _Reader:
         size: int,
         rejects: RejectedRows,
     ) -> Block:
-        """Make a block of objects that stand at the lines ``numbers``, counted from line ``first``."""
+        """Build a block of objects at the lines ``numbers``, relative to line ``first``."""
         bad = self._not_text(rows)
         if bad:
             for index, (name, value) in sorted(bad.items()):
@@ -164,7 +164,7 @@ class _Reader:
         position = np.asarray(numbers, dtype=np.int64)
         source_row = position + first
         if len(numbers) + len(rejects) != size:
-            # Blank lines are not rows: close the gaps that they leave among the positions.
+            # Blank lines are not rows: renumber the positions without gaps.
             all_positions = np.sort(np.concatenate([position, np.asarray(rejects.position, dtype=np.int64)]))
             position = np.searchsorted(all_positions, position)
             rejects.position = [int(index) for index in np.searchsorted(all_positions, rejects.position)]
@@ -181,7 +181,7 @@ class _Reader:
         )
 
     def _not_text(self, rows: list[dict[str, Any]]) -> dict[int, tuple[str, Any]]:
-        """Find the rows whose text is something else; join lists of strings; NaN, as Python writes no text, is null."""
+        """Find rows whose text is not a string; joins lists of strings, and treats NaN as null."""
         bad: dict[int, tuple[str, Any]] = {}
         for name in self._texts:
             values = [row.get(name) for row in rows]

@@ -1,7 +1,7 @@
-"""Read a table of LanceDB, a folder whose name ends in ``.lance``, with the package pylance (the extra ``lance``).
+"""Read a LanceDB table, a folder with the suffix ``.lance``, with the package pylance (the extra ``lance``).
 
-The input is the manifest of the newest version of the table: it names all files of that version and is never written
-again, so that a table is recognised, and a version that was read stays the one that is read, as for any other file.
+The input is the manifest of the newest version of the table. It lists all files of that version and is immutable, so
+that the table can be fingerprinted like any other file, and a run reads one version only.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from latentscale.readers.records import Block
 SUFFIX = ".lance"
 VERSIONS = "_versions"
 _MANIFEST = re.compile(r"([0-9]{1,20})\.manifest")
-# Newer tables count the names of their manifests down from here, so that the first in order is the newest.
+# Newer tables number their manifests downwards from here, so that the first in order is the newest.
 _LARGEST = 2**64 - 1
 _INVERTED_DIGITS = 20
 
 
 def is_lance_table(root: str) -> bool:
-    """Whether a local path is a table of LanceDB."""
+    """Whether a local path is a LanceDB table."""
     return root.rstrip("/").endswith(SUFFIX) and Path(root).is_dir()
 
 
 def refuse_remote_table(source: str) -> None:
-    """Refuse a table of LanceDB in a store.
+    """Reject a LanceDB table in a remote store.
 
     Raises
     ------
     CorpusError
-        With the line that makes a parquet file of it.
+        With the code that converts it to parquet.
     """
     name = source.rstrip("/")
     if protocol_of(source) and name.endswith(SUFFIX):
@@ -53,12 +53,12 @@ def refuse_remote_table(source: str) -> None:
 
 
 def lance_input(root: str, source: str) -> InputFile:
-    """The newest version of a table as an input.
+    """Return the newest version of a table as an input.
 
     Raises
     ------
     CorpusError
-        If the folder holds no version of a table.
+        If the folder contains no version of a table.
     """
     found = [(version, name) for name in _names(root) if (version := _version(name)) is not None]
     if not found:
@@ -92,7 +92,7 @@ def _version(name: str) -> int | None:
 
 
 def lance_table(file: InputFile) -> Any:
-    """Open the version of a table that an input is.
+    """Open the table version of an input.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def lance_table(file: InputFile) -> Any:
 
 
 def read_lance(file: InputFile) -> Iterator[Block]:
-    """Read the rows of a table in their order, without those that were deleted, in pieces of bounded size.
+    """Read the rows of a table in order, excluding deleted ones, in blocks of bounded size.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def read_lance(file: InputFile) -> Iterator[Block]:
 
 
 def _damaged(file: InputFile, error: Exception) -> CorpusError:
-    # What comes after the first sentence are lines of the source code of the package.
+    # The rest of the message refers to source code of the package.
     reason = " ".join(str(error).split()).split(", /")[0][:200]
     return CorpusError(
         f"{shown(file.path)} is not a complete table of LanceDB: {reason}",

@@ -1,4 +1,4 @@
-"""Find the files of a source on this disk: plain files, and links as far as they may be followed."""
+"""Find the files of a local source: regular files, and symbolic links as far as they may be followed."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ FoundFile = tuple[str, os.stat_result]
 
 
 class Walk:
-    """The files below a folder, or those of them that a pattern matches.
+    """Walks the files below a folder, optionally filtered by a pattern.
 
-    Links are followed inside of the folder. One that leads out of it is followed where ``follow`` says so, or where
-    ``follow`` is None and a pattern names it; never into the file systems of the kernel. What a link leads to and what
-    is there by itself too counts once. All that is found and not given is counted in ``unread``.
+    Links within the folder are followed. Links out of it are followed if ``follow`` is True, or if it is None and the
+    pattern matches them explicitly; never into kernel file systems such as /proc. A file that is reachable by several
+    names counts once. Files that are found but not yielded are counted in ``unread``.
 
     Parameters
     ----------
@@ -76,26 +76,26 @@ class Walk:
         self._waiting: list[tuple[str, bool]] = []
 
     def files(self) -> Iterator[FoundFile]:
-        """Yield names below the root, with what the file system says of each.
+        """Yield names relative to the root, with their stat results.
 
         Raises
         ------
         CorpusError
-            If a folder may not be read: what is in it would be missing unsaid.
+            If a folder is not readable, as its files would be missing silently.
         """
-        # A list of what is still to do, since folders can be nested deeper than calls.
+        # An explicit stack, since folders can be nested deeper than the recursion limit.
         self._waiting = [("", False)]
         while self._waiting:
             below, linked = self._waiting.pop()
             yield from self._folder(below, linked=linked)
 
-    def would_give(self, name: str) -> bool:
-        """Whether a plain file of that name below the root were among the files, if it were there."""
+    def would_include(self, name: str) -> bool:
+        """Whether a regular file of that name would be yielded if it existed."""
         folders = [name[:at] for at, one in enumerate(name) if one == "/"]
-        return self._matches(name) and not any(self._own_kind(below) for below in folders)
+        return self._matches(name) and not any(self._latentscale_kind(below) for below in folders)
 
-    def names_by_links(self, target: str) -> Iterator[str]:
-        """Yield the names below the root under which links that are followed lead to a file, if it is there or not.
+    def linked_names(self, target: str) -> Iterator[str]:
+        """Yield the names by which followed links lead to a file, whether or not it exists.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Walk:
                     entries = list(found)
             except OSError:
                 continue
-            if self._own_kind(below, {entry.name for entry in entries}):
+            if self._latentscale_kind(below, {entry.name for entry in entries}):
                 continue
             for entry in entries:
                 name = f"{below}/{entry.name}" if below else entry.name
@@ -130,14 +130,14 @@ class Walk:
             with os.scandir(path) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except PermissionError as error:
-            if below.rsplit("/", 1)[-1] == "lost+found":  # of the file system, on every disk
+            if below.rsplit("/", 1)[-1] == "lost+found":  # part of the file system
                 return
-            raise _closed(path) from error
+            raise _permission_error(path) from error
         except FileNotFoundError:
-            if below:  # deleted since its name was read
+            if below:  # deleted since it was listed
                 return
             raise
-        own = self._own_kind(below, {entry.name for entry in entries})
+        own = self._latentscale_kind(below, {entry.name for entry in entries})
         if own:
             self._unread.add(own, below)
             return
@@ -164,7 +164,7 @@ class Walk:
         try:
             status = Path(target).stat()
         except PermissionError as error:
-            raise _closed(entry.path) from error
+            raise _permission_error(entry.path) from error
         except OSError:
             if self._wants(name):
                 self._unread.add(LINK_LOST, name)
@@ -174,13 +174,13 @@ class Walk:
                 return
             if not self._folders:
                 self._unread.add(LINK_FOLDER, name)
-            elif is_of_kernel(target):
+            elif is_kernel_path(target):
                 self._unread.add(KERNEL, name)
             elif self._may_leave(target, name) and self._enter_once(target, status, name):
                 self._waiting.append((name, True))
         elif not self._wants(name):
             return
-        elif is_of_kernel(target):
+        elif is_kernel_path(target):
             self._unread.add(KERNEL, name)
         elif not stat.S_ISREG(status.st_mode):
             self._unread.add(SPECIAL, name)
@@ -194,7 +194,7 @@ class Walk:
         return False
 
     def _enter_once(self, target: str, status: os.stat_result, name: str) -> bool:
-        """Whether a linked folder is neither entered already nor around what is being read."""
+        """Whether a linked folder has not been entered and is not an ancestor of the current one."""
         key = (status.st_dev, status.st_ino)
         around = name_below(self._real, target) is not None
         if around or key in self._entered:
@@ -204,7 +204,7 @@ class Walk:
         return True
 
     def _first(self, path: str, name: str) -> bool:
-        """Whether a file that a link leads to is not given under another name too."""
+        """Whether the target of a link is not yielded by another name."""
         target = os.path.realpath(path)
         inside = name_below(target, self._real)
         again = target in self._outside
@@ -215,14 +215,14 @@ class Walk:
             self._unread.add(LINK_AGAIN, name)
         return not again
 
-    def _own_kind(self, below: str, names: Collection[str] | None = None) -> str | None:
-        """What of LatentScale a folder below the root is, if anything: no part of a corpus."""
+    def _latentscale_kind(self, below: str, names: Collection[str] | None = None) -> str | None:
+        """Return the type of a folder written by LatentScale, which is not part of a corpus; None for others."""
         path = os.path.join(self._root, below)  # noqa: PTH118
         if names is None:
             names = os.listdir(path) if os.path.isdir(path) else ()  # noqa: PTH112, PTH208
         if below and WORKSPACE_RECORD in names and is_workspace(path):
             return WORKSPACE
-        return PAGE if is_page(below, names, lambda: _start_of(Path(path, MANIFEST))) else None
+        return PAGE if is_page(below, names, lambda: _read_start(Path(path, MANIFEST))) else None
 
     def _matches(self, name: str) -> bool:
         hidden = not self._hidden and any(is_hidden(part) for part in name.split("/"))
@@ -232,7 +232,7 @@ class Walk:
         return self._match is None or self._match(name) is not None
 
     def _enters(self, name: str) -> bool:
-        """Whether files that the pattern matches can be in a folder."""
+        """Whether a folder can contain files that match the pattern."""
         if self._parts is None:
             return True
         depth = name.count("/")
@@ -253,24 +253,24 @@ def _part(part: str) -> Callable[[str], re.Match[str] | None] | None:
 
 
 def _glob(pattern: str) -> Callable[[str], re.Match[str] | None]:
-    # Only a pattern needs fsspec, which brings asyncio with it.
+    # Imported for patterns only, as fsspec imports asyncio.
     from latentscale.storage.remote.fsspec_remote import glob_expression
 
     return re.compile(glob_expression(pattern)).match
 
 
 def name_below(path: str, folder: str) -> str | None:
-    """The name of ``path`` below ``folder``; None where it is elsewhere."""
+    """Return ``path`` relative to ``folder``, or None if it is not below it."""
     prefix = folder.rstrip("/") + "/"
     return path[len(prefix) :] if path.startswith(prefix) else ("" if path == folder else None)
 
 
 def fixed_folder(pattern: str) -> str:
-    """The folder above the first wildcard."""
+    """Return the folder before the first wildcard."""
     return posixpath.dirname(pattern[: cast(re.Match[str], WILDCARD.search(pattern)).start()] + "x")
 
 
-def _closed(path: str) -> CorpusError:
+def _permission_error(path: str) -> CorpusError:
     return CorpusError(
         f"{shown(os.path.basename(path))} may not be read: permission denied",  # noqa: PTH119 - no Path for odd bytes
         where=escaped(path),
@@ -279,7 +279,7 @@ def _closed(path: str) -> CorpusError:
 
 
 def is_workspace(folder: str) -> bool:
-    """Whether a folder on this disk is a workspace of LatentScale, of any version."""
+    """Whether a local folder is a workspace of any version of LatentScale."""
     try:
         path = Path(folder, WORKSPACE_RECORD)
         return path.is_file() and path.stat().st_size < _LARGEST_RECORD and is_record(path.read_bytes())
@@ -287,8 +287,8 @@ def is_workspace(folder: str) -> bool:
         return False
 
 
-def _start_of(path: Path) -> bytes:
-    """The first bytes of a file; none where it cannot be read."""
+def _read_start(path: Path) -> bytes:
+    """Return the first bytes of a file; empty if it cannot be read."""
     try:
         if not path.is_file():
             return b""
@@ -309,7 +309,7 @@ def is_record(data: bytes) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def kernel_folders() -> frozenset[str]:
-    """Where the file systems of the kernel are: their files are no plain files, whatever they say."""
+    """Return the mount points of kernel file systems, whose files are not regular ones whatever stat reports."""
     folders: set[str] = set(_KERNEL_FOLDERS)
     try:
         mounts = Path("/proc/self/mounts").read_bytes().decode("utf-8", "surrogateescape").splitlines()
@@ -322,15 +322,15 @@ def kernel_folders() -> frozenset[str]:
     return frozenset(folders)
 
 
-def is_of_kernel(path: str) -> bool:
-    """Whether a path, with links resolved, is in a file system of the kernel."""
+def is_kernel_path(path: str) -> bool:
+    """Whether a resolved path is in a kernel file system."""
     if name_below(path, _IN_MEMORY) is not None:
         return False
     return any(name_below(path, folder) is not None for folder in kernel_folders())
 
 
 def refuse_other_than_file(path: str, source: str) -> None:
-    """Refuse what exists under a name and is neither a plain file nor a folder.
+    """Reject an existing path that is neither a regular file nor a folder.
 
     Raises
     ------
@@ -340,7 +340,7 @@ def refuse_other_than_file(path: str, source: str) -> None:
         return
     target = os.path.realpath(path)
     name = shown(source)
-    if is_of_kernel(target) or (re.match(r"/(proc|dev)/", path) and name_below(path, _IN_MEMORY) is None):
+    if is_kernel_path(target) or (re.match(r"/(proc|dev)/", path) and name_below(path, _IN_MEMORY) is None):
         raise CorpusError(
             f"{name} is no file on a disk, and a corpus is read more than once",
             where=escaped(path),
@@ -370,12 +370,12 @@ def refuse_other_than_file(path: str, source: str) -> None:
 
 
 def expanded(source: str) -> str:
-    """A local source as an absolute path of the file system; ``~`` is the home folder unless a file has that name.
+    """Return a local source as an absolute path; ``~`` is the home folder unless a file has that name.
 
     Raises
     ------
     CorpusError
-        If there is no such home folder.
+        If the home folder does not exist.
     """
     plain = source.removeprefix("file://").removeprefix("local://")
     if plain.startswith("~") and not os.path.lexists(plain) and not os.path.lexists(on_disk(plain)):

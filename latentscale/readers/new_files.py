@@ -1,4 +1,4 @@
-"""Whether a file that is about to be written would be a document of a corpus."""
+"""Check whether a file to be written would become part of a corpus."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from latentscale.readers.unread import Unread
 
 
 def reading_source(file: Path, sources: Iterable[str], format: str, *, follow_links: bool | None) -> str | None:
-    """The source that would be read with this file, or is this file; None where there is none.
+    """Return the source that would include this file, or None.
 
-    By names alone: also where a folder holds files of a group that comes before. The folders of a source are listed
-    only where links in them might lead to the file, and be followed.
+    Decided by names alone, ignoring the priority of format groups. The folders of a source are listed only if they
+    may contain links to the file that would be followed.
 
     Parameters
     ----------
     file : Path
-        On this disk; it need not exist.
+        A local path, which need not exist.
     sources, format, follow_links
-        As the settings of a corpus have them.
+        As in the corpus settings.
     """
     real = os.path.realpath(file)
     for source in sources:
@@ -45,8 +45,10 @@ def _reads(source: str, real: str, format: str, *, follow_links: bool | None) ->
     if not Path(root).is_dir():
         return False
     walk = Walk(root, Unread(), follow=follow_links, pattern=pattern)
-    names = itertools.chain(() if name is None else (name,), walk.names_by_links(real))
+    names = itertools.chain(() if name is None else (name,), walk.linked_names(real))
     return any(
-        (pattern is not None or fits(one, format)) and chosen_format(one, format) is not None and walk.would_give(one)
+        (pattern is not None or fits(one, format))
+        and chosen_format(one, format) is not None
+        and walk.would_include(one)
         for one in names
     )

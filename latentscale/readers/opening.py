@@ -1,4 +1,4 @@
-"""Open the files of a corpus, and recognise them again."""
+"""Open the files of a corpus, verify their content, and fingerprint them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HASHED_FILES, HASHED_BYTES = 10_000, 1 << 30
 _RACY_NS = 2_000_000_000
 _digests: dict[tuple[str, str, int, str], str] = {}
 VERIFIED_BYTES = 64 << 20
-"""Objects up to this size are read whole and verified."""
+"""Maximum size in bytes of objects that are read into memory and verified."""
 READS = 3
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -46,21 +46,21 @@ def open_input(file: InputFile, storage: StorageConfig | None, *, as_listed: boo
     Raises
     ------
     CorpusError
-        If it is missing or may not be read.
+        If it is missing or not readable.
     StorageError
-        If the store does not answer, or the file is not the one any more that was listed.
+        If the store does not answer, or the file changed since it was listed.
     """
     try:
         if file.member:
             return open_member(file, lambda: open_address(file.url, storage), as_listed=as_listed)
         if not protocol_of(file.url):
             return _open_local(file, as_listed=as_listed)
-        with of_the_corpus():
+        with as_corpus_errors():
             remote, path = connect(file.url, storage or StorageConfig())
             like = ObjectInfo(name=file.path, size=file.size, version=file.version)
             return remote.open(path, like=like if as_listed else None)
     except FileNotFoundError as error:
-        raise _gone(file) from error
+        raise _missing_error(file) from error
     except PermissionError as error:
         raise CorpusError(
             f"the input {shown(file.path)} may not be read: permission denied",
@@ -71,7 +71,7 @@ def open_input(file: InputFile, storage: StorageConfig | None, *, as_listed: boo
         raise explain_os_error(error, "read", file.url) from error
 
 
-def _gone(file: InputFile) -> CorpusError:
+def _missing_error(file: InputFile) -> CorpusError:
     return CorpusError(
         f"the input {shown(file.path)} does not exist any more",
         where=file.url,
@@ -80,17 +80,17 @@ def _gone(file: InputFile) -> CorpusError:
 
 
 def open_verified(file: InputFile, storage: StorageConfig | None) -> BinaryIO:
-    """Open an input as ``open_input`` does, for reading all of it; what a store sends is compared with its checksum.
+    """Open an input for reading all of it; the content of remote objects is verified by checksum.
 
-    A bit that flips on the way would otherwise change a text for good. The ETag of most objects is their MD5. Where the
-    content has another digest, it is read again: content that comes twice alike is what the store holds, by an ETag
-    that is no MD5 (objects uploaded in parts, or encrypted with keys of the bucket's owner). Objects of more than
-    64 MiB, and members of archives, which have checksums of their own, are not held in memory for it.
+    Otherwise a bit flip in transit would alter a text permanently. The ETag of most objects is their MD5. If the digest
+    differs, the object is read again: equal content in two reads is accepted, as some ETags are not MD5s (multipart
+    uploads, or encryption with customer keys). Not verified are objects of more than 64 MiB, to bound memory, and
+    members of archives, which have their own checksums.
 
     Raises
     ------
     CorpusError, StorageError
-        As ``open_input``; also if what is read differs every time.
+        As ``open_input``; also if every read returns different content.
     """
     opened = open_input(file, storage)
     if protocol_of(file.url) != "s3" or file.member or file.size > VERIFIED_BYTES:
@@ -98,12 +98,12 @@ def open_verified(file: InputFile, storage: StorageConfig | None) -> BinaryIO:
     read: list[bytes] = []
     for attempt in range(READS):
         with opened if attempt == 0 else open_input(file, storage) as stream:
-            data = _all_of(stream, file)
+            data = _read_all(stream, file)
         digest = hashlib.md5(data, usedforsecurity=False).digest()
         if digest.hex() == file.version.lower() or digest in read:
             return io.BytesIO(data)
         if attempt == 0 and not _MD5.fullmatch(file.version.lower()):
-            # Nothing to compare with but a second reading: TLS is what guards such objects.
+            # The ETag is not an MD5: such objects are protected by TLS only.
             return io.BytesIO(data)
         read.append(digest)
     raise StorageError(
@@ -113,7 +113,7 @@ def open_verified(file: InputFile, storage: StorageConfig | None) -> BinaryIO:
     )
 
 
-def _all_of(stream: BinaryIO, file: InputFile) -> bytes:
+def _read_all(stream: BinaryIO, file: InputFile) -> bytes:
     try:
         return stream.read()
     except OSError as error:
@@ -121,9 +121,9 @@ def _all_of(stream: BinaryIO, file: InputFile) -> bytes:
 
 
 def open_address(url: str, storage: StorageConfig | None) -> tuple[BinaryIO, str]:
-    """Open a whole archive: its bytes, and what tells this version of it from another."""
+    """Open an archive; returns the open file and a string that identifies its version."""
     if protocol_of(url):
-        with of_the_corpus():
+        with as_corpus_errors():
             remote, path = connect(url, storage or StorageConfig())
             info = remote.info(path, name=path)
             if info is None:
@@ -145,17 +145,17 @@ def _open_local(file: InputFile, *, as_listed: bool) -> BinaryIO:
     return opened
 
 
-def check_as_listed(file: InputFile) -> None:
-    """Refuse a file that was overwritten while it was read; called when all of it has been read.
+def check_unchanged(file: InputFile) -> None:
+    """Reject a file that was overwritten while it was being read; called at its end.
 
-    A store says so itself: each read of an object names the version that was listed.
+    For remote objects nothing is checked, as each request already names the listed version.
 
     Raises
     ------
     CorpusError
         If it is missing.
     StorageError
-        If it is another now.
+        If it changed.
     """
     if protocol_of(file.url):
         return
@@ -165,11 +165,11 @@ def check_as_listed(file: InputFile) -> None:
             return
         _compare(file, Path(on_disk(file.url)).stat())
     except FileNotFoundError as error:
-        raise _gone(file) from error
+        raise _missing_error(file) from error
 
 
 def _compare(file: InputFile, status: os.stat_result) -> None:
-    # The version of the demo is a digest of its bytes.
+    # The version of the demo corpus is a digest of its content.
     touched = file.version.isdigit() and file.version != str(status.st_mtime_ns)
     if touched or status.st_size != file.size:
         raise StorageError(
@@ -180,8 +180,8 @@ def _compare(file: InputFile, status: os.stat_result) -> None:
 
 
 @contextlib.contextmanager
-def of_the_corpus() -> Generator[None]:
-    """Raise errors about a workspace's store as errors of the corpus."""
+def as_corpus_errors() -> Generator[None]:
+    """Translate errors about a workspace's store into errors about the corpus."""
     try:
         yield
     except CorpusError:
@@ -193,19 +193,19 @@ def of_the_corpus() -> Generator[None]:
 
 
 def fingerprint_rule(files: InputTable) -> Literal["stat", "content"]:
-    """How ``ingest.fingerprint: auto`` recognises the files of a new corpus.
+    """Resolve ``ingest.fingerprint: auto`` for a new corpus.
 
-    By their bytes, so that one corpus has the same ids wherever and whenever it is read, as long as reading them once
-    more is a small part of a run; and never the objects of a store, whose ETags tell as much.
+    By content, so that a corpus has the same ids on every machine, if reading it once more is a small part of a run;
+    never for remote objects, whose ETags are equivalent.
     """
     small = len(files) <= HASHED_FILES and int(files.sizes.sum()) <= HASHED_BYTES
     return "content" if small and not any(protocol_of(root) for root in files.roots) else "stat"
 
 
 def identities(files: InputTable, how: Literal["stat", "content"], storage: StorageConfig | None) -> Iterator[str]:
-    """What each input is recognised by: its path with its size and version, or with a digest of its bytes.
+    """Yield the fingerprint of each input: its path with size and version, or with a digest of its content.
 
-    The path is part of both, since the documents carry it.
+    The path is included in both, since it is stored with the documents.
     """
     if how == "stat":
         for start in range(0, len(files), BATCH):
@@ -226,8 +226,8 @@ def _content_digest(file: InputFile, storage: StorageConfig | None) -> str:
         begun = time.time_ns()
         with open_input(file, storage, as_listed=False) as stream:
             held = digest_bytes(chunks(stream))
-        # A plan asks several times. A file that was written just now may be written again within one tick of its
-        # modification time, which would not tell (git calls such an entry racy).
+        # Cached, as a plan needs it several times; but not for files modified just now, which may change again within
+        # the resolution of the modification time (racy entries in git).
         if file.version.isdigit() and int(file.version) < begun - _RACY_NS:
             if len(_digests) >= HASHED_FILES:
                 _digests.clear()
@@ -236,6 +236,6 @@ def _content_digest(file: InputFile, storage: StorageConfig | None) -> str:
 
 
 def chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """The bytes of an open file, piece by piece."""
+    """Yield the content of an open file in chunks."""
     while chunk := stream.read(1 << 22):
         yield chunk

@@ -1,4 +1,4 @@
-"""Pages that LatentScale exported: what lies in a folder of one is a map's, and no part of a corpus."""
+"""Detect folders of pages that LatentScale exported, whose files are not part of a corpus."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable, Collection, Iterable
 
 MANIFEST = "manifest.json"
 _DATA = re.compile(r"(?:^|/)(?:map|overlay)-[0-9a-f]{16}/viewer(?=/|$)")
-# Web applications have files of these names, too.
+# Other web applications have files of these names, too.
 _FILES = {MANIFEST, "index.html"}
 _GENERATIONS = re.compile(rb'\A\{"schema":\d+,.*"generations":\[', re.DOTALL)
 
 
 def is_page(folder: str, names: Collection[str], read_manifest: Callable[[], bytes]) -> bool:
-    """Whether a folder below a source is a page, or holds the data of one.
+    """Whether a folder below a source is an exported page, or contains the data of one.
 
     Parameters
     ----------
     folder : str
-        Its path below the source.
+        Path relative to the source.
     names : collection of str
-        What is in it.
+        Names in the folder.
     read_manifest : callable
-        Gives the content of its ``manifest.json``.
+        Returns the content of its ``manifest.json``.
     """
     if not folder:
         return False
@@ -30,12 +30,12 @@ def is_page(folder: str, names: Collection[str], read_manifest: Callable[[], byt
 
 
 def pages_of(names: Iterable[str], read: Callable[[str], bytes]) -> tuple[str, ...]:
-    """The folders of pages among the names of objects, each with a slash at its end.
+    """Return the folders of pages among the names of objects, with trailing slashes.
 
     Parameters
     ----------
     read : callable
-        Gives the content of an object.
+        Returns the content of an object.
     """
     there = set(names)
     data = {found.string[: found.end()] for name in there if (found := _DATA.search(name)) is not None}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from latentscale.errors import CorpusError
 from latentscale.file_names import shown
-from latentscale.readers.archives import LARGE, too_much
+from latentscale.readers.archives import LARGE, expansion_error
 from latentscale.readers.columns import plain_type
 from latentscale.readers.input_table import InputFile
 from latentscale.readers.records import Block, RejectedRows
@@ -24,12 +24,12 @@ BATCH_BYTES = 8 << 20
 
 
 def open_source_parquet(file: InputFile, raw: BinaryIO) -> pq.ParquetFile:
-    """Open a parquet file of the corpus; strings come dictionary-encoded, so that a repeated text is held once.
+    """Open a parquet file; strings are read dictionary-encoded, so that a repeated text is in memory once.
 
     Raises
     ------
     CorpusError
-        If it is not a whole parquet file.
+        If it is not a complete parquet file.
     """
     try:
         plain = pq.ParquetFile(raw)
@@ -44,21 +44,21 @@ def _reopened(file: InputFile, raw: BinaryIO, metadata: pq.FileMetaData, diction
         metadata=metadata,
         read_dictionary=dictionaries,
         page_checksum_verification=True,
-        # Over the network a row group is fetched in few requests; on a disk its columns are read piece by piece.
+        # Remote row groups are prefetched in few requests; local columns are read incrementally.
         pre_buffer="://" in file.url,
         buffer_size=0 if "://" in file.url else 1 << 20,
     )
 
 
 def _dictionaries(metadata: pq.FileMetaData) -> list[str]:
-    """Paths of the strings and bytes, nested ones too, that Arrow can read as dictionaries."""
+    """Return the paths of string and binary columns, including nested ones, that Arrow can read as dictionaries."""
     leaves = metadata.schema
     found = [
         index
         for index in range(metadata.num_columns)
         if leaves.column(index).physical_type == "BYTE_ARRAY" and leaves.column(index).converted_type != "DECIMAL"
     ]
-    # Arrow makes no dictionary of strings in one of the DELTA encodings; some writers use them for some row groups.
+    # Arrow cannot read DELTA encodings as dictionaries; some writers use them in some row groups.
     delta = {
         index
         for group in range(metadata.num_row_groups)
@@ -76,23 +76,22 @@ def read_parquet_rows(
     *,
     most: int | None = None,
 ) -> Iterator[Block]:
-    """Read the rows of some row groups (from, to), or of all.
+    """Read row groups (first, end), end exclusive, or all.
 
-    A few kilobytes of parquet can decode to gigabytes (one long text, repeated): strings and bytes are decoded piece by
-    piece, at most ``BATCH_BYTES`` at once, and where much is more than ``most`` times what the file has for it,
-    the file is refused.
+    A few kilobytes of parquet can decode to gigabytes (one long text, repeated): strings and bytes are decoded in
+    batches of at most ``BATCH_BYTES``, and large data that expands more than ``most`` times is refused.
 
     Raises
     ------
     CorpusError
-        If the file is damaged, or holds very much more than its size.
+        If the file is damaged, or its compression ratio exceeds the limit.
     """
     source = open_source_parquet(file, raw)
     start, stop = row_groups or (0, source.metadata.num_row_groups)
     row = sum(source.metadata.row_group(group).num_rows for group in range(start))
     decoded = packed = 0
     try:
-        # Group by group: a reader over many of them would fetch them all ahead.
+        # One row group at a time: a reader over many would prefetch all of them.
         for group in range(start, stop):
             packed += _packed_bytes(source.metadata, group)
             _check_expansion(file, decoded + _fixed_bytes(source.metadata, group), packed, most)
@@ -110,7 +109,7 @@ def read_parquet_rows(
 def _tables(
     file: InputFile, raw: BinaryIO, source: pq.ParquetFile, group: int, columns: list[str] | None
 ) -> Iterator[pa.Table]:
-    """The rows of a row group in batches; small ones are joined until they are worth a block."""
+    """Yield the rows of a row group in batches, merging small ones."""
     rows = _batch_rows(source.metadata, group)
 
     def batches(opened: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
@@ -120,7 +119,7 @@ def _tables(
     try:
         first = next(found, None)
     except pa.ArrowNotImplementedError:
-        # Some nestings have no dictionaries: then they are decoded as they are.
+        # Some nested types cannot be read as dictionaries, and are decoded directly.
         found = batches(_reopened(file, raw, source.metadata, []))
         first = next(found, None)
     waiting: list[pa.RecordBatch] = []
@@ -142,7 +141,7 @@ def _packed_bytes(metadata: pq.FileMetaData, group: int) -> int:
 
 
 def _fixed_bytes(metadata: pq.FileMetaData, group: int) -> int:
-    """Bytes of the values of a row group that need no decoding to be counted: a number, or an index, each."""
+    """Return the bytes of the fixed-size values of a row group: numbers, and dictionary indices."""
     about = metadata.row_group(group)
     return sum(_width(metadata, index) * about.column(index).num_values for index in range(about.num_columns))
 
@@ -154,11 +153,11 @@ def _width(metadata: pq.FileMetaData, index: int) -> int:
 
 def _check_expansion(file: InputFile, decoded: int, packed: int, most: int | None) -> None:
     if most is not None and decoded > LARGE and decoded > most * max(packed, file.size if not file.member else 0, 1):
-        raise too_much(file.path, file.url, decoded / max(packed, 1), most)
+        raise expansion_error(file.path, file.url, decoded / max(packed, 1), most)
 
 
 def row_costs(table: pa.Table) -> NDArray[np.int64]:
-    """Bytes of each row of a table once it is decoded (int64, shape (rows,))."""
+    """Return the decoded size in bytes of each row of a table (int64, shape (rows,))."""
     costs = np.full(table.num_rows, 8, dtype=np.int64)
     for column in table.columns:
         begin = 0
@@ -185,9 +184,9 @@ def distinct_names(names: Sequence[str]) -> list[str]:
 
 
 def decode_strings(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, NDArray[np.bool_]]:
-    """Return the strings of a column, null where they are not UTF-8, and where that is (bool, shape (rows,)).
+    """Return the strings of a column, null if invalid UTF-8, and where they are invalid (bool, shape (rows,)).
 
-    Parquet readers do not check what they hand out as strings. Bytes are decoded too.
+    Parquet readers do not validate strings. Binary columns are decoded too.
     """
     if pa.types.is_dictionary(column.type):
         column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], column.type.value_type)
@@ -208,7 +207,7 @@ def _is_utf8(value: bytes | None) -> bool:
 
 
 def table_block(file: InputFile, table: pa.Table, cost: NDArray[np.int64], row: int) -> Block:
-    """Make a block of rows that a table holds; ``row`` is the number of the first of them in the file."""
+    """Build a block from a table; ``row`` is the 0-based number of its first row in the file."""
     columns: dict[str, pa.ChunkedArray] = {}
     bad = np.zeros(table.num_rows, dtype=bool)
     culprits: dict[int, tuple[str, bytes]] = {}
@@ -243,12 +242,12 @@ def table_block(file: InputFile, table: pa.Table, cost: NDArray[np.int64], row: 
 
 
 def plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """A column in its plain type: dictionaries and views, nested ones too, are decoded."""
+    """Convert a column to its plain type: dictionaries and views, also nested ones, are decoded."""
     return pa.chunked_array([_decoded(chunk, kind) for chunk in column.chunks], kind)
 
 
 def _decoded(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Rebuild an array whose nested values have another encoding; of a slice no more is decoded than it shows."""
+    """Decode the nested values of an array; of a slice, only the visible part."""
     if array.type == kind:
         return array
     if isinstance(array, pa.ExtensionArray):
@@ -272,12 +271,12 @@ def _decoded(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _items(array: pa.Array, size: int) -> pa.Array:
-    """The values of lists of a fixed size, those of null lists too."""
+    """Return the values of fixed-size lists, including those of null lists."""
     return array.values.slice(array.offset * size, len(array) * size)
 
 
 def _offsets(array: pa.Array) -> tuple[pa.Array, int, int]:
-    """Where each list begins, counted from the first one and null where the list is; the first value, and how many."""
+    """Return the offsets of lists relative to the first (null for null lists), the first value, and value count."""
     offsets = np.asarray(array.offsets, dtype=np.int64)
     begin, count = int(offsets[0]), int(offsets[-1] - offsets[0])
     moved = pa.array((offsets - begin).astype(np.int32))
@@ -294,14 +293,14 @@ def _raw(value: pa.Scalar) -> bytes:
 
 
 def _batch_rows(metadata: pq.FileMetaData, group: int) -> int:
-    """Choose rows a batch by what the footer says of the mean size of a row; nested columns can make it large."""
+    """Choose the rows per batch by the mean row size in the footer, which nested columns can make large."""
     about = metadata.row_group(group)
     claimed = sum(
         max(about.column(i).total_uncompressed_size, _width(metadata, i) * about.column(i).num_values)
         for i in range(about.num_columns)
     )
     rows = min(BATCH_ROWS, BATCH_BYTES * max(1, about.num_rows) // max(1, claimed))
-    # A string that begins as the one before it takes no room in the file: each may be as long as the column.
+    # With shared prefixes (DELTA_BYTE_ARRAY) strings take no space: each may be as long as the whole column.
     prefixed = [
         about.column(i).total_uncompressed_size
         for i in range(about.num_columns)
@@ -313,7 +312,7 @@ def _batch_rows(metadata: pq.FileMetaData, group: int) -> int:
 
 
 def pieces(cost: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut rows so that a piece decodes to at most ``BATCH_BYTES``, but holds at least one row."""
+    """Yield (begin, end) of row ranges that decode to at most ``BATCH_BYTES``, with at least one row each."""
     total = np.cumsum(cost)
     begin = 0
     while begin < len(cost):
@@ -324,7 +323,7 @@ def pieces(cost: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def _array_costs(array: pa.Array) -> NDArray[np.int64]:
-    """Bytes of each value once it is decoded, those of nested values with them (int64, shape (n,))."""
+    """Return the decoded size in bytes of each value, including nested values (int64, shape (n,))."""
     kind = array.type
     if isinstance(array, pa.ExtensionArray):
         return _array_costs(array.storage)

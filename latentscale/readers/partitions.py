@@ -1,4 +1,4 @@
-"""Columns that stand in the path of a file: folders named ``key=value``, as Hive, Arrow and polars write them."""
+"""Hive-style partition columns: folders named ``key=value`` in the path of a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def partitions_of(path: str) -> dict[str, str | None]:
-    """Keys and values of the folders of a path; percent signs are decoded, as all writers encode them."""
+    """Return keys and values of the folders of a path, percent-decoded."""
     found: dict[str, str | None] = {}
     if "=" not in path:
         return found
@@ -30,9 +30,9 @@ def _decoded(text: str) -> str:
 
 
 def with_partitions(block: Block, partitions: dict[str, str | None]) -> Block:
-    """Add the columns of the path to a block; a column that the file has itself stays as it is.
+    """Add the partition columns to a block; columns of the file take precedence.
 
-    They are text here; that all of them are whole numbers or dates is seen when all shards are there, as for CSV.
+    Values are text; as for CSV, narrower types are inferred when all shards exist.
     """
     table = block.table
     for name, value in partitions.items():

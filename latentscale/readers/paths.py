@@ -13,12 +13,12 @@ import pyarrow as pa
 
 _STEP = re.compile(r"\.?([^.\[\]{}]+)|\[\]|\[([^\]=\[]+)=([^\]\[]*)\]|\[(-?\d+)\]")
 SEPARATOR = "\n\n"
-"""Between the texts of one document."""
+"""Separator between the texts of one document."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step into a value: a key, all elements of a list, those of which a key has some values, or one by number."""
+    """One step of a path: a key, all elements of a list, those with given values of a key, or one by index."""
 
     key: str | None = None
     values: tuple[str, ...] | None = None
@@ -26,7 +26,7 @@ class Step:
 
 
 def parse_path(path: str) -> tuple[str, tuple[Step, ...]]:
-    """The column that a path begins with, and the steps from there; none where it is the name of a column alone."""
+    """Split a path into its column and steps; there are none if it is a plain column name."""
     steps: list[Step] = []
     at = 0
     while at < len(path):
@@ -46,17 +46,17 @@ def parse_path(path: str) -> tuple[str, tuple[Step, ...]]:
 
 
 def column_root(path: str) -> str:
-    """The column that a path begins with; a plain name is its own."""
+    """Return the column of a path."""
     return parse_path(path)[0]
 
 
 def text_at(value: Any, steps: Sequence[Step], *, numbers: bool) -> tuple[str | None, Any]:
-    """The texts at a path in one value, joined by blank lines; None where there is none.
+    """Return the texts at a path in one value, joined by blank lines; None if there are none.
 
     Parameters
     ----------
     value : object
-        Nested, or JSON text of such.
+        Nested value, or its JSON text.
     numbers : bool
         Whether numbers and booleans count as text.
 
@@ -64,7 +64,7 @@ def text_at(value: Any, steps: Sequence[Step], *, numbers: bool) -> tuple[str | 
     -------
     text : str or None
     wrong : object or None
-        What is there instead of a text.
+        A value found instead of a text.
     """
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
@@ -78,7 +78,7 @@ def text_at(value: Any, steps: Sequence[Step], *, numbers: bool) -> tuple[str | 
     for leaf in _leaves(value, steps):
         for item in leaf if isinstance(leaf, list) else [leaf]:
             if isinstance(item, dict) and isinstance(item.get("text"), str):
-                # A part of a chat message: {"type": "text", "text": …}, beside images and others without a text.
+                # A part of a chat message, {"type": "text", "text": …}; others, such as images, have no text.
                 item = item["text"]
             if isinstance(item, str):
                 texts.append(item)
@@ -91,7 +91,7 @@ def text_at(value: Any, steps: Sequence[Step], *, numbers: bool) -> tuple[str | 
 
 
 def shape_of(kind: pa.DataType) -> Any:
-    """A value of a nested type with all its keys, and None for what is not nested."""
+    """Return an example value of a nested type with all its keys; None for other types."""
     if pa.types.is_struct(kind):
         return {kind.field(at).name: shape_of(kind.field(at).type) for at in range(kind.num_fields)}
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -100,14 +100,14 @@ def shape_of(kind: pa.DataType) -> Any:
 
 
 def unmatched(values: Sequence[Any], steps: Sequence[Step], *, shapes: bool = False) -> tuple[str, list[str]] | None:
-    """The first key or value of a path that none of some rows has, and what they have there; None where all is found.
+    """Return the first key or value of a path that no row has, and the existing ones; None if all are found.
 
     Parameters
     ----------
     values : sequence of object
-        Of the column that the path begins with, nested or as JSON text.
+        Values of the path's column, nested or as JSON text.
     shapes : bool
-        Whether they are what ``shape_of`` gives: then any value is there for a key.
+        Whether they are results of ``shape_of``, in which any value of a key exists.
     """
     level: list[Any] = []
     for value in values:

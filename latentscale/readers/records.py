@@ -1,4 +1,4 @@
-"""What every reader yields: blocks of rows in input order, with the rejected rows."""
+"""The output of readers: blocks of rows in input order, with rejected rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXCERPT = 160
 
 @dataclass(slots=True)
 class RejectedRows:
-    """Rejected rows, column by column; all lists are of one length.
+    """Rejected rows in columnar form; all lists have equal length.
 
     Attributes
     ----------
@@ -24,9 +24,9 @@ class RejectedRows:
     source_row : list of int
         0-based, as in the documents.
     line : list of int or None
-        1-based physical line where the row begins, in files that have lines.
+        1-based physical line where the row begins, for formats with lines.
     column, reason, detail : list of str
-        The column at fault ("" for the whole row), one machine word, and an excerpt.
+        The invalid column ("" for the whole row), a reason code, and an excerpt.
     """
 
     position: list[int] = field(default_factory=list[int])
@@ -60,17 +60,17 @@ class Block:
     source : str
         Path of the input, relative to the corpus.
     size : int
-        Rows that were read.
+        Number of rows read.
     table : pyarrow.Table
-        Source columns of the rows that could be read, under their own names.
+        Source columns of the accepted rows, under their original names.
     position : int64 ndarray, shape (table.num_rows,)
         Ascending.
     source_row : int64 ndarray, shape (table.num_rows,)
         0-based: data row of parquet and CSV (header and blank lines not counted), line of JSONL and text.
     line : int64 ndarray or None, shape (table.num_rows,)
-        1-based physical line, where the format has lines.
+        1-based physical line, for formats with lines.
     cost : int64 ndarray, shape (table.num_rows,)
-        Bytes of a row.
+        Decoded size of each row in bytes.
     rejects : RejectedRows
     """
 
@@ -85,14 +85,14 @@ class Block:
 
 
 def excerpt(text: str) -> str:
-    """Shorten a text to what fits an error message, without anything that UTF-8 cannot carry."""
+    """Shorten a text for an error message, replacing what UTF-8 cannot encode."""
     short = text[:EXCERPT].encode("utf-8", "replace").decode("utf-8")
     return short if len(text) <= EXCERPT else short + "…"
 
 
 def record_limit(ingest: IngestConfig) -> int:
-    """Bytes of one record at most: what a text of the longest allowed length can take as escaped JSON, and some room.
+    """Return the maximum bytes of a record: the longest allowed text as escaped JSON, with a margin.
 
-    A longer record is rejected unread, so that one endless line cannot fill the memory.
+    Longer records are rejected without reading them, so that an endless line cannot exhaust memory.
     """
     return (4 << 20) + 12 * ingest.max_text_characters

@@ -1,4 +1,4 @@
-"""Data sets that Hugging Face `datasets` saved to a disk: ``state.json`` says which files belong to them."""
+"""Data sets saved by Hugging Face `datasets`, whose files are listed in ``state.json``."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _LARGEST = 16 << 20
 
 
 def check_complete(states: list[InputFile], files: InputTable, corpus: CorpusConfig) -> None:
-    """Refuse a saved data set of which a file is missing.
+    """Reject a saved data set with missing files.
 
     Parameters
     ----------
     states : list of InputFile
-        Files named ``state.json``; one that is something else is ignored.
+        Files named ``state.json``; unrelated ones are ignored.
     files : InputTable
-        What is read.
+        The files of the corpus.
 
     Raises
     ------
     CorpusError
-        With the name of the first file that is missing.
+        With the name of the first missing file.
     """
     if not states:
         return

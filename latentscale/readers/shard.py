@@ -1,4 +1,4 @@
-"""A shard of documents as it fills: up to its bounds in rows and bytes, with its rejects."""
+"""Build a shard of documents up to its limits in rows and bytes, with its rejects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latentscale.readers.records import RejectedRows
 from latentscale.storage.common_types import within_calendar
 
 EXAMPLES = 3
-"""Rejects of a shard that its footer names."""
+"""Number of rejects listed in the footer of a shard."""
 
 REJECT_SCHEMA = pa.schema(
     [
@@ -48,7 +48,7 @@ class Shard:
         return int(self.counts.sum())
 
     def room(self, documents: Documents, begin: int, stop: int, ingest: IngestConfig) -> int:
-        """Return the end of the rows from ``begin`` on that fit, whatever the blocks that the input is cut into."""
+        """Return the end of the rows from ``begin`` that fit, independently of the division into blocks."""
         kind = documents.kind
         is_document = kind == DOCUMENT
         costs = np.zeros(len(kind), dtype=np.int64)
@@ -82,13 +82,13 @@ class Shard:
             self.rejects[name].extend(values)
 
     def sealed(self, maker: DocumentMaker) -> Shard:
-        """Note the facts of the document maker so far."""
+        """Record the current facts of the document maker."""
         self.renamed = dict(maker.renamed)
         self.vector_width = maker.vector_width
         return self
 
     def table(self, corpus: CorpusConfig) -> pa.Table:
-        """The table of the shard: row, source, source_row, text, source columns."""
+        """Return the table of the shard: row, source, source_row, text, source columns."""
         names: list[str] = list(dict.fromkeys(source for source, _ in self.sources))
         codes = [np.full(len(rows), names.index(source), dtype=np.int32) for source, rows in self.sources]
         rows = [rows for _, rows in self.sources]
@@ -102,7 +102,7 @@ class Shard:
         return pa.table(columns | {name: within_calendar(body.column(name)) for name in body.column_names})
 
     def facts(self) -> dict[str, Any]:
-        """Counts and names for the footer; they follow from the input and the settings alone."""
+        """Return the metadata of the footer, determined by input and settings alone."""
         rejects = self.rejects
         examples = [
             f"{rejects['source'][i]}:{rejects['line'][i]} {rejects['reason'][i]}"

@@ -1,4 +1,4 @@
-"""A corpus as given in Python: files, or data in memory."""
+"""Classify a corpus passed from Python as files or data in memory."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from latentscale.readers.inputs import DEMO
 
 _URL = re.compile(r"\w+://\S+")
 _WILDCARD = re.compile(r"[*?\[]")
-# Longer than any path is a text.
+# Strings longer than any path are texts.
 _LONGEST_PATH = 1_024
 
 
 def are_files(corpus: Any) -> bool:
     """Whether a corpus is a path, or a list of paths; anything else is data.
 
-    A list of strings is a list of files if they exist, or at least look like files, and of texts if none does.
+    Strings are files if they exist or look like paths, and texts if none does.
 
     Raises
     ------
     RequestError
-        If some of the strings are files and others are not.
+        If only some of the strings are files.
     """
     if isinstance(corpus, str | Path):
         return True
@@ -52,14 +52,14 @@ def _names_a_file(item: str) -> bool:
         return False
     bare = not re.search(r"\s", item)
     if bare and format_of(item)[0] is not None:
-        # It may be missing: that is then the error, not a corpus of one word.
+        # A missing file is reported as such, instead of a corpus of one word.
         return True
     path = at_home(item)
     return path.exists() or (bare and bool(_WILDCARD.search(item)) and bool(glob.glob(str(path))))  # noqa: PTH207
 
 
 def files_of(corpus: Any) -> list[str]:
-    """The paths of a corpus that is a path or a list of them.
+    """Return the paths of a corpus of files.
 
     Raises
     ------

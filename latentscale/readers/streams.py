@@ -1,4 +1,4 @@
-"""Bytes of an input as blocks of whole lines: decompressed, in UTF-8, and never more than a bounded piece."""
+"""Read inputs as blocks of complete lines, decompressed and converted to UTF-8, in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ import zstandard
 from latentscale.config import CorpusConfig
 from latentscale.errors import CorpusError
 from latentscale.file_names import shown
-from latentscale.readers.archives import LARGE, too_much
+from latentscale.readers.archives import LARGE, expansion_error
 from latentscale.readers.input_table import InputFile
 from latentscale.readers.opening import open_input, open_verified
 from latentscale.storage.objects import explain_os_error
 
 BLOCK_BYTES = 4 << 20
-# A byte of zstd can become 32 kilobytes: this much is decompressed at once, 64 MiB at worst.
+# Compressed bytes per step: a byte of zstd can expand to 32 kB, so at most to 64 MiB.
 _ZSTD_PIECE = 2 << 10
 ENCODING_ADVICE = (
     "Name the encoding of the files: --set corpus.encoding=cp1252 (Western), cp1251 (Cyrillic), gb18030 (Chinese), "
@@ -44,25 +44,25 @@ _MAGIC = (
 )
 _BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 SEEKING = ("parquet", "arrow", "excel")
-"""Formats that are read at random places of a file."""
+"""Formats that need random access."""
 STEEP = 8 << 20
 _UNMARKED = 16
 MAGIC_BYTES = 10
-"""So many first bytes tell what a file is."""
+"""Number of first bytes by which the type of a file is detected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lines:
-    """Whole lines of a file.
+    """Complete lines of a file.
 
     Attributes
     ----------
     data : bytes
-        UTF-8, each line with its end (the last of a file perhaps without). What cannot be decoded is not valid UTF-8.
+        UTF-8, including line ends (except possibly the last). Undecodable bytes are invalid UTF-8.
     first : int
         0-based number of the first line.
     end : bytes
-        What ends a line: ``\\n`` (and what is before it may be ``\\r``), or ``\\r`` in files of old systems.
+        Line terminator: ``\\n`` (also for ``\\r\\n``), or ``\\r`` in files of old systems.
     """
 
     data: bytes
@@ -70,7 +70,7 @@ class Lines:
     end: bytes = b"\n"
 
     def split(self) -> list[bytes]:
-        """The lines without what ends them."""
+        """Split into lines without terminators."""
         lines = self.data.split(self.end)
         if not lines[-1]:
             lines.pop()
@@ -79,7 +79,7 @@ class Lines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongLine:
-    """A line that is longer than any record may be; only its beginning was kept."""
+    """A line that exceeds the record limit, truncated to its beginning."""
 
     data: bytes
     first: int
@@ -89,7 +89,7 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
     return "\udcff", cast(UnicodeDecodeError, error).end
 
 
-# Bytes that an encoding cannot read become a byte that UTF-8 cannot read, and are found where all others are.
+# Undecodable bytes are mapped to a byte that is invalid in UTF-8, so that later validation finds them.
 codecs.register_error("latentscale-mark", _mark)
 
 
@@ -97,7 +97,7 @@ _HALF = re.compile("[\ud800-\udcfe\udd00-\udfff]")
 
 
 class _Zstandard:
-    """The frames of a zstd file; the package's own reader takes a file that is cut short for a whole one."""
+    """Reads the frames of a zstd file; the package's own reader does not detect truncated files."""
 
     def __init__(self, raw: BinaryIO, window: int) -> None:
         self._raw = raw
@@ -112,7 +112,7 @@ class _Zstandard:
         Raises
         ------
         EOFError
-            If the last frame is not whole.
+            If the last frame is truncated.
         """
         while not len(self._output):
             if not len(self._input):
@@ -135,12 +135,12 @@ class _Zstandard:
 
     @property
     def pending(self) -> int:
-        """Bytes that were read and have given nothing yet."""
+        """Bytes read but not decompressed yet."""
         return len(self._input)
 
 
 class _Streams:
-    """The streams of a bzip2 or xz file, one after the other, as the parallel tools write many."""
+    """Reads the concatenated streams of a bzip2 or xz file, as written by parallel compressors."""
 
     def __init__(self, raw: BinaryIO, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
         self._raw = raw
@@ -154,7 +154,7 @@ class _Streams:
         Raises
         ------
         EOFError
-            If the last stream is not whole.
+            If the last stream is truncated.
         """
         while True:
             if (self._stream is None or self._stream.needs_input) and not self._fill():
@@ -172,7 +172,7 @@ class _Streams:
                 return output
 
     def _fill(self) -> bool:
-        """Get input, if there is any; xz allows zeros after a stream, to fill up blocks."""
+        """Read more input; returns False at the end. Skips the zero padding that xz allows after a stream."""
         while True:
             self._input = self._input or self._raw.read(_STREAM_PIECE)
             if not self._input:
@@ -183,8 +183,8 @@ class _Streams:
                 return True
 
 
-class _Counted:
-    """A file whose bytes are counted as they are read."""
+class _CountingReader:
+    """A file that counts the bytes read."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
@@ -197,7 +197,7 @@ class _Counted:
 
 
 class Content:
-    """The bytes of an input as its format has them."""
+    """The decompressed content of an input."""
 
     def read(self, size: int) -> bytes:
         """Read exactly ``size`` bytes, fewer only at the end."""
@@ -210,11 +210,11 @@ class Decompressed(Content):
     Parameters
     ----------
     file : InputFile
-        For the messages, and for its compression.
+        For messages and the compression.
     raw : binary file
-        Closed by its opener.
+        Not closed by this object.
     corpus : CorpusConfig, optional
-        For the limits of what is decompressed.
+        For the decompression limits.
     """
 
     def __init__(self, file: InputFile, raw: BinaryIO, corpus: CorpusConfig | None = None) -> None:
@@ -223,13 +223,13 @@ class Decompressed(Content):
         self._window: int = corpus.max_zstd_window if corpus else fields["max_zstd_window"].default
         self._most: int = corpus.max_expansion if corpus else fields["max_expansion"].default
         self._given = 0
-        self._counted: _Counted | None = None
-        # Of a member of an archive what it takes there.
+        self._counted: _CountingReader | None = None
+        # Compressed size of an archive member.
         self._packed: int | None = getattr(raw, "packed", None)
         if file.compression == "none":
             self._stream = raw
             return
-        self._counted = _Counted(raw)
+        self._counted = _CountingReader(raw)
         packed = cast(BinaryIO, self._counted)
         if file.compression == "gzip":
             self._stream = cast(BinaryIO, gzip.GzipFile(fileobj=packed, mode="rb"))
@@ -246,7 +246,7 @@ class Decompressed(Content):
         Raises
         ------
         CorpusError
-            If the compressed data is damaged or cut short, or expands beyond the limits.
+            If the compressed data is damaged or truncated, or expands beyond the limits.
         """
         pieces: list[bytes] = []
         wanted = size
@@ -264,10 +264,10 @@ class Decompressed(Content):
         packed = self._packed
         if self._counted is not None:
             packed = self._counted.count - getattr(self._stream, "pending", 0)
-        # What no compression of a text comes near to is refused sooner.
+        # Ratios that no compressed text reaches are rejected earlier.
         large = self._given > LARGE or (self._given > STEEP and self._given > 10 * self._most * (packed or 0))
         if packed is not None and large and self._given > self._most * packed:
-            raise too_much(self._file.path, self._file.url, self._given / max(packed, 1), self._most)
+            raise expansion_error(self._file.path, self._file.url, self._given / max(packed, 1), self._most)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _refusal(self, error: Exception) -> CorpusError:
@@ -293,14 +293,14 @@ class Decompressed(Content):
 
 @contextlib.contextmanager
 def open_content(file: InputFile, corpus: CorpusConfig, *, verified: bool = False) -> Generator[Content]:
-    """Open the decompressed content of an input, within the limits of the settings; it can be read, not sought."""
+    """Open the decompressed content of an input for sequential reading, within the limits of the settings."""
     with (open_verified if verified else open_input)(file, corpus.storage) as raw:
         yield Decompressed(file, raw, corpus)
 
 
 @contextlib.contextmanager
 def open_seekable(file: InputFile, corpus: CorpusConfig, *, verified: bool = False) -> Generator[BinaryIO]:
-    """Open the content of an input for seeking, as formats with a footer need it; what is packed is unpacked first."""
+    """Open the content of an input for random access; compressed content is decompressed to a temporary file first."""
     with (open_verified if verified else open_input)(file, corpus.storage) as raw:
         if file.compression == "none" and not file.member:
             yield raw
@@ -314,12 +314,12 @@ def open_seekable(file: InputFile, corpus: CorpusConfig, *, verified: bool = Fal
 
 
 def content_of(file: InputFile, raw: BinaryIO | Content) -> Content:
-    """The content of an open input, which may be decompressed already."""
+    """Return the content of an open input, which may be decompressed already."""
     return raw if isinstance(raw, Content) else Decompressed(file, raw)
 
 
 def refuse_other_content(file: InputFile, start: bytes) -> None:
-    """Refuse a file whose first bytes are of another kind than its name says.
+    """Reject a file whose first bytes belong to another format than its name.
 
     Raises
     ------
@@ -342,12 +342,12 @@ _WIDE_MARKS = (
 
 
 def marked_encoding(start: bytes) -> str | None:
-    """UTF-16 or UTF-32, where the first bytes of a text are its mark."""
+    """Return UTF-16 or UTF-32 if the text begins with its byte order mark, else None."""
     return next((name for mark, name in _WIDE_MARKS if start.startswith(mark)), None)
 
 
 def unmarked_encoding(start: bytes) -> str | None:
-    """UTF-16 of one order of bytes, where a text without a mark begins as only such a text does."""
+    """Detect UTF-16 without a byte order mark, by its first bytes; returns the encoding or None."""
     start = start[:_UNMARKED]
     if len(start) == _UNMARKED:
         for name, zeros, others in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
@@ -357,7 +357,7 @@ def unmarked_encoding(start: bytes) -> str | None:
 
 
 def refuse_wide_encoding(file: InputFile, start: bytes) -> None:
-    """Refuse what begins as UTF-16 or UTF-32, where UTF-8 was expected."""
+    """Reject UTF-16 or UTF-32 if UTF-8 was expected."""
     if name := marked_encoding(start):
         raise CorpusError(
             f"{file.path} is {name.upper()}, as its first bytes say, and is read as UTF-8",
@@ -373,23 +373,23 @@ def refuse_wide_encoding(file: InputFile, start: bytes) -> None:
 
 
 def read_lines(file: InputFile, raw: BinaryIO | Content, *, encoding: str, limit: int) -> Iterator[Lines | LongLine]:
-    """Read a text file as blocks of whole lines; the blocks depend on nothing but the bytes of the file.
+    """Read a text file as blocks of complete lines; blocks are determined by the file's content alone.
 
-    Lines end with ``\\n``; with ``\\r`` where the first four megabytes have that alone, as files of old systems do.
+    Lines end with ``\\n``; with ``\\r`` if the first four megabytes contain only that, as in files of old systems.
 
     Parameters
     ----------
     file : InputFile
     raw : binary file
-        As stored, perhaps compressed.
+        As stored, possibly compressed.
     encoding : str
     limit : int
-        Bytes of one line at most; a longer one comes as a ``LongLine``.
+        Maximum bytes of a line; longer ones are yielded as ``LongLine``.
 
     Raises
     ------
     CorpusError
-        If the compressed data is damaged, or the file is of another kind than its name says.
+        If the compressed data is damaged, or the file has another format than its name implies.
     """
     source = content_of(file, raw)
     utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii")
@@ -411,7 +411,7 @@ def read_lines(file: InputFile, raw: BinaryIO | Content, *, encoding: str, limit
             try:
                 chunk = _as_utf8(decoder.decode(chunk, final))
             except UnicodeError as error:
-                # Some encodings have a first mark that must be there.
+                # Some encodings require a byte order mark.
                 raise CorpusError(
                     f"{file.path} is not {encoding}: {error}",
                     where=file.url,
@@ -424,7 +424,7 @@ def read_lines(file: InputFile, raw: BinaryIO | Content, *, encoding: str, limit
                 mark = b"\r"
         end = chunk.rfind(mark) + 1
         if end and skipping:
-            # The rest of a long line; what was kept of it has been handed on.
+            # The rest of a long line, whose beginning was yielded already.
             begin = chunk.index(mark) + 1
             chunk, end = chunk[begin:], end - begin
             skipping = False
@@ -457,12 +457,12 @@ def _as_utf8(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        # Halves of surrogate pairs, which UTF-16 and escapes can hold; our own mark stays.
+        # Lone surrogates, which UTF-16 and escapes can contain; our own marker is kept.
         return _HALF.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
 def read_whole(file: InputFile, raw: BinaryIO | Content, *, limit: int) -> tuple[bytes, bool]:
-    """Read a whole small file; returns its first ``limit`` bytes and whether that was all."""
+    """Read up to ``limit`` bytes; also returns whether that is the whole file."""
     source = content_of(file, raw)
     data = source.read(limit + 1)
     return data[:limit], len(data) <= limit

@@ -1,4 +1,4 @@
-"""Read plain text: a document a line, or a document a file."""
+"""Read plain text: a document per line, or a document per file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATH = "path"
 def read_text_lines(
     file: InputFile, raw: BinaryIO | Content, corpus: CorpusConfig, ingest: IngestConfig
 ) -> Iterator[Block]:
-    """Read a document a line into the column ``text``; blank lines are not rows."""
+    """Read a document per line into the column ``text``; blank lines are not rows."""
     for piece in read_lines(file, raw, encoding=corpus.encoding, limit=record_limit(ingest)):
         if piece.data.isspace():
             continue
@@ -88,8 +88,8 @@ def read_text_file(
 ) -> Iterator[Block]:
     """Read a whole file as one document with the columns ``text`` and ``path``.
 
-    Where UTF-8 is expected, a file that begins with the mark of UTF-16 or UTF-32 is read as that: each file is a text
-    of its own, and no one setting fits a folder with both.
+    If UTF-8 is expected, files with a byte order mark of UTF-16 or UTF-32 are decoded accordingly, since a folder may
+    contain files of several encodings.
     """
     data, whole = read_whole(file, raw, limit=record_limit(ingest))
     refuse_other_content(file, data[:MAGIC_BYTES])
@@ -106,7 +106,7 @@ def read_text_file(
             text = text.replace("\r", "\n")
         text.encode()
     except UnicodeError:
-        # The cut of a file that is too long may have split a character.
+        # Truncation may have split a character.
         reason = reason or "undecodable"
     if reason:
         detail = data[:1_000].decode("utf-8", "backslashreplace")

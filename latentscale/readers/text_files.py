@@ -1,4 +1,4 @@
-"""Whether a document of a corpus of text files is a line or a file: many long files are asked about."""
+"""Ask the user whether lines or files are documents, for a corpus of many long text files."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ FEWEST_FILES = 10
 FEWEST_LINES = 10
 SAMPLED = 16
 _BEGINNING = 64 << 10
-# A document a line leaves no line blank; paragraphs do.
+# Files with a document per line have no blank lines, unlike paragraphs.
 _BLANK_SHARE = 0.05
 _MANY_FILES = 100
 
 
 def refuse_undecided(inputs: InputTable, corpus: CorpusConfig) -> None:
-    """Refuse to guess where a corpus is many text files of many lines each.
+    """Raise an error if a corpus consists of many text files of many lines each.
 
-    Nobody wants half a million documents of a line each from three thousand pages of a manual; and a guess would be
-    wrong for files of a sentence a line.
+    A document per line would be wrong for the pages of a manual, and a document per file for lists of sentences.
 
     Raises
     ------
     UndecidedTextError
-        With both settings and what each would give.
+        With both settings and their results.
     """
     if corpus.format != "auto":
         return
@@ -48,7 +47,7 @@ def refuse_undecided(inputs: InputTable, corpus: CorpusConfig) -> None:
 
 
 def _lines(file: InputFile, corpus: CorpusConfig) -> tuple[float, int, int]:
-    """Lines that hold something, about; of the beginning the blank lines, and all lines."""
+    """Estimate the non-blank lines of a file; also returns the blank and all lines of its beginning."""
     with open_content(file, corpus) as content:
         data = content.read(_BEGINNING)
     lines = data.split(b"\n")

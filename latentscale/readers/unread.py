@@ -1,4 +1,4 @@
-"""What of a source is not read: counted by kind, with an example of each, so that nothing is left out unsaid."""
+"""Count the files of a source that are not read, by type with an example, so that they can be reported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Unread:
 
     @property
     def kinds(self) -> Mapping[str, int]:
-        """How many there are of each kind."""
+        """Number of files of each type."""
         return self._counts
 
     def __str__(self) -> str:
@@ -57,5 +57,5 @@ class Unread:
         return ", ".join(said) + (f", {rest:,} others" if rest else "")
 
     def as_json(self) -> list[dict[str, Any]]:
-        """For the record of a run."""
+        """Return plain values for the record of a run."""
         return [{"kind": k, "files": count, "example": self._examples[k]} for k, count in self._counts.items()]

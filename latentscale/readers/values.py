@@ -1,4 +1,4 @@
-"""Arrow columns from JSON values, by rules that do not depend on a library's guess."""
+"""Convert JSON values to Arrow columns, by fixed rules instead of a library's type inference."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _INT64 = (-(2**63), 2**63 - 1)
 
 
 def check_column_count(count: int, file: InputFile, ingest: IngestConfig) -> None:
-    """Refuse a table of more columns than ``ingest.max_columns`` beside the text.
+    """Reject a table of more than ``ingest.max_columns`` columns besides the text.
 
     Raises
     ------
     CorpusError
-        With what to do: each column costs time and memory in every block and shard.
+        With advice, as each column costs time and memory in every block and shard.
     """
     if count > ingest.max_columns + 1:
         raise CorpusError(
@@ -41,11 +41,11 @@ def check_column_count(count: int, file: InputFile, ingest: IngestConfig) -> Non
 def columns_of(
     rows: Sequence[dict[str, Any]], *, lists: frozenset[str] = frozenset(), file: InputFile, ingest: IngestConfig
 ) -> dict[str, pa.Array]:
-    """Make columns of JSON objects; a key that an object does not have is null.
+    """Convert JSON objects to columns; missing keys become null.
 
-    Strings, booleans, whole numbers of 64 bits and other numbers keep their type; whole and other numbers together
-    are float64, where that holds the whole ones. Objects, lists and mixtures become text: strings as they are, the rest
-    as JSON. NaN beside other values than numbers is null.
+    Strings, booleans, 64-bit integers and floats keep their type; integers mixed with floats become float64 if it
+    represents them exactly. Objects, lists and mixed types become text: strings unchanged, the rest as JSON. NaN among
+    values other than numbers is null.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def columns_of(
     Raises
     ------
     CorpusError
-        If the objects have more different keys than ``ingest.max_columns`` allows.
+        If the objects have more distinct keys than ``ingest.max_columns``.
     """
     names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
     check_column_count(len(names), file, ingest)
@@ -72,13 +72,13 @@ def columns_of(
 
 
 def column_of(values: list[Any]) -> pa.Array:
-    """Make one column of JSON values, by the rules of ``columns_of``."""
+    """Convert JSON values to a column, by the rules of ``columns_of``."""
     kinds = set(map(type, values))
     kinds.discard(type(None))
     if not kinds:
         return pa.nulls(len(values))
     if float in kinds and not kinds <= {int, float}:
-        # Among texts, NaN is how pandas writes that there is none.
+        # Among texts, NaN is a missing value of pandas.
         present = [None if isinstance(value, float) and value != value else value for value in values]
         if present.count(None) > values.count(None):
             return column_of(present)
@@ -97,7 +97,7 @@ def column_of(values: list[Any]) -> pa.Array:
 
 
 def table_of(columns: Mapping[str, pa.Array], rows: int) -> pa.Table:
-    """Make a table, also where there are rows but no column."""
+    """Build a table of ``rows`` rows, even without columns."""
     if not columns:
         return pa.table({"": pa.nulls(rows)}).select([])
     return pa.table(dict(columns))
@@ -120,7 +120,7 @@ def _vectors(values: list[Any]) -> pa.Array:
 
 
 def _vector(value: Any) -> Sequence[float | None] | None:
-    """Keep what is no list of numbers as an empty list, which no check of widths lets through."""
+    """Return a list of numbers, or an empty list for anything else, which the dimension check rejects."""
     if value is None:
         return None
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Vectors of a corpus that are no list column: numbers written as text, and a file beside one table."""
+"""Vectors that are not in a list column: numbers written as text, or a separate vector file."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _BRACKETS = str.maketrans({"[": " ", "]": " ", "(": " ", ")": " ", ",": " ", ";"
 
 
 def parse_vector(text: str) -> list[float] | None:
-    """Read a vector that was written as text: ``[0.1, 0.2]``, ``0.1 0.2`` or ``0.1;0.2``; None for empty text.
+    """Parse a vector written as text: ``[0.1, 0.2]``, ``0.1 0.2`` or ``0.1;0.2``; None for empty text.
 
     Raises
     ------
     ValueError
-        If it is something else.
+        If the text is not a vector.
     """
     if not text.strip():
         return None
@@ -47,12 +47,12 @@ def parse_vector(text: str) -> list[float] | None:
 
 
 def vectors_of_text(column: pa.ChunkedArray, *, name: str, first_row: int, file: str) -> pa.ChunkedArray:
-    """Turn a column of text into lists of float64; empty text and null are no vector.
+    """Parse a text column into lists of float64; null and empty text become null.
 
     Raises
     ------
     CorpusError
-        If a text is no list of numbers; it names the row.
+        If a text is not a list of numbers, with its row.
     """
     vectors: list[list[float] | None] = []
     for number, text in enumerate(column.to_pylist()):
@@ -68,17 +68,17 @@ def vectors_of_text(column: pa.ChunkedArray, *, name: str, first_row: int, file:
 
 
 class NumpyVectors(VectorFile):
-    """A matrix in a file of NumPy; mapped, not read.
+    """A memory-mapped matrix in a NumPy file.
 
     Parameters
     ----------
     path : str
-        Of the ``.npy`` file.
+        Path of the ``.npy`` file.
 
     Attributes
     ----------
     matrix : ndarray, shape (n, dim)
-        Of half, float or double.
+        float16, float32 or float64.
 
     Raises
     ------
@@ -107,7 +107,7 @@ class NumpyVectors(VectorFile):
         return len(self.matrix)
 
     def rows(self, places: NDArray[np.int64], *, file: InputFile, ids: pa.ChunkedArray | None = None) -> pa.Array:
-        """The vectors of some rows of the table, as lists of float32 of one length."""
+        """Return the vectors of the rows ``places`` as lists of float32 of equal length."""
         if len(places) and int(places[-1]) >= len(self):
             raise self.other_count(f"more than {len(self):,}", file)
         width = self.matrix.shape[1]
@@ -116,7 +116,7 @@ class NumpyVectors(VectorFile):
 
 
 def vector_file(path: str, id_column: str | None = None) -> VectorFile:
-    """The vectors of a ``.npy`` or ``.parquet`` file beside a table.
+    """Open a ``.npy`` or ``.parquet`` file with the vectors of a table.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def vector_file(path: str, id_column: str | None = None) -> VectorFile:
     Raises
     ------
     CorpusError
-        If it is not on this machine, there is no such file, or it holds something else.
+        If it is remote, missing or not a vector file.
     """
     if protocol_of(path):
         raise CorpusError(
@@ -138,18 +138,18 @@ def vector_file(path: str, id_column: str | None = None) -> VectorFile:
 
 
 def vector_file_state(path: str, *, content: bool) -> str:
-    """What the file is recognised by: its name with size and modification time, or with a digest of its bytes.
+    """Return the fingerprint of the file: its name with size and modification time, or with a content digest.
 
     Raises
     ------
     CorpusError
-        If it is not there.
+        If it does not exist.
     """
     try:
         status = Path(path).stat()
         if not content:
             return f"{Path(path).name}\0{status.st_size}\0{status.st_mtime_ns}"
-        # What was written a moment ago may be written again within one tick of its modification time.
+        # A file modified just now may change again within the resolution of its modification time.
         settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
         digest = _known_digest(path, status.st_size, status.st_mtime_ns) if settled else _content_digest(path)
         return f"{Path(path).name}\0{digest}"
@@ -159,7 +159,7 @@ def vector_file_state(path: str, *, content: bool) -> str:
         ) from error
 
 
-# A plan asks several times.
+# Cached, as a plan needs it several times.
 @lru_cache(maxsize=10_000)
 def _known_digest(path: str, size: int, modified: int) -> str:
     return _content_digest(path)

@@ -1,4 +1,4 @@
-"""Vectors in a parquet file beside one table: a list column with a vector for each of its rows, read as a stream."""
+"""Stream the vectors of a table from a list column of a separate parquet file, one vector per row."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _BATCH_ROWS = 8_192
 
 
 class ParquetVectors(VectorFile):
-    """The one column of lists of numbers of a parquet file.
+    """The only column of lists of numbers of a parquet file.
 
     Parameters
     ----------
     path : str
     id_column : str, optional
-        Column that identifies a row of the table; where the file has it too, it must say the same row by row.
+        Column that identifies a row of the table; if the file has it too, values must be equal row by row.
 
     Raises
     ------
     CorpusError
-        If there is no such file, it is damaged, or it has none or several such columns.
+        If the file is missing or damaged, or does not have exactly one such column.
     """
 
     def __init__(self, path: str, id_column: str | None = None) -> None:
@@ -56,22 +56,22 @@ class ParquetVectors(VectorFile):
         sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.metadata.num_row_groups)]
         self._starts = np.cumsum([0, *sizes])
         self._batches: Iterator[Any] = iter(())
-        self._held: Any = None
+        self._current: Any = None
         self._first = self._end = 0
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def rows(self, places: NDArray[np.int64], *, file: InputFile, ids: pa.ChunkedArray | None = None) -> pa.Array:
-        """The vectors of some rows of the table, as lists of float32; null where the file has null."""
+        """Return the vectors of the rows ``places`` as lists of float32; null where the file has null."""
         if len(places) and int(places[-1]) >= len(self):
             raise self.other_count(f"more than {len(self):,}", file)
         taken: list[Any] = []
         left = places
         while len(left):
-            self._reach(int(left[0]))
+            self._load_batch(int(left[0]))
             here = int(np.searchsorted(left, self._end))
-            taken.append(self._held.take(pa.array(left[:here] - self._first)))
+            taken.append(self._current.take(pa.array(left[:here] - self._first)))
             left = left[here:]
         if self._id is not None and ids is not None and taken:
             self._compare([batch.column(self._id) for batch in taken], ids, places, file)
@@ -80,7 +80,7 @@ class ParquetVectors(VectorFile):
         return pa.concat_arrays(pieces) if pieces else pa.array([], kind)
 
     def _compare(self, here: list[pa.Array], ids: pa.ChunkedArray, places: NDArray[np.int64], file: InputFile) -> None:
-        """Refuse vectors in another order than the rows, of rows that are there twice, or of other rows."""
+        """Reject vectors whose ids differ from those of the rows, such as in another order."""
         ours, theirs = (column.cast(pa.string()).to_pylist() for column in (pa.chunked_array(here), ids))
         for place, our, their in zip(places.tolist(), ours, theirs, strict=True):
             if our != their:
@@ -91,18 +91,18 @@ class ParquetVectors(VectorFile):
                     hint="Write the vectors in the order of the rows, one for each, none twice.",
                 )
 
-    def _reach(self, place: int) -> None:
-        """Hold the batch with a row; rows are asked for in their order, so that each is read once as a rule."""
-        if self._held is None or place < self._first:
+    def _load_batch(self, place: int) -> None:
+        """Load the batch with a row; usually each batch is read once, as rows are requested in order."""
+        if self._current is None or place < self._first:
             group = int(np.searchsorted(self._starts, place, side="right")) - 1
             groups = range(group, len(self._starts) - 1)
             columns = [self._column, *([self._id] if self._id else [])]
             self._batches = self._file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns)
             self._first = self._end = int(self._starts[group])
-            self._held = None
-        while self._held is None or place >= self._end:
-            self._held = next(self._batches)
-            self._first, self._end = self._end, self._end + self._held.num_rows
+            self._current = None
+        while self._current is None or place >= self._end:
+            self._current = next(self._batches)
+            self._first, self._end = self._end, self._end + self._current.num_rows
 
 
 def _is_vector(kind: pa.DataType) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet
-from latentscale.storage.snapshot import Shard, Snapshot, inside
+from latentscale.storage.snapshot import Shard, Snapshot, in_shards
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import vector_name
 
@@ -48,10 +48,10 @@ class EarlierVectors:
             Texts of all rows.
         """
         before, after = self._snapshots
-        start, stop = np.searchsorted(after.carried_places, [shard.base, shard.base + shard.rows])
-        rows = after.carried_places[start:stop] - shard.base
+        start, stop = np.searchsorted(after.carried_offsets, [shard.base, shard.base + shard.rows])
+        rows = after.carried_offsets[start:stop] - shard.base
         ids = after.carried_row_ids[start:stop]
-        known = inside(before.offsets(ids), before.shards)
+        known = in_shards(before.offsets(ids), before.shards)
         rows, ids = rows[known], ids[known]
         found: list[NDArray[np.int64]] = []
         vectors: list[NDArray[np.float32]] = []

@@ -16,14 +16,14 @@ from latentscale.errors import LatentScaleError, MissingPackageError
 from latentscale.labelers import Label, Labeler, labeler_class
 from latentscale.labelers.held_out import Embed, HeldOutTest
 from latentscale.labelers.model import asks_a_model, runs_in_the_job
-from latentscale.labelers.naming import Named, Naming
+from latentscale.labelers.naming import Naming, NamingResult
 from latentscale.services.terms import ServiceTerms
 from latentscale.stages.cluster import Clusters
 from latentscale.stages.label_evidence import EvidenceSet, held_out_vectors
 from latentscale.stages.label_request import LabelsRequest
 from latentscale.stages.stage import StageContext
 from latentscale.storage.artifacts import Record, find_record
-from latentscale.storage.spending import SpendingLog, forget_spending, read_spending
+from latentscale.storage.spending import SpendingLog, delete_spending, read_spending
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class NamingReport:
 
 def name_clusters(
     context: StageContext, request: LabelsRequest, record: Record, clusters: Clusters, evidence: EvidenceSet
-) -> tuple[Named, NamingReport]:
+) -> tuple[NamingResult, NamingReport]:
     """Name all clusters; clusters with a stored answer are not asked again.
 
     Raises
@@ -166,4 +166,4 @@ def _count_spending(
                 cost = spent.cost(terms)
                 report.spending |= figures if cost is None else {**figures, "cost": round(cost, 6)}
                 context.notice(spent.describe(terms))
-            forget_spending(context.store, context.run)
+            delete_spending(context.store, context.run)

@@ -1,4 +1,4 @@
-"""Parquet objects of a workspace as polars frames."""
+"""Read parquet objects of a workspace as polars frames."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class PointSegment:
     Attributes
     ----------
     names : list of str
-        Objects, in their order.
+        Object names, in order.
     schema : pyarrow.Schema
-        Of their frames: the columns of the parts, ``update``, the partition; in the types of all segments.
+        Schema of their frames: columns of the parts, ``update``, the partition; with types common to all segments.
     removed : int64 ndarray
-        Ascending ``row_id`` of their points that are not on the map.
+        Ascending ``row_id`` of the points that are not on the map.
     """
 
     store: Store
@@ -73,11 +73,11 @@ class PointSegment:
 
     @property
     def frame_schema(self) -> pl.Schema:
-        """The columns and types of the frames that ``read`` gives, where no columns are named."""
+        """Schema of the frames that ``read`` returns if all columns are selected."""
         return _empty(self.schema).schema
 
     def read(self, name: str, columns: Collection[str] | None = None, predicate: pl.Expr | None = None) -> pl.DataFrame:
-        """Read the points of one part that are on the map, or some of their columns."""
+        """Read all or some columns of the points of one part that are on the map."""
         wanted = [field.name for field in self.schema if columns is None or field.name in columns]
         needed = set(wanted) if predicate is None else {*wanted, *predicate.meta.root_names()}
         with open_parquet(self.store, name) as file:
@@ -99,12 +99,12 @@ class PointSegment:
 
 
 def point_segments(store: Store, record: Record) -> list[PointSegment]:
-    """The segments of a map that have parts, the oldest first.
+    """Return the segments of a map that have parts, oldest first.
 
     Raises
     ------
     WorkspaceError
-        If there are none.
+        If no segment has parts.
     """
     found: list[PointSegment] = []
     kinds: dict[str, list[pa.DataType]] = {}
@@ -130,17 +130,17 @@ def point_segments(store: Store, record: Record) -> list[PointSegment]:
 
 
 def scan_parts(store: Store, names: Sequence[str]) -> pl.LazyFrame:
-    """Scan parts of points that have the same columns and belong to no map, lazily as ``scan_points`` does."""
+    """Lazily scan parts with equal columns that belong to no map, as ``scan_points`` does."""
     schema = read_footer(store, names[0]).schema
     return _scan_segment(PointSegment(store=store, names=list(names), schema=schema, removed=np.empty(0, np.int64)))
 
 
 def _common_type(of_segments: list[pa.DataType]) -> pa.DataType:
-    """The type of a column in all segments, from the oldest to the newest."""
+    """Return the common type of a column, given its types from the oldest to the newest segment."""
     if all(kind == of_segments[0] for kind in of_segments):
         return of_segments[0]
     kinds = list(dict.fromkeys(map(plain_type, of_segments)))
-    # The newest segment knew all documents: it has whole numbers only where no float is other than whole.
+    # The newest segment was typed on all documents: it has integers only if all floats are integral.
     whole = pa.types.is_integer(kinds[-1])
     return common_type(kinds, wide=whole and any(map(pa.types.is_floating, kinds)), whole=whole)
 
@@ -172,7 +172,7 @@ def _scan_segment(segment: PointSegment) -> pl.LazyFrame:
 
 
 def read_parts(store: Store, names: Sequence[str]) -> pl.DataFrame:
-    """Read parquet objects into one frame; a column that some lack is null there."""
+    """Read parquet objects into one frame; missing columns become null."""
     return pl.concat([read_frame(store, name) for name in names], how="diagonal_relaxed")
 
 
@@ -182,7 +182,7 @@ def read_frame(store: Store, name: str) -> pl.DataFrame:
 
 
 def folder_columns(name: str, facts: dict[str, Any]) -> list[str]:
-    """The columns of a part that are not in it: its update, and its partition where it has one."""
+    """Return the columns derived from a part's metadata: its update, and its partition if it has one."""
     update = [UPDATE] if f"/{UPDATE}=" in name else []
     return update + ([str(facts["partition"]["column"])] if "partition" in facts else [])
 
@@ -215,7 +215,7 @@ def _frame(table: pa.Table) -> pl.DataFrame:
 
 
 def _holds_what_polars_lacks(kind: pa.DataType) -> bool:
-    """Whether a type has decimals of more than 38 digits or intervals of months in it, at any depth."""
+    """Whether a type contains, at any depth, decimals of more than 38 digits or intervals of months."""
     if pa.types.is_nested(kind):
         return any(_holds_what_polars_lacks(kind.field(at).type) for at in range(kind.num_fields))
     return pa.types.is_decimal256(kind) or pa.types.is_interval(kind)

@@ -13,7 +13,7 @@ from latentscale.storage.hashed_rows import BUCKET_ROWS, Hasher, HashHere, group
 from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.parquet import read_parquet
-from latentscale.storage.snapshot import NO_IDS, Ids, ShardTable, Snapshot, inside
+from latentscale.storage.snapshot import NO_IDS, Ids, ShardTable, Snapshot, in_shards
 from latentscale.storage.spool import BLOCK_ROWS, Records, Spool, bits_for
 
 REJECT_SCHEMA = pa.schema(
@@ -100,7 +100,7 @@ def identify(
 
 def taken_from_others(offsets: Ids, row_ids: Ids, superseded: Ids, shards: ShardTable) -> NDArray[np.bool_]:
     """Find carried ``row_ids`` that are the offset of another document, and thus its own row id."""
-    return inside(row_ids, shards) & ~np.isin(row_ids, offsets) & ~np.isin(row_ids, superseded)
+    return in_shards(row_ids, shards) & ~np.isin(row_ids, offsets) & ~np.isin(row_ids, superseded)
 
 
 def _without_clashes(found: Identities, shards: ShardTable) -> Identities:
@@ -147,7 +147,7 @@ def also_known(held: Identities, more: Identities, shards: ShardTable, parent: S
     Identities
         Row ids are unique, and none is the offset of another document.
     """
-    new = ~inside(more.offsets, parent.shards) & ~np.isin(more.offsets, held.offsets)
+    new = ~in_shards(more.offsets, parent.shards) & ~np.isin(more.offsets, held.offsets)
     new &= ~np.isin(more.row_ids, held.row_ids)
     offsets, row_ids = more.offsets[new], more.row_ids[new]
     _, first = np.unique(row_ids, return_index=True)
@@ -155,7 +155,7 @@ def also_known(held: Identities, more: Identities, shards: ShardTable, parent: S
     while len(offsets):
         # Row ids must not be offsets of other documents.
         moved = np.concatenate([held.superseded, held.offsets, offsets])
-        free = ~inside(row_ids, shards) | np.isin(row_ids, moved)
+        free = ~in_shards(row_ids, shards) | np.isin(row_ids, moved)
         if free.all():
             break
         offsets, row_ids = offsets[free], row_ids[free]
@@ -193,15 +193,15 @@ class _Joined:
 
 
 def _joined(present: ShardTable, order: Ids, parent: Snapshot | None) -> _Joined:
-    gone = parent.shards.lacking(present) if parent is not None else present.take(NO_IDS)
+    gone = parent.shards.not_in(present) if parent is not None else present.take(NO_IDS)
     rows = present.rows[order]
     begins = np.empty(len(present), dtype=np.int64)
     begins[order] = np.cumsum(rows) - rows
-    shards = present.followed_by(gone)
+    shards = present.concat(gone)
     return _Joined(
         shards=shards,
         new=len(present),
-        of_parent=inside(shards.bases, parent.shards if parent is not None else gone),
+        of_parent=in_shards(shards.bases, parent.shards if parent is not None else gone),
         begins=np.concatenate([begins, np.cumsum(gone.rows) - gone.rows]),
     )
 
@@ -268,12 +268,12 @@ def _by_text(
     bucket_rows: int,
     block_rows: int,
 ) -> Identities:
-    held = inside(parent.carried_places, present)
-    offsets, row_ids = [parent.carried_places[held]], [parent.carried_row_ids[held]]
+    held = in_shards(parent.carried_offsets, present)
+    offsets, row_ids = [parent.carried_offsets[held]], [parent.carried_row_ids[held]]
     joined = _joined(present, order, parent)
     shards = joined.shards
     # All rows of kept shards are known.
-    fresh = present.positions_lacking(parent.shards)
+    fresh = present.positions_not_in(parent.shards)
     if len(shards) > joined.new and len(fresh):
         numbers = np.concatenate([fresh, np.arange(joined.new, len(shards))])
         bits = bits_for(int(shards.rows[numbers].sum()), bucket_rows)

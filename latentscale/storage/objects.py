@@ -1,4 +1,4 @@
-"""A folder of objects, on a disk or at any fsspec URL, in which an object is either complete or absent."""
+"""Object store below a local folder or an fsspec URL, with atomic writes: an object is either complete or absent."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ from latentscale.storage.remote.protocol import ObjectInfo, Purpose, Remote
 
 __all__ = ["TEMPORARY_PREFIX", "UPLOAD", "ObjectInfo", "Store", "explain_os_error"]
 
-# A dot keeps unfinished files out of every listing, ours and those of pyarrow, polars and DuckDB.
+# The leading dot hides unfinished files from our listings and those of pyarrow, polars and DuckDB.
 TEMPORARY_PREFIX = ".unfinished-"
-# Readers of these begin with the footer.
+# Files whose readers start with the footer.
 _FROM_END = ".parquet"
 UPLOAD = "upload:"
-"""Before the id of an incomplete multipart upload, as the version of what ``Store.unfinished`` lists."""
+"""Prefix of the id of an incomplete multipart upload in the ``version`` of an entry of ``Store.unfinished``."""
 
 
 class Store:
     """Objects below one folder or URL.
 
-    ``put_bytes`` and ``put_file`` write an object in one piece: on a disk a temporary file in the same folder, fsync,
-    ``os.replace`` and fsync of the folder; elsewhere one PUT or one completed multipart upload. A reader never sees
-    half an object, and a writer that is killed leaves none.
+    ``put_bytes`` and ``put_file`` write atomically: on a local disk by a temporary file in the same folder, fsync,
+    ``os.replace`` and fsync of the folder; elsewhere by one PUT or one completed multipart upload. Readers never see a
+    partial object, also if a writer is killed.
     """
 
     def __init__(self, url: str, *, storage: StorageConfig | Mapping[str, Any] | None = None) -> None:
         if not url.strip():
-            # It would be the folder that the shell is in.
+            # An empty path would be the current directory.
             raise WorkspaceError("the name of the workspace is empty", hint="Name a folder or a URL; . is this folder.")
         self.storage = parse_storage(storage)
         self.is_local = protocol_of(url) == ""
         self._connected = False
         self._connection: tuple[int, Remote] | None = None
         if self.is_local:
-            # A URL names an absolute path: file:///x, and file:x as fsspec has it.
+            # The path of a URL is absolute: file:///x, and file:x as in fsspec.
             self._root = self.url = str(at_home(url.removeprefix("file://").removeprefix("local://")).absolute())
             if escaped(self.url) != self.url:
-                # Records and pages of a workspace hold its address.
+                # Records and pages of a workspace contain its URL.
                 raise WorkspaceError(
                     f"the path of the workspace is not UTF-8: {escaped(self.url)}",
                     hint="Choose another folder with --out, or rename the folder.",
@@ -70,40 +70,40 @@ class Store:
         return f"Store({self.url!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # No key and no connection: who opens it elsewhere reads the variables there.
+        # Neither credentials nor the connection: credentials are read again where it is unpickled.
         return (_reopen, (self.url, self.storage.model_dump(mode="json")))
 
     @property
     def _remote(self) -> Remote:
-        """The connection of this process; after a fork another one."""
+        """Return the connection of this process; a forked process opens a new one."""
         if self._connection is None or self._connection[0] != os.getpid():
             remote, _ = connect(self.url, self.storage)
             if self._connected:
-                remote.assume_contact()
+                remote.assume_connected()
             self._connection = (os.getpid(), remote)
         return self._connection[1]
 
     def check(self, *, write: bool = False, purpose: Purpose = "workspace") -> None:
-        """Check access at once; a local folder is checked when it is used.
+        """Check access to a remote store; does nothing for a local folder.
 
         Parameters
         ----------
         write : bool
-            Also write a tiny object and delete it.
+            Also write a small object and delete it.
 
         Raises
         ------
         RequestError
-            If the credentials, the bucket or its region are wrong, or the place may only be read.
+            If the credentials, the bucket or its region are wrong, or the store is read-only.
         StorageError
-            If the store does not answer within ``storage.first_budget``, or refuses the time of this machine's clock.
+            If the store does not answer within ``storage.first_budget``, or rejects the time of this machine's clock.
         """
         if not self.is_local:
             self._remote.check(self._root, write=write, purpose=purpose)
 
     @property
     def local_root(self) -> Path:
-        """The folder of a local store.
+        """Return the folder of a local store.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class Store:
             return self._root
         return str(Path(self._root, clean)) if self.is_local else f"{self._root}/{clean}"
 
-    def _shown(self, path: str) -> str:
+    def _display_path(self, path: str) -> str:
         """Return the path or URL of an object, for messages."""
         return path if self.is_local else self._remote.address(path)
 
@@ -141,19 +141,22 @@ class Store:
         return Store(path if self.is_local else self._remote.address(path), storage=self.storage)
 
     def list(self, prefix: str = "", *more: str, brief: bool = False) -> Listing:
-        """List all objects below the folder ``prefix``, and below ``more``. A missing folder holds none.
+        """List all objects below the folders ``prefix`` and ``more``; a missing folder is empty.
 
-        ``brief``: names and sizes only.
+        Parameters
+        ----------
+        brief : bool
+            List names and sizes only.
         """
         return Listing((info for folder in (prefix, *more) for info in self._list(folder)), brief=brief)
 
     def find_first(self, wanted: Callable[[str], bool]) -> str | None:
-        """The name of an object, the first in a listing that is ``wanted``; a disk is read only so far."""
+        """Return the first name in the listing for which ``wanted`` is true, or None; a local listing stops there."""
         return next((info.name for info in self._list("") if wanted(info.name)), None)
 
     def _list(self, prefix: str) -> Generator[ObjectInfo]:
         start = self.path(prefix)
-        with _explained("list", self._shown(start)):
+        with _translate_errors("list", self._display_path(start)):
             if self.is_local:
                 yield from self._walk(Path(start))
                 return
@@ -170,7 +173,7 @@ class Store:
             return
         with entries:
             found = [(entry.name + "/" * entry.is_dir(follow_symlinks=False), entry) for entry in entries]
-        # In the order of whole names, so that a large listing need not be sorted.
+        # In the order of full names, so that a large listing need not be sorted.
         for name, entry in sorted(found, key=lambda pair: pair[0]):
             if name.endswith("/"):
                 yield from self._walk(Path(entry.path), unfinished=unfinished)
@@ -186,9 +189,9 @@ class Store:
         return name if os.sep == "/" else name.replace(os.sep, "/")
 
     def info(self, name: str) -> ObjectInfo | None:
-        """Return what is known of object ``name``, or None where there is none."""
+        """Return size, version and time of object ``name``, or None if it does not exist."""
         path = self.path(name)
-        with _explained("look at", self._shown(path)):
+        with _translate_errors("look at", self._display_path(path)):
             try:
                 if self.is_local:
                     status = Path(path).stat()
@@ -212,11 +215,11 @@ class Store:
             If it cannot be read.
         """
         path = self.path(name)
-        with _explained("read", self._shown(path)):
+        with _translate_errors("read", self._display_path(path)):
             return Path(path).read_bytes() if self.is_local else self._remote.read(path)
 
     def find_bytes(self, name: str) -> bytes | None:
-        """Read a whole object, or None where there is none: one request, where asking first would be two."""
+        """Read a whole object, or return None if it does not exist; needs one request instead of two."""
         try:
             return self.read_bytes(name)
         except WorkspaceError as error:
@@ -227,47 +230,47 @@ class Store:
     def open(self, name: str) -> BinaryIO:
         """Open an object for reading and seeking."""
         path = self.path(name)
-        with _explained("open", self._shown(path)):
+        with _translate_errors("open", self._display_path(path)):
             return (
                 Path(path).open("rb") if self.is_local else self._remote.open(path, from_end=name.endswith(_FROM_END))
             )
 
     def put_bytes(self, name: str, data: bytes | memoryview) -> ObjectInfo:
-        """Write ``data`` as object ``name``, whole or not at all; an object of that name is replaced."""
+        """Write ``data`` as object ``name`` atomically, replacing an existing one."""
         path = self.path(name)
-        with _explained("write", self._shown(path)):
+        with _translate_errors("write", self._display_path(path)):
             if not self.is_local:
                 version = self._remote.put_bytes(path, data, headers_of(name))
                 return ObjectInfo(name=name, size=memoryview(data).nbytes, version=version)
             with _replacing(Path(path)) as temporary, temporary.open("wb") as file:
                 file.write(data)
-                _flush(file)
+                _fsync(file)
             status = Path(path).stat()
             return _of_file(name, status)
 
     def put_file(self, name: str, source: Path) -> ObjectInfo:
-        """Write the bytes of the local file ``source`` as object ``name``, without holding them in memory."""
+        """Write the local file ``source`` as object ``name`` atomically, without loading it into memory."""
         path = self.path(name)
-        with _explained("write", self._shown(path)):
+        with _translate_errors("write", self._display_path(path)):
             if not self.is_local:
                 version = self._remote.put_file(path, source, headers_of(name))
                 return ObjectInfo(name=name, size=source.stat().st_size, version=version)
             with _replacing(Path(path)) as temporary, temporary.open("wb") as file, source.open("rb") as origin:
                 while chunk := origin.read(1 << 22):
                     file.write(chunk)
-                _flush(file)
+                _fsync(file)
             status = Path(path).stat()
             return _of_file(name, status)
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete objects; missing ones are no error."""
+        """Delete objects; missing ones are ignored."""
         paths = [self.path(name) for name in names]
         if not self.is_local:
-            with _explained("delete", self.url):
+            with _translate_errors("delete", self.url):
                 self._remote.delete(paths)
             return
         for path in paths:
-            with _explained("delete", path), contextlib.suppress(FileNotFoundError):
+            with _translate_errors("delete", path), contextlib.suppress(FileNotFoundError):
                 Path(path).unlink()
 
     # -------------------------------------------------------------------------------------------------- for upkeep
@@ -285,11 +288,11 @@ class Store:
         return probe.modified
 
     def unfinished(self) -> list[ObjectInfo]:
-        """List what killed writers left: temporary files, and multipart uploads that were never completed.
+        """List leftovers of killed writers: temporary files, and multipart uploads that were never completed.
 
-        The ``version`` of an upload is its id; that of a file is its modification time, as everywhere.
+        The ``version`` of an upload is its id; that of a file is its modification time.
         """
-        with _explained("list", self.url):
+        with _translate_errors("list", self.url):
             if self.is_local:
                 return sorted(self._walk(Path(self._root), unfinished=True), key=lambda info: info.name)
             remote = self._remote
@@ -304,18 +307,18 @@ class Store:
             ]
 
     def discard(self, left: Iterable[ObjectInfo]) -> None:
-        """Delete what ``unfinished`` listed; missing objects are no error."""
+        """Delete entries of ``unfinished``; missing ones are ignored."""
         for info in left:
             if not info.version.startswith(UPLOAD):
                 self.delete([info.name])
                 continue
-            with _explained("give up the upload of", self.path(info.name)):
+            with _translate_errors("give up the upload of", self.path(info.name)):
                 self._remote.abort_upload(self.path(info.name), info.version.removeprefix(UPLOAD))
 
 
 def _reopen(url: str, storage: Mapping[str, Any]) -> Store:
     store = Store(url, storage=storage)
-    # This process continues work that another one started, so the store has answered before.
+    # The process that pickled the store was connected already.
     store._connected = True  # pyright: ignore[reportPrivateUsage]
     return store
 
@@ -330,7 +333,7 @@ def _of_file(name: str, status: os.stat_result) -> ObjectInfo:
     )
 
 
-def _flush(file: BinaryIO) -> None:
+def _fsync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
 
@@ -356,8 +359,8 @@ def _replacing(target: Path) -> Generator[Path]:
 
 
 @contextlib.contextmanager
-def _explained(action: str, path: str) -> Generator[None]:
-    """Translate errors of the file system into errors that say what to do next."""
+def _translate_errors(action: str, path: str) -> Generator[None]:
+    """Translate file system errors into errors with a next step."""
     try:
         yield
     except LatentScaleError:

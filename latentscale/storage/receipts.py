@@ -1,9 +1,9 @@
-"""Tables of receipts: what finished shards say of themselves, kept so that a later run need not open them again.
+"""Tables of receipts: metadata of finished shards, cached so that later runs need not open the shards.
 
-A listing stays the truth of which shards are there; a table only saves reading their footers. A shard that is in no
-table is opened, and joins the table that the run then writes. Tables are named by their content. A new table is merged
-with those that are not much larger, as in a log-structured merge (O'Neil et al. 1996): the sizes of those that stay
-more than double from one to the next, so that there are few, and a large one is rewritten only when as much is new.
+The listing of the store remains authoritative for which shards exist; a table only saves reading their footers. Shards
+missing from all tables are opened and added to the table that the run writes. Tables are content-addressed. A new table
+is merged with those that are not much larger, as in a log-structured merge tree (O'Neil et al. 1996): the sizes of the
+remaining ones more than double from one to the next, so there are few, and large ones are rarely rewritten.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from latentscale.storage.parquet import encode_table, open_parquet
 
 FOLDER = "receipts"
 VERSION = 1
-# A table of up to so many times the size of what is new, and of what was merged with it so far, is merged too.
+# A table is merged if it is at most this many times the size of the new receipts and those merged so far.
 GROWTH = 2.0
-# A run that is killed leaves the receipts of its last shards in no table: those of so many seconds.
+# Seconds between writes; a killed run loses the receipts since the last one.
 WRITTEN_EVERY = 60.0
 _CHUNK = 10_000
 _GROUP_ROWS = 65_536
 
 
 def receipt_schema(kind: type) -> pa.Schema:
-    """Columns of a table of receipts of the dataclass ``kind``, which has a ``key``.
+    """Return the schema of a table of receipts of the dataclass ``kind``, which has a field ``key``.
 
-    Whole numbers and texts are columns of their own; lists and mappings are JSON. A field with the metadata
-    ``{"kept": False}`` is of the run alone, or follows from the key.
+    Integers and strings are plain columns; lists and mappings are JSON. Fields with the metadata ``{"kept": False}``
+    are omitted: they concern only the run, or can be derived from the key.
     """
     return pa.schema([pa.field(one.name, _column_type(one)) for one in fields(kind) if one.metadata.get("kept", True)])
 
@@ -53,7 +53,7 @@ def _column_type(one: Field[Any]) -> pa.DataType:
     name = str(one.type)
     if name in ("int", "int | None"):
         return pa.int64()
-    # Most shards of a corpus say the same: a dictionary holds it once.
+    # Dictionary-encoded, as most shards of a corpus have equal values.
     return pa.string() if one.name == "key" else pa.dictionary(pa.int32(), pa.string())
 
 
@@ -121,7 +121,7 @@ class Receipts:
         """Return the sum of an integer column."""
         return int(pc.call_function("sum", [self.table[name]]).as_py() or 0)
 
-    def different(self, name: str) -> Iterator[tuple[Any, int]]:
+    def distinct(self, name: str) -> Iterator[tuple[Any, int]]:
         """Return distinct values of a JSON column in order of appearance, with the number of shards of each."""
         codes, texts = self._codes(name)
         counts = np.bincount(codes, minlength=len(texts))
@@ -135,7 +135,9 @@ class Receipts:
             for text, count in zip(texts.take(indices(some)).to_pylist(), counts[some].tolist(), strict=True):
                 yield json.loads(text), count
 
-    def pairs(self, one: str, other: str, places: NDArray[np.int64] | None = None) -> Iterator[tuple[Any, Any]]:
+    def distinct_pairs(
+        self, one: str, other: str, places: NDArray[np.int64] | None = None
+    ) -> Iterator[tuple[Any, Any]]:
         """Return distinct pairs of values of two JSON columns, in order of appearance.
 
         Equal values may be the same object, which must not be modified.
@@ -165,10 +167,10 @@ class Receipts:
             return np.empty(0, np.int32), pa.array([], pa.string())
         return np.concatenate([chunk.indices.to_numpy() for chunk in chunks]), chunks[0].dictionary
 
-    def tally(self, name: str) -> Counter[str]:
+    def sum_by_key(self, name: str) -> Counter[str]:
         """Sum a column of mappings to integers, by key."""
         found: Counter[str] = Counter()
-        for mapping, shards in self.different(name):
+        for mapping, shards in self.distinct(name):
             for key, count in mapping.items():
                 found[key] += count * shards
         return found
@@ -187,16 +189,16 @@ class Receipts:
     def _index(self) -> KeyIndex:
         return KeyIndex(self.keys)
 
-    def once(self) -> Receipts:
+    def unique(self) -> Receipts:
         """Drop repeated keys, keeping the first receipt."""
         again = self._index.repeated()
         return self.take(np.delete(np.arange(len(self)), again)) if len(again) else self
 
-    def by_key(self) -> Receipts:
+    def sorted_by_key(self) -> Receipts:
         """Sort by key, stably."""
         return self.take(pc.call_function("array_sort_indices", [self.keys]).to_numpy())
 
-    def joined(self, other: Receipts) -> Receipts:
+    def concat(self, other: Receipts) -> Receipts:
         """Concatenate with ``other``, with the columns of ``self``."""
         tables = [self.table, other.table.select(self.table.column_names)]
         return Receipts(self.kind, pa.concat_tables(tables).unify_dictionaries())
@@ -235,7 +237,7 @@ def read_receipts(
     receipts : Receipts
         One per key.
     tables : dict of str to int
-        As ``list_tables`` has them.
+        As returned by ``list_tables``.
     """
     tables = list_tables(store, group)
     return _read_tables(store, tables, kind, columns)[0], tables
@@ -259,8 +261,8 @@ def _read_tables(
                     continue
                 table = file.read(columns=wanted.names, use_threads=False).select(wanted.names).cast(wanted)
         except MissingObjectError:
-            # Another run merged it since it was listed, and may write it anew: what it held is elsewhere, or the
-            # shards are opened.
+            # Another run has merged this table since it was listed: its receipts are in another table, or the shards
+            # are opened.
             continue
         rows += table.num_rows
         for column in wanted.names:
@@ -273,7 +275,7 @@ def _read_tables(
     release_memory()
     receipts = Receipts(kind, pa.table(whole, schema=wanted))
     # Two concurrent runs may both have written a shard's receipt.
-    return receipts.once() if len(there) > 1 else receipts, there
+    return receipts.unique() if len(there) > 1 else receipts, there
 
 
 def write_receipts(store: Store, group: str, new: Receipts, tables: Mapping[str, int]) -> dict[str, int]:
@@ -282,13 +284,13 @@ def write_receipts(store: Store, group: str, new: Receipts, tables: Mapping[str,
     Returns
     -------
     dict of str to int
-        The tables that are there now, as ``list_tables`` has them.
+        The tables that exist now, as returned by ``list_tables``.
     """
     held = dict(tables)
     if not len(new):
         return held
     # Sorted, so that the bytes do not depend on the order in which shards finished.
-    new = new.by_key()
+    new = new.sorted_by_key()
     name, data = _encoded(group, new)
     if name in held:
         return held
@@ -301,7 +303,7 @@ def write_receipts(store: Store, group: str, new: Receipts, tables: Mapping[str,
         size += held_size
     if merged:
         known, merged = _read_tables(store, merged, new.kind)
-        name, data = _encoded(group, known.joined(new).once() if len(known) else new)
+        name, data = _encoded(group, known.concat(new).unique() if len(known) else new)
     store.put_bytes(name, data)
     # A run that listed these tables before falls back to opening the shards.
     store.delete([old for old in merged if old != name])
@@ -340,9 +342,9 @@ class ReceiptWriter:
     store : Store
     group : str
     new : Receipts
-        Receives the receipts; existing ones are in no table yet.
+        Collects the receipts; those that it already contains are written too.
     tables : mapping of str to int
-        As ``list_tables`` has them.
+        As returned by ``list_tables``.
     """
 
     def __init__(self, store: Store, group: str, new: Receipts, tables: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Sets of files on this machine's disk that its processes share: written once, mapped by all, removed at the end."""
+"""Sets of scratch files shared by the processes of this machine: written once, memory-mapped, removed after the run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if sys.platform != "win32":
     import fcntl
 
 VARIABLE = "LATENTSCALE_SCRATCH"
-"""Names the folder; by default one of this user in the system's folder for temporary files."""
+"""Environment variable with the scratch folder; by default a folder of this user in the system's temporary folder."""
 STALE_AFTER = 86_400.0
-"""Seconds after which a set that no process uses is removed."""
+"""Seconds after which an unused set is removed."""
 
 _UNFINISHED = ".unfinished"
 _LOCK = ".lock"
@@ -37,12 +37,12 @@ _FACTS = "facts.json"
 
 
 def scratch_folder(chosen: Path | str | None = None) -> Path:
-    """The folder of shared sets: ``chosen``, or what the environment names, or one of this user below ``tempdir``.
+    """Return the scratch folder: ``chosen``, else the environment variable, else this user's folder below ``tempdir``.
 
     Raises
     ------
     ResourceError
-        If it cannot be made, or belongs to another user.
+        If it cannot be created, or belongs to another user.
     """
     named = chosen or os.environ.get(VARIABLE)
     user = str(os.getuid()) if sys.platform != "win32" else getpass.getuser()
@@ -52,7 +52,7 @@ def scratch_folder(chosen: Path | str | None = None) -> Path:
         status = folder.stat()
     except OSError as error:
         raise _unusable(folder, error.strerror or str(error)) from error
-    # Everyone may make a folder in /tmp: one that another user made would hand us what that user likes.
+    # Anyone may create a folder in /tmp: another user's folder could contain forged files.
     if sys.platform != "win32" and not named and (status.st_uid != os.getuid() or status.st_mode & 0o022):
         raise _unusable(folder, "another user owns it or may write to it")
     return folder
@@ -66,13 +66,13 @@ def _unusable(folder: Path, reason: str) -> ResourceError:
 
 @dataclass(slots=True)
 class SharedFiles:
-    """A whole set that this process uses: no other removes it meanwhile.
+    """A complete set of files, locked against removal while this object is open.
 
     Attributes
     ----------
     folder : Path
     facts : mapping
-        What its writer said of it.
+        Metadata of the set, as its writer returned it.
     """
 
     folder: Path
@@ -80,17 +80,17 @@ class SharedFiles:
     _lock: int
 
     def map(self, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Map a file as an array: its pages are shared with all processes, and nothing is read before it is used.
+        """Memory-map a file of the set as an array of ``shape``; pages are shared between processes and read lazily.
 
-        A write would stay in this process and never reach the file; compiled code takes no array that it may not
-        write to.
+        The mapping is copy-on-write: writes stay in this process. It is not read-only, since compiled code rejects
+        read-only arrays.
         """
         length = int(np.prod(shape)) * np.dtype(dtype).itemsize
         with (self.folder / name).open("rb") as file:
             if sys.platform == "win32":
                 held = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_COPY)
             else:
-                # Otherwise the kernel reserves memory for all of it.
+                # Otherwise the kernel reserves memory for the whole mapping.
                 flags = mmap.MAP_PRIVATE | (0x4000 if sys.platform == "linux" else 0)  # MAP_NORESERVE
                 held = mmap.mmap(file.fileno(), length, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         return np.frombuffer(held, dtype=dtype).reshape(shape)
@@ -103,19 +103,19 @@ class SharedFiles:
 
 
 def share_files(scratch: Path, name: str, write: Callable[[Path], Mapping[str, Any]]) -> SharedFiles:
-    """Find a set of files of this machine, or write it; waits while another process writes it.
+    """Open a set of files, writing it first if it does not exist; waits while another process writes it.
 
-    Kernel locks tell who writes and who uses a set: they end with their process, however that ends. A set is written
-    to a folder of another name, which is renamed when it is complete.
+    Writers and users of a set hold kernel locks, which are released when their process ends, however it ends. A set is
+    written to a temporary folder, which is renamed when it is complete.
 
     Parameters
     ----------
     scratch : Path
         From ``scratch_folder``.
     name : str
-        Equal names mean equal bytes.
+        Name of the set, which must determine its content.
     write : callable
-        Writes the files into a folder and returns facts, as JSON can hold them.
+        Writes the files into the given folder and returns metadata that JSON can represent.
     """
     if sys.platform == "win32":
         name = f"{name}-{os.getpid()}"
@@ -123,13 +123,13 @@ def share_files(scratch: Path, name: str, write: Callable[[Path], Mapping[str, A
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            _take(lock, exclusive=False)
+            _acquire(lock, exclusive=False)
             facts = _read_facts(folder) if _is_current(lock, path) else None
             if facts is None:
-                # Not waited for: whoever is faster writes the set and then keeps its lock for as long as it uses it.
-                # Who waits to write it, perhaps another thread of the same process, would wait for the end of that.
-                if not _take(lock, exclusive=True, wait=False):
-                    time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - so that two do not meet again
+                # Do not block: the first writer keeps its lock for as long as it uses the set, so that a blocked second
+                # writer, perhaps another thread of the same process, would wait until then.
+                if not _acquire(lock, exclusive=True, wait=False):
+                    time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - so that two do not collide again
                     continue
                 if not _is_current(lock, path):
                     continue
@@ -137,8 +137,8 @@ def share_files(scratch: Path, name: str, write: Callable[[Path], Mapping[str, A
                 if facts is None:
                     _write(folder, write)
                     facts = _read_facts(folder)
-                _take(lock, exclusive=False)
-                # Another process may have removed it between the two locks.
+                _acquire(lock, exclusive=False)
+                # Another process may have removed the set between the two locks.
                 if facts is None or not _is_current(lock, path) or not folder.exists():
                     continue
             os.utime(path)
@@ -150,14 +150,14 @@ def share_files(scratch: Path, name: str, write: Callable[[Path], Mapping[str, A
 
 
 def remove_shared(scratch: Path, prefix: str, *, older_than: float = 0.0) -> list[str]:
-    """Remove sets that no process uses, and what killed writers left.
+    """Remove unused sets, and incomplete ones of killed writers.
 
     Parameters
     ----------
     prefix : str
-        Of their names.
+        Prefix of the names of the sets.
     older_than : float
-        Seconds since a set was last taken into use. What was never whole goes at any age.
+        Minimum age in seconds since a set was last opened; incomplete sets are removed at any age.
 
     Returns
     -------
@@ -166,11 +166,11 @@ def remove_shared(scratch: Path, prefix: str, *, older_than: float = 0.0) -> lis
     """
     now = time.time()
     gone: list[str] = []
-    # Who cleans folders of temporary files may have taken the lock and left the set.
+    # A cleaner of temporary folders may have deleted the lock file but not the set.
     there = {path.name.removesuffix(_LOCK).removesuffix(_UNFINISHED) for path in scratch.glob(f"{prefix}*")}
     for name in sorted(there):
         path = scratch / f"{name}{_LOCK}"
-        with _alone(path) as alone:
+        with _exclusive_lock(path) as alone:
             if not alone:
                 continue
             shutil.rmtree(scratch / f"{name}{_UNFINISHED}", ignore_errors=True)
@@ -185,13 +185,13 @@ def remove_shared(scratch: Path, prefix: str, *, older_than: float = 0.0) -> lis
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that are free on the disk of a folder."""
+    """Return the free space on the disk of a folder, in bytes."""
     return shutil.disk_usage(folder).free
 
 
 def _write(folder: Path, write: Callable[[Path], Mapping[str, Any]]) -> None:
     unfinished = folder.with_name(f"{folder.name}{_UNFINISHED}")
-    # What a killed writer left, or a set of before the last start of the machine.
+    # Left by a killed writer, or written before the last boot.
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -200,7 +200,7 @@ def _write(folder: Path, write: Callable[[Path], Mapping[str, Any]]) -> None:
         sizes = {path.name: path.stat().st_size for path in unfinished.iterdir()}
         for file in unfinished.iterdir():
             file.chmod(0o400)
-        text = json.dumps({"boot": _boot(), "sizes": sizes, "facts": facts})
+        text = json.dumps({"boot": _boot_id(), "sizes": sizes, "facts": facts})
         (unfinished / _FACTS).write_text(text, encoding="utf-8")
         unfinished.rename(folder)
     except BaseException:
@@ -209,26 +209,26 @@ def _write(folder: Path, write: Callable[[Path], Mapping[str, Any]]) -> None:
 
 
 def _read_facts(folder: Path) -> dict[str, Any] | None:
-    """The facts of a complete set; None where there is no such set."""
+    """Return the metadata of a complete set, or None if it does not exist."""
     try:
         held: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != _FACTS}
     except (OSError, ValueError):
         return None
-    # A machine that lost its power may have kept the names and lost the data: nothing here is flushed.
-    return cast(dict[str, Any], held["facts"]) if held["boot"] == _boot() and held["sizes"] == sizes else None
+    # After a power failure the names may exist without the data, as nothing is flushed here.
+    return cast(dict[str, Any], held["facts"]) if held["boot"] == _boot_id() and held["sizes"] == sizes else None
 
 
-def _boot() -> str:
+def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return str(int(psutil.boot_time()))
 
 
-def _take(lock: int, *, exclusive: bool, wait: bool = True) -> bool:
-    """Take a lock in place of what is held of it; False, and none is held, where it would have to be waited for."""
-    # On Windows a set's name holds the process, which does not share it.
+def _acquire(lock: int, *, exclusive: bool, wait: bool = True) -> bool:
+    """Acquire a lock, replacing the mode held; False, with no lock held, if it is busy and ``wait`` is False."""
+    # On Windows sets are not shared: their names contain the process id.
     if sys.platform != "win32":
         try:
             fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
@@ -239,7 +239,7 @@ def _take(lock: int, *, exclusive: bool, wait: bool = True) -> bool:
 
 
 def _is_current(lock: int, path: Path) -> bool:
-    """Whether the file that is locked is still the one of that name."""
+    """Whether the locked file descriptor still refers to the file at ``path``."""
     try:
         return path.stat().st_ino == os.fstat(lock).st_ino
     except FileNotFoundError:
@@ -247,8 +247,8 @@ def _is_current(lock: int, path: Path) -> bool:
 
 
 @contextmanager
-def _alone(path: Path) -> Generator[bool]:
-    """Hold the lock of a set alone, if no process uses it."""
+def _exclusive_lock(path: Path) -> Generator[bool]:
+    """Hold the exclusive lock of a set; yields False if a process uses it."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if sys.platform != "win32":

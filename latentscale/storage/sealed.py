@@ -1,4 +1,4 @@
-"""JSON objects of a workspace: each has a schema number, and a digest of itself by which a changed value is noticed."""
+"""JSON objects of a workspace, each with a schema number and a digest of its content, which detects changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentscale.storage.schema import check_schema
 
 DIGEST = "digest"
 WITHOUT_DIGEST = 2
-"""The schema of which objects may lack it."""
+"""The only schema version whose objects may lack the digest."""
 
 
 def seal(values: Mapping[str, Any]) -> bytes:
@@ -26,20 +26,20 @@ def seal(values: Mapping[str, Any]) -> bytes:
 def unseal(store: Store, name: str, data: bytes) -> dict[str, Any]:
     """Read what ``seal`` wrote, without the schema number and the digest.
 
-    An object of schema 2, the first versions of which wrote no digest, is taken without one.
+    An object of schema 2 may lack the digest, as early versions of that schema wrote none.
 
     Raises
     ------
     ValueError, KeyError, TypeError
-        If it is no such document, or a value in it was changed since.
+        If it is not such a document, or its digest does not match.
     WorkspaceError
-        If it is of another schema.
+        If it has another schema version.
     """
     read: object = json.loads(data)
     if not isinstance(read, dict):
         raise TypeError("it is no JSON object")
     values = cast(dict[str, Any], read)
-    # First: a later version may take the digest otherwise.
+    # Checked first: a later version may compute the digest differently.
     check_schema(store, name, values)
     found = values.pop(DIGEST, None)
     if found != _digest(values) and not (found is None and values["schema"] == WITHOUT_DIGEST):
@@ -49,6 +49,6 @@ def unseal(store: Store, name: str, data: bytes) -> dict[str, Any]:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    """Of the values in any order; JSON of ours may hold NaN, which ``canonical_json`` refuses."""
+    """Digest of the values in any order; they may contain NaN, which ``canonical_json`` refuses."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""The segments of a map: the points that its first fit made, and those that each update added or removed."""
+"""The segments of a map: the points of its first fit, and those that each update added or removed."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """Points of one map that this map, or one that grew out of it, shows.
+    """Points that were computed for one map and are shown by it or by a later update of it.
 
     Attributes
     ----------
     map : str
-        The map in whose folder they are.
+        Id of the map whose folder contains the points.
     documents : int
-        Of the segment that are still on the map.
+        Number of documents of the segment that are still on the map.
     points : list of str or None
-        Objects, relative to the map's folder; None: those that the map's record lists below ``points/``.
+        Object names relative to the map's folder; None: those that the map's record lists below ``points/``.
     page : dict or None
-        What the viewer knows of its tiles; None without a viewer.
+        Metadata of its tiles for the viewer; None without a viewer.
     removed : str or None
-        Object in the folder of the *showing* map: the ``row_id`` of removed points and of those that a later
+        Object in the folder of the *showing* map with the ``row_id`` of points that were removed or that a later
         segment replaces.
     removed_positions : dict or None
         The same for the viewer: ``url`` relative to the showing map's folder, and ``count``.
     store : Store or None
-        Where the map's record is read, should ``points`` be asked of it.
+        Workspace from which the map's record is read if ``points`` is None.
     """
 
     map: str
@@ -51,7 +51,7 @@ class Segment:
     store: Store | None = field(default=None, compare=False, repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as plain values; more than a few points are left to the record of their map."""
+        """Return the fields as plain values; a long list of points is omitted, as the map's record has it."""
         few = self.points is not None and len(self.points) <= MAX_LISTED_PARTS
         return {
             "map": self.map,
@@ -64,12 +64,12 @@ class Segment:
 
 
 def map_folder(identity: str) -> str:
-    """Folder of a map."""
+    """Return the folder of a map in its workspace."""
     return f"maps/{identity}"
 
 
 def segments_of(record: Record) -> list[Segment]:
-    """The segments of a map, the oldest first; a map that no update made is its own only one."""
+    """Return the segments of a map, oldest first; a map that is not an update consists of one segment."""
     if record.segments:
         return [Segment(store=record.store, **segment) for segment in record.segments]
     return [
@@ -84,7 +84,7 @@ def segments_of(record: Record) -> list[Segment]:
 
 
 def point_names(segment: Segment) -> list[str]:
-    """Objects of a segment's points, relative to its map's folder; reads that map's record where they are many.
+    """Return the objects of a segment's points, relative to its map's folder; reads that map's record if needed.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def point_names(segment: Segment) -> list[str]:
 
 
 def point_objects(segment: Segment) -> list[str]:
-    """Objects of a segment's points, in the workspace."""
+    """Return the objects of a segment's points, relative to the workspace."""
     return [f"{map_folder(segment.map)}/{name}" for name in point_names(segment)]
 
 
@@ -107,21 +107,21 @@ def _points(parts: Iterable[Part]) -> list[str]:
 
 
 def removed_row_ids(store: Store, record: Record, segment: Segment) -> Ids:
-    """Ascending ``row_id`` of the points of a segment that are not on the map (int64)."""
+    """Return the ascending ``row_id`` of the points of a segment that are not on the map (int64)."""
     if segment.removed is None:
         return np.empty(0, dtype=np.int64)
     return read_parquet(store, f"{map_folder(record.id)}/{segment.removed}", ["row_id"])["row_id"].to_numpy()
 
 
 def read_points(store: Store, record: Record, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Read columns of the points that are on a map, the column of ``publish.partition_by`` among them.
+    """Read columns of the points that are on a map, including the column of ``publish.partition_by``.
 
     Yields
     ------
     index : int
-        Of the segment.
+        Index of the segment.
     table : pyarrow.Table
-        ``columns`` of one object; its rows that were removed are left out.
+        ``columns`` of one object, without its removed rows.
     """
     for index, segment in enumerate(segments_of(record)):
         removed = removed_row_ids(store, record, segment)
@@ -133,7 +133,7 @@ def read_points(store: Store, record: Record, columns: Sequence[str]) -> Iterato
 
 
 def _read_part(store: Store, name: str, columns: Sequence[str]) -> pa.Table:
-    """``row_id`` and ``columns`` of one object; the value of a partition is in the footer, not in the rows."""
+    """Read ``row_id`` and ``columns`` of one object; a partition value is in its footer, not in its rows."""
     with open_parquet(store, name) as file:
         partition: dict[str, Any] = read_facts(store, name, file).get("partition") or {}
         partitioned = partition.get("column")

@@ -1,4 +1,4 @@
-"""Selections: lists of documents, by their own ids or by row ids, that a run leaves out or takes alone."""
+"""Selections: lists of documents, by corpus id or row id, that a run excludes or is restricted to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latentscale.storage.objects import Store
 from latentscale.storage.ordered import in_order
 from latentscale.storage.parquet import read_parquet, write_parquet
 from latentscale.storage.shard_hashes import strings_of
-from latentscale.storage.snapshot import NO_IDS, Ids, Shard, Snapshot, inside
+from latentscale.storage.snapshot import NO_IDS, Ids, Shard, Snapshot, in_shards
 
 FOLDER = "selections"
 ROW_ID, OWN_ID = "row_id", "id"
@@ -23,24 +23,24 @@ _NAME = re.compile(r"selection-[0-9a-f]{16}")
 
 
 def is_selection(name: str) -> bool:
-    """Whether a setting names a list that the workspace keeps, and no file."""
+    """Whether a setting names a selection stored in the workspace, as opposed to a file."""
     return _NAME.fullmatch(name) is not None
 
 
 def write_selection(store: Store, values: pa.Array | pa.ChunkedArray, *, facts: dict[str, Any]) -> str:
-    """Keep a list in the workspace; an update needs the file that it came from no more.
+    """Store a list in the workspace, so that updates do not need the original file.
 
     Parameters
     ----------
     values : pyarrow array
-        int64: row ids; string: ids of the corpus.
+        int64: row ids; string: values of the corpus's id column.
     facts : dict
-        Where it came from.
+        Provenance of the list.
 
     Returns
     -------
     str
-        ``selection-<16 hex>``, of the digest of the values.
+        ``selection-<16 hex>``, from the digest of the values.
     """
     unique = pc.call_function("unique", [values])
     ordered = unique.take(pc.call_function("array_sort_indices", [unique]))
@@ -55,12 +55,12 @@ def write_selection(store: Store, values: pa.Array | pa.ChunkedArray, *, facts: 
 
 
 def read_selection(store: Store, name: str) -> pa.ChunkedArray:
-    """Read a list: int64 row ids, or ids of the corpus as strings.
+    """Read a stored list: row ids (int64), or corpus ids (string).
 
     Raises
     ------
     WorkspaceError
-        If the workspace does not have it.
+        If the workspace does not contain it.
     """
     if not store.exists(_object(name)):
         raise WorkspaceError(
@@ -70,19 +70,19 @@ def read_selection(store: Store, name: str) -> pa.ChunkedArray:
 
 
 def offsets_of(store: Store, snapshot: Snapshot, name: str, *, id_column: str | None) -> Ids:
-    """Offsets of the rows of a snapshot that are in a list (int64, ascending).
+    """Return the offsets of the rows of a snapshot that are in a selection (int64, ascending).
 
-    Own ids are looked up in the id column of all shards, read several at a time.
+    Corpus ids are looked up in the id column of all shards, several of which are read concurrently.
 
     Raises
     ------
     WorkspaceError
-        If the list has own ids, and the workspace no id column.
+        If the list contains corpus ids, and the workspace has no id column.
     """
     values = read_selection(store, name)
     if pa.types.is_integer(values.type):
         offsets = snapshot.offsets(values.to_numpy())
-        return np.unique(offsets[inside(offsets, snapshot.shards)])
+        return np.unique(offsets[in_shards(offsets, snapshot.shards)])
     if id_column is None:
         raise WorkspaceError(f"{name} has ids of the corpus, but no column of it was named as its id")
     wanted = pc.SetLookupOptions(values.combine_chunks().cast(pa.large_string()))
@@ -95,7 +95,7 @@ def offsets_of(store: Store, snapshot: Snapshot, name: str, *, id_column: str | 
 
 
 def all_offsets(snapshot: Snapshot) -> Ids:
-    """Offsets of all rows of a snapshot (int64, ascending)."""
+    """Return the offsets of all rows of a snapshot (int64, ascending)."""
     shards = snapshot.shards
     if not len(shards):
         return NO_IDS

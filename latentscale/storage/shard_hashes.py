@@ -1,6 +1,6 @@
-"""The hashes of one column of one shard: as a worker leaves them, until a run of hashes has taken them up.
+"""The hashes of one column of one shard, written by workers and merged into a sorted run of hashes later.
 
-They follow from the shard and the name of the column, as their object's name does: one that is there is not made again.
+Both the hashes and the object's name are determined by the shard and the column, so an existing object is reused.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Hashes:
     Attributes
     ----------
     first, second : uint64 ndarray, shape (n,)
-        The halves; without meaning where there is no value.
+        The halves of the 128-bit hashes; undefined where ``there`` is False.
     there : bool ndarray, shape (n,)
-        Whether a row has a value: null and blank are none.
+        Whether a row has a value, which is neither null nor blank.
     """
 
     first: Words
@@ -44,7 +44,7 @@ class Hashes:
 def hash_values(column: pa.ChunkedArray) -> Hashes:
     """Hash a column of a shard of documents.
 
-    Rows where it is null or blank are left out: CSV has no other way to write that a row has no id.
+    Blank values count as missing, since CSV has no other way to express a missing id.
     """
     values = strings_of(column)
     empty = pc.call_function("equal", [pc.call_function("binary_length", [values]), pa.scalar(0)])
@@ -54,7 +54,7 @@ def hash_values(column: pa.ChunkedArray) -> Hashes:
 
 
 def strings_of(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array of strings; numbers and dates as polars writes them, bytes as hexadecimal digits."""
+    """Convert a column to one array of strings; numbers and dates as polars formats them, bytes as hex digits."""
     column = column.cast(named_zones(column.type))
     if pa.types.is_binary(column.type):
         return pl.Series(pl.from_arrow(column)).bin.encode("hex").to_arrow().cast(pa.large_string())
@@ -64,30 +64,30 @@ def strings_of(column: pa.ChunkedArray) -> pa.Array:
 
 
 def hashes_folder(column: str) -> str:
-    """Folder of the hashes of a column."""
+    """Return the folder of the hashes of a column."""
     state = hashlib.blake2b(f"{HASH}\n{column}".encode(), digest_size=8)
     return f"{_PREFIX}{state.hexdigest()}"
 
 
 def is_of_shard(name: str) -> bool:
-    """Whether an object is in such a folder."""
+    """Whether an object contains the hashes of a shard's column."""
     return name.startswith(_PREFIX)
 
 
 def hashes_name(column: str, key: str) -> str:
-    """Object with the hashes of the column of one shard."""
+    """Return the name of the object with the hashes of one shard's column."""
     return f"{hashes_folder(column)}/{key[:2]}/{key}.parquet"
 
 
 def write_hashes(store: Store, column: str, key: str, hashes: Hashes) -> None:
-    """Write the hashes of a shard: 16 bytes a row, in the order of the rows, null where there is no value."""
+    """Write the hashes of a shard: 16 bytes per row, in row order, null where there is no value."""
     mask = None if hashes.there.all() else ~hashes.there
     table = pa.table(
         {name: pa.array(getattr(hashes, name), mask=mask) for name in _COLUMNS},
         schema=pa.schema([(name, pa.uint64()) for name in _COLUMNS]),
     )
     facts = {"hash": HASH, "column": column, "shard": key}
-    # Hashes cannot be compressed; split into bytes they are not looked through for what repeats.
+    # Hashes do not compress; with BYTE_STREAM_SPLIT no time is lost on a search for repeats.
     write_parquet(store, hashes_name(column, key), table, facts=facts, byte_stream_split=_COLUMNS)
 
 
@@ -97,7 +97,7 @@ def read_hashes(store: Store, column: str, key: str) -> Hashes:
     Raises
     ------
     MissingObjectError
-        If there are none.
+        If they do not exist.
     DamagedObjectError
         If they cannot be read.
     """
@@ -108,13 +108,13 @@ def read_hashes(store: Store, column: str, key: str) -> Hashes:
 
 
 def hashed_keys(store: Store, column: str) -> set[str]:
-    """Keys of the shards of which there are hashes."""
+    """Return the keys of the shards that have stored hashes."""
     names = store.list(hashes_folder(column), brief=True).names.to_pylist()
     return {str(name).rsplit("/", 1)[-1].removesuffix(".parquet") for name in names}
 
 
-def forget_hashes(store: Store, column: str, keys: pa.StringArray) -> None:
-    """Delete the hashes of shards, once nothing waits for them."""
+def delete_hashes(store: Store, column: str, keys: pa.StringArray) -> None:
+    """Delete the hashes of shards after they were merged."""
     held = hashed_keys(store, column)
     if held:
         store.delete([hashes_name(column, key) for key in keys.to_pylist() if key in held])

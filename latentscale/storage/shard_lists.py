@@ -1,4 +1,4 @@
-"""The object that lists the shards of a snapshot: read batch by batch, so that the keys are in memory once."""
+"""The object that lists the shards of a snapshot, read in batches to keep only one copy of the keys in memory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from latentscale.storage.snapshot import NO_SHARDS, Ids, ShardTable
 FOLDER = "snapshots"
 
 _STATES = ("documents", "empty", "retired")
-# Shards with documents; those without; those that left the corpus, whose offsets stay reserved.
+# States: shards with documents; without documents; removed from the corpus (their offsets stay reserved).
 LISTED, EMPTY, RETIRED = range(3)
 _COLUMNS = ("key", "rows", "base", "bytes", "state")
 
 
 def list_name(snapshot_id: str) -> str:
-    """Object that lists the shards of a snapshot."""
+    """Return the name of the object that lists the shards of a snapshot."""
     return f"{FOLDER}/{snapshot_id}.parquet"
 
 
@@ -38,20 +38,20 @@ def write_list(
     *,
     facts: Mapping[str, Any],
 ) -> None:
-    """List the shards of a snapshot.
+    """Write the list of the shards of a snapshot.
 
     Parameters
     ----------
     table, retired : ShardTable
-        By offset.
+        Sorted by offset.
     order : int64 ndarray, shape (len(table),)
-        Where in the input each shard of ``table`` is.
+        Position in input order of each shard of ``table``.
     empty : tuple of str
-        Keys of shards without a document.
+        Keys of shards without documents.
     """
     nothing = np.zeros(len(empty), dtype=np.int64)
     without = ShardTable(keys=pa.array(empty, pa.string()), rows=nothing, bases=nothing, bytes=nothing)
-    whole = table.followed_by(without).followed_by(retired)
+    whole = table.concat(without).concat(retired)
     counts = [len(table), len(empty), len(retired)]
     frame = pl.DataFrame(
         {
@@ -68,12 +68,12 @@ def write_list(
 
 
 def read_list(store: Store, snapshot_id: str, *states: int) -> list[ShardTable]:
-    """The shards of each of some states that the object of a snapshot lists."""
+    """Read the shards of a snapshot's list: one table for each of ``states``."""
     return read_whole_list(store, snapshot_id, *states)[1]
 
 
 def read_whole_list(store: Store, snapshot_id: str, *states: int) -> tuple[dict[str, Any], list[ShardTable]]:
-    """What the footer of the object of a snapshot says, and its shards of each of some states, by opening it once."""
+    """Read the metadata of a snapshot's list, and its shards: one table for each of ``states``."""
     name = list_name(snapshot_id)
     pieces: list[list[ShardTable]] = [[NO_SHARDS] for _ in states]
     with open_parquet(store, name) as file:
@@ -94,7 +94,7 @@ def read_whole_list(store: Store, snapshot_id: str, *states: int) -> tuple[dict[
 
 
 def read_list_batches(store: Store, snapshot_id: str, *states: int) -> Iterator[list[ShardTable]]:
-    """Read the object of a snapshot batch by batch: the shards of each of some states."""
+    """Read the list of a snapshot in batches: for each, one table for each of ``states``."""
     with open_parquet(store, list_name(snapshot_id)) as file:
         yield from _batches(file, states)
 
@@ -108,6 +108,6 @@ def _batches(file: pq.ParquetFile, states: Sequence[int]) -> Iterator[list[Shard
 
 
 def read_order(store: Store, snapshot_id: str) -> Ids:
-    """Where in the input each shard with documents was (uint32, shape (n,))."""
+    """Read the position in input order of each shard with documents (uint32, shape (n,))."""
     held = read_parquet(store, list_name(snapshot_id), ["order", "state"])
     return held["order"].to_numpy()[held["state"].to_numpy() == LISTED]

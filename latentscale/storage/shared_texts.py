@@ -1,4 +1,4 @@
-"""Texts that several shards hold: which row stands for each, and their vectors, one file on each machine."""
+"""Texts that occur in several shards: the row that represents each, and their vectors in a file per machine."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _FIRST, _SECOND, _PLACE, _MATRIX = "first.u64", "second.u64", "place.i64", "matr
 
 
 def shared_folder(embedding_id: str, snapshot_id: str) -> str:
-    """Folder of the vectors of a snapshot's shared texts; it is there while its shards are embedded."""
+    """Return the folder of the vectors of a snapshot's shared texts, which exists while its shards are embedded."""
     return f"{EMBEDDINGS}/{embedding_id}/{FOLDER}/{snapshot_id}"
 
 
 def is_shared(name: str) -> bool:
-    """Whether an object is in such a folder."""
+    """Whether an object is in the folder of shared texts."""
     parts = name.split("/", 3)
     return len(parts) == 4 and parts[0] == EMBEDDINGS and parts[2] == FOLDER
 
@@ -52,21 +52,21 @@ def find_shared(
     Parameters
     ----------
     store : Store
-        Hashes of texts are kept in it, as those of ids are.
+        The workspace, in which hashes of texts are cached.
     shards : ShardTable
-        By offset.
+        Sorted by offset.
     column : str
-        The text.
+        Name of the text column.
     missing : bool ndarray, shape (len(shards),)
-        Which shards have no vectors.
+        Whether each shard lacks vectors.
     hasher : Hasher, optional
-        For the texts of shards; by default this process.
+        Hashes the texts of shards; by default this process.
 
     Returns
     -------
     int64 ndarray, ascending
-        Offset of the first row of each such text. A text that only one shard has, or only shards with vectors, is not
-        among them.
+        Offset of the first row of each such text. Texts that occur in only one shard, or only in shards with vectors,
+        are not included.
     """
     found = [NO_IDS]
     for records in hash_buckets(store, shards, column, hasher=hasher):
@@ -80,13 +80,13 @@ def find_shared(
     return np.sort(np.concatenate(found))
 
 
-def keep_plan(store: Store, folder: str, offsets: Ids) -> None:
-    """Write down which rows stand for the shared texts: a run that is resumed goes by what the first one found."""
+def write_plan(store: Store, folder: str, offsets: Ids) -> None:
+    """Store the representative rows of shared texts, so that a resumed run uses the same ones."""
     write_parquet(store, f"{folder}/plan.parquet", pa.table({"offset": pa.array(offsets, pa.int64())}), facts={})
 
 
 def read_plan(store: Store, folder: str) -> Ids | None:
-    """The rows of ``keep_plan``; None where there are none."""
+    """Read the rows that ``write_plan`` stored; None if there are none."""
     name = f"{folder}/plan.parquet"
     return read_parquet(store, name, ["offset"])["offset"].to_numpy() if store.exists(name) else None
 
@@ -100,9 +100,9 @@ class _Table:
 
 
 class SharedVectors:
-    """The vectors of shared texts, by the hash of a text.
+    """The vectors of shared texts, looked up by hash.
 
-    They are written to a file of this machine when the first text is looked up, which all its processes map.
+    At the first lookup they are written to a scratch file, which all processes of this machine map.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class SharedVectors:
         self._table: _Table | None = None
 
     def find(self, texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
-        """Rows of ``texts`` whose vector is known, ascending, and their vectors (None where there is none).
+        """Look up texts: ascending positions in ``texts`` of those with a vector (int64), and the vectors or None.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class SharedVectors:
         there = np.flatnonzero(np.asarray(texts.is_valid()))
         at = np.searchsorted(table.first, first[there])
         place = np.full(len(there), -1, dtype=np.int64)
-        # Different texts may have the same first half: those are looked at one after the other.
+        # Different texts may have the same first half: probe them one after the other.
         left = np.flatnonzero(at < len(table.first))
         while len(left):
             left = left[table.first[at[left]] == first[there[left]]]
@@ -159,7 +159,7 @@ class SharedVectors:
         )
 
     def _write(self, path: Path) -> Mapping[str, Any]:
-        """Gather all objects; memory holds the hashes, 24 bytes a text."""
+        """Gather all objects; keeps the hashes in memory, 24 bytes per text."""
         listed = self._store.list(self._folder, brief=True).names.to_pylist()
         names = sorted(str(name) for name in listed if name.count("/") == self._folder.count("/") + 2)
         firsts, seconds = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]

@@ -1,4 +1,4 @@
-"""The snapshot type: shards of documents at their offsets, and which row is which document."""
+"""The snapshot type: shards of documents at their offsets, and the mapping of rows to document ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from latentscale.storage.key_index import KeyIndex
 
 Ids = NDArray[np.int64]
 NO_IDS: Ids = np.empty(0, dtype=np.int64)
-# A shard of documents, as compressed parquet, holds about so many times its bytes.
+# Typical ratio of decompressed to compressed bytes of a shard of documents.
 COMPRESSION = 2.5
 
 
@@ -27,12 +27,12 @@ class Shard:
     Attributes
     ----------
     key : str
-        Identity of the work that made it.
+        Digest that identifies the unit of work that produced it.
     name : str
         Object name, ``documents/<kk>/<key>.parquet``.
     rows : int
     base : int
-        Offset of its first row.
+        Offset of its first row in the snapshot.
     bytes : int
     """
 
@@ -45,7 +45,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShardTable(Sequence[Shard]):
-    """The shards of a snapshot by ``base``, as columns: a million of them take tens of megabytes.
+    """The shards of a snapshot in columnar form, sorted by ``base``; a million of them take tens of megabytes.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class ShardTable(Sequence[Shard]):
         )
 
     def take(self, positions: Ids) -> ShardTable:
-        """The shards at ``positions`` of this table, in that order."""
+        """Select shards by position, in that order."""
         return ShardTable(
             keys=self.keys.take(indices(positions)),
             rows=self.rows[positions],
@@ -86,16 +86,16 @@ class ShardTable(Sequence[Shard]):
             bytes=self.bytes[positions],
         )
 
-    def positions_lacking(self, other: ShardTable) -> Ids:
-        """Positions in this table of the shards that ``other`` does not have (int64, ascending)."""
+    def positions_not_in(self, other: ShardTable) -> Ids:
+        """Return the positions of the shards that are not in ``other`` (int64, ascending)."""
         return np.flatnonzero(KeyIndex(other.keys).find(self.keys) < 0)
 
-    def lacking(self, other: ShardTable) -> ShardTable:
-        """The shards that ``other`` does not have."""
-        return self.take(self.positions_lacking(other))
+    def not_in(self, other: ShardTable) -> ShardTable:
+        """Return the shards that are not in ``other``."""
+        return self.take(self.positions_not_in(other))
 
-    def followed_by(self, other: ShardTable) -> ShardTable:
-        """These shards, then those of ``other``."""
+    def concat(self, other: ShardTable) -> ShardTable:
+        """Concatenate with ``other``."""
         if not len(self) or not len(other):
             return self if len(self) else other
         return ShardTable(
@@ -106,7 +106,7 @@ class ShardTable(Sequence[Shard]):
         )
 
 
-# `pa.array` would import pandas, where that is installed.
+# `pa.array` would import pandas if it is installed.
 NO_SHARDS = ShardTable(keys=pa.nulls(0, pa.string()), rows=NO_IDS, bases=NO_IDS, bytes=NO_IDS)
 
 
@@ -114,37 +114,37 @@ NO_SHARDS = ShardTable(keys=pa.nulls(0, pa.string()), rows=NO_IDS, bases=NO_IDS,
 class Snapshot:
     """The documents that a map is made of.
 
-    A row has an *offset*, the ``base`` of its shard and its number there. Its ``row_id`` is its offset too, unless the
-    document was in an earlier shard already: a renamed or rewritten file keeps the row ids of what it still holds.
+    The *offset* of a row is the ``base`` of its shard plus its index in the shard. Its ``row_id`` equals its offset,
+    unless the document was in an earlier shard: documents of a renamed or rewritten file keep their row ids.
 
     Attributes
     ----------
     id : str
-        ``snapshot-<16 hex>`` of the digest of the list.
+        ``snapshot-<16 hex>``, from the digest of the list of shards.
     shards : ShardTable
-        By ``base``.
+        Sorted by ``base``.
     superseded : int64 ndarray, sorted
-        Offsets of rows that are rejects, not documents: replaced by a later one with the same id, or excluded.
+        Offsets of rows that are rejected: replaced by a later one with the same id, or excluded.
     excluded : int64 ndarray, sorted
-        Those of them that ``corpus.exclude`` or ``corpus.only`` leaves out. They stay what they are: a document that is
-        excluded keeps its ``row_id`` in a renamed or rewritten file.
+        Those of ``superseded`` that ``corpus.exclude`` or ``corpus.only`` excludes. An excluded document keeps its
+        ``row_id`` in a renamed or rewritten file.
     empty : tuple of str
-        Keys of shards without a document; their rows are rejects or were left out.
-    carried_places, carried_row_ids : int64 ndarray
-        The rows whose ``row_id`` is not their offset, by offset.
+        Keys of shards without documents, whose rows were all rejected or filtered out.
+    carried_offsets, carried_row_ids : int64 ndarray
+        Offset, ascending, and ``row_id`` of the rows whose ``row_id`` differs from their offset.
     """
 
     id: str
     shards: ShardTable
     superseded: Ids
     empty: tuple[str, ...] = ()
-    carried_places: Ids = field(default_factory=lambda: NO_IDS)
+    carried_offsets: Ids = field(default_factory=lambda: NO_IDS)
     carried_row_ids: Ids = field(default_factory=lambda: NO_IDS)
     excluded: Ids = field(default_factory=lambda: NO_IDS)
 
     @property
     def replaced(self) -> Ids:
-        """Offsets of documents replaced by a later one with the same id (int64, sorted)."""
+        """Return the offsets of documents replaced by a later one with the same id (int64, sorted)."""
         return (
             np.setdiff1d(self.superseded, self.excluded, assume_unique=True) if len(self.excluded) else self.superseded
         )
@@ -154,22 +154,22 @@ class Snapshot:
 
     @property
     def rows(self) -> int:
-        """Rows in the shards, superseded ones included."""
+        """Number of rows in the shards, including superseded ones."""
         return int(self.shards.rows.sum())
 
     @property
     def documents(self) -> int:
-        """Documents: rows that are not superseded."""
+        """Number of documents: rows that are not superseded."""
         return self.rows - len(self.superseded)
 
     @property
     def bytes(self) -> int:
-        """Bytes of the shard objects."""
+        """Total size of the shard objects in bytes."""
         return int(self.shards.bytes.sum())
 
     def shards_without(self, other: Snapshot | None) -> ShardTable:
-        """The shards that ``other`` does not have."""
-        return self.shards if other is None else self.shards.lacking(other.shards)
+        """Return the shards that are not in ``other``."""
+        return self.shards if other is None else self.shards.not_in(other.shards)
 
     def kept(self, shard: Shard) -> NDArray[np.bool_]:
         """Whether each row of ``shard`` is a document (bool, shape (shard.rows,))."""
@@ -179,21 +179,21 @@ class Snapshot:
         return keep
 
     def row_ids(self, offsets: Ids) -> Ids:
-        """The ``row_id`` of the rows at ``offsets`` (int64, shape (n,))."""
-        return _looked_up(offsets, self.carried_places, self.carried_row_ids)
+        """Convert offsets to row ids (int64, shape (n,))."""
+        return _replace_known(offsets, self.carried_offsets, self.carried_row_ids)
 
     def offsets(self, row_ids: Ids) -> Ids:
-        """Offsets of the documents ``row_ids`` (int64, shape (n,)); whether the snapshot has them is not checked."""
+        """Convert row ids to offsets (int64, shape (n,)), without checking that the snapshot contains them."""
         order = np.argsort(self.carried_row_ids)
-        return _looked_up(row_ids, self.carried_row_ids[order], self.carried_places[order])
+        return _replace_known(row_ids, self.carried_row_ids[order], self.carried_offsets[order])
 
     def locate(self, row_ids: Ids) -> Iterator[tuple[Shard, Ids, Ids]]:
-        """Yield, for each shard that holds some of ``row_ids``, (shard, rows in it, positions in ``row_ids``).
+        """Yield (shard, rows in the shard, positions in ``row_ids``) for each shard that contains some of ``row_ids``.
 
         Raises
         ------
         WorkspaceError
-            If the snapshot has no such document.
+            If the snapshot lacks one of them.
         """
         offsets = self.offsets(row_ids)
         owner = np.searchsorted(self.shards.bases, offsets, side="right") - 1
@@ -208,7 +208,7 @@ class Snapshot:
             yield shard, rows, positions
 
 
-def _looked_up(values: Ids, known: Ids, results: Ids) -> Ids:
+def _replace_known(values: Ids, known: Ids, results: Ids) -> Ids:
     """Replace those of ``values`` that are among the ascending ``known`` by their ``results``."""
     if not len(known):
         return values
@@ -217,12 +217,12 @@ def _looked_up(values: Ids, known: Ids, results: Ids) -> Ids:
 
 
 def document_name(key: str) -> str:
-    """Object of a shard of documents."""
+    """Return the object name of a shard of documents."""
     return f"documents/{key[:2]}/{key}.parquet"
 
 
-def inside(offsets: Ids, table: ShardTable) -> NDArray[np.bool_]:
-    """Whether a shard of ``table`` holds each offset (bool, shape (n,))."""
+def in_shards(offsets: Ids, table: ShardTable) -> NDArray[np.bool_]:
+    """Whether each offset is within a shard of ``table`` (bool, shape (n,))."""
     if not len(table):
         return np.zeros(len(offsets), dtype=bool)
     owner = np.searchsorted(table.bases, offsets, side="right") - 1

@@ -34,32 +34,32 @@ from latentscale.storage.shard_lists import (
     read_whole_list,
     write_list,
 )
-from latentscale.storage.snapshot import NO_IDS, NO_SHARDS, Ids, ShardTable, Snapshot, inside
+from latentscale.storage.snapshot import NO_IDS, NO_SHARDS, Ids, ShardTable, Snapshot, in_shards
 
 LISTING_THREADS = 16
-# The reason of a reject that a selection leaves out.
+# Reject reason of rows that a selection excludes.
 EXCLUDED = "excluded"
-# Snapshots after the one of a map that was gone back to, of which identities are read: a join of all ids for each.
+# Most later snapshots whose identities are read after a rollback (``promote``): each costs a join of all ids.
 MAX_LATER = 8
 
 
 def superseded_name(snapshot_id: str) -> str:
-    """Object that holds the rejects of a snapshot: documents replaced by a later one with the same id."""
+    """Return the object name of a snapshot's rejects: documents replaced by a later one with the same id."""
     return f"rejects/superseded-{snapshot_id}.parquet"
 
 
 def carried_name(snapshot_id: str) -> str:
-    """Object that holds the row ids that a snapshot's documents have from earlier shards."""
+    """Return the object name of the row ids that a snapshot's documents keep from earlier shards."""
     return f"{FOLDER}/carried-{snapshot_id}.parquet"
 
 
 def groups_name(snapshot_id: str) -> str:
-    """Object that says which small files were read together."""
+    """Return the object name of the groups of small files that were read as one unit."""
     return f"{FOLDER}/groups-{snapshot_id}.parquet"
 
 
 def read_footers(store: Store, names: Sequence[str]) -> list[Footer]:
-    """Read many footers, several at a time."""
+    """Read footers concurrently; results are in the order of ``names``."""
     if len(names) < 2 or (store.is_local and len(names) < LISTING_THREADS):
         return [read_footer(store, name) for name in names]
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
@@ -79,53 +79,53 @@ def make_snapshot(
     groups: Mapping[str, Sequence[str]] | None = None,
     hasher: Hasher | None = None,
 ) -> Snapshot:
-    """Make, or find, the snapshot of these shards.
+    """Return the snapshot of these shards, creating it if it does not exist.
 
-    A shard that was ever known in the line of ``parent`` keeps its base; new ones follow after the highest offset ever
-    given. Where a shard of ``parent`` was removed, new shards take over the row ids of the documents that they hold:
-    those of the same id, or of the same text where there is no id column. Where ``parent`` is of an earlier map, to
-    which ``promote`` went back, documents that came after it have the row ids that the snapshots after it gave them.
+    Shards that are in ``parent`` or its ancestors keep their base; new ones follow after the highest offset ever
+    assigned. If a shard of ``parent`` was removed, documents of new shards take over the row ids of its documents with
+    the same id, or with the same text if there is no id column. If ``parent`` belongs to an earlier map to which
+    ``promote`` rolled back, documents added after it have the row ids that later snapshots assigned to them.
 
     Parameters
     ----------
     store : Store
         The workspace.
     shards : polars.DataFrame
-        ``key``, ``rows``, ``bytes`` in the order of the input. Shards without documents are listed for their rejects.
+        ``key``, ``rows``, ``bytes`` in input order. Shards without documents are included for their rejects.
     id_column : str or None
-        The last document of an id, in the order of the input, wins.
+        The last document with an id, in input order, wins.
     text_column : str
-        Tells documents apart where there is no id column.
+        Identifies documents if there is no id column.
     parent : Snapshot, optional
-        Of the map that is grown.
+        Snapshot of the map that is updated.
     groups : mapping of str to sequence of str, optional
-        Which files were read together, kept for the next plan (``read_groups``).
+        Files that were read as one unit, stored for the next plan (``read_groups``).
     hasher : Hasher, optional
-        For the ids or texts of shards; by default this process.
+        Hashes ids or texts of shards; by default this process.
     """
-    known, end, later = _known(store, parent)
+    known, end, later = _shards_with_offsets(store, parent)
     release_memory()
-    table, order, end = _placed(shards, known, end)
+    table, order, end = _assign_offsets(shards, known, end)
     empty = tuple(sorted(shards.filter(pl.col("rows") == 0)["key"].to_list()))
-    if parent is not None and _same(table, empty, order, parent, store, ordered=id_column is not None):
+    if parent is not None and _equals_parent(table, empty, order, parent, store, ordered=id_column is not None):
         return parent
     columns = {"id_column": id_column, "text_column": text_column}
     by = partial(identify, store, table, np.argsort(order), **columns, hasher=hasher)
     identities = by(parent=parent)
     for other in (read_snapshot(store, identity) for identity in later):
         assert parent is not None, "only a snapshot with a parent has others after that"
-        if _have_room_together(table, other.shards):
+        if _are_disjoint(table, other.shards):
             identities = also_known(identities, by(parent=other), table, parent)
     snapshot = Snapshot(
         id=f"snapshot-{_digest(table, order, empty, id_column, identities)}",
         shards=table,
         superseded=identities.superseded,
         empty=empty,
-        carried_places=identities.offsets,
+        carried_offsets=identities.offsets,
         carried_row_ids=identities.row_ids,
     )
     release_memory()
-    there = _stored(store, snapshot, order if id_column is not None else None)
+    there = _existing(store, snapshot, order if id_column is not None else None)
     if there is not None:
         return there
     if groups:
@@ -134,8 +134,8 @@ def make_snapshot(
     return snapshot
 
 
-def _placed(shards: pl.DataFrame, known: ShardTable, end: int) -> tuple[ShardTable, Ids, int]:
-    """The shards with documents by offset, their positions in ``shards``, and the first free offset."""
+def _assign_offsets(shards: pl.DataFrame, known: ShardTable, end: int) -> tuple[ShardTable, Ids, int]:
+    """Assign offsets; returns shards with documents by offset, their positions in ``shards``, the first free offset."""
     rows, sizes = (shards[name].to_numpy().astype(np.int64) for name in ("rows", "bytes"))
     keys: pa.StringArray = shards["key"].to_arrow().cast(pa.string())
     order = np.flatnonzero(rows > 0)
@@ -154,9 +154,9 @@ def _placed(shards: pl.DataFrame, known: ShardTable, end: int) -> tuple[ShardTab
     return table, order, end
 
 
-def _have_room_together(table: ShardTable, other: ShardTable) -> bool:
-    """Whether each shard of two lists has one place, and no two have the same: two runs at once may have given it."""
-    both = table.followed_by(other.lacking(table))
+def _are_disjoint(table: ShardTable, other: ShardTable) -> bool:
+    """Whether the offsets of two lists do not overlap; concurrent runs may have assigned the same ones."""
+    both = table.concat(other.not_in(table))
     order = np.argsort(both.bases, kind="stable")
     apart = both.bases[order][1:] >= (both.bases + both.rows)[order][:-1]
     found = KeyIndex(other.keys).find(table.keys)
@@ -175,7 +175,7 @@ def _write_groups(store: Store, snapshot_id: str, groups: Mapping[str, Sequence[
 
 
 def read_groups(store: Store, snapshot_id: str | None) -> dict[str, list[str]]:
-    """Which small files of a snapshot were read together: their fingerprints, in order, by the unit's key."""
+    """Read which small files of a snapshot form a unit: by the unit's key, their fingerprints in order."""
     if snapshot_id is None:
         return {}
     try:
@@ -189,17 +189,17 @@ def read_groups(store: Store, snapshot_id: str | None) -> dict[str, list[str]]:
 
 
 def has_shared_row_ids(snapshot: Snapshot) -> bool:
-    """Whether two documents of a snapshot have one row id, as versions before 27 November 2026 could leave it."""
-    carried = (snapshot.carried_places, snapshot.carried_row_ids)
+    """Whether two documents of a snapshot share a row id, which versions before 27 November 2026 could produce."""
+    carried = (snapshot.carried_offsets, snapshot.carried_row_ids)
     return bool(taken_from_others(*carried, snapshot.superseded, snapshot.shards).any())
 
 
-def _same(
+def _equals_parent(
     table: ShardTable, empty: tuple[str, ...], order: Ids, parent: Snapshot, store: Store, *, ordered: bool
 ) -> bool:
-    """Whether the shards are those of ``parent``; where ids decide who wins, in the same order too.
+    """Whether the shards equal those of ``parent``; with ``ordered`` in the same order, too.
 
-    A parent that an earlier version made with two documents of one row id is none to go on with.
+    False if documents of ``parent`` share a row id, as earlier versions could write, so that a new snapshot is made.
     """
     if empty != parent.empty or not table.keys.equals(parent.shards.keys):
         return False
@@ -212,20 +212,20 @@ def _same_order(store: Store, snapshot_id: str, order: Ids) -> bool:
     return bool(np.array_equal(np.argsort(read_order(store, snapshot_id)), np.argsort(order)))
 
 
-def _stored(store: Store, snapshot: Snapshot, order: Ids | None) -> Snapshot | None:
-    """The existing snapshot of that id, or None.
+def _existing(store: Store, snapshot: Snapshot, order: Ids | None) -> Snapshot | None:
+    """Return the stored snapshot if it exists, else None.
 
-    The keys are compared batch by batch: those of a million shards are in memory often enough.
+    Keys are compared in batches, to save another copy of them in memory.
 
     Parameters
     ----------
     order : int64 ndarray, optional
-        Where in the input each shard is; looked at where it is given.
+        Position in input order of each shard; compared if given.
 
     Raises
     ------
     WorkspaceError
-        If it is another one: two lists with one digest, or an object that was changed or put there by hand.
+        If the stored one differs: a digest collision, or an object that was modified by hand.
     """
     name = list_name(snapshot.id)
     if not store.exists(name):
@@ -252,7 +252,7 @@ def _stored(store: Store, snapshot: Snapshot, order: Ids | None) -> Snapshot | N
         and snapshot.empty == tuple(empty)
         and np.array_equal(snapshot.superseded, identities.superseded)
         and np.array_equal(snapshot.excluded, identities.excluded)
-        and np.array_equal(snapshot.carried_places, identities.offsets)
+        and np.array_equal(snapshot.carried_offsets, identities.offsets)
         and np.array_equal(snapshot.carried_row_ids, identities.row_ids)
         and (order is None or _same_order(store, snapshot.id, order))
     ):
@@ -278,18 +278,18 @@ def _write(
     table, superseded = snapshot.shards, snapshot.superseded
     identities = Identities(
         superseded=superseded,
-        offsets=snapshot.carried_places,
+        offsets=snapshot.carried_offsets,
         row_ids=snapshot.carried_row_ids,
         excluded=snapshot.excluded,
     )
-    # Written before the list, which is the receipt.
+    # Written before the list, whose existence marks the snapshot as complete.
     _write_identities(store, snapshot.id, table, identities, id_column, parent)
-    # A shard that left the corpus keeps its offsets: should it come back, its documents have their row ids again.
-    gone = known.lacking(table)
+    # Removed shards keep their offsets, so that their documents get the same row ids if they return.
+    gone = known.not_in(table)
     gone = gone.take(np.argsort(gone.bases, kind="stable"))
     facts = {
         "superseded": len(superseded),
-        "carried": len(snapshot.carried_places),
+        "carried": len(snapshot.carried_offsets),
         "parent": parent.id if parent else None,
         "end": end,
     }
@@ -308,7 +308,7 @@ def _write_identities(
         known_rejects = None
         if parent is not None and len(parent.superseded):
             known_rejects = read_parquet(store, superseded_name(parent.id))
-            # These may be documents again, or replaced.
+            # These rows may become documents again, or may be superseded.
             known_rejects = known_rejects.filter(pc.field("reason") != EXCLUDED)
         rejects = supersede_rejects(store, table, identities.superseded, id_column, known=known_rejects)
         rejects = _with_excluded(rejects, identities.excluded)
@@ -327,28 +327,28 @@ def _digest(
 ) -> str:
     state = hashlib.blake2b(digest_size=8)
     state.update(repr((len(table), id_column)).encode())
-    # Piece by piece: the list of a million keys as one text is there three times.
+    # Incremental: one string of a million keys would need three times their memory.
     for begin in range(0, len(table), BATCH):
         state.update(("\n" * (begin > 0) + "\n".join(table.keys.slice(begin, BATCH).to_pylist())).encode())
     state.update("\n".join(["", "", *empty]).encode())
     for column in (table.rows, table.bases):
         state.update(column.astype("<i8").tobytes())
     if id_column is not None:
-        # Who comes last decides which document of an id stays.
+        # The order decides which document with an id wins.
         state.update(np.argsort(order, kind="stable").astype("<i8").tobytes())
-    # The superseded do not follow from the list where shards were lost: which of an id is left does not come back.
+    # If shards were lost, the list does not determine which documents are superseded.
     excluded = [identities.excluded] if len(identities.excluded) else []
     for ids in (identities.superseded, identities.offsets, identities.row_ids, *excluded):
         state.update(len(ids).to_bytes(8, "little") + ids.astype("<i8").tobytes())
     return state.hexdigest()
 
 
-def _known(store: Store, parent: Snapshot | None) -> tuple[ShardTable, int, list[str]]:
-    """The shards that have offsets already, the first free offset, and the latest snapshots after ``parent``.
+def _shards_with_offsets(store: Store, parent: Snapshot | None) -> tuple[ShardTable, int, list[str]]:
+    """Return the shards with assigned offsets, the first free offset, and ids of the latest snapshots after ``parent``.
 
-    Those of ``parent``, which lists what its own line ever had; then those of snapshots that are not of its line, such
-    as one whose run was killed before its map was published. Two concurrent runs may have given the same offsets to
-    different shards: those of ``parent`` stay, and the other's shards get new ones.
+    First those of ``parent``, which lists all shards of its ancestors; then those of snapshots on other branches, such
+    as one whose run was killed before publishing its map. If concurrent runs assigned the same offsets to different
+    shards, those of ``parent`` keep them and the others get new ones.
     """
     names = {snapshot_id: list_name(snapshot_id) for snapshot_id in list_snapshot_ids(store)}
     facts = {
@@ -368,27 +368,27 @@ def _known(store: Store, parent: Snapshot | None) -> tuple[ShardTable, int, list
         step = facts[step]["parent"]
     known = NO_SHARDS
     if parent is not None and line:
-        # It is in memory already, but for what left it.
+        # The parent is in memory already, except for its removed shards.
         (retired,) = read_list(store, parent.id, RETIRED)
-        known = parent.shards.followed_by(retired)
+        known = parent.shards.concat(retired)
     for snapshot_id in sorted(set(facts) - set(line)):
         listed, retired = read_list(store, snapshot_id, LISTED, RETIRED)
-        more = listed.followed_by(retired)
+        more = listed.concat(retired)
         if len(known):
-            more = more.lacking(known)
+            more = more.not_in(known)
             begins = np.sort(known.bases)
             ends = np.sort(known.bases + known.rows)
             first = np.searchsorted(ends, more.bases, side="right")
             last = np.searchsorted(begins, more.bases + more.rows, side="left")
             more = more.take(np.flatnonzero(first >= last))
-        known = known.followed_by(more)
+        known = known.concat(more)
     return known, end, [] if parent is None else _latest_after(parent.id, facts)
 
 
 def _latest_after(snapshot_id: str, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Ids of the snapshots that were made from one, by whatever way, and from which none was made; the newest first.
+    """Return the ids of the descendants of a snapshot that have no descendants themselves, newest first.
 
-    There are none unless the map of that one was left, and gone back to.
+    Empty unless ``promote`` rolled back to the map of that snapshot.
     """
     made_from: dict[str, list[str]] = {}
     for identity, held in facts.items():
@@ -406,41 +406,41 @@ def _latest_after(snapshot_id: str, facts: Mapping[str, Mapping[str, Any]]) -> l
 
 
 def without_shards(store: Store, snapshot: Snapshot, keys: Sequence[str]) -> Snapshot:
-    """Make the snapshot of the same documents without those of the shards ``keys``, whose offsets stay reserved."""
+    """Create a snapshot without the shards ``keys``, whose offsets stay reserved."""
     lost = pc.call_function("is_in", [snapshot.shards.keys], pc.SetLookupOptions(pa.array(keys, pa.string())))
     table = snapshot.shards.take(np.flatnonzero(~np.asarray(lost)))
     order = np.arange(len(table))
-    held = inside(snapshot.carried_places, table)
+    held = in_shards(snapshot.carried_offsets, table)
     identities = Identities(
-        superseded=snapshot.superseded[inside(snapshot.superseded, table)],
-        offsets=snapshot.carried_places[held],
+        superseded=snapshot.superseded[in_shards(snapshot.superseded, table)],
+        offsets=snapshot.carried_offsets[held],
         row_ids=snapshot.carried_row_ids[held],
-        excluded=snapshot.excluded[inside(snapshot.excluded, table)],
+        excluded=snapshot.excluded[in_shards(snapshot.excluded, table)],
     )
     part = Snapshot(
         id=f"snapshot-{_digest(table, order, snapshot.empty, 'quarantine', identities)}",
         shards=table,
         superseded=identities.superseded,
         empty=snapshot.empty,
-        carried_places=identities.offsets,
+        carried_offsets=identities.offsets,
         carried_row_ids=identities.row_ids,
         excluded=identities.excluded,
     )
-    there = _stored(store, part, None)
+    there = _existing(store, part, None)
     if there is not None:
         return there
-    known, end, _ = _known(store, snapshot)
+    known, end, _ = _shards_with_offsets(store, snapshot)
     _write(store, part, order, known, end, None, snapshot)
     return part
 
 
 def without_rows(store: Store, snapshot: Snapshot, excluded: Ids, *, id_column: str | None) -> Snapshot:
-    """Make the snapshot of the same shards in which the rows ``excluded`` are no documents, and all others are.
+    """Create a snapshot of the same shards in which exactly the rows ``excluded`` are excluded.
 
     Parameters
     ----------
     excluded : int64 ndarray
-        Offsets; none gives the snapshot of all documents.
+        Offsets; if empty, the snapshot contains all documents.
     id_column : str or None
         As in ``make_snapshot``.
     """
@@ -449,7 +449,7 @@ def without_rows(store: Store, snapshot: Snapshot, excluded: Ids, *, id_column: 
         return snapshot
     identities = Identities(
         superseded=np.union1d(snapshot.replaced, excluded),
-        offsets=snapshot.carried_places,
+        offsets=snapshot.carried_offsets,
         row_ids=snapshot.carried_row_ids,
         excluded=excluded,
     )
@@ -460,10 +460,10 @@ def without_rows(store: Store, snapshot: Snapshot, excluded: Ids, *, id_column: 
         superseded=identities.superseded,
         excluded=excluded,
     )
-    there = _stored(store, part, order if id_column is not None else None)
+    there = _existing(store, part, order if id_column is not None else None)
     if there is not None:
         return there
-    known, end, _ = _known(store, snapshot)
+    known, end, _ = _shards_with_offsets(store, snapshot)
     groups = read_groups(store, snapshot.id)
     if groups:
         _write_groups(store, part.id, groups)
@@ -472,7 +472,7 @@ def without_rows(store: Store, snapshot: Snapshot, excluded: Ids, *, id_column: 
 
 
 def _with_excluded(rejects: pa.Table, excluded: Ids) -> pa.Table:
-    """Say of the rows ``excluded`` that they are, and not that another has their id."""
+    """Set the reject reason of the rows ``excluded``, in place of a duplicate id."""
     if not len(excluded):
         return rejects
     mask = pa.array(np.isin(rejects["place"].to_numpy(), excluded))
@@ -484,12 +484,12 @@ def _with_excluded(rejects: pa.Table, excluded: Ids) -> pa.Table:
 
 
 def restore_identities(store: Store, snapshot_id: str, *, id_column: str | None, text_column: str) -> bool:
-    """Write the tables of a snapshot again of which the list is intact: its superseded and its carried rows.
+    """Rebuild the tables of superseded and carried rows of a snapshot whose list is intact.
 
     Returns
     -------
     bool
-        False where they do not follow from the documents that there are: the snapshot's id is their digest too.
+        False if the existing documents do not reproduce them, as checked by the digest in the snapshot's id.
 
     Raises
     ------
@@ -516,7 +516,7 @@ def read_snapshot(store: Store, snapshot_id: str) -> Snapshot:
     Raises
     ------
     WorkspaceError
-        If there is none of that id.
+        If it does not exist.
     """
     facts, (listed, without) = read_whole_list(store, snapshot_id, LISTED, EMPTY)
     identities = _read_identities(store, snapshot_id, facts)
@@ -525,14 +525,14 @@ def read_snapshot(store: Store, snapshot_id: str) -> Snapshot:
         shards=listed,
         superseded=identities.superseded,
         empty=tuple(without.keys.to_pylist()),
-        carried_places=identities.offsets,
+        carried_offsets=identities.offsets,
         carried_row_ids=identities.row_ids,
         excluded=identities.excluded,
     )
 
 
 def _read_identities(store: Store, snapshot_id: str, facts: Mapping[str, Any]) -> Identities:
-    """The identities of a snapshot, of which ``facts`` is what the footer of its list says."""
+    """Read the identities of a snapshot; ``facts`` is the metadata of its list."""
     try:
         replaced, carried = int(facts["superseded"]), int(facts["carried"])
     except (KeyError, TypeError) as error:
@@ -549,6 +549,6 @@ def _read_identities(store: Store, snapshot_id: str, facts: Mapping[str, Any]) -
 
 
 def list_snapshot_ids(store: Store) -> list[str]:
-    """The ids of all snapshots of a workspace."""
+    """List the ids of all snapshots of a workspace."""
     names = [n.removeprefix(f"{FOLDER}/").removesuffix(".parquet") for n in store.list(FOLDER)]
     return [name for name in names if name.startswith("snapshot-")]

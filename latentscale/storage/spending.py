@@ -1,10 +1,10 @@
-"""What the workers of a run spend on a service, and a limit that they keep together.
+"""Spending of a run's workers on a paid service, and a limit that they enforce together.
 
-Each worker has one object, which it alone writes. Before it spends what it has not announced yet, it writes a higher
-amount, and only then reads those of the others: of two that announce at once, the later sees the earlier, so that the
-amounts that stand never add up to more than the limit. No lock and no conditional write is needed. Two whose amounts
-only fit one at a time may both see each other and both withdraw; each tries again after a random time, as on a shared
-wire, so that what the limit has room for is granted to one of them.
+Each worker writes one object of its own. Before it exceeds the amount that it has announced, it writes a higher amount
+and then reads those of the others: of two concurrent announcements, the later one sees the earlier one, so that the
+announced amounts never sum to more than the limit. This needs neither locks nor conditional writes. If two
+announcements fit only one at a time, both workers may see each other and withdraw; each retries after a random delay
+(as in CSMA), so that one of them succeeds.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from latentscale.services.terms import ServiceTerms, Usage
 from latentscale.storage.objects import Store
 
 FOLDER = "spending"
-# An announcement costs a write and a listing: a worker announces so large a share of the limit at a time.
+# An announcement costs a write and a listing, so a worker announces at least this share of the limit at a time.
 _SHARE = 0.02
-# What another worker has announced and may withdraw again is waited for so often, each time for at most so long.
+# Number of retries while another worker may withdraw its announcement, and the longest wait of each in seconds.
 _ATTEMPTS = 5
 _LONGEST_WAIT_S = 0.25
 _MILLION = 1e6
-# Not in what was written before answers were paid by their length.
+# Absent in objects of versions before answers had a price.
 _LATER = ("output_tokens",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What was spent.
+    """An amount that was spent.
 
     Attributes
     ----------
     requests, tokens : int
-        Answered, or perhaps answered; billed of what was sent.
+        Requests answered, or possibly answered; input tokens billed.
     announced : int
-        Tokens that may have been spent, where there is a limit: at least ``tokens``. Those of answers count by their
-        price, as so many of what is sent.
+        Upper bound of the tokens spent, if there is a limit; at least ``tokens``. Output tokens are converted to input
+        tokens by their price.
     output_tokens : int
-        Billed of the answers, where these have a price of their own.
+        Output tokens billed, if they have a separate price.
     """
 
     requests: int = 0
@@ -61,11 +61,11 @@ class Spent:
         )
 
     def cost(self, terms: ServiceTerms) -> float | None:
-        """What it cost; None where no price is known."""
+        """Return the cost in the currency of ``terms``; None if no price is known."""
         return terms.cost(Usage(self.tokens, self.output_tokens))
 
     def describe(self, terms: ServiceTerms) -> str:
-        """A sentence for a person."""
+        """Describe the amount in a sentence."""
         said = f"{self.requests:,} requests to the {terms.service}, {self.tokens:,} tokens"
         price = terms.price_per_million_tokens
         if self.output_tokens:
@@ -76,7 +76,7 @@ class Spent:
 
 
 class SpendingLog:
-    """The part of one worker in what a run spends; used from several threads.
+    """One worker's share of the spending of a run; thread-safe.
 
     Parameters
     ----------
@@ -92,29 +92,29 @@ class SpendingLog:
         price = terms.price_per_million_tokens
         self._terms = terms
         self._limit = None if terms.max_cost is None or not price else int(terms.max_cost / price * _MILLION)
-        # What a token of an answer costs, in tokens of what is sent.
+        # Price of an output token, in input tokens.
         self._weight = (terms.price_per_million_output_tokens or 0.0) / price if price else 0.0
         self._changed = threading.Condition()
         self._requests = self._tokens = self._output = self._reserved = self._announced = 0
         self._written: Spent | None = None
 
     def reserve(self, tokens: int, output: int = 0) -> int:
-        """Reserve what a request may cost at most; waits while requests in flight may leave room for it.
+        """Reserve the largest possible cost of a request; waits while requests in flight may still free enough of it.
 
         Parameters
         ----------
         tokens, output : int
-            Of the request and of its answer.
+            Upper bounds of the input and output tokens of the request.
 
         Returns
         -------
         int
-            The amount, for ``settle``.
+            The reserved amount, to be passed to ``settle``.
 
         Raises
         ------
         ResourceError
-            If it might exceed the limit of the run.
+            If the request could exceed the limit of the run.
         """
         amount = self._amount(tokens, output)
         if self._limit is None:
@@ -135,7 +135,7 @@ class SpendingLog:
                 self._changed.wait(random.uniform(0, _LONGEST_WAIT_S))  # noqa: S311 - no secret
 
     def settle(self, reserved: int, used: int, output: int = 0) -> None:
-        """Replace what was reserved for a request by the tokens that were billed."""
+        """Replace the reservation of a request by the tokens that were billed."""
         with self._changed:
             if self._limit is not None:
                 self._reserved -= reserved
@@ -145,7 +145,7 @@ class SpendingLog:
             self._changed.notify_all()
 
     def write(self) -> None:
-        """Write down what was spent so far."""
+        """Write the amount spent so far to the workspace."""
         with self._changed:
             self._put(max(self._announced, self._used()))
 
@@ -156,7 +156,7 @@ class SpendingLog:
         return self._amount(self._tokens, self._output)
 
     def _announce(self, needed: int) -> bool:
-        """Announce at least ``needed`` tokens in all; False where the limit does not allow it."""
+        """Announce a total of at least ``needed`` tokens; False if that exceeds the limit."""
         assert self._limit is not None
         before = self._announced
         others = sum((one.announced for one in self._others()), 0)
@@ -167,7 +167,7 @@ class SpendingLog:
             if sum((one.announced for one in self._others()), 0) + wanted <= self._limit:
                 self._announced = wanted
                 return True
-            # Somebody else announced meanwhile, and has perhaps seen this amount.
+            # Another worker announced concurrently, and may have seen this amount.
             self._put(before)
         return False
 
@@ -192,22 +192,22 @@ class SpendingLog:
 
 
 def read_spending(store: Store, run: str) -> Spent:
-    """What all workers of a run have spent."""
+    """Sum the spending of all workers of a run."""
     return sum((spent for _, spent in _read(store, f"{FOLDER}/{run}")), Spent())
 
 
-def forget_spending(store: Store, run: str) -> None:
-    """Delete the objects of a run that has ended: its record holds the sum."""
+def delete_spending(store: Store, run: str) -> None:
+    """Delete the objects of a finished run, whose record contains the sum."""
     store.delete(list(store.list(f"{FOLDER}/{run}")))
 
 
 def read_spent(store: Store, name: str) -> Spent:
-    """Read one object.
+    """Read the object of one worker.
 
     Raises
     ------
     DamagedObjectError
-        If it is not what is written here.
+        If it is malformed.
     """
     try:
         values = json.loads(store.read_bytes(name))

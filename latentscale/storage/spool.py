@@ -1,4 +1,4 @@
-"""Hashes of many rows in a scratch file, to be read back bucket by bucket."""
+"""Partition the hashes of many rows into buckets by their leading bits, in a scratch file."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _MAX_BITS = 14
 
 
 def records_of(first: Words, second: Words, shard: NDArray[Any] | int, row: NDArray[Any]) -> Records:
-    """Put columns of shape (n,) into records."""
+    """Combine columns of shape (n,) into a structured array."""
     records = np.empty(len(first), dtype=RECORD)
     records["first"], records["second"], records["shard"], records["row"] = first, second, shard, row
     return records
 
 
 def bits_for(rows: int, bucket_rows: int) -> int:
-    """How many leading bits of a hash make buckets of at most about ``bucket_rows`` of ``rows`` rows."""
+    """Return the number of leading bits that splits ``rows`` rows into buckets of about ``bucket_rows`` at most."""
     return min(max(-(-rows // bucket_rows) - 1, 0).bit_length(), _MAX_BITS)
 
 
 def bounds(records: Records, bits: int) -> NDArray[np.int64]:
-    """Where each of the ``2**bits`` buckets begins in ``records``, sorted by their first half; and the end."""
+    """Return the bucket boundaries in ``records``, sorted by their first half (int64, shape (2**bits + 1,))."""
     if not bits:
         return np.array([0, len(records)])
     firsts = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
@@ -43,17 +43,17 @@ def bounds(records: Records, bits: int) -> NDArray[np.int64]:
 
 
 class Spool:
-    """Takes records in any order and gives them back by the first bits of their hash.
+    """Partitions records by the leading bits of their hash.
 
-    Memory holds one block, and what is one block at most is never written. The file has no name: a process that is
-    killed leaves nothing behind.
+    At most one block is kept in memory; if there is only one, nothing is written. The scratch file is unlinked, so
+    that a killed process leaves no file.
 
     Parameters
     ----------
     bits : int
-        There are ``2**bits`` buckets.
+        Number of leading bits; there are ``2**bits`` buckets.
     block_rows : int
-        Rows that are sorted and written at a time.
+        Rows sorted and written at a time.
     """
 
     def __init__(self, bits: int, *, block_rows: int = BLOCK_ROWS) -> None:
@@ -75,7 +75,7 @@ class Spool:
             self._file.close()
 
     def add(self, records: Records) -> None:
-        """Take some more records.
+        """Add records.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Spool:
             self._write(*self._sorted())
 
     def bucket(self, number: int) -> Sequence[Records]:
-        """The records of one bucket, in pieces; nothing can be added afterwards."""
+        """Return the records of one bucket, in pieces; no records can be added afterwards."""
         if self._last is None:
             self._last = self._sorted()
         pieces: list[Records] = []
@@ -102,7 +102,7 @@ class Spool:
         return [*pieces, block[int(starts[number]) : int(starts[number + 1])]]
 
     def _sorted(self) -> tuple[Records, NDArray[np.int32]]:
-        """The buffered records by bucket, and where each bucket begins."""
+        """Sort the buffered records by bucket; also returns the bucket boundaries."""
         block = np.concatenate(self._waiting) if self._waiting else NO_RECORDS
         self._waiting, self._rows = [], 0
         if not self.bits:

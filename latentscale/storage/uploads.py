@@ -1,4 +1,4 @@
-"""Write many objects with several requests at a time, and with a bound on the bytes in memory."""
+"""Write many objects concurrently, with a bound on the bytes in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 
 from latentscale.storage.objects import Store
 
-# A disk gains from a few: each object waits for two flushes.
+# Writers on a local disk, where each object waits for two fsyncs.
 LOCAL_WRITERS = 4
 PENDING_BYTES = 256 << 20
 
@@ -15,16 +15,16 @@ PENDING_BYTES = 256 << 20
 class Uploads:
     """Writes objects of one store in the background.
 
-    The threads are daemons that end when nothing is left to write: a process that is interrupted does not wait for a
-    store that does not answer. An object is complete or absent, so that no partial object is left.
+    The threads are daemons that end when the queue is empty, so that an interrupted process does not wait for a store
+    that does not answer. Writes are atomic, so no partial objects are left.
 
     Parameters
     ----------
     store : Store
     writers : int, optional
-        Objects written at once; by default ``storage.max_requests``, and 4 on a disk.
+        Objects written concurrently; by default ``storage.max_requests``, and 4 on a local disk.
     pending_bytes : int
-        ``put`` waits while more than this would be held; a larger object goes alone.
+        ``put`` waits while more bytes than this are pending; a larger object is written alone.
     """
 
     def __init__(self, store: Store, *, writers: int | None = None, pending_bytes: int = PENDING_BYTES) -> None:
@@ -38,7 +38,7 @@ class Uploads:
         self._error: BaseException | None = None
 
     def put(self, name: str, data: bytes | memoryview) -> None:
-        """Write an object soon; ``data`` must not change any more.
+        """Queue an object for writing; ``data`` must not be modified afterwards.
 
         Raises
         ------

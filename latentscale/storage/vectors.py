@@ -1,4 +1,4 @@
-"""Gather a snapshot's vectors, and its texts, for the stages that need the whole set."""
+"""Load the vectors, texts and columns of a snapshot for the stages that need the whole set."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from latentscale.storage.snapshot import COMPRESSION, Shard, ShardTable, Snapsho
 
 EMBEDDINGS = "embeddings"
 
-# Up to here each process keeps a matrix of its own in memory; a larger one is a file that all processes map.
+# Up to this size in bytes each process has the matrix in memory; a larger one is a file that all processes map.
 IN_MEMORY_BYTES = 64 << 20
-# Of shards that were read ahead of the one that is written.
+# Limit in bytes of shards of vectors that are read ahead.
 READ_AHEAD_BYTES = 256 << 20
-# Of texts and columns that are read ahead of the shard that is looked at, decompressed.
+# Limit in decompressed bytes of texts and columns that are read ahead.
 _AHEAD_BYTES = 64 << 20
 
 _PREFIX = "vectors-"
@@ -53,11 +53,11 @@ class Vectors:
     Attributes
     ----------
     matrix : float32 ndarray, shape (n, dim)
-        Rows of length 1, by offset; a mapped file when large, of which one is on a machine.
+        Unit vectors, sorted by offset; if large, a memory-mapped file, one per machine.
     offsets : int64 ndarray, shape (n,)
-        Ascending: the documents that have a vector and are not superseded.
+        Ascending offsets of the documents that have a vector and are not superseded.
     row_ids : int64 ndarray, shape (n,)
-        Their identities.
+        Their row ids.
     """
 
     matrix: NDArray[np.float32]
@@ -69,17 +69,17 @@ class Vectors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
+class _CachedVectors:
     key: tuple[str, str, str]
     vectors: Vectors
     files: SharedFiles | None
 
 
-_held: _Held | None = None
+_cached: _CachedVectors | None = None
 
 
 def vector_name(embedding_id: str, key: str) -> str:
-    """Object name of a shard of vectors."""
+    """Return the object name of a shard of vectors."""
     return f"{EMBEDDINGS}/{embedding_id}/{key[:2]}/{key}.parquet"
 
 
@@ -91,38 +91,38 @@ def load_vectors(
     scratch: Path | str | None = None,
     threads: int | None = None,
 ) -> Vectors:
-    """Read the vectors of a snapshot; the last set read in this process is kept for the next stage.
+    """Read the vectors of a snapshot; this process caches the last set for the next stage.
 
-    A large set is written once to a file on this machine, which all its processes map: no stage holds it in its
-    memory, and the next stage finds it there, in another process too. ``spooled_vectors`` removes it.
+    A large set is written once to a scratch file, which all processes of this machine map. ``spooled_vectors`` removes
+    it after the run.
 
     Parameters
     ----------
     scratch : Path, optional
-        Folder for that file; by default LATENTSCALE_SCRATCH, or a folder of this user among the temporary files.
+        Folder of that file; by default LATENTSCALE_SCRATCH, or a temporary folder of this user.
     threads : int, optional
-        Shards read at once; by default the processors, and ``storage.max_requests`` of a bucket.
+        Shards read concurrently; by default one per CPU, or ``storage.max_requests`` for a remote store.
 
     Raises
     ------
     CorpusError
         If no document has a vector.
     DamagedObjectError
-        If a shard of vectors does not fit its shard of documents, or has vectors of another width than the first.
+        If a shard of vectors does not match its shard of documents, or has another dimension than the first.
     ResourceError
         If the disk of the scratch folder is too small.
     """
-    global _held
+    global _cached
     key = (store.url, snapshot.id, embedding_id)
-    if _held is not None and _held.key == key:
-        return _held.vectors
-    _let_go()
+    if _cached is not None and _cached.key == key:
+        return _cached.vectors
+    _release_cached()
     width = _width(store, snapshot, embedding_id)
     threads = threads or (available_processors() if store.is_local else store.storage.max_requests)
-    read = partial(_in_order, store, snapshot, embedding_id, width, threads)
+    read = partial(_ordered_shards, store, snapshot, embedding_id, width, threads)
     if snapshot.documents * width * 4 <= IN_MEMORY_BYTES:
-        _held = _Held(key=key, vectors=_in_memory(snapshot, read(), width), files=None)
-        return _held.vectors
+        _cached = _CachedVectors(key=key, vectors=_in_memory(snapshot, read(), width), files=None)
+        return _cached.vectors
     folder = scratch_folder(scratch)
     remove_shared(folder, _PREFIX, older_than=STALE_AFTER)
     files = share_files(folder, _set_name(*key), lambda path: _spool(snapshot, read(), width, path))
@@ -132,13 +132,13 @@ def load_vectors(
         offsets=files.map(_OFFSETS, np.int64, (n,)),
         row_ids=files.map(_ROW_IDS, np.int64, (n,)),
     )
-    _held = _Held(key=key, vectors=vectors, files=files)
+    _cached = _CachedVectors(key=key, vectors=vectors, files=files)
     return vectors
 
 
 @contextmanager
 def spooled_vectors(store: Store, *, scratch: Path | str | None = None) -> Generator[None]:
-    """Around a run: removes from this machine's disk what runs before left there for a day, and in the end its own."""
+    """Context of a run: removes scratch files of earlier runs older than a day at entry, and its own at exit."""
     with suppress(ResourceError):
         remove_shared(scratch_folder(scratch), _PREFIX, older_than=STALE_AFTER)
     try:
@@ -148,24 +148,24 @@ def spooled_vectors(store: Store, *, scratch: Path | str | None = None) -> Gener
 
 
 def release_vectors(store: Store, *, scratch: Path | str | None = None) -> None:
-    """Release the vectors of this process, and remove those of a workspace that no other process uses.
+    """Release the cached vectors of this process, and remove unused scratch files of a workspace.
 
-    Where stages ran on other machines, it is called there too.
+    Must also be called on other machines on which stages ran.
     """
-    _let_go()
+    _release_cached()
     with suppress(ResourceError):
         remove_shared(scratch_folder(scratch), workspace_prefix(store.url))
 
 
-def _let_go() -> None:
-    global _held
-    if _held is not None and _held.files is not None:
-        _held.files.close()
-    _held = None
+def _release_cached() -> None:
+    global _cached
+    if _cached is not None and _cached.files is not None:
+        _cached.files.close()
+    _cached = None
 
 
 def workspace_prefix(url: str) -> str:
-    """Of the names of sets of files that a run of this workspace leaves on a machine, and removes in the end."""
+    """Return the common prefix of the names of a workspace's sets of scratch files."""
     return f"{_PREFIX}{digest(url, size=8)}-"
 
 
@@ -174,15 +174,15 @@ def _set_name(url: str, snapshot_id: str, embedding_id: str) -> str:
 
 
 def _width(store: Store, snapshot: Snapshot, embedding_id: str) -> int:
-    """The width of the vectors, from the first shard that has any."""
+    """Return the dimension of the vectors, from the first shard that has any."""
     for shard in snapshot.shards:
         facts = read_footer(store, vector_name(embedding_id, shard.key)).facts
         if facts["embedded"]:
             return int(facts["dim"])
-    raise _no_vectors()
+    raise _no_vectors_error()
 
 
-def _no_vectors() -> CorpusError:
+def _no_vectors_error() -> CorpusError:
     return CorpusError(
         "no document of the corpus could be embedded", hint="Look at rejects/ for the reasons, row by row."
     )
@@ -199,7 +199,7 @@ def _in_memory(
         offsets[filled : filled + len(rows)] = where
         filled += len(rows)
     if filled == 0:
-        raise _no_vectors()
+        raise _no_vectors_error()
     offsets = offsets[:filled]
     return Vectors(matrix=matrix[:filled], offsets=offsets, row_ids=snapshot.row_ids(offsets))
 
@@ -210,7 +210,7 @@ def _spool(
     width: int,
     folder: Path,
 ) -> Mapping[str, Any]:
-    """Write the vectors, one after the other as they come, into the files of ``folder``."""
+    """Write the vectors sequentially into files in ``folder``; returns their metadata."""
     needed = snapshot.documents * (width * 4 + 16)
     free = free_bytes(folder)
     hint = f"Free some space, or name a folder on another disk: {VARIABLE}=/path."
@@ -242,14 +242,14 @@ def _spool(
             hint=hint,
         ) from error
     if written == 0:
-        raise _no_vectors()
+        raise _no_vectors_error()
     return {"documents": written, "width": width}
 
 
-def _in_order(
+def _ordered_shards(
     store: Store, snapshot: Snapshot, embedding_id: str, width: int, threads: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Yield the vectors and offsets of each shard in the order of the snapshot, while the next ones are read."""
+    """Yield the vectors and offsets of each shard in snapshot order, reading the next ones ahead."""
 
     def read(shard: Shard) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         keep = snapshot.kept(shard)
@@ -270,17 +270,17 @@ def _in_order(
         while waiting:
             yield waiting.popleft()[1].result()
     finally:
-        # An error, or an interrupt: what is being read is not waited for.
+        # After an error or an interrupt, do not wait for pending reads.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def vectors_at(store: Store, snapshot: Snapshot, embedding_id: str, offsets: NDArray[np.int64]) -> Vectors:
-    """Read the vectors of the rows at ``offsets`` (ascending) that have one, from their shards alone.
+    """Read the vectors of the rows at ``offsets`` (ascending), reading only their shards; rows without one are omitted.
 
     Raises
     ------
     DamagedObjectError
-        If a shard of vectors does not fit its shard of documents, or has vectors of another width than the first.
+        If a shard of vectors does not match its shard of documents, or has another dimension than the first.
     """
     pieces: list[NDArray[np.float32]] = []
     held: list[NDArray[np.int64]] = []
@@ -302,25 +302,25 @@ def vectors_at(store: Store, snapshot: Snapshot, embedding_id: str, offsets: NDA
 def _shard_vectors(
     store: Store, embedding_id: str, shard: Shard, expected: int | None, keep: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Read the vectors of those rows of a shard that ``keep`` marks; unmarks rows that have none.
+    """Read the vectors of the rows of a shard selected by ``keep``, which is set to False for rows without one.
 
     Returns
     -------
     float32 ndarray, shape (n, width)
-        Of length 1: halving the precision moves the length of a vector by up to a thousandth.
+        Normalised again, as half precision changes the norm of a vector by up to a thousandth.
     """
     name = vector_name(embedding_id, shard.key)
     column = read_parquet(store, name, ["vector"]).column(0).combine_chunks()
     valid = np.asarray(column.is_valid())
     if len(column) != shard.rows:
-        raise _misfit(name, f"holds {len(column):,} vectors, its documents are {shard.rows:,}")
+        raise _mismatch(name, f"holds {len(column):,} vectors, its documents are {shard.rows:,}")
     keep &= valid
     if not valid.any():
-        # A shard whose documents have no vector knows of no width.
+        # A shard without vectors has no dimension.
         return np.empty((0, expected or 0), dtype=np.float32)
     width = int(column.type.list_size) if pa.types.is_fixed_size_list(column.type) else 0
     if width < 1 or width != (expected or width):
-        raise _misfit(name, f"holds vectors of the type {column.type}, the width is {expected or 'at least 1'}")
+        raise _mismatch(name, f"holds vectors of the type {column.type}, the width is {expected or 'at least 1'}")
     values = column.values.slice(column.offset * width, len(column) * width).to_numpy(zero_copy_only=False)
     chosen = values.reshape(-1, width)[keep].astype(np.float32)
     for start in range(0, len(chosen), 1024):
@@ -330,26 +330,26 @@ def _shard_vectors(
     return chosen
 
 
-def _misfit(name: str, what: str) -> DamagedObjectError:
+def _mismatch(name: str, what: str) -> DamagedObjectError:
     return DamagedObjectError(f"{name} {what}", hint="latentscale repair WORKSPACE makes it again.")
 
 
 def stream_documents(
     store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], columns: Sequence[str]
 ) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
-    """Read columns of the documents ``row_ids``, batch by batch.
+    """Read columns of documents in batches.
 
     Parameters
     ----------
     row_ids : int64 ndarray
-        By offset, as ``Vectors.row_ids`` are.
+        Sorted by offset, as ``Vectors.row_ids`` is.
 
     Yields
     ------
     positions : int64 ndarray
         Positions in ``row_ids``, ascending over the whole stream.
     batch : pyarrow.RecordBatch
-        Their columns, in the same order.
+        Columns of these documents, in the same order.
     """
     offsets = snapshot.offsets(row_ids)
     firsts = np.searchsorted(offsets, snapshot.shards.bases)
@@ -370,10 +370,9 @@ def stream_documents(
 
 
 def _read_ahead(store: Store, shards: ShardTable, columns: Sequence[str]) -> Iterator[Iterable[pa.RecordBatch]]:
-    """The batches of each shard; of a bucket the next shards are read meanwhile, as far as memory allows.
+    """Yield the batches of each shard; from a remote store the next shards are prefetched, within a memory limit.
 
-    One after the other, the answers of a bucket take longer than all that is done with the texts; a disk has none to
-    wait for.
+    The latency of sequential requests would exceed the processing time; a local disk needs no prefetching.
     """
     names = (shard.name for shard in shards)
     ahead = int(_AHEAD_BYTES // max(1.0, COMPRESSION * float(shards.bytes.max(initial=0))))
@@ -383,14 +382,14 @@ def _read_ahead(store: Store, shards: ShardTable, columns: Sequence[str]) -> Ite
 
 
 class ColumnValues(Sequence[str | None]):
-    """The values of a column as text, each different one once.
+    """A column as text, dictionary-encoded.
 
     Attributes
     ----------
     codes : int32 ndarray, shape (n,)
-        Index of each document's value in ``categories``; -1 where it has none.
+        Index of each document's value in ``categories``; -1 if it has none.
     categories : list of str
-        In the order in which they come first.
+        Distinct values in order of first appearance.
     """
 
     def __init__(self, codes: NDArray[np.int32], categories: list[str]) -> None:
@@ -412,9 +411,9 @@ class ColumnValues(Sequence[str | None]):
 
 
 def column_values(store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], column: str) -> ColumnValues:
-    """Values of one source column as text, in the order of ``row_ids``; null where a shard has no such column.
+    """Read a source column as text, in the order of ``row_ids``; null where a shard lacks the column.
 
-    Memory holds 4 bytes a document and each different value once.
+    Needs 4 bytes per document, and each distinct value once.
     """
     codes = np.full(len(row_ids), -1, dtype=np.int32)
     known: dict[str, int] = {}
@@ -425,7 +424,7 @@ def column_values(store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], 
 
 
 def _codes(values: pa.Array, known: dict[str, int]) -> NDArray[np.int32]:
-    """The code of each value's text; texts that are new are added to ``known``."""
+    """Return the code of each value's text (int32); new texts are added to ``known``."""
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
     try:
@@ -438,12 +437,12 @@ def _codes(values: pa.Array, known: dict[str, int]) -> NDArray[np.int32]:
 
 
 def vectors_of_shard(store: Store, snapshot: Snapshot, shard: Shard, embedding_id: str) -> Vectors:
-    """Read the vectors of one shard's documents that have one.
+    """Read the vectors of one shard's documents; documents without one are omitted.
 
     Raises
     ------
     DamagedObjectError
-        If the shard of vectors does not fit its shard of documents.
+        If the shard of vectors does not match its shard of documents.
     """
     keep = snapshot.kept(shard)
     matrix = _shard_vectors(store, embedding_id, shard, None, keep)

@@ -1,4 +1,4 @@
-"""``workspace.json``: the corpus of a workspace, written once and first."""
+"""``workspace.json``: the corpus of a workspace; the first object written, and never changed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class WorkspaceRecord:
     ----------
     name : str
     text_column : str
-        Column of the document shards that holds the text.
+        Text column of the document shards.
     id_column : str or None
     corpus : dict
-        The corpus settings with which the workspace was begun.
+        The corpus settings with which the workspace was created.
     created : str
     """
 
@@ -49,7 +49,7 @@ def read_workspace(store: Store) -> WorkspaceRecord:
     Raises
     ------
     WorkspaceError
-        If there is no workspace, or it was written by a version with another schema.
+        If there is no workspace, or it has another schema version.
     """
     data = store.find_bytes(OBJECT)
     if data is None:
@@ -78,20 +78,20 @@ def claim_workspace(
     sources: Sequence[str],
     unit_keys: pa.Array | None,
 ) -> WorkspaceRecord:
-    """Open the workspace for this corpus, or begin it.
+    """Open the workspace for this corpus, or create it.
 
     Parameters
     ----------
     sources : sequence of str
-        Those of the corpus, so that they mean the same from any folder.
+        Sources of the corpus, as absolute paths or URLs.
     unit_keys : pyarrow.Array of strings, or None
-        Keys of the planned units of work. A corpus under another path is the same corpus if the workspace holds
-        shards of it. None: the corpus was not looked at.
+        Keys of the planned units of work. A corpus under another path counts as the same one if the workspace contains
+        shards of it. None: the corpus was not listed.
 
     Raises
     ------
     WorkspaceError
-        If the place belongs to another corpus, or to something that is no workspace.
+        If the folder is the workspace of another corpus, or contains something else.
     StorageError
         If the store does not give back what was written.
     """
@@ -99,20 +99,20 @@ def claim_workspace(
         return read_workspace(store)
     identity = _identity(store, config, sources)
     if not store.exists(OBJECT):
-        # A frame passed from Python is uploaded first; and where the record was swallowed by the store, or cut off by
-        # a power cut, the objects of that beginning are there without it.
-        # Somebody's home folder, or a whole disk, is not listed to its end.
-        other = store.find_first(lambda name: not _is_of_a_beginning(name))
-        # Another run may have begun it since: then this is its workspace.
+        # Objects may exist without the record: a data frame passed from Python is uploaded first, and the record may
+        # have been lost by the store or in a power failure.
+        # Stops early, so as not to list a whole home folder or disk.
+        other = store.find_first(lambda name: not _is_of_first_run(name))
+        # A concurrent run may have created it since.
         if other is not None and not store.exists(OBJECT):
             raise WorkspaceError(
                 f"{store.url} is not empty and is not a workspace (it holds {other!r})",
                 hint="Choose an empty or a new folder with --out.",
             )
         if other is None:
-            return _begin(store, config, text_column, id_column, identity)
+            return _create(store, config, text_column, id_column, identity)
     record = read_workspace(store)
-    # Left out, the text is the column that the default names: the same request, spelled out or not.
+    # An omitted text setting equals the default spelled out.
     same_fields = (record.text_column, record.id_column, record.corpus["text"] or record.text_column) == (
         text_column,
         id_column,
@@ -121,8 +121,8 @@ def claim_workspace(
     if same_fields and record.corpus["sources"] == identity["sources"]:
         return record
     if not any(name.endswith(".parquet") for name in store.list("snapshots")):
-        # Nothing was ever ingested to the end: a first attempt with a wrong column must not block the folder.
-        return _begin(store, config, text_column, id_column, identity)
+        # No ingest has ever finished: a first attempt with a wrong column must not block the folder.
+        return _create(store, config, text_column, id_column, identity)
     if not same_fields:
         held, asked = record.corpus["text"] or record.text_column, config.corpus.text or text_column
         raise WorkspaceError(
@@ -138,18 +138,18 @@ def claim_workspace(
     return record
 
 
-# What the first run of a workspace writes before its first snapshot, in its folders.
+# Folders to which the first run of a workspace writes before its first snapshot.
 _BEGINNING = re.compile(
     r"uploads/[0-9a-f]+\.\w+|(documents|rejects)/(?P<kk>[0-9a-f]{2})/(?P=kk)[\w.-]+\.parquet"
     r"|receipts/documents/[0-9a-f]{16}\.parquet|(runs|leases|attempts)/\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{6}[/.].+"
 )
 
 
-def _is_of_a_beginning(name: str) -> bool:
+def _is_of_first_run(name: str) -> bool:
     return _BEGINNING.fullmatch(name) is not None
 
 
-def _begin(
+def _create(
     store: Store, config: JobConfig, text_column: str, id_column: str | None, corpus: dict[str, Any]
 ) -> WorkspaceRecord:
     name = config.name or default_name(store)
@@ -173,7 +173,7 @@ def restore_workspace(
     )
     data = seal({"latentscale": __version__, **asdict(record)})
     store.put_bytes(OBJECT, data)
-    # All else rests on it: a store that answers a write with success and keeps nothing is found out here.
+    # Read back, to detect a store that reports success without storing anything.
     try:
         kept = store.read_bytes(OBJECT) == data
     except MissingObjectError:
@@ -189,16 +189,16 @@ def restore_workspace(
 
 
 def default_name(store: Store) -> str:
-    """The last part of the workspace's path, where that can be a name."""
+    """Return the last part of the workspace's path, if it is a valid name."""
     last = store.url.rstrip("/").rsplit("/", 1)[-1]
     return last if NAME.match(last) else "map"
 
 
 def _identity(store: Store, config: JobConfig, sources: Sequence[str]) -> dict[str, Any]:
-    """The corpus settings, with sources that mean the same from any folder."""
+    """Return the corpus settings with absolute sources."""
     values = config.corpus.model_dump(mode="json")
     if config.corpus.storage == config.storage and not store.is_local:
-        # The workspace's own storage settings, which may change.
+        # Storage settings of the workspace itself, which may change.
         values["storage"] = None
-    # A presigned address is a key for as long as it is valid.
+    # A presigned URL grants access while it is valid, so its query is removed.
     return values | {"sources": [without_signatures(source) for source in sources]}

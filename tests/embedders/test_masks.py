@@ -19,7 +19,7 @@ import transformers  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from transformers import masking_utils  # noqa: E402
 
-from latentscale.embedders.encoder.masks import known_padding, tell_masks  # noqa: E402
+from latentscale.embedders.encoder.masks import known_padding, register_masks  # noqa: E402
 
 VOCABULARY, WIDTH = 60, 21
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
@@ -95,7 +95,7 @@ def computed(model: Any, *, padded: bool, told: bool) -> tuple[Any, int]:
 @pytest.fixture(autouse=True)
 def telling() -> None:
     """The functions of this process are told, as in a worker."""
-    tell_masks()
+    register_masks()
 
 
 @pytest.mark.parametrize("padded", [True, False])
@@ -157,9 +157,9 @@ def test_what_another_package_registered_is_called_with_what_is_known() -> None:
         return masking_utils.sdpa_mask(**named)
 
     with registered("sdpa", others):
-        tell_masks()
+        register_masks()
         once = masking_utils.ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
-        tell_masks()
+        register_masks()
         assert masking_utils.ALL_MASK_ATTENTION_FUNCTIONS["sdpa"] is once
         computed(model_of("bert", "sdpa"), padded=True, told=True)
         computed(model_of("bert", "sdpa"), padded=False, told=True)

@@ -21,7 +21,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from latentscale.embedders.encoder.feed import Batch, Feed, Tally, portions
-from latentscale.embedders.encoder.tokenizer_processes import TokenizerProcesses, processes_for, processes_like
+from latentscale.embedders.encoder.tokenizer_processes import TokenizerProcesses, processes_for, processes_for_tokenizer
 from latentscale.embedders.tokens import TextTokenizer
 from latentscale.errors import ConfigError, ResourceError
 from tests.embedders.encoder_files import WORDS, word_pieces
@@ -111,7 +111,7 @@ def test_batches_are_the_same_to_the_bit(make: Any, options: dict[str, Any]) -> 
     texts = some_texts(400)
     tokenizer = TextTokenizer(make(), **options)
     expected = made(Feed(tokenizer, limit=32), texts)
-    processes = processes_like(make(), options, 2)
+    processes = processes_for_tokenizer(make(), options, 2)
     assert processes is not None
     feed = Feed(tokenizer, limit=32, processes=processes)
     assert not own_processes()
@@ -288,8 +288,8 @@ def test_a_tokenizer_with_parts_in_python_stays_here() -> None:
 
     tokenizer = word_pieces()
     tokenizer.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(Splitting())
-    assert processes_like(tokenizer, {"limit": 32}, 2) is None
-    assert processes_like(word_pieces(), {"limit": 32}, 0) is None
+    assert processes_for_tokenizer(tokenizer, {"limit": 32}, 2) is None
+    assert processes_for_tokenizer(word_pieces(), {"limit": 32}, 0) is None
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from latentscale.engines.pipelined import UNWRITTEN, InTurn, Pipelined, StoppedError
+from latentscale.engines.pipelined import UNWRITTEN, FifoLock, Pipelined, StoppedError
 
 
 class Slow:
@@ -55,7 +55,7 @@ def test_what_waits_for_a_write_is_not_computed_after_a_stop() -> None:
 
 
 def test_who_asks_first_is_served_first() -> None:
-    lock, order = InTurn(), []
+    lock, order = FifoLock(), []
     threads: list[threading.Thread] = []
 
     def work(number: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from latentscale.labelers.held_out import HeldOutTest
-from latentscale.labelers.model import Doubt
+from latentscale.labelers.model import RejectedLabel
 from latentscale.labelers.protocol import ClusterEvidence, Label, NoLabel
 from latentscale.stages.siblings import sibling_groups
 
@@ -79,7 +79,7 @@ class Scripted:
         self.asked += [one.suggestion for one in evidence]
         return [self.answers[one.cluster] for one in evidence]
 
-    def reconsider(self, doubts: Sequence[Doubt]) -> Iterator[tuple[int, NoLabel]]:
+    def reconsider(self, doubts: Sequence[RejectedLabel]) -> Iterator[tuple[int, NoLabel]]:
         for number, one in enumerate(doubts):
             self.asked.append(f"again {one.evidence.cluster}: {one.reason}")
             yield number, NoLabel(reason="it is no label", final=True)

@@ -337,6 +337,6 @@ def test_folders_nested_deeper_than_calls_can_be_are_read(tmp_path: Path):
 
 def test_the_file_systems_of_the_kernel_are_known_by_their_mounts():
     assert {"/proc", "/sys", "/dev"} <= local_files.kernel_folders()
-    assert local_files.is_of_kernel("/proc/self/mem")
-    assert not local_files.is_of_kernel("/procurement/a.csv")
-    assert not local_files.is_of_kernel("/dev/shm/a.csv")
+    assert local_files.is_kernel_path("/proc/self/mem")
+    assert not local_files.is_kernel_path("/procurement/a.csv")
+    assert not local_files.is_kernel_path("/dev/shm/a.csv")

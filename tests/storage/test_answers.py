@@ -22,7 +22,7 @@ from latentscale.storage.answers import (
     write_answer,
 )
 from latentscale.storage.objects import Store
-from latentscale.storage.spending import SpendingLog, forget_spending, read_spending
+from latentscale.storage.spending import SpendingLog, delete_spending, read_spending
 from latentscale.storage.vectors import vector_name
 
 MODEL = model_key({"model": "m"})
@@ -139,7 +139,7 @@ def test_what_workers_spend_together_never_exceeds_the_limit(tmp_path: Path) -> 
     assert (found.tokens, found.requests) == (sum(spent), sum(spent) // 40)
     assert found.announced <= limit
     assert f"{sum(spent):,} tokens" in found.describe(terms)
-    forget_spending(store, "run")
+    delete_spending(store, "run")
     assert read_spending(store, "run").requests == 0
 
 

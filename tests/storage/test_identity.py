@@ -22,7 +22,7 @@ from latentscale.storage.identity import REJECT_SCHEMA, Identities, identify, su
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import read_parquet, write_parquet
 from latentscale.storage.shard_hashes import strings_of
-from latentscale.storage.snapshot import NO_IDS, Ids, Shard, ShardTable, Snapshot, document_name, inside
+from latentscale.storage.snapshot import NO_IDS, Ids, Shard, ShardTable, Snapshot, document_name, in_shards
 from latentscale.storage.snapshots import make_snapshot, superseded_name, without_shards
 from latentscale.storage.spool import RECORD, Spool, bits_for, records_of
 
@@ -72,8 +72,8 @@ def reference_by_text(
     store: Store, shards: Sequence[Shard], text_column: str, parent: Snapshot, present: ShardTable
 ) -> Identities:
     now, before = set(present.keys.to_pylist()), set(parent.shards.keys.to_pylist())
-    held = inside(parent.carried_places, present)
-    offsets, row_ids = parent.carried_places[held], parent.carried_row_ids[held]
+    held = in_shards(parent.carried_offsets, present)
+    offsets, row_ids = parent.carried_offsets[held], parent.carried_row_ids[held]
     gone = [shard for shard in parent.shards if shard.key not in now]
     new = [shard for shard in shards if shard.key not in before]
     if gone and new:
@@ -104,7 +104,7 @@ def reference_by_id(store: Store, shards: Sequence[Shard], id_column: str, paren
     if parent is not None:
         now = {shard.key for shard in shards}
         gone = reference_hashes(store, [shard for shard in parent.shards if shard.key not in now], id_column)
-        there = everything.filter(pl.Series(inside(everything["place"].to_numpy(), parent.shards)))
+        there = everything.filter(pl.Series(in_shards(everything["place"].to_numpy(), parent.shards)))
         old = pl.concat([gone, there]).rename({"place": "earlier"})
         old = old.filter(~pl.Series(np.isin(old["earlier"].to_numpy(), parent.superseded)))
         found = winners.join(old, on=["first", "second"], how="inner", maintain_order="left_right")
@@ -202,11 +202,11 @@ def same(one: Identities, other: Identities) -> None:
 def kept_by_the_snapshot(snapshot: Snapshot, expected: Identities, parent: Snapshot | None) -> None:
     """A snapshot also knows documents of snapshots after its parent, which were made of it and then left."""
     assert snapshot.superseded.tolist() == expected.superseded.tolist()
-    pairs = list(zip(snapshot.carried_places.tolist(), snapshot.carried_row_ids.tolist(), strict=True))
+    pairs = list(zip(snapshot.carried_offsets.tolist(), snapshot.carried_row_ids.tolist(), strict=True))
     of_parent = list(zip(expected.offsets.tolist(), expected.row_ids.tolist(), strict=True))
     assert set(of_parent) <= set(pairs)
     more = np.array([offset for offset, row_id in pairs if (offset, row_id) not in of_parent], np.int64)
-    assert not len(more) or (parent is not None and not inside(more, parent.shards).any())
+    assert not len(more) or (parent is not None and not in_shards(more, parent.shards).any())
     assert len(np.unique(snapshot.carried_row_ids)) == len(pairs)
     documents = np.setdiff1d(np.array(places_of(snapshot.shards), np.int64), snapshot.superseded)
     assert len(np.unique(snapshot.row_ids(documents))) == len(documents)

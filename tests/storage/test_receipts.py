@@ -59,7 +59,7 @@ def test_tables_are_read_back_and_shards_found_by_key(store: Store) -> None:
     assert known.find(pa.array([], pa.string())).tolist() == []
     assert Receipts(EmbedReceipt).find(pa.array(keys(1))).tolist() == [-1]
     assert (known.total("rows"), known.total("embedded")) == (30, 27)
-    assert known.tally("languages") == {"English": 15}
+    assert known.sum_by_key("languages") == {"English": 15}
     assert known.take(np.array([2])).keys.to_pylist() == keys(3)
 
 
@@ -68,7 +68,7 @@ def test_shards_are_found_where_hashes_collide(store: Store, monkeypatch: pytest
     monkeypatch.setattr(key_index, "hash_keys", lambda keys: hashes(keys) & np.uint64(1))
     held = receipts(*range(50), 7, 8, 9)
     assert held.find(pa.array(keys(49, 3, 99))).tolist() == [49, 3, -1]
-    assert held.once().keys.to_pylist() == keys(*range(50))
+    assert held.unique().keys.to_pylist() == keys(*range(50))
 
 
 def test_the_order_of_receipts_does_not_alter_their_table(store: Store) -> None:
@@ -81,7 +81,7 @@ def test_some_columns_can_be_read_without_the_others(store: Store) -> None:
     write_receipts(store, "documents", receipts(1, 2), {})
     known, _ = read_receipts(store, "documents", EmbedReceipt, columns=("key", "dim"))
     assert known.table.column_names == ["key", "dim"]
-    assert known.joined(receipts(3)).numbers("dim").tolist() == [4, 4, 4]
+    assert known.concat(receipts(3)).numbers("dim").tolist() == [4, 4, 4]
 
 
 def test_tables_stay_few_and_no_receipt_is_lost(store: Store) -> None:
@@ -200,9 +200,9 @@ def test_a_run_keeps_what_it_has_finished_now_and_then(store: Store, monkeypatch
 def test_different_values_come_in_order_of_appearance() -> None:
     made = Receipts(EmbedReceipt)
     made.add([receipt(1), receipt(2, dim=5), receipt(3)])
-    assert list(made.different("languages")) == [({"English": 5}, 3)]
+    assert list(made.distinct("languages")) == [({"English": 5}, 3)]
     assert made.numbers("dim").tolist() == [4, 5, 4]
-    assert made.joined(receipts(4)).total("rows") == 40
+    assert made.concat(receipts(4)).total("rows") == 40
 
 
 def test_values_that_no_two_shards_share_are_counted_and_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,15 +215,15 @@ def test_values_that_no_two_shards_share_are_counted_and_kept(store: Store, monk
     write_receipts(store, "documents", receipts(*range(300, 600)), tables)
     known, _ = read_receipts(store, "documents", EmbedReceipt)
     known = known.take(np.argsort(np.array(known.keys.to_pylist())))
-    assert [value for value, _ in known.different("languages")][:2] == [
+    assert [value for value, _ in known.distinct("languages")][:2] == [
         {"English": 0, "other-0": 2},
         {"English": 1, "other-1": 2},
     ]
-    assert sum(count for _, count in known.different("languages")) == 600
-    tally = known.tally("languages")
+    assert sum(count for _, count in known.distinct("languages")) == 600
+    tally = known.sum_by_key("languages")
     assert tally["English"] == sum(range(300)) + 300 * 5
     assert tally["other-6"] == 2 * 42
-    few = list(known.pairs("languages", "languages", np.array([599, 598, 2])))
+    few = list(known.distinct_pairs("languages", "languages", np.array([599, 598, 2])))
     assert few == [({"English": 5}, {"English": 5}), ({"English": 2, "other-2": 2}, {"English": 2, "other-2": 2})]
 
 

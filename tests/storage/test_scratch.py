@@ -123,7 +123,7 @@ def test_a_set_that_nobody_took_into_use_for_a_day_is_stale(tmp_path: Path) -> N
 
 
 def test_a_set_of_before_the_machine_started_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_boot", lambda: "before")
+    monkeypatch.setattr(module, "_boot_id", lambda: "before")
     share_files(tmp_path, NAME, write).close()
     monkeypatch.undo()
     written: list[Path] = []
@@ -179,14 +179,14 @@ def test_who_was_about_to_write_a_set_takes_it_when_another_has_written_it_and_u
 ) -> None:
     """Of two that saw no set, the slower one is off the processor until the faster one has it in use."""
     about_to = threading.Event()
-    take = module._take
+    take = module._acquire
 
     def late(lock: int, *, exclusive: bool, **more: bool) -> bool:
         if exclusive and threading.current_thread() is slow:
             about_to.set()
         return take(lock, exclusive=exclusive, **more)
 
-    monkeypatch.setattr(module, "_take", late)
+    monkeypatch.setattr(module, "_acquire", late)
     found: list[object] = []
     other = os.open(tmp_path / "set.lock", os.O_RDWR | os.O_CREAT, 0o600)
     slow = threading.Thread(target=lambda: found.append(share_files(tmp_path, "set", refuse)), daemon=True)

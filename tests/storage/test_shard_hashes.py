@@ -17,7 +17,7 @@ from latentscale.storage.hashing import hash_strings
 from latentscale.storage.objects import Store
 from latentscale.storage.parquet import write_parquet
 from latentscale.storage.shard_hashes import (
-    forget_hashes,
+    delete_hashes,
     hash_values,
     hashed_keys,
     hashes_folder,
@@ -91,7 +91,7 @@ class Kept(HashHere):
         return kept_rows(self._store, shards, numbers, column)
 
     def forget(self, shards: ShardTable, numbers: Ids, column: str) -> None:
-        forget_hashes(self._store, column, shards.take(numbers).keys)
+        delete_hashes(self._store, column, shards.take(numbers).keys)
 
 
 def test_a_run_of_hashes_takes_up_those_of_its_shards_and_leaves_the_others(shards: tuple[Store, ShardTable]) -> None:
@@ -101,5 +101,5 @@ def test_a_run_of_hashes_takes_up_those_of_its_shards_and_leaves_the_others(shar
     some = table.take(np.array([0, 1]))
     assert sum(map(len, hash_buckets(store, some, "id", hasher=Kept(store)))) == 3
     assert hashed_keys(store, "id") == {table[2].key}
-    forget_hashes(store, "another", table.keys)
+    delete_hashes(store, "another", table.keys)
     assert hashed_keys(store, "id") == {table[2].key}

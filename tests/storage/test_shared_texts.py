@@ -83,7 +83,7 @@ def test_vectors_are_found_by_both_halves_of_the_hash(
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 2, mask=mask)
         table = pa.table({"vector": vectors, "first": pa.array(first), "second": pa.array(second)})
         write_parquet(store, f"{folder}/0{number}/0{number}.parquet", table, facts={})
-    shared_texts.keep_plan(store, folder, np.arange(3))
+    shared_texts.write_plan(store, folder, np.arange(3))
     rows, vectors = SharedVectors(store, folder).find(pa.array(["zz", "cc", None, "aa", "no vector", "d", "e", "bb"]))
     assert rows.tolist() == [1, 3, 5, 7]
     assert vectors is not None
@@ -94,6 +94,6 @@ def test_vectors_are_found_by_both_halves_of_the_hash(
 def test_no_vector_is_found_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATENTSCALE_SCRATCH", str(tmp_path / "scratch"))
     store, folder = Store(str(tmp_path / "store")), "embeddings/embedding-1/shared-texts/snapshot-1"
-    shared_texts.keep_plan(store, folder, np.arange(0))
+    shared_texts.write_plan(store, folder, np.arange(0))
     rows, vectors = SharedVectors(store, folder).find(pa.array(["a"]))
     assert (rows.tolist(), vectors) == ([], None)

@@ -35,9 +35,9 @@ WIDTH = 16
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    module._let_go()  # pyright: ignore[reportPrivateUsage]
+    module._release_cached()  # pyright: ignore[reportPrivateUsage]
     yield
-    module._let_go()  # pyright: ignore[reportPrivateUsage]
+    module._release_cached()  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def snapshot(store: Store) -> Snapshot:
 
 def test_a_spooled_set_is_the_one_in_memory(store: Store, snapshot: Snapshot, scratch: Path) -> None:
     spooled = load_vectors(store, snapshot, EMBEDDING, scratch=scratch, threads=3)
-    module._let_go()  # pyright: ignore[reportPrivateUsage]
+    module._release_cached()  # pyright: ignore[reportPrivateUsage]
     module.IN_MEMORY_BYTES = 1 << 30
     held = load_vectors(store, snapshot, EMBEDDING, scratch=scratch)
     assert len(list(scratch.glob("vectors-*.lock"))) == 1
@@ -110,7 +110,7 @@ def test_a_spooled_set_is_the_one_in_memory(store: Store, snapshot: Snapshot, sc
 
 def test_what_was_read_one_by_one_is_what_many_threads_read(store: Store, snapshot: Snapshot, scratch: Path) -> None:
     one = np.array(load_vectors(store, snapshot, EMBEDDING, scratch=scratch / "one", threads=1).matrix)
-    module._let_go()  # pyright: ignore[reportPrivateUsage]
+    module._release_cached()  # pyright: ignore[reportPrivateUsage]
     module.READ_AHEAD_BYTES, before = 1, module.READ_AHEAD_BYTES
     try:
         many = load_vectors(store, snapshot, EMBEDDING, scratch=scratch / "many", threads=8)
@@ -153,7 +153,7 @@ def test_the_end_of_a_run_removes_its_file(store: Store, snapshot: Snapshot, scr
 
 def test_the_file_of_another_workspace_stays(store: Store, snapshot: Snapshot, scratch: Path, tmp_path: Path) -> None:
     load_vectors(store, snapshot, EMBEDDING, scratch=scratch)
-    module._let_go()  # pyright: ignore[reportPrivateUsage]
+    module._release_cached()  # pyright: ignore[reportPrivateUsage]
     release_vectors(Store(str(tmp_path / "other")), scratch=scratch)
     assert len(list(scratch.iterdir())) == 2
     release_vectors(store, scratch=scratch)

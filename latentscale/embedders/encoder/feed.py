@@ -1,10 +1,9 @@
-"""From texts to batches of tokens on the host: tokenised, sorted and laid out in a thread, ahead of the device.
+"""Make token batches on the host: texts are tokenised, sorted by length and batched in a thread, ahead of the device.
 
-The texts of a call are sorted by their characters, longest first, and tokenised in portions; each portion's windows
-join those that did not fill a batch, and full batches of nearly equal length leave. So the device starts when the first
-portion is tokenised, a small one, and the rest is tokenised while it works, in growing ones: the more windows are
-sorted at once, the less is padded. Which texts share a batch follows from the texts and the budget, not from the speed
-of a thread.
+The texts of a call are sorted by their number of characters, longest first, and tokenised in portions. The windows of a
+portion are added to those left over from earlier ones, and cut into full batches of nearly equal length. The device
+starts after the small first portion, and the rest is tokenised while it computes, in growing portions: the more windows
+are sorted together, the less padding. Batches depend only on the texts and the budget, not on the timing of threads.
 """
 
 from __future__ import annotations
@@ -24,23 +23,23 @@ from latentscale.embedders.tokens import TextTokenizer, Tokens
 if TYPE_CHECKING:
     from latentscale.embedders.encoder.tokenizer_processes import TokenizerProcesses
 
-# The device waits for the first portion, and computes each while the next, larger one is tokenised.
+# Sizes of portions: the device waits for the first, and computes each while the next, larger one is tokenised.
 _LEAST_CHARACTERS, _MOST_CHARACTERS = 150_000, 4_000_000
 _GROWTH = 1.5
-# Portions of which no windows are left to the next one: they may fill no batch, and the device has nothing else to do.
+# First portions whose windows are all emitted, even in partial batches, as the device would be idle otherwise.
 _WHOLE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows for the device.
+    """A batch of token rows for the device.
 
     Attributes
     ----------
     text : int64 ndarray, shape (n,)
-        Position of each row's text in the call.
+        Index of each row's text in the call.
     weight : int32 ndarray, shape (n,)
-        Tokens of the text in the row: its share of the text's vector.
+        Number of tokens of the text in the row, the weight of its vector in the mean over windows.
     tokens : int32 ndarray or Tensor, shape (n, width)
     lengths : int32 ndarray or Tensor, shape (n,)
     """
@@ -55,16 +54,16 @@ class Batch:
 
     @property
     def padded(self) -> bool:
-        """Whether any row is shorter than the batch is wide."""
+        """Whether any row is padded."""
         return int(self.lengths.min()) < self.tokens.shape[1]
 
     @property
     def padded_tokens(self) -> int:
-        """Tokens of the batch, padding included."""
+        """Number of tokens of the batch, including padding."""
         return int(self.tokens.shape[0] * self.tokens.shape[1])
 
     def part(self, begin: int, stop: int) -> Batch:
-        """Some of its rows, at their own width: the longest stand first."""
+        """Return rows ``begin`` to ``stop``, trimmed to their own width; rows are sorted by length, longest first."""
         width = int(self.lengths[begin:stop].max())
         return Batch(
             text=self.text[begin:stop],
@@ -75,12 +74,12 @@ class Batch:
 
 
 class Tally:
-    """What tokenising found of the texts of one call; complete when its batches are.
+    """Token statistics of the texts of one call; complete after the last batch.
 
     Parameters
     ----------
     texts : int
-        How many there are.
+        Number of texts.
     """
 
     def __init__(self, texts: int) -> None:
@@ -89,7 +88,7 @@ class Tally:
         self.read = self.unknown = self.padded = 0
 
     def add(self, tokens: Tokens, rows: NDArray[np.int64]) -> None:
-        """Count a portion, whose texts are those of ``rows``."""
+        """Add a portion; ``rows`` are the indices of its texts in the call."""
         self.empty[rows] = tokens.empty
         self.truncated[rows] = tokens.truncated
         self.read += tokens.read
@@ -103,15 +102,15 @@ class Feed:
     ----------
     tokenizer : TextTokenizer
     limit : int
-        Most tokens that the model takes.
+        Maximum number of tokens of the model's input.
     multiple : int
         Widths are rounded up to a multiple of this.
     padding : int
-        The token that fills up.
+        Id of the padding token.
     skipped : int
-        Tokens at the start of each row that the pooling leaves out.
+        Tokens at the start of each row that pooling ignores.
     processes : TokenizerProcesses, optional
-        They tokenise in place of ``tokenizer``, with the same tokens, where there are many texts.
+        Used instead of ``tokenizer``, with equal results, if there are many texts.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class Feed:
         self._padding = padding
 
     def batches(self, texts: Sequence[str], tally: Tally, *, budget: Callable[[], int]) -> Iterator[Batch]:
-        """Yield all batches; texts without a token that the model knows are in none.
+        """Yield all batches; texts without any known token are in none.
 
         Parameters
         ----------
@@ -140,26 +139,26 @@ class Feed:
         tally : Tally
             Filled as the texts are tokenised.
         budget : callable
-            Tokens of a batch at most; asked before each portion is cut.
+            Returns the maximum number of tokens of a batch; called before each portion is batched.
         """
         left = _Windows.none()
         column = None if self._processes is None else self._processes.column(texts)
         rows_left = list(portions(texts if column is None else column))
         for number, (rows, tokens) in enumerate(zip(rows_left, self._encoded(texts, column, rows_left), strict=True)):
             tally.add(tokens, rows)
-            windows = left.joined(_Windows.of(tokens, rows))
+            windows = left.concat(_Windows.of(tokens, rows))
             cuts = list(self._cut(windows.lengths, budget()))
             whole = number < _WHOLE or number == len(rows_left) - 1
             for some in cuts if whole else cuts[:-1]:
                 batch = self._batch(windows, some)
                 tally.padded += batch.padded_tokens
                 yield batch
-            left = windows.taken(cuts[-1]) if cuts and not whole else _Windows.none()
+            left = windows.take(cuts[-1]) if cuts and not whole else _Windows.none()
 
     def _encoded(
         self, texts: Sequence[str], column: pa.LargeStringArray | None, portions: Sequence[NDArray[np.int64]]
     ) -> Iterator[Tokens]:
-        """The tokens of each portion, in order; ``column`` holds the texts where processes take them."""
+        """Yield the tokens of each portion, in order; ``column`` has the texts if processes tokenise them."""
         if self._processes is not None and column is not None:
             yield from self._processes.encode(column, portions)
             return
@@ -176,7 +175,7 @@ class Feed:
 
 
 def portions(texts: Sequence[str] | pa.LargeStringArray) -> Iterator[NDArray[np.int64]]:
-    """Positions of the texts in growing portions, the longest texts first."""
+    """Yield indices of the texts in portions of growing size, longest texts first (int64)."""
     if isinstance(texts, pa.LargeStringArray):
         characters = pc.call_function("utf8_length", [texts]).to_numpy(zero_copy_only=False)
     else:
@@ -195,7 +194,7 @@ def portions(texts: Sequence[str] | pa.LargeStringArray) -> Iterator[NDArray[np.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Windows:
-    """Windows that wait for a batch; arrays as in :class:`Tokens`, with the text's position in the whole call."""
+    """Windows not yet batched; arrays as in :class:`Tokens`, with the text's index in the whole call."""
 
     ids: NDArray[np.int32]
     bounds: NDArray[np.int64]
@@ -212,20 +211,20 @@ class _Windows:
         whole = cls(ids=tokens.ids, bounds=tokens.bounds, text=rows[tokens.text], weight=tokens.content)
         if not tokens.empty.any():
             return whole
-        return whole.taken(np.flatnonzero(~tokens.empty[tokens.text]))
+        return whole.take(np.flatnonzero(~tokens.empty[tokens.text]))
 
     @property
     def lengths(self) -> NDArray[np.int32]:
         return np.diff(self.bounds).astype(np.int32)
 
-    def taken(self, some: NDArray[np.int64]) -> _Windows:
+    def take(self, some: NDArray[np.int64]) -> _Windows:
         sizes = self.bounds[some + 1] - self.bounds[some]
         bounds = np.zeros(len(some) + 1, np.int64)
         np.cumsum(sizes, out=bounds[1:])
         places = np.repeat(self.bounds[some] - bounds[:-1], sizes) + np.arange(int(bounds[-1]))
         return _Windows(ids=self.ids[places], bounds=bounds, text=self.text[some], weight=self.weight[some])
 
-    def joined(self, other: _Windows) -> _Windows:
+    def concat(self, other: _Windows) -> _Windows:
         if not len(self.text):
             return other
         return _Windows(

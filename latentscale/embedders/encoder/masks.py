@@ -1,11 +1,10 @@
-"""Masks of attention that are made without a look at the device.
+"""Create attention masks without synchronising with the device.
 
-transformers leaves a mask out where nothing is padded, for which it asks the device: the host waits there for all that
-it gave the device before, in every batch. Whether a batch is padded is known on the host. So the functions by which
-transformers makes masks are registered anew, through its own interface for that
-(``transformers.masking_utils.AttentionMaskInterface``): within :func:`known_padding` they are told, elsewhere they are
-what they were. The masks are the same either way, for every model that has them made there: causal ones, those of
-windows, and masks that are added to scores.
+transformers omits the mask of a batch without padding, which it checks on the device: in every batch the host waits
+until the device has finished all queued work. The host already knows whether a batch is padded. Therefore the mask
+functions of transformers are wrapped through its own interface (``transformers.masking_utils.AttentionMaskInterface``):
+within :func:`known_padding` they use that knowledge, elsewhere they are unchanged. The masks are equal either way, for
+every model that uses the interface: causal, sliding-window and additive masks.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from functools import wraps
 from threading import Lock
 from typing import Any
 
-# Flash attention looks at the mask in each layer, to leave out what is padded; flex attention makes blocks of it.
-_TOLD = ("sdpa", "eager")
+# Not flash attention, which reads the mask in each layer to remove padding, nor flex attention with its block masks.
+_IMPLEMENTATIONS = ("sdpa", "eager")
 _SKIPS = ("allow_is_causal_skip", "allow_is_bidirectional_skip")
 _padded: ContextVar[bool | None] = ContextVar("padded", default=None)
 _registering = Lock()
@@ -26,12 +25,12 @@ _registering = Lock()
 
 @contextmanager
 def known_padding(padded: bool) -> Generator[None, None, None]:
-    """Tell transformers, in this thread, whether a batch is padded.
+    """Within this context and thread, set whether the batch is padded.
 
     Parameters
     ----------
     padded : bool
-        Whether a place is masked in the mask that the model gets meanwhile, the only one.
+        Whether any position is masked in the attention mask of the only batch computed meanwhile.
     """
     token = _padded.set(padded)
     try:
@@ -40,27 +39,27 @@ def known_padding(padded: bool) -> Generator[None, None, None]:
         _padded.reset(token)
 
 
-def tell_masks() -> None:
-    """Register the functions that can be told; again, where somebody else registered others."""
+def register_masks() -> None:
+    """Register the wrapped mask functions, also over functions that another package registered since."""
     from transformers.masking_utils import (  # pyright: ignore[reportMissingImports]
         ALL_MASK_ATTENTION_FUNCTIONS,
         AttentionMaskInterface,
     )
 
     with _registering:
-        for name in _TOLD:
+        for name in _IMPLEMENTATIONS:
             present: Any = ALL_MASK_ATTENTION_FUNCTIONS[name]
-            if not getattr(present, "is_told", False):
-                AttentionMaskInterface.register(name, _told(present))
+            if not getattr(present, "knows_padding", False):
+                AttentionMaskInterface.register(name, _with_known_padding(present))
 
 
-def _told(make: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that makes masks as ``make`` does, and looks at none where it was told."""
+def _with_known_padding(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the mask function ``make`` to use ``known_padding`` instead of reading the mask."""
     import torch
 
     @wraps(make)
     def made(*given: Any, **named: Any) -> Any:
-        # A graph that is traced has no look at a mask, and must not depend on one batch.
+        # A traced graph does not read the mask, and must not depend on the padding of one batch.
         traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
         padded = None if traced else _padded.get()
         if padded is None or getattr(named.get("attention_mask"), "ndim", 0) != 2:
@@ -69,5 +68,5 @@ def _told(make: Callable[..., Any]) -> Callable[..., Any]:
             return make(*given, **(named | {"attention_mask": None}))
         return make(*given, **(named | {skip: False for skip in _SKIPS if skip in named}))
 
-    made.is_told = True  # type: ignore[attr-defined]
+    made.knows_padding = True  # type: ignore[attr-defined]
     return made

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentscale.embedders.encoder.heads import load_head
 from latentscale.embedders.encoder.loading import Loading, check_place, load_encoder
-from latentscale.embedders.encoder.masks import known_padding, tell_masks
+from latentscale.embedders.encoder.masks import known_padding, register_masks
 from latentscale.embedders.encoder.pooling import pool
 from latentscale.embedders.sentence_folder import SentenceFolder
 from latentscale.errors import ResourceError
@@ -45,7 +45,7 @@ class SentenceModel:
 
         self._torch = torch
         encoder = load_encoder(folder, loading)
-        tell_masks()
+        register_masks()
         self.attention: str = getattr(encoder.config, "_attn_implementation", None) or "unknown"
         try:
             encoder = encoder.to(loading.device)

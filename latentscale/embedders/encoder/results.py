@@ -1,4 +1,4 @@
-"""Vectors of batches on their way from the device, put in the order of the texts as they arrive."""
+"""Collect the vectors of batches that are copied from the device asynchronously, in the order of the texts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Rows:
     Attributes
     ----------
     text : int64 ndarray, shape (n,)
-        Position of each row's text in the call.
+        Index of each row's text in the call.
     weight : int32 ndarray, shape (n,)
-        Tokens of the text in the row: its share of the text's vector.
+        Number of tokens of the text in the row, the weight of its vector in the mean over windows.
     vectors : float32 Tensor on the host, shape (n, dimensions)
-        A GPU may still be writing it.
+        The copy from the GPU may still be in progress.
     written : torch.cuda.Event or None
-        Happens when it is written; None where it is.
+        Recorded when the copy is complete; None if it is.
     """
 
     text: NDArray[np.int64]
@@ -46,27 +46,27 @@ class Results:
 
     def __init__(self, texts: int, dimensions: int, *, windows: bool) -> None:
         self._vectors = np.zeros((texts, dimensions), np.float32)
-        self._coming: deque[Rows] = deque()
-        # Rows of windows are averaged when all are there.
+        self._pending: deque[Rows] = deque()
+        # Rows of windows are averaged when all have arrived.
         self._windows: list[tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int32]]] | None = (
             [] if windows else None
         )
 
     def add(self, rows: Rows) -> None:
-        """Take rows, and put to their texts those that have arrived meanwhile; nothing is waited for."""
-        self._coming.append(rows)
-        while self._coming and (self._coming[0].written is None or self._coming[0].written.query()):
-            self._place(self._coming.popleft())
+        """Add rows, and store those that have arrived, without waiting."""
+        self._pending.append(rows)
+        while self._pending and (self._pending[0].written is None or self._pending[0].written.query()):
+            self._place(self._pending.popleft())
 
     def finish(self) -> NDArray[np.float32]:
         """Wait for the rest and return the vectors by text (float32, shape (texts, dimensions)).
 
-        Vectors of texts of one window are as they came; those of several are averaged by their tokens.
+        Vectors of texts with one window are unchanged; those with several are averaged, weighted by tokens.
         """
-        while self._coming:
-            if self._coming[0].written is not None:
-                self._coming[0].written.synchronize()
-            self._place(self._coming.popleft())
+        while self._pending:
+            if self._pending[0].written is not None:
+                self._pending[0].written.synchronize()
+            self._place(self._pending.popleft())
         if not self._windows:
             return self._vectors
         rows, text, weight = (np.concatenate(parts) for parts in zip(*self._windows, strict=True))

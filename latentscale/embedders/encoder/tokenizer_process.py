@@ -1,7 +1,7 @@
-"""A process that tokenises: portions of texts come in on its standard input, and arrays of tokens go out.
+"""A tokenizer process, which reads portions of texts from standard input and writes arrays of tokens.
 
-It is no process of ``multiprocessing``, which runs the user's script again where the script has no main guard. It ends
-when its input does, and within a second of the death of the process that started it.
+It does not use ``multiprocessing``, which runs the user's script again if that has no main guard. It ends with its
+input, and at most a second after the death of its parent.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ ARRAYS = (
     ("truncated", np.dtype(np.bool_)),
     ("empty", np.dtype(np.bool_)),
 )
-"""The arrays of an answer, in their order."""
+"""The arrays of an answer, in order."""
 
-# Where another child of the parent has inherited the pipe, the parent's death does not show as the end of the input.
+# If another child of the parent inherited the pipe, the parent's death does not close the input.
 PARENT_SECONDS = 0.5
 
 
 def main(parent: int) -> None:
-    """Answer until the input ends.
+    """Serve requests until the input ends.
 
     Parameters
     ----------
     parent : int
-        The process that waits for the answers.
+        Process id of the parent.
     """
-    # The parent hears of an interrupt, decides, and closes the input.
+    # The parent handles interrupts, and closes the input.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # What a library prints must not come between the answers.
+    # Output of libraries must not be mixed with the answers.
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     try:
@@ -59,11 +59,10 @@ def main(parent: int) -> None:
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Make the tokenizer that the first line describes, say that it is there, then answer each request.
+    """Create the tokenizer described by the first line, report that it is ready, then serve requests.
 
-    A request is a line of JSON with the number of ``texts`` and of their ``bytes``, then their int64 offsets and UTF-8
-    bytes. An answer is a line with the sizes of ``ARRAYS`` and the counts, then the arrays; or a line with a
-    ``failure``.
+    A request is a line of JSON with the number of ``texts`` and ``bytes``, then their int64 offsets and UTF-8 bytes. An
+    answer is a line with the sizes of ``ARRAYS`` and the counts, followed by the arrays; or a line with a ``failure``.
     """
     line = requests.readline()
     if not line:
@@ -71,9 +70,9 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     try:
         tokenizer = _tokenizer(json.loads(line))
     except BaseException as error:  # noqa: BLE001 - any error must reach the parent as data
-        _say(answers, failure=_described(error))
+        _write_line(answers, failure=_describe_error(error))
         return
-    _say(answers, ready=True)
+    _write_line(answers, ready=True)
     while line := requests.readline():
         asked = json.loads(line)
         offsets = requests.read(8 * (asked["texts"] + 1))
@@ -84,8 +83,8 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         texts: list[Any] = pa.Array.from_buffers(pa.large_string(), asked["texts"], buffers).to_pylist()
         try:
             tokens = tokenizer.encode(texts)
-        except BaseException as error:  # noqa: BLE001 - a panic of compiled code is no Exception
-            _say(answers, failure=_described(error))
+        except BaseException as error:  # noqa: BLE001 - a Rust panic is not an Exception
+            _write_line(answers, failure=_describe_error(error))
             continue
         _answer(answers, tokens)
 
@@ -105,12 +104,12 @@ def _answer(answers: BinaryIO, tokens: Tokens) -> None:
     answers.flush()
 
 
-def _say(answers: BinaryIO, **facts: Any) -> None:
+def _write_line(answers: BinaryIO, **facts: Any) -> None:
     answers.write(json.dumps(facts).encode() + b"\n")
     answers.flush()
 
 
-def _described(error: BaseException) -> dict[str, Any]:
+def _describe_error(error: BaseException) -> dict[str, Any]:
     if isinstance(error, LatentScaleError):
         return {"ours": type(error).__name__, "message": error.message, "where": error.where, "hint": error.hint}
     return {"message": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}

@@ -1,8 +1,8 @@
-"""Tokenise in processes of their own, so that Python's lock is left to the thread that gives a GPU its work.
+"""Tokenise in separate processes, to leave the GIL to the thread that launches the work of a GPU.
 
-A small encoder in half precision computes 20,000 texts in the time in which one thread tokenises them, with Python's
-lock for most of it. Here portions of texts go to a few processes through pipes and come back as arrays, in the order in
-which they are needed: the tokens are the same as in this process, and so are the batches that are made of them.
+A small encoder in half precision computes 20,000 texts in the time in which one thread tokenises them, holding the GIL
+for most of it. Here portions of texts are sent to a few processes through pipes and return as arrays, in order. Tokens,
+and so batches, are equal to those of tokenising in this process.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from latentscale.embedders.tokens import Tokens
 from latentscale.errors import EnvironmentFailure, LatentScaleError, ResourceError, shortened
 from latentscale.machine import available_processors
 
-# Fewer bytes of text are tokenised sooner than a process is asked.
+# Below this many bytes of text, tokenising here is faster than the round trip to a process.
 _LEAST_BYTES = 100_000
-# One process takes a little longer for a text than the fastest model on the fastest GPU that was measured. Two keep up
-# with it shard after shard; three begin the large portions of a call early enough.
+# One process is a little slower than the fastest model on the fastest GPU that was measured. Two keep up with it over
+# consecutive shards; three start the large portions of a call early enough.
 _PROCESSES = 3
 _TRIES = 2
 _PIPE_BYTES = 1 << 20
@@ -48,9 +48,9 @@ _COMMAND = (
 
 
 def processes_for(device: str, asked: int | None) -> int:
-    """How many processes tokenise for a model on ``device``: as the settings say, or where it is a GPU, up to three.
+    """Return the number of tokenizer processes: as the settings say, else up to three if ``device`` is a GPU.
 
-    They need processors beside the one that gives the GPU its work.
+    They need CPUs in addition to the one that launches the GPU's work.
     """
     if asked is not None:
         return asked
@@ -59,47 +59,46 @@ def processes_for(device: str, asked: int | None) -> int:
     return min(_PROCESSES, available_processors() - 1)
 
 
-def processes_like(tokenizer: Any, options: Mapping[str, Any], count: int) -> TokenizerProcesses | None:
-    """So many processes that tokenise as ``TextTokenizer(tokenizer, **options)`` does.
+def processes_for_tokenizer(tokenizer: Any, options: Mapping[str, Any], count: int) -> TokenizerProcesses | None:
+    """Create ``count`` processes that tokenise like ``TextTokenizer(tokenizer, **options)``.
 
-    None where there are to be none, or the tokenizer has parts in Python, which cannot be sent.
+    Returns None if ``count`` is 0, or if the tokenizer has components in Python, which cannot be serialised.
     """
     if not count:
         return None
     try:
         described = tokenizer.to_str()
-    except Exception:  # noqa: BLE001 - its library has no type of its own for that
+    except Exception:  # noqa: BLE001 - the library has no exception class for this
         return None
     return TokenizerProcesses({"tokenizer": described, **options}, processes=count)
 
 
 class TokenizerProcesses:
-    """Tokenises portions of texts in other processes, which start when they are first needed.
+    """Tokenises portions of texts in other processes, which are started on demand.
 
-    They end with this object and with this process, however it ends. Several threads may use it at once: who asked
-    first is served first.
+    The processes end with this object and with this process, however it ends. Thread-safe; calls are served in order.
 
     Parameters
     ----------
     described : mapping
-        ``tokenizer``: what ``Tokenizer.to_str`` gives; the others are arguments of
+        ``tokenizer``: the result of ``Tokenizer.to_str``; the others are arguments of
         :class:`latentscale.embedders.tokens.TextTokenizer`.
     processes : int
     """
 
     def __init__(self, described: Mapping[str, Any], *, processes: int) -> None:
-        self._crew = _Crew(json.dumps(dict(described)).encode() + b"\n", processes)
+        self._pool = _ProcessPool(json.dumps(dict(described)).encode() + b"\n", processes)
         self._calls = itertools.count()
-        # At the end of the interpreter too: the processes hold nothing that would be lost.
-        self._forgotten = weakref.finalize(self, self._crew.end)
+        # Also at interpreter exit: the processes have no state to lose.
+        self._finalizer = weakref.finalize(self, self._pool.end)
 
     def column(self, texts: Sequence[str]) -> pa.LargeStringArray | None:
-        """The texts as the processes take them.
+        """Convert texts to the column that ``encode`` takes.
 
-        None where they must be tokenised here: there are few, they hold lone surrogates, which are no characters, or
-        this is a fork of the process that has the others.
+        Returns None if they must be tokenised in this process: because they are few, contain lone surrogates, or this
+        is a fork of the process that started the others.
         """
-        if not self._crew.is_own:
+        if not self._pool.is_own:
             return None
         try:
             column: Any = pa.array(texts, pa.large_string())
@@ -108,33 +107,33 @@ class TokenizerProcesses:
         return column if column.nbytes >= _LEAST_BYTES else None
 
     def encode(self, column: pa.LargeStringArray, portions: Sequence[NDArray[np.int64]]) -> Iterator[Tokens]:
-        """Tokenise portions, a few of them ahead of the one that is asked for.
+        """Tokenise portions, a few of them ahead of the consumer.
 
         Parameters
         ----------
         column : pyarrow.LargeStringArray
         portions : sequence of int64 ndarray
-            Positions in ``column``.
+            Indices into ``column``.
 
         Yields
         ------
         Tokens
-            Of each portion.
+            Tokens of each portion, in order.
 
         Raises
         ------
         ConfigError
-            If the tokenizer gives up on a text.
+            If the tokenizer fails for a text.
         ResourceError
-            If a process died twice with the same texts.
+            If two processes died with the same texts.
         """
         call = next(self._calls)
         waiting: deque[Future[Tokens]] = deque()
         try:
             for number, rows in enumerate(portions):
-                waiting.append(self._crew.submit(call, number, column, rows))
-                # One that is used, one in each process, and one that a process goes on with.
-                if len(waiting) > self._crew.size + 1:
+                waiting.append(self._pool.submit(call, number, column, rows))
+                # One being consumed, one in each process, and one queued.
+                if len(waiting) > self._pool.size + 1:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -143,13 +142,13 @@ class TokenizerProcesses:
                 one.cancel()
 
     def close(self) -> None:
-        """End the processes."""
-        self._forgotten()
+        """Stop the processes."""
+        self._finalizer()
 
 
 @dataclass(order=True, slots=True)
 class _Portion:
-    """Texts that wait for a process: those of an earlier call come first, whenever they were given."""
+    """Queued texts; those of an earlier call come first, whenever they were submitted."""
 
     call: int
     number: int
@@ -158,8 +157,8 @@ class _Portion:
     tokens: Future[Tokens] = field(compare=False, default_factory=Future[Tokens])
 
 
-class _Crew:
-    """The processes, each with a thread that talks to it."""
+class _ProcessPool:
+    """The tokenizer processes, each with a thread that communicates with it."""
 
     def __init__(self, setup: bytes, size: int) -> None:
         self.size = size
@@ -172,11 +171,11 @@ class _Crew:
 
     @property
     def is_own(self) -> bool:
-        """Whether this is the process that started them, and no fork of it, which has none of its threads."""
+        """Whether this process started them, and is not a fork, which lacks the threads."""
         return os.getpid() == self._owner
 
     def submit(self, call: int, number: int, column: pa.LargeStringArray, rows: NDArray[np.int64]) -> Future[Tokens]:
-        """Let the next free process tokenise the texts at ``rows``."""
+        """Queue the texts at ``rows`` for the next free process."""
         portion = _Portion(call, number, column, rows)
         with self._lock:
             if self._ended:
@@ -190,8 +189,8 @@ class _Crew:
         return portion.tokens
 
     def end(self) -> None:
-        """End the processes at once, and their threads."""
-        # A fork of this process has a copy of this, and must not end what is not its own.
+        """Kill the processes and stop their threads."""
+        # A fork of this process has a copy of this object, and must not kill the parent's processes.
         if not self.is_own:
             return
         with self._lock:
@@ -211,22 +210,22 @@ class _Crew:
             if portion.column is None or portion.rows is None:
                 # For the others.
                 self._portions.put(portion)
-                self._dismiss(process)
+                self._discard(process)
                 return
             if not portion.tokens.set_running_or_notify_cancel():
                 continue
             try:
                 texts = cast(pa.LargeStringArray, portion.column.take(pa.array(portion.rows)))
-                process = self._asked(process, texts, portion.tokens)
+                process = self._tokenize(process, texts, portion.tokens)
                 del texts
             except BaseException as error:  # noqa: BLE001 - raised again where the tokens are waited for
-                self._dismiss(process)
+                self._discard(process)
                 process = None
                 portion.tokens.set_exception(error)
-            # It would be held until the next one comes.
+            # Otherwise it would be referenced until the next one arrives.
             del portion
 
-    def _dismiss(self, process: _Process | None) -> None:
+    def _discard(self, process: _Process | None) -> None:
         if process is None:
             return
         process.kill()
@@ -234,15 +233,15 @@ class _Crew:
         with self._lock, contextlib.suppress(ValueError):
             self._processes.remove(process)
 
-    def _asked(self, process: _Process | None, texts: pa.LargeStringArray, tokens: Future[Tokens]) -> _Process:
-        """Set the tokens, or the error of the tokenizer, and return the process, another one where it died."""
+    def _tokenize(self, process: _Process | None, texts: pa.LargeStringArray, tokens: Future[Tokens]) -> _Process:
+        """Set the tokens or the tokenizer's error as the result; returns the process, a new one if it died."""
         endings: list[str] = []
         while True:
             process = process or self._start()
             try:
                 found = process.tokens(texts)
             except _DiedError:
-                self._dismiss(process)
+                self._discard(process)
                 endings.append(process.ending)
                 process = None
                 if self._ended or len(endings) == _TRIES:
@@ -252,8 +251,8 @@ class _Crew:
                 tokens.set_exception(error.reason)
                 return process
             except BaseException:
-                # Whether it has more to say to this request is not known.
-                self._dismiss(process)
+                # The state of the pipe is unknown: more of the answer may follow.
+                self._discard(process)
                 raise
             tokens.set_result(found)
             return process
@@ -269,11 +268,11 @@ class _Crew:
 
 
 class _DiedError(Exception):
-    """The process ended before it had answered."""
+    """The process died before it answered."""
 
 
 class _RefusedError(Exception):
-    """The process answered that it cannot do it, for a ``reason``; it can do others."""
+    """The tokenizer failed for this request, with the error ``reason``; the process remains usable."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__(str(reason))
@@ -281,11 +280,11 @@ class _RefusedError(Exception):
 
 
 class _Process:
-    """One process, which answers one request after the other; used by one thread."""
+    """A tokenizer process, which serves requests sequentially; used by one thread."""
 
     def __init__(self, setup: bytes, *, processors: int) -> None:
         path = json.dumps([entry or str(Path.cwd()) for entry in sys.path])
-        # It computes nothing on a GPU, and must not take memory of one.
+        # It uses no GPU, and must not allocate memory of one.
         variables = {"RAYON_NUM_THREADS": str(processors)} | dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""}
         try:
             self._process = subprocess.Popen(
@@ -307,48 +306,48 @@ class _Process:
 
     @property
     def ending(self) -> str:
-        """How it ended."""
+        """Describe how the process ended."""
         code = self._process.wait()
         if code == -9:
             return "killed by signal 9, as the system does where memory runs out"
         return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
     def tokens(self, texts: pa.LargeStringArray) -> Tokens:
-        """Have texts tokenised.
+        """Tokenise texts in the process.
 
         Raises
         ------
         _DiedError
             If the process died.
         _RefusedError
-            If the tokenizer gives up on a text.
+            If the tokenizer fails for a text.
         """
         try:
             if self._setup is not None:
                 self._send(self._setup)
-                self._said()
+                self._read_answer()
                 self._setup = None
             buffers = texts.buffers()
             offsets = np.frombuffer(cast(Any, buffers[1]), np.int64)[texts.offset : texts.offset + len(texts) + 1]
             data = memoryview(cast(Any, buffers[2]) or b"")[int(offsets[0]) : int(offsets[-1])]
             asked = json.dumps({"texts": len(texts), "bytes": len(data)}).encode() + b"\n"
             self._send(asked, (offsets - offsets[0]).data, data)
-            facts = self._said()
+            facts = self._read_answer()
             arrays = {
                 name: self._array(size, dtype) for (name, dtype), size in zip(ARRAYS, facts["sizes"], strict=True)
             }
         except (OSError, ValueError) as error:
-            # A pipe that is broken, or was closed.
+            # A broken or closed pipe.
             raise _DiedError from error
         return Tokens(**arrays, read=facts["read"], unknown=facts["unknown"])
 
     def kill(self) -> None:
-        """End it; in any thread."""
+        """Kill the process; callable from any thread."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """Close the pipes; in the thread that uses them."""
+        """Close the pipes; to be called in the thread that uses them."""
         for pipe in (self._requests, self._answers):
             with contextlib.suppress(OSError, ValueError):
                 pipe.close()
@@ -358,7 +357,7 @@ class _Process:
             self._requests.write(part)
         self._requests.flush()
 
-    def _said(self) -> dict[str, Any]:
+    def _read_answer(self) -> dict[str, Any]:
         line = self._answers.readline()
         if not line.endswith(b"\n"):
             raise _DiedError
@@ -384,7 +383,7 @@ class _Process:
 
 
 def _widen(*pipes: IO[bytes]) -> None:
-    """Let more pass at once: each piece costs a switch between threads and processes."""
+    """Enlarge the pipe buffers, to reduce switches between threads and processes."""
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
 

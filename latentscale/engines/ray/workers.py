@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 
 from latentscale.engines.failures import describe_failure
-from latentscale.engines.pipelined import Pipelined, Turns
+from latentscale.engines.pipelined import Pipelined, SharedExclusiveLock
 from latentscale.engines.place import measure_place
 from latentscale.errors import require
 from latentscale.machine import Place, available_memory
@@ -75,7 +75,7 @@ class ShardActor:
         self._tasks: TypeAdapter[Any] = TypeAdapter(task_type)
         self._receipts: TypeAdapter[Any] = TypeAdapter(receipt_type)
         self._single = in_flight == 1
-        self._turns = Turns()
+        self._run_lock = SharedExclusiveLock()
         self._error: Exception | None = None
         try:
             self._worker = Pipelined(make_worker())
@@ -103,7 +103,7 @@ class ShardActor:
                 values = (str(task.key), verdict.tries, verdict.quarantined)
                 row["quarantined"] = TypeAdapter(tuple[str, int, str]).dump_json(values).decode()
                 return row
-            with self._turns.alone() if verdict.alone else self._turns.shared():
+            with self._run_lock.exclusive() if verdict.alone else self._run_lock.shared():
                 alone = verdict.alone or self._single
                 with self._attempts.attempt(task.key, node=self._node, host=self._host, alone=alone):
                     receipt = self._worker.run(task)

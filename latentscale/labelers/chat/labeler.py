@@ -12,7 +12,7 @@ from latentscale.labelers.chat.answers import ONE_LABEL, SEVERAL_LABELS
 from latentscale.labelers.chat.options import ChatOptions
 from latentscale.labelers.chat.protocol import Chat, Question, Reply
 from latentscale.labelers.checks import fault_of_label, tidy, usable_description
-from latentscale.labelers.model import Doubt, Siblings
+from latentscale.labelers.model import RejectedLabel, SiblingGroup
 from latentscale.labelers.options import WHERE
 from latentscale.labelers.protocol import ClusterEvidence, Evidence, Label, NoLabel
 from latentscale.services.terms import Spending
@@ -79,7 +79,7 @@ class ChatLabeler:
             for one in evidence
         ]
         doubted: list[int] = []
-        doubts: list[Doubt] = []
+        doubts: list[RejectedLabel] = []
         for at, reply in self._chat.ask(self._system, questions):
             found = reply if isinstance(reply, NoLabel) else self.read(reply, layer=evidence[at].layer)
             if not isinstance(found, str):
@@ -87,12 +87,12 @@ class ChatLabeler:
                 continue
             doubted.append(at)
             said = said_instead(cast("Reply", reply))
-            doubts.append(Doubt(evidence=evidence[at], label=said, reason=found, taken=()))
+            doubts.append(RejectedLabel(evidence=evidence[at], label=said, reason=found, other_labels=()))
         if doubts:
             for number, answer in self.reconsider(doubts):
                 yield doubted[number], answer
 
-    def reconsider(self, doubts: Sequence[Doubt]) -> Iterator[tuple[int, Label | NoLabel]]:
+    def reconsider(self, doubts: Sequence[RejectedLabel]) -> Iterator[tuple[int, Label | NoLabel]]:
         """Name clusters again whose labels failed a test."""
         questions = [
             Question(
@@ -102,7 +102,7 @@ class ChatLabeler:
                     words=self._options.words_of(one.evidence.layer),
                     before=one.label,
                     reason=one.reason,
-                    taken=one.taken,
+                    taken=one.other_labels,
                 ),
                 schema=ONE_LABEL,
             )
@@ -115,7 +115,7 @@ class ChatLabeler:
                 found = NoLabel(reason=reason, final=True)
             yield at, found
 
-    def distinguish(self, groups: Sequence[Siblings]) -> Iterator[tuple[int, Sequence[Label | NoLabel]]]:
+    def distinguish(self, groups: Sequence[SiblingGroup]) -> Iterator[tuple[int, Sequence[Label | NoLabel]]]:
         """Name siblings again whose labels say the same, each group in one question."""
         questions = [
             Question(
@@ -123,7 +123,7 @@ class ChatLabeler:
                     prompts.distinguish_prompt,
                     one.members,
                     one.labels,
-                    one.taken,
+                    one.other_labels,
                     words=self._options.words_of(one.members[0].layer),
                 ),
                 schema=SEVERAL_LABELS,

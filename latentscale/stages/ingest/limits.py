@@ -35,12 +35,12 @@ def check_rejects(
     CorpusError
         If there is no document, or the vectors differ in width.
     """
-    reasons = receipts.tally("reasons")
+    reasons = receipts.sum_by_key("reasons")
     unknown = reasons.pop(NOT_COMPARABLE, 0)
     rows = receipts.total("rows_in") - receipts.total("unwanted") - unknown
     rejected, documents = receipts.total("rejected") - unknown, receipts.total("rows")
     if rejected and (rejected > ingest.max_reject_fraction * rows or (not documents and rejected == rows)):
-        some = chain.from_iterable(examples for examples, _ in receipts.different("examples"))
+        some = chain.from_iterable(examples for examples, _ in receipts.distinct("examples"))
         where = "; ".join(islice(some, EXAMPLES))
         counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(4))
         if not documents and rejected == rows:

@@ -215,7 +215,7 @@ def source_schemas(store: Store, keys: pa.Array | pa.ChunkedArray) -> list[tuple
     found = known.find(keys)
     schemas: list[tuple[pa.Schema, dict[str, Any]]] = []
     seen: set[tuple[str, str, tuple[str, ...] | None]] = set()
-    for columns, types in known.pairs("columns", "types", found[found >= 0]):
+    for columns, types in known.distinct_pairs("columns", "types", found[found >= 0]):
         new: list[tuple[str, str]] = []
         for name, kind in columns:
             allowed = types.get(name)

@@ -19,7 +19,7 @@ from latentscale.readers.columns import (
     value_facts,
 )
 from latentscale.readers.documents import DOCUMENT, DocumentMaker
-from latentscale.readers.inputs import check_as_listed
+from latentscale.readers.inputs import check_unchanged
 from latentscale.readers.partitions import partitions_of
 from latentscale.readers.shard import REJECT_SCHEMA, Shard
 from latentscale.stages.ingest.plan import VERSION, stage_digest
@@ -123,7 +123,7 @@ class IngestWorker:
         }
         # The key names the listed version: a file that changed while it was read must not be stored under it.
         for file in unit.inputs:
-            check_as_listed(file)
+            check_unchanged(file)
         if shard.rejects["source"]:
             rejects = pa.table(shard.rejects, schema=REJECT_SCHEMA)
             # Before the documents, whose object is the receipt of both.

@@ -21,7 +21,7 @@ from latentscale.storage.parquet import read_parquet
 from latentscale.storage.provenance import measured
 from latentscale.storage.request import Request, omitted_at_default
 from latentscale.storage.segments import contains, read_points
-from latentscale.storage.snapshot import Snapshot, inside
+from latentscale.storage.snapshot import Snapshot, in_shards
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.vectors import Vectors, column_values, vectors_at
 
@@ -65,7 +65,7 @@ def find_changes(store: Store, parent: Record, before: Snapshot, after: Snapshot
     ids = [table["row_id"].to_numpy() for _, table in read_points(store, parent, ["row_id"])]
     shown = np.sort(np.concatenate(ids)) if ids else np.empty(0, dtype=np.int64)
     offsets = after.offsets(shown)
-    same = (offsets == before.offsets(shown)) & inside(offsets, after.shards)
+    same = (offsets == before.offsets(shown)) & in_shards(offsets, after.shards)
     same &= ~contains(after.superseded, offsets) & (after.row_ids(offsets) == shown)
     staying = np.sort(offsets[same])
     added: list[Ids] = []
@@ -78,7 +78,7 @@ def find_changes(store: Store, parent: Record, before: Snapshot, after: Snapshot
         added.append(rows[~contains(staying, rows)])
     candidates = np.concatenate(added) if added else np.empty(0, dtype=np.int64)
     # A document of an old shard that is not on the map has no vector, unless another one with its id was shown instead.
-    old = inside(candidates, before.shards) & ~contains(before.superseded, candidates)
+    old = in_shards(candidates, before.shards) & ~contains(before.superseded, candidates)
     return Changes(removed=shown[~same], added=candidates[~old])
 
 

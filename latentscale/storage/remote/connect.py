@@ -19,7 +19,7 @@ _lock = threading.Lock()
 
 
 def _after_fork() -> None:
-    # The lock may have been held by another thread. The connections stay, unused: they are the parent's.
+    # Another thread may have held the lock. The inherited connections are the parent's and are not used.
     global _lock
     _lock = threading.Lock()
 
@@ -29,18 +29,18 @@ if hasattr(os, "register_at_fork"):
 
 
 def connect(url: str, storage: StorageConfig) -> tuple[Remote, str]:
-    """Return the connection for ``url``, shared by all stores of this process with these settings, and its path.
+    """Return the connection for ``url``, shared by all stores of this process with equal settings, and the path.
 
-    Nothing is sent yet. A forked process makes its own connections: an event loop does not survive a fork.
+    No request is sent yet. A forked process opens its own connections, as an event loop does not survive a fork.
 
     Raises
     ------
     MissingPackageError
         If the file system needs a package that is not installed.
     RequestError
-        If the URL is not one.
+        If the URL is invalid.
     EnvironmentFailure
-        If its store cannot be reached.
+        If the store cannot be reached.
     """
     protocol = protocol_of(url)
     settings = hashlib.sha256(canonical_json(storage.model_dump(mode="json"))).hexdigest()
@@ -50,10 +50,10 @@ def connect(url: str, storage: StorageConfig) -> tuple[Remote, str]:
             from latentscale.storage.remote.s3 import S3Remote
 
             return _connected(key, lambda: S3Remote(storage)), _s3_path(url)
-        from latentscale.storage.remote.fsspec_remote import AnyRemote, locate
+        from latentscale.storage.remote.fsspec_remote import FsspecRemote, locate
 
         fs, path = locate(url, storage)
-        return _connected((*key, id(fs)), lambda: AnyRemote(fs, storage)), path
+        return _connected((*key, id(fs)), lambda: FsspecRemote(fs, storage)), path
     except ImportError as error:
         raise MissingPackageError(
             f"{url} needs a package that is not installed ({error})",
@@ -61,7 +61,7 @@ def connect(url: str, storage: StorageConfig) -> tuple[Remote, str]:
         ) from error
     except ValueError as error:
         raise RequestError(f"{url} cannot be opened: {error}") from error
-    except OSError as error:  # some file systems connect as soon as they are made
+    except OSError as error:  # some file systems connect in their constructor
         raise EnvironmentFailure(
             f"{url} cannot be reached: {error}",
             hint="Check the address. When the store answers again, run the same command; it resumes where it stopped.",

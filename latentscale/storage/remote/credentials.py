@@ -1,4 +1,4 @@
-"""Where the keys of a store come from: variables that the settings name, or the usual chain; never from a record."""
+"""Resolve the credentials of a store: from environment variables of the settings, or the client's default chain."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from latentscale.config import StorageConfig
 from latentscale.config.secrets import read_variable
 
-# What the usual chain of S3 clients reads: with other values a connection is another one.
+# Variables that the default chain of S3 clients reads; if they change, a new connection is opened.
 _CHAIN = ("AWS_", "BOTO_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Keys of one store, as they are now. They are in no ``repr`` and cannot be pickled."""
+    """The current credentials of a store; excluded from ``repr`` and not picklable."""
 
     key: str | None = field(default=None, repr=False)
     secret: str | None = field(default=None, repr=False)
@@ -26,7 +26,7 @@ class Credentials:
 
 
 def resolve(storage: StorageConfig) -> Credentials:
-    """Read the variables that the settings name; all None where the usual chain is to find the keys.
+    """Read the variables that the settings name; all None if the client's default chain is to be used.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def _variable(name: str | None, setting: str) -> str | None:
 
 
 def fingerprint(storage: StorageConfig) -> int:
-    """A number that changes when the keys or the chain's variables do; it means nothing outside this process."""
+    """Return a hash of the credentials and the variables of the default chain; valid only within this process."""
     found = resolve(storage)
     chain = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_CHAIN)))
     return hash((found.key, found.secret, found.token, chain))

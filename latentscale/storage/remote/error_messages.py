@@ -1,4 +1,4 @@
-"""Error messages for a store's refusals, with what to do next."""
+"""Error messages for requests that a store refused, with a next step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _RESUMES = "When that is fixed, run the same command; it resumes where it stoppe
 def explain(
     error: BaseException, action: str, where: str, *, purpose: Purpose, connected: bool, endpoint: str | None = None
 ) -> LatentScaleError:
-    """Explain a permanent failure, and what to do about it.
+    """Build the error for a permanent failure, with a next step.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ def explain(
         The URL of the object or folder.
     purpose : {"workspace", "corpus"}
     connected : bool
-        Whether the store has answered before: what worked once can work again, so the failure is resumable.
+        Whether the store has answered before; if so, the failure is resumable, as access has worked once.
     endpoint : str, optional
-        The address that was asked, for the message.
+        Address of the store, for the message.
     """
     if isinstance(error, LatentScaleError):
         return error
@@ -140,7 +140,7 @@ def _skew(error: BaseException) -> str:
 
 
 def region_of(response: Mapping[str, Any]) -> str | None:
-    """The region that an answer of a store names."""
+    """Return the region named in a response, or None."""
     stated = response.get("Error", {}).get("Region")
     stated = stated or response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
     return str(stated) if stated else None

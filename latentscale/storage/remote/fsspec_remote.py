@@ -1,4 +1,4 @@
-"""Other stores of fsspec (memory, gs, abfs, http …): the same operations as far as their packages give them."""
+"""Remote stores through any other fsspec file system (memory, gs, abfs, http …), as far as it supports them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ T = TypeVar("T")
 
 
 def locate(url: str, storage: StorageConfig) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a URL, and its path there.
+    """Return the file system of a URL, and the path in it.
 
     Raises
     ------
     ImportError
         If the file system needs a package that is not installed.
     ValueError
-        If there is no such protocol.
+        If the protocol is unknown.
     """
     fs, root = url_to_fs(url, **dict(storage.options))
     return cast(fsspec.AbstractFileSystem, fs), str(root).rstrip("/")
 
 
-class AnyRemote:
-    """Objects of a file system that fsspec knows.
+class FsspecRemote:
+    """Implementation of ``Remote`` by an fsspec file system.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class AnyRemote:
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a connection does not travel between processes; a Store does")
 
-    def assume_contact(self) -> None:
+    def assume_connected(self) -> None:
         """Treat the store as connected."""
         self.connected = True
 
@@ -74,7 +74,7 @@ class AnyRemote:
         return done
 
     def check(self, path: str, *, write: bool, purpose: Purpose) -> None:
-        """Check access within the time for the first contact, and raise what is wrong.
+        """Check access within the connect timeout, and raise an error if it is denied.
 
         ``write`` writes an object of one byte and deletes it.
         """
@@ -85,14 +85,14 @@ class AnyRemote:
             self._do("delete", path, lambda: self._fs.rm_file(name), purpose=purpose)
 
     def find(self, path: str, *, relative_to: str) -> dict[str, ObjectInfo]:
-        """All objects below a folder, by name."""
-        # A listing kept from before would hide what other writers have done since.
+        """List all objects below a folder, by name."""
+        # A cached listing would miss changes by other writers.
         self._fs.invalidate_cache()
         found = cast(dict[str, dict[str, Any]], self._do("list", path, lambda: self._fs.find(path, detail=True)))
         return self._named(found, relative_to)
 
     def glob(self, pattern: str, *, relative_to: str) -> dict[str, ObjectInfo]:
-        """All objects whose path matches a pattern."""
+        """List all objects whose path matches a pattern."""
         self._fs.invalidate_cache()
         found = cast(dict[str, dict[str, Any]], self._do("list", pattern, lambda: self._fs.glob(pattern, detail=True)))
         return self._named({path: d for path, d in found.items() if d.get("type") == "file"}, relative_to)
@@ -105,12 +105,12 @@ class AnyRemote:
         return infos
 
     def list_dir(self, path: str) -> list[str]:
-        """Names in a folder, one level deep."""
+        """List the names directly in a folder."""
         entries = cast(list[str], self._do("list", path, lambda: self._fs.ls(path, detail=False)))
         return [str(entry).rstrip("/").rpartition("/")[2] for entry in entries]
 
     def is_folder(self, path: str) -> bool:
-        """Whether anything is below ``path``."""
+        """Whether any object is below ``path``."""
         return bool(self._do("look at", path, lambda: self._fs.isdir(path)))
 
     def info(self, path: str, *, name: str) -> ObjectInfo | None:
@@ -123,11 +123,11 @@ class AnyRemote:
         return info_of(name, detail) if detail.get("type", "file") == "file" else None
 
     def read(self, path: str) -> bytes:
-        """A whole object."""
+        """Read a whole object."""
         return cast(bytes, self._do("read", path, lambda: self._fs.cat_file(path)))
 
     def open(self, path: str, *, like: ObjectInfo | None = None, from_end: bool = False) -> BinaryIO:
-        """An object for reading, and for seeking where its file system can."""
+        """Open an object for reading, and for seeking if its file system supports it."""
         opened = self._do("open", path, lambda: self._fs.open(path, "rb"))
         return cast(BinaryIO, _Reopened(opened, lambda: self._fs.open(path, "rb"), self, path))
 
@@ -142,7 +142,7 @@ class AnyRemote:
         return ""
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete objects; missing ones are no error."""
+        """Delete objects; missing ones are ignored."""
         for path in paths:
             try:
                 self._do("delete", path, lambda path=path: self._fs.rm_file(path))
@@ -150,7 +150,7 @@ class AnyRemote:
                 continue
 
     def uploads(self, path: str, *, relative_to: str) -> list[tuple[ObjectInfo, str]]:
-        """Return an empty list: fsspec lists no uploads."""
+        """Return an empty list, as fsspec cannot list uploads."""
         return []
 
     def abort_upload(self, path: str, upload: str) -> None:
@@ -160,7 +160,7 @@ class AnyRemote:
 class _Reopened(io.BufferedIOBase):
     """A file that is reopened at the same offset after a transient read error."""
 
-    def __init__(self, file: Any, reopen: Callable[[], Any], remote: AnyRemote, path: str) -> None:
+    def __init__(self, file: Any, reopen: Callable[[], Any], remote: FsspecRemote, path: str) -> None:
         super().__init__()
         self._file = file
         self._reopen = reopen
@@ -194,7 +194,7 @@ class _Reopened(io.BufferedIOBase):
                 return cast(bytes, self._file.read(-1 if size is None else size))
             except Exception as error:
                 if offset < 0 and is_transient(error):
-                    # A stream that cannot seek cannot be resumed in its middle.
+                    # A stream without seek cannot be resumed.
                     raise explain(
                         error, "read", self._remote.address(self._path), purpose="corpus", connected=True
                     ) from error
@@ -219,11 +219,11 @@ class _Reopened(io.BufferedIOBase):
 
 
 def glob_expression(pattern: str) -> str:
-    """The regular expression of a pattern, by the rules of every file system of fsspec: ``**`` is a part of its own.
+    """Convert a pattern to a regular expression by the rules of fsspec; ``**`` must be a whole path component.
 
     Raises
     ------
     ValueError
-        If ``**`` is only a piece of a part.
+        If ``**`` is only part of a component.
     """
     return cast(str, glob_translate(pattern))

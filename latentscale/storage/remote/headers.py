@@ -22,15 +22,15 @@ _FOREVER = "public, max-age=31536000, immutable"
 
 
 def content_type(name: str) -> str:
-    """The media type of an object, by its name."""
+    """Return the media type of an object, by its name."""
     return _TYPES.get(posixpath.splitext(name)[1].lower(), "application/octet-stream")
 
 
 def cache_control(name: str) -> str | None:
-    """How long a browser may keep an object of a workspace; None where no browser asks for it.
+    """Return the ``Cache-Control`` header of an object; None for objects that browsers do not request.
 
-    What belongs to a map has a name that is never used for something else; so have the page's hashed assets. The page
-    itself and its manifest are overwritten, so a browser must ask each time whether they have changed.
+    Objects of a map and the page's hashed assets are immutable. The page itself and its manifest are overwritten, so
+    browsers must revalidate them.
     """
     if name.startswith("maps/") or (name.startswith("viewer/") and "/assets/" in name):
         return _FOREVER
@@ -40,6 +40,6 @@ def cache_control(name: str) -> str | None:
 
 
 def headers_of(name: str) -> dict[str, str]:
-    """Content type and cache control, under the parameter names of S3 clients."""
+    """Return content type and cache control, by the parameter names of S3 clients."""
     cache = cache_control(name)
     return {"ContentType": content_type(name)} | ({"CacheControl": cache} if cache else {})

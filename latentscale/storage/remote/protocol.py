@@ -13,18 +13,18 @@ Purpose = Literal["workspace", "corpus"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
-    """The entry of one object in a listing.
+    """Metadata of one object, as in a listing.
 
     Attributes
     ----------
     name : str
-        Relative to the store, with ``/`` between the parts.
+        Relative to the store, separated by ``/``.
     size : int
         Bytes.
     version : str
-        ETag where the store has one, else the modification time in milliseconds.
+        ETag if the store has one, else the modification time in milliseconds.
     modified : float or None
-        When it was written, in seconds since 1970 by the store's own clock; None where the store does not say.
+        Modification time in seconds since 1970 by the store's clock; None if unknown.
     """
 
     name: str
@@ -36,77 +36,81 @@ class ObjectInfo:
 class Remote(Protocol):
     """Objects of a remote store. Paths are those of fsspec: for S3, bucket and key.
 
-    Every operation is tried again while its failure may pass; in the end it raises an error of ours, except that what
-    is not there is a ``FileNotFoundError`` and what may not be touched a ``PermissionError`` where a single object is
-    meant.
+    Operations retry transient failures and finally raise a ``LatentScaleError``. Operations on a single object raise
+    ``FileNotFoundError`` if it does not exist, and ``PermissionError`` if access is denied.
     """
 
     def address(self, path: str) -> str:
-        """The path as a URL."""
+        """Return the path as a URL."""
         ...
 
     def check(self, path: str, *, write: bool, purpose: Purpose) -> None:
-        """Check access within the time for the first contact, and raise what is wrong."""
+        """Check access within the connect timeout, and raise an error if it is denied."""
         ...
 
     def find(self, path: str, *, relative_to: str) -> dict[str, ObjectInfo]:
-        """All objects below the folder ``path``, by their name below ``relative_to``."""
+        """List all objects below the folder ``path``, by their name relative to ``relative_to``."""
         ...
 
     def glob(self, pattern: str, *, relative_to: str) -> dict[str, ObjectInfo]:
-        """All objects whose path matches ``pattern``."""
+        """List all objects whose path matches ``pattern``, by their name relative to ``relative_to``."""
         ...
 
     def list_dir(self, path: str) -> list[str]:
-        """Names in a folder, one level deep."""
+        """List the names directly in a folder."""
         ...
 
     def info(self, path: str, *, name: str) -> ObjectInfo | None:
-        """Size, version and time of one object; None if it does not exist."""
+        """Return size, version and time of one object; None if it does not exist."""
         ...
 
     def is_folder(self, path: str) -> bool:
-        """Whether anything is below ``path``."""
+        """Whether any object is below ``path``."""
         ...
 
     def read(self, path: str) -> bytes:
-        """A whole object."""
+        """Read a whole object."""
         ...
 
     def open(self, path: str, *, like: ObjectInfo | None = None, from_end: bool = False) -> BinaryIO:
-        """An object for reading and seeking; refused where it is known not to be the one that was listed, ``like``.
+        """Open an object for reading and seeking.
 
-        ``from_end``: it is one that is read from its end, as parquet is.
+        Parameters
+        ----------
+        like : ObjectInfo, optional
+            The object as it was listed; another version is refused where this can be detected.
+        from_end : bool
+            Whether reading starts at the end, as for parquet; determines which bytes are prefetched.
         """
         ...
 
     def put_bytes(self, path: str, data: bytes | memoryview, headers: Mapping[str, str]) -> str:
-        """Write a whole object; gives its version, or an empty string."""
+        """Write a whole object; returns its version, or an empty string."""
         ...
 
     def put_file(self, path: str, source: Path, headers: Mapping[str, str]) -> str:
-        """Write a local file as a whole object; gives its version, or an empty string."""
+        """Write a local file as a whole object; returns its version, or an empty string."""
         ...
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete objects; missing ones are no error."""
+        """Delete objects; missing ones are ignored."""
         ...
 
     def uploads(self, path: str, *, relative_to: str) -> list[tuple[ObjectInfo, str]]:
-        """Incomplete multipart uploads below a folder, with their ids."""
+        """List incomplete multipart uploads below a folder, with their ids."""
         ...
 
     def abort_upload(self, path: str, upload: str) -> None:
-        """Abort an incomplete multipart upload; a missing one is no error."""
+        """Abort an incomplete multipart upload; a missing one is ignored."""
         ...
 
-    def assume_contact(self) -> None:
-        """Treat the store as connected: this process continues work that another one started."""
+    def assume_connected(self) -> None:
+        """Treat the store as connected, since the process that started this work was."""
         ...
 
 
 def seconds_of(moment: Any) -> float | None:
-    """Seconds since 1970 of what a file system calls a modification time."""
+    """Convert a file system's modification time to seconds since 1970; None if it is not a time."""
     if isinstance(moment, int | float):
         return float(moment)
     if isinstance(moment, str):
@@ -120,7 +124,7 @@ def seconds_of(moment: Any) -> float | None:
 
 
 def info_of(name: str, detail: Mapping[str, Any]) -> ObjectInfo:
-    """Convert the details of a file from fsspec."""
+    """Convert fsspec's details of a file."""
     version = detail.get("ETag") or detail.get("etag") or detail.get("md5Hash")
     modified = detail.get("mtime") or detail.get("LastModified") or detail.get("created") or ""
     if version is None:

@@ -1,4 +1,4 @@
-"""Read a remote object piece by piece, with read-ahead that grows while the reading is sequential."""
+"""Read a remote object by ranged requests, with read-ahead that grows while reading is sequential."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-# The end of a parquet file, where its reader begins, is one request.
+# Large enough for the footer of a parquet file in one request.
 SMALLEST_FETCH = 64 << 10
 LARGEST_FETCH = 8 << 20
 
 
 class RangeReader(io.BufferedIOBase):
-    """An object as a file that can be read and sought; each miss is one ranged request, or several at once.
+    """A seekable, readable file over an object; a read outside the buffer is one ranged request, or several at once.
 
     Parameters
     ----------
     fetch : function of (start, stop)
-        Gives exactly those bytes, or raises.
+        Returns exactly those bytes, or raises.
     size : int
-        Bytes of the object.
-    held : bytes
-        What is there already.
+        Size of the object in bytes.
+    buffered : bytes
+        Bytes that were fetched already.
     start : int
-        Where in the object that begins.
+        Offset of these bytes in the object.
     """
 
-    def __init__(self, fetch: Callable[[int, int], bytes], size: int, held: bytes = b"", start: int = 0) -> None:
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int, buffered: bytes = b"", start: int = 0) -> None:
         super().__init__()
         self._fetch = fetch
         self._size = size
         self._offset = 0
         self._start = start
-        self._held = held
+        self._buffered = buffered
         self._ahead = SMALLEST_FETCH
         self._expected = -1
 
@@ -68,8 +68,8 @@ class RangeReader(io.BufferedIOBase):
         left = max(0, self._size - self._offset)
         wanted = left if size is None or size < 0 else min(size, left)
         offset = self._offset - self._start
-        if offset >= 0 and offset + wanted <= len(self._held):
-            data = self._held[offset : offset + wanted]
+        if offset >= 0 and offset + wanted <= len(self._buffered):
+            data = self._buffered[offset : offset + wanted]
         else:
             data = self._miss(wanted)
         self._offset += len(data)
@@ -77,7 +77,7 @@ class RangeReader(io.BufferedIOBase):
 
     def _miss(self, wanted: int) -> bytes:
         offset = self._offset - self._start
-        kept = self._held[offset:] if 0 <= offset < len(self._held) else b""
+        kept = self._buffered[offset:] if 0 <= offset < len(self._buffered) else b""
         begin = self._offset + len(kept)
         if begin == self._expected:
             self._ahead = min(self._ahead * 2, LARGEST_FETCH)
@@ -87,10 +87,10 @@ class RangeReader(io.BufferedIOBase):
         fetched = self._fetch(begin, stop)
         self._expected = stop
         data = kept + fetched if kept else fetched
-        # Of a large read only what lies ahead of it is kept.
-        self._start, self._held = self._offset + wanted, data[wanted:]
+        # After a large read, only the read-ahead bytes are kept.
+        self._start, self._buffered = self._offset + wanted, data[wanted:]
         if wanted <= LARGEST_FETCH:
-            self._start, self._held = self._offset, data
+            self._start, self._buffered = self._offset, data
         return data[:wanted]
 
     def read1(self, size: int = -1, /) -> bytes:
@@ -108,5 +108,5 @@ class RangeReader(io.BufferedIOBase):
 
     def close(self) -> None:
         """Release the buffer and close."""
-        self._held = b""
+        self._buffered = b""
         super().close()

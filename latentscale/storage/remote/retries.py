@@ -1,4 +1,4 @@
-"""Retries: which failures of a store are transient, how long to wait, and the error in the end."""
+"""Retries: classification of transient failures, backoff, and the final error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_WAIT = 10.0
 _TRANSIENT_CODES = frozenset(
     {
         "BandwidthLimitExceeded",
-        "BadDigest",  # the bytes were altered on their way
+        "BadDigest",  # the bytes were corrupted in transit
         "IncompleteBody",
         "InternalError",
         "InternalFailure",
@@ -87,14 +87,14 @@ _LASTING_NAMES = frozenset({"ClientConnectorCertificateError", "ClientConnectorS
 
 
 class TruncatedBodyError(OSError):
-    """A body ended before its announced length."""
+    """A response body is shorter than its announced length."""
 
     def __init__(self, got: int, wanted: int) -> None:
         super().__init__(errno.EIO, f"the body ended after {got:,} of {wanted:,} bytes")
 
 
 def causes(error: BaseException) -> list[BaseException]:
-    """The error and what caused it, the outermost first."""
+    """Return the error and its chain of causes, outermost first."""
     found: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in found and len(found) < 12:
@@ -104,7 +104,7 @@ def causes(error: BaseException) -> list[BaseException]:
 
 
 def response_of(error: BaseException) -> dict[str, Any] | None:
-    """The S3 response that an error carries, or None where there was none."""
+    """Return the S3 response of an error, or None."""
     for cause in causes(error):
         response = getattr(cause, "response", None)
         if isinstance(response, dict) and "Error" in response:
@@ -113,13 +113,13 @@ def response_of(error: BaseException) -> dict[str, Any] | None:
 
 
 def code_of(error: BaseException) -> str:
-    """The error code of an S3 store, such as ``SlowDown``; empty where there was no answer."""
+    """Return the S3 error code, such as ``SlowDown``; empty if there was no response."""
     response = response_of(error)
     return "" if response is None else str(response["Error"].get("Code", ""))
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status of a failed request, where there was one."""
+    """Return the HTTP status of a failed request, or None."""
     response = response_of(error)
     if response is not None:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -133,34 +133,34 @@ def status_of(error: BaseException) -> int | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed a little later."""
+    """Whether a retry of the same request may succeed."""
     if isinstance(error, LatentScaleError):
         return False
     names = {kind.__name__ for cause in causes(error) for kind in type(cause).__mro__}
     if names & _LASTING_NAMES:
         return False
     if response_of(error) is not None:
-        # Some answers have no body to name a code (HEAD), or one of another kind than XML.
+        # Some responses have no error code: those to HEAD have no body, and some bodies are not XML.
         return code_of(error) in _TRANSIENT_CODES or status_of(error) in _TRANSIENT_STATUS
-    # Before the status: half a head of an answer is to the HTTP library a bad request.
+    # Before the status, since the HTTP library reports truncated response headers as a bad request.
     if names & _TRANSIENT_NAMES or isinstance(error, ConnectionError | TimeoutError | EOFError | TruncatedBodyError):
         return True
     if (status := status_of(error)) is not None:
         return status in _TRANSIENT_STATUS
     if any(isinstance(cause, socket.gaierror) for cause in causes(error)):
-        return True  # a resolver that does not answer; at first contact the wait is short
+        return True  # a resolver that does not answer; the connect timeout is short
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether the failure means that no server answers at the address."""
+    """Whether the failure means that no server is reachable at the address."""
     names = {kind.__name__ for cause in causes(error) for kind in type(cause).__mro__}
     refused = any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in causes(error))
     return refused or bool(names & {"EndpointConnectionError", "ClientConnectorError", "ConnectTimeoutError"})
 
 
 def describe(error: BaseException) -> str:
-    """Describe an error in one line, without memory addresses, request signatures or keys."""
+    """Describe an error in one line, without memory addresses, request signatures and credentials."""
     response = response_of(error)
     if response is not None:
         inner = response["Error"]
@@ -183,7 +183,7 @@ def _clean(text: str) -> str:
 
 
 def wait_before(attempt: int) -> float:
-    """Seconds before the next attempt: full jitter, drawn evenly from 0 to a bound that doubles each time.
+    """Return the seconds before the next attempt: exponential backoff with full jitter.
 
     Parameters
     ----------
@@ -194,13 +194,13 @@ def wait_before(attempt: int) -> float:
 
 
 class Deadline:
-    """The time limit of a request, for all its attempts.
+    """The time limit of a request, including all retries.
 
     Parameters
     ----------
     seconds : float
     connect_timeout_s : float, optional
-        A shorter limit while no server answers at the address.
+        A shorter limit while no server is reachable at the address.
     """
 
     def __init__(self, seconds: float, *, connect_timeout_s: float | None = None) -> None:
@@ -212,19 +212,19 @@ class Deadline:
         self.attempts = 0
 
     def left(self) -> float:
-        """Seconds that are left; never below zero."""
+        """Return the remaining seconds; never negative."""
         return max(0.0, self._end - time.monotonic())
 
     def next_wait(self, error: BaseException) -> float | None:
-        """Count a failed attempt, and return the wait before the next; None when there is no time for one."""
+        """Count a failed attempt; returns the seconds before the next one, or None if there is no time for one."""
         self.attempts += 1
         wait = wait_before(self.attempts)
         end = self._connect_end if is_unreachable(error) else self._end
         return wait if time.monotonic() + wait < end else None
 
 
-def gave_up(action: str, where: str, error: BaseException, deadline: Deadline) -> StorageError:
-    """Build the error: what could not be done, how often it was tried, and the last failure."""
+def timeout_error(action: str, where: str, error: BaseException, deadline: Deadline) -> StorageError:
+    """Build the final error, with the number of attempts and the last failure."""
     tries = deadline.attempts
     how = f" ({tries:,} tries in {deadline.seconds - deadline.left():.0f} s)" if tries > 1 else ""
     return StorageError(
@@ -235,12 +235,12 @@ def gave_up(action: str, where: str, error: BaseException, deadline: Deadline) -
 
 
 def retrying(call: Callable[[], T], *, action: str, where: str, deadline: Deadline) -> T:
-    """Call until it succeeds, fails permanently, or the time is over.
+    """Call until it succeeds, fails permanently, or the deadline has passed.
 
     Raises
     ------
     StorageError
-        When the time is over, with the last failure.
+        When the deadline has passed, with the last failure.
     """
     while True:
         try:
@@ -250,5 +250,5 @@ def retrying(call: Callable[[], T], *, action: str, where: str, deadline: Deadli
                 raise
             wait = deadline.next_wait(error)
             if wait is None:
-                raise gave_up(action, where, error, deadline) from error
+                raise timeout_error(action, where, error, deadline) from error
         time.sleep(wait)

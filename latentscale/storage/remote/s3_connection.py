@@ -1,4 +1,4 @@
-"""A connection to an S3 store: every request bounded in number and time, and retried by one rule."""
+"""A connection to an S3 store, with bounded concurrency and one retry policy for all requests."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from latentscale.storage.remote.retries import (
     Deadline,
     TruncatedBodyError,
     code_of,
-    gave_up,
     is_transient,
+    timeout_error,
 )
 
 T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 30
-# An attempt may last this long without moving a byte; never less than the second.
+# Longest and least time in seconds that an attempt may take without transferring a byte.
 TRY_SECONDS = 30.0
 LEAST_TRY = 0.5
 _PIECE = 1 << 20
 LEAST_BYTES_A_SECOND = 1 << 20
-# Below it, a digest costs less than handing the work to a thread.
+# Below this size in bytes, computing a digest costs less than handing it to a thread.
 _SMALL = 1 << 20
 PROBE = ".unfinished-probe-"
 
 
 class S3Connection:
-    """One connection to a store, shared by all threads of a process.
+    """A connection to a store, shared by all threads of a process.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ class S3Connection:
 
         self.storage = storage
         credentials = resolve(storage)
-        arguments: dict[str, Any] = _arguments(storage) | _keys(credentials)
+        arguments: dict[str, Any] = _arguments(storage) | _key_arguments(credentials)
         self._fs: Any = s3fs.S3FileSystem(**arguments, skip_instance_cache=True)
-        # One rule for all failures: that of `request`, which has a budget in seconds.
+        # The client does not retry: `request` does, within a budget in seconds.
         self._fs.retries = 1
         self._pid = os.getpid()
         self._credentials = credentials
@@ -68,25 +68,25 @@ class S3Connection:
 
     @property
     def endpoint(self) -> str | None:
-        """The address that is asked, where it is not that of AWS."""
+        """Return the endpoint URL, or None for AWS."""
         named = self.storage.endpoint_url
         return named or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
-    def assume_contact(self) -> None:
+    def assume_connected(self) -> None:
         """Treat the store as connected."""
         self.connected = True
 
     def address(self, path: str) -> str:
-        """The path as a URL."""
+        """Return the path as a URL."""
         return f"s3://{path}"
 
     # ------------------------------------------------------------------------------------------------- one request
 
     def deadline(self) -> Deadline:
-        """The time that a request has: that of the first contact until the store has answered once."""
+        """Return the deadline of a new request; the connect timeout applies until the store has answered once."""
         if self.connected:
             return Deadline(self.storage.budget)
-        # An address without a server is more often wrong than slow.
+        # An unreachable address is more often wrong than slow.
         return Deadline(self.storage.first_budget, connect_timeout_s=self.storage.first_budget * 0.4)
 
     async def request(
@@ -97,39 +97,39 @@ class S3Connection:
         arguments: Mapping[str, Any],
         *,
         deadline: Deadline | None = None,
-        moves: int = 0,
+        sent_bytes: int = 0,
         body: bool = False,
     ) -> dict[str, Any]:
-        """Send a request until it is answered, refused for good, or out of time.
+        """Send a request, with retries, until it succeeds, fails permanently, or its deadline has passed.
 
         Parameters
         ----------
         method : str
-            Of the S3 API, as botocore names it.
+            Method of the S3 API, by its name in botocore.
         path, action : str
-            What it is about and what for: a path of the bucket, and a verb for messages.
+            Path in the store, and a verb for messages.
         arguments : mapping
-            All but the bucket.
-        moves : int
-            Bytes that are sent, which extend the time limit of an attempt.
+            Arguments of the method, except the bucket.
+        sent_bytes : int
+            Bytes to be sent, which extend the time limit of an attempt.
         body : bool
-            Read the body of the answer, as ``Body``; one that ends early is a failed attempt.
+            Read the response body into ``Body``; a truncated one is a failed attempt.
 
         Raises
         ------
         StorageError
-            When the time is over.
+            When the deadline has passed.
         Exception
-            What a refusal is, as botocore or s3fs raised it.
+            A permanent failure, as botocore or s3fs raised it.
         """
         await self._watch()
         arguments = {"Bucket": split(path)[0], **arguments}
         renewed = False
         while True:
             async with self._gate:
-                # Not before: a request that waits for its turn has not begun.
+                # The deadline starts here, not while the request waits for a free slot.
                 deadline = deadline or self.deadline()
-                answer = await self._attempt(method, arguments, deadline, moves=moves, body=body)
+                answer = await self._attempt(method, arguments, deadline, sent_bytes=sent_bytes, body=body)
             if not isinstance(answer, Exception):
                 self._refuse_other_region(path)
                 self.connected = True
@@ -141,29 +141,31 @@ class S3Connection:
                 raise answer
             wait = deadline.next_wait(answer)
             if wait is None:
-                failure = gave_up(action, self._where(path), answer, deadline)
-                raise failure if self.connected else unreachable(failure, self.address(path)) from answer
+                failure = timeout_error(action, self._where(path), answer, deadline)
+                raise failure if self.connected else unreachable_error(failure, self.address(path)) from answer
             await asyncio.sleep(wait)
 
     async def _attempt(
-        self, method: str, arguments: Mapping[str, Any], deadline: Deadline, *, moves: int, body: bool
+        self, method: str, arguments: Mapping[str, Any], deadline: Deadline, *, sent_bytes: int, body: bool
     ) -> dict[str, Any] | Exception:
-        """Send a request once; a failure is returned, so that no slot of the gate is held while waiting."""
-        # The budget bounds how long nothing moves, not how many bytes do: an upload has time for its bytes, and a
-        # body may take as long as data arrives.
+        """Send a request once; a failure is returned, so that no slot is occupied during the backoff."""
+        # The budget bounds stalls, not transfers: an upload has additional time for its bytes, and a body may take as
+        # long as data arrives.
         still = max(min(TRY_SECONDS, deadline.left()), LEAST_TRY)
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(still + (moves / LEAST_BYTES_A_SECOND if moves > _SMALL else 0)) as clock:
+            async with asyncio.timeout(
+                still + (sent_bytes / LEAST_BYTES_A_SECOND if sent_bytes > _SMALL else 0)
+            ) as clock:
                 answer = cast(dict[str, Any], await self._fs._call_s3(method, **arguments))
                 if body:
-                    answer["Body"] = await _whole(answer, lambda: clock.reschedule(loop.time() + still))
+                    answer["Body"] = await _read_body(answer, lambda: clock.reschedule(loop.time() + still))
                 return answer
         except Exception as error:  # noqa: BLE001 - the caller decides what it means
             return error
 
     def _note_region(self, response: Any = None, **_: Any) -> None:
-        """Keep the region that a store names when it refuses ours; botocore goes there by itself."""
+        """Remember the region of a redirect; botocore follows it by itself."""
         parsed = response[1] if isinstance(response, tuple) and isinstance(response[1], Mapping) else {}
         if parsed.get("Error", {}).get("Code") in ELSEWHERE:
             self._redirected_to = region_of(cast(Mapping[str, Any], parsed)) or self._redirected_to
@@ -175,7 +177,7 @@ class S3Connection:
             self._watched = True
 
     def _refuse_other_region(self, path: str) -> None:
-        # A region that was not set is discovered; one that was set is kept.
+        # Redirects are followed only if the settings name no region.
         named, found = self.storage.region, self._redirected_to
         if named and found and named != found:
             raise WorkspaceError(
@@ -185,7 +187,7 @@ class S3Connection:
             )
 
     async def _renew(self) -> bool:
-        """Read the variables again, which may name files that have changed since."""
+        """Read the credentials again, as their files may have changed; True if they have."""
         found = resolve(self.storage)
         if found == self._credentials:
             return False
@@ -196,7 +198,7 @@ class S3Connection:
         return True
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run in the event loop of this process, from any thread; an interrupt ends the work too."""
+        """Run a coroutine in the event loop of this process, from any thread; an interrupt cancels it."""
         future = asyncio.run_coroutine_threadsafe(work, self._fs.loop)
         try:
             return future.result()
@@ -213,11 +215,11 @@ class S3Connection:
 
 
 def _arguments(storage: StorageConfig) -> dict[str, Any]:
-    """What s3fs is opened with, keys apart."""
+    """Return the arguments of s3fs, without credentials."""
     config = {
         "s3": {"addressing_style": storage.addressing_style},
-        # Stores other than AWS reject the checksums that botocore adds by itself. The SHA-256 of each body, which is
-        # part of its signature, is known to every store: one way for all of them is one that is tested.
+        # Stores other than AWS reject the checksums that botocore adds by default. All stores check the SHA-256 of
+        # the body, which is part of the signature.
         "request_checksum_calculation": "when_required",
         "response_checksum_validation": "when_required",
         "retries": {"total_max_attempts": 1, "mode": "standard"},
@@ -229,7 +231,7 @@ def _arguments(storage: StorageConfig) -> dict[str, Any]:
     client = dict(cast(Mapping[str, Any], options.pop("client_kwargs", {})))
     if storage.region:
         client["region_name"] = storage.region
-    # Listings are never kept: they would hide what other writers have done since.
+    # Listings are not cached: they would miss changes by other writers.
     arguments: dict[str, Any] = {
         "anon": storage.anonymous,
         "requester_pays": storage.requester_pays,
@@ -244,29 +246,29 @@ def _arguments(storage: StorageConfig) -> dict[str, Any]:
     return arguments | options
 
 
-def _keys(credentials: Any) -> dict[str, str]:
+def _key_arguments(credentials: Any) -> dict[str, str]:
     named = {"key": credentials.key, "secret": credentials.secret, "token": credentials.token}
     return {name: value for name, value in named.items() if value is not None}
 
 
 def split(path: str) -> tuple[str, str]:
-    """Bucket and key of a path."""
+    """Split a path into bucket and key."""
     bucket, _, key = path.partition("/")
     return bucket, key
 
 
 def etag(answer: Mapping[str, Any]) -> str:
-    """The ETag of an answer, without its quotes."""
+    """Return the ETag of a response, without quotes."""
     return str(answer.get("ETag") or "").strip('"')
 
 
-async def _whole(answer: Mapping[str, Any], moved: Callable[[], None]) -> bytes:
-    """The body of an answer; ``moved`` is called with each piece of it.
+async def _read_body(answer: Mapping[str, Any], moved: Callable[[], None]) -> bytes:
+    """Read the body of a response; ``moved`` is called after each chunk.
 
     Raises
     ------
     TruncatedBodyError
-        If it ends early.
+        If the body is truncated.
     """
     stream = answer["Body"]
     pieces: list[bytes] = []
@@ -278,20 +280,20 @@ async def _whole(answer: Mapping[str, Any], moved: Callable[[], None]) -> bytes:
         stream.close()
         raise
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    wanted = _announced(answer)
+    wanted = _expected_length(answer)
     if len(data) != wanted:
         raise TruncatedBodyError(len(data), wanted)
     return data
 
 
-def _announced(answer: Mapping[str, Any]) -> int:
-    """Bytes that the body of an answer should have: a range says so itself, whatever the length has become."""
+def _expected_length(answer: Mapping[str, Any]) -> int:
+    """Return the expected length of a response body in bytes, from its Content-Range if there is one."""
     span = re.match(r"bytes (\d+)-(\d+)/", str(answer.get("ContentRange") or ""))
     return int(span[2]) - int(span[1]) + 1 if span else int(answer.get("ContentLength") or 0)
 
 
-def checked(data: bytes, storage: StorageConfig) -> dict[str, Any]:
-    """A body by which the store notices when it was altered on its way: a signature holds its SHA-256 already."""
+def body_arguments(data: bytes, storage: StorageConfig) -> dict[str, Any]:
+    """Return the body argument; unsigned requests get an MD5, as signatures cover the body's SHA-256."""
     if not storage.anonymous:
         return {"Body": data}
     digest = hashlib.md5(data, usedforsecurity=False).digest()
@@ -305,8 +307,8 @@ def is_missing(error: BaseException) -> bool:
     )
 
 
-def unreachable(failure: StorageError, where: str) -> StorageError:
-    """Build the error for a store that did not answer at first contact."""
+def unreachable_error(failure: StorageError, where: str) -> StorageError:
+    """Build the error for a store that has never answered."""
     return StorageError(
         f"the store does not answer: {failure.message}",
         where=where,
@@ -315,7 +317,7 @@ def unreachable(failure: StorageError, where: str) -> StorageError:
 
 
 async def gather(work: Iterable[Awaitable[T]]) -> list[T]:
-    """Run all concurrently; the first failure cancels the others."""
+    """Run awaitables concurrently; the first failure cancels the others."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         return await asyncio.gather(*tasks)

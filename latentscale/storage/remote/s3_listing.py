@@ -1,4 +1,4 @@
-"""List the keys of an S3 store: pages one after another where they are few, several stretches at once where many."""
+"""List the keys of an S3 store: sequential pages for small folders, concurrent key ranges for large ones."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from latentscale.storage.remote.protocol import ObjectInfo, seconds_of
 from latentscale.storage.remote.s3_connection import S3Connection, gather, split
 
 PAGE = 1_000
-"""Keys that an answer holds at most, as S3 itself has it."""
+"""Maximum number of keys in a page, as in S3."""
 _WILDCARD = re.compile(r"[*?\[]")
 
 Listed = dict[str, ObjectInfo]
 
 
 async def find(remote: S3Connection, path: str, *, relative_to: str) -> Listed:
-    """All objects below the folder ``path``, in the order of their keys, named from the folder ``relative_to``.
+    """List all objects below the folder ``path``, in key order, named relative to the folder ``relative_to``.
 
-    A folder of at most a page (a thousand keys) costs one request. A larger one is cut at its first-level folders into
-    stretches of the key space that are listed at once: as many as its first page lets expect pages, and more where one
-    turns out to be long. Few large folders are each listed so. The stretches cover all of the key space, so that no
-    key is missed that others write meanwhile into a new folder.
+    A folder of at most one page (a thousand keys) costs one request. A larger one is split at its first-level folders
+    into key ranges that are listed concurrently: as many as the pages estimated from the first page, and more if a
+    range turns out to be long. If there are only few folders, each is split in the same way. The ranges cover the whole
+    key space, so that keys that are written concurrently into new folders are not missed.
     """
     bucket, key = split(path)
     base = split(relative_to)[1]
@@ -42,7 +42,7 @@ class _Listing:
         self._stretches = 0
 
     async def pages(self, prefix: str, **arguments: Any) -> AsyncGenerator[dict[str, Any]]:
-        """Answers to a listing, page by page; each is retried by itself."""
+        """Yield the pages of a listing; each request is retried separately."""
         path = f"{self._bucket}/{prefix}"
         following: dict[str, str] = {}
         while True:
@@ -53,13 +53,13 @@ class _Listing:
             if not answer.get("IsTruncated"):
                 return
             token = answer.get("NextContinuationToken")
-            # A store that gives no token can still be asked for what comes after the last key.
+            # Without a continuation token, continue after the last key.
             following = (
                 {"ContinuationToken": str(token)} if token else {"StartAfter": str(answer["Contents"][-1]["Key"])}
             )
 
     def keep(self, answer: Mapping[str, Any], before: str | None = None) -> bool:
-        """Take the objects of a page; False once the stretch has ended."""
+        """Collect the objects of a page; returns False at the end of the range."""
         for entry in cast(list[dict[str, Any]], answer.get("Contents") or []):
             key = str(entry["Key"])
             if before is not None and key >= before:
@@ -91,11 +91,11 @@ class _Listing:
         ahead = [name for name in folders if name > last]
         inside = [name for name in folders if last.startswith(name)]
         if len(ahead) + len(inside) <= at_once:
-            # What stands in no folder has been kept on the way.
+            # Objects outside of folders have been collected on the way.
             await gather(self.folder(name) for name in (*inside, *ahead))
             return
-        # A stretch ends within a page, so that each costs about half a page too much: as many as there are pages to
-        # come, if the folders that the first page held are like the others.
+        # A range ends within a page, so each costs about half a page too much: use as many ranges as there are pages
+        # left, if the folders in the first page are representative.
         pages_to_come = len(ahead) / max(1, len(folders) - len(ahead))
         count = max(1, min(at_once, int(pages_to_come / 2)))
         starts = [last, *(ahead[len(ahead) * index // count] for index in range(1, count))]
@@ -103,7 +103,7 @@ class _Listing:
         await gather(self.stretch(prefix, start, end, ahead) for start, end in bounds)
 
     async def stretch(self, prefix: str, after: str, before: str | None, folders: Sequence[str] = ()) -> None:
-        """List the keys after one and before another; a long listing is split in two at one of ``folders``."""
+        """List the keys between two keys; a long range is split in two at one of ``folders``."""
         self._stretches += 1
         halves: list[asyncio.Task[None]] = []
         try:
@@ -129,7 +129,7 @@ class _Listing:
             raise
 
     async def folders(self, prefix: str) -> list[str]:
-        """Prefixes of the folders directly below ``prefix``; the objects on the way are kept."""
+        """Return the prefixes of the folders directly below ``prefix``, collecting the objects on the way."""
         names: list[str] = []
         async for page in self.pages(prefix, Delimiter="/"):
             self.keep(page)
@@ -138,7 +138,7 @@ class _Listing:
 
 
 async def list_dir(remote: S3Connection, path: str) -> list[str]:
-    """Names of what is directly in a folder, at most a page of them."""
+    """List the names directly in a folder, at most one page."""
     key = split(path)[1]
     prefix = f"{key}/" if key else ""
     answer = await remote.request("list_objects_v2", path, "list", {"Prefix": prefix, "Delimiter": "/"})
@@ -148,7 +148,7 @@ async def list_dir(remote: S3Connection, path: str) -> list[str]:
 
 
 async def glob(remote: S3Connection, pattern: str, *, relative_to: str) -> Listed:
-    """All objects whose path matches ``pattern``, where ``*`` stays within a folder and ``**`` does not."""
+    """List all objects whose path matches ``pattern``; ``*`` does not match ``/``, ``**`` does."""
     from fsspec.utils import glob_translate
 
     bucket, key = split(pattern)
@@ -170,7 +170,7 @@ async def glob(remote: S3Connection, pattern: str, *, relative_to: str) -> Liste
             if last:
                 await gather(_exactly(listing, prefix) for prefix in level)
             continue
-        # What stands before the wildcard narrows the listing.
+        # The prefix before the wildcard narrows the listing.
         stems = [prefix + part[: wildcard.start()] for prefix in level]
         names = [name for there in await gather(listing.folders(stem) for stem in stems) for name in there]
         fits = re.compile(cast(str, glob_translate(part)))

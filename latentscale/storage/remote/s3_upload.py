@@ -1,4 +1,4 @@
-"""Write an object to an S3 store in one piece: a PUT, or parts that become an object only when they are complete."""
+"""Write an object to an S3 store atomically: by a PUT, or by a multipart upload."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, Protocol, cast
 from latentscale.errors import StorageError
 from latentscale.storage.remote.protocol import ObjectInfo, seconds_of
 from latentscale.storage.remote.retries import code_of
-from latentscale.storage.remote.s3_connection import S3Connection, checked, etag, gather, is_missing, split
+from latentscale.storage.remote.s3_connection import S3Connection, body_arguments, etag, gather, is_missing, split
 
 MAX_PARTS = 10_000
 _MD5 = re.compile(r"[0-9a-f]{32}$")
 _USUAL = re.compile(r"[0-9a-f]{32}(-[0-9]+)?$")
-# Parts in memory at once.
+# Most parts in memory at a time.
 PARTS_AHEAD = 6
 RESTARTS = 3
 
@@ -29,7 +29,7 @@ class Source(Protocol):
     size: int
 
     def part(self, start: int, stop: int) -> bytes:
-        """Bytes from ``start`` to ``stop``; may be called from several threads."""
+        """Return the bytes from ``start`` to ``stop`` (exclusive); thread-safe."""
         ...
 
 
@@ -70,19 +70,19 @@ class OpenFile:
 
 
 async def put(remote: S3Connection, path: str, source: Source, headers: Mapping[str, str]) -> str:
-    """Write ``source`` as the object ``path``, whole or not at all; gives its ETag."""
+    """Write ``source`` as the object ``path`` atomically; returns its ETag."""
     if source.size >= remote.storage.multipart_threshold:
         return await _put_parts(remote, path, source, headers)
     body = await _body(remote, source, 0, source.size)
     answer = await remote.request(
-        "put_object", path, "write", {"Key": split(path)[1], **body, **headers}, moves=source.size
+        "put_object", path, "write", {"Key": split(path)[1], **body, **headers}, sent_bytes=source.size
     )
     return etag(answer)
 
 
 async def _body(remote: S3Connection, source: Source, start: int, stop: int) -> dict[str, Any]:
     def take() -> dict[str, Any]:
-        return checked(source.part(start, stop), remote.storage)
+        return body_arguments(source.part(start, stop), remote.storage)
 
     return take() if stop - start < 1 << 20 else await asyncio.to_thread(take)
 
@@ -96,7 +96,7 @@ async def _put_parts(remote: S3Connection, path: str, source: Source, headers: M
             parts, wanted = await _send_parts(remote, path, upload, source)
             version = await _complete(remote, path, upload, parts, wanted, source.size)
         except BaseException:
-            # Its parts would be stored, and charged for, until they are found.
+            # Otherwise the parts would stay in the store, and be charged for.
             await asyncio.shield(_abort_quietly(remote, path, upload))
             raise
         if version is not None:
@@ -109,9 +109,9 @@ async def _put_parts(remote: S3Connection, path: str, source: Source, headers: M
 
 
 async def _send_parts(remote: S3Connection, path: str, upload: str, source: Source) -> tuple[list[dict[str, Any]], str]:
-    """Upload all parts; gives what completes them, and the ETag that most stores give the whole."""
+    """Upload all parts; returns the list that completes the upload, and the expected ETag of the object."""
     key = split(path)[1]
-    # All of one size, as some stores want it.
+    # Parts of equal size, as some stores require.
     size = max(remote.storage.part_size, -(-source.size // MAX_PARTS))
     room = asyncio.Semaphore(min(PARTS_AHEAD, remote.storage.max_requests))
 
@@ -125,7 +125,7 @@ async def _send_parts(remote: S3Connection, path: str, upload: str, source: Sour
                 path,
                 "write",
                 {"Key": key, "UploadId": upload, "PartNumber": number, **body},
-                moves=stop - start,
+                sent_bytes=stop - start,
             )
         return {"PartNumber": number, "ETag": f'"{etag(answer)}"'}
 
@@ -135,7 +135,7 @@ async def _send_parts(remote: S3Connection, path: str, upload: str, source: Sour
 
 
 def _whole_etag(parts: Sequence[str]) -> str:
-    """The ETag of an object of these parts in most stores: the MD5 of the parts' MD5s; empty where those are none."""
+    """Return the usual ETag of a multipart object, the MD5 of its parts' MD5s; empty if their ETags are no MD5s."""
     if not all(_MD5.match(part) for part in parts):
         return ""
     joined = b"".join(bytes.fromhex(part) for part in parts)
@@ -145,10 +145,10 @@ def _whole_etag(parts: Sequence[str]) -> str:
 async def _complete(
     remote: S3Connection, path: str, upload: str, parts: list[dict[str, Any]], wanted: str, size: int
 ) -> str | None:
-    """Complete the upload; None if the upload is gone and the object does not exist, so that it must be sent again.
+    """Complete the upload; returns the ETag, or None if the upload was lost and must be restarted.
 
-    An answer that is lost on its way leaves the question whether the object was made: asked again, the store knows no
-    such upload any more, and the object itself is the answer.
+    If the response is lost, the retry finds no such upload any more: whether the object exists then tells whether the
+    first request succeeded.
     """
     key = split(path)[1]
     try:
@@ -169,7 +169,7 @@ async def _complete(
             return None
         raise
     there = etag(found)
-    # Stores that encrypt have other ETags; one of the usual form that is not ours is another object of that name.
+    # Encrypting stores have other ETags; a different ETag of the usual form belongs to another writer's object.
     same = there == wanted if wanted and _USUAL.match(there) else True
     return there if same and int(found["ContentLength"]) == size else None
 
@@ -182,7 +182,7 @@ async def _abort_quietly(remote: S3Connection, path: str, upload: str) -> None:
 
 
 async def abort(remote: S3Connection, path: str, upload: str) -> None:
-    """Abort an upload; a missing one is no error."""
+    """Abort an upload; a missing one is ignored."""
     key = split(path)[1]
     try:
         await remote.request("abort_multipart_upload", path, "give up the upload of", {"Key": key, "UploadId": upload})
@@ -192,7 +192,7 @@ async def abort(remote: S3Connection, path: str, upload: str) -> None:
 
 
 async def unfinished(remote: S3Connection, path: str, relative_to: str) -> list[tuple[ObjectInfo, str]]:
-    """Uploads below a folder that were begun and never completed, with their ids."""
+    """List uploads below a folder that were never completed, with their ids."""
     key = split(path)[1]
     prefix, base = f"{key}/" if key else "", split(relative_to)[1]
     cut = len(base) + 1 if base else 0

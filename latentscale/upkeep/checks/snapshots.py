@@ -54,7 +54,7 @@ def check_snapshot(check: Check, snapshot: Snapshot, documents: dict[str, Docume
     for key in snapshot.empty:
         if document_name(key) not in check.listing:
             check.fault(name, f"lists {document_name(key)}, which does not exist")
-    offsets, row_ids = snapshot.carried_places, snapshot.carried_row_ids
+    offsets, row_ids = snapshot.carried_offsets, snapshot.carried_row_ids
     if len(np.unique(offsets)) != len(offsets) or not _all_inside(offsets, bases, ends):
         check.fault(name, "carries row ids to offsets that no shard of it has")
         return
