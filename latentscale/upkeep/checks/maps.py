@@ -257,7 +257,7 @@ def _has_page(record: Record) -> bool:
         return True
 
 
-def _said(store: Store) -> dict[str, Any] | None:
+def _embedded_manifest(store: Store) -> dict[str, Any] | None:
     """The manifest embedded in the HTML of the page, for comparison with those of maps; None if it is damaged."""
     try:
         manifest = json.loads(store.read_bytes(MANIFEST))
@@ -274,7 +274,7 @@ def _check_picture(check: Check) -> None:
     from PIL import Image
 
     name = f"viewer/{PICTURE}"
-    if f"{PICTURE}?" not in str((_said(check.store) or {}).get("picture", "")):
+    if f"{PICTURE}?" not in str((_embedded_manifest(check.store) or {}).get("picture", "")):
         return
     if name not in check.listing:
         check.fault(name, f"does not exist, and {INDEX} names it", PAGE_HINT)
@@ -298,7 +298,7 @@ def _check_assets(check: Check) -> None:
         return
     try:
         page = check.store.read_bytes(INDEX)
-        own = {f"viewer/{name}": content for name, content in page_files(_said(check.store))}
+        own = {f"viewer/{name}": content for name, content in page_files(_embedded_manifest(check.store))}
     except LatentScaleError as error:
         check.error(INDEX, error)
         return
