@@ -235,7 +235,7 @@ class Client:
                     attempt -= 1
                     continue
                 if trouble.limited and self.successes > seen:
-                    # Other requests succeed: the rate limit is shared, so that this is not counted as a failure.
+                    # Other requests succeed, so that only the rate limit is too low for all: restart the attempt count.
                     attempt, seen = 1, self.successes
                 if attempt >= most or (trouble.wait or 0.0) > _LONGEST_WAIT:
                     raise UnansweredError(trouble.reason, attempts=attempt) from None
