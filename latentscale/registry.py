@@ -58,7 +58,7 @@ _STAGES = (
     StageEntry(name="ingest", help="", unit="shard", home="latentscale.stages.ingest.stage:STAGE"),
     StageEntry(
         name="embed",
-        help="Make vectors of the documents.",
+        help="Embed the documents.",
         unit="shard",
         home="latentscale.stages.embed:STAGE",
         kind="embedding",
@@ -74,7 +74,7 @@ _STAGES = (
     ),
     StageEntry(
         name="project",
-        help="Lay the documents out in two dimensions.",
+        help="Project the vectors to two or three dimensions.",
         unit="whole",
         home="latentscale.stages.project:STAGE",
         kind="projection",
@@ -82,7 +82,7 @@ _STAGES = (
     ),
     StageEntry(
         name="cluster",
-        help="Find clusters.",
+        help="Cluster the documents.",
         unit="whole",
         home="latentscale.stages.cluster:STAGE",
         kind="clusters",

@@ -1,4 +1,4 @@
-"""The SDK: a workspace, the maps in it, and queries on them."""
+"""The workspace class of the SDK: its artifacts and maps, its runs and updates, its maintenance."""
 
 from __future__ import annotations
 
@@ -71,13 +71,15 @@ __all__ = [
 
 
 class Workspace:
-    """All that belongs to one corpus, in a folder or at an fsspec URL.
+    """The documents, embeddings, maps and run records of one corpus, in a folder or at an fsspec URL.
 
     Parameters
     ----------
     url : str or Path
+        The folder or URL; it need not exist yet.
     storage : mapping or StorageConfig, optional
-        How to reach the store, as in the group ``storage`` of a job: ``{"endpoint_url": …}``. It holds no key.
+        How to access the object store, as in the group ``storage`` of a job: ``{"endpoint_url": …}``. Credentials are
+        not given here.
     """
 
     def __init__(self, url: str | Path, *, storage: Mapping[str, Any] | StorageConfig | None = None) -> None:
@@ -105,37 +107,42 @@ class Workspace:
 
     @property
     def current(self) -> Map | None:
-        """The map that the page shows, or None: the way to read what a workspace holds now."""
+        """The current map, which the page shows; None if no map has been published yet."""
         head = read_head(self.store)
         return None if head is None else self.get(head)
 
     @property
     def maps(self) -> Maps:
-        """All maps, the oldest first: a list that shows itself as a table, which ``maps.table()`` returns."""
+        """All maps, oldest first: a list whose ``repr`` is a table; ``maps.table()`` returns that table as a frame."""
         return Maps(self)
 
     @property
     def names(self) -> dict[str, str]:
-        """The names that maps were given, with the map's id."""
+        """The ids of the named maps, by name."""
         return read_names(self.store)
 
     def __getitem__(self, name: str) -> Map:
         return self.get(name)
 
     def set_name(self, name: str, map: str | Map | None = None) -> Map:
-        """Give a map a name, by which it is found: ``workspace["best"]``. Another map that had it loses it.
+        """Name a map, so that ``workspace["best"]`` returns it. A name in use is moved to this map.
 
         Parameters
         ----------
         name : str
             Lower-case letters, digits, ``.``, ``_`` and ``-``.
         map : str or Map, optional
-            By default the current one.
+            The map, or its id or name; by default the current map.
+
+        Returns
+        -------
+        Map
+            The named map.
 
         Raises
         ------
         ConfigError
-            If a map cannot have such a name.
+            If the name is invalid.
         WorkspaceError
             If there is no such map.
         """
@@ -145,12 +152,12 @@ class Workspace:
         return chosen
 
     def remove_name(self, name: str) -> None:
-        """Take a name away; the map stays.
+        """Remove a name of a map; the map itself is kept.
 
         Raises
         ------
         WorkspaceError
-            If no map has it.
+            If no map has this name.
         """
         if find_named(self.store, name) is None:
             raise _no_such_name(self.store, name)
@@ -158,12 +165,12 @@ class Workspace:
 
     @property
     def artifacts(self) -> list[Record]:
-        """Records of all artifacts, the oldest first."""
+        """Records of all artifacts, oldest first."""
         return list_records(self.store)
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """Records of all runs, the oldest first."""
+        """Records of all runs, oldest first."""
         return list_runs(self.store)
 
     def artifact(self, identity: str) -> Record:
@@ -172,12 +179,12 @@ class Workspace:
         Raises
         ------
         WorkspaceError
-            If there is none, naming those that there are.
+            If there is no such artifact; the message lists the existing ones.
         """
         return read_record(self.store, self._identity(identity))
 
     def _identity(self, name: str) -> str:
-        """The id of the map of that name, or the text itself, which is then an id."""
+        """The id of the map with this name; if there is none, ``name`` itself, which is then taken as an id."""
         return find_named(self.store, name) or name
 
     def get(self, identity: str) -> Map:
@@ -186,9 +193,9 @@ class Workspace:
         Raises
         ------
         RequestError
-            If it is no text.
+            If ``identity`` is not a string.
         WorkspaceError
-            If there is none.
+            If there is no such map.
         """
         if not isinstance(cast(object, identity), str):
             raise RequestError(
@@ -206,43 +213,50 @@ class Workspace:
         return Map(self.store, record, workspace_name=self.name)
 
     def export(self, to: str | Path, *, map: str | None = None, what: What | None = None, text: bool = False) -> Path:
-        """Write a map, by default the current one, to a file or a folder, as ``Map.export`` does."""
+        """Export a map, by default the current one, to a file or a folder; see ``Map.export``."""
         return self.the_map(map).export(to, what=what, text=text)
 
     def export_labels(self, to: str | Path, *, map: str | None = None) -> Path:
-        """Write the labels of a map, by default the current one, as a file to edit: a table for spreadsheets, or YAML.
+        """Write the labels of a map, by default the current one, to a file for editing: a spreadsheet table, or YAML.
 
         Parameters
         ----------
         to : str or Path
-            A new file, a table if its name ends in ``.csv`` or ``.tsv``, else YAML: each cluster with its name, size,
-            the edits that it has, and documents by which it is found.
+            A new file, a table if its name ends in ``.csv`` or ``.tsv``, else YAML. For each cluster it has the label,
+            the size, the edits so far, and the documents by which a later import identifies the cluster.
+
+        Returns
+        -------
+        Path
+            The written file.
 
         Raises
         ------
         RequestError
-            If the file is there already, or the next update would read it as documents.
+            If the file already exists, or the next update would read it as documents.
         """
         from latentscale.explore.label_file import write_label_file
 
         return write_label_file(self.store, self.the_map(map).record, to)
 
     def import_labels(self, path: str | Path, *, refit: bool = False, progress: Mode | Observer = "quiet") -> Outcome:
-        """Label the current map anew with the edits of a file, which from then on every labelling applies.
+        """Relabel the current map with the edits of a file; later labellings and refits apply them too.
 
-        A file that the page of a map saved adds to the edits that the current map has; any other has all of them.
+        Edits saved by the page of a map are added to those of the current map; any other file replaces them.
 
         Parameters
         ----------
+        path : str or Path
+            A file that ``export_labels`` wrote, with edits, or one that the page saved.
         refit : bool
-            Make a new map of all documents, with these edits, as ``update(refit=True)`` does.
+            Fit a new map of all documents with these edits, as ``update(refit=True)`` does.
 
         Raises
         ------
         ConfigError
-            If the file is no such file, with the entry, or the row and column, that is wrong.
+            If the file is invalid; the message gives the entry, or the row and column.
         WorkspaceError
-            If there is no map, or it has grown by updates since its fit: then only a refit applies edits.
+            If there is no map, or it has had updates since its fit: then only a refit applies edits.
         """
         from latentscale.explore.label_additions import add_edits
         from latentscale.labelers.edit_file import read_additions
@@ -264,51 +278,52 @@ class Workspace:
             return self.run(values, until="publish", snapshot=self.snapshot, progress=observer)
 
     def diff_labels(self, first: str, second: str, *, layer: int | None = None) -> dict[str, Any]:
-        """Compare two labellings side by side: what each cluster was called, is called, and what became of it.
+        """Compare two labellings cluster by cluster: the label before and after, and whether the cluster changed.
 
         Parameters
         ----------
         first, second : str
-            Ids or names of maps, or ids of labels.
+            Ids or names of maps, or ids of labels artifacts.
         layer : int, optional
-            Only this one; by default all that both have.
+            Compare only this layer; by default all layers that both have.
 
         Returns
         -------
         dict
-            ``documents`` (in both), ``only_first``, ``only_second``, ``changes`` (how many of each), and ``clusters``,
-            a list of dicts: ``layer``, ``change``, labels, sizes, sources and numbers before and after, ``shared``
-            documents, ``overlap``; see :func:`latentscale.explore.label_diff.compare_labels`.
+            ``documents`` (number in both), ``only_first``, ``only_second``, ``changes`` (a count for each kind of
+            change), and ``clusters``, a list of dicts: ``layer``, ``change``, labels, sizes, sources and cluster ids
+            before and after, ``shared`` documents, ``overlap``; see
+            :func:`latentscale.explore.label_diff.compare_labels`.
 
         Raises
         ------
         WorkspaceError
             If one does not exist or has no labels, or they have no document in common.
         RequestError
-            If they do not both have that layer.
+            If one of them lacks that layer.
         """
         from latentscale.explore.label_diff import compare_labels
 
         return compare_labels(self.store, self.artifact(first), self.artifact(second), layer=layer)
 
     def the_map(self, identity: str | None = None) -> Map:
-        """Return ``current``, or the map of an id as ``get`` does; raises where there is none.
+        """Return the current map, or the map with this id or name; unlike ``current``, never None.
 
         Raises
         ------
         WorkspaceError
-            If there is none, with the maps that could be made the current one.
+            If there is no such map; if there is no current one, the message lists the maps that could be promoted.
         """
         return self._map(needed_map(self.store)) if identity is None else self.get(identity)
 
     @property
     def snapshot(self) -> Snapshot:
-        """The documents of the current map, or of a later run that has read others and made no map of them yet.
+        """The document snapshot of the current map, or of a later run that ingested other documents without a map yet.
 
         Raises
         ------
         WorkspaceError
-            If nothing has been ingested to the end yet.
+            If no ingest has completed yet.
         """
         return read_snapshot(self.store, self._leading_run()["facts"]["snapshot"])
 
@@ -322,19 +337,19 @@ class Workspace:
         )
 
     def rejects(self) -> pl.DataFrame:
-        """The rows of ``snapshot``'s corpus that were rejected; those of a map are ``map.rejects()``.
+        """The rejected corpus rows of ``snapshot``; for those of a particular map use ``map.rejects()``.
 
         Returns
         -------
         polars.DataFrame
-            ``source``, ``source_row``, ``column``, ``reason``, ``detail``; one row a row of the corpus.
+            ``source``, ``source_row``, ``column``, ``reason``, ``detail``; one row for each rejected corpus row.
         """
         run = self._leading_run()
         snapshot = read_snapshot(self.store, run["facts"]["snapshot"])
         return read_rejects(self.store, snapshot, run["facts"]["artifacts"].get("embed"))
 
     def status(self) -> dict[str, Any]:
-        """Count the objects of the workspace, and tell how its last run ended.
+        """Summarise the workspace: object counts, the current map, and the outcome of the last run.
 
         Returns
         -------
@@ -342,8 +357,8 @@ class Workspace:
             ``workspace``, ``name``, ``corpus``, ``created``, ``documents``, ``document_shards``, ``embedded_shards``,
             ``maps``, ``overlays``, ``bytes``, ``current_map``, ``map_created``, ``fit``, ``clusters``, ``noise_share``,
             ``drift``, ``refit_due``, ``last_run`` (``id``, ``status``, ``command``, ``started``, ``ended``,
-            ``seconds``, ``made``, ``error``), ``to_resume``, ``embedding`` (what the workers of the last run that
-            embedded did: documents and tokens a second, share of time waiting, by worker); null where there is none.
+            ``seconds``, ``made``, ``error``), ``to_resume``, ``embedding`` (throughput of the last run that embedded:
+            documents and tokens per second and the fraction of time waiting, by worker); None where not available.
             Times are ISO 8601 in UTC.
         """
         from latentscale.upkeep.inspect import workspace_status
@@ -351,25 +366,26 @@ class Workspace:
         return workspace_status(self.store)
 
     def diff(self, first: str, second: str, *, vectors: bool = True) -> Diff:
-        """Compare two artifacts of one kind, by their ids, or two maps by their names.
+        """Compare two artifacts of the same kind, given by id, or two maps, given by id or name.
 
         Parameters
         ----------
+        first, second : str
         vectors : bool
-            Whether the vectors of two embeddings, or of two maps with different ones, are read and compared.
+            Whether to read and compare the vectors of two embeddings, or of two maps with different embeddings.
 
         Returns
         -------
         Diff
-            A mapping with ``settings`` and ``counts``: what differs, as (first, second) by name; ``clusters``: how far
-            they agree, which stayed, split, merged, went or came, and noise; ``layout``: how far documents moved once
-            the maps are aligned, and which neighbours they kept; ``vectors``: cosines and neighbours. What does not
-            apply is None. ``docs/clusters.md`` defines every figure.
+            A mapping. ``settings`` and ``counts``: the differing values, as (first, second) by name; ``clusters``:
+            agreement, the clusters that were kept, split, merged, removed or added, and noise; ``layout``: how far
+            documents moved after alignment, and the fraction of neighbours kept; ``vectors``: cosine similarities and
+            neighbours. Entries that do not apply are None. ``docs/clusters.md`` defines every figure.
 
         Raises
         ------
         WorkspaceError
-            If one does not exist, their kinds differ, or no document has a vector in both.
+            If one does not exist, they are of different kinds, or no document has a vector in both.
         """
         from latentscale.upkeep.inspect import compare
 
@@ -383,18 +399,18 @@ class Workspace:
         first, second : str
             Ids or names of maps; the second is aligned to the first.
         to : str or Path
-            A folder, which any web server shows.
+            A new or empty folder, which any static web server can serve.
 
         Returns
         -------
         dict
-            What the page says: ``documents``, ``only``, ``residual``, ``kept``, ``changes``, ``labels``, ``moved``; see
-            :func:`latentscale.explore.compare_pages.write_comparison`.
+            The figures on the page: ``documents``, ``only``, ``residual``, ``kept``, ``changes``, ``labels``,
+            ``moved``; see :func:`latentscale.explore.compare_pages.write_comparison`.
 
         Raises
         ------
         RequestError
-            If the two are one map, or have more than a million documents.
+            If both are the same map, or they have more than a million documents.
         WorkspaceError
             If one does not exist or has no page, they have no document in common, or the folder is not empty.
         """
@@ -404,19 +420,19 @@ class Workspace:
         return write_comparison(self.store, *records, at_home(to), names=(first, second))
 
     def gallery(self, to: str | Path, maps: Sequence[str] = ()) -> list[str]:
-        """Write a page of several maps to a new folder, with the page of each.
+        """Write an overview page of several maps, and a copy of each map's page, to a new folder.
 
         Parameters
         ----------
         to : str or Path
-            A folder, which any web server shows.
+            A new or empty folder, which any static web server can serve.
         maps : sequence of str
-            Ids or names, in the order in which they are shown; by default all, the current one first, then the newest.
+            Ids or names in display order; by default all maps, the current one first, then newest first.
 
         Returns
         -------
         list of str
-            Ids of the maps that are shown: those without a page are left out.
+            Ids of the maps shown; maps without a page are left out.
 
         Raises
         ------
@@ -450,17 +466,17 @@ class Workspace:
         layer: int = 0,
         power: float = 1.0,
     ) -> pl.DataFrame:
-        """Choose documents of a map, by default the current one, as ``Map.sample`` does."""
+        """Draw random documents of a map, by default the current one; see ``Map.sample``."""
         chosen = self.the_map(map)
         return chosen.sample(n, seed=seed, cluster=cluster, where=where, by=by, layer=layer, power=power)
 
     def check_outside_corpus(self, to: str | Path) -> None:
-        """Refuse a file that the next update would read as documents, before anything is computed for it.
+        """Reject an output file that the next update would read as documents, before anything is computed for it.
 
         Raises
         ------
         RequestError
-            If it is in a folder of the corpus, matches a pattern of it, or is one of its files.
+            If it is in a folder of the corpus, matches one of its glob patterns, or is one of its files.
         """
         from latentscale.explore.targets import check_outside_corpus
 
@@ -469,22 +485,22 @@ class Workspace:
     # ------------------------------------------------------------------------------------------------------- upkeep
 
     def verify(self, *, quick: bool = False) -> Report:
-        """Compare all objects with each other: counts, ids, checksums and schemas. Nothing is changed.
+        """Check the consistency of all objects: counts, ids, checksums and schemas. Nothing is changed.
 
         Parameters
         ----------
         quick : bool
-            Read listings, records and footers, but no data.
+            Read listings, records and parquet footers, but no data.
 
         Returns
         -------
         Report
-            ``faults``, each with the object, the problem and what to do; ``notes``; how much was looked at.
+            ``faults``, each with the object, the problem and a remedy; ``notes``; the amount of data checked.
 
         Raises
         ------
         WorkspaceError
-            If there is no workspace, or it is one of another version.
+            If the workspace does not exist, or was written by an incompatible version.
         """
         from latentscale.upkeep.verify import verify_workspace
 
@@ -492,37 +508,43 @@ class Workspace:
         return verify_workspace(self.store, quick=quick)
 
     def repair(self, *, progress: Mode = "quiet") -> Repairs:
-        """Make again what ``verify`` finds damaged or missing and what can be computed, under the same names.
+        """Recompute the objects that ``verify`` finds damaged or missing, where possible, under the same names.
 
         Returns
         -------
         Repairs
-            ``mended``; ``lost``, with what is lost; and ``report``, the verification afterwards.
+            ``mended``, the repaired objects; ``lost``, those that cannot be recomputed, each with the consequence; and
+            ``report``, the verification afterwards.
 
         Raises
         ------
         LatentScaleError
-            If there is no workspace, it is one of another version, or its store fails.
+            If the workspace does not exist, was written by an incompatible version, or its store fails.
         """
         from latentscale.repair import repair_workspace
 
         return repair_workspace(self.store, Observer(progress))
 
     def migrate(self, out: str | Path, *, progress: Mode = "quiet") -> Map:
-        """Make a workspace of this version from one of an earlier schema, with the corpus and the settings of its run.
+        """Rebuild a workspace of an earlier schema in the current one, with the corpus and the settings of its run.
 
-        The old workspace stays as it is. Documents are read and embedded again: row ids, positions, cluster ids and
-        colours are new ones.
+        The old workspace is not changed. Documents are read and embedded again; row ids, positions, cluster ids and
+        colours differ from the old ones.
 
         Parameters
         ----------
         out : str or Path
-            The new workspace, in a store that is reached in the same way.
+            The new workspace, in a store with the same access settings.
+
+        Returns
+        -------
+        Map
+            The map of the new workspace.
 
         Raises
         ------
         WorkspaceError
-            If this one is of this version, which needs no migration, or of a later one.
+            If this workspace already has the current schema, or a later one.
         """
         from latentscale.upkeep.migrate import earlier_settings
 
@@ -534,27 +556,27 @@ class Workspace:
         return made.published(made.run(values, progress=progress))
 
     def gc(self, *, grace: float | None = None, keep_maps: int | None = None, delete: bool = False) -> Findings:
-        """List, or delete, what nothing in the workspace needs any more.
+        """List, or delete, the unreferenced objects of the workspace (garbage collection).
 
         Parameters
         ----------
         grace : float, optional
-            Keep what is younger than so many seconds; by default a week.
+            Keep objects younger than this, in seconds; by default a week.
         keep_maps : int, optional
-            Also drop all maps but so many of the latest, the current one, those that have a name and those whose points
-            one of these shows.
+            Also drop old maps: keep this many of the newest, the current map, named maps, and maps whose point files a
+            kept map uses.
         delete : bool
-            Without it nothing is deleted.
+            Delete the objects; without it they are only listed.
 
         Returns
         -------
         Findings
-            What is, or was, not needed.
+            The unreferenced objects that were found or deleted.
 
         Raises
         ------
         EnvironmentFailure
-            If a run works on the workspace, and ``delete`` is set.
+            If a run is active on the workspace and ``delete`` is set.
         """
         from latentscale.upkeep.gc import GRACE, delete_garbage, find_garbage
 
@@ -573,8 +595,13 @@ class Workspace:
         corpus : str, Path, sequence of those, data frame or iterator of batches
             Files, folders, globs or URLs; a pandas, polars or Arrow frame; or an iterator of record batches or of
             lists of dicts.
-        text, id : str, optional
-            As in ``CorpusConfig``, as are all other ``settings``. Those of the stages are those of the current map.
+        text, id, **settings : optional
+            Corpus settings, as in ``CorpusConfig``. Stage settings are taken from the current map.
+
+        Returns
+        -------
+        Snapshot
+            The documents that were read.
         """
         held = self._held.of_stages() if self.store.exists(WORKSPACE) else {}
         values = {**held, "corpus": {"sources": self.sources(corpus), "text": text, "id": id, **settings}}
@@ -591,19 +618,25 @@ class Workspace:
         update: UpdateConfig | UpdateSettings | None = None,
         **groups: Unpack[StageSettings],
     ) -> Map:
-        """Make, or find, a map of the documents beside the current one, which stays what it is.
+        """Build another map of the same documents with other settings; the current map is not replaced.
+
+        If a map with these settings exists already, it is returned.
 
         Parameters
         ----------
         publish : bool or mapping
-            True: the map becomes the current one, and the page shows it (as ``promote`` does later). A mapping: the
-            settings of the stage ``publish``, as in ``groups``; the current map stays.
+            True: make the map the current one, shown by the page (``promote`` does so later). A mapping: settings of
+            the stage ``publish``, as in ``groups``; the current map is not replaced.
         name : str, optional
-            Of the map, by which ``workspace[name]`` finds it.
+            Name of the map, by which ``workspace[name]`` returns it.
         update, **groups
-            Settings by stage, such as ``project={"n_neighbors": 25}``, in place of those of the current map; all
-            others, the engine too, are those of its run. Where a group names another ``method`` or ``model``, the rest
-            of that group begins at its defaults.
+            Settings by stage, such as ``project={"n_neighbors": 25}``, that override those of the current map; all
+            others, including the engine's, are taken from its run. If a group changes ``method`` or ``model``, the
+            other settings of that group are reset to their defaults.
+
+        Returns
+        -------
+        Map
         """
         if name is not None:
             check_name(name)
@@ -624,24 +657,26 @@ class Workspace:
         progress: Mode = "quiet",
         **groups: Mapping[str, Any],
     ) -> pl.DataFrame:
-        """Make, or find, a map for each combination of settings, and compare them.
+        """Build a map for each combination of settings (a grid search), and tabulate their quality figures.
+
+        Maps that exist already with the same settings are reused.
 
         Parameters
         ----------
         names : str, optional
-            The maps are called ``<names>-1``, ``<names>-2``, … in the order of the rows.
+            Prefix of the map names: ``<names>-1``, ``<names>-2``, … in row order.
         sheet : str or Path, optional
-            An ``.html`` file: the pictures of the maps beside each other, with settings and figures.
+            An ``.html`` file to write: thumbnails of the maps in a grid, with settings and figures.
         **groups
-            As in ``map``, and a list varies a setting: ``project={"n_neighbors": [5, 15, 30]}``. Several lists give all
+            As in ``map``; a list varies a setting: ``project={"n_neighbors": [5, 15, 30]}``. Several lists give all
             combinations.
 
         Returns
         -------
         polars.DataFrame
-            A row a map: the settings, such as ``project.n_neighbors``; ``map`` (its id), ``name``, ``documents``,
-            ``clusters``, ``noise_share``; ``trustworthiness``, ``preservation``, ``stability``, agreement where
-            ``quality.against`` is set; ``red_flags``.
+            One row per map: the varied settings, such as ``project.n_neighbors``; ``map`` (its id), ``name``,
+            ``documents``, ``clusters``, ``noise_share``; ``trustworthiness``, ``preservation``, ``stability``,
+            agreement where ``quality.against`` is set; ``red_flags``.
         """
         from latentscale.explore.contact_sheet import write_sheet
         from latentscale.explore.tables import combinations, sweep_row
@@ -666,7 +701,7 @@ class Workspace:
         names: str | None = None,
         sheet: str | Path | None = None,
     ) -> None:
-        """Refuse a sweep of the job ``values`` that cannot be made, before its corpus is read.
+        """Validate a sweep of the job ``values`` before its corpus is read.
 
         Parameters
         ----------
@@ -676,8 +711,8 @@ class Workspace:
         Raises
         ------
         ConfigError
-            If a combination of the settings cannot be, there is no such model, nothing is varied, or maps cannot have
-            such names.
+            If a combination of settings is invalid, a model does not exist, no setting is varied, or the map names are
+            invalid.
         RequestError
             If the sheet cannot be written.
         """
@@ -714,28 +749,33 @@ class Workspace:
         update: UpdateConfig | UpdateSettings | None = None,
         **groups: Unpack[JobSettings],
     ) -> Map:
-        """Bring the current map to what the corpus holds now: new documents are added, missing ones removed.
+        """Update the current map incrementally to the current corpus: add new documents, remove missing ones.
 
-        No document that was on the map moves. Nothing is done where nothing changed, and an update that is killed or
-        overtaken by another resumes from what exists.
+        Documents already on the map keep their positions. If nothing changed, no work is done. An update that was
+        killed, or that lost a race against another one, resumes from the existing results.
 
         Parameters
         ----------
         source : path, list of paths, frame, list of texts or iterator, optional
-            Documents that join those of the map, as ``ls.run`` takes them; by default the corpus of the map is listed
-            again. Of a row whose ``id`` the map has, the new one counts. Without an id column a row is the document
-            that has its text: such a row changes nothing.
+            Documents to add to those of the map, in any form that ``ls.run`` accepts; by default the corpus of the map
+            is scanned again. A row whose ``id`` is on the map replaces that document. Without an id column, documents
+            are identified by their text, and a row whose text is on the map changes nothing.
         texts, vectors : optional
             As in ``ls.run``.
         complete : bool
-            ``source`` is all that there is from now on: documents that it lacks leave the map.
+            Treat ``source`` as the complete corpus: documents not in it are removed from the map.
         refit : bool
-            Make a new map of all documents instead, aligned to the old one; clusters that are in both keep their ids.
+            Fit a new map of all documents instead, aligned to the old one; clusters found in both keep their ids.
         name : str, optional
-            Of the map, by which ``workspace[name]`` finds it.
+            Name of the map, by which ``workspace[name]`` returns it.
         update, **groups
             Settings by stage, such as ``update={"max_removed_fraction": 1}``; the others, and the corpus with its
-            selection, are those of the run that made the current map.
+            selection, are taken from the run that made the current map.
+
+        Returns
+        -------
+        Map
+            The updated map, now the current one.
 
         Raises
         ------
@@ -744,7 +784,7 @@ class Workspace:
         CorpusError
             If more documents are missing than ``update.max_removed_fraction`` allows.
         QuarantineError
-            If shards were quarantined; the map without them is the current one.
+            If shards were quarantined; the map of the remaining documents is still published as the current map.
         """
         if name is not None:
             check_name(name)
@@ -778,19 +818,23 @@ class Workspace:
         progress: Mode | Observer = "quiet",
         command: Sequence[str] | None = None,
     ) -> Outcome:
-        """Run an update with the settings of a job, by default those that ``map_settings`` gives.
+        """Run an update with the settings of a job, by default those of ``map_settings``.
 
         Parameters
         ----------
+        values : mapping, optional
+            Nested settings, as in ``job.yaml``.
         overrides : sequence of str
-            ``group.field=value`` in place of some, as ``--set`` takes them.
-        name : str, optional
-            Of the map.
+            ``group.field=value``, in the syntax of ``--set``.
+        refit, name
+            As in ``update``.
+        command : sequence of str, optional
+            The command line, for the run record.
 
         Raises
         ------
         WorkspaceError
-            If there is no map, or the settings with which it was made are lost.
+            If there is no map, or the settings of its run are missing.
         """
         from latentscale.pipeline.update import update_job
 
@@ -809,12 +853,17 @@ class Workspace:
             return self._named(outcome, name)
 
     def promote(self, identity: str | Map, *, name: str | None = None) -> Map:
-        """Make an earlier map, given by its name or id, the current one again, on the public page too.
+        """Make another map, given by its name or id, the current one, and show it on the public page.
 
         Parameters
         ----------
+        identity : str or Map
         name : str, optional
             Also give the map this name.
+
+        Returns
+        -------
+        Map
 
         Raises
         ------
@@ -831,33 +880,33 @@ class Workspace:
         return chosen
 
     def map_settings(self) -> dict[str, Any]:
-        """Settings of the current map: the corpus of the run that made it, and the stages of its fit.
+        """Settings of the current map: the corpus settings of the run that made it, and the stage settings of its fit.
 
         Raises
         ------
         WorkspaceError
-            If there is no map, or the settings with which it was made are lost.
+            If there is no map, or the settings of its run are missing.
         """
         return self._held.of_map(needed_map(self.store))
 
     def settings(self, *, of_last_run: bool = False) -> dict[str, Any]:
-        """Settings with the corpus of ``snapshot``: all others at their defaults, or those of its run."""
+        """Nested settings with the corpus of ``snapshot``; the others are defaults, or those of its run."""
         return self._held.of_snapshot(with_stages=of_last_run)
 
     def check_selection(self, corpus: Mapping[str, Any], *, where: str) -> None:
-        """Refuse settings of a corpus that choose other documents than those of the current map, as an update would.
+        """Check, as an update does, that corpus settings select the documents in the same way as the current map.
 
         Parameters
         ----------
         corpus : mapping
-            Only what is in it is compared.
+            Corpus settings; only those present are compared.
         where : str
-            The file that it is from.
+            The file that they come from, for the error.
 
         Raises
         ------
         ConfigError
-            With what differs.
+            If a setting differs; the message names it.
         """
         self._held.check_selection(corpus, needed_map(self.store), where=where)
 
@@ -869,12 +918,16 @@ class Workspace:
         progress: Mode | Observer = "quiet",
         command: Sequence[str] | None = None,
     ) -> Outcome:
-        """Run the stages up to ``until`` on ``snapshot``, with the settings of its run.
+        """Run the stages up to and including ``until`` on ``snapshot``, with the settings of its run.
 
         Parameters
         ----------
         overrides : sequence of str
-            ``group.field=value``, as ``--set`` takes them.
+            ``group.field=value``, in the syntax of ``--set``.
+        until : str
+            Name of the last stage.
+        command : sequence of str, optional
+            The command line, for the run record.
         """
         with self._observed(progress) as observer:
             values = self.settings(of_last_run=True)
@@ -894,7 +947,7 @@ class Workspace:
         update: UpdateConfig | UpdateSettings | None = None,
         **settings: Unpack[JobSettings],
     ) -> JobPlan:
-        """Estimate what a run here would take: shards, gigabytes and minutes of each stage. Nothing is written.
+        """Estimate the cost of a run here: shards, gigabytes and minutes for each stage. Nothing is written.
 
         Parameters
         ----------
@@ -903,16 +956,21 @@ class Workspace:
         text, id : str, optional
             As in ``CorpusConfig``.
         documents, characters : int, optional
-            What if there were so many documents of so many characters (450); no corpus is looked at.
+            Estimate for a hypothetical corpus of this many documents with this mean text length (default 450
+            characters); no corpus is read.
         gpus : int, optional
-            What if there were so many GPUs; by default those of this machine.
+            Number of GPUs to assume; by default those of this machine.
         **settings
-            Settings by stage, and ``corpus={...}`` for the rest of the corpus's.
+            Settings by stage; ``corpus={...}`` holds the other corpus settings.
+
+        Returns
+        -------
+        JobPlan
 
         Raises
         ------
         LatentScaleError
-            If the corpus or the settings are wrong, as a run would say.
+            If the corpus or the settings are invalid, with the same message as ``run``.
         """
         if source is not None and documents is not None:
             raise RequestError("a corpus and documents= were given", hint="Leave one out.")
@@ -925,18 +983,18 @@ class Workspace:
         return self.plan_job({**values, **groups}, documents=documents, characters=characters, gpus=gpus)
 
     def quote_labels(self, overrides: Sequence[str] = ()) -> tuple[LabelQuote, str] | None:
-        """Quote the labels of the current map, with the settings of its run; None where no service gives them.
+        """Estimate the cost of labelling the current map with a paid service; None if the labeler uses none.
 
         Parameters
         ----------
         overrides : sequence of str
-            ``group.field=value``, as ``--set`` takes them.
+            ``group.field=value``, in the syntax of ``--set``.
 
         Returns
         -------
         quote : LabelQuote
         sentence : str
-            The same for a person.
+            The quote as a sentence for display.
         """
         from latentscale.pipeline.label_quote import quote_labels
 
@@ -952,7 +1010,7 @@ class Workspace:
         characters: int | None = None,
         gpus: int | None = None,
     ) -> JobPlan:
-        """Estimate what a job here would take; ``values`` are nested settings, as in ``job.yaml``.
+        """Estimate the cost of a job here; ``values`` are nested settings, as in ``job.yaml``.
 
         Parameters
         ----------
@@ -975,10 +1033,24 @@ class Workspace:
         progress: Mode | Observer = "quiet",
         command: Sequence[str] | None = None,
     ) -> Outcome:
-        """Run the stages of a job up to ``until``; those whose artifact exists do nothing.
+        """Run the stages of a job up to and including ``until``; stages whose artifact exists are skipped.
 
-        With ``show``, the map becomes the current one; ``name`` is one by which it is found. ``command`` is what a
-        person typed, for the record of the run: the command line passes it, a program does not.
+        Parameters
+        ----------
+        values : mapping
+            Nested settings, as in ``job.yaml``.
+        until : str
+            Name of the last stage.
+        snapshot : Snapshot, optional
+            Documents to use instead of ingesting the corpus.
+        refit : bool
+            Align the new map to the current one.
+        show : bool
+            Make the map the current one.
+        name : str, optional
+            Name of the map.
+        command : sequence of str, optional
+            The command line, for the run record; only the CLI passes it.
         """
         from latentscale.pipeline.run import run_job
 
@@ -992,30 +1064,30 @@ class Workspace:
             return self._named(outcome, name)
 
     def _named(self, outcome: Outcome, name: str | None) -> Outcome:
-        """Give the map that a run made the name that it was to get, be it without the shards of a quarantine."""
+        """Name the map of a run, even if shards were quarantined."""
         if name is not None and outcome.map is not None:
             write_name(self.store, name, outcome.map.id)
         return outcome
 
     def _observed(self, progress: Mode | Observer) -> AbstractContextManager[Observer]:
-        """An observer that reports how the run ends, be it by wrong settings."""
+        """An observer, as a context manager, that reports how the run ends, invalid settings included."""
         observer = progress if isinstance(progress, Observer) else Observer(progress)
         return observer.watched(self.url)
 
     def published(self, outcome: Outcome) -> Map:
-        """The map that a run to its end published.
+        """The map that a completed run published.
 
         Raises
         ------
         QuarantineError
-            If shards were quarantined; the map without them is the current one.
+            If shards were quarantined; the map of the remaining documents is still published.
         """
         outcome.check_complete()
         assert outcome.map is not None, "a run to its end publishes a map"
         return self._map(outcome.map)
 
     def sources(self, corpus: Any) -> list[str]:
-        """The sources of a corpus as settings have them; data of this process is written to ``uploads/`` first."""
+        """The value of ``corpus.sources`` for a corpus; in-memory data is first written to ``uploads/``."""
         return resolve_corpus(corpus, self.store).sources
 
     def job_values(
@@ -1026,17 +1098,17 @@ class Workspace:
         corpus_settings: Mapping[str, Any],
         title: str | None = None,
     ) -> dict[str, Any]:
-        """The settings of a run of ``corpus``, data of which is written to ``uploads/``.
+        """The nested settings of a run on ``corpus``; its in-memory data is written to ``uploads/``.
 
         Raises
         ------
         LatentScaleError
-            If a setting is given twice, the corpus is none, or the workspace holds other data already.
+            If a setting is given twice, the corpus is invalid, or the workspace already holds another corpus.
         """
         return settings_of_run(corpus, settings, self._held, corpus_settings=corpus_settings, title=title)
 
     def view(self, *, port: int = 0, open_browser: bool = True, block: bool | None = None) -> ServedPage | None:
-        """Serve the page, which shows the current map, as ``Map.view`` does."""
+        """Serve the page of the current map; see ``Map.view``."""
         from latentscale.explore.page import ServedPage
         from latentscale.explore.serve import serve
 
@@ -1063,7 +1135,7 @@ class Workspace:
 
 
 class Maps(list[Map]):
-    """The maps of a workspace, the oldest first.
+    """The maps of a workspace, oldest first.
 
     Parameters
     ----------
@@ -1075,7 +1147,7 @@ class Maps(list[Map]):
         self._workspace = workspace
 
     def table(self) -> pl.DataFrame:
-        """The maps as a frame.
+        """The maps as a frame, one row per map.
 
         Returns
         -------

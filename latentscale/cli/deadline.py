@@ -1,8 +1,8 @@
-"""An interrupted command ends within seconds, even where the main thread cannot be reached any more.
+"""A watchdog that ends an interrupted command within seconds, even if the main thread no longer responds.
 
-The exception that an interrupt raises ends almost everything: but a lock may have been taken in that instant, a thread
-that Python joins at its end may wait for a store, or compiled code may run for long. What is written is complete or
-absent whenever a process ends, so that it may end at once.
+KeyboardInterrupt ends almost everything, but a lock may just have been acquired, a thread that Python joins at exit may
+wait for a store, or compiled code may run for long. Objects are written atomically, so that the process may exit at any
+time.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from collections.abc import Sequence
 
 from latentscale.errors import EXIT_INTERRUPTED
 
-# After the first interrupt; an orderly end takes one or two.
+# From the first interrupt to the forced exit; an orderly shutdown takes one or two seconds.
 SECONDS = 7.0
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _open: list[socket.socket] = []
 
 
 def end_in_time(lines: Sequence[str], *, seconds: float = SECONDS) -> None:
-    """End this process so many seconds after an interrupt, if it is still there then.
+    """End this process ``seconds`` after an interrupt, if it is still running then.
 
     Parameters
     ----------
     lines : sequence of str
-        What a person is told.
+        Messages to print then.
     """
     if threading.current_thread() is not threading.main_thread():
         return

@@ -35,11 +35,11 @@ def register(app: typer.Typer) -> None:
 
 def view(
     workspace: WorkspaceArgument,
-    port: Annotated[int, typer.Option(help="Port on loopback; 0 for any.")] = 8765,
-    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    port: Annotated[int, typer.Option(help="Port on the loopback interface; 0 picks a free one.")] = 8765,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     storage: Storage = None,
 ) -> None:
-    """Serve the page on this machine, until Ctrl-C."""
+    """Serve the page on this machine until Ctrl-C."""
     with contextlib.suppress(KeyboardInterrupt):
         existing_workspace(workspace, storage).view(port=port, open_browser=browser)
 
@@ -47,9 +47,11 @@ def view(
 def clusters(
     workspace: WorkspaceArgument,
     layer: Annotated[
-        int | None, typer.Option("--layer", min=0, help="Of this layer alone; 0 is the finest. By default all.")
+        int | None, typer.Option("--layer", min=0, help="Only this layer; 0 is the finest. By default all.")
     ] = None,
-    sort: Annotated[str | None, typer.Option("--sort", help="size, label or cluster.", show_default="size")] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", help="Sort by size, label or cluster.", show_default="size")
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option(
@@ -59,7 +61,7 @@ def clusters(
     map: MapOption = None,
     storage: Storage = None,
 ) -> None:
-    """Show the clusters of a map as a tree with their sizes; or list layer, number, size, label, keyphrases."""
+    """Show the clusters of a map as a tree with sizes, or as a table of layer, id, size, label and keyphrases."""
     from latentscale.cli.report import print_frame
     from latentscale.errors import RequestError
 
@@ -96,24 +98,22 @@ def clusters(
 
 def search(
     workspace: WorkspaceArgument,
-    query: Annotated[str, typer.Argument(help="A text.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many documents at most.")] = 10,
-    cluster: Annotated[int | None, typer.Option("--cluster", "-c", help="Of this cluster; -1 is noise.")] = None,
+    query: Annotated[str, typer.Argument(help="Query text.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Maximum number of documents.")] = 10,
+    cluster: Annotated[int | None, typer.Option("--cluster", "-c", help="Only this cluster; -1 is noise.")] = None,
     where: Annotated[
         str | None, typer.Option("--where", help='SQL condition on the columns of the points: "year >= 2020".')
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option("--threshold", help="Only documents with at least this score (cosine).")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="Minimum cosine similarity.")] = None,
     columns: Annotated[
-        str | None, typer.Option("--columns", help="More columns of the points: title,year. By default id and title.")
+        str | None, typer.Option("--columns", help="Further columns to show: title,year. By default id and title.")
     ] = None,
     format: FrameFormat = "table",
     map: MapOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="As --format jsonl, with all columns.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Find the documents that are nearest to a text, with their clusters."""
+    """Find the documents most similar to a text, with their clusters."""
     from latentscale.cli.report import print_frame
 
     opened = existing_workspace(workspace, storage)
@@ -142,8 +142,8 @@ def _columns(named: str | None, record: WorkspaceRecord, known: list[str]) -> li
 
 def sample(
     workspace: WorkspaceArgument,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many documents.")] = 10,
-    cluster: Annotated[int | None, typer.Option("--cluster", "-c", help="Of this cluster; -1 is noise.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Sample size.")] = 10,
+    cluster: Annotated[int | None, typer.Option("--cluster", "-c", help="Only this cluster; -1 is noise.")] = None,
     where: Annotated[
         str | None, typer.Option("--where", help='SQL condition on the columns of the points: "probability > 0.9".')
     ] = None,
@@ -151,23 +151,23 @@ def sample(
         str | None,
         typer.Option(
             "--by",
-            help="density: sparse regions as likely as dense ones; cluster: as many of each. By default all alike.",
+            help="density: favour sparse regions; cluster: the same number from each cluster. By default uniform.",
         ),
     ] = None,
     layer: Annotated[int, typer.Option("--layer", min=0, help="With --by cluster: the layer; 0 is the finest.")] = 0,
     power: Annotated[
-        float, typer.Option("--power", min=0, help="With --by density: more is more of the sparse regions.")
+        float, typer.Option("--power", min=0, help="With --by density: larger values favour sparse regions more.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="The same seed chooses the same documents.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed draws the same documents.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write them with all columns to a file: .parquet, .csv, .jsonl or .xlsx."),
+        typer.Option("--out", help="Write the sample with all columns to a file: .parquet, .csv, .jsonl or .xlsx."),
     ] = None,
     map: MapOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, with all columns.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON Lines with all columns.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Choose some documents of a map at random, with their texts: all alike, by density, or as many of each cluster."""
+    """Draw a random sample of documents with their texts: uniform, by density, or stratified by cluster."""
     from latentscale.cli.report import print_frame
     from latentscale.workspace import check_file, write_frames
 
@@ -193,31 +193,34 @@ def sample(
 def duplicates(
     workspace: WorkspaceArgument,
     threshold: Annotated[
-        float, typer.Option("--threshold", help="Cosine to the representative of a group, from 0.5 to 1.")
+        float,
+        typer.Option("--threshold", help="Minimum cosine similarity to the representative of the group, 0.5 to 1."),
     ] = 0.95,
-    exact: Annotated[bool, typer.Option("--exact", help="Only documents with the same text.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Only documents with identical text.")] = False,
     prefer: Annotated[
         str,
         typer.Option("--prefer", help="Representative of a group: central (the most copies), longest (text) or first."),
     ] = "central",
-    groups: Annotated[int, typer.Option("-n", min=0, help="Groups in the table, the largest first.")] = 10,
+    groups: Annotated[int, typer.Option("-n", min=0, help="Number of groups in the table, largest first.")] = 10,
     format: Annotated[
-        str, typer.Option("--format", help="table: the largest groups; csv, jsonl or json: all documents of groups.")
+        str,
+        typer.Option("--format", help="table: the largest groups; csv, jsonl or json: the documents of all groups."),
     ] = "table",
     out: Annotated[
         Path | None, typer.Option("--out", help="Write all groups to a file: .parquet, .csv, .jsonl or .xlsx.")
     ] = None,
     drop: Annotated[
         Path | None,
-        typer.Option("--drop", help="Write the row ids of the copies to a .csv or .parquet file: for run --exclude."),
+        typer.Option("--drop", help="Write the row ids of the copies to a .csv or .parquet file, for run --exclude."),
     ] = None,
     keep: Annotated[
-        Path | None, typer.Option("--keep", help="Write the row ids of what is left to such a file: for run --only.")
+        Path | None,
+        typer.Option("--keep", help="Write the row ids of all other documents to such a file, for run --only."),
     ] = None,
     map: MapOption = None,
     storage: Storage = None,
 ) -> None:
-    """Find documents that are copies of others, the same text or nearly, from the stored neighbour graph."""
+    """Find exact and near duplicates, from the stored neighbour graph."""
     import polars as pl
 
     from latentscale.cli.report import print_frame
@@ -272,21 +275,21 @@ def quality(
 def export(
     workspace: WorkspaceArgument,
     to: Annotated[
-        Path, typer.Argument(help="A file: .parquet, .csv, .jsonl or .xlsx; for the page alone a folder, or .html.")
+        Path, typer.Argument(help="A file: .parquet, .csv, .jsonl or .xlsx; for the page a folder or an .html file.")
     ],
     map: MapOption = None,
     what: Annotated[
         str | None,
         typer.Option(
             "--what",
-            help="points, text, clusters, labels or page; by default as the file is called (labels.csv), else points.",
+            help="points, text, clusters, labels or page; by default from the file name (labels.csv), else points.",
         ),
     ] = None,
     text: Annotated[bool, typer.Option(help="Add the text to the points.")] = False,
-    updates: Annotated[bool, typer.Option(help="Add to the points the update with which each came.")] = False,
+    updates: Annotated[bool, typer.Option(help="Add the update in which each point was added.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Write a map's points, texts or clusters to one file, or its page to a folder or an HTML file of its own."""
+    """Export the points, texts or clusters of a map to a file, or its page to a folder or a single HTML file."""
     chosen = existing_workspace(workspace, storage).the_map(map)
     written = chosen.export(to, what=cast("Any", what), text=text, updates=updates)
     print(f"{written} written ({_written(to, what)} of {chosen.id})")
@@ -295,12 +298,12 @@ def export(
 def compare(
     workspace: WorkspaceArgument,
     first: Annotated[str, typer.Argument(help="Id or name of a map.")],
-    second: Annotated[str, typer.Argument(help="Another, which is aligned to the first.")],
+    second: Annotated[str, typer.Argument(help="Id or name of another map, which is aligned to the first.")],
     to: Annotated[Path, typer.Argument(help="A new folder.")],
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a page of two maps side by side, linked; with what moved most, and the clusters that split and merged."""
+    """Write a page of two linked maps side by side, with the documents that moved most and the changes of clusters."""
     import json
     from collections import Counter
 
@@ -321,11 +324,11 @@ def gallery(
     workspace: WorkspaceArgument,
     to: Annotated[Path, typer.Argument(help="A new folder.")],
     map: Annotated[
-        list[str] | None, typer.Option("--map", "-m", help="Id or name of a map, again for more; by default all.")
+        list[str] | None, typer.Option("--map", "-m", help="Id or name of a map; repeatable; by default all.")
     ] = None,
     storage: Storage = None,
 ) -> None:
-    """Write a page of several maps: pictures, names, dates and figures, with the page of each."""
+    """Write an overview page of several maps, with thumbnails, names, dates, figures and a copy of each map's page."""
     shown = existing_workspace(workspace, storage).gallery(to, map or ())
     print(f"{to} written ({len(shown)} {'map' if len(shown) == 1 else 'maps'})")
     print(f"Look at it:  python -m http.server --bind 127.0.0.1 --directory {argument(to)}")

@@ -43,15 +43,16 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    corpus: Annotated[list[str] | None, typer.Argument(help="As of `run`; none with --documents.")] = None,
+    corpus: Annotated[list[str] | None, typer.Argument(help="As for `run`; leave it out with --documents.")] = None,
     documents: Annotated[
-        float | None, typer.Option("--documents", help="What if there were so many documents: 1e8. No corpus is read.")
+        float | None, typer.Option("--documents", help="Assume this many documents, such as 1e8; no corpus is read.")
     ] = None,
     characters: Annotated[
-        int | None, typer.Option("--characters", help="Of a text on average, with --documents; 450 by default.")
+        int | None,
+        typer.Option("--characters", help="Mean text length in characters, with --documents; 450 by default."),
     ] = None,
     gpus: Annotated[
-        int | None, typer.Option("--gpus", min=0, help="What if there were so many GPUs; by default those that are.")
+        int | None, typer.Option("--gpus", min=0, help="Assume this many GPUs; by default those of this machine.")
     ] = None,
     memory: Memory = None,
     out: Out = None,
@@ -66,7 +67,7 @@ def plan(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate shards, gigabytes and minutes of each stage of `run`. Nothing is written, no model is fetched."""
+    """Estimate shards, gigabytes and minutes for each stage of `run`. Nothing is written or downloaded."""
     from dataclasses import asdict
 
     import latentscale
@@ -128,7 +129,7 @@ def status(workspace: WorkspaceArgument, storage: Storage = None, as_json: AsJso
 
 
 def list_artifacts(workspace: WorkspaceArgument, storage: Storage = None, as_json: AsJson = False) -> None:
-    """List all artifacts, the oldest first."""
+    """List all artifacts, oldest first."""
     from latentscale.cli.report import console, table
 
     opened = existing_workspace(workspace, storage)
@@ -175,19 +176,19 @@ def show(
     artifact: Annotated[str, typer.Argument(help="Id of an artifact.")],
     storage: Storage = None,
 ) -> None:
-    """Print the whole record of an artifact as JSON."""
+    """Print the record of an artifact as JSON."""
     print(existing_workspace(workspace, storage).artifact(artifact).to_json().decode())
 
 
 def diff(
     workspace: WorkspaceArgument,
     first: Annotated[str, typer.Argument(help="Id of an artifact, or name of a map.")],
-    second: Annotated[str, typer.Argument(help="Another of the same kind.")],
-    vectors: Annotated[bool, typer.Option(help="Compare the vectors, where the embeddings differ.")] = True,
+    second: Annotated[str, typer.Argument(help="Another artifact of the same kind.")],
+    vectors: Annotated[bool, typer.Option(help="Compare the vectors if the embeddings differ.")] = True,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two artifacts: settings, counts; of maps clusters, places and documents. Labels: see `labels diff`."""
+    """Compare two artifacts: settings and counts; for maps also clusters and positions. For labels: `labels diff`."""
     from latentscale.cli.diff_report import print_diff
 
     facts = existing_workspace(workspace, storage).diff(first, second, vectors=vectors)

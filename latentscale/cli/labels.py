@@ -30,11 +30,11 @@ def export_labels(
     ] = None,
     map: Annotated[str | None, typer.Option("--map", help="Id or name of a map; by default the current one.")] = None,
     format: Annotated[
-        str | None, typer.Option("--format", help="yaml, or csv for spreadsheets; by default by the file's ending.")
+        str | None, typer.Option("--format", help="yaml, or csv for spreadsheets; by default from the file suffix.")
     ] = None,
     storage: Storage = None,
 ) -> None:
-    """Write the labels of a map to a file, YAML or CSV, to rename, describe, merge, split or hide clusters there."""
+    """Write the labels of a map to a YAML or CSV file for editing: rename, describe, merge, split or hide clusters."""
     from latentscale.cli.report import console
 
     to = _file_of(to, format)
@@ -48,16 +48,16 @@ def export_labels(
 def import_labels(
     workspace: WorkspaceArgument,
     file: Annotated[
-        Path, typer.Argument(help="A file that `labels export` wrote, with edits, or a map's page.", metavar="FILE")
+        Path, typer.Argument(help="An edited file of `labels export`, or one saved by a map's page.", metavar="FILE")
     ],
     refit: Annotated[
-        bool, typer.Option("--refit", help="Make a new map with them, as a map that has grown by updates needs.")
+        bool, typer.Option("--refit", help="Fit a new map with the edits; required if the map has had updates.")
     ] = False,
     storage: Storage = None,
     progress: Progress = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Apply the edits of a file: now, and at every later labelling and refit. Edits that no longer fit are listed."""
+    """Apply label edits now and in all later labellings and refits. Edits that no longer apply are listed."""
     from latentscale.cli.report import outcome_document, print_outcome
 
     with observed(progress, None, workspace) as observer:
@@ -73,16 +73,16 @@ def import_labels(
 def diff_labels(
     workspace: WorkspaceArgument,
     first: Annotated[str, typer.Argument(help="Id or name of a map, or id of labels.")],
-    second: Annotated[str, typer.Argument(help="Another.")],
+    second: Annotated[str, typer.Argument(help="Another map or labels.")],
     layer: Annotated[
-        int | None, typer.Option("--layer", min=0, help="Of this layer alone; 0 is the finest. By default all.")
+        int | None, typer.Option("--layer", min=0, help="Only this layer; 0 is the finest. By default all.")
     ] = None,
-    changed: Annotated[bool, typer.Option("--changed", help="Leave out clusters that are the same.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Leave out unchanged clusters.")] = False,
     format: FrameFormat = "table",
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show two labellings side by side: label before and after, sizes, documents in common, and what changed."""
+    """Compare two labellings by cluster: label before and after, sizes, common documents, and kind of change."""
     import polars as pl
 
     from latentscale.cli.report import console, print_frame
@@ -109,7 +109,7 @@ def diff_labels(
 
 
 def _file_of(to: Path | None, format: str | None) -> Path:
-    """The file to write: a name fits its format, since `labels import` goes by the name."""
+    """The file to write; its suffix must match the format, since `labels import` detects the format by suffix."""
     from latentscale.errors import RequestError
 
     if format not in (None, "yaml", "csv"):

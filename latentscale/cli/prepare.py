@@ -18,10 +18,10 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    to: Annotated[Path, typer.Argument(help="The file (job.yaml), or the folder for one.")] = Path(),
+    to: Annotated[Path, typer.Argument(help="The job file to write (job.yaml), or a folder for it.")] = Path(),
     force: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
 ) -> None:
-    """Write a commented job.yaml, and the JSON Schema with which editors check it."""
+    """Write a commented job.yaml, and its JSON Schema for validation in editors."""
     import latentscale
 
     job, schema = latentscale.init(to, force=force)
@@ -33,12 +33,12 @@ def init(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     selftest: Annotated[
-        bool, typer.Option("--selftest", help="Also compare each backend with the processors, on the demo corpus.")
+        bool, typer.Option("--selftest", help="Also compare each backend with the CPU backend, on the demo corpus.")
     ] = False,
 ) -> None:
     """Report this machine's resources and the backend chosen for each stage, with the reason.
 
-    With --selftest, exit code 4 where a backend computes something else than the processors do.
+    With --selftest, the exit code is 4 if the results of a backend differ from those of the CPU backend.
     """
     import json
 

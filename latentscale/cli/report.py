@@ -1,4 +1,4 @@
-"""Output at the end of a command."""
+"""What commands print: tables, run results, status and quality figures, frames."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SHOWN_WORKERS = 8
 
 
 def on_terminal() -> bool:
-    """Whether a person looks at standard output."""
+    """Whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def console() -> Console:
-    """Standard output; no markup is interpreted, and lines are not cut where it is no terminal."""
+    """Console on standard output, without markup; lines are not wrapped unless it is a terminal."""
     width = None if on_terminal() else 240
     return Console(highlight=False, markup=False, soft_wrap=True, width=width)
 
@@ -49,7 +49,7 @@ def table(title: str | None, columns: list[str], rows: list[list[Any]]) -> Table
 
 
 def print_outcome(workspace: Workspace, outcome: Outcome) -> None:
-    """Print the numbers of a run, where the map is and how to look at it."""
+    """Print the figures of a run, the address of the map and how to view it."""
     out = console()
     snapshot = outcome.snapshot
     lines: list[tuple[str, str]] = []
@@ -158,7 +158,7 @@ def _reject_lines(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def print_status(facts: dict[str, Any]) -> None:
-    """Print what ``Workspace.status`` gives, without what there is none of; the last run and drift as a line each."""
+    """Print the result of ``Workspace.status`` without empty entries; the last run and drift on one line each."""
     lines: dict[str, str] = {}
     for key, value in facts.items():
         if value is None or key == "refit_due":
@@ -182,7 +182,7 @@ def print_status(facts: dict[str, Any]) -> None:
 
 
 def _embedding_lines(figures: Mapping[str, Any]) -> dict[str, str]:
-    """The rates of all workers together, and of the slowest where there are several."""
+    """The total rate of all workers and, if there are several, that of the slowest."""
     devices = ", ".join(f"{count:,} × {device}" for device, count in figures["devices"].items())
     loaded = f"model loaded in {figures['load_seconds']:.1f} s"
     halved = f", {figures['halved']:,} batches halved for lack of memory" if figures["halved"] else ""
@@ -225,7 +225,7 @@ FRAME_FORMATS = ("table", "csv", "jsonl", "json")
 
 
 def print_frame(frame: pl.DataFrame, format: str) -> None:
-    """Print a frame as a table for people, or as CSV, JSON lines or one JSON array for programs.
+    """Print a frame as a table, or as CSV, JSON Lines or a JSON array.
 
     In a table, texts are one line, and the last column is cut at the width of the terminal; elsewhere nothing is cut.
     Values that JSON cannot represent become text.
@@ -272,7 +272,7 @@ def _print_table(frame: pl.DataFrame) -> None:
 
 
 def one_line(value: Any) -> str:
-    """A value of a table as one line, in which nothing is obeyed by the terminal."""
+    """A table value as one line, with terminal control characters replaced."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -281,7 +281,7 @@ def one_line(value: Any) -> str:
 
 
 def _listed(value: Any) -> str | None:
-    """A list as people write one; anything else as text."""
+    """A list as comma-separated text; any other value as text."""
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in cast("list[Any]", value))
     return None if value is None else str(value)

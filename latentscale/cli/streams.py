@@ -1,4 +1,4 @@
-"""Standard streams that a program can always write to: closed ones, readers that went away, other encodings."""
+"""Robust standard streams: closed file descriptors, broken pipes and encodings other than UTF-8."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from pathlib import Path
 from typing import cast
 
 EXIT_READER_GONE = 141
-"""What a shell reports of a program that a closed pipe ended: 128 + SIGPIPE."""
+"""Exit code that a shell reports for a program ended by a broken pipe: 128 + SIGPIPE."""
 _ESCAPED = "latentscale-escaped"
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO, errno.EBADF, errno.ESHUTDOWN)
 
 
 class StandardStream(io.TextIOWrapper):
-    """A standard stream that shows what its encoding cannot as an escape, and outlives its reader.
+    """A standard stream that escapes characters its encoding lacks, and survives a broken pipe.
 
     Attributes
     ----------
     reader_gone : bool
-        Whether something could not be delivered. A run continues without its reader: the map is worth more than a
-        line of progress.
+        Whether output was lost to a broken pipe. A run continues then: the map matters more than its progress output.
     """
 
     reader_gone = False
 
     def write(self, text: str) -> int:
-        """Write, or drop what nobody reads any more."""
+        """Write; after a broken pipe, discard."""
         try:
             return super().write(text)
         except OSError as error:
@@ -39,23 +38,23 @@ class StandardStream(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
-        """Flush, or drop what nobody reads any more."""
+        """Flush; after a broken pipe, discard."""
         try:
             super().flush()
         except OSError as error:
             self._lost(error)
 
     def _lost(self, error: OSError) -> None:
-        # A full disk below standard output is a failure: the result is lost. Progress is not worth one.
+        # A full disk behind standard output is an error, since the result is lost; behind standard error it is not.
         if error.errno not in _GONE and self.fileno() != 2:
             raise error
         self.reader_gone = True
-        # What is still in the buffer goes nowhere, and so does what libraries write to the number itself.
+        # Discard what is still buffered, and what libraries write to the file descriptor directly.
         _to_nowhere(self.fileno())
 
 
 def prepare_streams() -> None:
-    """Give the process its three standard streams, whatever it was started with.
+    """Make sure that the process has its three standard streams, whichever file descriptors it was started with.
 
     A closed number is opened on the null device: otherwise the next file that is opened, an object of the workspace
     perhaps, would get it, and with it whatever a library prints.
@@ -73,7 +72,7 @@ def prepare_streams() -> None:
 
 
 def files_of_streams() -> dict[str, Path]:
-    """The plain files to which standard output and standard error are redirected, by the name of the stream.
+    """The regular files to which standard output and standard error are redirected, by stream name.
 
     Empty where the system does not tell.
     """
@@ -88,7 +87,7 @@ def files_of_streams() -> dict[str, Path]:
 
 
 def reader_gone() -> bool:
-    """Whether somebody who read standard output went away before its end."""
+    """Whether the reader of standard output closed the pipe before its end."""
     return isinstance(sys.stdout, StandardStream) and sys.stdout.reader_gone
 
 

@@ -1,4 +1,4 @@
-"""Commands that keep a workspace sound: `verify`, `gc`."""
+"""Maintenance commands of a workspace: `verify`, `repair`, `migrate`, `gc`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     workspace: WorkspaceArgument,
-    quick: Annotated[bool, typer.Option("--quick", help="Listings and footers only: no checksums.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Check listings and footers only, no checksums.")] = False,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read every object of a workspace and check counts, ids, checksums and schemas; exit code 4 for faults."""
+    """Check the counts, ids, checksums and schemas of all objects of a workspace; exit code 4 if there are faults."""
     from latentscale.cli.report import console
 
     report = existing_workspace(workspace, storage).verify(quick=quick)
@@ -56,7 +56,7 @@ def repair(
     as_json: AsJson = False,
     progress: Progress = "auto",
 ) -> None:
-    """Make again what verify finds damaged or missing, where it can be computed; exit code 4 for what stays."""
+    """Recompute damaged or missing objects that `verify` finds, where possible; exit code 4 if faults remain."""
     from latentscale.cli.report import console
 
     # Its own record may be what is damaged.
@@ -85,7 +85,7 @@ def migrate(
     storage: Storage = None,
     progress: Progress = "auto",
 ) -> None:
-    """Make a workspace of this version from one of an earlier schema: its corpus and settings, read and run again."""
+    """Rebuild a workspace of an earlier schema in the current one, by running its corpus and settings again."""
     from latentscale.cli.report import console
 
     made = existing_workspace(workspace, storage, readable=False).migrate(out, progress=mode(progress))
@@ -94,12 +94,14 @@ def migrate(
 
 def gc(
     workspace: WorkspaceArgument,
-    grace: Annotated[str, typer.Option("--grace", help="Keep what is younger: 24h, 7d.")] = "7d",
+    grace: Annotated[str, typer.Option("--grace", help="Keep objects younger than this: 24h, 7d.")] = "7d",
     keep_maps: Annotated[
         int | None,
-        typer.Option("--keep-maps", min=0, help="Drop all maps but so many of the latest, and what only they need."),
+        typer.Option("--keep-maps", min=0, help="Also drop old maps: keep this many of the newest."),
     ] = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete it; without this nothing is deleted.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete the objects; otherwise they are only listed.")
+    ] = False,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
@@ -140,7 +142,7 @@ def gc(
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of ``90s``, ``30m``, ``24h``, ``7d``, ``2w`` or ``0``.
+    """Parse a duration, ``90s``, ``30m``, ``24h``, ``7d``, ``2w`` or ``0``, to seconds.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Commands that build: `run` and the single stages."""
+"""Commands that build maps: `run`, `update`, `promote` and the single stages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from latentscale.registry import stages
 if TYPE_CHECKING:
     from latentscale.workspace import Mode, Observer, Outcome, Workspace
 
-Corpus = Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs; a job.yaml; or the word demo.")]
+Corpus = Annotated[list[str], typer.Argument(help="Files, folders, globs or URLs; a job.yaml; or the word `demo`.")]
 Out = Annotated[str | None, typer.Option("--out", "-o", help="The workspace: a folder or URL.")]
 Text = Annotated[
     str | None, typer.Option("--text", "-t", help="Text column, template '{title}\\n{abstract}' or path 'chat[].text'.")
@@ -30,22 +30,23 @@ Format = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="parquet, csv, tsv, jsonl, json, arrow, excel, lines (a document a line) or files (a file); else by name.",
+        help="parquet, csv, tsv, jsonl, json, arrow, excel, lines (one document per line) or files; else by suffix.",
     ),
 ]
 Vectors = Annotated[
     str | None,
-    typer.Option("--vectors", help="Column of vectors, or a .npy or .parquet file with a row for each of one table."),
+    typer.Option("--vectors", help="Vector column, or a .npy or .parquet file with one row per row of a single table."),
 ]
 Where = Annotated[str | None, typer.Option("--where", help='SQL condition on the columns: "year >= 2020".')]
-Limit = Annotated[int | None, typer.Option("--limit", help="Take the first so many documents.")]
-Sample = Annotated[float | None, typer.Option("--sample", help="Take this share of the documents, chosen by hash.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Take only the first N documents.")]
+Sample = Annotated[float | None, typer.Option("--sample", help="Take this fraction of the documents, sampled by hash.")]
 Exclude = Annotated[
-    list[str] | None, typer.Option("--exclude", help="Leave out the documents whose ids are in this file.")
+    list[str] | None, typer.Option("--exclude", help="Leave out the documents whose ids are listed in this file.")
 ]
-Only = Annotated[str | None, typer.Option("--only", help="Take only the documents whose ids are in this file.")]
+Only = Annotated[str | None, typer.Option("--only", help="Take only the documents whose ids are listed in this file.")]
 ExcludeClusters = Annotated[
-    str | None, typer.Option("--exclude-clusters", help="Leave out clusters of the current map: 14,17.")
+    str | None,
+    typer.Option("--exclude-clusters", help="Leave out the documents of clusters of the current map: 14,17."),
 ]
 EngineName = Annotated[str | None, typer.Option("--engine", help="auto, local or ray.")]
 Address = Annotated[
@@ -53,22 +54,25 @@ Address = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option("--memory", help="What the job may take on this machine, such as 8GB; refused where it needs more."),
+    typer.Option(
+        "--memory", help="Memory limit of the job on this machine, such as 8GB; a job that needs more is refused."
+    ),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting: --set project.n_neighbors=30.")]
 Storage = Annotated[
     list[str] | None,
-    typer.Option("--storage", metavar="KEY=VALUE", help="How to reach a bucket: --storage endpoint_url=URL."),
+    typer.Option("--storage", metavar="KEY=VALUE", help="Object store access: --storage endpoint_url=URL."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Progress = Annotated[
     str, typer.Option("--progress", help="auto (bars on a terminal, else a few lines), terminal, plain, json or quiet.")
 ]
 MetricsFile = Annotated[
-    Path | None, typer.Option("--metrics-file", help="Write numbers of the run here when it ends, for Prometheus.")
+    Path | None,
+    typer.Option("--metrics-file", help="Write metrics of the run to this file at its end, for Prometheus."),
 ]
 MapName = Annotated[
-    str | None, typer.Option("--name", help="A name for the map, by which other commands find it.", metavar="NAME")
+    str | None, typer.Option("--name", help="A name for the map, accepted by other commands.", metavar="NAME")
 ]
 WorkspaceArgument = Annotated[str, typer.Argument(help="The workspace.", metavar="WORKSPACE")]
 
@@ -105,12 +109,16 @@ def run(
     name: MapName = None,
     sweep: Annotated[
         list[str] | None,
-        typer.Option("--sweep", help="Make a map for each value, publish none: --sweep project.n_neighbors=10,25,50."),
+        typer.Option("--sweep", help="Build a map for each value, publish none: --sweep project.n_neighbors=10,25,50."),
     ] = None,
-    sheet: Annotated[Path | None, typer.Option("--sheet", help="With --sweep: the pictures as an .html file.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="With --sweep: write thumbnails of the maps to an .html file.")
+    ] = None,
     preview: Annotated[
         bool | None,
-        typer.Option("--preview/--no-preview", help="Show the map on its way: preview.html in the workspace."),
+        typer.Option(
+            "--preview/--no-preview", help="Show the unfinished map during the run: preview.html in the workspace."
+        ),
     ] = None,
     memory: Memory = None,
     set: Set = None,
@@ -119,9 +127,9 @@ def run(
     metrics_file: MetricsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a corpus into a map: everything, from the first stage to the page.
+    """Build a map of a corpus: run all stages, from reading the documents to publishing the page.
 
-    The same command again resumes where it stopped, and does nothing where nothing is left to do.
+    Repeating the command resumes an interrupted run; stages that are complete are skipped.
     """
     with observed(progress, metrics_file) as observer:
         shown = [] if preview is None else [f"project.preview={str(preview).lower()}"]
@@ -169,7 +177,7 @@ def ingest(
 def update(
     context: typer.Context,
     workspace: WorkspaceArgument,
-    refit: Annotated[bool, typer.Option("--refit", help="Make a new map, aligned to the old one.")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit a new map, aligned to the old one.")] = False,
     name: MapName = None,
     engine: EngineName = None,
     address: Address = None,
@@ -181,7 +189,7 @@ def update(
 ) -> None:
     """Update a map to its current corpus; no existing point moves.
 
-    Only what is new or changed is read and embedded. Documents missing from the corpus leave the map.
+    Only new and changed documents are read and embedded; documents missing from the corpus are removed from the map.
     """
     with observed(progress, metrics_file, workspace) as observer:
         overrides = [*engine_overrides(engine, address), *(set or [])]
@@ -198,7 +206,7 @@ def promote(
     name: Annotated[str | None, typer.Option("--name", help="Also give the map this name.")] = None,
     storage: Storage = None,
 ) -> None:
-    """Make an earlier map the current one again, on its page too."""
+    """Make another map the current one, and show it on the page."""
     from latentscale.cli.report import console
 
     chosen = existing_workspace(workspace, storage).promote(map, name=name)
@@ -230,7 +238,7 @@ def label(
     context: typer.Context,
     workspace: WorkspaceArgument,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what a service would bill for the labels, and do nothing.")
+        bool, typer.Option("--dry-run", help="Only estimate what a service would charge for the labels.")
     ] = False,
     engine: EngineName = None,
     address: Address = None,
@@ -261,7 +269,7 @@ def engine_overrides(engine: str | None, address: str | None, memory: str | None
     Raises
     ------
     RequestError
-        If address and engine contradict each other, or the job may take no memory.
+        If address and engine contradict each other, or the memory limit is zero.
     """
     if address is not None and engine not in (None, "auto", "ray"):
         raise RequestError(f"--address is that of a Ray cluster, but --engine is {engine}", hint="Leave one out.")
@@ -277,12 +285,12 @@ def engine_overrides(engine: str | None, address: str | None, memory: str | None
 
 
 def selections(exclude: list[str] | None, only: str | None, clusters: str | None) -> dict[str, Any]:
-    """Settings of the corpus from the options that choose documents by lists of ids and by clusters.
+    """Corpus settings from `--exclude`, `--only` and `--exclude-clusters`.
 
     Raises
     ------
     RequestError
-        If the clusters are no whole numbers.
+        If the cluster ids are not integers.
     """
     found: dict[str, Any] = {} if exclude is None else {"exclude": exclude}
     if only is not None:
@@ -397,7 +405,7 @@ def _sweep(
 
 @contextmanager
 def observed(progress: str, metrics_file: Path | None, workspace: str | None = None) -> Generator[Observer]:
-    """Observe a command from its options on, so that one that never gets to a run is reported as failed too."""
+    """Observer of a command from the start, so that a failure before the run begins is reported too."""
     from latentscale.workspace import Observer
 
     with Observer(mode(progress), metrics_file=metrics_file).watched(workspace) as observer:
@@ -405,12 +413,12 @@ def observed(progress: str, metrics_file: Path | None, workspace: str | None = N
 
 
 def _ask_for_format(error: UndecidedTextError) -> str:
-    """Ask a person at a terminal; nobody else can answer.
+    """Ask the user for the format, if there is a terminal.
 
     Raises
     ------
     UndecidedTextError
-        Where there is no terminal, or no answer.
+        If there is no terminal, or no answer.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise error
@@ -427,7 +435,7 @@ def mode(progress: str) -> Mode:
 
 
 def _finish(workspace: Workspace, outcome: Outcome, *, as_json: bool) -> None:
-    """Print what was done; quarantined shards end the command with their own exit code."""
+    """Print the result; with quarantined shards the command ends with the exit code of ``QuarantineError``."""
     from latentscale.cli.report import outcome_document, print_outcome
 
     if as_json:
@@ -438,12 +446,12 @@ def _finish(workspace: Workspace, outcome: Outcome, *, as_json: bool) -> None:
 
 
 def is_job_file(workspace: str) -> bool:
-    """Whether a job file is named in place of a workspace."""
+    """Whether the argument is a job file instead of a workspace."""
     return workspace.lower().endswith((".yaml", ".yml")) and "://" not in workspace
 
 
 def job_file(path: str) -> dict[str, Any]:
-    """Read the job file that is named in place of a workspace.
+    """Read a job file that was given instead of a workspace.
 
     Raises
     ------
@@ -460,18 +468,19 @@ def job_file(path: str) -> dict[str, Any]:
 
 
 def keep_out_of(corpus: Workspace | dict[str, Any], observer: Observer | None = None) -> None:
-    """Refuse to write streams that are redirected to files, and ``--metrics-file``, where they become documents.
+    """Check that redirected streams and ``--metrics-file`` are not written where they would be read as documents.
 
     Parameters
     ----------
     corpus : Workspace or dict
         The workspace of the corpus, or its settings.
     observer : Observer, optional
-        Of the command; it writes no file that is refused.
+        Of the command; it does not write its metrics file if that is rejected.
 
     Raises
     ------
     RequestError
+        If one of the files is part of the corpus.
     """
     from latentscale.workspace import Workspace, check_no_document
 
@@ -485,7 +494,7 @@ def keep_out_of(corpus: Workspace | dict[str, Any], observer: Observer | None = 
                 check_no_document(path, corpus)
         except LatentScaleError as error:
             if type(error) is not RequestError:
-                # A workspace that cannot be read: the command itself says so, or is there to find that out.
+                # The workspace cannot be read: the command itself reports that, or is meant to diagnose it.
                 return
             if observer is not None and path is metrics:
                 observer.metrics_file = None
@@ -495,25 +504,25 @@ def keep_out_of(corpus: Workspace | dict[str, Any], observer: Observer | None = 
 def existing_workspace(
     url: str, storage: list[str] | None = None, *, readable: bool = True, observer: Observer | None = None
 ) -> Workspace:
-    """Open a workspace that must exist, reached as ``--storage`` says, or as the job file does that is named instead.
+    """Open an existing workspace with the storage settings of ``--storage`` or of a job file.
 
-    What the command writes to files besides must not become documents: see :func:`keep_out_of`.
+    Redirected streams and the metrics file must not be part of its corpus: see :func:`keep_out_of`.
 
     Parameters
     ----------
     url : str
-        A folder or URL; or a job.yaml, of which `out` and `storage` are taken.
+        A folder or URL; or a job.yaml, whose `out` and `storage` are used.
     readable : bool
-        Whether its record must be one that can be read.
+        Whether the workspace record must be readable.
     observer : Observer, optional
         Of the command.
 
     Raises
     ------
     WorkspaceError
-        If there is none, or it is one of another version.
+        If the workspace does not exist, or was written by an incompatible version.
     RequestError
-        If it would read as documents what the command writes.
+        If the workspace would read an output file of the command as documents.
     """
     import latentscale
     from latentscale.config import storage_overrides

@@ -1,4 +1,4 @@
-"""The clusters of a map as a tree of lines."""
+"""The cluster hierarchy of a map as indented text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ _NUMBER = "layer.cluster"
 
 
 def tree_lines(labels: pl.DataFrame, *, width: int = 100) -> Iterator[str]:
-    """The clusters of a map as lines below a heading: each below its parent, the largest first, with size and number.
+    """Yield the cluster hierarchy as lines below a heading: children below parents, largest first, with size and id.
 
     Parameters
     ----------
     labels : polars.DataFrame
-        ``layer``, ``cluster``, ``parent``, ``size``, ``label``; what is hidden and what has no documents is left out.
+        ``layer``, ``cluster``, ``parent``, ``size``, ``label``; hidden and empty clusters are left out.
+    width : int
+        Maximum line length in characters.
     """
     rows = [row for row in labels.to_dicts() if row["size"] and not row.get("hidden")]
     top = max((row["layer"] for row in rows), default=0)
@@ -39,5 +41,5 @@ def tree_lines(labels: pl.DataFrame, *, width: int = 100) -> Iterator[str]:
 
 
 def shown(label: str) -> str:
-    """A label on one line without control characters, which a terminal would obey."""
+    """A label on one line, without terminal control characters."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in label)

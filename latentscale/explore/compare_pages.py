@@ -1,4 +1,4 @@
-"""Two maps side by side as a folder of pages: linked by row ids, with what moved, split and merged."""
+"""A page that compares two maps side by side, linked by row ids, with moved documents and changed clusters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from latentscale.viewer import compare as page_of_two
 from latentscale.viewer.added_columns import AddedColumn, add_columns
 
 MOVED = 50
-# The nearest neighbours of all documents are held at once, on both maps.
+# The nearest neighbours of all documents on both maps are in memory at once.
 MOST_DOCUMENTS = 1_000_000
 _TEXT = 140
 _NO_CLUSTER = "in no cluster"
@@ -35,26 +35,27 @@ _NO_CLUSTER = "in no cluster"
 def write_comparison(
     store: Store, first: Record, second: Record, to: Path, *, names: tuple[str, str]
 ) -> dict[str, Any]:
-    """Write a page of two maps to a new folder, and return what it says.
+    """Write a comparison page of two maps to a new folder, and return its figures.
 
-    Both pages get the columns ``moved``, ``neighbours kept`` and the cluster on the other map.
+    Both map pages get the columns ``moved``, ``neighbours kept`` and the cluster on the other map.
 
     Parameters
     ----------
     names : tuple of str
-        What the two are called on the page.
+        Names of the two maps on the page.
 
     Returns
     -------
     dict
-        ``documents`` on both, ``only`` on either, ``residual`` (the median of ``moved``), ``kept`` (mean share of the
-        15 nearest documents that stay so), ``changes`` (as ``ClusterChange``), ``labels`` (of each map, by cluster),
-        ``moved`` (the 50 that moved most: ``row_id``, ``moved``, ``kept``, ``text``).
+        ``documents`` (number on both), ``only`` (numbers on one map only), ``residual`` (the median of ``moved``),
+        ``kept`` (mean fraction of the 15 nearest documents that are the same on both), ``changes`` (as
+        ``ClusterChange``), ``labels`` (of each map, by cluster), ``moved`` (the 50 documents that moved most:
+        ``row_id``, ``moved``, ``kept``, ``text``).
 
     Raises
     ------
     RequestError
-        If the two are one map, or have more documents than are compared.
+        If both are the same map, or they have more than ``MOST_DOCUMENTS`` documents.
     WorkspaceError
         If the folder is not empty, a map has no page, or they have no document in common.
     """
@@ -100,7 +101,7 @@ def _layout(store: Store, record: Record) -> Layout:
 
 
 def _clusters(found: Comparison, name: str, clusters: NDArray[np.int32], labels: Mapping[int, str]) -> AddedColumn:
-    """The clusters of the other map as a column, the largest first."""
+    """The clusters of the other map as a column, with the categories by decreasing size."""
     ids, codes, counts = np.unique(clusters, return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     rank = np.empty(len(order), np.int64)

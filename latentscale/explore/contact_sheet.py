@@ -1,4 +1,4 @@
-"""A contact sheet: the pictures of the maps of a sweep beside their settings and figures, as one page."""
+"""A contact sheet of a sweep: an HTML file with the thumbnails, settings and quality figures of its maps."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ _SHOWN = ("documents", "clusters", "noise_share", *FIGURES)
 
 
 def check_sheet(path: Path, corpus: Mapping[str, Any]) -> None:
-    """Refuse a file that cannot be written, before the maps are made.
+    """Check that a contact sheet can be written, before the maps are computed.
 
     Parameters
     ----------
+    path : Path
     corpus : mapping
-        The settings of the corpus, of which the file must not be a part.
+        The corpus settings; the file must not be part of the corpus.
 
     Raises
     ------
     RequestError
-        If it is no ``.html`` file, its folder does not exist or cannot be written to, or it would be read as documents.
+        If the suffix is not ``.html``, the folder does not exist or is not writable, or the file would be read as
+        documents.
     """
     if path.suffix.lower() != ".html":
         raise RequestError(f"a contact sheet is a page: {path} has another ending", hint="Name it sweep.html.")
@@ -52,16 +54,16 @@ def check_sheet(path: Path, corpus: Mapping[str, Any]) -> None:
 
 
 def write_sheet(store: Store, frame: pl.DataFrame, to: Path) -> None:
-    """Write the maps of a sweep as one HTML file with their pictures in it.
+    """Write the contact sheet as one HTML file with embedded thumbnails.
 
     Parameters
     ----------
     frame : polars.DataFrame
-        As ``Workspace.sweep`` gives it: settings have a dot in their names.
+        As returned by ``Workspace.sweep``; columns with a dot in their names are settings.
     """
     figures = "\n".join(_figure(store, row) for row in frame.iter_rows(named=True))
     title = html.escape(f"{len(frame)} maps of {store.url}")
-    # Renamed when it is whole: a killed command leaves no half of a page.
+    # Renamed when complete: a killed command leaves no partial page.
     unfinished = to.with_name(f".unfinished-{to.name}")
     unfinished.write_text(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -1,4 +1,4 @@
-"""Types of what a comparison of two artifacts says, as docs/clusters.md lists it."""
+"""Types of the result of ``Workspace.diff``, as docs/clusters.md lists it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ Change = Literal["same", "split", "merged", "moved", "dissolved"]
 
 
 class Agreement(TypedDict):
-    """How far two clusterings agree; null where they share no document."""
+    """Agreement of two clusterings; None if they have no document in common."""
 
     ari: float | None
     nmi: float | None
 
 
 class NoiseDiff(TypedDict):
-    """Documents in no cluster, among those that both have."""
+    """Noise documents, among the documents in both clusterings."""
 
     both: int
     only_first: int
@@ -23,7 +23,7 @@ class NoiseDiff(TypedDict):
 
 
 class ClusterChangeFigures(TypedDict):
-    """What became of clusters of the first that both have documents of."""
+    """A change of one or several clusters of the first clustering; counts are of documents in both."""
 
     change: Change
     before: list[int]
@@ -32,7 +32,7 @@ class ClusterChangeFigures(TypedDict):
 
 
 class ClustersDiff(TypedDict):
-    """Two clusterings, of layer 0."""
+    """Comparison of two clusterings on layer 0."""
 
     documents: int
     only_first: int
@@ -47,7 +47,7 @@ class ClustersDiff(TypedDict):
 
 
 class Spread(TypedDict):
-    """Mean and quantiles of a figure over documents."""
+    """Mean and quantiles of a per-document figure."""
 
     mean: float
     q05: float
@@ -58,14 +58,14 @@ class Spread(TypedDict):
 
 
 class NeighboursKept(Spread):
-    """Share of the ``k`` nearest documents on the first map that are among the ``k`` nearest on the second."""
+    """Fraction of the ``k`` nearest documents on the first map that are among the ``k`` nearest on the second."""
 
     k: int
     sample: int
 
 
 class MovedDocument(TypedDict):
-    """A document that moved far."""
+    """One of the documents that moved most."""
 
     row_id: int
     displacement: float
@@ -75,7 +75,7 @@ class MovedDocument(TypedDict):
 
 
 class LayoutDiff(TypedDict):
-    """The places of documents on two maps."""
+    """Comparison of the document positions on two maps."""
 
     documents: int
     only_first: int
@@ -86,7 +86,7 @@ class LayoutDiff(TypedDict):
 
 
 class Diff(TypedDict):
-    """Two artifacts of one kind; null where a part does not apply to them."""
+    """Comparison of two artifacts of the same kind; parts that do not apply are None."""
 
     settings: dict[str, tuple[Any, Any]]
     counts: dict[str, tuple[Any, Any]]

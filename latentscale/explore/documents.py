@@ -1,4 +1,4 @@
-"""The texts of chosen documents, read only from the shards that hold them."""
+"""Read the texts of selected documents, only from the shards that contain them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from latentscale.storage.vectors import stream_documents
 
 
 def read_texts(store: Store, snapshot: Snapshot, row_ids: NDArray[np.int64], column: str) -> pa.ChunkedArray:
-    """Read the texts of the documents ``row_ids``, in that order.
+    """Read the texts of the documents ``row_ids``, in this order.
 
     Raises
     ------
     DamagedObjectError
-        If the snapshot lacks one of them.
+        If one of the documents is not in the snapshot.
     """
     order = np.argsort(snapshot.offsets(row_ids), kind="stable")
     pieces = [batch.column(0) for _, batch in stream_documents(store, snapshot, row_ids[order], [column])]

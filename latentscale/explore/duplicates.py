@@ -1,4 +1,4 @@
-"""Documents of a map that are copies of others, to the letter or nearly, from its stored neighbour graph."""
+"""Exact and near duplicates among the documents of a map, from its stored neighbour graph."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicates:
-    """The groups of copies of a map.
+    """The duplicate groups of a map.
 
     Attributes
     ----------
     documents : polars.DataFrame
-        One row a document of a group, the largest group first, in it the representative first and then the most
-        similar: ``group``, ``row_id``, the id column where there is one, ``representative`` (its row id),
-        ``similarity`` (the cosine to it, float32), ``exact`` (whether the text is the same), ``excerpt`` (the
+        One row per document of a group; largest group first, within a group the representative, then by decreasing
+        similarity: ``group``, ``row_id``, the id column if there is one, ``representative`` (its row id),
+        ``similarity`` (cosine similarity to it, float32), ``exact`` (whether the text is identical), ``excerpt`` (the
         beginning of the text).
     kept : int64 ndarray, ascending
-        Row ids of what is left without the copies: the representatives, and documents in no group.
+        Row ids of the deduplicated corpus: the representatives, and the documents in no group.
     dropped : int64 ndarray, ascending
-        Row ids of the others.
+        Row ids of all other documents.
     groups : int
+        Number of groups.
     threshold : float or None
-        None where only identical texts count.
+        None if only identical texts count.
     recall : float or None
-        Of the graph; None where it was not asked.
+        Recall of the graph; None if the graph was not used.
     searched : int
-        Different vectors that were compared with all documents: the graph does not have all neighbours of them that
-        are within the threshold, or an update brought them.
+        Number of distinct vectors that were compared with all documents, because the graph lacks some of their
+        neighbours within the threshold, or because an update added them.
     """
 
     documents: pl.DataFrame
@@ -67,8 +68,9 @@ class Duplicates:
         return f"<Duplicates: {self.sentence()}>"
 
     def summary(self) -> pl.DataFrame:
-        """One row a group: ``group``, ``documents``, ``exact`` (those with the text of the representative, itself
-        included), ``least`` (similarity), ``representative``, ``excerpt`` (of the representative)."""
+        """One row per group: ``group``, ``documents`` (count), ``exact`` (count of those with the representative's
+        text, itself included), ``least`` (lowest similarity), ``representative``, ``excerpt`` (of the representative).
+        """
         return self.documents.group_by("group", maintain_order=True).agg(
             pl.len().alias("documents"),
             pl.col("exact").sum(),
@@ -77,7 +79,7 @@ class Duplicates:
         )
 
     def sentence(self) -> str:
-        """What was found, in a sentence."""
+        """A summary of the result as a sentence."""
         total = len(self.kept) + len(self.dropped)
         how = "of one text each" if self.threshold is None else f"of a cosine of at least {self.threshold:g}"
         return (
@@ -89,24 +91,28 @@ class Duplicates:
 def duplicates(
     store: Store, record: Record, *, threshold: float = 0.95, exact: bool = False, prefer: Prefer = "central"
 ) -> Duplicates:
-    """Find documents with the same text, and those that are nearly the same by their vectors.
+    """Find documents with identical text, and near duplicates by their vectors.
 
-    Memory holds the graph, the places of the vectors (mapped where they are many) and a few numbers a document.
+    Memory use: the graph, the vectors (memory-mapped if large) and a few numbers per document.
 
     Parameters
     ----------
     threshold : float
-        Cosine to the representative of a group, 0.5 to 1, from which a document is a copy of it.
+        Minimum cosine similarity, 0.5 to 1, of a document to the representative of its group.
     exact : bool
-        Only documents with the same text, byte for byte; vectors and graph are not read.
+        Only documents with identical text, byte for byte; vectors and graph are not read.
     prefer : {"central", "longest", "first"}
-        Which document represents a group: that with the most copies (of equals the one with the longest text), the one
-        with the longest text, or the first of the corpus.
+        The representative of a group: the document with the most copies (of several, the one with the longest text),
+        the one with the longest text, or the first of the corpus.
+
+    Returns
+    -------
+    Duplicates
 
     Raises
     ------
     RequestError
-        If the threshold is out of range, or there is no such preference.
+        If the threshold is out of range, or ``prefer`` has another value.
     """
     if not LEAST_THRESHOLD <= threshold <= 1:
         raise RequestError(
@@ -120,7 +126,7 @@ def duplicates(
     recall, searched = None, 0
     if exact:
         row_ids = _row_ids(store, record, snapshot)
-        # Equals, whatever is preferred: the first represents them.
+        # The texts are identical, so that ``prefer`` makes no difference: the first represents them.
         representative = texts = _texts(store, snapshot, row_ids, workspace.text_column)[0]
         similarity = np.ones(len(row_ids), dtype=np.float32)
     else:
@@ -144,13 +150,13 @@ def duplicates(
 
 
 def _row_ids(store: Store, record: Record, snapshot: Snapshot) -> Ids:
-    """The documents of a map, by offset."""
+    """The row ids of the documents of a map, in offset order."""
     found = np.concatenate([table["row_id"].to_numpy() for _, table in read_points(store, record, ["row_id"])])
     return found[np.argsort(snapshot.offsets(found))]
 
 
 def _texts(store: Store, snapshot: Snapshot, row_ids: Ids, column: str) -> tuple[Ids, Ids]:
-    """For each document the position of the first one with the same text, and the length of the text in bytes."""
+    """For each document, the position of the first one with the same text, and the text length in bytes."""
     lengths = np.zeros(len(row_ids), dtype=np.int64)
     digests = np.zeros((len(row_ids), 2), dtype=np.uint64)
     for positions, batch in stream_documents(store, snapshot, row_ids, [column]):
@@ -163,10 +169,10 @@ def _texts(store: Store, snapshot: Snapshot, row_ids: Ids, column: str) -> tuple
 
 
 def _graph(store: Store, record: Record, row_ids: Ids) -> tuple[NDArray[np.int32], NDArray[np.float32], float | None]:
-    """The graph of the fit in positions of ``row_ids``: -1 and NaN for documents that it does not know as they are."""
+    """The fit's graph in positions of ``row_ids`` (-1 and NaN for added or changed documents), and its recall."""
     graph = graph_of(store, record)
     fitted = [table["row_id"].to_numpy() for segment, table in read_points(store, record, ["row_id"]) if segment == 0]
-    # A document whose text changed has its row id, and another vector, in a later segment.
+    # A document whose text changed keeps its row id, but has a new vector in a later segment.
     same = contains(np.sort(np.concatenate(fitted)), graph.row_ids) if fitted else np.zeros(len(graph), dtype=bool)
     order = np.argsort(row_ids)
     where = np.minimum(np.searchsorted(row_ids[order], graph.row_ids), len(order) - 1)
@@ -196,7 +202,7 @@ def _frame(
     members, chief = members[order], chief[order]
     new = np.r_[True, chief[1:] != chief[:-1]] if len(chief) else np.zeros(0, dtype=bool)
     columns = [text_column] if id_column in (None, text_column) else [str(id_column), text_column]
-    # Read by offset, and put back where they belong.
+    # Read in offset order, then reordered.
     by_offset = np.sort(members)
     pieces: list[pa.Table] = []
     for _, batch in stream_documents(store, snapshot, row_ids[by_offset], columns):
@@ -204,7 +210,7 @@ def _frame(
         excerpt = pc.call_function("utf8_slice_codeunits", [table[text_column]], pc.SliceOptions(0, EXCERPT))
         pieces.append(pa.table([*table.columns[:-1], excerpt], names=[*columns[:-1], "excerpt"]))
     if len({piece.schema for piece in pieces}) > 1:
-        # Files whose ids are of different types: as text, they are one column.
+        # The id type may differ between files: as text, the ids form one column.
         pieces = [
             pa.table([column.cast(pa.string()) for column in piece.columns], [*columns[:-1], "excerpt"])
             for piece in pieces

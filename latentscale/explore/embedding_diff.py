@@ -1,4 +1,4 @@
-"""How far two embeddings of the same documents agree: cosines, neighbours kept, the documents that moved most."""
+"""Comparison of two embeddings of the same documents: cosine similarities, common neighbours, changed documents."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SAMPLE = 2_000
 NEIGHBOURS = 15
 MOVED = 20
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
-# Cosines are counted in so many bins: a quantile is right to 1e-4, however many documents there are.
+# Histogram bins for cosine similarities: quantiles are accurate to 1e-4 for any number of documents.
 _BINS = 20_000
-# Similarities that are held at once: some tens of megabytes.
+# Rows of similarities in memory at once: some tens of megabytes.
 _CHUNK = 4_096
-# Stored vectors are rounded: a neighbour whose similarity is lower than the last one's by less than this is as near.
+# Stored vectors are rounded: similarities that differ by less than this count as ties.
 _ROUNDING = 1e-4
 _TEXT = 200
 
@@ -35,14 +35,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the embeddings that are compared.
+    """One of the two embeddings to compare.
 
     Attributes
     ----------
     snapshot : Snapshot
         The documents.
     embedding : str
-        Id.
+        Id of the embedding.
     """
 
     snapshot: Snapshot
@@ -57,19 +57,19 @@ def compare_embeddings(
     Parameters
     ----------
     sample : int
-        Documents whose neighbours are compared, at most. The search is exact, among all documents of both.
+        Maximum number of documents whose neighbours are compared. The search is exact, among all common documents.
     k : int
-        Neighbours of each.
+        Number of neighbours.
 
     Returns
     -------
     dict
-        ``documents`` (with a vector in both), ``only_first``, ``only_second``; ``dimensions`` (of both); ``cosine``:
-        null where the widths differ, else ``mean``, ``least`` and quantiles ``q01`` … ``q95`` over all documents;
-        ``neighbours``: ``k``, ``sample``, ``kept`` (mean share of the first's that are neighbours in the second too;
-        one that is as near as the last of these counts), and quantiles of the share; ``moved``: up to 20 documents,
-        the most moved first, with ``row_id``, ``text``, and ``cosine``, or ``kept`` of the sample where the widths
-        differ.
+        ``documents`` (number with a vector in both), ``only_first``, ``only_second``; ``dimensions`` (of both);
+        ``cosine``: None if the dimensions differ, else ``mean``, ``least`` and quantiles ``q01`` … ``q95`` over all
+        documents; ``neighbours``: ``k``, ``sample``, ``kept`` (mean fraction of the first's neighbours that are
+        neighbours in the second too, ties with the last one included), and quantiles of this fraction; ``moved``: up to
+        20 documents that changed most, with ``row_id``, ``text``, and ``cosine``, or if the dimensions differ ``kept``
+        (of the sample).
 
     Raises
     ------
@@ -78,8 +78,8 @@ def compare_embeddings(
     """
     chosen = _sample(store, first, second, sample, seed)
     pairs = _pairs(store, first, second)
-    near = _Nearest(*chosen, k)
-    cosines = _Cosines() if chosen[1].shape[1] == chosen[2].shape[1] else None
+    near = _NeighborComparison(*chosen, k)
+    cosines = _CosineStatistics() if chosen[1].shape[1] == chosen[2].shape[1] else None
     counts = np.zeros(3, np.int64)
     for row_ids, one, two, only_first, only_second in pairs:
         counts += (len(row_ids), only_first, only_second)
@@ -107,7 +107,7 @@ def compare_embeddings(
             "k": near.k,
             "sample": len(kept),
             "kept": round(float(kept.mean()), 4),
-            **{_named(q): round(float(np.quantile(kept, q)), 4) for q in QUANTILES},
+            **{_quantile_name(q): round(float(np.quantile(kept, q)), 4) for q in QUANTILES},
         },
         "moved": [
             {"row_id": int(row_id), name: round(float(score), 4), "text": (text or "")[:_TEXT]}
@@ -116,26 +116,26 @@ def compare_embeddings(
     }
 
 
-def _named(quantile: float) -> str:
+def _quantile_name(quantile: float) -> str:
     return f"q{round(100 * quantile):02d}"
 
 
 def _sample(store: Store, first: Side, second: Side, size: int, seed: int) -> tuple[Ids, Floats, Floats]:
-    """Row ids of documents with a vector in both (ascending), and these vectors."""
+    """Draw documents with a vector in both: their row ids (ascending), and their vectors on each side."""
     rows = first.snapshot.rows
     drawn = np.random.default_rng(seed).choice(rows, min(rows, 4 * size), replace=False) if rows else np.empty(0, int)
-    # Rows are numbered through; the offsets of a snapshot that grew have gaps.
+    # Draw from consecutive row numbers: the offsets of an updated snapshot have gaps.
     shards = first.snapshot.shards
     ends = np.cumsum(shards.rows)
     owners = np.searchsorted(ends, drawn, side="right")
     drawn = drawn - (ends - shards.rows)[owners] + shards.bases[owners]
     found = np.empty(0, np.int64)
-    # Some have no vector, or are in one alone: of four times as many, those that are left are enough as a rule.
+    # Some documents have no vector, or only on one side: drawing four times as many usually leaves enough.
     for some in (drawn[: 2 * size], drawn):
         offsets = np.sort(some)
         offsets = offsets[~np.isin(offsets, first.snapshot.superseded)]
         one = vectors_at(store, first.snapshot, first.embedding, offsets)
-        two = _at(store, second, one.row_ids)
+        two = _read_vectors(store, second, one.row_ids)
         found = np.intersect1d(one.row_ids, two.row_ids)
         if len(found) >= size or len(some) == len(drawn):
             break
@@ -146,11 +146,11 @@ def _sample(store: Store, first: Side, second: Side, size: int, seed: int) -> tu
         )
     if len(found) > size:
         found = np.sort(np.random.default_rng(seed).choice(found, size, replace=False))
-    return found, _of(one, found), _of(two, found)
+    return found, _select(one, found), _select(two, found)
 
 
 def _pairs(store: Store, first: Side, second: Side) -> Iterator[tuple[Ids, Floats, Floats, int, int]]:
-    """Row ids of the documents of each shard with a vector in both, these vectors, and how many are in one alone."""
+    """For each shard: row ids of documents with a vector in both, their vectors, and the counts in only one side."""
 
     def read(shard: Shard) -> tuple[Ids, Floats, Floats, int, int]:
         one = vectors_of_shard(store, first.snapshot, shard, first.embedding)
@@ -158,44 +158,44 @@ def _pairs(store: Store, first: Side, second: Side) -> Iterator[tuple[Ids, Float
         two = (
             vectors_of_shard(store, second.snapshot, shard, second.embedding)
             if both
-            else _at(store, second, one.row_ids)
+            else _read_vectors(store, second, one.row_ids)
         )
         common = np.intersect1d(one.row_ids, two.row_ids)
-        return common, _of(one, common), _of(two, common), len(one) - len(common), len(two) - len(common)
+        return common, _select(one, common), _select(two, common), len(one) - len(common), len(two) - len(common)
 
     yield from in_order(store, read, first.snapshot.shards)
     if first.snapshot.id != second.snapshot.id:
         alone = 0
         for shard in second.snapshot.shards:
             ids = second.snapshot.row_ids(shard.base + np.flatnonzero(second.snapshot.kept(shard)))
-            alone += int(np.count_nonzero(~_has(first.snapshot, ids)))
+            alone += int(np.count_nonzero(~_contains(first.snapshot, ids)))
         none = np.empty((0, 0), np.float32)
         yield np.empty(0, np.int64), none, none, 0, alone
 
 
-def _has(snapshot: Snapshot, row_ids: Ids) -> NDArray[np.bool_]:
-    """Whether a snapshot has each document."""
+def _contains(snapshot: Snapshot, row_ids: Ids) -> NDArray[np.bool_]:
+    """For each row id, whether the snapshot has the document."""
     offsets = snapshot.offsets(row_ids)
     there = in_shards(offsets, snapshot.shards) & ~np.isin(offsets, snapshot.superseded)
     return there & (snapshot.row_ids(offsets) == row_ids)
 
 
-def _at(store: Store, side: Side, row_ids: Ids) -> Vectors:
-    """The vectors of those documents that a side has."""
-    known = row_ids[_has(side.snapshot, row_ids)]
+def _read_vectors(store: Store, side: Side, row_ids: Ids) -> Vectors:
+    """The vectors of the documents, where the side has one."""
+    known = row_ids[_contains(side.snapshot, row_ids)]
     return vectors_at(store, side.snapshot, side.embedding, np.sort(side.snapshot.offsets(known)))
 
 
-def _of(vectors: Vectors, row_ids: Ids) -> Floats:
-    """The vectors of some of the documents, in the order of ``row_ids``, which is ascending."""
+def _select(vectors: Vectors, row_ids: Ids) -> Floats:
+    """Select the vectors of ``row_ids``, which are ascending."""
     order = np.argsort(vectors.row_ids, kind="stable")
     return (
         vectors.matrix[order[np.searchsorted(vectors.row_ids[order], row_ids)]] if len(row_ids) else vectors.matrix[:0]
     )
 
 
-class _Cosines:
-    """Mean, quantiles and the least of the cosines of any number of documents."""
+class _CosineStatistics:
+    """Streaming mean, quantiles and smallest values of cosine similarities."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(_BINS + 1, np.int64)
@@ -218,20 +218,20 @@ class _Cosines:
         reached = np.cumsum(self._counts)
         total = int(reached[-1])
         quantiles = {
-            _named(q): round(float(np.searchsorted(reached, q * total)) / (_BINS / 2) - 1, 4) for q in QUANTILES
+            _quantile_name(q): round(float(np.searchsorted(reached, q * total)) / (_BINS / 2) - 1, 4) for q in QUANTILES
         }
         return {"mean": round(self._sum / total, 6), "least": round(float(self._lowest[0]), 4), **quantiles}
 
 
-class _Nearest:
-    """The exact neighbours of sampled documents on both sides, and how near those of the first are on the second."""
+class _NeighborComparison:
+    """Streaming exact neighbour search for sampled documents on both sides, to count common neighbours."""
 
     def __init__(self, row_ids: Ids, one: Floats, two: Floats, k: int) -> None:
         self._row_ids = row_ids
         self._one, self._two = one, two
         self._wanted = k
         shape = (len(row_ids), k)
-        # Of the neighbours in the first: their similarity there and in the second; then those in the second.
+        # For the neighbours in the first: their similarities in the first and in the second; then the second's own.
         self._first = np.full(shape, -np.inf, np.float32)
         self._there = np.full(shape, -np.inf, np.float32)
         self._second = np.full(shape, -np.inf, np.float32)
@@ -239,7 +239,7 @@ class _Nearest:
 
     @property
     def k(self) -> int:
-        """Neighbours of each, which are fewer where there are not so many documents."""
+        """Number of neighbours, limited by the number of documents."""
         return min(self._wanted, self._seen - 1)
 
     def add(self, row_ids: Ids, one: Floats, two: Floats) -> None:
@@ -247,7 +247,7 @@ class _Nearest:
         for begin in range(0, len(row_ids), _CHUNK):
             some = slice(begin, begin + _CHUNK)
             here, there = self._one @ one[some].T, self._two @ two[some].T
-            # A document is no neighbour of itself; both lists of row ids are ascending within a shard.
+            # Exclude each document from its own neighbours; both lists of row ids are ascending within a shard.
             own = np.searchsorted(row_ids[some], self._row_ids)
             own = np.minimum(own, here.shape[1] - 1)
             same = np.flatnonzero(row_ids[some][own] == self._row_ids)
@@ -260,7 +260,7 @@ class _Nearest:
             self._second = -np.partition(-both, self._wanted - 1, axis=1)[:, : self._wanted]
 
     def kept(self) -> NDArray[np.float64]:
-        """Share of the neighbours of each sampled document that are as near in the second as its own there."""
+        """For each sampled document, the fraction of its first-side neighbours that are second-side neighbours too."""
         if self.k < 1:
             return np.ones(len(self._row_ids))
         last = np.sort(self._second, axis=1)[:, -self.k]

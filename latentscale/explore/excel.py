@@ -1,4 +1,4 @@
-"""Frames as an Excel workbook of one sheet, written row by row: memory does not grow with it."""
+"""Write frames to an Excel workbook with one sheet, row by row in constant memory."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import polars as pl
 
 from latentscale.errors import RequestError, require
 
-# Of the format, not of ours.
+# Limits of the file format.
 MAX_ROWS, MAX_COLUMNS, MAX_CHARACTERS = 1_048_576, 16_384, 32_767
-# Larger whole numbers lose digits in a spreadsheet.
+# Larger integers lose digits in a spreadsheet.
 _EXACT = 2**53
-# Excel's days begin in 1900.
+# The first date of Excel.
 _FIRST_DAY = datetime(1900, 1, 1)
 
 
 def check_rows(rows: int, to: Path) -> None:
-    """Refuse more rows than a sheet holds, and a missing package, before anything is read.
+    """Check the number of rows and the installed packages, before anything is read.
 
     Raises
     ------
     RequestError
-        If there are too many.
+        If there are more rows than a sheet holds.
     MissingPackageError
         If the extra ``excel`` is not installed.
     """
@@ -38,9 +38,9 @@ def check_rows(rows: int, to: Path) -> None:
 
 
 class ExcelWriter:
-    """Writes frames of one schema, the first of them possibly empty.
+    """Writes frames with the same schema; the first may be empty.
 
-    Text is never a formula or a link. Whole numbers beyond 2**53, infinities and times with a zone are text.
+    Text is never written as a formula or link. Integers beyond 2**53, infinities and times with a zone become text.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class ExcelWriter:
         self._row = 0
 
     def write(self, frame: pl.DataFrame) -> None:
-        """Add the rows of a frame, before the first of them the names of its columns.
+        """Append the rows of a frame, at first preceded by a header row.
 
         Raises
         ------

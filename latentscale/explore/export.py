@@ -1,4 +1,4 @@
-"""Export a map: its points, texts or clusters as one file, or its page as a folder or one HTML file of its own."""
+"""Export a map: points, texts or clusters to a file, or the page to a folder or a single HTML file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ What = Literal["points", "text", "clusters", "labels", "page"]
 WHATS: tuple[str, ...] = get_args(What)
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".xlsx")
 PAGE_SUFFIXES = (".html", ".htm")
-# What a person means by the name of a file.
+# File stems that select what is exported.
 _NAMES = {"labels": "labels", "clusters": "clusters", "text": "text", "texts": "text", "documents": "text"}
 _CLUSTER_COLUMNS = (
     "layer",
@@ -49,38 +49,44 @@ def export(
 ) -> Path:
     """Write the points, texts or clusters of a map to one file, or its page to a new folder.
 
-    Points and texts are read, and written, some 131,072 at a time: memory does not grow with the map.
+    Points and texts are read and written in batches of about 131,072 rows, in constant memory.
 
     Parameters
     ----------
     record : Record
-        Of the map.
+        The map.
     to : Path
-        A ``.parquet``, ``.csv``, ``.jsonl`` or ``.xlsx`` file (the last with the extra ``excel``); anything without a
-        suffix is a folder for the page, and an ``.html`` file the page itself. What a format has no form for is text
-        there: see ``explore.plain``.
+        A ``.parquet``, ``.csv``, ``.jsonl`` or ``.xlsx`` file (the last with the extra ``excel``); a path without a
+        suffix is a folder for the page, and an ``.html`` file is a self-contained page. Values that a format cannot
+        represent become text: see ``explore.plain``.
     what : {"points", "text", "clusters", "labels", "page"}, optional
-        ``points``: one row a document, with the label of its cluster in each layer; ``text``: ``row_id``, the id
-        column, the clusters and the text; ``clusters``: one row a cluster of each layer; ``labels``: the same with
-        positions and hulls, and in parquet their centroids. By default what the file is called, ``labels.csv``, and
-        else points.
+        ``points``: one row per document, with the label of its cluster in each layer; ``text``: ``row_id``, the id
+        column, the clusters and the text; ``clusters``: one row per cluster of each layer; ``labels``: the same with
+        positions and hulls, and in parquet centroids. By default taken from the file name (``labels.csv``), otherwise
+        the points.
     text : bool
         Add the text of the documents to the points.
     updates : bool
-        Add the column ``update`` to the points: the snapshot with which each came.
+        Add the column ``update`` to the points: the snapshot in which each document was added.
+
+    Returns
+    -------
+    Path
+        The written file or folder.
 
     Raises
     ------
     ConfigError
-        For another suffix, or one that does not fit ``what``.
+        If the suffix is unknown or does not match ``what``.
     RequestError
-        If an ``.xlsx`` or ``.html`` file cannot hold it, or the next update would read it as documents.
+        If the map exceeds the limits of an ``.xlsx`` or ``.html`` file, or the next update would read the file as
+        documents.
     MissingPackageError
         If the extra ``excel`` is needed and not installed.
     WorkspaceError
         If the folder is not empty, or the map has no page.
     DamagedObjectError
-        If a part is not what was written.
+        If a part file is damaged.
     """
     refuse_stream(to)
     chosen = what_of(to, what)
@@ -100,14 +106,14 @@ def export(
 
 
 def check_file(to: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
-    """Find out before anything is computed whether frames can be written to a file of this name.
+    """Check that frames can be written to this file, before anything is computed.
 
     Raises
     ------
     ConfigError
         If the suffix is not one of ``suffixes``.
     RequestError
-        If no file can be there.
+        If no file can be created at this path.
     """
     refuse_stream(to)
     if to.suffix not in suffixes:
@@ -118,12 +124,12 @@ def check_file(to: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
 
 
 def write_frames(frames: Iterable[pl.DataFrame], to: Path, *, rows: int = 0) -> Path:
-    """Write frames of one schema to one file.
+    """Write frames with the same schema to one file, and return its path.
 
     Parameters
     ----------
     rows : int
-        How many there will be: more than a sheet holds are refused before any is written.
+        Total number of rows, checked against the limit of an Excel sheet before any is written.
     """
     check_file(to)
     if to.suffix == ".xlsx":
@@ -147,12 +153,12 @@ def write_frames(frames: Iterable[pl.DataFrame], to: Path, *, rows: int = 0) -> 
 
 
 def what_of(to: Path, what: str | None) -> str:
-    """What is written to ``to``: ``what`` where it is given, else what the name says, else the points or the page.
+    """The kind of export: ``what`` if given, else the one that the file name implies, else points or page.
 
     Raises
     ------
     ConfigError
-        If there is no such thing, the suffix is not written, or the two do not fit.
+        If ``what`` or the suffix is unknown, or they do not match.
     """
     if what is not None and what not in WHATS:
         raise ConfigError(f"--what {what!r} is not one of {', '.join(WHATS)}")
@@ -208,7 +214,7 @@ def _clusters(store: Store, record: Record, *, for_people: bool) -> pl.DataFrame
 
 
 def layer_labels(store: Store, record: Record) -> dict[str, pl.DataFrame]:
-    """The labels of the coarser layers: by column of the points, a frame of cluster and label."""
+    """The labels of the coarser layers: for each ``layer_<n>`` column of the points, a frame of cluster and label."""
     labels = read_parts(store, [f"{record.folder}/labels.parquet"])
     found: dict[str, pl.DataFrame] = {}
     for layer in labels["layer"].unique().sort().to_list():
@@ -221,7 +227,7 @@ def layer_labels(store: Store, record: Record) -> dict[str, pl.DataFrame]:
 
 
 def _with_layer_labels(frame: pl.DataFrame, names: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """Put the label of each layer's cluster next to it; a corpus's own column of that name stays what it is."""
+    """Add the label of each layer's cluster next to its column; a source column with that name is kept instead."""
     for column, labels in names.items():
         added = f"{column}_label"
         if column not in frame.columns or added in frame.columns:
@@ -234,7 +240,7 @@ def _with_layer_labels(frame: pl.DataFrame, names: dict[str, pl.DataFrame]) -> p
 
 
 def _frames(store: Store, record: Record, *, text: bool) -> Iterator[pl.DataFrame]:
-    """The points, of one schema each, part by part; the parts of all partitions that were written together as one."""
+    """The points as frames with the same schema, one per part; partitions of a part are concatenated."""
     schema = scan_points(store, record).collect_schema()
     column = read_workspace(store).text_column
     add_text = text and column not in schema.names()
@@ -253,15 +259,15 @@ def _frames(store: Store, record: Record, *, text: bool) -> Iterator[pl.DataFram
 
 
 class _Writer(Protocol):
-    """Writes frames of one schema, the first of them empty."""
+    """Writes frames with the same schema; the first is empty."""
 
     def write(self, frame: pl.DataFrame) -> None: ...
     def __enter__(self) -> _Writer: ...
     def __exit__(self, *error: object) -> None: ...
 
 
-class _Lines:
-    """CSV with a header, or JSON lines."""
+class _TextWriter:
+    """Writes CSV with a header, or JSON Lines."""
 
     def __init__(self, path: Path) -> None:
         self._csv = ".csv" in path.suffixes[-1:]
@@ -275,15 +281,15 @@ class _Lines:
         elif len(frame):
             frame.write_ndjson(self._file)
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self) -> _TextWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
 
-class _Parquet:
-    """Parquet, a row group for each frame."""
+class _ParquetWriter:
+    """Writes parquet with one row group per frame."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -295,7 +301,7 @@ class _Parquet:
             self._file = pq.ParquetWriter(self._path, table.schema, compression="zstd")
         self._file.write_table(table.cast(self._file.schema))
 
-    def __enter__(self) -> _Parquet:
+    def __enter__(self) -> _ParquetWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -303,7 +309,11 @@ class _Parquet:
             self._file.close()
 
 
-_WRITERS: dict[str, type[_Lines] | type[_Parquet]] = {".parquet": _Parquet, ".csv": _Lines, ".jsonl": _Lines}
+_WRITERS: dict[str, type[_TextWriter] | type[_ParquetWriter]] = {
+    ".parquet": _ParquetWriter,
+    ".csv": _TextWriter,
+    ".jsonl": _TextWriter,
+}
 
 
 def _export_page(store: Store, record: Record, folder: Path) -> Path:
@@ -319,14 +329,14 @@ def _export_page(store: Store, record: Record, folder: Path) -> Path:
 
 
 def export_single_page(store: Store, record: Record, to: Path) -> Path:
-    """Write the page of a map with all that it reads into one HTML file, which opens from a disk without a server.
+    """Write the page of a map with all its data to one HTML file, which opens from disk without a server.
 
     Raises
     ------
     RequestError
-        If the map has more documents than such a page holds, or no file can be there.
+        If the map has too many documents for such a page, or no file can be created at this path.
     WorkspaceError
-        If it has no page.
+        If the map has no page.
     """
     check_new_file(to)
     documents = int(record.counts["documents"])
@@ -340,7 +350,7 @@ def export_single_page(store: Store, record: Record, to: Path) -> Path:
         page = Path(scratch, "page")
         _export_page(store, record, page)
         site = {f"{PAGE_FOLDER}/{name}" for name, _ in page_files()}
-        # Nobody asks a file for its picture.
+        # The preview image for links is useless in a local file.
         site.add(f"{PAGE_FOLDER}/{PICTURE}")
         found = sorted(path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file())
         files = {name: (page / name).read_bytes() for name in found if name not in site}
@@ -356,7 +366,7 @@ def export_single_page(store: Store, record: Record, to: Path) -> Path:
 
 
 def copy_object(source: Store, target: Store, name: str) -> None:
-    """Copy one object, under its name, to a local folder."""
+    """Copy an object to another store under the same name."""
     if source.is_local:
         target.put_file(name, Path(source.path(name)))
     else:

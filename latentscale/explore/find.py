@@ -1,4 +1,4 @@
-"""Find: the documents nearest to a text, with what the map knows of them, of one cluster or by a condition."""
+"""Filtered vector search: the documents most similar to a query, with all columns of the map."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ def find(
     where: pl.Expr | str | None = None,
     threshold: float | None = None,
 ) -> pl.DataFrame:
-    """Find the documents of a map that are nearest to a text or a vector, by exact search.
+    """Find the documents of a map most similar to a text or vector, by exact search.
 
     Parameters
     ----------
     query : str or float32 ndarray, shape (d,)
-        A vector of length 1 in the space of the map's.
+        A text, or a unit vector of the map's model.
     k : int
-        How many at most.
+        Maximum number of documents.
     where : polars expression or str, optional
-        Only documents for which it holds, as in ``sample``.
+        Filter, as in ``sample``.
     threshold : float, optional
-        Only documents whose cosine similarity is at least this.
+        Minimum cosine similarity.
 
     Returns
     -------
     polars.DataFrame
-        The best first: ``score`` (cosine, float32), ``row_id``, ``cluster``, ``label``, the id column, the text, then
-        the other columns of the points.
+        Best first: ``score`` (cosine similarity, float32), ``row_id``, ``cluster``, ``label``, the id column, the text,
+        then the other columns of the points.
 
     Raises
     ------
     RequestError
-        If the text cannot be embedded as the map's documents were, ``threshold`` is no cosine, or the condition is
-        none on the columns of the points.
+        If the text cannot be embedded with the map's model, ``threshold`` is out of range, or the filter is not valid
+        for the columns of the points.
     """
     if threshold is not None and not -1.0 <= threshold <= 1.0:
         raise RequestError(f"the threshold {threshold:g} is no cosine similarity", hint="Name one in [-1, 1], as 0.5.")

@@ -1,4 +1,4 @@
-"""Several maps of a workspace on one page: pictures, names, dates, figures, and a link to the page of each."""
+"""Overview page of several maps: thumbnails, names, dates, figures, and links to copies of their pages."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from latentscale.storage.artifacts import Record
 from latentscale.storage.objects import Store
 from latentscale.viewer.gallery import Card, gallery_files
 
-# What is in the gallery itself, which maps may be called, too.
+# File names of the gallery itself; the folders of maps with such names must be called otherwise.
 _TAKEN = ("maps", "pictures", "index.html", "gallery.css")
-# What says which map it is: every map has its own.
+# Facts that differ for every map, and so are no difference worth showing.
 _OWN = ("Map", "Made", "Fitted")
 
 
 def write_gallery(
     store: Store, records: Sequence[Record], to: Path, *, current: str | None, names: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """Write a page of maps to a new folder, with the page of each; what maps share is there once.
+    """Write an overview page of maps to a new folder, with a copy of each map's page; shared files are copied once.
 
     Parameters
     ----------
     records : sequence of Record
-        Of the maps, in the order in which they are shown; those without a page are left out.
+        The maps in display order; those without a page are left out.
     current : str or None
         Id of the workspace's current map.
     names : mapping of str to sequence of str
@@ -40,7 +40,7 @@ def write_gallery(
     Returns
     -------
     list of str
-        Ids of the maps that are shown.
+        Ids of the maps shown.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def write_gallery(
 
 
 def _differences(store: Store, records: Sequence[Record]) -> Iterator[list[tuple[str, str]]]:
-    """Of how each map was made, what is not the same for all."""
+    """For each map, the facts about its settings that are not the same for all maps."""
     facts: list[dict[str, Any]] = [dict(about_map(store, record)) for record in records]
     for own in facts:
         yield [

@@ -1,4 +1,4 @@
-"""The neighbour graph of a map, as arrays."""
+"""The k-nearest-neighbour graph of a map, as arrays."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from latentscale.storage.objects import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """The nearest neighbours of the documents that a map was fitted to.
+    """The k-nearest-neighbour graph of the documents to which a map was fitted.
 
     Attributes
     ----------
     row_ids : int64 ndarray, shape (n,)
-        The documents.
+        Row ids of the documents.
     indices : int32 ndarray, shape (n, k)
         Positions in ``row_ids``, nearest first: ``row_ids[indices[i, 0]]`` is the nearest to ``row_ids[i]``.
     distances : float32 ndarray, shape (n, k)
         Cosine distances, in [0, 2].
     recall : float or None
-        Share of the true nearest that the graph has, measured on a sample; 1.0 for an exact search.
+        Fraction of the true nearest neighbours in the graph, measured on a sample; 1.0 for an exact search.
     """
 
     row_ids: NDArray[np.int64]
@@ -41,7 +41,7 @@ class Graph:
 
 
 def graph_of(store: Store, record: Record) -> Graph:
-    """Read the graph of a map; that of an updated map is the one of its fit."""
+    """Read the graph of a map; an updated map has the graph of its fit."""
     neighbors = needed_record(store, "neighbors", str(record.request["neighbors"]))
     found = read_graph(store, neighbors)
     pieces = [table["row_id"].to_numpy() for table in iterate_table(store, neighbors, "graph", ["row_id"])]

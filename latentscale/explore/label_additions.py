@@ -1,4 +1,4 @@
-"""Put edits that were made on the page of a map to those that the map has already."""
+"""Merge label edits made on the page of a map into the existing edits of the map."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from latentscale.storage.parquet import read_parquet
 
 
 def add_edits(store: Store, record: Record, additions: Additions) -> list[dict[str, Any]]:
-    """All edits of a map and those that are added: what the latter say of a cluster goes before what the former say.
+    """Merge additional edits into those of a map; for the same cluster the additions take precedence.
 
-    A cluster is that of the same number where the additions were made on this map, and is otherwise found by its
-    documents. Its entry has the documents that ``labels export`` lists.
+    If the additions were made on this map, clusters are matched by id, otherwise by their documents. Entries have the
+    documents that ``labels export`` lists.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def add_edits(store: Store, record: Record, additions: Additions) -> list[dict[s
     Returns
     -------
     list of dict
-        Entries, as ``label.edits`` takes them. Of an addition whose cluster is not found the entry is as it was given:
-        it is among the edits that no longer fit.
+        Entries in the form of ``label.edits``. An addition whose cluster is not found is returned unchanged, and is
+        reported later among the edits that no longer apply.
     """
     entries = [{name: one[name] for name in FIELDS if name in one} for one in label_entries(store, record)]
     found = {(one["layer"], one["cluster"]): [one] for one in entries if "cluster" in one}
-    # One cluster by now: what is said of it are the edits of those that it was made of.
+    # A merged cluster: its edits are those of the clusters from which it was merged.
     found |= {place: [one for one in entries if one.get("merge") == name] for place, name in _merged(store, record)}
     for match, addition in zip(_matches(store, record, additions), additions.entries, strict=True):
         edited = found.get((match.layer, match.cluster), [])
@@ -65,7 +65,7 @@ def _merged(store: Store, record: Record) -> Iterator[tuple[tuple[int, int], str
 
 
 def _matches(store: Store, record: Record, additions: Additions) -> list[Match]:
-    """Where each addition holds."""
+    """The match of each addition with a cluster of the map."""
     if additions.map == record.id:
         return [Match(layer=one["layer"], cluster=one["cluster"]) for one in additions.entries]
     points = scan_points(store, record)
@@ -73,7 +73,7 @@ def _matches(store: Store, record: Record, additions: Additions) -> list[Match]:
     layers = [name for name in names if name == "cluster" or name.startswith("layer_")]
     layers.sort(key=lambda name: 0 if name == "cluster" else int(name.removeprefix("layer_")))
     frame = points.select("row_id", *(pl.col(name).fill_null(-1).cast(pl.Int32) for name in layers)).collect()
-    # Each with some edit, so that none is left out.
+    # Give each entry an edit: entries without one would be skipped.
     values = {"edits": 1, "clusters": [{**one, "rename": "…"} for one in additions.entries]}
     edits = parse_edits(values, where="additions")
     return match_edits(edits, frame["row_id"].to_numpy(), [frame[name].to_numpy() for name in layers])

@@ -1,4 +1,4 @@
-"""Two labellings side by side: what each cluster was called, what it is called now, and what became of it."""
+"""Comparison of two labellings, cluster by cluster: labels before and after, and the kind of change."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ COLUMNS = (
     *("layer", "change", "label_before", "label_after", "size_before", "size_after", "shared", "overlap"),
     *("cluster_before", "cluster_after", "source_before", "source_after"),
 )
-"""Of a row: see :func:`compare_labels`."""
+"""Keys of a row: see :func:`compare_labels`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelling:
-    """The labels of one side, and the documents that they are of.
+    """The labels of one side, and the cluster membership of its documents.
 
     Attributes
     ----------
     row_ids : int64 ndarray, shape (n,)
         Ascending.
     layers : dict of int to int32 ndarray, shape (n,)
-        Cluster of each document, by layer; -1 for none.
+        Cluster of each document, by layer; -1 is noise.
     labels : dict of (int, int) to (str, str)
         Label and source, by layer and cluster.
     """
@@ -44,12 +44,12 @@ class Labelling:
 
 
 def read_labelling(store: Store, record: Record) -> Labelling:
-    """Read the labels and clusters of a map, or of labels that no map has yet.
+    """Read the labels and clusters of a map, or of a labels artifact.
 
     Raises
     ------
     WorkspaceError
-        If the artifact is neither.
+        If the artifact is of another kind.
     """
     if record.kind == "labels":
         found = read_clusters(store, needed_record(store, "clusters", str(record.request["clusters"])))
@@ -79,25 +79,25 @@ def compare_labels(store: Store, first: Record, second: Record, *, layer: int | 
     Parameters
     ----------
     layer : int, optional
-        Only this one; by default all that both have.
+        Compare only this layer; by default all layers that both have.
 
     Returns
     -------
     dict
-        ``first``, ``second`` (ids), ``documents`` (in both), ``only_first``, ``only_second``, ``changes`` (how many
-        rows of each ``change``) and ``clusters``: a list of dicts with ``COLUMNS``, the finest layer and the largest
-        cluster first. ``change`` is ``same`` or ``renamed`` where two clusters share at least half of what either has
-        (``overlap``, Jaccard's index); ``split``, ``merged``, ``moved`` or ``dissolved``, as ``cluster_changes`` has
-        them, in a row for each pair; ``split`` also where more than half of a cluster comes from one that is the same;
-        and otherwise ``new``. What there is on one side only is None. ``shared`` counts documents in both clusters;
-        sizes and overlap are of documents that both labellings have.
+        ``first``, ``second`` (ids), ``documents`` (number in both), ``only_first``, ``only_second``, ``changes``
+        (number of rows for each ``change``) and ``clusters``: a list of dicts with the keys ``COLUMNS``, finest layer
+        and largest cluster first. ``change`` is ``same`` or ``renamed`` for two clusters whose ``overlap`` (Jaccard
+        index) is at least one half; ``split``, ``merged``, ``moved`` or ``dissolved`` as in ``cluster_changes``, with
+        a row for each pair; ``split`` also if more than half of a cluster comes from a cluster that stayed the same;
+        otherwise ``new``. Values of a missing side are None. ``shared`` counts the documents in both clusters; sizes
+        and overlap refer to documents in both labellings.
 
     Raises
     ------
     WorkspaceError
         If one has no labels, or they have no document in common.
     RequestError
-        If both do not have that layer.
+        If one of them lacks that layer.
     """
     before, after = read_labelling(store, first), read_labelling(store, second)
     row_ids, at_first, at_second = np.intersect1d(
@@ -127,7 +127,7 @@ def compare_labels(store: Store, first: Record, second: Record, *, layer: int | 
 def layer_rows(
     layer: int, before: Labelling, after: Labelling, old: NDArray[np.int32], new: NDArray[np.int32]
 ) -> list[dict[str, Any]]:
-    """The rows of one layer, of which ``old`` and ``new`` are the clusters of the documents that both have."""
+    """The rows of one layer; ``old`` and ``new`` are the clusters of the common documents before and after."""
     sizes_old, sizes_new = Counter(old[old >= 0].tolist()), Counter(new[new >= 0].tolist())
     inside = (old >= 0) & (new >= 0)
     shared = Counter(zip(old[inside].tolist(), new[inside].tolist(), strict=True))

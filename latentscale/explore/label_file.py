@@ -1,4 +1,4 @@
-"""Write the labels of a map as a file that a person edits."""
+"""Write the labels of a map to a file for editing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from latentscale.storage.parquet import read_parquet
 
 
 def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
-    """Write every cluster of a map with the documents by which it is found again, and the edits that it has.
+    """Write every cluster of a map, with the documents that identify it and its edits so far.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
     Raises
     ------
     RequestError
-        If there is such a file already: edits in it would be lost; or the next update would read it as documents.
+        If the file already exists, since edits in it would be lost, or the next update would read it as documents.
     ConfigError
-        If an edit moves more documents than a cell of a table holds.
+        If an edit lists more documents than a table cell can hold.
     """
     path = at_home(to)
     check_new_file(path)
@@ -53,13 +53,13 @@ def write_label_file(store: Store, record: Record, to: str | Path) -> Path:
     as_table = path.suffix.lower() in SUFFIXES
     text = render_table(entries, path.suffix.lower()) if as_table else render_edits(entries, about={"map": record.id})
     path.parent.mkdir(parents=True, exist_ok=True)
-    # As it is: the lines of a table end as CSV's do.
+    # Written as bytes, so that line endings are not translated.
     path.write_bytes(text.encode())
     return path
 
 
 def label_entries(store: Store, record: Record) -> Iterator[dict[str, Any]]:
-    """What ``labels export`` writes of a map: an entry for each cluster, and the edits that are of none any more.
+    """The entries that ``labels export`` writes: one for each cluster, and the edits that no longer match a cluster.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def label_entries(store: Store, record: Record) -> Iterator[dict[str, Any]]:
     Yields
     ------
     dict
-        ``layer``, ``cluster``, ``label`` (the one that was found), ``size``, ``members`` and edits; one without
-        ``cluster`` is an edit as it was given.
+        ``layer``, ``cluster``, ``label`` (before edits), ``size``, ``members`` and edits; an entry without ``cluster``
+        is an unmatched edit, unchanged.
     """
     labels = read_parquet(store, f"{record.folder}/labels.parquet")
     rows = sorted(labels.to_pylist(), key=lambda row: (row["layer"], -row["size"], row["cluster"]))
@@ -97,7 +97,7 @@ def label_entries(store: Store, record: Record) -> Iterator[dict[str, Any]]:
 
 
 def _earlier(store: Store, record: Record, labels: pa.Table) -> Iterator[dict[str, Any]]:
-    """Edits as they were given: of the clusters that were merged or split, and those that no longer fit."""
+    """Unchanged earlier edits: those of clusters that were merged or split, and those that no longer apply."""
     made = find_record(store, "labels", str(record.request.get("labels")))
     given = read_edits(made.request.get("edits", ())) if made else ()
     edits = labels["edit"].to_pylist() if "edit" in labels.column_names else []

@@ -1,4 +1,4 @@
-"""Two maps of the same documents: how far each one moved, which neighbours it kept, what became of the clusters."""
+"""Comparison of two maps of the same documents: distances moved, neighbours kept, and changes of the clusters."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from latentscale.errors import WorkspaceError
 from latentscale.explore.diff_figures import Change, ClusterChangeFigures
 
 NEIGHBOURS = 15
-# A cluster goes to another with at least this share of its documents.
+# A cluster flows into another if at least this fraction of its documents does.
 FLOW = 0.2
-# It is the same one where both share at least this much of what either has (Jaccard).
+# Two clusters are the same if their Jaccard index is at least this.
 SAME = 0.5
-# Rows of neighbours that are compared at once: some tens of megabytes.
+# Rows of neighbours compared at once: some tens of megabytes.
 _CHUNK = 32_768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where the documents of a map lie.
+    """The positions and clusters of the documents of a map.
 
     Attributes
     ----------
     row_ids : int64 ndarray, shape (n,)
-        Ascending, each once.
+        Ascending and unique.
     coordinates : float32 ndarray, shape (n, 2)
     clusters : int32 ndarray, shape (n,)
         Of layer 0; -1 is noise.
@@ -38,7 +38,7 @@ class Layout:
     clusters: NDArray[np.int32]
 
     def take(self, places: NDArray[np.int64]) -> Layout:
-        """Some of the documents, by their places."""
+        """Select documents by their indices."""
         return Layout(
             row_ids=self.row_ids[places], coordinates=self.coordinates[places], clusters=self.clusters[places]
         )
@@ -46,17 +46,17 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterChange:
-    """What became of clusters.
+    """A change of one or several clusters between two maps.
 
     Attributes
     ----------
     change : {"same", "split", "merged", "moved", "dissolved"}
         ``split``: one into several; ``merged``: several into one; ``moved``: into one that is not the same;
-        ``dissolved``: most are noise on the second map, or nowhere together.
+        ``dissolved``: most documents are noise on the second map, or scattered over many clusters.
     before, after : list of int
         Clusters of the first and of the second map.
     documents : int
-        Of ``before``, that both maps have.
+        Number of documents of ``before`` that both maps have.
     """
 
     change: Change
@@ -71,24 +71,24 @@ class ClusterChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How two maps differ on the documents that both have, ``row_ids``, ascending.
+    """The differences of two maps on the documents that both have, ``row_ids``, ascending.
 
     Attributes
     ----------
     moved : float32 ndarray, shape (s,)
-        Distance between both places once the second map is aligned to the first, as a share of the first map's size
-        (the root of its variance).
-    kept : float32 ndarray, shape (s,), or fewer of a sample
-        Share of the ``k`` nearest documents on the first map that are among the ``k`` nearest on the second.
+        Distance between the two positions of a document after the second map is aligned to the first, in units of the
+        first map's size (the square root of its variance).
+    kept : float32 ndarray, shape (s,), or of a sample
+        Fraction of the ``k`` nearest documents on the first map that are among the ``k`` nearest on the second.
     k : int
     clusters : tuple of int32 ndarray
-        On the first and on the second map.
+        Clusters on the first and on the second map, layer 0.
     residual : float
         Median of ``moved``.
     changes : list of ClusterChange
-        The largest first.
+        Largest first.
     only : tuple of int
-        Documents that the other map has not.
+        Numbers of documents that are only on the first and only on the second map.
     """
 
     row_ids: NDArray[np.int64]
@@ -107,12 +107,12 @@ def compare_layouts(
     """Compare two maps on the documents that both have.
 
     The second is aligned by a similarity transform (orthogonal Procrustes analysis, robust against groups that moved),
-    since a layout has no direction and no scale of its own.
+    since the orientation and scale of a layout are arbitrary.
 
     Parameters
     ----------
     sample : int, optional
-        Documents whose neighbours, among all, are compared, at most; by default all.
+        Maximum number of documents whose neighbours are compared; by default all.
 
     Raises
     ------
@@ -144,17 +144,17 @@ def compare_layouts(
 def neighbours_kept(
     first: NDArray[np.float32], second: NDArray[np.float32], *, k: int, rows: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
-    """For each document, the share of its ``k`` nearest on one layout that are among the ``k`` nearest on the other.
+    """For each document, the fraction of its ``k`` nearest on one layout that are among its ``k`` nearest on the other.
 
     Parameters
     ----------
     rows : int64 ndarray, shape (m,), optional
-        Only of these documents; by default of all.
+        Only for these documents; by default for all.
 
     Returns
     -------
     float32 ndarray, shape (m,)
-        1 where there is no other document.
+        1 if there is no other document.
     """
     rows = np.arange(len(first)) if rows is None else rows
     k = min(k, len(first) - 1)
@@ -169,26 +169,28 @@ def neighbours_kept(
 
 
 def _nearest(layout: NDArray[np.float32], k: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The ``k`` nearest others of each of ``rows``, shape (m, k): of several at one place, any."""
+    """The ``k`` nearest other documents of each of ``rows``, shape (m, k); ties are broken arbitrarily."""
     from scipy.spatial import KDTree
 
     found = np.asarray(KDTree(layout).query(layout[rows], k + 1)[1])
     own = found == rows[:, None]
-    # A document that lies with more copies than are asked for may not be among its own nearest: then the farthest goes.
+    # With more than k documents at the same position, a document may be missing from its own k + 1 nearest: then the
+    # farthest is dropped.
     own[~own.any(axis=1), -1] = True
     return found[~own].reshape(len(found), k)
 
 
 def cluster_changes(before: NDArray[np.int32], after: NDArray[np.int32]) -> list[ClusterChange]:
-    """What became of each cluster of layer 0; noise is none.
+    """Classify the change of each cluster of layer 0; noise is not a cluster.
 
-    A cluster goes to those of the second map that have at least a fifth of its documents. It is the same where one has
-    half of what either has; it is split among several; several that go to one with most of their documents are merged.
+    A cluster flows into the clusters of the second map that have at least a fifth of its documents. It is the same if
+    the Jaccard index with one of them is at least one half; it is split if it flows into several; several clusters of
+    which most documents flow into the same cluster are merged.
 
     Returns
     -------
     list of ClusterChange
-        Each cluster of the first map once, those with most documents first.
+        Each cluster of the first map once, by decreasing number of documents.
     """
     ids, rows = np.unique(before, return_inverse=True)
     goals, columns = np.unique(after, return_inverse=True)
@@ -206,7 +208,7 @@ def cluster_changes(before: NDArray[np.int32], after: NDArray[np.int32]) -> list
         if count >= SAME * (sizes[i] + sizes_after[j] - count):
             same[int(ids[i])] = int(goals[j])
     size_of = dict(zip(ids.tolist(), sizes.tolist(), strict=True))
-    # Clusters that go to one with more than half of their documents.
+    # Clusters by the cluster into which more than half of their documents flow.
     into: dict[int, list[int]] = {}
     for cluster, found in flows.items():
         for count, goal in found:

@@ -1,4 +1,4 @@
-"""How far two maps or clusterings agree, for `diff`: clusters matched, places aligned, documents of only one."""
+"""Comparison of two maps or clusterings for `diff`: matched clusters, aligned positions, unmatched documents."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from latentscale.storage.objects import Store
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.workspace_record import read_workspace
 
-# Documents whose neighbours are compared: their mean share is known to about a hundredth by far fewer.
+# Documents whose neighbours are compared: far fewer would determine the mean fraction to about 0.01.
 SAMPLE = 20_000
 MOVED = 20
 _TEXT = 200
 
 
 def read_layout(points: pl.DataFrame) -> Layout:
-    """Where the documents of a map lie, from its ``row_id``, ``x``, ``y`` and ``cluster``."""
+    """The positions and clusters of the documents, from the columns ``row_id``, ``x``, ``y`` and ``cluster``."""
     points = points.sort("row_id")
     return Layout(
         row_ids=points["row_id"].to_numpy(),
@@ -36,7 +36,7 @@ def read_layout(points: pl.DataFrame) -> Layout:
 
 
 def cluster_names(store: Store, record: Record) -> dict[int, str]:
-    """The labels of layer 0 of a map; those that several clusters have are told apart by their numbers."""
+    """The labels of layer 0 of a map, by cluster; duplicate labels get the cluster id appended."""
     table = read_parts(store, [f"{record.folder}/labels.parquet"])
     rows = [(cluster, label) for layer, cluster, label in table.select("layer", "cluster", "label").rows() if not layer]
     counts = Counter(label for _, label in rows)
@@ -44,20 +44,20 @@ def cluster_names(store: Store, record: Record) -> dict[int, str]:
 
 
 def most_moved(found: Comparison, count: int) -> NDArray[np.int64]:
-    """Places of the ``count`` documents that moved most, by falling distance."""
+    """Indices of the ``count`` documents that moved most, by decreasing distance."""
     return np.lexsort((found.row_ids, -found.moved.astype(np.float64)))[:count]
 
 
 def diff_maps(store: Store, first: Record, second: Record) -> tuple[ClustersDiff, LayoutDiff | None]:
-    """Compare the clusters and the places of two maps, updates included.
+    """Compare the clusters and the positions of two maps, documents added by updates included.
 
-    The positions and clusters of both are in memory. The layouts are compared as ``compare_layouts`` does it, the
-    neighbours for at most 20,000 documents, in two dimensions.
+    The positions and clusters of both are in memory. The layouts are compared by ``compare_layouts``, in two
+    dimensions, with the neighbours of at most 20,000 documents.
 
     Returns
     -------
     tuple of ClustersDiff and LayoutDiff
-        The latter None where no document is on both.
+        The latter is None if no document is on both maps.
     """
     columns = ["row_id", "x", "y", "cluster", "nearest_cluster"]
     one, two = (scan_points(store, record).select(columns).collect() for record in (first, second))
@@ -95,7 +95,7 @@ def diff_maps(store: Store, first: Record, second: Record) -> tuple[ClustersDiff
 
 
 def diff_clusters(store: Store, first: Record, second: Record) -> ClustersDiff:
-    """Compare two clusterings: artifacts of the stage ``cluster``."""
+    """Compare two artifacts of the stage ``cluster``."""
     frames: list[pl.DataFrame] = []
     for record in (first, second):
         found = read_clusters(store, record)

@@ -1,4 +1,4 @@
-"""Documents that were placed on a map of which they are no part."""
+"""Overlays: documents that were placed on a map without being added to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latentscale.storage.snapshots import read_snapshot
 
 
 class Overlay:
-    """A corpus in the space of a map: positions and clusters of its documents.
+    """A corpus placed on a map: positions and clusters of its documents.
 
     Parameters
     ----------
@@ -27,8 +27,9 @@ class Overlay:
     ----------
     store : Store
     record : Record
-        Its ``counts``: ``documents``, ``noise``, ``far`` (farther from the map's documents than 95 % of these are from
-        each other) and ``recall``, the least of the searches; its ``request`` names the ``map`` and its ``workspace``.
+        ``counts``: ``documents``, ``noise``, ``far`` (documents farther from the map's documents than 95 % of these are
+        from each other) and ``recall`` (the lowest of the neighbour searches); ``request`` has the ``map`` and its
+        ``workspace``.
     """
 
     def __init__(self, store: Store, record: Record) -> None:
@@ -37,51 +38,51 @@ class Overlay:
 
     @property
     def id(self) -> str:
-        """``overlay-<hex>``."""
+        """The id of the overlay, ``overlay-<hex>``."""
         return self.record.id
 
     @property
     def url(self) -> str:
-        """Folder of the points, which are parquet."""
+        """URL or path of the folder with the points as parquet."""
         return f"{self.store.url}/{self.record.folder}/points"
 
     def points(self) -> pl.LazyFrame:
-        """The documents with their positions, clusters and source columns, as ``Map.points`` has those of a map.
+        """The placed documents with their positions, clusters and source columns, as in ``Map.points``.
 
         Returns
         -------
         polars.LazyFrame
-            ``row_id`` (of the placed documents, not of the map's), ``x``, ``y`` (``z``), ``cluster``,
+            ``row_id`` (in the overlay's workspace, not the map's), ``x``, ``y`` (``z``), ``cluster``,
             ``nearest_cluster``, ``probability``, ``density``, ``layer_<n>``, ``label``, ``neighbor_distance``,
-            ``outlier_score``, ``source``, ``source_row`` and the source columns; one row a document.
+            ``outlier_score``, ``source``, ``source_row`` and the source columns; one row per document.
         """
         parts = [part.name for part in self.record.parts if part.name.startswith("points/")]
         return scan_parts(self.store, [f"{self.record.folder}/{name}" for name in parts])
 
     def export_page(self, to: str | Path) -> Path:
-        """Write the page of the map with the placed documents on it, which the map's own page does not have.
+        """Write a copy of the map's page that also shows the placed documents.
 
         Parameters
         ----------
         to : str or Path
-            A new folder, which any web server shows.
+            A new or empty folder, which any static web server can serve.
 
         Returns
         -------
         Path
-            The page to open: it colours documents by the column ``from``, ``map`` or ``placed``.
+            The page to open; it colours documents by the column ``from`` (``map`` or ``placed``).
 
         Raises
         ------
         WorkspaceError
-            If the folder is not empty, the map or its page is not there, or no document was placed.
+            If the folder is not empty, the map or its page does not exist, or no document was placed.
         """
         from latentscale.explore.overlay_page import write_overlay_page
 
         return write_overlay_page(self.store, self.record, at_home(to))
 
     def rejects(self) -> pl.DataFrame:
-        """The rows of the corpus that were not placed, with the reasons."""
+        """The rejected rows of the placed corpus, with the reasons; columns as in ``Workspace.rejects``."""
         request = self.record.request
         return read_rejects(self.store, read_snapshot(self.store, str(request["snapshot"])), request["embedding"])
 

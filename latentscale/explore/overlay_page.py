@@ -1,4 +1,4 @@
-"""The page of a map with documents that were placed on it, in a folder of its own; the map's page stays as it is."""
+"""Copy of a map's page with placed documents added, in a separate folder; the map's page is not changed."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from latentscale.viewer.density import map_density
 from latentscale.viewer.height import Height
 from latentscale.viewer.page import manifest_bytes, page_behind
 
-# The column of the page that tells documents of the map from those that were placed on it.
+# The page column that distinguishes the map's documents from the placed ones.
 FROM = "from"
 ORIGINS = ("map", "placed")
 
 
 def map_of_overlay(store: Store, overlay: Record) -> Record:
-    """The map that documents were placed on, in its own workspace.
+    """The record of the map on which documents were placed, from the map's workspace.
 
     Raises
     ------
     WorkspaceError
-        If the workspace is not there any more.
+        If that workspace no longer exists.
     """
     request = overlay.request
     where = Store(str(request["workspace"]), storage=dict(request.get("storage") or {}) or store.storage)
@@ -55,7 +55,7 @@ def map_of_overlay(store: Store, overlay: Record) -> Record:
 
 
 def check_page(placed_on: Record, to: Path) -> None:
-    """Find out before anything is computed whether a page can be written.
+    """Check that the page can be written, before anything is computed.
 
     Raises
     ------
@@ -73,10 +73,10 @@ def check_page(placed_on: Record, to: Path) -> None:
 
 
 def write_overlay_page(store: Store, overlay: Record, to: Path) -> Path:
-    """Write the page of the map, with the placed documents as one more generation of tiles, to a new folder.
+    """Write the page of the map to a new folder, with the placed documents as an additional generation of tiles.
 
-    They have the map's clusters, labels, colours and first view; a column ``from`` tells them from the map's. Since
-    row ids of two workspaces are alike, theirs are larger on the page: by a power of ten above those of the map.
+    They have the map's clusters, labels, colours and initial view; the column ``from`` distinguishes them. Since the
+    row ids of the two workspaces overlap, those of placed documents are offset by a power of ten above the map's.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def write_overlay_page(store: Store, overlay: Record, to: Path) -> Path:
     Raises
     ------
     WorkspaceError
-        If the folder is not empty, the map or its page is not there, or no document was placed.
+        If the folder is not empty, the map or its page does not exist, or no document was placed.
     """
     placed_on = map_of_overlay(store, overlay)
     check_page(placed_on, to)
@@ -110,7 +110,7 @@ def _write_page(store: Store, overlay: Record, placed_on: Record, points: pl.Dat
     viewer = to / PAGE_FOLDER
     entries: list[dict[str, Any]] = json.loads((viewer / "manifest.json").read_bytes())["generations"]
     indexes = [json.loads((viewer / entry["url"] / "index.json").read_bytes()) for entry in entries]
-    # Above all row ids of the map, a power of ten: the row id in the other workspace can be read off.
+    # The offset is a power of ten, so that the row id in the other workspace stays readable.
     first = 10 ** len(str(max(int(index["ids"]["last"]) for index in indexes)))
     name = read_workspace(store).name
     title = f"{name} on {page_title(placed_on)}"
@@ -138,12 +138,12 @@ def _write_page(store: Store, overlay: Record, placed_on: Record, points: pl.Dat
 
 
 def with_sizes(labels: pa.Table, cluster: NDArray[np.int32], nearest_cluster: NDArray[np.int32]) -> pa.Table:
-    """The labels of a map with ``size`` and ``nearest_size`` of its clusters and of more documents in them.
+    """The labels of a map with ``size`` and ``nearest_size`` increased by additional documents.
 
     Parameters
     ----------
     cluster, nearest_cluster : int32 ndarray, shape (m,)
-        Of the other documents, on layer 0; -1 is none.
+        Clusters of the additional documents on layer 0; -1 is noise.
     """
     layers, ids = labels["layer"].to_numpy(), labels["cluster"].to_numpy()
     parents = labels["parent"].fill_null(-1).to_numpy()
@@ -162,7 +162,7 @@ def with_sizes(labels: pa.Table, cluster: NDArray[np.int32], nearest_cluster: ND
 
 
 def _origins(placed_on: Record, placed: NDArray[np.int64], name: str) -> AddedColumn:
-    """Which documents of the page are the map's and which were placed on it."""
+    """The page column ``from``: whether a document is the map's or was placed."""
     ids = scan_points(placed_on.store, placed_on).select("row_id").collect()["row_id"].to_numpy()
     both = np.concatenate([np.sort(ids), np.sort(placed)])
     codes = np.repeat(np.arange(2), [len(ids), len(placed)])
@@ -187,7 +187,7 @@ def _data(
     title: str,
     name: str,
 ) -> ViewerData:
-    """The placed documents as a generation of the page, whose newest one so far has ``index``."""
+    """The placed documents as the next generation of the page after the one with ``index``."""
     settings = placed_on.request["publish"]
     snapshot = read_snapshot(store, str(overlay.request["snapshot"]))
     shown = _shown_columns(store, overlay, placed_on, index, snapshot)
@@ -237,14 +237,14 @@ def _data(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ShownColumns:
-    """Columns of the page, and the columns of the placed corpus that they are.
+    """Mapping of page columns to columns of the placed corpus.
 
     Attributes
     ----------
     names : dict of str to str or None
-        By the name on the page; None where the placed documents have no such column.
+        Column of the placed corpus by name on the page; None if it has no such column.
     schema : pyarrow.Schema
-        Of the placed documents.
+        Schema of the placed documents.
     """
 
     names: dict[str, str | None]
@@ -252,11 +252,11 @@ class _ShownColumns:
 
     @property
     def read(self) -> list[str]:
-        """The columns that are read."""
+        """Names of the columns to read."""
         return [name for name in self.names.values() if name is not None]
 
     def of_page(self, table: pa.Table) -> pa.Table:
-        """Documents with the columns of the page; what they do not have is null."""
+        """The documents with the columns of the page; missing columns are null."""
         rows = table.num_rows
         return pa.table({name: pa.nulls(rows) if own is None else table[own] for name, own in self.names.items()})
 
@@ -264,10 +264,10 @@ class _ShownColumns:
 def _shown_columns(
     store: Store, overlay: Record, placed_on: Record, index: Mapping[str, Any], snapshot: Snapshot
 ) -> _ShownColumns:
-    """The columns of the map's page, then those that only the placed documents have.
+    """The columns of the map's page, then those of only the placed documents.
 
-    Their text and their own id are called as the map's are. The page shows no text where the map's shows none, and no
-    column that either leaves out of what it publishes.
+    Text and id columns get the map's names. The text is left out if the map's page has none, and so are columns that
+    either corpus does not publish.
     """
     request, publish = overlay.request, placed_on.request["publish"]
     mine, theirs = read_workspace(store), read_workspace(placed_on.store)

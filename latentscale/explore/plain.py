@@ -1,4 +1,4 @@
-"""Points as the frames that a file can hold: values that CSV or JSON cannot represent become text."""
+"""Conversion of frames for export: values that CSV, Excel or JSON cannot represent become text."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from latentscale.viewer.values import plain_value
 
 
 def plain_frame(frame: pl.DataFrame, suffix: str) -> pl.DataFrame:
-    """Return ``frame`` with the columns that ``suffix`` cannot hold as text.
+    """Return ``frame`` with the columns converted to text that the format ``suffix`` cannot represent.
 
-    In CSV and Excel, nested values are JSON text; in all, bytes are hexadecimal digits and durations ISO 8601
-    (``PT1.5S``). JSON lines hold nested values as they are. Parquet holds everything.
+    In CSV and Excel, nested values become JSON text; in CSV, Excel and JSON Lines, bytes become hexadecimal digits and
+    durations ISO 8601 (``PT1.5S``). JSON Lines keeps nested values. Parquet represents all types.
     """
     if suffix == ".parquet":
         return frame
@@ -37,10 +37,10 @@ def _plain_column(column: pl.Series, *, nested_too: bool) -> pl.Series:
 
 
 def _holds_bytes(kind: pl.DataType) -> bool:
-    """Whether a nested type has bytes in it, or is a map, which not every version of polars writes as JSON."""
+    """Whether a nested type contains bytes, or is a map, which some versions of polars cannot write as JSON."""
     return "Binary" in str(kind) or not isinstance(kind, pl.List | pl.Array | pl.Struct)
 
 
 def _values(column: pl.Series) -> list[Any]:
-    """The values of a column in Python's own types, at any depth."""
+    """The values of a column as built-in Python types, at any depth."""
     return column.to_arrow().to_pylist()

@@ -1,4 +1,4 @@
-"""Queries of a search from Python: texts and vectors, one or several."""
+"""Parse and validate search queries: texts and vectors, one or several."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HINT = 'Search for a text, "chess", a vector of the map\'s width, or a list of 
 
 
 def queries_of(store: Store, record: Record, query: Any) -> tuple[list[Query], bool]:
-    """Read a query as texts or unit vectors.
+    """Parse a query into texts or unit vectors.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def queries_of(store: Store, record: Record, query: Any) -> tuple[list[Query], b
     Raises
     ------
     RequestError
-        If it is neither, or a vector of another width, of zeros, or with NaN.
+        If it is neither, or a vector of another dimension, with only zeros, or with NaN.
     """
     if isinstance(query, str):
         return [query], False

@@ -1,4 +1,4 @@
-"""The rows of a corpus that are in no map, with the reason for each."""
+"""Rejected rows of a corpus, with the reasons."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SCHEMA = {
 
 
 def read_rejects(store: Store, snapshot: Snapshot, embedding_id: str | None) -> pl.DataFrame:
-    """Read the rejects of one snapshot, and those of its documents that one embedding could not read.
+    """Read the rejects of a snapshot, and its documents without a vector in an embedding.
 
-    ``rejects/`` may hold more: rows that an earlier attempt, with other settings or files, rejected.
+    ``rejects/`` may contain more: rows rejected by earlier runs with other settings or files.
 
     Returns
     -------
     polars.DataFrame
-        ``source``, ``source_row``, ``column``, ``reason``, ``detail``; one row a row of the corpus.
+        ``source``, ``source_row``, ``column``, ``reason``, ``detail``; one row for each rejected corpus row.
     """
     keys = [*(shard.key for shard in snapshot.shards), *snapshot.empty]
     wanted = {ingest.reject_name(key) for key in keys} | {superseded_name(snapshot.id)}
@@ -40,5 +40,5 @@ def read_rejects(store: Store, snapshot: Snapshot, embedding_id: str | None) -> 
     found = pl.concat(frames)
     if embedding_id is None or not len(snapshot.superseded):
         return found
-    # A document that a later one replaced and that has no vector either is one row, rejected once.
+    # A document that is both superseded and without a vector is listed once.
     return found.unique(["source", "source_row"], keep="first", maintain_order=True)

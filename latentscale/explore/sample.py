@@ -1,4 +1,4 @@
-"""Sample: some documents of a map with their texts, chosen evenly, by density or by cluster; the same for a seed."""
+"""Random samples of the documents of a map: uniform, density biased or stratified by cluster; seeded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from latentscale.storage.workspace_record import read_workspace
 By = Literal["density", "cluster"]
 BYS: tuple[str, ...] = get_args(By)
 MOST_POWER = 50.0
-# A cosine distance: documents with many copies are unlikely to be chosen, and not impossible.
+# Lower bound of the cosine distance used as a weight, so that documents with many copies keep a small probability.
 _LEAST_DISTANCE = 0.01
 
 
@@ -38,38 +38,39 @@ def sample(
     layer: int = 0,
     power: float = 1.0,
 ) -> pl.DataFrame:
-    """Choose ``n`` documents of a map at random.
+    """Draw a random sample of ``n`` documents of a map.
 
-    Parts are read one after the other, and first only the columns that the choice needs: memory does not grow with the
-    map. The choice depends on the row ids and the seed alone, not on how the map is stored.
+    The part files are read one by one, at first only the required columns, in constant memory. The sample depends only
+    on the row ids and the seed, not on how the map is stored.
 
     Parameters
     ----------
     n : int
-        Fewer are given where there are not so many.
+        Sample size; if fewer documents match, all of them are returned.
     seed : int
+        Random seed.
     where : polars expression or str, optional
-        Only documents for which it holds: ``pl.col("cluster") == 12``, or the same as SQL, ``"cluster = 12"``.
+        Filter: ``pl.col("cluster") == 12``, or a SQL condition, ``"cluster = 12"``.
     by : {"density", "cluster"}, optional
-        By default each document is as likely as any other. ``density``: density biased sampling (Palmer and Faloutsos
-        2000) in the embedding: a document weighs its ``neighbor_distance``, at least 0.01, to the power of ``power``,
-        so that sparse regions are not lost beside dense ones; without replacement (Efraimidis and Spirakis 2006).
-        ``cluster``: from each cluster as many, or all where it has fewer, so that the others get more; noise counts as
-        one more cluster.
+        By default the sample is uniform. ``density``: density biased sampling (Palmer and Faloutsos 2000) in the
+        embedding, with the weight ``max(neighbor_distance, 0.01) ** power``, so that sparse regions are represented
+        too; without replacement (Efraimidis and Spirakis 2006). ``cluster``: stratified, the same number from each
+        cluster, or all documents of smaller clusters, whose remaining quota goes to the others; noise counts as a
+        cluster.
     layer : int
-        Of the clusters; 0 is the finest.
+        Cluster layer; 0 is the finest.
     power : float
-        0 is as without ``by``; the larger, the more of the sparse regions.
+        Exponent for ``density``; 0 is uniform, larger values favour sparse regions more.
 
     Returns
     -------
     polars.DataFrame
-        The columns of ``points()`` and the text, by ``row_id``.
+        The columns of ``points()`` and the text, sorted by ``row_id``.
 
     Raises
     ------
     RequestError
-        If ``n`` or ``power`` is negative, there is no such layer, or the condition is none on the columns of the
+        If ``n`` or ``power`` is negative, there is no such layer, or the filter is not valid for the columns of the
         points.
     WorkspaceError
         If documents of the map have no ``neighbor_distance``, as in maps of earlier versions.
@@ -81,19 +82,19 @@ def sample(
     if by == "cluster":
         sizes = np.zeros(1, dtype=np.int64)
         for _, _, strata in candidates:
-            sizes = _added(sizes, np.bincount(strata.astype(np.int64) + 1))
-        quotas = allotted(sizes, n)
+            sizes = _padded_sum(sizes, np.bincount(strata.astype(np.int64) + 1))
+        quotas = allocate_quotas(sizes, n)
     else:
         quotas = np.array([n], dtype=np.int64)
     none = np.empty(0, dtype=np.int64)
     kept: tuple[NDArray[Any], ...] = np.empty(0, dtype=np.uint64), none, none, none
     for number, ids, values in candidates:
-        keys: NDArray[Any] = _drawn(ids, seed)
+        keys: NDArray[Any] = _random_keys(ids, seed)
         if by == "density":
-            keys = _weighted(keys, _weights(record, values, power))
+            keys = _weighted_keys(keys, _weights(record, values, power))
         strata = values.astype(np.int64) + 1 if by == "cluster" else np.zeros(len(ids), dtype=np.int64)
         found = keys, ids, np.full(len(ids), number), strata
-        kept = _least(tuple(np.concatenate(pair) for pair in zip(kept, found, strict=True)), quotas)
+        kept = _smallest(tuple(np.concatenate(pair) for pair in zip(kept, found, strict=True)), quotas)
     _, chosen, owners, _ = kept
     frames = [
         segment.read(name, predicate=pl.col("row_id").is_in(chosen.tolist()))
@@ -112,7 +113,7 @@ def sample(
 def _column_needed(
     record: Record, schema: pl.Schema, n: int, *, by: str | None, layer: int, power: float
 ) -> str | None:
-    """The column of the points that the choice goes by."""
+    """The points column that the sampling method requires, if any."""
     if n < 0:
         raise RequestError(f"{n} documents were requested", hint="Request 1 or more.")
     if by is not None and by not in BYS:
@@ -149,7 +150,7 @@ def _no_distances(record: Record) -> WorkspaceError:
 
 
 class _Candidates:
-    """Part after part of a map: its number, the row ids that the condition leaves, and the column that is needed."""
+    """Iterates over the part files of a map: part number, row ids that pass the filter, and the required column."""
 
     def __init__(
         self, store: Store, record: Record, schema: pl.Schema, condition: pl.Expr | None, column: str | None
@@ -175,18 +176,18 @@ class _Candidates:
         return ids, ids[:0] if column is None else frame[column].to_numpy()
 
 
-def allotted(sizes: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Share ``n`` among groups: each as many as any other, or all that it has where those are fewer.
+def allocate_quotas(sizes: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Allocate ``n`` equally among groups, limited by the group sizes.
 
     Parameters
     ----------
     sizes : int64 ndarray, shape (g,)
-        What the groups have.
+        Group sizes.
 
     Returns
     -------
     int64 ndarray, shape (g,)
-        Their sum is ``n``, or that of ``sizes`` if it is smaller. What cannot be shared goes to the largest groups.
+        Quotas; their sum is ``n``, or that of ``sizes`` if smaller. A remainder goes to the largest groups.
     """
     quotas = np.zeros(len(sizes), dtype=np.int64)
     left = n
@@ -196,16 +197,16 @@ def allotted(sizes: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return quotas
 
 
-def _added(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum of two arrays, the shorter with zeros after it."""
+def _padded_sum(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sum of two arrays, the shorter one padded with zeros."""
     total = np.zeros(max(len(first), len(second)), dtype=np.int64)
     total[: len(first)] += first
     total[: len(second)] += second
     return total
 
 
-def _least(kept: tuple[NDArray[Any], ...], quotas: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
-    """Of (key, row id, part, group) the rows with the smallest keys: as many of each group as ``quotas`` says."""
+def _smallest(kept: tuple[NDArray[Any], ...], quotas: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+    """Keep the rows of (key, row id, part, group) with the smallest keys, ``quotas[group]`` of each group."""
     keys, ids, _, groups = kept
     order = np.lexsort((ids, keys, groups))
     grouped = groups[order]
@@ -222,8 +223,8 @@ def _weights(record: Record, distances: NDArray[np.float32], power: float) -> ND
     return np.maximum(distances.astype(np.float64), _LEAST_DISTANCE) ** power
 
 
-def _weighted(drawn: NDArray[np.uint64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys of which the smallest are a sample by weight: exponentially distributed, at the rate of the weight."""
+def _weighted_keys(drawn: NDArray[np.uint64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sampling keys: exponentially distributed with the weight as rate; the smallest keys are a weighted sample."""
     uniform = ((drawn >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     return -np.log(uniform) / weights
 
@@ -233,7 +234,7 @@ def point_condition(where: pl.Expr | str | None, schema: pl.Schema) -> pl.Expr |
         return None
     try:
         condition = parse_condition(where, where="where").expression if isinstance(where, str) else where
-        # A condition on each document by itself: an aggregate would be that of a part.
+        # The condition must apply to each document separately: an aggregate would be computed for each part.
         lengths = [pl.DataFrame(schema=schema).clear(rows).select(condition).height for rows in (0, 2)]
         kind = pl.DataFrame(schema=schema).select(condition).dtypes[0]
     except pl.exceptions.PolarsError as error:
@@ -245,8 +246,8 @@ def point_condition(where: pl.Expr | str | None, schema: pl.Schema) -> pl.Expr |
     return condition
 
 
-def _drawn(row_ids: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """A number for each document, as if drawn at random (splitmix64, Steele et al. 2014)."""
+def _random_keys(row_ids: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """A pseudorandom number for each document, a hash of row id and seed (splitmix64, Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         mixed = row_ids.astype(np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

@@ -1,4 +1,4 @@
-"""Search: the documents whose vectors are nearest to that of a text, or to a vector."""
+"""Exact vector search: the documents most similar to a text or a vector."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Hit:
     ----------
     row_id : int
     score : float
-        Cosine similarity of its vector with the query's, in [-1, 1].
+        Cosine similarity with the query, in [-1, 1].
     text : str
     """
 
@@ -41,12 +41,17 @@ class Hit:
 
 
 def search(store: Store, record: Record, query: str | NDArray[np.float32], *, k: int) -> list[Hit]:
-    """Find the ``k`` documents of a map that are nearest to a text or a vector, by exact search.
+    """Find the ``k`` documents of a map most similar to a text or a vector, by exact search.
 
     Parameters
     ----------
     query : str or float32 ndarray, shape (d,)
-        A vector in the space of the map's, as ``explore.query`` checks it.
+        A text, or a unit vector of the map's model as checked by ``explore.query``.
+
+    Returns
+    -------
+    list of Hit
+        Best first.
 
     Raises
     ------
@@ -66,12 +71,12 @@ def search(store: Store, record: Record, query: str | NDArray[np.float32], *, k:
 
 
 def embedded(embedding: Record, text: str) -> NDArray[np.float32]:
-    """The vector of a text in the space of an embedding (float32, shape (d,)).
+    """Embed a text with the model of an embedding; returns float32, shape (d,).
 
     Raises
     ------
     RequestError
-        If the vectors came with the corpus, the model is another one, or the text has no known token.
+        If the vectors came with the corpus, the installed model differs, or the text has no known token.
     """
     spec = read_spec(embedding.choices["spec"])
     if spec.reads == "vectors":
@@ -101,7 +106,7 @@ def nearest(
     *,
     among: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The ``k`` best (row ids, scores) of all shards; memory holds a few shards of vectors at a time.
+    """The row ids and scores of the ``k`` best documents; a few shards of vectors are in memory at a time.
 
     Parameters
     ----------
@@ -127,7 +132,7 @@ def _best(
     row_ids: NDArray[np.int64], scores: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     if len(scores) > k:
-        # All that are as good as the last one: among equals the earliest document is taken, whatever the shards are.
+        # Keep all ties with the k-th: the tie is broken by row id later, independently of the shards.
         least = np.partition(scores, len(scores) - k)[len(scores) - k]
         chosen = scores >= least
         row_ids, scores = row_ids[chosen], scores[chosen]

@@ -1,4 +1,4 @@
-"""Tables of a workspace and of a map: maps, clusters, sweeps, and documents with their texts."""
+"""Tables of a workspace and of a map: maps, clusters, sweeps, and documents with texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIGURES = ("trustworthiness", "preservation", "stability")
 
 
 def scan_documents(store: Store, record: Record) -> pl.LazyFrame:
-    """Scan the points of a map with their texts, which are read only where they are asked for, part by part."""
+    """Scan the points of a map lazily, with the texts, which are read only if requested, part by part."""
     text = read_workspace(store).text_column
     points = scan_points(store, record)
     if text in points.collect_schema().names():
@@ -37,7 +37,7 @@ def scan_documents(store: Store, record: Record) -> pl.LazyFrame:
             wanted = list(schema) if columns is None else list(columns)
             needed = {*wanted, *(predicate.meta.root_names() if predicate is not None else [])}
             on_text = text in needed
-            # A condition on other columns comes first: the texts of the rows that it drops are never read.
+            # Filters on other columns are applied first, so that the texts of dropped rows are never read.
             early = predicate if predicate is not None and text not in predicate.meta.root_names() else None
             frame = segment.read(name, {*(needed - {text}), *(["row_id"] if on_text else [])}, early)
             if on_text:
@@ -65,7 +65,7 @@ def scan_documents(store: Store, record: Record) -> pl.LazyFrame:
 
 
 def cluster_table(store: Store, record: Record, *, texts: bool = False) -> pl.DataFrame:
-    """The clusters of a map, by layer and size."""
+    """The clusters of a map, one row each, sorted by layer and decreasing size."""
     labels = read_parts(store, [f"{record.folder}/labels.parquet"])
     first = ["layer", "cluster", "label", "description", "size", "nearest_size", "parent", "keyphrases", "exemplars"]
     frame = labels.select(columns_with_values(labels, first))
@@ -81,13 +81,13 @@ def cluster_table(store: Store, record: Record, *, texts: bool = False) -> pl.Da
 
 
 def columns_with_values(labels: pl.DataFrame, wanted: Sequence[str]) -> list[str]:
-    """Those of the columns ``wanted`` that a table of labels has; a description only where there is any."""
+    """The columns of ``wanted`` that a label table has; ``description`` only if one is not empty."""
     empty = "description" in labels.columns and labels["description"].null_count() == len(labels)
     return [name for name in wanted if name in labels.columns and not (empty and name == "description")]
 
 
 def map_row(record: Record, *, current: bool, names: Sequence[str]) -> dict[str, Any]:
-    """What a table of maps says of one."""
+    """The row of a map in the table of maps."""
     counts = record.counts
     return {
         "map": record.id,
@@ -116,12 +116,12 @@ MAP_SCHEMA = {
 
 
 def combinations(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, dict[str, Any]]]:
-    """All combinations of the settings of a sweep: a list is varied, anything else the same in each.
+    """All combinations of the settings of a sweep: lists are varied, other values are fixed.
 
     Raises
     ------
     ConfigError
-        If nothing is varied.
+        If no setting is varied.
     """
     axes: list[list[tuple[str, str, Any]]] = []
     for group, settings in groups.items():
@@ -144,7 +144,7 @@ def combinations(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, dict
 
 
 def sweep_row(settings: Mapping[str, Mapping[str, Any]], row: Mapping[str, Any], quality: Any) -> dict[str, Any]:
-    """The settings of one map of a sweep, the map, and its figures."""
+    """The row of a map in the result of a sweep: settings, map and quality figures."""
     given = {
         f"{group}.{name}": value if isinstance(value, str | int | float | bool | None) else json.dumps(value)
         for group, values in settings.items()

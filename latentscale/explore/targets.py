@@ -1,4 +1,4 @@
-"""Files and folders that a command writes beside a workspace: checked before any work, and complete or absent."""
+"""Output files and folders outside the workspace: checked before any work, and written atomically."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from latentscale.storage.head import current_map
 from latentscale.storage.objects import Store
 from latentscale.storage.workspace_record import read_workspace
 
-# What a killed command leaves in the folder that it was to fill; the next one begins anew.
+# Temporary subfolder of an output folder; a killed command leaves it, and the next one starts over.
 _UNFINISHED = ".unfinished"
 
 
 def check_new_file(to: Path) -> None:
-    """Refuse, before anything is computed, a name under which no file can be.
+    """Check that a regular file can be created at a path, before anything is computed.
 
     Raises
     ------
     RequestError
-        If it is a folder, a device or a pipe, lies below a file, or is ``-``.
+        If it is a folder, a device or a pipe, is below a file, or is ``-``.
     """
     refuse_stream(to)
     if to.is_dir():
@@ -37,27 +37,27 @@ def check_new_file(to: Path) -> None:
 
 
 def check_new_page(store: Store, folder: Path) -> None:
-    """Find out before anything is computed whether a page of this workspace can be written to a folder.
+    """Check that a page of this workspace can be written to a folder, before anything is computed.
 
     Raises
     ------
     LatentScaleError
-        As :func:`check_new_folder` and :func:`check_outside_corpus` do.
+        As in :func:`check_new_folder` and :func:`check_outside_corpus`.
     """
     check_new_folder(folder)
-    # A corpus of plain text takes files of any name.
+    # A corpus of text files may include files with any name.
     check_outside_corpus(store, folder / "index.html")
 
 
 def check_new_folder(folder: Path) -> None:
-    """Find out before anything is computed whether a folder is new.
+    """Check that a folder is new or empty and writable, before anything is computed.
 
     Raises
     ------
     WorkspaceError
-        If there is anything in it.
+        If it is not empty.
     RequestError
-        If it is a file, lies below one, is ``-``, or cannot be written to.
+        If it is a file, is below one, is ``-``, or is not writable.
     """
     refuse_stream(folder)
     if folder.exists() and not folder.is_dir():
@@ -68,12 +68,12 @@ def check_new_folder(folder: Path) -> None:
 
 
 def check_outside_corpus(store: Store, to: Path) -> None:
-    """Refuse, before anything is computed, a file of this workspace that its next update would read as documents.
+    """Check that the next update would not read an output file as documents, before anything is computed.
 
     Raises
     ------
     RequestError
-        As :func:`check_no_document` does, for the corpus of the workspace and that of its current map.
+        As in :func:`check_no_document`, for the corpus of the workspace and that of its current map.
     """
     current = current_map(store)
     check_no_document(to, read_workspace(store).corpus)
@@ -82,19 +82,19 @@ def check_outside_corpus(store: Store, to: Path) -> None:
 
 
 def check_no_document(to: Path, corpus: Mapping[str, Any]) -> None:
-    """Refuse a file that would be read as documents of a corpus, or overwrite them.
+    """Check that an output file would not be read as documents of a corpus, or overwrite them.
 
-    Folders with pages are known again when a corpus is listed; a CSV file is like any other.
+    Folders with pages are recognised and skipped when a corpus is listed; exported CSV files could not be.
 
     Parameters
     ----------
     corpus : mapping
-        The settings of a corpus.
+        Corpus settings.
 
     Raises
     ------
     RequestError
-        If one of its sources has, or would have, the file.
+        If one of the sources includes, or would include, the file.
     """
     given = corpus.get("sources") or ()
     sources = [given] if isinstance(given, str) else [str(source) for source in given]
@@ -109,14 +109,14 @@ def check_no_document(to: Path, corpus: Mapping[str, Any]) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Generator[Path]:
-    """A folder within ``folder`` to write to, whose content becomes that of ``folder`` when the block ends.
+    """A temporary folder within ``folder``, whose content is moved to ``folder`` when the block succeeds.
 
-    A command that is killed, or fails, leaves no page that seems whole, and the same command begins anew.
+    A command that is killed or fails leaves no seemingly complete page, and repeating it starts over.
 
     Raises
     ------
     LatentScaleError
-        As :func:`check_new_folder` does.
+        As in :func:`check_new_folder`.
     """
     check_new_folder(folder)
     unfinished = folder / _UNFINISHED
@@ -124,7 +124,7 @@ def new_folder(folder: Path) -> Generator[Path]:
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         yield unfinished
-        # The page itself comes last.
+        # index.html is moved last.
         for path in sorted(unfinished.iterdir(), key=lambda path: path.name == "index.html"):
             path.rename(folder / path.name)
     finally:
@@ -134,7 +134,7 @@ def new_folder(folder: Path) -> Generator[Path]:
 
 
 def _check_parents(to: Path) -> None:
-    """Refuse what lies below a file, or below a folder that may not be written to."""
+    """Check that no parent is a file, and that the closest existing parent is writable."""
     nearest = to.absolute() if to.is_dir() else to.absolute().parent
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent

@@ -10,13 +10,13 @@ from pathlib import Path
 from latentscale.errors import ConfigError
 
 STATIC_MODELS = {"1": "minilm-static-en", "2": "minilm-static-en-2"}
-"""Directory of each revision of the shipped model. All stay: a map is grown and searched with the one that made it."""
+"""Directory of each revision of the shipped model. All are kept: updates and searches use the revision of the map."""
 
 FIRST_REVISION = "1"
-"""The revision of maps that do not say which: they are older than the second."""
+"""The revision of maps without a recorded one, which are older than the second revision."""
 
 STATIC_REVISION = "2"
-"""The revision that new maps are made with."""
+"""The revision for new maps."""
 
 
 def static_model_path(revision: str = STATIC_REVISION) -> Path:
@@ -38,7 +38,7 @@ def static_model_path(revision: str = STATIC_REVISION) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShippedModel:
-    """A model that comes with the package.
+    """A model that is installed with the package.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class ShippedModel:
         Value of ``embed.model``.
     dim : int
     bytes : int
-        Of all its files.
+        Total size of its files.
     description : str
     path : Path
     """
@@ -59,7 +59,7 @@ class ShippedModel:
 
 
 def shipped_models() -> list[ShippedModel]:
-    """List the models that come with the package."""
+    """List the models that are installed with the package."""
     path = static_model_path()
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     return [

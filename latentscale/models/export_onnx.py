@@ -1,8 +1,8 @@
-"""Write a sentence encoder of PyTorch as one ONNX graph: token ids in, unit vectors out.
+"""Export a PyTorch sentence encoder as one ONNX graph from token ids to unit vectors.
 
-Attention is written as one node of onnxruntime where the model lets us choose it, since that is faster than the dozen
-nodes that tracing gives. What was written is compared with the PyTorch model before the folder gets its name: a folder
-that exists was checked.
+If the model allows it, attention becomes one node of onnxruntime, which is faster than the dozen nodes of a trace. The
+export is compared with the PyTorch model before its folder is renamed to the final name, so that an existing folder has
+passed this check.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from latentscale.machine import package_version
 from latentscale.models.hub import ModelFolder, content_digest
 from latentscale.models.quantise_onnx import EXTRA, Int8Settings, quantise
 
-# The first in which GELU is one node.
+# The first opset with GELU as one node.
 OPSET = 20
 GRAPH, GRAPH_INT8, PROVENANCE = "onnx/model.onnx", "onnx/model_int8.onnx", "export.json"
 USED_FOR = "writing a model as ONNX"
-# Rounding alone: a graph that differs by more computes something else.
+# Minimum cosine similarity: rounding errors alone are smaller than this allows.
 LEAST_COSINE = 0.9999
-# A file of ONNX holds two gigabytes at most; what is larger has its weights beside it.
+# ONNX files are limited to two gigabytes; the weights of larger models are stored in a separate file.
 _LARGE = 1_500_000_000
 _ATTENTION = "latentscale_onnx"
 _DESCRIPTIONS = 32

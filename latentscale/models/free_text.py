@@ -1,4 +1,4 @@
-"""Distil a static model from what its teacher says of free text: whole passages, not single tokens alone."""
+"""Distil a static model from its teacher's embeddings of unlabelled passages, not only of single tokens."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
-"""The teacher: texts to vectors of length 1, of shape (n_texts, teacher dim)."""
+"""The teacher: a function from texts to unit vectors, shape (n_texts, teacher dim)."""
 
 MIN_PASSAGES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeTextSettings:
-    """Everything that alters the table; the defaults are those of the shipped model.
+    """Parameters of the distillation; the defaults are those of the shipped model.
 
     Attributes
     ----------
     dims : int
         Width of the table.
     words : int or None
-        Whole words that join the vocabulary at most; by default as many as fit a table of 8 MB, and none where
+        Maximum number of whole words to add to the vocabulary; by default as many as fit a table of 8 MB, and none if
         the teacher's tokenizer is not WordPiece.
     least : int
-        Passages that such a word must be in.
+        Minimum number of passages that contain such a word.
     whitening : float
         Components of the teacher's vectors are divided by their standard deviation to this power.
     sif_coefficient : float
@@ -45,7 +45,7 @@ class FreeTextSettings:
     clip_quantile : float
         Quantile of the absolute values that becomes 127 in int8.
     max_tokens : int
-        Written to ``config.json`` as the length at which texts are cut.
+        Written to ``config.json`` as the length to which texts are truncated.
     regression : RegressionSettings
     """
 
@@ -74,8 +74,8 @@ def fitted_table(
 ) -> tuple[NDArray[np.float32], Tokenizer, dict[str, Any]]:
     """Fit a table of token vectors to the teacher's vectors of ``passages``.
 
-    Each token begins where the teacher puts it by itself, weighted by how often it occurs, and is then fitted
-    (:func:`latentscale.models.regression.regress`).
+    Each token vector is initialised with the teacher's embedding of that token alone, weighted by its frequency, and
+    then fitted (:func:`latentscale.models.regression.regress`).
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def fitted_table(
     device : str
         Of torch.
     on_epoch : callable, optional
-        Gets the number of each finished pass and its mean loss.
+        Called after each epoch with its number and mean loss.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def fitted_table(
     Raises
     ------
     ConfigError
-        If there are too few passages, or the teacher has fewer dimensions than were asked for.
+        If there are too few passages, or the teacher has fewer dimensions than requested.
     MissingPackageError
         If torch is not installed.
     """

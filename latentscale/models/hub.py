@@ -1,4 +1,4 @@
-"""Find a model by folder or by its id on the Hugging Face hub, and the digest of what alters its vectors."""
+"""Resolve a model by folder or Hugging Face hub id, and compute the digest of the files that determine its vectors."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def resolve_model(
     patterns: Sequence[str] = DEFAULT_PATTERNS,
     where: str = "embed.model",
 ) -> ModelFolder:
-    """The folder of a model, which is fetched where it is a hub id that the cache does not have.
+    """The folder of a model; a hub id that is not in the cache is downloaded.
 
-    Without a revision the commit that the cache calls ``main`` is taken, so that a run tomorrow uses the model of
-    today; ``latentscale models pull`` brings a newer one. A commit of which the cache has a part is completed.
+    Without a revision, the commit that the cache calls ``main`` is used, so that later runs use the same model;
+    ``latentscale models pull`` downloads a newer one. A partially cached commit is completed.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def fetch_model(
     patterns: Sequence[str] = DEFAULT_PATTERNS,
     where: str = "embed.model",
 ) -> ModelFolder:
-    """Bring a model of the hub into the cache, in its newest commit where no revision is given.
+    """Download a model from the hub into the cache, by default its newest commit.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def model_description(model: str, *, where: str = "embed.model") -> Path:
 
 
 def content_digest(path: Path, names: Iterable[str]) -> str:
-    """SHA-256 over the names and bytes of the files of a model that alter its vectors; a path is no part of it.
+    """SHA-256 over the names and contents of the files that determine a model's vectors; independent of its path.
 
     Parameters
     ----------

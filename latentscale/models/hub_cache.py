@@ -38,7 +38,7 @@ class CachedModel:
 
 
 def cache_folder() -> Path:
-    """Where the hub's client keeps models: ``HF_HUB_CACHE``, else below ``HF_HOME``, else below the user's cache."""
+    """The cache folder of the hub client: ``HF_HUB_CACHE``, else below ``HF_HOME``, else below the user's cache."""
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     if named:
         return Path(named).expanduser()
@@ -54,7 +54,7 @@ def is_commit(revision: str) -> bool:
 
 
 def cached_model(name: str, revision: str | None = None) -> CachedModel | None:
-    """The files of a revision that the cache has, complete or not; by default those of ``main``.
+    """The cached files of a revision, complete or not; by default those of ``main``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def cached_model(name: str, revision: str | None = None) -> CachedModel | None:
 
 
 def any_commit(name: str) -> CachedModel | None:
-    """What the cache calls ``main``, else any commit that it has."""
+    """The commit that the cache calls ``main``, else any cached commit."""
     main = cached_model(name)
     if main is not None:
         return main
@@ -101,10 +101,10 @@ def cached_models() -> Iterator[CachedModel]:
 
 
 def absent_files(model: CachedModel, patterns: Sequence[str]) -> list[str]:
-    """Files that a model needs and the cache lacks, as far as its other files tell; empty where it is complete.
+    """Required files that are missing from a cached model, as far as its other files show; empty if it is complete.
 
-    A library that reads single files leaves a commit in part: a sentence encoder without the file that says how it
-    pools would give other vectors.
+    Libraries that download single files leave partial commits, and a sentence encoder without its pooling configuration
+    would give other vectors.
     """
     there = {str(path.relative_to(model.path)) for path in model.path.rglob("*") if path.is_file()}
     weights = [name for name in there if name.endswith(_WEIGHTS) and matches(name, patterns)]
@@ -185,7 +185,7 @@ def _known_to_lack(model: CachedModel, name: str) -> bool:
 
 
 def _read_json(path: Path, kind: type[Any]) -> Any:
-    """A small JSON file; empty where there is none, or it is something else."""
+    """The content of a small JSON file; empty if it is missing or invalid."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             return kind()

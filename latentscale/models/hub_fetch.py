@@ -1,4 +1,4 @@
-"""Fetch a model from the Hugging Face hub into its cache, with errors that say what to do."""
+"""Download a model from the Hugging Face hub into its cache, with helpful errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latentscale.errors import ConfigError, EnvironmentFailure, LatentScaleError
 from latentscale.models.hub_cache import cache_folder, cached_revisions, is_commit
 
 EXTRA = "hub"
-# Whatever a caller's patterns say: these can run code, or are weights in forms that can.
+# Never downloaded by wildcard patterns: code, and weights in formats that can execute code.
 NEVER = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack", "*.joblib", "*.py", "*.so")
 
 
@@ -23,12 +23,12 @@ _may_fetch: ContextVar[bool] = ContextVar("may_fetch", default=True)
 
 
 class NotFetchedError(EnvironmentFailure):
-    """A model that is not in the cache was asked for where nothing may be fetched."""
+    """A model is not in the cache, and downloads are not allowed here."""
 
 
 @contextmanager
 def nothing_fetched() -> Generator[None]:
-    """While this is open, a model that is not in the cache is a ``NotFetchedError``, and no network is asked."""
+    """Context in which models missing from the cache raise ``NotFetchedError``, and the network is not used."""
     token = _may_fetch.set(False)
     try:
         yield
@@ -37,15 +37,15 @@ def nothing_fetched() -> Generator[None]:
 
 
 def offline() -> bool:
-    """Whether the environment forbids the network, by the variables of the hub's own client."""
+    """Whether the environment variables of the hub client select offline mode."""
     wanted = ("1", "on", "yes", "true")
     return any(os.environ.get(name, "").lower() in wanted for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
 def fetch(name: str, *, revision: str | None, patterns: Sequence[str], where: str) -> Path:
-    """Bring the files of a revision that match ``patterns`` into the cache, and return their folder.
+    """Download the files of a revision that match ``patterns`` into the cache, and return their folder.
 
-    Files that are there already are not fetched again. The client locks each file, so that several processes of a
+    Cached files are not downloaded again. The client locks each file, so that several processes of a
     machine fetch it once.
 
     Raises

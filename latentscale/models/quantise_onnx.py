@@ -1,4 +1,4 @@
-"""Weights of eight bits for an ONNX graph of float32; activations are quantised while it computes."""
+"""Dynamic int8 quantisation of a float32 ONNX graph: 8-bit weights, activations quantised at run time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Int8Settings:
     Attributes
     ----------
     per_channel : bool
-        A scale for each output of a layer instead of one for the whole layer.
+        One scale per output channel instead of one per layer.
     reduce_range : bool
         Seven bits. Processors without VNNI add two products of eight bits in sixteen, which overflow; with seven they
         cannot, so that a file gives the same vectors on every machine.

@@ -1,4 +1,4 @@
-"""Fit a static model's token vectors to the vectors that its teacher gives to whole passages."""
+"""Fit the token vectors of a static model to its teacher's embeddings of passages."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _AT_ONCE = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegressionSettings:
-    """How the table is fitted; the defaults are those of the shipped model.
+    """Hyperparameters of the fit; the defaults are those of the shipped model.
 
     Attributes
     ----------
     epochs : int
         Passes over all passages.
     batch : int
-        Passages of a step.
+        Passages per step (mini-batch size).
     learning_rate : float
-        Of Adam (Kingma & Ba 2015) at its highest, for the vectors; it rises over a twentieth of the steps and falls to
-        zero by a cosine.
+        Peak learning rate of Adam (Kingma & Ba 2015) for the vectors, with linear warm-up over a twentieth of the steps
+        and cosine decay to zero.
     weight_rate : float
         The same, for the logarithm of each token's weight.
     anchor : float
-        Share by which each step, at the highest rate, draws every vector back to where it began. A token that few
-        passages have stays near what the teacher says of it by itself.
+        Decay towards the initial vectors per step, at the peak learning rate. Rare tokens stay close to the teacher's
+        embedding of the token alone.
     drop : float
-        Share of the tokens of a passage that a step leaves out at random, so that no token relies on another.
+        Dropout rate of the tokens of a passage, so that no token relies on another.
     seed : int
     """
 
@@ -52,7 +52,7 @@ class RegressionSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBags:
-    """The tokens of passages, without their order.
+    """The tokens of passages as bags of words.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ def regress(
     device: str = "cpu",
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Move token vectors until the sum of a passage's points where its target points.
+    """Fit token vectors so that the sum over each passage has the direction of its target.
 
     The loss of a passage is one minus the cosine of the sum of its weighted token vectors and its target. Each token
     has a vector and a weight of its own, which are multiplied in the end.

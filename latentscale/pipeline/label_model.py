@@ -1,4 +1,4 @@
-"""The language model that names clusters, as a run sees it: tried before anything is computed."""
+"""Checks of the labeler's language model before a run computes anything."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from latentscale.pipeline.context import RunContext
 
 
 def check_labeler(context: RunContext) -> None:
-    """Refuse a model that is to run on this machine and cannot, before anything is read.
+    """Check that a model that is to run on this machine can run here, before anything is read.
 
     Raises
     ------
     ConfigError
-        If more replicas are asked for than one machine has.
+        If several replicas are requested, which need a cluster.
     MissingPackageError
-        With the command that installs what is missing.
+        With the command that installs the missing package.
     ResourceError
         If the model needs a GPU.
     """
@@ -34,7 +34,7 @@ def check_labeler(context: RunContext) -> None:
 
 
 def probe_labeler(context: RunContext) -> None:
-    """Try the labeler before anything is computed: a wrong key or model is found before the hours of a run.
+    """Send a test request to the labeler, so that a wrong key or model fails before hours of computation.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def probe_labeler(context: RunContext) -> None:
     ResourceError
         If vLLM is to run there without a GPU.
     EnvironmentFailure
-        If a service does not answer this machine, which is also where it will be asked.
+        If a service does not respond, and this machine is also where the labels will be requested.
     """
     config = context.config.label
     kind = labeler_class(config.method)
@@ -55,12 +55,12 @@ def probe_labeler(context: RunContext) -> None:
     if runs_in_the_job(kind):
         kind.check_place(context.place("label"))
         if not local:
-            # The weights are fetched where they are needed: the driver may be a laptop.
+            # The weights are downloaded by the workers: the driver may be a laptop.
             return
     try:
         context.observer.note(kind.probe(config))
     except EnvironmentFailure as error:
         if local:
             raise
-        # The driver of a cluster may be a laptop that does not reach what the nodes do.
+        # The driver of a cluster may be a laptop without access to services that the nodes can reach.
         context.observer.note(f"labels are left to the workers, the service cannot be asked from here: {error.message}")

@@ -1,4 +1,4 @@
-"""What labels by a language model will cost, before a run: prompts, tokens, money, minutes."""
+"""Cost estimate of labels by a language model before a run: prompts, tokens, price and minutes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from latentscale.stages.cluster import default_min_cluster_size
 from latentscale.storage.head import current_map
 from latentscale.storage.objects import Store
 
-# Documents in a cluster of HDBSCAN, in minimum sizes: few corpora have smaller clusters, many have larger ones.
+# Mean size of an HDBSCAN cluster, as a multiple of min_cluster_size; few corpora have smaller clusters.
 _MINIMUM_SIZES = 3.0
-# Values of a column, and clusters of K-means where it chooses their number itself.
+# Assumed number of values of a column, and of K-means clusters if the number is chosen automatically.
 _VALUES = 100
-# Fewer clusters than that get no coarser layer.
+# A layer with fewer clusters than this gets no coarser layer.
 _LEAST = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelQuote:
-    """What the labels of a map will cost, about.
+    """Estimated cost of the labels of a map.
 
     Attributes
     ----------
     clusters, prompts, tokens, output_tokens : int
-        Of all layers; some clusters are asked about twice. Tokens of requests and of answers.
+        Totals over all layers; some clusters take two prompts. ``tokens`` are those of the requests,
+        ``output_tokens`` those of the answers.
     cost : float or None
-        In the currency of the prices; None where the settings name none.
+        In the currency of the configured prices; None without prices.
     minutes : float or None
-        None where the machine decides.
+        None if the time depends on the machine.
     basis : str
-        How the number of clusters is known.
+        Where the number of clusters comes from.
     """
 
     clusters: int
@@ -44,7 +45,7 @@ class LabelQuote:
     basis: str
 
     def describe(self, method: str, max_cost: float | None) -> str:
-        """A sentence for a person."""
+        """The quote as a sentence for display."""
         cost = "" if self.cost is None else f", {self.cost:.2g} at the prices given"
         minutes = "" if self.minutes is None else f", {self.minutes:.2g} minutes"
         limit = "" if max_cost is None else f" (max_cost is {max_cost:g})"
@@ -56,20 +57,20 @@ class LabelQuote:
 
 
 def quote_labels(config: JobConfig, documents: int, store: Store | None) -> tuple[LabelQuote, str] | None:
-    """Quote the labels of a job, where its labeler asks a language model.
+    """Estimate the cost of the labels of a job; None if its labeler uses no language model.
 
     Parameters
     ----------
     documents : int
-        Of the corpus.
+        Number of documents of the corpus.
     store : Store or None
-        Of a workspace; the clusters of its current map are counted, where there is one.
+        The workspace; the cluster counts of its current map are used, if there is one.
 
     Returns
     -------
     quote : LabelQuote
     sentence : str
-        The same for a person.
+        The quote as a sentence for display.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def quote_labels(config: JobConfig, documents: int, store: Store | None) -> tupl
 
 
 def _estimated_layers(config: JobConfig, documents: int) -> list[int]:
-    """Clusters of each layer that a map of so many documents will have, rather more than fewer."""
+    """Estimated number of clusters in each layer of a map of ``documents`` documents, rather too high than too low."""
     cluster = config.cluster
     levels = list(cluster.levels or ())
     if len(levels) > 1:

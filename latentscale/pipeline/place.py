@@ -1,4 +1,4 @@
-"""Place: stream another corpus onto a map, without adding it to the map."""
+"""Job `place`: project another corpus onto a map, shard by shard, without adding it to the map."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def settings_of_place(
     Raises
     ------
     WorkspaceError
-        If the settings of the map are lost.
+        If the settings of the map's run are missing.
     """
     of_map = held.of_map(placed_on)
     values = {name: group for name, group in of_map.items() if name not in _OF_THE_MAP}
@@ -95,9 +95,9 @@ def place_job(
     WorkspaceError
         If ``out`` is the map's workspace, or belongs to another corpus.
     ConfigError
-        If the settings would embed otherwise than the map was.
+        If the settings would produce other embeddings than those of the map.
     CorpusError
-        If the corpus's own vectors are of another width than the map's.
+        If the corpus's own vectors have another dimension than the map's.
     LatentScaleError
         If a stage fails; finished work is kept, and the same request resumes.
     """

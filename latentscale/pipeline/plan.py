@@ -1,4 +1,4 @@
-"""Plan a job: shards, gigabytes and minutes of each stage, and a refusal of what cannot fit."""
+"""Cost estimate of a job: shards, gigabytes and minutes for each stage, and whether this machine suffices."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class StagePlan:
     Attributes
     ----------
     shards : int
-        0 for a stage that works on the whole set at once.
+        Number of shards; 0 for a stage that processes the whole data set at once.
     disk_gb, memory_gb, minutes : float
-        Estimates.
+        Output size, peak memory and wall time; gigabytes are 1e9 bytes.
     cpu_seconds : float
-        Of all processors together.
+        Total over all cores.
     """
 
     stage: str
@@ -64,17 +64,17 @@ class JobPlan:
     ----------
     documents : int
     basis : str
-        How the number of documents is known.
+        Where the number of documents comes from.
     files, input_gb
-        Of the corpus.
+        Number of files of the corpus, and their size in gigabytes (1e9 bytes).
     stages : list of StagePlan
     notes : list of str
     labels : LabelQuote or None
-        What a service will bill for labels, where one gives them.
+        Estimated charges for labels, if a service computes them.
     cpu_seconds, memory_gb : float
-        Of the whole job: processor time of all stages, and the most memory that one of them takes.
+        Of the whole job: the total CPU time of all stages, and the highest peak memory of a stage.
     possible : bool
-        Whether memory and disk suffice here, as far as the estimate tells; `run` refuses what is not.
+        Whether the memory and disk of this machine suffice, by the estimate; if not, `run` refuses the job.
     """
 
     documents: int
@@ -90,7 +90,7 @@ class JobPlan:
 
 
 def _service_note(terms: ServiceTerms, size: JobSize, limit: int) -> str:
-    """What an embedding service will bill, at most: all columns are counted as text, at four bytes a token."""
+    """Upper bound of the charges of an embedding service: all columns count as text, at four bytes per token."""
     tokens = int(min(size.text_bytes / 4, float(size.documents * limit)))
     price = terms.price_per_million_tokens
     cost = "" if price is None else f", {tokens * price / 1e6:.2g} at {price:g} a million"
@@ -98,8 +98,8 @@ def _service_note(terms: ServiceTerms, size: JobSize, limit: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Model:
-    """What is known of the embedder without fetching anything."""
+class _ModelFacts:
+    """The properties of the embedder that are known without a download."""
 
     kind: str
     dimensions: int
@@ -108,11 +108,11 @@ class _Model:
     notes: tuple[str, ...] = ()
 
 
-def _model_of(config: JobConfig) -> _Model:
+def _model_of(config: JobConfig) -> _ModelFacts:
     try:
         with nothing_fetched():
             spec = embedder_spec(config.embed, vectors_column=config.corpus.vectors_column())
-            return _Model(
+            return _ModelFacts(
                 kind=spec.kind,
                 dimensions=spec.dimensions or COMMON_WIDTH,
                 token_limit=spec.token_limit or 0,
@@ -127,29 +127,31 @@ def _model_of(config: JobConfig) -> _Model:
             f"{name} is not on this machine, and a plan fetches nothing: it is taken for a model of {dimensions} "
             f"dimensions. `latentscale models pull {name}` brings it; so does the run."
         )
-        return _Model(kind=kind, dimensions=dimensions, token_limit=config.embed.max_tokens, terms=None, notes=(note,))
+        return _ModelFacts(
+            kind=kind, dimensions=dimensions, token_limit=config.embed.max_tokens, terms=None, notes=(note,)
+        )
 
 
 def plan_job(
     config: JobConfig, *, documents: int | None = None, characters: int | None = None, gpus: int | None = None
 ) -> JobPlan:
-    """Inspect the corpus, or assume one, and estimate each stage. Nothing is written, and nothing is fetched.
+    """Estimate the cost of each stage for the corpus, or a hypothetical one. Nothing is written or downloaded.
 
-    About a second of work measures how fast this machine's cores are.
+    A benchmark of about a second measures the speed of this machine's cores.
 
     Parameters
     ----------
     documents : int, optional
-        Instead of those of the corpus, which is then not looked at.
+        Number of documents to assume; the corpus is not read then.
     characters : int, optional
-        Of a text on average, with ``documents``.
+        Mean text length, with ``documents``.
     gpus : int, optional
-        By default those of this machine.
+        Number of GPUs to assume; by default those of this machine.
 
     Raises
     ------
     LatentScaleError
-        If the corpus or the settings are wrong, as a run would say.
+        If the corpus or the settings are invalid, with the same message as a run.
     """
     listed: list[str] = []
     files = input_bytes = units = 0
@@ -166,7 +168,7 @@ def plan_job(
         inputs = list_inputs(config.corpus, listed)
         check = check_corpus(inputs, config.corpus, config.ingest)
         listed += check.notes
-        # Only the number of units counts: no file need be read for what it is recognised by.
+        # Only the number of units is needed, so that file contents need not be read for fingerprints.
         units = len(plan_ingest(inputs, config.corpus, config.ingest.model_copy(update={"fingerprint": "stat"})))
         estimated = estimate_size(inputs, config, check)
         documents, basis, corpus_bytes = estimated.documents, estimated.basis, estimated.bytes
@@ -233,7 +235,7 @@ def plan_job(
 
 
 def _minutes(cost: Cost, stage: str, processors: int, found: int, speed: float) -> float:
-    """Processors and GPUs work side by side; a stage over the whole set has one GPU."""
+    """Wall time: CPU and GPU work overlap; a stage over the whole data set uses one GPU."""
     shared = processors if cost.parallel else 1
     workers = found if stage_entry(stage).unit == "shard" else 1
     return max(cost.cpu_seconds / speed / shared, cost.gpu_seconds / max(workers, 1)) / 60

@@ -1,4 +1,4 @@
-"""Refuse what cannot fit, where it would run, before the first vector is computed."""
+"""Check that memory and disk suffice where the stages run, before the first vector is computed."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from latentscale.pipeline.context import RunContext
 
 GB = 1e9
-# Stages that only an update has, or documents that are placed on another workspace's map.
+# Stages of updates and of placing documents on the map of another workspace only.
 NOT_OF_A_RUN = ("place", "overlay")
-# Of Python and the libraries.
+# Memory of Python and the libraries.
 PROCESS_BYTES = 400e6
-# Assumed width of vectors before it is known.
+# Embedding dimension assumed until it is known.
 COMMON_WIDTH = 768
 
 
 class Preflight:
-    """Compares the needs of a run's stages with the resources where they run, once.
+    """Compares the estimated needs of a run's stages with the available resources, once per run.
 
     Parameters
     ----------
     context : RunContext
     stages : sequence of str
-        Those that will run.
+        Names of the stages that will run.
     """
 
     def __init__(self, context: RunContext, stages: Sequence[str]) -> None:
@@ -44,20 +44,20 @@ class Preflight:
         self._done = False
 
     def check(self, documents: int, *, embedding: Record | None = None, text_bytes: float = 0.0) -> None:
-        """Refuse the run if a stage cannot hold so many documents; does nothing when called again.
+        """Raise if the resources of a stage do not suffice; later calls do nothing.
 
         Parameters
         ----------
         documents : int
         embedding : Record, optional
-            Of their vectors, where those are there already.
+            Record of their embedding, if it exists.
         text_bytes : float
-            Of the documents, decompressed; 0 where that is not known.
+            Decompressed size of the texts; 0 if unknown.
 
         Raises
         ------
         ResourceError
-            With what is available, what is needed and what would fit.
+            With the needed and the available amount, and the sample that would fit.
         """
         if self._done:
             return
@@ -68,20 +68,20 @@ class Preflight:
         _check(context, self._stages, size, context.place)
 
     def check_estimate(self, documents: int, *, corpus_bytes: float) -> None:
-        """Refuse at once, before the corpus is read, what an estimate of its size shows not to fit here.
+        """Raise if the estimated corpus does not fit on this machine, before the corpus is read.
 
-        Only the disk is looked at where a cluster does the work: its nodes are asked when it is needed.
+        On a cluster only the disk is checked here; :meth:`check` queries its nodes later.
 
         Parameters
         ----------
         documents : int
         corpus_bytes : float
-            Decompressed.
+            Decompressed size.
 
         Raises
         ------
         ResourceError
-            As :meth:`check` does.
+            As in :meth:`check`.
         """
         context = self._context
         size = JobSize(
@@ -110,7 +110,7 @@ def _check(context: RunContext, stages: Sequence[str], size: JobSize, place: Cal
 
 
 def here_within(engine: EngineConfig) -> Place:
-    """This machine with the memory that is free on it, or that ``engine.memory`` allows a job."""
+    """This machine, with its free memory or, if smaller, the limit ``engine.memory``."""
     free = available_memory()
     if engine.memory and engine.memory < free:
         return Place(memory_bytes=float(engine.memory), name=f"{Place().name} by engine.memory")
@@ -125,12 +125,12 @@ def stage_costs(config: JobConfig, size: JobSize) -> dict[str, Cost]:
 
 
 def check_place(stage: str, cost: Cost, place: Place, size: JobSize) -> None:
-    """Refuse a stage that its worker cannot hold.
+    """Check that a worker has the memory and scratch disk that a stage needs.
 
     Raises
     ------
     ResourceError
-        With what is needed, what is available and what would fit.
+        With the needed and the available amount, and the sample that would fit.
     """
     needed = PROCESS_BYTES + cost.memory_bytes
     if place.memory_bytes and needed > place.memory_bytes:
@@ -149,12 +149,12 @@ def check_place(stage: str, cost: Cost, place: Place, size: JobSize) -> None:
 
 
 def check_disk(store: Store | None, disk_bytes: float) -> None:
-    """Refuse what does not fit on the disk of a workspace; a bucket has no limit.
+    """Check the free disk space of a local workspace; object stores are not limited.
 
     Raises
     ------
     ResourceError
-        With what is needed and what is free.
+        With the needed and the free amount.
     """
     if store is None or not store.is_local:
         return

@@ -1,4 +1,4 @@
-"""The preview of a run's map: what it shows, and that none is left which says that a run goes on."""
+"""The preview page of an unfinished map: its settings, and its final state when the run ends."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from latentscale.stages.stage import MapJob
 
 
 def preview_of(context: RunContext, job: MapJob, *, publishes: bool) -> Preview | None:
-    """The preview of the job's map; None where none is wanted.
+    """The preview of the job's map; None if the settings disable it.
 
     Parameters
     ----------
     publishes : bool
-        Whether the run is to publish the map: otherwise nobody waits for its page, and a preview must be asked for.
+        Whether the run publishes the map; if not, a preview is made only on request.
     """
     config = job.config
     if not wants_preview(config, job.snapshot.documents, publishes=publishes):
@@ -38,9 +38,9 @@ def preview_of(context: RunContext, job: MapJob, *, publishes: bool) -> Preview 
 
 @contextmanager
 def ended_preview(context: RunContext) -> Generator[None]:
-    """Let the page of the preview say, when the run ends, how that was, and lead to the map if it made one.
+    """At the end of the run, mark the preview page as finished or failed, with a link to the map if there is one.
 
-    A preview that a killed run left is ended by the next that publishes a map.
+    The stale preview of a killed run is finished by the next run that publishes a map.
     """
     try:
         yield
@@ -55,7 +55,7 @@ def ended_preview(context: RunContext) -> Generator[None]:
 
 
 def _end(context: RunContext, *, published: bool, failed: bool) -> None:
-    # How the run ended matters more.
+    # A failure here must not hide how the run ended.
     try:
         end_preview(context.store, published=published, failed=failed)
     except LatentScaleError as error:

@@ -1,4 +1,4 @@
-"""The numbers of a run as a text file for Prometheus: node_exporter's textfile collector reads it, or any sidecar."""
+"""Metrics of a run as a Prometheus text file, for the textfile collector of node_exporter or a sidecar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from latentscale.errors import ConfigError, explain_os_error, refuse_stream
 
 _LAST_SUCCESS = "latentscale_last_success_timestamp_seconds"
-# Name, type, help; a number of ``run done`` under the key, where there is one.
+# Key in the event ``run done``, metric name, help text.
 _OF_THE_MAP = (
     ("documents", "latentscale_documents", "Documents of the current map."),
     ("clusters", "latentscale_clusters", "Clusters of the finest layer of the current map."),
@@ -29,7 +29,7 @@ _OF_THE_MAP = (
     ),
 )
 
-# Of the workers of an embedding: key, name, help.
+# Key in the event ``embedding`` for each worker, metric name, help text.
 _OF_A_WORKER = (
     ("documents_per_second", "latentscale_embed_documents_per_second", "Documents that a worker embedded a second."),
     ("tokens_per_second", "latentscale_embed_tokens_per_second", "Tokens that a worker read a second."),
@@ -41,12 +41,12 @@ _OF_A_WORKER = (
 
 
 def check_metrics_file(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is done.
+    """Check that a metrics file can be written, before the command starts.
 
     Raises
     ------
     ConfigError
-        If its folder does not exist or cannot be written, or it is no regular file.
+        If its folder does not exist or is not writable, or the path is not a regular file.
     RequestError
         If it is ``-``.
     """
@@ -62,21 +62,21 @@ def check_metrics_file(path: Path) -> None:
 
 
 def write_metrics_file(path: Path, events: Sequence[Mapping[str, Any]]) -> None:
-    """Write what the events of one run say, in one step: a reader sees the run before or this one.
+    """Write the metrics of a run atomically, replacing those of the previous run.
 
     Parameters
     ----------
     path : Path
-        The time of the last success is carried over from it where this run failed.
+        If this run failed, the time of the last success is carried over from the existing file.
     events : sequence of mapping
-        Of an :class:`~latentscale.pipeline.observe.Observer`; the last one says how the run ended.
+        Events of an :class:`~latentscale.pipeline.observe.Observer`; the last one has the outcome of the run.
 
     Raises
     ------
     StorageError
         If it cannot be written.
     """
-    # Collectors read names that end in .prom: that of the unfinished file does not.
+    # Collectors read files named *.prom; the temporary file must not match.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         text = metrics_text(events, before=path.read_text(encoding="utf-8") if path.exists() else "")
@@ -90,13 +90,14 @@ def write_metrics_file(path: Path, events: Sequence[Mapping[str, Any]]) -> None:
 
 
 def metrics_text(events: Sequence[Mapping[str, Any]], *, before: str = "") -> str:
-    """The text that ``write_metrics_file`` writes, in Prometheus' text format 0.0.4.
+    """The content of the metrics file, in the Prometheus text format 0.0.4.
 
     Parameters
     ----------
     events : sequence of mapping
+        Events of the run.
     before : str
-        The text of the run before.
+        The file content of the previous run.
     """
     return "".join(f"{line}\n" for line in _lines(events, before))
 
@@ -144,7 +145,7 @@ def _lines(events: Sequence[Mapping[str, Any]], before: str) -> Iterator[str]:
 def _of_workers(
     events: Sequence[Mapping[str, Any]], key: str, workspace: Mapping[str, str]
 ) -> Iterator[tuple[Mapping[str, str], float]]:
-    """A figure of each worker that a run's embedding lists, by its number: names of processes never come again."""
+    """Samples of one figure for each embedding worker, labelled by index, since process names are never reused."""
     for event in events:
         if event["event"] == "embedding":
             for number, one in enumerate(event["by_worker"]):

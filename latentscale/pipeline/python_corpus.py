@@ -52,7 +52,7 @@ def settings_of_run(
     Raises
     ------
     LatentScaleError
-        If a setting is given twice, the corpus is invalid, or the workspace has other data already.
+        If a setting is given twice, the corpus is invalid, or the workspace already has another corpus.
     """
     vectors = documents.vectors
     if isinstance(vectors, str | Path):
@@ -82,7 +82,7 @@ def settings_of_run(
 
 
 def _check_is_new_data(store: Store, name: str) -> None:
-    """Check that data is not another corpus than that of the workspace."""
+    """Check that data is the corpus of the workspace, if it has one already."""
     if not store.exists(WORKSPACE) or store.exists(name) or not store.list("snapshots"):
         return
     raise WorkspaceError(

@@ -1,4 +1,4 @@
-"""Recorded settings of a workspace: those of its maps, and of the run that the next command continues."""
+"""Recorded settings of a workspace: those of its maps, and of the run on which the next command builds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latentscale.storage.workspace_record import read_workspace
 
 
 class RecordedSettings:
-    """Recorded settings of a workspace, with paths and a store as they are now.
+    """Recorded settings of a workspace, with its present path and storage settings.
 
     Parameters
     ----------
@@ -32,18 +32,18 @@ class RecordedSettings:
         self.given_storage = given
 
     def of_map(self, record: Record) -> dict[str, Any]:
-        """Settings of a map: the corpus of the run that made it, and the stages of its fit.
+        """Settings of a map: the corpus settings of the run that made it, and the stage settings of its fit.
 
         Raises
         ------
         WorkspaceError
-            If they are lost.
+            If they are missing.
         """
         values = settings_of_map(self.store, record)
         return {**values, "corpus": self._corpus_here(values["corpus"]), "out": self.store.url}
 
     def of_snapshot(self, *, with_stages: bool) -> dict[str, Any]:
-        """Settings with the corpus of the leading run: those of the stages at their defaults, or those of that run."""
+        """Settings with the corpus of the leading run; stage settings are defaults, or with ``with_stages`` its own."""
         run = leading_run(self.store)
         recorded = read_workspace(self.store).corpus
         corpus = recorded if run is None else with_full_sources(self.store, run["job"]["corpus"])
@@ -51,18 +51,18 @@ class RecordedSettings:
         return values | self.of_stages() if with_stages else values
 
     def of_stages(self) -> dict[str, Any]:
-        """Settings by stage of the leading run; before there is one, of the last that did not fail by them."""
+        """Stage settings of the leading run; without one, of the last run that did not fail because of its settings."""
         run = leading_run(self.store) or next((r for r in latest_runs(self.store) if not failed_by_request(r)), None)
         job = {} if run is None else run["job"]
         return {group: job[group] for group in setting_groups() if group in job}
 
     def job(self, values: Mapping[str, Any]) -> JobConfig:
-        """Settings of a job in this workspace.
+        """Validate the nested settings of a job in this workspace.
 
         Raises
         ------
         ConfigError
-            Naming the first unknown or invalid one.
+            Naming the first unknown or invalid setting.
         """
         given = self.given_storage
         storage = {} if given is None else {"storage": given.model_dump(mode="json")}
@@ -83,7 +83,7 @@ class RecordedSettings:
         Raises
         ------
         ConfigError
-            With what differs.
+            If a setting differs; the message names it.
         """
         held = self.of_map(record)["corpus"]
         given = dict(corpus)
@@ -106,7 +106,7 @@ class RecordedSettings:
         return {**corpus, "storage": self.given_storage.model_dump(mode="json")}
 
     def _source_here(self, source: str) -> str:
-        """A recorded source; data that was handed over in Python moves with the workspace that holds it."""
+        """A recorded source; the path of uploaded in-memory data is adjusted if the workspace was moved."""
         store = self.store
         folder, _, name = source.replace("\\", "/").rpartition("/")
         if not folder.endswith("/uploads") or source.startswith(store.url) or not store.exists(f"uploads/{name}"):
@@ -115,6 +115,6 @@ class RecordedSettings:
 
 
 def laid_over(held: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of one group over recorded ones; those of another method or model are left out."""
+    """Merge settings of one group into recorded ones, which are dropped if ``method`` or ``model`` changes."""
     other = any(key in given and held.get(key) not in (None, given[key]) for key in ("method", "model"))
     return dict(given) if other else {**held, **given}

@@ -1,4 +1,4 @@
-"""Resources of the workers of each stage: the settings, else the needs of embedder, labeler and backends."""
+"""Resources of the workers of each stage: the settings, with defaults of the embedder, labeler and backends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from latentscale.registry import BACKENDS, stages
 
 
 def with_default_resources(config: JobConfig, spec: EmbedderSpec) -> JobConfig:
-    """Fill what ``engine.resources`` leaves open of a stage, for embedder, labeler and backends asked for by name.
+    """Fill unset ``engine.resources`` with the defaults of the embedder, the labeler and backends chosen by name.
 
     Parameters
     ----------
+    config : JobConfig
     spec : EmbedderSpec
-        Of the job; its own ``resources()`` are the default for embed.
+        The embedder of the job; its ``resources()`` are the defaults of stage embed.
     """
     defaults: dict[str, StageResources] = {"embed": spec.resources()}
     for entry in stages():
@@ -34,7 +35,7 @@ def with_default_resources(config: JobConfig, spec: EmbedderSpec) -> JobConfig:
             for field, described in StageResources.model_fields.items()
             if getattr(asked, field) == described.default != getattr(resources, field)
         }
-        # The number of workers is one setting in three fields.
+        # The three worker fields form one setting: if one is set, none is filled.
         if asked.workers or asked.min_workers or asked.max_workers:
             left_open = {field: value for field, value in left_open.items() if not field.endswith("workers")}
         if left_open:

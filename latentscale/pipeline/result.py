@@ -29,20 +29,20 @@ class Outcome:
     filtered : int
         Rows that ``where``, ``sample`` or ``limit`` left out.
     unread : Unread
-        What the sources hold and was not read.
+        Files and tables of the sources that were not read.
     before : str or None
         Id of the map that was the current one when the run began.
     published : bool
         Whether the map of the run was to become the current one.
     records : dict of str to Record
-        By stage; ``project`` is the map's layout, ``layout`` the one that clusters were found on.
+        By stage; ``project`` is the map's layout, ``layout`` the one that was clustered.
     made : list of str
-        Names of the stages that built something, each once; the others found their artifact.
+        Names of the stages that built something, without repetition; the other stages reused their artifacts.
     quarantined : list of dict
-        Shards whose every attempt ended with its worker's death, or that a service did not answer (``tries`` 0):
-        ``stage``, ``key``, ``tries``, ``reason`` and, at ingest, the ``files``. Their documents are not in the map.
+        Shards whose worker died at every attempt, or for which a service failed (``tries`` 0): ``stage``, ``key``,
+        ``tries``, ``reason`` and, at ingest, the ``files``. Their documents are not in the map.
     warnings : list of str
-        What a person must not overlook, in sentences; the map's own are in its ``quality["red_flags"]``.
+        Warnings of the run, as sentences; those about the map are in its ``quality["red_flags"]``.
     seconds : float
     """
 
@@ -67,19 +67,19 @@ class Outcome:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was built, or another map is the current one; else all existed already."""
+        """Whether anything was built, or the current map changed."""
         return bool(self.made) or self.moved
 
     @property
     def moved(self) -> bool:
-        """Whether the current map is another one than before the run."""
+        """Whether the run changed which map is the current one."""
         return self.published and self.map is not None and self.map.id != self.before
 
     def summary(self, store: Store) -> dict[str, Any]:
-        """What changed and what there is now, as the event ``run done`` has it; numbers are null before a map.
+        """The summary in the event ``run done``; the counts are None if there is no map.
 
-        ``added`` and ``removed`` are what this run did to the map that it grew, null for a new fit; ``refit_due`` is
-        null for a map that no update grew.
+        ``added`` and ``removed`` are the numbers of documents that this update added and removed, None for a new fit;
+        ``refit_due`` is None for a map without updates.
         """
         record = self.map
         counts: Mapping[str, Any] = record.counts if record else {}

@@ -1,4 +1,4 @@
-"""Make a map: a loop over the stages, each of which finds its artifacts or makes them."""
+"""Run a job: a loop over the stages, each of which reuses its artifacts or builds them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from latentscale.storage.workspace_record import WorkspaceRecord, claim_workspac
 
 
 def stage_names() -> list[str]:
-    """The stages of a run, in their order."""
+    """Names of the stages of a run, in order."""
     return [entry.name for entry in stages() if entry.name not in NOT_OF_A_RUN]
 
 
@@ -55,7 +55,7 @@ def run_job(
     show_map: bool = True,
     command: Sequence[str] | None = None,
 ) -> Outcome:
-    """Run all stages of a job up to ``until``.
+    """Run all stages of a job up to and including ``until``.
 
     Parameters
     ----------
@@ -64,19 +64,19 @@ def run_job(
     snapshot : Snapshot, optional
         Start from these documents instead of reading the corpus.
     refit : bool
-        Align the new layout to that of the current map by turning, mirroring and shifting it, and give clusters that
-        are in both the ids, and so the colours, that they had.
+        Align the new layout to that of the current map by rotation, reflection and translation, and keep the ids, and
+        so the colours, of clusters found in both.
     show_map : bool
-        Whether the map becomes the current one, and the page shows it.
+        Whether the map becomes the current one, shown by the page.
     command : sequence of str, optional
-        As typed, for the record.
+        The command line, for the run record.
 
     Raises
     ------
     WorkspaceError
-        If updates have grown the current map, and this run would put a new fit in its place without ``refit``.
+        If the current map has had updates, and this run would replace it by a new fit without ``refit``.
     LatentScaleError
-        With what is wrong; what was done until then stays, and the same request resumes from there.
+        If a check or a stage fails; finished work is kept, and the same request resumes.
     """
     started = time.monotonic()
     context = RunContext(config, observer, command=command)
@@ -143,7 +143,7 @@ def run_job(
 
 
 def _aligned_before(store: Store, current: Record | None, snapshot: Snapshot | None) -> Record | None:
-    """The map to which the current one was aligned, for other stages of the same documents: its layout stays so."""
+    """The map to which the current one was aligned, if the run uses the same documents: its layout is kept aligned."""
     if current is None or snapshot is None or current.request.get("snapshot") != snapshot.id:
         return None
     earlier = current.request.get("align")
@@ -151,7 +151,7 @@ def _aligned_before(store: Store, current: Record | None, snapshot: Snapshot | N
 
 
 def _refuse_over_grown(store: Store, current: Record) -> None:
-    """A new fit in place of a map that has grown must be asked for: every point and every cluster would be another."""
+    """Require ``refit`` to replace a map that has had updates: all positions and clusters would change."""
     update = current.request.get("update")
     if update is None:
         return
@@ -165,7 +165,7 @@ def _refuse_over_grown(store: Store, current: Record) -> None:
 
 
 def _propose_refit(context: RunContext, current: Record) -> None:
-    """Say how a map of other documents can keep what the current one has."""
+    """If the corpus selection changed, note that ``refit`` keeps the positions and cluster ids comparable."""
     try:
         before = settings_of_map(context.store, current)["corpus"]
     except WorkspaceError:
@@ -179,17 +179,17 @@ def _propose_refit(context: RunContext, current: Record) -> None:
 
 
 def check_settings(context: RunContext, until: str, *, labels: bool = True) -> None:
-    """Find requests that no stage can satisfy, before anything is read.
+    """Validate the settings of all stages before anything is read.
 
     Parameters
     ----------
     labels : bool
-        Whether clusters may have to be named: an update names none, and needs no model for it.
+        Whether the job may label clusters; an update does not, and needs no language model.
 
     Raises
     ------
     ConfigError
-        If there is no such stage, embedder, backend or labeler, or one of them refuses its settings.
+        If a stage, embedder, backend or labeler does not exist, or rejects its settings.
     """
     config = context.config
     names = stage_names()
@@ -210,9 +210,9 @@ def check_settings(context: RunContext, until: str, *, labels: bool = True) -> N
 
 
 def _plan(context: RunContext, parent: Snapshot | None, until: str) -> ingest.UnitTable:
-    """List the corpus, check its files, and cut it into units.
+    """List the corpus, check its files, and split it into units.
 
-    All that can be wrong with the request is found before anything is written or any model is loaded.
+    Invalid requests are found here, before anything is written or a model is loaded.
     """
     config = context.config
     notes: list[str] = []
@@ -227,7 +227,7 @@ def _plan(context: RunContext, parent: Snapshot | None, until: str) -> ingest.Un
     for text in (*notes, *check.notes):
         context.observer.note(text)
     context.list_in_record(inputs, unread)
-    # What is there already needs no room; how much a condition keeps is known once it was applied.
+    # Existing shards need no further space, and the selectivity of a condition is unknown until it was applied.
     if parent is None and config.corpus.where is None:
         size = estimate_size(inputs, config, check)
         stages = stage_names()[: stage_names().index(until) + 1]
@@ -246,21 +246,21 @@ def make_map(
     *,
     earlier: Record | None,
 ) -> None:
-    """Run the stages after ingest; their records are in the outcome.
+    """Run the stages after ingest, and store their records in the outcome.
 
     Parameters
     ----------
     parent : Snapshot or None
-        Of the current map: documents that ``snapshot`` has from it keep their vectors.
+        The snapshot of the current map; documents that ``snapshot`` shares with it keep their vectors.
     align : Record or None
         The map to which the layout is aligned.
     earlier : Record or None
-        The map from which it starts where ``project.init`` says so.
+        The map that initialises the layout with ``project.init: earlier``.
     """
     store, outcome = context.store, context.outcome
     starts = context.config.project.init == "earlier"
     job = context.job(workspace, snapshot, align=align, earlier=earlier if starts else None)
-    # A wrong column name is found now and not after the layout.
+    # A wrong column name must fail here, not after the layout.
     job.config = publish.resolve_columns(store, snapshot, context.config, workspace.text_column, context.vectors_column)
     job.records = outcome.records
     if until != "embed":
@@ -292,7 +292,7 @@ def make_map(
             # Without the shards that had to be quarantined.
             job.snapshot = outcome.snapshot or snapshot
         else:
-            while not _worked(context, stage, job, fits, publishes="publish" in names and outcome.published):
+            while not _try_stage(context, stage, job, fits, publishes="publish" in names and outcome.published):
                 pass
         if name == "cluster":
             _check_layer(job)
@@ -302,34 +302,36 @@ def make_map(
             break
 
 
-class _ChosenAgain(Exception):  # noqa: N818 - no error: the stage is asked for its work once more
-    """The backend of a stage was not to be trusted, and another one was chosen."""
+class _BackendReplaced(Exception):  # noqa: N818 - no error: the stage starts again with the other backend
+    """The backend of a stage failed its check, and another one was chosen."""
 
 
-def _worked(context: RunContext, stage: WholeStage, job: MapJob, fits: Callable[[], None], *, publishes: bool) -> bool:
-    """Do the work of a stage; False where its backend was replaced, so that its work is another one now."""
+def _try_stage(
+    context: RunContext, stage: WholeStage, job: MapJob, fits: Callable[[], None], *, publishes: bool
+) -> bool:
+    """Run a stage; returns False if its backend was replaced meanwhile, so that the stage must be tried again."""
 
     def before(work: Work) -> None:
         fits()
         if not context.trusted(work.stage.name, job.snapshot, job.records["embed"]):
-            raise _ChosenAgain
+            raise _BackendReplaced
 
     try:
         for work in stage.works(job):
             preview = preview_of(context, job, publishes=publishes) if work.is_shown else None
             job.records[work.slot] = context.find_or_make(work, before_work=partial(before, work), preview=preview)
-    except _ChosenAgain:
+    except _BackendReplaced:
         return False
     return True
 
 
 def _check_layer(job: MapJob) -> None:
-    """Refuse a layer to partition by that the clusters do not have, before they are labelled.
+    """Check that the layer of ``publish.partition_by`` exists, before the clusters are labelled.
 
     Raises
     ------
     ConfigError
-        With the layers that there are.
+        If not; the message lists the existing layers.
     """
     asked = job.config.publish.partition_by or ""
     layers = len(job.records["cluster"].counts["layers"])
@@ -350,7 +352,7 @@ def _warn_of_cluster_size(context: RunContext, documents: int) -> None:
 
 
 def show(context: RunContext, record: Record) -> None:
-    """Make ``record`` the current map, on its page too; both are overwritten in place, the page last."""
+    """Make ``record`` the current map and show it on the page; both objects are overwritten, the page last."""
     if read_head(context.store) != record.id:
         write_head(context.store, record.id)
     publish.write_public_page(context.store, record)

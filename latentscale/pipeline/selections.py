@@ -1,4 +1,4 @@
-"""Documents that a run leaves out, or takes alone: lists of ids and clusters of the current map."""
+"""Selection of documents by ``corpus.exclude``, ``only`` and ``exclude_clusters``: id lists, clusters of the map."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _ROW_ID = "row_id"
 
 
 def settle_selections(context: RunContext) -> None:
-    """Keep the lists that ``corpus.exclude`` and ``corpus.only`` name in the workspace, and name them there instead.
+    """Copy the lists of ``corpus.exclude`` and ``corpus.only`` to the workspace, and refer to the copies from then on.
 
-    The record of the run then says which documents were left out, whatever becomes of the files; an update goes by it.
-    Clusters are those of the current map, in addition to what that map leaves out.
+    The run record thus stays complete without the original files, and updates use the copies. Excluded clusters are
+    those of the current map; the documents that this map leaves out stay excluded.
 
     Raises
     ------
     ConfigError
-        If a file cannot be read, or has no column of ids.
+        If a file cannot be read, or has no id column.
     WorkspaceError
-        If clusters are named and there is no map, or no such cluster.
+        If clusters are given but there is no map or no such cluster.
     """
     corpus = context.config.corpus
     if not (corpus.exclude or corpus.only or corpus.exclude_clusters):
@@ -55,12 +55,12 @@ def settle_selections(context: RunContext) -> None:
 
 
 def leave_out(context: RunContext, snapshot: Snapshot) -> Snapshot:
-    """The snapshot without the documents that the settled lists leave out.
+    """Return the snapshot without the documents that the lists exclude.
 
     Raises
     ------
     CorpusError
-        If no document is left.
+        If no document remains.
     """
     corpus, store = context.config.corpus, context.store
     id_column = ingest.stored_id_column(corpus)
@@ -123,7 +123,7 @@ def _read_ids(name: str, setting: str, id_column: str | None) -> pl.Series:
         raise ConfigError(f"{setting}: {name} cannot be read: {' '.join(str(error).split())[:200]}") from None
     if id_column is not None and id_column in frame.columns:
         return _as_ids(frame[id_column])
-    # The one name of a list without a header is an id, and would be lost.
+    # Without a header, the first id of the list would be taken for the column name and lost.
     unnamed = frame.width == 1 and suffix not in (".csv", ".tsv")
     column = _ROW_ID if _ROW_ID in frame.columns else frame.columns[0] if unnamed else None
     if column is None:
@@ -145,7 +145,7 @@ def _read_ids(name: str, setting: str, id_column: str | None) -> pl.Series:
 
 
 def _separator(path: Path, names: tuple[str | None, ...]) -> str:
-    """The separator of a CSV file by which its header has one of ``names``; else the comma."""
+    """The separator with which the header of a CSV file contains one of ``names``; by default the comma."""
     with path.open(encoding="utf-8-sig") as file:
         header = file.readline()
     split = {one: [name.strip("\"' \r\n") for name in header.split(one)] for one in ",;\t|"}
@@ -153,14 +153,14 @@ def _separator(path: Path, names: tuple[str | None, ...]) -> str:
 
 
 def _as_ids(column: pl.Series) -> pl.Series:
-    """The ids of a column as text; whole numbers are, also where pandas made floats of them."""
+    """The ids of a column as text; floats with integer values, as pandas writes them, become integers first."""
     if column.dtype.is_float() and (column == column.round()).all():
         column = column.cast(pl.Int64, strict=False)
     return column.cast(pl.String).drop_nulls().rename("id")
 
 
 def _of_clusters(context: RunContext, clusters: Sequence[int]) -> list[str]:
-    """Lists of what the current map leaves out, and of the documents of its ``clusters``."""
+    """Names of the selections of the current map, and of a new one with the documents of its ``clusters``."""
     store = context.store
     current = current_map(store)
     if current is None:

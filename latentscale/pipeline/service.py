@@ -1,4 +1,4 @@
-"""A service that embeds, as a run sees it: asked once before the first shard, and what it cost in the end."""
+"""Embedding services in a run: a test request before the first shard, and the spending afterwards."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from latentscale.storage.spending import delete_spending, read_spending
 
 
 def probe_service(context: RunContext, embedding_id: str) -> list[float] | None:
-    """Ask the service for one vector, where the embedder is one, so that a wrong key or name is found at once.
+    """If the embedder is a service, request one vector, so that a wrong key or model name fails immediately.
 
     Returns
     -------
     list of float or None
-        The beginning of that vector, for the record.
+        The first components of that vector, for the record; None without a service.
 
     Raises
     ------
     ConfigError
         If the address, the model, the key or an option is wrong.
     EnvironmentFailure
-        If it does not answer this machine, which is also where it will be asked.
+        If it does not respond, and this machine is also where the vectors will be requested.
     WorkspaceError
-        If its model is another one than that of the vectors that are there.
+        If its model differs from the one that made the existing vectors.
     """
     try:
         probed = context.spec.probe()
     except EnvironmentFailure as error:
         if context.config.engine.name == "local":
             raise
-        # The driver of a cluster may be a laptop that does not reach what the nodes do.
+        # The driver of a cluster may be a laptop without access to services that the nodes can reach.
         context.observer.note(
             f"the embedding service is left to the workers, it cannot be asked from here: {error.message}"
         )
@@ -57,14 +57,14 @@ def probe_service(context: RunContext, embedding_id: str) -> list[float] | None:
 
 @contextmanager
 def counted_spending(context: RunContext, embedding_id: str) -> Generator[dict[str, Any]]:
-    """Count what the workers spend meanwhile, in the run's record and in a note, however it ends.
+    """Record the workers' spending on the service in the run record and a note, also after a failure.
 
-    Answers that a killed run left of finished shards are deleted first, also where nothing is left to do.
+    Cached answers for finished shards that a killed run left are deleted first.
 
     Yields
     ------
     dict
-        Filled at the end: ``requests``, ``tokens``, and ``cost`` where the price is known.
+        Filled at exit: ``requests``, ``tokens``, and ``cost`` if the price is known.
     """
     terms = context.spec.terms
     figures: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def counted_spending(context: RunContext, embedding_id: str) -> Generator[dict[s
     try:
         yield figures
     finally:
-        # What the stage failed by matters more than a count that cannot be read.
+        # An unreadable count must not hide the failure of the stage.
         with suppress(LatentScaleError):
             spent = read_spending(context.store, context.run.id)
             if spent.requests:

@@ -1,4 +1,4 @@
-"""The stages that work shard by shard: what is pending, the engine that does it, and what all receipts say."""
+"""Ingest and embed, the stages that work shard by shard: pending shards, their execution, and the receipts."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from latentscale.storage.workspace_record import WorkspaceRecord
 Task = TypeVar("Task")
 Receipt = TypeVar("Receipt")
 
-# Up to so many two-character folders are listed one by one; beyond, everything below is.
+# Up to this many two-character folders are listed one by one; with more, the whole folder is.
 LISTED_FOLDERS = 24
-# Of the documents: so many without a vector are a warning, fewer are a number among the rejects.
+# If more than this fraction of the documents has no vector, a warning is given; otherwise it is only counted.
 LOUD_SHARE = 0.05
-# Of one processor, for the formats that are read fastest: parquet, JSON lines.
+# Bytes per CPU second for the formats that are read fastest: parquet, JSON Lines.
 INGEST_BYTES_A_SECOND = 80e6
 
 
@@ -59,18 +59,18 @@ def run_shards(
     seconds: float,
     files_of: Callable[[str], Sequence[str]] = lambda key: (),
 ) -> Iterable[Any]:
-    """Have the engine do the pending shards of a stage; yields their receipts, and quarantines what kills workers.
+    """Run the pending tasks of a stage on the engine, yield their receipts, and quarantine tasks that kill workers.
 
     Parameters
     ----------
     make_worker : callable
-        Makes a worker where it runs.
+        Worker factory, called in the worker process.
     receipt_type : type
-        Of one receipt, or ``list`` of it where a task gives several.
+        Type of a receipt, or ``list`` of it if a task gives several.
     seconds : float
-        Of one processor that the shards will take, about: an engine starts no process for less than that costs.
+        Estimated CPU seconds of all tasks; the engine starts no processes if their startup would cost more.
     files_of : callable
-        Names the inputs of a task by its key, for the record of a quarantine.
+        Maps a task key to the names of its input files, for the quarantine record.
     """
     if not pending:
         return
@@ -102,16 +102,16 @@ def run_shards(
 def ingest_corpus(
     context: RunContext, units: ingest.UnitTable, parent: Snapshot | None, *, growing: bool, embeds: bool = True
 ) -> Snapshot:
-    """Do the units whose shards are not there, and list all shards as a snapshot.
+    """Ingest the units whose shards do not exist yet, and return the snapshot of all shards.
 
     Parameters
     ----------
     parent : Snapshot or None
-        Of the current map: its documents keep their row ids.
+        The snapshot of the current map; its documents keep their row ids.
     growing : bool
-        Units of which ``parent`` has the shards are taken as done; only the others are looked at.
+        For updates: units whose shards are in ``parent`` count as finished and are not checked.
     embeds : bool
-        Whether the documents are embedded next, by the same workers: their start is then paid for in any case.
+        Whether the same workers embed the documents next, so that their startup pays off in any case.
     """
     config, store, outcome = context.config, context.store, context.outcome
     asked = ingest.units_without(units, parent) if growing and parent is not None else units
@@ -155,7 +155,7 @@ def ingest_corpus(
         frame = ingest.shard_frame(receipts)
         reasons: Counter[str] = receipts.sum_by_key("reasons")
         outcome.filtered = receipts.total("filtered")
-        # Of a million shards they take as much as the snapshot.
+        # For a million shards the receipts take as much memory as the snapshot.
         del receipts
         release_memory()
         if growing and parent is not None:
@@ -176,7 +176,7 @@ def ingest_corpus(
         ("superseded", snapshot.replaced, before.replaced if before else NO_IDS),
         ("excluded", snapshot.excluded, before.excluded if before else NO_IDS),
     ):
-        # Those of earlier runs may have gone with their files: numbers alone would hide new ones.
+        # Rows of earlier runs may have disappeared with their files, so that a difference of counts would be wrong.
         if added := len(np.setdiff1d(now, then, assume_unique=True)):
             reasons[reason] += added
     outcome.rejects = dict(reasons)
@@ -192,16 +192,16 @@ def embed_snapshot(
     growing: bool = False,
     before_work: Callable[[], None] | None = None,
 ) -> Record:
-    """Embed the shards of ``snapshot`` that have no vectors yet; the record is that of the embedding.
+    """Embed the shards of ``snapshot`` that have no vectors yet, and return the record of the embedding.
 
     Parameters
     ----------
     parent : Snapshot or None
-        Of the current map: documents that the snapshot has from it, with the same text, keep their vectors.
+        The snapshot of the current map; documents that are also in it, with the same text, reuse their vectors.
     growing : bool
-        The shards of ``parent`` are known to have vectors.
+        For updates: the shards of ``parent`` are known to have vectors.
     before_work : callable, optional
-        Called before the first shard is embedded, where one is missing.
+        Called before the first shard is embedded, if any is pending.
     """
     config, store, outcome = context.config, context.store, context.outcome
     spec = context.spec
@@ -279,7 +279,7 @@ def embed_snapshot(
         context.run.facts["embedding"] = figures
         context.observer.event("embedding", **figures)
     _report(context, spec, receipts)
-    # Another run may have written it meanwhile.
+    # Another run may have written the record meanwhile.
     found = found or find_record(store, "embedding", writer.id)
     if found is not None:
         return found
@@ -304,7 +304,7 @@ def embed_snapshot(
 
 
 def _finished(store: Store, embedding_id: str, there: ShardTable) -> tuple[Receipts, Receipts, dict[str, int]]:
-    """The receipts of embedded shards: those that a table holds, those that had to be read, and the tables."""
+    """The receipts of embedded shards: those in receipt tables, those read one by one, and the tables."""
     read = Receipts(EmbedReceipt)
     if not len(there):
         return Receipts(EmbedReceipt), read, list_tables(store, embedding_id)
@@ -317,7 +317,7 @@ def _finished(store: Store, embedding_id: str, there: ShardTable) -> tuple[Recei
 
 
 def _described(store: Store, key: str) -> str:
-    """The input of a shard, as a person knows it."""
+    """The source files of a shard, for messages."""
     try:
         sources = read_parquet(store, f"{ingest.FOLDER}/{key[:2]}/{key}.parquet", ["source"]).column(0).unique()
     except LatentScaleError:
@@ -326,7 +326,7 @@ def _described(store: Store, key: str) -> str:
 
 
 def _report(context: RunContext, spec: Any, receipts: Receipts) -> None:
-    """Say what of the documents was lost, cut or is in a language that the model does not know."""
+    """Report documents without a vector, truncated texts, and languages that the model does not support."""
     rows, embedded = receipts.total("rows"), receipts.total("embedded")
     if embedded < rows:
         context.outcome.rejects["not_embeddable"] = rows - embedded
@@ -343,7 +343,7 @@ def _report(context: RunContext, spec: Any, receipts: Receipts) -> None:
 
 
 def _check_embeddable(context: RunContext, spec: Any, *, rows: int, embedded: int) -> None:
-    """Refuse a map on which most of the documents are not, and say it loudly where many are not."""
+    """Raise if more documents than allowed have no vector, and warn if many have none."""
     lost = rows - embedded
     if not embedded or lost <= LOUD_SHARE * rows:  # without a single vector, the next stage says so
         return
@@ -369,7 +369,7 @@ def _check_embeddable(context: RunContext, spec: Any, *, rows: int, embedded: in
 
 
 def list_shards(store: Store, folder: str, keys: pa.Array | pa.ChunkedArray) -> Listing:
-    """List what a folder holds of some keys, and perhaps more."""
+    """List the objects of some shard keys in a folder; the listing may contain others."""
     starts = pc.call_function("utf8_slice_codeunits", [keys], pc.SliceOptions(0, 2)).unique().to_pylist()
     if not 0 < len(starts) <= LISTED_FOLDERS:
         return store.list(folder, brief=True) if starts else Listing()

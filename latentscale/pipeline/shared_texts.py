@@ -1,4 +1,4 @@
-"""``embed.duplicates: corpus``: texts that several shards have are embedded before the shards, once each."""
+"""``embed.duplicates: corpus``: texts that occur in several shards are embedded once, before the shards."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from latentscale.storage.snapshot import ShardTable, Snapshot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedTexts:
-    """The shared texts of a snapshot, embedded.
+    """The embedded shared texts of a snapshot.
 
     Attributes
     ----------
     folder : str
-        Of their vectors, while the shards are embedded.
+        Temporary folder of their vectors, used while the shards are embedded.
     receipts : Receipts
-        Their tokens and different texts; the documents are those of the shards.
+        Counts of their tokens and distinct texts; documents are counted by the shards.
     """
 
     folder: str
@@ -51,16 +51,16 @@ def embed_shared_texts(
     *,
     text_bytes: float,
 ) -> SharedTexts | None:
-    """Embed the texts that a shard of ``pending`` has in common with another one; None where there are none.
+    """Embed the texts that a shard of ``pending`` shares with another shard; None if the feature does not apply.
 
-    What a killed run embedded of them is found again by the next one with the same snapshot.
+    The next run with the same snapshot reuses the vectors that a killed run computed.
 
     Parameters
     ----------
     work : EmbedWork
-        Counts what the workers do.
+        Collects the workers' throughput.
     text_bytes : float
-        Of the pending shards, decompressed.
+        Decompressed size of the pending shards.
     """
     if context.config.embed.duplicates != "corpus" or spec.reads == "vectors" or not len(pending):
         return None
@@ -94,7 +94,7 @@ def embed_shared_texts(
         attempts=AttemptLog(store, context.run.id),
         seconds=STAGE.cost(size, context.config).cpu_seconds,
     ):
-        # Texts without a vector are left to the shards, which end in quarantine if those fail there too.
+        # Texts that failed here are tried again with their shards, which are quarantined if they fail there too.
         if isinstance(made, Quarantined) or made.failure:
             continue
         work.add(made)
@@ -103,5 +103,5 @@ def embed_shared_texts(
 
 
 def forget_shared_texts(store: Store, shared: SharedTexts) -> None:
-    """Delete what was only there for the shards, once those have their vectors."""
+    """Delete the temporary vectors of the shared texts after the shards are embedded."""
     store.delete(store.list(shared.folder))

@@ -1,4 +1,4 @@
-"""Update: new documents join the current map, missing ones leave it, and no existing point moves."""
+"""Incremental update of the current map: add new documents, remove missing ones, keep all existing positions."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ from latentscale.storage.snapshots import has_shared_row_ids, read_groups, read_
 from latentscale.storage.vectors import spooled_vectors
 from latentscale.storage.workspace_record import WorkspaceRecord, read_workspace
 
-# An update that another one overtook restarts from the other's map.
+# Attempts of an update; if another update finishes first, it starts again from the other's map.
 MAX_ROUNDS = 5
 
 
 def update_job(config: JobConfig, observer: Observer, *, command: Sequence[str] | None = None) -> Outcome:
-    """Ingest and embed what is new or changed, place it, and show the map that has it.
+    """Ingest and embed new and changed documents, place them on the map, and publish the result.
 
     Returns
     -------
     Outcome
-        Its ``map`` is the current one, where nothing changed too.
+        ``map`` is the current map, also if nothing changed.
 
     Raises
     ------
     WorkspaceError
         If there is no map yet.
     ConfigError
-        If the settings would embed otherwise than the map was.
+        If the settings would produce other embeddings than those of the map.
     CorpusError
         If more of the map's documents are missing than ``update.max_removed_fraction`` allows.
     LatentScaleError
-        With what is wrong; what was done until then stays, and the same request resumes from there.
+        If a check or a stage fails; finished work is kept, and the same request resumes.
     """
     started = time.monotonic()
     context = RunContext(config, observer, command=command)
@@ -73,10 +73,10 @@ def update_job(config: JobConfig, observer: Observer, *, command: Sequence[str] 
     settle_selections(context)
     with context.recorded(), context.leased("update"), spooled_vectors(store):
         for _ in range(MAX_ROUNDS):
-            if _round(context, units, parent, workspace):
+            if _try_update(context, units, parent, workspace):
                 break
-            # Another update came first: what it added is not done again, nor removed since it was not there yet when
-            # this one looked.
+            # Another update finished first. The corpus is listed again, so that its documents are neither added twice
+            # nor removed as missing.
             context.observer.note("another update finished first; this one continues from its map")
             parent = current_map(store)
             assert parent is not None, "a workspace that had a current map has one"
@@ -91,7 +91,7 @@ def update_job(config: JobConfig, observer: Observer, *, command: Sequence[str] 
 
 
 def _plan(context: RunContext, parent: Record) -> ingest.UnitTable:
-    """List the corpus as it is now, and cut it into units, those of ``parent`` as they were."""
+    """List the present corpus and split it into units; those of ``parent`` are kept as they are."""
     store = context.store
     notes: list[str] = []
     unread = Unread()
@@ -106,7 +106,7 @@ def _plan(context: RunContext, parent: Record) -> ingest.UnitTable:
             hint=f"latentscale update {argument(store.url)} --refit makes a map in which each has its own.",
         )
     units = ingest.plan_ingest(inputs, config.corpus, config.ingest, groups=read_groups(store, before.id))
-    # New files only: the others were looked into when they came.
+    # Only new files: the others were checked when they were added.
     new = ingest.units_without(units, before)
     if len(new):
         notes.extend(ingest.check_corpus(new.files(), config.corpus, config.ingest, may_be_empty=True).notes)
@@ -119,7 +119,7 @@ def _plan(context: RunContext, parent: Record) -> ingest.UnitTable:
 def _check_embedding(
     context: RunContext, parent: Record, workspace: WorkspaceRecord, *, asked: Mapping[str, Any]
 ) -> None:
-    """Embed with the model of the map, in its revision where ``asked``, the options of the settings, names none."""
+    """Check that the model is that of the map; its revision is used unless the options ``asked`` name one."""
     held = find_record(context.store, "embedding", str(parent.request["embedding"]))
     if held is None:
         return
@@ -134,15 +134,15 @@ def _check_embedding(
     )
 
 
-def _round(context: RunContext, units: ingest.UnitTable, parent: Record, workspace: WorkspaceRecord) -> bool:
-    """Grow ``parent``; return whether the result is now the current map."""
+def _try_update(context: RunContext, units: ingest.UnitTable, parent: Record, workspace: WorkspaceRecord) -> bool:
+    """Update the map ``parent``; returns False if another update changed the current map meanwhile."""
     store, outcome = context.store, context.outcome
     _check_shown(store, parent)
     before = read_snapshot(store, str(parent.request["snapshot"]))
     after = outcome.snapshot = ingest_corpus(context, units, before, growing=True)
     if after.id == before.id:
         outcome.records["publish"] = parent
-        # A run that was killed between the two may have left the page behind the map.
+        # A run that was killed after switching the map may have left an outdated page.
         publish.write_public_page(store, parent)
         return True
     fit = read_fit(store, parent)
@@ -163,12 +163,12 @@ def _round(context: RunContext, units: ingest.UnitTable, parent: Record, workspa
     if not switch_head(store, expected=parent.id, to=grown.id):
         return False
     publish.write_public_page(store, grown)
-    # Another update may have written the page between this one's two objects.
+    # Another update may have switched the map and written the page meanwhile.
     return read_head(store) == grown.id
 
 
 def _check_shown(store: Store, parent: Record) -> None:
-    """Refuse to build on a map of which an object is missing or cut: listings tell, nothing is read."""
+    """Check by listings that no object of the map is missing or truncated; nothing is read."""
     shown = [parent.id, *(segment.map for segment in segments_of(parent)), read_fit(store, parent).map.id]
     for identity in dict.fromkeys(shown):
         lacking = lacking_part(needed_record(store, "map", identity))
@@ -180,12 +180,12 @@ def _check_shown(store: Store, parent: Record) -> None:
             )
 
 
-# Of the settings of publish, those that no corpus resolves: that another one has no effect is said.
+# Settings of publish that do not depend on the corpus: a note says that changing them has no effect on an update.
 _HELD_BY_THE_FIT = ("image_origins", "noise", "search", "semantic", "viewer")
 
 
 def growing_job(context: RunContext, fit: Fit, snapshot: Snapshot, workspace: WorkspaceRecord) -> MapJob:
-    """The job of an update to ``snapshot`` of a map that grew from ``fit``."""
+    """The job that updates a map based on ``fit`` to ``snapshot``."""
     job = context.job(workspace, snapshot)
     # The settings of the map's page and points, as the fit resolved them.
     held = {key: value for key, value in fit.map.request["publish"].items() if key != "title"}

@@ -1,4 +1,4 @@
-"""Repair of a workspace: what can be computed again is made again, under the same names."""
+"""Repair of a workspace: damaged and missing objects are recomputed, where possible, under the same names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make records of artifacts again whose runs are known, and artifacts of which parts are damaged."""
+"""Rebuild artifacts with damaged parts, and artifacts without a readable record whose runs are known."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from latentscale.upkeep.checks.report import Fault
 
 
 def mend_records(repair: Repair) -> None:
-    """Make the runs again whose artifacts have a record that cannot be read, or none any more."""
+    """Repeat the runs whose artifacts have a missing or unreadable record."""
     records, damaged = read_records(repair.store)
     hurt = {name.split("/")[1]: name for name in damaged}
     needed = {parent for record in records.values() for parent in record.parents if not parent.startswith("map-")}
@@ -47,7 +47,7 @@ def mend_records(repair: Repair) -> None:
         layout = {parent for identity in made if identity in records for parent in records[identity].parents}
         left = {identity for identity in hurt if repair.recorded.find(identity) is None}
         if left & (made | layout) and run["facts"].get("snapshot"):
-            _again(repair, run, {identity: r for identity, r in records.items() if identity not in hurt})
+            _rebuild_missing(repair, run, {identity: r for identity, r in records.items() if identity not in hurt})
     for identity, name in hurt.items():
         if repair.recorded.find(identity) is not None:
             continue
@@ -56,8 +56,8 @@ def mend_records(repair: Repair) -> None:
         repair.lost[name] = f"{name}: {identity}, of which no record of a run tells how it was made"
 
 
-def _again(repair: Repair, run: Mapping[str, Any], records: Mapping[str, Record]) -> None:
-    """Make the artifacts of a run again that are not there."""
+def _rebuild_missing(repair: Repair, run: Mapping[str, Any], records: Mapping[str, Record]) -> None:
+    """Rebuild the missing artifacts of a run."""
     made: Mapping[str, str] = run["facts"]["artifacts"]
     values = repair.recorded.values_of(run)
 
@@ -65,7 +65,7 @@ def _again(repair: Repair, run: Mapping[str, Any], records: Mapping[str, Record]
         snapshot = read_snapshot(repair.store, str(run["facts"]["snapshot"]))
         workspace = read_workspace(repair.store)
         if "place" in made:
-            _grow_again(repair, context, snapshot, made)
+            _repeat_update(repair, context, snapshot, made)
             return
         aligned = records.get(made.get("cluster", "")) or records.get(made.get("publish", ""))
         align = aligned.request.get("align") if aligned else None
@@ -85,8 +85,8 @@ def _again(repair: Repair, run: Mapping[str, Any], records: Mapping[str, Record]
     repair.at_work(values, work)
 
 
-def _grow_again(repair: Repair, context: RunContext, snapshot: Snapshot, made: Mapping[str, str]) -> None:
-    """Make an update again: the map that it grew is the one by which its placement has the name that it had."""
+def _repeat_update(repair: Repair, context: RunContext, snapshot: Snapshot, made: Mapping[str, str]) -> None:
+    """Repeat an update; its parent is the map with which the identity of its placement is reproduced."""
     workspace = read_workspace(repair.store)
     for parent in repair.recorded.maps():
         try:
@@ -105,7 +105,7 @@ def _grow_again(repair: Repair, context: RunContext, snapshot: Snapshot, made: M
 
 
 def mend_artifacts(repair: Repair, faults: Iterable[Fault]) -> None:
-    """Make artifacts of which parts are damaged again, and what was made from them where their content changed."""
+    """Rebuild artifacts with damaged parts, and their descendants if the rebuilt content differs."""
     hurt = {
         parts[1]
         for fault in faults
@@ -129,7 +129,7 @@ def mend_artifacts(repair: Repair, faults: Iterable[Fault]) -> None:
         if identity not in hurt and not stale:
             return
         try:
-            records[identity] = _remake(repair, context, record)
+            records[identity] = _rebuild(repair, context, record)
         except LatentScaleError as error:
             repair.lost[record_name(identity.rpartition("-")[0], identity)] = f"{identity}: {error.message}"
 
@@ -152,7 +152,7 @@ def mend_artifacts(repair: Repair, faults: Iterable[Fault]) -> None:
         repair.observer.note(f"repair: {reason}")
 
 
-def _remake(repair: Repair, context: RunContext, record: Record) -> Record:
+def _rebuild(repair: Repair, context: RunContext, record: Record) -> Record:
     stage: Any = next(load_stage(entry.name) for entry in stages() if entry.kind == record.kind)
     if record.kind == "map" and record.request.get("update"):
         stage = GROW

@@ -1,4 +1,4 @@
-"""What the records of a workspace tell of how its objects were made, as far as they can be read."""
+"""The readable records of a workspace: how its objects were made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Recorded:
         self._store = store
 
     def runs(self) -> Iterator[dict[str, Any]]:
-        """The records of runs that can be read, the oldest first."""
+        """The readable run records, oldest first."""
         for identity in run_ids(self._store):
             try:
                 run = read_run(self._store, identity)
@@ -37,13 +37,12 @@ class Recorded:
                 yield run
 
     def maps(self) -> list[Record]:
-        """The records of maps that can be read, the oldest first."""
+        """The readable map records, oldest first."""
         records, _ = read_records(self._store)
         return sorted((one for one in records.values() if one.kind == "map"), key=lambda one: (one.created, one.id))
 
     def jobs(self) -> list[tuple[dict[str, Any], str]]:
-        """Different settings with which the workspace's documents were read, each with a snapshot of them; the latest
-        first."""
+        """The distinct job settings with which documents were read, each with a snapshot id; latest first."""
         found: dict[bytes, tuple[dict[str, Any], str]] = {}
         for record in reversed(self.maps()):
             try:

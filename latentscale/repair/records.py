@@ -1,4 +1,4 @@
-"""Write the workspace's own record, `HEAD.json` and the page again, and drop reports and caches that are damaged."""
+"""Rebuild the workspace record, `HEAD.json` and the page, and delete damaged reports and caches."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from latentscale.storage.workspace_record import default_name, read_workspace, r
 from latentscale.upkeep.checks.maps import map_of_page
 from latentscale.upkeep.checks.report import Fault
 
-# Follow from other objects, or are not needed by any: without them the next run takes longer, and gives the same.
+# Caches: without them the next run takes longer but gives the same result.
 _CACHES = ("receipts/", "label-receipts/", "ids/", "answers/", "spending/")
 
 
 def mend_workspace_record(repair: Repair) -> None:
-    """Write ``workspace.json`` again from the settings of the first run that can be read."""
+    """Rebuild ``workspace.json`` from the settings of the first readable run."""
     try:
         read_workspace(repair.store)
         return
     except DamagedObjectError as error:
         problem = error
     except WorkspaceError as error:
-        # Of another version, or no workspace at all.
+        # A workspace of another version, or not a workspace at all.
         if repair.store.exists(WORKSPACE) or not run_ids(repair.store):
             raise
         problem = error
@@ -48,7 +48,7 @@ def mend_workspace_record(repair: Repair) -> None:
 
 
 def drop_reports(repair: Repair, names: Iterable[str]) -> None:
-    """Delete damaged caches and reports, and say what is lost with them."""
+    """Delete damaged caches and reports, and report the loss."""
     for name in names:
         if name.startswith(_CACHES):
             repair.store.delete([name])
@@ -63,7 +63,7 @@ def drop_reports(repair: Repair, names: Iterable[str]) -> None:
 
 
 def mend_head(repair: Repair, names: Iterable[str]) -> None:
-    """Name the current map again: the one that the page shows, or that the last run made."""
+    """Rebuild ``HEAD.json``: the current map is the one that the page shows, or that the last run made."""
     if HEAD not in names:
         return
     maps = {record.id: record for record in repair.recorded.maps()}
@@ -81,7 +81,7 @@ def mend_head(repair: Repair, names: Iterable[str]) -> None:
 
 
 def mend_page(repair: Repair) -> None:
-    """Write the page of the current map again."""
+    """Rebuild the page of the current map."""
     head = repair.recorded.head()
     record = None if head is None else repair.recorded.find(head)
     if record is not None:

@@ -1,4 +1,4 @@
-"""Read shards of documents again from the corpus, and make their vectors again."""
+"""Rebuild document shards from the corpus, and vector shards by embedding again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from latentscale.upkeep.checks.snapshots import read_snapshots
 
 
 def mend_documents(repair: Repair, faults: Iterable[Fault]) -> None:
-    """Read the shards again that a snapshot lists and that are damaged or missing."""
+    """Ingest the damaged or missing document shards of snapshots again."""
     known, _ = read_snapshots(repair.store)
     listing = repair.store.list("documents", brief=True)
     wanted = {key for one in known.values() for key in (*one.shards.keys.to_pylist(), *one.empty)}
@@ -59,7 +59,7 @@ def mend_documents(repair: Repair, faults: Iterable[Fault]) -> None:
             unit_keys = sorted({key.rsplit("-", 1)[0] for key in lost})
             found = units.places(pa.array(unit_keys, pa.large_string()))
             pending = units.take(found[found >= 0].astype(np.int64))
-            # What is there is taken as done.
+            # Existing shards count as finished.
             planned = set(pending.keys.to_pylist())
             for key in [key for key in lost if key.rsplit("-", 1)[0] in planned]:
                 backup.remove(document_name(key))
@@ -89,7 +89,7 @@ def mend_documents(repair: Repair, faults: Iterable[Fault]) -> None:
 
 
 def mend_vectors(repair: Repair, names: Iterable[str]) -> None:
-    """Embed the shards again of which an embedding that a map has lacks the vectors, or has damaged ones."""
+    """Embed the shards again whose vectors are missing or damaged in the embedding of a map."""
     records, _ = read_records(repair.store)
     known, _ = read_snapshots(repair.store)
     hurt = {name.split("/")[-1].removesuffix(".parquet") for name in names if is_of_vectors(name)}

@@ -1,4 +1,4 @@
-"""Make the lists of documents again, and what belongs to them."""
+"""Rebuild snapshots: their shard lists and the tables that belong to them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from latentscale.upkeep.checks.snapshots import read_snapshots
 
 _SNAPSHOT = re.compile(r"snapshot-[0-9a-f]{16}")
 DOCUMENTS = re.compile(r"documents/[^/\s]+/([^/\s]+)\.parquet")
-"""A shard of documents in the problem of a fault."""
+"""Matches a document shard in the problem text of a fault."""
 
 
 def mend_snapshots(repair: Repair, faults: Iterable[Fault]) -> None:
-    """Make the lists again that are damaged, or named by a map and missing."""
+    """Rebuild the shard lists that are damaged, or missing although a map references them."""
     known, damaged = read_snapshots(repair.store)
     named = {str(record.request["snapshot"]) for record in repair.recorded.maps()}
     hurt = {m[0] for f in faults if (m := _SNAPSHOT.search(f.object)) and _is_of_snapshot(f)}
@@ -78,7 +78,7 @@ def _mend_snapshot(repair: Repair, identity: str) -> None:
 
 
 def _restore_identities(repair: Repair, identity: str) -> bool:
-    """Whether the list of a snapshot is intact, and its other tables could be worked out from it."""
+    """Rebuild the other tables of a snapshot from its shard list; returns whether this succeeded."""
     backup = ObjectBackup(repair.store)
     for name in (carried_name(identity), superseded_name(identity)):
         backup.remove(name)
@@ -93,7 +93,7 @@ def _restore_identities(repair: Repair, identity: str) -> bool:
 
 
 def _units_before(repair: Repair, units: ingest.UnitTable, highest: int | None) -> ingest.UnitTable:
-    """The units of which a later snapshot has a shard at ``highest`` or before; all of them without that."""
+    """The units of which a later snapshot has a shard at offset ``highest`` or before; all units if it is None."""
     if highest is None:
         return units
     known, _ = read_snapshots(repair.store)
@@ -110,7 +110,7 @@ def _units_before(repair: Repair, units: ingest.UnitTable, highest: int | None) 
 
 
 def _ways_to(repair: Repair, identity: str) -> Iterator[tuple[dict[str, Any], Snapshot | None, int | None]]:
-    """Settings, the snapshot that it was made from, and its highest offset, by which a snapshot may have come."""
+    """Candidate inputs of a snapshot: job settings, parent snapshot and highest offset."""
     known, _ = read_snapshots(repair.store)
     maps = {record.id: record for record in repair.recorded.maps()}
     for record in maps.values():
@@ -138,5 +138,5 @@ def _ways_to(repair: Repair, identity: str) -> Iterator[tuple[dict[str, Any], Sn
 
 
 def _is_of_snapshot(fault: Fault) -> bool:
-    """Whether a fault is one of a snapshot's own objects, and not of the shards that it lists."""
+    """Whether a fault is about a snapshot's own objects, not about the shards that it lists."""
     return fault.object.startswith(("snapshots/", "rejects/superseded-")) and not DOCUMENTS.search(fault.problem)

@@ -1,4 +1,4 @@
-"""One repair: the workspace, what was found to be lost so far, and runs that make something again."""
+"""State of a repair: the workspace, the losses so far, and the runs that rebuild objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from latentscale.upkeep.checks.report import Fault
 
 
 class Repair:
-    """One repair.
+    """The state of a repair.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ class Repair:
     recorded : Recorded
         How the objects were made.
     begun : list of Fault
-        What was mended before the workspace could be verified.
+        Faults repaired before the workspace could be verified.
     lost : dict of str to str
-        What cannot be made again: a sentence by object.
+        Objects that cannot be rebuilt, with an explanation.
     """
 
     def __init__(self, store: Store, observer: Observer) -> None:
@@ -41,10 +41,10 @@ class Repair:
         self.lost: dict[str, str] = {}
 
     def at_work(self, values: Mapping[str, Any], work: Callable[[RunContext], None]) -> str:
-        """Do some work as a run of its own; returns why it failed, or nothing."""
+        """Do ``work`` as a separate run; returns the reason if it failed, else an empty string."""
         try:
             context = self._context(values)
-            # Its record is that of a repair, which no later command goes by.
+            # Marked as a repair, so that later commands do not take their settings from this run.
             context.run.facts["published"] = False
             with context.recorded(), context.leased("repair"), spooled_vectors(self.store):
                 try:

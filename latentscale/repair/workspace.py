@@ -1,4 +1,4 @@
-"""Repair a workspace: what follows from the corpus, the settings and other objects is made again under its name."""
+"""Repair of a workspace: rebuild objects from the corpus, the settings and other objects, under the same names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from latentscale.upkeep.checks.artifacts import read_records
 from latentscale.upkeep.checks.report import Fault, Report
 from latentscale.upkeep.verify import verify_workspace
 
-# What is made again may show what was hidden behind it: a snapshot, then its documents, then the maps of those.
+# A rebuilt object may reveal further faults: a snapshot those of its documents, these those of their maps.
 ROUNDS = 4
 
 
@@ -35,11 +35,11 @@ class Repairs:
     Attributes
     ----------
     mended : list of Fault
-        What was wrong and is not any more.
+        The repaired faults.
     lost : list of str
-        What cannot be computed again, a sentence each: what is lost, and why.
+        Objects that cannot be recomputed, a sentence each: the loss and its reason.
     report : Report
-        The verification afterwards: its faults are those that stay.
+        The verification afterwards, with the remaining faults.
     seconds : float
     """
 
@@ -54,15 +54,15 @@ class Repairs:
 
 
 def repair_workspace(store: Store, observer: Observer) -> Repairs:
-    """Verify a workspace, make again what is damaged or missing, and verify it once more.
+    """Verify a workspace, rebuild damaged and missing objects, and verify it again.
 
-    What is made again has the inputs, the settings and so the identity that it had. Nothing intact is altered, and an
-    object that cannot be made again is left as it is; damaged records of runs are deleted, and said to be lost.
+    Rebuilt objects have the same inputs and settings, and so the same identity. Intact objects are not changed, and
+    damaged objects that cannot be rebuilt are kept; damaged run records are deleted and reported as lost.
 
     Raises
     ------
     DamagedObjectError
-        If the workspace's own record is damaged and no run tells what it was.
+        If the workspace record is damaged and cannot be rebuilt from a run.
     WorkspaceError
         If an object was written by a version with another schema.
     LatentScaleError
@@ -91,7 +91,7 @@ def repair_workspace(store: Store, observer: Observer) -> Repairs:
 
 
 def _refuse_other_versions(store: Store) -> None:
-    """What a later version wrote is no damage: nothing is deleted or made again beside it."""
+    """Raise if an object was written by another version: it is not damaged, and must not be deleted or rebuilt."""
     _, damaged = read_records(store)
     for error in damaged.values():
         if isinstance(error, WorkspaceError) and not isinstance(error, MissingObjectError):
@@ -99,13 +99,13 @@ def _refuse_other_versions(store: Store) -> None:
     reads: list[Callable[[], object]] = [partial(read_head, store)]
     reads += [partial(read_run, store, identity) for identity in run_ids(store)]
     for read in reads:
-        # Deleted meanwhile, or damaged: that is what a repair is for.
+        # Missing and damaged objects are repaired later.
         with contextlib.suppress(DamagedObjectError, MissingObjectError):
             read()
 
 
 def _mend(repair: Repair, faults: Iterable[Fault]) -> None:
-    """Make again what these faults name, in the order in which one rests on the other."""
+    """Rebuild the objects of these faults, in the order of their dependencies."""
     names = [fault.object for fault in faults]
     drop_reports(repair, names)
     mend_snapshots(repair, faults)

@@ -1,1 +1,1 @@
-"""Services that are asked over HTTP, whatever for: one request and its endings, the pace, what it costs."""
+"""Client of HTTP services for embeddings and labels: requests with retries, rate limits, and spending."""

@@ -1,4 +1,4 @@
-"""The address of a service and the headers with its keys, as settings give them: names of variables, never a key."""
+"""The address of a service and its authentication headers; settings have environment variable names, never keys."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Variable = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]{0,254}$")]
 
 
 def checked_url(value: str | None) -> str | None:
-    """A base address without a slash at its end.
+    """Validate a base URL, and return it without a trailing slash.
 
     Raises
     ------
     ValueError
-        If it is no address of HTTP, or holds a password or a key.
+        If it is not an HTTP URL, or contains a password or a key.
     """
     if value is None:
         return None
@@ -35,12 +35,12 @@ def checked_url(value: str | None) -> str | None:
 
 
 def checked_header_names(value: Mapping[str, str]) -> Mapping[str, str]:
-    """Names of headers that can be sent.
+    """Validate HTTP header names.
 
     Raises
     ------
     ValueError
-        Naming the first that cannot.
+        Naming the first invalid one.
     """
     for name in value:
         if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", name):
@@ -49,7 +49,7 @@ def checked_header_names(value: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def whole_url(base: str, path: str) -> str:
-    """``path`` after a base address, before its query."""
+    """Append ``path`` to a base URL, before its query."""
     parts = urlsplit(base)
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path))
 
@@ -57,23 +57,23 @@ def whole_url(base: str, path: str) -> str:
 def secret_headers(
     headers_env: Mapping[str, str], key_env: str | None, *, where: str, header: str = "Authorization"
 ) -> dict[str, str]:
-    """The headers with keys, read from their variables now.
+    """The authentication headers, with keys read from the environment now.
 
     Parameters
     ----------
     headers_env : mapping of str to str
-        Name of a variable by name of a header.
+        Environment variable by header name.
     key_env : str or None
-        The variable with the key.
+        The environment variable with the key.
     where : str
-        The group of settings, for messages.
+        The settings group, for messages.
     header : str
-        The header of the key; ``Authorization`` takes it as a bearer's.
+        The header of the key; in ``Authorization`` it is sent as a bearer token.
 
     Raises
     ------
     ConfigError
-        If a variable is not set, or holds what no header can hold.
+        If a variable is not set, or its value is not valid in a header.
     """
     headers = {name: read_variable(variable, where=f"{where}.headers_env") for name, variable in headers_env.items()}
     if key_env is not None:

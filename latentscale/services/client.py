@@ -1,4 +1,4 @@
-"""One request to a service: sent in its turn, repeated where that may help, and every ending told apart."""
+"""HTTP client of a service: rate-limited requests with retries, and a distinct error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 AnswerRead = TypeVar("AnswerRead", covariant=True)
 
-# A smaller request, or another one, may be taken.
+# Status codes after which a smaller or different request may be accepted.
 _REFUSED = (400, 413, 422)
 _REPEATED = (408, 409, 425, 429)
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance")
-# Anthropic gives an empty account no code of its own.
+# Anthropic has no error code for an exhausted balance.
 _SPENT_SENTENCE = "credit balance is too low"
-# A service that asks for a longer wait is given up: the same command goes on when its limit is reset.
+# Seconds; if a service asks for a longer wait, the run fails, and the same command resumes later.
 _LONGEST_WAIT = 900.0
 _MOST_BYTES = 512 << 20
 _REASON = 300
@@ -37,20 +37,20 @@ _REASON = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What messages say of a service.
+    """Description of a service, for requests and messages.
 
     Attributes
     ----------
     name : str
         Such as ``embedding service``.
     settings : str
-        The group of settings that it is in, such as ``embed.options``.
+        Its settings group, such as ``embed.options``.
     model : str
-        As the service knows it.
+        The model name that the service uses.
     path : str
-        Appended to the base address.
+        Appended to the base URL.
     address_hint : str
-        A sentence on how the base address ends.
+        A sentence on the expected end of the base URL.
     extra, used_for : str
         Extra of the package that installs the HTTP client, and what it is used for.
     """
@@ -65,12 +65,12 @@ class Service:
 
 
 class Question(Protocol[AnswerRead]):
-    """One request, whatever it asks for; of one thread.
+    """A request with its parser; used by one thread.
 
     Attributes
     ----------
     estimate, most : Usage
-        Tokens about, and at most.
+        Estimated and maximum number of tokens.
     """
 
     @property
@@ -80,37 +80,37 @@ class Question(Protocol[AnswerRead]):
     def most(self) -> Usage: ...
 
     def body(self) -> bytes:
-        """The request, in the form that is known to be taken; called before each attempt."""
+        """The request body, in the form that the service is known to accept; called before each attempt."""
         ...
 
     def read(self, data: bytes) -> tuple[AnswerRead, Usage | None]:
-        """Read an answer, and what it bills where it says so.
+        """Parse a response, and the billed tokens if it states them.
 
         Raises
         ------
         BadAnswerError
-            If it is not such an answer.
+            If the response is invalid.
         """
         ...
 
     def adapt(self, message: str) -> bool:
-        """After a refusal: whether the request has another form that it is worth sending at once."""
+        """After a rejection, whether the request has another form to send immediately."""
         ...
 
 
-class _Trouble(Exception):  # noqa: N818 - it is caught here, attempt by attempt
-    """An attempt that may go well when repeated.
+class _FailedAttempt(Exception):  # noqa: N818 - it is caught here, attempt by attempt
+    """A failed attempt that can be retried.
 
     Attributes
     ----------
     wait : float or None
         Seconds that the service asks to wait.
     billed : bool
-        Whether it may have been computed.
+        Whether the service may have computed, and so bill, the answer.
     again : bool
-        Whether it is repeated at once, in another form.
+        Whether to retry immediately, in another form.
     limited : bool
-        Whether there were too many requests.
+        Whether the rate limit was exceeded.
     """
 
     def __init__(
@@ -137,24 +137,24 @@ class Client:
     ----------
     service : Service
     url : str
-        The whole address.
+        The full URL.
     secrets : callable
-        Gives the headers with keys, as their variables are now: a wrong or expired key is replaced there. Their values
-        are in no message.
+        Returns the authentication headers with the present values of the environment variables, so that keys can be
+        replaced during a run. Their values are removed from messages.
     key_env : str or None
-        Variable that the key came from, for messages.
+        Environment variable of the key, for messages.
     timeout : float
-        Seconds for a whole answer.
+        Seconds until a complete response.
     max_attempts, connections : int
     pacer : Pacer
     clock : Clock
     headers : mapping of str to str, optional
-        Further ones, without a secret.
+        Further headers, without secrets.
 
     Attributes
     ----------
     successes : int
-        Good answers so far.
+        Number of successful requests so far.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Client:
         self.url = url
         self._service = service
         self._secrets = secrets
-        self._values: set[str] = set()
+        self._secret_values: set[str] = set()
         self._key_env = key_env
         self._timeout = timeout
         self._max_attempts = max_attempts
@@ -186,12 +186,12 @@ class Client:
         self._http: httpx.Client = self._httpx.Client(
             headers={"Content-Type": "application/json", "User-Agent": "latentscale", **(headers or {})},
             timeout=self._httpx.Timeout(timeout),
-            # The certificates of the system take longer to load than a local server to answer.
+            # Loading the system's certificates takes longer than a local server's response.
             verify=urlsplit(url).scheme == "https",
             limits=self._httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
 
-        # Of an owner that nobody holds any more.
+        # Closes the connections when this object is garbage collected.
         self._closing = weakref.finalize(self, self._http.close)
 
     def ask(
@@ -202,27 +202,27 @@ class Client:
         spending: Spending | None = None,
         attempts: int | None = None,
     ) -> tuple[Answer, Usage]:
-        """Ask until there is a good answer.
+        """Send the request, with retries, until it succeeds.
 
         Returns
         -------
         answer
-            As ``question`` reads it.
+            The response, parsed by ``question``.
         usage : Usage
-            Billed; estimated where the service does not say.
+            Billed tokens; estimated if the service does not state them.
 
         Raises
         ------
         RefusedError
-            If the service does not take this request.
+            If the service rejects this request.
         UnansweredError
-            If no attempt got a good answer.
+            If all attempts failed.
         ConfigError
             If the address, the model or the key is wrong.
         ResourceError
-            If the budget is spent, here or there.
+            If the budget of the run or of the account is spent.
         StoppedError
-            If ``stop`` was set before it was sent.
+            If ``stop`` was set before the request was sent.
         """
         most = attempts or self._max_attempts
         attempt, seen = 0, self.successes
@@ -230,18 +230,18 @@ class Client:
             attempt += 1
             try:
                 return self._attempt(question, stop, spending)
-            except _Trouble as trouble:
+            except _FailedAttempt as trouble:
                 if trouble.again:
                     attempt -= 1
                     continue
                 if trouble.limited and self.successes > seen:
-                    # Others are served: the limit is too low for all of them, and their turns come.
+                    # Other requests succeed, so that only the rate limit is too low for all: restart the attempt count.
                     attempt, seen = 1, self.successes
                 if attempt >= most or (trouble.wait or 0.0) > _LONGEST_WAIT:
                     raise UnansweredError(trouble.reason, attempts=attempt) from None
                 wait = backoff_seconds(attempt)
                 if trouble.wait is not None:
-                    # Nobody is served before: all threads wait, and not for the same instant.
+                    # No request would succeed before: all threads pause, and resume at different times.
                     self._pacer.pause(trouble.wait)
                     wait = trouble.wait + min(wait, 1.0)
                 self._clock.sleep(wait, stop)
@@ -256,12 +256,12 @@ class Client:
         try:
             status, headers, data = self._post(question.body())
             if status == 200:
-                # Whatever is wrong with it, an answer is paid.
+                # Invalid answers are billed too.
                 billed = estimate
                 try:
                     answer, told = question.read(data)
                 except BadAnswerError as error:
-                    raise _Trouble(str(error)) from None
+                    raise _FailedAttempt(str(error)) from None
                 billed = estimate if told is None else told
                 with self._lock:
                     self.successes += 1
@@ -270,7 +270,7 @@ class Client:
                     self._pacer.pause(min(wait, _LONGEST_WAIT))
                 return answer, billed
             raise self._failure(question, status, headers, data)
-        except _Trouble as trouble:
+        except _FailedAttempt as trouble:
             billed = estimate if trouble.billed else billed
             raise
         finally:
@@ -280,7 +280,7 @@ class Client:
     def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         httpx = self._httpx
         headers = self._secrets()
-        self._values |= {value.removeprefix("Bearer ") for value in headers.values()}
+        self._secret_values |= {value.removeprefix("Bearer ") for value in headers.values()}
         deadline = self._clock.now() + self._timeout
         try:
             with self._http.stream("POST", self.url, content=body, headers=headers) as response:
@@ -288,22 +288,22 @@ class Client:
                 for chunk in response.iter_bytes():
                     data += chunk
                     if len(data) > _MOST_BYTES:
-                        raise _Trouble(f"its answer is longer than {_MOST_BYTES >> 20} MB", billed=True)
+                        raise _FailedAttempt(f"its answer is longer than {_MOST_BYTES >> 20} MB", billed=True)
                     if self._clock.now() > deadline:
-                        raise _Trouble(f"its answer was not complete after {self._timeout:g} s", billed=True)
+                        raise _FailedAttempt(f"its answer was not complete after {self._timeout:g} s", billed=True)
                 return response.status_code, response.headers, bytes(data)
         except httpx.ConnectTimeout:
-            raise _Trouble("it cannot be reached: no connection in time") from None
+            raise _FailedAttempt("it cannot be reached: no connection in time") from None
         except httpx.TimeoutException:
-            raise _Trouble(f"no answer in {self._timeout:g} s", billed=True) from None
+            raise _FailedAttempt(f"no answer in {self._timeout:g} s", billed=True) from None
         except httpx.ConnectError as error:
-            raise _Trouble(f"it cannot be reached: {self._safe(str(error))}") from None
+            raise _FailedAttempt(f"it cannot be reached: {self._safe(str(error))}") from None
         except httpx.TransportError as error:
-            raise _Trouble(
+            raise _FailedAttempt(
                 f"the connection broke: {self._safe(str(error)) or type(error).__name__}", billed=True
             ) from None
         except httpx.DecodingError:
-            raise _Trouble("its answer cannot be decompressed", billed=True) from None
+            raise _FailedAttempt("its answer cannot be decompressed", billed=True) from None
 
     def _failure(self, question: Question[Any], status: int, headers: Mapping[str, str], data: bytes) -> Exception:
         text, code = error_message(data)
@@ -312,12 +312,12 @@ class Client:
             return self._spent(status, reason)
         if status in _REFUSED:
             if question.adapt(text):
-                return _Trouble(reason, again=True)
+                return _FailedAttempt(reason, again=True)
             return RefusedError(status, reason)
         if status in _REPEATED or status >= 500:
             wait = asked_wait(headers, self._clock)
             asks = f"; it asks to wait {wait:,.0f} s" if wait is not None and wait > _LONGEST_WAIT else ""
-            return _Trouble(f"{status}: {reason}{asks}", wait=wait, limited=status == 429)
+            return _FailedAttempt(f"{status}: {reason}{asks}", wait=wait, limited=status == 429)
         return self._wrong(status, reason, headers)
 
     def _spent(self, status: int, reason: str) -> LatentScaleError:
@@ -351,9 +351,9 @@ class Client:
         )
 
     def _safe(self, text: str) -> str:
-        """A message of the service, of a readable length, on one line and without our keys."""
-        # Of all that there are now: another thread may be adding the key that replaced a wrong one.
-        for value in list(self._values):
+        """A message of the service, shortened, on one line and with keys redacted."""
+        # Iterate over a copy: another thread may add the value of a replaced key.
+        for value in list(self._secret_values):
             text = text.replace(value, MARK)
         return shortened(" ".join(without_signatures(text).split()), _REASON)
 
@@ -363,7 +363,7 @@ class Client:
 
 
 def error_message(data: bytes) -> tuple[str, str]:
-    """What an answer with an error says, and its code where it has one."""
+    """The message of an error response, and its error code if there is one."""
     try:
         answer: Any = orjson.loads(data)
     except orjson.JSONDecodeError:

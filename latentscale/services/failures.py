@@ -1,4 +1,4 @@
-"""What can go wrong with one request, for the code that decides what to do about it."""
+"""Errors of a request to a service, for internal error handling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class RefusedError(Exception):
-    """The service does not take this request (400, 413, 422): a smaller one, or another, it may take."""
+    """The service rejected the request (400, 413, 422); it may accept a smaller or different one."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"{status}: {reason}")
@@ -15,25 +15,25 @@ class RefusedError(Exception):
 
 
 class BadAnswerError(Exception):
-    """An answer that is not what the protocol says: it may be another one the next time."""
+    """The response violates the protocol; a retry may succeed."""
 
 
 class StoppedError(Exception):
-    """Another request of the same work failed: this one is not sent any more."""
+    """The request was cancelled because another request of the same task failed."""
 
 
 class UnansweredError(Exception):
-    """A service gave no good answer in several attempts.
+    """All attempts of a request failed.
 
     Attributes
     ----------
     reason : str
-        What it said, or did, last.
+        The last failure.
     attempts : int
     positions : sequence of int
-        Of the texts of the request, where it was about several.
+        Positions of the texts in the request, if it has several.
     answered : bool
-        Whether it answered anything since the last such error: if not, the service is down.
+        Whether any request succeeded since the last such error; if not, the service is down.
     """
 
     def __init__(self, reason: str, *, attempts: int, positions: Sequence[int] = (), answered: bool = True) -> None:

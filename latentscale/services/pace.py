@@ -1,4 +1,4 @@
-"""When the next request may be sent: the limits that the user names, and the pauses that the service asks for."""
+"""Rate limiting of requests: configured limits, and pauses that the service asks for."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Clock:
-    """Time, and waiting for it; tests have one that does not wait."""
+    """Clock with interruptible sleep; tests replace it by one that does not wait."""
 
     def now(self) -> float:
-        """Seconds, of a clock that never goes back."""
+        """Seconds of a monotonic clock."""
         return time.monotonic()
 
     def date(self) -> float:
@@ -29,12 +29,12 @@ class Clock:
         return time.time()
 
     def sleep(self, seconds: float, stop: threading.Event) -> None:
-        """Wait, at most until ``stop`` is set."""
+        """Sleep, or return early when ``stop`` is set."""
         stop.wait(seconds)
 
 
 class Pacer:
-    """Lets requests through one after the other, evenly, within the limits; used from several threads.
+    """Rate limiter that spaces requests evenly within the limits; thread-safe.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Pacer:
         self._paused = 0.0
 
     def admit(self, tokens: int, stop: threading.Event) -> None:
-        """Wait until a request of so many tokens may be sent.
+        """Wait until a request with ``tokens`` tokens may be sent.
 
         Raises
         ------
@@ -71,19 +71,19 @@ class Pacer:
             self._clock.sleep(wait, stop)
 
     def pause(self, seconds: float) -> None:
-        """Let no request through for so long, of any thread."""
+        """Block the requests of all threads for some seconds."""
         with self._lock:
             self._paused = max(self._paused, self._clock.now() + seconds)
 
 
 def backoff_seconds(attempt: int, uniform: Callable[[float, float], float] = random.uniform) -> float:
-    """How long to wait after failed attempt number ``attempt``: exponential, with jitter, at most a minute."""
+    """Backoff in seconds after failed attempt number ``attempt``: exponential with jitter, at most a minute."""
     most = min(_MOST_SECONDS, _FIRST_SECONDS * 2 ** min(attempt - 1, 20))
     return uniform(most / 2, most)
 
 
 def asked_wait(headers: Mapping[str, str], clock: Clock) -> float | None:
-    """Seconds that an answer with an error asks to wait, or None: ``Retry-After``, else the limits that are used up."""
+    """Seconds to wait after an error response, or None: ``Retry-After``, else the reset of exhausted rate limits."""
     for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name)
         if value is None:
@@ -100,7 +100,7 @@ def asked_wait(headers: Mapping[str, str], clock: Clock) -> float | None:
 
 
 def used_up(headers: Mapping[str, str]) -> float | None:
-    """Seconds until a limit that ``x-ratelimit-remaining-…`` reports as used up is reset; None where none is."""
+    """Seconds until the reset of a limit that ``x-ratelimit-remaining-…`` reports as exhausted; None without one."""
     waits: list[float] = []
     for kind in ("requests", "tokens"):
         if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0":
@@ -111,7 +111,7 @@ def used_up(headers: Mapping[str, str]) -> float | None:
 
 
 def _duration(text: str) -> float | None:
-    """Seconds of ``1.5``, ``20ms`` or ``6m0s``."""
+    """Parse a duration, ``1.5``, ``20ms`` or ``6m0s``, to seconds."""
     try:
         return float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a service costs, and who counts it."""
+"""Prices of a service, and the accounting of a run's spending."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 
 class Usage(NamedTuple):
-    """Tokens of a request and of its answer."""
+    """Number of tokens of a request and of its answer."""
 
     tokens: int
     output: int = 0
@@ -15,18 +15,18 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceTerms:
-    """What a service costs.
+    """Prices and budget of a service.
 
     Attributes
     ----------
     price_per_million_tokens : float or None
-        Of what it is sent, in any currency.
+        Price of input tokens, in any currency.
     price_per_million_output_tokens : float or None
-        Of what it answers, in the same currency; None where that costs nothing.
+        Price of output tokens, in the same currency; None if they are free.
     max_cost : float or None
-        Of one run, in the same currency.
+        Budget of a run, in the same currency.
     service, settings : str
-        What messages call it, and the group of settings that it is in.
+        Its name in messages, and its settings group.
     """
 
     price_per_million_tokens: float | None = None
@@ -36,7 +36,7 @@ class ServiceTerms:
     settings: str = "embed.options"
 
     def cost(self, usage: Usage) -> float | None:
-        """Cost of so many tokens; None where no price is known."""
+        """Cost of a usage; None without a price."""
         if self.price_per_million_tokens is None and self.price_per_million_output_tokens is None:
             return None
         paid = usage.tokens * (self.price_per_million_tokens or 0.0)
@@ -44,23 +44,23 @@ class ServiceTerms:
 
 
 class Spending(Protocol):
-    """Counts what the requests of a run cost, and refuses one that would cost too much; used from several threads."""
+    """Accounts for the cost of a run's requests, and rejects requests beyond the budget; thread-safe."""
 
     def reserve(self, tokens: int, output: int = 0) -> int:
-        """Reserve what a request may cost at most, before it is sent; waits for others that end.
+        """Reserve the maximum cost of a request before it is sent; if the budget is reserved, wait for other requests.
 
         Returns
         -------
         int
-            The amount, for ``settle``.
+            The reserved amount, to pass to ``settle``.
 
         Raises
         ------
         ResourceError
-            If it would exceed the limit of the run.
+            If it would exceed the budget of the run.
         """
         ...
 
     def settle(self, reserved: int, used: int, output: int = 0) -> None:
-        """Replace what was reserved by the tokens that were billed."""
+        """Replace a reserved amount by the billed tokens."""
         ...

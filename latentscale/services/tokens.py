@@ -1,26 +1,26 @@
-"""How many tokens a text has, about and at most, for a service whose tokenizer is not known.
+"""Estimated and maximum number of tokens of a text, for a service with an unknown tokenizer.
 
-Four bytes a token is close for text in most languages; a token of any common tokenizer is at least a byte, which bounds
-what a request can cost.
+Four bytes per token is a good estimate in most languages; a token of common tokenizers has at least one byte, which
+bounds the cost of a request.
 """
 
 from __future__ import annotations
 
 BYTES_A_TOKEN = 4
-# Marks of beginning, end and roles, and what a service puts around a text.
+# Special tokens for begin, end and roles, and the template that a service puts around a text.
 EXTRA_TOKENS = 16
 
 
 def size_of(text: str) -> int:
-    """Bytes of a text in UTF-8."""
+    """Size of a text in bytes of UTF-8."""
     return len(text.encode("utf-8", "replace"))
 
 
 def about(text: str) -> int:
-    """Tokens of a text, about."""
+    """Estimated number of tokens of a text."""
     return max(-(-size_of(text) // BYTES_A_TOKEN), 1)
 
 
 def at_most(text: str) -> int:
-    """Tokens of a text, at most."""
+    """Upper bound of the number of tokens of a text."""
     return size_of(text) + EXTRA_TOKENS

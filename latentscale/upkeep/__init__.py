@@ -1,1 +1,1 @@
-"""Keep a workspace sound: verify, garbage collection, inspection."""
+"""Maintenance of a workspace: verification, garbage collection, migration, inspection."""

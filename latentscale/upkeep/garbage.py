@@ -12,7 +12,7 @@ from latentscale.storage.objects import ObjectInfo
 class Kind(StrEnum):
     """Kinds of unreferenced objects, in the order of deletion.
 
-    What references others comes before what is referenced, so that no reader finds a record without its parts.
+    Referencing objects are deleted before referenced ones, so that no reader finds a record without its parts.
     """
 
     DROPPED_RECORD = "dropped-record"
@@ -72,7 +72,7 @@ class Garbage:
     Attributes
     ----------
     kind : Kind
-        Why it is not needed.
+        Why it is unreferenced.
     info : ObjectInfo
     """
 
@@ -89,7 +89,7 @@ class Findings:
     garbage : list of Garbage
         Older than the grace period, in the order of deletion.
     young : int
-        Number of unneeded objects within the grace period, which are kept.
+        Number of unreferenced objects within the grace period, which are kept.
     dropped : list of str
         Ids of the maps that ``keep_maps`` drops, and of the artifacts that only they needed.
     head : str or None
@@ -97,7 +97,7 @@ class Findings:
     clock : float
         The store's time, seconds since 1970.
     objects, bytes : int
-        All of the workspace.
+        Totals of the whole workspace.
     """
 
     garbage: list[Garbage] = field(default_factory=list[Garbage])

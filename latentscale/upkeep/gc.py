@@ -35,7 +35,8 @@ from latentscale.upkeep.unneeded import Needed, file_names, page_files, record_o
 __all__ = ["GRACE", "Findings", "Garbage", "Kind", "delete_garbage", "find_garbage"]
 
 GRACE = 7 * 86_400.0
-# What a call with ``keep_maps`` is about to drop: once a map is deleted, nothing else tells what only it needed.
+# The ids that a call with ``keep_maps`` is about to drop: after a map is deleted, its dependencies are recorded only
+# here.
 PLAN = "gc.json"
 BATCH = 100
 CHECKED_EVERY = 1.0
@@ -51,16 +52,20 @@ def find_garbage(store: Store, *, grace: float = GRACE, keep_maps: int | None = 
         The workspace.
     grace : float
     keep_maps : int, optional
-        Drop all maps but so many of the latest, the current one, those that have a name and those whose points one of
-        these shows; and the artifacts that only they needed.
+        Also drop old maps, and the artifacts that only they use: keep this many of the newest, the current map, named
+        maps, and maps whose point files a kept map uses.
+
+    Returns
+    -------
+    Findings
 
     Raises
     ------
     DamagedObjectError
-        If a record, or the table of an artifact that references receipts, cannot be read: what it needs is unknown.
+        If a record, or a table that references receipts, cannot be read, so that its references are unknown.
     """
     workspace = read_workspace(store)
-    # What is written after this listing is not in it, and so never garbage.
+    # Objects written after this listing are not in it, and so are never garbage.
     listing = store.list()
     clock = _clock(store, listing)
     runs = read_runs(store, listing)
@@ -113,15 +118,15 @@ def delete_garbage(
     keep_maps: int | None = None,
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> Findings:
-    """Find garbage and delete it; returns what was deleted.
+    """Find garbage and delete it; returns the deleted objects.
 
-    A run that is in progress, or that begins meanwhile, ends this: it may be about to use what an earlier one left.
-    What is deleted until then stays so, and a later call resumes.
+    The deletion stops if a run is active or starts meanwhile, since it may reuse unreferenced objects of an earlier
+    run. A later call continues.
 
     Raises
     ------
     EnvironmentFailure
-        If a run works on the workspace.
+        If a run is active on the workspace.
     """
     identity = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
     with lease.hold_lease(store, identity, lease.GC) as held:
@@ -163,12 +168,12 @@ def _clock(store: Store, listing: Mapping[str, ObjectInfo]) -> float:
     try:
         return store.clock()
     except LatentScaleError:
-        # A read-only workspace: the time is at least that of its newest object, which errs on the safe side.
+        # Read-only workspace: use the time of its newest object, a lower bound, which errs on the safe side.
         return max((info.modified or 0.0 for info in listing.values()), default=0.0)
 
 
 def _planned(store: Store, listing: Mapping[str, ObjectInfo]) -> list[str]:
-    """Ids that an interrupted call was about to delete."""
+    """Ids that an interrupted call had planned to delete."""
     if PLAN not in listing:
         return []
     try:
@@ -178,11 +183,11 @@ def _planned(store: Store, listing: Mapping[str, ObjectInfo]) -> list[str]:
 
 
 def _is_ingesting(run: RunFacts, oldest: float) -> bool:
-    """Whether a run ended, or was killed, before its documents were complete, and may still be resumed."""
+    """Whether a run ended or was killed before its ingest was complete, and may still be resumed."""
     return run.status != "done" and not run.snapshot and (run.modified is None or run.modified >= oldest)
 
 
 def _drop_rank(item: Garbage) -> int:
-    """Children come before their parents; only records have a rank."""
+    """Sort key that puts children before their parents; only records have a rank."""
     kind: str = item.info.name.split("/")[1].rpartition("-")[0] if item.kind == Kind.DROPPED_RECORD else ""
     return DROP_ORDER.index(kind) if kind in DROP_ORDER else 0

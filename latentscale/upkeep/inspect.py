@@ -1,4 +1,4 @@
-"""Inspect a workspace: its objects, and differences of two artifacts."""
+"""Inspection of a workspace: status, and comparison of two artifacts."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from latentscale.storage.shared_texts import is_shared
 from latentscale.storage.snapshots import read_snapshot
 from latentscale.storage.workspace_record import read_workspace
 
-# A nightly run that finds nothing new embeds nothing: so many runs before the last one are looked at.
+# Number of earlier runs searched for the last one that embedded: runs without new documents embed nothing.
 EARLIER_RUNS = 8
 
 
 def workspace_status(store: Store) -> dict[str, Any]:
-    """Count what a workspace holds.
+    """Summarise a workspace: object counts, the current map, and the last run.
 
     Returns
     -------
     dict
-        The names stay, others may be added. ``workspace`` (its URL), ``name``, ``corpus`` (list of sources),
-        ``created``, ``document_shards``, ``embedded_shards``, ``maps``, ``overlays`` (corpora that were placed on a
-        map; null for none), ``bytes``; of the current map, null before there is one, ``current_map``,
-        ``map_created``, ``documents``, ``clusters``, ``noise_share``, ``fit``, and for one that an update grew
-        ``drift`` and ``refit_due``; ``last_run``: null or ``id``, ``status``, ``command``, ``started``, ``ended``,
-        ``seconds``, ``made``, ``error``; ``to_resume``; ``embedding``: null or what the workers of the last run that
-        embedded did, as :meth:`latentscale.pipeline.embed_work.EmbedWork.as_json` has it, with the id of the ``run``;
-        of a run that goes on, as it was up to a minute ago. Times are ISO 8601 in UTC.
+        The keys are stable; others may be added. ``workspace`` (its URL), ``name``, ``corpus`` (list of sources),
+        ``created``, ``document_shards``, ``embedded_shards``, ``maps``, ``overlays`` (number of placed corpora, or
+        None), ``bytes``; for the current map, or None: ``current_map``, ``map_created``, ``documents``, ``clusters``,
+        ``noise_share``, ``fit``, and if it has had updates ``drift`` and ``refit_due``; ``last_run``: None or ``id``,
+        ``status``, ``command``, ``started``, ``ended``, ``seconds``, ``made``, ``error``; ``to_resume``;
+        ``embedding``: None or the throughput of the last run that embedded, as in
+        :meth:`latentscale.pipeline.embed_work.EmbedWork.as_json`, with the id of the ``run``; for an active run it may
+        be a minute old. Times are ISO 8601 in UTC.
 
     Raises
     ------
     WorkspaceError
-        If there is no workspace.
+        If the workspace does not exist.
     DamagedObjectError
         If one of these records cannot be read.
     """
@@ -82,7 +82,7 @@ def workspace_status(store: Store) -> dict[str, Any]:
 
 
 def _embedding(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What the workers of the latest of the runs that embedded anything did."""
+    """The embedding throughput of the latest run that embedded anything."""
     for run in runs:
         figures = run["facts"].get("embedding")
         if figures:
@@ -109,24 +109,25 @@ def _run_facts(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compare(store: Store, first: str, second: str, *, vectors: bool = True) -> Diff:
-    """Compare two artifacts of one kind.
+    """Compare two artifacts of the same kind.
 
     Parameters
     ----------
     vectors : bool
-        Whether the vectors of two embeddings, or of two maps with different ones, are read and compared.
+        Whether to read and compare the vectors of two embeddings, or of two maps with different embeddings.
 
     Returns
     -------
     Diff
-        ``settings`` and ``counts``: what differs, as (first, second) by name; ``clusters``: of what has any;
-        ``layout``: of two maps with a document in common; ``vectors``: of two embeddings, or maps with different ones,
-        as :func:`latentscale.explore.embedding_diff.compare_embeddings` has it. What does not apply is null.
+        ``settings`` and ``counts``: the differing values, as (first, second) by name; ``clusters``: for artifacts with
+        clusters; ``layout``: for two maps with a document in common; ``vectors``: for two embeddings, or maps with
+        different embeddings, as in :func:`latentscale.explore.embedding_diff.compare_embeddings`. Entries that do not
+        apply are None.
 
     Raises
     ------
     WorkspaceError
-        If one does not exist, their kinds differ, or no documents have vectors of both.
+        If one does not exist, they are of different kinds, or no document has a vector in both.
     """
     a, b = read_record(store, first), read_record(store, second)
     if a.kind != b.kind:
@@ -151,7 +152,7 @@ def compare(store: Store, first: str, second: str, *, vectors: bool = True) -> D
 
 
 def _embedded(store: Store, a: Record, b: Record) -> tuple[Side, Side] | None:
-    """The vectors of two embeddings or maps, with the documents that they are of; None where they are the same ones."""
+    """The embeddings of two artifacts with their snapshots; None if both have the same embedding."""
     if a.kind == "map":
         sides = [
             Side(snapshot=read_snapshot(store, str(one.request["snapshot"])), embedding=str(one.request["embedding"]))
@@ -176,7 +177,7 @@ def _embedded(store: Store, a: Record, b: Record) -> tuple[Side, Side] | None:
 
 
 def _all_settings(store: Store, record: Record) -> dict[str, Any]:
-    """The settings of an artifact and of all it was made from, by ``kind.name``."""
+    """The settings of an artifact and of all its ancestors, by ``kind.name``."""
     settings = {f"{record.kind}.{key}": value for key, value in _flat(record.request).items()}
     for identity in record.parents:
         parent = find_record(store, identity.rpartition("-")[0], identity)
@@ -186,7 +187,7 @@ def _all_settings(store: Store, record: Record) -> dict[str, Any]:
 
 
 def _counted(record: Record) -> dict[str, Any]:
-    """What an artifact counts; where tiles lie on the page is no count."""
+    """The counts of an artifact, without the tile offsets of the page."""
     return {key: value for key, value in record.counts.items() if key != "page"}
 
 

@@ -1,4 +1,4 @@
-"""Migrate a workspace of an earlier schema: what its last run was asked, in the settings of this version."""
+"""Migration of a workspace of an earlier schema: the settings of its last run, converted to this version."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def earlier_settings(store: Store) -> tuple[dict[str, Any], list[str]]:
     Raises
     ------
     WorkspaceError
-        If there is no workspace, it is one of this version, which needs no migration, or of a later one.
+        If the workspace does not exist, or has the current schema or a later one.
     DamagedObjectError
         If its records cannot be read.
     """
@@ -66,7 +66,7 @@ def _read(store: Store, name: str) -> dict[str, Any]:
 
 
 def _known(values: Mapping[str, Any], model: type[BaseModel], path: str, left_out: list[str]) -> dict[str, Any]:
-    """Those of ``values`` that ``model`` has; the names of the others join ``left_out``."""
+    """The values of the fields that ``model`` has; names of unknown fields are appended to ``left_out``."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         field = model.model_fields.get(name)

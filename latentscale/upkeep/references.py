@@ -25,7 +25,7 @@ DROP_ORDER = tuple(reversed(FOLDERS))
 
 
 def named_ids(record: Record) -> set[str]:
-    """Ids of all artifacts and snapshots that a record names, maps excepted."""
+    """Ids of all artifacts and snapshots that a record references, except maps."""
     return _ids_in(json.dumps([record.request, record.parents, record.segments])) - {record.id}
 
 
@@ -34,13 +34,13 @@ def _ids_in(text: str) -> set[str]:
 
 
 def is_of_other_stage(name: str) -> bool:
-    """Whether an object is the record of an artifact whose kind no installed stage makes."""
+    """Whether an object is the record of an artifact of a kind that no installed stage produces."""
     match = _ARTIFACT_RECORD.fullmatch(name)
     return match is not None and match[1] not in FOLDERS.values()
 
 
 def ids_of_other_stages(store: Store, names: Iterable[str]) -> set[str]:
-    """Ids that artifacts of stages of packages which are not installed here name: they are needed as any others."""
+    """Ids referenced by artifacts of plug-in stages that are not installed here; they count as needed too."""
     ids: set[str] = set()
     for name in names:
         if is_of_other_stage(name):
@@ -49,18 +49,18 @@ def ids_of_other_stages(store: Store, names: Iterable[str]) -> set[str]:
 
 
 def needed_maps(record: Record) -> set[str]:
-    """Ids of the other maps whose points a map shows, and of the one that was fitted."""
+    """Ids of the other maps whose points a map uses, and of its fit."""
     fit: Any = (record.request.get("update") or {}).get("fit")
     return ({str(segment["map"]) for segment in record.segments} | ({str(fit)} if fit else set())) - {record.id}
 
 
 def maps_to_keep(records: Iterable[Record], head: str | None, keep: int, *, named: Collection[str] = ()) -> set[str]:
-    """Ids of the last ``keep`` maps, the current one, those that have a name, and all whose points one of these shows.
+    """Ids of the newest ``keep`` maps, the current map, named maps, and all maps whose points one of these uses.
 
     Parameters
     ----------
     named : collection of str
-        Ids of the maps that have a name.
+        Ids of the named maps.
     """
     maps = [record for record in records if record.kind == "map"]
     by_id = {record.id: record for record in maps}
@@ -86,18 +86,18 @@ def droppable(
     needed: Collection[str] = (),
     may_drop: Callable[[Record], bool] = lambda record: True,
 ) -> list[str]:
-    """Ids of the maps ``dropped_maps`` and of the artifacts that only they needed, children before parents.
+    """Ids of the maps ``dropped_maps`` and of the artifacts that only they use, children before parents.
 
-    What no map ever used stays, and so do its parents: an artifact of a stage of another package, for one.
+    Artifacts that no map ever used, such as those of plug-in stages, are kept with their parents.
 
     Parameters
     ----------
     records : iterable of Record
     dropped_maps : iterable of str
     planned : iterable of str
-        Ids that an interrupted call gave, some of which may be deleted already, and with them the reason for others.
+        Ids returned to an interrupted call; some may be deleted already, so that others no longer appear as used.
     needed : collection of str
-        Ids that are needed by something other than ``records``.
+        Ids that are referenced by something other than ``records``.
     may_drop : callable
         Whether a record may be dropped at all.
     """
@@ -113,7 +113,7 @@ def droppable(
         if kind == "map":
             continue
         before = -1
-        # Until nothing more goes: the layout with the heights of a map is made from another layout.
+        # Repeat until nothing changes: a layout may be derived from another layout.
         while before != len(order):
             before = len(order)
             for record in existing:
@@ -129,7 +129,7 @@ def droppable(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What upkeep needs to know of a run."""
+    """The facts of a run record that maintenance commands need."""
 
     id: str
     status: str
@@ -139,12 +139,12 @@ class RunFacts:
 
 
 def read_runs(store: Store, listing: Mapping[str, ObjectInfo]) -> list[RunFacts]:
-    """Read all runs of ``listing``, the oldest first.
+    """Read all run records of ``listing``, oldest first.
 
     Raises
     ------
     DamagedObjectError
-        If the record of one is not what we write.
+        If a record is invalid.
     """
     runs: list[RunFacts] = []
     for name in sorted(listing):
@@ -178,11 +178,10 @@ def snapshots_to_keep(
     young_after: float,
     needed: Collection[str] = (),
 ) -> set[str]:
-    """Ids of the snapshots that something names.
+    """Ids of the referenced snapshots.
 
-    These are the snapshots of ``records``, those among ``needed``, that of the last run that had one, those of runs
-    that did not end well and are younger than ``young_after``, and the one with the highest offset: no ``row_id`` is
-    ever given twice.
+    These are the snapshots of ``records``, those in ``needed``, that of the last run that had one, those of failed runs
+    younger than ``young_after``, and the one with the highest offset, so that no ``row_id`` is assigned twice.
     """
     ids = list_snapshot_ids(store)
     wanted = {*needed, *(named for record in records for named in named_ids(record))}
@@ -202,7 +201,7 @@ def snapshots_to_keep(
 
 
 def id_runs_to_keep(store: Store, names: Iterable[str], snapshots: Iterable[str]) -> set[str]:
-    """Ids of the runs of hashed ids, among the objects ``names``, that an update of one of these snapshots reads."""
+    """Ids of the sorted runs of hashed ids, among the objects ``names``, that an update of these snapshots reads."""
     runs = list_runs(store, names)
     if not runs:
         return set()
@@ -210,7 +209,7 @@ def id_runs_to_keep(store: Store, names: Iterable[str], snapshots: Iterable[str]
 
 
 def label_receipts_to_keep(store: Store, names: Iterable[str], records: Iterable[Record]) -> set[str]:
-    """Keys of the receipts of labels, where there are any among ``names``, that the labels in ``records`` came from."""
+    """Keys of the label receipts that the labels in ``records`` reference; empty if ``names`` has no such receipt."""
     if not any(name.startswith(f"{label_receipts.FOLDER}/") for name in names):
         return set()
     keys: set[str] = set()
@@ -226,7 +225,7 @@ def label_receipts_to_keep(store: Store, names: Iterable[str], records: Iterable
 
 
 def shard_keys(store: Store, snapshots: Iterable[str]) -> set[str]:
-    """Keys of all shards, those without documents too, of these snapshots."""
+    """Keys of all shards of these snapshots, including empty ones."""
     keys: set[str] = set()
     for identity in snapshots:
         snapshot = read_snapshot(store, identity)

@@ -1,4 +1,4 @@
-"""Compare the backends that can run on this machine with the processors', on documents of the demo corpus."""
+"""Comparison of the backends available on this machine with the CPU backend, on the demo corpus."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from latentscale.errors import LatentScaleError
 from latentscale.machine import available_memory, available_processors
 from latentscale.registry import BACKENDS
 
-# On processors a backend that is made for GPUs takes about so long for some documents as a GPU for all.
+# Documents used without a GPU: a GPU backend on the CPU then takes about as long as a GPU takes for all.
 WITHOUT_GPU = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
-    """A backend on this machine.
+    """The test result of a backend on this machine.
 
     Attributes
     ----------
     backend : str
     comparison : Comparison or None
-        None where it could not compute.
+        None if the backend could not run.
     reason : str
-        Why not.
+        Why it could not run.
     """
 
     backend: str
@@ -36,7 +36,7 @@ class Tested:
 
     @property
     def holds(self) -> bool:
-        """Whether it computes here what the processors compute."""
+        """Whether the results agree with those of the CPU backend."""
         return self.comparison is not None and not self.comparison.failed
 
     def as_json(self) -> dict[str, Any]:
@@ -54,12 +54,12 @@ class Tested:
 
 
 def compare_all(names: Sequence[str] | None = None) -> tuple[Tested, ...]:
-    """Compare backends with the processors', by neighbours and layouts of documents of the demo corpus.
+    """Compare the neighbours and layouts of backends with those of the CPU backend, on the demo corpus.
 
     Parameters
     ----------
     names : sequence of str, optional
-        By default all that are registered.
+        Backends to test; by default all registered ones.
     """
     threads = available_processors()
     here = measure_place(cpus=float(threads), memory_bytes=available_memory())

@@ -24,13 +24,13 @@ class Needed:
     Attributes
     ----------
     records, dropped : sequence of Record
-        Artifacts that stay, and those that are dropped.
+        Artifacts to keep, and artifacts to drop.
     snapshots, shard_keys, id_runs, label_receipts : set of str
-        Ids, and keys of shards and receipts, that something references.
+        Referenced ids, and keys of shards and receipts.
     uploads, page_files : set of str
         File names.
     ingesting : bool
-        Whether a run that may still be resumed has not listed its documents yet.
+        Whether a resumable run has not written its snapshot yet.
     """
 
     records: Sequence[Record]
@@ -45,24 +45,25 @@ class Needed:
 
     @property
     def embeddings(self) -> set[str]:
-        """Ids of the embeddings that stay."""
+        """Ids of the embeddings to keep."""
         return {record.id for record in self.records if record.kind == "embedding"}
 
 
 def unneeded_objects(
     listing: Mapping[str, ObjectInfo], needed: Needed, *, is_old: Callable[[ObjectInfo | None], bool], clock: float
 ) -> Iterator[tuple[Kind, ObjectInfo]]:
-    """Yield the objects of ``listing`` that are not needed, young ones too.
+    """Yield the unreferenced objects of ``listing``, including those within the grace period.
 
     Parameters
     ----------
     is_old : callable
-        Whether an object is older than the grace period: an artifact without a record is unneeded once all of it is.
+        Whether an object is older than the grace period. An artifact without a record is garbage once all its objects
+        are.
     clock : float
         The store's time, seconds since 1970.
     """
     artifacts = _Artifacts(listing, needed)
-    # Work that is resumed, over several runs if need be, is as young as the last object that it wrote.
+    # Unfinished work may be resumed over several runs: its age is that of its newest object.
     old = {folder for folder, infos in artifacts.unrecorded.items() if all(is_old(info) for info in infos)}
     begun = {folder.partition("/")[2] for folder in artifacts.unrecorded.keys() - old}
     embeddings = needed.embeddings
@@ -85,7 +86,8 @@ def unneeded_objects(
         elif top == label_receipts.FOLDER:
             kind = None if label_receipts.key_of(name) in needed.label_receipts else Kind.LABEL_RECEIPT
         elif top == answers.FOLDER:
-            # Paid for, and found again until its shard is written: all of a model are as young as the last.
+            # Answers are paid for and reused until their shard is written: the age of all answers of a model is that of
+            # the newest.
             kind = Kind.ANSWER if rest.partition("/")[0] in given_up else None
         elif top == spending.FOLDER:
             kind = Kind.SPENDING
@@ -108,7 +110,7 @@ def unneeded_objects(
 
 
 class _Artifacts:
-    """The folders of artifacts of all kinds, those of other packages included."""
+    """The artifact folders of all kinds, including those of plug-ins."""
 
     def __init__(self, listing: Mapping[str, ObjectInfo], needed: Needed) -> None:
         self.folders = set(FOLDERS.values())
@@ -126,7 +128,7 @@ class _Artifacts:
                 self.unrecorded.setdefault(folder, []).append(info)
 
     def kind_of(self, name: str) -> Kind | None:
-        """Why an object of an artifact that has a record, or had one, is not needed; None where it is."""
+        """Why an object of an artifact is unreferenced; None if it is needed."""
         folder, nested = _artifact_folder(name)
         if name in self._needed or not nested or folder in self.unrecorded:
             return None
@@ -140,7 +142,7 @@ class _Artifacts:
 
 
 def _given_up(listing: Mapping[str, ObjectInfo], is_old: Callable[[ObjectInfo | None], bool]) -> set[str]:
-    """Models none of whose answers is young."""
+    """Models all of whose answers are older than the grace period."""
     old: dict[str, bool] = {}
     for name, info in listing.items():
         if name.startswith(f"{answers.FOLDER}/"):
@@ -156,7 +158,7 @@ def _artifact_folder(name: str) -> tuple[str, bool]:
 
 
 def _snapshot(name: str, needed: Needed) -> Kind | None:
-    """Of the list of a snapshot, or one of the tables that belong to it."""
+    """The garbage kind of a snapshot's shard list, or of one of its tables."""
     match = _SNAPSHOT.search(name)
     return None if match is None or match[0] in needed.snapshots else Kind.UNREFERENCED_SNAPSHOT
 
@@ -166,7 +168,7 @@ def _reject(name: str, needed: Needed, embeddings: set[str], begun: set[str]) ->
     if len(parts) == 2:
         return _snapshot(parts[1], needed)
     if len(parts) == 4 and parts[1] not in embeddings:  # rejects/<embedding>/<kk>/<key>
-        # Those of work that is not recorded yet are as young as its vectors.
+        # Rejects of unrecorded work have the age of its vectors.
         return None if parts[1] in begun else Kind.REJECTS
     if len(parts) == 3 and needed.ingesting:
         return None
@@ -174,7 +176,7 @@ def _reject(name: str, needed: Needed, embeddings: set[str], begun: set[str]) ->
 
 
 def shard_key(name: str) -> str:
-    """Key of the shard of an object."""
+    """The shard key in the name of an object."""
     return name.rsplit("/", 1)[-1].removesuffix(".parquet")
 
 
@@ -184,7 +186,7 @@ def record_object(record: Record) -> str:
 
 
 def file_names(sources: Iterable[str]) -> set[str]:
-    """The last part of each path."""
+    """The file names of paths, without their folders."""
     return {source.rsplit("/", 1)[-1] for source in sources}
 
 

@@ -1,4 +1,4 @@
-"""Verify a workspace: every object that a record names exists, is what was written, and is consistent."""
+"""Verification of a workspace: every referenced object exists, is intact, and is consistent with the others."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ __all__ = ["Fault", "Report", "verify_workspace"]
 
 REPORT = "latentscale repair WORKSPACE deletes it: it is a report of the past, which no map needs."
 REPAIR_HEAD = "latentscale repair WORKSPACE writes it again, or latentscale promote WORKSPACE MAP."
-# A disk is read by few threads; a bucket answers many at once.
+# Disks are read with few threads; object stores serve many requests at once.
 LOCAL_THREADS, REMOTE_THREADS = 4, 16
 
 
 def verify_workspace(store: Store, *, quick: bool = False, threads: int | None = None) -> Report:
-    """Compare all objects of a workspace with each other: counts, ids, checksums and schemas.
+    """Check the consistency of all objects of a workspace: counts, ids, checksums and schemas.
+
+    Memory use: a batch of rows per thread, a byte per document and a line per object.
 
     Parameters
     ----------
     store : Store
-        The workspace, on a disk or at a URL; nothing is written, but for a probe of its clock.
+        The workspace; nothing is written except a probe of its clock.
     quick : bool
-        Read listings, records and footers, but no data: no checksums, no points.
+        Read listings, records and parquet footers, but no data: no checksums, no points.
     threads : int, optional
-        How many objects are read at a time; 4 of a disk, 16 of a bucket.
+        Number of objects read concurrently; by default 4 on a disk, 16 in an object store.
 
     Returns
     -------
     Report
-        Memory holds a batch of rows a thread, a byte for each document and a line for each object.
     """
     started = time.monotonic()
     # Records are read before the objects are listed: an object is written before the record that names it.
@@ -90,7 +91,7 @@ def verify_workspace(store: Store, *, quick: bool = False, threads: int | None =
 
 
 def _has_published(check: Check, records: Mapping[str, Record]) -> bool:
-    """Whether a run has made one of the maps the current one; asked only where no page tells."""
+    """Whether a run has published one of the maps; used only if no page shows one."""
     if not any(record.kind == "map" for record in records.values()):
         return False
     return any(published(run) in records and run["facts"].get("published") is not False for run in readable_runs(check))
@@ -129,7 +130,7 @@ def _check_artifacts(
     known: Mapping[str, Snapshot],
     documents: dict[str, shards.DocumentShard],
 ) -> None:
-    """Check embedding by embedding, so that memory holds the shards of one, then what was made of it."""
+    """Check each embedding with the artifacts derived from it, so that the shards of only one are in memory."""
     sound = {identity: artifacts.check_record(check, record, records) for identity, record in records.items()}
     made_of: dict[str, list[Record]] = {}
     for record in records.values():
@@ -178,13 +179,13 @@ def _check_artifacts(
             elif snapshot and artifacts.has_rows_by_document(record):
                 artifacts.check_documents_of(check, record, tables, snapshot, expect(snapshot))
             artifacts.check_sizes(check, record, tables, sizes)
-        # After all parts, since a map may show those of another.
+        # After all parts, since a map may use those of another map.
         for record, tables in grown:
             maps.check_points(check, record, records, tables, expect(str(record.request["snapshot"])), damaged)
 
 
 def _named(record: Record, kind: str, records: Mapping[str, Record]) -> str:
-    """Id of the embedding, or the snapshot, that an artifact is made of, its parents' where it names none itself."""
+    """Id of the embedding or the snapshot of an artifact, taken from its parents if it has none itself."""
     if record.kind == kind:
         return record.id
     if kind in record.request:
@@ -205,7 +206,7 @@ def _note_other_stages(check: Check) -> None:
 
 
 def _check_runs(check: Check) -> None:
-    """Check that the records of runs are what was written."""
+    """Check that the run records are intact."""
     for name in check.listing:
         if not name.startswith("runs/"):
             continue

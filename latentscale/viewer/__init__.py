@@ -1,4 +1,4 @@
-"""Write the static site in which a map is explored: tiles, row packs, labels and the page itself."""
+"""Write the static site for exploring a map: tiles, row packs, labels and the page itself."""
 
 from latentscale.viewer.data import ViewerData, continued
 from latentscale.viewer.density import map_density

@@ -1,4 +1,4 @@
-"""Add columns to a page that is published: files beside the others, and entries in its index."""
+"""Add columns to an exported page: additional files, and entries in its index."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from latentscale.viewer.rows import parquet_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddedColumn:
-    """A column by which points are coloured and filtered, by row id.
+    """A column for colouring and filtering points, by row id.
 
     Attributes
     ----------
     name : str
     row_ids : int64 ndarray, shape (n,)
-        Ascending; other documents have no value.
+        Ascending; documents not listed have no value.
     values : float32 or int64 ndarray, shape (n,)
-        Numbers; or with ``categories`` their indices, of which those beyond 63 are one.
+        Numbers; or with ``categories`` category indices, of which those beyond 63 are shown as one.
     categories : sequence of str, optional
-        Names, the most frequent first.
+        Category names, most frequent first.
     """
 
     name: str
@@ -38,7 +38,7 @@ class AddedColumn:
     categories: Sequence[str] | None = None
 
     def of(self, row_ids: NDArray[np.int64]) -> NDArray[Any]:
-        """What a tile's file holds for documents: uint8 codes, 64 other and 255 none, or float32, NaN none."""
+        """The values in a tile file: uint8 codes (64 other, 255 missing), or float32 (NaN missing)."""
         places = np.minimum(np.searchsorted(self.row_ids, row_ids), max(0, len(self.row_ids) - 1))
         known = self.row_ids[places] == row_ids
         if self.categories is None:
@@ -49,7 +49,7 @@ class AddedColumn:
         return np.where(known, codes, NULL_CODE).astype(np.uint8)
 
     def entry(self, column_id: str, values: NDArray[Any]) -> dict[str, Any]:
-        """The column's entry in ``index.json``, with the counts of the documents that are still on the map."""
+        """The column's entry in ``index.json``, with counts over the documents that are still on the map."""
         if self.categories is None:
             finite = values[np.isfinite(values)].astype(np.float64)
             knots = np.quantile(finite if len(finite) else [0.0], np.linspace(0, 1, 65))
@@ -75,7 +75,7 @@ class AddedColumn:
 
 
 def add_columns(page: Path, columns: Sequence[AddedColumn]) -> None:
-    """Add columns to the page in a folder of its own, as ``latentscale export`` writes it; generation by generation.
+    """Add columns to an exported page, as ``latentscale export`` writes it, generation by generation.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _write_inline(tile: Path, index: Mapping[str, Any], column_id: str, values: 
         dictionary=[name for name in table.column_names if name not in {"place", *floats}],
     )
     tile.write_bytes(blob)
-    # The page says how many bytes its tile has.
+    # The index entry has the size of the tile in bytes.
     index["page"]["tiles"][0][6] = len(blob)
 
 

@@ -1,4 +1,4 @@
-"""Find, in one pass over the documents, the columns that can colour points, and keep their values."""
+"""Detect the columns by which points can be coloured, and collect their values, in one pass over the documents."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _LONG_TEXT = 200
 _SAMPLE = 1_000_000
 _REST = 65_534
 _LARGEST = float(np.finfo(np.float32).max)
-_FEW = 12  # different whole numbers that are categories
-_SHOWN = 120  # characters of a category's name
+_FEW = 12  # maximum number of distinct integers that are treated as categories
+_SHOWN = 120  # maximum length of a category name in characters
 
 
 class ColumnValues:
-    """The values of one source column, one number a row, on disk.
+    """The values of a source column as one number per row, on disk.
 
-    ``kind`` is ``categories`` (codes of text, booleans and whole numbers of few values), ``numbers`` or ``dates``
-    (days since 1970), or None when a colour would carry no information: long text, names that are all different.
-    A column of text is one of dates where every value is a date (:func:`iso_days`).
+    ``kind`` is ``categories`` (codes of text, booleans and integers with few values), ``numbers`` or ``dates`` (days
+    since 1970), or None if a colour would carry no information: long text, unique names. A text column is a date column
+    if every value is a date (:func:`iso_days`).
 
-    ``like`` is the column's entry in the ``index.json`` of an earlier generation: the kind and the codes of its
-    categories are kept, whatever these rows look like; new categories come after them while there is room.
+    ``like`` is the column's entry in the ``index.json`` of an earlier generation: its kind and category codes are kept
+    regardless of the new rows; new categories are appended up to the limit.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class ColumnValues:
         self._days_path = scratch / f"{column_id}.days"
         self._values: NDArray[Any] | None = None
         self._codes: dict[str, int] = {}
-        # Of text, as long as all of it are dates.
+        # Text values as dates, as long as all of them are dates.
         self._days: NDArray[np.float64] | None = None
         self._too_many = False
         self._of_text = False
         self._given_up = False
         self._whole = False
-        # Whole numbers that differ may be one float64: values are told apart by the numbers themselves.
+        # Different integers may be equal as float64: distinct values are counted as integers.
         self._distinct: set[int] | None = set()
         self._lut: NDArray[np.uint8] | None = None
         self._like = like
@@ -63,7 +63,7 @@ class ColumnValues:
             self._codes = {name: i for i, (name, _) in enumerate(like.get("categories", []))}
 
     def add(self, start: int, column: pa.Array) -> None:
-        """Take the values of rows ``start`` onwards."""
+        """Add the values of the rows from ``start`` on."""
         if self._given_up:
             return
         if pa.types.is_dictionary(column.type):
@@ -94,7 +94,7 @@ class ColumnValues:
             )
 
     def finish(self) -> dict[str, Any] | None:
-        """The column's entry in ``index.json``, or None if points cannot be coloured by it."""
+        """The column's entry in ``index.json``; None if points cannot be coloured by it."""
         if self._days is not None and not self._given_up and np.isfinite(self._days).any():
             self.kind, self._values, self._of_text = "dates", self._days, True
         elif self._too_many:
@@ -106,7 +106,7 @@ class ColumnValues:
         values = self._values
         finite = values[np.isfinite(values)]
         if not len(finite):
-            # What the column is like is known from earlier documents; these have no value.
+            # The kind is known from an earlier generation; these documents have no value.
             return None if self._like is None else {**self._like, **self._head(), "nulls": self._rows}
         if self._like is None and self._whole and self._distinct:
             codes = {float(value): code for code, value in enumerate(sorted(self._distinct))}
@@ -126,12 +126,12 @@ class ColumnValues:
         }
 
     def take(self, rows: NDArray[np.int64]) -> pa.Array:
-        """What a tile's file holds for ``rows``: uint8 codes (64 other, 255 null) or float32 (NaN null)."""
+        """The values of ``rows`` in a tile file: uint8 codes (64 other, 255 null), or float32 (NaN null)."""
         assert self._values is not None
         values = self._values[rows]
         if self._lut is not None:
             return pa.array(self._lut[values], pa.uint8())
-        # What float32 cannot hold is its largest number: no colour is beyond that.
+        # Values beyond the float32 range are clipped.
         return pa.array(np.clip(values, -_LARGEST, _LARGEST).astype(np.float32), pa.float32())
 
     def close(self) -> None:
@@ -167,12 +167,12 @@ class ColumnValues:
         self._make(dtype)
 
     def _make(self, dtype: type[Any]) -> None:
-        # On disk and not in memory: eight bytes a row and column would be gigabytes at 100 million.
+        # On disk: eight bytes per row and column would be gigabytes of memory for 100 million rows.
         self._values = np.memmap(self._path, dtype, "w+", shape=(self._rows,))
         self._values[:] = 65_535 if self.kind == "categories" else np.nan
 
     def _fits(self, kind: pa.DataType) -> bool:
-        """Whether values of a type fit the colours of an earlier generation."""
+        """Whether a type is compatible with the column's kind in an earlier generation."""
         if pa.types.is_null(kind):
             return True
         whole = pa.types.is_boolean(kind) or pa.types.is_integer(kind)
@@ -183,7 +183,7 @@ class ColumnValues:
         return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
     def _note_days(self, start: int, column: pa.Array) -> None:
-        """Take the values as dates too, as long as all are."""
+        """Parse the values as dates too, as long as all of them are."""
         if self._days is None or pa.types.is_null(column.type):
             return
         days = iso_days(column) if _is_text(column.type) else None
@@ -201,7 +201,7 @@ class ColumnValues:
         self._values[start : start + len(column)] = self._encode(column)
         if len(self._codes) <= _MAX_DISTINCT or self._like is not None:
             return
-        # Too many names to be told apart, but any number of dates.
+        # The number of categories is limited, that of dates is not.
         if self._days is None:
             self._give_up()
         else:
@@ -221,7 +221,7 @@ class ColumnValues:
         return np.where(column.is_null().to_numpy(zero_copy_only=False), np.uint16(65_535), lut[index])
 
     def _code_like(self, name: str) -> int:
-        # The column stays one of categories, however many new ones these rows have: beyond a limit they are one.
+        # The column keeps its kind for any number of new categories: those beyond a limit share a code.
         if name not in self._codes and len(self._codes) >= CATEGORIES + _MAX_DISTINCT:
             return _REST
         return self._codes.setdefault(name, len(self._codes))
@@ -239,13 +239,13 @@ class ColumnValues:
         nulls, uncounted, counts = int(counts[65_535]), int(counts[_REST]), counts[: len(self._codes)]
         if not len(counts) and self._like is None:
             return None
-        # By count, then by name: the same column gives the same codes whatever the order of the rows.
+        # Sorted by count, then by name, so that the codes do not depend on the order of the rows.
         names = list(self._codes)
         known = len(self._like["categories"]) if self._like is not None else 0
         ranked = [*range(known), *sorted(range(known, len(names)), key=lambda i: (-int(counts[i]), names[i]))]
         shown = ranked if len(ranked) <= CATEGORIES else ranked[: max(known, CATEGORIES - 1)]
         if self._like is not None and self._like["other"][0]:
-            # A new name may be one of those to which an earlier generation gave no colour of their own.
+            # A new name may be one that shared the code for others in an earlier generation.
             shown = ranked[:known]
         rest = ranked[len(shown) :]
         if self._like is None and rest and counts[shown].sum() < 0.1 * counts.sum():
@@ -294,5 +294,5 @@ def _mean_length(column: pa.Array) -> float:
 
 
 def _number(value: float) -> float:
-    """Seven significant digits: what float32 tiles hold."""
+    """Round to seven significant digits, the precision of float32 tiles."""
     return float(f"{float(value):.7g}")

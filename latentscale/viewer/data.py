@@ -36,52 +36,52 @@ LABEL_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewerData:
-    """One map, ready to be written as a generation of the viewer.
+    """The data of a map, or of an update, to write as a generation of the viewer.
 
     Attributes
     ----------
     name : str
         The map's title.
     row_ids : int64 ndarray, shape (n,)
-        In the order of every other array and of ``documents``; unique.
+        Unique; all other arrays and ``documents`` have the same order.
     coordinates : float32 ndarray, shape (n, 2)
         Unitless, finite.
     clusters : int32 ndarray, shape (n,)
-        The algorithm's answer on layer 0; -1 is noise.
+        Clusters of layer 0; -1 is noise.
     nearest_clusters : int32 ndarray, shape (n,)
-        As ``clusters``, noise given to its nearest cluster.
+        As ``clusters``, with noise assigned to its nearest cluster.
     labels : pyarrow.Table
-        One row a cluster and layer: ``layer``, ``cluster``, ``label``, ``source``, ``keyphrases``, ``exemplars``
+        One row per cluster and layer: ``layer``, ``cluster``, ``label``, ``source``, ``keyphrases``, ``exemplars``
         (row ids), ``parent`` (a cluster of the next layer, null at the top), ``x``, ``y``, ``hull`` (flat x, y pairs,
         may be empty), ``size``, ``nearest_size``.
     documents : callable
         Streams all documents as record batches in the order of ``row_ids``: ``row_id`` and every one of ``columns``.
     text_column : str or None
-        Which column holds the text; None if the text is not published.
+        The text column; None if the text is not published.
     columns : sequence of str
         The published source columns, in order.
     quality : MapQuality or None
-        What was measured of the map, as the page shows it; None if nothing was.
+        The quality figures for the page; None if there are none.
     density : uint8 or floating ndarray, shape (n,), optional
-        How dense the *whole* map is around each document: bytes as from ``map_density``, or numbers from 0 to 1.
-        Without it the density is that of ``coordinates``, which is right for a map that is one generation.
+        Density of the *whole* map at each document: bytes as from ``map_density``, or numbers from 0 to 1. By default
+        it is computed from ``coordinates``, which is right for a map with a single generation.
     height : Height, optional
-        Of a map of three dimensions.
+        The third dimension of a 3-D map.
     colours : sequence of mapping, optional
-        ``colours`` of the ``index.json`` that this generation comes after: its categories keep their codes, and a
-        column its kind, so that a colour means the same in every generation.
+        ``colours`` of the previous generation's ``index.json``: categories keep their codes and columns their kinds, so
+        that a colour has the same meaning in all generations.
     view : tuple of float, optional
-        The first view (x0, y0, x1, y1); without it, the body of ``coordinates``.
+        The initial view (x0, y0, x1, y1); by default computed from ``coordinates``.
     side : float, optional
-        Edge of the whole map's square, by which labels find their room; without it, that of ``coordinates``.
+        Side length of the whole map's bounding square, for label placement; by default that of ``coordinates``.
     search : bool
-        Whether the words of the documents are indexed.
+        Whether to build the full-text index.
     id_column : str or None
-        Which column holds the documents' own ids, by which the page finds them.
+        The column with the documents' own ids, by which the page finds them.
     similar : Similar, optional
-        The nearest documents of each, where they are known.
+        The nearest neighbours of each document, if known.
     meaning : Meaning, optional
-        Their vectors, to be found by the meaning of a query.
+        The vectors of the documents, for semantic search.
     added : str or None
         When an update added these documents to the map, as the page shows it; None for the first generation.
     placed : str or None
@@ -114,7 +114,7 @@ class ViewerData:
 
     @property
     def title_column(self) -> str | None:
-        """A column whose name says that it names the document; the page shows it above the text."""
+        """The column that looks like a document title by its name; the page shows it above the text."""
         return next((name for name in self.columns if name.lower() in TITLES and name != self.text_column), None)
 
     def check(self) -> None:
@@ -171,7 +171,7 @@ class ViewerData:
 
 
 def continued(data: ViewerData, generations: Sequence[Mapping[str, Any]], read: Callable[[str], bytes]) -> ViewerData:
-    """``data`` of an update, with what the map that it grows has fixed: codes of categories, first view, square.
+    """The ``data`` of an update with the properties that earlier generations fix: category codes, view, square.
 
     Parameters
     ----------

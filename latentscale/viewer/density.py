@@ -1,4 +1,4 @@
-"""How dense a map is around each document, as one byte that a colour can tell."""
+"""Density of a map at each document, as one byte for colouring."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _RADIUS = 8  # four standard deviations
 
 
 def map_density(coordinates: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The logarithm of a smoothed histogram of a whole map at each document, uint8 of shape (n,), 255 the densest.
+    """Logarithm of a smoothed 2-D histogram of the whole map at each document; uint8, shape (n,), 255 is the densest.
 
-    An update passes the coordinates of all documents, old and new, and takes the rows of its own: measured against
-    itself, a handful of new documents would look as dense as the map.
+    An update passes the coordinates of all documents, old and new, and uses the rows of the new ones: relative to
+    themselves, a few new documents would look as dense as the whole map.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def map_density(coordinates: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def blurred(grid: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gaussian along the first axis, zero outside. SciPy has one, and its import costs more than an update's page."""
+    """Gaussian filter along the first axis, zero padded; importing SciPy would cost more time than an update's page."""
     steps = np.arange(-_RADIUS, _RADIUS + 1)
     weights = np.exp(-0.5 * (steps / _SIGMA) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The frame of a map: the box that its first picture shows, so that a few far points do not shrink the rest."""
+"""The initial view of a map: a bounding box that ignores a few outliers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_OUTSIDE = 0.12
 
 
 def body_frame(coordinates: NDArray[np.float32]) -> tuple[float, float, float, float]:
-    """The box (x0, y0, x1, y1) of the body of a map.
+    """The box (x0, y0, x1, y1) of the initial view of a map.
 
     Layouts have islands far from the rest: the box of all points, and that of percentiles as well, is mostly empty. The
     frame trades scale against points: of all boxes it is one with the least ``log(sqrt(width * height)) + 3.5 * share

@@ -1,4 +1,4 @@
-"""The page of several maps: plain HTML and a style, no script."""
+"""The overview page of several maps: plain HTML and CSS without a script."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What the page says of a map.
+    """The entry of a map on the overview page.
 
     Attributes
     ----------
     id, name : str
     href : str
-        Of its page, relative to this one.
+        Address of its page, relative to this one.
     picture : str or None
-        Its thumbnail, likewise.
+        Relative address of its thumbnail.
     current : bool
-        Whether it is the map that the workspace shows.
+        Whether it is the current map of the workspace.
     created : str
         ISO 8601, UTC.
     documents, clusters : int
     noise_share, trustworthiness : float or None
         From 0 to 1.
     about : sequence of (name, value)
-        How it was made, where that is not the same for all.
+        The settings that differ between the maps.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Card:
 
 
 def gallery_files(title: str, cards: Sequence[Card]) -> Iterator[tuple[str, bytes]]:
-    """The page as (name, content). Names and titles are text, whatever is in them."""
+    """The files of the page as (name, content); names and titles are HTML-escaped."""
     yield "gallery.css", _STYLE.encode()
     maps = "1 map" if len(cards) == 1 else f"{len(cards)} maps"
     yield (

@@ -1,4 +1,4 @@
-"""The third dimension of a map: how high each document lies above the flat map, and how dense space is around it."""
+"""The third dimension of a map: the height of each document above the 2-D map, and its density in 3-D."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Height:
     z : float32 ndarray, shape (n,)
         In the units of the map's x and y, finite.
     rank : uint8 ndarray, shape (n,)
-        Which 256th of the whole map's documents each is among by the density of space around it; 255 the densest.
+        Quantile of the 3-D density among all documents of the map, in 256 steps; 255 is the densest.
     """
 
     z: NDArray[np.float32]
@@ -34,7 +34,7 @@ class Height:
         Parameters
         ----------
         last : int, optional
-            Give only those of so many documents at the end: what an update adds is measured against the whole map.
+            Return only the last ``last`` documents: those of an update, with ranks relative to the whole map.
         """
         from latentscale.backends.shapes import density
 
@@ -45,12 +45,12 @@ class Height:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lowest and highest z; a little apart where all are one, so that there is a step between them."""
+        """Lowest and highest z; if all are equal, slightly apart, so that the step size is positive."""
         low, high = float(self.z.min()), float(self.z.max())
         return (low, high) if high > low else (low - 0.5, low + 0.5)
 
     def steps(self) -> NDArray[np.uint16]:
-        """``z`` in 65,536 steps (uint16) from the lowest to the highest.
+        """``z`` quantised to 65,536 steps (uint16) from the lowest to the highest.
 
         A height is ``low + (step + 0.5) / 65536 * (high - low)``.
         """
@@ -58,7 +58,7 @@ class Height:
         return np.clip((self.z.astype(np.float64) - low) / (high - low) * STEPS, 0, STEPS - 1).astype(np.uint16)
 
     def check(self, documents: int) -> None:
-        """Raise if these are not heights of so many documents.
+        """Raise if the arrays do not have the expected length and values.
 
         Raises
         ------

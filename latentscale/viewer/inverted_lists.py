@@ -1,4 +1,4 @@
-"""Vectors in inverted lists (Sivic and Zisserman 2003): each as a short code in the list of its nearest centroid."""
+"""Inverted file index of quantised vectors (IVF; Sivic and Zisserman 2003): residual codes by nearest centroid."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Documents of a list, about; and lists at most, whose centroids a page reads.
+# Mean number of documents per list, and maximum number of lists, whose centroids the page reads.
 LIST_ROWS, MOST_LISTS = 96, 2_048
-# Of Lloyd's algorithm: so many vectors a centroid, so often.
+# Lloyd's algorithm: sample vectors per centroid, and iterations.
 _SAMPLE, _TURNS = 16, 4
-# A step of the codes, in standard deviations of the residuals: an entropy of four bits a number.
+# Quantisation step, in standard deviations of the residuals; gives an entropy of four bits per component.
 _STEP = 0.24
 _ROWS_AT_ONCE = 8_192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvertedLists:
-    """Vectors as the sum of a centroid and a residual, both in whole steps.
+    """Vectors as the sum of a centroid and a residual, both quantised to integer steps.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class InvertedLists:
     def nearest(
         self, queries: NDArray[np.float32], *, k: int, widths: Sequence[int]
     ) -> Iterator[list[NDArray[np.int64]]]:
-        """For each query the rows found, best first, in as many lists as each of ``widths`` says, the nearest."""
+        """For each query and each number of probed lists in ``widths``, the rows found, best first."""
         order = np.argsort(self.list_of, kind="stable")
         bounds = np.searchsorted(self.list_of[order], np.arange(len(self.centroids) + 1))
         centroids = self.centroids.astype(np.float32) * np.float32(self.centroid_step)
@@ -55,7 +55,7 @@ class InvertedLists:
 
 
 def inverted_lists(vectors: NDArray[np.float32]) -> InvertedLists:
-    """Cut vectors of length 1 into lists of about 96, by spherical k-means on a sample; the same every time."""
+    """Partition unit vectors into lists of about 96, by spherical k-means on a sample; deterministic."""
     n = len(vectors)
     count = max(1, min(MOST_LISTS, n // LIST_ROWS))
     random = np.random.default_rng(0)
@@ -87,7 +87,7 @@ def _nearest(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> ND
 def _means(
     vectors: NDArray[np.float32], list_of: NDArray[np.int32], before: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The directions of the means of lists; an empty one stays where it was."""
+    """The normalised means of the lists; the centroid of an empty list is kept."""
     order = np.argsort(list_of, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(list_of[order]) > 0])
     sums = np.add.reduceat(vectors[order], starts, axis=0)

@@ -1,4 +1,4 @@
-"""Choose each cluster's hue and the zooms at which its label has room, once, when the map is published."""
+"""Assign each cluster a hue, and the zoom range in which its label is shown, when the map is published."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 HUES = 12
-_LINE = 168  # px: a label wraps at this width, in the page's style sheet as here
+_LINE = 168  # px: maximum line width of a label, the same as in the page's style sheet
 _NEVER = 99.0
 _SHARE_FIGURES = ("share", "elsewhere", "lift", "low", "high")
 _NUMBER_FIGURES = ("above", "low", "high")
 
 
 def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What ``labels.json`` and ``clusters.json`` hold.
+    """The contents of ``labels.json`` and ``clusters.json``.
 
     Parameters
     ----------
@@ -34,18 +34,17 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
     labels : dict
         ``layers`` (number of layers), ``hue_layer``, and ``clusters``: per cluster and layer its id, layer, label,
         parent, position, sizes, ``hue`` (0–11), ``shade`` (-1–1), ``px`` (font size) and ``zoom`` (from, to): base-2
-        logarithms of the pixels a unit of the map, or null for a label without a position; where a person changed it,
-        ``hidden`` (true) and ``found``, the label before.
+        logarithms of pixels per map unit, or null for a label without a position; if a user edited it, ``hidden``
+        (true) and ``found``, the label before.
     details : list of dict
-        In the same order: source, keyphrases, exemplars, hull; where there are any: description, ``columns`` and
-        ``numbers`` that set the cluster apart, and the ``sibling`` most like it with ``contrast``, row ids of its
-        exemplars.
+        In the same order: source, keyphrases, exemplars, hull; if available, description, the distinctive ``columns``
+        and ``numbers`` of the cluster, and the most similar ``sibling`` with ``contrast``, row ids of its exemplars.
     """
     rows = sorted(labels.to_pylist(), key=lambda row: (row["layer"], -row["size"], row["cluster"]))
     layers = max((row["layer"] for row in rows), default=-1) + 1
     hue_layer, hues, shades = _colours(rows, layers=layers, known={})
     sizes = _font_sizes(rows, layers=layers)
-    # Three or four clusters say little, and their labels would cover those of the layer that has the hues.
+    # A layer of three or four clusters is little use, and its labels would cover those of the layer with the hues.
     drawn = [
         {**row, "label": ""} if row.get("hidden") or (hue_layer and row["layer"] > hue_layer) else row for row in rows
     ]
@@ -78,7 +77,7 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
                 "exemplars": list(row["exemplars"] or []),
                 "hull": [_round(v) for v in row["hull"] or []],
             }
-            # Most labels have none: an entry of every cluster would be for nothing.
+            # Most labels have none, so that the key is only written if needed.
             | ({"description": row["description"]} if row.get("description") else {})
             | _evidence(row)
         )
@@ -86,15 +85,15 @@ def label_entries(labels: pa.Table, *, side: float) -> tuple[dict[str, Any], lis
 
 
 def _by_hand(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person changed of a cluster, where anything was: whether its label is hidden, and the name before."""
+    """The edits of a cluster, if any: whether its label is hidden, and the label before."""
     edit = json.loads(row.get("edit") or "{}")
-    # Of several that were merged there is no other name for the one that they became.
+    # A merged cluster has no label from before the merge.
     found = row["label"] if edit.get("merge") else edit.get("label", row["label"])
     return ({"hidden": True} if row.get("hidden") else {}) | ({"found": found} if found != row["label"] else {})
 
 
 def _evidence(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What sets a cluster apart besides its keyphrases, as short as can be."""
+    """The distinctive facts of a cluster besides its keyphrases, in compact form."""
     found: dict[str, Any] = {}
     for name, figures in (("columns", _SHARE_FIGURES), ("numbers", _NUMBER_FIGURES)):
         if row.get(name):
@@ -108,15 +107,15 @@ def _evidence(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cluster_hues(labels: pa.Table, previous: pa.Table | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The hue (0–11) and shade (-1–1) of each row of ``labels``, which is as ``ViewerData.labels``.
+    """The hue (0–11) and shade (-1–1) of each row of ``labels``, a table as ``ViewerData.labels``.
 
-    A row that has a ``hue`` and a ``shade`` of its own keeps them. Otherwise a cluster that is in ``previous``, by its
-    layer and id, keeps its colour from there; the others get hues that differ from those around them.
+    Rows with a ``hue`` and a ``shade`` keep them. Clusters in ``previous``, matched by layer and id, keep their colour;
+    the others get hues that differ from those of their neighbours.
 
     Parameters
     ----------
     labels : pyarrow.Table
-        One row a cluster and layer.
+        One row per cluster and layer.
     previous : pyarrow.Table, optional
         The labels of the map before, with ``hue`` and ``shade`` or, if it had none, as they were coloured then.
     """
@@ -130,7 +129,7 @@ def cluster_hues(labels: pa.Table, previous: pa.Table | None = None) -> tuple[ND
 
 
 def with_hues(labels: pa.Table, previous: pa.Table | None = None) -> pa.Table:
-    """``labels`` with columns ``hue`` (int8) and ``shade`` (float32), by which a cluster keeps its colour for good."""
+    """``labels`` with the columns ``hue`` (int8) and ``shade`` (float32), so that clusters keep their colours."""
     hues, shades = cluster_hues(labels, previous)
     rest = labels.drop_columns([name for name in ("hue", "shade") if name in labels.column_names])
     return rest.append_column("hue", pa.array(hues, pa.int8())).append_column("shade", pa.array(shades, pa.float32()))
@@ -150,9 +149,9 @@ def _colours(
     layers: int,
     known: Mapping[tuple[int, int], tuple[int, float]],
 ) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
-    """A hue for each cluster of one layer, so that neighbours differ; shades of it for what lies below.
+    """Assign hues to the clusters of one layer so that neighbours differ, and shades of them to finer layers.
 
-    ``rows`` come by layer, then by size. What is in ``known``, or has a colour of its own, keeps it.
+    ``rows`` are sorted by layer, then by size. Clusters in ``known``, and those with a colour, keep it.
     """
     counts = np.bincount([row["layer"] for row in rows], minlength=max(layers, 1))
     # The coarsest layer that has enough clusters to tell apart; two or three hues would waste the palette.
@@ -215,11 +214,11 @@ class _ClusterTree:
 def _free_hue(
     i: int, given: list[int], *, hues: NDArray[np.int64], positions: NDArray[np.float64], spread: float
 ) -> int:
-    """The hue least like those around a cluster."""
+    """The hue that differs most from those of the neighbouring clusters."""
     cost = np.bincount(hues[given], minlength=HUES).astype(np.float64) * 0.5
     near = 1 / (0.05 + np.hypot(*(positions[given] - positions[i]).T) / spread)
     close = np.bincount(hues[given], near, minlength=HUES)
-    # Hues that stand side by side in the palette are alike too, though less.
+    # Adjacent hues of the palette are similar too, to a lesser degree.
     cost += close + 0.2 * (np.roll(close, 1) + np.roll(close, -1))
     return int(np.argmin(cost))
 
@@ -234,8 +233,8 @@ def _shade(
     settled: NDArray[np.bool_],
     positions: NDArray[np.float64],
 ) -> None:
-    """Give the parts of a cluster its hue in shades of their own."""
-    # Siblings that lie side by side get shades far apart (van der Corput's sequence).
+    """Assign the children of a cluster its hue, with different shades."""
+    # Neighbouring siblings get distant shades (van der Corput sequence).
     children = sorted(children, key=lambda i: (positions[i, 0] + positions[i, 1], rows[i]["cluster"]))
     base = shades[parent] * 0.5 if parent >= 0 else 0.0
     taken = [shades[i] for i in children if settled[i]]
@@ -265,7 +264,7 @@ def _van_der_corput(k: int) -> float:
 
 
 def _font_sizes(rows: Sequence[dict[str, Any]], *, layers: int) -> NDArray[np.int64]:
-    """12–14 px on layer 0 by size, up to 19 px on the coarsest."""
+    """Font size: 12–14 px on layer 0 by cluster size, up to 19 px on the coarsest layer."""
     sizes = np.zeros(len(rows), np.int64)
     for layer in range(layers):
         at = [i for i, row in enumerate(rows) if row["layer"] == layer]
@@ -278,7 +277,7 @@ def _font_sizes(rows: Sequence[dict[str, Any]], *, layers: int) -> NDArray[np.in
 
 
 def _box(text: str, px: int) -> tuple[float, float]:
-    """Width and height in px that the page's style sheet gives a label, a little on the safe side."""
+    """Width and height in px of a label with the page's style sheet, slightly overestimated."""
     width = px * sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.57 for c in text)
     line = _LINE * px / 13
     lines = max(1, math.ceil(width / line))
@@ -289,11 +288,11 @@ def _box(text: str, px: int) -> tuple[float, float]:
 def _zoom_ranges(
     rows: Sequence[dict[str, Any]], *, sizes: NDArray[np.int64], layers: int, side: float
 ) -> list[list[float] | None]:
-    """The zooms between which each label is shown.
+    """The zoom range in which each label is shown.
 
-    A label shows from the scale on at which its box is clear of the boxes of all that come before it (coarser layers
-    first, then by size). Zooming in only moves boxes apart, so a label that shows never disappears for lack of
-    room, and panning changes nothing. A coarse label ends where its cluster is wider than a screen.
+    A label is shown from the scale on at which its box does not overlap the boxes of labels with higher priority
+    (coarser layers first, then by size). Zooming in only moves boxes apart, so that a shown label never disappears for
+    lack of room, and panning changes nothing. A coarse label is hidden once its cluster is wider than a screen.
     """
     ranges: list[list[float] | None] = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: (-rows[i]["layer"], -rows[i]["size"], rows[i]["cluster"]))
@@ -314,7 +313,7 @@ def _zoom_ranges(
         with np.errstate(divide="ignore"):
             clear = np.minimum((w[:k] + w[k]) / 2 / dx, (h[:k] + h[k]) / 2 / dy)
         clear = np.minimum(clear, until[:k])
-        # One that comes later than this one ends cannot be in its way.
+        # A label whose range starts after this one's ends cannot overlap it.
         clear = np.where(since[:k] < until[k], clear, 0)
         since[k] = clear.max() if k else 0.0
         start = max(lowest - 4, math.log2(since[k])) if since[k] > 0 else lowest - 4

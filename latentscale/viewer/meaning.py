@@ -1,4 +1,4 @@
-"""What the page needs to find documents by the meaning of a query: vectors, and the tokens of the model."""
+"""The data for semantic search on the page: document vectors, and the token table of the model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Meaning:
     Attributes
     ----------
     vectors : float32 ndarray, shape (n, d)
-        Rows of length 1; may be a mapped file.
+        Unit-length rows; may be memory-mapped.
     queries : float32 ndarray, shape (q, d)
-        Vectors of texts that are no documents, with which the search is tried; rows of length 1.
+        Vectors of texts other than the documents, for measuring the recall of the search; unit-length rows.
     tokens : TokenTable, optional
-        Without it the page takes that of an earlier generation, whose model is the same.
+        By default the page uses the table of an earlier generation with the same model.
     """
 
     vectors: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""The vectors of documents and tokens as small static files, in which the page finds documents by meaning."""
+"""Write document and token vectors as small static files for semantic search on the page."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from latentscale.viewer.meaning import Meaning
 from latentscale.viewer.rows import parquet_bytes
 from latentscale.viewer.section import Put, Section
 
-# Of the nearest of these, by exact search, so many are wanted.
+# Number of exact nearest neighbours against which recall is measured.
 NEAREST = 10
 WANTED_RECALL = 0.9
-# Lists that a query may read, and bytes of their codes and of the centroids.
+# Candidate numbers of lists that a query reads; its limit in bytes; mean bytes of an entropy-coded component.
 _PROBES = (8, 16, 32, 64, 96, 128)
 _QUERY_BYTES = 2_200_000
 _CODE_BYTES = 0.55
@@ -60,7 +60,7 @@ def _write(meaning: Meaning, positions: NDArray[np.int64], put: Put) -> dict[str
 
 
 def _tried(lists: InvertedLists, meaning: Meaning) -> tuple[int, float | None]:
-    """How many lists a query reads, and which share of the ten nearest documents it then finds."""
+    """The number of lists that a query reads, and the resulting recall of the ten nearest documents."""
     count, (n, d) = len(lists.centroids), meaning.vectors.shape
     most = max(1, int((_QUERY_BYTES - count * d) / (_CODE_BYTES * d * n / count)))
     widths = sorted({min(one, count, most) for one in _PROBES})
@@ -93,10 +93,10 @@ def _write_lists(lists: InvertedLists, positions: NDArray[np.int64], put: Put) -
 
 
 def _write_tokens(table: TokenTable, put: Put) -> dict[str, Any]:
-    """Write the vocabulary and the vectors of its tokens, each in steps of its own."""
+    """Write the vocabulary and the token vectors, each quantised with its own step."""
     put("vocabulary.parquet", parquet_bytes(pa.table({"token": pa.array(list(table.tokens), pa.string())})))
     most = np.abs(table.vectors).max(axis=1)
-    # A table of whole numbers, as that of the shipped model, stays exactly what it is.
+    # An integer table, such as that of the shipped model, is stored exactly.
     exact = bool((most <= 127).all() and (table.vectors == np.rint(table.vectors)).all())
     steps = np.ones(len(most), np.float32) if exact else np.where(most > 0, most / 127, 1).astype(np.float32)
     codes = np.rint(table.vectors / steps[:, None]).astype(np.int8)

@@ -14,13 +14,13 @@ from typing import Any
 from latentscale.errors import EnvironmentFailure, ShapeError
 
 MANIFEST_BYTES = 8_000
-# A page in one file holds them all, as text that is a third longer, and every visitor reads it whole.
+# Limit of a single-file page: its data are base64 text, a third longer, and are always loaded as a whole.
 SINGLE_PAGE_DOCUMENTS = 20_000
-# What is shown where the page's address is shared, in ``viewer/``.
+# The link preview image (og:image), in ``viewer/``.
 PICTURE = "link.png"
 # Its width and height, in px.
 PICTURE_SIZE = (1200, 630)
-# Of the content policy in ``index.html``.
+# Directive of the content security policy in ``index.html``.
 _IMAGES = b"img-src 'self' data: blob:"
 _TITLE = b"<title>Map</title>"
 _STATIC = Path(__file__).parent / "static"
@@ -48,8 +48,8 @@ def page_files(manifest: Mapping[str, Any] | None = None) -> Iterator[tuple[str,
     Parameters
     ----------
     manifest : mapping, optional
-        That of the page. ``index.html`` has its title, which is what is seen where its address is shared, before a
-        script runs; and it allows images of the origins that the manifest names.
+        The manifest of the page: its title is written to ``index.html``, for link previews without a script, and its
+        image origins are allowed in the content security policy.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def _head(manifest: Mapping[str, Any]) -> str:
 
 
 def page_icon() -> str:
-    """The site's icon as an element of a page's head, which asks nobody for anything.
+    """The site's icon as an element of a page's head, with an inline data URL.
 
     Raises
     ------
@@ -105,15 +105,15 @@ def page_icon() -> str:
 
 
 def single_page(title: str, files: Mapping[str, bytes]) -> Iterator[bytes]:
-    """A page that is one file: it opens from a disk without a server, and asks nobody for anything.
+    """A self-contained page in one file, which opens from disk without a server or network.
 
-    Its policy names its one script and its one style by their hashes, and forbids every connection.
+    Its content security policy allows only its script and style, by hash, and forbids all connections.
 
     Parameters
     ----------
     title : str
     files : mapping of str to bytes
-        What the page reads, by names relative to the workspace: ``viewer/manifest.json``, ``maps/…``.
+        The data files of the page, by names relative to the workspace: ``viewer/manifest.json``, ``maps/…``.
 
     Yields
     ------
@@ -127,7 +127,7 @@ def single_page(title: str, files: Mapping[str, bytes]) -> Iterator[bytes]:
     """
     folder = static_files()
     script = (folder / "single/main.js").read_text(encoding="utf-8")
-    # What would end a script, or begin a comment in it, as HTML reads it; the same to JavaScript in text and patterns.
+    # Escape what HTML would parse as the end of the script or as a comment; JavaScript reads the escapes as the same.
     script = script.replace("</script", r"<\/script").replace("<!--", r"<\!--")
     (sheet,) = sorted((folder / "assets").glob("*.css"))
     style = sheet.read_text(encoding="utf-8")
@@ -210,7 +210,7 @@ def manifest_bytes(
                 )
     if labels is not None and (not _is_relative(labels) or not labels.endswith("/")):
         raise ShapeError(f"the folder of the labels is relative and ends with a slash, and this is {labels!r}")
-    # Titles repeat names: each is written once.
+    # The title is omitted from entries with the same name.
     entries = [{k: v for k, v in entry.items() if k != "name" or v != title} for entry in generations]
     content: dict[str, Any] = {"schema": 1, "title": title[:200], "generations": entries}
     if labels is not None:
@@ -224,7 +224,7 @@ def manifest_bytes(
     manifest = _compact(content)
     if about:
         longer = _compact(content | {"about": [list(fact) for fact in about]})
-        # The map itself is worth more than what is said of it.
+        # Optional information is left out rather than exceeding the size limit.
         if len(longer) < MANIFEST_BYTES:
             return longer
     if len(manifest) >= MANIFEST_BYTES:
@@ -268,7 +268,7 @@ def write_page(
 
 
 def page_behind(title: str, address: str) -> bytes:
-    """A page without a script that leads to another one: for an address that says what is shown at first.
+    """A page without a script that redirects to another one, whose address contains the initial state.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cut a map into an additive quadtree of tiles: children hold only what no ancestor has."""
+"""Partition a map into an additive quadtree of tiles: each point is in exactly one tile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FINE_LEVELS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """One tile: its cell, and where its points lie in the order of positions.
+    """A tile: its quadtree cell, and its range of positions.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Tile:
     first, count : int
         Positions ``first`` to ``first + count`` are this tile's.
     children : int
-        Bit ``i`` is set where the child at column ``2x + (i & 1)``, row ``2y + (i >> 1)`` exists.
+        Bit ``i`` is set if the child at column ``2x + (i & 1)``, row ``2y + (i >> 1)`` exists.
     """
 
     z: int
@@ -59,7 +59,7 @@ class Pyramid:
     side : float
         Edge of the root's square.
     order : int64 ndarray, shape (n,)
-        The row of ``coordinates`` that stands at each position.
+        The row of ``coordinates`` at each position.
     codes : uint32 ndarray, shape (n,)
         The Morton code (Morton 1966) inside the tile, in position order, ascending in each tile: x in the even bits, y
         in the odd ones, each of 16 bits: ``origin + (tile + (x + 0.5) / 65536) * side / 2**z``.

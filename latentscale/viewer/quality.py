@@ -1,4 +1,4 @@
-"""What was measured of a map, as the page shows it: one type from ``quality.json`` to the browser."""
+"""The quality figures of a map on the page: one type from ``quality.json`` to the browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latentscale.errors import ShapeError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How far the clusters agree with a column of classes.
+    """Agreement of the clusters with a column of classes.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InSpace:
-    """How far the layout in space can be trusted, of a map of three dimensions.
+    """Quality figures of the 3-D layout of a map with three dimensions.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class InSpace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """What updates changed since the map was fitted.
+    """Changes by updates since the map was fitted.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Where all documents of a large generation lie, in a few cells: the shade behind the sample that a page draws."""
+"""Density raster of all documents of a large generation, drawn behind the sample of points that the page loads."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Read = Callable[[str], bytes]
 def write_removed(
     read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.int64], *, previous: bytes | None = None
 ) -> tuple[bytes, dict[str, int]]:
-    """The file that takes ``row_ids`` off a generation, and its manifest entry, to which the caller adds ``url``.
+    """The file that removes ``row_ids`` from a generation, and its manifest entry, to which the caller adds ``url``.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def write_removed(
     generation : mapping
         Its manifest entry.
     row_ids : int64 ndarray, shape (n,)
-        Sorted; all that are not on the map any more, those of earlier updates too.
+        Sorted; all documents that are no longer on the map, those removed by earlier updates included.
     previous : bytes, optional
-        The file that took fewer of them off before: what it counted is not read again.
+        The previous file, with fewer removed documents: its counts are reused.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def write_removed(
 
 
 def positions_of(read: Read, generation: Mapping[str, Any], row_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where sorted ``row_ids`` stand in a generation: sorted positions, int64 of shape (n,).
+    """The sorted positions of sorted ``row_ids`` in a generation, int64, shape (n,).
 
     As ``places_of``, whose order is that of the row ids.
     """
@@ -153,7 +153,7 @@ def _read_removed(file: bytes) -> tuple[NDArray[np.int64], dict[str, Any] | None
 def _by_tile(
     read: Read, index: Mapping[str, Any], positions: NDArray[np.int64]
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """The tiles that hold positions: their keys, and which of their points those are."""
+    """The tiles that contain positions: their keys, and the indices of these points within the tile."""
     firsts = np.array([first for _, first in index["pages"]], np.int64)
     pages = np.searchsorted(firsts, positions, side="right") - 1
     for k in np.unique(pages).tolist():

@@ -1,4 +1,4 @@
-"""Cut the documents into row packs in the order of positions, without holding them all in memory."""
+"""Write the documents to row packs in position order, with bounded memory."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _check(batch: pa.RecordBatch, *, row_ids: NDArray[np.int64], start: int, col
 
 
 class _Spill:
-    """Batches sorted into ranges of positions; beyond a limit of memory each range waits in a file of its own."""
+    """Buffers batches by position range; beyond a memory limit, ranges are spilled to one file each."""
 
     def __init__(self, rows: int, *, bucket_rows: int, folder: Path) -> None:
         self._bucket_rows = bucket_rows

@@ -1,4 +1,4 @@
-"""A section: what one feature of the page writes into each generation, under a name of its own."""
+"""Sections: the files and index entry that a feature of the page adds to each generation, under its own name."""
 
 from __future__ import annotations
 

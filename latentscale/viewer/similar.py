@@ -1,4 +1,4 @@
-"""The nearest documents of each document, of which the page shows "more like this"."""
+"""The nearest neighbours of each document, for "more like this" on the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentscale.errors import ShapeError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Back:
-    """Documents of this generation that belong to the nearest of documents of earlier ones, a row a pair.
+    """Documents of this generation that are nearest neighbours of documents in earlier ones, one row per pair.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Back:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Similar:
-    """The nearest other documents of each of a generation's, by cosine similarity.
+    """The nearest neighbours of each document of a generation, by cosine similarity.
 
     Attributes
     ----------

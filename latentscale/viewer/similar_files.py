@@ -1,4 +1,4 @@
-"""The nearest documents of each document as small static files: what "more like this" on the page reads."""
+"""Write the nearest neighbours of each document as small static files, for "more like this" on the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dates that a corpus keeps as text, as JSON always does: recognised where every value of a column is one."""
+"""Detection of date columns stored as text, as in JSON: every value of the column must be a date."""
 
 from __future__ import annotations
 

@@ -526,10 +526,10 @@ def test_a_message_hides_all_keys_while_another_thread_brings_a_new_one(server: 
         """A message; while one key is replaced in it, a request with another key is made."""
 
         def replace(self, old: str, new: str, count: int = -1, /) -> str:
-            client._values.add(f"sk-new-{len(client._values)}")
+            client._secret_values.add(f"sk-new-{len(client._secret_values)}")
             return Changing(super().replace(old, new, count))
 
-    client._values.update(("sk-one", "sk-two"))
+    client._secret_values.update(("sk-one", "sk-two"))
     assert client._safe(Changing("not sk-one, and not sk-two")).count("sk-") == 0
 
 

@@ -20,7 +20,7 @@ import latentscale
 from latentscale.embedders import opened_embedder, read_spec
 from latentscale.errors import ConfigError, DamagedObjectError, RequestError
 from latentscale.explore.plain import plain_frame
-from latentscale.explore.sample import allotted
+from latentscale.explore.sample import allocate_quotas
 from latentscale.storage import parquet
 from latentscale.storage.partitions import (
     NULL,
@@ -358,8 +358,8 @@ def test_a_sample_by_cluster_has_as_many_of_each(typed: latentscale.Map) -> None
     chosen = typed.sample(3 * len(sizes), by="cluster", seed=4)
     assert dict(chosen.group_by("cluster").len().rows()) == dict.fromkeys(sizes, 3)
     assert dict(typed.sample(ROWS, by="cluster").group_by("cluster").len().rows()) == sizes
-    assert allotted(np.array([0, 5, 1, 9, 7]), 17).tolist() == [0, 5, 1, 6, 5]
-    assert allotted(np.array([4, 2]), 99).tolist() == [4, 2]
+    assert allocate_quotas(np.array([0, 5, 1, 9, 7]), 17).tolist() == [0, 5, 1, 6, 5]
+    assert allocate_quotas(np.array([4, 2]), 99).tolist() == [4, 2]
     with pytest.raises(RequestError, match="has no layer 7"):
         typed.sample(5, by="cluster", layer=7)
     with pytest.raises(RequestError, match="not by density"):

@@ -1,4 +1,4 @@
-"""Check what unfinished shards have of an embedding service: its answers, and what was spent on them."""
+"""Check the cached answers of an embedding service for unfinished shards, and the spending records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPENDING_HINT = "latentscale repair WORKSPACE deletes it: it is a count of a run
 
 
 def check_answers(check: Check) -> None:
-    """Check that each answer is under its name and is what was written; a run may delete some meanwhile."""
+    """Check that each answer has the right name and is intact; a run may delete some meanwhile."""
     names = [name for name in check.listing if name.startswith((f"{FOLDER}/", f"{SPENDING}/"))]
     for _ in check.each(lambda name: _check(check, name), names):
         pass

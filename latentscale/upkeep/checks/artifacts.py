@@ -1,4 +1,4 @@
-"""Check the artifacts: every part exists and is what its record says, and the tables are consistent."""
+"""Check the artifacts: every part exists and matches its record, and the tables are consistent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from latentscale.storage.records import content_of
 from latentscale.upkeep.checks.report import REBUILD, Check
 from latentscale.upkeep.checks.snapshots import Expected
 
-# Parts up to here are read once, in one piece; longer ones twice, piece by piece.
+# Parts up to this size are read once, as a whole; larger ones twice, in pieces.
 WHOLE_BYTES = 64 << 20
 
 _OWN_KINDS = frozenset({"neighbors", "projection", "clusters", "labels", "map", "placement"})
@@ -42,22 +42,22 @@ def tables_of_kind(kind: str) -> Mapping[str, Table]:
 
 
 def table_of_kind(kind: str, name: str) -> Table | None:
-    """One of these tables; None where there is none of that name."""
+    """One of these tables by name; None if there is none."""
     return tables_of_kind(kind).get(name)
 
 
 @dataclass(slots=True)
 class Tables:
-    """What is kept of an artifact's tables while their parts are read.
+    """Summary of an artifact's tables, accumulated while their parts are read.
 
     Attributes
     ----------
     rows : dict of str to int
-        By table.
+        Number of rows, by table.
     digests : dict of str to hash object
-        By table, of those with a row for each document: of the row ids in the order of the table.
+        Digest of the row ids in table order, by table, for tables with one row per document.
     cluster, nearest : dict of int to int
-        Documents by cluster.
+        Number of documents by cluster, and by nearest cluster.
     listed : list of dict
         The rows of a table of clusters: ``layer``, ``cluster``, ``parent``, ``size``, ``nearest_size``.
     """
@@ -70,7 +70,7 @@ class Tables:
 
 
 def read_records(store: Store) -> tuple[dict[str, Record], dict[str, LatentScaleError]]:
-    """Read the records of all artifacts; those that cannot be read are in the second dict with the reason."""
+    """Read the records of all artifacts: records by id, and the errors of those that cannot be read."""
     records: dict[str, Record] = {}
     damaged: dict[str, LatentScaleError] = {}
     for kind, folder in FOLDERS.items():
@@ -87,7 +87,7 @@ def read_records(store: Store) -> tuple[dict[str, Record], dict[str, LatentScale
 
 
 def table_of(name: str) -> str:
-    """The table that a part belongs to: ``graph`` of ``graph-00000.1a2b3c4d.parquet``; empty where it is none."""
+    """The table of a part file: ``graph`` for ``graph-00000.1a2b3c4d.parquet``; empty if it is not a part."""
     if not name.endswith(".parquet") or name.startswith("viewer/"):
         return ""
     if "/" in name:
@@ -97,7 +97,7 @@ def table_of(name: str) -> str:
 
 
 def check_record(check: Check, record: Record, records: Mapping[str, Record]) -> bool:
-    """Check the record itself and that of its parents."""
+    """Check a record, and that its parents have records."""
     name = record_name(record.kind, record.id)
     check.count(name)
     if record.id != name.split("/")[1] or record.id != artifact_id(record.kind, record.request):
@@ -114,7 +114,7 @@ def check_record(check: Check, record: Record, records: Mapping[str, Record]) ->
 
 
 def check_parts(check: Check, record: Record) -> Tables | None:
-    """Check every part of an artifact; returns a summary of its tables, or None if a part is missing or damaged."""
+    """Check all parts of an artifact; returns the summary of its tables, or None if a part is missing or damaged."""
     tables = Tables()
     parts = listed_parts(check, record)
     if parts is None:
@@ -137,7 +137,7 @@ def check_parts(check: Check, record: Record) -> Tables | None:
 
 
 def listed_parts(check: Check, record: Record) -> Sequence[Part] | None:
-    """The parts of an artifact, read from the object that lists them if they are many; None if that is damaged."""
+    """The parts of an artifact, from its record or its separate parts list; None if that is damaged."""
     if record.parts_table is not None:
         name = f"{record.folder}/{record.parts_table.name}"
         if name not in check.listing:
@@ -158,7 +158,7 @@ def listed_parts(check: Check, record: Record) -> Sequence[Part] | None:
 
 
 def _part(check: Check, record: Record, part: Part) -> pa.Table | None:
-    """Check one part, and return the columns that the next checks need; None if the part has a fault."""
+    """Check a part, and return the columns needed by later checks; None if the part has a fault."""
     name = f"{record.folder}/{part.name}"
     info = check.listing.get(name)
     if info is None:
@@ -202,7 +202,7 @@ def _part(check: Check, record: Record, part: Part) -> pa.Table | None:
             if wanted is None:
                 return pa.table({})
             wrong = _wrong_columns(file.schema_arrow, wanted.columns)
-            # One document has no neighbours.
+            # A single document has no neighbours, so that the graph has only this column.
             if wrong and not (record.kind == "neighbors" and file.schema_arrow.names == ["row_id"]):
                 check.fault(name, wrong, REBUILD)
                 return None
@@ -235,7 +235,7 @@ def _wrong_columns(schema: pa.Schema, wanted: Mapping[str, str]) -> str:
 
 
 def _wrong_values(record: Record, content: pa.Table) -> str:
-    # A stage of another package may have its reasons for a number that is not finite.
+    # Non-finite values may be valid in artifacts of plug-in stages.
     for name in _FINITE if record.kind in _OWN_KINDS else ():
         if name in content.column_names:
             for chunk in content[name].chunks:
@@ -289,7 +289,7 @@ def check_documents_of(check: Check, record: Record, tables: Tables, snapshot: s
 
 
 def check_sizes(check: Check, record: Record, tables: Tables, sizes: dict[str, dict[int | None, int | None]]) -> None:
-    """Check that the sizes of clusters are those of their members, and that each layer adds up to the one below.
+    """Check cluster sizes against their members, and that the sizes of each layer add up to those of the finer one.
 
     ``sizes``, by the id of an artifact of clusters, is filled from these and compared with their labels.
     """

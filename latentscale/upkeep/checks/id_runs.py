@@ -1,4 +1,4 @@
-"""Check the runs of hashed ids: whole, of the shards that they list, every hash in its range and in order."""
+"""Check the sorted runs of hashed ids: complete, matching their shards, all hashes in range and in order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_id_runs(check: Check, documents: dict[str, DocumentShard]) -> None:
             continue
         parts = list(range(run.parts))
         if missing := [part for part in parts if part_name(run.id, part) not in check.listing]:
-            # No fault: a run is used whole or not at all, and what it held is read from the shards again.
+            # Not a fault: incomplete runs are ignored, and the ids are read from the shards again.
             check.report.notes.append(
                 f"{name} lists {part_name(run.id, missing[0])}, which does not exist; it is not used."
             )
@@ -48,7 +48,7 @@ def _check_of_shard(check: Check, name: str) -> None:
         else:
             read_parquet(check.store, name)
     except LatentScaleError:
-        # No fault: what it held is hashed again where it is missed.
+        # Not a fault: missing hashes are computed again when needed.
         check.report.notes.append(f"{name} cannot be read; it is not used, and gc deletes it.")
 
 
@@ -63,7 +63,7 @@ def _listed(check: Check, name: str, documents: dict[str, DocumentShard]) -> IdR
         check.report.notes.append(f"{name} was made by another version; gc deletes it.")
         return None
     for key, rows in zip(run.keys.to_pylist(), run.rows.tolist(), strict=True):
-        # A shard that is deleted is no fault: a run outlives the snapshots that it was made for.
+        # A deleted shard is not a fault: a run may outlive the snapshots for which it was made.
         if key in documents and documents[key].rows != rows:
             check.fault(name, f"lists the shard {key} with {rows:,} rows, it holds {documents[key].rows:,}")
             return None

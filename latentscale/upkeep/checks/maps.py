@@ -41,15 +41,14 @@ def check_points(
     expected: Expected | None,
     damaged: Set[str],
 ) -> None:
-    """Check that each document of the snapshot that has a vector is among the points of a map exactly once, and that
-    the labels count them.
+    """Check that a map has each document with a vector exactly once, and that the sizes in the labels are right.
 
-    Takes a byte of memory for each document.
+    Memory use: a byte per document.
 
     Parameters
     ----------
     damaged : set of str
-        Ids of maps of which parts are missing or damaged, which is reported already.
+        Ids of maps with missing or damaged parts, which have been reported already.
     """
     name = record_name("map", record.id)
     try:
@@ -219,12 +218,12 @@ def check_public_page(check: Check, records: Mapping[str, Record], head: str | N
 
 
 def map_of_page(store: Store, records: Iterable[Record], *, first: Record | None = None) -> str | None:
-    """The id of the map that the public page shows, as its manifest has it; None where no map has such a page.
+    """The id of the map that the public page shows, found by its manifest; None if no map has such a page.
 
     Parameters
     ----------
     first : Record, optional
-        The map to compare first: two maps may have the same page.
+        The map to compare first: two maps may have identical pages.
     """
     try:
         manifest = json.loads(store.read_bytes(MANIFEST))
@@ -246,7 +245,7 @@ def map_of_page(store: Store, records: Iterable[Record], *, first: Record | None
 
 
 def _was_written(check: Check, record: Record) -> bool:
-    """Whether a run ended that showed this map: its page, whose manifest comes last, was whole then."""
+    """Whether a completed run published this map, so that its page was complete then."""
     ended = (run for run in readable_runs(check) if run["status"] in ("done", "quarantined"))
     return any(published(run) == record.id for run in ended)
 
@@ -258,8 +257,8 @@ def _has_page(record: Record) -> bool:
         return True
 
 
-def _said(store: Store) -> dict[str, Any] | None:
-    """What of the page's manifest is in its HTML, which is compared with that of maps; None where it is damaged."""
+def _embedded_manifest(store: Store) -> dict[str, Any] | None:
+    """The manifest embedded in the HTML of the page, for comparison with those of maps; None if it is damaged."""
     try:
         manifest = json.loads(store.read_bytes(MANIFEST))
         origins = [str(origin) for origin in (manifest.get("images") or {}).get("origins", ())]
@@ -271,11 +270,11 @@ def _said(store: Store) -> dict[str, Any] | None:
 
 
 def _check_picture(check: Check) -> None:
-    """Check that the picture that the page names is there and whole; its bytes depend on the library that drew it."""
+    """Check that the preview image of the page exists and can be decoded; its bytes depend on the image library."""
     from PIL import Image
 
     name = f"viewer/{PICTURE}"
-    if f"{PICTURE}?" not in str((_said(check.store) or {}).get("picture", "")):
+    if f"{PICTURE}?" not in str((_embedded_manifest(check.store) or {}).get("picture", "")):
         return
     if name not in check.listing:
         check.fault(name, f"does not exist, and {INDEX} names it", PAGE_HINT)
@@ -287,19 +286,19 @@ def _check_picture(check: Check) -> None:
         check.error(name, error)
         return
     try:
-        # Compares the sums of all its parts.
+        # Checks the CRCs of all PNG chunks.
         Image.open(io.BytesIO(content)).verify()
     except (OSError, SyntaxError, ValueError):
         check.fault(name, "is no whole picture", PAGE_HINT)
 
 
 def _check_assets(check: Check) -> None:
-    """Check that the site is the one of this version, byte by byte; the one of another version only exists whole."""
+    """Check that the site files equal those of this version; for another version, only that they are complete."""
     if INDEX not in check.listing:
         return
     try:
         page = check.store.read_bytes(INDEX)
-        own = {f"viewer/{name}": content for name, content in page_files(_said(check.store))}
+        own = {f"viewer/{name}": content for name, content in page_files(_embedded_manifest(check.store))}
     except LatentScaleError as error:
         check.error(INDEX, error)
         return

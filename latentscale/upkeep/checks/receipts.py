@@ -1,4 +1,4 @@
-"""Check the receipts: tables of the facts of finished shards, and the labels of a labeler."""
+"""Check the receipts: tables with the facts of finished shards, and cached labels."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def receipt_groups(check: Check) -> set[str]:
 
 
 def check_receipts(check: Check, group: str, shards: Mapping[str, DocumentShard] | Mapping[str, VectorShard]) -> None:
-    """Check the tables of receipts of a group of shards against the intact shards, given by key.
+    """Check the receipt tables of a group of shards against the intact shards, given by key.
 
-    Receipts of shards that are deleted are no fault: a run takes only those of shards that a listing has.
+    Receipts of deleted shards are not faults: a run uses only receipts of shards in its listing.
     """
     names = [name for name in check.listing if name.startswith(f"{FOLDER}/{group}/")]
     for _ in check.each(lambda name: _table(check, name, group, shards), names):
@@ -71,7 +71,7 @@ def _sha256(store: Store, name: str) -> str:
 
 
 def check_label_receipts(check: Check) -> None:
-    """Check that each receipt of a label is under its key and is what was written."""
+    """Check that each label receipt has the right key and is intact."""
     names = [name for name in check.listing if name.startswith(f"{label_receipts.FOLDER}/")]
     for _ in check.each(lambda name: _label(check, name), names):
         pass

@@ -29,7 +29,7 @@ class Fault:
     problem : str
         What is wrong with it.
     next : str
-        What to do.
+        The remedy.
     """
 
     object: str
@@ -52,7 +52,7 @@ class Report:
         Documents of all shards.
     faults : list of Fault
     notes : list of str
-        What is worth knowing and no fault.
+        Observations that are not faults.
     seconds : float
     quick : bool
         Whether only listings and footers were read.
@@ -72,7 +72,7 @@ class Report:
 
 
 class Check:
-    """The verification of a workspace: its objects as they were listed, and the report so far.
+    """A verification in progress: the listing of the workspace, and the report so far.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Check:
     quick : bool
         Read footers only.
     threads : int
-        How many objects are read at a time.
+        Number of objects read concurrently.
     """
 
     def __init__(self, store: Store, listing: Mapping[str, ObjectInfo], *, quick: bool, threads: int) -> None:

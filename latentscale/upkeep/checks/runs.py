@@ -1,4 +1,4 @@
-"""The runs of a workspace that is checked, as far as their records can be read."""
+"""Access to the readable run records during a verification."""
 
 from __future__ import annotations
 

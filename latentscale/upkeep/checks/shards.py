@@ -36,7 +36,7 @@ class VectorShard:
     ----------
     rows, dim : int
     valid : uint8 ndarray or None
-        A bit a row, set where it has a vector; None where all have one, or data are not read.
+        Packed bits, one per row, set if it has a vector; None if all rows have one, or if data are not read.
     embedded : int
     """
 
@@ -46,7 +46,7 @@ class VectorShard:
     valid: NDArray[np.uint8] | None
 
     def mask(self) -> NDArray[np.bool_]:
-        """Which rows have a vector (bool, shape (rows,))."""
+        """Whether each row has a vector (bool, shape (rows,))."""
         if self.valid is None:
             return np.ones(self.rows, dtype=bool)
         return np.unpackbits(self.valid, count=self.rows).astype(bool)
@@ -58,7 +58,7 @@ def shard_key(name: str) -> str:
 
 
 def check_documents(check: Check) -> dict[str, DocumentShard]:
-    """Check every shard of documents, and return those that are whole by key."""
+    """Check all document shards, and return the intact ones by key."""
     names = [name for name in check.listing if name.startswith("documents/") and name.endswith(".parquet")]
     shards: dict[str, DocumentShard] = {}
     for name, shard in zip(names, check.each(lambda name: _document(check, name), names), strict=True):
@@ -119,7 +119,7 @@ def _wrong_types(schema: pa.Schema, wanted: dict[str, pa.DataType | None]) -> st
 
 
 def check_rejects(check: Check, documents: dict[str, DocumentShard]) -> None:
-    """Check every object of rejects, every upload and the tables that belong to a snapshot's list."""
+    """Check all reject files, uploads, and the tables of snapshots."""
     folders = ("rejects/", "uploads/", "selections/", "snapshots/carried-", "snapshots/groups-")
     names = [name for name in check.listing if name.startswith(folders) and name.endswith(".parquet")]
     for name, rows in zip(names, check.each(lambda name: _rows(check, name), names), strict=True):
@@ -131,7 +131,7 @@ def check_rejects(check: Check, documents: dict[str, DocumentShard]) -> None:
 
 
 def _rows(check: Check, name: str) -> int | None:
-    """Rows of a parquet object, whose pages are all read; None if it is damaged."""
+    """The number of rows of a parquet object after reading all its pages; None if it is damaged."""
     check.count(name)
     try:
         with open_parquet(check.store, name) as file:
@@ -146,7 +146,7 @@ def _rows(check: Check, name: str) -> int | None:
 def check_vectors(
     check: Check, embedding: str, dim: int | None, documents: dict[str, DocumentShard]
 ) -> dict[str, VectorShard]:
-    """Check every shard of vectors of one embedding, and return those that are whole by key."""
+    """Check all vector shards of an embedding, and return the intact ones by key."""
     names = [
         name
         for name in check.listing
@@ -185,7 +185,7 @@ def _vectors(check: Check, name: str, embedding: str) -> VectorShard | None:
         if not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.float16(), pa.float32()):
             check.fault(name, f"holds vectors as {kind}")
             return None
-        # Where no document has a vector, the nulls are of width 1.
+        # If no document has a vector, the list size of the nulls is 1.
         if kind.list_size != max(dim, 1) or footer.rows != rows:
             check.fault(
                 name,

@@ -18,12 +18,12 @@ from latentscale.storage.snapshots import list_snapshot_ids, read_snapshot
 from latentscale.upkeep.checks.report import Check
 from latentscale.upkeep.checks.shards import DocumentShard, VectorShard
 
-# No shard is damaged: the documents need other row ids.
+# The shards are intact in this case; the documents need new row ids.
 _REFIT = "latentscale update WORKSPACE --refit gives each document its own in a new map; gc --keep-maps drops old ones."
 
 
 def read_snapshots(store: Store) -> tuple[dict[str, Snapshot], dict[str, LatentScaleError]]:
-    """Read all snapshots; those that cannot be read are in the second dict with the reason."""
+    """Read all snapshots: snapshots by id, and the errors of those that cannot be read."""
     snapshots: dict[str, Snapshot] = {}
     damaged: dict[str, LatentScaleError] = {}
     for identity in list_snapshot_ids(store):
@@ -61,7 +61,7 @@ def check_snapshot(check: Check, snapshot: Snapshot, documents: dict[str, Docume
     if not _all_inside(snapshot.superseded, bases, ends):
         check.fault(name, "replaces documents at offsets that no shard of it has")
         return
-    # A row whose own offset is the row_id of a carried one must not be a document under it too.
+    # A row whose offset equals the row_id of a carried-over document must not use it as its own row_id.
     if len(np.unique(row_ids)) != len(row_ids):
         check.fault(name, "gives two documents the same row_id", _REFIT)
         return
@@ -83,15 +83,15 @@ def _all_inside(offsets: NDArray[np.int64], bases: NDArray[np.int64], ends: NDAr
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The documents of a snapshot that have a vector: what every global artifact of the two must hold.
+    """The documents of a snapshot with a vector, which all artifacts of the snapshot and embedding must contain.
 
     Attributes
     ----------
     documents : int
     digest : str
-        Of their row ids, in the order of their offsets.
+        Digest of their row ids in offset order.
     bits : uint8 ndarray
-        A bit for each row_id that there could be, set where there is such a document.
+        Packed bits, one per possible row_id, set if the document exists.
     """
 
     documents: int
@@ -102,7 +102,7 @@ class Expected:
 def expected_documents(
     check: Check, snapshot: Snapshot, embedding: str, vectors: dict[str, VectorShard]
 ) -> Expected | None:
-    """Which documents an artifact of this snapshot and embedding must hold; None where shards are missing."""
+    """The documents that an artifact of this snapshot and embedding must contain; None if shards are missing."""
     missing = 0
     for key in snapshot.shards.keys.to_pylist():
         if key not in vectors:
