@@ -66,7 +66,10 @@ def is_decided(it: Opened, where: str) -> None:
     assert bad == [], f"{where}, of {asked} that axe could not tell"
 
 
-@pytest.mark.parametrize("state", STATES)
+# One with each change, all of them in `make test-slow`: without a GPU, screenshots of a large page take seconds.
+@pytest.mark.parametrize(
+    "state", [one if one == "document" else pytest.param(one, marks=pytest.mark.slow) for one in STATES]
+)
 def test_all_text_is_read_in_light_and_in_dark(rich, opened: Open, state: str) -> None:
     rest, act, options = STATES[state]
     it = opened(device_scale_factor=SCALE, **options)
@@ -80,6 +83,7 @@ def test_all_text_is_read_in_light_and_in_dark(rich, opened: Open, state: str) -
     is_decided(it, "light")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_all_text_of_two_maps_is_read(
     compared: Path,  # noqa: F811
@@ -94,6 +98,7 @@ def test_all_text_of_two_maps_is_read(
     is_decided(it, scheme)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_labels_are_read_at_every_zoom_over_the_densest_part(rich, opened: Open, scheme: str) -> None:
     places, clusters = rich.data.coordinates, rich.data.clusters

@@ -64,10 +64,12 @@ COVERED = """() => {
 
 @pytest.fixture(scope="module")
 def rich(make_site):
-    return make_site(20_000, heights=True, similar=True, meaning=True)
+    return make_site(2_000, heights=True, similar=True, meaning=True)
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    "name", [one if one == "375x667" else pytest.param(one, marks=pytest.mark.slow) for one in SIZES]
+)
 def test_no_control_is_covered_whatever_is_open(rich, opened: Open, name: str) -> None:
     size, touch = SIZES[name]
     it = opened(has_touch=touch, is_mobile=touch)
