@@ -207,11 +207,10 @@ class FeedComparison:
         self._repeats = REPEATS
         kinds: dict[str, tuple[int | None, tuple[Callable[[], Any], ...]]] = {
             "as_it_is": (None, ()),
-            "as_it_was": (0, (self._two_unwritten,)),
             "no_process": (0, ()),
             "one_process": (1, ()),
             "two_processes": (2, ()),
-            "two_unwritten": (None, (self._two_unwritten,)),
+            "three_unwritten": (None, (self._three_unwritten,)),
             "store_in_memory": (None, (self._store_in_memory,)),
             "masks_of_one_row": (None, (_row_masks,)),
             "one_batch_ready": (None, (_one_ready,)),
@@ -352,10 +351,10 @@ class FeedComparison:
             del embedder.compute
 
     @contextmanager
-    def _two_unwritten(self) -> Generator[None]:
+    def _three_unwritten(self) -> Generator[None]:
         with (
-            mock.patch("latentscale.engines.pipelined.UNWRITTEN", 2),
-            mock.patch("latentscale.engines.pipelined.IN_FLIGHT", 3),
+            mock.patch("latentscale.engines.pipelined.UNWRITTEN", 3),
+            mock.patch("latentscale.engines.pipelined.IN_FLIGHT", 4),
         ):
             yield
 

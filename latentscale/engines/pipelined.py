@@ -13,11 +13,9 @@ from typing import Any, cast
 from latentscale.engines.protocol import ShardWorker
 
 READ_AHEAD = 2
-# One that is computed, and two that are written: writing vectors to a slow store can take longer than computing the
-# next ones on a GPU.
-UNWRITTEN = 3
-# And one that is read.
-IN_FLIGHT = 4
+UNWRITTEN = 2
+# One that is read, one that is computed and one that is written: what a lost worker has in hand is done again.
+IN_FLIGHT = 3
 
 
 class StoppedError(Exception):

@@ -126,7 +126,7 @@ def test_the_device_has_the_next_shard_before_it_has_done_the_last(corpus, tmp_p
     for number in range(SHARDS - 1):
         assert events.index(f"prepared {number + 1}") < events.index(f"finished {number}")
         assert events.index(f"given {number + 1}") < events.index(f"finished {number}")
-    # Two wait at most with what was read for them, and three are computed or written.
+    # Two wait at most with what was read for them, and two are computed or written.
     for number in range(SHARDS - IN_FLIGHT):
         assert events.index(f"finished {number}") < events.index(f"prepared {number + IN_FLIGHT}")
     plain, again, other = worker_of(corpus, tmp_path / "plain", Plain(), monkeypatch)
