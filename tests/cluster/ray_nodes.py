@@ -143,10 +143,10 @@ class Node:
     def start_again_if_ended(self) -> None:
         """Give a worker node that ended early two more tries."""
         if self.head is not None and self.process.poll() is not None and self.starts < 3:
-            print(f"node {self.host} ended, and is started again:\n{self.told()}", file=sys.stderr)
+            print(f"node {self.host} ended, and is started again:\n{self.logs()}", file=sys.stderr)
             self.start()
 
-    def told(self) -> str:
+    def logs(self) -> str:
         """What `ray start` and the raylet said, without the addresses of a trace."""
         logs = [self.log, *sorted(self.folder.glob("session_2*/logs/raylet.err"))]
         lines = [line for log in logs for line in log.read_text(errors="replace").splitlines() if "(+0x" not in line]
@@ -267,7 +267,7 @@ class Cluster:
             for node in nodes:
                 node.start_again_if_ended()
             time.sleep(0.1)
-        assert asks.returncode == 0, "\n".join(node.told() for node in nodes)
+        assert asks.returncode == 0, "\n".join(node.logs() for node in nodes)
 
     @contextlib.contextmanager
     def deadly(self, *names: str) -> Iterator[None]:
