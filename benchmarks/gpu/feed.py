@@ -210,7 +210,7 @@ class FeedComparison:
             "no_process": (0, ()),
             "one_process": (1, ()),
             "two_processes": (2, ()),
-            "three_unwritten": (None, (self._three_unwritten,)),
+            "four_in_flight": (None, (self._four_in_flight,)),
             "store_in_memory": (None, (self._store_in_memory,)),
             "masks_of_one_row": (None, (_row_masks,)),
             "one_batch_ready": (None, (_one_ready,)),
@@ -351,11 +351,8 @@ class FeedComparison:
             del embedder.compute
 
     @contextmanager
-    def _three_unwritten(self) -> Generator[None]:
-        with (
-            mock.patch("latentscale.engines.pipelined.UNWRITTEN", 3),
-            mock.patch("latentscale.engines.pipelined.IN_FLIGHT", 4),
-        ):
+    def _four_in_flight(self) -> Generator[None]:
+        with mock.patch("latentscale.engines.pipelined.IN_FLIGHT", 4):
             yield
 
     @contextmanager

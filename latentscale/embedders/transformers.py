@@ -41,6 +41,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
 _VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "*.model")
 # Beside the weights: torch, transformers, a portion of texts and a batch.
 _WORKER_BYTES = 1_500_000_000
+_TOKENIZER_PROCESS_BYTES = 200_000_000
 
 
 class TransformersOptions(Settings):
@@ -227,10 +228,11 @@ class TransformersSpec(EmbedderSpec):
         return {"precision": self.precision} | ({"revision": self.revision} if self.revision else {})
 
     def resources(self) -> StageResources:
-        """A GPU where there is any; memory for the weights."""
+        """A GPU where there is any; memory for the weights, and for the tokenizer processes that the settings name."""
         numbers = check_weights(read_sentence_folder(self.path))
         size = 4 if self.settled == "fp32" else 2
         memory = _WORKER_BYTES + int(1.2 * size * numbers)
+        memory += _TOKENIZER_PROCESS_BYTES * (self.tokenizer_processes or 0)
         return StageResources(gpus="auto", memory=memory)
 
     def notice(self, languages: Mapping[str, int]) -> str | None:

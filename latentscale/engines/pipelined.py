@@ -13,7 +13,6 @@ from typing import Any, cast
 from latentscale.engines.protocol import ShardWorker
 
 READ_AHEAD = 2
-UNWRITTEN = 2
 # One that is read, one that is computed and one that is written: what a lost worker has in hand is done again.
 IN_FLIGHT = 3
 
@@ -60,8 +59,7 @@ class FifoLock:
 class Pipelined:
     """Makes a worker callable from several threads, with only one task computed at a time.
 
-    To bound memory, at most ``READ_AHEAD`` tasks are read and wait to be computed, and at most ``UNWRITTEN`` are being
-    computed or written.
+    Memory is bounded by the number of threads; at most ``READ_AHEAD`` tasks are being read or wait to be computed.
 
     Parameters
     ----------
@@ -73,7 +71,6 @@ class Pipelined:
         self._worker = worker
         self._computing = FifoLock()
         self._ahead = threading.BoundedSemaphore(READ_AHEAD)
-        self._unwritten = threading.BoundedSemaphore(UNWRITTEN)
         self._stopped = False
 
     def run(self, task: Any) -> Any:
@@ -94,23 +91,14 @@ class Pipelined:
             loaded = worker.read(task)
             self._computing.acquire()
         try:
+            # Check again: a failed write stops the run, and computing may cost money.
             self._check()
-            self._unwritten.acquire()
-            try:
-                # Check again: a failed write stops the run, and computing may cost money.
-                self._check()
-                computed = worker.compute(loaded)
-                # Release what was read before the next task is read.
-                del loaded
-            except BaseException:
-                self._unwritten.release()
-                raise
+            computed = worker.compute(loaded)
         finally:
             self._computing.release()
-        try:
-            return worker.write(task, computed)
-        finally:
-            self._unwritten.release()
+        # Release what was read before this task is written, which may take long.
+        del loaded
+        return worker.write(task, computed)
 
     def stop(self) -> None:
         """Stop computing: waiting threads raise ``StoppedError``; calls the worker's ``stop`` if it has one."""

@@ -19,7 +19,7 @@ from latentscale.embedders import EmbedderSpec, opened_embedder
 from latentscale.embedders.language import count_languages
 from latentscale.embedders.protocol import Embedded, is_staged
 from latentscale.errors import CorpusError
-from latentscale.machine import own_device
+from latentscale.machine import own_device, release_memory
 from latentscale.registry import StageEntry, stage_entry
 from latentscale.services.failures import UnansweredError
 from latentscale.stages.earlier_vectors import EarlierVectors
@@ -244,7 +244,9 @@ class EmbedWorker:
         self._staged = spec.terms is None and is_staged(self._embedder)
         self._service = None if spec.terms is None else ShardService(store, spec, self.embedding_id, run)
         # A visible GPU is not always used.
-        self._clock.loaded(getattr(self._embedder, "device", device))
+        used = getattr(self._embedder, "device", device)
+        self._clock.loaded(used)
+        self._releases_memory = self._staged and not used.startswith("cuda")
 
     def __call__(self, shard: Shard) -> EmbedReceipt:
         """Embed one shard, unless its vectors exist."""
@@ -459,6 +461,9 @@ class EmbedWorker:
             unordered=["vector"],
         )
         self.finish(task.key)
+        if self._releases_memory:
+            # The allocator keeps freed activations of each thread that computed, more with every size of batch.
+            release_memory()
         return replace(receipt, seconds=round(time.perf_counter() - computed.loaded.started, 4))
 
     def _write_rejects(self, shard: Shard, computed: Computed) -> None:

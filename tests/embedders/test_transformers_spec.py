@@ -264,3 +264,4 @@ def test_a_worker_gets_the_memory_of_the_weights(folder):
     asked = spec_of(folder).resources()
     assert asked.memory > 4 * numbers
     assert asked.gpus == "auto"
+    assert spec_of(folder, tokenizer_processes=2).resources().memory == asked.memory + 2 * 200_000_000

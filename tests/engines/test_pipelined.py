@@ -7,17 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from latentscale.engines.pipelined import UNWRITTEN, FifoLock, Pipelined, StoppedError
+from latentscale.engines.pipelined import IN_FLIGHT, FifoLock, Pipelined, StoppedError
 
 
 class Slow:
-    """A worker whose tasks are written only when the test says so."""
+    """A worker that computes only when the test lets it."""
 
     def __init__(self) -> None:
         self.computed: list[int] = []
+        self.written: list[int] = []
         self.reading = threading.Semaphore(0)
-        self.writing = threading.Semaphore(0)
-        self.go_on = threading.Event()
+        self.computing = threading.Semaphore(0)
+        self.continued = threading.Event()
 
     def read(self, task: int) -> int:
         self.reading.release()
@@ -25,33 +26,48 @@ class Slow:
 
     def compute(self, loaded: int) -> int:
         self.computed.append(loaded)
+        self.computing.release()
+        assert self.continued.wait(60)
         return loaded
 
     def write(self, task: int, computed: int) -> int:
-        self.writing.release()
-        assert self.go_on.wait(60)
+        self.written.append(computed)
         return computed
 
 
-def test_what_waits_for_a_write_is_not_computed_after_a_stop() -> None:
+def test_a_task_that_was_read_is_not_computed_after_a_stop() -> None:
     worker = Slow()
     pipelined = Pipelined(worker)
-    with ThreadPoolExecutor(UNWRITTEN + 1) as pool:
-        first = [pool.submit(pipelined.run, task) for task in range(UNWRITTEN)]
-        for _ in first:
-            assert worker.writing.acquire(timeout=60)
-        last = pool.submit(pipelined.run, UNWRITTEN)
-        # It has been read, and waits until one is written, or is about to.
-        for _ in range(UNWRITTEN + 1):
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        first = pool.submit(pipelined.run, 0)
+        assert worker.computing.acquire(timeout=60)
+        others = [pool.submit(pipelined.run, task) for task in range(1, IN_FLIGHT)]
+        for _ in range(IN_FLIGHT):
             assert worker.reading.acquire(timeout=60)
-        while not pipelined._computing.locked():
-            threading.Event().wait(0.01)
         pipelined.stop()
-        worker.go_on.set()
-        assert sorted(one.result(60) for one in first) == list(range(UNWRITTEN))
-        with pytest.raises(StoppedError):
-            last.result(60)
-    assert sorted(worker.computed) == list(range(UNWRITTEN))
+        worker.continued.set()
+        # What was computed is written.
+        assert first.result(60) == 0
+        for other in others:
+            with pytest.raises(StoppedError):
+                other.result(60)
+    assert worker.computed == worker.written == [0]
+
+
+def test_the_next_task_is_computed_while_earlier_ones_are_written() -> None:
+    worker = Slow()
+    worker.continued.set()
+    everything = threading.Barrier(IN_FLIGHT, timeout=60)
+
+    def write(task: int, computed: int) -> int:
+        # Returns only once all tasks in flight are being written.
+        everything.wait()
+        return computed
+
+    worker.write = write
+    pipelined = Pipelined(worker)
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        assert sorted(pool.map(pipelined.run, range(2 * IN_FLIGHT))) == list(range(2 * IN_FLIGHT))
 
 
 def test_who_asks_first_is_served_first() -> None:
