@@ -10,9 +10,9 @@ from benchmarks.corpora import Context
 from benchmarks.processes import fresh
 from benchmarks.report import Result, Target
 
-FEW, MANY = 4, 16
+FEW, MANY = 5, 20
 # Rows of a shard: of the static model, and of an encoder, which takes a hundred times as long for a text.
-ROWS, ENCODER_ROWS, QUICK_ROWS = 15_000, 100, 50
+ROWS, ENCODER_ROWS, QUICK_ROWS = 15_000, 60, 30
 MOST_MB = 2_000
 FLAT = 1.1
 

@@ -311,6 +311,9 @@ class EmbedWorker:
             )
         if self._staged:
             computed = self._embedder.compute(loaded.prepared)
+            if self._releases_memory:
+                # The allocator keeps freed activations for each thread that computed, more with every size of batch.
+                release_memory()
             return Launched(loaded=replace(loaded, prepared=None), began=began, computed=computed)
         try:
             embedded = self._embed(shard, loaded.texts.different)
@@ -461,9 +464,6 @@ class EmbedWorker:
             unordered=["vector"],
         )
         self.finish(task.key)
-        if self._releases_memory:
-            # The allocator keeps freed activations of each thread that computed, more with every size of batch.
-            release_memory()
         return replace(receipt, seconds=round(time.perf_counter() - computed.loaded.started, 4))
 
     def _write_rejects(self, shard: Shard, computed: Computed) -> None:
