@@ -160,7 +160,7 @@ class SentenceFolder:
 
 
 def is_sentence_folder(path: Path) -> bool:
-    """Whether a folder contains an encoder: modules that start with a transformer, or a model type in its configuration.
+    """Whether a folder contains an encoder: its first module is a transformer, or its configuration has a model type.
 
     True for a folder with damaged ``modules.json``, so that reading it reports the reason.
     """
