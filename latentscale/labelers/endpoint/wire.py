@@ -1,4 +1,4 @@
-"""Requests and answers of chat completions and of Anthropic's Messages, as bytes of JSON."""
+"""Serialise requests and parse responses of chat completions and Anthropic's Messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ANTHROPIC_VERSION = "2023-06-01"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a service is known to take; a refusal may cost it one of these."""
+    """Request features that a service supports; one that it rejects is switched off."""
 
     schema: bool = True
     temperature: bool = True
@@ -31,12 +31,12 @@ class Form:
 
 
 class Forms:
-    """The form of all requests of a labeler, which its threads share.
+    """The supported features of all requests of a labeler. Thread-safe.
 
     Parameters
     ----------
     notice : callable
-        Told once what the service does not take.
+        Called once for each feature that the service does not support.
     """
 
     def __init__(self, notice: Callable[[str], None]) -> None:
@@ -45,7 +45,7 @@ class Forms:
         self._lock = threading.Lock()
 
     def adapt(self, sent: Form, message: str) -> bool:
-        """After a request in the form ``sent`` was refused: whether there is another one to try."""
+        """Adapt to the rejection of a request in the form ``sent``; return whether to retry."""
         text = message.lower()
         with self._lock:
             if sent != self.now:
@@ -79,12 +79,12 @@ class ChatQuestion:
         self._schema = schema
         self._sent = forms.now
         text = f"{system}\n{prompt}"
-        # Two keyed groups of a schema cost tokens too, as some services bill them.
+        # Some services also bill tokens of the schema.
         self.estimate = Usage(about(text) + 60, min(120, options.max_output_tokens))
         self.most = Usage(at_most(text) + 600, options.max_output_tokens)
 
     def body(self) -> bytes:
-        """The request."""
+        """Return the body of the request."""
         self._sent = form = self._forms.now
         options = self._options
         values: dict[str, Any] = {"model": options.model}
@@ -112,19 +112,19 @@ class ChatQuestion:
         return orjson.dumps(values | {"messages": messages})
 
     def read(self, data: bytes) -> tuple[Reply, Usage | None]:
-        """Read an answer; what the model said may still be anything."""
+        """Parse a response; the generated text is not validated."""
         try:
-            found: Any = orjson.loads(data)
+            answer: Any = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise BadAnswerError(f"its answer is not JSON ({error})" if data else "its answer is empty") from None
-        if not isinstance(found, dict):
+        if not isinstance(answer, dict):
             raise BadAnswerError("its answer is no JSON object")
-        values = cast("dict[str, Any]", found)
+        values = cast("dict[str, Any]", answer)
         reply = _message(values) if self._options.provider == "anthropic" else _completion(values)
         return reply, _usage(values)
 
     def adapt(self, message: str) -> bool:
-        """Try another form, where the refusal names what is not taken."""
+        """Switch off the feature that a rejection names; return whether to retry."""
         return self._forms.adapt(self._sent, message)
 
 
@@ -162,20 +162,20 @@ def _text(part: Any) -> str:
 
 
 def _usage(answer: dict[str, Any]) -> Usage | None:
-    """Tokens that an answer says it cost: of both protocols, with what a cache had or took."""
+    """Return the billed tokens in a response of either protocol, including cached ones."""
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         return None
-    known = cast("dict[str, Any]", usage)
+    fields = cast("dict[str, Any]", usage)
 
-    def number(*names: str) -> int | None:
-        found = [known[name] for name in names if isinstance(known.get(name), int) and known[name] >= 0]
-        return sum(found) if found else None
+    def total(*names: str) -> int | None:
+        counts = [fields[name] for name in names if isinstance(fields.get(name), int) and fields[name] >= 0]
+        return sum(counts) if counts else None
 
-    sent = number("prompt_tokens")
-    if sent is None:
-        sent = number("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    answered = number("completion_tokens")
-    if answered is None:
-        answered = number("output_tokens")
-    return None if sent is None or answered is None else Usage(sent, answered)
+    input_tokens = total("prompt_tokens")
+    if input_tokens is None:
+        input_tokens = total("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    output_tokens = total("completion_tokens")
+    if output_tokens is None:
+        output_tokens = total("output_tokens")
+    return None if input_tokens is None or output_tokens is None else Usage(input_tokens, output_tokens)
