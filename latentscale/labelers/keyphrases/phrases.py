@@ -160,7 +160,7 @@ def label_clusters(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """Phrases chosen for a cluster, as columns of ``Terms``; ``counted`` is for its coverage, ``shown`` for its label."""
+    """Phrases chosen for a cluster, as columns of ``Terms``: ``counted`` for its coverage, ``shown`` for its label."""
 
     layer: int
     cluster: int
