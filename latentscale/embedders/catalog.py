@@ -132,7 +132,7 @@ def local_models(folders: Iterable[str | Path] = ()) -> list[ModelFacts]:
         model = resolve_model(str(folder), where="folder")
         if not is_model(model.path):
             raise ConfigError(
-                f"{folder} holds neither a static model nor a sentence encoder",
+                f"{folder} contains neither a static model nor a sentence encoder",
                 hint="A model has a config.json, a tokenizer, and weights in safetensors or ONNX.",
             )
         models.append(describe_model(model))

@@ -107,7 +107,7 @@ def verdict(measured: Agreement, *, force: bool) -> Mapping[str, Any]:
         raise ConfigError(
             f"int8 is too far from fp32 for these documents. {figures}",
             where="embed.options.precision",
-            hint="Use fp32, --set embed.options.precision=fp32, or take it as it is: --set embed.options.force=true.",
+            hint="Use fp32, --set embed.options.precision=fp32, or accept it: --set embed.options.force=true.",
         )
     return {
         **asdict(measured),

@@ -86,7 +86,7 @@ def _static_module(folder: Path) -> Path | None:
             (str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in json.loads(path.read_bytes())
         ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no list of modules: {error}", where="embed.model") from error
+        raise ConfigError(f"{path} is not a list of modules: {error}", where="embed.model") from error
     foreign = [kind for kind, _ in modules if kind not in ("StaticEmbedding", "Normalize")]
     if foreign or not modules or modules[0][0] != "StaticEmbedding":
         raise ConfigError(
@@ -198,7 +198,7 @@ def load_model(files: ModelFiles) -> LoadedModel:
         )
     max_weight = 1.0 if weights is None else _max_magnitude(files.weights, "weights", weights)
     if _max_magnitude(files.weights, shapes.table, table) * max(max_weight, 1.0) > _LARGEST:
-        raise _array_error(files.weights, shapes.table, "has numbers so large that the sum of a text is none")
+        raise _array_error(files.weights, shapes.table, "has numbers so large that the sum over a text overflows")
     return LoadedModel(
         table=table,
         weights=weights,

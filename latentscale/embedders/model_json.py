@@ -26,7 +26,7 @@ def read_object(path: Path, *, needed: bool = False) -> Mapping[str, Any]:
         return {}
     value = read_json(path)
     if not is_mapping(value):
-        raise refusal(path, "is no JSON object")
+        raise refusal(path, "is not a JSON object")
     return value
 
 

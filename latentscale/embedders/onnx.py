@@ -302,7 +302,7 @@ def split_path(path: Path) -> tuple[str, str]:
         if (folder / "tokenizer.json").is_file():
             return str(folder), path.absolute().relative_to(folder).as_posix()
     raise ConfigError(
-        f"there is no tokenizer.json beside {path}, nor one folder above",
+        f"there is no tokenizer.json in the folder of {path} or its parent",
         where="embed.model",
         hint="Put the model's tokenizer.json and config.json there, or give the folder that has them.",
     )

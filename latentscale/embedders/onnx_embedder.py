@@ -219,7 +219,7 @@ class OnnxEmbedder:
                 f"{self._graph.path} gives vectors of {vectors.shape[1]:,} values, and its folder describes "
                 f"{self.dim:,}",
                 where="embed.model",
-                hint="The graph and the files beside it are of different models: fetch or export both again.",
+                hint="The graph and the other files are of different models: download or export both again.",
             )
         if not np.isfinite(vectors).all():
             raise ConfigError(

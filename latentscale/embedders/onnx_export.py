@@ -89,7 +89,7 @@ def _states_module(encoder: Any) -> Any:
 def _sentence_module(encoder: Any, *, sentence: SentenceFolder, modes: tuple[str, ...]) -> Any:
     """Return a module from token ids and mask to unit vectors."""
     torch: Any = require("torch", extra=EXTRA, used_for=USED_FOR)
-    heads = [load_head(one, "cpu") for one in (sentence.heads if modes == sentence.pooling else ())]
+    heads = [load_head(layer, "cpu") for layer in (sentence.heads if modes == sentence.pooling else ())]
 
     class Sentences(torch.nn.Module):
         def __init__(self) -> None:

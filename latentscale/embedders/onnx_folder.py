@@ -163,7 +163,7 @@ def read_graph(
         raise ConfigError(
             f"{path} gives vectors of {width_in_graph:,} values, and its folder describes a model of {expected:,}",
             where="embed.model",
-            hint="The graph and the files beside it are of different models: fetch or export both again.",
+            hint="The graph and the other files are of different models: download or export both again.",
         )
     data_files = tuple(path.parent / name for name in header.data_files)
     return Graph(

@@ -102,10 +102,10 @@ def read_header(path: Path, *, where: str = "embed.model") -> OnnxHeader:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}", where=where) from error
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path} is no ONNX file, or is damaged: {error}",
+            f"{path} is not an ONNX file, or is damaged: {error}",
             where=where,
             hint="Fetch it again, or export it: latentscale models export MODEL --out FOLDER. A file of a few hundred "
-            "bytes is perhaps a pointer of Git LFS.",
+            "bytes may be a Git LFS pointer.",
         ) from error
 
 
@@ -214,7 +214,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
         else:
             raise ValueError(f"a field of kind {kind} at byte {at}")
         if number == 0 or at + size > end:
-            raise ValueError(f"a field ends {at + size - end:,} bytes after what holds it")
+            raise ValueError(f"a field ends {at + size - end:,} bytes after its message")
         yield number, data[at : at + size]
         at += size
 

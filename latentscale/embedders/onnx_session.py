@@ -80,7 +80,7 @@ class OnnxSession:
                 f"{', '.join(active)}",
                 where="embed.options.provider",
                 hint="Install the CUDA and cuDNN libraries that onnxruntime-gpu needs (pip install "
-                "'onnxruntime-gpu[cuda,cudnn]'), or compute on processors: --set embed.options.provider=cpu.",
+                "'onnxruntime-gpu[cuda,cudnn]'), or compute on the CPU: --set embed.options.provider=cpu.",
             )
         self.provider = _PROVIDERS[chosen]
         self.on_gpu = chosen == "cuda"
@@ -156,11 +156,11 @@ def check_data_files(graph: Path, header: OnnxHeader) -> None:
             raise ConfigError(
                 f"{graph} names a file of weights outside of its folder: {name!r}",
                 where="embed.model",
-                hint="Save the model again with its weights beside it.",
+                hint="Save the model again, with its weights in the same folder.",
             )
         if not (folder / name).is_file() and not (graph.parent / name).is_file():
             raise ConfigError(
-                f"{graph} has its weights in {name}, which is not beside it",
+                f"{graph} has its weights in {name}, which does not exist",
                 where="embed.model",
                 hint=f"Copy or fetch {name} too, or export the model again: latentscale models export MODEL "
                 "--out FOLDER.",
@@ -173,7 +173,7 @@ def explained(error: Exception, graph: Path, header: OnnxHeader, *, version: str
     lowered = message.lower()
     if isinstance(error, MemoryError) or "failed to allocate memory" in lowered or "bad_alloc" in lowered:
         return ResourceError(
-            f"memory does not hold the computation of {graph.name}: {message}",
+            f"the computation of {graph.name} does not fit in memory: {message}",
             hint="Give smaller batches, --set embed.options.batch_tokens=1024, or fewer workers: engine.workers=1.",
         )
     if "opset" in lowered or "ir version" in lowered or "ir_version" in lowered:
@@ -188,7 +188,7 @@ def explained(error: Exception, graph: Path, header: OnnxHeader, *, version: str
         return ConfigError(
             f"the tokenizer gives a token for which {graph} has no vector: {message}",
             where="embed.model",
-            hint="tokenizer.json and the ONNX file are not of the same model: fetch or export both again.",
+            hint="tokenizer.json and the ONNX file are not of the same model: download or export both again.",
         )
     return ConfigError(f"{graph} cannot be computed: {message}", where="embed.model", hint="Export or fetch it again.")
 

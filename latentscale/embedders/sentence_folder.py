@@ -264,7 +264,7 @@ def _modules(path: Path) -> list[Mapping[str, Any]]:
         is_mapping(module) and isinstance(module.get("type"), str) for module in modules
     ):
         return modules
-    raise refusal(path / MODULES, "is no list of modules")
+    raise refusal(path / MODULES, "is not a list of modules")
 
 
 def _kind(module: Mapping[str, Any]) -> str:

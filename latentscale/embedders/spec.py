@@ -200,7 +200,7 @@ def embedder_spec(config: EmbedConfig, *, vectors_column: str | None = None) -> 
     names = EMBEDDERS.names()
     similar = difflib.get_close_matches(config.model, names, n=1)
     raise ConfigError(
-        f"there is no embedder {config.model!r}, and no folder of that name that holds a model",
+        f"there is no embedder {config.model!r}, and no folder of that name that contains a model",
         where="embed.model",
         hint=(f"Did you mean {similar[0]!r}? " if similar else "")
         + f"Use one of {', '.join(names)}, the folder of a model, or its id on the hub: latentscale models list.",

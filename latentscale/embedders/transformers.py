@@ -134,7 +134,7 @@ class TransformersSpec(EmbedderSpec):
         options = options_of(config, TransformersOptions)
         if config.model == "transformers":
             raise ConfigError(
-                "embed.model is 'transformers', which is a kind of model and no model",
+                "embed.model is 'transformers', which is a kind of model, not a model",
                 where="embed.model",
                 hint="Name a folder or an id: --set embed.model=sentence-transformers/all-MiniLM-L6-v2.",
             )

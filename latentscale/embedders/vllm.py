@@ -71,7 +71,7 @@ class VllmSpec(EmbedderSpec):
         options = options_of(config, VllmOptions)
         if config.model == "vllm":
             raise ConfigError(
-                "embed.model is 'vllm', which is a kind of model and no model",
+                "embed.model is 'vllm', which is a kind of model, not a model",
                 where="embed.model",
                 hint="Name a folder or an id: --set embed.kind=vllm --set embed.model=Qwen/Qwen3-Embedding-0.6B.",
             )
@@ -173,7 +173,7 @@ class VllmSpec(EmbedderSpec):
         except (RuntimeError, ValueError, OSError) as error:
             raise ResourceError(
                 f"vLLM cannot start {self.name}: {' '.join(str(error).split())[:400]}",
-                hint="Where another program holds the GPU's memory, lower embed.options.gpu_memory_share; or use "
+                hint="If another program uses the GPU's memory, lower embed.options.gpu_memory_share; or use "
                 "embed.kind=transformers.",
             ) from error
         return VllmEmbedder(
@@ -225,7 +225,7 @@ class VllmEmbedder:
                 {"prompt_token_ids": tokens.ids[tokens.bounds[row] : tokens.bounds[row + 1]].tolist()} for row in rows
             ]
             outputs = self._model.embed(prompts, use_tqdm=False)
-            vectors[rows] = np.asarray([one.outputs.embedding for one in outputs], dtype=np.float32)
+            vectors[rows] = np.asarray([output.outputs.embedding for output in outputs], dtype=np.float32)
         return Embedded(
             vectors=_unit(vectors),
             embeddable=~tokens.empty,

@@ -167,7 +167,7 @@ def _records(lines: Sequence[str], delimiter: str, where: str) -> Iterator[tuple
             record = next(reader, None)
         except csv.Error as error:
             raise ConfigError(
-                f"label.edits: this is no CSV: {error}", where=f"{where}, row {row}", hint="Check the double quotes."
+                f"label.edits: this is not CSV: {error}", where=f"{where}, row {row}", hint="Check the double quotes."
             ) from None
         if record is None:
             return
@@ -179,12 +179,12 @@ def _check_header(names: Sequence[str], where: str) -> None:
     missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise ConfigError(
-            f"label.edits: this is no table of edits: there is no column {missing[0]!r}", where=where, hint=_HINT
+            f"label.edits: this is not a table of edits: there is no column {missing[0]!r}", where=where, hint=_HINT
         )
     for name in names:
         if name and name not in FIELDS:
             raise ConfigError(
-                f"label.edits: the column {name!r} is no edit",
+                f"label.edits: the column {name!r} is not an edit",
                 where=where,
                 hint=f"Columns of edits are {', '.join(ACTIONS)}.",
             )

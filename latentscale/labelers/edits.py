@@ -147,7 +147,7 @@ def parse_edits(values: Any, *, where: str, places: Sequence[str] = ()) -> tuple
     """
     if not isinstance(values, dict) or cast("dict[str, Any]", values).get("edits") != FORMAT:
         raise ConfigError(
-            f"label.edits: this is no file of edits: it does not begin with edits: {FORMAT}", where=where, hint=_HINT
+            f"label.edits: this is not a file of edits: it does not begin with edits: {FORMAT}", where=where, hint=_HINT
         )
     entries = cast("dict[str, Any]", values).get("clusters")
     if not isinstance(entries, list):
@@ -187,12 +187,12 @@ def _with_parent(edit: ClusterEdit, edits: Sequence[ClusterEdit], where: str) ->
 
 def _parse_entry(entry: Any, where: str) -> ClusterEdit:
     if not isinstance(entry, dict):
-        raise ConfigError("label.edits: an entry is no mapping", where=where, hint=_HINT)
+        raise ConfigError("label.edits: an entry is not a mapping", where=where, hint=_HINT)
     fields = cast("dict[str, Any]", entry)
     unknown = set(fields) - set(FIELDS)
     if unknown:
         raise ConfigError(
-            f"label.edits: {', '.join(sorted(map(str, unknown)))} is no edit",
+            f"label.edits: {', '.join(sorted(map(str, unknown)))} is not an edit",
             where=where,
             hint=f"An entry has {', '.join(ACTIONS)}.",
         )
@@ -223,7 +223,7 @@ def _parse_entry(entry: Any, where: str) -> ClusterEdit:
     others = [name for name in ACTIONS if name != "split" and fields.get(name)]
     if split is not None and others:
         raise ConfigError(
-            f"label.edits: a cluster that is split has no {others[0]} besides",
+            f"label.edits: a cluster that is split cannot also have {others[0]}",
             where=where,
             hint="Import the split; labels export then has an entry for each part.",
         )

@@ -395,9 +395,9 @@ class Naming:
 
 def _iter_answers(labeler: Any, evidence: Sequence[ClusterEvidence]) -> Iterator[tuple[int, Label | NoLabel | None]]:
     """Yield (position, answer), as they arrive if the labeler supports that."""
-    each = getattr(labeler, "label_each", None)
-    if each is not None:
-        yield from each(evidence)
+    label_each = getattr(labeler, "label_each", None)
+    if label_each is not None:
+        yield from label_each(evidence)
     else:
         yield from zip(range(len(evidence)), labeler.label(evidence), strict=True)
 

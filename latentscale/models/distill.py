@@ -96,7 +96,7 @@ def distill(
     tokens, tokenizer = _token_vectors(path)
     if settings.dims + settings.drop_components > tokens.shape[1]:
         raise ConfigError(
-            f"{settings.dims} dimensions after {settings.drop_components} dropped ones were asked for, "
+            f"{settings.dims} dimensions after {settings.drop_components} dropped ones were requested, "
             f"the teacher has {tokens.shape[1]}"
         )
     table = quantise(weighted_components(tokens, settings), settings.clip_quantile)

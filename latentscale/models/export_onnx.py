@@ -215,8 +215,8 @@ class Probe:
                 worst = min(worst, _cosine(output[unpadded], expected[unpadded]))
         if worst < least:
             raise ConfigError(
-                f"{path.name} gives other vectors than the PyTorch model: cosine {worst:.5f}, not at least {least}",
-                hint="Another version of torch or onnxruntime may write it rightly; with torch: "
+                f"{path.name} gives different vectors from the PyTorch model: cosine {worst:.5f}, below {least}",
+                hint="Another version of torch or onnxruntime may export it correctly; or use torch: "
                 "--set embed.kind=transformers.",
             )
         return round(worst, 6)

@@ -115,14 +115,14 @@ def fitted_table(
             raise ConfigError(f"{problem}: {settings}")
     if len(passages) < MIN_PASSAGES:
         raise ConfigError(
-            f"{len(passages):,} passages are too few to fit a static model to; {MIN_PASSAGES:,} are the least",
+            f"{len(passages):,} passages are too few to fit a static model to; at least {MIN_PASSAGES:,} are needed",
             hint="Give more free text of the fields that the model is for: tens of thousands of short passages.",
         )
     words = _words(tokenizer, passages, settings)
     extended = with_words(tokenizer, words)
     vectors = encode(passages)
     if settings.dims > vectors.shape[1]:
-        raise ConfigError(f"{settings.dims} dimensions were asked for, the teacher has {vectors.shape[1]}")
+        raise ConfigError(f"{settings.dims} dimensions were requested, the teacher has {vectors.shape[1]}")
     space = TargetSpace.fit(vectors, dims=settings.dims, whitening=settings.whitening)
     bags = token_bags(extended, passages, limit=settings.passage_tokens)
     entries = _entries(extended)

@@ -90,7 +90,7 @@ def resolve_model(
         return ModelFolder(path=folder.absolute(), name=folder.absolute().name, revision=None, source="folder")
     if not is_model_id(model):
         raise ConfigError(
-            f"there is no folder {model!r}, and it is no id of a model either (organisation/name)",
+            f"there is no folder {model!r}, and it is not the id of a model either (organisation/name)",
             where=where,
             hint="latentscale models list shows the models of this machine.",
         )
@@ -123,7 +123,7 @@ def fetch_model(
     """
     if MODEL_ID.fullmatch(model) is None or ".." in model:
         raise ConfigError(
-            f"{model!r} is no id of a model on the hub",
+            f"{model!r} is not the id of a model on the hub",
             where=where,
             hint="Ids have the form organisation/name, as in minishlab/potion-multilingual-128M.",
         )

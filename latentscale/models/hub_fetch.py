@@ -58,10 +58,10 @@ def fetch(name: str, *, revision: str | None, patterns: Sequence[str], where: st
         If the hub does not answer, or offline mode is set.
     """
     if not _may_fetch.get():
-        why = unreachable(name, revision, "this command fetches nothing", where=where)
+        why = unreachable(name, revision, "this command downloads nothing", where=where)
         raise NotFetchedError(why.message, where=why.where, hint=why.hint)
     if offline():
-        raise unreachable(name, revision, "the environment forbids the network (HF_HUB_OFFLINE)", where=where)
+        raise unreachable(name, revision, "the environment disables the network (HF_HUB_OFFLINE)", where=where)
     client: Any = require("huggingface_hub", extra=EXTRA, used_for=f"fetching {name} from the Hugging Face hub")
     if not sys.stderr.isatty():
         importlib.import_module("huggingface_hub.utils").disable_progress_bars()

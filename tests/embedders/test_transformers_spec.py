@@ -217,7 +217,7 @@ def test_weights_in_parts(folder):
 def test_an_adapter_is_no_model(folder):
     (folder / "model.safetensors").unlink()
     write(folder / "adapter_config.json", {})
-    with pytest.raises(ConfigError, match="holds an adapter"):
+    with pytest.raises(ConfigError, match="contains an adapter"):
         spec_of(folder)
 
 
@@ -254,7 +254,7 @@ def test_a_kind_is_forced_or_found(folder):
         embedder_spec(EmbedConfig(model=str(folder), kind="static"))
     with pytest.raises(ConfigError, match="which is another kind"):
         embedder_spec(EmbedConfig(model="static", kind="transformers"))
-    with pytest.raises(ConfigError, match="which is a kind of model and no model"):
+    with pytest.raises(ConfigError, match="which is a kind of model, not a model"):
         embedder_spec(EmbedConfig(model="transformers"))
 
 

@@ -73,7 +73,7 @@ def check_device(device: str, precision: Precision) -> None:
     import torch
 
     kind = device.partition(":")[0]
-    hint = "Set CUDA_VISIBLE_DEVICES to nothing to compute on processors, or install a build of torch for this device."
+    hint = "Set CUDA_VISIBLE_DEVICES to nothing to compute on the CPU, or install a build of torch for this device."
     if kind == "cuda":
         if not torch.cuda.is_available():
             raise ResourceError(f"torch {torch.__version__} finds no GPU here", where=device, hint=hint)
@@ -109,7 +109,7 @@ def check_code(folder: SentenceFolder, *, trusted: bool) -> None:
         raise ConfigError(
             f"the code of {folder.path.name} is in another repository, which its revision does not pin: {elsewhere[0]}",
             where="embed.options.trust_remote_code",
-            hint="Choose a model that transformers knows, or one that has its code beside its weights.",
+            hint="Choose a model that transformers knows, or one that has its code in its own repository.",
         )
     if trusted:
         return
@@ -117,7 +117,8 @@ def check_code(folder: SentenceFolder, *, trusted: bool) -> None:
 
     if folder.model_type not in CONFIG_MAPPING:
         raise ConfigError(
-            f"{folder.path.name} needs code of its repository: transformers knows no model {folder.model_type!r}",
+            f"{folder.path.name} needs code of its repository: transformers does not support the model type "
+            f"{folder.model_type!r}",
             where="embed.model",
             hint="Read that code, then set embed.options.revision to the commit and embed.options.trust_remote_code.",
         )
@@ -246,9 +247,9 @@ def _model_class(config: Any) -> Any:
         return getattr(transformers, _ENCODER_OF[config.model_type])
     if getattr(config, "is_encoder_decoder", False):
         raise ConfigError(
-            f"{config.model_type} is a model of encoder and decoder, which makes no vector of a text",
+            f"{config.model_type} is an encoder-decoder model, which does not compute vectors of texts",
             where="embed.model",
-            hint=f"Those whose encoder is taken are {', '.join(_ENCODER_OF)}.",
+            hint=f"Only the encoders of these are used: {', '.join(_ENCODER_OF)}.",
         )
     return transformers.AutoModel
 

@@ -38,13 +38,13 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / "adapter_config.json").is_file():
-        raise refusal(folder, "holds an adapter, not a model", "Merge it into its model first, and save that.")
+        raise refusal(folder, "contains an adapter, not a model", "Merge it into its model first, and save that.")
     others = sorted(path.name for pattern in _OTHER_FORMATS for path in folder.glob(pattern))
     raise ConfigError(
         f"{folder} has no {WEIGHTS}" + (f", only {', '.join(others[:4])}" if others else ""),
         where="embed.model",
-        hint="Only safetensors are read: the other forms can hold code. Choose a revision that has them, or save the "
-        "model again with save_pretrained.",
+        hint="Only safetensors are read: the other formats can contain code. Choose a revision that has them, or save "
+        "the model again with save_pretrained.",
     )
 
 

@@ -298,7 +298,7 @@ class EndpointEmbedder:
                     f"the embedding service gives vectors of {width:,} numbers, and before or as asked for "
                     f"{self._width:,}",
                     where=self._client.url,
-                    hint="Its model is another one now: name the one that the map was made with, or another revision.",
+                    hint="Its model has changed: set the one that the map was made with, or another revision.",
                 )
 
     def _learn_limit(self, half: int, answers: Sequence[tuple[NDArray[np.int64], Answer]]) -> None:

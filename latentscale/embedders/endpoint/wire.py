@@ -69,7 +69,7 @@ class Asked:
         except orjson.JSONDecodeError as error:
             raise BadAnswerError(f"its answer is not JSON ({error})" if data else "its answer is empty") from None
         if not isinstance(answer, dict):
-            raise BadAnswerError("its answer is no JSON object")
+            raise BadAnswerError("its answer is not a JSON object")
         values = cast("dict[str, Any]", answer)
         vectors = _cohere_vectors(values) if self.provider.wire == "cohere" else _indexed_vectors(values)
         if len(vectors) != texts:
@@ -115,15 +115,15 @@ def _matrix(vectors: list[Any]) -> NDArray[np.float32]:
                 with np.errstate(over="ignore"):
                     rows.append(np.asarray(vector, dtype=np.float64).astype(np.float32))
         except (ValueError, TypeError, binascii.Error):
-            raise BadAnswerError("a vector is no list of numbers") from None
+            raise BadAnswerError("a vector is not a list of numbers") from None
     if any(row.ndim != 1 or not len(row) for row in rows):
-        raise BadAnswerError("a vector is empty or no list of numbers")
+        raise BadAnswerError("a vector is empty or not a list of numbers")
     widths = {len(row) for row in rows}
     if len(widths) > 1:
         raise BadAnswerError(f"vectors of different widths in one answer: {', '.join(map(str, sorted(widths)))}")
     matrix = np.stack(rows)
     if not np.isfinite(matrix).all():
-        raise BadAnswerError("a vector holds NaN or infinity")
+        raise BadAnswerError("a vector contains NaN or infinity")
     return matrix
 
 

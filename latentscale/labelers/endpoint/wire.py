@@ -118,7 +118,7 @@ class ChatQuestion:
         except orjson.JSONDecodeError as error:
             raise BadAnswerError(f"its answer is not JSON ({error})" if data else "its answer is empty") from None
         if not isinstance(answer, dict):
-            raise BadAnswerError("its answer is no JSON object")
+            raise BadAnswerError("its answer is not a JSON object")
         values = cast("dict[str, Any]", answer)
         reply = _message(values) if self._options.provider == "anthropic" else _completion(values)
         return reply, _usage(values)

@@ -131,7 +131,9 @@ def choose_phrases(
 def standalone_phrases(candidates: Candidates, terms: Terms, words: Words) -> NDArray[np.bool_]:
     """Whether each phrase can be a label by itself: several words, or one with a high lift that is no participle."""
     lift = candidates.shares / np.maximum(candidates.outside, 1e-9)
-    return (candidates.lengths > 1) | ((lift >= _STANDALONE_LIFT) & ~words.verbal[terms.words[candidates.columns, 0]])
+    return (candidates.lengths > 1) | (
+        (lift >= _STANDALONE_LIFT) & ~words.is_participle[terms.words[candidates.columns, 0]]
+    )
 
 
 def specific_phrases(candidates: Candidates, terms: Terms, words: Words) -> NDArray[np.bool_]:

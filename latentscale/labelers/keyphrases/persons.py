@@ -50,6 +50,6 @@ def person_words(forms: NDArray[np.int32], words: Words, senders: Mapping[str, i
     positions_after = np.flatnonzero(precedes_family_name[stream[:-1]]) + 1
     counts_after = np.bincount(stream[positions_after], minlength=len(is_given_name))
     total = np.bincount(stream, minlength=len(is_given_name))
-    is_family_name = (counts_after >= np.maximum(_AT_LEAST, _FOLLOWS * total)) & words.named & words.carries
-    is_sender_name = (sender_counts >= np.maximum(_AT_LEAST, _SENDS * total)) & words.carries
+    is_family_name = (counts_after >= np.maximum(_AT_LEAST, _FOLLOWS * total)) & words.named & words.can_start_or_end
+    is_sender_name = (sender_counts >= np.maximum(_AT_LEAST, _SENDS * total)) & words.can_start_or_end
     return is_given_name | is_family_name | is_sender_name

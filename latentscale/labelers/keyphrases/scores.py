@@ -74,7 +74,7 @@ def find_candidates(terms: Terms, layer: Layer, row: int, words: Words, *, limit
 
     is_multiword = lengths > 1
     inside = phrases[:, 1:-1] if phrases.shape[1] > 2 else phrases[:, :0]
-    has_connector = words.connects[inside].any(axis=1)
+    has_connector = words.is_connector[inside].any(axis=1)
     last = phrases[np.arange(len(phrases)), lengths - 1]
     # Prefer multi-word phrases to single words, and names to descriptions.
     worth[is_multiword & ~has_connector] *= np.where(lengths[is_multiword & ~has_connector] == 2, 1.3, 1.15)
@@ -83,7 +83,7 @@ def find_candidates(terms: Terms, layer: Layer, row: int, words: Words, *, limit
     worth[persons] *= _PERSON
     worth[is_multiword & has_connector] *= 0.8
     worth[is_multiword & (words.weak[phrases[:, 0]] | words.weak[last])] *= 0.7
-    worth[~is_multiword & words.verbal[last]] *= 0.8
+    worth[~is_multiword & words.is_participle[last]] *= 0.8
     leaning = _leaning(layer, row, phrases[:, 0], last, lengths, terms)
     worth[leaning] *= 0.3
     worth[_fragments(phrases, lengths, shares)] *= 0.6

@@ -149,5 +149,5 @@ def read_stop_words(path: str) -> tuple[str, ...]:
         raise ConfigError(f"label.stop_words: {path} is longer than {_MAX_CHARACTERS:,} characters", hint=hint)
     words = {word.casefold() for line in text.splitlines() for word in line.partition("#")[0].split()}
     if not words:
-        raise ConfigError(f"label.stop_words: {path} holds no word", hint=hint)
+        raise ConfigError(f"label.stop_words: {path} contains no words", hint=hint)
     return tuple(sorted(words))

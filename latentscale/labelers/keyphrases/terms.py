@@ -44,8 +44,8 @@ def count_terms(
 ) -> Terms:
     """Find all phrases of ``ngram_range`` words that occur in ``min_documents`` documents.
 
-    A phrase starts and ends with a word in ``Words.carries``, contains no punctuation, and consists of words that occur
-    in ``min_documents`` documents themselves.
+    A phrase starts and ends with a word in ``Words.can_start_or_end``, contains no punctuation, and consists of words
+    that occur in ``min_documents`` documents themselves.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def count_terms(
     document_of = np.repeat(np.arange(n_documents, dtype=np.int32), np.diff(starts))
 
     # Words in too few documents end a phrase, like punctuation; the others get compact ids, so that keys fit int64.
-    frequency = _documents_with(document_of, stream, len(words.carries))
+    frequency = _documents_with(document_of, stream, len(words.can_start_or_end))
     is_kept = frequency >= min_documents
     is_kept[BREAK] = False
     compact_ids = np.zeros(len(is_kept), dtype=np.int64)
@@ -71,7 +71,11 @@ def count_terms(
     base = len(word_ids)
     if base ** ngram_range[1] >= 2**62:
         raise OverflowError(f"{base:,} words are too many for phrases of {ngram_range[1]}")
-    carries, stands, joins = words.carries[word_ids], words.stands[word_ids], words.joins[word_ids]
+    edges, standalone, inner = (
+        words.can_start_or_end[word_ids],
+        words.can_stand_alone[word_ids],
+        words.can_be_inside[word_ids],
+    )
 
     rows: list[NDArray[np.int32]] = []
     columns: list[NDArray[np.int64]] = []
@@ -79,7 +83,7 @@ def count_terms(
     spelled: list[NDArray[np.int32]] = []
     offset = 0
     for length in range(ngram_range[0], ngram_range[1] + 1):
-        positions = _phrases(stream, document_of, length, edge=stands if length == 1 else carries, inside=joins)
+        positions = _phrases(stream, document_of, length, edge=standalone if length == 1 else edges, inside=inner)
         keys = _keys(stream, positions, base, length)
         documents, keys, first = _distinct(document_of[positions], keys, positions)
         terms, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)

@@ -197,15 +197,15 @@ class Words:
         Word id of each form; 0 is a break.
     folded : list of str
         The case-folded form of each form; empty for a break.
-    carries : bool ndarray, shape (n_words,)
+    can_start_or_end : bool ndarray, shape (n_words,)
         Whether a word can start or end a phrase.
-    stands : bool ndarray, shape (n_words,)
+    can_stand_alone : bool ndarray, shape (n_words,)
         Whether it can be a phrase by itself.
-    joins : bool ndarray, shape (n_words,)
+    can_be_inside : bool ndarray, shape (n_words,)
         Whether it can be inside a phrase.
     named : bool ndarray, shape (n_words,)
         Whether it is usually not in lower case, like names and abbreviations.
-    weak, connects, verbal : bool ndarray, shape (n_words,)
+    weak, is_connector, is_participle : bool ndarray, shape (n_words,)
         Whether it is uninformative by itself; is a connector; looks like an English participle.
     is_distinctive : bool ndarray, shape (n_words,)
         Whether it is one of ``fillers``.
@@ -255,22 +255,26 @@ class Words:
         usable_fillers = frozenset(fillers) - excluded
         english = (english_stop_words() - usable_fillers) | excluded
         stop_word_set = english | foreign_stop_words(totals)
-        self.carries = np.array([self._may_carry(word, stop_word_set) for word in ids])
+        self.can_start_or_end = np.array([self._may_carry(word, stop_word_set) for word in ids])
         # In other languages any word can be inside: "tarjeta de crédito".
-        self.joins = self.carries | np.array([word in _CONNECTORS or word not in english for word in ids])
-        self.joins &= np.array([word not in excluded for word in ids])
+        self.can_be_inside = self.can_start_or_end | np.array(
+            [word in _CONNECTORS or word not in english for word in ids]
+        )
+        self.can_be_inside &= np.array([word not in excluded for word in ids])
         self.persons = np.zeros(len(ids), dtype=np.bool_)
         self.named = np.array([self._usual.get(word, "") != word for word in ids])
         self._texts = list(ids)
         self._stems: dict[int, frozenset[str]] = {0: frozenset()}
         self.weak = np.array([word in weak for word in ids])
-        self.connects = np.array([word in _CONNECTORS for word in ids])
+        self.is_connector = np.array([word in _CONNECTORS for word in ids])
         self.is_distinctive = np.array([word in usable_fillers for word in ids])
-        self.stands = self.carries & ~self.weak & ~self.is_distinctive
-        self.stands &= np.array(
+        self.can_stand_alone = self.can_start_or_end & ~self.weak & ~self.is_distinctive
+        self.can_stand_alone &= np.array(
             [len(word) > 1 and not _is_adverb(word, totals) and not _RELEASE.match(word) for word in ids]
         )
-        self.verbal = np.array([word.endswith(("ed", "ing")) and len(word) > 5 and word.isascii() for word in ids])
+        self.is_participle = np.array(
+            [word.endswith(("ed", "ing")) and len(word) > 5 and word.isascii() for word in ids]
+        )
 
     def text(self, word: int) -> str:
         """Return the folded word."""
@@ -280,7 +284,7 @@ class Words:
         """Return the stems of a word: of its parts, and of "topup" for "top-up"; none for connectors."""
         stems = self._stems.get(word)
         if stems is None:
-            text = "" if self.connects[word] else self._texts[word]
+            text = "" if self.is_connector[word] else self._texts[word]
             parts = {part for part in (*text.split("-"), text.replace("-", "")) if part}
             stems = self._stems[word] = frozenset(map(stem, parts))
         return stems

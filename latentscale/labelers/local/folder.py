@@ -154,7 +154,7 @@ def _check_can_chat(path: Path, name: str, config: Any) -> None:
     elif not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         problem = "has no tokenizer"
     elif config.get("auto_map") and not _known_to_transformers(model_type):
-        problem = f"needs code of its repository: transformers knows no model {model_type!r}"
+        problem = f"needs code of its repository: transformers does not support the model type {model_type!r}"
     if problem is not None:
         raise ConfigError(
             f"{name} {problem}",

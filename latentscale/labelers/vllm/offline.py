@@ -21,7 +21,7 @@ from latentscale.services.terms import Spending
 
 USED_FOR = "label.method=vllm"
 HINT = (
-    "Where another program holds the GPU's memory, lower label.options.gpu_memory_share; where the model needs more "
+    "If another program uses the GPU's memory, lower label.options.gpu_memory_share; where the model needs more "
     "than one GPU has, raise tensor_parallel_size or lower max_model_len; or use a smaller model."
 )
 
