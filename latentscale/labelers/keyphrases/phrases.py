@@ -128,7 +128,7 @@ def label_clusters(
         documents_inside(forms, starts, names),
         stop_words,
         fillers=distinctive_fillers(forms, starts, names, memberships[0][positions]),
-        least=min_documents,
+        min_count=min_documents,
     )
     words.persons = person_words(forms, words, vocabulary.senders)
     usable_ngram_range = (1, 1) if len(names) == 1 else ngram_range
@@ -149,7 +149,7 @@ def label_clusters(
             if finer is not None and parents is not None:
                 children = children_of(int(layer.clusters[row]), finer, parents)
                 child_choices = [finer_choices[int(finer.clusters[child])] for child in children.rows.tolist()]
-                subtree = _Subtree(finer=finer, children=children, named=child_choices)
+                subtree = _Subtree(finer=finer, children=children, choices=child_choices)
             layer_choices[int(layer.clusters[row])] = _choose(
                 terms, layer, row, depth, groups, weights, words, used_labels, max_keyphrases, subtree
             )
@@ -177,7 +177,7 @@ class _Subtree:
 
     finer: Layer
     children: Children
-    named: list[_Choice]
+    choices: list[_Choice]
 
 
 def _choose(
@@ -250,7 +250,7 @@ def _by_children(
     choice: _Choice, subtree: _Subtree, used_labels: set[frozenset[str]], terms: Terms, words: Words
 ) -> _Choice | None:
     """Return ``choice`` labelled by its two largest children, or others if that label is used; None if impossible."""
-    labelled = [child for child in subtree.named if child.shown]
+    labelled = [child for child in subtree.choices if child.shown]
     for second in range(1, len(labelled)):
         pair = (labelled[0], labelled[second])
         shown = tuple(column for child in pair for column in child.shown[:1])

@@ -190,7 +190,7 @@ def find_forms(
 
 
 def _variants(of_form: NDArray[np.int64], folded: Sequence[str]) -> tuple[list[list[int]], NDArray[np.int64]]:
-    """Return the forms of each word, ignoring case, which is decided over the whole corpus.
+    """Return the forms of each word, merging those that differ only in case, which is chosen over the whole corpus.
 
     Returns
     -------

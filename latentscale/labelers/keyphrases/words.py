@@ -188,7 +188,7 @@ class Words:
         Case-folded words that are excluded from phrases.
     fillers : collection of str
         Fillers that can start and end phrases of this corpus: see ``distinctive_fillers``.
-    least : int
+    min_count : int
         Minimum number of occurrences, over all forms; rarer words are breaks.
 
     Attributes
@@ -221,7 +221,7 @@ class Words:
         stop_words: Collection[str] = (),
         *,
         fillers: Collection[str] = (),
-        least: int = 1,
+        min_count: int = 1,
     ) -> None:
         folded = [form.lower() if form.isascii() and form.isalpha() else _fold(form) for form in forms]
         totals: defaultdict[str, int] = defaultdict(int)
@@ -237,7 +237,7 @@ class Words:
             len(forms),
         )
         # Most words of a corpus occur once or twice: skip them.
-        is_kept = np.bincount(of_form, weights=counts, minlength=len(word_ids)) >= least
+        is_kept = np.bincount(of_form, weights=counts, minlength=len(word_ids)) >= min_count
         is_kept[BREAK] = True
         self.of_form = np.where(is_kept, np.cumsum(is_kept, dtype=np.int32) - 1, BREAK)[of_form].astype(np.int32)
         ids = {word: index for index, word in enumerate(compress(word_ids, is_kept.tolist()))}
