@@ -13,7 +13,7 @@ from latentscale.embedders.sentence_folder import is_sentence_folder, read_sente
 from latentscale.errors import ConfigError
 from latentscale.models import static_model_path
 from latentscale.models.hub import ModelFolder, fetch_model, resolve_model
-from latentscale.models.hub_cache import absent_files, cached_models, is_static
+from latentscale.models.hub_cache import cached_models, is_static, missing_files
 
 _PATTERNS = ("*.safetensors", "*.onnx", "*.json")
 _MAX_CARD_BYTES = 1 << 20
@@ -139,7 +139,7 @@ def local_models(folders: Iterable[str | Path] = ()) -> list[ModelFacts]:
     for entry in cached_models():
         if is_model(entry.path):
             model_folder = ModelFolder(path=entry.path, name=entry.name, revision=entry.revision, source="hub")
-            missing = absent_files(entry, _PATTERNS)
+            missing = missing_files(entry, _PATTERNS)
             problem = f"not whole in the cache ({', '.join(missing[:3])}): latentscale models pull {entry.name}"
             models.append(describe_model(model_folder, problem=problem if missing else None))
     return models

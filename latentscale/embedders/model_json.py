@@ -46,7 +46,7 @@ def read_json(path: Path) -> Any:
         raise refusal(path, f"cannot be read: {error}") from error
 
 
-def is_whole(value: Any) -> TypeGuard[int]:
+def is_positive_int(value: Any) -> TypeGuard[int]:
     """Whether a value is a positive integer, and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from latentscale.config import EmbedConfig, Settings, StageResources
 from latentscale.embedders.int8_check import CHECKED_ROWS, measure_agreement, verdict
-from latentscale.embedders.onnx_embedder import OnnxEmbedder, Reading
-from latentscale.embedders.onnx_folder import Graph, Precision, choose_file, graphs_in, read_graph, wanted_files
+from latentscale.embedders.onnx_embedder import OnnxEmbedder, TokenizerSettings
+from latentscale.embedders.onnx_folder import Graph, Precision, choose_file, list_graphs, read_graph, required_files
 from latentscale.embedders.onnx_session import Provider
 from latentscale.embedders.sentence_folder import Normalize, SentenceFolder, is_sentence_folder, read_sentence_folder
 from latentscale.embedders.spec import EmbedderSpec, options_of
@@ -87,7 +87,7 @@ class OnnxSpec(EmbedderSpec):
         if model.endswith(".onnx"):
             return True
         if Path(model).is_dir():
-            return bool(graphs_in(Path(model))) and not is_static(Path(model))
+            return bool(list_graphs(Path(model))) and not is_static(Path(model))
         return is_model_id(model) and is_sentence_folder(model_description(model))
 
     @classmethod
@@ -107,7 +107,7 @@ class OnnxSpec(EmbedderSpec):
                     f"embed.model is the file {model}, and embed.options.file another", where="embed.options.file"
                 )
             model, file = split_path(Path(model))
-        resolved = resolve_model(model, revision=options.revision, patterns=wanted_files(options.precision, file))
+        resolved = resolve_model(model, revision=options.revision, patterns=required_files(options.precision, file))
         graph_file = choose_file(resolved.path, options.precision, file)
         spec = cls(
             folder=None if resolved.source == "hub" else str(resolved.path),
@@ -128,7 +128,7 @@ class OnnxSpec(EmbedderSpec):
         """Folder of the model on this machine; a hub model is downloaded if it is not cached."""
         if self.folder is not None:
             return Path(self.folder)
-        patterns = wanted_files(self.options.precision, self.file)
+        patterns = required_files(self.options.precision, self.file)
         return resolve_model(str(self.model), revision=self.revision, patterns=patterns).path
 
     @property
@@ -142,11 +142,11 @@ class OnnxSpec(EmbedderSpec):
         return read_sentence_folder(self.path)
 
     @property
-    def reading(self) -> Reading:
+    def tokenizer_settings(self) -> TokenizerSettings:
         """How texts are tokenised."""
         options, sentence, limit = self.options, self.sentence, self.token_limit
         overlap = limit // 8 if options.overlap is None else options.overlap
-        return Reading(
+        return TokenizerSettings(
             limit=limit,
             document_prompt=_prompt(sentence, options.document_prompt, sentence.document_prompt),
             query_prompt=_prompt(sentence, options.query_prompt, sentence.query_prompt),
@@ -177,7 +177,7 @@ class OnnxSpec(EmbedderSpec):
             self.sentence,
             precision=precision or self.options.precision,
             pooling=self.options.pooling,
-            prompt=self.reading.document_prompt,
+            prompt=self.tokenizer_settings.document_prompt,
         )
 
     def reference_file(self) -> str:
@@ -204,12 +204,12 @@ class OnnxSpec(EmbedderSpec):
     def _reference_folder(self) -> Path:
         if self.folder is not None:
             return Path(self.folder)
-        patterns = wanted_files("fp32", self.options.reference)
+        patterns = required_files("fp32", self.options.reference)
         return resolve_model(str(self.model), revision=self.revision, patterns=patterns).path
 
     def identity(self) -> Mapping[str, Any]:
         """Return all that alters the vectors: bytes of graph, tokenizer and layers, and settings; never a path."""
-        graph, sentence, reading = self.graph(), self.sentence, self.reading
+        graph, sentence, tokenizer_settings = self.graph(), self.sentence, self.tokenizer_settings
         tokenizer = [sentence.encoder / name for name in ("tokenizer.json", "tokenizer_config.json")]
         head_weights = [head.folder / "model.safetensors" for head in sentence.heads if not isinstance(head, Normalize)]
         return {
@@ -221,11 +221,11 @@ class OnnxSpec(EmbedderSpec):
             "pooling": list(graph.pooling) or "graph",
             "heads": [file_digest(path) for path in head_weights] if graph.pooling else [],
             "normalisation": "l2",
-            "prompt": reading.document_prompt,
+            "prompt": tokenizer_settings.document_prompt,
             "include_prompt": sentence.include_prompt,
-            "max_tokens": reading.limit,
-            "long": reading.long,
-            "overlap": reading.overlap,
+            "max_tokens": tokenizer_settings.limit,
+            "long": tokenizer_settings.long,
+            "overlap": tokenizer_settings.overlap,
             "dim": self.dimensions,
         }
 
@@ -235,7 +235,7 @@ class OnnxSpec(EmbedderSpec):
 
     def notice(self, languages: Mapping[str, int]) -> str | None:
         """Report what was chosen for the user: file, precision, prompt, token limit."""
-        prompt = self.reading.document_prompt
+        prompt = self.tokenizer_settings.document_prompt
         prefix = f"the prompt {prompt!r}" if prompt else "no prompt"
         sentences = [
             f"{self.name}: {self.file} in {self.options.precision} by onnxruntime, with {prefix} before each text"
@@ -263,7 +263,7 @@ class OnnxSpec(EmbedderSpec):
         return OnnxEmbedder(
             graph,
             self.sentence,
-            self.reading,
+            self.tokenizer_settings,
             dimensions=self.options.dimensions,
             batch_tokens=self.options.batch_tokens,
             provider=self.options.provider,

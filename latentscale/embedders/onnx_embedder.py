@@ -28,7 +28,7 @@ GPU_TOKENS = 32_768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class TokenizerSettings:
     """How texts are tokenised.
 
     Attributes
@@ -56,7 +56,7 @@ class OnnxEmbedder:
     graph : Graph
     sentence : SentenceFolder
         Its tokenizer is used, and its layers after the pooling if the graph ends before the pooling.
-    reading : Reading
+    tokenizer_settings : TokenizerSettings
     dimensions : int, optional
         Truncate vectors to this width.
     batch_tokens : int, optional
@@ -85,7 +85,7 @@ class OnnxEmbedder:
         self,
         graph: Graph,
         sentence: SentenceFolder,
-        reading: Reading,
+        tokenizer_settings: TokenizerSettings,
         *,
         dimensions: int | None = None,
         batch_tokens: int | None = None,
@@ -106,20 +106,24 @@ class OnnxEmbedder:
 
         def feed(prompt: str) -> Feed:
             tokenizer = TextTokenizer(
-                compiled, limit=reading.limit, prompt=prompt, long=reading.long, overlap=reading.overlap
+                compiled,
+                limit=tokenizer_settings.limit,
+                prompt=prompt,
+                long=tokenizer_settings.long,
+                overlap=tokenizer_settings.overlap,
             )
             return Feed(
                 tokenizer,
-                limit=sentence.max_seq_length or reading.limit,
+                limit=sentence.max_seq_length or tokenizer_settings.limit,
                 # GPU matrix units need widths that are multiples of eight; on CPUs padding only costs time.
                 multiple=8 if on_gpu else 1,
                 padding=_padding(sentence),
                 skipped=0 if sentence.include_prompt or not prompt else tokenizer.prompt_tokens,
             )
 
-        self._documents, self._queries = feed(reading.document_prompt), feed(reading.query_prompt)
+        self._documents, self._queries = feed(tokenizer_settings.document_prompt), feed(tokenizer_settings.query_prompt)
         # Ids of added tokens that the model never uses may be beyond its embedding table.
-        self._run_probe(compiled.get_vocab_size(with_added_tokens=False) - 1, reading.limit)
+        self._run_probe(compiled.get_vocab_size(with_added_tokens=False) - 1, tokenizer_settings.limit)
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed documents, in order.

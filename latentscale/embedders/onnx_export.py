@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from latentscale.embedders.encoder.heads import load_head
-from latentscale.embedders.encoder.loading import Loading, load_encoder
+from latentscale.embedders.encoder.loading import LoadSettings, load_encoder
 from latentscale.embedders.encoder.pooling import pool
 from latentscale.embedders.encoder.weights import check_weights
 from latentscale.embedders.sentence_folder import POOLING, Normalize, SentenceFolder, read_sentence_folder
@@ -50,7 +50,7 @@ def export_model(
         model=resolved,
         folder=sentence.encoder,
         files=_files(resolved.path, sentence, heads=not pooled),
-        load=partial(load_encoder, sentence, Loading(device="cpu", precision="fp32", attention="eager")),
+        load=partial(load_encoder, sentence, LoadSettings(device="cpu", precision="fp32", attention="eager")),
         wrapped=partial(_sentence_module, sentence=sentence, modes=modes) if pooled else _states_module,
         output="sentence_embedding" if pooled else "last_hidden_state",
         max_tokens=min(_PROBE_TOKENS, sentence.max_seq_length or _PROBE_TOKENS),

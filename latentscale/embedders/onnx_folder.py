@@ -51,13 +51,13 @@ class Graph:
     dimensions: int
 
 
-def wanted_files(precision: Precision, file: str | None) -> tuple[str, ...]:
+def required_files(precision: Precision, file: str | None) -> tuple[str, ...]:
     """Return glob patterns of the repository files needed for a graph of this precision."""
     graphs = GRAPHS[precision] if file is None else (file,)
     return (*_DESCRIPTIONS, *(f"{name}{suffix}" for name in graphs for suffix in ("", "_data", ".data")))
 
 
-def graphs_in(folder: Path) -> list[str]:
+def list_graphs(folder: Path) -> list[str]:
     """List the ONNX files of a folder, relative to it."""
     paths = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
     return sorted(path.relative_to(folder).as_posix() for path in paths)
@@ -75,7 +75,7 @@ def choose_file(folder: Path, precision: Precision, file: str | None = None) -> 
     for name in names:
         if (folder / name).is_file():
             return name
-    existing = graphs_in(folder)
+    existing = list_graphs(folder)
     if not existing:
         raise ConfigError(
             f"{folder} has no ONNX file",

@@ -1,4 +1,4 @@
-"""Run an ONNX graph in onnxruntime: provider, threads, and explained errors."""
+"""Run an ONNX graph in onnxruntime: provider, threads, and explain_error errors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class OnnxSession:
         self._graph = graph
         check_data_files(graph, self.header)
         chosen = choose_provider(provider, device, runtime.get_available_providers(), version=runtime.__version__)
-        self.threads = share_of_processors()
+        self.threads = thread_count()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -71,7 +71,7 @@ class OnnxSession:
                 str(graph), options, providers=[_with_options(_PROVIDERS[chosen], device)]
             )
         except Exception as error:
-            raise explained(error, graph, self.header, version=runtime.__version__) from error
+            raise explain_error(error, graph, self.header, version=runtime.__version__) from error
         active = self._session.get_providers()
         if _PROVIDERS[chosen] not in active:
             # If a provider's libraries cannot be loaded, onnxruntime only logs that and uses another provider.
@@ -107,7 +107,7 @@ class OnnxSession:
         try:
             return self._session.run([output], feeds)[0]
         except Exception as error:
-            raise explained(error, self._graph, self.header) from error
+            raise explain_error(error, self._graph, self.header) from error
 
 
 def choose_provider(requested: Provider, device: str, available: list[str], *, version: str) -> Literal["cpu", "cuda"]:
@@ -135,7 +135,7 @@ def choose_provider(requested: Provider, device: str, available: list[str], *, v
     return "cuda" if requested != "cpu" and has_gpu and supports_cuda else "cpu"
 
 
-def share_of_processors() -> int:
+def thread_count() -> int:
     """Return the number of threads for this process: as its engine set it, else all CPUs."""
     value = os.environ.get(_SHARE, "")
     return min(int(value), available_processors()) if value.isdigit() and int(value) else available_processors()
@@ -167,7 +167,7 @@ def check_data_files(graph: Path, header: OnnxHeader) -> None:
             )
 
 
-def explained(error: Exception, graph: Path, header: OnnxHeader, *, version: str = "") -> Exception:
+def explain_error(error: Exception, graph: Path, header: OnnxHeader, *, version: str = "") -> Exception:
     """Convert an error of onnxruntime to one with a hint."""
     message = " ".join(str(error).split())[:400]
     lowered = message.lower()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from latentscale.embedders.model_folder import MODULES
-from latentscale.embedders.model_json import is_mapping, is_whole, read_json, read_object, refusal
+from latentscale.embedders.model_json import is_mapping, is_positive_int, read_json, read_object, refusal
 from latentscale.errors import ConfigError
 
 POOLING = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
@@ -333,23 +333,23 @@ def _hidden(encoder: Path, config: Mapping[str, Any]) -> int:
     text_config = config.get("text_config")
     for section in (config, text_config if is_mapping(text_config) else {}):
         for key in _WIDTHS:
-            if is_whole(section.get(key)):
+            if is_positive_int(section.get(key)):
                 return int(section[key])
     raise refusal(encoder / "config.json", f"does not say the width of the model ({', '.join(_WIDTHS)})")
 
 
 def _max_seq_length(config: Mapping[str, Any], lengths: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int | None:
     stated: Any = lengths.get("max_seq_length")
-    stated = stated if is_whole(stated) else tokenizer.get("model_max_length")
+    stated = stated if is_positive_int(stated) else tokenizer.get("model_max_length")
     limits = [int(stated)] if isinstance(stated, int | float) and 0 < stated < _NO_LIMIT else []
     text_config = config.get("text_config")
     positions = config.get(
         "max_position_embeddings", text_config.get("max_position_embeddings") if is_mapping(text_config) else 0
     )
     kind = config.get("model_type")
-    if is_whole(positions) and kind not in _RELATIVE_POSITIONS:
+    if is_positive_int(positions) and kind not in _RELATIVE_POSITIONS:
         padding = config.get("pad_token_id")
-        offset = (padding if is_whole(padding) else 1) + 1 if kind in _POSITIONS_AFTER_PADDING else 0
+        offset = (padding if is_positive_int(padding) else 1) + 1 if kind in _POSITIONS_AFTER_PADDING else 0
         limits.append(positions - offset)
     return max(1, min(limits)) if limits else None
 
@@ -374,8 +374,8 @@ def _document_prompt(prompts: Mapping[str, str]) -> str | None:
 def _widths(config: Mapping[str, Any]) -> tuple[int, ...]:
     for key in ("matryoshka_dimensions", "matryoshka_dims", "truncate_dims", "truncate_dim"):
         widths = config.get(key)
-        widths = [widths] if is_whole(widths) else widths
-        if isinstance(widths, list) and widths and all(map(is_whole, widths)):
+        widths = [widths] if is_positive_int(widths) else widths
+        if isinstance(widths, list) and widths and all(map(is_positive_int, widths)):
             return tuple(sorted({int(width) for width in widths}))
     return ()
 
@@ -388,7 +388,7 @@ def _subfolder(path: Path, name: str) -> Path:
 
 
 def _positive_int(folder: Path, config: Mapping[str, Any], key: str) -> int:
-    if not is_whole(config.get(key)):
+    if not is_positive_int(config.get(key)):
         raise refusal(folder / "config.json", f"has {config.get(key)!r} as {key}, not a positive whole number")
     return int(config[key])
 

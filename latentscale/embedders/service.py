@@ -17,7 +17,7 @@ _ALIKE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probed:
+class ProbeResult:
     """Result of the first request to a service.
 
     Attributes

@@ -19,7 +19,7 @@ from latentscale.registry import EMBEDDERS
 
 if TYPE_CHECKING:
     from latentscale.embedders.protocol import Embedder
-    from latentscale.embedders.service import Probed
+    from latentscale.embedders.service import ProbeResult
     from latentscale.machine import Place
     from latentscale.services.terms import ServiceTerms
 
@@ -116,7 +116,7 @@ class EmbedderSpec(Settings):
         """Prices and limits of a service; the spec then opens a ``ServiceEmbedder``, whose answers are persisted."""
         return None
 
-    def probe(self) -> Probed | None:
+    def probe(self) -> ProbeResult | None:
         """Request one vector from a service before the first shard; None if it is not a service.
 
         Raises

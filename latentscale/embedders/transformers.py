@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from latentscale.config import EmbedConfig, Settings, StageResources
 from latentscale.embedders.encoder.embedder import BATCH_TOKENS, EncoderEmbedder
 from latentscale.embedders.encoder.feed import Feed
-from latentscale.embedders.encoder.precision import AskedPrecision, Precision, settled_precision
+from latentscale.embedders.encoder.precision import Precision, PrecisionSetting, resolve_precision
 from latentscale.embedders.encoder.weights import INDEX, WEIGHTS, check_weights, weight_files
 from latentscale.embedders.sentence_folder import (
     Normalize,
@@ -58,7 +58,7 @@ class TransformersOptions(Settings):
     """The same for search queries."""
     dimensions: Annotated[int, Field(ge=1)] | None = None
     """Truncate vectors to this many dimensions, for a Matryoshka model."""
-    precision: AskedPrecision = "auto"
+    precision: PrecisionSetting = "auto"
     """`auto` is fp32 on CPUs and bf16 on GPUs that support it."""
     attention: str = "auto"
     """Attention implementation: `auto`, `sdpa`, `eager`, `flash_attention_2` or another one of transformers."""
@@ -105,7 +105,7 @@ class TransformersSpec(EmbedderSpec):
     """Width that vectors are truncated to; None for the model's."""
     max_tokens: Annotated[int, Field(ge=1)] = 512
     """As in the settings; the model's own limit may be lower."""
-    precision: AskedPrecision = "auto"
+    precision: PrecisionSetting = "auto"
     attention: str = "auto"
     compile: bool = False
     long: Literal["truncate", "chunk"] = "truncate"
@@ -190,7 +190,7 @@ class TransformersSpec(EmbedderSpec):
     @property
     def settled(self) -> Precision:
         """Precision; ``auto`` is resolved for this machine."""
-        return settled_precision(self.precision, gpus() if self.precision == "auto" else ())
+        return resolve_precision(self.precision, gpus() if self.precision == "auto" else ())
 
     def identity(self) -> Mapping[str, Any]:
         """Return all that alters the vectors: bytes of the model, settings and precision; never a path.
@@ -220,7 +220,7 @@ class TransformersSpec(EmbedderSpec):
         """Return this spec with the precision that ``auto`` means where the model will run."""
         if self.precision != "auto":
             return self
-        return self.model_copy(update={"precision": settled_precision("auto", place().gpus)})
+        return self.model_copy(update={"precision": resolve_precision("auto", place().gpus)})
 
     def settled_options(self) -> Mapping[str, Any]:
         """Return the precision, and the commit of a hub model."""
@@ -247,15 +247,15 @@ class TransformersSpec(EmbedderSpec):
 
     def open(self, device: str = "cpu") -> EncoderEmbedder:
         """Load the model onto the device."""
-        from latentscale.embedders.encoder.loading import Loading, check_place, load_tokenizer
+        from latentscale.embedders.encoder.loading import LoadSettings, check_place, load_tokenizer
         from latentscale.embedders.encoder.model import SentenceModel
         from latentscale.embedders.encoder.tokenizer_processes import processes_for, processes_for_tokenizer
 
         folder = read_sentence_folder(self.path)
         check_weights(folder)
-        loading = Loading(
+        loading = LoadSettings(
             device=device,
-            precision=settled_precision(self.precision, gpus() if device.startswith("cuda") else ()),
+            precision=resolve_precision(self.precision, gpus() if device.startswith("cuda") else ()),
             attention=self.attention,
             compile=self.compile,
             trust_remote_code=self.trust_remote_code,

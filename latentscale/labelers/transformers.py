@@ -11,12 +11,12 @@ from pydantic import Field
 
 from latentscale.config import LabelConfig
 from latentscale.embedders.encoder.loading import check_device
-from latentscale.embedders.encoder.precision import Precision, settled_precision
+from latentscale.embedders.encoder.precision import Precision, resolve_precision
 from latentscale.errors import ConfigError, require
 from latentscale.labelers.chat import WHERE, Question, Reply
-from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.chat.answers import last_json_object
 from latentscale.labelers.local import TRANSPORT, Fitted, LocalLabeler, LocalOptions, PromptTokens
-from latentscale.labelers.local.folder import blamed_on_labels, find_chat_model, weights_folder
+from latentscale.labelers.local.folder import find_chat_model, label_setting_errors, weights_folder
 from latentscale.labelers.local.tokens import load_chat_tokenizer
 from latentscale.labelers.protocol import NoLabel
 from latentscale.machine import gpus
@@ -107,8 +107,8 @@ class TorchChat:
         import torch
         import transformers
 
-        precision: Precision = settled_precision(options.precision, gpus() if device.startswith("cuda") else ())
-        with blamed_on_labels():
+        precision: Precision = resolve_precision(options.precision, gpus() if device.startswith("cuda") else ())
+        with label_setting_errors():
             check_device(device, precision)
         path = weights_folder(options)
         tokenizer = load_chat_tokenizer(path, extra="torch", used_for=_USED_FOR)
@@ -216,7 +216,7 @@ class TorchChat:
             if self._spending is not None:
                 reserved = self._spending.reserve(len(question.tokens), len(answer))
                 self._spending.settle(reserved, len(question.tokens), len(answer))
-            yield Reply(values=object_in(text), text=text, cut=end >= question.output)
+            yield Reply(values=last_json_object(text), text=text, cut=end >= question.output)
 
 
 def _size(question: Fitted) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from latentscale.errors import ConfigError, EnvironmentFailure, MissingPackageError
-from latentscale.models.hub_cache import MODEL_ID, CachedModel, absent_files, any_commit, cached_model, is_commit
+from latentscale.models.hub_cache import MODEL_ID, CachedModel, any_commit, cached_model, is_commit, missing_files
 from latentscale.models.hub_fetch import fetch
 
 DEFAULT_PATTERNS: tuple[str, ...] = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md")
@@ -95,7 +95,7 @@ def resolve_model(
             hint="latentscale models list shows the models of this machine.",
         )
     cached = cached_model(model, revision)
-    missing = absent_files(cached, patterns) if cached else []
+    missing = missing_files(cached, patterns) if cached else []
     if cached is not None and not missing:
         return _of_hub(cached)
     try:
@@ -129,7 +129,7 @@ def fetch_model(
         )
     path = fetch(model, revision=revision, patterns=patterns, where=where)
     downloaded = CachedModel(name=model, revision=path.name, path=path)
-    missing_weights = [file for file in absent_files(downloaded, patterns) if file.startswith("weights")]
+    missing_weights = [file for file in missing_files(downloaded, patterns) if file.startswith("weights")]
     if missing_weights or not is_commit(path.name):
         raise ConfigError(
             f"{model} has no {missing_weights[0] if missing_weights else 'commit'}",

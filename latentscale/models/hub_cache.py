@@ -100,7 +100,7 @@ def cached_models() -> Iterator[CachedModel]:
             yield CachedModel(name=identity, revision=commit, path=folder / "snapshots" / commit)
 
 
-def absent_files(model: CachedModel, patterns: Sequence[str]) -> list[str]:
+def missing_files(model: CachedModel, patterns: Sequence[str]) -> list[str]:
     """List required files missing from a cached model, as far as its other files show; empty if it is complete.
 
     Libraries that download single files leave partial commits, and a sentence encoder without its pooling configuration

@@ -27,7 +27,7 @@ class NotFetchedError(EnvironmentFailure):
 
 
 @contextmanager
-def nothing_fetched() -> Generator[None]:
+def no_downloads() -> Generator[None]:
     """Context in which models missing from the cache raise ``NotFetchedError``, and the network is not used."""
     token = _may_fetch.set(False)
     try:

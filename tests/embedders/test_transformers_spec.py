@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from latentscale.config import EmbedConfig
 from latentscale.embedders import embedder_spec, read_spec
 from latentscale.embedders.encoder import weights
-from latentscale.embedders.encoder.precision import has_bf16, settled_precision
+from latentscale.embedders.encoder.precision import has_bf16, resolve_precision
 from latentscale.embedders.sentence_folder import read_sentence_folder
 from latentscale.embedders.transformers import TransformersSpec
 from latentscale.errors import ConfigError
@@ -142,9 +142,9 @@ def test_gpus_with_bfloat16(name, has):
 
 
 def test_auto_never_means_float16():
-    assert settled_precision("auto", [H100]) == "bf16"
-    assert settled_precision("auto", [H100, T4]) == "fp32"
-    assert settled_precision("auto", []) == "fp32"
+    assert resolve_precision("auto", [H100]) == "bf16"
+    assert resolve_precision("auto", [H100, T4]) == "fp32"
+    assert resolve_precision("auto", []) == "fp32"
 
 
 @pytest.mark.parametrize(

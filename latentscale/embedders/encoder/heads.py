@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from latentscale.embedders.encoder.weights import WEIGHTS, wanted_shapes
+from latentscale.embedders.encoder.weights import WEIGHTS, expected_shapes
 from latentscale.embedders.model_json import refusal
 from latentscale.embedders.sentence_folder import Dense, Head, LayerNorm, Normalize
 
@@ -48,7 +48,7 @@ def _arrays(head: Dense | LayerNorm, device: str) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     arrays = load_file(head.folder / WEIGHTS)
-    return {name: arrays[name].float().to(device) for name in wanted_shapes(head)}
+    return {name: arrays[name].float().to(device) for name in expected_shapes(head)}
 
 
 def _activation(head: Dense) -> Any:

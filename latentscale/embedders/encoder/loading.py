@@ -20,7 +20,7 @@ _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loading:
+class LoadSettings:
     """How an encoder is loaded.
 
     Attributes
@@ -46,7 +46,7 @@ class Loading:
     cut: int | None = None
 
 
-def check_place(folder: SentenceFolder, loading: Loading) -> None:
+def check_place(folder: SentenceFolder, loading: LoadSettings) -> None:
     """Check packages, device and code before the tokenizer or weights are loaded.
 
     Raises
@@ -154,7 +154,7 @@ def load_tokenizer(folder: SentenceFolder, *, trusted: bool) -> tuple[Any, int]:
     return tokenizer, 0
 
 
-def load_encoder(folder: SentenceFolder, loading: Loading) -> Any:
+def load_encoder(folder: SentenceFolder, loading: LoadSettings) -> Any:
     """Load the encoder on the CPU, in the given precision.
 
     Raises
@@ -232,7 +232,7 @@ def _with_attention(
         ) from error
 
 
-def _attention_candidates(loading: Loading, dtype: Any) -> list[str | None]:
+def _attention_candidates(loading: LoadSettings, dtype: Any) -> list[str | None]:
     """List attention implementations to try in order; None is the default of transformers."""
     if loading.attention != "auto":
         return [loading.attention]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from latentscale.embedders.encoder.heads import load_head
-from latentscale.embedders.encoder.loading import Loading, check_place, load_encoder
+from latentscale.embedders.encoder.loading import LoadSettings, check_place, load_encoder
 from latentscale.embedders.encoder.masks import known_padding, register_masks
 from latentscale.embedders.encoder.pooling import pool
 from latentscale.embedders.sentence_folder import SentenceFolder
@@ -21,7 +21,7 @@ class SentenceModel:
     Parameters
     ----------
     folder : SentenceFolder
-    loading : Loading
+    loading : LoadSettings
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class SentenceModel:
         If torch or transformers is not installed.
     """
 
-    def __init__(self, folder: SentenceFolder, loading: Loading) -> None:
+    def __init__(self, folder: SentenceFolder, loading: LoadSettings) -> None:
         check_place(folder, loading)
         import torch
 

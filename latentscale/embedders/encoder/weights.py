@@ -87,7 +87,7 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
         raise refusal(path, f"cannot be read: {' '.join(str(error).split())[:300]}") from error
 
 
-def wanted_shapes(head: Dense | LayerNorm) -> dict[str, tuple[int, ...]]:
+def expected_shapes(head: Dense | LayerNorm) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the arrays that a head needs, by name."""
     if isinstance(head, LayerNorm):
         return {"norm.weight": (head.width,), "norm.bias": (head.width,)}
@@ -104,6 +104,6 @@ def _check_head(head: Dense | LayerNorm) -> None:
     if not path.is_file():
         raise refusal(head.folder, f"has no {WEIGHTS}", "Only safetensors are read: save the model again.")
     shapes = shapes_of(path)
-    for name, shape in wanted_shapes(head).items():
+    for name, shape in expected_shapes(head).items():
         if shapes.get(name) != shape:
             raise refusal(path, f"has {name} of the shape {shapes.get(name)}, and its settings say {shape}")

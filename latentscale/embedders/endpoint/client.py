@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from latentscale.embedders.endpoint.sizes import estimated_tokens, most_tokens
-from latentscale.embedders.endpoint.wire import Asked, Role
+from latentscale.embedders.endpoint.sizes import estimated_tokens, upper_bound_tokens
+from latentscale.embedders.endpoint.wire import RequestParameters, Role
 from latentscale.services.address import whole_url
 from latentscale.services.client import Client as HttpClient
 from latentscale.services.client import Service
@@ -22,7 +22,7 @@ class Client:
 
     Parameters
     ----------
-    asked : Asked
+    parameters : RequestParameters
     url : str
         Base URL.
     secrets, key_env, timeout, max_attempts, connections, pacer, clock
@@ -33,7 +33,7 @@ class Client:
 
     def __init__(
         self,
-        asked: Asked,
+        parameters: RequestParameters,
         *,
         url: str,
         secrets: Callable[[], Mapping[str, str]],
@@ -49,7 +49,7 @@ class Client:
         service = Service(
             name="embedding service",
             settings="embed.options",
-            model=asked.model,
+            model=parameters.model,
             path="/embeddings",
             address_hint="the address ends before /embeddings (Cohere: before /embed).",
             extra="endpoint",
@@ -57,7 +57,7 @@ class Client:
         )
         self._http = HttpClient(
             service,
-            url=whole_url(url, asked.path),
+            url=whole_url(url, parameters.path),
             secrets=secrets,
             key_env=key_env,
             timeout=timeout,
@@ -66,7 +66,7 @@ class Client:
             pacer=pacer,
             clock=clock,
         )
-        self.asked = asked
+        self.parameters = parameters
         self.as_base64 = as_base64
         self.may_change = may_change
 
@@ -122,16 +122,16 @@ class _VectorsRequest:
         self._role: Role = role
         self._sent_as_base64 = False
         self.estimate = Usage(estimated_tokens(sizes))
-        self.most = Usage(most_tokens(sizes))
+        self.most = Usage(upper_bound_tokens(sizes))
 
     def body(self) -> bytes:
         """Return the body of the request, with base64 unless that was rejected before."""
         self._sent_as_base64 = self._client.as_base64
-        return self._client.asked.body(self._texts, self._role, as_base64=self._sent_as_base64)
+        return self._client.parameters.body(self._texts, self._role, as_base64=self._sent_as_base64)
 
     def read(self, data: bytes) -> tuple[NDArray[np.float32], Usage | None]:
         """Parse a response: the vectors, and the billed tokens if reported."""
-        vectors, tokens = self._client.asked.read(data, len(self._texts))
+        vectors, tokens = self._client.parameters.read(data, len(self._texts))
         return vectors, None if tokens is None else Usage(tokens)
 
     def adapt(self, message: str) -> bool:

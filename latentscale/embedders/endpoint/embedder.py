@@ -14,7 +14,7 @@ from latentscale.embedders.endpoint.client import Client
 from latentscale.embedders.endpoint.sizes import Prepared, plan_requests, prepare
 from latentscale.embedders.endpoint.wire import Role
 from latentscale.embedders.protocol import Embedded
-from latentscale.embedders.service import Answer, AnswerKeeper, Probed
+from latentscale.embedders.service import Answer, AnswerKeeper, ProbeResult
 from latentscale.errors import ConfigError, EnvironmentFailure
 from latentscale.services.failures import RefusedError, StoppedError, UnansweredError
 from latentscale.services.terms import Spending
@@ -135,7 +135,7 @@ class EndpointEmbedder:
         """Close all connections."""
         self._client.close()
 
-    def probe(self) -> Probed:
+    def probe(self) -> ProbeResult:
         """Request the vector of a fixed text.
 
         Raises
@@ -155,7 +155,7 @@ class EndpointEmbedder:
         self._check_width(vectors)
         first = vectors[0].astype(np.float64)
         sample = first[:_SAMPLE_WIDTH] / max(float(np.linalg.norm(first)), 1e-12)
-        return Probed(
+        return ProbeResult(
             note=f"{self._client.url} answers with vectors of {vectors.shape[1]:,} numbers",
             sample=tuple(round(float(value), 5) for value in sample),
         )

@@ -52,7 +52,7 @@ def estimated_tokens(sizes: NDArray[np.int64]) -> int:
     return int(np.maximum(-(-sizes // BYTES_A_TOKEN), 1).sum())
 
 
-def most_tokens(sizes: NDArray[np.int64]) -> int:
+def upper_bound_tokens(sizes: NDArray[np.int64]) -> int:
     """Return an upper bound of the tokens of texts from their sizes in bytes."""
     return int((sizes + EXTRA_TOKENS).sum())
 

@@ -13,8 +13,8 @@ from latentscale.embedders.endpoint.client import Client
 from latentscale.embedders.endpoint.embedder import EndpointEmbedder
 from latentscale.embedders.endpoint.options import EndpointOptions
 from latentscale.embedders.endpoint.providers import PROVIDERS, Provider
-from latentscale.embedders.endpoint.wire import Asked
-from latentscale.embedders.service import Probed
+from latentscale.embedders.endpoint.wire import RequestParameters
+from latentscale.embedders.service import ProbeResult
 from latentscale.embedders.spec import EmbedderSpec, opened_embedder, options_of
 from latentscale.errors import ConfigError
 from latentscale.services.address import secret_headers
@@ -79,12 +79,12 @@ class EndpointSpec(EmbedderSpec):
         )
 
     @property
-    def asked(self) -> Asked:
+    def parameters(self) -> RequestParameters:
         """Parameters common to all requests."""
         options, provider = self.options, self.provider
         document_type = options.input_type or provider.document_type
         query_type = document_type if document_type in _SYMMETRIC_TYPES else provider.query_type or document_type
-        return Asked(
+        return RequestParameters(
             provider=provider,
             model=options.model,
             dimensions=options.dimensions,
@@ -101,7 +101,7 @@ class EndpointSpec(EmbedderSpec):
             "model": self.options.model,
             "revision": self.options.revision,
             "dimensions": self.options.dimensions,
-            "input_type": self.asked.document_type,
+            "input_type": self.parameters.document_type,
             "prompt": self.options.document_prompt,
             "max_tokens": self.max_tokens,
             "normalisation": "l2",
@@ -111,7 +111,7 @@ class EndpointSpec(EmbedderSpec):
         """Return one worker, which mostly waits: its requests are concurrent, and limits apply per worker."""
         return StageResources(cpus=0.5, gpus=0, workers=1)
 
-    def probe(self) -> Probed:
+    def probe(self) -> ProbeResult:
         """Request one vector, before the first shard.
 
         Raises
@@ -138,7 +138,7 @@ class EndpointSpec(EmbedderSpec):
 
     def connect(self, clock: Clock) -> EndpointEmbedder:
         """Like :meth:`open`, with a clock for waiting."""
-        options, provider, asked = self.options, self.provider, self.asked
+        options, provider, parameters = self.options, self.provider, self.parameters
         url = options.url or provider.url
         assert url is not None, "options refuse a provider without an address"
         # The provider's key is only sent to the provider's URL.
@@ -146,7 +146,7 @@ class EndpointSpec(EmbedderSpec):
         # Reports a missing key now, not in one of many threads.
         self._headers(key_env)
         client = Client(
-            asked,
+            parameters,
             url=url,
             secrets=partial(self._headers, key_env),
             key_env=key_env,

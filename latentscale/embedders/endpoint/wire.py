@@ -19,7 +19,7 @@ Role = Literal["document", "query"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestParameters:
     """Parameters common to all requests of an embedder."""
 
     provider: Provider

@@ -25,7 +25,7 @@ SEVERAL_LABELS = _object({"groups": {"type": "array", "items": _object({"number"
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
-def object_in(text: str) -> dict[str, Any] | None:
+def last_json_object(text: str) -> dict[str, Any] | None:
     """Return the last JSON object in generated text, ignoring surrounding text; None if there is none."""
     text = _THOUGHT.sub("", text)
     # Models put line breaks into strings, which strict JSON forbids.

@@ -87,7 +87,7 @@ class ChatLabeler:
                 yield index, answer
                 continue
             rejected_indices.append(index)
-            previous_label = said_instead(cast("Reply", reply))
+            previous_label = previous_answer(cast("Reply", reply))
             rejected.append(
                 RejectedLabel(evidence=evidence[index], label=previous_label, reason=answer, other_labels=())
             )
@@ -181,13 +181,13 @@ class ChatLabeler:
         self._chat.close()
 
 
-def said_instead(reply: Reply) -> str:
+def previous_answer(reply: Reply) -> str:
     """Return what a model answered instead of a valid label, for the next prompt."""
     label = (reply.values or {}).get("label")
     return shortened(" ".join((label if isinstance(label, str) else reply.text).split()), 120)
 
 
-def asked_identity(options: ChatOptions) -> dict[str, Any]:
+def options_identity(options: ChatOptions) -> dict[str, Any]:
     """Return the parts of prompts and options that affect labels."""
     return {
         "prompts": prompts.prompts_identity(),

@@ -13,7 +13,7 @@ from latentscale.labelers.chat import WHERE, Question, Reply
 from latentscale.labelers.chat.answers import ONE_LABEL
 from latentscale.labelers.chat.prompts import label_prompt
 from latentscale.labelers.endpoint.options import EndpointLabelOptions, label_options
-from latentscale.labelers.endpoint.wire import ANTHROPIC_VERSION, ChatQuestion, Forms
+from latentscale.labelers.endpoint.wire import ANTHROPIC_VERSION, ChatQuestion, SupportedFeatures
 from latentscale.labelers.protocol import ClusterEvidence, NoLabel
 from latentscale.services.address import secret_headers, whole_url
 from latentscale.services.client import Client, Service
@@ -60,7 +60,7 @@ class EndpointChat:
         self.notes: list[str] = []
         self._options = options
         self._client = client
-        self._forms = Forms(self.notes.append)
+        self._features = SupportedFeatures(self.notes.append)
         self._spending: Spending | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -156,7 +156,7 @@ class EndpointChat:
             options = options.model_copy(update={"max_output_tokens": options.max_output_tokens * question.answers})
         try:
             for attempt in range(_MAX_SHORTENINGS + 1):
-                request = ChatQuestion(options, self._forms, system, question.prompt(tokens=tokens), question.schema)
+                request = ChatQuestion(options, self._features, system, question.prompt(tokens=tokens), question.schema)
                 try:
                     reply, _ = self._client.ask(request, stop=self._stop, spending=self._spending)
                 except RefusedError as error:
@@ -189,7 +189,7 @@ class EndpointChat:
             if self._has_accepted or self._client.successes:
                 return True
             prompt = PROBE.prompt(tokens=self._options.evidence_tokens)
-            request = ChatQuestion(self._options, self._forms, system, prompt, PROBE.schema)
+            request = ChatQuestion(self._options, self._features, system, prompt, PROBE.schema)
             try:
                 self._client.ask(request, stop=self._stop, spending=self._spending)
             except RefusedError:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from latentscale.config import LabelConfig
 from latentscale.errors import ConfigError
 from latentscale.labelers.chat import WHERE, ChatLabeler
-from latentscale.labelers.chat.labeler import asked_identity, tests_held_out
+from latentscale.labelers.chat.labeler import options_identity, tests_held_out
 from latentscale.labelers.chat.prompts import system_prompt
 from latentscale.labelers.endpoint.chat import PROBE, EndpointChat
 from latentscale.labelers.endpoint.options import TRANSPORT, label_options
@@ -35,7 +35,7 @@ class EndpointLabeler(ChatLabeler):
             "model": options.model,
             "revision": options.revision,
             "temperature": options.temperature,
-            **asked_identity(options),
+            **options_identity(options),
         }
 
     @classmethod

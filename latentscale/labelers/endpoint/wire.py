@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import orjson
 
-from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.chat.answers import last_json_object
 from latentscale.labelers.chat.protocol import Reply
 from latentscale.labelers.endpoint.options import EndpointLabelOptions
 from latentscale.services.failures import BadAnswerError
@@ -21,7 +21,7 @@ ANTHROPIC_VERSION = "2023-06-01"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Features:
     """Request features that a service supports; one that it rejects is switched off."""
 
     schema: bool = True
@@ -30,7 +30,7 @@ class Form:
     completion_tokens: bool = False
 
 
-class Forms:
+class SupportedFeatures:
     """The supported features of all requests of a labeler. Thread-safe.
 
     Parameters
@@ -40,44 +40,49 @@ class Forms:
     """
 
     def __init__(self, notice: Callable[[str], None]) -> None:
-        self.now = Form()
+        self.current = Features()
         self._notice = notice
         self._lock = threading.Lock()
 
-    def adapt(self, sent: Form, message: str) -> bool:
-        """Adapt to the rejection of a request in the form ``sent``; return whether to retry."""
+    def adapt(self, sent: Features, message: str) -> bool:
+        """Adapt to the rejection of a request that used the features ``sent``; return whether to retry."""
         text = message.lower()
         with self._lock:
-            if sent != self.now:
+            if sent != self.current:
                 return True
             if "context" in text or "too large" in text or "too long" in text:
                 return False
             schema = ("response_format", "json_schema", "schema", "structured", "guided", "tool")
             if sent.schema and any(word in text for word in schema):
-                self.now = replace(self.now, schema=False)
+                self.current = replace(self.current, schema=False)
                 self._notice("the language model's server takes no JSON schema: JSON was asked for in words")
             elif not sent.completion_tokens and "max_completion_tokens" in text:
-                self.now = replace(self.now, completion_tokens=True)
+                self.current = replace(self.current, completion_tokens=True)
             elif sent.temperature and "temperature" in text:
-                self.now = replace(self.now, temperature=False)
+                self.current = replace(self.current, temperature=False)
                 self._notice("the language model takes no temperature: its own was used")
             elif sent.system and "system" in text:
-                self.now = replace(self.now, system=False)
-            return sent != self.now
+                self.current = replace(self.current, system=False)
+            return sent != self.current
 
 
 class ChatQuestion:
     """One request to a chat model; see :class:`latentscale.services.client.Question`."""
 
     def __init__(
-        self, options: EndpointLabelOptions, forms: Forms, system: str, prompt: str, schema: Mapping[str, Any]
+        self,
+        options: EndpointLabelOptions,
+        features: SupportedFeatures,
+        system: str,
+        prompt: str,
+        schema: Mapping[str, Any],
     ) -> None:
         self._options = options
-        self._forms = forms
+        self._features = features
         self._system = system
         self._prompt = prompt
         self._schema = schema
-        self._sent = forms.now
+        self._sent = features.current
         text = f"{system}\n{prompt}"
         # Some services also bill tokens of the schema.
         self.estimate = Usage(about(text) + 60, min(120, options.max_output_tokens))
@@ -85,26 +90,26 @@ class ChatQuestion:
 
     def body(self) -> bytes:
         """Return the body of the request."""
-        self._sent = form = self._forms.now
+        self._sent = features = self._features.current
         options = self._options
         values: dict[str, Any] = {"model": options.model}
-        values["max_completion_tokens" if form.completion_tokens else "max_tokens"] = options.max_output_tokens
-        if form.temperature:
+        values["max_completion_tokens" if features.completion_tokens else "max_tokens"] = options.max_output_tokens
+        if features.temperature:
             values["temperature"] = options.temperature
-        prompt = self._prompt if form.system else f"{self._system}\n\n{self._prompt}"
+        prompt = self._prompt if features.system else f"{self._system}\n\n{self._prompt}"
         messages = [{"role": "user", "content": prompt}]
         if options.provider == "anthropic":
-            if form.system:
+            if features.system:
                 values["system"] = self._system
-            if form.schema:
+            if features.schema:
                 values["tools"] = [
                     {"name": "answer", "description": "Give the answer.", "input_schema": dict(self._schema)}
                 ]
                 values["tool_choice"] = {"type": "tool", "name": "answer"}
         else:
-            if form.system:
+            if features.system:
                 messages.insert(0, {"role": "system", "content": self._system})
-            if form.schema:
+            if features.schema:
                 values["response_format"] = {
                     "type": "json_schema",
                     "json_schema": {"name": "answer", "strict": True, "schema": dict(self._schema)},
@@ -125,7 +130,7 @@ class ChatQuestion:
 
     def adapt(self, message: str) -> bool:
         """Switch off the feature that a rejection names; return whether to retry."""
-        return self._forms.adapt(self._sent, message)
+        return self._features.adapt(self._sent, message)
 
 
 def _completion(answer: dict[str, Any]) -> Reply:
@@ -139,7 +144,7 @@ def _completion(answer: dict[str, Any]) -> Reply:
         content = "".join(_text(part) for part in cast("list[Any]", content))
     text = content if isinstance(content, str) else str(cast("dict[str, Any]", message).get("refusal") or "")
     cut = cast("dict[str, Any]", first).get("finish_reason") == "length"
-    return Reply(values=object_in(text), text=text, cut=cut)
+    return Reply(values=last_json_object(text), text=text, cut=cut)
 
 
 def _message(answer: dict[str, Any]) -> Reply:
@@ -153,7 +158,7 @@ def _message(answer: dict[str, Any]) -> Reply:
             values = cast("dict[str, Any]", part["input"])
             return Reply(values=values, text=json.dumps(values, ensure_ascii=False), cut=cut)
     text = "".join(_text(part) for part in parts)
-    return Reply(values=object_in(text), text=text, cut=cut)
+    return Reply(values=last_json_object(text), text=text, cut=cut)
 
 
 def _text(part: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from latentscale.embedders.encoder.weights import INDEX, shapes_of, weight_files
-from latentscale.embedders.model_json import is_mapping, is_whole, read_object
+from latentscale.embedders.model_json import is_mapping, is_positive_int, read_object
 from latentscale.errors import ConfigError
 from latentscale.labelers.chat import WHERE
 from latentscale.labelers.chat.quote import frame
@@ -88,7 +88,7 @@ def find_chat_model(options: LocalOptions) -> ChatModel:
     MissingPackageError, EnvironmentFailure
         If it must be downloaded and cannot.
     """
-    with blamed_on_labels():
+    with label_setting_errors():
         if not is_model_id(options.model):
             resolved = resolve_model(options.model, revision=options.revision, where=f"{WHERE}.model")
             path, name, revision = resolved.path, resolved.name, None
@@ -114,7 +114,7 @@ def weights_folder(options: LocalOptions) -> Path:
     ConfigError, MissingPackageError, EnvironmentFailure
         As :func:`latentscale.models.hub.resolve_model`.
     """
-    with blamed_on_labels():
+    with label_setting_errors():
         resolved = resolve_model(options.model, revision=options.revision, patterns=FILES, where=f"{WHERE}.model")
         for path in weight_files(resolved.path):
             shapes_of(path)
@@ -122,7 +122,7 @@ def weights_folder(options: LocalOptions) -> Path:
 
 
 @contextmanager
-def blamed_on_labels() -> Generator[None]:
+def label_setting_errors() -> Generator[None]:
     """Context in which errors about a model name settings of ``label`` instead of ``embed``."""
     try:
         yield
@@ -177,7 +177,7 @@ def _context(options: LocalOptions, name: str, config: Any) -> int:
     stated = config.get("max_position_embeddings") or (
         text_config.get("max_position_embeddings") if is_mapping(text_config) else None
     )
-    limit = stated if is_whole(stated) else None
+    limit = stated if is_positive_int(stated) else None
     if options.max_model_len is not None and limit is not None and options.max_model_len > limit:
         raise ConfigError(
             f"{name} takes {limit:,} tokens, fewer than {options.max_model_len:,}",

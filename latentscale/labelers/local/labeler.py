@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from latentscale.config import LabelConfig, StageResources
 from latentscale.errors import MissingPackageError
 from latentscale.labelers.chat import WHERE, ChatLabeler, read_options
-from latentscale.labelers.chat.labeler import asked_identity, tests_held_out
+from latentscale.labelers.chat.labeler import options_identity, tests_held_out
 from latentscale.labelers.chat.quote import estimated_prompts, estimated_usage
 from latentscale.labelers.local.folder import find_chat_model, weights_folder
 from latentscale.labelers.local.options import TRANSPORT, LocalOptions
@@ -59,7 +59,7 @@ class LocalLabeler(ChatLabeler):
             **model.identity(),
             "precision": options.precision,
             "max_model_len": model.context,
-            **asked_identity(options),
+            **options_identity(options),
         }
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from latentscale.errors import ResourceError, require
 from latentscale.labelers.chat import Question, Reply
-from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.chat.answers import last_json_object
 from latentscale.labelers.local import ChatModel, PromptTokens
 from latentscale.labelers.local.folder import weights_folder
 from latentscale.labelers.local.schema import schema_text
@@ -121,7 +121,11 @@ class OfflineChat:
             count(self._spending, len(question.tokens), len(generated.token_ids))
             yield (
                 index,
-                Reply(values=object_in(generated.text), text=generated.text, cut=generated.finish_reason == "length"),
+                Reply(
+                    values=last_json_object(generated.text),
+                    text=generated.text,
+                    cut=generated.finish_reason == "length",
+                ),
             )
 
     def count_with(self, spending: Spending) -> None:

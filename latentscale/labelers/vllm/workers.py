@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from latentscale.errors import ResourceError, require
 from latentscale.labelers.chat import Question, Reply
-from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.chat.answers import last_json_object
 from latentscale.labelers.local import ChatModel, PromptTokens
 from latentscale.labelers.local.folder import weights_folder
 from latentscale.labelers.local.schema import schema_text
@@ -111,7 +111,7 @@ class WorkersChat:
                 continue
             count(self._spending, len(fitted[index].tokens), int(row["length"]))
             text = str(row["text"])
-            yield index, Reply(values=object_in(text), text=text, cut=int(row["length"]) >= fitted[index].output)
+            yield index, Reply(values=last_json_object(text), text=text, cut=int(row["length"]) >= fitted[index].output)
         for index in sorted(unanswered):
             yield index, NoLabel(reason="vLLM gave no answer", final=False)
 
