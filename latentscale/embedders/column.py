@@ -75,7 +75,7 @@ class ColumnReader:
 
 
 def column_width(kind: pa.DataType, *, name: str) -> int | None:
-    """Check that a column of type ``kind`` can hold vectors, before any row is read.
+    """Check that a column of type ``kind`` can contain vectors, before any row is read.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def column_vectors(
     Raises
     ------
     CorpusError
-        For a type that cannot hold vectors, another width, a null, NaN or infinite element; it names the row.
+        For a type other than lists of numbers, another width, a null, NaN or infinite element; the message names the row.
     """
     if pa.types.is_null(column.type):
         # No document of the file has a vector.

@@ -263,7 +263,7 @@ def opened_embedder(spec: EmbedderSpec, device: str = "cpu") -> Any:
     Returns
     -------
     Embedder or VectorReader
-        As ``spec.reads`` says.
+        Depending on ``spec.reads``.
     """
     return _opened(spec.model_dump_json(), device)
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _CACHE_BYTES = 32_000_000
 _WORDS_A_TEXT = 256
-# The words that came first, which are common, are looked up by Arrow, without a Python object for each: up to so many,
-# one for so many characters of text.
+# The first words, which are common, are looked up by Arrow without a Python object for each: at most this many, and as
+# many as is worthwhile for the length of the texts.
 _FIRST_WORDS = 1 << 16
 _CHARACTERS_A_FIRST_WORD = 16
 _ENTRY_BYTES = 160  # a short string, its slot in the dict, its index and one or two token ids

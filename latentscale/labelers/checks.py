@@ -204,6 +204,6 @@ def equivalent_labels(labels: Sequence[str]) -> list[list[int]]:
 
 
 def shares_a_word(label: str, texts: Sequence[str]) -> bool:
-    """Whether a word of a label, fillers left out, occurs in one of the texts."""
+    """Whether a word of a label, ignoring fillers, occurs in any of the texts."""
     words = set(sense_of(label).split())
     return any(_singular(word.casefold()) in words for text in texts for word in _WORDS.findall(text))

@@ -210,7 +210,7 @@ class Words:
     is_distinctive : bool ndarray, shape (n_words,)
         Whether it is one of ``fillers``.
     persons : bool ndarray, shape (n_words,)
-        Whether it is the name of a person; all false until set from ``person_words``.
+        Whether it is the name of a person; all false until assigned from ``person_words``.
     """
 
     def __init__(
