@@ -126,7 +126,7 @@ def column_vectors(
     Raises
     ------
     CorpusError
-        For a type other than lists of numbers, another width, a null, NaN or infinite element; the message names the row.
+        For a type other than lists of numbers, another width, or a null, NaN or infinite element; names the row.
     """
     if pa.types.is_null(column.type):
         # No document of the file has a vector.
