@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from latentscale.cli.explore import FrameFormat
+from latentscale.cli.program import program
 from latentscale.cli.work import AsJson, Progress, Storage, WorkspaceArgument, existing_workspace, observed
 from latentscale.file_names import argument
 
@@ -40,7 +41,7 @@ def export_labels(
     to = _file_of(to, format)
     path = existing_workspace(workspace, storage).export_labels(to, map=map)
     console().print(
-        f"Wrote {path}. Edit it, then: latentscale labels import {argument(workspace)} {argument(path)}",
+        f"Wrote {path}. Edit it, then: {program()} labels import {argument(workspace)} {argument(path)}",
         soft_wrap=True,
     )
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from latentscale.cli.program import program
 from latentscale.cli.work import AsJson
 
 
@@ -51,7 +52,7 @@ def list_models(
     if folder is not None:
         screen.print(f"The cache is {Path(folder).parents[2]}")
     if recommended:
-        screen.print("Fetch one:  latentscale models pull ID, then --set embed.model=ID")
+        screen.print(f"Fetch one:  {program()} models pull ID, then --set embed.model=ID")
 
 
 def pull(

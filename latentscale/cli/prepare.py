@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from latentscale.cli.program import program
 from latentscale.file_names import argument
 
 
@@ -27,7 +28,7 @@ def init(
     job, schema = latentscale.init(to, force=force)
     print(f"{job} written")
     print(f"{schema} written")
-    print(f"Edit {job.name}, then:  latentscale run {argument(job)}")
+    print(f"Edit {job.name}, then:  {program()} run {argument(job)}")
 
 
 def doctor(

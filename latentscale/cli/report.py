@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from latentscale.cli.program import program
 from latentscale.errors import EXIT_DONE, EXIT_QUARANTINE, RequestError
 from latentscale.file_names import argument
 from latentscale.workspace import Map, Outcome, Workspace
@@ -70,7 +71,7 @@ def print_outcome(workspace: Workspace, outcome: Outcome) -> None:
         out.print()
         out.print(f"The map is in {workspace.url}")
         if workspace.store.is_local:
-            out.print(f"Look at it:  latentscale view {argument(workspace.url)}")
+            out.print(f"Look at it:  {program()} view {argument(workspace.url)}")
 
 
 def outcome_document(workspace: Workspace, outcome: Outcome) -> dict[str, Any]:

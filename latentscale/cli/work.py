@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from latentscale.cli.program import program
 from latentscale.cli.streams import files_of_streams
 from latentscale.errors import LatentScaleError, RequestError, UndecidedTextError, refuse_stream
 from latentscale.file_names import argument
@@ -398,7 +399,7 @@ def _sweep(
     if not as_json:
         out = console()
         out.print("\nNone is published. To make one the current map, which the page shows:")
-        out.print(f"  latentscale promote {argument(workspace.url)} {frame['map'][0]}")
+        out.print(f"  {program()} promote {argument(workspace.url)} {frame['map'][0]}")
         if sheet is not None:
             out.print(f"Their pictures are in {sheet}: open it in a browser.")
 

@@ -1,4 +1,4 @@
-"""Embedders: a spec that says what a model is without loading it, and the model that embeds."""
+"""Embedders: a spec, which describes a model without loading it, and the loaded model."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["Embedded", "Embedder", "EmbedderSpec", "embedder_spec", "open_embedd
 
 
 def open_embedder(model: str = "static", *, max_tokens: int = 512) -> Embedder:
-    """Open the embedder of texts that ``model`` names.
+    """Open a text embedder.
 
     Parameters
     ----------
     model : str
-        As ``embed.model``: ``"static"`` for the shipped model, the folder of a model2vec model in safetensors, or the
-        name of an embedder that another package adds.
+        Value of ``embed.model``: ``"static"`` for the shipped model, the folder of a model2vec model in safetensors, or
+        the name of an embedder of another package.
     max_tokens : int
-        Tokens of a text that count.
+        Maximum number of tokens of a text; the rest is truncated.
 
     Raises
     ------
     ConfigError
-        If there is no such embedder, the folder does not hold a model, or ``model`` is ``"column"``, which has no
-        texts to embed.
+        If there is no such embedder, the folder does not contain a model, or ``model`` is ``"column"``, which does not
+        embed texts.
     """
     if model == "column":
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The models of this machine as a list: the shipped one, folders, the cache of the hub; and a few good choices."""
+"""List models: the shipped one, those in folders and in the hub cache, and a few recommended ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentscale.embedders.sentence_folder import is_sentence_folder, read_sente
 from latentscale.errors import ConfigError
 from latentscale.models import static_model_path
 from latentscale.models.hub import ModelFolder, fetch_model, resolve_model
-from latentscale.models.hub_cache import absent_files, cached_models, is_static
+from latentscale.models.hub_cache import cached_models, is_static, missing_files
 
 _PATTERNS = ("*.safetensors", "*.onnx", "*.json")
 _MAX_CARD_BYTES = 1 << 20
@@ -21,36 +21,36 @@ _MAX_CARD_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What is known of a model without loading it.
+    """Description of a model, from its small files.
 
     Attributes
     ----------
     name : str
         Value of ``embed.model``.
     kind : {"static", "encoder"}
-        A table of token vectors, or a transformer.
+        Static token embeddings, or a transformer.
     dimensions : int or None
-        Width of the vectors; None where the files do not say.
+        Width of the vectors; None if the files do not state it.
     max_tokens : int or None
-        Tokens of a text that the model reads at most; None without a limit of its own.
+        Maximum number of tokens of a text; None if the model has no limit.
     licence : str or None
-        As the model's card says; None where it says nothing.
+        From the model card; None if not stated.
     languages : tuple of str
-        As the model's card lists them.
+        From the model card.
     document_prompt, query_prompt : str
-        What is put before a document and before a query; empty for nothing.
+        Prefix of documents and of queries; empty for none.
     source : {"shipped", "folder", "cache", "hub"}
-        ``hub``: one that is recommended and not on this machine.
+        ``hub``: recommended, and not on this machine.
     revision : str or None
-        The commit of a model of the hub.
+        Commit of a hub model.
     path : str or None
         Folder on this machine.
     bytes : int
-        Of its files on this machine.
+        Size of its files on this machine.
     problem : str or None
-        Why it cannot be used as it is.
+        Why it cannot be used.
     about : str
-        A sentence, where there is one.
+        Short description, or empty.
     """
 
     name: str
@@ -69,7 +69,7 @@ class ModelFacts:
     about: str = ""
 
 
-# Id, kind, dimensions, tokens, licence, languages, query prompt of the model's own files, and what it is for.
+# Id, kind, dimensions, maximum tokens, licence, languages, query prompt from the model's files, and description.
 _CHOICES: tuple[tuple[str, Literal["static", "encoder"], int, int | None, str, str, str, str], ...] = (
     (MULTILINGUAL, "static", 256, None, "mit", "many", "", "no GPU needed; other languages than English"),
     ("minishlab/potion-base-32M", "static", 512, None, "mit", "en", "", "no GPU needed; larger than the shipped one"),
@@ -99,8 +99,8 @@ _CHOICES: tuple[tuple[str, Literal["static", "encoder"], int, int | None, str, s
 
 
 def recommended_models() -> list[ModelFacts]:
-    """A few models of the hub that are good choices; those that are in the cache as they are there."""
-    cached = {one.name: one for one in local_models()}
+    """Return a few recommended hub models; those in the cache are described from their files."""
+    cached = {model.name: model for model in local_models()}
     return [
         cached.get(name)
         or ModelFacts(
@@ -119,43 +119,43 @@ def recommended_models() -> list[ModelFacts]:
 
 
 def local_models(folders: Iterable[str | Path] = ()) -> list[ModelFacts]:
-    """The shipped model, those of ``folders``, and all static models and sentence encoders in the cache of the hub.
+    """List the shipped model, those in ``folders``, and all static models and sentence encoders in the hub cache.
 
     Raises
     ------
     ConfigError
-        If one of ``folders`` is none, or holds no model.
+        If one of ``folders`` is not a folder, or contains no model.
     """
     shipped = ModelFolder(path=static_model_path(), name="static", revision=None, source="shipped")
-    found = [describe_model(shipped)]
+    models = [describe_model(shipped)]
     for folder in folders:
-        given = resolve_model(str(folder), where="folder")
-        if not is_model(given.path):
+        model = resolve_model(str(folder), where="folder")
+        if not is_model(model.path):
             raise ConfigError(
-                f"{folder} holds neither a static model nor a sentence encoder",
+                f"{folder} contains neither a static model nor a sentence encoder",
                 hint="A model has a config.json, a tokenizer, and weights in safetensors or ONNX.",
             )
-        found.append(describe_model(given))
-    for one in cached_models():
-        if is_model(one.path):
-            cached = ModelFolder(path=one.path, name=one.name, revision=one.revision, source="hub")
-            absent = absent_files(one, _PATTERNS)
-            problem = f"not whole in the cache ({', '.join(absent[:3])}): latentscale models pull {one.name}"
-            found.append(describe_model(cached, problem=problem if absent else None))
-    return found
+        models.append(describe_model(model))
+    for entry in cached_models():
+        if is_model(entry.path):
+            model_folder = ModelFolder(path=entry.path, name=entry.name, revision=entry.revision, source="hub")
+            missing = missing_files(entry, _PATTERNS)
+            problem = f"not whole in the cache ({', '.join(missing[:3])}): latentscale models pull {entry.name}"
+            models.append(describe_model(model_folder, problem=problem if missing else None))
+    return models
 
 
 def pull_model(name: str, *, revision: str | None = None, files: Iterable[str] = ()) -> ModelFacts:
-    """Bring a model of the hub into the cache, so that this machine, or one that gets a copy, needs no network.
+    """Download a hub model into the cache, for use without network here or on a machine with a copy of the cache.
 
     Parameters
     ----------
     name : str
-        Its id.
+        Hub id.
     revision : str, optional
         A commit, branch or tag; by default the newest commit.
     files : iterable of str
-        Further files, such as ``onnx/model.onnx``; ``*`` stands for anything.
+        Additional files, such as ``onnx/model.onnx``; glob patterns are allowed.
 
     Raises
     ------
@@ -168,33 +168,33 @@ def pull_model(name: str, *, revision: str | None = None, files: Iterable[str] =
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder holds a static model or an encoder, by its small files."""
+    """Whether a folder contains a static model or an encoder, judged by its small files."""
     return is_static(folder) or is_sentence_folder(folder)
 
 
-def describe_model(found: ModelFolder, *, problem: str | None = None) -> ModelFacts:
-    """What the files of a model say; a description that cannot be read is a ``problem``, not an error."""
-    card = _card(found.path / "README.md")
+def describe_model(model: ModelFolder, *, problem: str | None = None) -> ModelFacts:
+    """Describe a model from its files; an unreadable description becomes ``problem`` and is not an error."""
+    card = _card(model.path / "README.md")
     licence = card.get("license_name") if card.get("license") == "other" else card.get("license")
-    listed = card.get("language")
-    languages = [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
+    stated = card.get("language")
+    languages = [stated] if isinstance(stated, str) else stated if isinstance(stated, list) else []
     facts: dict[str, Any] = {}
-    static = found.source == "shipped" or is_static(found.path)
+    static = model.source == "shipped" or is_static(model.path)
     try:
-        facts = _static(found.path) if static else _encoder(found.path)
+        facts = _static(model.path) if static else _encoder(model.path)
     except ConfigError as error:
         problem = problem or error.message
     return ModelFacts(
-        name=str(found.path) if found.source == "folder" else found.name,
+        name=str(model.path) if model.source == "folder" else model.name,
         kind="static" if static else "encoder",
-        licence="apache-2.0" if found.source == "shipped" else None if licence is None else str(licence),
-        languages=("en",) if found.source == "shipped" else tuple(str(one) for one in languages),
-        source="cache" if found.source == "hub" else found.source,
-        revision=found.revision,
-        path=str(found.path),
-        bytes=sum(path.stat().st_size for path in found.path.rglob("*") if path.is_file()),
+        licence="apache-2.0" if model.source == "shipped" else None if licence is None else str(licence),
+        languages=("en",) if model.source == "shipped" else tuple(str(language) for language in languages),
+        source="cache" if model.source == "hub" else model.source,
+        revision=model.revision,
+        path=str(model.path),
+        bytes=sum(path.stat().st_size for path in model.path.rglob("*") if path.is_file()),
         problem=problem,
-        about="word pieces, distilled from all-MiniLM-L6-v2" if found.source == "shipped" else "",
+        about="word pieces, distilled from all-MiniLM-L6-v2" if model.source == "shipped" else "",
         **facts,
     )
 
@@ -204,17 +204,17 @@ def _static(path: Path) -> dict[str, Any]:
 
 
 def _encoder(path: Path) -> dict[str, Any]:
-    said = read_sentence_folder(path)
+    sentence = read_sentence_folder(path)
     return {
-        "dimensions": said.dimensions,
-        "max_tokens": said.max_seq_length,
-        "document_prompt": said.document_prompt,
-        "query_prompt": said.query_prompt,
+        "dimensions": sentence.dimensions,
+        "max_tokens": sentence.max_seq_length,
+        "document_prompt": sentence.document_prompt,
+        "query_prompt": sentence.query_prompt,
     }
 
 
 def _card(path: Path) -> Mapping[str, Any]:
-    """What stands between the lines ``---`` at the top of a model's card; empty where there is nothing of the kind."""
+    """Return the YAML front matter of a model card; empty if there is none or it is invalid."""
     import yaml
 
     try:
@@ -226,7 +226,7 @@ def _card(path: Path) -> Mapping[str, Any]:
     if not text.startswith("---") or len(parts) < 2:
         return {}
     try:
-        found = yaml.safe_load(parts[0].removeprefix("---"))
+        metadata = yaml.safe_load(parts[0].removeprefix("---"))
     except yaml.YAMLError:
         return {}
-    return cast("Mapping[str, Any]", found) if isinstance(found, dict) else {}
+    return cast("Mapping[str, Any]", metadata) if isinstance(metadata, dict) else {}

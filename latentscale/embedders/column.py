@@ -1,4 +1,4 @@
-"""Take the vectors that a corpus already has, and refuse those that cannot be used, row by row."""
+"""Read existing vectors from a column of the corpus, and validate them row by row."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ColumnVectors:
     Attributes
     ----------
     vectors : float32 ndarray, shape (n_rows, dim)
-        As they are in the corpus, or L2-normalised where that was asked for; zero where ``embeddable`` is false.
+        Unchanged, or L2-normalised if requested; zero where ``embeddable`` is false.
     embeddable : bool ndarray, shape (n_rows,)
-        False where the corpus has null, or a vector of zeros, which has no direction.
+        False for null and for a zero vector, which cannot be normalised.
     """
 
     vectors: NDArray[np.float32]
@@ -33,26 +33,26 @@ class ColumnVectors:
 
 
 class ColumnSpec(EmbedderSpec):
-    """The vectors of a column of the corpus."""
+    """Spec of vectors in a column of the corpus."""
 
     kind: Literal["column"] = "column"
     reads: ClassVar[Literal["text", "vectors"]] = "vectors"
     column: str
-    """Stored column with the vectors."""
+    """Stored column that contains the vectors."""
 
     @classmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
-        """The column that ``corpus.vectors`` names."""
+        """Make the spec of the column ``corpus.vectors``."""
         if vectors_column is None:
             raise ConfigError("embed.model is 'column', and corpus.vectors names no column", where="corpus.vectors")
         return cls(column=vectors_column)
 
     def identity(self) -> Mapping[str, Any]:
-        """The column: its values are part of the corpus."""
+        """Return the column name; its values are part of the corpus."""
         return {"model": "column", "column": self.column}
 
     def open(self, device: str = "cpu") -> Any:
-        """A reader of the column; it embeds no text."""
+        """Return a reader of the column, which does not embed texts."""
         return ColumnReader(self.column)
 
 
@@ -62,25 +62,25 @@ class ColumnReader:
     Parameters
     ----------
     column : str
-        Its name, for messages.
+        Name of the column, for messages.
     """
 
     def __init__(self, column: str) -> None:
         self._column = column
 
     def take(self, column: pa.Array | pa.ChunkedArray, *, file: str) -> Embedded:
-        """The vectors of a column, of length 1."""
-        found = column_vectors(column, name=self._column, file=file)
-        return Embedded(vectors=found.vectors, embeddable=found.embeddable, tokens=0, unknown=0, truncated=0)
+        """Return the vectors of a column, L2-normalised."""
+        result = column_vectors(column, name=self._column, file=file)
+        return Embedded(vectors=result.vectors, embeddable=result.embeddable, tokens=0, unknown=0, truncated=0)
 
 
 def column_width(kind: pa.DataType, *, name: str) -> int | None:
-    """Check that a column of type ``kind`` can hold vectors, before any row is read.
+    """Check that a column of type ``kind`` can contain vectors, before any row is read.
 
     Returns
     -------
     int or None
-        The width, where the type fixes it.
+        The width, for a fixed-size list.
 
     Raises
     ------
@@ -106,30 +106,30 @@ def column_vectors(
     file: str | None = None,
     normalise: bool = True,
 ) -> ColumnVectors:
-    """Turn a list column into a matrix.
+    """Convert a list column to a matrix.
 
     Parameters
     ----------
     column : pyarrow array
         ``list``, ``large_list`` or ``fixed_size_list`` of half, float, double or integers; null rows are allowed.
     name : str
-        Of the column, for messages.
+        Name of the column, for messages.
     dim : int, optional
-        The width that every vector must have; by default that of the first vector.
+        Required width of all vectors; by default that of the first one.
     first_row : int
-        Row number, in ``file``, of the first row of ``column``; for messages.
+        Row number in ``file`` of the first row of ``column``, for messages.
     file : str, optional
-        Where the column came from; for messages.
+        Source of the column, for messages.
     normalise : bool
-        Scale each vector to length 1, as every embedder does.
+        L2-normalise each vector.
 
     Raises
     ------
     CorpusError
-        For a type that cannot hold vectors, another width, a null, NaN or infinite element; it names the row.
+        For a type other than lists of numbers, another width, or a null, NaN or infinite element; names the row.
     """
     if pa.types.is_null(column.type):
-        # Not one document of a file has a vector.
+        # No document of the file has a vector.
         column = column.cast(pa.list_(pa.float32()))
     fixed = column_width(column.type, name=name)
     array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -158,7 +158,7 @@ def column_vectors(
         at = int(np.flatnonzero(_as_numpy(flat.is_null()))[0]) // width
         raise CorpusError("a vector with a null in it", where=where(at), hint=_HINT)
     numbers = _as_numpy(flat).reshape(len(present), max(width, 1) if len(present) else width)
-    with np.errstate(over="ignore"):  # a double that float32 cannot hold becomes infinite and is named below
+    with np.errstate(over="ignore"):  # overflow to infinity is reported below
         values = numbers.astype(np.float32)
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
@@ -169,14 +169,14 @@ def column_vectors(
             hint=_HINT,
         )
     norms = np.sqrt(np.einsum("ij,ij->i", values, values, dtype=np.float64))
-    found = norms > 0
+    nonzero = norms > 0
     if normalise:
-        values = np.divide(values, norms[:, None], where=found[:, None], out=values, casting="same_kind")
+        values = np.divide(values, norms[:, None], where=nonzero[:, None], out=values, casting="same_kind")
 
     vectors = np.zeros((len(array), width), dtype=np.float32)
     embeddable = np.zeros(len(array), dtype=np.bool_)
     vectors[present] = values
-    embeddable[present] = found
+    embeddable[present] = nonzero
     return ColumnVectors(vectors=vectors, embeddable=embeddable)
 
 

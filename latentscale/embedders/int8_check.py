@@ -1,4 +1,4 @@
-"""How far the vectors of an int8 model agree with those in fp32, and whether that is enough to use it."""
+"""Measure how well the vectors of an int8 model agree with those in fp32, and accept or reject the model."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 from latentscale.errors import ConfigError
 
 CHECKED_ROWS = 256
-"""Documents on which the two are compared."""
+"""Number of documents in the comparison."""
 LEAST_COSINE, LEAST_RECALL = 0.99, 0.95
-"""Below one of these int8 is refused, unless it is forced."""
+"""Below either limit int8 is rejected, unless forced."""
 NEIGHBORS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """What was measured on some texts.
+    """Agreement of two models on some texts.
 
     Attributes
     ----------
     rows : int
-        Texts that both models could embed.
+        Texts that both models embedded.
     mean_cosine, worst_cosine : float
-        Between the two vectors of a text.
+        Cosine similarity of the two vectors of a text.
     recall : float
-        Share of the nearest neighbours of a text, among these texts, that both models agree on.
+        Mean share of a text's nearest neighbours, among these texts, that both models have in common.
     neighbors : int
-        How many neighbours of each that is: 15, or all others where there are fewer.
+        Neighbours per text: 15, or all other texts if fewer.
     """
 
     rows: int
@@ -42,17 +42,17 @@ class Agreement:
 
 
 def measure_agreement(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> Agreement:
-    """Compare two sets of unit vectors of the same texts.
+    """Compare two sets of unit vectors for the same texts.
 
     Parameters
     ----------
     vectors, reference : float32 ndarray, shape (n_texts, dim)
-        Their widths must be equal.
+        Of equal width.
 
     Returns
     -------
     Agreement
-        All ones where there are fewer than two texts: nothing can be said.
+        All ones without texts; the recall is 1 for a single text.
     """
     rows = len(reference)
     if rows == 0:
@@ -61,8 +61,8 @@ def measure_agreement(vectors: NDArray[np.float32], reference: NDArray[np.float3
     neighbors = min(NEIGHBORS, rows - 1)
     recall = 1.0
     if neighbors:
-        found, wanted = nearest(vectors, neighbors), nearest(reference, neighbors)
-        recall = float((found[:, :, None] == wanted[:, None, :]).any(axis=2).mean())
+        neighbor_ids, reference_ids = nearest(vectors, neighbors), nearest(reference, neighbors)
+        recall = float((neighbor_ids[:, :, None] == reference_ids[:, None, :]).any(axis=2).mean())
     return Agreement(
         rows=rows,
         mean_cosine=round(float(cosines.mean()), 5),
@@ -73,29 +73,29 @@ def measure_agreement(vectors: NDArray[np.float32], reference: NDArray[np.float3
 
 
 def nearest(vectors: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The ``k`` nearest others of each row by cosine (int64, shape (n, k)); among equals the earlier row."""
+    """Return the ``k`` nearest other rows by cosine (int64, shape (n, k)); ties go to the earlier row."""
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -np.inf)
     return np.argsort(-similarity, axis=1, kind="stable")[:, :k]
 
 
 def verdict(measured: Agreement, *, force: bool) -> Mapping[str, Any]:
-    """Decide on int8 by what was measured.
+    """Accept or reject int8.
 
     Parameters
     ----------
     force : bool
-        Use it all the same.
+        Accept it regardless.
 
     Returns
     -------
     mapping
-        The measurement, the limits, ``forced``, and ``summary``, a sentence.
+        The measurement, the limits, ``forced``, and ``summary``, a sentence for the user.
 
     Raises
     ------
     ConfigError
-        If it is too far from fp32, and not forced.
+        If the agreement is below a limit, and not forced.
     """
     good = measured.mean_cosine >= LEAST_COSINE and measured.recall >= LEAST_RECALL
     figures = (
@@ -107,7 +107,7 @@ def verdict(measured: Agreement, *, force: bool) -> Mapping[str, Any]:
         raise ConfigError(
             f"int8 is too far from fp32 for these documents. {figures}",
             where="embed.options.precision",
-            hint="Use fp32, --set embed.options.precision=fp32, or take it as it is: --set embed.options.force=true.",
+            hint="Use fp32, --set embed.options.precision=fp32, or accept it: --set embed.options.force=true.",
         )
     return {
         **asdict(measured),

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 
 ENGLISH = "English or undecided"
 MULTILINGUAL = "minishlab/potion-multilingual-128M"
-"""The recommended static model where a corpus is not in English."""
+"""Recommended static model for a corpus that is not in English."""
 
 _MAX_CHARACTERS = 600
 _WORD = re.compile(r"[^\W\d_]+")
 
-# First code points of the blocks that text is commonly written in, after the Latin ones.
+# Code point ranges of common scripts other than Latin.
 _SCRIPTS = (
     (0x0370, 0x03FF, "Greek"),
     (0x0400, 0x052F, "Cyrillic"),
@@ -29,10 +29,10 @@ _SCRIPTS = (
     (0xAC00, 0xD7AF, "Korean"),
 )
 
-# Extended Latin, mathematical letters and symbols: they tell nothing of a language.
+# Extended Latin, mathematical letters and symbols, which do not indicate a language.
 _NEUTRAL = ((0x1D00, 0x1EFF), (0x2000, 0x2BFF), (0x1D400, 0x1D7FF))
 
-# Words that are frequent in one language and rare in the others of the list; accents keep many of them apart.
+# Words that are frequent in one language and rare in the others listed; many are distinguished by accents.
 _FUNCTION_WORDS = {
     ENGLISH: "the of and is are was were with for that this from you not have it be by at which or to my how what",
     "German": "der das und ist nicht mit ein eine für von den dem auf auch sich wird werden ich wie zu oder im bei",
@@ -58,17 +58,17 @@ for _language, _words in _FUNCTION_WORDS.items():
 def count_languages(texts: Sequence[str], *, max_texts: int = 500) -> Counter[str]:
     """Count texts by the language or script that their first 600 characters look like.
 
-    At most ``max_texts`` of them, evenly spaced, are looked at: reading all would cost half as much as embedding.
+    At most ``max_texts`` evenly spaced texts are read: reading all would cost half as much as embedding.
 
-    Latin text counts as another language where at least three of its words, and more than twice as many as are
-    English, are function words of that language; short or unclear texts count as English. The counts of shards add up.
+    Latin text counts as another language if it has at least three function words of that language, and more than twice
+    as many as English ones; short or unclear texts count as English. The counts of shards can be summed.
     """
     step = max(1, -(-len(texts) // max_texts))
     return Counter(language_of(text) for text in texts[::step])
 
 
 def language_notice(counts: Mapping[str, int], *, share: float = 0.05) -> str | None:
-    """Return a sentence for the user where at least ``share`` of the texts are not in English, else None."""
+    """Return a sentence for the user if at least ``share`` of the texts are not in English, else None."""
     total = sum(counts.values())
     others = sorted(((n, name) for name, n in counts.items() if name != ENGLISH and n > 0), reverse=True)
     foreign = sum(n for n, _ in others)
@@ -83,7 +83,7 @@ def language_notice(counts: Mapping[str, int], *, share: float = 0.05) -> str | 
 
 
 def language_of(text: str) -> str:
-    """The language or script that the first 600 characters of a text look like, as :func:`count_languages` says."""
+    """Detect language or script from the first 600 characters of a text: see :func:`count_languages`."""
     text = text[:_MAX_CHARACTERS]
     if not text.isascii():
         script = _script_of(text)
@@ -103,7 +103,7 @@ def language_of(text: str) -> str:
 def _script_of(text: str) -> str | None:
     letters = [ord(character) for character in text if character.isalpha()]
     foreign = [code for code in letters if code >= 0x0370 and not any(low <= code <= high for low, high in _NEUTRAL)]
-    # A third: mathematics and names quoted in another script do not make a text foreign.
+    # At least a third: formulas and quoted names in another script do not make a text foreign.
     if 3 * len(foreign) < len(letters) or not foreign:
         return None
     counts = Counter(

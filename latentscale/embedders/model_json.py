@@ -1,4 +1,4 @@
-"""The JSON files of a model's folder, read with bounds; what does not fit is refused by its file's name."""
+"""Read and validate the JSON files of a model folder; errors name the file."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ MAX_JSON_BYTES = 16 << 20
 
 
 def read_object(path: Path, *, needed: bool = False) -> Mapping[str, Any]:
-    """Read the object in a file; empty where there is no such file and it is not ``needed``.
+    """Read a JSON object; empty if the file is missing and not ``needed``.
 
     Raises
     ------
     ConfigError
-        If it is missing and needed, is too large, or is no JSON object.
+        If the file is missing and needed, too large, or not a JSON object.
     """
     if not path.is_file():
         if needed:
             raise refusal(path, "is missing")
         return {}
-    found = read_json(path)
-    if not is_mapping(found):
-        raise refusal(path, "is no JSON object")
-    return found
+    value = read_json(path)
+    if not is_mapping(value):
+        raise refusal(path, "is not a JSON object")
+    return value
 
 
 def read_json(path: Path) -> Any:
-    """Read a file of at most 16 MB.
+    """Read a JSON file of at most 16 MB.
 
     Raises
     ------
     ConfigError
-        If it is larger or cannot be read.
+        If it is larger or unreadable.
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
@@ -46,8 +46,8 @@ def read_json(path: Path) -> Any:
         raise refusal(path, f"cannot be read: {error}") from error
 
 
-def is_whole(value: Any) -> TypeGuard[int]:
-    """Whether a value is a positive whole number, and no truth value."""
+def is_positive_int(value: Any) -> TypeGuard[int]:
+    """Whether a value is a positive integer, and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
@@ -57,5 +57,7 @@ def is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
 
 
 def refusal(path: Path, problem: str, hint: str | None = None) -> ConfigError:
-    """The error of a file of a model that does not hold what it should."""
-    return ConfigError(f"{path} {problem}", where="embed.model", hint=hint or "Save the model again, or fetch it anew.")
+    """Return the error for an invalid model file."""
+    return ConfigError(
+        f"{path} {problem}", where="embed.model", hint=hint or "Save the model again, or download it again."
+    )

@@ -1,4 +1,4 @@
-"""Embed texts with a graph in onnxruntime: batches of texts of one length, under a budget of tokens."""
+"""Embed texts with a graph in onnxruntime, in batches of similar lengths within a token budget."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from latentscale.embedders.tokens import TextTokenizer, open_tokenizer
 from latentscale.embedders.vector_heads import read_heads
 from latentscale.errors import ConfigError, ResourceError, name_list, shortened
 
-# What is between layers stays in a processor's own cache: with six layers of 384, 512 tokens did 1.7 times the rows of
-# 16,384 in a third of the memory. In int8, whose scales are those of a batch, small batches are more exact too.
+# Small enough for activations to stay in the CPU cache: with six layers of width 384, 512 tokens had 1.7 times the
+# throughput of 16,384 in a third of the memory. In int8, whose scales are per batch, small batches are also more exact.
 CPU_TOKENS = 512
 GPU_TOKENS = 32_768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """How texts become tokens.
+class TokenizerSettings:
+    """How texts are tokenised.
 
     Attributes
     ----------
     limit : int
-        Most tokens of a text, special ones included.
+        Maximum number of tokens of a text, including special tokens.
     document_prompt, query_prompt : str
-        Stand before each text.
+        Prefix of each text.
     long, overlap
-        As :class:`latentscale.embedders.tokens.TextTokenizer` has them.
+        See :class:`latentscale.embedders.tokens.TextTokenizer`.
     """
 
     limit: int
@@ -55,37 +55,37 @@ class OnnxEmbedder:
     ----------
     graph : Graph
     sentence : SentenceFolder
-        Tokenizer, and the layers after the pooling for a graph that ends before it.
-    reading : Reading
+        Its tokenizer is used, and its layers after the pooling if the graph ends before the pooling.
+    tokenizer_settings : TokenizerSettings
     dimensions : int, optional
-        Keep the first so many.
+        Truncate vectors to this width.
     batch_tokens : int, optional
-        Tokens of a batch at most, padding included; a text that is longer is a batch of its own.
+        Maximum tokens of a batch, including padding; a longer text is a batch of its own.
     provider : {"auto", "cpu", "cuda"}
     device : str
 
     Attributes
     ----------
     provider : str
-        Of onnxruntime, that computes.
+        Execution provider in use, as named by onnxruntime.
     device : str
-        The device and the provider, for the record.
+        Device and provider, for the embedding's record.
     dim : int
         Width of the vectors.
     budget : int
-        Tokens of a batch at most: less than at first where memory did not hold one.
+        Maximum tokens of a batch; reduced after a batch did not fit in memory.
 
     Raises
     ------
     ConfigError
-        If graph and tokenizer do not fit, or the provider is not there.
+        If graph and tokenizer do not match, or the provider is unavailable.
     """
 
     def __init__(
         self,
         graph: Graph,
         sentence: SentenceFolder,
-        reading: Reading,
+        tokenizer_settings: TokenizerSettings,
         *,
         dimensions: int | None = None,
         batch_tokens: int | None = None,
@@ -106,20 +106,24 @@ class OnnxEmbedder:
 
         def feed(prompt: str) -> Feed:
             tokenizer = TextTokenizer(
-                compiled, limit=reading.limit, prompt=prompt, long=reading.long, overlap=reading.overlap
+                compiled,
+                limit=tokenizer_settings.limit,
+                prompt=prompt,
+                long=tokenizer_settings.long,
+                overlap=tokenizer_settings.overlap,
             )
             return Feed(
                 tokenizer,
-                limit=sentence.max_seq_length or reading.limit,
-                # Widths that are multiples of eight suit a GPU's units; on processors padding is only work.
+                limit=sentence.max_seq_length or tokenizer_settings.limit,
+                # GPU matrix units need widths that are multiples of eight; on CPUs padding only costs time.
                 multiple=8 if on_gpu else 1,
                 padding=_padding(sentence),
                 skipped=0 if sentence.include_prompt or not prompt else tokenizer.prompt_tokens,
             )
 
-        self._documents, self._queries = feed(reading.document_prompt), feed(reading.query_prompt)
-        # Added tokens may lie beyond the table of a model that never meets them.
-        self._try(compiled.get_vocab_size(with_added_tokens=False) - 1, reading.limit)
+        self._documents, self._queries = feed(tokenizer_settings.document_prompt), feed(tokenizer_settings.query_prompt)
+        # Ids of added tokens that the model never uses may be beyond its embedding table.
+        self._run_probe(compiled.get_vocab_size(with_added_tokens=False) - 1, tokenizer_settings.limit)
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed documents, in order.
@@ -127,28 +131,30 @@ class OnnxEmbedder:
         Raises
         ------
         ConfigError
-            If the graph cannot compute a text, or gives what is no number; it names the texts.
+            If the graph fails, or returns NaN or infinity; the message names the texts.
         ResourceError
-            If memory does not hold the computation of a single text.
+            If a single text does not fit in memory.
         """
         return self._embed(texts, self._documents)
 
     def embed_queries(self, texts: Sequence[str]) -> Embedded:
-        """Embed queries, which may have another prompt than documents."""
+        """Embed queries, whose prompt may differ from that of documents."""
         return self._embed(texts, self._queries)
 
     def _embed(self, texts: Sequence[str], feed: Feed) -> Embedded:
-        tally, before = Tally(len(texts)), self._halved
-        text: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        weight: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
-        rows: list[NDArray[np.float32]] = [np.empty((0, self.dim), np.float32)]
-        with closing(Ahead(feed.batches(texts, tally, budget=lambda: self.budget))) as ready:
-            for batch in ready:
-                for part, vectors in self._computed(batch, feed.skipped):
-                    text.append(part.text)
-                    weight.append(part.weight)
-                    rows.append(vectors)
-        vectors = average_windows(np.concatenate(rows), np.concatenate(text), np.concatenate(weight), len(texts))
+        tally, halved_before = Tally(len(texts)), self._halved
+        text_indices: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        weights: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
+        vectors_by_batch: list[NDArray[np.float32]] = [np.empty((0, self.dim), np.float32)]
+        with closing(Ahead(feed.batches(texts, tally, budget=lambda: self.budget))) as batches:
+            for batch in batches:
+                for part, vectors in self._compute_batch(batch, feed.skipped):
+                    text_indices.append(part.text)
+                    weights.append(part.weight)
+                    vectors_by_batch.append(vectors)
+        vectors = average_windows(
+            np.concatenate(vectors_by_batch), np.concatenate(text_indices), np.concatenate(weights), len(texts)
+        )
         self._check_finite(vectors, texts)
         return Embedded(
             vectors=vectors,
@@ -156,12 +162,12 @@ class OnnxEmbedder:
             tokens=tally.read,
             unknown=tally.unknown,
             truncated=int(np.count_nonzero(tally.truncated)),
-            halved=self._halved - before,
+            halved=self._halved - halved_before,
         )
 
-    def _computed(self, batch: Batch, skipped: int) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
-        """A batch and its unit vectors; in parts where memory does not hold them at once."""
-        # One that was cut before memory was found too small is not tried as it is.
+    def _compute_batch(self, batch: Batch, skipped: int) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+        """Yield a batch with its unit vectors; in halves if it does not fit in memory."""
+        # A batch that was queued before the budget was reduced is split at once.
         if batch.padded_tokens <= self.budget or len(batch) == 1:
             try:
                 yield batch, self._vectors(batch.tokens, batch.lengths, skipped)
@@ -172,26 +178,26 @@ class OnnxEmbedder:
             self._halved += 1
             self.budget = max(1, batch.padded_tokens // 2)
         middle = len(batch) // 2
-        yield from self._computed(batch.part(0, middle), skipped)
-        yield from self._computed(batch.part(middle, len(batch)), skipped)
+        yield from self._compute_batch(batch.part(0, middle), skipped)
+        yield from self._compute_batch(batch.part(middle, len(batch)), skipped)
 
     def _vectors(self, ids: NDArray[np.int32], lengths: NDArray[np.int32], skipped: int) -> NDArray[np.float32]:
         columns = np.arange(ids.shape[1], dtype=np.int32)
         mask = columns < lengths[:, None]
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        found = self._session.run(inputs, self._graph.output)
-        self._check(found, ids)
+        output = self._session.run(inputs, self._graph.output)
+        self._check(output, ids)
         if self._graph.pooling:
             counted = mask & (columns >= skipped) if skipped else mask
-            found = self._heads(pool(found, counted, self._graph.pooling))
-        return normalise(found, self._dimensions)
+            output = self._heads(pool(output, counted, self._graph.pooling))
+        return normalise(output, self._dimensions)
 
-    def _check(self, found: NDArray[Any], ids: NDArray[np.int32]) -> None:
-        wanted = ids.shape if self._graph.pooling else ids.shape[:1]
-        if found.dtype != np.float32 or found.shape[:-1] != wanted:
+    def _check(self, output: NDArray[Any], ids: NDArray[np.int32]) -> None:
+        expected = ids.shape if self._graph.pooling else ids.shape[:1]
+        if output.dtype != np.float32 or output.shape[:-1] != expected:
             raise ConfigError(
-                f"{self._graph.path} gives {found.dtype} of shape {found.shape} for {len(ids)} texts of {ids.shape[1]} "
-                "tokens",
+                f"{self._graph.path} gives {output.dtype} of shape {output.shape} for {len(ids)} texts of "
+                f"{ids.shape[1]} tokens",
                 where="embed.model",
                 hint="Write it again: latentscale models export MODEL --out FOLDER.",
             )
@@ -199,32 +205,33 @@ class OnnxEmbedder:
     def _check_finite(self, vectors: NDArray[np.float32], texts: Sequence[str]) -> None:
         wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(wrong):
-            named = name_list([repr(shortened(texts[int(row)])) for row in wrong[:5]], most=5)
+            examples = name_list([repr(shortened(texts[int(row)])) for row in wrong[:5]], most=5)
             raise ConfigError(
                 f"{self._graph.path} gives vectors that are no numbers for {len(wrong):,} of {len(texts):,} texts: "
-                f"{named}",
+                f"{examples}",
                 where=f"texts {', '.join(map(str, wrong[:5].tolist()))} of the shard",
                 hint="Use a file in fp32, or write it again: latentscale models export MODEL --out FOLDER.",
             )
 
-    def _try(self, token: int, limit: int) -> None:
-        """Compute once, with the last token of the vocabulary: what does not fit shows here and not in a shard."""
+    def _run_probe(self, token: int, limit: int) -> None:
+        """Run once, with the last token of the vocabulary, to detect a mismatch before the first shard."""
         tokenizer = self._documents.tokenizer
-        inner = [*tokenizer.before, token, token, *tokenizer.after][:limit]
-        found = self._vectors(np.array([inner, inner], np.int32), np.array([len(inner)] * 2, np.int32), 0)
-        if found.shape[1] != self.dim:
+        ids = [*tokenizer.before, token, token, *tokenizer.after][:limit]
+        vectors = self._vectors(np.array([ids, ids], np.int32), np.array([len(ids)] * 2, np.int32), 0)
+        if vectors.shape[1] != self.dim:
             raise ConfigError(
-                f"{self._graph.path} gives vectors of {found.shape[1]:,} values, and its folder describes {self.dim:,}",
+                f"{self._graph.path} gives vectors of {vectors.shape[1]:,} values, and its folder describes "
+                f"{self.dim:,}",
                 where="embed.model",
-                hint="The graph and the files beside it are of different models: fetch or export both again.",
+                hint="The graph and the other files are of different models: download or export both again.",
             )
-        if not np.isfinite(found).all():
+        if not np.isfinite(vectors).all():
             raise ConfigError(
                 f"{self._graph.path} gives numbers that are not finite", where="embed.model", hint="Export it again."
             )
 
 
 def _padding(sentence: SentenceFolder) -> int:
-    """The token that fills up rows: some models count positions by it."""
-    said = sentence.config.get("pad_token_id")
-    return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else 0
+    """Return the padding token id, from which some models derive positions."""
+    padding = sentence.config.get("pad_token_id")
+    return padding if isinstance(padding, int) and not isinstance(padding, bool) and padding >= 0 else 0

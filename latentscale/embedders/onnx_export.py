@@ -1,4 +1,4 @@
-"""What of a sentence encoder goes into an exported graph: the encoder, its pooling and the layers after it."""
+"""Export a sentence encoder to ONNX: the encoder, its pooling and the layers after it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from latentscale.embedders.encoder.heads import load_head
-from latentscale.embedders.encoder.loading import Loading, load_encoder
+from latentscale.embedders.encoder.loading import LoadSettings, load_encoder
 from latentscale.embedders.encoder.pooling import pool
 from latentscale.embedders.encoder.weights import check_weights
 from latentscale.embedders.sentence_folder import POOLING, Normalize, SentenceFolder, read_sentence_folder
@@ -18,8 +18,8 @@ from latentscale.models.hub import resolve_model
 from latentscale.models.quantise_onnx import EXTRA, Int8Settings
 
 _COPIED = ("*.json", "*.txt", "*.model", "*/*.json", "*/*.txt", "README.md", "LICENSE*", "NOTICE*")
-_LEFT = ("onnx", "openvino", ".cache")
-# Of the longest text with which the graph is compared: enough to see a wrong position, and soon done.
+_SKIPPED_FOLDERS = ("onnx", "openvino", ".cache")
+# Length of the longest text for which graph and encoder are compared: enough to detect wrong positions, and fast.
 _PROBE_TOKENS = 128
 
 
@@ -31,44 +31,48 @@ def export_model(
     revision: str | None = None,
     pooling: str | None = None,
 ) -> Mapping[str, Any]:
-    """Write a sentence encoder as ONNX: see :func:`latentscale.api.export_onnx`."""
-    found = resolve_model(model, revision=revision, where="the model")
-    sentence = read_sentence_folder(found.path)
+    """Export a sentence encoder to ONNX: see :func:`latentscale.api.export_onnx`."""
+    resolved = resolve_model(model, revision=revision, where="the model")
+    sentence = read_sentence_folder(resolved.path)
     check_weights(sentence)
     if pooling is not None and pooling not in POOLING:
         raise ConfigError(f"there is no pooling {pooling!r}", hint=f"Known are {', '.join(POOLING)}.")
     modes = sentence.pooling if pooling is None else (pooling,)
     if not modes:
         raise ConfigError(
-            f"{found.name} does not say how the vectors of tokens become that of a text",
+            f"{resolved.name} does not say how the vectors of tokens become that of a text",
             where="the model",
             hint="Its model card does: --pooling mean, or cls, or lasttoken.",
         )
-    # Which tokens are those of a prompt is known where texts are tokenised, and not in a graph.
-    whole = sentence.include_prompt
+    # The graph does not know which tokens are those of the prompt, so pooling that excludes them cannot be part of it.
+    pooled = sentence.include_prompt
     encoder = Encoder(
-        model=found,
+        model=resolved,
         folder=sentence.encoder,
-        files=_files(found.path, sentence, heads=not whole),
-        load=partial(load_encoder, sentence, Loading(device="cpu", precision="fp32", attention="eager")),
-        wrapped=partial(_sentence_module, sentence=sentence, modes=modes) if whole else _states_module,
-        output="sentence_embedding" if whole else "last_hidden_state",
+        files=_files(resolved.path, sentence, heads=not pooled),
+        load=partial(load_encoder, sentence, LoadSettings(device="cpu", precision="fp32", attention="eager")),
+        wrapped=partial(_sentence_module, sentence=sentence, modes=modes) if pooled else _states_module,
+        output="sentence_embedding" if pooled else "last_hidden_state",
         max_tokens=min(_PROBE_TOKENS, sentence.max_seq_length or _PROBE_TOKENS),
     )
     return export_encoder(encoder, Path(out), int8=Int8Settings() if int8 else None)
 
 
 def _files(folder: Path, sentence: SentenceFolder, *, heads: bool) -> list[str]:
-    """Tokenizer and descriptions, and the weights of the layers that are not in the graph."""
-    found = {path for pattern in _COPIED for path in folder.glob(pattern) if path.is_file()}
+    """List tokenizer and configuration files, and the weights of layers outside the graph."""
+    paths = {path for pattern in _COPIED for path in folder.glob(pattern) if path.is_file()}
     if heads:
-        found |= {one.folder / "model.safetensors" for one in sentence.heads if not isinstance(one, Normalize)}
-    names = (path.relative_to(folder) for path in found)
-    return sorted(name.as_posix() for name in names if name.parts[0] not in _LEFT and ".index." not in name.name)
+        paths |= {head.folder / "model.safetensors" for head in sentence.heads if not isinstance(head, Normalize)}
+    relative_paths = (path.relative_to(folder) for path in paths)
+    return sorted(
+        relative.as_posix()
+        for relative in relative_paths
+        if relative.parts[0] not in _SKIPPED_FOLDERS and ".index." not in relative.name
+    )
 
 
 def _states_module(encoder: Any) -> Any:
-    """A module of token ids and mask that returns the states of the tokens."""
+    """Return a module from token ids and mask to the last hidden states."""
     torch: Any = require("torch", extra=EXTRA, used_for=USED_FOR)
 
     class States(torch.nn.Module):
@@ -83,9 +87,9 @@ def _states_module(encoder: Any) -> Any:
 
 
 def _sentence_module(encoder: Any, *, sentence: SentenceFolder, modes: tuple[str, ...]) -> Any:
-    """A module of token ids and mask that returns unit vectors."""
+    """Return a module from token ids and mask to unit vectors."""
     torch: Any = require("torch", extra=EXTRA, used_for=USED_FOR)
-    heads = [load_head(one, "cpu") for one in (sentence.heads if modes == sentence.pooling else ())]
+    heads = [load_head(layer, "cpu") for layer in (sentence.heads if modes == sentence.pooling else ())]
 
     class Sentences(torch.nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Which file of a model's folder is its graph, and what follows the graph to make the vector of a text."""
+"""Choose the ONNX file of a model folder, and determine what follows the graph to get a vector of each text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GRAPHS: dict[Precision, tuple[str, ...]] = {
     "fp32": ("onnx/model.onnx", "model.onnx"),
     "int8": ("onnx/model_int8.onnx", "model_int8.onnx", "onnx/model_quantized.onnx", "model_quantized.onnx"),
 }
-"""Where a graph is, the first that is there, unless ``options.file`` names one."""
+"""Usual files of a graph, tried in order unless ``options.file`` names one."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "README.md", "*_Dense/*.safetensors", "*_LayerNorm/*.safetensors")
 _VECTORS, _STATES = ("sentence_embedding",), ("last_hidden_state", "token_embeddings")
@@ -26,19 +26,19 @@ _EXPORT = "latentscale models export MODEL --out FOLDER"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """A graph, and how vectors come out of it.
+    """A graph, and how vectors are derived from its output.
 
     Attributes
     ----------
     path : Path
         The ONNX file.
     files : tuple of Path
-        It and the files with its weights.
+        The ONNX file and the files with its weights.
     header : OnnxHeader
     output : str
-        The output that is used.
+        Name of the output that is used.
     pooling : tuple of str
-        How the states of tokens become a vector; empty where the graph gives vectors of texts.
+        How token states are pooled; empty if the graph outputs vectors of texts.
     dimensions : int
         Width of the vectors.
     """
@@ -51,32 +51,32 @@ class Graph:
     dimensions: int
 
 
-def wanted_files(precision: Precision, file: str | None) -> tuple[str, ...]:
-    """Patterns of the files of a repository that a graph of this precision needs."""
+def required_files(precision: Precision, file: str | None) -> tuple[str, ...]:
+    """Return glob patterns of the repository files needed for a graph of this precision."""
     graphs = GRAPHS[precision] if file is None else (file,)
-    return (*_DESCRIPTIONS, *(f"{name}{ending}" for name in graphs for ending in ("", "_data", ".data")))
+    return (*_DESCRIPTIONS, *(f"{name}{suffix}" for name in graphs for suffix in ("", "_data", ".data")))
 
 
-def graphs_in(folder: Path) -> list[str]:
-    """The ONNX files of a folder, relative to it."""
-    found = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+def list_graphs(folder: Path) -> list[str]:
+    """List the ONNX files of a folder, relative to it."""
+    paths = [*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")]
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def choose_file(folder: Path, precision: Precision, file: str | None = None) -> str:
-    """The graph of a folder, relative to it.
+    """Return the ONNX file to use, relative to the folder.
 
     Raises
     ------
     ConfigError
-        If there is none of that precision, naming those that there are.
+        If there is none of that precision; the message names those that exist.
     """
     names = GRAPHS[precision] if file is None else (file,)
     for name in names:
         if (folder / name).is_file():
             return name
-    there = graphs_in(folder)
-    if not there:
+    existing = list_graphs(folder)
+    if not existing:
         raise ConfigError(
             f"{folder} has no ONNX file",
             where="embed.model",
@@ -84,13 +84,13 @@ def choose_file(folder: Path, precision: Precision, file: str | None = None) -> 
         )
     if file is not None:
         raise ConfigError(
-            f"{folder} has no {file}; it has {name_list(there)}",
+            f"{folder} has no {file}; it has {name_list(existing)}",
             where="embed.options.file",
             hint="Name one of these, relative to the folder.",
         )
     raise ConfigError(
         f"{folder} has no ONNX file of {precision} under the usual names ({', '.join(names)}); it has "
-        f"{name_list(there)}",
+        f"{name_list(existing)}",
         where="embed.options.precision",
         hint="Name the file: --set embed.options.file=FILE"
         + (f"; or write one: {_EXPORT} --int8." if precision == "int8" else "."),
@@ -106,65 +106,69 @@ def read_graph(
     pooling: str | None = None,
     prompt: str = "",
 ) -> Graph:
-    """Read what a graph takes and gives, and compare it with what its folder says; no weight is read.
+    """Read inputs and outputs of a graph, and compare them with its folder's description; no weights are read.
 
     Parameters
     ----------
     file : str
         Relative to ``folder``.
     pooling : str, optional
-        In place of what the folder says, for a graph that gives the states of tokens.
+        Overrides the folder's pooling, for a graph that outputs token states.
     prompt : str
-        Before each text.
+        Prefix of each text.
 
     Raises
     ------
     ConfigError
-        If the file is damaged, lacks its weights, has another precision, takes or gives something else than is known
-        here, or is wider or narrower than the folder says.
+        If the file is damaged, lacks its weights or has another precision, if its inputs or outputs are unsupported, or
+        if its width differs from the folder's description.
     """
     path = folder / file
     header = read_header(path)
     check_data_files(path, header)
     if header.quantised != (precision == "int8"):
-        found = "quantised" if header.quantised else "not quantised"
+        actual = "quantised" if header.quantised else "not quantised"
         raise ConfigError(
-            f"embed.options.precision is {precision}, and {path} is {found}",
+            f"embed.options.precision is {precision}, and {path} is {actual}",
             where="embed.options.precision",
             hint=f"Set embed.options.precision={'int8' if header.quantised else 'fp32'}, or name another file.",
         )
     _check_inputs(path, header.inputs)
     vectors = header.output(*_VECTORS)
     states = header.output(*_STATES) or _only_states(header.outputs)
-    # A prompt that does not count must be left out of the pooling, which only we can do.
-    inside = vectors is not None and pooling is None and (sentence.include_prompt or not prompt or states is None)
-    output = vectors if inside else states
+    # A prompt that must be excluded from the pooling requires pooling outside the graph.
+    pooled_in_graph = (
+        vectors is not None and pooling is None and (sentence.include_prompt or not prompt or states is None)
+    )
+    output = vectors if pooled_in_graph else states
     if output is None:
         raise ConfigError(
-            f"{path} has the outputs {_described(header.outputs)}; known are {', '.join(_VECTORS + _STATES)}"
+            f"{path} has the outputs {_describe(header.outputs)}; known are {', '.join(_VECTORS + _STATES)}"
             + (", and embed.options.pooling needs the states of tokens" if vectors is not None else ""),
             where="embed.model",
             hint="Leave embed.options.pooling out." if vectors is not None else f"Write it again: {_EXPORT}.",
         )
-    if inside and not sentence.include_prompt and prompt:
+    if pooled_in_graph and not sentence.include_prompt and prompt:
         raise ConfigError(
             f"{path} pools the tokens of a prompt too, which this model leaves out",
             where="embed.options.document_prompt",
             hint="Use a graph with the output last_hidden_state, or no prompt: --set embed.options.document_prompt=''.",
         )
-    _check_output(path, output, rank=2 if inside else 3)
-    modes = () if inside else _modes(sentence, pooling)
-    width = sentence.dimensions if inside or modes == sentence.pooling else sentence.hidden
-    said = output.shape[-1] if output.shape else None
-    wanted = sentence.dimensions if inside else sentence.hidden
-    if said is not None and said != wanted:
+    _check_output(path, output, rank=2 if pooled_in_graph else 3)
+    modes = () if pooled_in_graph else _modes(sentence, pooling)
+    width = sentence.dimensions if pooled_in_graph or modes == sentence.pooling else sentence.hidden
+    width_in_graph = output.shape[-1] if output.shape else None
+    expected = sentence.dimensions if pooled_in_graph else sentence.hidden
+    if width_in_graph is not None and width_in_graph != expected:
         raise ConfigError(
-            f"{path} gives vectors of {said:,} values, and its folder describes a model of {wanted:,}",
+            f"{path} gives vectors of {width_in_graph:,} values, and its folder describes a model of {expected:,}",
             where="embed.model",
-            hint="The graph and the files beside it are of different models: fetch or export both again.",
+            hint="The graph and the other files are of different models: download or export both again.",
         )
-    data = tuple(path.parent / name for name in header.data_files)
-    return Graph(path=path, files=(path, *data), header=header, output=output.name, pooling=modes, dimensions=width)
+    data_files = tuple(path.parent / name for name in header.data_files)
+    return Graph(
+        path=path, files=(path, *data_files), header=header, output=output.name, pooling=modes, dimensions=width
+    )
 
 
 def _modes(sentence: SentenceFolder, pooling: str | None) -> tuple[str, ...]:
@@ -180,26 +184,26 @@ def _modes(sentence: SentenceFolder, pooling: str | None) -> tuple[str, ...]:
 
 
 def _check_inputs(path: Path, inputs: Sequence[Value]) -> None:
-    names = [one.name for one in inputs]
+    names = [value.name for value in inputs]
     unknown = [name for name in names if name not in INPUTS]
-    lacking = [name for name in INPUTS[:2] if name not in names]
-    if unknown or lacking:
-        problem = f"needs the input {unknown[0]!r}" if unknown else f"has no input {lacking[0]!r}"
+    missing = [name for name in INPUTS[:2] if name not in names]
+    if unknown or missing:
+        problem = f"needs the input {unknown[0]!r}" if unknown else f"has no input {missing[0]!r}"
         raise ConfigError(
-            f"{path} {problem}; known are {', '.join(INPUTS)}, and it has {_described(inputs)}",
+            f"{path} {problem}; known are {', '.join(INPUTS)}, and it has {_describe(inputs)}",
             where="embed.model",
             hint=f"Write the encoder of text alone: {_EXPORT}.",
         )
-    for one in inputs:
-        if one.type not in ("int64", "int32") or (one.shape is not None and len(one.shape) != 2):
+    for value in inputs:
+        if value.type not in ("int64", "int32") or (value.shape is not None and len(value.shape) != 2):
             raise ConfigError(
-                f"{path} takes {_described([one])}, not whole numbers for texts and their tokens",
+                f"{path} takes {_describe([value])}, not whole numbers for texts and their tokens",
                 where="embed.model",
                 hint=f"Write it again: {_EXPORT}.",
             )
-        if one.shape is not None and one.shape[0] is not None:
+        if value.shape is not None and value.shape[0] is not None:
             raise ConfigError(
-                f"{path} takes batches of exactly {one.shape[0]}: {_described([one])}",
+                f"{path} takes batches of exactly {value.shape[0]}: {_describe([value])}",
                 where="embed.model",
                 hint=f"Write it again with dimensions that vary: {_EXPORT}.",
             )
@@ -208,28 +212,28 @@ def _check_inputs(path: Path, inputs: Sequence[Value]) -> None:
 def _check_output(path: Path, output: Value, *, rank: int) -> None:
     if output.type != "float32":
         raise ConfigError(
-            f"{path} gives {_described([output])}, not float32",
+            f"{path} gives {_describe([output])}, not float32",
             where="embed.model",
             hint="Use the file of the same model in fp32, or write one: " + _EXPORT + ".",
         )
     if output.shape is not None and len(output.shape) != rank:
         raise ConfigError(
-            f"{path} gives {_described([output])}, which should have {rank} dimensions",
+            f"{path} gives {_describe([output])}, which should have {rank} dimensions",
             where="embed.model",
             hint=f"Write it again: {_EXPORT}.",
         )
 
 
 def _only_states(outputs: Sequence[Value]) -> Value | None:
-    """An output of another name that can only be the states of tokens: the one of three dimensions."""
-    found = [one for one in outputs if one.shape is not None and len(one.shape) == 3]
-    return found[0] if len(found) == 1 else None
+    """Return the only output with three dimensions, which must be the token states, whatever its name."""
+    candidates = [output for output in outputs if output.shape is not None and len(output.shape) == 3]
+    return candidates[0] if len(candidates) == 1 else None
 
 
-def _described(values: Sequence[Value]) -> str:
+def _describe(values: Sequence[Value]) -> str:
     def shape(value: Value) -> str:
         if value.shape is None:
             return ""
-        return "[" + ", ".join("?" if one is None else str(one) for one in value.shape) + "]"
+        return "[" + ", ".join("?" if size is None else str(size) for size in value.shape) + "]"
 
-    return name_list([f"{one.name}: {one.type}{shape(one)}" for one in values]) or "none"
+    return name_list([f"{value.name}: {value.type}{shape(value)}" for value in values]) or "none"

@@ -1,8 +1,8 @@
-"""What an ONNX file says of itself: opsets, inputs, outputs, kinds of nodes and data files; no weight is read.
+"""Read the header of an ONNX file: opsets, inputs, outputs, operator types and data files; no weights are read.
 
-The driver plans without onnxruntime and without the weights, and files come from anywhere. So the few fields that
-matter are read here from the file's bytes, which are those of a protocol buffer; weights are skipped by their length.
-Field numbers are those of ``onnx.proto`` (ONNX IR).
+The driver plans without onnxruntime and without the weights, and files are untrusted. Therefore the few relevant fields
+are parsed here from the protocol buffer, skipping weights by their length. Field numbers are those of ``onnx.proto``
+(ONNX IR).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from latentscale.errors import ConfigError
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
-# TensorProto.DataType, of those that a graph of text may take or give.
+# TensorProto.DataType: the types that inputs and outputs of a text encoder may have.
 TYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64", 16: "bfloat16"}
-# Nodes that compute with weights of few bits.
+# Operators on quantised weights.
 QUANTISED = frozenset(
     {
         "DynamicQuantizeLinear",
@@ -41,9 +41,9 @@ class Value:
     ----------
     name : str
     type : str
-        As NumPy names it, or the number that ONNX gives it.
+        NumPy's name of the dtype, or ``ONNX type N``.
     shape : tuple of (int or None), or None
-        None for a dimension that varies; None as a whole where the file does not say.
+        None for a dynamic dimension; None instead of the tuple if the file states no shape.
     """
 
     name: str
@@ -53,18 +53,18 @@ class Value:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxHeader:
-    """What an ONNX file says of itself.
+    """Header of an ONNX file.
 
     Attributes
     ----------
     opsets : dict of str to int
-        Version by domain; the empty one is ONNX's own.
+        Version by domain; the empty domain is ONNX's own.
     inputs, outputs : tuple of Value
-        Without the weights that older files list among the inputs.
+        Without weights, which older files list among the inputs.
     nodes : frozenset of str
-        Kinds of nodes.
+        Operator types.
     data_files : tuple of str
-        Where the weights are that are not in the file, relative to its folder.
+        External data files with weights, relative to its folder.
     """
 
     opsets: dict[str, int]
@@ -75,12 +75,12 @@ class OnnxHeader:
 
     @property
     def quantised(self) -> bool:
-        """Whether it computes with weights of few bits."""
+        """Whether any operator uses quantised weights."""
         return not QUANTISED.isdisjoint(self.nodes)
 
     def output(self, *names: str) -> Value | None:
-        """The first output of one of these names."""
-        return next((one for name in names for one in self.outputs if one.name == name), None)
+        """Return the first output with one of these names."""
+        return next((value for name in names for value in self.outputs if value.name == name), None)
 
 
 def read_header(path: Path, *, where: str = "embed.model") -> OnnxHeader:
@@ -89,7 +89,7 @@ def read_header(path: Path, *, where: str = "embed.model") -> OnnxHeader:
     Raises
     ------
     ConfigError
-        If the file is not there, is cut, or is no ONNX file.
+        If the file is missing, truncated, or not an ONNX file.
     """
     try:
         with (
@@ -102,10 +102,10 @@ def read_header(path: Path, *, where: str = "embed.model") -> OnnxHeader:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}", where=where) from error
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path} is no ONNX file, or is damaged: {error}",
+            f"{path} is not an ONNX file, or is damaged: {error}",
             where=where,
             hint="Fetch it again, or export it: latentscale models export MODEL --out FOLDER. A file of a few hundred "
-            "bytes is perhaps a pointer of Git LFS.",
+            "bytes may be a Git LFS pointer.",
         ) from error
 
 
@@ -117,11 +117,11 @@ def _model(data: memoryview) -> OnnxHeader:
             graph = value
         elif number == 8 and isinstance(value, memoryview):
             domain, version = "", 0
-            for inner, held in _fields(value):
-                if inner == 1 and isinstance(held, memoryview):
-                    domain = _text(held)
-                elif inner == 2 and isinstance(held, int):
-                    version = held
+            for key, field in _fields(value):
+                if key == 1 and isinstance(field, memoryview):
+                    domain = _text(field)
+                elif key == 2 and isinstance(field, int):
+                    version = field
             opsets["" if domain == "ai.onnx" else domain] = version
     if graph is None or not opsets:
         raise ValueError("it has no graph")
@@ -129,17 +129,17 @@ def _model(data: memoryview) -> OnnxHeader:
     outputs: list[Value] = []
     nodes: set[str] = set()
     weights: set[str] = set()
-    files: dict[str, None] = {}
+    data_files: dict[str, None] = {}
     for number, value in _fields(graph):
         if not isinstance(value, memoryview):
             continue
         if number == 1:
-            nodes.update(_text(held) for inner, held in _fields(value) if inner == 4 and isinstance(held, memoryview))
+            nodes.update(_text(field) for key, field in _fields(value) if key == 4 and isinstance(field, memoryview))
         elif number == 5:
             name, file = _tensor(value)
             weights.add(name)
             if file is not None:
-                files[file] = None
+                data_files[file] = None
         elif number == 11:
             inputs.append(_value(value))
         elif number == 12:
@@ -148,26 +148,26 @@ def _model(data: memoryview) -> OnnxHeader:
         raise ValueError("its graph has no output")
     return OnnxHeader(
         opsets=opsets,
-        inputs=tuple(one for one in inputs if one.name not in weights),
+        inputs=tuple(value_info for value_info in inputs if value_info.name not in weights),
         outputs=tuple(outputs),
         nodes=frozenset(nodes),
-        data_files=tuple(files),
+        data_files=tuple(data_files),
     )
 
 
 def _tensor(data: memoryview) -> tuple[str, str | None]:
-    """Name of a weight, and the file that holds its values if that is another one."""
-    name, file, outside = "", None, False
+    """Return the name of a weight, and its external data file, if any."""
+    name, file, external = "", None, False
     for number, value in _fields(data):
         if number == 8 and isinstance(value, memoryview):
             name = _text(value)
         elif number == 14:
-            outside = value == 1
+            external = value == 1
         elif number == 13 and isinstance(value, memoryview):
-            entry = {inner: _text(held) for inner, held in _fields(value) if isinstance(held, memoryview)}
+            entry = {key: _text(field) for key, field in _fields(value) if isinstance(field, memoryview)}
             if entry.get(1) == "location":
                 file = entry.get(2)
-    return name, file if outside else None
+    return name, file if external else None
 
 
 def _value(data: memoryview) -> Value:
@@ -176,12 +176,14 @@ def _value(data: memoryview) -> Value:
         if number == 1 and isinstance(value, memoryview):
             name = _text(value)
         elif number == 2 and isinstance(value, memoryview):
-            for tensor in (held for inner, held in _fields(value) if inner == 1 and isinstance(held, memoryview)):
-                for inner, held in _fields(tensor):
-                    if inner == 1 and isinstance(held, int):
-                        kind = TYPES.get(held, f"ONNX type {held}")
-                    elif inner == 2 and isinstance(held, memoryview):
-                        shape = tuple(_dimension(one) for n, one in _fields(held) if n == 1)
+            for tensor in (field for key, field in _fields(value) if key == 1 and isinstance(field, memoryview)):
+                for key, field in _fields(tensor):
+                    if key == 1 and isinstance(field, int):
+                        kind = TYPES.get(field, f"ONNX type {field}")
+                    elif key == 2 and isinstance(field, memoryview):
+                        shape = tuple(
+                            _dimension(dimension) for key_in_shape, dimension in _fields(field) if key_in_shape == 1
+                        )
     return Value(name=name, type=kind, shape=shape)
 
 
@@ -196,7 +198,7 @@ def _text(data: memoryview) -> str:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """The fields of a message: number, and a whole number or the bytes."""
+    """Yield the fields of a message: field number, and an integer or the bytes."""
     at, end = 0, len(data)
     while at < end:
         tag, at = _varint(data, at)
@@ -212,7 +214,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
         else:
             raise ValueError(f"a field of kind {kind} at byte {at}")
         if number == 0 or at + size > end:
-            raise ValueError(f"a field ends {at + size - end:,} bytes after what holds it")
+            raise ValueError(f"a field ends {at + size - end:,} bytes after its message")
         yield number, data[at : at + size]
         at += size
 

@@ -1,4 +1,4 @@
-"""One ONNX graph in onnxruntime: where it computes, with how many threads, and what its errors mean."""
+"""Run an ONNX graph in onnxruntime: provider, threads, and explain_error errors."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from latentscale.machine import available_processors
 
 Provider = Literal["auto", "cpu", "cuda"]
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# An engine that runs several workers on a machine tells each by this variable what its share is; so does Ray.
+# Engines, and Ray, set this variable to a worker's share of the CPUs if several workers run on a machine.
 _SHARE = "OMP_NUM_THREADS"
 
 
 class OnnxSession:
-    """A graph that is ready to compute.
+    """A loaded graph.
 
     Parameters
     ----------
     graph : Path
         The ONNX file.
     device : str
-        ``cpu``, or ``cuda:N`` where the worker was given a GPU.
+        ``cpu``, or ``cuda:N`` if the worker has a GPU.
     provider : {"auto", "cpu", "cuda"}
-        ``auto``: the GPU where the worker has one and this onnxruntime can use it, else processors.
+        ``auto``: the GPU if the worker has one and the installed onnxruntime supports it, else the CPU.
 
     Attributes
     ----------
     header : OnnxHeader
     provider : str
-        Of onnxruntime, that computes.
+        Execution provider in use, as named by onnxruntime.
     on_gpu : bool
     threads : int
 
@@ -45,9 +45,9 @@ class OnnxSession:
     MissingPackageError
         If onnxruntime is not installed.
     ConfigError
-        If the file cannot be loaded, or the provider that was asked for is not there.
+        If the file cannot be loaded, or the requested provider is unavailable.
     ResourceError
-        If memory does not hold it.
+        If it does not fit in memory.
     """
 
     def __init__(self, graph: Path, *, device: str = "cpu", provider: Provider = "auto") -> None:
@@ -56,35 +56,35 @@ class OnnxSession:
         self._graph = graph
         check_data_files(graph, self.header)
         chosen = choose_provider(provider, device, runtime.get_available_providers(), version=runtime.__version__)
-        self.threads = share_of_processors()
+        self.threads = thread_count()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
-        # Its errors are raised, and said by us.
+        # Its errors are also raised, and reported by us.
         options.log_severity_level = 4
-        # Waiting threads that spin take processor time from the workers beside this one.
+        # Spinning threads would take CPU time from other workers on this machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Every batch has another shape: patterns of memory would be kept for each and never used again.
+        # Shapes differ from batch to batch: memory patterns would accumulate without being reused.
         options.enable_mem_pattern = False
         try:
             self._session = runtime.InferenceSession(
                 str(graph), options, providers=[_with_options(_PROVIDERS[chosen], device)]
             )
         except Exception as error:
-            raise explained(error, graph, self.header, version=runtime.__version__) from error
-        used = self._session.get_providers()
-        if _PROVIDERS[chosen] not in used:
-            # onnxruntime goes on without a provider whose libraries it cannot load, with a line in a log.
+            raise explain_error(error, graph, self.header, version=runtime.__version__) from error
+        active = self._session.get_providers()
+        if _PROVIDERS[chosen] not in active:
+            # If a provider's libraries cannot be loaded, onnxruntime only logs that and uses another provider.
             raise ConfigError(
                 f"onnxruntime {runtime.__version__} has {_PROVIDERS[chosen]}, but cannot start it: it would use "
-                f"{', '.join(used)}",
+                f"{', '.join(active)}",
                 where="embed.options.provider",
                 hint="Install the CUDA and cuDNN libraries that onnxruntime-gpu needs (pip install "
-                "'onnxruntime-gpu[cuda,cudnn]'), or compute on processors: --set embed.options.provider=cpu.",
+                "'onnxruntime-gpu[cuda,cudnn]'), or compute on the CPU: --set embed.options.provider=cpu.",
             )
         self.provider = _PROVIDERS[chosen]
         self.on_gpu = chosen == "cuda"
-        self._types = {one.name: np.dtype(one.type) for one in self.header.inputs}
+        self._types = {value.name: np.dtype(value.type) for value in self.header.inputs}
 
     def run(self, inputs: Mapping[str, NDArray[Any]], output: str) -> NDArray[Any]:
         """Compute one output for one batch.
@@ -92,103 +92,105 @@ class OnnxSession:
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            By name; those that the graph does not have are left out, whole numbers get the type that it wants.
+            By name; those that the graph lacks are ignored, integers are cast to the graph's types.
 
         Raises
         ------
         ResourceError
-            If memory does not hold what is between.
+            If the activations do not fit in memory.
         ConfigError
-            If the graph cannot compute it, such as a token for which it has no vector.
+            If the graph fails, for instance for a token id beyond its embedding table.
         """
-        fed = {name: np.ascontiguousarray(inputs[name], kind) for name, kind in self._types.items() if name in inputs}
+        feeds = {
+            name: np.ascontiguousarray(inputs[name], dtype) for name, dtype in self._types.items() if name in inputs
+        }
         try:
-            return self._session.run([output], fed)[0]
+            return self._session.run([output], feeds)[0]
         except Exception as error:
-            raise explained(error, self._graph, self.header) from error
+            raise explain_error(error, self._graph, self.header) from error
 
 
-def choose_provider(asked: Provider, device: str, available: list[str], *, version: str) -> Literal["cpu", "cuda"]:
-    """Where to compute.
+def choose_provider(requested: Provider, device: str, available: list[str], *, version: str) -> Literal["cpu", "cuda"]:
+    """Choose the provider.
 
     Raises
     ------
     ConfigError
-        If ``cuda`` was asked for, and the worker has no GPU or onnxruntime no CUDA.
+        If ``cuda`` is requested, and the worker has no GPU or onnxruntime lacks CUDA.
     """
-    gpu, able = device.startswith("cuda"), _PROVIDERS["cuda"] in available
-    if asked == "cuda" and not able:
+    has_gpu, supports_cuda = device.startswith("cuda"), _PROVIDERS["cuda"] in available
+    if requested == "cuda" and not supports_cuda:
         raise ConfigError(
             f"embed.options.provider is cuda, and the installed onnxruntime {version} has only {', '.join(available)}",
             where="embed.options.provider",
             hint="pip uninstall onnxruntime, then pip install onnxruntime-gpu; or leave the provider out.",
         )
-    if asked == "cuda" and not gpu:
+    if requested == "cuda" and not has_gpu:
         raise ConfigError(
             "embed.options.provider is cuda, and this worker has no GPU",
             where="embed.options.provider",
             hint="Give it one, --set engine.resources.embed.gpus=1, on a machine that has one; or leave the provider "
             "out.",
         )
-    return "cuda" if asked != "cpu" and gpu and able else "cpu"
+    return "cuda" if requested != "cpu" and has_gpu and supports_cuda else "cpu"
 
 
-def share_of_processors() -> int:
-    """Threads that this process may use: what its engine gave it, else all processors."""
-    given = os.environ.get(_SHARE, "")
-    return min(int(given), available_processors()) if given.isdigit() and int(given) else available_processors()
+def thread_count() -> int:
+    """Return the number of threads for this process: as its engine set it, else all CPUs."""
+    value = os.environ.get(_SHARE, "")
+    return min(int(value), available_processors()) if value.isdigit() and int(value) else available_processors()
 
 
 def check_data_files(graph: Path, header: OnnxHeader) -> None:
-    """Refuse a graph whose weights are in files that are not there, or that lead out of its folder.
+    """Reject a graph whose external weights are missing or outside its folder.
 
     Raises
     ------
     ConfigError
-        Naming the file.
+        The message names the file.
     """
     folder = graph.parent.resolve()
     for name in header.data_files:
-        # In the cache of the hub both are links: what counts is where the name leads, not where the link does.
+        # In the hub cache both files are symbolic links: the name is checked, not the link's target.
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ConfigError(
                 f"{graph} names a file of weights outside of its folder: {name!r}",
                 where="embed.model",
-                hint="Save the model again with its weights beside it.",
+                hint="Save the model again, with its weights in the same folder.",
             )
         if not (folder / name).is_file() and not (graph.parent / name).is_file():
             raise ConfigError(
-                f"{graph} has its weights in {name}, which is not beside it",
+                f"{graph} has its weights in {name}, which does not exist",
                 where="embed.model",
                 hint=f"Copy or fetch {name} too, or export the model again: latentscale models export MODEL "
                 "--out FOLDER.",
             )
 
 
-def explained(error: Exception, graph: Path, header: OnnxHeader, *, version: str = "") -> Exception:
-    """The error of onnxruntime as one that says what to do."""
-    said = " ".join(str(error).split())[:400]
-    lower = said.lower()
-    if isinstance(error, MemoryError) or "failed to allocate memory" in lower or "bad_alloc" in lower:
+def explain_error(error: Exception, graph: Path, header: OnnxHeader, *, version: str = "") -> Exception:
+    """Convert an error of onnxruntime to one with a hint."""
+    message = " ".join(str(error).split())[:400]
+    lowered = message.lower()
+    if isinstance(error, MemoryError) or "failed to allocate memory" in lowered or "bad_alloc" in lowered:
         return ResourceError(
-            f"memory does not hold the computation of {graph.name}: {said}",
+            f"the computation of {graph.name} does not fit in memory: {message}",
             hint="Give smaller batches, --set embed.options.batch_tokens=1024, or fewer workers: engine.workers=1.",
         )
-    if "opset" in lower or "ir version" in lower or "ir_version" in lower:
+    if "opset" in lowered or "ir version" in lowered or "ir_version" in lowered:
         opsets = ", ".join(f"{domain or 'ai.onnx'} {number}" for domain, number in sorted(header.opsets.items()))
         return ConfigError(
-            f"{graph} is written for {opsets}, which onnxruntime {version} does not know: {said}",
+            f"{graph} is written for {opsets}, which onnxruntime {version} does not know: {message}",
             where="embed.model",
             hint="pip install --upgrade onnxruntime, or export the model again: latentscale models export MODEL "
             "--out FOLDER.",
         )
-    if "out of data bounds" in lower or "indices element" in lower:
+    if "out of data bounds" in lowered or "indices element" in lowered:
         return ConfigError(
-            f"the tokenizer gives a token for which {graph} has no vector: {said}",
+            f"the tokenizer gives a token for which {graph} has no vector: {message}",
             where="embed.model",
-            hint="tokenizer.json and the ONNX file are not of the same model: fetch or export both again.",
+            hint="tokenizer.json and the ONNX file are not of the same model: download or export both again.",
         )
-    return ConfigError(f"{graph} cannot be computed: {said}", where="embed.model", hint="Export or fetch it again.")
+    return ConfigError(f"{graph} cannot be computed: {message}", where="embed.model", hint="Export or fetch it again.")
 
 
 def _with_options(provider: str, device: str) -> Any:

@@ -1,4 +1,4 @@
-"""What an opened embedder is: a function from texts to unit vectors."""
+"""Protocols of loaded embedders, which map texts to unit vectors."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Embedded:
     vectors : float32 ndarray, shape (n_texts, dim)
         L2-normalised; zero where ``embeddable`` is false.
     embeddable : bool ndarray, shape (n_texts,)
-        False where the model knows nothing of the text (no known token): such a document has no vector.
+        False if the text has no known token or was rejected: the document then has no vector.
     tokens : int
-        Tokens read, over all texts, unknown ones included.
+        Tokens of all texts, including unknown ones.
     unknown : int
-        Those of them that the model does not know.
+        Unknown tokens.
     truncated : int
-        Texts that were longer than the model or ``max_tokens`` allows and were cut.
+        Texts that were truncated to the limit of the model or ``max_tokens``.
     reasons : mapping of int to str
-        Of texts that are not embeddable, by their position: why, where it is not that no token is known.
+        Why a text is not embeddable, by its position, if not for lack of known tokens.
     halved : int
-        Batches that did not fit into the memory of the device and were computed in halves.
+        Batches that did not fit into the device's memory and were computed in halves.
     """
 
     vectors: NDArray[np.float32]
@@ -43,7 +43,7 @@ class Embedded:
 
 
 class Embedder(Protocol):
-    """Turns texts into unit vectors. It is described by its :class:`latentscale.embedders.spec.EmbedderSpec`."""
+    """Maps texts to unit vectors; described by its :class:`latentscale.embedders.spec.EmbedderSpec`."""
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed ``texts``, in order."""
@@ -51,50 +51,50 @@ class Embedder(Protocol):
 
 
 class QueryEmbedder(Embedder, Protocol):
-    """An embedder that treats the query of a search otherwise than a document, as by another prompt."""
+    """An embedder that treats search queries differently from documents, for instance with another prompt."""
 
     def embed_queries(self, texts: Sequence[str]) -> Embedded:
-        """Embed queries, in order, in the space of the documents."""
+        """Embed queries, in order, in the vector space of the documents."""
         ...
 
 
 class StagedEmbedder(Embedder, Protocol):
-    """An embedder whose work has three parts, with which a worker leaves its device no time without work.
+    """An embedder that works in three phases, so that a worker can keep its device busy.
 
-    The parts run in different threads: those of one shard one after the other, ``compute`` for one shard after the
-    other, ``prepare`` and ``finish`` concurrently with everything. ``embed`` gives what the three in a row give.
+    The phases run in different threads: those of one shard in sequence, ``compute`` for one shard at a time,
+    ``prepare`` and ``finish`` concurrently with everything. ``embed`` is equivalent to the three in sequence.
     """
 
     def prepare(self, texts: Sequence[str]) -> Any:
-        """Begin what needs no device, such as to tokenise, and return; it goes on until it has enough in memory.
+        """Start work that needs no device, such as tokenising, and return; it continues up to a memory bound.
 
-        What is returned may be dropped without being computed, which ends it.
+        The result may be discarded without being computed, which stops the work.
         """
         ...
 
     def compute(self, prepared: Any) -> Any:
-        """Give the work to the device, which need not have done it when this returns."""
+        """Submit work to the device; may return before the device has finished."""
         ...
 
     def finish(self, computed: Any) -> Embedded:
-        """Wait for the device and return the vectors."""
+        """Wait for the device, and return the vectors."""
         ...
 
 
 def is_staged(embedder: Any) -> bool:
-    """Whether an embedder has the parts of a :class:`StagedEmbedder`."""
-    return all(callable(getattr(embedder, part, None)) for part in ("prepare", "compute", "finish"))
+    """Whether an embedder has the phases of a :class:`StagedEmbedder`."""
+    return all(callable(getattr(embedder, phase, None)) for phase in ("prepare", "compute", "finish"))
 
 
 class VectorReader(Protocol):
-    """Takes the vectors that the corpus already has, for a spec that reads ``vectors``."""
+    """Reads existing vectors of the corpus, for a spec whose ``reads`` is ``vectors``."""
 
     def take(self, column: pa.Array | pa.ChunkedArray, *, file: str) -> Embedded:
-        """The vectors of a column of lists.
+        """Return the vectors of a list column.
 
         Raises
         ------
         CorpusError
-            For a vector that cannot be used; it names the row.
+            For an invalid vector; the message names the row.
         """
         ...

@@ -1,8 +1,8 @@
-"""What the files of a sentence encoder say: modules, pooling, prompts, lengths and widths; no weight is read, no torch.
+"""Read the configuration of a sentence encoder: modules, pooling, prompts, lengths and widths; no weights, no torch.
 
-The layout is that of sentence-transformers, old and new: ``modules.json`` names the modules in order, each has a
-folder with its settings, and ``config_sentence_transformers.json`` has the prompts. A folder without ``modules.json``
-is a plain encoder: it has no pooling, and nothing here guesses one.
+Supports the old and the new layout of sentence-transformers: ``modules.json`` lists the modules in order, each of which
+has a folder with its settings, and ``config_sentence_transformers.json`` contains the prompts. A folder without
+``modules.json`` is a plain encoder: its pooling is unknown, and is not guessed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from latentscale.embedders.model_folder import MODULES
-from latentscale.embedders.model_json import is_mapping, is_whole, read_json, read_object, refusal
+from latentscale.embedders.model_json import is_mapping, is_positive_int, read_json, read_object, refusal
 from latentscale.errors import ConfigError
 
 POOLING = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-"""Ways to make one vector of those of the tokens, by the names of sentence-transformers."""
+"""Pooling modes, as named by sentence-transformers."""
 
-# In the order in which sentence-transformers concatenates them.
+# In the order of concatenation in sentence-transformers.
 _OLD_POOLING = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -38,31 +38,31 @@ _LENGTH_FILES = (
     "sentence_xlnet_config.json",
 )
 _WIDTHS = ("hidden_size", "d_model", "dim", "n_embd", "embed_dim")
-# Their positions start behind the number of the padding token.
-_POSITIONS_BEHIND_PADDING = frozenset(
+# Models whose position ids start after the padding token id.
+_POSITIONS_AFTER_PADDING = frozenset(
     ("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mluke", "mpnet", "roberta", "xlm-roberta")
 ) | {"roberta-prelayernorm", "xlm-roberta-xl", "xmod"}
-# Positions are relative in these: the number in their configuration is no limit.
+# Models with relative positions: the number in their configuration is not a limit.
 _RELATIVE_POSITIONS = frozenset(["t5", "mt5", "umt5", "xlnet"])
 _DOCUMENT_PROMPTS = ("clustering", "document", "passage", "corpus")
-# transformers writes this where a tokenizer has no limit.
+# transformers writes a value of at least this for a tokenizer without limit.
 _NO_LIMIT = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dense:
-    """A linear layer over the pooled vector.
+    """A linear layer on the pooled vector.
 
     Attributes
     ----------
     folder : Path
-        With ``model.safetensors``: ``linear.weight``, of shape (out_features, in_features), and ``linear.bias``.
+        Has ``model.safetensors`` with ``linear.weight``, of shape (out_features, in_features), and ``linear.bias``.
     in_features, out_features : int
     bias : bool
     activation : str
-        A class of ``torch.nn`` by its name, such as ``Tanh`` or ``Identity``.
+        Name of a class in ``torch.nn``, such as ``Tanh`` or ``Identity``.
     residual : bool
-        The input is added to the output, through ``residual.weight`` where the widths differ.
+        Whether the input is added to the output, projected by ``residual.weight`` if the widths differ.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class Dense:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerNorm:
-    """A layer normalisation of the pooled vector: ``norm.weight`` and ``norm.bias`` in ``folder``, of ``width``."""
+    """Layer normalisation of the pooled vector, with ``norm.weight`` and ``norm.bias`` of ``width`` in ``folder``."""
 
     folder: Path
     width: int
@@ -83,7 +83,7 @@ class LayerNorm:
 
 @dataclass(frozen=True, slots=True)
 class Normalize:
-    """Scaling to length 1."""
+    """L2 normalisation."""
 
 
 Head = Dense | LayerNorm | Normalize
@@ -91,37 +91,37 @@ Head = Dense | LayerNorm | Normalize
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentenceFolder:
-    """A sentence encoder as its files describe it.
+    """Configuration of a sentence encoder.
 
     Attributes
     ----------
     path, encoder : Path
-        The folder, and the one inside it with the encoder's ``config.json``, weights and tokenizer: often the same.
+        The model folder, and the folder with the encoder's ``config.json``, weights and tokenizer: often the same.
     config : mapping
         The encoder's ``config.json``.
     modules : tuple of str
-        Names of the modules in order; empty for a plain encoder.
+        Class names of the modules in order; empty for a plain encoder.
     pooling : tuple of str
-        Of ``POOLING``; several are concatenated. Empty where the files say nothing.
+        Modes of ``POOLING``; several are concatenated. Empty if unknown.
     include_prompt : bool
-        False where the tokens of a prompt are left out of the pooling.
+        Whether the tokens of a prompt take part in the pooling.
     heads : tuple of Dense, LayerNorm or Normalize
-        What follows the pooling, in order.
+        Layers after the pooling, in order.
     hidden, dimensions : int
-        Width of a token's vector, and of the result.
+        Width of token vectors, and of the resulting vectors.
     max_seq_length : int or None
-        Most tokens of a text, special ones included, that the model takes; None without a limit.
+        Maximum number of tokens of a text, including special tokens; None without a limit.
     do_lower_case : bool
     prompts : mapping of str to str
     default_prompt : str
-        Of texts of no kind; empty for none.
+        Prompt of texts without a prompt name; empty for none.
     document_prompt_name, document_prompt, query_prompt : str
-        The prompt ``clustering`` where there is one, else the first of ``document``, ``passage`` and ``corpus``, else
-        the default; and ``query``, else the default. Name and text are empty where there is none.
+        For documents the first existing prompt of ``clustering``, ``document``, ``passage`` and ``corpus``, else the
+        default; for queries ``query``, else the default. Name and text are empty for none.
     matryoshka : tuple of int
-        Widths that the vectors may be cut to, where the files say so.
+        Widths that vectors may be truncated to; empty if not stated.
     own_code : tuple of str
-        What needs code of the repository: ``auto_map`` in the configuration, or modules of other packages.
+        Parts that require code of the repository: ``auto_map`` in the configuration, or modules of other packages.
     """
 
     path: Path
@@ -145,24 +145,24 @@ class SentenceFolder:
 
     @property
     def model_type(self) -> str:
-        """Family of the encoder, as transformers calls it."""
+        """Model type, as named by transformers."""
         return str(self.config.get("model_type", ""))
 
     @property
     def normalise(self) -> bool:
-        """Whether the model scales its vectors to length 1 at the end."""
+        """Whether the model's last module is L2 normalisation."""
         return bool(self.heads) and isinstance(self.heads[-1], Normalize)
 
     @property
     def dense(self) -> tuple[Dense, ...]:
         """The linear layers among ``heads``."""
-        return tuple(one for one in self.heads if isinstance(one, Dense))
+        return tuple(head for head in self.heads if isinstance(head, Dense))
 
 
 def is_sentence_folder(path: Path) -> bool:
-    """Whether a folder holds an encoder, by its small files: modules that begin with a transformer, or a model type.
+    """Whether a folder contains an encoder: its first module is a transformer, or its configuration has a model type.
 
-    A folder that is damaged in other ways counts, so that it is opened, and refused with the reason.
+    True for a folder with damaged ``modules.json``, so that reading it reports the reason.
     """
     modules = path / MODULES
     if modules.is_file():
@@ -178,44 +178,46 @@ def is_sentence_folder(path: Path) -> bool:
 
 
 def read_sentence_folder(path: Path) -> SentenceFolder:
-    """Read the description of a sentence encoder.
+    """Read the configuration of a sentence encoder.
 
     Parameters
     ----------
     path : Path
-        A folder in the layout of sentence-transformers, or that of a plain encoder of transformers.
+        Folder of a sentence-transformers model, or of a plain encoder of transformers.
 
     Raises
     ------
     ConfigError
-        Naming the file, for one that is missing, cannot be read, or asks for what is not supported here.
+        If a file is missing, unreadable, or requires something unsupported; the message names the file.
     """
     modules = _modules(path) if (path / MODULES).is_file() else []
     kinds = tuple(map(_kind, modules))
     _check_order(path, kinds)
-    encoder = _inside(path, str(modules[0].get("path", ""))) if modules else path
+    encoder = _subfolder(path, str(modules[0].get("path", ""))) if modules else path
     config = read_object(encoder / "config.json", needed=True)
-    own = tuple(f"module {one['type']}" for one in modules if not str(one["type"]).startswith("sentence_transformers."))
-    own += ("auto_map in config.json",) if isinstance(config.get("auto_map"), Mapping) else ()
+    own_code = tuple(
+        f"module {entry['type']}" for entry in modules if not str(entry["type"]).startswith("sentence_transformers.")
+    )
+    own_code += ("auto_map in config.json",) if isinstance(config.get("auto_map"), Mapping) else ()
     hidden = _hidden(encoder, config)
     lengths = _first_object(encoder, _LENGTH_FILES)
     pooling, include_prompt = (), True
     heads: list[Head] = []
     for kind, module in zip(kinds, modules, strict=True):
-        folder = _inside(path, str(module.get("path", "")))
+        folder = _subfolder(path, str(module.get("path", "")))
         if kind == "Pooling":
             pooling, include_prompt = _pooling(folder)
         elif kind == "Dense":
             heads.append(_dense(folder))
         elif kind == "LayerNorm":
             heads.append(
-                LayerNorm(folder=folder, width=_whole(folder, read_object(folder / "config.json"), "dimension"))
+                LayerNorm(folder=folder, width=_positive_int(folder, read_object(folder / "config.json"), "dimension"))
             )
         elif kind == "Normalize":
             heads.append(Normalize())
-    said = read_object(path / "config_sentence_transformers.json")
-    prompts, default = _prompts(path, said)
-    document = _document_prompt(prompts) or str(said.get("default_prompt_name") or "")
+    settings = read_object(path / "config_sentence_transformers.json")
+    prompts, default_prompt = _prompts(path, settings)
+    document_prompt_name = _document_prompt(prompts) or str(settings.get("default_prompt_name") or "")
     return SentenceFolder(
         path=path,
         encoder=encoder,
@@ -226,30 +228,30 @@ def read_sentence_folder(path: Path) -> SentenceFolder:
         heads=tuple(heads),
         hidden=hidden,
         dimensions=_dimensions(path, hidden * max(1, len(pooling)), heads),
-        max_seq_length=_longest(config, lengths, read_object(encoder / "tokenizer_config.json")),
+        max_seq_length=_max_seq_length(config, lengths, read_object(encoder / "tokenizer_config.json")),
         do_lower_case=bool(lengths.get("do_lower_case", False)),
         prompts=prompts,
-        default_prompt=default,
-        document_prompt_name=document,
-        document_prompt=prompts.get(document, ""),
-        query_prompt=prompts.get("query", default),
-        matryoshka=_widths(said) or _widths(config),
-        own_code=own,
+        default_prompt=default_prompt,
+        document_prompt_name=document_prompt_name,
+        document_prompt=prompts.get(document_prompt_name, ""),
+        query_prompt=prompts.get("query", default_prompt),
+        matryoshka=_widths(settings) or _widths(config),
+        own_code=own_code,
     )
 
 
 def check_modules(folder: SentenceFolder) -> None:
-    """Refuse a model with modules of another package, which would be code of its repository.
+    """Reject a model with modules of other packages, which would require code of its repository.
 
     Raises
     ------
     ConfigError
-        Naming the module.
+        The message names the module.
     """
-    own = [one for one in folder.own_code if one.startswith("module ")]
-    if own:
+    foreign = [part for part in folder.own_code if part.startswith("module ")]
+    if foreign:
         raise ConfigError(
-            f"{folder.path.name} needs code of its repository: the {own[0]}",
+            f"{folder.path.name} needs code of its repository: the {foreign[0]}",
             where="embed.model",
             hint="Such modules are not read here, trusted or not; choose a model whose modules are those of "
             "sentence-transformers.",
@@ -257,14 +259,16 @@ def check_modules(folder: SentenceFolder) -> None:
 
 
 def _modules(path: Path) -> list[Mapping[str, Any]]:
-    found = read_json(path / MODULES)
-    if isinstance(found, list) and all(is_mapping(one) and isinstance(one.get("type"), str) for one in found):
-        return found
-    raise refusal(path / MODULES, "is no list of modules")
+    modules = read_json(path / MODULES)
+    if isinstance(modules, list) and all(
+        is_mapping(module) and isinstance(module.get("type"), str) for module in modules
+    ):
+        return modules
+    raise refusal(path / MODULES, "is not a list of modules")
 
 
 def _kind(module: Mapping[str, Any]) -> str:
-    """The class of a module: its package moved between the versions of sentence-transformers."""
+    """Return a module's class name; its package differs between versions of sentence-transformers."""
     return str(module["type"]).rpartition(".")[2]
 
 
@@ -276,7 +280,7 @@ def _check_order(path: Path, kinds: Sequence[str]) -> None:
     if kinds[0] != "Transformer":
         raise refusal(path / MODULES, f"begins with {kinds[0]!r}, not with a transformer")
     known = ("Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
-    unknown = [one for one in kinds[1:] if one not in known]
+    unknown = [kind for kind in kinds[1:] if kind not in known]
     if unknown:
         raise refusal(path / MODULES, f"has the module {unknown[0]!r}; those known are {', '.join(known)}")
     if kinds.count("Pooling") > 1 or ("Pooling" in kinds and kinds[1] != "Pooling"):
@@ -307,8 +311,8 @@ def _dense(folder: Path) -> Dense:
         raise refusal(path, f"has a layer over {config['module_input_name']!r}, not over the vector of the text")
     return Dense(
         folder=folder,
-        in_features=_whole(folder, config, "in_features"),
-        out_features=_whole(folder, config, "out_features"),
+        in_features=_positive_int(folder, config, "in_features"),
+        out_features=_positive_int(folder, config, "out_features"),
         bias=bool(config.get("bias", True)),
         activation=activation.rpartition(".")[2],
         residual=bool(config.get("use_residual", False)),
@@ -317,72 +321,74 @@ def _dense(folder: Path) -> Dense:
 
 def _dimensions(path: Path, width: int, heads: Sequence[Head]) -> int:
     for head in heads:
-        wanted = head.in_features if isinstance(head, Dense) else head.width if isinstance(head, LayerNorm) else width
-        if wanted != width:
+        expected = head.in_features if isinstance(head, Dense) else head.width if isinstance(head, LayerNorm) else width
+        if expected != width:
             name = type(head).__name__
-            raise refusal(path / MODULES, f"has a module {name} for vectors of {wanted} after ones of {width}")
+            raise refusal(path / MODULES, f"has a module {name} for vectors of {expected} after ones of {width}")
         width = head.out_features if isinstance(head, Dense) else width
     return width
 
 
 def _hidden(encoder: Path, config: Mapping[str, Any]) -> int:
-    inner = config.get("text_config")
-    for described in (config, inner if is_mapping(inner) else {}):
+    text_config = config.get("text_config")
+    for section in (config, text_config if is_mapping(text_config) else {}):
         for key in _WIDTHS:
-            if is_whole(described.get(key)):
-                return int(described[key])
+            if is_positive_int(section.get(key)):
+                return int(section[key])
     raise refusal(encoder / "config.json", f"does not say the width of the model ({', '.join(_WIDTHS)})")
 
 
-def _longest(config: Mapping[str, Any], lengths: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int | None:
-    said: Any = lengths.get("max_seq_length")
-    said = said if is_whole(said) else tokenizer.get("model_max_length")
-    limits = [int(said)] if isinstance(said, int | float) and 0 < said < _NO_LIMIT else []
-    inner = config.get("text_config")
-    positions = config.get("max_position_embeddings", inner.get("max_position_embeddings") if is_mapping(inner) else 0)
+def _max_seq_length(config: Mapping[str, Any], lengths: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int | None:
+    stated: Any = lengths.get("max_seq_length")
+    stated = stated if is_positive_int(stated) else tokenizer.get("model_max_length")
+    limits = [int(stated)] if isinstance(stated, int | float) and 0 < stated < _NO_LIMIT else []
+    text_config = config.get("text_config")
+    positions = config.get(
+        "max_position_embeddings", text_config.get("max_position_embeddings") if is_mapping(text_config) else 0
+    )
     kind = config.get("model_type")
-    if is_whole(positions) and kind not in _RELATIVE_POSITIONS:
+    if is_positive_int(positions) and kind not in _RELATIVE_POSITIONS:
         padding = config.get("pad_token_id")
-        behind = (padding if is_whole(padding) else 1) + 1 if kind in _POSITIONS_BEHIND_PADDING else 0
-        limits.append(positions - behind)
+        offset = (padding if is_positive_int(padding) else 1) + 1 if kind in _POSITIONS_AFTER_PADDING else 0
+        limits.append(positions - offset)
     return max(1, min(limits)) if limits else None
 
 
-def _prompts(path: Path, said: Mapping[str, Any]) -> tuple[dict[str, str], str]:
-    prompts = said.get("prompts") or {}
-    where = path / "config_sentence_transformers.json"
-    if not is_mapping(prompts) or not all(one is None or isinstance(one, str) for one in prompts.values()):
-        raise refusal(where, "has prompts that are no texts")
-    default = said.get("default_prompt_name")
-    if default is not None and default not in prompts:
-        raise refusal(where, f"has the default prompt {default!r}, and no prompt of that name")
+def _prompts(path: Path, settings: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    prompts = settings.get("prompts") or {}
+    settings_file = path / "config_sentence_transformers.json"
+    if not is_mapping(prompts) or not all(prompt is None or isinstance(prompt, str) for prompt in prompts.values()):
+        raise refusal(settings_file, "has prompts that are no texts")
+    default_name = settings.get("default_prompt_name")
+    if default_name is not None and default_name not in prompts:
+        raise refusal(settings_file, f"has the default prompt {default_name!r}, and no prompt of that name")
     texts = {str(name): str(text or "") for name, text in prompts.items()}
-    return texts, texts.get(str(default), "")
+    return texts, texts.get(str(default_name), "")
 
 
 def _document_prompt(prompts: Mapping[str, str]) -> str | None:
-    spelled = {name.lower(): name for name in reversed(list(prompts))}
-    return next((spelled[one] for one in _DOCUMENT_PROMPTS if one in spelled), None)
+    by_lower_name = {name.lower(): name for name in reversed(list(prompts))}
+    return next((by_lower_name[lowered] for lowered in _DOCUMENT_PROMPTS if lowered in by_lower_name), None)
 
 
 def _widths(config: Mapping[str, Any]) -> tuple[int, ...]:
     for key in ("matryoshka_dimensions", "matryoshka_dims", "truncate_dims", "truncate_dim"):
-        found = config.get(key)
-        found = [found] if is_whole(found) else found
-        if isinstance(found, list) and found and all(map(is_whole, found)):
-            return tuple(sorted({int(one) for one in found}))
+        widths = config.get(key)
+        widths = [widths] if is_positive_int(widths) else widths
+        if isinstance(widths, list) and widths and all(map(is_positive_int, widths)):
+            return tuple(sorted({int(width) for width in widths}))
     return ()
 
 
-def _inside(path: Path, name: str) -> Path:
+def _subfolder(path: Path, name: str) -> Path:
     folder = path / name
     if not folder.resolve().is_relative_to(path.resolve()):
         raise refusal(path / MODULES, f"leads out of its folder: {name!r}")
     return folder if name else path
 
 
-def _whole(folder: Path, config: Mapping[str, Any], key: str) -> int:
-    if not is_whole(config.get(key)):
+def _positive_int(folder: Path, config: Mapping[str, Any], key: str) -> int:
+    if not is_positive_int(config.get(key)):
         raise refusal(folder / "config.json", f"has {config.get(key)!r} as {key}, not a positive whole number")
     return int(config[key])
 

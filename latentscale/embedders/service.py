@@ -1,4 +1,4 @@
-"""The protocol of an embedder that is a service: what it costs, and how its answers are kept and counted."""
+"""Protocol of embedders that call a service, whose answers are paid for and persisted."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from numpy.typing import NDArray
 from latentscale.embedders.protocol import Embedded, Embedder
 from latentscale.services.terms import Spending
 
-# Cosine: roundings and quantised weights stay above it, and two models have nothing in common.
+# Cosine similarity: one model stays above it despite rounding and quantisation, two different models are far below.
 _ALIKE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probed:
-    """What a service said when it was first asked.
+class ProbeResult:
+    """Result of the first request to a service.
 
     Attributes
     ----------
     note : str
-        For a person.
+        Message for the user.
     sample : tuple of float
-        The beginning of the vector of a fixed text: of another model it is another one.
+        First values of the vector of a fixed text, which identify the model.
     """
 
     note: str
     sample: tuple[float, ...]
 
     def resembles(self, sample: Sequence[float]) -> bool:
-        """Whether another sample may be of the same model: a service need not give the same bits twice."""
+        """Whether another sample may be from the same model; results of a service are not bitwise reproducible."""
         mine, other = np.asarray(self.sample), np.asarray(sample)
         if len(mine) != len(other):
             return False
-        lengths = float(np.linalg.norm(mine) * np.linalg.norm(other))
-        return lengths > 0 and float(mine @ other) / lengths > _ALIKE
+        norms = float(np.linalg.norm(mine) * np.linalg.norm(other))
+        return norms > 0 and float(mine @ other) / norms > _ALIKE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a service said of some texts.
+    """Result of a request for some texts.
 
     Attributes
     ----------
     vectors : float32 ndarray, shape (n_texts, dim)
-        L2-normalised; zero for a text that it refused. ``dim`` is 0 where it refused all.
+        L2-normalised; zero for a rejected text. ``dim`` is 0 if all were rejected.
     reasons : sequence of str
-        Why a text was refused; empty for one that has a vector.
+        Why a text was rejected; empty if it has a vector.
     tokens : int64 ndarray, shape (n_texts,)
-        What was billed, shared among the texts by their length.
+        Billed tokens, apportioned to the texts by length.
     """
 
     vectors: NDArray[np.float32]
@@ -60,30 +60,30 @@ class Answer:
 
 
 class AnswerKeeper(Protocol):
-    """Keeps answers of a service until the shard is written, so that nothing is paid twice."""
+    """Persists answers of a service until the shard is written, so that no text is billed twice."""
 
     def find(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], Answer]]:
-        """The answers that are known already, each with the positions in ``texts`` that it is of."""
+        """Yield the persisted answers, each with the positions of its texts in ``texts``."""
         ...
 
     def keep(self, texts: Sequence[str], answer: Answer) -> None:
-        """Write down an answer; called from several threads."""
+        """Persist an answer; called from several threads."""
         ...
 
 
 class ServiceEmbedder(Embedder, Protocol):
-    """An embedder whose spec has ``terms``: a service that is asked over a network."""
+    """An embedder that calls a service over the network; its spec has ``terms``."""
 
     def embed_kept(self, texts: Sequence[str], keeper: AnswerKeeper, spending: Spending) -> Embedded:
-        """Embed ``texts``, in order; what ``keeper`` knows is not asked for again.
+        """Embed ``texts``, in order, without requesting those whose answers ``keeper`` has.
 
         Raises
         ------
         UnansweredError
-            If some were not answered; answers to others are kept.
+            If some were not answered; answers to others are persisted.
         """
         ...
 
     def stop(self) -> None:
-        """Send no further request of what is being embedded now; called from another thread."""
+        """Send no further requests of the current call; called from another thread."""
         ...

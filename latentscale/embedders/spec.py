@@ -1,4 +1,4 @@
-"""Embedder specs: identity, width, limits and resources of an embedder as a value, before any model loads."""
+"""Embedder specs: identity, width, limits and resources of an embedder, available without loading the model."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from latentscale.registry import EMBEDDERS
 
 if TYPE_CHECKING:
     from latentscale.embedders.protocol import Embedder
-    from latentscale.embedders.service import Probed
+    from latentscale.embedders.service import ProbeResult
     from latentscale.machine import Place
     from latentscale.services.terms import ServiceTerms
 
 
 class EmbedderSpec(Settings):
-    """Which model turns documents into vectors, and how; a frozen model of pydantic with a ``kind`` of its own.
+    """Which model embeds documents, and how; a frozen pydantic model, identified by its ``kind``.
 
-    It is made from the settings on the driver, is recorded with the embedding, and travels to the workers, which open
-    it. Everything here but ``open`` must do without the model's weights in memory, so that a driver without a GPU can
-    plan for workers that have one.
+    It is made from the settings on the driver, recorded with the embedding, and sent to the workers, which open it. All
+    methods but ``open`` and ``check`` must work without loading weights, so that a driver without a GPU can plan for
+    workers that have one.
 
     Attributes
     ----------
     kind : str
-        As in ``latentscale.registry.EMBEDDERS``.
+        Name in ``latentscale.registry.EMBEDDERS``.
     deterministic : bool
-        Whether the same text gives the same bits, whatever else is in its batch and on whatever machine.
+        Whether a text's vector is bitwise equal in every batch and on every machine.
     reads : {"text", "vectors"}
-        Which column of a shard it gets: the text, or the corpus's own vectors.
+        Which column of a shard is embedded: the text, or existing vectors.
     """
 
     kind: Any
@@ -48,12 +48,12 @@ class EmbedderSpec(Settings):
     @classmethod
     @abstractmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
-        """Make the spec of the group ``embed`` of a job.
+        """Make the spec from a job's ``embed`` settings.
 
         Parameters
         ----------
         vectors_column : str or None
-            Stored column of the corpus's own vectors.
+            Stored column of existing vectors.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class EmbedderSpec(Settings):
 
     @property
     def dimensions(self) -> int | None:
-        """Width of the vectors; None where only the corpus knows."""
+        """Width of the vectors; None if it depends on the corpus."""
         return None
 
     @property
@@ -83,75 +83,75 @@ class EmbedderSpec(Settings):
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
-        """Everything that alters the vectors, as values that canonical JSON can hold: never a path."""
+        """Return all that alters the vectors, as JSON values; never a path."""
 
     def settle(self, place: Callable[[], Place]) -> Self:
-        """This spec, with what it leaves to the place where it will be opened decided.
+        """Return this spec with settings resolved that depend on where it will be opened.
 
         Parameters
         ----------
         place : callable
-            Measures what a worker has; it may start an engine, so call it only where something is to be decided.
+            Returns the resources of a worker; it may start an engine, so call it only if needed.
         """
         return self
 
     def settled_options(self) -> Mapping[str, Any]:
-        """What was decided for the user, as values of ``embed.options``: an update of the map must find it again."""
+        """Return resolved values of ``embed.options``, which an update of the map reuses."""
         return {}
 
     def as_held(self, held: EmbedderSpec) -> Self:
-        """This spec as an update uses it, where the settings name no revision: in that of ``held``, the map's own."""
+        """Return this spec for an update whose settings name no revision: with that of ``held``, the map's spec."""
         return self
 
     def resources(self) -> StageResources:
-        """Default resources of a worker: ``gpus="auto"`` for one that runs on a GPU or without, 1 for one that must."""
+        """Return default resources of a worker: ``gpus="auto"`` if a GPU is optional, 1 if it is required."""
         return StageResources()
 
     def notice(self, languages: Mapping[str, int]) -> str | None:
-        """A note for the user on these documents, counted by their apparent language, or None."""
+        """Return a notice for the user, or None; ``languages`` counts documents by apparent language."""
         return None
 
     @property
     def terms(self) -> ServiceTerms | None:
-        """What it costs, where it is a service: it then opens a ``ServiceEmbedder``, whose answers are kept."""
+        """Prices and limits of a service; the spec then opens a ``ServiceEmbedder``, whose answers are persisted."""
         return None
 
-    def probe(self) -> Probed | None:
-        """Ask a service for one vector before the first shard; None where there is none to ask.
+    def probe(self) -> ProbeResult | None:
+        """Request one vector from a service before the first shard; None if it is not a service.
 
         Raises
         ------
         ConfigError
-            If the settings are wrong in a way that only the service knows.
+            If the service rejects the settings.
         EnvironmentFailure
-            If it does not answer.
+            If the service does not answer.
         """
         return None
 
     @property
     def check_rows(self) -> int:
-        """How many of the user's documents ``check`` wants to see before any is embedded; 0: there is no check."""
+        """Number of documents to pass to ``check`` before embedding; 0: no check."""
         return 0
 
     def check(self, texts: Sequence[str], device: str = "cpu") -> Mapping[str, Any]:
-        """Measure on the user's own documents what decides whether the model can be used for them.
+        """Check on some of the user's documents whether the model is good enough for them.
 
-        It runs once for an embedding, where a worker of the stage would run.
+        Runs once for an embedding, where a worker of the stage would run.
 
         Parameters
         ----------
         texts : sequence of str
-            Different ones, at most ``check_rows``.
+            Distinct texts, at most ``check_rows``.
 
         Returns
         -------
         mapping
-            For the record of the embedding; ``summary`` is a sentence for the user.
+            Added to the embedding's record; ``summary`` is a sentence for the user.
 
         Raises
         ------
         ConfigError
-            If it cannot.
+            If it is not.
         """
         return {}
 
@@ -162,60 +162,60 @@ class EmbedderSpec(Settings):
         Raises
         ------
         ConfigError
-            If the model cannot be read.
+            If the model is unreadable.
         MissingPackageError
-            If it needs a package that is not installed.
+            If a required package is not installed.
         """
 
 
 def embedder_spec(config: EmbedConfig, *, vectors_column: str | None = None) -> EmbedderSpec:
-    """The embedder that the settings name; nothing is loaded.
+    """Make the spec of the embedder that the settings name, without loading weights.
 
     Raises
     ------
     ConfigError
-        If there is none of that name, with the nearest.
+        If there is no such embedder; the hint suggests a similar name.
     EnvironmentFailure
-        If it is the id of a model that is not on this machine and cannot be fetched.
+        If the model is not on this machine and cannot be downloaded.
     """
     if config.kind != "auto":
-        return _of_kind(config).from_settings(config, vectors_column=vectors_column)
+        return _configured_kind(config).from_settings(config, vectors_column=vectors_column)
     if config.model in EMBEDDERS:
         return _load(config.model).from_settings(config, vectors_column=vectors_column)
-    refused: LatentScaleError | None = None
-    homes = EMBEDDERS.homes()
+    failure: LatentScaleError | None = None
+    modules = EMBEDDERS.homes()
     for kind in EMBEDDERS.names():
-        if refused is not None and homes[kind].startswith("latentscale."):
+        if failure is not None and modules[kind].startswith("latentscale."):
             continue
         try:
-            known = _load(kind).recognizes(config.model)
+            recognized = _load(kind).recognizes(config.model)
         except LatentScaleError as error:
-            # No model of the hub, as far as it can be asked: it may be one of another package.
-            refused = error
+            # Not a hub model as far as known, but an embedder of another package may recognise it.
+            failure = error
             continue
-        if known:
+        if recognized:
             return _load(kind).from_settings(config, vectors_column=vectors_column)
-    if refused is not None:
-        raise refused
+    if failure is not None:
+        raise failure
     names = EMBEDDERS.names()
-    near = difflib.get_close_matches(config.model, names, n=1)
+    similar = difflib.get_close_matches(config.model, names, n=1)
     raise ConfigError(
-        f"there is no embedder {config.model!r}, and no folder of that name that holds a model",
+        f"there is no embedder {config.model!r}, and no folder of that name that contains a model",
         where="embed.model",
-        hint=(f"Did you mean {near[0]!r}? " if near else "")
+        hint=(f"Did you mean {similar[0]!r}? " if similar else "")
         + f"Use one of {', '.join(names)}, the folder of a model, or its id on the hub: latentscale models list.",
     )
 
 
-def _of_kind(config: EmbedConfig) -> type[EmbedderSpec]:
-    """The kind that ``embed.kind`` names."""
+def _configured_kind(config: EmbedConfig) -> type[EmbedderSpec]:
+    """Load the spec class of ``embed.kind``."""
     names = EMBEDDERS.names()
     if config.kind not in EMBEDDERS:
-        near = difflib.get_close_matches(config.kind, names, n=1)
+        similar = difflib.get_close_matches(config.kind, names, n=1)
         raise ConfigError(
             f"there is no kind of embedder {config.kind!r}",
             where="embed.kind",
-            hint=(f"Did you mean {near[0]!r}? " if near else "") + f"Use auto or one of {', '.join(names)}.",
+            hint=(f"Did you mean {similar[0]!r}? " if similar else "") + f"Use auto or one of {', '.join(names)}.",
         )
     if config.model in EMBEDDERS and config.model != config.kind:
         raise ConfigError(
@@ -227,12 +227,12 @@ def _of_kind(config: EmbedConfig) -> type[EmbedderSpec]:
 
 
 def read_spec(values: Mapping[str, Any]) -> EmbedderSpec:
-    """The embedder that a record holds, by its ``kind``.
+    """Load the spec in a record, by its ``kind``.
 
     Raises
     ------
     DamagedObjectError
-        If no embedder of that kind is installed here, or its settings are of another version.
+        If no embedder of that kind is installed, or its settings are of another version.
     """
     kind = str(values.get("kind"))
     if kind not in EMBEDDERS:
@@ -247,23 +247,23 @@ def read_spec(values: Mapping[str, Any]) -> EmbedderSpec:
 
 
 def options_of(config: EmbedConfig, model: type[Options]) -> Options:
-    """``embed.options`` as a model of the embedder's own.
+    """Validate ``embed.options`` with the embedder's model.
 
     Raises
     ------
     ConfigError
-        Naming the first that does not exist or cannot be.
+        The message names the first unknown or invalid option.
     """
     return checked_options(config.options, model, where="embed.options")
 
 
 def opened_embedder(spec: EmbedderSpec, device: str = "cpu") -> Any:
-    """Open an embedder once a process: loading even the smallest model takes half a second.
+    """Open an embedder, cached per process: loading even the smallest model takes half a second.
 
     Returns
     -------
     Embedder or VectorReader
-        As ``spec.reads`` says.
+        Depending on ``spec.reads``.
     """
     return _opened(spec.model_dump_json(), device)
 
@@ -274,7 +274,7 @@ def _opened(spec: str, device: str) -> Any:
 
 
 def is_folder(model: str) -> bool:
-    """Whether ``embed.model`` names a folder of this machine."""
+    """Whether ``embed.model`` is a folder on this machine."""
     return Path(model).is_dir()
 
 

@@ -1,4 +1,4 @@
-"""Embed texts with a static token-embedding model: the mean of the vectors of a text's tokens."""
+"""Embed texts with a static embedding model: the mean of the vectors of a text's tokens."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from latentscale.models import FIRST_REVISION, STATIC_REVISION, static_model_pat
 from latentscale.models.hub import file_digest, is_model_id, model_description, resolve_model
 from latentscale.models.hub_cache import is_static, may_be_static
 
-# A chunk's tokens and sums are what embedding holds beyond the table and the result: a few MB for common texts.
+# Texts per chunk; beyond the table and the result, memory is the tokens and sums of a chunk: usually a few MB.
 _CHUNK = 2_048
 
 
 class StaticSpec(EmbedderSpec):
-    """A static model of token vectors: the one that is shipped, or a model2vec model by its folder or hub id."""
+    """A static embedding model: the shipped one, or a model2vec model by folder or hub id."""
 
     kind: Literal["static"] = "static"
     folder: str | None = None
-    """Of the model, on the machine that made the spec; None for the shipped one and for one of the hub."""
+    """Model folder on the machine that made the spec; None for the shipped model and for a hub model."""
     model: str | None = None
-    """Id on the hub, which each machine resolves in its own cache."""
+    """Hub id, which each machine resolves in its own cache."""
     revision: str | None = None
-    """The commit of ``model``, or the revision of the shipped model; None is its first, of maps that are older than the
+    """Commit of ``model``, or revision of the shipped model; None means its first revision, in maps made before the
     second."""
     max_tokens: Annotated[int, Field(ge=1)] = 512
-    """Maximum number of tokens of a text that are used."""
+    """Maximum number of tokens of a text."""
 
     @classmethod
     def recognizes(cls, model: str) -> bool:
-        """Accept a static model, by folder or id; and a folder that is no encoder at all, to say what it lacks."""
+        """Accept a static model, by folder or id; and a folder without any encoder, to report what is missing."""
         if is_model_id(model):
             return is_static(model_description(model))
         folder = at_home(model)
@@ -52,33 +52,33 @@ class StaticSpec(EmbedderSpec):
 
     @classmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
-        """The shipped model for ``static``, else what ``embed.model`` names."""
+        """Resolve ``embed.model``: the shipped model for ``static``, else a folder or hub id."""
         options = options_of(config, StaticOptions)
         if config.model == "static":
             revision = STATIC_REVISION if options.revision is None else options.revision
             read_shapes(model_files(static_model_path(revision)))
             return cls(revision=revision, max_tokens=config.max_tokens)
-        found = resolve_model(config.model, revision=options.revision)
-        read_shapes(model_files(found.path))
-        if found.source == "hub":
-            return cls(model=found.name, revision=found.revision, max_tokens=config.max_tokens)
-        return cls(folder=str(found.path), max_tokens=config.max_tokens)
+        resolved = resolve_model(config.model, revision=options.revision)
+        read_shapes(model_files(resolved.path))
+        if resolved.source == "hub":
+            return cls(model=resolved.name, revision=resolved.revision, max_tokens=config.max_tokens)
+        return cls(folder=str(resolved.path), max_tokens=config.max_tokens)
 
     @property
     def path(self) -> Path:
-        """Folder of the model on this machine; one of the hub is fetched if it is not in the cache."""
+        """Folder of the model on this machine; a hub model is downloaded if it is not cached."""
         if self.model is not None:
             return resolve_model(self.model, revision=self.revision).path
         return static_model_path(self.revision or FIRST_REVISION) if self.folder is None else Path(self.folder)
 
     @property
     def shipped(self) -> bool:
-        """Whether it is the model that comes with the package."""
+        """Whether it is the model shipped with the package."""
         return self.folder is None and self.model is None
 
     @property
     def name(self) -> str:
-        """The id on the hub, or the folder's name."""
+        """Hub id, or name of the folder."""
         return self.model or self.path.name
 
     @property
@@ -88,11 +88,11 @@ class StaticSpec(EmbedderSpec):
 
     @property
     def token_limit(self) -> int:
-        """Maximum number of tokens of a text that are used."""
+        """Maximum number of tokens of a text."""
         return self.max_tokens
 
     def identity(self) -> Mapping[str, Any]:
-        """Everything that alters the vectors: the bytes of the model, never its path, and the settings."""
+        """Return all that alters the vectors: the bytes of the model and the settings; never a path."""
         files = model_files(self.path)
         return {
             "embedder": "static",
@@ -105,21 +105,21 @@ class StaticSpec(EmbedderSpec):
         }
 
     def notice(self, languages: Mapping[str, int]) -> str | None:
-        """A note where the shipped model, which is English, meets other languages."""
+        """Return a notice if documents for the shipped model, which is English only, are in other languages."""
         return language_notice(languages) if self.shipped else None
 
     def settled_options(self) -> Mapping[str, Any]:
-        """The revision of the shipped model, so that an update finds it again when a later version ships another."""
+        """Return the revision of the shipped model, for updates after a later version ships another one."""
         return {"revision": self.revision} if self.shipped and self.revision else {}
 
     def as_held(self, held: EmbedderSpec) -> Self:
-        """With the revision of the shipped model that ``held`` has."""
+        """Return this spec, with the revision of ``held`` if both are the shipped model."""
         if not (self.shipped and isinstance(held, StaticSpec) and held.shipped):
             return self
         return self.model_copy(update={"revision": held.revision})
 
     def open(self, device: str = "cpu") -> StaticEmbedder:
-        """Load the model; it computes on processors whatever the device."""
+        """Load the model; it runs on the CPU whatever the device."""
         return StaticEmbedder(self.path, max_tokens=self.max_tokens)
 
 
@@ -127,29 +127,29 @@ class StaticOptions(Settings):
     """``embed.options`` of a static model."""
 
     revision: Annotated[str | None, BeforeValidator(lambda value: str(value) if type(value) is int else value)] = None
-    """Commit, branch or tag of a hub id; by default what the cache calls main. Of the shipped model `1` or `2`; by
-    default the newest, and in an update that of the map."""
+    """Commit, branch or tag of a hub id; by default the cached main. `1` or `2` for the shipped model; by default the
+    newest, and in an update that of the map."""
 
 
 class StaticEmbedder:
-    """A model2vec model (Tulkens & van Dongen 2024) of any kind: int8, float, weighted, or with a quantised vocabulary.
+    """A model2vec model (Tulkens & van Dongen 2024): int8 or float, with or without token weights and mapping.
 
-    The result equals ``StaticModel.encode(texts, normalize=True)`` to 1e-6. It does not depend on the batch, and with
-    an int8 table without token weights, as the shipped one, it is the same to the bit on every machine: the sums are
-    integers, and the norm is taken in float64, where they are exact.
+    Results equal ``StaticModel.encode(texts, normalize=True)`` to 1e-6 and do not depend on the batch. With an int8
+    table without token weights, as in the shipped model, they are bitwise equal on every machine: the sums are
+    integers, and norms are computed in float64, where they are exact.
 
     Parameters
     ----------
     model : str or Path, optional
-        A folder with ``model.safetensors``, ``tokenizer.json`` and ``config.json``; by default the shipped model.
+        Folder with ``model.safetensors``, ``tokenizer.json`` and ``config.json``; by default the shipped model.
     max_tokens : int
-        Tokens of a text that count. 512, model2vec's own default and twice what the shipped model's teacher reads:
-        about two thousand characters, after which the mean of a text hardly moves.
+        Maximum number of tokens of a text. 512 is model2vec's default and twice the limit of the shipped model's
+        teacher: about two thousand characters, beyond which a text's mean hardly changes.
 
     Raises
     ------
     ConfigError
-        If ``model`` is not such a folder or the model is damaged.
+        If ``model`` is not such a folder, or the model is damaged.
     """
 
     def __init__(self, model: str | Path | None = None, *, max_tokens: int = 512) -> None:
@@ -164,7 +164,7 @@ class StaticEmbedder:
         self._mapping = loaded.mapping
         self._unknown = unknown_token(tokenizer)
         self._max_tokens = max_tokens
-        # model2vec cuts the characters first, by this estimate; so do we, to be equal to it.
+        # model2vec first truncates characters by this estimate; equal results require the same.
         self._max_characters = max_tokens * int(np.median([len(token) for token in loaded.vocabulary]))
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -176,11 +176,11 @@ class StaticEmbedder:
         return self._table.shape[1]
 
     def token_table(self) -> TokenTable | None:
-        """What another program needs to embed texts; None where the tokenizer is not BERT's."""
+        """Return the token table for embedding elsewhere; None if the tokenizer is not a BERT tokenizer."""
         return token_table(self._model, max_tokens=self._max_tokens, max_characters=self._max_characters)
 
     def embed(self, texts: Sequence[str]) -> Embedded:
-        """Embed ``texts``, in order; memory beyond the result does not grow with their number."""
+        """Embed ``texts``, in order; memory beyond the result does not depend on their number."""
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         embeddable = np.zeros(len(texts), dtype=np.bool_)
         tokens = unknown = truncated = 0
@@ -194,7 +194,7 @@ class StaticEmbedder:
         return Embedded(vectors=vectors, embeddable=embeddable, tokens=tokens, unknown=unknown, truncated=truncated)
 
     def _tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.bool_], NDArray[np.int32], int]:
-        """Return all token ids in one row, which of them are known, the bounds of each text, and how many were cut."""
+        """Return concatenated token ids, which of them are known, offsets of the texts, and the number truncated."""
         limit, characters = self._max_tokens, self._max_characters
         ids, lengths = self._pieces.encode([text[:characters] for text in texts])
         too_long = lengths > limit
@@ -210,16 +210,16 @@ class StaticEmbedder:
     def _mean(
         self, ids: NDArray[np.int32], known: NDArray[np.bool_], bounds: NDArray[np.int32], out: NDArray[np.float32]
     ) -> NDArray[np.bool_]:
-        """Write the unit vectors into ``out``; return which rows have one. The mean is the sum, once normalised."""
+        """Write unit vectors into ``out``; return which rows have one. Normalised, the sum equals the mean."""
         from scipy.sparse import csr_matrix
 
         weights = known.astype(np.float32)
         if self._weights is not None:
             weights *= self._weights[ids]
-        columns = ids if self._mapping is None else self._mapping[ids]
-        # A sparse product adds the tokens of each row in their order, so a row never depends on its neighbours.
-        sums = csr_matrix((weights, columns, bounds), shape=(len(out), len(self._table))) @ self._table
+        rows = ids if self._mapping is None else self._mapping[ids]
+        # A sparse product sums the tokens of each row in order, so a row does not depend on the others.
+        sums = csr_matrix((weights, rows, bounds), shape=(len(out), len(self._table))) @ self._table
         norms = np.sqrt(np.einsum("ij,ij->i", sums, sums, dtype=np.float64))
-        found = norms > 0
-        np.divide(sums, norms[:, None], out=out, where=found[:, None], casting="same_kind")
-        return found
+        nonzero = norms > 0
+        np.divide(sums, norms[:, None], out=out, where=nonzero[:, None], casting="same_kind")
+        return nonzero

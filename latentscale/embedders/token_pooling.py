@@ -1,4 +1,4 @@
-"""From the states of tokens to unit vectors of texts, for graphs that leave this to their caller."""
+"""Pool token states to unit vectors of texts in NumPy, for graphs without pooling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _max(states: States, mask: Mask) -> States:
 
 
 def _first(states: States, mask: Mask) -> States:
-    # Of what counts: a prompt that is left out moves it.
+    # The first unmasked token: an excluded prompt shifts it.
     return states[np.arange(len(states)), mask.argmax(axis=1)]
 
 
@@ -53,7 +53,7 @@ POOLING: dict[str, Callable[[States, Mask], States]] = {
     "weightedmean": _weighted_mean,
     "lasttoken": _last,
 }
-"""By the names of sentence-transformers, in the order in which it joins several."""
+"""As named by sentence-transformers, in its order of concatenation."""
 
 
 def pool(states: States, mask: Mask, modes: Sequence[str]) -> States:
@@ -63,9 +63,9 @@ def pool(states: States, mask: Mask, modes: Sequence[str]) -> States:
     ----------
     states : float32 ndarray, shape (n_texts, n_tokens, hidden)
     mask : bool ndarray, shape (n_texts, n_tokens)
-        Tokens that count; at least one of each text.
+        Tokens to pool; at least one of each text.
     modes : sequence of str
-        Of ``POOLING``; several are joined, as sentence-transformers does.
+        Keys of ``POOLING``; several are concatenated, as in sentence-transformers.
 
     Returns
     -------
@@ -76,31 +76,33 @@ def pool(states: States, mask: Mask, modes: Sequence[str]) -> States:
 
 
 def normalise(vectors: NDArray[np.float32], dimensions: int | None = None) -> NDArray[np.float32]:
-    """Cut vectors to their first ``dimensions`` (Matryoshka), and scale them to length 1.
+    """Truncate vectors to their first ``dimensions`` (Matryoshka), and L2-normalise them.
 
-    A vector of zeros stays one, and one with something that is no number becomes NaN: it is not hidden.
+    A zero vector stays zero; a vector with NaN becomes NaN, to be detected by the caller.
     """
-    cut = np.ascontiguousarray(vectors[:, :dimensions], dtype=np.float32)
-    norms = np.sqrt(np.einsum("ij,ij->i", cut, cut, dtype=np.float64))
+    truncated = np.ascontiguousarray(vectors[:, :dimensions], dtype=np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", truncated, truncated, dtype=np.float64))
     with np.errstate(invalid="ignore"):
-        return np.divide(cut, norms[:, None], out=np.zeros_like(cut), where=norms[:, None] != 0, casting="same_kind")
+        return np.divide(
+            truncated, norms[:, None], out=np.zeros_like(truncated), where=norms[:, None] != 0, casting="same_kind"
+        )
 
 
 def average_windows(
     rows: NDArray[np.float32], text: NDArray[np.int64], weight: NDArray[np.int32], count: int
 ) -> NDArray[np.float32]:
-    """One vector for each text, of those of its windows.
+    """Average the vectors of each text's windows.
 
     Parameters
     ----------
     rows : float32 ndarray, shape (n_windows, dim)
         Unit vectors, in any order.
     text : int64 ndarray, shape (n_windows,)
-        The text of each.
+        Index of each window's text.
     weight : int32 ndarray, shape (n_windows,)
-        How much of its text it holds.
+        Weight of each window: its number of tokens.
     count : int
-        Number of texts; one without a window gets zeros.
+        Number of texts; a text without windows gets zeros.
     """
     vectors = np.zeros((count, rows.shape[1]), np.float32)
     if len(np.unique(text)) == len(text):

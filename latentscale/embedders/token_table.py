@@ -1,4 +1,4 @@
-"""The tokens of a static model and their vectors, with which another program embeds texts as the model does."""
+"""Token table of a static model, with which other programs compute the same embeddings."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from latentscale.embedders.tokens import unknown_token
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTable:
-    """A vocabulary of word pieces (BERT's tokenizer) with a vector for each.
+    """WordPiece vocabulary with a vector for each token.
 
     Attributes
     ----------
     tokens : sequence of str
-        By their numbers; empty for a number without a token.
+        By token id; empty for unused ids.
     vectors : float32 ndarray, shape (t, d)
-        What each token adds to the sum of a text; zeros for the unknown one.
+        Contribution of each token to the sum of a text; zeros for the unknown token.
     rules : mapping
-        How a text becomes tokens: ``lowercase``, ``strip_accents``, ``clean_text``, ``handle_chinese_chars``,
-        ``prefix`` of pieces inside a word, ``longest`` word in characters, ``unknown``, ``added`` tokens that are
-        found before anything else, ``max_tokens`` and ``max_characters`` of a text.
+        Settings of the tokenizer: ``lowercase``, ``strip_accents``, ``clean_text``, ``handle_chinese_chars``,
+        ``prefix`` of pieces that continue a word, ``longest`` word in characters, ``unknown`` token, ``added`` tokens,
+        which are matched first, ``max_tokens`` and ``max_characters`` of a text.
     """
 
     tokens: Sequence[str]
@@ -36,17 +36,19 @@ class TokenTable:
 
 
 def token_table(model: LoadedModel, *, max_tokens: int, max_characters: int) -> TokenTable | None:
-    """The table of a model; None for a tokenizer that is not BERT's."""
-    described = json.loads(model.tokenizer.to_str())
-    normalizer, pieces = described.get("normalizer") or {}, described["model"]
-    added = described.get("added_tokens") or []
-    plain = not any(one["normalized"] or one["lstrip"] or one["rstrip"] or one["single_word"] for one in added)
-    kinds = (normalizer.get("type"), (described.get("pre_tokenizer") or {}).get("type"), pieces.get("type"))
-    if kinds != ("BertNormalizer", "BertPreTokenizer", "WordPiece") or not plain:
+    """Return the token table of a model; None if its tokenizer is not a BERT tokenizer."""
+    serialized = json.loads(model.tokenizer.to_str())
+    normalizer, pieces = serialized.get("normalizer") or {}, serialized["model"]
+    added = serialized.get("added_tokens") or []
+    supported = not any(
+        entry["normalized"] or entry["lstrip"] or entry["rstrip"] or entry["single_word"] for entry in added
+    )
+    kinds = (normalizer.get("type"), (serialized.get("pre_tokenizer") or {}).get("type"), pieces.get("type"))
+    if kinds != ("BertNormalizer", "BertPreTokenizer", "WordPiece") or not supported:
         return None
     tokens = [""] * (max(model.vocabulary.values()) + 1)
-    for token, number in model.vocabulary.items():
-        tokens[number] = token
+    for token, index in model.vocabulary.items():
+        tokens[index] = token
     vectors = model.table[: len(tokens)] if model.mapping is None else model.table[model.mapping[: len(tokens)]]
     vectors = vectors.copy() if model.weights is None else vectors * model.weights[: len(tokens), None]
     unknown = unknown_token(model.tokenizer)
@@ -61,7 +63,7 @@ def token_table(model: LoadedModel, *, max_tokens: int, max_characters: int) -> 
         "prefix": pieces["continuing_subword_prefix"],
         "longest": pieces["max_input_chars_per_word"],
         "unknown": pieces["unk_token"],
-        "added": [one["content"] for one in added],
+        "added": [entry["content"] for entry in added],
         "max_tokens": max_tokens,
         "max_characters": max_characters,
     }

@@ -1,4 +1,4 @@
-"""Any sentence encoder of the Hugging Face hub, or a folder with one, computed by torch."""
+"""Spec of a sentence encoder in torch: a model of the Hugging Face hub, or a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from latentscale.config import EmbedConfig, Settings, StageResources
 from latentscale.embedders.encoder.embedder import BATCH_TOKENS, EncoderEmbedder
 from latentscale.embedders.encoder.feed import Feed
-from latentscale.embedders.encoder.precision import AskedPrecision, Precision, settled_precision
+from latentscale.embedders.encoder.precision import Precision, PrecisionSetting, resolve_precision
 from latentscale.embedders.encoder.weights import INDEX, WEIGHTS, check_weights, weight_files
 from latentscale.embedders.sentence_folder import (
     Normalize,
@@ -39,7 +39,7 @@ from latentscale.registry import EMBEDDERS
 Pooling = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "*.model")
-# Beside the weights: torch, transformers, a portion of texts and a batch.
+# Memory in addition to the weights: torch, transformers, a portion of texts and a batch.
 _WORKER_BYTES = 1_500_000_000
 _TOKENIZER_PROCESS_BYTES = 200_000_000
 
@@ -48,31 +48,31 @@ class TransformersOptions(Settings):
     """``embed.options`` of the kind ``transformers``."""
 
     revision: str | None = None
-    """Commit, branch or tag of a hub id; by default what the cache calls main. The commit is recorded."""
+    """Commit, branch or tag of a hub id; by default the cached main. The commit is recorded."""
     trust_remote_code: bool = False
-    """Run code of the repository; only together with `revision`."""
+    """Run code of the repository; requires `revision`."""
     pooling: Pooling | None = None
-    """For a model whose files do not say how to pool; also instead of what they say."""
+    """Pooling, for a model whose files do not state it; otherwise overrides them."""
     document_prompt: str | None = None
-    """The name of one of the model's prompts, or a text, that stands before each document; "" for none."""
+    """The name of one of the model's prompts, or a text, put before each document; "" for none."""
     query_prompt: str | None = None
-    """The same for queries of a search."""
+    """The same for search queries."""
     dimensions: Annotated[int, Field(ge=1)] | None = None
-    """Keep only the first numbers of each vector, for a Matryoshka model."""
-    precision: AskedPrecision = "auto"
-    """`auto` is fp32 on processors and bf16 on GPUs that compute with it."""
+    """Truncate vectors to this many dimensions, for a Matryoshka model."""
+    precision: PrecisionSetting = "auto"
+    """`auto` is fp32 on CPUs and bf16 on GPUs that support it."""
     attention: str = "auto"
-    """How attention is computed: `auto`, `sdpa`, `eager`, `flash_attention_2` and others that transformers knows."""
+    """Attention implementation: `auto`, `sdpa`, `eager`, `flash_attention_2` or another one of transformers."""
     compile: bool = False
-    """Compile the model with torch.compile: minutes at the start, faster after."""
+    """Compile the model with torch.compile: takes minutes at the start, and is faster afterwards."""
     long: Literal["truncate", "chunk"] = "truncate"
-    """A text that is longer than the model takes: cut it, or average windows over all of it by their tokens."""
+    """For a text over the token limit: truncate it, or average windows over all of it, weighted by their tokens."""
     overlap: Annotated[int, Field(ge=0)] | None = None
-    """Tokens that a window shares with the one before it; by default an eighth of the window."""
+    """Tokens shared by consecutive windows; by default an eighth of the window."""
     batch_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Tokens of a batch at most; by default 4,096 on processors and 65,536 on a GPU."""
+    """Maximum tokens of a batch; by default 4,096 on CPUs and 65,536 on a GPU."""
     tokenizer_processes: Annotated[int, Field(ge=0, le=64)] | None = None
-    """Processes that tokenise beside each worker; by default up to three for a GPU, and none on processors."""
+    """Tokenizer processes of each worker; by default up to three for a GPU, and none on CPUs."""
 
     @model_validator(mode="after")
     def _agree(self) -> TransformersOptions:
@@ -84,29 +84,29 @@ class TransformersOptions(Settings):
 
 
 class TransformersSpec(EmbedderSpec):
-    """A sentence encoder in torch: by its folder, or by its id on the hub and the commit."""
+    """A sentence encoder in torch: a folder, or a hub id with a commit."""
 
     deterministic = False
-    """Batches, devices and versions of torch change the last bits."""
+    """Results differ in the last bits between batches, devices and versions of torch."""
 
     kind: Literal["transformers"] = "transformers"
     folder: str | None = None
-    """On the machine that made the spec; None for a model of the hub."""
+    """Model folder on the machine that made the spec; None for a hub model."""
     model: str | None = None
-    """Id on the hub, which each machine resolves in its own cache."""
+    """Hub id, which each machine resolves in its own cache."""
     revision: str | None = None
-    """The commit of ``model``."""
+    """Commit of ``model``."""
     trust_remote_code: bool = False
     pooling: tuple[str, ...]
     document_prompt: str = ""
     document_prompt_name: str = ""
-    """Name of the prompt in the model's files; empty for a text of the user's, or none."""
+    """Name of the prompt in the model's files; empty for a text from the settings, or none."""
     query_prompt: str = ""
     cut: int | None = None
-    """Numbers that are kept of each vector; None for all."""
+    """Width that vectors are truncated to; None for the model's."""
     max_tokens: Annotated[int, Field(ge=1)] = 512
-    """As the settings have it; the model may take fewer."""
-    precision: AskedPrecision = "auto"
+    """As in the settings; the model's own limit may be lower."""
+    precision: PrecisionSetting = "auto"
     attention: str = "auto"
     compile: bool = False
     long: Literal["truncate", "chunk"] = "truncate"
@@ -116,7 +116,7 @@ class TransformersSpec(EmbedderSpec):
 
     @classmethod
     def recognizes(cls, model: str) -> bool:
-        """Accept a sentence encoder, where torch is installed or nothing else here could run it."""
+        """Accept a sentence encoder if torch is installed, or if ``onnx`` cannot run the model here."""
         if is_model_id(model):
             path = model_description(model)
         elif Path(model).is_dir():
@@ -125,31 +125,31 @@ class TransformersSpec(EmbedderSpec):
             return False
         if not is_sentence_folder(path):
             return False
-        # A folder that was exported has a graph in place of the weights.
+        # An exported folder has a graph instead of weights.
         usable = is_model_id(model) or any(path.glob("*.safetensors")) or any(path.glob("0_*/*.safetensors"))
         return (usable and find_spec("torch") is not None) or not _onnx_can(model)
 
     @classmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
-        """The model that ``embed.model`` names, checked as far as its small files and the headers of its weights go."""
+        """Resolve ``embed.model``, and validate its small files and the headers of its weights."""
         options = options_of(config, TransformersOptions)
         if config.model == "transformers":
             raise ConfigError(
-                "embed.model is 'transformers', which is a kind of model and no model",
+                "embed.model is 'transformers', which is a kind of model, not a model",
                 where="embed.model",
                 hint="Name a folder or an id: --set embed.model=sentence-transformers/all-MiniLM-L6-v2.",
             )
-        found = _resolved(config.model, options.revision, code=options.trust_remote_code)
-        folder = read_sentence_folder(found.path)
+        resolved = _resolve(config.model, options.revision, code=options.trust_remote_code)
+        folder = read_sentence_folder(resolved.path)
         _check_folder(folder, options)
-        name, document = _prompt(folder, options.document_prompt, folder.document_prompt_name, folder.document_prompt)
+        name, prompt = _prompt(folder, options.document_prompt, folder.document_prompt_name, folder.document_prompt)
         spec = cls(
-            folder=str(found.path) if found.source == "folder" else None,
-            model=found.name if found.source == "hub" else None,
-            revision=found.revision,
+            folder=str(resolved.path) if resolved.source == "folder" else None,
+            model=resolved.name if resolved.source == "hub" else None,
+            revision=resolved.revision,
             trust_remote_code=options.trust_remote_code,
             pooling=(options.pooling,) if options.pooling else folder.pooling,
-            document_prompt=document,
+            document_prompt=prompt,
             document_prompt_name=name,
             query_prompt=_prompt(folder, options.query_prompt, "", folder.query_prompt)[1],
             cut=options.dimensions,
@@ -168,14 +168,14 @@ class TransformersSpec(EmbedderSpec):
 
     @property
     def path(self) -> Path:
-        """Folder of the model on this machine; one of the hub is fetched if it is not in the cache."""
+        """Folder of the model on this machine; a hub model is downloaded if it is not cached."""
         if self.model is None:
             return Path(str(self.folder))
-        return _resolved(self.model, self.revision, code=self.trust_remote_code).path
+        return _resolve(self.model, self.revision, code=self.trust_remote_code).path
 
     @property
     def name(self) -> str:
-        """The id on the hub, or the folder's name."""
+        """Hub id, or name of the folder."""
         return self.model or self.path.name
 
     @property
@@ -185,19 +185,19 @@ class TransformersSpec(EmbedderSpec):
 
     @property
     def token_limit(self) -> int:
-        """Maximum number of tokens of a text, or of a window of it: the setting, or what the model takes if less."""
+        """Maximum number of tokens of a text or window: the lower of the setting and the model's limit."""
         return min(self.max_tokens, read_sentence_folder(self.path).max_seq_length or self.max_tokens)
 
     @property
     def settled(self) -> Precision:
-        """The precision; ``auto`` is decided by this machine."""
-        return settled_precision(self.precision, gpus() if self.precision == "auto" else ())
+        """Precision; ``auto`` is resolved for this machine."""
+        return resolve_precision(self.precision, gpus() if self.precision == "auto" else ())
 
     def identity(self) -> Mapping[str, Any]:
-        """Everything that alters the vectors: bytes of the model, never its path, the settings and the precision.
+        """Return all that alters the vectors: bytes of the model, settings and precision; never a path.
 
-        How attention is computed, compilation, batches and the device are no part of it: they compute the same numbers
-        and round differently, by less than the precision itself (docs/decisions/0005-models-and-embedding.md).
+        Attention implementation, compilation, batches and device are not included: they only change rounding, by less
+        than the precision itself (docs/decisions/0005-models-and-embedding.md).
         """
         folder = read_sentence_folder(self.path)
         return {
@@ -218,44 +218,46 @@ class TransformersSpec(EmbedderSpec):
         }
 
     def settle(self, place: Callable[[], Place]) -> Self:
-        """With the precision that ``auto`` means where the model will run."""
+        """Return this spec with the precision that ``auto`` means where the model will run."""
         if self.precision != "auto":
             return self
-        return self.model_copy(update={"precision": settled_precision("auto", place().gpus)})
+        return self.model_copy(update={"precision": resolve_precision("auto", place().gpus)})
 
     def settled_options(self) -> Mapping[str, Any]:
-        """The precision, and the commit of a model of the hub."""
+        """Return the precision, and the commit of a hub model."""
         return {"precision": self.precision} | ({"revision": self.revision} if self.revision else {})
 
     def resources(self) -> StageResources:
-        """A GPU where there is any; memory for the weights, and for the tokenizer processes that the settings name."""
-        numbers = check_weights(read_sentence_folder(self.path))
-        size = 4 if self.settled == "fp32" else 2
-        memory = _WORKER_BYTES + int(1.2 * size * numbers)
+        """Return an optional GPU, and memory for the weights and the tokenizer processes named in the settings."""
+        parameters = check_weights(read_sentence_folder(self.path))
+        bytes_per_parameter = 4 if self.settled == "fp32" else 2
+        memory = _WORKER_BYTES + int(1.2 * bytes_per_parameter * parameters)
         memory += _TOKENIZER_PROCESS_BYTES * (self.tokenizer_processes or 0)
         return StageResources(gpus="auto", memory=memory)
 
     def notice(self, languages: Mapping[str, int]) -> str | None:
-        """What was decided for the user: prompt, precision, length."""
+        """Report what was chosen for the user: prompt, precision, token limit."""
         prompt = f"the prompt {self.document_prompt!r}" if self.document_prompt else "no prompt"
         named = f" ({self.document_prompt_name})" if self.document_prompt_name else ""
-        said = [f"{self.name} in {self.settled} with {prompt}{named} before each text"]
+        sentences = [f"{self.name} in {self.settled} with {prompt}{named} before each text"]
         if self.token_limit < self.max_tokens:
-            what = "tokens of a text" if self.long == "truncate" else "tokens at a time"
-            said.append(f"it takes {self.token_limit:,} {what}, fewer than embed.max_tokens = {self.max_tokens:,}")
-        return "; ".join(said)
+            limit = "tokens of a text" if self.long == "truncate" else "tokens at a time"
+            sentences.append(
+                f"it takes {self.token_limit:,} {limit}, fewer than embed.max_tokens = {self.max_tokens:,}"
+            )
+        return "; ".join(sentences)
 
     def open(self, device: str = "cpu") -> EncoderEmbedder:
         """Load the model onto the device."""
-        from latentscale.embedders.encoder.loading import Loading, check_place, load_tokenizer
+        from latentscale.embedders.encoder.loading import LoadSettings, check_place, load_tokenizer
         from latentscale.embedders.encoder.model import SentenceModel
         from latentscale.embedders.encoder.tokenizer_processes import processes_for, processes_for_tokenizer
 
         folder = read_sentence_folder(self.path)
         check_weights(folder)
-        loading = Loading(
+        loading = LoadSettings(
             device=device,
-            precision=settled_precision(self.precision, gpus() if device.startswith("cuda") else ()),
+            precision=resolve_precision(self.precision, gpus() if device.startswith("cuda") else ()),
             attention=self.attention,
             compile=self.compile,
             trust_remote_code=self.trust_remote_code,
@@ -274,14 +276,14 @@ class TransformersSpec(EmbedderSpec):
             return Feed(
                 tokenizer,
                 limit=folder.max_seq_length or self.max_tokens,
-                # The matrix units of GPUs take eight at a time; a processor only computes the padding.
+                # GPU matrix units need widths that are multiples of eight; on CPUs padding only costs time.
                 multiple=8 if device.startswith("cuda") else 1,
                 padding=padding,
                 skipped=0 if folder.include_prompt or not prompt else tokenizer.prompt_tokens,
                 processes=processes_for_tokenizer(compiled, options, processes),
             )
 
-        # Queries are few.
+        # Queries are too few to need tokenizer processes.
         documents = feed(self.document_prompt, processes_for(device, self.tokenizer_processes))
         queries = feed(self.query_prompt)
         return EncoderEmbedder(
@@ -293,24 +295,24 @@ class TransformersSpec(EmbedderSpec):
         )
 
 
-def _resolved(model: str, revision: str | None, *, code: bool) -> ModelFolder:
-    """The folder of a model; with its code where that is trusted, which is fetched for no other."""
+def _resolve(model: str, revision: str | None, *, code: bool) -> ModelFolder:
+    """Resolve a model; its code is downloaded only if trusted."""
     patterns = (*DEFAULT_PATTERNS, "*.py") if code else DEFAULT_PATTERNS
-    found = resolve_model(model, revision=revision, patterns=patterns)
-    if code and not any(found.path.rglob("*.py")):
-        return fetch_model(model, revision=found.revision, patterns=patterns)
-    return found
+    resolved = resolve_model(model, revision=revision, patterns=patterns)
+    if code and not any(resolved.path.rglob("*.py")):
+        return fetch_model(model, revision=resolved.revision, patterns=patterns)
+    return resolved
 
 
 def _onnx_can(model: str) -> bool:
-    """Whether the kind ``onnx`` can run here and this model may have a file for it; of the hub, it looks itself."""
+    """Whether the kind ``onnx`` can run here, and the model may have a file for it: true for any hub model."""
     if "onnx" not in EMBEDDERS or find_spec("onnxruntime") is None:
         return False
     return is_model_id(model) or any(Path(model).rglob("*.onnx"))
 
 
 def _check_folder(folder: SentenceFolder, options: TransformersOptions) -> None:
-    """Refuse what the small files and the headers of the weights show."""
+    """Reject models that cannot work, by their small files and the headers of the weights."""
     check_weights(folder)
     check_modules(folder)
     if folder.own_code and not options.trust_remote_code and not _known_to_transformers(folder.model_type):
@@ -327,36 +329,38 @@ def _check_folder(folder: SentenceFolder, options: TransformersOptions) -> None:
             "decoders.",
         )
     pooling = (options.pooling,) if options.pooling else folder.pooling
-    first = folder.dense[0].in_features if folder.dense else None
-    if first is not None and first != folder.hidden * len(pooling):
+    input_width = folder.dense[0].in_features if folder.dense else None
+    if input_width is not None and input_width != folder.hidden * len(pooling):
         raise ConfigError(
             f"pooling {', '.join(pooling)} gives {folder.hidden * len(pooling)} numbers, and the layer after it takes "
-            f"{first}",
+            f"{input_width}",
             where="embed.options.pooling",
             hint=f"Leave it out: the model's own is {', '.join(folder.pooling)}.",
         )
     width = _width(folder, pooling)
     if options.dimensions is not None and options.dimensions > width:
-        widths = f" It was trained to be cut to {', '.join(map(str, folder.matryoshka))}." if folder.matryoshka else ""
+        trained_widths = (
+            f" It was trained to be cut to {', '.join(map(str, folder.matryoshka))}." if folder.matryoshka else ""
+        )
         raise ConfigError(
             f"{folder.path.name} has vectors of {width} numbers, fewer than {options.dimensions}",
             where="embed.options.dimensions",
-            hint=f"Use at most {width}.{widths}",
+            hint=f"Use at most {width}.{trained_widths}",
         )
 
 
 def _known_to_transformers(model_type: str) -> bool:
-    """Whether the transformers that is installed has this model, by its folder: importing it takes seconds."""
-    found = find_spec("transformers")
-    places = (found.submodule_search_locations or []) if found else []
-    return any((Path(place) / "models" / model_type.replace("-", "_")).is_dir() for place in places)
+    """Whether the installed transformers supports a model type, judged by its folder: importing it takes seconds."""
+    spec = find_spec("transformers")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    return any((Path(folder) / "models" / model_type.replace("-", "_")).is_dir() for folder in folders)
 
 
-def _prompt(folder: SentenceFolder, given: str | None, name: str, text: str) -> tuple[str, str]:
-    """Name and text of a prompt: of the setting, which is one of the model's names or a text, or what the files say."""
-    if given is None:
+def _prompt(folder: SentenceFolder, setting: str | None, name: str, text: str) -> tuple[str, str]:
+    """Return name and text of a prompt: from the setting (a name in the model, or a text), else from the files."""
+    if setting is None:
         return name, text
-    return (given, folder.prompts[given]) if given in folder.prompts else ("", given)
+    return (setting, folder.prompts[setting]) if setting in folder.prompts else ("", setting)
 
 
 def _width(folder: SentenceFolder, pooling: tuple[str, ...]) -> int:
@@ -364,11 +368,11 @@ def _width(folder: SentenceFolder, pooling: tuple[str, ...]) -> int:
 
 
 def _identity_files(folder: SentenceFolder, *, code: bool) -> list[str]:
-    """Files whose bytes alter a vector, relative to the model's folder."""
+    """List the files whose bytes alter vectors, relative to the model's folder."""
     paths = weight_files(folder.encoder)
-    inner = [folder.encoder / name for name in ("config.json", INDEX, *_TOKENIZER_FILES)]
-    inner += [path for pattern in _VOCABULARIES for path in folder.encoder.glob(pattern)]
-    paths += [path for path in inner if path.is_file()]
+    encoder_files = [folder.encoder / name for name in ("config.json", INDEX, *_TOKENIZER_FILES)]
+    encoder_files += [path for pattern in _VOCABULARIES for path in folder.encoder.glob(pattern)]
+    paths += [path for path in encoder_files if path.is_file()]
     for head in folder.heads:
         if not isinstance(head, Normalize):
             paths += [head.folder / name for name in ("config.json", WEIGHTS)]

@@ -1,4 +1,4 @@
-"""The layers of a sentence encoder after its pooling, in NumPy: a graph that ends before them leaves them to us."""
+"""The layers of a sentence encoder after its pooling in NumPy, for graphs that end before them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from latentscale.embedders.token_pooling import normalise
 from latentscale.errors import ConfigError
 
 Vectors = NDArray[np.float32]
-# That of torch, unless a module says otherwise.
+# The default of torch.
 _EPSILON = 1e-5
 
 
@@ -58,18 +58,18 @@ def read_heads(heads: Sequence[Head]) -> Callable[[Vectors], Vectors]:
     Returns
     -------
     callable
-        From pooled vectors to vectors of texts, (n, width) to (n, dimensions), float32.
+        Function from pooled vectors to vectors of texts, float32, (n, width) to (n, dimensions).
 
     Raises
     ------
     ConfigError
-        If weights are missing, do not have the shape that their module says, or the activation is not known here.
+        If weights are missing or have the wrong shape, or the activation is not supported.
     """
-    parts = [_read(head) for head in heads]
+    layers = [_read(head) for head in heads]
 
     def apply(vectors: Vectors) -> Vectors:
-        for part in parts:
-            vectors = part(vectors)
+        for layer in layers:
+            vectors = layer(vectors)
         return vectors
 
     return apply
@@ -84,11 +84,11 @@ def _read(head: Head) -> Callable[[Vectors], Vectors]:
 
 
 def _dense(head: Dense) -> Callable[[Vectors], Vectors]:
-    held = _weights(head.folder)
-    weight = _array(head.folder, held, "linear.weight", (head.out_features, head.in_features))
-    bias = _array(head.folder, held, "linear.bias", (head.out_features,)) if head.bias else np.float32(0)
+    arrays = _weights(head.folder)
+    weight = _array(head.folder, arrays, "linear.weight", (head.out_features, head.in_features))
+    bias = _array(head.folder, arrays, "linear.bias", (head.out_features,)) if head.bias else np.float32(0)
     projected = head.residual and head.in_features != head.out_features
-    shortcut = _array(head.folder, held, "residual.weight", weight.shape) if projected else None
+    shortcut = _array(head.folder, arrays, "residual.weight", weight.shape) if projected else None
     activation = _ACTIVATIONS.get(head.activation)
     if activation is None:
         raise ConfigError(
@@ -98,18 +98,18 @@ def _dense(head: Dense) -> Callable[[Vectors], Vectors]:
         )
 
     def apply(vectors: Vectors) -> Vectors:
-        found = activation(vectors @ weight.T + bias)
+        output = activation(vectors @ weight.T + bias)
         if not head.residual:
-            return found
-        return found + (vectors if shortcut is None else vectors @ shortcut.T)
+            return output
+        return output + (vectors if shortcut is None else vectors @ shortcut.T)
 
     return apply
 
 
 def _layer_norm(head: LayerNorm) -> Callable[[Vectors], Vectors]:
-    held = _weights(head.folder)
-    weight = _array(head.folder, held, "norm.weight", (head.width,))
-    bias = _array(head.folder, held, "norm.bias", (head.width,))
+    arrays = _weights(head.folder)
+    weight = _array(head.folder, arrays, "norm.weight", (head.width,))
+    bias = _array(head.folder, arrays, "norm.bias", (head.width,))
 
     def apply(vectors: Vectors) -> Vectors:
         centred = vectors - vectors.mean(axis=1, keepdims=True)
@@ -127,23 +127,23 @@ def _weights(folder: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} is missing",
             where="embed.model",
-            hint="Fetch it, or save the model again; only weights in safetensors are read.",
+            hint="Download it, or save the model again; only weights in safetensors are read.",
         )
     try:
         return load_file(path)
-    except Exception as error:  # safetensors raises types of its own
+    except Exception as error:  # safetensors has its own exception types
         raise ConfigError(
             f"{path} cannot be read: {' '.join(str(error).split())[:300]}", where="embed.model"
         ) from error
 
 
-def _array(folder: Path, held: dict[str, Any], name: str, shape: tuple[int, ...]) -> Vectors:
-    found = held.get(name)
-    if found is None or found.shape != shape:
-        problem = "is missing" if found is None else f"has the shape {found.shape}, not {shape}"
+def _array(folder: Path, arrays: dict[str, Any], name: str, shape: tuple[int, ...]) -> Vectors:
+    array = arrays.get(name)
+    if array is None or array.shape != shape:
+        problem = "is missing" if array is None else f"has the shape {array.shape}, not {shape}"
         raise ConfigError(
             f"{folder / 'model.safetensors'}: {name} {problem}",
             where="embed.model",
-            hint="Save the model again, or fetch it anew.",
+            hint="Save the model again, or download it again.",
         )
-    return np.asarray(found, np.float32)
+    return np.asarray(array, np.float32)

@@ -1,4 +1,4 @@
-"""Sentence encoders in vLLM, for large ones on GPUs; in an environment of its own, since vLLM pins what others need."""
+"""Large sentence encoders on GPUs with vLLM, which needs its own environment because of its pinned dependencies."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from latentscale.errors import ConfigError, ResourceError, require
 from latentscale.models.hub import content_digest, resolve_model
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-# vLLM's names of the poolings that both know.
+# Names of pooling modes in vLLM.
 _POOLING = {"mean": "MEAN", "cls": "CLS", "lasttoken": "LAST"}
-_DESCRIBED = ("*.json", "*.txt", "*.model")
-# vLLM returns lists of Python floats, of 32 bytes a number.
+_CONFIG_FILES = ("*.json", "*.txt", "*.model")
+# Bounds memory: vLLM returns lists of Python floats, 32 bytes per value.
 _TEXTS_AT_ONCE = 1_024
 _WORKER_BYTES = 6_000_000_000
 
@@ -34,17 +34,17 @@ class VllmOptions(Settings):
     """``embed.options`` of the kind ``vllm``."""
 
     revision: str | None = None
-    """Commit, branch or tag of a hub id; by default what the cache calls main. The commit is recorded."""
+    """Commit, branch or tag of a hub id; by default the cached main. The commit is recorded."""
     document_prompt: str | None = None
-    """The name of one of the model's prompts, or a text, that stands before each document; "" for none."""
+    """The name of one of the model's prompts, or a text, put before each document; "" for none."""
     query_prompt: str | None = None
-    """The same for queries of a search."""
+    """The same for search queries."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """What the model computes with; GPUs before Ampere need fp16."""
+    """Precision of the computation; GPUs before Ampere need fp16."""
     gpu_memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Of the memory of the worker's GPU that vLLM takes when it starts."""
+    """Share of the GPU's memory that vLLM reserves at the start."""
     compile: bool = True
-    """Compile the model and capture CUDA graphs: a minute at the start, faster after."""
+    """Compile the model and capture CUDA graphs: takes a minute at the start, and is faster afterwards."""
 
 
 class VllmSpec(EmbedderSpec):
@@ -53,11 +53,11 @@ class VllmSpec(EmbedderSpec):
     kind: Literal["vllm"] = "vllm"
     deterministic = False
     folder: str | None = None
-    """On the machine that made the spec; None for a model of the hub."""
+    """Model folder on the machine that made the spec; None for a hub model."""
     model: str | None = None
-    """Id on the hub, which each machine resolves in its own cache."""
+    """Hub id, which each machine resolves in its own cache."""
     revision: str | None = None
-    """The commit of ``model``."""
+    """Commit of ``model``."""
     document_prompt: str = ""
     query_prompt: str = ""
     max_tokens: Annotated[int, Field(ge=1)] = 512
@@ -67,22 +67,22 @@ class VllmSpec(EmbedderSpec):
 
     @classmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
-        """The model that ``embed.model`` names, with ``embed.kind: vllm``; vLLM need not be installed here."""
+        """Resolve ``embed.model`` for ``embed.kind: vllm``; vLLM need not be installed here."""
         options = options_of(config, VllmOptions)
         if config.model == "vllm":
             raise ConfigError(
-                "embed.model is 'vllm', which is a kind of model and no model",
+                "embed.model is 'vllm', which is a kind of model, not a model",
                 where="embed.model",
                 hint="Name a folder or an id: --set embed.kind=vllm --set embed.model=Qwen/Qwen3-Embedding-0.6B.",
             )
-        found = resolve_model(config.model, revision=options.revision)
-        folder = read_sentence_folder(found.path)
+        resolved = resolve_model(config.model, revision=options.revision)
+        folder = read_sentence_folder(resolved.path)
         check_weights(folder)
-        _refuse_unknown_parts(folder)
+        _reject_unsupported(folder)
         return cls(
-            folder=str(found.path) if found.source == "folder" else None,
-            model=found.name if found.source == "hub" else None,
-            revision=found.revision,
+            folder=str(resolved.path) if resolved.source == "folder" else None,
+            model=resolved.name if resolved.source == "hub" else None,
+            revision=resolved.revision,
             document_prompt=_prompt(folder, options.document_prompt, folder.document_prompt),
             query_prompt=_prompt(folder, options.query_prompt, folder.query_prompt),
             max_tokens=config.max_tokens,
@@ -93,14 +93,14 @@ class VllmSpec(EmbedderSpec):
 
     @property
     def path(self) -> Path:
-        """Folder of the model on this machine; one of the hub is fetched if it is not in the cache."""
+        """Folder of the model on this machine; a hub model is downloaded if it is not cached."""
         if self.model is None:
             return Path(str(self.folder))
         return resolve_model(self.model, revision=self.revision).path
 
     @property
     def name(self) -> str:
-        """The id on the hub, or the folder's name."""
+        """Hub id, or name of the folder."""
         return self.model or self.path.name
 
     @property
@@ -110,15 +110,15 @@ class VllmSpec(EmbedderSpec):
 
     @property
     def token_limit(self) -> int:
-        """Maximum number of tokens of a text: the setting, or what the model takes if that is less."""
+        """Maximum number of tokens of a text: the lower of the setting and the model's limit."""
         return min(self.max_tokens, read_sentence_folder(self.path).max_seq_length or self.max_tokens)
 
     def identity(self) -> Mapping[str, Any]:
-        """Everything that alters the vectors: bytes of the model, never its path, the settings and the precision."""
+        """Return all that alters the vectors: bytes of the model, settings and precision; never a path."""
         path = self.path
         folder = read_sentence_folder(path)
-        names = {one.relative_to(path).as_posix() for one in weight_files(folder.encoder)}
-        names |= {one.relative_to(path).as_posix() for pattern in _DESCRIBED for one in path.rglob(pattern)}
+        names = {file.relative_to(path).as_posix() for file in weight_files(folder.encoder)}
+        names |= {file.relative_to(path).as_posix() for pattern in _CONFIG_FILES for file in path.rglob(pattern)}
         return {
             "embedder": "vllm",
             "version": 1,
@@ -131,15 +131,15 @@ class VllmSpec(EmbedderSpec):
         }
 
     def settled_options(self) -> Mapping[str, Any]:
-        """The commit of a model of the hub."""
+        """Return the commit of a hub model."""
         return {"revision": self.revision} if self.revision else {}
 
     def resources(self) -> StageResources:
-        """One GPU, of which ``gpu_memory_share`` is taken."""
+        """Return one GPU, of whose memory vLLM reserves ``gpu_memory_share``."""
         return StageResources(gpus=1, memory=_WORKER_BYTES)
 
     def notice(self, languages: Mapping[str, int]) -> str | None:
-        """What was decided for the user: precision, prompt, length."""
+        """Report what was chosen for the user: precision, prompt, token limit."""
         prompt = f"the prompt {self.document_prompt!r}" if self.document_prompt else "no prompt"
         return f"{self.name} in vLLM, {self.precision}, {self.token_limit:,} tokens, with {prompt} before each text"
 
@@ -173,7 +173,7 @@ class VllmSpec(EmbedderSpec):
         except (RuntimeError, ValueError, OSError) as error:
             raise ResourceError(
                 f"vLLM cannot start {self.name}: {' '.join(str(error).split())[:400]}",
-                hint="Where another program holds the GPU's memory, lower embed.options.gpu_memory_share; or use "
+                hint="If another program uses the GPU's memory, lower embed.options.gpu_memory_share; or use "
                 "embed.kind=transformers.",
             ) from error
         return VllmEmbedder(
@@ -191,7 +191,7 @@ class VllmSpec(EmbedderSpec):
 
 
 class VllmEmbedder:
-    """Embeds by an engine of vLLM, which makes its own batches.
+    """Embeds with a vLLM engine, which batches by itself.
 
     Parameters
     ----------
@@ -211,21 +211,21 @@ class VllmEmbedder:
         return self._embed(texts, self._documents)
 
     def embed_queries(self, texts: Sequence[str]) -> Embedded:
-        """Embed queries of a search, in order, with their own prompt."""
+        """Embed search queries, in order, with their own prompt."""
         return self._embed(texts, self._queries)
 
     def _embed(self, texts: Sequence[str], tokenizer: TextTokenizer) -> Embedded:
         tokens = tokenizer.encode(texts)
         vectors = np.zeros((len(texts), self._dimensions), dtype=np.float32)
-        asked = np.flatnonzero(~tokens.empty)
-        order = asked[np.argsort(-tokens.lengths[asked], kind="stable")]
+        nonempty = np.flatnonzero(~tokens.empty)
+        order = nonempty[np.argsort(-tokens.lengths[nonempty], kind="stable")]
         for start in range(0, len(order), _TEXTS_AT_ONCE):
             rows = order[start : start + _TEXTS_AT_ONCE]
             prompts = [
                 {"prompt_token_ids": tokens.ids[tokens.bounds[row] : tokens.bounds[row + 1]].tolist()} for row in rows
             ]
             outputs = self._model.embed(prompts, use_tqdm=False)
-            vectors[rows] = np.asarray([one.outputs.embedding for one in outputs], dtype=np.float32)
+            vectors[rows] = np.asarray([output.outputs.embedding for output in outputs], dtype=np.float32)
         return Embedded(
             vectors=_unit(vectors),
             embeddable=~tokens.empty,
@@ -236,18 +236,18 @@ class VllmEmbedder:
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    return np.divide(vectors, lengths[:, None], out=vectors, where=(lengths > 0)[:, None], casting="unsafe")
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    return np.divide(vectors, norms[:, None], out=vectors, where=(norms > 0)[:, None], casting="unsafe")
 
 
 def _pooler(folder: SentenceFolder) -> Any:
-    """How the vectors of tokens become one, in vLLM's words; it reads only the older form of a model's files itself."""
+    """Return the pooling as vLLM's configuration; vLLM itself reads it only from the older layout of model files."""
     config: Any = require("vllm.config", extra="vllm", used_for="the embedder 'vllm'")
     return config.PoolerConfig(seq_pooling_type=_POOLING[folder.pooling[0]])
 
 
-def _refuse_unknown_parts(folder: SentenceFolder) -> None:
-    """Refuse a model that vLLM would run otherwise than its files say."""
+def _reject_unsupported(folder: SentenceFolder) -> None:
+    """Reject a model that vLLM would run differently from its files."""
     problem = None
     if len(folder.pooling) != 1 or folder.pooling[0] not in _POOLING:
         problem = f"its pooling is {' and '.join(folder.pooling) or 'not said'}"
@@ -267,5 +267,5 @@ def _refuse_unknown_parts(folder: SentenceFolder) -> None:
         )
 
 
-def _prompt(folder: SentenceFolder, given: str | None, default: str) -> str:
-    return default if given is None else folder.prompts.get(given, given)
+def _prompt(folder: SentenceFolder, setting: str | None, default: str) -> str:
+    return default if setting is None else folder.prompts.get(setting, setting)

@@ -1,9 +1,9 @@
-"""The words of texts as BERT's tokenizers separate them, for many texts at once, by classes of bytes.
+"""Split many texts at once into words like a BERT tokenizer, by byte classes.
 
-At ASCII white space and ASCII punctuation such a tokenizer always separates, and nothing that it does to characters
-(cleaning, accents, lower case, word pieces) reaches over such a place. So the stretches between them can be tokenised
-each by itself, and each different one once. A stretch may hold other characters, a dash or a quotation mark of Unicode
-for instance, at which the tokenizer separates further.
+Such a tokenizer always splits at ASCII white space and punctuation, and its other steps (cleaning, accents, lower case,
+WordPiece) never cross such a boundary. So the parts between them can be tokenised independently, and each distinct one
+only once. A part may contain other characters at which the tokenizer splits further, such as a Unicode dash or
+quotation mark.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _SPACES = b" \t\n\r"
-# Of each byte, its class, and what it says of its text.
+# Mask of the class; flags of a byte: it may begin an added token, or its text must not be split here.
 _SPACE, _INSIDE, _SIGN = 0, 1, 2
 _CLASS, _WATCHED, _UNFIT = 3, 4, 8
-# First bytes, in UTF-8, of scripts that are written without spaces, or whose words hardly come back; and no characters.
+# UTF-8 lead bytes of scripts written without spaces or whose words rarely recur; and of invalid characters.
 _UNSPACED = (0xE0, *range(0xE3, 0x100))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """The words of some texts.
+    """Words of some texts.
 
     Attributes
     ----------
     different : list of str
-        Each word once that is not among the known ones; spaces behind it are a part of it.
+        Distinct words that are not among the known ones, including trailing spaces.
     places : integer ndarray, shape (n_words,)
-        Place of each word in the known ones and ``different`` behind them, one text after the other.
+        Index of each word into the known words followed by ``different``; texts are concatenated.
     counts : int64 ndarray, shape (n_texts,)
-        Words of each text.
+        Number of words of each text.
     rest : int64 ndarray
-        Texts, ascending, that only the tokenizer can read; they have no words here.
+        Indices, ascending, of texts that must be tokenised as a whole; they have no words here.
     """
 
     different: list[str]
@@ -51,102 +51,102 @@ class Words:
 
 
 class WordSplitter:
-    """Separates texts as a tokenizer of BERT's kind does.
+    """Splits texts into words like a BERT tokenizer.
 
     Parameters
     ----------
     lowercase : bool
-        Whether the tokenizer makes no difference between capital and small letters.
+        Whether the tokenizer lowercases.
     added : sequence of str
-        Tokens that the tokenizer looks for before it separates words. A text with one of them is left to it.
+        Tokens that the tokenizer matches before splitting words. A text with one of them is not split.
     """
 
     def __init__(self, *, lowercase: bool, added: Sequence[str]) -> None:
-        every = bytes(range(256)).translate(bytes.maketrans(_SPACES, b" " * len(_SPACES)))
-        self._letters = every.lower() if lowercase else every
+        byte_map = bytes(range(256)).translate(bytes.maketrans(_SPACES, b" " * len(_SPACES)))
+        self._letters = byte_map.lower() if lowercase else byte_map
         classes = np.full(256, _INSIDE, np.uint8)
         classes[list(_SPACES)] = _SPACE
         classes[[code for code in range(33, 127) if not chr(code).isalnum()]] = _SIGN
         for token in added:
-            # Lower case of one character may be several.
-            for form in (token[:1], token[:1].lower(), token[:1].upper()):
-                classes[form.encode(errors="surrogatepass")[0]] |= _WATCHED
+            # The lower case of a character may be several characters.
+            for prefix in (token[:1], token[:1].lower(), token[:1].upper()):
+                classes[prefix.encode(errors="surrogatepass")[0]] |= _WATCHED
         classes[[code for code in (*range(32), 127) if code not in _SPACES]] |= _UNFIT
         classes[list(_UNSPACED)] |= _UNFIT
         self._classes = classes.tobytes()
         self._has_added = re.compile("|".join(map(re.escape, added)), re.IGNORECASE).search if added else None
 
     def split(self, texts: Sequence[str], known: pa.LargeStringArray | None = None) -> Words:
-        """Separate ``texts``; memory is about ten times their bytes while this runs.
+        """Split ``texts``; takes memory of about ten times their bytes.
 
         Parameters
         ----------
         texts : sequence of str
         known : pyarrow.LargeStringArray, optional
-            Different words that need not be returned as strings.
+            Distinct words that need not be returned as strings.
         """
-        # Half of a pair of surrogates is no character; what is made of it here has a mark.
-        parts = [text.encode(errors="surrogatepass") for text in texts]
-        codes, classes, ends = self._joined(parts)
+        # A lone surrogate is not a character; the bytes it is encoded to here are of the class unfit.
+        encoded_texts = [text.encode(errors="surrogatepass") for text in texts]
+        codes, classes, ends = self._join(encoded_texts)
         rest = self._unfit(texts, classes, ends)
         if len(rest):
             for row in rest.tolist():
-                parts[row] = b""
-            codes, classes, ends = self._joined(parts)
+                encoded_texts[row] = b""
+            codes, classes, ends = self._join(encoded_texts)
         classes = classes & _CLASS
         inside = classes == _INSIDE
-        begins = classes == _SIGN
-        begins[:1] |= inside[:1]
-        begins[1:] |= inside[1:] & ~inside[:-1]
-        # A word reaches to the next one, spaces included: taking them out costs more than the few words that differ
-        # by them.
-        starts = np.flatnonzero(begins)
+        word_starts = classes == _SIGN
+        word_starts[:1] |= inside[:1]
+        word_starts[1:] |= inside[1:] & ~inside[:-1]
+        # A word extends to the next one, including spaces: removing them costs more than the few words that differ only
+        # in them.
+        starts = np.flatnonzero(word_starts)
         counts = np.diff(np.searchsorted(starts, ends), prepend=0)
         if not len(starts):
             return Words(different=[], places=starts, counts=counts, rest=rest)
         buffers = [None, pa.py_buffer(np.append(starts, len(codes))), pa.py_buffer(codes)]
         words = pa.Array.from_buffers(pa.large_string(), len(starts), buffers)
-        # The known words are the first ones of the dictionary, so that their places are known, too.
-        before = [] if known is None or not len(known) else [known]
-        encoded = pa.chunked_array([*before, words]).dictionary_encode().chunks[-1]
+        # The known words come first in the dictionary, so that their indices are known.
+        known_words = [] if known is None or not len(known) else [known]
+        encoded = pa.chunked_array([*known_words, words]).dictionary_encode().chunks[-1]
         return Words(
-            different=encoded.dictionary.slice(sum(map(len, before))).to_pylist(),
+            different=encoded.dictionary.slice(sum(map(len, known_words))).to_pylist(),
             places=encoded.indices.to_numpy(),
             counts=counts,
             rest=rest,
         )
 
-    def _joined(self, parts: Sequence[bytes]) -> tuple[bytes, NDArray[np.uint8], NDArray[np.int64]]:
-        """All bytes, with their letters and spaces made alike; the class of each; and where each text ends."""
-        whole = b" ".join([*parts, b""])
-        ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)) + 1)
-        return whole.translate(self._letters), np.frombuffer(whole.translate(self._classes), np.uint8), ends
+    def _join(self, encoded_texts: Sequence[bytes]) -> tuple[bytes, NDArray[np.uint8], NDArray[np.int64]]:
+        """Return the joined bytes, with case and spaces normalised; the class of each; and the end of each text."""
+        joined = b" ".join([*encoded_texts, b""])
+        ends = np.cumsum(np.fromiter(map(len, encoded_texts), np.int64, len(encoded_texts)) + 1)
+        return joined.translate(self._letters), np.frombuffer(joined.translate(self._classes), np.uint8), ends
 
     def _unfit(self, texts: Sequence[str], classes: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of the texts that are left to the tokenizer."""
-        marked = np.flatnonzero(classes > _CLASS)
-        rows = np.searchsorted(ends, marked, side="right")
-        unfit = np.unique(rows[classes[marked] >= _UNFIT])
+        """Return the rows of texts that must not be split."""
+        flagged = np.flatnonzero(classes > _CLASS)
+        rows = np.searchsorted(ends, flagged, side="right")
+        unfit = np.unique(rows[classes[flagged] >= _UNFIT])
         watched = np.setdiff1d(rows, unfit)
         if self._has_added is None or not len(watched):
             return unfit
         candidates: list[int] = watched.tolist()
-        found = [row for row in candidates if self._has_added(texts[row])]
-        return np.union1d(unfit, np.array(found, np.int64))
+        with_added = [row for row in candidates if self._has_added(texts[row])]
+        return np.union1d(unfit, np.array(with_added, np.int64))
 
 
 def word_splitter(tokenizer: Tokenizer) -> WordSplitter | None:
-    """The splitter that separates texts as ``tokenizer`` does; None where there is none."""
+    """Return a splitter equivalent to ``tokenizer``; None if its kind is not supported."""
     normalizer = tokenizer.normalizer
-    known = (
+    supported = (
         type(normalizer).__name__ == "BertNormalizer"
         and type(tokenizer.pre_tokenizer).__name__ == "BertPreTokenizer"
         and type(tokenizer.model).__name__ == "WordPiece"
     )
-    if not known:
+    if not supported:
         return None
     added = tokenizer.get_added_tokens_decoder().values()
     if any(token.normalized or not token.content or " " in token.content for token in added):
-        # Texts and words that become such a token without capitals and accents, or beside each other, cannot be told.
+        # Texts and words that match such a token only after normalisation or across words cannot be detected.
         return None
     return WordSplitter(lowercase=normalizer.lowercase, added=[token.content for token in added])

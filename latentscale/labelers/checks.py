@@ -49,7 +49,7 @@ _EMPTY_NAMES = frozenset(
         "texts",
     ]
 )
-# Sentences that speak to a language model. Nothing finds all of them: this is one guard of several.
+# Sentences addressed to a language model. No pattern finds all of them: this is one safeguard of several.
 _INSTRUCTIONS = re.compile(
     r"""
     \b(?:ignore|disregard|forget|override|bypass|skip)\b.{0,40}?
@@ -116,33 +116,33 @@ def instructs(text: str) -> bool:
 
 
 def without_instructions(text: str) -> str:
-    """A text of the corpus without its sentences that read like commands to a language model."""
+    """Remove the sentences of a text that read like commands to a language model."""
     if not instructs(text):
         return text
-    kept = [one for one in _SENTENCES.split(text) if one.strip() and not instructs(one)]
-    # A command may also lie across the cut between two sentences.
-    joined = " ".join(kept)
+    sentences = [sentence for sentence in _SENTENCES.split(text) if sentence.strip() and not instructs(sentence)]
+    # A command may also span two sentences.
+    joined = " ".join(sentences)
     return "" if instructs(joined) else joined
 
 
 def tidy(text: str) -> str:
     """Strip quotation marks and full stops that models tend to add."""
-    found = unicodedata.normalize("NFC", text).strip()
+    label = unicodedata.normalize("NFC", text).strip()
     for opening, closing in (('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"), ("«", "»"), ("「", "」")):
-        if len(found) > 2 and found.startswith(opening) and found.endswith(closing):
-            found = found[1:-1].strip()
-    return found[:-1].rstrip() if found.endswith((".", "。")) and not found.endswith("..") else found
+        if len(label) > 2 and label.startswith(opening) and label.endswith(closing):
+            label = label[1:-1].strip()
+    return label[:-1].rstrip() if label.endswith((".", "。")) and not label.endswith("..") else label
 
 
 def fault_of_label(label: str, *, words: int | None = None) -> str | None:
-    """What is wrong with a label, as a part of a sentence; None where nothing is.
+    """Return what is wrong with a label, as part of a sentence, or None.
 
     Parameters
     ----------
     label : str
-        As ``tidy`` returns it.
+        As returned by ``tidy``.
     words : int, optional
-        Words that were asked for at most; a few more pass.
+        Requested maximum number of words; a few more are tolerated.
     """
     if not label:
         return "it is empty"
@@ -160,22 +160,29 @@ def fault_of_label(label: str, *, words: int | None = None) -> str | None:
         return "it is an answer to somebody and no name"
     if instructs(label):
         return "it is a command"
-    found = [word.lower() for word in _WORDS.findall(label)]
-    if not found:
+    label_words = [word.lower() for word in _WORDS.findall(label)]
+    if not label_words:
         return "it has no word"
-    if set(found) <= _EMPTY_NAMES:
+    if set(label_words) <= _EMPTY_NAMES:
         return "it says nothing"
-    if words is not None and len(found) > words + _SPARE_WORDS:
-        return f"it has {len(found)} words, more than {words}"
+    if words is not None and len(label_words) > words + _SPARE_WORDS:
+        return f"it has {len(label_words)} words, more than {words}"
     return None
 
 
 def usable_description(text: str) -> str:
-    """A description on one line, or nothing where it holds what no label may hold."""
-    found = " ".join(unicodedata.normalize("NFC", text).split())
-    if len(found) > MAX_DESCRIPTION or _ADDRESS.search(found) or _MARKUP.search(found) or instructs(found):
+    """Return a description as one line; empty if it is too long or contains an address, markup or a command."""
+    description = " ".join(unicodedata.normalize("NFC", text).split())
+    if (
+        len(description) > MAX_DESCRIPTION
+        or _ADDRESS.search(description)
+        or _MARKUP.search(description)
+        or instructs(description)
+    ):
         return ""
-    return "".join(one for one in found if unicodedata.category(one) not in ("Cc", "Cf", "Co", "Cs", "Cn"))
+    return "".join(
+        character for character in description if unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cs", "Cn")
+    )
 
 
 def sense_of(label: str) -> str:
@@ -191,12 +198,12 @@ def _singular(word: str) -> str:
 def equivalent_labels(labels: Sequence[str]) -> list[list[int]]:
     """Group the positions of labels with the same meaning (see :func:`sense_of`): groups of two or more, in order."""
     groups: dict[str, list[int]] = {}
-    for at, label in enumerate(labels):
-        groups.setdefault(sense_of(label), []).append(at)
+    for index, label in enumerate(labels):
+        groups.setdefault(sense_of(label), []).append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def shares_a_word(label: str, texts: Sequence[str]) -> bool:
-    """Whether a word of a label, fillers left out, occurs in one of the texts."""
+    """Whether a word of a label, ignoring fillers, occurs in any of the texts."""
     words = set(sense_of(label).split())
     return any(_singular(word.casefold()) in words for text in texts for word in _WORDS.findall(text))

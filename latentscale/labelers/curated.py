@@ -21,14 +21,14 @@ _NAMING = {"rename", "describe"}
 
 
 class CuratedOptions(Settings):
-    """Where the names are."""
+    """Source of the names."""
 
     file: str | tuple[Mapping[str, Any], ...] | None = None
     """A file with names, as `latentscale labels export` writes it, or its entries: `rename`, and `describe` with it."""
     column: str | None = None
-    """A column that is trusted: a cluster is called by the value that most of its documents have."""
+    """A trusted column: a cluster is named by the value that most of its documents have."""
     purity: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Share of the documents of a cluster that must have that value."""
+    """Minimum share of the documents of a cluster that must have that value."""
 
 
 class CuratedLabeler:
@@ -59,41 +59,43 @@ class CuratedLabeler:
 
     def label(self, evidence: Sequence[ClusterEvidence]) -> Sequence[Label | NoLabel]:
         """Name each cluster by the file, else by the column, else return the reason why neither does."""
-        named = self._by_file(evidence)
-        return [self._label(one, named.get((one.layer, one.cluster))) for one in evidence]
+        edits = self._by_file(evidence)
+        return [self._label(cluster, edits.get((cluster.layer, cluster.cluster))) for cluster in evidence]
 
-    def _label(self, one: ClusterEvidence, edit: ClusterEdit | None) -> Label | NoLabel:
+    def _label(self, evidence: ClusterEvidence, edit: ClusterEdit | None) -> Label | NoLabel:
         if edit is not None:
             return Label(label=str(edit.rename), source=self.name, description=edit.describe or "")
         if self._options.column is None:
             return NoLabel(reason="no name of the file fits it", final=True)
-        column, found = self._options.column, one.majority
-        if found is None:
+        column, majority = self._options.column, evidence.majority
+        if majority is None:
             return NoLabel(reason=f"none of its documents has a value of {column!r}", final=True)
-        if found.share < self._options.purity:
+        if majority.share < self._options.purity:
             reason = f"no value of {column!r} is that of {self._options.purity:.0%} of its documents"
-            return NoLabel(reason=f"{reason}: {found.value[:MAX_CHARACTERS]!r} is of {found.share:.0%}", final=True)
-        value = " ".join(found.value.split())
+            return NoLabel(
+                reason=f"{reason}: {majority.value[:MAX_CHARACTERS]!r} is of {majority.share:.0%}", final=True
+            )
+        value = " ".join(majority.value.split())
         if not value or not value.isprintable() or len(value) > MAX_CHARACTERS:
             reason = f"its value of {column!r} is not one line of at most {MAX_CHARACTERS} characters"
             return NoLabel(reason=reason, final=True)
-        return Label(label=value, source=self.name, confidence=found.share)
+        return Label(label=value, source=self.name, confidence=majority.share)
 
     def _by_file(self, evidence: Sequence[ClusterEvidence]) -> dict[tuple[int, int], ClusterEdit]:
         """Return the edit of each matched cluster by (layer, cluster); of several, that with the most documents."""
-        found: dict[tuple[int, int], ClusterEdit] = {}
+        edit_of: dict[tuple[int, int], ClusterEdit] = {}
         matches = match_edits(self._names, *_memberships(evidence)) if self._names and evidence else []
-        order = sorted(range(len(matches)), key=lambda at: -matches[at].documents)
-        for at in order:
-            edit, match = self._names[at], matches[at]
-            first = None if match.reason else found.setdefault((match.layer, match.cluster), edit)
+        order = sorted(range(len(matches)), key=lambda index: -matches[index].documents)
+        for index in order:
+            edit, match = self._names[index], matches[index]
+            first = None if match.reason else edit_of.setdefault((match.layer, match.cluster), edit)
             if first is None:
                 self.notes.append(f"The name {edit.rename!r} of the file fits no cluster.")
             elif first is not edit:
                 self.notes.append(
                     f"The name {edit.rename!r} of the file is for the cluster that {first.rename!r} is of."
                 )
-        return found
+        return edit_of
 
 
 def _open(config: LabelConfig) -> tuple[tuple[ClusterEdit, ...], CuratedOptions]:
@@ -109,19 +111,19 @@ def _open(config: LabelConfig) -> tuple[tuple[ClusterEdit, ...], CuratedOptions]
         message = error.message.replace("label.edits", f"{WHERE}.file", 1)
         raise ConfigError(message, where=error.where, hint=error.hint) from None
     for edit in names:
-        other = [action for action in edit.actions if action not in _NAMING]
-        if other or not edit.rename:
-            wrong = f"{other[0]} is no name" if other else "it has a description, and no rename"
+        other_actions = [action for action in edit.actions if action not in _NAMING]
+        if other_actions or not edit.rename:
+            problem = f"{other_actions[0]} is no name" if other_actions else "it has a description, and no rename"
             raise ConfigError(
-                f"{WHERE}.file: {edit.label!r}: {wrong}", hint="What else is edited by hand is for label.edits."
+                f"{WHERE}.file: {edit.label!r}: {problem}", hint="What else is edited by hand is for label.edits."
             )
     return names, options
 
 
 def _memberships(evidence: Sequence[ClusterEvidence]) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
     """Return the ascending ``row_id`` of all clustered documents, and for each layer their cluster (-1 for none)."""
-    row_ids = np.unique(np.concatenate([one.members for one in evidence]))
-    layers = [np.full(len(row_ids), -1, np.int32) for _ in range(1 + max(one.layer for one in evidence))]
-    for one in evidence:
-        layers[one.layer][np.searchsorted(row_ids, one.members)] = one.cluster
+    row_ids = np.unique(np.concatenate([cluster.members for cluster in evidence]))
+    layers = [np.full(len(row_ids), -1, np.int32) for _ in range(1 + max(cluster.layer for cluster in evidence))]
+    for cluster in evidence:
+        layers[cluster.layer][np.searchsorted(row_ids, cluster.members)] = cluster.cluster
     return row_ids, layers

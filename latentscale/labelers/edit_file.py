@@ -15,7 +15,7 @@ from latentscale.labelers.edits import ACTIONS, FORMAT, ClusterEdit, parse_edits
 ADDED = ("rename", "describe", "hide")
 """Key of a file whose edits are added to those of a map."""
 
-_MOST_BYTES, _MOST_VALUES = 50_000_000, 2_000_000
+_MAX_BYTES, _MAX_VALUES = 50_000_000, 2_000_000
 _HINT = "latentscale labels export WORKSPACE FILE writes one."
 
 
@@ -54,44 +54,44 @@ def read_additions(name: str) -> Additions | None:
         raise ConfigError("label.edits: adds is not true or false", where=name)
     if not adds:
         return None
-    listed = head.get("clusters")
-    entries = cast("list[Any]", listed) if isinstance(listed, list) else []
-    for at, entry in enumerate(entries):
-        given = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
-        where = f"{name}, clusters[{at}]"
-        other = next((action for action in ACTIONS if action in given and action not in ADDED), None)
-        if other:
+    clusters = head.get("clusters")
+    entries = cast("list[Any]", clusters) if isinstance(clusters, list) else []
+    for index, entry in enumerate(entries):
+        fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        where = f"{name}, clusters[{index}]"
+        unsupported = next((action for action in ACTIONS if action in fields and action not in ADDED), None)
+        if unsupported:
             raise ConfigError(
-                f"label.edits: {other} is not added to the edits of a map",
+                f"label.edits: {unsupported} is not added to the edits of a map",
                 where=where,
                 hint=f"With adds: true an entry has {', '.join(ADDED)}. Without it, the file has all edits of the map: "
                 "latentscale labels export WORKSPACE FILE writes these.",
             )
-        if type(given.get("cluster")) is not int:
+        if type(fields.get("cluster")) is not int:
             raise ConfigError("label.edits: cluster is not a whole number", where=where, hint=_HINT)
     parse_edits(values, where=name)
-    return Additions(map=str(head.get("map", "")), entries=tuple(dict(one) for one in entries))
+    return Additions(map=str(head.get("map", "")), entries=tuple(dict(edited) for edited in entries))
 
 
-def edits_of(given: str | Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[str, Any], ...]:
-    """Return the edits as plain values, reading them if ``given`` is a file name.
+def edits_of(source: str | Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[str, Any], ...]:
+    """Return the edits as plain values, reading them if ``source`` is a file name.
 
     Raises
     ------
     ConfigError
         With the entry that is wrong, or if there is no such file.
     """
-    if given is None:
+    if source is None:
         return ()
-    if isinstance(given, str):
-        return tuple(edit.as_json() for edit in _read(given))
-    values = {"edits": FORMAT, "clusters": [dict(one) for one in given]}
+    if isinstance(source, str):
+        return tuple(edit.as_json() for edit in _read(source))
+    values = {"edits": FORMAT, "clusters": [dict(entry) for entry in source]}
     return tuple(edit.as_json() for edit in parse_edits(values, where="label.edits"))
 
 
-def read_edits(given: str | Sequence[Mapping[str, Any]] | None) -> tuple[ClusterEdit, ...]:
+def read_edits(source: str | Sequence[Mapping[str, Any]] | None) -> tuple[ClusterEdit, ...]:
     """Return the result of ``edits_of`` as ``ClusterEdit`` objects."""
-    return parse_edits({"edits": FORMAT, "clusters": [dict(one) for one in edits_of(given)]}, where="label.edits")
+    return parse_edits({"edits": FORMAT, "clusters": [dict(entry) for entry in edits_of(source)]}, where="label.edits")
 
 
 def _read(name: str) -> tuple[ClusterEdit, ...]:
@@ -99,7 +99,7 @@ def _read(name: str) -> tuple[ClusterEdit, ...]:
     path = at_home(name)
     if path.suffix.lower() not in SUFFIXES:
         return parse_edits(_load(name), where=name)
-    entries, rows = read_table(_content(name), where=name)
+    entries, rows = read_table(_read_bytes(name), where=name)
     values = {"edits": FORMAT, "clusters": entries}
     return parse_edits(values, where=name, places=[f"row {row}" for row in rows])
 
@@ -107,18 +107,18 @@ def _read(name: str) -> tuple[ClusterEdit, ...]:
 def _load(name: str) -> Any:
     """Parse a YAML file."""
     try:
-        text = _content(name).decode("utf-8-sig")
+        text = _read_bytes(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"label.edits: {name} cannot be read as text: {error}", hint=_HINT) from None
-    return load_yaml(text, where=name, most_characters=_MOST_BYTES, most_values=_MOST_VALUES)
+    return load_yaml(text, where=name, most_characters=_MAX_BYTES, most_values=_MAX_VALUES)
 
 
-def _content(name: str) -> bytes:
+def _read_bytes(name: str) -> bytes:
     path = at_home(name)
     if not path.is_file():
         raise ConfigError(f"label.edits: there is no file {name}", hint=_HINT)
-    if path.stat().st_size > _MOST_BYTES:
-        raise ConfigError(f"label.edits: {name} is larger than {_MOST_BYTES:,} bytes", hint=_HINT)
+    if path.stat().st_size > _MAX_BYTES:
+        raise ConfigError(f"label.edits: {name} is larger than {_MAX_BYTES:,} bytes", hint=_HINT)
     try:
         return path.read_bytes()
     except OSError as error:

@@ -15,17 +15,17 @@ SUFFIXES = (".csv", ".tsv")
 """Suffixes of tables; other files are YAML."""
 
 _NUMBERS = ("layer", "cluster", "size")
-_TRUTHS = {"yes": True, "true": True, "1": True, "x": True, "no": False, "false": False, "0": False}
+_BOOLEANS = {"yes": True, "true": True, "1": True, "x": True, "no": False, "false": False, "0": False}
 _LISTS = ("members", "add", "remove", PARENT_MEMBERS)
-_NEEDED = ("layer", "size", "members")
+_REQUIRED = ("layer", "size", "members")
 # Editable columns come before the long lists.
 _COLUMNS = ("label", "layer", "cluster", "size", *ACTIONS, "members", PARENT_MEMBERS)
 # Spreadsheets interpret cells with these first characters as formulas; a leading apostrophe marks them as text.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _DELIMITERS = ",;\t"
-_APART = re.compile(r"[\s,;|]+")
+_SEPARATORS = re.compile(r"[\s,;|]+")
 # Maximum length of a cell in spreadsheets.
-_MOST_CHARACTERS = 32_767
+_MAX_CHARACTERS = 32_767
 _HINT = "latentscale labels export WORKSPACE edits.csv writes such a table; keep its layer, size and members."
 
 
@@ -50,13 +50,13 @@ def render_table(clusters: Iterable[Mapping[str, Any]], suffix: str) -> str:
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",")
     writer.writerow(_COLUMNS)
-    for one in clusters:
-        cells = [_cell(one.get(name)) for name in _COLUMNS]
+    for cluster in clusters:
+        cells = [_cell(cluster.get(name)) for name in _COLUMNS]
         for name, cell in zip(_COLUMNS, cells, strict=True):
-            if len(cell) > _MOST_CHARACTERS:
+            if len(cell) > _MAX_CHARACTERS:
                 raise ConfigError(
-                    f"label.edits: {name} of {one['label']!r} is longer than a cell of a spreadsheet "
-                    f"({_MOST_CHARACTERS:,} characters)",
+                    f"label.edits: {name} of {cluster['label']!r} is longer than a cell of a spreadsheet "
+                    f"({_MAX_CHARACTERS:,} characters)",
                     hint="Write a YAML file: latentscale labels export WORKSPACE edits.yaml.",
                 )
         writer.writerow(cells)
@@ -73,7 +73,7 @@ def read_table(content: bytes, *, where: str) -> tuple[list[dict[str, Any]], lis
     -------
     list of dict
         The entries, with the types of a YAML file. Invalid numbers, row ids and booleans remain text, which
-        ``parse_edits`` refuses.
+        ``parse_edits`` rejects.
     list of int
         1-based row of each entry, counting the header, as in a spreadsheet.
 
@@ -83,7 +83,7 @@ def read_table(content: bytes, *, where: str) -> tuple[list[dict[str, Any]], lis
         With the invalid row or column.
     """
     # Split at CSV line ends only, not at all characters that str.splitlines splits at.
-    lines = list(io.StringIO(_decoded(content, where), newline=""))
+    lines = list(io.StringIO(_decode(content, where), newline=""))
     declared = re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE) if lines else None
     delimiter = declared[1] if declared else max(_DELIMITERS, key="".join(lines[:1]).count)
     records = _records(lines[1:] if declared else lines, delimiter, where)
@@ -95,24 +95,26 @@ def read_table(content: bytes, *, where: str) -> tuple[list[dict[str, Any]], lis
     for row, cells in records:
         if not any(cell.strip() for cell in cells):
             continue
-        here = f"{where}, row {row}"
+        location = f"{where}, row {row}"
         if any(cell.strip() for cell in cells[len(names) :]):
             raise ConfigError(
                 f"label.edits: there are {len(cells)} cells, and {len(names)} columns",
-                where=here,
+                where=location,
                 hint="Put text with a delimiter in it in double quotes, as spreadsheets do.",
             )
-        given = {name: cell.strip() for name, cell in zip(names, cells, strict=False) if cell.strip()}
-        for name in given:
+        fields = {name: cell.strip() for name, cell in zip(names, cells, strict=False) if cell.strip()}
+        for name in fields:
             if not name:
-                raise ConfigError(f"label.edits: {given[name]!r} is in a column without a name", where=here, hint=_HINT)
-            if len(given[name]) >= _MOST_CHARACTERS:
                 raise ConfigError(
-                    f"label.edits: {name} has {_MOST_CHARACTERS:,} characters, where spreadsheets cut a cell off",
-                    where=f"{here}, column {name}",
+                    f"label.edits: {fields[name]!r} is in a column without a name", where=location, hint=_HINT
+                )
+            if len(fields[name]) >= _MAX_CHARACTERS:
+                raise ConfigError(
+                    f"label.edits: {name} has {_MAX_CHARACTERS:,} characters, where spreadsheets cut a cell off",
+                    where=f"{location}, column {name}",
                     hint="Give this edit in a YAML file.",
                 )
-        entries.append({name: _value(name, text) for name, text in given.items()})
+        entries.append({name: _value(name, text) for name, text in fields.items()})
         rows.append(row)
     return entries, rows
 
@@ -130,10 +132,10 @@ def _cell(value: Any) -> str:
 
 def _value(name: str, text: str) -> Any:
     if name in _LISTS:
-        parts = [part for part in _APART.split(text.strip("[]")) if part]
+        parts = [part for part in _SEPARATORS.split(text.strip("[]")) if part]
         return [int(part) for part in parts] if parts and all(map(_is_number, parts)) else text
     if name in ("hide", "pin"):
-        return _TRUTHS.get(text.casefold(), text)
+        return _BOOLEANS.get(text.casefold(), text)
     if name in _NUMBERS or name == "split":
         return int(text) if _is_number(text) else text.casefold()
     return text[1:] if _FORMULA.match(text) and text[0] == "'" else text
@@ -143,7 +145,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 20
 
 
-def _decoded(content: bytes, where: str) -> str:
+def _decode(content: bytes, where: str) -> str:
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return content.decode(encoding)
@@ -165,7 +167,7 @@ def _records(lines: Sequence[str], delimiter: str, where: str) -> Iterator[tuple
             record = next(reader, None)
         except csv.Error as error:
             raise ConfigError(
-                f"label.edits: this is no CSV: {error}", where=f"{where}, row {row}", hint="Check the double quotes."
+                f"label.edits: this is not CSV: {error}", where=f"{where}, row {row}", hint="Check the double quotes."
             ) from None
         if record is None:
             return
@@ -174,15 +176,15 @@ def _records(lines: Sequence[str], delimiter: str, where: str) -> Iterator[tuple
 
 
 def _check_header(names: Sequence[str], where: str) -> None:
-    missing = [name for name in _NEEDED if name not in names]
+    missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise ConfigError(
-            f"label.edits: this is no table of edits: there is no column {missing[0]!r}", where=where, hint=_HINT
+            f"label.edits: this is not a table of edits: there is no column {missing[0]!r}", where=where, hint=_HINT
         )
     for name in names:
         if name and name not in FIELDS:
             raise ConfigError(
-                f"label.edits: the column {name!r} is no edit",
+                f"label.edits: the column {name!r} is not an edit",
                 where=where,
                 hint=f"Columns of edits are {', '.join(ACTIONS)}.",
             )

@@ -38,13 +38,13 @@ PARENT_MEMBERS = "parent_members"
 FIELDS = ("label", "layer", "cluster", "size", "members", *ACTIONS, PARENT_MEMBERS)
 """Fields of an entry."""
 
-_MOST_CHARACTERS = {"rename": 200, "describe": 2_000, "merge": 200, "parent": 200}
-_MOST_PARTS, _MOST_MOVED = 50, 100_000
-# Least share of the listed documents that must still exist, and of those that must be in any cluster...
+_MAX_CHARACTERS = {"rename": 200, "describe": 2_000, "merge": 200, "parent": 200}
+_MAX_PARTS, _MAX_MOVED = 50, 100_000
+# Minimum share of the listed documents that must still exist, and of those that must be in any cluster...
 _PRESENT, _CLUSTERED = 0.3, 0.25
-# ...and least share of these in a single cluster.
-_TOGETHER = 0.5
-# Least share of that cluster that they represent: an edit of a part does not apply to the whole.
+# ...and minimum share of these in a single cluster.
+_IN_ONE_CLUSTER = 0.5
+# Minimum share of that cluster that they represent: an edit of a part does not apply to the whole.
 _OF_CLUSTER, _OF_OTHER_LAYER = 0.3, 0.5
 _HINT = "latentscale labels export WORKSPACE writes such a file; keep its layer, size and members."
 
@@ -98,9 +98,9 @@ class ClusterEdit:
 
     def as_json(self) -> dict[str, Any]:
         """Convert to plain values, omitting unchanged fields."""
-        kept = {"layer": self.layer, "label": self.label, "size": self.size, "members": list(self.members)}
-        kept |= {name: _plain(getattr(self, name)) for name in self.actions}
-        return kept | ({PARENT_MEMBERS: list(self.parent_members)} if self.parent else {})
+        values = {"layer": self.layer, "label": self.label, "size": self.size, "members": list(self.members)}
+        values |= {name: _as_list(getattr(self, name)) for name in self.actions}
+        return values | ({PARENT_MEMBERS: list(self.parent_members)} if self.parent else {})
 
     @property
     def key(self) -> str:
@@ -147,21 +147,21 @@ def parse_edits(values: Any, *, where: str, places: Sequence[str] = ()) -> tuple
     """
     if not isinstance(values, dict) or cast("dict[str, Any]", values).get("edits") != FORMAT:
         raise ConfigError(
-            f"label.edits: this is no file of edits: it does not begin with edits: {FORMAT}", where=where, hint=_HINT
+            f"label.edits: this is not a file of edits: it does not begin with edits: {FORMAT}", where=where, hint=_HINT
         )
     entries = cast("dict[str, Any]", values).get("clusters")
     if not isinstance(entries, list):
         raise ConfigError("label.edits: there is no list of clusters", where=where, hint=_HINT)
-    listed = cast("list[Any]", entries)
-    named = [f"{where}, {place}" for place in places or [f"clusters[{at}]" for at in range(len(listed))]]
-    edits = [_entry(entry, place) for entry, place in zip(listed, named, strict=True)]
-    edits = [_with_parent(edit, edits, place) for edit, place in zip(edits, named, strict=True)]
+    entry_list = cast("list[Any]", entries)
+    locations = [f"{where}, {place}" for place in places or [f"clusters[{at}]" for at in range(len(entry_list))]]
+    edits = [_parse_entry(entry, place) for entry, place in zip(entry_list, locations, strict=True)]
+    edits = [_with_parent(edit, edits, place) for edit, place in zip(edits, locations, strict=True)]
     changed = tuple(edit for edit in edits if edit.actions)
     moved = [row for edit in changed for row in edit.add]
     if len(set(moved)) < len(moved):
-        twice = next(row for row, times in Counter(moved).items() if times > 1)
+        duplicate = next(row for row, count in Counter(moved).items() if count > 1)
         raise ConfigError(
-            f"label.edits: the document {twice} is added twice", where=where, hint="Add it to one cluster."
+            f"label.edits: the document {duplicate} is added twice", where=where, hint="Add it to one cluster."
         )
     for name in {edit.merge for edit in changed if edit.merge}:
         if sum(edit.merge == name for edit in changed) < 2:
@@ -175,87 +175,89 @@ def _with_parent(edit: ClusterEdit, edits: Sequence[ClusterEdit], where: str) ->
     """Return the edit with the documents of its parent filled in."""
     if edit.parent is None or edit.parent_members:
         return edit
-    named = [one for one in edits if one.layer == 1 and edit.parent in (one.label, one.rename)]
-    if len(named) != 1:
+    matching = [other for other in edits if other.layer == 1 and edit.parent in (other.label, other.rename)]
+    if len(matching) != 1:
         raise ConfigError(
-            f"label.edits: parent: {len(named)} clusters of layer 1 in the file are called {edit.parent!r}",
+            f"label.edits: parent: {len(matching)} clusters of layer 1 in the file are called {edit.parent!r}",
             where=where,
             hint="Name one by its label or its rename, and leave its entry in the file.",
         )
-    return replace(edit, parent_members=named[0].members)
+    return replace(edit, parent_members=matching[0].members)
 
 
-def _entry(entry: Any, where: str) -> ClusterEdit:
+def _parse_entry(entry: Any, where: str) -> ClusterEdit:
     if not isinstance(entry, dict):
-        raise ConfigError("label.edits: an entry is no mapping", where=where, hint=_HINT)
-    given = cast("dict[str, Any]", entry)
-    unknown = set(given) - set(FIELDS)
+        raise ConfigError("label.edits: an entry is not a mapping", where=where, hint=_HINT)
+    fields = cast("dict[str, Any]", entry)
+    unknown = set(fields) - set(FIELDS)
     if unknown:
         raise ConfigError(
-            f"label.edits: {', '.join(sorted(map(str, unknown)))} is no edit",
+            f"label.edits: {', '.join(sorted(map(str, unknown)))} is not an edit",
             where=where,
             hint=f"An entry has {', '.join(ACTIONS)}.",
         )
 
-    def wrong(name: str, wanted: str) -> ConfigError:
+    def invalid(name: str, expected: str) -> ConfigError:
         return ConfigError(
-            f"label.edits: {name} is not {wanted} (given: {shown(given.get(name))})", where=where, hint=_HINT
+            f"label.edits: {name} is not {expected} (given: {shown(fields.get(name))})", where=where, hint=_HINT
         )
 
     for name in ("layer", "size"):
-        if not isinstance(given.get(name), int) or isinstance(given[name], bool) or given[name] < 0:
-            raise wrong(name, "a whole number")
-    for name in ("members", *(name for name in (*MOVES, PARENT_MEMBERS) if name in given)):
-        if not _are_row_ids(given.get(name)):
-            raise wrong(name, f"a list of row ids, {_MOST_MOVED:,} at most")
-    for name, most in _MOST_CHARACTERS.items():
-        text = given.get(name)
+        if not isinstance(fields.get(name), int) or isinstance(fields[name], bool) or fields[name] < 0:
+            raise invalid(name, "a whole number")
+    for name in ("members", *(name for name in (*MOVES, PARENT_MEMBERS) if name in fields)):
+        if not _are_row_ids(fields.get(name)):
+            raise invalid(name, f"a list of row ids, {_MAX_MOVED:,} at most")
+    for name, limit in _MAX_CHARACTERS.items():
+        text = fields.get(name)
         if text is not None and not (
-            isinstance(text, str) and text.strip() and len(text) <= most and text.isprintable()
+            isinstance(text, str) and text.strip() and len(text) <= limit and text.isprintable()
         ):
-            raise wrong(name, f"one line of text of at most {most} characters")
+            raise invalid(name, f"one line of text of at most {limit} characters")
     for name in ("hide", "pin"):
-        if not isinstance(given.get(name, False), bool):
-            raise wrong(name, "true or false")
-    split = given.get("split")
-    if split is not None and split != AUTO and not (type(split) is int and 2 <= split <= _MOST_PARTS):
-        raise wrong("split", f"a number of parts from 2 to {_MOST_PARTS}, or {AUTO}")
-    besides = [name for name in ACTIONS if name != "split" and given.get(name)]
-    if split is not None and besides:
+        if not isinstance(fields.get(name, False), bool):
+            raise invalid(name, "true or false")
+    split = fields.get("split")
+    if split is not None and split != AUTO and not (type(split) is int and 2 <= split <= _MAX_PARTS):
+        raise invalid("split", f"a number of parts from 2 to {_MAX_PARTS}, or {AUTO}")
+    others = [name for name in ACTIONS if name != "split" and fields.get(name)]
+    if split is not None and others:
         raise ConfigError(
-            f"label.edits: a cluster that is split has no {besides[0]} besides",
+            f"label.edits: a cluster that is split cannot also have {others[0]}",
             where=where,
             hint="Import the split; labels export then has an entry for each part.",
         )
     for name in ALTERING:
-        if given.get(name) and given["layer"] != 0:
+        if fields.get(name) and fields["layer"] != 0:
             raise ConfigError(
-                f"label.edits: {name} is for clusters of layer 0, this one is of layer {given['layer']}",
+                f"label.edits: {name} is for clusters of layer 0, this one is of layer {fields['layer']}",
                 where=where,
                 hint="Coarser layers are made of those of layer 0.",
             )
-    values: dict[str, Any] = {name: one.strip() if isinstance(one, str) else one for name, one in given.items()}
+    values: dict[str, Any] = {
+        name: value.strip() if isinstance(value, str) else value for name, value in fields.items()
+    }
     return ClusterEdit(
         layer=values["layer"],
         label=str(values.get("label", "")),
         size=values["size"],
-        members=tuple(cast("list[int]", given["members"])),
-        **{name: _frozen(values[name]) for name in (*ACTIONS, PARENT_MEMBERS) if values.get(name)},
+        members=tuple(cast("list[int]", fields["members"])),
+        **{name: _as_tuple(values[name]) for name in (*ACTIONS, PARENT_MEMBERS) if values.get(name)},
     )
 
 
-def _are_row_ids(given: Any) -> bool:
+def _are_row_ids(value: Any) -> bool:
     """Whether the value is a non-empty list of row ids."""
-    if not isinstance(given, list) or not 0 < len(cast("list[Any]", given)) <= _MOST_MOVED:
+    if not isinstance(value, list) or not 0 < len(cast("list[Any]", value)) <= _MAX_MOVED:
         return False
-    return all(type(row) is int and 0 <= row < 2**63 for row in cast("list[Any]", given))
+    return all(type(row) is int and 0 <= row < 2**63 for row in cast("list[Any]", value))
 
 
-def _frozen(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
-def _plain(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value
 
 
@@ -286,12 +288,12 @@ def render_edits(clusters: Iterable[Mapping[str, Any]], *, about: Mapping[str, s
     entries = list(clusters)
     # An empty list remains a list, so that the file can be imported.
     lines.append("clusters:" if entries else "clusters: []")
-    for one in entries:
-        lines.append(f"- label: {json.dumps(one['label'], ensure_ascii=False)}")
-        lines += [f"  {name}: {one[name]}" for name in ("layer", "cluster", "size") if name in one]
-        lines.append(f"  members: [{', '.join(map(str, one['members']))}]")
-        given = [name for name in (*ACTIONS, PARENT_MEMBERS) if one.get(name)]
-        lines += [f"  {name}: {json.dumps(_plain(one[name]), ensure_ascii=False)}" for name in given]
+    for cluster in entries:
+        lines.append(f"- label: {json.dumps(cluster['label'], ensure_ascii=False)}")
+        lines += [f"  {name}: {cluster[name]}" for name in ("layer", "cluster", "size") if name in cluster]
+        lines.append(f"  members: [{', '.join(map(str, cluster['members']))}]")
+        edited = [name for name in (*ACTIONS, PARENT_MEMBERS) if cluster.get(name)]
+        lines += [f"  {name}: {json.dumps(_as_list(cluster[name]), ensure_ascii=False)}" for name in edited]
     return "\n".join(lines) + "\n"
 
 
@@ -300,9 +302,9 @@ def choose_members(row_ids: NDArray[np.int64], probabilities: NDArray[np.floatin
     # Ties are broken pseudo-randomly, not by position: a corpus may be sorted by topic.
     shuffled = row_ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     order = np.lexsort((shuffled, -probabilities))
-    firm = order[: max(MEMBERS, len(order) // 2)]
-    places = np.unique(np.linspace(0, len(firm) - 1, min(MEMBERS, len(firm))).round().astype(np.int64))
-    return sorted(row_ids[firm[places]].tolist())
+    most_probable = order[: max(MEMBERS, len(order) // 2)]
+    picks = np.unique(np.linspace(0, len(most_probable) - 1, min(MEMBERS, len(most_probable))).round().astype(np.int64))
+    return sorted(row_ids[most_probable[picks]].tolist())
 
 
 def match_edits(
@@ -330,22 +332,24 @@ def match_edits(
     """
     order = np.argsort(row_ids, kind="stable")
     ordered = row_ids[order]
-    sizes = [np.bincount(one[one >= 0], minlength=1) for one in memberships]
-    found: list[Match] = []
+    sizes = [np.bincount(clusters[clusters >= 0], minlength=1) for clusters in memberships]
+    matches: list[Match] = []
     for edit in edits:
-        wanted = np.array(edit.members, dtype=np.int64)
-        at = np.minimum(np.searchsorted(ordered, wanted), max(len(ordered) - 1, 0))
-        present = order[at[ordered[at] == wanted]] if len(ordered) else np.empty(0, np.int64)
-        if len(present) < max(1.0, _PRESENT * len(wanted)):
-            found.append(Match(reason=f"{len(present)} of its {len(wanted)} documents are left"))
+        listed = np.array(edit.members, dtype=np.int64)
+        indices = np.minimum(np.searchsorted(ordered, listed), max(len(ordered) - 1, 0))
+        present = order[indices[ordered[indices] == listed]] if len(ordered) else np.empty(0, np.int64)
+        if len(present) < max(1.0, _PRESENT * len(listed)):
+            matches.append(Match(reason=f"{len(present)} of its {len(listed)} documents are left"))
             continue
-        layers = sorted(range(len(memberships)), key=lambda layer, own=edit.layer: (abs(layer - own), layer))
-        tried = [_in_layer(edit, layer, present, memberships[layer], sizes[layer], parts) for layer in layers]
-        found.append(next((one for one in tried if not one.reason), tried[0]))
-    return found
+        layers = sorted(
+            range(len(memberships)), key=lambda layer, edit_layer=edit.layer: (abs(layer - edit_layer), layer)
+        )
+        attempts = [_match_in_layer(edit, layer, present, memberships[layer], sizes[layer], parts) for layer in layers]
+        matches.append(next((match for match in attempts if not match.reason), attempts[0]))
+    return matches
 
 
-def _in_layer(
+def _match_in_layer(
     edit: ClusterEdit,
     layer: int,
     present: NDArray[np.int64],
@@ -359,10 +363,10 @@ def _in_layer(
         return Match(reason=f"{len(present) - len(clusters)} of its {len(present)} documents are in no cluster now")
     counts = np.bincount(clusters)
     cluster = int(counts.argmax())
-    if counts[cluster] < _TOGETHER * len(clusters):
+    if counts[cluster] < _IN_ONE_CLUSTER * len(clusters):
         return Match(reason=f"its documents are in {np.count_nonzero(counts)} clusters now, in none the most of them")
     documents = edit.size * float(counts[cluster]) / len(present)
-    least = _OF_CLUSTER if layer == edit.layer else _OF_OTHER_LAYER
-    if not parts and documents < least * sizes[cluster]:
+    min_share = _OF_CLUSTER if layer == edit.layer else _OF_OTHER_LAYER
+    if not parts and documents < min_share * sizes[cluster]:
         return Match(reason=f"its documents are a small part of a cluster of {sizes[cluster]:,} now")
     return Match(layer=layer, cluster=cluster, documents=documents)

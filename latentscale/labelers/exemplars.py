@@ -14,8 +14,8 @@ from latentscale.backends.cpu.parallel import one_blas_thread
 _PART = 256
 # Documents compared with the candidates at a time.
 _BLOCK = 4_096
-# Most similarities kept in memory (128 MB); beyond, they are recomputed for each choice.
-_HELD = 1 << 25
+# Maximum number of similarities kept in memory (128 MB); beyond, they are recomputed for each choice.
+_MAX_SIMILARITIES = 1 << 25
 
 
 def exemplars_of_clusters(
@@ -44,17 +44,17 @@ def exemplars_of_clusters(
     list of int64 ndarray
         The exemplars of each cluster, as returned by :func:`choose_exemplars`.
     """
-    found: list[NDArray[np.int64]] = []
-    below: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
+    exemplars: list[NDArray[np.int64]] = []
+    exemplars_of_children: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
     # The products are small: synchronising BLAS threads would take longer than computing.
     with one_blas_thread():
-        for (layer, cluster), parent, inside in zip(clusters, parents, members, strict=True):
-            children = below.get((layer, cluster))
+        for (layer, cluster), parent, cluster_members in zip(clusters, parents, members, strict=True):
+            children = exemplars_of_children.get((layer, cluster))
             candidates = None if children is None else np.concatenate(children)
-            found.append(choose_exemplars(vectors, inside, k=k, candidates=candidates))
+            exemplars.append(choose_exemplars(vectors, cluster_members, k=k, candidates=candidates))
             if parent is not None:
-                below.setdefault((layer + 1, parent), []).append(found[-1])
-    return found
+                exemplars_of_children.setdefault((layer + 1, parent), []).append(exemplars[-1])
+    return exemplars
 
 
 def choose_exemplars(
@@ -88,11 +88,14 @@ def choose_exemplars(
     pool = members if candidates is None else np.unique(np.asarray(candidates, dtype=np.int64))
     if not len(pool) or k < 1:
         return np.empty(0, dtype=np.int64)
-    part = max(_PART, 4 * k)
-    while len(pool) > part:
+    part_size = max(_PART, 4 * k)
+    while len(pool) > part_size:
         # A random order, since the corpus may be sorted by topic.
-        mixed = pool[np.argsort(pool.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15), kind="stable")]
-        chosen = [_greedy(vectors, one, one, k) for one in np.array_split(mixed, -(-len(mixed) // part))]
+        shuffled = pool[np.argsort(pool.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15), kind="stable")]
+        chosen = [
+            _greedy(vectors, candidate_part, candidate_part, k)
+            for candidate_part in np.array_split(shuffled, -(-len(shuffled) // part_size))
+        ]
         pool = np.sort(np.concatenate(chosen))
     return _greedy(vectors, members, pool, k)
 
@@ -101,23 +104,23 @@ def _greedy(vectors: Any, members: NDArray[np.int64], pool: NDArray[np.int64], k
     """Choose greedily from ``pool`` by the gain in coverage of ``members``."""
     pool = np.sort(pool)
     points = _unit(vectors, pool)
-    held = list(_similarities(vectors, members, points)) if len(pool) * len(members) <= _HELD else None
+    cached = list(_similarities(vectors, members, points)) if len(pool) * len(members) <= _MAX_SIMILARITIES else None
     best = np.zeros(len(members), dtype=np.float32)
     chosen: list[int] = []
     while len(chosen) < min(k, len(pool)):
         gains = np.zeros(len(pool))
-        for start, similarity in held or _similarities(vectors, members, points):
-            before = best[start : start + similarity.shape[1]]
-            gains += np.maximum(similarity, before).sum(axis=1) - before.sum()
+        for start, similarity in cached or _similarities(vectors, members, points):
+            coverage = best[start : start + similarity.shape[1]]
+            gains += np.maximum(similarity, coverage).sum(axis=1) - coverage.sum()
         # Gains are rounded, as the order of near-equal ones differs between CPUs; the first position wins.
         gains = np.round(gains / len(members), 6)
         pick = int(np.argmax(gains))
         if gains[pick] <= 0:
             break
         chosen.append(pick)
-        for start, similarity in held or _similarities(vectors, members, points[pick : pick + 1]):
-            before = best[start : start + similarity.shape[1]]
-            np.maximum(before, similarity[pick if held else 0], out=before)
+        for start, similarity in cached or _similarities(vectors, members, points[pick : pick + 1]):
+            coverage = best[start : start + similarity.shape[1]]
+            np.maximum(coverage, similarity[pick if cached else 0], out=coverage)
     return pool[chosen]
 
 

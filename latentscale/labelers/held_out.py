@@ -47,25 +47,25 @@ class HeldOutTest:
         self._documents = documents
         self._siblings = siblings
         self._embed = embed
-        self._known: dict[str, NDArray[np.float32] | None] = {}
+        self._vectors: dict[str, NDArray[np.float32] | None] = {}
 
     def vectors(self, labels: Sequence[str]) -> list[NDArray[np.float32] | None]:
         """Embed labels; None for labels without a word known to the embedder."""
-        new = [label for label in dict.fromkeys(labels) if label not in self._known]
+        new = [label for label in dict.fromkeys(labels) if label not in self._vectors]
         if new:
-            found, embeddable = self._embed(new)
-            for label, vector, good in zip(new, found, embeddable.tolist(), strict=True):
-                self._known[label] = np.asarray(vector, np.float32) if good else None
-        return [self._known[label] for label in labels]
+            vectors, embeddable = self._embed(new)
+            for label, vector, has_vector in zip(new, vectors, embeddable.tolist(), strict=True):
+                self._vectors[label] = np.asarray(vector, np.float32) if has_vector else None
+        return [self._vectors[label] for label in labels]
 
-    def try_labels(self, labels: Sequence[str], wanted: Sequence[int]) -> dict[int, HeldOutScore]:
+    def try_labels(self, labels: Sequence[str], clusters: Sequence[int]) -> dict[int, HeldOutScore]:
         """Test the labels of some clusters against those of their siblings.
 
         Parameters
         ----------
         labels : sequence of str
             The labels of all clusters.
-        wanted : sequence of int
+        clusters : sequence of int
             The clusters to test.
 
         Returns
@@ -74,22 +74,29 @@ class HeldOutTest:
             Scores; clusters without held-out documents, siblings or a label vector have none.
         """
         vectors = self.vectors(labels)
-        return {at: found for at in wanted if (found := self._try(vectors, at, vectors[at])) is not None}
+        return {
+            cluster: score
+            for cluster in clusters
+            if (score := self._score(vectors, cluster, vectors[cluster])) is not None
+        }
 
-    def try_instead(self, labels: Sequence[str], at: int, label: str) -> HeldOutScore | None:
+    def try_instead(self, labels: Sequence[str], cluster: int, label: str) -> HeldOutScore | None:
         """Test an alternative label of a cluster against the labels of its siblings."""
-        return self._try(self.vectors(labels), at, self.vectors([label])[0])
+        return self._score(self.vectors(labels), cluster, self.vectors([label])[0])
 
-    def _try(
-        self, vectors: Sequence[NDArray[np.float32] | None], at: int, own: NDArray[np.float32] | None
+    def _score(
+        self, vectors: Sequence[NDArray[np.float32] | None], cluster: int, vector: NDArray[np.float32] | None
     ) -> HeldOutScore | None:
-        documents = self._documents[at]
-        others = [one for one in self._siblings[at] if vectors[one] is not None]
-        if own is None or not others or not len(documents):
+        documents = self._documents[cluster]
+        siblings = [sibling for sibling in self._siblings[cluster] if vectors[sibling] is not None]
+        if vector is None or not siblings or not len(documents):
             return None
         # A column for each label; the cluster's own is first.
-        near = documents @ np.stack([own, *(np.asarray(vectors[one]) for one in others)]).T
-        nearest = near >= near.max(axis=1, keepdims=True) - 1e-6
+        similarities = documents @ np.stack([vector, *(np.asarray(vectors[sibling]) for sibling in siblings)]).T
+        nearest = similarities >= similarities.max(axis=1, keepdims=True) - 1e-6
         shares = (nearest / nearest.sum(axis=1, keepdims=True)).mean(axis=0)
-        best = int(np.argmax(shares))
-        return HeldOutScore(share=float(shares[0]), rival=others[best - 1] if shares[best] > shares[0] + 1e-6 else None)
+        nearest_label = int(np.argmax(shares))
+        return HeldOutScore(
+            share=float(shares[0]),
+            rival=siblings[nearest_label - 1] if shares[nearest_label] > shares[0] + 1e-6 else None,
+        )

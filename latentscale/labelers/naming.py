@@ -17,16 +17,16 @@ from latentscale.labelers.receipts import FOLDER, follow_up_key, key_of, read_re
 from latentscale.services.failures import StoppedError
 from latentscale.storage.objects import Store
 
-Found = TypeVar("Found")
-Asked = TypeVar("Asked", RejectedLabel, SiblingGroup)
+Result = TypeVar("Result")
+FollowUpT = TypeVar("FollowUpT", RejectedLabel, SiblingGroup)
 Answers = Sequence["Label | NoLabel"]
 
-# Most siblings relabelled in one request.
-_TOGETHER = 12
+# Maximum siblings relabelled in one request.
+_SIBLINGS_PER_REQUEST = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FollowUp(Generic[Asked]):
+class FollowUp(Generic[FollowUpT]):
     """A follow-up question about clusters.
 
     Attributes
@@ -40,7 +40,7 @@ class FollowUp(Generic[Asked]):
 
     key: str
     members: list[int]
-    asked: Asked
+    asked: FollowUpT
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,18 +108,18 @@ class Naming:
         self._opened: Labeler | None = None
         self._lock = threading.Lock()
         self._identity = identity
-        self._keeps = keeps_receipts
+        self._keeps_receipts = keeps_receipts
         self._evidence = evidence
         self._settled = settled or {}
         self._again = again
         self._progress = progress
-        self._kept = {key_of(name) for name in store.list(FOLDER, brief=True)} if keeps_receipts else set[str]()
+        self._receipt_keys = {key_of(name) for name in store.list(FOLDER, brief=True)} if keeps_receipts else set[str]()
         count = len(evidence)
         self.named = NamingResult(
-            labels=[self._settled.get(at) or _fallback(one, "") for at, one in enumerate(evidence)],
+            labels=[self._settled.get(index) or _fallback(cluster, "") for index, cluster in enumerate(evidence)],
             receipts=[
-                receipt_key(identity, one) if keeps_receipts and at not in self._settled else None
-                for at, one in enumerate(evidence)
+                receipt_key(identity, cluster) if keeps_receipts and index not in self._settled else None
+                for index, cluster in enumerate(evidence)
             ],
             later=[[] for _ in range(count)],
             held_out=[None] * count,
@@ -140,44 +140,46 @@ class Naming:
 
     def ask(self) -> None:
         """Label each cluster that has no receipt yet."""
-        named, evidence = self.named, self._evidence
+        result, evidence = self.named, self._evidence
         missing: list[int] = []
-        for at, key in enumerate(named.receipts):
-            if at in self._settled:
+        for index, key in enumerate(result.receipts):
+            if index in self._settled:
                 continue
-            kept = self._read_label(key)
-            if kept is None:
-                missing.append(at)
+            label = self._read_label(key)
+            if label is None:
+                missing.append(index)
             else:
-                named.labels[at] = kept if kept.label else _fallback(evidence[at], kept.reason)
+                result.labels[index] = label if label.label else _fallback(evidence[index], label.reason)
         if not missing:
             return
         labeler: Labeler = self.labeler
         # Clusters with equal evidence, such as those of copies of one text, are asked about only once.
         copies: dict[int, list[int]] = {}
-        first: dict[str, int] = {}
-        for at in missing:
-            key = named.receipts[at]
-            copies.setdefault(at if key is None else first.setdefault(key, at), []).append(at)
-        wanted = list(copies)
-        named.asked = len(wanted)
-        batches = [wanted[start : start + labeler.batch] for start in range(0, len(wanted), labeler.batch)]
+        first_by_key: dict[str, int] = {}
+        for index in missing:
+            key = result.receipts[index]
+            copies.setdefault(index if key is None else first_by_key.setdefault(key, index), []).append(index)
+        to_ask = list(copies)
+        result.asked = len(to_ask)
+        batches = [to_ask[start : start + labeler.batch] for start in range(0, len(to_ask), labeler.batch)]
         done = len(evidence) - len(missing)
 
-        def name(batch: Sequence[int]) -> list[tuple[int, Label | NoLabel | None]]:
-            found: list[tuple[int, Label | NoLabel | None]] = []
-            for number, answer in _iter_answers(labeler, [evidence[at] for at in batch]):
-                key = named.receipts[batch[number]]
+        def label_batch(batch: Sequence[int]) -> list[tuple[int, Label | NoLabel | None]]:
+            answers: list[tuple[int, Label | NoLabel | None]] = []
+            for position, answer in _iter_answers(labeler, [evidence[index] for index in batch]):
+                key = result.receipts[batch[position]]
                 if key is not None:
                     self._write_answer(key, answer)
-                found.append((batch[number], answer))
-            return found
+                answers.append((batch[position], answer))
+            return answers
 
-        for found in run_concurrently([partial(name, batch) for batch in batches], labeler.concurrency, self.stop):
-            for asked, answer in found:
-                for at in copies[asked]:
-                    named.labels[at] = self._label_of(at, answer)
-                done += len(copies[asked])
+        for answers in run_concurrently(
+            [partial(label_batch, batch) for batch in batches], labeler.concurrency, self.stop
+        ):
+            for representative, answer in answers:
+                for index in copies[representative]:
+                    result.labels[index] = self._label_of(index, answer)
+                done += len(copies[representative])
             self._progress(done, len(evidence))
 
     def distinguish(self, siblings: Sequence[Sequence[int]]) -> None:
@@ -188,24 +190,24 @@ class Naming:
         siblings : sequence of sequence of int
             The clusters of each parent.
         """
-        rounds: list[FollowUp[SiblingGroup]] = []
+        follow_ups: list[FollowUp[SiblingGroup]] = []
         for group in siblings:
-            labels = [self.named.labels[at].label for at in group]
-            same = [group[at] for one in equivalent_labels(labels) for at in one]
-            again = [at for at in same if self._is_own(at)]
-            other_labels = [self.named.labels[at].label for at in group if at not in set(again)]
-            rounds += [
-                self._sibling_follow_up(again[start : start + _TOGETHER], other_labels)
-                for start in range(0, len(again), _TOGETHER)
+            labels = [self.named.labels[index].label for index in group]
+            duplicates = [group[position] for positions in equivalent_labels(labels) for position in positions]
+            to_ask = [index for index in duplicates if self._is_from_labeler(index)]
+            other_labels = [self.named.labels[index].label for index in group if index not in set(to_ask)]
+            follow_ups += [
+                self._sibling_follow_up(to_ask[start : start + _SIBLINGS_PER_REQUEST], other_labels)
+                for start in range(0, len(to_ask), _SIBLINGS_PER_REQUEST)
             ]
 
         def ask(labeler: ModelLabeler, groups: Sequence[SiblingGroup]) -> Iterator[tuple[int, Answers]]:
             return labeler.distinguish(groups)
 
-        for one, answers in self._ask_follow_ups(rounds, ask):
-            for at, answer in zip(one.members, answers, strict=True):
+        for follow_up, answers in self._ask_follow_ups(follow_ups, ask):
+            for index, answer in zip(follow_up.members, answers, strict=True):
                 if isinstance(answer, Label):
-                    self.named.labels[at] = answer
+                    self.named.labels[index] = answer
         for group in siblings:
             self._resolve_duplicates(group)
 
@@ -217,40 +219,48 @@ class Naming:
         siblings : sequence of sequence of int
             The clusters of each parent.
         """
-        named = self.named
-        own = [at for at in range(len(named.labels)) if self._is_own(at)]
-        first = self._held_out_scores(held_out, own)
-        failing = [at for at in own if self._failure_reason(at, first.get(at), held_out) is not None]
-        rounds = [
+        result = self.named
+        model_labels = [index for index in range(len(result.labels)) if self._is_from_labeler(index)]
+        first_scores = self._held_out_scores(held_out, model_labels)
+        failing = [
+            index
+            for index in model_labels
+            if self._failure_reason(index, first_scores.get(index), held_out) is not None
+        ]
+        follow_ups = [
             self._rejected_follow_up(
-                at, str(self._failure_reason(at, first.get(at), held_out)), self._labels_of_siblings(at, siblings)
+                index,
+                str(self._failure_reason(index, first_scores.get(index), held_out)),
+                self._labels_of_siblings(index, siblings),
             )
-            for at in failing
+            for index in failing
         ]
 
         def ask(labeler: ModelLabeler, doubts: Sequence[RejectedLabel]) -> Iterator[tuple[int, Answers]]:
             return ((number, [answer]) for number, answer in labeler.reconsider(doubts))
 
-        for one, (answer, *_) in self._ask_follow_ups(rounds, ask):
+        for follow_up, (answer, *_) in self._ask_follow_ups(follow_ups, ask):
             if isinstance(answer, Label):
-                named.labels[one.members[0]] = answer
-        second = self._held_out_scores(held_out, own)
-        for at in failing:
-            reason = self._failure_reason(at, second.get(at), held_out)
+                result.labels[follow_up.members[0]] = answer
+        second_scores = self._held_out_scores(held_out, model_labels)
+        for index in failing:
+            reason = self._failure_reason(index, second_scores.get(index), held_out)
             if reason is None:
                 continue
-            suggestion = self._evidence[at].suggestion
-            instead = held_out.try_instead([one.label for one in named.labels], at, suggestion)
-            score = second.get(at)
-            if score is not None and instead is not None and instead.share < score.share:
-                named.labels[at] = replace(named.labels[at], reason=f"kept, as keyphrases do no better: {reason}")
+            suggestion = self._evidence[index].suggestion
+            fallback_score = held_out.try_instead([label.label for label in result.labels], index, suggestion)
+            score = second_scores.get(index)
+            if score is not None and fallback_score is not None and fallback_score.share < score.share:
+                result.labels[index] = replace(
+                    result.labels[index], reason=f"kept, as keyphrases do no better: {reason}"
+                )
             else:
-                named.labels[at] = _fallback(self._evidence[at], reason)
+                result.labels[index] = _fallback(self._evidence[index], reason)
         for group in siblings:
             self._resolve_duplicates(group)
-        everything = list(range(len(named.labels)))
-        for at, score in self._held_out_scores(held_out, everything).items():
-            named.held_out[at] = round(score.share, 4)
+        all_clusters = list(range(len(result.labels)))
+        for index, score in self._held_out_scores(held_out, all_clusters).items():
+            result.held_out[index] = round(score.share, 4)
 
     def stop(self) -> None:
         """Stop sending requests to a service."""
@@ -258,15 +268,15 @@ class Naming:
         if stop is not None:
             stop()
 
-    def _is_own(self, at: int) -> bool:
-        return self.named.labels[at].source == self._identity["name"]
+    def _is_from_labeler(self, index: int) -> bool:
+        return self.named.labels[index].source == self._identity["name"]
 
-    def _held_out_scores(self, held_out: HeldOutTest, wanted: Sequence[int]) -> dict[int, HeldOutScore]:
-        return held_out.try_labels([one.label for one in self.named.labels], wanted)
+    def _held_out_scores(self, held_out: HeldOutTest, clusters: Sequence[int]) -> dict[int, HeldOutScore]:
+        return held_out.try_labels([label.label for label in self.named.labels], clusters)
 
-    def _failure_reason(self, at: int, score: HeldOutScore | None, held_out: HeldOutTest) -> str | None:
+    def _failure_reason(self, index: int, score: HeldOutScore | None, held_out: HeldOutTest) -> str | None:
         """Return the reason why the label of a cluster fails, or None."""
-        label = self.named.labels[at].label
+        label = self.named.labels[index].label
         if score is not None:
             if score.rival is None:
                 return None
@@ -276,93 +286,98 @@ class Naming:
             )
         if held_out.vectors([label])[0] is not None:
             return None
-        one = self._evidence[at]
-        values = [share.value for share in one.columns]
-        known = shares_a_word(label, [*one.keyphrases, *one.texts, *values])
-        return None if known else "neither the map's model nor the evidence knows one of its words"
+        evidence = self._evidence[index]
+        values = [share.value for share in evidence.columns]
+        has_known_word = shares_a_word(label, [*evidence.keyphrases, *evidence.texts, *values])
+        return None if has_known_word else "neither the map's model nor the evidence knows one of its words"
 
-    def _labels_of_siblings(self, at: int, siblings: Sequence[Sequence[int]]) -> list[str]:
-        group = next((group for group in siblings if at in group), ())
-        return [self.named.labels[one].label for one in group if one != at]
+    def _labels_of_siblings(self, index: int, siblings: Sequence[Sequence[int]]) -> list[str]:
+        group = next((group for group in siblings if index in group), ())
+        return [self.named.labels[sibling].label for sibling in group if sibling != index]
 
     def _resolve_duplicates(self, group: Sequence[int]) -> None:
         """Among siblings with equal labels the largest keeps it; the others fall back to their keyphrases."""
         seen: dict[str, int] = {}
-        for at in sorted(group, key=lambda at: (not self._is_own(at), -self._evidence[at].size, at)):
-            sense = sense_of(self.named.labels[at].label)
-            if sense in seen and self._is_own(at):
-                same = self.named.labels[seen[sense]].label
-                self.named.labels[at] = _fallback(
-                    self._evidence[at],
-                    f"it is a sibling's label: {self.named.labels[at].label!r} says the same as its sibling's {same!r}",
+        for index in sorted(
+            group, key=lambda index: (not self._is_from_labeler(index), -self._evidence[index].size, index)
+        ):
+            sense = sense_of(self.named.labels[index].label)
+            if sense in seen and self._is_from_labeler(index):
+                first_label = self.named.labels[seen[sense]].label
+                self.named.labels[index] = _fallback(
+                    self._evidence[index],
+                    f"it is a sibling's label: {self.named.labels[index].label!r} says the same as its sibling's "
+                    f"{first_label!r}",
                 )
-            seen.setdefault(sense, at)
+            seen.setdefault(sense, index)
 
     def _sibling_follow_up(self, members: list[int], other_labels: Sequence[str]) -> FollowUp[SiblingGroup]:
-        evidence = [self._evidence[at] for at in members]
-        labels = [self.named.labels[at].label for at in members]
+        evidence = [self._evidence[index] for index in members]
+        labels = [self.named.labels[index].label for index in members]
         key = follow_up_key(self._identity, evidence, {"distinguish": labels})
         return FollowUp(
             key=key, members=members, asked=SiblingGroup(members=evidence, labels=labels, other_labels=other_labels)
         )
 
-    def _rejected_follow_up(self, at: int, reason: str, other_labels: Sequence[str]) -> FollowUp[RejectedLabel]:
-        one, label = self._evidence[at], self.named.labels[at].label
-        key = follow_up_key(self._identity, [one], {"reconsider": label})
+    def _rejected_follow_up(self, index: int, reason: str, other_labels: Sequence[str]) -> FollowUp[RejectedLabel]:
+        evidence, label = self._evidence[index], self.named.labels[index].label
+        key = follow_up_key(self._identity, [evidence], {"reconsider": label})
         return FollowUp(
             key=key,
-            members=[at],
-            asked=RejectedLabel(evidence=one, label=label, reason=reason, other_labels=other_labels),
+            members=[index],
+            asked=RejectedLabel(evidence=evidence, label=label, reason=reason, other_labels=other_labels),
         )
 
     def _ask_follow_ups(
         self,
-        rounds: Sequence[FollowUp[Asked]],
-        ask: Callable[[ModelLabeler, Sequence[Asked]], Iterator[tuple[int, Answers]]],
-    ) -> list[tuple[FollowUp[Asked], Answers]]:
+        follow_ups: Sequence[FollowUp[FollowUpT]],
+        ask: Callable[[ModelLabeler, Sequence[FollowUpT]], Iterator[tuple[int, Answers]]],
+    ) -> list[tuple[FollowUp[FollowUpT], Answers]]:
         """Return the answers of follow-up questions, each of which has one receipt, so that none is paid for twice."""
-        found: list[tuple[FollowUp[Asked], Answers]] = []
-        missing: list[FollowUp[Asked]] = []
-        for one in rounds:
-            kept = self._read_label(one.key)
-            if kept is None:
-                missing.append(one)
+        answered: list[tuple[FollowUp[FollowUpT], Answers]] = []
+        missing: list[FollowUp[FollowUpT]] = []
+        for follow_up in follow_ups:
+            receipt = self._read_label(follow_up.key)
+            if receipt is None:
+                missing.append(follow_up)
             else:
-                found.append((one, [_answer_from_json(values) for values in kept.details["answers"]]))
-            if self._keeps:
-                for at in one.members:
-                    self.named.later[at].append(one.key)
+                answered.append((follow_up, [_answer_from_json(values) for values in receipt.details["answers"]]))
+            if self._keeps_receipts:
+                for index in follow_up.members:
+                    self.named.later[index].append(follow_up.key)
         if not missing:
-            return found
+            return answered
         labeler: Any = self.labeler
         batches = [missing[start : start + labeler.batch] for start in range(0, len(missing), labeler.batch)]
 
-        def answered(batch: Sequence[FollowUp[Asked]]) -> list[tuple[FollowUp[Asked], Answers]]:
-            mine: list[tuple[FollowUp[Asked], Answers]] = []
-            for number, answers in ask(labeler, [one.asked for one in batch]):
-                self._write_follow_up(batch[number].key, answers)
-                mine.append((batch[number], answers))
-            return mine
+        def ask_batch(batch: Sequence[FollowUp[FollowUpT]]) -> list[tuple[FollowUp[FollowUpT], Answers]]:
+            batch_answers: list[tuple[FollowUp[FollowUpT], Answers]] = []
+            for position, answers in ask(labeler, [follow_up.asked for follow_up in batch]):
+                self._write_follow_up(batch[position].key, answers)
+                batch_answers.append((batch[position], answers))
+            return batch_answers
 
-        for done in run_concurrently([partial(answered, batch) for batch in batches], labeler.concurrency, self.stop):
-            self.named.again += len(done)
-            found += done
-        return found
+        for batch_answered in run_concurrently(
+            [partial(ask_batch, batch) for batch in batches], labeler.concurrency, self.stop
+        ):
+            self.named.again += len(batch_answered)
+            answered += batch_answered
+        return answered
 
     def _write_follow_up(self, key: str, answers: Answers) -> None:
-        if not self._keeps or not all(isinstance(one, Label) or one.final for one in answers):
+        if not self._keeps_receipts or not all(isinstance(answer, Label) or answer.final for answer in answers):
             return
-        details = {"answers": [_answer_to_json(one) for one in answers], "again": self._again}
-        refused = not any(isinstance(one, Label) for one in answers)
+        details = {"answers": [_answer_to_json(answer) for answer in answers], "again": self._again}
+        refused = not any(isinstance(answer, Label) for answer in answers)
         source = str(self._identity["name"])
         write_receipt(self._store, key, Label(label="", source=source, details=details | {"refused": refused}))
 
     def _read_label(self, key: str | None) -> Label | None:
-        if key is None or key not in self._kept:
+        if key is None or key not in self._receipt_keys:
             return None
-        kept = read_receipt(self._store, key)
-        refused = kept.details.get("refused", False)
-        return None if refused and int(kept.details.get("again", 0)) < self._again else kept
+        label = read_receipt(self._store, key)
+        refused = label.details.get("refused", False)
+        return None if refused and int(label.details.get("again", 0)) < self._again else label
 
     def _write_answer(self, key: str, answer: Label | NoLabel | None) -> None:
         if isinstance(answer, Label):
@@ -371,18 +386,18 @@ class Naming:
             details = {"refused": True, "again": self._again}
             write_receipt(self._store, key, Label(label="", source="none", details=details, reason=answer.reason))
 
-    def _label_of(self, at: int, answer: Label | NoLabel | None) -> Label:
+    def _label_of(self, index: int, answer: Label | NoLabel | None) -> Label:
         if isinstance(answer, Label):
             return answer
         reason = answer.reason if answer is not None else f"{self._identity['name']} has no label for it"
-        return _fallback(self._evidence[at], reason)
+        return _fallback(self._evidence[index], reason)
 
 
 def _iter_answers(labeler: Any, evidence: Sequence[ClusterEvidence]) -> Iterator[tuple[int, Label | NoLabel | None]]:
     """Yield (position, answer), as they arrive if the labeler supports that."""
-    each = getattr(labeler, "label_each", None)
-    if each is not None:
-        yield from each(evidence)
+    label_each = getattr(labeler, "label_each", None)
+    if label_each is not None:
+        yield from label_each(evidence)
     else:
         yield from zip(range(len(evidence)), labeler.label(evidence), strict=True)
 
@@ -411,8 +426,8 @@ def _answer_from_json(values: Mapping[str, Any]) -> Label | NoLabel:
 
 
 def run_concurrently(
-    work: Sequence[Callable[[], Found]], concurrency: int, stop: Callable[[], None]
-) -> Iterator[Found]:
+    work: Sequence[Callable[[], Result]], concurrency: int, stop: Callable[[], None]
+) -> Iterator[Result]:
     """Run functions in up to ``concurrency`` threads and yield results as they finish; a failure stops new starts.
 
     Raises
@@ -421,12 +436,12 @@ def run_concurrently(
         The first failure, ignoring work that was stopped because of another one.
     """
     pool = ThreadPoolExecutor(max(1, concurrency), thread_name_prefix="labels")
-    waiting, running = iter(work), set[Future[Found]]()
+    tasks, running = iter(work), set[Future[Result]]()
     failures: list[BaseException] = []
     try:
         while True:
-            while not failures and len(running) < concurrency and (one := next(waiting, None)) is not None:
-                running.add(pool.submit(one))
+            while not failures and len(running) < concurrency and (task := next(tasks, None)) is not None:
+                running.add(pool.submit(task))
             if not running:
                 break
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -443,4 +458,4 @@ def run_concurrently(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     if failures:
-        raise next((one for one in failures if not isinstance(one, StoppedError)), failures[0])
+        raise next((error for error in failures if not isinstance(error, StoppedError)), failures[0])

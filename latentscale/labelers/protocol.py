@@ -135,19 +135,19 @@ class ClusterEvidence:
 
     def identity(self) -> dict[str, Any]:
         """Return what a label depends on, excluding the cluster's number and size, which reclustering alters."""
-        found: dict[str, Any] = {
+        identity: dict[str, Any] = {
             "layer": self.layer,
             "keyphrases": list(self.keyphrases),
             "texts": list(self.texts),
-            "columns": [[one.column, one.value, round(one.share, 2)] for one in self.columns],
+            "columns": [[column.column, column.value, round(column.share, 2)] for column in self.columns],
         }
         if self.numbers:
-            found["numbers"] = [[one.column, one.median, one.elsewhere] for one in self.numbers]
+            identity["numbers"] = [[column.column, column.median, column.elsewhere] for column in self.numbers]
         if self.sibling is not None:
-            found["sibling"] = {"keyphrases": list(self.sibling.keyphrases), "texts": list(self.sibling.texts)}
+            identity["sibling"] = {"keyphrases": list(self.sibling.keyphrases), "texts": list(self.sibling.texts)}
         if self.majority is not None:
-            found["majority"] = [self.majority.value, round(self.majority.share, 2)]
-        return found
+            identity["majority"] = [self.majority.value, round(self.majority.share, 2)]
+        return identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

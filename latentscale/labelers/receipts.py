@@ -32,7 +32,7 @@ def follow_up_key(labeler: Mapping[str, Any], members: Sequence[ClusterEvidence]
         {
             "version": VERSION,
             "labeler": dict(labeler),
-            "evidence": [one.identity() for one in members],
+            "evidence": [cluster.identity() for cluster in members],
             "said": dict(question),
         }
     )

@@ -11,12 +11,12 @@ from pydantic import Field
 
 from latentscale.config import LabelConfig
 from latentscale.embedders.encoder.loading import check_device
-from latentscale.embedders.encoder.precision import Precision, settled_precision
+from latentscale.embedders.encoder.precision import Precision, resolve_precision
 from latentscale.errors import ConfigError, require
 from latentscale.labelers.chat import WHERE, Question, Reply
-from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.chat.answers import last_json_object
 from latentscale.labelers.local import TRANSPORT, Fitted, LocalLabeler, LocalOptions, PromptTokens
-from latentscale.labelers.local.folder import blamed_on_labels, find_chat_model, weights_folder
+from latentscale.labelers.local.folder import find_chat_model, label_setting_errors, weights_folder
 from latentscale.labelers.local.tokens import load_chat_tokenizer
 from latentscale.labelers.protocol import NoLabel
 from latentscale.machine import gpus
@@ -30,11 +30,10 @@ _BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072, "mps": 32_768}
 
 
 class TransformersLabelOptions(LocalOptions):
-    """Which chat model names the clusters, and how torch runs it."""
+    """Which chat model labels clusters, and how torch runs it."""
 
     batch_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    """Tokens of the questions and answers that are computed together; by default 16,384 on processors and 131,072 on a
-    GPU."""
+    """Maximum tokens of the questions and answers in a batch; by default 16,384 on CPUs and 131,072 on a GPU."""
 
 
 class TransformersLabeler(LocalLabeler):
@@ -92,7 +91,7 @@ class TorchChat:
         self._budget = options.batch_tokens or _BATCH_TOKENS[device.partition(":")[0]]
         self._ends = _end_tokens(model, tokenizer)
         self._padding = next(
-            (one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id, *self._ends) if one is not None), 0
+            (token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, *self._ends) if token is not None), 0
         )
 
     @property
@@ -108,8 +107,8 @@ class TorchChat:
         import torch
         import transformers
 
-        precision: Precision = settled_precision(options.precision, gpus() if device.startswith("cuda") else ())
-        with blamed_on_labels():
+        precision: Precision = resolve_precision(options.precision, gpus() if device.startswith("cuda") else ())
+        with label_setting_errors():
             check_device(device, precision)
         path = weights_folder(options)
         tokenizer = load_chat_tokenizer(path, extra="torch", used_for=_USED_FOR)
@@ -127,13 +126,13 @@ class TorchChat:
             raise ConfigError(
                 f"transformers {transformers.__version__} cannot load {title}: {' '.join(str(error).split())[:400]}",
                 where=f"{WHERE}.model",
-                hint="Fetch the model anew, or use a version of transformers that knows it.",
+                hint="Download the model again, or use a version of transformers that supports it.",
             ) from error
         finally:
             logging.enable_progress_bar()
-        found = cls(model.eval().to(device), tokenizer, options, device=device, context=context)
-        found.notes.append(f"Labels were written by {title} in {precision} on {device}, with transformers.")
-        return found
+        chat = cls(model.eval().to(device), tokenizer, options, device=device, context=context)
+        chat.notes.append(f"Labels were written by {title} in {precision} on {device}, with transformers.")
+        return chat
 
     def ask(self, system: str, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | NoLabel]]:
         """Ask questions in batches of similar length, shortest first; yields (position, reply).
@@ -143,17 +142,17 @@ class TorchChat:
         StoppedError
             If ``stop`` was called.
         """
-        fitted, refused = self._prompts.fit_all(system, questions)
-        yield from refused
-        waiting = sorted(fitted, key=lambda at: (_size(fitted[at]), at))
-        while waiting:
+        fitted, unfitted = self._prompts.fit_all(system, questions)
+        yield from unfitted
+        remaining = sorted(fitted, key=lambda index: (_size(fitted[index]), index))
+        while remaining:
             if self._stop.is_set():
                 raise StoppedError
-            taken = 1
-            while taken < len(waiting) and _size(fitted[waiting[taken]]) * (taken + 1) <= self._budget:
-                taken += 1
-            batch, waiting = waiting[:taken], waiting[taken:]
-            replies = self._generate([fitted[at] for at in batch])
+            size = 1
+            while size < len(remaining) and _size(fitted[remaining[size]]) * (size + 1) <= self._budget:
+                size += 1
+            batch, remaining = remaining[:size], remaining[size:]
+            replies = self._generate([fitted[index] for index in batch])
             yield from zip(batch, replies, strict=True)
 
     def count_with(self, spending: Spending) -> None:
@@ -190,18 +189,18 @@ class TorchChat:
     def _replies(self, batch: Sequence[Fitted]) -> Iterator[Reply]:
         import torch
 
-        width = max(len(one.tokens) for one in batch)
+        width = max(len(question.tokens) for question in batch)
         # Prompts are padded on the left, as generation continues at the right end.
         ids = torch.full((len(batch), width), self._padding, dtype=torch.long)
         mask = torch.zeros((len(batch), width), dtype=torch.long)
-        for row, one in enumerate(batch):
-            ids[row, width - len(one.tokens) :] = torch.tensor(one.tokens, dtype=torch.long)
-            mask[row, width - len(one.tokens) :] = 1
+        for row, question in enumerate(batch):
+            ids[row, width - len(question.tokens) :] = torch.tensor(question.tokens, dtype=torch.long)
+            mask[row, width - len(question.tokens) :] = 1
         with torch.inference_mode():
-            written = self._model.generate(
+            generated = self._model.generate(
                 input_ids=ids.to(self._device),
                 attention_mask=mask.to(self._device),
-                max_new_tokens=max(one.output for one in batch),
+                max_new_tokens=max(question.output for question in batch),
                 do_sample=False,
                 num_beams=1,
                 temperature=None,
@@ -210,22 +209,22 @@ class TorchChat:
                 pad_token_id=self._padding,
                 eos_token_id=list(self._ends) or None,
             )
-        for one, row in zip(batch, written[:, width:].tolist(), strict=True):
-            end = next((at for at, token in enumerate(row) if token in self._ends), len(row))
-            answer = row[: min(end, one.output)]
+        for question, row in zip(batch, generated[:, width:].tolist(), strict=True):
+            end = next((position for position, token in enumerate(row) if token in self._ends), len(row))
+            answer = row[: min(end, question.output)]
             text = self._tokenizer.decode(answer, skip_special_tokens=True)
             if self._spending is not None:
-                reserved = self._spending.reserve(len(one.tokens), len(answer))
-                self._spending.settle(reserved, len(one.tokens), len(answer))
-            yield Reply(values=object_in(text), text=text, cut=end >= one.output)
+                reserved = self._spending.reserve(len(question.tokens), len(answer))
+                self._spending.settle(reserved, len(question.tokens), len(answer))
+            yield Reply(values=last_json_object(text), text=text, cut=end >= question.output)
 
 
-def _size(one: Fitted) -> int:
-    return len(one.tokens) + one.output
+def _size(question: Fitted) -> int:
+    return len(question.tokens) + question.output
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """Return the ids of tokens that end an answer, from the model's generation config and the tokenizer."""
-    own = getattr(model.generation_config, "eos_token_id", None)
-    found = list(own) if isinstance(own, list | tuple) else [own]
-    return frozenset(int(one) for one in (*found, tokenizer.eos_token_id) if one is not None)
+    stated = getattr(model.generation_config, "eos_token_id", None)
+    ids = list(stated) if isinstance(stated, list | tuple) else [stated]
+    return frozenset(int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None)

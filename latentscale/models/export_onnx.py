@@ -32,7 +32,7 @@ from latentscale.models.quantise_onnx import EXTRA, Int8Settings, quantise
 OPSET = 20
 GRAPH, GRAPH_INT8, PROVENANCE = "onnx/model.onnx", "onnx/model_int8.onnx", "export.json"
 USED_FOR = "writing a model as ONNX"
-# Minimum cosine similarity: rounding errors alone are smaller than this allows.
+# Minimum cosine similarity; rounding errors alone stay above it.
 LEAST_COSINE = 0.9999
 # ONNX files are limited to two gigabytes; the weights of larger models are stored in a separate file.
 _LARGE = 1_500_000_000
@@ -48,23 +48,23 @@ _PROBES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """What is written.
+    """An encoder to export.
 
     Attributes
     ----------
     model : ModelFolder
     folder : Path
-        Inside of it, the one with the encoder's configuration, weights and tokenizer: often the same.
+        Folder in it with the encoder's configuration, weights and tokenizer: often the model's folder itself.
     files : sequence of str
-        Relative to the model, what is copied beside the graph.
+        Files to copy, relative to the model's folder.
     load : callable
-        Makes the encoder of transformers, in float32 on the processor, with attention ``eager``.
+        Loads the encoder with transformers, in float32 on the CPU, with attention ``eager``.
     wrapped : callable
-        From that to a module of token ids and mask, whose result is written.
+        Wraps it in a module from token ids and mask to the exported output.
     output : str
-        The name of that result.
+        Name of that output.
     max_tokens : int
-        Of the longest text with which the graph is compared.
+        Length of the longest text for which graph and PyTorch model are compared.
     """
 
     model: ModelFolder
@@ -77,7 +77,7 @@ class Encoder:
 
 
 def export_encoder(encoder: Encoder, out: Path, *, int8: Int8Settings | None = None) -> Mapping[str, Any]:
-    """Write an encoder as ONNX, with its tokenizer and its descriptions, into the folder ``out``.
+    """Export an encoder to ONNX, with tokenizer and configuration, into the folder ``out``.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def export_encoder(encoder: Encoder, out: Path, *, int8: Int8Settings | None = N
     out : Path
         A folder that does not exist or is empty.
     int8 : Int8Settings, optional
-        Also write a graph with weights of eight bits.
+        Also write a graph with 8-bit weights.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def export_encoder(encoder: Encoder, out: Path, *, int8: Int8Settings | None = N
     MissingPackageError
         If torch, transformers, onnx, onnxscript or onnxruntime is not installed.
     ConfigError
-        If the model cannot be loaded or written as ONNX, or what was written gives other vectors.
+        If the model cannot be loaded or exported, or the exported graph computes different vectors.
     WorkspaceError
         If ``out`` is not empty.
     """
@@ -114,11 +114,11 @@ def export_encoder(encoder: Encoder, out: Path, *, int8: Int8Settings | None = N
             loaded = encoder.load()
         wrapped = encoder.wrapped(loaded).eval()
         probe = Probe.of(encoder, wrapped)
-        attention = _written(wrapped, loaded, folder / GRAPH, probe)
+        attention = _write_graph(wrapped, loaded, folder / GRAPH, probe)
         agreement = {"fp32": probe.compared(folder / GRAPH, least=LEAST_COSINE)}
         if int8 is not None:
             quantise(folder / GRAPH, folder / GRAPH_INT8, int8, probe.feeds)
-            # Only that it computes: whether it is good enough is measured on the user's own documents.
+            # Only checks that it runs: its quality is measured on the user's own documents.
             agreement["int8"] = probe.compared(folder / GRAPH_INT8, least=0.5)
         for name in encoder.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -148,108 +148,108 @@ def export_encoder(encoder: Encoder, out: Path, *, int8: Int8Settings | None = N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A few texts as tokens, and what the PyTorch model makes of them.
+    """A few tokenised texts, and their vectors by the PyTorch model.
 
     Attributes
     ----------
     ids, mask : int64 ndarray, shape (n, tokens)
     feeds : list of mapping
-        Inputs of the graph for these texts and some package descriptions, one text each.
-    wanted : float32 ndarray, shape (n, dim) or (n, tokens, dim)
+        Graph inputs of one text each, for these texts and some package descriptions.
+    expected : float32 ndarray, shape (n, dim) or (n, tokens, dim)
     output : str
     """
 
     ids: NDArray[np.int64]
     mask: NDArray[np.int64]
     feeds: list[dict[str, NDArray[np.int64]]]
-    wanted: NDArray[np.float32]
+    expected: NDArray[np.float32]
     output: str
 
     @classmethod
     def of(cls, encoder: Encoder, wrapped: Any) -> Probe:
-        """Tokenise the texts, and compute them with PyTorch."""
+        """Tokenise the texts, and run the PyTorch model."""
         torch: Any = require("torch", extra=EXTRA, used_for=USED_FOR)
         from tokenizers import Tokenizer
 
         reader: Any = Tokenizer.from_file(str(encoder.folder / "tokenizer.json"))
         reader.no_padding()
         reader.enable_truncation(encoder.max_tokens)
-        rows = [one.ids for one in reader.encode_batch(list(_PROBES))]
-        described = [one.ids for one in reader.encode_batch(_descriptions())]
+        rows = [encoding.ids for encoding in reader.encode_batch(list(_PROBES))]
+        description_rows = [encoding.ids for encoding in reader.encode_batch(_descriptions())]
         ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
         mask = np.zeros_like(ids)
-        for at, row in enumerate(rows):
-            ids[at, : len(row)], mask[at, : len(row)] = row, 1
+        for index, row in enumerate(rows):
+            ids[index, : len(row)], mask[index, : len(row)] = row, 1
         with torch.inference_mode():
-            wanted = wrapped(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+            expected = wrapped(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
         feeds = [
             {"input_ids": np.array([row], np.int64), "attention_mask": np.ones((1, len(row)), np.int64)}
-            for row in (*rows, *described)
+            for row in (*rows, *description_rows)
         ]
-        return cls(ids=ids, mask=mask, feeds=feeds, wanted=wanted, output=encoder.output)
+        return cls(ids=ids, mask=mask, feeds=feeds, expected=expected, output=encoder.output)
 
     def compared(self, path: Path, *, least: float) -> float:
-        """The least cosine between what a file gives and what PyTorch does, in a batch and alone.
+        """Return the lowest cosine similarity between a graph and the PyTorch model, in a batch and for single texts.
 
         Raises
         ------
         ConfigError
-            If it is less than ``least``.
+            If it is below ``least``.
         """
         runtime: Any = require("onnxruntime", extra=EXTRA, used_for=USED_FOR)
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-        def computed(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        def run(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
             return session.run([self.output], {"input_ids": ids, "attention_mask": mask})[0]
 
         worst = 1.0
-        together = computed(self.ids, self.mask)
-        for at, wanted in enumerate(self.wanted):
-            tokens = int(self.mask[at].sum())
-            alone = computed(self.ids[at : at + 1, :tokens], self.mask[at : at + 1, :tokens])[0]
-            for found in (together[at], alone):
-                # States of tokens are compared where there are tokens.
-                part = (slice(None, tokens),) if found.ndim == 2 else ()
-                worst = min(worst, _cosine(found[part], wanted[part]))
+        batch_outputs = run(self.ids, self.mask)
+        for index, expected in enumerate(self.expected):
+            tokens = int(self.mask[index].sum())
+            single_output = run(self.ids[index : index + 1, :tokens], self.mask[index : index + 1, :tokens])[0]
+            for output in (batch_outputs[index], single_output):
+                # Compare token states without padding.
+                unpadded = (slice(None, tokens),) if output.ndim == 2 else ()
+                worst = min(worst, _cosine(output[unpadded], expected[unpadded]))
         if worst < least:
             raise ConfigError(
-                f"{path.name} gives other vectors than the PyTorch model: cosine {worst:.5f}, not at least {least}",
-                hint="Another version of torch or onnxruntime may write it rightly; with torch: "
+                f"{path.name} gives different vectors from the PyTorch model: cosine {worst:.5f}, below {least}",
+                hint="Another version of torch or onnxruntime may export it correctly; or use torch: "
                 "--set embed.kind=transformers.",
             )
         return round(worst, 6)
 
 
 def _descriptions() -> list[str]:
-    """Some texts of the demo corpus, evenly spaced."""
+    """Read some evenly spaced texts of the demo corpus."""
     import pyarrow.parquet as pq
 
     texts: list[str] = pq.read_table(corpus_path(), columns=["text"])["text"].to_pylist()
     return texts[:: -(-len(texts) // _DESCRIPTIONS)]
 
 
-def _cosine(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
-    cosine = float(np.vdot(found, wanted) / max(float(np.linalg.norm(found) * np.linalg.norm(wanted)), 1e-12))
+def _cosine(vector: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    cosine = float(np.vdot(vector, expected) / max(float(np.linalg.norm(vector) * np.linalg.norm(expected)), 1e-12))
     return cosine if np.isfinite(cosine) else -1.0
 
 
-def _written(wrapped: Any, loaded: Any, path: Path, probe: Probe) -> str:
-    """Write the graph, with fused attention where that gives the same vectors; returns which was written."""
-    with _fused_attention(loaded) as able:
-        if able:
+def _write_graph(wrapped: Any, loaded: Any, path: Path, probe: Probe) -> str:
+    """Write the graph, with fused attention if its vectors agree; returns which attention was written."""
+    with _fused_attention(loaded) as supported:
+        if supported:
             try:
-                _traced(wrapped, path, probe)
+                _trace(wrapped, path, probe)
                 probe.compared(path, least=LEAST_COSINE)
-            except Exception as error:  # noqa: BLE001 - of exporter and runtime, whatever it is
+            except Exception as error:  # noqa: BLE001 - any error of exporter or runtime
                 logging.getLogger(__name__).info("no fused attention: %s", error)
             else:
                 return "fused"
     for file in path.parent.iterdir():
         file.unlink()
     try:
-        _traced(wrapped, path, probe)
+        _trace(wrapped, path, probe)
     except Exception as error:
         raise ConfigError(
             f"{type(loaded).__name__} cannot be written as ONNX: {' '.join(str(error).split())[:400]}",
@@ -258,7 +258,7 @@ def _written(wrapped: Any, loaded: Any, path: Path, probe: Probe) -> str:
     return "traced"
 
 
-def _traced(wrapped: Any, path: Path, probe: Probe) -> None:
+def _trace(wrapped: Any, path: Path, probe: Probe) -> None:
     torch: Any = require("torch", extra=EXTRA, used_for=USED_FOR)
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with torch.no_grad(), _quiet():
@@ -278,22 +278,22 @@ def _traced(wrapped: Any, path: Path, probe: Probe) -> None:
 
 @contextlib.contextmanager
 def _fused_attention(encoder: Any) -> Generator[bool]:
-    """Have an encoder write its attention as one node; yields whether it can."""
+    """Context in which an encoder exports attention as one node; yields whether it supports that."""
     torch: Any = require("torch", extra=EXTRA, used_for=USED_FOR)
     transformers: Any = require("transformers", extra=EXTRA, used_for=USED_FOR)
     masking: Any = importlib.import_module("transformers.masking_utils")
 
     def attention(
-        module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None, **others: Any
+        module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None, **options: Any
     ) -> tuple[Any, None]:
-        if query.shape[1] != key.shape[1] or others.get("softcap") is not None or others.get("s_aux") is not None:
+        if query.shape[1] != key.shape[1] or options.get("softcap") is not None or options.get("s_aux") is not None:
             raise NotImplementedError("attention of another form")
         batch, heads, tokens, width = query.shape
 
-        def rows(part: Any) -> Any:
-            return part.transpose(1, 2).reshape(batch, tokens, heads * width)
+        def rows(states: Any) -> Any:
+            return states.transpose(1, 2).reshape(batch, tokens, heads * width)
 
-        found = torch.onnx.ops.symbolic(
+        output = torch.onnx.ops.symbolic(
             "com.microsoft::MultiHeadAttention",
             (rows(query), rows(key), rows(value), None, None, attention_mask),
             {"num_heads": int(heads), "scale": float(width**-0.5 if scaling is None else scaling)},
@@ -301,26 +301,26 @@ def _fused_attention(encoder: Any) -> Generator[bool]:
             shape=(batch, tokens, heads * width),
             version=1,
         )
-        return found.reshape(batch, tokens, heads, width), None
+        return output.reshape(batch, tokens, heads, width), None
 
     transformers.AttentionInterface.register(_ATTENTION, attention)
     masking.AttentionMaskInterface.register(_ATTENTION, masking.eager_mask)
-    before = encoder.config._attn_implementation
+    previous = encoder.config._attn_implementation
     try:
         encoder.set_attn_implementation(_ATTENTION)
-        able = encoder.config._attn_implementation == _ATTENTION
-    except Exception:  # noqa: BLE001 - of a model with attention of its own
-        able = False
+        supported = encoder.config._attn_implementation == _ATTENTION
+    except Exception:  # noqa: BLE001 - a model with custom attention
+        supported = False
     try:
-        yield able
+        yield supported
     finally:
         with contextlib.suppress(Exception):
-            encoder.set_attn_implementation(before)
+            encoder.set_attn_implementation(previous)
 
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """Keep what exporter and transformers say of their own matters from the terminal."""
+    """Suppress warnings and log messages of the exporter and transformers."""
     names = ("torch.onnx", "torch.export", "transformers", "onnxscript", "onnx_ir")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

@@ -39,13 +39,13 @@ class FreeTextSettings:
     whitening : float
         Components of the teacher's vectors are divided by their standard deviation to this power.
     sif_coefficient : float
-        ``a`` in the weight ``a / (a + p)`` with which a token begins (Arora et al. 2017); ``p`` is counted.
+        ``a`` in the initial weight ``a / (a + p)`` of a token (Arora et al. 2017); ``p`` is measured on the passages.
     passage_tokens : int
-        Tokens of a passage that count.
+        Maximum number of tokens of a passage.
     clip_quantile : float
-        Quantile of the absolute values that becomes 127 in int8.
+        Quantile of the absolute values that maps to 127 in int8.
     max_tokens : int
-        Written to ``config.json`` as the length to which texts are truncated.
+        Written to ``config.json`` as the maximum length of texts.
     regression : RegressionSettings
     """
 
@@ -80,12 +80,12 @@ def fitted_table(
     Parameters
     ----------
     tokenizer : tokenizers.Tokenizer
-        The teacher's, without special tokens.
+        Tokenizer of the teacher, without special tokens.
     passages : sequence of str
-        Of the fields and the lengths that the model is for, a few sentences at most.
+        Texts of the model's intended domains and lengths; at most a few sentences each.
     encode : callable
     device : str
-        Of torch.
+        Torch device.
     on_epoch : callable, optional
         Called after each epoch with its number and mean loss.
 
@@ -93,7 +93,7 @@ def fitted_table(
     -------
     float32 ndarray, shape (vocabulary, dims)
     tokenizers.Tokenizer
-        With the words that were added.
+        Including the added words.
     dict
         Facts for the provenance.
 
@@ -115,25 +115,26 @@ def fitted_table(
             raise ConfigError(f"{problem}: {settings}")
     if len(passages) < MIN_PASSAGES:
         raise ConfigError(
-            f"{len(passages):,} passages are too few to fit a static model to; {MIN_PASSAGES:,} are the least",
+            f"{len(passages):,} passages are too few to fit a static model to; at least {MIN_PASSAGES:,} are needed",
             hint="Give more free text of the fields that the model is for: tens of thousands of short passages.",
         )
     words = _words(tokenizer, passages, settings)
     extended = with_words(tokenizer, words)
     vectors = encode(passages)
     if settings.dims > vectors.shape[1]:
-        raise ConfigError(f"{settings.dims} dimensions were asked for, the teacher has {vectors.shape[1]}")
+        raise ConfigError(f"{settings.dims} dimensions were requested, the teacher has {vectors.shape[1]}")
     space = TargetSpace.fit(vectors, dims=settings.dims, whitening=settings.whitening)
     bags = token_bags(extended, passages, limit=settings.passage_tokens)
     entries = _entries(extended)
-    alone = encode(entries)
-    # Single words lie together, away from passages: about the mean of these all of them would point the same way.
-    begin = space(alone, about=alone.mean(axis=0))
+    word_vectors = encode(entries)
+    # Vectors of single words are close together and far from passages: centred on the mean of passages, they would all
+    # have the same direction.
+    initial = space(word_vectors, about=word_vectors.mean(axis=0))
     counts = bags.counts(len(entries))
-    share = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
-    begin *= (settings.sif_coefficient / (settings.sif_coefficient + share)).astype(np.float32)[:, None]
-    begin /= np.linalg.norm(begin, axis=1).mean()
-    table = regress(begin, bags, space(vectors), settings=settings.regression, device=device, on_epoch=on_epoch)
+    frequencies = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
+    initial *= (settings.sif_coefficient / (settings.sif_coefficient + frequencies)).astype(np.float32)[:, None]
+    initial /= np.linalg.norm(initial, axis=1).mean()
+    table = regress(initial, bags, space(vectors), settings=settings.regression, device=device, on_epoch=on_epoch)
     facts = {
         "passages": len(passages),
         "passage_tokens": int(counts.sum()),
@@ -153,7 +154,7 @@ def _words(tokenizer: Tokenizer, passages: Sequence[str], settings: FreeTextSett
 
 
 def _entries(tokenizer: Tokenizer) -> list[str]:
-    """The vocabulary in the order of its ids, as texts: a piece from inside a word without its mark."""
-    mark = getattr(tokenizer.model, "continuing_subword_prefix", None) or ""
+    """Return the vocabulary in the order of its ids, without the prefix of pieces that continue a word."""
+    prefix = getattr(tokenizer.model, "continuing_subword_prefix", None) or ""
     ordered = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    return [name.removeprefix(mark) or name for name, _ in ordered]
+    return [name.removeprefix(prefix) or name for name, _ in ordered]

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from latentscale.errors import ConfigError, EnvironmentFailure, MissingPackageError
-from latentscale.models.hub_cache import MODEL_ID, CachedModel, absent_files, any_commit, cached_model, is_commit
+from latentscale.models.hub_cache import MODEL_ID, CachedModel, any_commit, cached_model, is_commit, missing_files
 from latentscale.models.hub_fetch import fetch
 
 DEFAULT_PATTERNS: tuple[str, ...] = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md")
-"""What a model in safetensors consists of; a chat model may have its template in a file of its own."""
+"""Files of a model in safetensors; a chat template may be in a separate file."""
 DESCRIPTION = ("config.json", "modules.json", "*/config.json", "config_sentence_transformers.json", "README.md")
 ONNX_PATTERNS: tuple[str, ...] = ("*.onnx", "*.onnx_data", "*.json", "*.txt", "*.model", "README.md")
-"""What one in ONNX consists of; a repository often has several, of which a caller names the one that it wants."""
+"""Files of a model in ONNX; a repository often has several graphs, of which callers name one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +29,9 @@ class ModelFolder:
     path : Path
         Folder with its files.
     name : str
-        Its id on the hub, or the name of the folder.
+        Hub id, or name of the folder.
     revision : str or None
-        The commit, for one of the hub.
+        Commit of a hub model.
     source : {"folder", "hub", "shipped"}
     """
 
@@ -42,7 +42,7 @@ class ModelFolder:
 
 
 def is_model_id(model: str) -> bool:
-    """Whether a string has the form of a hub id, ``organisation/name``, and is no folder of this machine."""
+    """Whether a string has the form of a hub id, ``organisation/name``, and is not a folder on this machine."""
     return MODEL_ID.fullmatch(model) is not None and ".." not in model and not Path(model).is_dir()
 
 
@@ -53,7 +53,7 @@ def resolve_model(
     patterns: Sequence[str] = DEFAULT_PATTERNS,
     where: str = "embed.model",
 ) -> ModelFolder:
-    """The folder of a model; a hub id that is not in the cache is downloaded.
+    """Resolve a folder or hub id; a model that is not cached is downloaded.
 
     Without a revision, the commit that the cache calls ``main`` is used, so that later runs use the same model;
     ``latentscale models pull`` downloads a newer one. A partially cached commit is completed.
@@ -65,19 +65,19 @@ def resolve_model(
     revision : str, optional
         A commit, branch or tag of a hub id.
     patterns : sequence of str
-        Files that are needed; ``*`` crosses folders.
+        Glob patterns of the required files; ``*`` also matches ``/``.
     where : str
         The setting, for messages.
 
     Raises
     ------
     ConfigError
-        If ``model`` is neither, or there is no such model or revision, or it is gated, or has no weights in a form
-        that is read here.
+        If ``model`` is neither, there is no such model or revision, it is gated, or has no weights in a supported
+        format.
     MissingPackageError
-        If it must be fetched and ``huggingface_hub`` is not installed.
+        If it must be downloaded and ``huggingface_hub`` is not installed.
     EnvironmentFailure
-        If it must be fetched and there is no network.
+        If it must be downloaded and there is no network.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -90,19 +90,19 @@ def resolve_model(
         return ModelFolder(path=folder.absolute(), name=folder.absolute().name, revision=None, source="folder")
     if not is_model_id(model):
         raise ConfigError(
-            f"there is no folder {model!r}, and it is no id of a model either (organisation/name)",
+            f"there is no folder {model!r}, and it is not the id of a model either (organisation/name)",
             where=where,
             hint="latentscale models list shows the models of this machine.",
         )
     cached = cached_model(model, revision)
-    absent = absent_files(cached, patterns) if cached else []
-    if cached is not None and not absent:
+    missing = missing_files(cached, patterns) if cached else []
+    if cached is not None and not missing:
         return _of_hub(cached)
     try:
         return fetch_model(model, revision=cached.revision if cached else revision, patterns=patterns, where=where)
     except (EnvironmentFailure, MissingPackageError):
-        # Weights are needed; whether it can do without the rest, its reader knows and says.
-        if cached is None or any(one.startswith("weights") or one.endswith(".safetensors") for one in absent):
+        # Weights are required; its reader reports if any other missing file is.
+        if cached is None or any(file.startswith("weights") or file.endswith(".safetensors") for file in missing):
             raise
         return _of_hub(cached)
 
@@ -123,24 +123,24 @@ def fetch_model(
     """
     if MODEL_ID.fullmatch(model) is None or ".." in model:
         raise ConfigError(
-            f"{model!r} is no id of a model on the hub",
+            f"{model!r} is not the id of a model on the hub",
             where=where,
             hint="Ids have the form organisation/name, as in minishlab/potion-multilingual-128M.",
         )
     path = fetch(model, revision=revision, patterns=patterns, where=where)
-    found = CachedModel(name=model, revision=path.name, path=path)
-    weights = [one for one in absent_files(found, patterns) if one.startswith("weights")]
-    if weights or not is_commit(path.name):
+    downloaded = CachedModel(name=model, revision=path.name, path=path)
+    missing_weights = [file for file in missing_files(downloaded, patterns) if file.startswith("weights")]
+    if missing_weights or not is_commit(path.name):
         raise ConfigError(
-            f"{model} has no {weights[0] if weights else 'commit'}",
+            f"{model} has no {missing_weights[0] if missing_weights else 'commit'}",
             where=where,
             hint="Only safetensors and ONNX are read: choose a revision or another model that has them.",
         )
-    return _of_hub(found)
+    return _of_hub(downloaded)
 
 
 def model_description(model: str, *, where: str = "embed.model") -> Path:
-    """A folder with what describes a model of the hub, its settings but perhaps no weights: enough to know its kind.
+    """Return a folder with the configuration of a hub model, perhaps without weights, to determine its kind.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def model_description(model: str, *, where: str = "embed.model") -> Path:
 
 
 def content_digest(path: Path, names: Iterable[str]) -> str:
-    """SHA-256 over the names and contents of the files that determine a model's vectors; independent of its path.
+    """Return the SHA-256 of names and contents of a model's files; independent of its path.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def content_digest(path: Path, names: Iterable[str]) -> str:
     Raises
     ------
     ConfigError
-        Naming a file that cannot be read.
+        If a file is unreadable; the message names it.
     """
     digest = hashlib.sha256()
     for name in sorted(set(names)):
@@ -180,19 +180,19 @@ def content_digest(path: Path, names: Iterable[str]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of the bytes of a file, computed once a process while its size and time stay.
+    """Return the SHA-256 of a file, cached per process by path, size and modification time.
 
     Raises
     ------
     ConfigError
-        If it cannot be read.
+        If it is unreadable.
     """
     try:
         status = path.stat()
         return _digest(str(path), status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise ConfigError(
-            f"{path} cannot be read: {error.strerror or error}", where="embed.model", hint="Fetch the model anew."
+            f"{path} cannot be read: {error.strerror or error}", where="embed.model", hint="Download the model again."
         ) from error
 
 

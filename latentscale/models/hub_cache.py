@@ -1,4 +1,4 @@
-"""The cache of the Hugging Face hub on this machine, read without its client."""
+"""Read the local cache of the Hugging Face hub, without its client."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class CachedModel:
     Attributes
     ----------
     name : str
-        Its id on the hub.
+        Hub id.
     revision : str
-        The commit.
+        Commit.
     path : Path
         Folder with its files.
     """
@@ -38,10 +38,10 @@ class CachedModel:
 
 
 def cache_folder() -> Path:
-    """The cache folder of the hub client: ``HF_HUB_CACHE``, else below ``HF_HOME``, else below the user's cache."""
-    named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    if named:
-        return Path(named).expanduser()
+    """Return the hub client's cache: ``HF_HUB_CACHE``, else below ``HF_HOME``, else below the user's cache."""
+    configured = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    if configured:
+        return Path(configured).expanduser()
     home = os.environ.get("HF_HOME")
     if home:
         return Path(home).expanduser() / "hub"
@@ -49,12 +49,12 @@ def cache_folder() -> Path:
 
 
 def is_commit(revision: str) -> bool:
-    """Whether a revision is the full name of a commit."""
+    """Whether a revision is a full commit hash."""
     return _COMMIT.fullmatch(revision) is not None
 
 
 def cached_model(name: str, revision: str | None = None) -> CachedModel | None:
-    """The cached files of a revision, complete or not; by default those of ``main``.
+    """Return the cached files of a revision, complete or not; None if there are none. By default of ``main``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def cached_model(name: str, revision: str | None = None) -> CachedModel | None:
 
 
 def any_commit(name: str) -> CachedModel | None:
-    """The commit that the cache calls ``main``, else any cached commit."""
+    """Return the cached commit of ``main``, else any cached commit; None if there is none."""
     main = cached_model(name)
     if main is not None:
         return main
@@ -79,7 +79,7 @@ def any_commit(name: str) -> CachedModel | None:
 
 
 def cached_revisions(name: str) -> list[str]:
-    """Branches and tags of a model that the cache knows, then its commits."""
+    """List the cached branches and tags of a model, then its commits."""
     folder = _repository(name)
     references = folder / "refs"
     names = sorted(str(path.relative_to(references)) for path in references.rglob("*") if path.is_file())
@@ -88,7 +88,7 @@ def cached_revisions(name: str) -> list[str]:
 
 
 def cached_models() -> Iterator[CachedModel]:
-    """The commits of all models in the cache that ``main`` names, and others where none is named; by name."""
+    """Yield the cached commit of ``main`` of each model, or all its commits if there is none; sorted by name."""
     for folder in sorted(cache_folder().glob("models--*--*")):
         _, organisation, name = folder.name.split("--", 2)
         identity = f"{organisation}/{name}"
@@ -100,42 +100,42 @@ def cached_models() -> Iterator[CachedModel]:
             yield CachedModel(name=identity, revision=commit, path=folder / "snapshots" / commit)
 
 
-def absent_files(model: CachedModel, patterns: Sequence[str]) -> list[str]:
-    """Required files that are missing from a cached model, as far as its other files show; empty if it is complete.
+def missing_files(model: CachedModel, patterns: Sequence[str]) -> list[str]:
+    """List required files missing from a cached model, as far as its other files show; empty if it is complete.
 
     Libraries that download single files leave partial commits, and a sentence encoder without its pooling configuration
-    would give other vectors.
+    would compute different vectors.
     """
-    there = {str(path.relative_to(model.path)) for path in model.path.rglob("*") if path.is_file()}
-    weights = [name for name in there if name.endswith(_WEIGHTS) and matches(name, patterns)]
-    absent = [] if weights else ["weights (" + ", ".join(p for p in patterns if p.endswith(_WEIGHTS)) + ")"]
-    for name in sorted(there):
+    present = {str(path.relative_to(model.path)) for path in model.path.rglob("*") if path.is_file()}
+    weights = [name for name in present if name.endswith(_WEIGHTS) and matches(name, patterns)]
+    missing = [] if weights else ["weights (" + ", ".join(p for p in patterns if p.endswith(_WEIGHTS)) + ")"]
+    for name in sorted(present):
         if name.endswith(".safetensors.index.json") and matches(name, patterns):
-            listed = _read_json(model.path / name, dict).get("weight_map")
-            parts = {str(part) for part in listed.values()} if isinstance(listed, dict) else set[str]()
+            weight_map = _read_json(model.path / name, dict).get("weight_map")
+            parts = {str(part) for part in weight_map.values()} if isinstance(weight_map, dict) else set[str]()
             folder = name.rpartition("/")[0]
-            absent += sorted(part for part in (f"{folder}/{p}" if folder else p for p in parts) if part not in there)
-    if matches("config.json", patterns) and "config.json" not in there and "modules.json" not in there:
-        absent.append("config.json")
-    # Of a static model that another process still fetches the weights may have come first.
-    has_tokenizer = any(name.rpartition("/")[2] == "tokenizer.json" for name in there)
+            missing += sorted(part for part in (f"{folder}/{p}" if folder else p for p in parts) if part not in present)
+    if matches("config.json", patterns) and "config.json" not in present and "modules.json" not in present:
+        missing.append("config.json")
+    # While another process is downloading a static model, its weights may arrive first.
+    has_tokenizer = any(name.rpartition("/")[2] == "tokenizer.json" for name in present)
     if not has_tokenizer and matches("tokenizer.json", patterns) and is_static(model.path):
-        absent.append("tokenizer.json")
+        missing.append("tokenizer.json")
     if not matches("modules.json", patterns):
-        return absent
-    if "modules.json" in there:
+        return missing
+    if "modules.json" in present:
         modules = _read_json(model.path / "modules.json", list)
-        for module in (one for one in modules if isinstance(one, dict)):
+        for module in (entry for entry in modules if isinstance(entry, dict)):
             kind, folder = str(module.get("type", "")).rsplit(".", 1)[-1], str(module.get("path", ""))
-            if kind in _FOLDERS_WITH_FILES and not any(name.startswith(f"{folder}/") for name in there if folder):
-                absent += [folder] if folder else []
+            if kind in _FOLDERS_WITH_FILES and not any(name.startswith(f"{folder}/") for name in present if folder):
+                missing += [folder] if folder else []
     elif not _known_to_lack(model, "modules.json") and not is_static(model.path):
-        absent.append("modules.json")
-    return absent
+        missing.append("modules.json")
+    return missing
 
 
 def is_static(folder: Path) -> bool:
-    """Whether a folder holds a model2vec model, in its own form or in that of sentence-transformers."""
+    """Whether a folder contains a model2vec model, in its own layout or that of sentence-transformers."""
     config = _read_json(folder / "config.json", dict)
     if config.get("model_type") == "model2vec" or "StaticModel" in (config.get("architectures") or ()):
         return True
@@ -145,14 +145,14 @@ def is_static(folder: Path) -> bool:
 
 
 def may_be_static(folder: Path) -> bool:
-    """Whether a folder holds a static model, perhaps in part, and not the files of another encoder."""
+    """Whether a folder may contain a static model, perhaps incomplete, and not another encoder."""
     if is_static(folder):
         return True
     return not _read_json(folder / "config.json", dict).get("model_type") and not (folder / "modules.json").exists()
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a file is one of those that the patterns ask for; ``*`` crosses folders, as on the hub."""
+    """Whether a file matches any pattern; ``*`` also matches ``/``, as on the hub."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -166,14 +166,14 @@ def _read_reference(folder: Path, revision: str) -> str | None:
     if not path.resolve().is_relative_to(references.resolve()):
         return None
     try:
-        found = path.read_text(encoding="utf-8").strip()
+        commit = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
-    return found if is_commit(found) else None
+    return commit if is_commit(commit) else None
 
 
 def _known_to_lack(model: CachedModel, name: str) -> bool:
-    """Whether the client noted that this commit has no such file, or has its whole listing."""
+    """Whether the client's records or its listing of this commit show that it has no such file."""
     folder = _repository(model.name)
     if (folder / ".no_exist" / model.revision / name).exists():
         return True
@@ -185,11 +185,11 @@ def _known_to_lack(model: CachedModel, name: str) -> bool:
 
 
 def _read_json(path: Path, kind: type[Any]) -> Any:
-    """The content of a small JSON file; empty if it is missing or invalid."""
+    """Read a small JSON file; empty if it is missing or invalid."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             return kind()
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return kind()
-    return found if isinstance(found, kind) else kind()
+    return content if isinstance(content, kind) else kind()

@@ -27,7 +27,7 @@ class NotFetchedError(EnvironmentFailure):
 
 
 @contextmanager
-def nothing_fetched() -> Generator[None]:
+def no_downloads() -> Generator[None]:
     """Context in which models missing from the cache raise ``NotFetchedError``, and the network is not used."""
     token = _may_fetch.set(False)
     try:
@@ -38,15 +38,15 @@ def nothing_fetched() -> Generator[None]:
 
 def offline() -> bool:
     """Whether the environment variables of the hub client select offline mode."""
-    wanted = ("1", "on", "yes", "true")
-    return any(os.environ.get(name, "").lower() in wanted for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    true_values = ("1", "on", "yes", "true")
+    return any(os.environ.get(name, "").lower() in true_values for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
 def fetch(name: str, *, revision: str | None, patterns: Sequence[str], where: str) -> Path:
     """Download the files of a revision that match ``patterns`` into the cache, and return their folder.
 
     Cached files are not downloaded again. The client locks each file, so that several processes of a
-    machine fetch it once.
+    machine download it once.
 
     Raises
     ------
@@ -55,21 +55,21 @@ def fetch(name: str, *, revision: str | None, patterns: Sequence[str], where: st
     ConfigError
         If there is no such model or revision, or it is gated.
     EnvironmentFailure
-        If the hub does not answer, or the network is switched off.
+        If the hub does not answer, or offline mode is set.
     """
     if not _may_fetch.get():
-        why = unreachable(name, revision, "this command fetches nothing", where=where)
+        why = unreachable(name, revision, "this command downloads nothing", where=where)
         raise NotFetchedError(why.message, where=why.where, hint=why.hint)
     if offline():
-        raise unreachable(name, revision, "the environment forbids the network (HF_HUB_OFFLINE)", where=where)
+        raise unreachable(name, revision, "the environment disables the network (HF_HUB_OFFLINE)", where=where)
     client: Any = require("huggingface_hub", extra=EXTRA, used_for=f"fetching {name} from the Hugging Face hub")
     if not sys.stderr.isatty():
         importlib.import_module("huggingface_hub.utils").disable_progress_bars()
-    # Read here and not when the client was imported, as are the folder and the switch.
+    # Read now, not when the client was imported, like the cache folder and offline mode.
     endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
         if revision is None or not is_commit(revision):
-            # Without an answer the client would take what the cache has, however old, and not say so.
+            # Without an answer the client would silently use a cached commit, however old.
             client.HfApi(endpoint=endpoint).model_info(name, revision=revision)
         return Path(
             client.snapshot_download(
@@ -77,46 +77,46 @@ def fetch(name: str, *, revision: str | None, patterns: Sequence[str], where: st
                 revision=revision,
                 cache_dir=cache_folder(),
                 allow_patterns=list(patterns),
-                # Code is fetched only where it was asked for by name, with a revision that was trusted.
-                ignore_patterns=[one for one in NEVER if one not in patterns],
+                # Code is downloaded only if requested explicitly, for a trusted revision.
+                ignore_patterns=[pattern for pattern in NEVER if pattern not in patterns],
                 endpoint=endpoint,
             )
         )
-    except Exception as error:  # the client raises types of three libraries
-        raise _explained(error, name, revision, where) from error
+    except Exception as error:  # the client raises exceptions of three libraries
+        raise _explain(error, name, revision, where) from error
 
 
-def unreachable(name: str, revision: str | None, why: str, *, where: str) -> EnvironmentFailure:
-    """The error for a model that is not in the cache and cannot be fetched now."""
-    known = cached_revisions(name)
+def unreachable(name: str, revision: str | None, reason: str, *, where: str) -> EnvironmentFailure:
+    """Return the error for a model that is not cached and cannot be downloaded."""
+    revisions = cached_revisions(name)
     pin = f" --revision {revision}" if revision else ""
-    there = f"not complete in the cache {cache_folder()}, which has of it {', '.join(known[:4])}"
-    there = there if known else f"not in the cache {cache_folder()}"
+    state = f"not complete in the cache {cache_folder()}, which has of it {', '.join(revisions[:4])}"
+    state = state if revisions else f"not in the cache {cache_folder()}"
     return EnvironmentFailure(
-        f"{_named(name, revision)} is {there}, and cannot be fetched: {why}",
+        f"{_describe(name, revision)} is {state}, and cannot be fetched: {reason}",
         where=where,
         hint=f"On a machine with a network: latentscale models pull {name}{pin}; then copy its cache here. (A folder "
         f"{name}, if that is meant, is not here.)",
     )
 
 
-def _named(name: str, revision: str | None) -> str:
+def _describe(name: str, revision: str | None) -> str:
     return f"the model {name}" + (f" at revision {revision}" if revision else "")
 
 
-def _explained(error: Exception, name: str, revision: str | None, where: str) -> LatentScaleError:
-    """What an error of the client means. Its classes are known by name: they moved between its versions."""
+def _explain(error: Exception, name: str, revision: str | None, where: str) -> LatentScaleError:
+    """Explain an error of the client; its classes are matched by name, as they moved between versions."""
     chain = _causes(error)
-    kinds = {kind.__name__ for one in chain for kind in type(one).__mro__}
-    codes = [code for one in chain if (code := getattr(getattr(one, "response", None), "status_code", None))]
+    class_names = {kind.__name__ for cause in chain for kind in type(cause).__mro__}
+    codes = [code for cause in chain if (code := getattr(getattr(cause, "response", None), "status_code", None))]
     status = codes[0] if codes else None
-    if "GatedRepoError" in kinds:
+    if "GatedRepoError" in class_names:
         return ConfigError(
             f"{name} is gated: its owner asks to accept terms first",
             where=where,
             hint="Accept them on the model's page, and set HF_TOKEN to a token of that account.",
         )
-    if "RevisionNotFoundError" in kinds:
+    if "RevisionNotFoundError" in class_names:
         return ConfigError(
             f"{name} has no revision {revision!r}",
             where=where,
@@ -128,7 +128,7 @@ def _explained(error: Exception, name: str, revision: str | None, where: str) ->
             where=where,
             hint="Check the spelling; for a private model set HF_TOKEN to a token that may read it.",
         )
-    if "RepositoryNotFoundError" in kinds or status == 404:
+    if "RepositoryNotFoundError" in class_names or status == 404:
         return ConfigError(
             f"there is no folder {name}, and no such model on the hub",
             where=where,
@@ -140,12 +140,12 @@ def _explained(error: Exception, name: str, revision: str | None, where: str) ->
             where=where,
             hint=f"Models are kept in {cache_folder()}; free some space there, or set HF_HOME to another folder.",
         )
-    first = chain[-1]
-    return unreachable(name, revision, f"{type(first).__name__}: {' '.join(str(first).split())[:200]}", where=where)
+    origin = chain[-1]
+    return unreachable(name, revision, f"{type(origin).__name__}: {' '.join(str(origin).split())[:200]}", where=where)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """An error and what it was raised from, outermost first."""
+    """Return an error and its causes, outermost first."""
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:

@@ -1,4 +1,4 @@
-"""The card of a distilled model, from its provenance."""
+"""Render the model card of a distilled model from its provenance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEFAULT_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def model_card(provenance: Mapping[str, Any]) -> str:
-    """The text of ``README.md``, which states the model's origin, its uses and its licence."""
+    """Return the text of ``README.md``, with the model's origin, uses and licence."""
     teacher, table, settings = provenance["teacher"], provenance["table"], provenance["settings"]
     default = teacher["name"] == DEFAULT_TEACHER
     texts: Mapping[str, Any] = provenance.get("texts", {})
@@ -26,14 +26,14 @@ def model_card(provenance: Mapping[str, Any]) -> str:
         "words_added": f"{texts.get('words_added', 0):,}",
         "epochs": settings.get("regression", {}).get("epochs"),
     }
-    method = _part("card_texts.md" if texts else "card_tokens.md").format(**facts).rstrip()
-    return _part("card.md").format(
+    method = _template("card_texts.md" if texts else "card_tokens.md").format(**facts).rstrip()
+    return _template("card.md").format(
         **facts,
         licence="apache-2.0" if default else "other",
         method=method,
-        notice=_part("card_notice.md") if default else "",
+        notice=_template("card_notice.md") if default else "",
     )
 
 
-def _part(name: str) -> str:
+def _template(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Read the free text that a static model is fitted to."""
+"""Read the passages that a static model is fitted to."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class TextFile:
     Attributes
     ----------
     name : str
-        Of the file, without its folder.
+        File name, without its folder.
     sha256 : str
     passages : int
-        Different ones that no file before it has.
+        Number of distinct passages that are not in preceding files.
     """
 
     name: str
@@ -31,13 +31,13 @@ class TextFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texts:
-    """Passages, each once, and the files that they are from."""
+    """Distinct passages, and their files."""
 
     passages: list[str]
     files: tuple[TextFile, ...]
 
     def facts(self) -> list[dict[str, Any]]:
-        """The files, for the provenance."""
+        """Return the files as plain values, for the provenance."""
         return [{"name": file.name, "sha256": file.sha256, "passages": file.passages} for file in self.files]
 
 
@@ -47,7 +47,7 @@ def read_passages(paths: Iterable[str | Path]) -> Texts:
     Raises
     ------
     ConfigError
-        If a file does not exist, is no UTF-8, or has no column ``text``.
+        If a file does not exist, is not UTF-8, or has no column ``text``.
     """
     seen: dict[str, None] = {}
     files: list[TextFile] = []

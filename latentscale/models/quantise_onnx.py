@@ -24,10 +24,10 @@ class Int8Settings:
     per_channel : bool
         One scale per output channel instead of one per layer.
     reduce_range : bool
-        Seven bits. Processors without VNNI add two products of eight bits in sixteen, which overflow; with seven they
-        cannot, so that a file gives the same vectors on every machine.
+        Seven-bit weights. CPUs without VNNI add two 8-bit products in 16 bits, which may overflow; with seven bits it
+        cannot, so that vectors are the same on every machine.
     outliers : float
-        Share of the channels, of those that a layer reads, that may stay in float32.
+        Maximum share of the input channels of a layer that stay in float32.
     """
 
     per_channel: bool = True
@@ -54,7 +54,7 @@ def quantise(
     """
     onnx: Any = require("onnx", extra=EXTRA, used_for="quantising a model")
     quantization: Any = require("onnxruntime.quantization", extra=EXTRA, used_for="quantising a model")
-    # It advises at the level of warnings, through the root logger.
+    # onnxruntime logs advice as warnings of the root logger.
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

@@ -15,7 +15,7 @@ from latentscale.errors import require
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_AT_ONCE = 4096
+_PASSAGES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +52,13 @@ class RegressionSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBags:
-    """The tokens of passages as bags of words.
+    """Token ids of passages, concatenated.
 
     Attributes
     ----------
     ids : int32 ndarray, shape (n_tokens,)
     bounds : int64 ndarray, shape (n_passages + 1,)
-        Passage ``i`` has ``ids[bounds[i]:bounds[i + 1]]``.
+        Passage ``i`` is ``ids[bounds[i]:bounds[i + 1]]``.
     """
 
     ids: NDArray[np.int32]
@@ -68,7 +68,7 @@ class TokenBags:
         return len(self.bounds) - 1
 
     def counts(self, vocabulary: int) -> NDArray[np.int64]:
-        """How often each token of the vocabulary occurs."""
+        """Count the occurrences of each token of the vocabulary."""
         return np.bincount(self.ids, minlength=vocabulary).astype(np.int64)
 
 
@@ -76,8 +76,10 @@ def token_bags(tokenizer: Tokenizer, passages: Sequence[str], *, limit: int) -> 
     """Tokenise passages, without special and unknown tokens, up to ``limit`` tokens each."""
     unknown = _unknown_id(tokenizer)
     parts: list[NDArray[np.int32]] = []
-    for start in range(0, len(passages), _AT_ONCE):
-        for encoded in tokenizer.encode_batch_fast(list(passages[start : start + _AT_ONCE]), add_special_tokens=False):
+    for start in range(0, len(passages), _PASSAGES_AT_ONCE):
+        for encoded in tokenizer.encode_batch_fast(
+            list(passages[start : start + _PASSAGES_AT_ONCE]), add_special_tokens=False
+        ):
             ids = np.asarray(encoded.ids[:limit], dtype=np.int32)
             parts.append(ids if unknown is None else ids[ids != unknown])
     bounds = np.zeros(len(parts) + 1, dtype=np.int64)
@@ -96,20 +98,20 @@ def regress(
 ) -> NDArray[np.float32]:
     """Fit token vectors so that the sum over each passage has the direction of its target.
 
-    The loss of a passage is one minus the cosine of the sum of its weighted token vectors and its target. Each token
-    has a vector and a weight of its own, which are multiplied in the end.
+    The loss of a passage is one minus the cosine similarity of the sum of its weighted token vectors and its target.
+    Each token has a vector and a weight, which are multiplied at the end.
 
     Parameters
     ----------
     start : float32 ndarray, shape (vocabulary, dims)
     bags : TokenBags
-        Of the passages; those without a token count for nothing.
+        Tokens of the passages; empty passages are ignored.
     targets : float ndarray, shape (n_passages, dims)
-        In the space of ``start``; their lengths do not matter.
+        In the space of ``start``; only their direction matters.
     device : str
-        Of torch.
+        Torch device.
     on_epoch : callable, optional
-        Gets the number of each finished pass and its mean loss.
+        Called after each epoch with its number and mean loss.
 
     Returns
     -------
@@ -122,7 +124,7 @@ def regress(
     """
     torch = require("torch", extra="torch", used_for="fitting a static model to free text")
     torch.manual_seed(settings.seed)
-    order = np.random.default_rng(settings.seed)
+    generator = np.random.default_rng(settings.seed)
     usable = np.flatnonzero(np.diff(bags.bounds) > 0)
     anchor = torch.from_numpy(np.ascontiguousarray(start)).to(device)
     vectors = anchor.clone().requires_grad_(True)
@@ -139,23 +141,23 @@ def regress(
     step = 0
     for epoch in range(settings.epochs):
         total = 0.0
-        shuffled = order.permutation(usable)
+        shuffled = generator.permutation(usable)
         for begin in range(0, len(shuffled), settings.batch):
             chosen = shuffled[begin : begin + settings.batch]
             rate = _rate(step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
-            places, offsets = _gather(bags.bounds, chosen)
-            here = ids[torch.from_numpy(places).to(device)]
-            scale = weights.exp()[here]
+            positions, offsets = _gather(bags.bounds, chosen)
+            batch_ids = ids[torch.from_numpy(positions).to(device)]
+            scale = weights.exp()[batch_ids]
             if settings.drop:
-                scale = scale * (torch.rand(len(here), device=device) >= settings.drop)
+                scale = scale * (torch.rand(len(batch_ids), device=device) >= settings.drop)
             sums = torch.nn.functional.embedding_bag(
-                here, vectors, torch.from_numpy(offsets).to(device), mode="sum", per_sample_weights=scale
+                batch_ids, vectors, torch.from_numpy(offsets).to(device), mode="sum", per_sample_weights=scale
             )
-            wanted = torch.from_numpy(np.asarray(targets[chosen], dtype=np.float32)).to(device)
-            found = torch.nn.functional.cosine_similarity(sums, wanted, dim=1, eps=1e-6)
-            loss = (1 - found).mean()
+            batch_targets = torch.from_numpy(np.asarray(targets[chosen], dtype=np.float32)).to(device)
+            cosines = torch.nn.functional.cosine_similarity(sums, batch_targets, dim=1, eps=1e-6)
+            loss = (1 - cosines).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -171,19 +173,19 @@ def regress(
 
 
 def _rate(step: int, steps: int) -> float:
-    """Share of the highest learning rate: a rise over a twentieth of the steps, then a cosine down to zero."""
-    rise = max(1, steps // 20)
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+    """Return the share of the peak learning rate: linear warm-up over a twentieth of the steps, then cosine decay."""
+    warm_up = max(1, steps // 20)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
 def _gather(bounds: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of the tokens of the chosen passages, one passage after the other, and where each begins among them."""
+    """Return the concatenated token positions of the chosen passages, and the offset of each passage."""
     lengths = bounds[chosen + 1] - bounds[chosen]
     offsets = np.cumsum(lengths) - lengths
-    places = np.arange(int(lengths.sum())) + np.repeat(bounds[chosen] - offsets, lengths)
-    return places, offsets
+    positions = np.arange(int(lengths.sum())) + np.repeat(bounds[chosen] - offsets, lengths)
+    return positions, offsets
 
 
 def _unknown_id(tokenizer: Tokenizer) -> int | None:

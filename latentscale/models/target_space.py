@@ -1,4 +1,4 @@
-"""The space that a static model's vectors live in: principal components of the teacher's vectors of passages."""
+"""Vector space of a static model: principal components of the teacher's vectors of passages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpace:
-    """A centred, reduced and partly whitened copy of the teacher's space.
+    """Projection of the teacher's space: centred, reduced and partly whitened.
 
     Attributes
     ----------
@@ -24,12 +24,12 @@ class TargetSpace:
 
     @classmethod
     def fit(cls, vectors: NDArray[np.floating[Any]], *, dims: int, whitening: float) -> Self:
-        """Find the leading components of the teacher's vectors.
+        """Compute the leading principal components of the teacher's vectors.
 
         Parameters
         ----------
         vectors : float ndarray, shape (n_passages, teacher dim)
-            Of length 1.
+            Unit vectors.
         dims : int
         whitening : float
             Components are divided by their standard deviation to this power: 0 is PCA, 1 full whitening.
@@ -47,12 +47,12 @@ class TargetSpace:
     def __call__(
         self, vectors: NDArray[np.floating[Any]], *, about: NDArray[np.floating[Any]] | None = None
     ) -> NDArray[np.float32]:
-        """Map vectors of length 1, of shape (n, teacher dim), to (n, dims).
+        """Map unit vectors of shape (n, teacher dim) to (n, dims).
 
         Parameters
         ----------
         about : float ndarray, shape (teacher dim,), optional
-            What is subtracted instead of the passages' mean: texts of another kind have another.
+            Subtracted instead of the passages' mean, for texts of another kind.
         """
         mean = np.asarray(self.mean if about is None else about, dtype=np.float32)
         matrix = self.matrix.astype(np.float32)

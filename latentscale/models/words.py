@@ -1,4 +1,4 @@
-"""Whole words that join the vocabulary of a static model, so that names of special fields are not spelt in pieces."""
+"""Extend the vocabulary of a static model with whole words, such as technical terms."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _WORD = re.compile(r"[^\W_]{3,40}")
 
 
 def missing_words(tokenizer: Tokenizer, passages: Iterable[str], *, count: int, least: int) -> list[str]:
-    """The words in the most passages that the tokenizer spells in several pieces, the most frequent first.
+    """Return words that the tokenizer splits into several pieces, by descending number of passages.
 
     Parameters
     ----------
     tokenizer : tokenizers.Tokenizer
-        With WordPiece, which takes the longest entry that fits: a word that is added is used wherever it stands alone.
+        With WordPiece, which uses the longest matching entry: an added word is used wherever it is a whole word.
     count : int
-        At most.
+        Maximum number of words.
     least : int
-        Passages that a word must be in.
+        Minimum number of passages that contain a word.
 
     Raises
     ------
     ConfigError
-        If the tokenizer has another model.
+        If the tokenizer's model is not WordPiece.
     """
     kind = type(tokenizer.model).__name__
     if kind != "WordPiece":
@@ -40,27 +40,29 @@ def missing_words(tokenizer: Tokenizer, passages: Iterable[str], *, count: int, 
             hint="Distil without them: words=0.",
         )
     normalizer = tokenizer.normalizer
-    seen: Counter[str] = Counter()
+    passage_counts: Counter[str] = Counter()
     for passage in passages:
-        seen.update(set(_WORD.findall(normalizer.normalize_str(passage) if normalizer else passage)))
-    common = [word for word, passages_with in seen.most_common() if passages_with >= least and not word.isdigit()]
-    found: list[str] = []
-    for word in common:
-        if len(found) == count:
+        passage_counts.update(set(_WORD.findall(normalizer.normalize_str(passage) if normalizer else passage)))
+    frequent = [
+        word for word, passages_with in passage_counts.most_common() if passages_with >= least and not word.isdigit()
+    ]
+    missing: list[str] = []
+    for word in frequent:
+        if len(missing) == count:
             break
         if len(tokenizer.encode(word, add_special_tokens=False).ids) > 1:
-            found.append(word)
-    return found
+            missing.append(word)
+    return missing
 
 
 def with_words(tokenizer: Tokenizer, words: Sequence[str]) -> Tokenizer:
-    """The tokenizer with ``words`` after its own entries, in order."""
+    """Return the tokenizer with ``words`` appended to its vocabulary, in order."""
     from tokenizers import Tokenizer as Reader
 
     if not words:
         return tokenizer
-    content = json.loads(tokenizer.to_str())
-    vocabulary: dict[str, int] = content["model"]["vocab"]
+    serialized = json.loads(tokenizer.to_str())
+    vocabulary: dict[str, int] = serialized["model"]["vocab"]
     first = max(vocabulary.values()) + 1
-    vocabulary.update({word: first + place for place, word in enumerate(words)})
-    return Reader.from_str(json.dumps(content, ensure_ascii=False))
+    vocabulary.update({word: first + index for index, word in enumerate(words)})
+    return Reader.from_str(json.dumps(serialized, ensure_ascii=False))

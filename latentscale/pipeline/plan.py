@@ -10,7 +10,7 @@ from latentscale.embedders import embedder_spec
 from latentscale.embedders.catalog import recommended_models
 from latentscale.errors import ConfigError, ResourceError
 from latentscale.machine import available_processors
-from latentscale.models.hub_fetch import NotFetchedError, nothing_fetched
+from latentscale.models.hub_fetch import NotFetchedError, no_downloads
 from latentscale.pipeline.calibrate import core_speed
 from latentscale.pipeline.estimate import estimate_size
 from latentscale.pipeline.label_quote import LabelQuote, quote_labels
@@ -110,7 +110,7 @@ class _ModelFacts:
 
 def _model_of(config: JobConfig) -> _ModelFacts:
     try:
-        with nothing_fetched():
+        with no_downloads():
             spec = embedder_spec(config.embed, vectors_column=config.corpus.vectors_column())
             return _ModelFacts(
                 kind=spec.kind,

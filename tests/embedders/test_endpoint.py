@@ -285,7 +285,7 @@ def broken(change: str) -> Any:
         ("beyond", "has the index 99"),
         ("widths", "different widths"),
         ("nan", "NaN"),
-        ("text", "no list of numbers"),
+        ("text", "not a list of numbers"),
     ],
 )
 def test_an_answer_that_stays_wrong_fails_with_what_is_wrong(server: EmbeddingServer, change: str, said: str) -> None:

@@ -148,7 +148,7 @@ def test_the_form_of_sentence_transformers_is_read(folder: Path) -> None:
         ([{**STATIC, "path": "../elsewhere"}], "leads out of its folder"),
         ([{**STATIC, "path": "missing"}], "missing in missing"),
         ([], "no module"),
-        ({"a": 1}, "no list of modules"),
+        ({"a": 1}, "not a list of modules"),
     ],
 )
 def test_another_model_of_sentence_transformers_is_refused(folder: Path, modules: Any, said: str) -> None:

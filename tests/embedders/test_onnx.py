@@ -131,7 +131,7 @@ def test_weights_beside_the_graph_are_found_or_named(tmp_path: Path) -> None:
     assert len(spec.identity()["graph"]) == 2
     assert spec.identity() != alone
     (folder / "onnx/model.onnx_data").unlink()
-    with pytest.raises(ConfigError, match=r"has its weights in model\.onnx_data, which is not beside it"):
+    with pytest.raises(ConfigError, match=r"has its weights in model\.onnx_data, which does not exist"):
         spec_of(folder)
 
 
@@ -169,7 +169,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for damaged in (b"", whole[:-40], b"version https://git-lfs.github.com/spec/v1\n", bytes(200)):
         path.write_bytes(damaged)
-        with pytest.raises(ConfigError, match="is no ONNX file, or is damaged"):
+        with pytest.raises(ConfigError, match="is not an ONNX file, or is damaged"):
             spec_of(folder)
 
 

@@ -14,7 +14,7 @@ import torch  # noqa: E402 - it may be missing
 
 from latentscale.config import EmbedConfig  # noqa: E402
 from latentscale.embedders import embedder_spec  # noqa: E402
-from latentscale.embedders.encoder.loading import Loading, load_encoder  # noqa: E402
+from latentscale.embedders.encoder.loading import LoadSettings, load_encoder  # noqa: E402
 from latentscale.embedders.sentence_folder import read_sentence_folder  # noqa: E402
 from tests.embedders.pretend_cuda import pretended_gpu  # noqa: E402
 from tests.embedders.test_transformers import opened, some_texts  # noqa: E402
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def on_gpu(folder, monkeypatch):
     """Opens the model on the device; its files were read before, on the processor."""
-    loaded = load_encoder(read_sentence_folder(folder), Loading(device="cpu", precision="fp32"))
+    loaded = load_encoder(read_sentence_folder(folder), LoadSettings(device="cpu", precision="fp32"))
     copies = iter([copy.deepcopy(loaded) for _ in range(4)])
     monkeypatch.setattr("latentscale.embedders.encoder.model.load_encoder", lambda *_: next(copies))
 

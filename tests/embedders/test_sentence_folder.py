@@ -110,9 +110,9 @@ def test_code_of_the_repository_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("config.json", [], "is no JSON object"),
+        ("config.json", [], "is not a JSON object"),
         ("config.json", {"model_type": "bert"}, "does not say the width"),
-        ("modules.json", {"a": 1}, "is no list of modules"),
+        ("modules.json", {"a": 1}, "is not a list of modules"),
         ("modules.json", [{"type": f"{OLD}.StaticEmbedding", "path": ""}], "is that of a static model"),
         ("modules.json", [{"type": f"{OLD}.CLIPModel", "path": ""}], "begins with 'CLIPModel'"),
         ("modules.json", [{"type": f"{OLD}.Transformer", "path": "../other"}], "leads out of its folder"),

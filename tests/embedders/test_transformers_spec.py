@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from latentscale.config import EmbedConfig
 from latentscale.embedders import embedder_spec, read_spec
 from latentscale.embedders.encoder import weights
-from latentscale.embedders.encoder.precision import has_bf16, settled_precision
+from latentscale.embedders.encoder.precision import has_bf16, resolve_precision
 from latentscale.embedders.sentence_folder import read_sentence_folder
 from latentscale.embedders.transformers import TransformersSpec
 from latentscale.errors import ConfigError
@@ -142,9 +142,9 @@ def test_gpus_with_bfloat16(name, has):
 
 
 def test_auto_never_means_float16():
-    assert settled_precision("auto", [H100]) == "bf16"
-    assert settled_precision("auto", [H100, T4]) == "fp32"
-    assert settled_precision("auto", []) == "fp32"
+    assert resolve_precision("auto", [H100]) == "bf16"
+    assert resolve_precision("auto", [H100, T4]) == "fp32"
+    assert resolve_precision("auto", []) == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_weights_in_parts(folder):
 def test_an_adapter_is_no_model(folder):
     (folder / "model.safetensors").unlink()
     write(folder / "adapter_config.json", {})
-    with pytest.raises(ConfigError, match="holds an adapter"):
+    with pytest.raises(ConfigError, match="contains an adapter"):
         spec_of(folder)
 
 
@@ -254,7 +254,7 @@ def test_a_kind_is_forced_or_found(folder):
         embedder_spec(EmbedConfig(model=str(folder), kind="static"))
     with pytest.raises(ConfigError, match="which is another kind"):
         embedder_spec(EmbedConfig(model="static", kind="transformers"))
-    with pytest.raises(ConfigError, match="which is a kind of model and no model"):
+    with pytest.raises(ConfigError, match="which is a kind of model, not a model"):
         embedder_spec(EmbedConfig(model="transformers"))
 
 

@@ -76,7 +76,7 @@ def test_a_model_that_vllm_would_run_otherwise_is_refused(tmp_path: Path) -> Non
     folder = changed(minilm(), tmp_path / "two", "1_Pooling/config.json", modes)
     with pytest.raises(ConfigError, match="its pooling is max and mean"):
         spec_of(folder)
-    with pytest.raises(ConfigError, match="a kind of model and no model"):
+    with pytest.raises(ConfigError, match="a kind of model, not a model"):
         embedder_spec(EmbedConfig(model="vllm"))
 
 

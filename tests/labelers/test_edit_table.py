@@ -88,7 +88,7 @@ def cell(row: int, column: str, value: str) -> Callable[[list[list[str]]], None]
         (cell(3, "rename", "x" * 5_000), "at most 200 characters .given: 'xxx", "row 3"),
         (cell(3, "add", "1|" * 16_384), "add has 32,767 characters", "row 3, column add"),
         (cell(1, "members", "documents"), "there is no column 'members'", "row 1"),
-        (cell(1, "hide", "notes"), "the column 'notes' is no edit", "row 1"),
+        (cell(1, "hide", "notes"), "the column 'notes' is not an edit", "row 1"),
         (cell(1, "hide", "rename"), "two columns 'rename'", "row 1"),
         (cell(1, "hide", ""), "'yes' is in a column without a name", "row 3"),
         (lambda rows: rows[3].append("besides"), "there are 16 cells, and 15 columns", "row 4"),
@@ -113,7 +113,7 @@ def test_a_table_that_is_wrong_is_refused_with_row_and_column(
     [
         (b"", "there is no column 'layer'"),
         (b"label,layer,size,members,rename\nCaf\xe9,0,3,1|2,x\n", "line 2 is not UTF-8"),
-        (b'label,layer,size,members,rename\nA,0,3,1,"x\n', "this is no CSV: unexpected end of data"),
+        (b'label,layer,size,members,rename\nA,0,3,1,"x\n', "this is not CSV: unexpected end of data"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, said: str) -> None:

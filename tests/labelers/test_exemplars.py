@@ -74,7 +74,7 @@ def test_rounds_choose_nearly_as_well_as_one_choice_among_all(monkeypatch):
 def test_similarities_that_are_not_held_give_the_same_choice(monkeypatch):
     vectors = blobs(60)
     held = choose(vectors, np.arange(240), k=6)
-    monkeypatch.setattr(exemplars, "_HELD", 0)
+    monkeypatch.setattr(exemplars, "_MAX_SIMILARITIES", 0)
     monkeypatch.setattr(exemplars, "_BLOCK", 37)
     assert choose(vectors, np.arange(240), k=6).tolist() == held.tolist()
 

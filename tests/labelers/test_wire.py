@@ -10,10 +10,10 @@ import pytest
 
 from latentscale.config import LabelConfig
 from latentscale.errors import ConfigError
-from latentscale.labelers.chat.answers import ONE_LABEL, object_in
+from latentscale.labelers.chat.answers import ONE_LABEL, last_json_object
 from latentscale.labelers.chat.prompts import distinguish_prompt, label_prompt
 from latentscale.labelers.endpoint.options import EndpointLabelOptions, label_options
-from latentscale.labelers.endpoint.wire import ChatQuestion, Form, Forms
+from latentscale.labelers.endpoint.wire import ChatQuestion, Features, SupportedFeatures
 from latentscale.labelers.protocol import ClusterEvidence, ColumnShare, Contrast, NumberShift
 from latentscale.services.failures import BadAnswerError
 from latentscale.services.terms import Usage
@@ -35,12 +35,12 @@ from latentscale.services.terms import Usage
     ],
 )
 def test_the_object_of_an_answer(text: str, found: dict[str, Any] | None) -> None:
-    assert object_in(text) == found
+    assert last_json_object(text) == found
 
 
 def question(provider: str = "openai") -> ChatQuestion:
     options = EndpointLabelOptions(model="m", provider=provider)  # type: ignore[arg-type]
-    return ChatQuestion(options, Forms(lambda text: None), "system", "prompt", ONE_LABEL)
+    return ChatQuestion(options, SupportedFeatures(lambda text: None), "system", "prompt", ONE_LABEL)
 
 
 @pytest.mark.parametrize(
@@ -73,26 +73,28 @@ def test_usage_of_both_protocols_with_caches() -> None:
 
 def test_each_refusal_costs_a_request_one_part_of_its_form_and_threads_share_it() -> None:
     said: list[str] = []
-    forms = Forms(said.append)
-    first = forms.now
-    assert forms.adapt(first, "Unsupported parameter: use 'max_completion_tokens'")
-    assert forms.now == Form(completion_tokens=True)
+    features = SupportedFeatures(said.append)
+    first = features.current
+    assert features.adapt(first, "Unsupported parameter: use 'max_completion_tokens'")
+    assert features.current == Features(completion_tokens=True)
     # Another thread that sent the old form tries the new one before it gives up another part.
-    assert forms.adapt(first, "Unsupported parameter: use 'max_completion_tokens'")
-    assert forms.adapt(forms.now, "temperature is not supported")
-    assert forms.adapt(forms.now, "response_format is not supported")
-    assert forms.adapt(forms.now, "System role not supported")
-    assert forms.now == Form(schema=False, temperature=False, system=False, completion_tokens=True)
-    assert not forms.adapt(forms.now, "temperature, response_format and system are not supported")
-    assert not Forms(said.append).adapt(first, "maximum context length is 10; reduce max_completion_tokens or schema")
+    assert features.adapt(first, "Unsupported parameter: use 'max_completion_tokens'")
+    assert features.adapt(features.current, "temperature is not supported")
+    assert features.adapt(features.current, "response_format is not supported")
+    assert features.adapt(features.current, "System role not supported")
+    assert features.current == Features(schema=False, temperature=False, system=False, completion_tokens=True)
+    assert not features.adapt(features.current, "temperature, response_format and system are not supported")
+    assert not SupportedFeatures(said.append).adapt(
+        first, "maximum context length is 10; reduce max_completion_tokens or schema"
+    )
     assert len(said) == 2
 
 
 def test_without_a_system_role_the_rules_come_first_in_the_prompt() -> None:
-    forms = Forms(lambda text: None)
+    features = SupportedFeatures(lambda text: None)
     options = EndpointLabelOptions(model="m")
-    asked = ChatQuestion(options, forms, "rules", "prompt", ONE_LABEL)
-    forms.adapt(forms.now, "system role not supported")
+    asked = ChatQuestion(options, features, "rules", "prompt", ONE_LABEL)
+    features.adapt(features.current, "system role not supported")
     assert json.loads(asked.body())["messages"] == [{"role": "user", "content": "rules\n\nprompt"}]
 
 

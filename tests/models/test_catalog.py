@@ -92,7 +92,7 @@ def test_a_pulled_model_is_whole_and_can_be_used_without_a_network(hub, static_f
     assert "onnx/model.onnx" in hub.fetched("acme/encoder")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert listed()["acme/encoder"].problem is None
-    with pytest.raises(ConfigError, match="no id of a model"):
+    with pytest.raises(ConfigError, match="not the id of a model"):
         latentscale.pull_model("encoder")
 
 

@@ -45,7 +45,7 @@ def test_what_is_neither_folder_nor_id_is_refused_without_a_network(hub_cache, t
     monkeypatch.chdir(tmp_path)
     if wrong not in ("", "../x"):
         assert not is_model_id(wrong)
-    with pytest.raises(ConfigError, match="no id of a model"):
+    with pytest.raises(ConfigError, match="not the id of a model"):
         resolve_model(wrong or "missing/")
 
 
@@ -131,7 +131,7 @@ def test_a_missing_part_of_weights_in_several_files_is_missed(hub_cache):
 def test_the_switch_of_the_network_is_obeyed_and_the_way_out_named(hub, static_files, monkeypatch, variable):
     hub.add("acme/small", static_files)
     monkeypatch.setenv(variable, "1")
-    with pytest.raises(EnvironmentFailure, match="forbids the network") as caught:
+    with pytest.raises(EnvironmentFailure, match="disables the network") as caught:
         resolve_model("acme/small")
     assert "latentscale models pull acme/small" in str(caught.value.hint)
     assert not hub.asked

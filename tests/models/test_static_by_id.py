@@ -97,7 +97,7 @@ def test_a_corpus_is_embedded_by_id_and_the_commit_is_recorded(hub, static_files
     hub.add("acme/small", {**static_files, "README.md": b"# new\n"}, commit=NEXT)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert workspace.run(values, until="embed", progress="quiet").records["embed"].id == first.id
-    with pytest.raises(EnvironmentFailure, match="forbids the network"):
+    with pytest.raises(EnvironmentFailure, match="disables the network"):
         workspace.run({**values, "embed": {"model": "acme/other"}}, until="embed", progress="quiet")
 
 

@@ -1,1 +1,1 @@
-"""The transformer encoder: its checks, its precision, its batches and the model itself, which alone imports torch."""
+"""Transformer encoders in torch: validation, precision, batching and the model."""

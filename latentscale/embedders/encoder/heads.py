@@ -1,28 +1,28 @@
-"""What follows the pooling of a sentence encoder: linear layers, normalisations, in float32."""
+"""Layers of a sentence encoder after its pooling, in torch and float32."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from latentscale.embedders.encoder.weights import WEIGHTS, wanted_shapes
+from latentscale.embedders.encoder.weights import WEIGHTS, expected_shapes
 from latentscale.embedders.model_json import refusal
 from latentscale.embedders.sentence_folder import Dense, Head, LayerNorm, Normalize
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# sentence-transformers makes its layer normalisation with torch's own default.
+# The default of torch, which sentence-transformers uses.
 _EPSILON = 1e-5
 
 
 def load_head(head: Head, device: str) -> Callable[[Tensor], Tensor]:
-    """A function from vectors to vectors, float32, with its weights on the device.
+    """Return a layer as a function from vectors to vectors, float32, with its weights on the device.
 
     Raises
     ------
     ConfigError
-        If its activation is none of torch's.
+        If torch does not have its activation.
     """
     from torch.nn import functional
 
@@ -36,10 +36,10 @@ def load_head(head: Head, device: str) -> Callable[[Tensor], Tensor]:
     weight, bias, residual = arrays["linear.weight"], arrays.get("linear.bias"), arrays.get("residual.weight")
 
     def dense(vectors: Tensor) -> Tensor:
-        found = activation(functional.linear(vectors, weight, bias))
+        output = activation(functional.linear(vectors, weight, bias))
         if not head.residual:
-            return found
-        return found + (vectors if residual is None else functional.linear(vectors, residual))
+            return output
+        return output + (vectors if residual is None else functional.linear(vectors, residual))
 
     return dense
 
@@ -47,14 +47,14 @@ def load_head(head: Head, device: str) -> Callable[[Tensor], Tensor]:
 def _arrays(head: Dense | LayerNorm, device: str) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    found = load_file(head.folder / WEIGHTS)
-    return {name: found[name].float().to(device) for name in wanted_shapes(head)}
+    arrays = load_file(head.folder / WEIGHTS)
+    return {name: arrays[name].float().to(device) for name in expected_shapes(head)}
 
 
 def _activation(head: Dense) -> Any:
     import torch
 
-    found = getattr(torch.nn, head.activation, None)
-    if not isinstance(found, type) or not issubclass(found, torch.nn.Module):
+    activation = getattr(torch.nn, head.activation, None)
+    if not isinstance(activation, type) or not issubclass(activation, torch.nn.Module):
         raise refusal(head.folder / "config.json", f"has the activation {head.activation!r}, which torch does not have")
-    return found()
+    return activation()

@@ -1,4 +1,4 @@
-"""Load the encoder and its tokenizer with transformers: from safetensors alone, in a named precision, or not at all."""
+"""Load an encoder and its tokenizer with transformers: only from safetensors, in a given precision."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from latentscale.embedders.model_folder import check_tokenizer
 from latentscale.embedders.sentence_folder import SentenceFolder, check_modules
 from latentscale.errors import ConfigError, ResourceError, require
 
-# Models of two halves, of which the first alone embeds.
+# Encoder-decoder models, of which only the encoder is used.
 _ENCODER_OF = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loading:
+class LoadSettings:
     """How an encoder is loaded.
 
     Attributes
@@ -29,12 +29,12 @@ class Loading:
         ``cpu``, ``cuda:0``, ``mps``.
     precision : {"bf16", "fp16", "fp32"}
     attention : str
-        ``auto``, or a name that transformers knows.
+        ``auto``, or an attention implementation of transformers.
     compile : bool
     trust_remote_code : bool
     pooling : tuple of str
     cut : int or None
-        Numbers that are kept of each vector.
+        Width that vectors are truncated to; None for the model's.
     """
 
     device: str
@@ -46,13 +46,13 @@ class Loading:
     cut: int | None = None
 
 
-def check_place(folder: SentenceFolder, loading: Loading) -> None:
-    """Refuse what cannot work here, before the tokenizer or a weight is read.
+def check_place(folder: SentenceFolder, loading: LoadSettings) -> None:
+    """Check packages, device and code before the tokenizer or weights are loaded.
 
     Raises
     ------
     ConfigError, ResourceError, MissingPackageError
-        For code that is not trusted, a device that is not there, a package that is not installed.
+        If code is not trusted, the device is unavailable, or a package is not installed.
     """
     for package in ("torch", "transformers"):
         require(package, extra="torch", used_for="embed.kind=transformers")
@@ -61,17 +61,19 @@ def check_place(folder: SentenceFolder, loading: Loading) -> None:
 
 
 def check_device(device: str, precision: Precision) -> None:
-    """Refuse a device that torch does not have here, and bfloat16 on one that does not compute with it.
+    """Check that torch has the device here, and that it supports the precision.
 
     Raises
     ------
-    ResourceError, ConfigError
-        The one, and the other.
+    ResourceError
+        If the device is unavailable.
+    ConfigError
+        If the precision is bfloat16 and the GPU does not support it.
     """
     import torch
 
     kind = device.partition(":")[0]
-    hint = "Set CUDA_VISIBLE_DEVICES to nothing to compute on processors, or install a build of torch for this device."
+    hint = "Set CUDA_VISIBLE_DEVICES to nothing to compute on the CPU, or install a build of torch for this device."
     if kind == "cuda":
         if not torch.cuda.is_available():
             raise ResourceError(f"torch {torch.__version__} finds no GPU here", where=device, hint=hint)
@@ -92,22 +94,22 @@ def check_device(device: str, precision: Precision) -> None:
 
 
 def check_code(folder: SentenceFolder, *, trusted: bool) -> None:
-    """Refuse a model that needs code of its repository, unless that is trusted.
+    """Reject a model that needs code of its repository, unless that is trusted.
 
     Raises
     ------
     ConfigError
-        Naming what needs it.
+        The message names the part that needs it.
     """
     check_modules(folder)
     if not folder.own_code:
         return
-    elsewhere = [str(one) for one in folder.config["auto_map"].values() if "--" in str(one)]
+    elsewhere = [str(reference) for reference in folder.config["auto_map"].values() if "--" in str(reference)]
     if trusted and elsewhere:
         raise ConfigError(
             f"the code of {folder.path.name} is in another repository, which its revision does not pin: {elsewhere[0]}",
             where="embed.options.trust_remote_code",
-            hint="Choose a model that transformers knows, or one that has its code beside its weights.",
+            hint="Choose a model that transformers knows, or one that has its code in its own repository.",
         )
     if trusted:
         return
@@ -115,19 +117,20 @@ def check_code(folder: SentenceFolder, *, trusted: bool) -> None:
 
     if folder.model_type not in CONFIG_MAPPING:
         raise ConfigError(
-            f"{folder.path.name} needs code of its repository: transformers knows no model {folder.model_type!r}",
+            f"{folder.path.name} needs code of its repository: transformers does not support the model type "
+            f"{folder.model_type!r}",
             where="embed.model",
             hint="Read that code, then set embed.options.revision to the commit and embed.options.trust_remote_code.",
         )
 
 
 def load_tokenizer(folder: SentenceFolder, *, trusted: bool) -> tuple[Any, int]:
-    """The tokenizer as transformers makes it of its files, without its shell in Python, and the token that fills up.
+    """Load the Rust tokenizer that transformers builds from the model's files, and the padding token id.
 
     Raises
     ------
     ConfigError
-        If it has a pattern that may not end, cannot be made, or has no compiled form.
+        If a pattern may backtrack catastrophically, or the tokenizer cannot be built or exists only in Python.
     """
     import transformers
 
@@ -135,46 +138,51 @@ def load_tokenizer(folder: SentenceFolder, *, trusted: bool) -> tuple[Any, int]:
     if path.is_file():
         check_tokenizer(path)
     try:
-        found: Any = transformers.AutoTokenizer.from_pretrained(
+        wrapper: Any = transformers.AutoTokenizer.from_pretrained(
             folder.encoder, local_files_only=True, trust_remote_code=trusted
         )
-        tokenizer = found.backend_tokenizer
-    except Exception as error:  # of a dozen libraries, each with types of its own
+        tokenizer = wrapper.backend_tokenizer
+    except Exception as error:  # from various libraries with their own exception types
         raise ConfigError(
             f"transformers cannot make the tokenizer of {folder.path.name}: {' '.join(str(error).split())[:300]}",
             where="embed.model",
-            hint="Fetch the model anew, or save its tokenizer with save_pretrained.",
+            hint="Download the model again, or save its tokenizer with save_pretrained.",
         ) from error
-    for padding in (folder.config.get("pad_token_id"), found.pad_token_id):
+    for padding in (folder.config.get("pad_token_id"), wrapper.pad_token_id):
         if isinstance(padding, int) and padding >= 0:
             return tokenizer, padding
     return tokenizer, 0
 
 
-def load_encoder(folder: SentenceFolder, loading: Loading) -> Any:
-    """The encoder on the processor, in the wanted precision.
+def load_encoder(folder: SentenceFolder, loading: LoadSettings) -> Any:
+    """Load the encoder on the CPU, in the given precision.
 
     Raises
     ------
     ConfigError
-        If its weights or settings do not fit, or the attention is not there.
+        If weights and configuration do not match, or the attention implementation is unavailable.
     """
     import torch
     import transformers
 
     check_code(folder, trusted=loading.trust_remote_code)
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": loading.trust_remote_code}
+    load_options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": loading.trust_remote_code}
     try:
-        config: Any = transformers.AutoConfig.from_pretrained(folder.encoder, **local)
-        maker = _maker(config)
+        config: Any = transformers.AutoConfig.from_pretrained(folder.encoder, **load_options)
+        model_class = _model_class(config)
         if hasattr(config, "use_cache"):
             config.use_cache = False
         dtype = getattr(torch, _DTYPES[loading.precision])
-        options = local | {"config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-        if maker is transformers.AutoModel and _takes_pooler(config):
+        options = load_options | {
+            "config": config,
+            "dtype": dtype,
+            "use_safetensors": True,
+            "output_loading_info": True,
+        }
+        if model_class is transformers.AutoModel and _has_optional_pooler(config):
             options["add_pooling_layer"] = False
         with _quiet():
-            encoder, report = _with_attention(maker, folder, options, _attentions(loading, dtype))
+            encoder, loading_info = _with_attention(model_class, folder, options, _attention_candidates(loading, dtype))
     except ConfigError:
         raise
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, ImportError) as error:
@@ -182,15 +190,15 @@ def load_encoder(folder: SentenceFolder, loading: Loading) -> Any:
             f"transformers {transformers.__version__} cannot load {folder.path.name}: "
             + " ".join(str(error).split())[:400],
             where="embed.model",
-            hint="Fetch the model anew, or use a version of transformers that knows it.",
+            hint="Download the model again, or use a version of transformers that supports it.",
         ) from error
-    _check_loaded(folder, report)
+    _check_loaded(folder, loading_info)
     return encoder.eval()
 
 
 @contextmanager
 def _quiet() -> Generator[None, None, None]:
-    """Without bars and reports on the terminal: what is wrong with the weights is an error of ours."""
+    """Suppress progress bars and load reports of transformers; problems of the weights are reported as our errors."""
     from transformers.utils import logging  # pyright: ignore[reportMissingImports]
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -204,14 +212,16 @@ def _quiet() -> Generator[None, None, None]:
             logging.enable_progress_bar()
 
 
-def _with_attention(maker: Any, folder: SentenceFolder, options: dict[str, Any], names: Sequence[str | None]) -> Any:
+def _with_attention(
+    model_class: Any, folder: SentenceFolder, options: dict[str, Any], names: Sequence[str | None]
+) -> Any:
     for name in names[:-1]:
         try:
-            return maker.from_pretrained(folder.encoder, attn_implementation=name, **options)
+            return model_class.from_pretrained(folder.encoder, attn_implementation=name, **options)
         except (ImportError, ValueError):
             continue
     try:
-        return maker.from_pretrained(folder.encoder, attn_implementation=names[-1], **options)
+        return model_class.from_pretrained(folder.encoder, attn_implementation=names[-1], **options)
     except (ImportError, ValueError) as error:
         if names[-1] is None:
             raise
@@ -222,44 +232,47 @@ def _with_attention(maker: Any, folder: SentenceFolder, options: dict[str, Any],
         ) from error
 
 
-def _attentions(loading: Loading, dtype: Any) -> list[str | None]:
-    """Ways to compute attention, the first that can be used is taken; None is the choice of transformers."""
+def _attention_candidates(loading: LoadSettings, dtype: Any) -> list[str | None]:
+    """List attention implementations to try in order; None is the default of transformers."""
     if loading.attention != "auto":
         return [loading.attention]
-    half = loading.device.startswith("cuda") and dtype.itemsize == 2
-    return ["flash_attention_2", None] if half and find_spec("flash_attn") is not None else [None]
+    half_on_gpu = loading.device.startswith("cuda") and dtype.itemsize == 2
+    return ["flash_attention_2", None] if half_on_gpu and find_spec("flash_attn") is not None else [None]
 
 
-def _maker(config: Any) -> Any:
+def _model_class(config: Any) -> Any:
     import transformers
 
     if config.model_type in _ENCODER_OF:
         return getattr(transformers, _ENCODER_OF[config.model_type])
     if getattr(config, "is_encoder_decoder", False):
         raise ConfigError(
-            f"{config.model_type} is a model of encoder and decoder, which makes no vector of a text",
+            f"{config.model_type} is an encoder-decoder model, which does not compute vectors of texts",
             where="embed.model",
-            hint=f"Those whose encoder is taken are {', '.join(_ENCODER_OF)}.",
+            hint=f"Only the encoders of these are used: {', '.join(_ENCODER_OF)}.",
         )
     return transformers.AutoModel
 
 
-def _takes_pooler(config: Any) -> bool:
-    """Whether the model has a pooler of its own that can be left out: nobody asks for its result here."""
+def _has_optional_pooler(config: Any) -> bool:
+    """Whether the model's pooler can be omitted; its output is not used here."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING  # pyright: ignore[reportMissingImports]
 
     if type(config) not in MODEL_MAPPING:
         return False
-    found: Any = MODEL_MAPPING[type(config)]
-    return not isinstance(found, tuple | list) and "add_pooling_layer" in inspect.signature(found.__init__).parameters
+    model_class: Any = MODEL_MAPPING[type(config)]
+    return (
+        not isinstance(model_class, tuple | list)
+        and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    )
 
 
-def _check_loaded(folder: SentenceFolder, report: Any) -> None:
-    """Refuse weights that left a part of the model at random numbers."""
-    missing = sorted(name for name in report.get("missing_keys", ()) if "pooler." not in name)
+def _check_loaded(folder: SentenceFolder, loading_info: Any) -> None:
+    """Reject weights that leave parts of the model randomly initialised."""
+    missing = sorted(name for name in loading_info.get("missing_keys", ()) if "pooler." not in name)
     if missing:
         raise ConfigError(
             f"the weights of {folder.path.name} lack {len(missing):,} arrays of the model, such as {missing[0]}",
             where="embed.model",
-            hint="They are of another model than config.json says: fetch it anew.",
+            hint="They do not belong to the model of config.json: download it again.",
         )

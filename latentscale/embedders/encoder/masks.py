@@ -48,25 +48,25 @@ def register_masks() -> None:
 
     with _registering:
         for name in _IMPLEMENTATIONS:
-            present: Any = ALL_MASK_ATTENTION_FUNCTIONS[name]
-            if not getattr(present, "knows_padding", False):
-                AttentionMaskInterface.register(name, _with_known_padding(present))
+            registered: Any = ALL_MASK_ATTENTION_FUNCTIONS[name]
+            if not getattr(registered, "knows_padding", False):
+                AttentionMaskInterface.register(name, _with_known_padding(registered))
 
 
-def _with_known_padding(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the mask function ``make`` to use ``known_padding`` instead of reading the mask."""
+def _with_known_padding(mask_function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a mask function to use ``known_padding`` instead of reading the mask."""
     import torch
 
-    @wraps(make)
-    def made(*given: Any, **named: Any) -> Any:
+    @wraps(mask_function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         # A traced graph does not read the mask, and must not depend on the padding of one batch.
         traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
         padded = None if traced else _padded.get()
-        if padded is None or getattr(named.get("attention_mask"), "ndim", 0) != 2:
-            return make(*given, **named)
+        if padded is None or getattr(kwargs.get("attention_mask"), "ndim", 0) != 2:
+            return mask_function(*args, **kwargs)
         if not padded:
-            return make(*given, **(named | {"attention_mask": None}))
-        return make(*given, **(named | {skip: False for skip in _SKIPS if skip in named}))
+            return mask_function(*args, **(kwargs | {"attention_mask": None}))
+        return mask_function(*args, **(kwargs | {skip: False for skip in _SKIPS if skip in kwargs}))
 
-    made.knows_padding = True  # type: ignore[attr-defined]
-    return made
+    wrapper.knows_padding = True  # type: ignore[attr-defined]
+    return wrapper

@@ -1,11 +1,11 @@
-"""The encoder on a device: from batches of tokens to unit vectors."""
+"""Encoder on a device: maps batches of tokens to unit vectors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from latentscale.embedders.encoder.heads import load_head
-from latentscale.embedders.encoder.loading import Loading, check_place, load_encoder
+from latentscale.embedders.encoder.loading import LoadSettings, check_place, load_encoder
 from latentscale.embedders.encoder.masks import known_padding, register_masks
 from latentscale.embedders.encoder.pooling import pool
 from latentscale.embedders.sentence_folder import SentenceFolder
@@ -21,25 +21,25 @@ class SentenceModel:
     Parameters
     ----------
     folder : SentenceFolder
-    loading : Loading
+    loading : LoadSettings
 
     Attributes
     ----------
     attention : str
-        The implementation that is used.
+        Attention implementation in use.
     device : str
 
     Raises
     ------
     ConfigError
-        If the weights do not fit the model, or a setting does not.
+        If the weights do not match the model, or a setting is invalid.
     ResourceError
-        If the device is not there.
+        If the device is unavailable, or its memory too small.
     MissingPackageError
         If torch or transformers is not installed.
     """
 
-    def __init__(self, folder: SentenceFolder, loading: Loading) -> None:
+    def __init__(self, folder: SentenceFolder, loading: LoadSettings) -> None:
         check_place(folder, loading)
         import torch
 
@@ -63,28 +63,28 @@ class SentenceModel:
         self.device = loading.device
 
     def __call__(self, tokens: Tensor, lengths: Tensor, *, padded: bool, skipped: int = 0) -> Tensor:
-        """Embed the rows of a batch. On a GPU this gives it the work and does not wait for it.
+        """Embed the rows of a batch; asynchronous on a GPU.
 
         Parameters
         ----------
         tokens : int32 Tensor, shape (n, width)
-            On the device, filled up on the right.
+            On the device, padded on the right.
         lengths : int32 Tensor, shape (n,)
         padded : bool
-            Whether any row is shorter than the batch is wide: asking the device would be waiting for it.
+            Whether any row is shorter than ``width``; reading that from the device would synchronise with it.
         skipped : int
-            Tokens at the start of each row that the pooling leaves out.
+            Tokens at the start of each row that are excluded from the pooling.
 
         Returns
         -------
         float32 Tensor, shape (n, dimensions)
-            Of length 1, but for one of zeros.
+            Unit vectors; zero vectors stay zero.
         """
         torch = self._torch
         with torch.inference_mode(), known_padding(padded):
             mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-            found = self._encoder(input_ids=tokens.long(), attention_mask=mask.long(), return_dict=True)
-            vectors = pool(found.last_hidden_state, lengths, self._pooling, skipped=skipped)
+            output = self._encoder(input_ids=tokens.long(), attention_mask=mask.long(), return_dict=True)
+            vectors = pool(output.last_hidden_state, lengths, self._pooling, skipped=skipped)
             for head in self._heads:
                 vectors = head(vectors)
             if self._cut is not None:

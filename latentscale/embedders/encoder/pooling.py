@@ -1,4 +1,4 @@
-"""Make one vector of those of a text's tokens, in the six ways of sentence-transformers."""
+"""Pool token vectors in torch, with the six modes of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def pool(hidden: Tensor, lengths: Tensor, modes: Sequence[str], *, skipped: int = 0) -> Tensor:
-    """Pool vectors of tokens; rows are filled up on the right.
+    """Pool token vectors; rows are padded on the right.
 
-    Sums are taken in float32, whatever the model computes with.
+    Sums are in float32, whatever the model's precision.
 
     Parameters
     ----------
@@ -20,9 +20,9 @@ def pool(hidden: Tensor, lengths: Tensor, modes: Sequence[str], *, skipped: int 
     lengths : int Tensor, shape (n,)
         Tokens of each row.
     modes : sequence of str
-        Of ``latentscale.embedders.sentence_folder.POOLING``; the results are concatenated.
+        Modes of ``latentscale.embedders.sentence_folder.POOLING``; the results are concatenated.
     skipped : int
-        Tokens at the start of each row that do not count: the prompt of a model that leaves it out.
+        Tokens at the start of each row to exclude: the prompt, for models that do not pool it.
 
     Returns
     -------
@@ -31,44 +31,44 @@ def pool(hidden: Tensor, lengths: Tensor, modes: Sequence[str], *, skipped: int 
     import torch
 
     positions = torch.arange(hidden.shape[1], device=hidden.device)
-    inside = (positions < lengths[:, None]) & (positions >= skipped)
-    parts = [_POOLS[mode](hidden, lengths, inside, skipped) for mode in modes]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    mask = (positions < lengths[:, None]) & (positions >= skipped)
+    pooled = [_POOLS[mode](hidden, lengths, mask, skipped) for mode in modes]
+    return pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)
 
 
-def _first(hidden: Tensor, lengths: Tensor, inside: Tensor, skipped: int) -> Tensor:
+def _first(hidden: Tensor, lengths: Tensor, mask: Tensor, skipped: int) -> Tensor:
     return hidden[:, min(skipped, hidden.shape[1] - 1)].float()
 
 
-def _last(hidden: Tensor, lengths: Tensor, inside: Tensor, skipped: int) -> Tensor:
+def _last(hidden: Tensor, lengths: Tensor, mask: Tensor, skipped: int) -> Tensor:
     index = (lengths.long() - 1).clamp(min=0)[:, None, None].expand(-1, 1, hidden.shape[2])
     return hidden.gather(1, index).squeeze(1).float()
 
 
-def _largest(hidden: Tensor, lengths: Tensor, inside: Tensor, skipped: int) -> Tensor:
-    return hidden.masked_fill(~inside[:, :, None], float("-inf")).amax(dim=1).float()
+def _largest(hidden: Tensor, lengths: Tensor, mask: Tensor, skipped: int) -> Tensor:
+    return hidden.masked_fill(~mask[:, :, None], float("-inf")).amax(dim=1).float()
 
 
-def _mean(hidden: Tensor, lengths: Tensor, inside: Tensor, skipped: int) -> Tensor:
-    return _sum(hidden, inside) / inside.sum(dim=1).clamp(min=1)[:, None]
+def _mean(hidden: Tensor, lengths: Tensor, mask: Tensor, skipped: int) -> Tensor:
+    return _sum(hidden, mask) / mask.sum(dim=1).clamp(min=1)[:, None]
 
 
-def _mean_by_root(hidden: Tensor, lengths: Tensor, inside: Tensor, skipped: int) -> Tensor:
-    return _sum(hidden, inside) / inside.sum(dim=1).clamp(min=1).sqrt()[:, None]
+def _mean_by_root(hidden: Tensor, lengths: Tensor, mask: Tensor, skipped: int) -> Tensor:
+    return _sum(hidden, mask) / mask.sum(dim=1).clamp(min=1).sqrt()[:, None]
 
 
-def _mean_by_position(hidden: Tensor, lengths: Tensor, inside: Tensor, skipped: int) -> Tensor:
+def _mean_by_position(hidden: Tensor, lengths: Tensor, mask: Tensor, skipped: int) -> Tensor:
     import torch
 
-    weights = torch.arange(1, hidden.shape[1] + 1, device=hidden.device, dtype=torch.float32) * inside
+    weights = torch.arange(1, hidden.shape[1] + 1, device=hidden.device, dtype=torch.float32) * mask
     return (hidden.float() * weights[:, :, None]).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)[:, None]
 
 
-def _sum(hidden: Tensor, inside: Tensor) -> Tensor:
-    # Numbers behind the end may be infinite in half precision, and infinity times zero is none.
+def _sum(hidden: Tensor, mask: Tensor) -> Tensor:
+    # Values in the padding may be infinite in half precision, and infinity times zero is NaN.
     import torch
 
-    return hidden.masked_fill(~inside[:, :, None], 0).sum(dim=1, dtype=torch.float32)
+    return hidden.masked_fill(~mask[:, :, None], 0).sum(dim=1, dtype=torch.float32)
 
 
 _POOLS = {

@@ -1,4 +1,4 @@
-"""Numbers of which precision an encoder computes with, decided from the device's name before torch is imported."""
+"""Choose the precision of an encoder from the names of GPUs, without importing torch."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Literal
 from latentscale.machine import Gpu
 
 Precision = Literal["bf16", "fp16", "fp32"]
-AskedPrecision = Literal["auto", "bf16", "fp16", "fp32"]
+PrecisionSetting = Literal["auto", "bf16", "fp16", "fp32"]
 
-# GPUs before Ampere multiply no bfloat16: torch emulates it, slower than float32.
+# GPUs before Ampere do not support bfloat16: torch emulates it, slower than float32.
 _WITHOUT_BF16 = re.compile(r"\b([KMP]\d+|V100\w*|T\d+G?|GTX|RTX 20\d\d|RTX [3-8]000|TITAN|MX\d+)\b", re.IGNORECASE)
 _WITH_BF16 = re.compile(r"\b(Ada|Blackwell|RTX A\d+)\b", re.IGNORECASE)
 BF16_CAPABILITY = (8, 0)
 
 
-def settled_precision(asked: AskedPrecision, gpus: Sequence[Gpu]) -> Precision:
-    """``auto`` is float32 on processors, and bfloat16 where every GPU computes with it: its range is that of float32.
+def resolve_precision(asked: PrecisionSetting, gpus: Sequence[Gpu]) -> Precision:
+    """Resolve ``auto``: float32 on CPUs, and bfloat16 if every GPU supports it, since it has the range of float32.
 
-    Float16 is never chosen for the user: numbers above 65,504 are infinite in it, which some encoders reach.
+    Float16 is never chosen automatically: it overflows above 65,504, which some encoders reach.
     """
     if asked != "auto":
         return asked
-    return "bf16" if gpus and all(has_bf16(one.name) for one in gpus) else "fp32"
+    return "bf16" if gpus and all(has_bf16(gpu.name) for gpu in gpus) else "fp32"
 
 
 def has_bf16(name: str) -> bool:
-    """Whether a GPU of this name multiplies bfloat16: all since Ampere (2020) do."""
+    """Whether a GPU of this name supports bfloat16: all since Ampere (2020) do."""
     return _WITH_BF16.search(name) is not None or _WITHOUT_BF16.search(name) is None

@@ -1,4 +1,4 @@
-"""The weights of an encoder before they are loaded: which files hold them, whether they are whole, and how large."""
+"""Find and validate the weight files of an encoder before they are loaded, and count its parameters."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from latentscale.errors import ConfigError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_OTHER_FORMS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of an encoder.
+    """List the safetensors files of an encoder.
 
     Raises
     ------
     ConfigError
-        If there are none, naming what is there instead, or one that the index names is missing.
+        If there are none, or one that the index names is missing.
     """
     if (folder / INDEX).is_file():
-        parts = read_object(folder / INDEX).get("weight_map")
-        if not is_mapping(parts) or not parts:
+        weight_map = read_object(folder / INDEX).get("weight_map")
+        if not is_mapping(weight_map) or not weight_map:
             raise refusal(folder / INDEX, "names no weights")
-        names = sorted({str(name) for name in parts.values()})
+        names = sorted({str(name) for name in weight_map.values()})
         outside = [name for name in names if Path(name).name != name]
         if outside:
             raise refusal(folder / INDEX, f"leads out of its folder: {outside[0]!r}")
@@ -38,40 +38,40 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / "adapter_config.json").is_file():
-        raise refusal(folder, "holds an adapter, not a model", "Merge it into its model first, and save that.")
-    others = sorted(path.name for pattern in _OTHER_FORMS for path in folder.glob(pattern))
+        raise refusal(folder, "contains an adapter, not a model", "Merge it into its model first, and save that.")
+    others = sorted(path.name for pattern in _OTHER_FORMATS for path in folder.glob(pattern))
     raise ConfigError(
         f"{folder} has no {WEIGHTS}" + (f", only {', '.join(others[:4])}" if others else ""),
         where="embed.model",
-        hint="Only safetensors are read: the other forms can hold code. Choose a revision that has them, or save the "
-        "model again with save_pretrained.",
+        hint="Only safetensors are read: the other formats can contain code. Choose a revision that has them, or save "
+        "the model again with save_pretrained.",
     )
 
 
 def check_weights(model: SentenceFolder) -> int:
-    """Read the headers of all weights, and compare those of the heads with their settings.
+    """Read the headers of all weight files, and validate the shapes of the heads.
 
     Returns
     -------
     int
-        Numbers in the weights of the encoder.
+        Number of parameters of the encoder.
 
     Raises
     ------
     ConfigError
-        Naming the file that is missing, damaged, or of another shape.
+        If a file is missing or damaged, or a shape is wrong; the message names the file.
     """
-    numbers = 0
+    parameters = 0
     for path in weight_files(model.encoder):
-        numbers += sum(math.prod(shape) for shape in shapes_of(path).values())
+        parameters += sum(math.prod(shape) for shape in shapes_of(path).values())
     for head in model.heads:
         if isinstance(head, Dense | LayerNorm):
             _check_head(head)
-    return numbers
+    return parameters
 
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the arrays of a file of weights, by name; the file's length is compared with its header.
+    """Read the shapes of the arrays in a weight file, by name, and check that the file is complete.
 
     Raises
     ------
@@ -83,27 +83,27 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     try:
         with safe_open(path, framework="numpy") as tensors:
             return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors raises types of its own
+    except Exception as error:  # safetensors has its own exception types
         raise refusal(path, f"cannot be read: {' '.join(str(error).split())[:300]}") from error
 
 
-def wanted_shapes(head: Dense | LayerNorm) -> dict[str, tuple[int, ...]]:
-    """The arrays that a head must have."""
+def expected_shapes(head: Dense | LayerNorm) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays that a head needs, by name."""
     if isinstance(head, LayerNorm):
         return {"norm.weight": (head.width,), "norm.bias": (head.width,)}
-    wanted: dict[str, Any] = {"linear.weight": (head.out_features, head.in_features)}
+    shapes: dict[str, Any] = {"linear.weight": (head.out_features, head.in_features)}
     if head.bias:
-        wanted["linear.bias"] = (head.out_features,)
+        shapes["linear.bias"] = (head.out_features,)
     if head.residual and head.in_features != head.out_features:
-        wanted["residual.weight"] = (head.out_features, head.in_features)
-    return wanted
+        shapes["residual.weight"] = (head.out_features, head.in_features)
+    return shapes
 
 
 def _check_head(head: Dense | LayerNorm) -> None:
     path = head.folder / WEIGHTS
     if not path.is_file():
         raise refusal(head.folder, f"has no {WEIGHTS}", "Only safetensors are read: save the model again.")
-    found = shapes_of(path)
-    for name, shape in wanted_shapes(head).items():
-        if found.get(name) != shape:
-            raise refusal(path, f"has {name} of the shape {found.get(name)}, and its settings say {shape}")
+    shapes = shapes_of(path)
+    for name, shape in expected_shapes(head).items():
+        if shapes.get(name) != shape:
+            raise refusal(path, f"has {name} of the shape {shapes.get(name)}, and its settings say {shape}")

@@ -1,4 +1,4 @@
-"""Embed by a service over HTTP: the OpenAI-compatible protocol, Cohere's and Voyage's."""
+"""Embed with a service over HTTP: OpenAI-compatible, Cohere or Voyage."""
 
 from __future__ import annotations
 

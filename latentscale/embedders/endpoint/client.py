@@ -1,4 +1,4 @@
-"""Ask an embedding service for the vectors of some texts."""
+"""Client of an embedding service."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from latentscale.embedders.endpoint.sizes import estimated_tokens, most_tokens
-from latentscale.embedders.endpoint.wire import Asked, Role
+from latentscale.embedders.endpoint.sizes import estimated_tokens, upper_bound_tokens
+from latentscale.embedders.endpoint.wire import RequestParameters, Role
 from latentscale.services.address import whole_url
 from latentscale.services.client import Client as HttpClient
 from latentscale.services.client import Service
@@ -18,22 +18,22 @@ from latentscale.services.terms import Spending, Usage
 
 
 class Client:
-    """Sends requests to one embedding service; used from several threads.
+    """Sends requests to an embedding service. Thread-safe.
 
     Parameters
     ----------
-    asked : Asked
+    parameters : RequestParameters
     url : str
-        Base address.
+        Base URL.
     secrets, key_env, timeout, max_attempts, connections, pacer, clock
         See :class:`latentscale.services.client.Client`.
     as_base64, may_change : bool
-        Whether vectors are asked for as base64, and whether numbers will do where that is refused.
+        Whether vectors are requested as base64, and whether to fall back to JSON numbers if that is rejected.
     """
 
     def __init__(
         self,
-        asked: Asked,
+        parameters: RequestParameters,
         *,
         url: str,
         secrets: Callable[[], Mapping[str, str]],
@@ -49,7 +49,7 @@ class Client:
         service = Service(
             name="embedding service",
             settings="embed.options",
-            model=asked.model,
+            model=parameters.model,
             path="/embeddings",
             address_hint="the address ends before /embeddings (Cohere: before /embed).",
             extra="endpoint",
@@ -57,7 +57,7 @@ class Client:
         )
         self._http = HttpClient(
             service,
-            url=whole_url(url, asked.path),
+            url=whole_url(url, parameters.path),
             secrets=secrets,
             key_env=key_env,
             timeout=timeout,
@@ -66,18 +66,18 @@ class Client:
             pacer=pacer,
             clock=clock,
         )
-        self.asked = asked
+        self.parameters = parameters
         self.as_base64 = as_base64
         self.may_change = may_change
 
     @property
     def url(self) -> str:
-        """The whole address."""
+        """Full URL."""
         return self._http.url
 
     @property
     def successes(self) -> int:
-        """Good answers so far."""
+        """Number of successful requests so far."""
         return self._http.successes
 
     def ask(
@@ -90,22 +90,22 @@ class Client:
         spending: Spending | None = None,
         attempts: int | None = None,
     ) -> tuple[NDArray[np.float32], int]:
-        """Ask for the vectors of ``texts``, which are of ``sizes`` bytes.
+        """Request the vectors of ``texts``, whose ``sizes`` are in bytes.
 
         Returns
         -------
         vectors : float32 ndarray, shape (n_texts, dim)
-            As the service gave them.
+            As returned by the service.
         tokens : int
-            Billed; estimated where the service does not say.
+            Billed tokens; estimated if the service does not report them.
 
         Raises
         ------
         RefusedError, UnansweredError, ConfigError, ResourceError, StoppedError
             As :meth:`latentscale.services.client.Client.ask`.
         """
-        question = _Vectors(self, texts, sizes, role)
-        vectors, usage = self._http.ask(question, stop=stop, spending=spending, attempts=attempts)
+        request = _VectorsRequest(self, texts, sizes, role)
+        vectors, usage = self._http.ask(request, stop=stop, spending=spending, attempts=attempts)
         return vectors, usage.tokens
 
     def close(self) -> None:
@@ -113,8 +113,8 @@ class Client:
         self._http.close()
 
 
-class _Vectors:
-    """The question for the vectors of some texts."""
+class _VectorsRequest:
+    """A request for the vectors of some texts."""
 
     def __init__(self, client: Client, texts: Sequence[str], sizes: NDArray[np.int64], role: Role) -> None:
         self._client = client
@@ -122,20 +122,20 @@ class _Vectors:
         self._role: Role = role
         self._sent_as_base64 = False
         self.estimate = Usage(estimated_tokens(sizes))
-        self.most = Usage(most_tokens(sizes))
+        self.most = Usage(upper_bound_tokens(sizes))
 
     def body(self) -> bytes:
-        """The request, with base64 as long as no refusal speaks against it."""
+        """Return the body of the request, with base64 unless that was rejected before."""
         self._sent_as_base64 = self._client.as_base64
-        return self._client.asked.body(self._texts, self._role, as_base64=self._sent_as_base64)
+        return self._client.parameters.body(self._texts, self._role, as_base64=self._sent_as_base64)
 
     def read(self, data: bytes) -> tuple[NDArray[np.float32], Usage | None]:
-        """The vectors, and the tokens that are billed."""
-        vectors, told = self._client.asked.read(data, len(self._texts))
-        return vectors, None if told is None else Usage(told)
+        """Parse a response: the vectors, and the billed tokens if reported."""
+        vectors, tokens = self._client.parameters.read(data, len(self._texts))
+        return vectors, None if tokens is None else Usage(tokens)
 
     def adapt(self, message: str) -> bool:
-        """Ask for numbers, where base64 is what was refused."""
+        """Fall back to JSON numbers if the service rejected base64; return whether to retry."""
         if not (self._sent_as_base64 and self._client.may_change and "encoding_format" in message):
             return False
         self._client.as_base64 = False

@@ -1,4 +1,4 @@
-"""Embed the texts of a shard by many requests at once, losing no answer and no text."""
+"""Embed the texts of a shard with concurrent requests; answers are persisted, and rejected texts isolated."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from latentscale.embedders.endpoint.client import Client
 from latentscale.embedders.endpoint.sizes import Prepared, plan_requests, prepare
 from latentscale.embedders.endpoint.wire import Role
 from latentscale.embedders.protocol import Embedded
-from latentscale.embedders.service import Answer, AnswerKeeper, Probed
+from latentscale.embedders.service import Answer, AnswerKeeper, ProbeResult
 from latentscale.errors import ConfigError, EnvironmentFailure
 from latentscale.services.failures import RefusedError, StoppedError, UnansweredError
 from latentscale.services.terms import Spending
 
 PROBE = "A short text about a map."
-# So many texts in a row that are refused, each alone, are a sign that the service refuses everything.
-_DOUBTS = 8
-# Numbers of a vector by which a model is recognised.
-_SAMPLE = 64
+# After so many single texts rejected in a row, check whether the service rejects everything.
+_REJECTIONS_BEFORE_PROBE = 8
+# Values of a vector that identify a model.
+_SAMPLE_WIDTH = 64
 
 
 @dataclass(slots=True)
-class _Sum:
-    """The vectors of a shard, as they come."""
+class _ShardResult:
+    """Accumulates the vectors of a shard."""
 
     texts: int
     vectors: NDArray[np.float32] | None = None
@@ -38,7 +38,7 @@ class _Sum:
     tokens: int = 0
 
     def add(self, positions: NDArray[np.int64], answer: Answer) -> None:
-        """Place what was answered for the texts at ``positions``."""
+        """Add the answer for the texts at ``positions``."""
         self.tokens += int(answer.tokens.sum())
         self.answered += len(positions)
         good = np.array([not reason for reason in answer.reasons], dtype=np.bool_)
@@ -55,20 +55,20 @@ class _Sum:
 
 
 class EndpointEmbedder:
-    """Embeds by a service.
+    """Embeds with a service.
 
     Parameters
     ----------
     client : Client
     document_prompt, query_prompt : str
     max_tokens : int
-        Of a text that are used, as they are estimated.
+        Maximum tokens of a text, by estimate.
     max_texts, max_batch_tokens : int
-        Of a request.
+        Limits of a request.
     concurrency : int
-        Requests at a time.
+        Maximum concurrent requests.
     dimensions : int or None
-        The width that was asked for.
+        Requested width; None for the model's default.
     """
 
     def __init__(
@@ -89,8 +89,8 @@ class EndpointEmbedder:
         self._max_texts = max_texts
         self._max_batch_tokens = max_batch_tokens
         self._concurrency = concurrency
-        # Of the numbers below, for an instant; and of a question whether anything is taken, for as long as that takes.
-        self._lock, self._asking = threading.Lock(), threading.Lock()
+        # The first protects the state below and is held briefly; the second, while one thread probes the service.
+        self._lock, self._probing = threading.Lock(), threading.Lock()
         self._width = dimensions
         self._refused_in_a_row = 0
         self._successes_at_failure = 0
@@ -107,7 +107,7 @@ class EndpointEmbedder:
         return self._unkept(texts, "document")
 
     def embed_queries(self, texts: Sequence[str]) -> Embedded:
-        """Embed queries of a search, in order, with the prompt and the input type of queries.
+        """Embed search queries, in order, with the prompt and input type of queries.
 
         Raises
         ------
@@ -117,33 +117,33 @@ class EndpointEmbedder:
         return self._unkept(texts, "query")
 
     def embed_kept(self, texts: Sequence[str], keeper: AnswerKeeper, spending: Spending) -> Embedded:
-        """Embed documents, in order; what ``keeper`` knows is not asked for again.
+        """Embed documents, in order, without requesting those whose answers ``keeper`` has.
 
         Raises
         ------
         UnansweredError
-            If some were not answered in several attempts; answers to others are kept.
+            If some were not answered after several attempts; answers to others are persisted.
         """
         return self._embed(texts, "document", keeper, spending)
 
     def stop(self) -> None:
-        """Send no further request of what is being embedded now; answers in flight are still kept."""
-        for one in list(self._running):
-            one.set()
+        """Send no further requests of current calls; answers in flight are still persisted."""
+        for event in list(self._running):
+            event.set()
 
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
 
-    def probe(self) -> Probed:
-        """Ask for the vector of a fixed text.
+    def probe(self) -> ProbeResult:
+        """Request the vector of a fixed text.
 
         Raises
         ------
         ConfigError
             If the address, the model, the key or an option is wrong.
         EnvironmentFailure
-            If nothing answers.
+            If the service does not answer.
         """
         prepared = self._prepared([PROBE], "document")
         try:
@@ -151,11 +151,11 @@ class EndpointEmbedder:
         except RefusedError as error:
             raise self._refuses_everything(error) from None
         except UnansweredError as error:
-            raise self._silent(error) from None
+            raise self._no_answer(error) from None
         self._check_width(vectors)
         first = vectors[0].astype(np.float64)
-        sample = first[:_SAMPLE] / max(float(np.linalg.norm(first)), 1e-12)
-        return Probed(
+        sample = first[:_SAMPLE_WIDTH] / max(float(np.linalg.norm(first)), 1e-12)
+        return ProbeResult(
             note=f"{self._client.url} answers with vectors of {vectors.shape[1]:,} numbers",
             sample=tuple(round(float(value), 5) for value in sample),
         )
@@ -164,13 +164,13 @@ class EndpointEmbedder:
         try:
             return self._embed(texts, role, None, None)
         except UnansweredError as error:
-            raise self._silent(error) from None
+            raise self._no_answer(error) from None
 
     def _embed(
         self, texts: Sequence[str], role: Role, keeper: AnswerKeeper | None, spending: Spending | None
     ) -> Embedded:
         stop = threading.Event()
-        # Known to ``stop`` before anything is looked up: one that comes meanwhile would be lost.
+        # Registered before the lookup, so that a concurrent ``stop`` is not missed.
         self._running.add(stop)
         try:
             return self._embed_until(stop, texts, role, keeper, spending)
@@ -186,44 +186,44 @@ class EndpointEmbedder:
         spending: Spending | None,
     ) -> Embedded:
         prepared = self._prepared(texts, role)
-        found = _Sum(len(texts))
-        left = np.ones(len(texts), dtype=np.bool_)
-        known = False
+        result = _ShardResult(len(texts))
+        pending = np.ones(len(texts), dtype=np.bool_)
+        any_known = False
         for positions, answer in keeper.find(texts) if keeper is not None else ():
             self._check_width(answer.vectors)
-            found.add(positions, answer)
-            left[positions] = False
-            known = True
+            result.add(positions, answer)
+            pending[positions] = False
+            any_known = True
 
         def keep(positions: NDArray[np.int64], answer: Answer) -> None:
             if keeper is not None:
                 keeper.keep([texts[int(position)] for position in positions], answer)
 
-        waiting = iter(
+        requests = iter(
             plan_requests(
-                np.flatnonzero(left), prepared.sizes, max_texts=self._max_texts, max_tokens=self._max_batch_tokens
+                np.flatnonzero(pending), prepared.sizes, max_texts=self._max_texts, max_tokens=self._max_batch_tokens
             )
         )
-        work = _Request(self, prepared, role, keep, spending, stop)
+        send_request = _RequestSender(self, prepared, role, keep, spending, stop)
         failures: list[BaseException] = []
-        for answers in _in_parallel(work, waiting, self._concurrency, stop, failures):
+        for answers in _in_parallel(send_request, requests, self._concurrency, stop, failures):
             for positions, answer in answers:
-                found.add(positions, answer)
+                result.add(positions, answer)
         if failures:
-            raise self._worst(failures, known=known)
-        if found.answered < len(texts):
+            raise self._worst(failures, known=any_known)
+        if result.answered < len(texts):
             raise EnvironmentFailure(
-                f"{len(texts) - found.answered:,} texts were not sent to the embedding service: the run was stopped",
+                f"{len(texts) - result.answered:,} texts were not sent to the embedding service: the run was stopped",
                 hint="Run the same command again: what was answered is kept.",
             )
         width = self._width or 0
         return Embedded(
-            vectors=found.vectors if found.vectors is not None else np.zeros((len(texts), width), np.float32),
-            embeddable=found.embeddable if found.vectors is not None else np.zeros(len(texts), np.bool_),
-            tokens=found.tokens,
+            vectors=result.vectors if result.vectors is not None else np.zeros((len(texts), width), np.float32),
+            embeddable=result.embeddable if result.vectors is not None else np.zeros(len(texts), np.bool_),
+            tokens=result.tokens,
             unknown=0,
             truncated=prepared.truncated,
-            reasons=found.reasons,
+            reasons=result.reasons,
         )
 
     def ask(
@@ -235,14 +235,14 @@ class EndpointEmbedder:
         spending: Spending | None,
         stop: threading.Event,
     ) -> list[tuple[NDArray[np.int64], Answer]]:
-        """Ask for the vectors of some texts; where they are refused, for each half, down to the text that is to blame.
+        """Request the vectors of some texts; a rejected request is bisected down to the texts that cause it.
 
         Raises
         ------
         UnansweredError
             With the positions of the texts.
         ConfigError, StoppedError
-            As the client does, and where it seems that nothing is taken.
+            From the client; and ``ConfigError`` if the service rejects everything.
         """
         sizes = prepared.sizes[positions]
         try:
@@ -260,7 +260,7 @@ class EndpointEmbedder:
                 second = self.ask(positions[half:], prepared, role, keep, spending, stop)
                 self._learn_limit(half, [*first, *second])
                 return [*first, *second]
-            self._doubt(error, role, stop)
+            self._check_rejection(error, role, stop)
             answer = Answer(
                 vectors=np.zeros((1, 0), np.float32),
                 reasons=[f"the embedding service refused it: {error.status}: {error.reason}"],
@@ -277,15 +277,15 @@ class EndpointEmbedder:
 
     def _answer(self, vectors: NDArray[np.float32], tokens: int, sizes: NDArray[np.int64]) -> Answer:
         self._check_width(vectors)
-        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-        good = lengths > 0
-        unit = np.divide(vectors, lengths[:, None], out=np.zeros_like(vectors), where=good[:, None], casting="unsafe")
-        # What was billed is known of the request alone.
-        upto = np.floor(np.cumsum(sizes + 1) / float((sizes + 1).sum()) * tokens + 0.5).astype(np.int64)
+        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+        nonzero = norms > 0
+        unit = np.divide(vectors, norms[:, None], out=np.zeros_like(vectors), where=nonzero[:, None], casting="unsafe")
+        # Billed tokens are known only per request: apportion them by size.
+        cumulative = np.floor(np.cumsum(sizes + 1) / float((sizes + 1).sum()) * tokens + 0.5).astype(np.int64)
         return Answer(
             vectors=unit,
-            reasons=["" if one else "the embedding service gave a vector of zeros" for one in good.tolist()],
-            tokens=np.diff(upto, prepend=0),
+            reasons=["" if valid else "the embedding service gave a vector of zeros" for valid in nonzero.tolist()],
+            tokens=np.diff(cumulative, prepend=0),
         )
 
     def _check_width(self, vectors: NDArray[np.float32]) -> None:
@@ -298,32 +298,32 @@ class EndpointEmbedder:
                     f"the embedding service gives vectors of {width:,} numbers, and before or as asked for "
                     f"{self._width:,}",
                     where=self._client.url,
-                    hint="Its model is another one now: name the one that the map was made with, or another revision.",
+                    hint="Its model has changed: set the one that the map was made with, or another revision.",
                 )
 
     def _learn_limit(self, half: int, answers: Sequence[tuple[NDArray[np.int64], Answer]]) -> None:
-        """A request whose halves were both taken whole was too large: the next ones are of that size."""
+        """Limit requests to ``half`` if both halves of a rejected request succeeded: it was too large."""
         if len(answers) == 2 and not any(reason for _, answer in answers for reason in answer.reasons):
             with self._lock:
                 self._max_texts = max(1, min(self._max_texts, half))
 
-    def _doubt(self, error: RefusedError, role: Role, stop: threading.Event) -> None:
-        """After a text was refused alone: whether anything is taken at all. Of several threads in doubt one asks.
+    def _check_rejection(self, error: RefusedError, role: Role, stop: threading.Event) -> None:
+        """After a single text was rejected, check that the service accepts any request; only one thread does so.
 
         Raises
         ------
         ConfigError
-            If not: the request as such is wrong, and no text of the corpus is.
+            If it rejects everything: the settings are wrong, not the texts.
         StoppedError
-            If ``stop`` was set before it was known.
+            If ``stop`` was set meanwhile.
         """
         with self._lock:
             self._refused_in_a_row += 1
-            taken = self._client.successes
-            if taken and self._refused_in_a_row % _DOUBTS:
+            successes = self._client.successes
+            if successes and self._refused_in_a_row % _REJECTIONS_BEFORE_PROBE:
                 return
-        with self._asking:
-            if self._client.successes > taken:  # while this thread waited: there is no doubt any more
+        with self._probing:
+            if self._client.successes > successes:  # another thread succeeded while this one waited
                 return
             prepared = self._prepared([PROBE], role)
             try:
@@ -334,9 +334,9 @@ class EndpointEmbedder:
                 return
 
     def _worst(self, failures: Sequence[BaseException], *, known: bool) -> BaseException:
-        """The failure to report: one that ends the run before one that ends the shard."""
-        unanswered = [one for one in failures if isinstance(one, UnansweredError)]
-        others = [one for one in failures if not isinstance(one, UnansweredError)]
+        """Return the failure to report: one that ends the run takes precedence over one that ends the shard."""
+        unanswered = [error for error in failures if isinstance(error, UnansweredError)]
+        others = [error for error in failures if not isinstance(error, UnansweredError)]
         if others:
             return others[0]
         answered = known or self._client.successes > self._successes_at_failure
@@ -344,7 +344,7 @@ class EndpointEmbedder:
         return UnansweredError(
             unanswered[0].reason,
             attempts=unanswered[0].attempts,
-            positions=sorted({position for one in unanswered for position in one.positions}),
+            positions=sorted({position for error in unanswered for position in error.positions}),
             answered=answered,
         )
 
@@ -358,7 +358,7 @@ class EndpointEmbedder:
             hint="Check embed.options: model, dimensions, input_type and provider.",
         )
 
-    def _silent(self, error: UnansweredError) -> EnvironmentFailure:
+    def _no_answer(self, error: UnansweredError) -> EnvironmentFailure:
         return EnvironmentFailure(
             f"the embedding service gave no good answer in {error.attempts} attempts: {error.reason}",
             where=self._client.url,
@@ -367,8 +367,8 @@ class EndpointEmbedder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
-    """What all requests of one shard have in common."""
+class _RequestSender:
+    """Sends the requests of one shard; holds what they have in common."""
 
     embedder: EndpointEmbedder
     prepared: Prepared
@@ -382,26 +382,26 @@ class _Request:
 
 
 def _in_parallel(
-    work: _Request,
-    waiting: Iterator[NDArray[np.int64]],
+    send_request: _RequestSender,
+    requests: Iterator[NDArray[np.int64]],
     concurrency: int,
     stop: threading.Event,
     failures: list[BaseException],
 ) -> Iterator[list[tuple[NDArray[np.int64], Answer]]]:
-    """Do so many requests at a time; after a failure none is begun, and those in flight are waited for."""
+    """Run requests concurrently; after a failure no more are started, and those in flight are awaited."""
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="endpoint")
     running: set[Future[list[tuple[NDArray[np.int64], Answer]]]] = set()
     try:
         while True:
-            while not failures and len(running) < concurrency and (positions := next(waiting, None)) is not None:
-                running.add(pool.submit(work, positions))
+            while not failures and len(running) < concurrency and (positions := next(requests, None)) is not None:
+                running.add(pool.submit(send_request, positions))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
-            for one in done:
-                error = one.exception()
+            for future in done:
+                error = future.exception()
                 if error is None:
-                    yield one.result()
+                    yield future.result()
                 elif not isinstance(error, StoppedError):
                     failures.append(error)
                     stop.set()

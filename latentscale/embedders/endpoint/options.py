@@ -1,4 +1,4 @@
-"""The settings of ``embed.options`` for an endpoint."""
+"""``embed.options`` of the kind ``endpoint``."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from latentscale.services.address import Variable, checked_header_names, checked
 
 
 class EndpointOptions(Settings):
-    """Which service embeds, and how it is asked."""
+    """Which service embeds, and how requests are sent."""
 
     model: str = ""
-    """Name of the model, as the service knows it."""
+    """Name of the model at the service."""
     revision: str = ""
-    """Any text that distinguishes versions of a model that the service calls by one name; part of the identity."""
+    """Any text that distinguishes versions of a model with one name at the service; part of the identity."""
     provider: str | None = None
     """`openai`, `cohere`, `voyage`, `mistral`, `together`, `vllm`, `tei`, `ollama`, `lmstudio`, or `compatible` for any
-    other server with OpenAI's protocol; by default `openai`, and `compatible` where a `url` is given."""
+    other server with OpenAI's protocol; by default `openai`, or `compatible` if `url` is set."""
     url: str | None = None
-    """Base address, such as http://localhost:8000/v1; by default that of the provider."""
+    """Base URL, such as http://localhost:8000/v1; by default that of the provider."""
     api_key_env: Variable | None = None
     """Name of the environment variable with the key; by default that of the provider."""
     headers_env: Mapping[str, Variable] = {}
-    """Further headers: each with the name of the environment variable that holds its value."""
+    """Additional headers, each with the name of the environment variable that contains its value."""
     dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """Width of the vectors, for a model that offers several."""
+    """Width of the vectors, for a model that supports several."""
     document_prompt: str = ""
     """Put before each document."""
     query_prompt: str = ""
     """Put before each query of a search."""
     input_type: str | None = None
-    """What the service is told of documents (Cohere: `search_document`, `clustering`; Voyage: `document`)."""
+    """Input type of documents (Cohere: `search_document`, `clustering`; Voyage: `document`)."""
     query_input_type: str | None = None
-    """The same of queries; by default the provider's, and `input_type` where that is not meant for searching."""
+    """Input type of queries; by default the provider's, or `input_type` if that is not meant for search."""
     concurrency: Annotated[int, Field(ge=1, le=512)] = 8
-    """Requests at a time, of one worker."""
+    """Maximum concurrent requests of a worker."""
     requests_per_minute: Annotated[float, Field(gt=0, le=1e7)] | None = None
-    """Limit of one worker; there is one, unless engine.resources.embed says more."""
+    """Limit per worker; there is one worker unless engine.resources.embed sets more."""
     tokens_per_minute: Annotated[float, Field(gt=0, le=1e11)] | None = None
-    """Limit of one worker, of tokens as they are estimated."""
+    """Limit per worker, by estimated tokens."""
     max_batch_texts: Annotated[int, Field(ge=1, le=2_048)] | None = None
-    """Texts of a request at most; by default the provider's."""
+    """Maximum texts of a request; by default the provider's."""
     max_batch_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Tokens of a request at most, as they are estimated: a text of more goes alone."""
+    """Maximum estimated tokens of a request; a text with more is sent alone."""
     timeout: Annotated[float, Field(gt=0, le=3_600)] = 60.0
     """Seconds to wait for an answer."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 8
-    """Attempts at a request, before its shard is given up."""
+    """Attempts at a request before its shard fails."""
     price_per_million_tokens: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    """In any currency: the cost of a run is reported with it."""
+    """In any currency; used to report the cost of a run."""
     max_cost: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """Of one run, in the same currency: no request is sent that might exceed it."""
+    """Maximum cost of a run, in the same currency: no request is sent that might exceed it."""
     encoding: Literal["auto", "base64", "float"] = "auto"
-    """How vectors are sent; `auto` asks for base64 and takes numbers where a server knows no other."""
+    """Encoding of vectors; `auto` requests base64, and falls back to numbers if a server does not support it."""
 
     @field_validator("provider")
     @classmethod

@@ -1,4 +1,4 @@
-"""The services that are known by name: address, protocol, limits, and how they name what differs."""
+"""Known embedding services: address, protocol, limits and names of parameters."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ Wire = Literal["openai", "cohere"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """A service, or a server that people run themselves.
+    """An embedding service or self-hosted server.
 
     Attributes
     ----------
     url : str or None
-        Base address; None where only the user knows it.
+        Base URL; None if it must be configured.
     wire : {"openai", "cohere"}
-        Shape of requests and answers.
+        Format of requests and responses.
     key_env : str or None
-        Variable that usually holds the key; None where a key is not needed.
+        Usual environment variable for the key; None if no key is needed.
     max_texts, max_tokens : int
-        Of a request: within the service's limits, and small enough that a killed run loses little.
+        Limits of a request: within the service's, and small enough for a killed run to lose little.
     dimensions : str
-        How a request names the width.
+        Name of the request parameter for the width.
     document_type, query_type : str or None
-        ``input_type`` of documents and of queries; None where there is none.
+        ``input_type`` of documents and of queries; None if not supported.
     more : mapping
-        Sent with every request.
+        Additional parameters of every request.
     base64 : bool
-        Whether vectors are asked for as base64; a server that does not know that says so, or sends numbers.
+        Whether to request vectors as base64; a server without support rejects that, or sends numbers.
     """
 
     url: str | None
@@ -48,13 +48,13 @@ class Provider:
 PROVIDERS: Mapping[str, Provider] = {
     "openai": Provider(url="https://api.openai.com/v1", key_env="OPENAI_API_KEY"),
     "compatible": Provider(url=None),
-    # By default vLLM refuses a text that is longer than the model's context: -1 has it cut to that, by its own tokens.
+    # By default vLLM rejects texts longer than the model's context; -1 truncates them to it.
     "vllm": Provider(url="http://localhost:8000/v1", more={"truncate_prompt_tokens": -1}),
-    # By default TEI takes 32 texts a request, and cuts none by itself.
+    # By default TEI accepts 32 texts per request, and does not truncate.
     "tei": Provider(url="http://localhost:8080/v1", max_texts=32),
     "ollama": Provider(url="http://localhost:11434/v1", max_texts=32),
     "lmstudio": Provider(url="http://localhost:1234/v1", max_texts=32),
-    # 16,384 tokens a request, and it refuses fields that it does not know.
+    # Limited to 16,384 tokens per request; rejects unknown fields.
     "mistral": Provider(
         url="https://api.mistral.ai/v1",
         key_env="MISTRAL_API_KEY",
@@ -84,4 +84,4 @@ PROVIDERS: Mapping[str, Provider] = {
         base64=False,
     ),
 }
-"""By name; ``compatible`` is any other server that speaks OpenAI's protocol."""
+"""By name; ``compatible`` is any other server with OpenAI's protocol."""

@@ -1,4 +1,4 @@
-"""The spec of an endpoint: which model of which service, as a value that holds no key."""
+"""Spec of an embedding service, without credentials."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from latentscale.embedders.endpoint.client import Client
 from latentscale.embedders.endpoint.embedder import EndpointEmbedder
 from latentscale.embedders.endpoint.options import EndpointOptions
 from latentscale.embedders.endpoint.providers import PROVIDERS, Provider
-from latentscale.embedders.endpoint.wire import Asked
-from latentscale.embedders.service import Probed
+from latentscale.embedders.endpoint.wire import RequestParameters
+from latentscale.embedders.service import ProbeResult
 from latentscale.embedders.spec import EmbedderSpec, opened_embedder, options_of
 from latentscale.errors import ConfigError
 from latentscale.services.address import secret_headers
@@ -22,22 +22,22 @@ from latentscale.services.pace import Clock, Pacer
 from latentscale.services.terms import ServiceTerms
 
 _WHERE = "embed.options"
-# Kinds of input that a search does not tell from documents.
-_NOT_FOR_SEARCH = ("clustering", "classification")
+# Input types that are used for queries as well as documents.
+_SYMMETRIC_TYPES = ("clustering", "classification")
 
 
 class EndpointSpec(EmbedderSpec):
-    """A model of a service that is asked over HTTP."""
+    """A model of a service over HTTP."""
 
     kind: Literal["endpoint"] = "endpoint"
     deterministic = False
     options: EndpointOptions
     max_tokens: Annotated[int, Field(ge=1)] = 512
-    """Tokens of a text that are used, as they are estimated."""
+    """Maximum tokens of a text, by estimate."""
 
     @classmethod
     def from_settings(cls, config: EmbedConfig, *, vectors_column: str | None) -> Self:
-        """The model that ``embed.options.model`` names, or ``embed.model`` where it is not the name of this kind."""
+        """Make the spec of the model ``embed.options.model``, else of ``embed.model`` if that is not ``endpoint``."""
         options = options_of(config, EndpointOptions)
         if config.model != "endpoint":
             options = options.model_copy(update={"model": options.model or config.model})
@@ -53,8 +53,8 @@ class EndpointSpec(EmbedderSpec):
     @property
     def provider(self) -> Provider:
         """The service."""
-        chosen = self.options.provider or ("compatible" if self.options.url else "openai")
-        return PROVIDERS[chosen]
+        name = self.options.provider or ("compatible" if self.options.url else "openai")
+        return PROVIDERS[name]
 
     @property
     def name(self) -> str:
@@ -63,28 +63,28 @@ class EndpointSpec(EmbedderSpec):
 
     @property
     def dimensions(self) -> int | None:
-        """Width of the vectors, where the settings say it."""
+        """Width of the vectors; None if not set."""
         return self.options.dimensions
 
     @property
     def token_limit(self) -> int:
-        """Tokens of a text that are used, as they are estimated."""
+        """Maximum tokens of a text, by estimate."""
         return self.max_tokens
 
     @property
     def terms(self) -> ServiceTerms:
-        """What it costs."""
+        """Price and maximum cost."""
         return ServiceTerms(
             price_per_million_tokens=self.options.price_per_million_tokens, max_cost=self.options.max_cost
         )
 
     @property
-    def asked(self) -> Asked:
-        """What all requests have in common."""
+    def parameters(self) -> RequestParameters:
+        """Parameters common to all requests."""
         options, provider = self.options, self.provider
         document_type = options.input_type or provider.document_type
-        query_type = document_type if document_type in _NOT_FOR_SEARCH else provider.query_type or document_type
-        return Asked(
+        query_type = document_type if document_type in _SYMMETRIC_TYPES else provider.query_type or document_type
+        return RequestParameters(
             provider=provider,
             model=options.model,
             dimensions=options.dimensions,
@@ -93,7 +93,7 @@ class EndpointSpec(EmbedderSpec):
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """What alters the vectors of documents. The address does not: the same model may move to another one."""
+        """Return all that alters the vectors of documents; not the URL, since a model may move to another one."""
         return {
             "embedder": "endpoint",
             "version": 1,
@@ -101,52 +101,52 @@ class EndpointSpec(EmbedderSpec):
             "model": self.options.model,
             "revision": self.options.revision,
             "dimensions": self.options.dimensions,
-            "input_type": self.asked.document_type,
+            "input_type": self.parameters.document_type,
             "prompt": self.options.document_prompt,
             "max_tokens": self.max_tokens,
             "normalisation": "l2",
         }
 
     def resources(self) -> StageResources:
-        """One worker, which waits most of the time: its requests are concurrent, and limits hold for it alone."""
+        """Return one worker, which mostly waits: its requests are concurrent, and limits apply per worker."""
         return StageResources(cpus=0.5, gpus=0, workers=1)
 
-    def probe(self) -> Probed:
-        """Ask for one vector, before the first shard.
+    def probe(self) -> ProbeResult:
+        """Request one vector, before the first shard.
 
         Raises
         ------
         ConfigError
             If the address, the model, the key or an option is wrong.
         EnvironmentFailure
-            If nothing answers.
+            If the service does not answer.
         """
         embedder: EndpointEmbedder = opened_embedder(self)
         return embedder.probe()
 
     def open(self, device: str = "cpu") -> EndpointEmbedder:
-        """Read the key and make the client; nothing is sent.
+        """Read the key and create the client; nothing is sent.
 
         Raises
         ------
         ConfigError
-            If a variable with a key is not set.
+            If an environment variable with a key is not set.
         MissingPackageError
             If httpx is not installed.
         """
         return self.connect(Clock())
 
     def connect(self, clock: Clock) -> EndpointEmbedder:
-        """As :meth:`open`, with a clock for the waits."""
-        options, provider, asked = self.options, self.provider, self.asked
+        """Like :meth:`open`, with a clock for waiting."""
+        options, provider, parameters = self.options, self.provider, self.parameters
         url = options.url or provider.url
         assert url is not None, "options refuse a provider without an address"
-        # The usual variable belongs to the usual address: no other server is sent its key.
+        # The provider's key is only sent to the provider's URL.
         key_env = options.api_key_env or (provider.key_env if options.url is None else None)
-        # A key that is missing is said now, not by the first of many threads.
+        # Reports a missing key now, not in one of many threads.
         self._headers(key_env)
         client = Client(
-            asked,
+            parameters,
             url=url,
             secrets=partial(self._headers, key_env),
             key_env=key_env,

@@ -1,4 +1,4 @@
-"""Requests and answers of the two protocols, as bytes of JSON."""
+"""Serialise requests and parse responses of the two protocols."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Role = Literal["document", "query"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What all requests of an embedder have in common."""
+class RequestParameters:
+    """Parameters common to all requests of an embedder."""
 
     provider: Provider
     model: str
@@ -30,11 +30,11 @@ class Asked:
 
     @property
     def path(self) -> str:
-        """Appended to the base address."""
+        """Path appended to the base URL."""
         return "/embed" if self.provider.wire == "cohere" else "/embeddings"
 
     def body(self, texts: Sequence[str], role: Role, *, as_base64: bool) -> bytes:
-        """The request for the vectors of ``texts``."""
+        """Return the body of a request for the vectors of ``texts``."""
         kind = self.document_type if role == "document" else self.query_type
         values: dict[str, Any] = {
             "model": self.model,
@@ -50,31 +50,31 @@ class Asked:
         return orjson.dumps(values)
 
     def read(self, data: bytes, texts: int) -> tuple[NDArray[np.float32], int | None]:
-        """Read the answer to a request for ``texts`` vectors.
+        """Parse the response to a request for ``texts`` vectors.
 
         Returns
         -------
         vectors : float32 ndarray, shape (texts, dim)
-            In the order of the texts, as the service gave them.
+            In the order of the texts, as returned by the service.
         tokens : int or None
-            What it bills, where it says so.
+            Billed tokens, if reported.
 
         Raises
         ------
         BadAnswerError
-            If it is not such an answer.
+            If the response is invalid.
         """
         try:
             answer: Any = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise BadAnswerError(f"its answer is not JSON ({error})" if data else "its answer is empty") from None
         if not isinstance(answer, dict):
-            raise BadAnswerError("its answer is no JSON object")
+            raise BadAnswerError("its answer is not a JSON object")
         values = cast("dict[str, Any]", answer)
-        found = _cohere_vectors(values) if self.provider.wire == "cohere" else _indexed_vectors(values)
-        if len(found) != texts:
-            raise BadAnswerError(f"{len(found):,} vectors for {texts:,} texts")
-        return _matrix(found), _billed(values)
+        vectors = _cohere_vectors(values) if self.provider.wire == "cohere" else _indexed_vectors(values)
+        if len(vectors) != texts:
+            raise BadAnswerError(f"{len(vectors):,} vectors for {texts:,} texts")
+        return _matrix(vectors), _billed(values)
 
 
 def _indexed_vectors(answer: dict[str, Any]) -> list[Any]:
@@ -82,59 +82,59 @@ def _indexed_vectors(answer: dict[str, Any]) -> list[Any]:
     if not isinstance(data, list):
         raise BadAnswerError("its answer has no list 'data'")
     items = cast("list[Any]", data)
-    placed: list[Any] = [None] * len(items)
+    vectors: list[Any] = [None] * len(items)
     for item in items:
         if not isinstance(item, dict) or "embedding" not in item:
             raise BadAnswerError("an item of 'data' has no 'embedding'")
         index = cast("dict[str, Any]", item).get("index")
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(items):
             raise BadAnswerError(f"an item of 'data' has the index {index!r:.40}, for {len(items):,} vectors")
-        if placed[index] is not None:
+        if vectors[index] is not None:
             raise BadAnswerError(f"two items of 'data' have the index {index}")
-        placed[index] = item["embedding"]
-    if any(one is None for one in placed):
+        vectors[index] = item["embedding"]
+    if any(vector is None for vector in vectors):
         raise BadAnswerError("an item of 'data' has a null 'embedding'")
-    return placed
+    return vectors
 
 
 def _cohere_vectors(answer: dict[str, Any]) -> list[Any]:
     embeddings = answer.get("embeddings")
-    found = cast("dict[str, Any]", embeddings).get("float") if isinstance(embeddings, dict) else None
-    if not isinstance(found, list):
+    vectors = cast("dict[str, Any]", embeddings).get("float") if isinstance(embeddings, dict) else None
+    if not isinstance(vectors, list):
         raise BadAnswerError("its answer has no list 'embeddings.float'")
-    return cast("list[Any]", found)
+    return cast("list[Any]", vectors)
 
 
-def _matrix(found: list[Any]) -> NDArray[np.float32]:
+def _matrix(vectors: list[Any]) -> NDArray[np.float32]:
     rows: list[NDArray[np.float32]] = []
-    for one in found:
+    for vector in vectors:
         try:
-            if isinstance(one, str):
-                rows.append(np.frombuffer(base64.b64decode(one, validate=True), dtype="<f4").astype(np.float32))
+            if isinstance(vector, str):
+                rows.append(np.frombuffer(base64.b64decode(vector, validate=True), dtype="<f4").astype(np.float32))
             else:
                 with np.errstate(over="ignore"):
-                    rows.append(np.asarray(one, dtype=np.float64).astype(np.float32))
+                    rows.append(np.asarray(vector, dtype=np.float64).astype(np.float32))
         except (ValueError, TypeError, binascii.Error):
-            raise BadAnswerError("a vector is no list of numbers") from None
+            raise BadAnswerError("a vector is not a list of numbers") from None
     if any(row.ndim != 1 or not len(row) for row in rows):
-        raise BadAnswerError("a vector is empty or no list of numbers")
+        raise BadAnswerError("a vector is empty or not a list of numbers")
     widths = {len(row) for row in rows}
     if len(widths) > 1:
         raise BadAnswerError(f"vectors of different widths in one answer: {', '.join(map(str, sorted(widths)))}")
     matrix = np.stack(rows)
     if not np.isfinite(matrix).all():
-        raise BadAnswerError("a vector holds NaN or infinity")
+        raise BadAnswerError("a vector contains NaN or infinity")
     return matrix
 
 
 def _billed(answer: dict[str, Any]) -> int | None:
-    """Tokens that an answer says it cost: OpenAI's ``usage``, Cohere's ``billed_units``."""
+    """Return the billed tokens in a response, if any: OpenAI's ``usage``, Cohere's ``billed_units``."""
     usage, meta = answer.get("usage"), answer.get("meta")
-    numbers: list[Any] = []
+    counts: list[Any] = []
     if isinstance(usage, dict):
-        known = cast("dict[str, Any]", usage)
-        numbers = [known.get("total_tokens"), known.get("prompt_tokens")]
+        fields = cast("dict[str, Any]", usage)
+        counts = [fields.get("total_tokens"), fields.get("prompt_tokens")]
     elif isinstance(meta, dict):
         units = cast("dict[str, Any]", meta).get("billed_units")
-        numbers = [cast("dict[str, Any]", units).get("input_tokens")] if isinstance(units, dict) else []
-    return next((int(n) for n in numbers if isinstance(n, int | float) and n >= 0), None)
+        counts = [cast("dict[str, Any]", units).get("input_tokens")] if isinstance(units, dict) else []
+    return next((int(n) for n in counts if isinstance(n, int | float) and n >= 0), None)

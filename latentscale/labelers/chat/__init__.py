@@ -1,4 +1,4 @@
-"""Labels by a chat model, wherever it runs: prompts, the schema of answers, and what becomes of these."""
+"""Labels by a chat model, wherever it runs: prompts, answer schema and validation."""
 
 from __future__ import annotations
 

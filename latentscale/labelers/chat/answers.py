@@ -1,4 +1,4 @@
-"""The JSON that a chat model answers with: its schema, and how it is found in what the model wrote."""
+"""JSON answers of chat models: their schema, and how they are extracted from generated text."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ SEVERAL_LABELS = _object({"groups": {"type": "array", "items": _object({"number"
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
-def object_in(text: str) -> dict[str, Any] | None:
-    """The last JSON object in what a model wrote, whatever is around it; None where there is none."""
+def last_json_object(text: str) -> dict[str, Any] | None:
+    """Return the last JSON object in generated text, ignoring surrounding text; None if there is none."""
     text = _THOUGHT.sub("", text)
     # Models put line breaks into strings, which strict JSON forbids.
     decoder = json.JSONDecoder(strict=False)
-    found: dict[str, Any] | None = None
-    at = text.find("{")
-    while at >= 0:
+    last: dict[str, Any] | None = None
+    start = text.find("{")
+    while start >= 0:
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
-            at = text.find("{", at + 1)
+            start = text.find("{", start + 1)
             continue
         if isinstance(value, dict):
-            found = cast("dict[str, Any]", value)
-        at = text.find("{", end)
-    return found
+            last = cast("dict[str, Any]", value)
+        start = text.find("{", end)
+    return last

@@ -1,4 +1,4 @@
-"""The labeler that asks a chat model: one question a cluster, one more where its answer is no label."""
+"""Labeler with a chat model: one question per cluster, and a second one if the answer is not a valid label."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from latentscale.services.terms import Spending
 
 
 class ChatLabeler:
-    """Names clusters by a chat model; see :class:`latentscale.labelers.model.ModelLabeler`.
+    """Labels clusters with a chat model; see :class:`latentscale.labelers.model.ModelLabeler`.
 
     Parameters
     ----------
     options : ChatOptions
     chat : Chat
     model : str
-        As labels name it.
+        Name of the model in the details of labels.
     """
 
     name: ClassVar[str]
@@ -42,112 +42,115 @@ class ChatLabeler:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know of how the model was asked."""
+        """Notes for the user on how the model was queried."""
         return self._chat.notes
 
     @property
     def batch(self) -> int:
-        """Questions in a call."""
+        """Questions per call."""
         return self._chat.batch
 
     @property
     def concurrency(self) -> int:
-        """Calls at a time."""
+        """Concurrent calls."""
         return self._chat.concurrency
 
     def count_with(self, spending: Spending) -> None:
-        """Have the tokens of all questions from now on counted."""
+        """Record the tokens of all further questions in ``spending``."""
         self._chat.count_with(spending)
 
     def label(self, evidence: Sequence[ClusterEvidence]) -> Sequence[Label | NoLabel]:
-        """Name some clusters, in order, each by a question of its own.
+        """Label clusters, in order, with one question each.
 
         Raises
         ------
         LatentScaleError
-            If the model can be asked nothing more.
+            If it cannot continue.
         """
-        found = dict(self.label_each(evidence))
-        return [found[at] for at in range(len(evidence))]
+        answers = dict(self.label_each(evidence))
+        return [answers[index] for index in range(len(evidence))]
 
     def label_each(self, evidence: Sequence[ClusterEvidence]) -> Iterator[tuple[int, Label | NoLabel]]:
-        """As :meth:`label`, each as soon as it is there, with its position."""
+        """Like :meth:`label`, but yields (position, answer) as answers arrive."""
         questions = [
             Question(
-                prompt=partial(prompts.label_prompt, one, words=self._options.words_of(one.layer)), schema=ONE_LABEL
+                prompt=partial(prompts.label_prompt, cluster, words=self._options.words_of(cluster.layer)),
+                schema=ONE_LABEL,
             )
-            for one in evidence
+            for cluster in evidence
         ]
-        doubted: list[int] = []
-        doubts: list[RejectedLabel] = []
-        for at, reply in self._chat.ask(self._system, questions):
-            found = reply if isinstance(reply, NoLabel) else self.read(reply, layer=evidence[at].layer)
-            if not isinstance(found, str):
-                yield at, found
+        rejected_indices: list[int] = []
+        rejected: list[RejectedLabel] = []
+        for index, reply in self._chat.ask(self._system, questions):
+            answer = reply if isinstance(reply, NoLabel) else self.read(reply, layer=evidence[index].layer)
+            if not isinstance(answer, str):
+                yield index, answer
                 continue
-            doubted.append(at)
-            said = said_instead(cast("Reply", reply))
-            doubts.append(RejectedLabel(evidence=evidence[at], label=said, reason=found, other_labels=()))
-        if doubts:
-            for number, answer in self.reconsider(doubts):
-                yield doubted[number], answer
+            rejected_indices.append(index)
+            previous_label = previous_answer(cast("Reply", reply))
+            rejected.append(
+                RejectedLabel(evidence=evidence[index], label=previous_label, reason=answer, other_labels=())
+            )
+        if rejected:
+            for position, second_answer in self.reconsider(rejected):
+                yield rejected_indices[position], second_answer
 
     def reconsider(self, doubts: Sequence[RejectedLabel]) -> Iterator[tuple[int, Label | NoLabel]]:
-        """Name clusters again whose labels failed a test."""
+        """Relabel clusters whose labels failed a test."""
         questions = [
             Question(
                 prompt=partial(
                     prompts.reconsider_prompt,
-                    one.evidence,
-                    words=self._options.words_of(one.evidence.layer),
-                    before=one.label,
-                    reason=one.reason,
-                    taken=one.other_labels,
+                    rejected.evidence,
+                    words=self._options.words_of(rejected.evidence.layer),
+                    before=rejected.label,
+                    reason=rejected.reason,
+                    taken=rejected.other_labels,
                 ),
                 schema=ONE_LABEL,
             )
-            for one in doubts
+            for rejected in doubts
         ]
-        for at, reply in self._chat.ask(self._system, questions):
-            found = reply if isinstance(reply, NoLabel) else self.read(reply, layer=doubts[at].evidence.layer)
-            if isinstance(found, str):
-                reason = f"two answers of the model are no label: {doubts[at].reason}; {found}"
-                found = NoLabel(reason=reason, final=True)
-            yield at, found
+        for index, reply in self._chat.ask(self._system, questions):
+            answer = reply if isinstance(reply, NoLabel) else self.read(reply, layer=doubts[index].evidence.layer)
+            if isinstance(answer, str):
+                reason = f"two answers of the model are no label: {doubts[index].reason}; {answer}"
+                answer = NoLabel(reason=reason, final=True)
+            yield index, answer
 
     def distinguish(self, groups: Sequence[SiblingGroup]) -> Iterator[tuple[int, Sequence[Label | NoLabel]]]:
-        """Name siblings again whose labels say the same, each group in one question."""
+        """Relabel groups of siblings with equivalent labels, each group with one question."""
         questions = [
             Question(
                 prompt=partial(
                     prompts.distinguish_prompt,
-                    one.members,
-                    one.labels,
-                    one.other_labels,
-                    words=self._options.words_of(one.members[0].layer),
+                    group.members,
+                    group.labels,
+                    group.other_labels,
+                    words=self._options.words_of(group.members[0].layer),
                 ),
                 schema=SEVERAL_LABELS,
-                answers=len(one.members),
+                answers=len(group.members),
             )
-            for one in groups
+            for group in groups
         ]
-        for at, reply in self._chat.ask(self._system, questions):
-            members = groups[at].members
+        for index, reply in self._chat.ask(self._system, questions):
+            members = groups[index].members
             if isinstance(reply, NoLabel):
-                yield at, [reply] * len(members)
+                yield index, [reply] * len(members)
                 continue
-            said = _by_number(reply)
-            found: list[Label | NoLabel] = []
+            answer_by_number = _by_number(reply)
+            answers: list[Label | NoLabel] = []
             for number in range(1, len(members) + 1):
-                one = Reply(values=said.get(number), text="", cut=reply.cut)
-                label = self.read(one, layer=members[0].layer)
+                part = Reply(values=answer_by_number.get(number), text="", cut=reply.cut)
+                label = self.read(part, layer=members[0].layer)
                 if isinstance(label, str):
                     label = NoLabel(reason=f"its new name is no label: {label}", final=True)
-                found.append(label)
-            yield at, found
+                answers.append(label)
+            yield index, answers
 
     def read(self, reply: Reply, *, layer: int) -> Label | str:
-        """The label of a reply, or what is wrong with it."""
+        """Return the label in a reply, or what is wrong with it."""
         values = reply.values
         if values is None or not isinstance(values.get("label"), str):
             if reply.cut:
@@ -158,32 +161,34 @@ class ChatLabeler:
         if fault is not None:
             return fault
         description, confidence = values.get("description"), values.get("confidence")
-        sure = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 <= confidence <= 1
+        has_confidence = (
+            isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 <= confidence <= 1
+        )
         return Label(
             label=label,
             source=self.name,
             details={"model": self._model},
             description=usable_description(description) if isinstance(description, str) else "",
-            confidence=float(cast("float", confidence)) if sure else None,
+            confidence=float(cast("float", confidence)) if has_confidence else None,
         )
 
     def stop(self) -> None:
-        """Ask nothing more; called from another thread."""
+        """Ask no further questions; called from another thread."""
         self._chat.stop()
 
     def close(self) -> None:
-        """Release what the model holds."""
+        """Release the resources of the model."""
         self._chat.close()
 
 
-def said_instead(reply: Reply) -> str:
-    """What a model said instead of a label, for the next prompt."""
+def previous_answer(reply: Reply) -> str:
+    """Return what a model answered instead of a valid label, for the next prompt."""
     label = (reply.values or {}).get("label")
     return shortened(" ".join((label if isinstance(label, str) else reply.text).split()), 120)
 
 
-def asked_identity(options: ChatOptions) -> dict[str, Any]:
-    """What of the prompts and of the options alters the labels."""
+def options_identity(options: ChatOptions) -> dict[str, Any]:
+    """Return the parts of prompts and options that affect labels."""
     return {
         "prompts": prompts.prompts_identity(),
         "context": options.context,
@@ -195,17 +200,17 @@ def asked_identity(options: ChatOptions) -> dict[str, Any]:
 
 
 def tests_held_out(options: ChatOptions) -> bool:
-    """By default where labels are in the language of the documents: most embedders know no other."""
+    """Whether to test labels; by default if they are in the documents' language: most embedders know no other."""
     return not options.language if options.held_out is None else options.held_out
 
 
 def _by_number(reply: Reply) -> Mapping[int, dict[str, Any]]:
-    said: dict[int, dict[str, Any]] = {}
+    values_by_number: dict[int, dict[str, Any]] = {}
     groups = (reply.values or {}).get("groups")
     for entry in cast("list[Any]", groups) if isinstance(groups, list) else []:
         if isinstance(entry, dict):
             values = cast("dict[str, Any]", entry)
             number = values.get("number")
             if isinstance(number, int):
-                said.setdefault(number, values)
-    return said
+                values_by_number.setdefault(number, values)
+    return values_by_number

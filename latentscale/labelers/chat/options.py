@@ -1,4 +1,4 @@
-"""The settings in ``label.options`` that all labelers by a chat model have."""
+"""``label.options`` common to all labelers with a chat model."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from latentscale.config import Settings
 
 
 class ChatOptions(Settings):
-    """What a chat model is asked for, and with how much evidence."""
+    """What a chat model is asked, and with how much evidence."""
 
     context: Annotated[str, Field(max_length=2_000)] = ""
     """A sentence on the corpus, such as "Questions that customers asked a bank's assistant."."""
     language: Annotated[str, Field(max_length=60)] = ""
-    """Of the labels, by its English name, such as "German"; by default that of the documents."""
+    """Language of the labels, by its English name, such as "German"; by default that of the documents."""
     words: Annotated[tuple[Annotated[int, Field(ge=1, le=12)], ...], Field(min_length=1, max_length=6)] = (6, 5, 4)
-    """Words of a label at most, layer by layer from the finest; the last holds for all coarser layers."""
+    """Maximum words of a label, by layer from the finest; the last value applies to all coarser layers."""
     evidence_tokens: Annotated[int, Field(ge=200, le=200_000)] = 2_500
-    """Tokens of the evidence in a request at most, as they are estimated: texts are cut to it."""
+    """Maximum estimated tokens of the evidence in a request; texts are truncated to fit."""
     max_output_tokens: Annotated[int, Field(ge=64, le=100_000)] = 512
-    """Tokens of an answer at most; a model that thinks first needs thousands."""
+    """Maximum tokens of an answer; a reasoning model needs thousands."""
     held_out: bool | None = None
-    """Whether labels are tried on documents that the model was not shown; by default where no `language` is named."""
+    """Whether labels are tested on documents that the model was not shown; by default if no `language` is set."""
     again: Annotated[int, Field(ge=0, le=1_000)] = 0
-    """Raised by one, clusters that got no label are asked about again, and no others."""
+    """Increase by one to ask again about clusters without a label, and no others."""
 
     @field_validator("context", "language")
     @classmethod
@@ -33,5 +33,5 @@ class ChatOptions(Settings):
         return " ".join(value.split())
 
     def words_of(self, layer: int) -> int:
-        """Words of a label of that layer at most."""
+        """Return the maximum number of words of labels in a layer."""
         return self.words[min(layer, len(self.words) - 1)]

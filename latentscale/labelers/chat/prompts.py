@@ -1,4 +1,4 @@
-"""The prompts: text files with a version in their names, filled with the evidence of clusters as quoted data."""
+"""Render prompts from versioned template files, with the evidence of clusters as quoted data."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from latentscale.labelers.checks import instructs, without_instructions
 from latentscale.labelers.protocol import ClusterEvidence
 from latentscale.services.tokens import BYTES_A_TOKEN, size_of
 
-# A new text is a new file: labels by the old one keep their identity.
+# A changed prompt is a new file, so that labels with the old one keep their identity.
 FILES = {"system": "system-1", "label": "label-1", "reconsider": "reconsider-1", "distinguish": "distinguish-1"}
 SHAPE = '{"label": "...", "description": "...", "confidence": 0.9}'
 GROUPS_SHAPE = '{"groups": [{"number": 1, "label": "...", "description": "...", "confidence": 0.9}]}'
 
-_PLACE = re.compile(r"\{(\w+)\}")
-# Of the evidence that is left after keyphrases and columns: the part of the neighbour's documents.
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# Share of the evidence budget for the neighbour, the most similar sibling.
 _NEIGHBOUR_SHARE = 0.2
-_LEAST_TEXT = 40
-_MOST_PHRASES = 12
-_MOST_TAKEN = 30
+_MIN_TEXT_BYTES = 40
+_MAX_PHRASES = 12
+_MAX_TAKEN = 30
 
 
 @cache
 def template(name: str) -> str:
-    """The text of a prompt."""
+    """Read a prompt template."""
     return (resources.files("latentscale.labelers") / "prompts" / f"{FILES[name]}.txt").read_text(encoding="utf-8")
 
 
 def prompts_identity() -> dict[str, str]:
-    """Name and digest of each prompt."""
+    """Return the digest of each template, by its versioned name."""
     return {FILES[name]: digest(template(name), size=8) for name in FILES}
 
 
-def _filled(name: str, values: Mapping[str, str]) -> str:
-    """A prompt with its places filled, in one pass: what a value holds is never a place."""
-    return _PLACE.sub(lambda match: values[match[1]], template(name)).strip()
+def _render(name: str, values: Mapping[str, str]) -> str:
+    """Fill a template in one pass, so that placeholders in values are not expanded."""
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], template(name)).strip()
 
 
 def system_prompt(options: ChatOptions) -> str:
-    """The part that is the same for all clusters, which servers keep for the next request."""
-    return _filled(
+    """Return the system prompt, equal for all clusters so that servers can cache it."""
+    return _render(
         "system",
         {
             "context": f"\nThe corpus, in the words of its owner: {options.context}\n" if options.context else "",
@@ -57,89 +57,91 @@ def system_prompt(options: ChatOptions) -> str:
 
 
 def label_prompt(evidence: ClusterEvidence, *, words: int, tokens: int) -> str:
-    """Ask for the name of a cluster."""
-    return _filled("label", _about(evidence, words=words, tokens=tokens))
+    """Return the prompt that asks for the label of a cluster."""
+    return _render("label", _cluster_values(evidence, words=words, tokens=tokens))
 
 
 def reconsider_prompt(
     evidence: ClusterEvidence, *, words: int, tokens: int, before: str, reason: str, taken: Sequence[str]
 ) -> str:
-    """Ask for another name of a cluster."""
-    # What the model said may itself be a command that it found in a document.
-    said = json.dumps(without_instructions(before[:200]) or "that you gave", ensure_ascii=False)
-    more = {"before": said, "reason": reason, "taken": _taken(taken)}
-    return _filled("reconsider", _about(evidence, words=words, tokens=tokens) | more)
+    """Return the prompt that asks for another label of a cluster."""
+    # The model's previous answer may itself repeat a command from a document.
+    previous = json.dumps(without_instructions(before[:200]) or "that you gave", ensure_ascii=False)
+    values = {"before": previous, "reason": reason, "taken": _taken(taken)}
+    return _render("reconsider", _cluster_values(evidence, words=words, tokens=tokens) | values)
 
 
 def distinguish_prompt(
     members: Sequence[ClusterEvidence], labels: Sequence[str], taken: Sequence[str], *, words: int, tokens: int
 ) -> str:
-    """Ask for new names of siblings whose names say the same."""
-    each = max(tokens // max(len(members), 1), 60)
+    """Return the prompt that asks for new labels of siblings with equivalent labels."""
+    tokens_per_member = max(tokens // max(len(members), 1), 60)
     groups = [
-        {"number": number, "name": label, **_own(one, each)}
-        for number, (one, label) in enumerate(zip(members, labels, strict=True), start=1)
+        {"number": number, "name": label, **_documents_and_phrases(member, tokens_per_member)}
+        for number, (member, label) in enumerate(zip(members, labels, strict=True), start=1)
     ]
     values = {"words": str(words), "taken": _taken(taken), "shape": GROUPS_SHAPE}
-    return _filled("distinguish", values | _quoted({"groups": groups}))
+    return _render("distinguish", values | _quote({"groups": groups}))
 
 
-def _about(evidence: ClusterEvidence, *, words: int, tokens: int) -> dict[str, str]:
+def _cluster_values(evidence: ClusterEvidence, *, words: int, tokens: int) -> dict[str, str]:
     rank = "It is one of the smallest groups of the map." if evidence.layer == 0 else "It joins several smaller groups."
     sibling = evidence.sibling
     has_texts = sibling is not None and bool(sibling.texts)
-    found = _own(evidence, round(tokens * (1 - _NEIGHBOUR_SHARE)) if has_texts else tokens)
+    values = _documents_and_phrases(evidence, round(tokens * (1 - _NEIGHBOUR_SHARE)) if has_texts else tokens)
     if evidence.columns:
-        found["columns"] = [
+        values["columns"] = [
             {
-                "column": one.column,
-                "value": one.value[:100],
-                "inside": round(one.share, 2),
-                "outside": round(one.elsewhere, 2),
+                "column": column.column,
+                "value": column.value[:100],
+                "inside": round(column.share, 2),
+                "outside": round(column.elsewhere, 2),
             }
-            for one in evidence.columns
-            if not instructs(f"{one.column}. {one.value}")
+            for column in evidence.columns
+            if not instructs(f"{column.column}. {column.value}")
         ]
     if evidence.numbers:
-        found.setdefault("columns", []).extend(
-            {"column": one.column, "median inside": one.median, "median outside": one.elsewhere}
-            for one in evidence.numbers
-            if not instructs(one.column)
+        values.setdefault("columns", []).extend(
+            {"column": column.column, "median inside": column.median, "median outside": column.elsewhere}
+            for column in evidence.numbers
+            if not instructs(column.column)
         )
     if sibling is not None:
         phrases = _phrases(sibling.keyphrases)
-        found["neighbour"] = {"keyphrases": phrases} | (
-            {"documents": _cut(sibling.texts, round(tokens * _NEIGHBOUR_SHARE) - _size(phrases))} if has_texts else {}
+        values["neighbour"] = {"keyphrases": phrases} | (
+            {"documents": _truncate(sibling.texts, round(tokens * _NEIGHBOUR_SHARE) - _size(phrases))}
+            if has_texts
+            else {}
         )
-    return {"rank": rank, "words": str(words)} | _quoted(found)
+    return {"rank": rank, "words": str(words)} | _quote(values)
 
 
-def _own(evidence: ClusterEvidence, tokens: int) -> dict[str, Any]:
+def _documents_and_phrases(evidence: ClusterEvidence, tokens: int) -> dict[str, Any]:
     phrases = _phrases(evidence.keyphrases)
-    return {"keyphrases": phrases, "documents": _cut(evidence.texts, tokens - _size(phrases))}
+    return {"keyphrases": phrases, "documents": _truncate(evidence.texts, tokens - _size(phrases))}
 
 
 def _phrases(keyphrases: Sequence[str]) -> list[str]:
-    return [phrase[:100] for phrase in keyphrases if without_instructions(phrase)][:_MOST_PHRASES]
+    return [phrase[:100] for phrase in keyphrases if without_instructions(phrase)][:_MAX_PHRASES]
 
 
 def _size(phrases: Sequence[str]) -> int:
     return sum(size_of(phrase) + 4 for phrase in phrases) // BYTES_A_TOKEN
 
 
-def _cut(texts: Sequence[str], tokens: int) -> list[str]:
-    """The beginnings of texts, of so many tokens together about: the longest are cut first."""
-    clean = [one for one in (" ".join(without_instructions(text).split()) for text in texts) if one]
-    left = max(tokens, 0) * BYTES_A_TOKEN
-    # Rather fewer texts than beginnings that say nothing.
-    clean = clean[: max(1, left // _LEAST_TEXT)]
+def _truncate(texts: Sequence[str], tokens: int) -> list[str]:
+    """Truncate texts, longest first, to about ``tokens`` tokens in total."""
+    clean = [cleaned for cleaned in (" ".join(without_instructions(text).split()) for text in texts) if cleaned]
+    remaining = max(tokens, 0) * BYTES_A_TOKEN
+    # Fewer texts are better than beginnings too short to be informative.
+    clean = clean[: max(1, remaining // _MIN_TEXT_BYTES)]
     lengths = sorted(size_of(text) for text in clean)
     limit = lengths[-1] if lengths else 0
-    for at, length in enumerate(lengths):
-        if length * (len(lengths) - at) > left:
-            limit = max(left // (len(lengths) - at), _LEAST_TEXT)
+    for index, length in enumerate(lengths):
+        if length * (len(lengths) - index) > remaining:
+            limit = max(remaining // (len(lengths) - index), _MIN_TEXT_BYTES)
             break
-        left -= length
+        remaining -= length
     return [_beginning(text, limit) for text in clean]
 
 
@@ -148,13 +150,13 @@ def _beginning(text: str, size: int) -> str:
     return text if len(data) <= size else data[:size].decode("utf-8", "ignore") + "…"
 
 
-def _quoted(evidence: Mapping[str, Any]) -> dict[str, str]:
-    """Evidence as JSON on lines of its own, without a character that could end the quotation, and its mark."""
+def _quote(evidence: Mapping[str, Any]) -> dict[str, str]:
+    """Render evidence as JSON without characters that could end the quotation, and the mark that delimits it."""
     text = json.dumps(evidence, ensure_ascii=False, indent=1).encode("utf-8", "replace").decode()
     text = text.replace("<", "\\u003c").replace(">", "\\u003e")
     return {"evidence": text, "mark": digest(text, size=4)}
 
 
 def _taken(labels: Sequence[str]) -> str:
-    names = list(dict.fromkeys(labels))[:_MOST_TAKEN]
+    names = list(dict.fromkeys(labels))[:_MAX_TAKEN]
     return f"These names are taken: {json.dumps(names, ensure_ascii=False)}." if names else ""

@@ -1,4 +1,4 @@
-"""The protocol of chat models: from questions to replies."""
+"""The protocol of chat models, which answer questions."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from latentscale.services.terms import Spending
 
 
 class Prompt(Protocol):
-    """The text of a question, with evidence of so many tokens at most, as they are estimated."""
+    """Renders a question with at most ``tokens`` estimated tokens of evidence."""
 
     def __call__(self, *, tokens: int) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a chat model is asked.
+    """A question for a chat model.
 
     Attributes
     ----------
     prompt : callable
-        A question that is too long for the model is asked with less evidence.
+        Renders the prompt; with less evidence if it is too long for the model.
     schema : mapping
         JSON schema of the answer.
     answers : int
-        Labels that the answer holds.
+        Number of labels in the answer.
     """
 
     prompt: Prompt
@@ -37,16 +37,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a model said.
+    """The reply of a chat model.
 
     Attributes
     ----------
     values : dict or None
-        The JSON object of its answer; None where it has none.
+        The JSON object in the reply; None if there is none.
     text : str
-        Its answer, for a reason.
+        The text of the reply, for messages.
     cut : bool
-        Whether it ran into the limit of tokens.
+        Whether it was truncated at the token limit.
     """
 
     values: dict[str, Any] | None
@@ -55,16 +55,16 @@ class Reply:
 
 
 class Chat(Protocol):
-    """A chat model that is asked for labels.
+    """A chat model that generates labels.
 
     Attributes
     ----------
     notes : list of str
-        What a person should know of how it was asked; for the record.
+        Notes for the user on how the model was queried, kept in the record.
     batch : int
-        Questions in a call.
+        Questions per call.
     concurrency : int
-        Calls at a time.
+        Concurrent calls.
     """
 
     notes: list[str]
@@ -76,23 +76,23 @@ class Chat(Protocol):
     def concurrency(self) -> int: ...
 
     def ask(self, system: str, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | NoLabel]]:
-        """Ask some questions, and yield each reply with the position of its question, as they come.
+        """Ask questions; yields (position, reply) as replies arrive.
 
         Raises
         ------
         LatentScaleError
-            If the model can be asked nothing more; the replies that were yielded stay.
+            If it cannot continue; replies already yielded are kept.
         """
         ...
 
     def count_with(self, spending: Spending) -> None:
-        """Have the tokens of all questions from now on counted."""
+        """Record the tokens of all further questions in ``spending``."""
         ...
 
     def stop(self) -> None:
-        """Ask nothing more; called from another thread."""
+        """Ask no further questions; called from another thread."""
         ...
 
     def close(self) -> None:
-        """Release what the model holds."""
+        """Release resources, such as connections or a model."""
         ...

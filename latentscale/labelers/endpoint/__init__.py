@@ -1,4 +1,4 @@
-"""Name clusters by a language model over HTTP: OpenAI's chat completions and Anthropic's Messages."""
+"""Label clusters with a language model over HTTP: OpenAI's chat completions and Anthropic's Messages."""
 
 from __future__ import annotations
 

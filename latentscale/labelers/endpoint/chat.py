@@ -1,4 +1,4 @@
-"""A chat model over HTTP: requests that are too long are shortened, and a service that is down ends the run."""
+"""Chat model over HTTP: shortens requests that are too long, and ends the run if the service is down."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentscale.labelers.chat import WHERE, Question, Reply
 from latentscale.labelers.chat.answers import ONE_LABEL
 from latentscale.labelers.chat.prompts import label_prompt
 from latentscale.labelers.endpoint.options import EndpointLabelOptions, label_options
-from latentscale.labelers.endpoint.wire import ANTHROPIC_VERSION, ChatQuestion, Forms
+from latentscale.labelers.endpoint.wire import ANTHROPIC_VERSION, ChatQuestion, SupportedFeatures
 from latentscale.labelers.protocol import ClusterEvidence, NoLabel
 from latentscale.services.address import secret_headers, whole_url
 from latentscale.services.client import Client, Service
@@ -21,12 +21,12 @@ from latentscale.services.failures import RefusedError, UnansweredError
 from latentscale.services.pace import Clock, Pacer
 from latentscale.services.terms import Spending
 
-# Requests in a row that were not answered are a sign that the service is down.
-_DOWN = 8
-# What a refusal says of a prompt that is too long.
+# After so many unanswered requests in a row, the service is considered down.
+_UNANSWERED_IF_DOWN = 8
+# Words in error messages for prompts that are too long.
 _TOO_LONG = ("context", "too long", "too large", "token", "length", "maximum")
-_SHORTENED = 3
-# What any service takes that takes anything.
+_MAX_SHORTENINGS = 3
+# A minimal question, to check whether a service accepts any request.
 PROBE = Question(
     prompt=partial(
         label_prompt,
@@ -46,7 +46,7 @@ PROBE = Question(
 
 
 class EndpointChat:
-    """A chat model that a service runs; see :class:`latentscale.labelers.chat.Chat`.
+    """A chat model of a service; see :class:`latentscale.labelers.chat.Chat`.
 
     Parameters
     ----------
@@ -60,32 +60,32 @@ class EndpointChat:
         self.notes: list[str] = []
         self._options = options
         self._client = client
-        self._forms = Forms(self.notes.append)
+        self._features = SupportedFeatures(self.notes.append)
         self._spending: Spending | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._takes_requests = False
-        self._silent = 0
+        self._has_accepted = False
+        self._unanswered_in_a_row = 0
         self._successes_at_failure = 0
 
     @property
     def concurrency(self) -> int:
-        """Requests at a time."""
+        """Maximum concurrent requests."""
         return self._options.concurrency
 
     @property
     def url(self) -> str:
-        """Where it is asked."""
+        """URL of the service."""
         return self._client.url
 
     @classmethod
     def connect(cls, config: LabelConfig, clock: Clock) -> Self:
-        """Read the key and make the client, with a clock for its waits; nothing is sent.
+        """Read the key and create the client, with a clock for waiting; nothing is sent.
 
         Raises
         ------
         ConfigError
-            If a variable with a key is not set.
+            If an environment variable with a key is not set.
         MissingPackageError
             If httpx is not installed.
         """
@@ -97,7 +97,7 @@ class EndpointChat:
             header = "x-api-key" if anthropic else "Authorization"
             return secret_headers(options.headers_env, options.key_env, where=WHERE, header=header)
 
-        # A key that is missing is said now, not by the first of many threads.
+        # Reports a missing key now, not in one of many threads.
         headers()
         client = Client(
             Service(
@@ -122,26 +122,26 @@ class EndpointChat:
         return cls(options, client)
 
     def ask(self, system: str, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | NoLabel]]:
-        """Ask one question after the other.
+        """Ask questions sequentially; yields (position, reply).
 
         Raises
         ------
         ConfigError
-            If the service takes no request, or not the key, or has no such model.
+            If the service rejects all requests, the key or the model.
         EnvironmentFailure
-            If it does not answer any more.
+            If it no longer answers.
         ResourceError
             If the next request might exceed ``max_cost``.
         """
-        for at, question in enumerate(questions):
-            yield at, self._ask(system, question)
+        for index, question in enumerate(questions):
+            yield index, self._ask(system, question)
 
     def count_with(self, spending: Spending) -> None:
-        """Have all requests from now on counted."""
+        """Record the spending of all further requests in ``spending``."""
         self._spending = spending
 
     def stop(self) -> None:
-        """Send no further request; called from another thread."""
+        """Send no further requests; called from another thread."""
         self._stop.set()
 
     def close(self) -> None:
@@ -149,32 +149,32 @@ class EndpointChat:
         self._client.close()
 
     def _ask(self, system: str, question: Question) -> Reply | NoLabel:
-        """Send one request, with less evidence where it is too long."""
+        """Send one request; retried with less evidence if it is too long."""
         tokens = self._options.evidence_tokens
         options = self._options
         if question.answers > 1:
             options = options.model_copy(update={"max_output_tokens": options.max_output_tokens * question.answers})
         try:
-            for attempt in range(_SHORTENED + 1):
-                asked = ChatQuestion(options, self._forms, system, question.prompt(tokens=tokens), question.schema)
+            for attempt in range(_MAX_SHORTENINGS + 1):
+                request = ChatQuestion(options, self._features, system, question.prompt(tokens=tokens), question.schema)
                 try:
-                    reply, _ = self._client.ask(asked, stop=self._stop, spending=self._spending)
+                    reply, _ = self._client.ask(request, stop=self._stop, spending=self._spending)
                 except RefusedError as error:
-                    if attempt < _SHORTENED and any(word in error.reason.lower() for word in _TOO_LONG):
+                    if attempt < _MAX_SHORTENINGS and any(word in error.reason.lower() for word in _TOO_LONG):
                         tokens //= 2
                         continue
-                    return self._refused(error, system, question)
+                    return self._handle_rejection(error, system, question)
                 except UnansweredError as error:
-                    return self._unanswered(error)
+                    return self._handle_unanswered(error)
                 return reply
         except LatentScaleError:
-            # The others are not to wait for a service that takes nothing.
+            # Stop the other threads, which would wait in vain.
             self._stop.set()
             raise
         raise AssertionError("the last attempt returns or raises")
 
-    def _refused(self, error: RefusedError, system: str, question: Question) -> NoLabel:
-        if question is PROBE or not self._is_any_taken(system):
+    def _handle_rejection(self, error: RefusedError, system: str, question: Question) -> NoLabel:
+        if question is PROBE or not self._accepts_any(system):
             raise ConfigError(
                 f"the language model refuses every request ({error.status}: {error.reason})",
                 where=self._client.url,
@@ -183,29 +183,29 @@ class EndpointChat:
         reason = f"the model's service refused the request: {error.status}: {error.reason}"
         return NoLabel(reason=reason, final=True)
 
-    def _is_any_taken(self, system: str) -> bool:
-        """Whether the service takes any request: what it refused may be the first or the only one."""
+    def _accepts_any(self, system: str) -> bool:
+        """Whether the service accepts any request: the rejected one may have been the first."""
         with self._lock:
-            if self._takes_requests or self._client.successes:
+            if self._has_accepted or self._client.successes:
                 return True
             prompt = PROBE.prompt(tokens=self._options.evidence_tokens)
-            asked = ChatQuestion(self._options, self._forms, system, prompt, PROBE.schema)
+            request = ChatQuestion(self._options, self._features, system, prompt, PROBE.schema)
             try:
-                self._client.ask(asked, stop=self._stop, spending=self._spending)
+                self._client.ask(request, stop=self._stop, spending=self._spending)
             except RefusedError:
                 return False
             except UnansweredError:
-                # That the service is down is found by the questions that come next.
+                # The next questions determine whether the service is down.
                 return True
-            self._takes_requests = True
+            self._has_accepted = True
         return True
 
-    def _unanswered(self, error: UnansweredError) -> NoLabel:
+    def _handle_unanswered(self, error: UnansweredError) -> NoLabel:
         with self._lock:
             successes = self._client.successes
-            self._silent = self._silent + 1 if successes == self._successes_at_failure else 1
+            self._unanswered_in_a_row = self._unanswered_in_a_row + 1 if successes == self._successes_at_failure else 1
             self._successes_at_failure = successes
-            down = not successes or self._silent >= _DOWN
+            down = not successes or self._unanswered_in_a_row >= _UNANSWERED_IF_DOWN
         if down:
             raise EnvironmentFailure(
                 f"the language model gave no good answer in {error.attempts} attempts: {error.reason}",

@@ -1,4 +1,4 @@
-"""The labeler that asks a language model over HTTP."""
+"""Labeler with a language model over HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from latentscale.config import LabelConfig
 from latentscale.errors import ConfigError
 from latentscale.labelers.chat import WHERE, ChatLabeler
-from latentscale.labelers.chat.labeler import asked_identity, tests_held_out
+from latentscale.labelers.chat.labeler import options_identity, tests_held_out
 from latentscale.labelers.chat.prompts import system_prompt
 from latentscale.labelers.endpoint.chat import PROBE, EndpointChat
 from latentscale.labelers.endpoint.options import TRANSPORT, label_options
@@ -20,14 +20,14 @@ from latentscale.services.terms import ServiceTerms, Spending
 
 
 class EndpointLabeler(ChatLabeler):
-    """Names clusters by a language model over HTTP; see :class:`latentscale.labelers.model.ModelLabeler`."""
+    """Labels clusters with a language model over HTTP; see :class:`latentscale.labelers.model.ModelLabeler`."""
 
     name: ClassVar[str] = "endpoint"
     transport: ClassVar[frozenset[str]] = TRANSPORT
 
     @classmethod
     def check(cls, config: LabelConfig) -> Mapping[str, Any]:
-        """The identity: prompts, model, and what is asked of it. The address is none: a model may move to another."""
+        """Return the identity: prompts, model and options; not the URL, since a model may move to another one."""
         options = label_options(config)
         return {
             "version": 1,
@@ -35,12 +35,12 @@ class EndpointLabeler(ChatLabeler):
             "model": options.model,
             "revision": options.revision,
             "temperature": options.temperature,
-            **asked_identity(options),
+            **options_identity(options),
         }
 
     @classmethod
     def terms(cls, config: LabelConfig) -> ServiceTerms:
-        """What it costs."""
+        """Return prices and maximum cost."""
         options = label_options(config)
         return ServiceTerms(
             price_per_million_tokens=options.price_per_million_input_tokens,
@@ -52,22 +52,22 @@ class EndpointLabeler(ChatLabeler):
 
     @classmethod
     def tests_held_out(cls, config: LabelConfig) -> bool:
-        """By default where labels are in the language of the documents."""
+        """Whether labels are tested on held-out documents; by default if they are in the documents' language."""
         return tests_held_out(label_options(config))
 
     @classmethod
     def quote(cls, config: LabelConfig, layers: Sequence[int]) -> Quote:
-        """What the labels of so many clusters will cost."""
+        """Estimate the cost of labels; ``layers`` is the number of clusters by layer."""
         return quote_labels(label_options(config), cls.terms(config), layers, exemplars=config.exemplars)
 
     @classmethod
     def open(cls, config: LabelConfig, device: str) -> Self:
-        """Read the key and make the client; nothing is sent.
+        """Read the key and create the client; nothing is sent.
 
         Raises
         ------
         ConfigError
-            If a variable with a key is not set.
+            If an environment variable with a key is not set.
         MissingPackageError
             If httpx is not installed.
         """
@@ -75,13 +75,13 @@ class EndpointLabeler(ChatLabeler):
 
     @classmethod
     def connect(cls, config: LabelConfig, clock: Clock) -> Self:
-        """As :meth:`open`, with a clock for the waits."""
+        """Like :meth:`open`, with a clock for waiting."""
         options = label_options(config)
         return cls(options, EndpointChat.connect(config, clock), model=options.model)
 
     @classmethod
     def probe(cls, config: LabelConfig, spending: Spending | None = None) -> str:
-        """Ask for the label of two short texts."""
+        """Request the label of two short texts; return the result as a message."""
         options = label_options(config)
         chat = EndpointChat.connect(config, Clock())
         try:

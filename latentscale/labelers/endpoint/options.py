@@ -1,4 +1,4 @@
-"""The settings of ``label.options`` for the labeler ``endpoint``."""
+"""``label.options`` of the labeler ``endpoint``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from latentscale.services.address import Variable, checked_header_names, checked
 _URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com/v1"}
 _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 
-# They alter how the service is asked, and not what it answers.
+# Options that affect how requests are sent but not the answers.
 TRANSPORT = frozenset(
     {
         "url",
@@ -33,38 +33,38 @@ TRANSPORT = frozenset(
 
 
 class EndpointLabelOptions(ChatOptions):
-    """Which language model names the clusters, and how it is asked."""
+    """Which language model labels clusters, and how requests are sent."""
 
     model: Annotated[str, Field(min_length=1)]
-    """Name of the model, as the service knows it."""
+    """Name of the model at the service."""
     provider: Literal["openai", "anthropic"] = "openai"
     """The protocol: chat completions (OpenAI, vLLM, Ollama, LM Studio and most others), or Anthropic's Messages."""
     url: str | None = None
-    """Base address, such as http://localhost:11434/v1; by default that of the provider."""
+    """Base URL, such as http://localhost:11434/v1; by default that of the provider."""
     api_key_env: Variable | None = None
-    """Name of the environment variable with the key; by default that of the provider, for its own address alone."""
+    """Name of the environment variable with the key; by default that of the provider, unless `url` is set."""
     headers_env: Mapping[str, Variable] = {}
-    """Further headers: each with the name of the environment variable that holds its value."""
+    """Additional headers, each with the name of the environment variable that contains its value."""
     revision: str = ""
-    """Any text that distinguishes versions of a model that the service calls by one name; part of the identity."""
+    """Any text that distinguishes versions of a model with one name at the service; part of the identity."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """Of the sampling; models that know none are asked without."""
+    """Sampling temperature; omitted for models that do not support it."""
     concurrency: Annotated[int, Field(ge=1, le=512)] = 32
-    """Requests at a time."""
+    """Maximum concurrent requests."""
     requests_per_minute: Annotated[float, Field(gt=0, le=1e7)] | None = None
-    """Requests are sent evenly within this limit."""
+    """Limit within which requests are spaced evenly."""
     tokens_per_minute: Annotated[float, Field(gt=0, le=1e11)] | None = None
-    """The same of tokens, as they are estimated."""
+    """Limit of estimated tokens, likewise."""
     timeout: Annotated[float, Field(gt=0, le=3_600)] = 60.0
     """Seconds to wait for an answer."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 8
-    """Attempts at a request, before its cluster is left to its keyphrases."""
+    """Attempts at a request before its cluster falls back to keyphrases."""
     price_per_million_input_tokens: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    """In any currency: the cost of a run is reported with it."""
+    """In any currency; used to report the cost of a run."""
     price_per_million_output_tokens: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """In the same currency."""
     max_cost: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """Of the labels of one run, in the same currency: no request is sent that might exceed it."""
+    """Maximum cost of the labels of a run, in the same currency: no request is sent that might exceed it."""
 
     @field_validator("url")
     @classmethod
@@ -89,22 +89,22 @@ class EndpointLabelOptions(ChatOptions):
 
     @property
     def base_url(self) -> str:
-        """Address of the service."""
+        """Base URL of the service."""
         return self.url or _URLS[self.provider]
 
     @property
     def key_env(self) -> str | None:
-        """The variable with the key. The usual one belongs to the usual address: no other server is sent its key."""
+        """Environment variable with the key; the provider's key is only sent to the provider's URL."""
         return self.api_key_env or (_KEYS[self.provider] if self.url is None else None)
 
 
 def label_options(config: LabelConfig) -> EndpointLabelOptions:
-    """``label.options`` as these settings.
+    """Parse ``label.options`` of this labeler.
 
     Raises
     ------
     ConfigError
-        Naming the first that does not exist or cannot be.
+        The message names the first unknown or invalid option.
     """
     return read_options(
         config,

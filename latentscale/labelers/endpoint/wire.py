@@ -1,4 +1,4 @@
-"""Requests and answers of chat completions and of Anthropic's Messages, as bytes of JSON."""
+"""Serialise requests and parse responses of chat completions and Anthropic's Messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import orjson
 
-from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.chat.answers import last_json_object
 from latentscale.labelers.chat.protocol import Reply
 from latentscale.labelers.endpoint.options import EndpointLabelOptions
 from latentscale.services.failures import BadAnswerError
@@ -21,8 +21,8 @@ ANTHROPIC_VERSION = "2023-06-01"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """What a service is known to take; a refusal may cost it one of these."""
+class Features:
+    """Request features that a service supports; one that it rejects is switched off."""
 
     schema: bool = True
     temperature: bool = True
@@ -30,81 +30,86 @@ class Form:
     completion_tokens: bool = False
 
 
-class Forms:
-    """The form of all requests of a labeler, which its threads share.
+class SupportedFeatures:
+    """The supported features of all requests of a labeler. Thread-safe.
 
     Parameters
     ----------
     notice : callable
-        Told once what the service does not take.
+        Called once for each feature that the service does not support.
     """
 
     def __init__(self, notice: Callable[[str], None]) -> None:
-        self.now = Form()
+        self.current = Features()
         self._notice = notice
         self._lock = threading.Lock()
 
-    def adapt(self, sent: Form, message: str) -> bool:
-        """After a request in the form ``sent`` was refused: whether there is another one to try."""
+    def adapt(self, sent: Features, message: str) -> bool:
+        """Adapt to the rejection of a request that used the features ``sent``; return whether to retry."""
         text = message.lower()
         with self._lock:
-            if sent != self.now:
+            if sent != self.current:
                 return True
             if "context" in text or "too large" in text or "too long" in text:
                 return False
             schema = ("response_format", "json_schema", "schema", "structured", "guided", "tool")
             if sent.schema and any(word in text for word in schema):
-                self.now = replace(self.now, schema=False)
+                self.current = replace(self.current, schema=False)
                 self._notice("the language model's server takes no JSON schema: JSON was asked for in words")
             elif not sent.completion_tokens and "max_completion_tokens" in text:
-                self.now = replace(self.now, completion_tokens=True)
+                self.current = replace(self.current, completion_tokens=True)
             elif sent.temperature and "temperature" in text:
-                self.now = replace(self.now, temperature=False)
+                self.current = replace(self.current, temperature=False)
                 self._notice("the language model takes no temperature: its own was used")
             elif sent.system and "system" in text:
-                self.now = replace(self.now, system=False)
-            return sent != self.now
+                self.current = replace(self.current, system=False)
+            return sent != self.current
 
 
 class ChatQuestion:
     """One request to a chat model; see :class:`latentscale.services.client.Question`."""
 
     def __init__(
-        self, options: EndpointLabelOptions, forms: Forms, system: str, prompt: str, schema: Mapping[str, Any]
+        self,
+        options: EndpointLabelOptions,
+        features: SupportedFeatures,
+        system: str,
+        prompt: str,
+        schema: Mapping[str, Any],
     ) -> None:
         self._options = options
-        self._forms = forms
+        self._features = features
         self._system = system
         self._prompt = prompt
         self._schema = schema
-        self._sent = forms.now
+        self._sent = features.current
         text = f"{system}\n{prompt}"
-        # Two keyed groups of a schema cost tokens too, as some services bill them.
+        # Some services also bill tokens of the schema.
         self.estimate = Usage(about(text) + 60, min(120, options.max_output_tokens))
         self.most = Usage(at_most(text) + 600, options.max_output_tokens)
 
     def body(self) -> bytes:
-        """The request."""
-        self._sent = form = self._forms.now
+        """Return the body of the request."""
+        self._sent = features = self._features.current
         options = self._options
         values: dict[str, Any] = {"model": options.model}
-        values["max_completion_tokens" if form.completion_tokens else "max_tokens"] = options.max_output_tokens
-        if form.temperature:
+        values["max_completion_tokens" if features.completion_tokens else "max_tokens"] = options.max_output_tokens
+        if features.temperature:
             values["temperature"] = options.temperature
-        prompt = self._prompt if form.system else f"{self._system}\n\n{self._prompt}"
+        prompt = self._prompt if features.system else f"{self._system}\n\n{self._prompt}"
         messages = [{"role": "user", "content": prompt}]
         if options.provider == "anthropic":
-            if form.system:
+            if features.system:
                 values["system"] = self._system
-            if form.schema:
+            if features.schema:
                 values["tools"] = [
                     {"name": "answer", "description": "Give the answer.", "input_schema": dict(self._schema)}
                 ]
                 values["tool_choice"] = {"type": "tool", "name": "answer"}
         else:
-            if form.system:
+            if features.system:
                 messages.insert(0, {"role": "system", "content": self._system})
-            if form.schema:
+            if features.schema:
                 values["response_format"] = {
                     "type": "json_schema",
                     "json_schema": {"name": "answer", "strict": True, "schema": dict(self._schema)},
@@ -112,20 +117,20 @@ class ChatQuestion:
         return orjson.dumps(values | {"messages": messages})
 
     def read(self, data: bytes) -> tuple[Reply, Usage | None]:
-        """Read an answer; what the model said may still be anything."""
+        """Parse a response; the generated text is not validated."""
         try:
-            found: Any = orjson.loads(data)
+            answer: Any = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise BadAnswerError(f"its answer is not JSON ({error})" if data else "its answer is empty") from None
-        if not isinstance(found, dict):
-            raise BadAnswerError("its answer is no JSON object")
-        values = cast("dict[str, Any]", found)
+        if not isinstance(answer, dict):
+            raise BadAnswerError("its answer is not a JSON object")
+        values = cast("dict[str, Any]", answer)
         reply = _message(values) if self._options.provider == "anthropic" else _completion(values)
         return reply, _usage(values)
 
     def adapt(self, message: str) -> bool:
-        """Try another form, where the refusal names what is not taken."""
-        return self._forms.adapt(self._sent, message)
+        """Switch off the feature that a rejection names; return whether to retry."""
+        return self._features.adapt(self._sent, message)
 
 
 def _completion(answer: dict[str, Any]) -> Reply:
@@ -139,7 +144,7 @@ def _completion(answer: dict[str, Any]) -> Reply:
         content = "".join(_text(part) for part in cast("list[Any]", content))
     text = content if isinstance(content, str) else str(cast("dict[str, Any]", message).get("refusal") or "")
     cut = cast("dict[str, Any]", first).get("finish_reason") == "length"
-    return Reply(values=object_in(text), text=text, cut=cut)
+    return Reply(values=last_json_object(text), text=text, cut=cut)
 
 
 def _message(answer: dict[str, Any]) -> Reply:
@@ -153,7 +158,7 @@ def _message(answer: dict[str, Any]) -> Reply:
             values = cast("dict[str, Any]", part["input"])
             return Reply(values=values, text=json.dumps(values, ensure_ascii=False), cut=cut)
     text = "".join(_text(part) for part in parts)
-    return Reply(values=object_in(text), text=text, cut=cut)
+    return Reply(values=last_json_object(text), text=text, cut=cut)
 
 
 def _text(part: Any) -> str:
@@ -162,20 +167,20 @@ def _text(part: Any) -> str:
 
 
 def _usage(answer: dict[str, Any]) -> Usage | None:
-    """Tokens that an answer says it cost: of both protocols, with what a cache had or took."""
+    """Return the billed tokens in a response of either protocol, including cached ones."""
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         return None
-    known = cast("dict[str, Any]", usage)
+    fields = cast("dict[str, Any]", usage)
 
-    def number(*names: str) -> int | None:
-        found = [known[name] for name in names if isinstance(known.get(name), int) and known[name] >= 0]
-        return sum(found) if found else None
+    def total(*names: str) -> int | None:
+        counts = [fields[name] for name in names if isinstance(fields.get(name), int) and fields[name] >= 0]
+        return sum(counts) if counts else None
 
-    sent = number("prompt_tokens")
-    if sent is None:
-        sent = number("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    answered = number("completion_tokens")
-    if answered is None:
-        answered = number("output_tokens")
-    return None if sent is None or answered is None else Usage(sent, answered)
+    input_tokens = total("prompt_tokens")
+    if input_tokens is None:
+        input_tokens = total("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    output_tokens = total("completion_tokens")
+    if output_tokens is None:
+        output_tokens = total("output_tokens")
+    return None if input_tokens is None or output_tokens is None else Usage(input_tokens, output_tokens)

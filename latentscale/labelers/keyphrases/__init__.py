@@ -1,1 +1,1 @@
-"""Labels from the words and phrases that set clusters apart, by class-based TF-IDF."""
+"""Labels from distinctive words and phrases of clusters, by class-based TF-IDF."""

@@ -12,8 +12,8 @@ from latentscale.labelers.keyphrases.words import Stems, Words, are_near_synonym
 _MAX_PHRASES = 3
 _MAX_WORDS = 5
 # Weight of a further phrase on the same document; lower in coarser layers, which have more to describe.
-_AGAIN = 0.35
-_AGAIN_COARSER = 0.15
+_REPEAT_WEIGHT = 0.35
+_REPEAT_WEIGHT_COARSER = 0.15
 # A single word is a label if its lift is at least this...
 _STANDALONE_LIFT = 60.0
 # ...and this share of the cluster's documents have it.
@@ -25,27 +25,27 @@ _WORTHWHILE_FOR_ONE = 0.03
 # Smallest share and lift of a companion of a single word: "transfer from Europe" for "Europe".
 _COMPANION, _COMPANION_LIFT = 0.5, 4.0
 # Names of persons in fewer of the cluster's documents are downweighted by these: share, and weight.
-_OF_A_PERSON, _OF_FEW = 0.5, 0.1
+_PERSON_SHARE, _RARE_PERSON_WEIGHT = 0.5, 0.1
 # A phrase replaces a word if it contains it in this share of the word's documents; more for standalone words.
 _MIN_HOLDING = 0.35
 _MIN_HOLDING_STANDALONE = 0.4
 # Share of the documents with both words of a label in which a phrase must join them to replace the two.
-_JOINED = 0.08
+_MIN_JOINED = 0.08
 
 
 def distinct_phrases(candidates: Candidates, terms: Terms, words: Words, *, limit: int) -> list[int]:
     """Return the best candidates that share no word or form of a word with a better one."""
-    kept: list[int] = []
+    selected: list[int] = []
     seen = Stems()
-    for at, phrase in enumerate(terms.words[candidates.columns]):
+    for index, phrase in enumerate(terms.words[candidates.columns]):
         stems = phrase_stems(phrase, words)
-        if any(new in seen for new in stems):
+        if any(stem in seen for stem in stems):
             continue
-        kept.append(at)
+        selected.append(index)
         seen.add(stems)
-        if len(kept) == limit:
+        if len(selected) == limit:
             break
-    return kept
+    return selected
 
 
 def phrase_stems(phrase: NDArray[np.int32], words: Words) -> frozenset[str]:
@@ -98,26 +98,26 @@ def choose_phrases(
     def balanced(described: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.square(portions @ np.sqrt(averaging @ described))
 
-    again = _AGAIN if len(portions) == 1 else _AGAIN_COARSER
-    has = incidence.astype(np.float64)
-    shares = weights @ has
-    first_worth = np.where(persons & (shares < _OF_A_PERSON), _OF_FEW * worth, worth)
-    label = [int(np.argmax(np.round(balanced(has) * first_worth, 9)))]
-    first = float(balanced(has[:, label])[0] * worth[label[0]])
+    repeat_weight = _REPEAT_WEIGHT if len(portions) == 1 else _REPEAT_WEIGHT_COARSER
+    occurs = incidence.astype(np.float64)
+    shares = weights @ occurs
+    first_worth = np.where(persons & (shares < _PERSON_SHARE), _RARE_PERSON_WEIGHT * worth, worth)
+    label = [int(np.argmax(np.round(balanced(occurs) * first_worth, 9)))]
+    first = float(balanced(occurs[:, label])[0] * worth[label[0]])
     while len(label) < _MAX_PHRASES:
-        matched = has[:, label].sum(axis=1)
+        matched = occurs[:, label].sum(axis=1)
         covered = float(weights @ (matched > 0))
-        alone = len(label) == 1 and lengths[label[0]] == 1 and standalone[label[0]]
-        if covered >= _COVERING and not alone and (standalone[label[0]] or len(label) > 1):
+        is_standalone_word = len(label) == 1 and lengths[label[0]] == 1 and standalone[label[0]]
+        if covered >= _COVERING and not is_standalone_word and (standalone[label[0]] or len(label) > 1):
             break
-        before = np.where(matched > 0, 1.0 + again * (matched - 1), 0.0)
-        after = before[:, None] + has * np.where(matched > 0, again, 1.0)[:, None]
+        before = np.where(matched > 0, 1.0 + repeat_weight * (matched - 1), 0.0)
+        after = before[:, None] + occurs * np.where(matched > 0, repeat_weight, 1.0)[:, None]
         gains = (balanced(after) - balanced(before[:, None])) * worth
         gains[label] = 0.0
         gains[persons] = 0.0
         gains[shares < _MINOR * shares[label[0]]] = 0.0
         gains[lengths[label].sum() + lengths > _MAX_WORDS] = 0.0
-        if alone and covered >= _COVERING:
+        if is_standalone_word and covered >= _COVERING:
             gains[~specific | (shares < _COMPANION)] = 0.0
             best = int(np.argmax(np.round(gains, 9)))
             return [*label, best] if gains[best] > 0 else label
@@ -131,7 +131,9 @@ def choose_phrases(
 def standalone_phrases(candidates: Candidates, terms: Terms, words: Words) -> NDArray[np.bool_]:
     """Whether each phrase can be a label by itself: several words, or one with a high lift that is no participle."""
     lift = candidates.shares / np.maximum(candidates.outside, 1e-9)
-    return (candidates.lengths > 1) | ((lift >= _STANDALONE_LIFT) & ~words.verbal[terms.words[candidates.columns, 0]])
+    return (candidates.lengths > 1) | (
+        (lift >= _STANDALONE_LIFT) & ~words.is_participle[terms.words[candidates.columns, 0]]
+    )
 
 
 def specific_phrases(candidates: Candidates, terms: Terms, words: Words) -> NDArray[np.bool_]:
@@ -142,8 +144,8 @@ def specific_phrases(candidates: Candidates, terms: Terms, words: Words) -> NDAr
 
 def is_enough(candidates: Candidates, terms: Terms, words: Words, column: int) -> bool:
     """Whether a phrase, a column of ``terms``, is a sufficient label: standalone, and in most of the documents."""
-    at = int(np.flatnonzero(candidates.columns == column)[0])
-    return bool(standalone_phrases(candidates, terms, words)[at] and candidates.shares[at] >= _COVERING)
+    index = int(np.flatnonzero(candidates.columns == column)[0])
+    return bool(standalone_phrases(candidates, terms, words)[index] and candidates.shares[index] >= _COVERING)
 
 
 def joining_phrase(
@@ -158,35 +160,35 @@ def joining_phrase(
     both : float
         Share of the cluster's documents that have both.
     """
-    named = terms.words[list(pair)]
-    if len(pair) != 2 or (named > 0).sum() != 2:
+    label_phrases = terms.words[list(pair)]
+    if len(pair) != 2 or (label_phrases > 0).sum() != 2:
         return None
-    ends = {int(named[0, 0]), int(named[1, 0])}
+    ends = {int(label_phrases[0, 0]), int(label_phrases[1, 0])}
     phrases = terms.words[candidates.columns]
     last = phrases[np.arange(len(phrases)), candidates.lengths - 1]
     joins = np.isin(phrases[:, 0], list(ends)) & np.isin(last, list(ends)) & (candidates.lengths > 1)
     joins &= ~words.persons[phrases].any(axis=1)
-    joins &= candidates.shares >= max(_JOINED * both, 0.03)
+    joins &= candidates.shares >= max(_MIN_JOINED * both, 0.03)
     return int(candidates.columns[joins][np.argmax(candidates.shares[joins])]) if joins.any() else None
 
 
 def holding_phrase(candidates: Candidates, terms: Terms, words: Words, label: tuple[int, ...]) -> int | None:
-    """Return the phrase that the first word of a label mostly stands in: "activate my card" for "activate".
+    """Return the phrase that mostly contains the first word of a label: "activate my card" for "activate".
 
-    Names stand by themselves, and no word of the phrase may be like one of the rest of ``label``, columns of ``terms``.
+    None for names. No word of the phrase may be similar to the rest of ``label``, which has columns of ``terms``.
     """
     (first, *padding), rest = terms.words[label[0]].tolist(), terms.words[list(label[1:])]
     if any(padding) or words.named[first]:
         return None
     phrases = terms.words[candidates.columns]
-    at_first = int(np.flatnonzero(candidates.columns == label[0])[0])
-    share = candidates.shares[at_first]
-    part = _MIN_HOLDING_STANDALONE if standalone_phrases(candidates, terms, words)[at_first] else _MIN_HOLDING
+    first_index = int(np.flatnonzero(candidates.columns == label[0])[0])
+    share = candidates.shares[first_index]
+    min_share = _MIN_HOLDING_STANDALONE if standalone_phrases(candidates, terms, words)[first_index] else _MIN_HOLDING
     holds = (phrases == first).any(axis=1) & (candidates.lengths > 1) & ~candidates.leaning
     holds &= ~words.persons[phrases].any(axis=1)
-    holds &= (candidates.lengths <= _MAX_WORDS - (rest > 0).sum()) & (candidates.shares >= part * share)
-    others = [old for phrase in rest for old in phrase_stems(phrase, words)]
-    for at in np.flatnonzero(holds)[np.argsort(-candidates.shares[holds], kind="stable")].tolist():
-        if not any(are_near_synonyms(new, old) for new in phrase_stems(phrases[at], words) for old in others):
-            return int(candidates.columns[at])
+    holds &= (candidates.lengths <= _MAX_WORDS - (rest > 0).sum()) & (candidates.shares >= min_share * share)
+    others = [other for phrase in rest for other in phrase_stems(phrase, words)]
+    for index in np.flatnonzero(holds)[np.argsort(-candidates.shares[holds], kind="stable")].tolist():
+        if not any(are_near_synonyms(stem, other) for stem in phrase_stems(phrases[index], words) for other in others):
+            return int(candidates.columns[index])
     return None

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from latentscale.labelers.keyphrases.stop_words import filler_words
 
 # Smallest share of a cluster's documents, and lift, of a distinctive filler.
-_SHARE, _LIFT = 0.4, 6.0
+_MIN_SHARE, _MIN_LIFT = 0.4, 6.0
 # Smallest size of a cluster that counts.
-_LEAST = 10
+_MIN_SIZE = 10
 # Largest median number of tokens: in longer texts, frequencies of fillers are incidental.
-_SHORT = 40
+_MAX_TOKENS = 40
 
 
 def distinctive_fillers(
@@ -35,24 +35,24 @@ def distinctive_fillers(
     clusters : int32 ndarray, shape (n_documents,)
         Clusters of the finest layer; -1 is noise.
     """
-    if not len(clusters) or np.median(np.diff(starts)) > _SHORT:
+    if not len(clusters) or np.median(np.diff(starts)) > _MAX_TOKENS:
         return frozenset()
     fillers = sorted(filler_words())
-    number = {word: at for at, word in enumerate(fillers)}
-    of_form = np.array([number.get(name.lower(), -1) for name in names], np.int64)
-    found = of_form[forms]
-    met = np.flatnonzero(found >= 0)
-    if not len(met):
+    filler_ids = {word: index for index, word in enumerate(fillers)}
+    filler_of_form = np.array([filler_ids.get(name.lower(), -1) for name in names], np.int64)
+    filler_of_token = filler_of_form[forms]
+    positions = np.flatnonzero(filler_of_token >= 0)
+    if not len(positions):
         return frozenset()
-    owner = np.searchsorted(starts, met, side="right") - 1
-    pairs = np.unique(owner * len(fillers) + found[met])
+    document_of = np.searchsorted(starts, positions, side="right") - 1
+    pairs = np.unique(document_of * len(fillers) + filler_of_token[positions])
     documents, words = np.divmod(pairs, len(fillers))
     width = int(clusters.max(initial=-1)) + 2
-    of_cluster = (clusters + 1).astype(np.int64)
-    sizes = np.bincount(of_cluster, minlength=width)
-    counts = np.bincount(words * width + of_cluster[documents], minlength=len(fillers) * width)
+    cluster_columns = (clusters + 1).astype(np.int64)
+    sizes = np.bincount(cluster_columns, minlength=width)
+    counts = np.bincount(words * width + cluster_columns[documents], minlength=len(fillers) * width)
     counts = counts.reshape(len(fillers), width)
     shares = counts[:, 1:] / np.maximum(sizes[1:], 1)
     outside = (counts.sum(axis=1, keepdims=True) - counts[:, 1:]) / np.maximum(len(clusters) - sizes[1:], 1)
-    enough = (shares >= _SHARE) & (shares >= _LIFT * outside) & (sizes[1:] >= _LEAST)
-    return frozenset(fillers[at] for at in np.flatnonzero(enough.any(axis=1)).tolist())
+    is_distinctive = (shares >= _MIN_SHARE) & (shares >= _MIN_LIFT * outside) & (sizes[1:] >= _MIN_SIZE)
+    return frozenset(fillers[index] for index in np.flatnonzero(is_distinctive.any(axis=1)).tolist())

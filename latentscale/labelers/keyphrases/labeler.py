@@ -1,4 +1,4 @@
-"""The labeler that needs no model: the label is what the keyphrases suggest."""
+"""Labeler without a model: the label is the suggestion from keyphrases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from latentscale.labelers.protocol import ClusterEvidence, Evidence, Label
 
 
 class KeyphraseLabeler:
-    """Takes the suggestion of the evidence; see :class:`latentscale.labelers.protocol.Labeler`."""
+    """Uses the suggestion in the evidence as label; see :class:`latentscale.labelers.protocol.Labeler`."""
 
     name: ClassVar[str] = "keyphrases"
     needs: ClassVar[frozenset[Evidence]] = frozenset()
@@ -21,7 +21,7 @@ class KeyphraseLabeler:
 
     @classmethod
     def check(cls, config: LabelConfig) -> Mapping[str, Any]:
-        """Identity without settings: those of the keyphrases are part of the request themselves."""
+        """Return an empty identity: the settings of keyphrases are part of the request itself."""
         if config.options:
             raise ConfigError(
                 f"label.options.{next(iter(config.options))}: the labeler 'keyphrases' has no options",
@@ -37,5 +37,6 @@ class KeyphraseLabeler:
     def label(self, evidence: Sequence[ClusterEvidence]) -> Sequence[Label | None]:
         """Return the suggested keyphrases as labels."""
         return [
-            Label(label=one.suggestion, source=self.name if one.keyphrases else "none", details={}) for one in evidence
+            Label(label=cluster.suggestion, source=self.name if cluster.keyphrases else "none", details={})
+            for cluster in evidence
         ]

@@ -1,4 +1,4 @@
-"""Name a cluster of a coarser layer by what its children share, or else by its two largest children."""
+"""Label a coarser cluster by phrases that its children share, or else by its two largest children."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 from latentscale.labelers.keyphrases.scores import Candidates
 from latentscale.labelers.keyphrases.shares import Layer
 
-# A child has a phrase if so large a share of its documents do: of all, and of what the parent's do on average.
+# Minimum share of a child's documents for the child to have a phrase: absolute, and relative to the parent's share.
 _HAS, _HAS_OF_PARENT = 0.08, 0.35
-# Children that must have a phrase to share it: part of their number, and of the parent's documents.
+# Minimum children that must have a shared phrase: as a share of their number, and of the parent's documents.
 _OF_CHILDREN, _OF_DOCUMENTS = 0.5, 0.6
-# Share of the parent's documents below which what is shared does not name it, and how many times rarer it is outside.
+# Minimum share of the parent's documents for a shared phrase, and minimum ratio to its share outside.
 _COVERS, _RARER = 0.12, 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Children:
-    """The clusters of the next finer layer that lie in one cluster.
+    """The clusters of the next finer layer within one cluster.
 
     Attributes
     ----------
     rows : int64 ndarray, shape (n_children,)
-        As rows of the finer layer, the largest first.
+        Rows of the finer layer, largest cluster first.
     portions : float64 ndarray, shape (n_children,)
-        Share of the parent's documents that each has.
+        Share of the parent's documents in each.
     """
 
     rows: NDArray[np.int64]
@@ -42,18 +42,24 @@ def children_of(cluster: int, finer: Layer, parents: NDArray[np.int32]) -> Child
 
 
 def shared_phrases(
-    found: Candidates, columns: NDArray[np.int64], kept: list[int], finer: Layer, children: Children
+    candidates: Candidates, columns: NDArray[np.int64], kept: list[int], finer: Layer, children: Children
 ) -> NDArray[np.bool_]:
-    """Which of the ``kept`` candidates of a parent its children share, so that they may name it.
+    """Return which of the ``kept`` candidates of a parent its children share, so that they can label it.
 
     Parameters
     ----------
     columns : int64 ndarray, shape (n_kept,)
-        Of the candidates, as columns of ``Terms``.
+        Columns of ``Terms`` of the kept candidates.
     """
     inside = finer.shares[children.rows][:, columns].toarray()
-    shares, outside = found.shares[kept], found.outside[kept]
-    has = inside >= np.maximum(_HAS, _HAS_OF_PARENT * shares)
-    enough = has.sum(axis=0) >= max(2, int(np.ceil(_OF_CHILDREN * len(children.rows))))
-    widely = children.portions @ has >= _OF_DOCUMENTS
-    return enough & widely & (shares >= _COVERS) & (shares >= _RARER * outside) & ~found.leaning[kept]
+    shares, outside = candidates.shares[kept], candidates.outside[kept]
+    has_phrase = inside >= np.maximum(_HAS, _HAS_OF_PARENT * shares)
+    in_enough_children = has_phrase.sum(axis=0) >= max(2, int(np.ceil(_OF_CHILDREN * len(children.rows))))
+    in_enough_documents = children.portions @ has_phrase >= _OF_DOCUMENTS
+    return (
+        in_enough_children
+        & in_enough_documents
+        & (shares >= _COVERS)
+        & (shares >= _RARER * outside)
+        & ~candidates.leaning[kept]
+    )

@@ -1,4 +1,4 @@
-"""Name clusters by the words and phrases that set their texts apart."""
+"""Label clusters with their most distinctive words and phrases."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ from latentscale.labelers.keyphrases.words import Vocabulary, Words
 
 TextBatches = Callable[[], Iterator[tuple[NDArray[np.int64], Sequence[str]]]]
 
-# Documents read over all clusters: 120,000 texts of 1,000 characters are counted in about a gigabyte.
+# Sampled documents over all clusters: 120,000 texts of 1,000 characters take about a gigabyte.
 _MAX_DOCUMENTS = 120_000
 _CANDIDATES = 200
-# Phrases that a label is chosen from.
+# Number of distinct phrases from which a label is chosen.
 _CONSIDERED = 24
-# Of those that the children of a cluster share, so many name it.
+# Maximum shared phrases in the label of a coarser cluster.
 _SHARED_PHRASES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterLabel:
-    """The name of one cluster, with the evidence for it.
+    """The label of a cluster, with its evidence.
 
     Attributes
     ----------
     layer, cluster : int
-        Which one.
+        Layer and number of the cluster.
     label : str
-        Unique within the whole tree.
+        Unique in the tree.
     keyphrases : list of str
-        The phrases that set the cluster apart, best first; no word is in two of them.
+        The most distinctive phrases, best first; no two share a word.
     source : {"keyphrases", "none"}
-        ``"none"``: its texts have no usable word, and the label is its number.
+        ``"none"``: its texts contain no usable word, and the label is its number.
     coverage : float
-        Share of the cluster's documents that have a word or phrase that the label is made of. Where a label shows a
-        word in the phrase that it is mostly in ("activate my card"), the word counts.
+        Share of the cluster's documents that contain a phrase of the label. If a word is displayed within a longer
+        phrase ("activate my card"), documents with the word count.
     coverage_outside : float
-        The same for all other documents.
+        The same share of all other documents.
     documents_read : int
-        At most ``max_documents_per_cluster`` for each cluster of the finest layer in it.
+        Sampled documents: at most ``max_documents_per_cluster`` per finest cluster in it.
     """
 
     layer: int
@@ -81,38 +81,38 @@ def label_clusters(
     ngram_range: tuple[int, int] = (1, 3),
     stop_words: Collection[str] = (),
 ) -> list[ClusterLabel]:
-    """Name every cluster of every layer by the phrases that tell its texts from all others.
+    """Label all clusters of all layers with their distinctive phrases.
 
-    A phrase counts once a document. ``find_candidates`` scores the phrases of a cluster: class-based TF-IDF
-    (Grootendorst 2022) with the information that a phrase gives on the cluster in place of its mere frequency. A label
-    is the best phrase, with one or two more where that is not enough (``choose_phrases``).
+    A phrase counts once per document. ``find_candidates`` scores the phrases of a cluster: class-based TF-IDF
+    (Grootendorst 2022) with the information that a phrase provides about the cluster instead of its frequency. A label
+    is the best phrase, with one or two more if needed (``choose_phrases``).
 
     Parameters
     ----------
     texts : callable
         Returns an iterator of batches: matrix positions, int64 of shape (n,), and the n texts. Read once.
     memberships : sequence of int32 ndarray, shape (n_documents,)
-        Cluster of each document, one array a layer, the finest first; -1 for none. Each cluster lies in one of the
-        next coarser layer.
+        Cluster of each document, one array per layer, finest first; -1 for none. Each cluster is within one cluster of
+        the next coarser layer.
     max_keyphrases : int
-        Kept for each cluster.
+        Maximum keyphrases per cluster.
     max_documents_per_cluster : int
-        Read for each cluster of the finest layer, chosen by ``seed``; fewer where there are more than 120,000 in all.
-        Each document read represents an equal part of its cluster, so that coarser layers are counted by size.
+        Maximum sample per finest cluster, drawn with ``seed``; smaller if the total would exceed 120,000. Sampled
+        documents are weighted, so that coarser layers are counted by size.
     ngram_range : (int, int)
         Shortest and longest phrase, in words.
     stop_words : collection of str
-        Words, case-folded, that are in no phrase, beside those of the languages that the texts are in.
+        Case-folded words to exclude from phrases, in addition to stop words of the texts' languages.
 
     Returns
     -------
     list of ClusterLabel
-        By layer, then by cluster.
+        Ordered by layer, then by cluster.
 
     Raises
     ------
     ValueError
-        If a cluster lies in several of the next coarser layer.
+        If a cluster is split between clusters of the next coarser layer.
     """
     if not memberships:
         return []
@@ -120,47 +120,47 @@ def label_clusters(
     vocabulary = Vocabulary()
     positions, forms, starts = _read(texts, sample, vocabulary)
     names = vocabulary.forms()
-    # A phrase of one document sets nothing apart, except where there are hardly any documents.
-    rare = 1 if len(positions) < 50 else 2 if len(positions) < 2_000 else 3
+    # A phrase of a single document is not distinctive, unless there are very few documents.
+    min_documents = 1 if len(positions) < 50 else 2 if len(positions) < 2_000 else 3
     words = Words(
         names,
         np.bincount(forms, minlength=len(names)),
         documents_inside(forms, starts, names),
         stop_words,
         fillers=distinctive_fillers(forms, starts, names, memberships[0][positions]),
-        least=rare,
+        min_count=min_documents,
     )
     words.persons = person_words(forms, words, vocabulary.senders)
-    longest = (1, 1) if len(names) == 1 else ngram_range
-    terms = count_terms(forms, starts, words, ngram_range=longest, min_documents=rare)
+    usable_ngram_range = (1, 1) if len(names) == 1 else ngram_range
+    terms = count_terms(forms, starts, words, ngram_range=usable_ngram_range, min_documents=min_documents)
 
-    chosen: list[_Choice] = []
-    taken: set[frozenset[str]] = set()
+    choices: list[_Choice] = []
+    used_labels: set[frozenset[str]] = set()
     finer: Layer | None = None
-    below: dict[int, _Choice] = {}
+    finer_choices: dict[int, _Choice] = {}
     weights = _weights(memberships, positions)
     for depth, membership in enumerate(memberships):
         parents = _parents(memberships[depth - 1], membership) if depth else None
         layer = measure_layer(terms, membership, positions, weights, finer=finer, parents=parents)
         groups = (memberships[depth - 1] if depth else membership)[positions]
-        of_layer: dict[int, _Choice] = {}
+        layer_choices: dict[int, _Choice] = {}
         for row in np.flatnonzero(layer.clusters >= 0).tolist():
-            inside: _Inside | None = None
+            subtree: _Subtree | None = None
             if finer is not None and parents is not None:
                 children = children_of(int(layer.clusters[row]), finer, parents)
-                named = [below[int(finer.clusters[child])] for child in children.rows.tolist()]
-                inside = _Inside(finer=finer, children=children, named=named)
-            of_layer[int(layer.clusters[row])] = _choose(
-                terms, layer, row, depth, groups, weights, words, taken, max_keyphrases, inside
+                child_choices = [finer_choices[int(finer.clusters[child])] for child in children.rows.tolist()]
+                subtree = _Subtree(finer=finer, children=children, choices=child_choices)
+            layer_choices[int(layer.clusters[row])] = _choose(
+                terms, layer, row, depth, groups, weights, words, used_labels, max_keyphrases, subtree
             )
-        chosen.extend(of_layer.values())
-        finer, below = layer, of_layer
-    return _write(chosen, terms, forms, starts, words, memberships, positions, weights)
+        choices.extend(layer_choices.values())
+        finer, finer_choices = layer, layer_choices
+    return _write(choices, terms, forms, starts, words, memberships, positions, weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """What was chosen for one cluster: columns of ``Terms``, not yet spelt."""
+    """Phrases chosen for a cluster, as columns of ``Terms``: ``counted`` for its coverage, ``shown`` for its label."""
 
     layer: int
     cluster: int
@@ -172,12 +172,12 @@ class _Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Inside:
-    """What lies in a cluster of a coarser layer: its children, and what was chosen for each."""
+class _Subtree:
+    """The children of a coarser cluster, and the choices for them."""
 
     finer: Layer
     children: Children
-    named: list[_Choice]
+    choices: list[_Choice]
 
 
 def _choose(
@@ -188,20 +188,20 @@ def _choose(
     groups: NDArray[np.int32],
     weights: NDArray[np.float64],
     words: Words,
-    taken: set[frozenset[str]],
+    used_labels: set[frozenset[str]],
     max_keyphrases: int,
-    inside: _Inside | None,
+    subtree: _Subtree | None,
 ) -> _Choice:
-    """Choose the keyphrases of one cluster, and from them its label; note the label in ``taken``."""
+    """Choose the keyphrases of a cluster, and from them its label, which is added to ``used_labels``."""
     cluster, members = int(layer.clusters[row]), layer.members[row]
-    found = find_candidates(terms, layer, row, words, limit=_CANDIDATES)
-    if len(found.columns) == 0:
+    candidates = find_candidates(terms, layer, row, words, limit=_CANDIDATES)
+    if len(candidates.columns) == 0:
         return _Choice(layer=depth, cluster=cluster, documents_read=len(members))
-    kept = distinct_phrases(found, terms, words, limit=max(max_keyphrases, _CONSIDERED))
-    columns = found.columns[kept]
+    kept = distinct_phrases(candidates, terms, words, limit=max(max_keyphrases, _CONSIDERED))
+    columns = candidates.columns[kept]
     usable = np.arange(len(kept))
-    if inside is not None and len(inside.children.rows) > 1:
-        usable = np.flatnonzero(shared_phrases(found, columns, kept, inside.finer, inside.children))
+    if subtree is not None and len(subtree.children.rows) > 1:
+        usable = np.flatnonzero(shared_phrases(candidates, columns, kept, subtree.finer, subtree.children))
     incidence = terms.documents[members][:, columns[usable]].toarray() > 0
     label: list[int] = []
     if len(usable):
@@ -209,53 +209,53 @@ def _choose(
             incidence,
             np.unique(groups[members], return_inverse=True)[1],
             weights[members],
-            found.worth[kept][usable],
-            standalone_phrases(found, terms, words)[kept][usable],
-            specific_phrases(found, terms, words)[kept][usable],
+            candidates.worth[kept][usable],
+            standalone_phrases(candidates, terms, words)[kept][usable],
+            specific_phrases(candidates, terms, words)[kept][usable],
             np.asarray(words.persons[terms.words[columns[usable]]].any(axis=1)),
-            found.lengths[kept][usable],
-        )[: None if inside is None else _SHARED_PHRASES]
+            candidates.lengths[kept][usable],
+        )[: None if subtree is None else _SHARED_PHRASES]
     choice = _Choice(layer=depth, cluster=cluster, documents_read=len(members))
 
-    def named(label: list[int]) -> _Choice:
-        counted = tuple(int(columns[usable[at]]) for at in label)
-        shown = _shown(found, terms, words, counted, incidence[:, label], weights[members])
+    def with_label(label: list[int]) -> _Choice:
+        counted = tuple(int(columns[usable[index]]) for index in label)
+        shown = _shown(candidates, terms, words, counted, incidence[:, label], weights[members])
         return replace(choice, counted=counted, shown=shown)
 
     def is_free(choice: _Choice) -> bool:
-        return _stems(choice.shown, terms, words) not in taken
+        return _stems(choice.shown, terms, words) not in used_labels
 
-    # The next best phrases tell two clusters apart that the same words name.
-    spare = [at for at in range(len(usable)) if at not in label]
+    # Add the next best phrases to distinguish clusters with the same label.
+    unused = [index for index in range(len(usable)) if index not in label]
     while label:
-        choice = named(label)
-        if is_free(choice) or not spare:
+        choice = with_label(label)
+        if is_free(choice) or not unused:
             break
-        label.append(spare.pop(0))
-    if inside is not None and not (label and is_free(choice)):
-        others = [at for at in range(len(kept)) if at not in usable[label]]
-        by_children = _by_children(choice, inside, taken, terms, words)
-        with_another = (
-            replace(choice, counted=(*choice.counted, int(columns[at])), shown=(*choice.shown, int(columns[at])))
-            for at in others
+        label.append(unused.pop(0))
+    if subtree is not None and not (label and is_free(choice)):
+        others = [index for index in range(len(kept)) if index not in usable[label]]
+        by_children = _by_children(choice, subtree, used_labels, terms, words)
+        with_extra_phrase = (
+            replace(choice, counted=(*choice.counted, int(columns[index])), shown=(*choice.shown, int(columns[index])))
+            for index in others
         )
-        choice = by_children or next(filter(is_free, with_another), choice)
-    taken.add(_stems(choice.shown, terms, words))
-    order = [at for at in range(len(kept)) if at in usable[label]]
-    order = sorted([*order, *(at for at in range(len(kept)) if at not in order)][:max_keyphrases])
-    return replace(choice, keyphrases=tuple(int(columns[at]) for at in order))
+        choice = by_children or next(filter(is_free, with_extra_phrase), choice)
+    used_labels.add(_stems(choice.shown, terms, words))
+    order = [index for index in range(len(kept)) if index in usable[label]]
+    order = sorted([*order, *(index for index in range(len(kept)) if index not in order)][:max_keyphrases])
+    return replace(choice, keyphrases=tuple(int(columns[index]) for index in order))
 
 
 def _by_children(
-    choice: _Choice, inside: _Inside, taken: set[frozenset[str]], terms: Terms, words: Words
+    choice: _Choice, subtree: _Subtree, used_labels: set[frozenset[str]], terms: Terms, words: Words
 ) -> _Choice | None:
-    """The same with the name of its two largest children; of others where those two name another cluster."""
-    named = [child for child in inside.named if child.shown]
-    for second in range(1, len(named)):
-        pair = (named[0], named[second])
+    """Return ``choice`` labelled by its two largest children, or others if that label is used; None if impossible."""
+    labelled = [child for child in subtree.choices if child.shown]
+    for second in range(1, len(labelled)):
+        pair = (labelled[0], labelled[second])
         shown = tuple(column for child in pair for column in child.shown[:1])
         stems = [phrase_stems(terms.words[column], words) for column in shown]
-        if not stems[0] & stems[1] and stems[0] | stems[1] not in taken:
+        if not stems[0] & stems[1] and stems[0] | stems[1] not in used_labels:
             counted = tuple(dict.fromkeys(column for child in pair for column in child.counted[:1]))
             return replace(choice, counted=counted, shown=shown, joined_by=" / ")
     return None
@@ -266,36 +266,36 @@ def _stems(shown: tuple[int, ...], terms: Terms, words: Words) -> frozenset[str]
 
 
 def _shown(
-    found: Candidates,
+    candidates: Candidates,
     terms: Terms,
     words: Words,
     label: tuple[int, ...],
-    has: NDArray[np.bool_],
+    incidence: NDArray[np.bool_],
     weights: NDArray[np.float64],
 ) -> tuple[int, ...]:
-    """Return the phrases that a reader sees for ``label``: words that the cluster joins are shown joined."""
-    if len(label) == 2 and is_enough(found, terms, words, label[0]):
-        # The word alone would have been a label: the phrase that it stands in needs no companion.
-        held = holding_phrase(found, terms, words, label[:1])
-        if held is not None:
-            return (held,)
-    joined = joining_phrase(found, terms, words, label, float(np.average(has.all(axis=1), weights=weights)))
+    """Return the displayed phrases of ``label``: words that the cluster joins in a phrase are replaced by it."""
+    if len(label) == 2 and is_enough(candidates, terms, words, label[0]):
+        # The word alone would be a sufficient label: the phrase around it needs no companion.
+        phrase = holding_phrase(candidates, terms, words, label[:1])
+        if phrase is not None:
+            return (phrase,)
+    joined = joining_phrase(candidates, terms, words, label, float(np.average(incidence.all(axis=1), weights=weights)))
     if joined is not None:
         return (joined,)
-    held = holding_phrase(found, terms, words, label)
-    return label if held is None else (held, *label[1:])
+    phrase = holding_phrase(candidates, terms, words, label)
+    return label if phrase is None else (phrase, *label[1:])
 
 
 def _weights(memberships: Sequence[NDArray[np.int32]], positions: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the number of documents that each document read represents: its finest cluster's size, divided evenly."""
-    clusters, of_document = np.unique(memberships[0], return_inverse=True)
-    sizes = np.bincount(of_document, minlength=len(clusters))
-    read = np.bincount(of_document[positions], minlength=len(clusters))
-    return (sizes / np.maximum(read, 1))[of_document[positions]]
+    """Return the number of documents that each sampled one represents: its finest cluster's size, divided evenly."""
+    clusters, cluster_rows = np.unique(memberships[0], return_inverse=True)
+    sizes = np.bincount(cluster_rows, minlength=len(clusters))
+    sampled = np.bincount(cluster_rows[positions], minlength=len(clusters))
+    return (sizes / np.maximum(sampled, 1))[cluster_rows[positions]]
 
 
 def _parents(finer: NDArray[np.int32], coarser: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the coarser cluster of each finer one, in their order."""
+    """Return the coarser cluster of each finer one, in ascending order of these."""
     clusters, first = np.unique(finer, return_index=True)
     parents = coarser[first]
     if (parents[np.searchsorted(clusters, finer)] != coarser).any():
@@ -304,7 +304,7 @@ def _parents(finer: NDArray[np.int32], coarser: NDArray[np.int32]) -> NDArray[np
 
 
 def _sample(memberships: Sequence[NDArray[np.int32]], *, limit: int, seed: int) -> NDArray[np.bool_]:
-    """Choose the documents to read: up to ``limit`` of each finest cluster, and up to five times that of none."""
+    """Sample up to ``limit`` documents of each finest cluster, and up to five times as many in no cluster."""
     n_documents = len(memberships[0])
     chosen = np.zeros(n_documents, dtype=np.bool_)
     if n_documents == 0:
@@ -315,23 +315,23 @@ def _sample(memberships: Sequence[NDArray[np.int32]], *, limit: int, seed: int) 
     clusters = clusters[shuffled]
     order = np.argsort(clusters, kind="stable")
     first = np.flatnonzero(np.diff(clusters[order], prepend=-2))
-    for begin, end in pairwise([*first.tolist(), n_documents]):
-        share = limit * 5 if clusters[order[begin]] < 0 else limit
-        chosen[shuffled[order[begin : min(end, begin + share)]]] = True
+    for start, end in pairwise([*first.tolist(), n_documents]):
+        cluster_limit = limit * 5 if clusters[order[start]] < 0 else limit
+        chosen[shuffled[order[start : min(end, start + cluster_limit)]]] = True
     return chosen
 
 
 def _read(
     texts: TextBatches, sample: NDArray[np.bool_], vocabulary: Vocabulary
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-    """Return the positions of the documents read, their written forms in one row, and where each begins."""
+    """Return positions of the sampled documents, their concatenated written forms, and offsets."""
     positions: list[NDArray[np.int64]] = []
     forms: list[NDArray[np.int32]] = []
     lengths: list[NDArray[np.int64]] = []
     for rows, batch in texts():
-        wanted = np.flatnonzero(sample[rows])
-        encoded, counts = vocabulary.encode([batch[at] for at in wanted.tolist()])
-        positions.append(np.asarray(rows, dtype=np.int64)[wanted])
+        sampled = np.flatnonzero(sample[rows])
+        encoded, counts = vocabulary.encode([batch[index] for index in sampled.tolist()])
+        positions.append(np.asarray(rows, dtype=np.int64)[sampled])
         lengths.append(counts)
         forms.append(encoded)
     starts = np.concatenate([np.zeros(1, np.int64), *lengths])
@@ -344,7 +344,7 @@ def _read(
 
 
 def _write(
-    chosen: list[_Choice],
+    choices: list[_Choice],
     terms: Terms,
     forms: NDArray[np.int32],
     starts: NDArray[np.int64],
@@ -353,39 +353,41 @@ def _write(
     positions: NDArray[np.int64],
     weights: NDArray[np.float64],
 ) -> list[ClusterLabel]:
-    """Spell the chosen phrases as the corpus does, and measure what the labels cover."""
-    columns = sorted({column for choice in chosen for column in (*choice.keyphrases, *choice.shown)})
-    spelt = dict(zip(columns, map(words.write, find_forms(forms, starts, words, terms.words[columns])), strict=True))
-    counted = sorted({column for choice in chosen for column in choice.counted})
-    row_of = {column: at for at, column in enumerate(counted)}
+    """Render the chosen phrases in the corpus's spelling, and measure the coverage of labels."""
+    columns = sorted({column for choice in choices for column in (*choice.keyphrases, *choice.shown)})
+    spelled = dict(zip(columns, map(words.write, find_forms(forms, starts, words, terms.words[columns])), strict=True))
+    counted = sorted({column for choice in choices for column in choice.counted})
+    row_of = {column: index for index, column in enumerate(counted)}
     documents = terms.documents[:, counted].tocsc()
     used: set[str] = set()
     labels: list[ClusterLabel] = []
     groups = [membership[positions] for membership in memberships]
     totals = [np.bincount(group + 1, weights=weights) for group in groups]
-    everything = float(weights.sum())
-    for choice in chosen:
-        parts = [spelt[column] for column in choice.shown]
-        label = words.capitalise(choice.joined_by.join(parts)) if parts else f"Cluster {choice.cluster}"
+    total_weight = float(weights.sum())
+    for choice in choices:
+        phrases = [spelled[column] for column in choice.shown]
+        label = words.capitalise(choice.joined_by.join(phrases)) if phrases else f"Cluster {choice.cluster}"
         if label in used:
             numbered = f"{label} ({choice.cluster})"
             label = numbered if numbered not in used else f"{label} ({choice.layer}.{choice.cluster})"
         used.add(label)
-        # Only documents that have one of the words are looked at: there may be thousands of clusters.
-        columns_of = [documents.indices[slice(*documents.indptr[row_of[c] : row_of[c] + 2])] for c in choice.counted]
-        rows = np.unique(np.concatenate(columns_of)) if columns_of else np.empty(0, dtype=np.int64)
+        # Use only documents with one of the phrases: there may be thousands of clusters.
+        rows_of_phrases = [
+            documents.indices[slice(*documents.indptr[row_of[c] : row_of[c] + 2])] for c in choice.counted
+        ]
+        rows = np.unique(np.concatenate(rows_of_phrases)) if rows_of_phrases else np.empty(0, dtype=np.int64)
         inside = rows[groups[choice.layer][rows] == choice.cluster]
-        have, have_inside = float(weights[rows].sum()), float(weights[inside].sum())
-        members = float(totals[choice.layer][choice.cluster + 1])
+        weight_with, weight_inside = float(weights[rows].sum()), float(weights[inside].sum())
+        cluster_weight = float(totals[choice.layer][choice.cluster + 1])
         labels.append(
             ClusterLabel(
                 layer=choice.layer,
                 cluster=choice.cluster,
                 label=label,
-                keyphrases=[spelt[column] for column in choice.keyphrases],
-                source="keyphrases" if parts else "none",
-                coverage=_share(have_inside, members),
-                coverage_outside=_share(have - have_inside, everything - members),
+                keyphrases=[spelled[column] for column in choice.keyphrases],
+                source="keyphrases" if phrases else "none",
+                coverage=_share(weight_inside, cluster_weight),
+                coverage_outside=_share(weight_with - weight_inside, total_weight - cluster_weight),
                 documents_read=choice.documents_read,
             )
         )
@@ -393,5 +395,5 @@ def _write(
 
 
 def _share(part: float, whole: float) -> float:
-    # Sums of the same numbers in another order may differ in their last bit.
+    # Sums in different order may differ in the last bit.
     return min(1.0, max(0.0, part / whole)) if whole > 1e-9 else 0.0

@@ -1,4 +1,4 @@
-"""Judge which phrases tell a reader what is in a cluster."""
+"""Score how well phrases describe a cluster."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from latentscale.labelers.keyphrases.shares import Layer
 from latentscale.labelers.keyphrases.terms import Terms
 from latentscale.labelers.keyphrases.words import Words
 
-# A share outside the cluster below which a phrase is no rarer for us: chance, in samples of a thousand.
+# Shares outside the cluster are not distinguished below this: in samples of a thousand they are due to chance.
 _RARE = 0.003
-# Share outside the cluster at which a phrase is worth half: it is what the corpus is about, not the cluster.
+# Share outside the cluster at which a phrase's worth is halved: it describes the corpus, not the cluster.
 _COMMON = 0.1
-# What a person's name is worth: it tells of one text among many, not what they are about.
+# Factor for names of persons, which describe single texts.
 _PERSON = 0.4
 
 
@@ -27,17 +27,17 @@ class Candidates:
     Attributes
     ----------
     columns : int64 ndarray, shape (n,)
-        Which phrases, as columns of ``Terms``.
+        Columns of ``Terms``.
     scores : float64 ndarray, shape (n,)
-        Worth of each for the cluster.
+        Score for the cluster.
     worth : float64 ndarray, shape (n,)
-        The same per document that has it.
+        Score per document with the phrase.
     shares, outside : float64 ndarray, shape (n,)
-        Share of the cluster's documents that have it, and of all others.
+        Share of the cluster's documents with the phrase, and of all others.
     lengths : int64 ndarray, shape (n,)
-        In words.
+        Lengths in words.
     leaning : bool ndarray, shape (n,)
-        Whether it begins or ends with a word that is frequent everywhere: the stop words of any language.
+        Whether it starts or ends with a word that is frequent everywhere, like stop words of any language.
     """
 
     columns: NDArray[np.int64]
@@ -52,17 +52,17 @@ class Candidates:
 def find_candidates(terms: Terms, layer: Layer, row: int, words: Words, *, limit: int) -> Candidates:
     """Score the phrases of one cluster and return the ``limit`` best.
 
-    The score is the share of the cluster's documents that have the phrase, balanced over the finer clusters in it,
-    times the information that the phrase gives on the cluster: its term of the Kullback-Leibler divergence.
-    (Class-based TF-IDF alone puts a phrase of three members in a hundred first, if only no other cluster has it.) A
-    phrase that is never early in a text counts half: titles and first sentences say what it is about, boilerplate ends
-    it. The factors were chosen by reading the labels of four corpora.
+    The score is the share of the cluster's documents with the phrase, balanced over the finer clusters in it, times the
+    information that the phrase provides about the cluster: its term of the Kullback-Leibler divergence. (Class-based
+    TF-IDF alone ranks a phrase of 3 % of the members first if no other cluster has it.) Phrases that never occur early
+    in a text count half, since titles and first sentences state the topic, and boilerplate comes last. The factors
+    were chosen by reading the labels of four corpora.
     """
     columns, shares = _row(layer.shares, row)
-    # Documents that the cluster must have with a phrase, so that it does not come from a few of them.
+    # Minimum share, so that a phrase is not from a few documents only.
     n_read = len(layer.members[row])
-    enough = shares >= (max(0.02, 2 / n_read) if n_read > 20 else 0.0)
-    columns, shares = columns[enough], shares[enough]
+    is_frequent = shares >= (max(0.02, 2 / n_read) if n_read > 20 else 0.0)
+    columns, shares = columns[is_frequent], shares[is_frequent]
     phrases = terms.words[columns]
     lengths = (phrases > 0).sum(axis=1)
 
@@ -72,18 +72,18 @@ def find_candidates(terms: Terms, layer: Layer, row: int, words: Words, *, limit
     worth = np.maximum(surprise, 1e-3) * layer.rarity[columns] ** 0.25 / (1.0 + outside / _COMMON)
     worth *= 0.5 + 0.5 * _at(layer.early, row, columns) / shares
 
-    several = lengths > 1
-    inner = phrases[:, 1:-1] if phrases.shape[1] > 2 else phrases[:, :0]
-    links = words.connects[inner].any(axis=1)
+    is_multiword = lengths > 1
+    inside = phrases[:, 1:-1] if phrases.shape[1] > 2 else phrases[:, :0]
+    has_connector = words.is_connector[inside].any(axis=1)
     last = phrases[np.arange(len(phrases)), lengths - 1]
-    # Between phrases of equal worth: two words say more than one, and a name more than a description.
-    worth[several & ~links] *= np.where(lengths[several & ~links] == 2, 1.3, 1.15)
+    # Prefer multi-word phrases to single words, and names to descriptions.
+    worth[is_multiword & ~has_connector] *= np.where(lengths[is_multiword & ~has_connector] == 2, 1.3, 1.15)
     persons = words.persons[phrases].any(axis=1)
     worth[words.named[phrases].any(axis=1) & ~persons] *= 1.25
     worth[persons] *= _PERSON
-    worth[several & links] *= 0.8
-    worth[several & (words.weak[phrases[:, 0]] | words.weak[last])] *= 0.7
-    worth[~several & words.verbal[last]] *= 0.8
+    worth[is_multiword & has_connector] *= 0.8
+    worth[is_multiword & (words.weak[phrases[:, 0]] | words.weak[last])] *= 0.7
+    worth[~is_multiword & words.is_participle[last]] *= 0.8
     leaning = _leaning(layer, row, phrases[:, 0], last, lengths, terms)
     worth[leaning] *= 0.3
     worth[_fragments(phrases, lengths, shares)] *= 0.6
@@ -107,7 +107,7 @@ def _row(matrix: Any, row: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]
 
 
 def _at(matrix: Any, row: int, columns: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return the values of one row at ``columns``; zero where there is none."""
+    """Return the values of one row at ``columns``; zero where absent."""
     present, values = _row(matrix, row)
     if len(present) == 0:
         return np.zeros(len(columns))
@@ -132,30 +132,30 @@ def _leaning(
 def _fragments(
     phrases: NDArray[np.int32], lengths: NDArray[np.int64], shares: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Return the phrases that nearly always stand in a longer one: "programming language" where "Haskell" precedes it.
+    """Return phrases that nearly always occur within a longer one, such as "programming language" after "Haskell".
 
-    Of the longest phrases counted, those are fragments that run on into another one.
+    Phrases of maximum length are fragments if they nearly always overlap with the next one.
     """
     frequent = np.flatnonzero((lengths > 1) & (shares >= 0.1))
-    share = {tuple(phrases[at, : lengths[at]].tolist()): float(shares[at]) for at in frequent.tolist()}
+    share = {tuple(phrases[index, : lengths[index]].tolist()): float(shares[index]) for index in frequent.tolist()}
     longest = phrases.shape[1]
-    # Of each phrase, the most frequent longer one that it is in; of a longest one, that it runs on into.
-    whole: dict[tuple[int, ...], float] = {}
-    begins: dict[tuple[int, ...], float] = {}
-    ends: dict[tuple[int, ...], float] = {}
+    # Share of the most frequent longer phrase that contains each phrase; for maximum length, of one that overlaps it.
+    container_shares: dict[tuple[int, ...], float] = {}
+    shares_by_start: dict[tuple[int, ...], float] = {}
+    shares_by_end: dict[tuple[int, ...], float] = {}
     for phrase, value in share.items():
         for part in (phrase[:-1], phrase[1:]):
-            whole[part] = max(whole.get(part, 0.0), value)
+            container_shares[part] = max(container_shares.get(part, 0.0), value)
         if len(phrase) == longest:
-            begins[phrase[:-1]] = max(begins.get(phrase[:-1], 0.0), value)
-            ends[phrase[1:]] = max(ends.get(phrase[1:], 0.0), value)
-    found: list[int] = []
-    for at in frequent.tolist():
-        phrase = tuple(phrases[at, : lengths[at]].tolist())
+            shares_by_start[phrase[:-1]] = max(shares_by_start.get(phrase[:-1], 0.0), value)
+            shares_by_end[phrase[1:]] = max(shares_by_end.get(phrase[1:], 0.0), value)
+    fragments: list[int] = []
+    for index in frequent.tolist():
+        phrase = tuple(phrases[index, : lengths[index]].tolist())
         if len(phrase) < longest:
-            container = whole.get(phrase, 0.0)
+            container = container_shares.get(phrase, 0.0)
         else:
-            container = max(begins.get(phrase[1:], 0.0), ends.get(phrase[:-1], 0.0))
+            container = max(shares_by_start.get(phrase[1:], 0.0), shares_by_end.get(phrase[:-1], 0.0))
         if container >= 0.85 * share[phrase]:
-            found.append(at)
-    return np.array(found, dtype=np.int64)
+            fragments.append(index)
+    return np.array(fragments, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""In what share of each cluster's documents each phrase is, layer by layer."""
+"""Measure the share of each cluster's documents that contain each phrase, layer by layer."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _FREQUENT = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """Shares of documents with each phrase, for the clusters of one layer.
+    """Shares of documents that contain each phrase, for the clusters of one layer.
 
     Attributes
     ----------
     clusters : int32 ndarray, shape (n_rows,)
-        In ascending order. It may begin with -1: documents in no cluster are part of the outside.
+        Ascending; may start with -1, since documents in no cluster count as outside of all clusters.
     members : list of int64 ndarray
-        Documents read of each cluster, as rows of ``Terms``.
+        Sampled documents of each cluster, as rows of ``Terms``.
     sizes : int64 ndarray, shape (n_rows,)
-        Documents of each cluster, read or not.
+        Number of documents of each cluster, sampled or not.
     shares : scipy CSR matrix, shape (n_rows, n_terms)
-        Share of a cluster's documents that have a phrase, each document counted for as many as it was drawn from.
+        Share of a cluster's documents that contain a phrase; sampled documents are weighted.
     early : scipy CSR matrix, shape (n_rows, n_terms)
-        The same, of those that have it near their beginning.
+        Share of the documents that contain it near their beginning.
     spread : scipy CSR matrix, shape (n_rows, n_terms)
         Shares balanced over the clusters of the next finer layer: ``(sum of w * sqrt(share))**2``, which is the share
-        where it is the same in all of them, and less the more a few of them have it all. Layer 0: the shares.
+        if it is equal in all of them, and lower the more it is concentrated in a few. In layer 0: the shares.
     rarity : float64 ndarray, shape (n_terms,)
         ``log(1 + 1 / sum of the shares over all clusters)``: the inverse frequency of class-based TF-IDF.
     total : float64 ndarray, shape (n_terms,)
-        Documents of the corpus that have it, estimated.
+        Estimated number of documents of the corpus that contain it.
     frequent : int32 ndarray
-        Phrases of one word that more than a tenth of the documents have.
+        Phrases of one word in more than a tenth of the documents.
     """
 
     clusters: NDArray[np.int32]
@@ -52,7 +52,7 @@ class Layer:
 
     @property
     def n_documents(self) -> int:
-        """Documents of the corpus."""
+        """Number of documents of the corpus."""
         return int(self.sizes.sum())
 
 
@@ -71,50 +71,50 @@ def measure_layer(
     ----------
     membership : int32 ndarray, shape (n_documents,)
         Cluster of every document of the corpus.
-    positions : int64 ndarray, shape (n_read,)
-        Which of them were read, in the order of ``terms``.
-    weights : float64 ndarray, shape (n_read,)
-        For how many documents each stands.
+    positions : int64 ndarray, shape (n_sampled,)
+        The sampled documents, in the order of ``terms``.
+    weights : float64 ndarray, shape (n_sampled,)
+        Number of documents that each represents.
     finer : Layer, optional
         The next finer layer.
     parents : int32 ndarray, optional
-        Cluster of this layer of each row of ``finer``.
+        Cluster in this layer of each row of ``finer``.
     """
     from scipy.sparse import csr_matrix
 
     clusters, sizes = np.unique(membership, return_counts=True)
-    of_document = np.searchsorted(clusters, membership[positions])
-    read = np.bincount(of_document, minlength=len(clusters))
-    weighed = np.bincount(of_document, weights=weights, minlength=len(clusters))
-    grouping = csr_matrix(
-        ((weights / weighed[of_document]).astype(np.float32), (of_document, np.arange(len(positions)))),
+    cluster_rows = np.searchsorted(clusters, membership[positions])
+    sampled = np.bincount(cluster_rows, minlength=len(clusters))
+    weight_sums = np.bincount(cluster_rows, weights=weights, minlength=len(clusters))
+    averaging = csr_matrix(
+        ((weights / weight_sums[cluster_rows]).astype(np.float32), (cluster_rows, np.arange(len(positions)))),
         shape=(len(clusters), len(positions)),
     )
-    shares = _ordered(grouping @ terms.documents)
+    shares = _sorted(averaging @ terms.documents)
     total = np.asarray(shares.T @ sizes).ravel()
-    common = np.flatnonzero(total > _FREQUENT * len(membership))
-    single = (terms.words[common, 1:] == 0).all(axis=1)
+    frequent = np.flatnonzero(total > _FREQUENT * len(membership))
+    one_word = (terms.words[frequent, 1:] == 0).all(axis=1)
     spread = shares
     if finer is not None and parents is not None:
-        row_of = np.searchsorted(clusters, parents)
-        portions = finer.sizes / sizes[row_of]
-        joining = csr_matrix(
-            (portions.astype(np.float32), (row_of, np.arange(len(parents)))), shape=(len(clusters), len(parents))
+        parent_rows = np.searchsorted(clusters, parents)
+        portions = finer.sizes / sizes[parent_rows]
+        parent_averaging = csr_matrix(
+            (portions.astype(np.float32), (parent_rows, np.arange(len(parents)))), shape=(len(clusters), len(parents))
         )
-        spread = _ordered((joining @ finer.shares.sqrt()).power(2))
+        spread = _sorted((parent_averaging @ finer.shares.sqrt()).power(2))
     return Layer(
         clusters=clusters.astype(np.int32),
-        members=np.split(np.argsort(of_document, kind="stable"), np.cumsum(read)[:-1]),
+        members=np.split(np.argsort(cluster_rows, kind="stable"), np.cumsum(sampled)[:-1]),
         sizes=sizes,
         shares=shares,
-        early=_ordered(grouping @ terms.early),
+        early=_sorted(averaging @ terms.early),
         spread=spread,
         rarity=np.log1p(1.0 / np.maximum(np.asarray(shares[clusters >= 0].sum(axis=0)).ravel(), 1e-9)),
         total=total,
-        frequent=common[single].astype(np.int32),
+        frequent=frequent[one_word].astype(np.int32),
     )
 
 
-def _ordered(matrix: Any) -> Any:
+def _sorted(matrix: Any) -> Any:
     matrix.sort_indices()
     return matrix

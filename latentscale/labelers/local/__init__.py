@@ -1,4 +1,4 @@
-"""Labels by a chat model that runs in the job itself: its folder, its context, and what every such labeler shares."""
+"""Common parts of labelers whose chat model runs in the job itself."""
 
 from __future__ import annotations
 

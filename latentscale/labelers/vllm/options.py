@@ -1,4 +1,4 @@
-"""The settings in ``label.options`` of the labeler ``vllm``, and what of them the engine takes."""
+"""``label.options`` of the labeler ``vllm``, and the resulting arguments of the engine."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float
 
 
 class VllmLabelOptions(LocalOptions):
-    """Which chat model names the clusters, and how vLLM runs it."""
+    """Which chat model labels clusters, and how vLLM runs it."""
 
     gpu_memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Of the memory of each GPU that vLLM takes when it starts."""
+    """Share of each GPU's memory that vLLM reserves at the start."""
     tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] | None = None
-    """GPUs that hold the model together; by default engine.resources.label.gpus on Ray, and one on this machine."""
+    """GPUs that share the model; by default engine.resources.label.gpus on Ray, and one on this machine."""
     replicas: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Copies of the model on a Ray cluster, each with the GPUs of engine.resources.label."""
     compile: bool = True
-    """Compile the model and capture CUDA graphs: a minute at the start, faster after."""
+    """Compile the model and capture CUDA graphs: takes a minute at the start, and is faster afterwards."""
 
 
 def engine_settings(options: VllmLabelOptions, context: int) -> dict[str, Any]:
-    """Arguments of vLLM's engine, wherever it runs.
+    """Return the arguments of the vLLM engine.
 
-    Whitespace between the parts of an answer is a setting of the engine: in that of a request it has no effect, and a
-    model may then write blanks until it is cut.
+    Whitespace between the parts of an answer is disabled in the engine: the setting of a request has no effect, and a
+    model might then generate whitespace up to the token limit.
     """
     return {
         "max_model_len": context,
         "dtype": _DTYPES[options.precision],
         "gpu_memory_utilization": options.gpu_memory_share,
         "enforce_eager": not options.compile,
-        # The instructions, which are the same for all clusters, are computed once.
+        # The system prompt is the same for all clusters.
         "enable_prefix_caching": True,
         "load_format": "safetensors",
         "trust_remote_code": False,

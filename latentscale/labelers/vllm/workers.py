@@ -1,4 +1,4 @@
-"""Replicas of vLLM on a Ray cluster, by ``ray.data.llm``: the questions are rows, and the answers stream back."""
+"""Replicas of vLLM on a Ray cluster with ``ray.data.llm``: questions are rows, and answers are streamed back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from latentscale.errors import ResourceError, require
 from latentscale.labelers.chat import Question, Reply
-from latentscale.labelers.chat.answers import object_in
+from latentscale.labelers.chat.answers import last_json_object
 from latentscale.labelers.local import ChatModel, PromptTokens
 from latentscale.labelers.local.folder import weights_folder
 from latentscale.labelers.local.schema import schema_text
@@ -21,29 +21,29 @@ from latentscale.machine import Replicas
 from latentscale.services.failures import StoppedError
 from latentscale.services.terms import Spending
 
-# Ray Data starts and ends its workers with each pass over rows: a pass has all questions that there are.
-_ALL = 1_000_000_000
-# Rows that travel together; a replica has several such batches in work.
-_ROWS = 32
-_PASSED = ("HF_", "VLLM_", "TRANSFORMERS_", "DO_NOT_TRACK", "RAY_USAGE_STATS_ENABLED")
+# Ray Data starts and stops its workers in each pass over rows, so all questions are asked in one pass.
+_UNLIMITED = 1_000_000_000
+# Rows per batch; a replica works on several batches at a time.
+_BATCH_ROWS = 32
+_FORWARDED_VARIABLES = ("HF_", "VLLM_", "TRANSFORMERS_", "DO_NOT_TRACK", "RAY_USAGE_STATS_ENABLED")
 _ERROR = "__inference_error__"
 
 
 class WorkersChat:
-    """A chat model in replicas of vLLM; see :class:`latentscale.labelers.chat.Chat`.
+    """A chat model in vLLM replicas; see :class:`latentscale.labelers.chat.Chat`.
 
     Parameters
     ----------
     prompts : PromptTokens
     model : ChatModel
     source : str
-        What the replicas load: the id on the hub, or the folder, which must be there on their nodes.
+        What the replicas load: a hub id, or a folder, which must exist on their nodes.
     options : VllmLabelOptions
     replicas : Replicas
     notes : list of str
     """
 
-    batch = _ALL
+    batch = _UNLIMITED
     concurrency = 1
 
     def __init__(
@@ -66,7 +66,7 @@ class WorkersChat:
 
     @classmethod
     def prepare(cls, options: VllmLabelOptions, model: ChatModel, replicas: Replicas) -> Self:
-        """Read the tokenizer; no replica is started.
+        """Load the tokenizer; no replica is started.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class WorkersChat:
             If ``ray.data.llm`` is not installed here.
         """
         require("ray.data.llm", extra="ray", used_for=USED_FOR)
-        # One of the hub is loaded by its id and commit on each node; its tokenizer is needed here.
+        # Nodes load a hub model by id and commit; only its tokenizer is needed here.
         path = model.path if model.revision is not None else weights_folder(options)
         notes = [f"Labels were written by {model.title} in {options.replicas} replicas of vLLM on Ray."]
         prompts = PromptTokens(
@@ -84,7 +84,7 @@ class WorkersChat:
         return cls(prompts, model, source, options, replicas, notes)
 
     def ask(self, system: str, questions: Sequence[Question]) -> Iterator[tuple[int, Reply | NoLabel]]:
-        """Ask all questions in one pass; each answer is yielded when its batch is done.
+        """Ask all questions in one pass; yields (position, reply) as batches finish.
 
         Raises
         ------
@@ -93,45 +93,45 @@ class WorkersChat:
         ResourceError
             If no replica can start, or they were lost.
         """
-        fitted, refused = self._prompts.fit_all(system, questions)
-        yield from refused
+        fitted, unfitted = self._prompts.fit_all(system, questions)
+        yield from unfitted
         if not fitted:
             return
         rows = [
-            {"at": at, "tokens": one.tokens, "output": one.output, "schema": schema_text(questions[at])}
-            for at, one in fitted.items()
+            {"at": index, "tokens": question.tokens, "output": question.output, "schema": schema_text(questions[index])}
+            for index, question in fitted.items()
         ]
-        waiting = set(fitted)
+        unanswered = set(fitted)
         for row in self._rows(rows):
-            at = int(row["at"])
-            waiting.discard(at)
+            index = int(row["at"])
+            unanswered.discard(index)
             if row.get(_ERROR):
                 reason = f"vLLM gave no answer: {' '.join(str(row[_ERROR]).split())[:300]}"
-                yield at, NoLabel(reason=reason, final=False)
+                yield index, NoLabel(reason=reason, final=False)
                 continue
-            count(self._spending, len(fitted[at].tokens), int(row["length"]))
+            count(self._spending, len(fitted[index].tokens), int(row["length"]))
             text = str(row["text"])
-            yield at, Reply(values=object_in(text), text=text, cut=int(row["length"]) >= fitted[at].output)
-        for at in sorted(waiting):
-            yield at, NoLabel(reason="vLLM gave no answer", final=False)
+            yield index, Reply(values=last_json_object(text), text=text, cut=int(row["length"]) >= fitted[index].output)
+        for index in sorted(unanswered):
+            yield index, NoLabel(reason="vLLM gave no answer", final=False)
 
     def count_with(self, spending: Spending) -> None:
-        """Have the tokens of all questions from now on counted."""
+        """Record the tokens of all further questions in ``spending``."""
         self._spending = spending
 
     def stop(self) -> None:
-        """Ask nothing more; called from another thread."""
+        """Ask no further questions; called from another thread."""
         self._stop.set()
 
     def close(self) -> None:
-        """Nothing: replicas end with the pass that started them."""
+        """Do nothing: replicas end with the pass that started them."""
 
     def _rows(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         data: Any = require("ray.data", extra="ray", used_for=USED_FOR)
         llm: Any = require("ray.data.llm", extra="ray", used_for=USED_FOR)
         try:
             processor = llm.build_processor(self._configuration(llm), preprocess=to_request, postprocess=to_answer)
-            blocks = max(1, min(len(rows) // _ROWS, 10_000))
+            blocks = max(1, min(len(rows) // _BATCH_ROWS, 10_000))
             dataset = processor(data.from_items([dict(row) for row in rows], override_num_blocks=blocks))
             dataset.context.enable_progress_bars = False
             dataset.context.print_on_execution_start = False
@@ -156,30 +156,30 @@ class WorkersChat:
         if self._model.revision is not None:
             settings |= {"revision": self._model.revision, "tokenizer_revision": self._model.revision}
         share = replicas.gpus / parallel
-        # A replica with one GPU waits for it and computes little itself; workers of several need a processor to start.
+        # A replica with one GPU needs hardly any CPU; workers of several GPUs need one to start.
         cpus = replicas.cpus if replicas.cpus is not None else float(not share or parallel > 1)
         bundle = {name: amount for name, amount in (("CPU", cpus), ("GPU", share), *replicas.custom.items()) if amount}
         return llm.vLLMEngineProcessorConfig(
             model_source=self._source,
             engine_kwargs=settings,
             concurrency=(1, options.replicas),
-            batch_size=_ROWS,
+            batch_size=_BATCH_ROWS,
             placement_group_config={"bundles": [bundle] * parallel},
             should_continue_on_error=True,
             log_engine_metrics=False,
-            # Prompts come as tokens, which were counted: they fit.
+            # Prompts are already tokenised, and fit into the context.
             chat_template_stage=False,
             tokenize_stage=False,
             detokenize_stage=False,
-            runtime_env={"env_vars": {name: value for name, value in os.environ.items() if _is_passed(name)}},
+            runtime_env={"env_vars": {name: value for name, value in os.environ.items() if _is_forwarded(name)}},
         )
 
 
 def to_request(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as vLLM's stage takes it; the schema stays text, since Arrow gives every object the keys of all others."""
+    """Convert a row to a request; the schema stays text, since Arrow would unify the keys of all objects."""
     return {
         "at": row["at"],
-        "tokenized_prompt": [int(one) for one in row["tokens"]],
+        "tokenized_prompt": [int(token) for token in row["tokens"]],
         "sampling_params": {
             "temperature": 0.0,
             "max_tokens": int(row["output"]),
@@ -189,10 +189,10 @@ def to_request(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_answer(row: dict[str, Any]) -> dict[str, Any]:
-    """What is read of an answer."""
+    """Extract the used fields of an answer."""
     return {"at": row["at"], "text": row["generated_text"], "length": row["num_generated_tokens"]}
 
 
-def _is_passed(name: str) -> bool:
-    """Whether a variable goes on to the replicas; tokens of the hub do not: their nodes have their own."""
-    return name.startswith(_PASSED) and "TOKEN" not in name
+def _is_forwarded(name: str) -> bool:
+    """Whether an environment variable is passed to replicas; hub tokens are not, since nodes have their own."""
+    return name.startswith(_FORWARDED_VARIABLES) and "TOKEN" not in name
