@@ -301,7 +301,7 @@ def selections(exclude: list[str] | None, only: str | None, clusters: str | None
             found["exclude_clusters"] = [int(one) for one in clusters.split(",")]
         except ValueError:
             raise RequestError(
-                f"--exclude-clusters {clusters!r}: these are no numbers of clusters",
+                f"--exclude-clusters {clusters!r}: these are not cluster numbers",
                 hint="Write --exclude-clusters 14,17; latentscale clusters lists them.",
             ) from None
     return found

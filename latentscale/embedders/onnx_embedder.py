@@ -207,7 +207,7 @@ class OnnxEmbedder:
         if len(wrong):
             examples = name_list([repr(shortened(texts[int(row)])) for row in wrong[:5]], most=5)
             raise ConfigError(
-                f"{self._graph.path} gives vectors that are no numbers for {len(wrong):,} of {len(texts):,} texts: "
+                f"{self._graph.path} gives NaN or infinite vectors for {len(wrong):,} of {len(texts):,} texts: "
                 f"{examples}",
                 where=f"texts {', '.join(map(str, wrong[:5].tolist()))} of the shard",
                 hint="Use a file in fp32, or write it again: latentscale models export MODEL --out FOLDER.",

@@ -1,4 +1,4 @@
-"""Batches of texts under a budget of tokens: sorted by length, so that little is padded."""
+"""Batches of texts under a token budget, sorted by length to reduce padding."""
 
 from __future__ import annotations
 
@@ -9,33 +9,30 @@ from numpy.typing import NDArray
 
 
 def batch_width(longest: int, *, limit: int, multiple: int = 8) -> int:
-    """Tokens of a row of a batch: the longest text's, rounded up to a multiple, and never beyond ``limit``."""
+    """Return the width of a batch: its longest text, rounded up to a multiple, but not beyond ``limit``."""
     return max(longest, min(-(-longest // multiple) * multiple, limit))
 
 
 def token_batches(
     lengths: NDArray[np.int32], *, budget: int, limit: int, multiple: int = 8
 ) -> Iterator[NDArray[np.int64]]:
-    """Cut texts into batches, the longest first.
-
-    Texts are sorted by length over all that are given, so that a batch holds texts of nearly one length; the longest
-    come first, so that a budget for which the memory is too small fails at once.
+    """Cut texts into batches of nearly equal length, longest first, so that a budget that exceeds memory fails at once.
 
     Parameters
     ----------
     lengths : int32 ndarray, shape (n,)
         Tokens of each text, special ones included.
     budget : int
-        Tokens of a batch at most, padding included. A single text that is longer is a batch of its own.
+        Maximum number of tokens of a batch, padding included. A longer text is a batch by itself.
     limit : int
-        Most tokens that the model takes: the width is not rounded up beyond it.
+        Maximum number of tokens of the model's input: widths are not rounded up beyond it.
     multiple : int
-        Widths are rounded up to a multiple of this: 8 suits the matrix units of GPUs, 1 saves processors the padding.
+        Widths are rounded up to a multiple of this: 8 suits the matrix units of GPUs, 1 avoids padding on CPUs.
 
     Yields
     ------
     int64 ndarray
-        Indices into ``lengths`` of one batch; each index comes once.
+        Indices into ``lengths`` of one batch; each index occurs once overall.
     """
     order = np.argsort(-lengths.astype(np.int64), kind="stable")
     at = 0
@@ -49,20 +46,20 @@ def token_batches(
 def padded(
     ids: NDArray[np.int32], bounds: NDArray[np.int64], batch: NDArray[np.int64], *, width: int, padding: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Lay the rows of a batch side by side, filled up on the right, without a loop over rows.
+    """Build the right-padded token matrix of a batch without a loop over rows.
 
     Parameters
     ----------
     ids : int32 ndarray
-        Tokens of all texts, one text after the other.
+        Concatenated tokens of all texts.
     bounds : int64 ndarray, shape (n + 1,)
-        Text ``i`` has the tokens ``bounds[i]`` to ``bounds[i + 1]``.
+        Text ``i`` has tokens ``bounds[i]`` to ``bounds[i + 1]``.
     batch : int64 ndarray, shape (b,)
         Texts of the batch.
     width : int
-        At least the longest of them.
+        Width of the matrix, at least the longest of them.
     padding : int
-        The token that fills up.
+        Id of the padding token.
 
     Returns
     -------

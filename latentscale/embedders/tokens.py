@@ -1,8 +1,7 @@
-"""Tokens of many texts with the library ``tokenizers`` alone: cut to a limit or into windows, as arrays.
+"""Tokenise texts into arrays with the library ``tokenizers`` alone, truncated or split into windows.
 
-The tokenizer runs without its own truncation, in threads of its own and without Python's lock; cutting, windows and
-special tokens are laid out by NumPy, for all texts of a call at once. The ids equal those that a tokenizer of
-transformers gives with ``truncation=True, max_length=limit``.
+The tokenizer runs without its own truncation; NumPy cuts texts and adds special tokens for all texts of a call at once.
+The ids equal those of a tokenizer of transformers with ``truncation=True, max_length=limit``.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from latentscale.embedders.model_json import is_mapping, read_object
 from latentscale.embedders.wordpieces import WordPieces
 from latentscale.errors import ConfigError
 
-# A call of the tokenizer holds about a hundred bytes for each token of its texts.
+# A call of the tokenizer allocates about a hundred bytes per token.
 _TEXTS_AT_ONCE = 4_096
-# Texts of several kinds that may follow a prompt.
+# Texts of several kinds that may follow a prompt, to find the tokens that do not depend on what follows.
 _FOLLOWING = ("a", "The", "9", "(", "字")
 _CHARACTERS_AT_ONCE = 4_000_000
 _PROBE = "a b"
@@ -31,23 +30,23 @@ _PROBE = "a b"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """The tokens of texts, in windows: one for each text, or several where a long text is chunked.
+    """Tokens of texts, in windows: one per text, or several if a long text is chunked.
 
     Attributes
     ----------
     ids : int32 ndarray
-        Tokens of all windows, special ones and prompts included, one window after the other.
+        Concatenated tokens of all windows, including special tokens and prompts.
     bounds : int64 ndarray, shape (n_windows + 1,)
-        Window ``i`` has the tokens ``bounds[i]`` to ``bounds[i + 1]``.
+        Window ``i`` has tokens ``bounds[i]`` to ``bounds[i + 1]``.
     text : int64 ndarray, shape (n_windows,)
-        The text of each window, ascending.
+        Index of each window's text, ascending.
     content : int32 ndarray, shape (n_windows,)
-        Tokens of each window without special ones and prompt: its weight in the mean of a text.
+        Number of tokens of each window without special tokens and prompt: its weight in the mean of a text.
     truncated, empty : bool ndarray, shape (n_texts,)
-        Texts of which tokens were left out, and texts without any token that the model knows. An empty text has a
+        Whether tokens of the text were left out, and whether the model knows none of its tokens. An empty text has one
         window too.
     read, unknown : int
-        Tokens of all windows without special ones and prompts, and those of them that the model does not know.
+        Number of tokens of all windows without special tokens and prompts, and the unknown ones among them.
     """
 
     ids: NDArray[np.int32]
@@ -61,30 +60,30 @@ class Tokens:
 
     @property
     def lengths(self) -> NDArray[np.int32]:
-        """Tokens of each window, special ones included (int32, shape (n_windows,))."""
+        """Number of tokens of each window, special tokens included (int32, shape (n_windows,))."""
         return np.diff(self.bounds).astype(np.int32)
 
 
 class TextTokenizer:
-    """Turns texts into tokens.
+    """Tokenises texts.
 
     Parameters
     ----------
     tokenizer : tokenizers.Tokenizer
-        It is changed: its own truncation and padding are switched off.
+        Modified: its own truncation and padding are disabled.
     limit : int
-        Most tokens of a window, special ones and prompt included.
+        Maximum number of tokens of a window, including special tokens and prompt.
     prompt : str
-        Stands before each text.
+        Prepended to each text.
     long : {"truncate", "chunk"}
-        Cut a longer text, or spread it over windows, each with the prompt.
+        Truncate a longer text, or split it into windows, each with the prompt.
     overlap : int
-        Tokens that a window shares with the one before it.
+        Number of tokens that a window shares with the previous one.
 
     Raises
     ------
     ConfigError
-        If the limit leaves no room for a text, or the overlap is not smaller than that room.
+        If the limit leaves no room for a text, or the overlap is not less than that room.
     """
 
     def __init__(
@@ -128,17 +127,17 @@ class TextTokenizer:
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens at the start of each window that a pooling without the prompt leaves out.
+        """Number of tokens at the start of each window that pooling without the prompt excludes.
 
-        Special ones and those of the prompt by itself, as sentence-transformers counts them.
+        Special tokens and those of the prompt tokenised alone, as sentence-transformers counts them.
         """
         return len(self.before) + len(self._prompt_alone)
 
     def _prompt_tokens(self, prompt: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The tokens of a prompt by itself, and those that it keeps whatever text follows.
+        """Return the tokens of the prompt alone, and those of them that do not depend on the text that follows.
 
-        Where a prompt ends in a space, a tokenizer of SentencePiece makes one token of that space and the text's first
-        word: counted as the prompt's, a text of one word would be empty.
+        If a prompt ends with a space, SentencePiece merges that space with the first word of the text. If that token
+        counted as part of the prompt, a text of one word would be empty.
         """
         if not prompt:
             return np.empty(0, np.int32), np.empty(0, np.int32)
@@ -151,13 +150,13 @@ class TextTokenizer:
         return alone, alone[:kept]
 
     def _without_text(self, raw: NDArray[np.int32], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether the tokens of each text are those of the prompt by itself (bool, shape of ``sizes``)."""
+        """Whether each text has only the tokens of the prompt (bool, shape of ``sizes``)."""
         alone = len(self._prompt_alone)
-        found = sizes == alone
-        starts = (np.cumsum(sizes) - sizes)[found]
+        without = sizes == alone
+        starts = (np.cumsum(sizes) - sizes)[without]
         same = raw[starts[:, None] + np.arange(alone)] == self._prompt_alone
-        found[found] = same.all(axis=1)
-        return found
+        without[without] = same.all(axis=1)
+        return without
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """Tokenise ``texts``, in order.
@@ -165,11 +164,11 @@ class TextTokenizer:
         Raises
         ------
         ConfigError
-            If the tokenizer gives up on a text.
+            If the tokenizer fails for a text.
         """
-        found = [self._pieces.encode(some) for some in self._portions(texts)]
-        ids = np.concatenate([one[0] for one in found]) if found else np.empty(0, np.int32)
-        sizes = np.concatenate([one[1] for one in found]) if found else np.empty(0, np.int64)
+        portions = [self._pieces.encode(portion) for portion in self._portions(texts)]
+        ids = np.concatenate([portion[0] for portion in portions]) if portions else np.empty(0, np.int32)
+        sizes = np.concatenate([portion[1] for portion in portions]) if portions else np.empty(0, np.int64)
         return self._windows(ids, sizes)
 
     def _portions(self, texts: Sequence[str]) -> Iterator[list[str]]:
@@ -183,7 +182,7 @@ class TextTokenizer:
             yield [self._prompt + text for text in texts[begin:]]
 
     def _windows(self, raw: NDArray[np.int32], sizes: NDArray[np.int64]) -> Tokens:
-        """Cut the tokens of texts, and lay out their windows with special tokens and prompts."""
+        """Cut tokens of texts into windows, with special tokens and prompts."""
         prompt, room = len(self._prompt_ids), self._room
         starts = np.cumsum(sizes) - sizes
         content = np.where(self._without_text(raw, sizes), 0, np.maximum(sizes - prompt, 0))
@@ -194,7 +193,7 @@ class TextTokenizer:
         text = np.repeat(np.arange(len(sizes)), counts)
         number = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
         taken = np.clip(content[text] - number * step, 0, room)
-        # The first window has the prompt among its tokens, as they came; it is set before the others.
+        # The tokens of the first window include the prompt; it is prepended to the others.
         first = number == 0
         own = taken + np.where(first, np.minimum(sizes[text], prompt), 0)
         begins = starts[text] + np.where(first, 0, prompt + number * step)
@@ -212,7 +211,7 @@ class TextTokenizer:
             ids[bounds[:-1][~first] + heads + place] = token
         for place, token in enumerate(self.after):
             ids[bounds[1:] - tails + place] = token
-        # Unknown tokens before each place, so that those of any stretch are a difference.
+        # Number of unknown tokens before each position: any range is a difference of two.
         unknown = np.zeros(len(raw) + 1, np.int64)
         np.cumsum(np.zeros(len(raw), np.bool_) if self._unknown is None else raw == self._unknown, out=unknown[1:])
         texts = starts + np.minimum(sizes, prompt)
@@ -231,14 +230,14 @@ class TextTokenizer:
 
 
 def open_tokenizer(folder: Path, *, lower_case: bool = False) -> Any:
-    """Open the tokenizer of a folder as transformers would.
+    """Load the tokenizer of a folder as transformers does.
 
     Parameters
     ----------
     folder : Path
-        With ``tokenizer.json``, and ``tokenizer_config.json`` where there is one.
+        Has ``tokenizer.json``, and possibly ``tokenizer_config.json``.
     lower_case : bool
-        ``do_lower_case`` of sentence-transformers: texts are lowered first.
+        ``do_lower_case`` of sentence-transformers: convert texts to lower case first.
 
     Returns
     -------
@@ -266,7 +265,7 @@ def open_tokenizer(folder: Path, *, lower_case: bool = False) -> Any:
 
 
 def lower(tokenizer: Any) -> None:
-    """Let a tokenizer lower its texts first, unless it does already."""
+    """Make a tokenizer convert texts to lower case, unless it does already."""
     from tokenizers.normalizers import Lowercase, Sequence
 
     described = json.dumps(json.loads(tokenizer.to_str()).get("normalizer"))
@@ -277,12 +276,12 @@ def lower(tokenizer: Any) -> None:
 
 
 def special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The tokens that a tokenizer puts before and after a text.
+    """Return the special tokens that a tokenizer adds before and after a text.
 
     Raises
     ------
     ConfigError
-        If it does more to a text than that.
+        If it does not only add tokens.
     """
     plain = tokenizer.encode(_PROBE, add_special_tokens=False).ids
     whole = tokenizer.encode(_PROBE, add_special_tokens=True).ids
@@ -297,7 +296,7 @@ def special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def unknown_token(tokenizer: Any) -> int | None:
-    """The id of the token for what a model does not know; None where there is none."""
+    """Return the id of the unknown token, or None if there is none."""
     if hasattr(tokenizer.model, "unk_token"):
         token = tokenizer.model.unk_token
         return None if token is None else tokenizer.token_to_id(token)
@@ -306,14 +305,14 @@ def unknown_token(tokenizer: Any) -> int | None:
 
 
 def _follow_settings(tokenizer: Any, settings: Mapping[str, Any]) -> None:
-    """Apply what ``tokenizer_config.json`` has on letters and on the first and last token."""
+    """Apply the settings of ``tokenizer_config.json`` on lower case and on the first and last token."""
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.processors import TemplateProcessing
 
     if isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(settings.get("do_lower_case"), bool):
         tokenizer.normalizer.lowercase = settings["do_lower_case"]
     before, after = special_tokens(tokenizer)
-    # A tokenizer with special tokens of its own keeps them as they are.
+    # A tokenizer that adds special tokens by itself keeps them.
     first, last = (
         () if before or after or token is None else (token,)
         for token in (_token(tokenizer, settings, "bos_token"), _token(tokenizer, settings, "eos_token"))
@@ -324,7 +323,7 @@ def _follow_settings(tokenizer: Any, settings: Mapping[str, Any]) -> None:
 
 
 def _token(tokenizer: Any, settings: Mapping[str, Any], name: str) -> tuple[str, int] | None:
-    """A special token that is to be added, with its number."""
+    """Return a special token that is to be added, with its id."""
     token = settings.get(name)
     token = token.get("content") if is_mapping(token) else token
     if not settings.get(f"add_{name}") or not isinstance(token, str):

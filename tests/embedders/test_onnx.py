@@ -192,7 +192,7 @@ def test_vectors_that_are_no_numbers_are_an_error_that_names_the_texts(tmp_path:
     table[WORDS.index("cat")] = np.inf
     for pooled in (True, False):
         write_graph(folder / "onnx/model.onnx", table=table, pooled=pooled)
-        with pytest.raises(ConfigError, match="no numbers for 1 of 3 texts: 'a cat'") as refused:
+        with pytest.raises(ConfigError, match="infinite vectors for 1 of 3 texts: 'a cat'") as refused:
             spec_of(folder, batch_tokens=8).open().embed(["dog", "a cat", "the hat"])
         assert refused.value.where == "texts 1 of the shard"
 

@@ -231,7 +231,7 @@ def test_vectors_that_are_no_numbers_are_named(models):
         return vectors
 
     embedder._model = Spoilt(embedder, spoil)
-    with pytest.raises(ConfigError, match=r"no numbers for 1 of 3 texts: 'red card'") as caught:
+    with pytest.raises(ConfigError, match=r"infinite vectors for 1 of 3 texts: 'red card'") as caught:
         embedder.embed(["green", "red card", "the green card"])
     assert caught.value.where == "texts 1 of the shard"
 
@@ -245,7 +245,7 @@ def test_numbers_beyond_half_precision_are_an_error_and_no_vector(models, tmp_pa
     arrays[name] = arrays[name] * np.float32(1e5)
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     assert opened(folder, precision="fp32").embed(["red card"]).embeddable.all()
-    with pytest.raises(ConfigError, match="no numbers for 1 of 1 texts"):
+    with pytest.raises(ConfigError, match="infinite vectors for 1 of 1 texts"):
         opened(folder, precision="fp16").embed(["red card"])
 
 

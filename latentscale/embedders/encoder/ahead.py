@@ -1,4 +1,4 @@
-"""Prepare the next items in a thread while the present one is used."""
+"""An iterator that prepares its next items in a thread while the current one is used."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ Item = TypeVar("Item")
 
 
 class Ahead(Iterator[Item], Generic[Item]):
-    """Items in their order, of which some are prepared before they are asked for: the first ones at once.
+    """An ordered iterator with read-ahead, which starts at once.
 
-    The thread ends with the items, when this is closed, or when nobody holds it any more. An error of the items is
-    raised where they are used. The items must not hold this object.
+    The thread ends when the items are exhausted, and when this object is closed or garbage-collected, so the items must
+    not reference it. An exception of the items is raised in the consumer.
 
     Parameters
     ----------
     items : iterable
     depth : int
-        How many are ready at most; one more may be in preparation.
+        Maximum number of items that are ready; one more may be in preparation.
     """
 
     def __init__(self, items: Iterable[Item], *, depth: int = 1) -> None:
-        self._line: _Line[Item] = _Line(depth)
-        self._thread = threading.Thread(target=_fill, args=(self._line, items), name="next-batch", daemon=True)
-        self._forgotten = weakref.finalize(self, self._line.stop)
-        # A process that ends does not wait for it.
-        self._forgotten.atexit = False
+        self._queue: _BoundedQueue[Item] = _BoundedQueue(depth)
+        self._thread = threading.Thread(target=_fill, args=(self._queue, items), name="next-batch", daemon=True)
+        self._finalizer = weakref.finalize(self, self._queue.stop)
+        # Interpreter exit does not wait for the thread.
+        self._finalizer.atexit = False
         self._thread.start()
 
     def __next__(self) -> Item:
-        return self._line.take()
+        return self._queue.take()
 
     def close(self) -> None:
         """Stop preparing, and wait until the thread has ended."""
-        self._line.stop()
+        self._queue.stop()
         self._thread.join()
 
 
-class _Line(Generic[Item]):
-    """What two threads share: items that are ready, and how it ended."""
+class _BoundedQueue(Generic[Item]):
+    """A bounded queue between two threads, with an end and an error."""
 
     def __init__(self, depth: int) -> None:
         self._depth = depth
@@ -52,7 +52,7 @@ class _Line(Generic[Item]):
         self._error: BaseException | None = None
 
     def put(self, item: Item) -> bool:
-        """Wait for room; False where no item is wanted any more."""
+        """Wait for room and add an item; return False if the queue was stopped."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._ready) < self._depth or self._stopped)
             if self._stopped:
@@ -84,13 +84,13 @@ class _Line(Generic[Item]):
             self._changed.notify_all()
 
 
-def _fill(line: _Line[Item], items: Iterable[Item]) -> None:
-    # The thread holds the line alone: whoever uses the items may forget them, which stops it.
+def _fill(queue: _BoundedQueue[Item], items: Iterable[Item]) -> None:
+    # The thread references only the queue, so that dropping the iterator stops it.
     error = None
     try:
         for item in items:
-            if not line.put(item):
+            if not queue.put(item):
                 break
-    except BaseException as raised:  # noqa: BLE001 - raised again in the thread that uses the items
+    except BaseException as raised:  # noqa: BLE001 - raised again in the consumer
         error = raised
-    line.end(error)
+    queue.end(error)

@@ -1,7 +1,8 @@
-"""Embed texts with an encoder in torch: a thread makes the batches, the device computes, results come back behind it.
+"""Embed texts with an encoder in torch, keeping the device busy.
 
-No step waits for the device but the last: what is given to it is given ahead of it, so that a worker that prepares the
-next texts, computes and finishes in different threads leaves it no time without work.
+A thread makes the batches, the device computes them asynchronously, and results are copied back behind it. Only
+``finish`` waits for the device. A worker that prepares, computes and finishes consecutive shards in different threads
+therefore never leaves it idle.
 """
 
 from __future__ import annotations
@@ -25,29 +26,29 @@ if TYPE_CHECKING:
     from latentscale.embedders.encoder.model import SentenceModel
 
 BATCH_TOKENS = {"cpu": 4_096, "mps": 16_384, "cuda": 65_536}
-"""Tokens of a batch by the kind of device, padding included, where ``batch_tokens`` says nothing."""
+"""Default of ``batch_tokens`` by type of device: tokens of a batch, padding included."""
 
-# A GPU is given its work in milliseconds and computes it in tens of them: what is ready bridges what delays the thread
-# that tokenises. Batches are small, a quarter of a megabyte each.
+# Batches that are ready when the device wants them. Launching a batch on a GPU takes milliseconds and computing it tens
+# of them, so a few bridge delays of the thread that tokenises. A batch has a quarter of a megabyte.
 _READY = {"cuda": 8}
 
 
 @dataclass(slots=True, kw_only=True)
 class Work:
-    """What the embedder did so far.
+    """Counters of an embedder over its lifetime.
 
     Attributes
     ----------
     texts, tokens, padded_tokens, batches : int
-        Tokens that were read, and tokens that the device computed, padding and special ones included.
+        ``tokens`` are those of the texts; ``padded_tokens`` those computed, padding and special ones included.
     halvings : int
-        How often the budget was halved because the device's memory was too small.
+        How often the token budget was halved because the device ran out of memory.
     batch_tokens : int
-        The budget now.
+        Current token budget.
     seconds, waiting_seconds : float
-        In ``compute``, and of that waiting for a batch that was not ready.
+        Time in ``compute``, and the part of it spent waiting for batches.
     attention : str
-        How attention is computed.
+        Attention implementation.
     """
 
     texts: int = 0
@@ -63,7 +64,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Texts whose batches are being made.
+    """Texts that are being tokenised and batched.
 
     Attributes
     ----------
@@ -81,7 +82,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed:
-    """Texts whose batches were given to the device.
+    """Texts whose batches were submitted to the device.
 
     Attributes
     ----------
@@ -89,7 +90,7 @@ class Computed:
     tally : Tally
     results : Results
     halved : int
-        Batches that did not fit into its memory.
+        Batches that did not fit into the device's memory.
     """
 
     texts: Sequence[str]
@@ -99,17 +100,17 @@ class Computed:
 
 
 class EncoderEmbedder:
-    """An opened sentence encoder; a :class:`latentscale.embedders.protocol.StagedEmbedder`.
+    """A loaded sentence encoder; a :class:`latentscale.embedders.protocol.StagedEmbedder`.
 
     Parameters
     ----------
     model : SentenceModel
     documents, queries : Feed
-        With the prompt of documents, and with that of queries.
+        They prepend the prompt of documents, and that of queries.
     dimensions : int
         Width of the vectors.
     batch_tokens : int
-        Tokens of a batch at most, padding included; a text that is longer is a batch of its own.
+        Maximum number of tokens of a batch, padding included; a longer text is a batch by itself.
 
     Attributes
     ----------
@@ -138,29 +139,29 @@ class EncoderEmbedder:
         Raises
         ------
         ConfigError
-            Naming the texts whose vectors are no numbers.
+            If vectors have NaN or infinite values; it names their texts.
         ResourceError
-            Naming a text that is too long for the device's memory.
+            If a single text does not fit into the device's memory; it names the text.
         """
         return self.finish(self.compute(self.prepare(texts)))
 
     def embed_queries(self, texts: Sequence[str]) -> Embedded:
-        """Embed queries, which may have another prompt than documents."""
+        """Embed queries, whose prompt may differ from that of documents."""
         return self.finish(self.compute(self._prepared(texts, self._queries)))
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
-        """Begin to tokenise documents in a thread, some batches ahead; it ends when what is returned is dropped."""
+        """Start tokenising documents in a thread, some batches ahead; it stops when the result is dropped."""
         return self._prepared(texts, self._documents)
 
     def compute(self, prepared: Prepared) -> Computed:
-        """Give all batches to the device, which may still compute them when this returns.
+        """Submit all batches to the device, which may still be computing when this returns.
 
         Raises
         ------
         ConfigError
-            If the tokenizer gives up on a text.
+            If the tokenizer fails for a text.
         ResourceError
-            Naming a text that is too long for the device's memory.
+            If a single text does not fit into the device's memory; it names the text.
         """
         started = time.perf_counter()
         texts, feed, halvings = prepared.texts, prepared.feed, self.work.halvings
@@ -181,7 +182,7 @@ class EncoderEmbedder:
         Raises
         ------
         ConfigError
-            Naming the texts whose vectors are no numbers.
+            If vectors have NaN or infinite values; it names their texts.
         """
         tally, vectors = computed.tally, computed.results.finish()
         # One pass for both: no square of a number of a unit vector that matters is too small or too large.
@@ -213,7 +214,7 @@ class EncoderEmbedder:
             yield batch
 
     def _pinned(self, batch: Batch) -> Batch:
-        """As tensors, in memory from which a GPU copies while the processor goes on."""
+        """Convert to tensors, in pinned memory for a GPU, so that copying is asynchronous."""
         import torch
 
         tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
@@ -222,7 +223,7 @@ class EncoderEmbedder:
         return Batch(text=batch.text, weight=batch.weight, tokens=tokens, lengths=lengths)
 
     def _computed(self, batch: Batch, texts: Sequence[str], skipped: int) -> list[Rows]:
-        """The vectors of a batch; where memory is too small, of its halves."""
+        """Compute a batch; if the device runs out of memory, its halves."""
         import torch
 
         done: list[Rows] = []
@@ -236,7 +237,7 @@ class EncoderEmbedder:
                 done.append(self._on_device(one, skipped))
                 continue
             except torch.OutOfMemoryError as error:
-                # The error holds the frames of the model, and they its tensors: the memory is free only without it.
+                # The error references the model's frames, and thereby its tensors, whose memory must be freed first.
                 reason = " ".join(str(error).split())[:200]
             self._halve(one, texts, reason)
             waiting += _halves(one)
@@ -258,7 +259,7 @@ class EncoderEmbedder:
         return Rows(text=batch.text, weight=batch.weight, vectors=host, written=written)
 
     def _halve(self, batch: Batch, texts: Sequence[str], reason: str) -> None:
-        """Go on with half the budget: half of what was computed, where the batch was smaller than the budget."""
+        """Halve the token budget: to half of the batch, if that was smaller than the budget."""
         import torch
 
         if self._on_cuda:
@@ -276,7 +277,7 @@ class EncoderEmbedder:
 
 
 def _halves(batch: Batch) -> list[Batch]:
-    """Both halves of a batch, the one with the longest texts last: it is taken first."""
+    """Return both halves of a batch, the one with the longest texts last, since it is computed first."""
     middle = len(batch) // 2
     return [batch.part(middle, len(batch)), batch.part(0, middle)]
 
@@ -286,7 +287,7 @@ def _check_finite(squares: NDArray[np.float32], texts: Sequence[str]) -> None:
     if len(wrong):
         named = name_list([repr(shortened(texts[int(row)])) for row in wrong[:5].tolist()], most=5)
         raise ConfigError(
-            f"the model gives vectors that are no numbers for {len(wrong):,} of {len(texts):,} texts: {named}",
+            f"the model gives NaN or infinite vectors for {len(wrong):,} of {len(texts):,} texts: {named}",
             where=f"texts {', '.join(map(str, wrong[:5].tolist()))} of the shard",
             hint="Set embed.options.precision to fp32 or bf16: numbers above 65,504 are infinite in fp16.",
         )
