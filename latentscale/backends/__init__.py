@@ -1,4 +1,4 @@
-"""Numerical backends: the same computations on processors and on GPUs; one is chosen for each stage."""
+"""Numerical backends: the same computations on CPUs and on GPUs; one is chosen for each stage."""
 
 from latentscale.backends.results import Assignment, Clustering, Faithfulness, Fitted, Layout, NeighborGraph
 

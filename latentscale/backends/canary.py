@@ -158,7 +158,7 @@ def _layout_checks(
         trust.append(faithfulness.trustworthiness)
     return [
         Check(
-            what="trustworthiness of a layout below the processors'",
+            what="trustworthiness of a layout below that of the CPU backend",
             value=trust[1] - trust[0],
             limit=MAX_TRUSTWORTHINESS_LOSS,
             at_least=False,
@@ -197,7 +197,7 @@ def _cluster_checks(
             at_least=True,
         ),
         Check(
-            what="similarity to the centroids of K-means, beside the processors'",
+            what="similarity to the centroids of K-means, relative to the CPU backend",
             value=similarities[0] / similarities[1] if similarities[1] > 0 else 1.0,
             limit=MIN_SIMILARITY_RATIO,
             at_least=True,

@@ -71,7 +71,7 @@ GARBAGE_THRESHOLD = 50_000
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code of docs/errors.md."""
     # A command loads tens of thousands of functions and classes, none of which is garbage: looked for as often as
-    # Python does by default, it takes a twentieth of an update's processor time.
+    # Python does by default, it takes a twentieth of an update's CPU time.
     gc.set_threshold(GARBAGE_THRESHOLD)
     prepare_streams()
     silence_libraries()

@@ -56,6 +56,6 @@ def doctor(
     else:
         print(facts)
         if selftest:
-            print("\nself-test", *(str(one) for one in tested or ("no backend but the one for processors",)), sep="\n")
+            print("\nself-test", *(str(one) for one in tested or ("no backend other than the CPU one",)), sep="\n")
     if any(one.comparison is not None and not one.holds for one in tested):
         raise typer.Exit(EXIT_ENVIRONMENT)

@@ -187,7 +187,7 @@ def gpu_notices(config: EngineConfig, cluster: Cluster) -> list[str]:
     for stage in (*SHARD_STAGES, *GLOBAL_STAGES):
         asked: StageResources = getattr(config.resources, stage)
         if asked.gpus == "auto":
-            became = "a GPU for each worker" if _has_gpu(cluster) else f"on processors, as {cluster.place} has no GPU"
+            became = "a GPU for each worker" if _has_gpu(cluster) else f"on CPUs, as {cluster.place} has no GPU"
             sentences.append(f"{stage}: {became} (engine.resources.{stage}.gpus is auto)")
     return sentences
 

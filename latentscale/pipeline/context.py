@@ -185,14 +185,14 @@ class RunContext:
         failed = self._compared[choice.backend].failed
         if not failed:
             return True
-        reason = f"the backend {choice.backend} differs from the processors here: {', '.join(map(str, failed))}"
+        reason = f"the backend {choice.backend} deviates from the CPU backend here: {', '.join(map(str, failed))}"
         if asked != AUTO:
             raise EnvironmentFailure(
                 reason,
                 where=f"{stage}.backend",
-                hint=f"{stage}.backend=auto falls back to the processors. latentscale doctor --selftest shows more.",
+                hint=f"{stage}.backend=auto falls back to the CPU backend. latentscale doctor --selftest shows more.",
             )
-        self.observer.note(f"{stage}: {reason}; the processors compute it")
+        self.observer.note(f"{stage}: {reason}; using the CPU backend")
         self._choices[stage] = Choice(stage=stage, backend=REFERENCE, reason=reason)
         self.run.facts["backends"] = [asdict(one) for one in self._choices.values()]
         return False

@@ -118,7 +118,7 @@ def test_a_gpu_for_each_worker_where_there_is_one_and_processors_elsewhere() -> 
     assert gpu_notices(config, gpus) == ["embed: a GPU for each worker (engine.resources.embed.gpus is auto)"]
     none = fixed({"CPU": 8})
     assert request_of(config, "embed", none).ray_options() == {"num_cpus": 1.0}
-    assert "on processors, as this machine has no GPU" in gpu_notices(config, none)[0]
+    assert "on CPUs, as this machine has no GPU" in gpu_notices(config, none)[0]
     # A node that the autoscaler may start counts.
     grows = Cluster(nodes=[Node({"CPU": 2.0})], kinds=[Node({"CPU": 8.0, "GPU": 1.0}, name="gpu", count=3)])
     assert request_of(config, "embed", grows).resources["GPU"] == 1
@@ -217,7 +217,7 @@ def test_a_machine_without_a_gpu_says_that_auto_means_processors() -> None:
     heard: list[str] = []
     config = EngineConfig.model_validate({"name": "local", "resources": {"embed": {"gpus": "auto"}}})
     local.LocalEngine(config, on_notice=heard.append)
-    assert heard == [] if visible_gpus() else "embed: on processors" in heard[0]
+    assert heard == [] if visible_gpus() else "embed: on CPUs" in heard[0]
 
 
 @pytest.mark.parametrize(

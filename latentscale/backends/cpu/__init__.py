@@ -1,1 +1,1 @@
-"""The numerical stages on processors: neighbours, layouts, clusters, densities and outlines, a module each."""
+"""The numerical stages on CPUs: neighbours, layouts, clusters, densities and outlines, a module each."""

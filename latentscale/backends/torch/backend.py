@@ -92,7 +92,7 @@ class TorchBackend(CpuBackend):
             raise ConfigError(
                 f"the backend torch has no search {method!r}",
                 where="neighbors.method",
-                hint="Use auto or exact: on a GPU it is faster than an approximate one on processors.",
+                hint="Use auto or exact: on a GPU it is faster than an approximate one on CPUs.",
             )
         return nearest_neighbors(vectors, k=k, recall_target=recall_target, seed=seed, devices=self.devices)
 

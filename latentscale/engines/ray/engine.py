@@ -255,7 +255,7 @@ class RayEngine:
                     f"ask for a larger node: engine.resources.{request.stage}.memory.",
                 ) from error
             finally:
-                # Its processors are wanted by the next stage.
+                # The next stage needs its CPUs.
                 self._ray.kill(actor)
             self._hosts.setdefault(stage, Counter())[host] += 1
             if failure:
@@ -392,7 +392,7 @@ class RayEngine:
         return EnvironmentFailure(f"stage {stage} was lost in Ray: {text}", hint=again)
 
     def _await_room(self, request: Request) -> None:
-        """Wait until a worker can start: two idle actors of others that hold all processors would else hang a run."""
+        """Wait until a worker can start: idle actors of others that hold all CPUs would otherwise hang the run."""
         task = self._ray.remote(max_retries=STAGE_TRIES, **self._options(request))(probe_worker).remote()
         try:
             version = self._await(task, request)

@@ -182,7 +182,7 @@ class StageActor:
     packed : Packed
         ``(make, context)``.
     threads : int or None
-        What the settings say; by default the processors that Ray has given.
+        The setting, by default the CPUs that Ray assigned.
     """
 
     def __init__(self, packed: Packed, threads: int | None) -> None:

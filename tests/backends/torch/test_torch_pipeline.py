@@ -81,7 +81,7 @@ def test_a_map_by_torch_says_so_in_every_record(demo: pl.DataFrame, documents: p
         "recall of the neighbours",
         "largest error of a distance",
         "agreement of the clusters (adjusted Rand index)",
-        "similarity to the centroids of K-means, beside the processors'",
+        "similarity to the centroids of K-means, relative to the CPU backend",
     }
     assert made.points().collect().height == 240
     # Nothing is computed, and so nothing compared.
@@ -114,8 +114,8 @@ def test_auto_leaves_a_backend_that_differs_to_the_processors(
     facts = workspace.runs[-1]["facts"]
     assert facts["compared"][0]["holds"] is False
     reasons = {choice["stage"]: choice["reason"] for choice in facts["backends"]}
-    assert "differs from the processors here" in reasons["neighbors"]
-    assert "the processors compute it" in capsys.readouterr().err
+    assert "deviates from the CPU backend here" in reasons["neighbors"]
+    assert "using the CPU backend" in capsys.readouterr().err
 
 
 def test_the_self_test_prints_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
