@@ -175,6 +175,6 @@ def test_a_cluster_without_a_gpu_embeds_on_processors_and_says_so_or_refuses(run
     )
     assert answers["default"]["error"] is None
     assert [(one["ids"], one["visible"]) for one in answers["default"]["opened"]] == [([], "")]
-    assert any(note.startswith("embed: on processors") for note in answers["default"]["notes"])
+    assert any(note.startswith("embed: on CPUs") for note in answers["default"]["notes"])
     assert "stage embed asks for 1 CPU, 1 GPU" in answers["needed"]["error"]
     assert answers["needed"]["opened"] == []
