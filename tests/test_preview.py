@@ -25,7 +25,7 @@ from latentscale.errors import ConfigError, StorageError
 from latentscale.explore.serve import PageServer
 from latentscale.stages import previewed
 from latentscale.stages.publish import preview
-from latentscale.stages.publish.preview import NAME, Preview, sampled
+from latentscale.stages.publish.preview import NAME, Preview, sample_rows
 from latentscale.stages.stage import JobSize
 from latentscale.storage.head import read_head
 from latentscale.storage.objects import Store
@@ -123,7 +123,7 @@ def test_a_map_in_space_is_shown_on_its_way_and_is_the_same_to_the_bit(
     for page in written:
         (generation,) = page.manifest["generations"]
         assert (generation["documents"], generation["layers"]) == (600, [])
-        assert page.manifest["preview"]["due"] >= preview.LEAST_DUE
+        assert page.manifest["preview"]["due"] >= preview.MIN_REFRESH
     # What is shown of the finished layout is where the map has its documents.
     points = made.points().collect()
     extent = [f(points[axis]) for f in (min, max) for axis in ("x", "y")]
@@ -142,13 +142,13 @@ def test_a_map_in_space_is_shown_on_its_way_and_is_the_same_to_the_bit(
 def test_a_large_map_is_shown_by_a_uniform_sample_that_stays_the_same(
     tmp_path: Path, small_corpus: Path, written: list[Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = sampled(1_000_000)
+    rows = sample_rows(1_000_000)
     assert (len(rows), len(np.unique(rows))) == (20_000, 20_000)
     assert (np.diff(rows) > 0).all()
     tenths = np.bincount(rows // 100_000, minlength=10)
     # Six standard deviations of a share of a tenth.
     assert np.abs(tenths - 2_000).max() < 255
-    assert rows.tolist() == sampled(1_000_000).tolist()
+    assert rows.tolist() == sample_rows(1_000_000).tolist()
 
     monkeypatch.setattr(preview, "SINGLE_PAGE_DOCUMENTS", 90)
     project = {"preview": True, "n_epochs": 8}

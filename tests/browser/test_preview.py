@@ -35,7 +35,7 @@ def states(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> tupl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Preview, "show", keep)
         # No page of these reads itself again while another thing of it is looked at.
-        patch.setattr(preview, "LEAST_DUE", 100_000.0)
+        patch.setattr(preview, "MIN_REFRESH", 100_000.0)
         latentscale.run(
             str(small_corpus),
             out=root / "ws",

@@ -15,7 +15,7 @@ from PIL import Image
 
 import latentscale
 from latentscale.stages.publish import write_public_page
-from latentscale.stages.publish.link_picture import MOST_BYTES, draw_link_picture, link_picture_address
+from latentscale.stages.publish.link_picture import MAX_BYTES, draw_link_picture, link_picture_address
 from latentscale.storage.artifacts import Record
 from latentscale.storage.objects import Store
 
@@ -52,7 +52,7 @@ def test_the_page_names_a_picture_of_the_map_by_its_whole_address(made: Path) ->
     assert said["twitter:card"] == "summary_large_image"
     picture = Image.open(path)
     assert picture.size == (1200, 630) == (int(said["og:image:width"]), int(said["og:image:height"]))
-    assert path.stat().st_size < MOST_BYTES
+    assert path.stat().st_size < MAX_BYTES
     pixels = np.asarray(picture.convert("RGB")).astype(int)
     coloured = np.ptp(pixels, axis=2) > 60
     assert coloured[:, 500:].sum() > 300, "points in the colours of clusters"
@@ -115,7 +115,7 @@ def test_any_title_leaves_a_picture(record: Record, title: str) -> None:
     content = draw_link_picture(record, title)
     picture = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     assert picture.shape == (630, 1200, 3)
-    assert len(content) < MOST_BYTES
+    assert len(content) < MAX_BYTES
     left = picture[:, :60]
     assert (left == left[0, 0]).all(), "nothing leaves the margin"
 

@@ -25,7 +25,7 @@ from latentscale.viewer import (
 )
 from latentscale.viewer.height import Height
 from latentscale.viewer.meaning import Meaning
-from latentscale.viewer.similar import Back, Similar
+from latentscale.viewer.similar import ReverseNeighbors, Similar
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven")
@@ -227,11 +227,13 @@ def like_the_next(n: int, *, first: str | None = None) -> Similar:
     places = (own[:, None] + np.arange(1, 5)) % n
     scores = np.tile(LIKENESS, (n, 1))
     if first is None:
-        return Similar(places=places, similarity=scores)
+        return Similar(neighbors=places, similarity=scores)
     of = np.zeros((n, 4), np.uint8)
     of[:, 0], places[:, 0] = 1, own
-    back = Back(of=np.ones(n, np.uint8), places=own, rows=own, similarity=np.full(n, 0.95, np.float32))
-    return Similar(places=places, similarity=scores, of=of, earlier=[first], back=back)
+    back = ReverseNeighbors(
+        generation=np.ones(n, np.uint8), positions=own, rows=own, similarity=np.full(n, 0.95, np.float32)
+    )
+    return Similar(neighbors=places, similarity=scores, generation=of, earlier=[first], reverse=back)
 
 
 STEP = 7

@@ -17,7 +17,7 @@ import pytest
 from latentscale.config import PublishConfig
 from latentscale.stages.publish import publish_settings
 from latentscale.viewer.search import postings
-from latentscale.viewer.search.index import K1, MOST_PLACES, OWN_ID, TITLE_WEIGHT, B, SearchIndex
+from latentscale.viewer.search.index import ID_PREFIX, K1, MAX_POSTINGS, TITLE_WEIGHT, B, SearchIndex
 from latentscale.viewer.search.tokens import tokens
 from latentscale.viewer.search.words import words as words_of_one
 
@@ -82,7 +82,7 @@ def test_few_documents_are_indexed_as_many_are(tmp_path: Path, monkeypatch: pyte
     columns = {"body": texts, "name": [None, *texts[:-1]], "key": [f" Ä-{i}" for i in range(len(texts))]}
     fields = {"text": "body", "title": "name", "id": "key"}
     _, one_by_one, _ = build(columns, fields, tmp_path, batch=3)
-    monkeypatch.setattr("latentscale.viewer.search.index.FEW", 0)
+    monkeypatch.setattr("latentscale.viewer.search.index.SMALL", 0)
     _, together, _ = build(columns, fields, tmp_path, batch=7)
     first, second = read(one_by_one), read(together)
     assert first.keys() == second.keys()
@@ -101,7 +101,7 @@ def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_pa
     ids: list[str | None] = [f"Doc-{i}/é" for i in range(2_100)]
     fields = {"text": "body", "title": "name", "id": "key"}
     entry, files, positions = build({"body": texts, "name": titles, "key": ids}, fields, tmp_path)
-    assert entry == {"documents": 2_100, "shards": entry["shards"], "most": MOST_PLACES, "fields": fields}
+    assert entry == {"documents": 2_100, "shards": entry["shards"], "most": MAX_POSTINGS, "fields": fields}
     assert entry["shards"] > 1
     found = read(files)
 
@@ -111,7 +111,7 @@ def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_pa
         if title is not None:
             counted[row][title] += TITLE_WEIGHT
     scale = K1 * (1 - B + B * lengths / lengths.mean())
-    assert {word for word in found if not word.startswith(OWN_ID)} == {word for row in counted for word in row}
+    assert {word for word in found if not word.startswith(ID_PREFIX)} == {word for row in counted for word in row}
     for word in words[:200]:
         rows = np.array([row for row in range(2_100) if word in counted[row]])
         tf = np.array([counted[row][word] for row in rows])
@@ -121,12 +121,12 @@ def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_pa
         assert places.tolist() == positions[rows][order].tolist()
         assert np.abs(weights - 255 * (tf / (tf + scale[rows]))[order]).max() <= 0.5 + 1e-9
     for row in (0, 999):
-        assert found[f"{OWN_ID}doc-{row}/e"][1].tolist() == [positions[row]]
+        assert found[f"{ID_PREFIX}doc-{row}/e"][1].tolist() == [positions[row]]
 
 
 @pytest.mark.parametrize("few", [0, 10])
 def test_columns_of_any_type_may_be_title_or_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    monkeypatch.setattr("latentscale.viewer.search.index.FEW", few)
+    monkeypatch.setattr("latentscale.viewer.search.index.SMALL", few)
     body = pa.array(["one word", None, "three"])
     for name, key, ids in (
         (pa.array([["a"], [], None]), pa.array([7, 8, None]), {"=7", "=8"}),
@@ -143,12 +143,12 @@ def test_columns_of_any_type_may_be_title_or_id(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_word_of_very_many_documents_keeps_those_of_most_weight(tmp_path: Path) -> None:
-    n = MOST_PLACES + 500
+    n = MAX_POSTINGS + 500
     texts: list[str | None] = ["common " * (1 + i % 3) + f"rare{i}" for i in range(n)]
     _, files, positions = build({"body": texts}, {"text": "body"}, tmp_path, batch=1_000)
     number, places, _ = read(files)["common"]
     assert number == n
-    assert len(places) == MOST_PLACES
+    assert len(places) == MAX_POSTINGS
     assert (np.diff(places) > 0).all()
     often = {int(positions[i]) for i in range(n) if i % 3 == 2}
     assert often <= set(places.tolist())
