@@ -198,7 +198,7 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing_that_misleads(
         latentscale.run(str(small_corpus), out=out, progress="quiet", project=project, **few)
     assert len(written) == 4
     ended = (out / NAME).read_text()
-    assert "has ended before it was done" in ended
+    assert "ended before the map was done" in ended
     assert "href" not in ended
     # As a killed run leaves it: the next one that publishes a map leads there, whatever its settings.
     (out / NAME).write_text(written[1].text)
@@ -208,7 +208,7 @@ def test_a_run_that_fails_or_is_killed_leaves_nothing_that_misleads(
     # One that publishes nothing has no page to lead to.
     latentscale.open(out).map(project={"preview": True, "n_epochs": 9})
     assert len(written) == 8
-    assert "was not to publish it here" in (out / NAME).read_text()
+    assert "did not publish the map to this workspace" in (out / NAME).read_text()
     # A preview that cannot be written costs no run its map.
     put = Store.put_bytes
 

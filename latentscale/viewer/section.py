@@ -72,7 +72,8 @@ def write_sections(sections: Iterable[Section], data: ViewerData, put: Put) -> d
             raise ShapeError(f"the entry of section {section.name!r} is not JSON: {error}") from None
         if size > SECTION_BYTES:
             raise ShapeError(
-                f"the entry of section {section.name!r} would be {size:,} bytes, the limit is {SECTION_BYTES:,}",
+                f"the entry of section {section.name!r} would be {size:,} bytes of index.json, "
+                f"the limit is {SECTION_BYTES:,}",
                 hint="Write the data to a file with put(name, content).",
             )
         entries[section.name] = {"version": section.version, **entry}

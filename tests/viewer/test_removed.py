@@ -71,7 +71,7 @@ def test_a_row_that_is_not_there_is_told(generation: tuple[Path, dict[str, Any],
 def test_row_ids_must_ascend(generation: tuple[Path, dict[str, Any], ViewerData]) -> None:
     folder, entry, _ = generation
     for rows in ([8, 5], [5, 5]):
-        with pytest.raises(ShapeError, match="must ascend"):
+        with pytest.raises(ShapeError, match="must be strictly ascending"):
             positions_of(Reader(folder), entry, np.array(rows))
 
 

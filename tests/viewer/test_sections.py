@@ -48,7 +48,7 @@ def test_a_section_has_an_entry_and_files_of_its_own(synthetic: ModuleType, tmp_
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({"version": 2}, "has a version"),
+        ({"version": 2}, "has the key 'version'"),
         ({"share": float("nan")}, "not JSON"),
         ({"when": object()}, "not JSON"),
         ({"long": "x" * 16_000}, "16,0.. bytes of index.json"),
@@ -70,7 +70,7 @@ def test_a_section_is_named_and_numbered(name: str, version: int) -> None:
 
 def test_two_sections_of_one_name_are_refused(synthetic: ModuleType, tmp_path: Path) -> None:
     again = Section(name="quality", version=1, write=lambda _data, _put: None)
-    with pytest.raises(ShapeError, match="two sections are called 'quality'"):
+    with pytest.raises(ShapeError, match="two sections have the name 'quality'"):
         write(synthetic, synthetic.make_data(100), tmp_path, again)
 
 
@@ -95,12 +95,12 @@ def test_a_map_without_figures_has_no_quality(synthetic: ModuleType, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("trustworthiness", 1.2, "trustworthiness is 1.2, and is from 0 to 1"),
+        ("trustworthiness", 1.2, "trustworthiness is 1.2, but must be from 0 to 1"),
         ("noise_share", None, "noise_share is None"),
         ("recall", float("nan"), "recall is nan"),
         ("stability", -1.5, "from -1 to 1"),
-        ("components", -1, "components is -1, and is a count"),
-        ("documents", 7.5, "documents is 7.5, and is a count"),
+        ("components", -1, "components is -1, but must be a count"),
+        ("documents", 7.5, "documents is 7.5, but must be a count"),
         ("against", {"column": "kind", "nmi": 0.5, "ari": 2.0, "purity": 0.5}, "ari is 2.0"),
     ],
 )
