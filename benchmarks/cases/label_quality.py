@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases.labels import cluster_corpus, label_corpus
-from benchmarks.corpora import Context, whole
+from benchmarks.corpora import Context, full_corpus
 from benchmarks.processes import fresh, run_command
 from benchmarks.report import Result
 
@@ -19,7 +19,7 @@ _WORDS = re.compile(r"[^\W_]+")
 
 def run(context: Context) -> Result:
     """Of each corpus: its clusters by K-means, as many as it has classes, and the labels of both for these."""
-    given = whole(context)
+    given = full_corpus(context)
     corpora = [(given.path, given.text, given.classes)] + [(path, "text", "label") for path in context.labelled]
     rows: list[dict[str, Any]] = []
     notes: list[str] = []

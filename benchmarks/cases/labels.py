@@ -21,7 +21,7 @@ def run(context: Context) -> Result:
     rows: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     million = corpora.windows(context, DOCUMENTS // (50 if context.quick else 1), group_rows=65_536)
-    for corpus, clusters in ((corpora.whole(context), CLUSTERS), (million, MANY_CLUSTERS)):
+    for corpus, clusters in ((corpora.full_corpus(context), CLUSTERS), (million, MANY_CLUSTERS)):
         clusters = min(clusters, corpus.rows // 20)
         folder = str(context.emptied("labels") / "workspace")
         _, layers = fresh(cluster_corpus, path=corpus.path, text=corpus.text, folder=folder, clusters=clusters)

@@ -24,7 +24,7 @@ def run(context: Context) -> Result:
     """Both sides in processes that have compiled their code before the clock starts."""
     workspaces.warm(context)
     folder = context.folder("layout")
-    available = corpora.whole(context).rows
+    available = corpora.full_corpus(context).rows
     sizes = [size for size in ((800, 1_500) if context.quick else SIZES) if size <= available] or [available]
     files: list[str] = []
     for size in sizes:
@@ -57,7 +57,7 @@ def run(context: Context) -> Result:
             )
     return Result(
         title="UMAP layouts beside umap-learn's, and clusters against known classes beside the same steps by hand.",
-        parameters=corpora.whole(context).facts() | {"sample_for_quality": 1_000, "classes": _classes(context)},
+        parameters=corpora.full_corpus(context).facts() | {"sample_for_quality": 1_000, "classes": _classes(context)},
         rows=rows,
         targets=targets,
         notes=[
@@ -76,7 +76,7 @@ def run(context: Context) -> Result:
 
 
 def _classes(context: Context) -> str:
-    return corpora.whole(context).classes or "none"
+    return corpora.full_corpus(context).classes or "none"
 
 
 # ------------------------------------------------------------------------------------------------ in fresh processes

@@ -38,7 +38,7 @@ def run(context: Context) -> Result:
     """One side after the other, each in a process that has compiled its code before the clock starts."""
     workspaces.warm(context)
     folder = context.emptied("map_by_hand")
-    corpus, more = corpora.whole(context), corpora.stretches(context, _most(context), group_rows=20_000)
+    corpus, more = corpora.full_corpus(context), corpora.passages(context, _most(context), group_rows=20_000)
     real, wide = folder / "real.npy", folder / "wide.npy"
     fresh(write_vectors, corpus=corpus.path, column=corpus.text, path=real)
     fresh(write_wide, corpus=more.path, column=more.text, path=wide)

@@ -32,7 +32,7 @@ print labels|stock market data|fuzzy search|text to speech|window manager"""
 
 def run(context: Context) -> Result:
     """Write the section for the corpus, for its sentences, and for a million stretches of it, each a document."""
-    corpus = corpora.whole(context)
+    corpus = corpora.full_corpus(context)
     rows: list[dict[str, Any]] = []
     for cut in CUTS[:1] if context.quick else CUTS:
         usage, found = fresh(write_section, corpus=corpus.path, text=corpus.text, cut=cut)

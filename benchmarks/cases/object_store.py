@@ -75,7 +75,7 @@ def run(context: Context) -> Result:
 
 def _sources(context: Context) -> dict[str, list[Path]]:
     """What is copied: all objects of a workspace, one large object, and many small ones."""
-    corpus = corpora.sample(context, 2_000) if context.quick else corpora.whole(context)
+    corpus = corpora.sample(context, 2_000) if context.quick else corpora.full_corpus(context)
     workspace = context.emptied("object_store_workspace") / "map"
     workspaces.run_corpus(corpus, workspace, "--set", "ingest.shard_rows=4096", compiled=context.compiled)
     folder = context.emptied("object_store_bytes")

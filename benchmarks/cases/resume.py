@@ -22,7 +22,7 @@ MOMENTS = (0.25, 0.5, 0.75)
 def run(context: Context) -> Result:
     """Corpus to page in shards of a thousand: undisturbed, and killed three times while embedding."""
     workspaces.warm(context)
-    corpus = corpora.whole(context)
+    corpus = corpora.full_corpus(context)
     folder = context.emptied("resume")
     rows_a_shard = SHARD_ROWS if not context.quick else 100
 

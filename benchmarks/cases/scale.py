@@ -54,7 +54,7 @@ def run(context: Context) -> Result:
 
 def measured(context: Context, documents: int) -> list[dict[str, Any]]:
     """Rows for a run on so many documents: the whole with its plan, and its stages."""
-    corpus = corpora.stretches(context, documents, group_rows=GROUP_ROWS)
+    corpus = corpora.passages(context, documents, group_rows=GROUP_ROWS)
     out = context.emptied(f"scale-{documents}") / "workspace"
     _, said = run_command(latentscale("plan", corpus.path, "--text", corpus.text, "--out", out, "--json"))
     plan = json.loads(said)

@@ -18,7 +18,7 @@ QUERY_KB = 200
 
 def run(context: Context) -> Result:
     """Index the corpus, and as many documents as in a million by repeating it with other positions."""
-    corpus = corpora.whole(context)
+    corpus = corpora.full_corpus(context)
     rows: list[dict[str, Any]] = []
     for copies in COPIES[:1] if context.quick else COPIES:
         usage, found = fresh(write_index, corpus=corpus.path, text=corpus.text, copies=copies)

@@ -52,7 +52,7 @@ def _sets(context: Context) -> list[tuple[Path, str, str]]:
     """``--labelled`` files, with columns ``text`` and ``label``; without any, the corpus of the run and its classes."""
     if context.labelled:
         return [(path.resolve(), "text", "label") for path in context.labelled]
-    corpus = corpora.whole(context)
+    corpus = corpora.full_corpus(context)
     if corpus.classes is None:
         raise ValueError("the corpus has no known classes: give --classes, or --labelled FILES")
     return [(corpus.path, corpus.text, corpus.classes)]

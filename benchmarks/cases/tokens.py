@@ -18,7 +18,7 @@ PORTION = 4_096
 
 def run(context: Context) -> Result:
     """Take turns; medians of the repeats."""
-    corpus = corpora.whole(context)
+    corpus = corpora.full_corpus(context)
     parts = {"by words, nothing known at first": words, "tokenizers.Tokenizer.encode_batch_fast": whole}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in parts}
     for _ in range(1 if context.quick else REPEATS):

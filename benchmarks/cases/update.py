@@ -19,7 +19,7 @@ GROUP_ROWS = 20_000
 def run(context: Context) -> Result:
     """Make a map of 99 per cent by ``latentscale run``, then add the others by ``latentscale update``."""
     workspaces.warm(context)
-    sizes = {"63 thousand": (corpora.whole(context), 0.05)}
+    sizes = {"63 thousand": (corpora.full_corpus(context), 0.05)}
     if not context.quick and context.corpus is None:
         sizes["a million"] = (corpora.windows(context, LARGE, group_rows=GROUP_ROWS), 0.02)
     rows: list[dict[str, Any]] = []

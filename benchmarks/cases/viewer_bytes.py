@@ -30,7 +30,7 @@ def run(context: Context) -> Result:
     workspaces.warm(context)
     demo = context.folder("viewer") / "demo"
     run_command(latentscale("run", "demo", "--out", demo, "--progress", "quiet"), compiled=context.compiled)
-    corpus = corpora.whole(context)
+    corpus = corpora.full_corpus(context)
     large = context.folder("pipeline") / "workspace"  # found as it is where pipeline_63k has run in this scratch folder
     workspaces.run_corpus(corpus, large, compiled=context.compiled)
     count = 50_000 if context.quick else SYNTHETIC

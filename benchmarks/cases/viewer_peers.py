@@ -88,7 +88,7 @@ def run(context: Context) -> Result:
             command = latentscale("run", "demo", "--out", workspace, "--progress", "quiet")
             run_command(command, compiled=context.compiled)
         else:
-            corpus = corpora.sample(context, 1_000) if name == "thousand" else corpora.whole(context)
+            corpus = corpora.sample(context, 1_000) if name == "thousand" else corpora.full_corpus(context)
             workspaces.run_corpus(corpus, workspace, compiled=context.compiled)
         rows = folder / f"{name}.parquet"
         _, facts = fresh(write_rows, workspace=workspace, path=rows)

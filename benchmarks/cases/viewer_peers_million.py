@@ -20,7 +20,7 @@ def run(context: Context) -> Result:
     """Write and open the pages of a million points like those of the corpus's own map."""
     folder = context.folder("peers")
     workspace = folder / "corpus"  # found as it is where viewer_peers has run in this scratch folder
-    workspaces.run_corpus(corpora.whole(context), workspace, compiled=context.compiled)
+    workspaces.run_corpus(corpora.full_corpus(context), workspace, compiled=context.compiled)
     count = 30_000 if context.quick else COUNT
     rows = folder / "million.parquet"
     usage, _ = fresh(write_million, workspace=workspace, folder=folder / "million", rows=rows, count=count)
