@@ -124,7 +124,8 @@ def run(context: Context) -> Result:
             "From there to the last receipt is its wall time; ending the cluster is a column of its own. "
             "Its processor time is that inside the workers; `tree_cpu_s` is that of all its processes, start included.",
             f"The sides take turns, and the fastest run of each is shown; all walls: bare "
-            f"{', '.join(f'{wall:.1f}' for wall in by_hand)} s, Ray {', '.join(f'{wall:.1f}' for wall in with_ray)} s.",
+            f"{', '.join(f'{wall:.1f}' for wall in bare_walls)} s, "
+            f"Ray {', '.join(f'{wall:.1f}' for wall in ray_walls)} s.",
             "`idle_percent` is the wall time beyond the calls, shared evenly by the workers: scheduling, unequal "
             "starts and ends. It is taken inside one run, so that other work on the machine hardly alters it, and it "
             "does not hold what Ray's daemons take from the calls themselves; the wall time beside bare loops does, "

@@ -1,4 +1,4 @@
-"""Labels of the same clusters by keyphrases and by BERTopic, side by side and scored alike."""
+"""Labels of the same clusters by keyphrases and by BERTopic, with the same scores."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ _WORDS = re.compile(r"[^\W_]+")
 
 
 def run(context: Context) -> Result:
-    """Of each corpus: its clusters by K-means, as many as it has classes, and the labels of both for these."""
-    given = full_corpus(context)
-    corpora = [(given.path, given.text, given.classes)] + [(path, "text", "label") for path in context.labelled]
+    """For each corpus: cluster it by K-means, one cluster per class, and label the clusters by both."""
+    run_corpus = full_corpus(context)
+    corpora = [(run_corpus.path, run_corpus.text, run_corpus.classes)] + [
+        (path, "text", "label") for path in context.labelled
+    ]
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     for path, text, classes in corpora:
         folder = context.emptied("label-quality")
-        _, known = fresh(write_texts, path=path, text=text, classes=classes, folder=folder)
-        clusters = known["classes"] or 100
+        _, written = fresh(write_texts, path=path, text=text, classes=classes, folder=folder)
+        clusters = written["classes"] or 100
         corpus = folder / "texts.parquet"
         fresh(cluster_corpus, path=corpus, text="text", folder=str(folder / "workspace"), clusters=clusters)
         fresh(label_corpus, folder=str(folder / "workspace"))
         fresh(write_clusters, folder=folder)
         if context.bertopic_python:
             run_command([context.bertopic_python, "-c", BERTOPIC_SCRIPT, str(folder)])
-        _, found = fresh(score, folder=folder, has_classes=bool(known["classes"]))
-        rows += [{"what": f"{Path(path).stem}: {name}", **figures} for name, figures in found["figures"].items()]
-        notes += [f"{Path(path).stem}, {' | '.join(pair)}" for pair in found["pairs"]]
+        _, scores = fresh(score, folder=folder, has_classes=bool(written["classes"]))
+        rows += [{"what": f"{Path(path).stem}: {name}", **figures} for name, figures in scores["figures"].items()]
+        notes += [f"{Path(path).stem}, {' | '.join(pair)}" for pair in scores["pairs"]]
     return Result(
         title="Labels of the same clusters: words that cover them, and documents nearest to their own label.",
         parameters={"clusters": "K-means, as many as there are classes, or 100"},
@@ -52,16 +54,16 @@ def run(context: Context) -> Result:
 
 
 def write_texts(path: str, text: str, classes: str | None, folder: str) -> dict[str, Any]:
-    """Write the texts and classes of a corpus; those of 20,000 documents of a larger one."""
+    """Write the texts and classes of a corpus; of a larger one, a sample of 20,000 documents."""
     import polars as pl
 
-    read = {".csv": pl.read_csv, ".tsv": lambda p: pl.read_csv(p, separator="\t", quote_char=None)}
-    frame = read.get(Path(path).suffix, pl.read_parquet)(path)
+    readers = {".csv": pl.read_csv, ".tsv": lambda p: pl.read_csv(p, separator="\t", quote_char=None)}
+    frame = readers.get(Path(path).suffix, pl.read_parquet)(path)
     columns = {"text": frame[text].cast(pl.String)} | ({"known": frame[classes].cast(pl.String)} if classes else {})
-    chosen = pl.DataFrame(columns).drop_nulls("text")
-    chosen = chosen.sample(min(20_000, len(chosen)), seed=0, shuffle=True)
-    chosen.write_parquet(Path(folder) / "texts.parquet")
-    return {"classes": chosen["known"].n_unique() if classes else 0}
+    documents = pl.DataFrame(columns).drop_nulls("text")
+    documents = documents.sample(min(20_000, len(documents)), seed=0, shuffle=True)
+    documents.write_parquet(Path(folder) / "texts.parquet")
+    return {"classes": documents["known"].n_unique() if classes else 0}
 
 
 def write_clusters(folder: str) -> dict[str, Any]:
@@ -72,16 +74,16 @@ def write_clusters(folder: str) -> dict[str, Any]:
     from latentscale.storage.snapshots import read_snapshot
 
     workspace = ls.open(Path(folder) / "workspace")
-    record = next(one for one in workspace.artifacts if one.kind == "clusters")
-    found = read_clusters(workspace.store, record)
+    record = next(artifact for artifact in workspace.artifacts if artifact.kind == "clusters")
+    clusters = read_clusters(workspace.store, record)
     snapshot = read_snapshot(workspace.store, record.request["snapshot"])
-    texts = read_texts(workspace.store, snapshot, found.row_ids, "text").to_pylist()
-    values = {"texts": texts, "clusters": found.cluster.tolist()}
+    texts = read_texts(workspace.store, snapshot, clusters.row_ids, "text").to_pylist()
+    values = {"texts": texts, "clusters": clusters.cluster.tolist()}
     (Path(folder) / "clusters.json").write_text(json.dumps(values), encoding="utf-8")
     return {}
 
 
-# The manual mode of BERTopic: clusters are given, and it only names them.
+# The manual mode of BERTopic, which only names given clusters.
 BERTOPIC_SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -105,7 +107,7 @@ for cluster, topic in zip(given["clusters"], topics):
 
 
 def score(folder: str, *, has_classes: bool) -> dict[str, Any]:
-    """Score both labellings alike, and return the labels of the largest clusters in pairs."""
+    """Score both labellings, and return the labels of the largest clusters in pairs."""
     import numpy as np
     import polars as pl
 

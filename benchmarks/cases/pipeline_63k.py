@@ -9,7 +9,7 @@ from benchmarks.report import Result, Target
 
 
 def run(context: Context) -> Result:
-    """Run the command line once, with compiled code kept by smaller runs before."""
+    """Run the command line once, with code compiled by smaller runs before."""
     workspaces.warm(context)
     corpus = corpora.full_corpus(context)
     out = context.emptied("pipeline") / "workspace"

@@ -1,11 +1,11 @@
-"""The backends torch and cuml on a GPU beside the processors: neighbours, layouts, clusters, figures of real vectors.
+"""The backends torch and cuml on a GPU, compared with CPUs: neighbours, layouts, clusters, figures of real vectors.
 
     python -m benchmarks.gpu.map_engine VECTORS.npy OUT [--rows 1000000] [--quick]
 
-``VECTORS.npy`` holds unit rows, float16 or float32 (``python -m benchmarks.gpu.vectors`` writes those of the Debian
-corpus). Writes ``OUT/map_engine.json``: on the rows as they are, how far the two backends agree; on as many jittered
-copies as ``--rows`` says, seconds and memory on the GPU alone. Needs torch, numba, numpy, scipy, scikit-learn and
-hdbscan; where cuML and cuVS are installed they are measured too.
+``VECTORS.npy`` contains unit rows, float16 or float32 (``python -m benchmarks.gpu.vectors`` writes those of the Debian
+corpus). Writes ``OUT/map_engine.json``: the agreement of the backends on these rows, and seconds and memory of the GPU
+alone on ``--rows`` jittered copies. Needs torch, numba, numpy, scipy, scikit-learn and hdbscan; cuML and cuVS are
+measured too if they are installed.
 """
 
 from __future__ import annotations

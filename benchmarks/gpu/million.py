@@ -2,21 +2,22 @@
 
     python benchmarks/gpu/million.py VECTORS.npy OUT [--rows 1000000] [--dim 384] [--device cuda:0] [--seconds 110]
 
-``VECTORS.npy`` holds unit rows (float16 or float32) of real texts. The million are **jittered copies** of them, in
-``--dim`` dimensions: fewer are turned into that many by a random rotation, which keeps all angles. Needs torch, NumPy,
-SciPy and scikit-learn, and neither numba nor hdbscan: where hdbscan is there, the clusters of the tree are timed, too.
+``VECTORS.npy`` contains unit rows (float16 or float32) of real texts. The million are **jittered copies** of them, in
+``--dim`` dimensions: fewer are embedded in that many by a random rotation, which preserves all angles. Needs torch,
+NumPy, SciPy and scikit-learn, but neither numba nor hdbscan; if hdbscan is installed, the clusters of the tree are also
+timed.
 
 Writes ``OUT/million.json`` after each part:
 
-- seconds and peak memory of each stage, as the backend torch runs it, and their sum;
-- recall of the neighbours, trustworthiness of the map, length of the tree, whether it is the same bits again;
-- on the real rows, how far graph and tree agree with a search of all columns and an exact tree (Prim's algorithm);
-- for decisions: variants of the search by 131,072 rows, and what its operations take alone.
+- seconds and peak memory of each stage, as the torch backend runs it, and their sum;
+- recall of the neighbours, trustworthiness of the map, length of the tree, and whether it is bit-identical again;
+- on the real rows, the agreement of graph and tree with a search of all columns and an exact tree (Prim's algorithm);
+- for decisions: variants of the search for 131,072 query rows, and the times of single operations.
 
-Parts that would begin after ``--seconds`` are left out, and it says which.
+Parts that would start after ``--seconds`` are skipped, which is recorded.
 
-``OUT/tree.npz`` holds the tree of the million (``ends`` int32, ``lengths`` float32), so that its clusters can be found
-elsewhere.
+``OUT/tree.npz`` contains the tree of the million (``ends`` int32, ``lengths`` float32), so that its clusters can be
+computed elsewhere.
 """
 
 from __future__ import annotations
@@ -46,20 +47,20 @@ ASKING = 131_072
 
 
 def exact_tree(points: Any, min_samples: int) -> Any:
-    """Lengths, ascending, of a minimum spanning tree of mutual reachability: Prim's algorithm over all pairs."""
+    """Edge lengths, ascending, of a minimum spanning tree of mutual reachability, by Prim's algorithm."""
     from scipy.spatial import KDTree
 
     core = KDTree(points).query(points, k=min_samples + 1)[0][:, -1]
     n = len(points)
-    shortest, left = np.full(n, np.inf), np.ones(n, bool)
+    shortest, outside = np.full(n, np.inf), np.ones(n, bool)
     lengths = np.empty(n - 1)
-    at = 0
+    current = 0
     for step in range(n - 1):
-        left[at] = False
-        apart = np.sqrt(((points - points[at]) ** 2).sum(axis=1))
-        np.minimum(shortest, np.maximum(np.maximum(apart, core), core[at]), out=shortest)
-        at = int(np.where(left, shortest, np.inf).argmin())
-        lengths[step] = shortest[at]
+        outside[current] = False
+        distances = np.sqrt(((points - points[current]) ** 2).sum(axis=1))
+        np.minimum(shortest, np.maximum(np.maximum(distances, core), core[current]), out=shortest)
+        current = int(np.where(outside, shortest, np.inf).argmin())
+        lengths[step] = shortest[current]
     return np.sort(lengths)
 
 
@@ -68,7 +69,7 @@ def _module(name: str) -> Any:
 
 
 class Million:
-    """The parts of the measurement, and what they found."""
+    """The parts of the measurement, and their results."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         import torch
@@ -93,12 +94,12 @@ class Million:
     # ------------------------------------------------------------------------------------------------------ its tools
 
     def wait(self) -> None:
-        """Until the device has done all that it was told."""
+        """Wait until the device has finished all work."""
         if self.device.type == "cuda":
             self.torch.cuda.synchronize(self.device)
 
     def timed(self, work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
-        """Seconds and peak memory of some work, and what it gives."""
+        """Measure seconds and peak memory of some work, and return its result."""
         self.wait()
         if self.device.type == "cuda":
             self.torch.cuda.empty_cache()
@@ -112,14 +113,14 @@ class Million:
         return facts, answer
 
     def stage(self, name: str, work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
-        """As :meth:`timed`, counted in the sum."""
+        """As :meth:`timed`, included in the sum of the stages."""
         facts, answer = self.timed(work)
         self.stages[name] = facts["seconds"]
         return facts, answer
 
     @contextlib.contextmanager
     def parts(self, module: Any, *names: str) -> Generator[dict[str, float]]:
-        """Seconds within functions of a module, each waited for."""
+        """Measure the seconds within functions of a module, synchronising after each call."""
         seconds: dict[str, float] = {}
 
         def waited(name: str, right: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,7 +145,7 @@ class Million:
 
     @contextlib.contextmanager
     def constants(self, module: Any, **values: Any) -> Generator[None]:
-        """Other constants for a while."""
+        """Replace constants of a module temporarily."""
         before = {name: getattr(module, name) for name in values}
         try:
             for name, value in values.items():
@@ -155,7 +156,7 @@ class Million:
                 setattr(module, name, value)
 
     def run(self) -> None:
-        """All parts, one after the other; one that fails is written down, and the others go on."""
+        """Run all parts one by one; a failed part is recorded, and the others continue."""
         from scipy.sparse import csgraph
 
         _ = csgraph  # Imported before anything is timed.
@@ -186,7 +187,7 @@ class Million:
             else:
                 try:
                     answer = part()
-                except Exception:  # noqa: BLE001 - the other parts are worth having
+                except Exception:  # noqa: BLE001 - continue with the other parts
                     answer = {"failed": traceback.format_exc()[-1_500:]}
             answer["part_seconds"] = round(time.perf_counter() - began, 2)
             self.found[part.__name__] = answer
@@ -198,7 +199,7 @@ class Million:
     # ------------------------------------------------------------------------------------------------------ the parts
 
     def data(self) -> dict[str, Any]:
-        """Real rows, and their jittered copies, made on the device."""
+        """Make the real rows and their jittered copies on the device."""
         torch, options = self.torch, self.options
         with torch.inference_mode():
             real = torch.from_numpy(np.load(options.vectors).astype(np.float32)).to(self.device)
@@ -227,7 +228,7 @@ class Million:
         return nearest_neighbors(rows, k=K, recall_target=0.95, seed=0, devices=[self.device])
 
     def real_neighbors(self) -> dict[str, Any]:
-        """The graph of the real rows, twice, and beside a search of all columns in float32."""
+        """Compute the graph of the real rows twice, and compare it with a search of all columns in float32."""
         neighbors = _module("neighbors")
 
         first, _ = self.timed(lambda: self._search(self.real))
@@ -248,7 +249,7 @@ class Million:
         }
 
     def real_tree(self) -> dict[str, Any]:
-        """The tree of the real rows' first five components; Prim's algorithm starts beside it."""
+        """Compute the tree of the real rows' first five components; start Prim's algorithm in another process."""
         from latentscale.backends.torch.spanning import spanning_tree
 
         axes = np.linalg.svd(self.real[:5_000] - self.real.mean(axis=0), full_matrices=False)[2][:5]
@@ -263,7 +264,7 @@ class Million:
         return {"first_call": first["seconds"], **facts, "length": float(self.real_ways[:, 2].sum())}
 
     def real_tree_agrees(self) -> dict[str, Any]:
-        """Whether it is as long as an exact tree, way by way."""
+        """Compare the edge lengths with those of an exact tree."""
         truth = self.prim.result(timeout=max(5.0, 20.0 + self.options.seconds - (time.perf_counter() - self.began)))
         lengths = self.real_ways[:, 2]
         return {
@@ -273,7 +274,7 @@ class Million:
         }
 
     def neighbors(self) -> dict[str, Any]:
-        """The graph of the million."""
+        """Compute the graph of the million."""
         facts, self.graph = self.stage("neighbours", lambda: self._search(self.many))
         return facts | {"recall": self.graph.recall, "details": self.graph.details}
 
@@ -297,20 +298,20 @@ class Million:
         return facts | {"trustworthiness": found.trustworthiness, "preservation": found.preservation}
 
     def real_map(self) -> dict[str, Any]:
-        """The map of the real rows, whose figures can be compared with those of the backend cpu on the same rows."""
+        """Compute the map of the real rows, whose figures can be compared with those of the cpu backend on them."""
         edges = self._edges(self.real_graph)
         facts, flat = self.timed(lambda: self._placed(edges, self.real, 2, 0.1))
         return facts | {"figures": self._figures(self.real, flat, 2_000)}
 
     def layouts(self) -> dict[str, Any]:
-        """The fuzzy set once, the map and the layout that is clustered, repeatable to the bit."""
+        """Compute the fuzzy set once, then the map and the layout that is clustered, deterministically."""
         facts, edges = self.stage("fuzzy set", lambda: self._edges(self.graph))
         flat, self.flat = self.stage("layout 2-D", lambda: self._placed(edges, self.many, 2, 0.1))
         deep, self.deep = self.stage("layout 5-D", lambda: self._placed(edges, self.many, 5, 0.0))
         return {"fuzzy": facts | {"edges": len(edges.weight)}, "2-D": flat, "5-D": deep}
 
     def tree(self) -> dict[str, Any]:
-        """The tree of the layout in five dimensions, twice."""
+        """Compute the tree of the 5-D layout twice."""
         from latentscale.backends.torch.spanning import spanning_tree
 
         def made() -> Any:
@@ -330,7 +331,7 @@ class Million:
         }
 
     def clusters(self) -> dict[str, Any]:
-        """Clusters of the tree on the host, where hdbscan is there."""
+        """Compute clusters of the tree on the host, if hdbscan is installed."""
         try:
             import hdbscan
         except ImportError:
@@ -351,7 +352,7 @@ class Million:
         return {"linkage": linkage, "clusters": chosen, "count": int(found[0].max()) + 1}
 
     def tree_on_processors(self) -> dict[str, Any]:
-        """The same tree by the backend cpu on all processors, where numba is there."""
+        """Compute the same tree with the cpu backend on all processors, if numba is installed."""
         try:
             spanning = importlib.import_module("latentscale.backends.cpu.spanning")
             spanning.spanning_tree(self.deep[:2_000], min_samples=MIN_SAMPLES, threads=1)
@@ -362,11 +363,11 @@ class Million:
         return facts | {"threads": threads, "length_differs_by": float(abs(ways[:, 2] - self.ways[:, 2]).sum())}
 
     def map_figures(self) -> dict[str, Any]:
-        """Trustworthiness and preservation of the map, on a sample."""
+        """Measure trustworthiness and preservation of the map on a sample."""
         return self._figures(self.many, self.flat, 1_000)
 
     def small_trees(self) -> dict[str, Any]:
-        """From how many rows on the device is the faster one: rows of the layout, drawn at random."""
+        """Time trees of random samples of the layout, to find the size from which the device is faster."""
         from latentscale.backends.torch.spanning import spanning_tree
 
         random = np.random.default_rng(0)
@@ -381,7 +382,7 @@ class Million:
         return found
 
     def tree_parts(self) -> dict[str, Any]:
-        """Where the seconds of the tree go, and how blocks of another size do."""
+        """Profile the tree, with several block sizes."""
         blocks, spanning = _module("blocks"), _module("spanning")
 
         found: dict[str, Any] = {}
@@ -399,7 +400,7 @@ class Million:
         return found
 
     def tree_of_components(self) -> dict[str, Any]:
-        """The tree of the million's first five components, as benchmarks/gpu/clusters.py has it: no layout."""
+        """Compute the tree of the million's first five principal components, as in benchmarks/gpu/clusters.py."""
         from latentscale.backends.torch.spanning import spanning_tree
 
         points = np.ascontiguousarray((self.many @ self.axes.T).astype(np.float64))
@@ -410,12 +411,12 @@ class Million:
         neighbors = _module("neighbors")
 
         matrix = neighbors.Matrix(self.many, self.device, copies=None, half=half)
-        # A rehearsal on a processor takes fewer.
+        # A test run on a CPU uses fewer.
         rows = rows if self.device.type == "cuda" else rows // 64
         return matrix, matrix.rows(0, min(rows, len(self.many)), half=half)
 
     def search_parts(self) -> dict[str, Any]:
-        """Where the seconds of the search go."""
+        """Profile the search."""
         neighbors = _module("neighbors")
 
         half = self.device.type == "cuda"
@@ -437,7 +438,7 @@ class Million:
         }
 
     def search_variants(self) -> dict[str, Any]:
-        """Candidates with other sizes, and by a search of all columns (of an eighth of the rows)."""
+        """Time candidates with other sizes, and by a search of all columns (for an eighth of the rows)."""
         neighbors = _module("neighbors")
 
         half = self.device.type == "cuda"
@@ -460,7 +461,7 @@ class Million:
         return found
 
     def operations(self) -> dict[str, Any]:
-        """Milliseconds of single operations on a tile of 8,192 × 16,384 products."""
+        """Time single operations on a tile of 8,192 × 16,384 products, in milliseconds."""
         torch = self.torch
         dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         rows, columns = (8_192, 16_384) if self.device.type == "cuda" else (512, 1_024)
@@ -501,7 +502,7 @@ class Million:
 
 
 def main() -> None:
-    """Measure, and write after each part."""
+    """Measure, and write the results after each part."""
     parser = argparse.ArgumentParser(description="A million rows on one GPU.")
     parser.add_argument("vectors")
     parser.add_argument("out", type=Path)
