@@ -4,8 +4,8 @@
     python benchmarks/gpu/embed.py [--data .gpu] [--out $OUT] [--quick]
 
 Needs torch, transformers, tokenizers, safetensors, NumPy and pyarrow, and the packages in .gpu/packages. It writes
-``embed.json`` to ``--out``. A part that fails is recorded, and the others continue. ``--quick`` is a test run on the CPU
-with a few texts, whose figures mean nothing.
+``embed.json`` to ``--out``. A part that fails is recorded, and the others continue. ``--quick`` is a test run on the
+CPU with a few texts, whose figures mean nothing.
 
 Comparisons:
 
