@@ -36,7 +36,7 @@ def before() -> np.ndarray[Any, Any]:
     return np.repeat(np.arange(5), [60, 50, 40, 30, 20]).astype(np.int32)
 
 
-def test_of_a_refit_only_what_may_be_lost_is_part_of_the_request(before):
+def test_the_request_of_a_refit_contains_only_edits_that_may_be_lost(before):
     edits = [edit_of(0, before, rename="x"), edit_of(1, before, merge="y"), edit_of(2, before, pin=True)]
     assert [one["label"] for one in anchors_of(edits, refit=False)] == ["c1", "c2"]
     assert [one["label"] for one in anchors_of(edits, refit=True)] == ["c0", "c1", "c2"]
@@ -57,7 +57,7 @@ def test_an_edited_cluster_that_is_lost_is_kept_with_its_documents(before, lost)
     assert (np.diff(sizes) <= 0).all()
 
 
-def test_an_edited_cluster_that_is_found_again_is_left_as_it_is(before):
+def test_a_recognised_edited_cluster_is_unchanged(before):
     now = before.copy()
     now[:5] = -1
     made = clustering_of(now)
@@ -66,7 +66,7 @@ def test_an_edited_cluster_that_is_found_again_is_left_as_it_is(before):
     assert found.notes == []
 
 
-def test_two_edited_clusters_that_became_one_are_two_again(before):
+def test_two_edited_clusters_that_were_joined_are_separated(before):
     now = np.where(before == 1, 0, before)
     now = np.unique(now, return_inverse=True)[1].astype(np.int32)
     edits = [edit_of(0, before, rename="x"), edit_of(1, before, hide=True)]
@@ -75,13 +75,13 @@ def test_two_edited_clusters_that_became_one_are_two_again(before):
     assert len(np.unique(found.labels[before <= 1])) == 2
 
 
-def test_without_a_map_before_nothing_is_kept(before):
+def test_without_an_earlier_map_no_cluster_is_kept(before):
     now = np.where(before == 4, -1, before)
     found = hold_edited(clustering_of(now), ROWS, anchors_of([edit_of(4, before, pin=True)], refit=False), [])
     np.testing.assert_array_equal(found.labels, now)
 
 
-def test_merged_clusters_are_one_and_the_rest_of_the_tree_is_as_it_was(before):
+def test_merging_clusters_leaves_the_rest_of_the_tree_unchanged(before):
     layers = [np.array([0, 0, 1, 1, 1], np.int32)]
     anchors = anchors_of([edit_of(1, before, merge="m"), edit_of(4, before, merge="m")], refit=False)
     found, above = merge_edited(clustering_of(before), layers, ROWS, anchors)
@@ -94,7 +94,7 @@ def test_merged_clusters_are_one_and_the_rest_of_the_tree_is_as_it_was(before):
     assert len(np.unique(coarse)) == 2
 
 
-def test_a_part_that_is_not_found_is_said(before):
+def test_a_missing_part_of_an_edit_is_reported(before):
     gone = edit_of(1, before, merge="m", members=(9_001, 9_003))
     found, _ = merge_edited(
         clustering_of(before), [], ROWS, anchors_of([edit_of(0, before, merge="m"), gone], refit=False)
@@ -116,7 +116,7 @@ def test_an_edited_coarser_cluster_is_kept_and_the_tree_stays_nested(before):
     assert notes == ["Of the coarser clusters, 1 were kept as they were edited: 'c1'."]
 
 
-def test_an_edit_is_found_in_another_layer_where_its_own_has_no_such_cluster(before):
+def test_an_edit_is_matched_in_another_layer_if_its_own_has_no_such_cluster(before):
     coarse = np.array([0, 0, 1, 1, 1], np.int32)[before]
     edit = edit_of(1, coarse, layer=0, rename="x")
     (match,) = match_edits([edit], ROWS, [before, coarse])
@@ -131,7 +131,7 @@ def test_an_edit_is_found_in_another_layer_where_its_own_has_no_such_cluster(bef
         (lambda before: (np.arange(200) % 5).astype(np.int32), "its documents are in 5 clusters now"),
     ],
 )
-def test_an_edit_that_fits_nowhere_has_its_reason(before, now, reason):
+def test_an_edit_that_matches_nothing_has_a_reason(before, now, reason):
     (match,) = match_edits([edit_of(4, before, rename="x")], ROWS, [now(before)])
     assert match.reason.startswith(reason)
     assert match.cluster == -1

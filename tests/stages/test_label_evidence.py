@@ -50,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_columns_that_set_a_cluster_apart_have_a_lift_with_its_interval(made: Path) -> None:
+def test_distinctive_columns_of_a_cluster_have_a_lift_with_its_interval(made: Path) -> None:
     ws = ls.open(made)
     labels, points = ws.the_map().labels(), ws.the_map().points().collect()
     for row in labels.filter(pl.col("layer") == 0).to_dicts():
@@ -72,7 +72,7 @@ def test_columns_that_set_a_cluster_apart_have_a_lift_with_its_interval(made: Pa
     assert "secret" in {one["column"] for row in kept["columns"] for one in row}
 
 
-def test_the_page_has_them_with_the_cluster_most_alike(made: Path) -> None:
+def test_the_page_shows_distinctive_columns_and_the_most_similar_cluster(made: Path) -> None:
     ws = ls.open(made)
     folder = made / ws.the_map().record.folder / "viewer"
     entries = json.loads((folder / "labels.json").read_text())["clusters"]
@@ -90,7 +90,7 @@ def shifts(values: np.ndarray, clusters: np.ndarray, kind: pa.DataType = pa.floa
     return dict(number_shifts("x", kind, values.astype(np.float64), clusters.astype(np.int32)))
 
 
-def test_the_probability_is_that_of_all_pairs_and_equal_numbers_count_half() -> None:
+def test_the_probability_is_over_all_pairs_and_ties_count_half() -> None:
     random = np.random.default_rng(1)
     clusters = np.repeat([-1, 0, 1], [40, 30, 50])
     values = random.integers(0, 12, 120) + 6.0 * (clusters == 0)
@@ -104,7 +104,7 @@ def test_the_probability_is_that_of_all_pairs_and_equal_numbers_count_half() -> 
     assert found.elsewhere == str(int(np.sort(outside)[(len(outside) - 1) // 2]))
 
 
-def test_chance_is_no_shift_and_dates_are_written_as_dates() -> None:
+def test_random_differences_are_no_shift_and_dates_are_written_as_dates() -> None:
     random = np.random.default_rng(2)
     clusters = np.repeat(np.arange(20), 50)
     assert shifts(random.normal(size=1_000), clusters) == {}

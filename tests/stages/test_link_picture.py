@@ -43,7 +43,7 @@ def meta(page: str) -> dict[str, str]:
     return dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)"', page))
 
 
-def test_the_page_names_a_picture_of_the_map_by_its_whole_address(made: Path) -> None:
+def test_the_page_names_the_link_picture_by_its_absolute_address(made: Path) -> None:
     said = meta((made / "viewer/index.html").read_text())
     path = made / "viewer/link.png"
     assert re.fullmatch(re.escape(URL) + r"link\.png\?[0-9a-f]{10}", said["og:image"])
@@ -61,7 +61,7 @@ def test_the_page_names_a_picture_of_the_map_by_its_whole_address(made: Path) ->
     assert coloured[:, :60].sum() == 0
 
 
-def test_the_same_map_has_the_same_picture_and_another_title_another_one(made: Path, record: Record) -> None:
+def test_the_picture_depends_on_map_and_title(made: Path, record: Record) -> None:
     title = 'A "map" & more'
     assert draw_link_picture(record, title) == (made / "viewer/link.png").read_bytes()
     named = meta((made / "viewer/index.html").read_text())["og:image"]
@@ -69,7 +69,7 @@ def test_the_same_map_has_the_same_picture_and_another_title_another_one(made: P
     assert named != f"{URL}{link_picture_address(record, 'Another')}"
 
 
-def test_the_picture_is_drawn_again_only_when_it_shows_something_else(record: Record, tmp_path: Path) -> None:
+def test_the_picture_is_redrawn_only_if_its_content_changes(record: Record, tmp_path: Path) -> None:
     store, path = Store(str(tmp_path)), tmp_path / "one/link.png"
     write_public_page(store, record, folder="one")
     drawn = path.read_bytes()
@@ -85,9 +85,7 @@ def test_the_picture_is_drawn_again_only_when_it_shows_something_else(record: Re
     assert path.read_bytes() == drawn
 
 
-def test_without_an_address_and_in_another_folder_the_picture_is_named_from_the_page(
-    record: Record, tmp_path: Path
-) -> None:
+def test_without_an_address_the_picture_is_relative_to_the_page(record: Record, tmp_path: Path) -> None:
     write_public_page(Store(str(tmp_path)), record, folder="one")
     said = meta((tmp_path / "one/index.html").read_text())
     assert re.fullmatch(r"\./link\.png\?[0-9a-f]{10}", said["og:image"])
@@ -111,7 +109,7 @@ def test_without_an_address_and_in_another_folder_the_picture_is_named_from_the_
         "\U0001f5fa",
     ],
 )
-def test_any_title_leaves_a_picture(record: Record, title: str) -> None:
+def test_every_title_gives_a_picture(record: Record, title: str) -> None:
     content = draw_link_picture(record, title)
     picture = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     assert picture.shape == (630, 1200, 3)
@@ -120,13 +118,13 @@ def test_any_title_leaves_a_picture(record: Record, title: str) -> None:
     assert (left == left[0, 0]).all(), "nothing leaves the margin"
 
 
-def test_a_title_in_signs_that_the_font_lacks_is_left_out(record: Record) -> None:
+def test_a_title_with_characters_missing_in_the_font_is_omitted(record: Record) -> None:
     titles = ("地図", "日本語の文書")
     pictures = {hashlib.sha256(draw_link_picture(record, title)).hexdigest() for title in titles}
     assert len(pictures) == 1
     assert hashlib.sha256(draw_link_picture(record, "Map")).hexdigest() not in pictures
 
 
-def test_a_page_in_one_file_does_without(made: Path, tmp_path: Path) -> None:
+def test_a_single_file_page_has_no_link_picture(made: Path, tmp_path: Path) -> None:
     latentscale.open(made).the_map().export(tmp_path / "map.html", what="page")
     assert "link.png" not in (tmp_path / "map.html").read_text()

@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
     return folder / "ws"
 
 
-def test_noise_is_kept_or_counted_with_its_nearest_cluster(place: Path, demo: pl.DataFrame) -> None:
+def test_noise_is_kept_or_assigned_to_its_nearest_cluster(place: Path, demo: pl.DataFrame) -> None:
     kept = latentscale.open(place).current
     noise, sizes, nearest = shown(place, kept)
     assert noise == (kept.points().collect()["cluster"] < 0).sum() > 0

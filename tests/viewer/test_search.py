@@ -70,14 +70,14 @@ def read(files: Files) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.parametrize(("text", "words"), CASES)
-def test_a_text_has_the_words_that_the_page_looks_for(text: str, words: list[str]) -> None:
+def test_texts_are_tokenised_like_queries_on_the_page(text: str, words: list[str]) -> None:
     found = tokens(pl.Series(["before", text, None]))
     assert Counter(found.filter(pl.col("row") == 1)["term"].to_list()) == Counter(words)
     assert found.filter(pl.col("row") == 2).height == 0
     assert words_of_one(text) == words
 
 
-def test_few_documents_are_indexed_as_many_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_documents_are_indexed_like_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str | None] = [*(text for text, _ in CASES), None, "again " * 300]
     columns = {"body": texts, "name": [None, *texts[:-1]], "key": [f" Ä-{i}" for i in range(len(texts))]}
     fields = {"text": "body", "title": "name", "id": "key"}
@@ -93,7 +93,7 @@ def test_few_documents_are_indexed_as_many_are(tmp_path: Path, monkeypatch: pyte
         assert np.array_equal(weights, second[word][2])
 
 
-def test_each_word_leads_to_the_documents_that_have_it_with_their_weights(tmp_path: Path) -> None:
+def test_postings_list_the_documents_of_each_word_with_their_weights(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     words = [f"w{i:04d}" for i in range(3_000)]
     texts = [" ".join(random.choice(words, random.integers(1, 60))) for _ in range(2_100)]
@@ -142,7 +142,7 @@ def test_columns_of_any_type_may_be_title_or_id(tmp_path: Path, monkeypatch: pyt
         assert set(read(files)) == {"one", "word", "three"} | ids
 
 
-def test_a_word_of_very_many_documents_keeps_those_of_most_weight(tmp_path: Path) -> None:
+def test_a_frequent_word_keeps_its_postings_of_highest_weight(tmp_path: Path) -> None:
     n = MAX_POSTINGS + 500
     texts: list[str | None] = ["common " * (1 + i % 3) + f"rare{i}" for i in range(n)]
     _, files, positions = build({"body": texts}, {"text": "body"}, tmp_path, batch=1_000)
@@ -154,7 +154,7 @@ def test_a_word_of_very_many_documents_keeps_those_of_most_weight(tmp_path: Path
     assert often <= set(places.tolist())
 
 
-def test_what_does_not_fit_into_memory_gives_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spilling_to_disk_gives_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(2)
     texts: list[str | None] = [" ".join(f"t{w}" for w in random.integers(0, 9_000, 80)) for _ in range(3_000)]
     _, once, _ = build({"body": texts}, {"text": "body"}, tmp_path, batch=250)
@@ -170,7 +170,7 @@ def test_what_does_not_fit_into_memory_gives_the_same_index(tmp_path: Path, monk
         assert np.array_equal(weights, second[word][2])
 
 
-def test_a_query_costs_no_more_than_200_kilobytes_of_a_million_documents(tmp_path: Path) -> None:
+def test_a_query_of_a_million_documents_reads_at_most_200_kilobytes(tmp_path: Path) -> None:
     """The four largest shards and the list of all, by the sizes of an index of 20,000 documents."""
     random = np.random.default_rng(3)
     # Zipf's law, as in texts: the most frequent words are in nearly all documents.
@@ -207,6 +207,6 @@ def test_texts_that_are_not_published_are_not_indexed(synthetic: ModuleType, tmp
         assert ("search" in json.loads(files["index.json"])["sections"]) == bool(words)
 
 
-def test_the_setting_leaves_the_ids_of_maps_alone_that_were_made_before_it() -> None:
+def test_the_setting_does_not_change_ids_of_existing_maps() -> None:
     assert "search" not in publish_settings(PublishConfig(), title=None)
     assert publish_settings(PublishConfig(search=False), title=None)["search"] is False
