@@ -46,7 +46,7 @@ def states(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> tupl
     return root, pages
 
 
-def test_an_open_preview_keeps_its_view_as_the_map_takes_shape(
+def test_an_open_preview_keeps_its_view_when_it_reloads(
     states: tuple[Path, list[Path]], opened: Open, serve_folder: Callable[[Path], str], tmp_path: Path
 ) -> None:
     root, pages = states
@@ -96,7 +96,7 @@ def test_an_open_preview_keeps_its_view_as_the_map_takes_shape(
     assert it.view() == pytest.approx(view)
 
 
-def test_it_reads_itself_again_when_more_is_due_and_not_under_a_hand(
+def test_a_preview_reloads_when_due_but_not_while_it_is_used(
     states: tuple[Path, list[Path]], opened: Open, tmp_path: Path
 ) -> None:
     _, pages = states

@@ -33,7 +33,7 @@ class Slow:
         return computed
 
 
-def test_what_waits_for_a_write_is_not_computed_after_a_stop() -> None:
+def test_tasks_waiting_for_a_write_are_not_computed_after_stop() -> None:
     worker = Slow()
     pipelined = Pipelined(worker)
     with ThreadPoolExecutor(UNWRITTEN + 1) as pool:
