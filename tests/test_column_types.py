@@ -67,7 +67,7 @@ def test_the_page_shows_each_value_as_it_stood(made: Path) -> None:
         assert shown[name].unique().to_list() == [page], name
 
 
-def test_whole_numbers_beyond_float64_are_no_category_unless_they_are_told_apart(made: Path) -> None:
+def test_integers_beyond_float64_are_categories_only_if_distinguishable(made: Path) -> None:
     (index,) = (made / "out" / "maps").glob("*/viewer/index.json")
     colours = {one["name"]: one for one in json.loads(index.read_text())["colours"]}
     assert colours["order"]["kind"] == "numbers"

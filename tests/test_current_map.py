@@ -160,7 +160,7 @@ def test_settings_that_are_lost_are_no_defaults(place: Path, workspace: ls.Works
         workspace.update()
 
 
-def test_documents_keep_their_row_id_when_an_earlier_map_is_gone_back_to(
+def test_documents_keep_their_row_id_after_promoting_an_earlier_map(
     place: Path, workspace: ls.Workspace, demo: pl.DataFrame
 ) -> None:
     fitted = workspace.the_map()

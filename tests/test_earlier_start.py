@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def test_new_documents_start_at_the_mean_of_neighbours_that_were_there() -> None:
+def test_new_documents_start_at_the_mean_of_their_known_neighbours() -> None:
     earlier = np.array([[0, 0], [10, 4], [2, 8], [9, 9], [9, 9], [9, 9], [9, 9]], np.float32)
     known = np.array([True, True, True, False, False, False, False])
     # 3 has two neighbours that were there, 4 only 3, and 5 and 6 only each other.
@@ -105,7 +105,7 @@ def test_a_refit_that_starts_from_the_map_looks_like_it(grown: tuple[Path, laten
     assert "earlier" not in records[first.record.request["projection"]].request
 
 
-def test_what_no_earlier_map_has_is_refused_before_any_work(
+def test_layouts_missing_in_the_earlier_map_are_refused_before_any_work(
     grown: tuple[Path, latentscale.Map], tmp_path: Path
 ) -> None:
     root, _ = grown

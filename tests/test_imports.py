@@ -185,7 +185,7 @@ def test_stages_know_neither_engines_nor_a_backend_by_name() -> None:
     assert astray == []
 
 
-def test_what_one_system_alone_has_is_imported_where_it_is_used() -> None:
+def test_platform_specific_modules_are_imported_where_they_are_used() -> None:
     posix = {"resource", "fcntl", "pwd", "grp", "termios"}
     at_the_top = [
         f"{module} imports {name}"

@@ -27,7 +27,7 @@ def vectors(demo: pl.DataFrame) -> np.ndarray:
     return StaticEmbedder().embed(demo["text"].to_list()).vectors
 
 
-def test_the_recall_that_is_said_is_that_of_the_files(vectors: np.ndarray) -> None:
+def test_the_reported_recall_is_that_of_the_files(vectors: np.ndarray) -> None:
     queries = StaticEmbedder().embed(["chess against the computer", "edit photos", "fonts for old scripts"] * 2).vectors
     n = len(vectors)
     files: dict[str, bytes] = {}

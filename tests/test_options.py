@@ -27,9 +27,7 @@ def of_labeler(options: dict[str, Any]) -> Wanted:
 
 
 @pytest.mark.parametrize(("read", "where"), [(of_embedder, "embed.options"), (of_labeler, "label.options")])
-def test_the_first_option_that_is_wrong_is_named_with_what_to_do(
-    read: Callable[[dict[str, Any]], Wanted], where: str
-) -> None:
+def test_the_first_invalid_option_is_reported_with_a_hint(read: Callable[[dict[str, Any]], Wanted], where: str) -> None:
     assert read({"model": "a"}) == Wanted(model="a")
     with pytest.raises(ConfigError, match=f"{where}.modle: Extra") as raised:
         read({"modle": "a"})  # which is why the other one is missing

@@ -104,7 +104,7 @@ def test_a_map_of_three_dimensions_gives_heights_and_a_column_its_clusters(made:
 
 
 @pytest.mark.parametrize("fitted", [1, 2, 3])
-def test_a_map_of_a_few_documents_takes_others(tmp_path: Path, demo: pl.DataFrame, fitted: int) -> None:
+def test_documents_are_placed_on_a_map_of_a_few_documents(tmp_path: Path, demo: pl.DataFrame, fitted: int) -> None:
     whole = latentscale.run(demo[: fitted + 4], out=tmp_path / "whole", text="text", progress="quiet")
     small = latentscale.run(demo[:fitted], out=tmp_path / "ws", text="text", progress="quiet")
     placed = small.place(demo[fitted - 1 : fitted + 4], tmp_path / "placed", text="text")
@@ -156,7 +156,7 @@ main(sys.argv[1:])
 """
 
 
-def test_what_a_killed_command_has_placed_is_not_placed_again(
+def test_documents_placed_by_a_killed_command_are_not_placed_again(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "placed"
@@ -195,7 +195,7 @@ def test_what_a_killed_command_has_placed_is_not_placed_again(
         ({"vectors": np.ones((250, 3), np.float32)}, LatentScaleError, "was embedded with"),
     ],
 )
-def test_what_cannot_be_placed_is_refused_before_anything_is_embedded(
+def test_documents_that_cannot_be_placed_are_refused_before_embedding(
     made: Path, tmp_path: Path, settings: dict[str, object], error: type[LatentScaleError], says: str
 ) -> None:
     current = latentscale.open(made / "ws").current
@@ -272,7 +272,7 @@ def test_another_corpus_needs_another_folder(made: Path, tmp_path: Path) -> None
         current.place(frame[:10], tmp_path / "placed")
 
 
-def test_a_page_shows_the_map_and_what_was_placed_on_it(made: Path, tmp_path: Path) -> None:
+def test_a_page_shows_the_map_and_the_placed_documents(made: Path, tmp_path: Path) -> None:
     current = latentscale.open(made / "ws").current
     assert current is not None
     others = pl.read_parquet(made / "others.parquet").filter(pl.col("text").is_not_null())

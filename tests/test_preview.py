@@ -160,7 +160,7 @@ def test_a_large_map_is_shown_by_a_uniform_sample_that_stays_the_same(
     assert sorted(packages[0]) == sorted(packages[-1])
 
 
-def test_it_shows_what_the_page_will_and_no_more(tmp_path: Path, written: list[Page]) -> None:
+def test_a_preview_shows_only_what_the_page_will_publish(tmp_path: Path, written: list[Page]) -> None:
     corpus = pl.DataFrame(
         {
             "text": [f"the secret text number {i} about the game {i % 7}" for i in range(60)],
@@ -187,7 +187,7 @@ def test_it_shows_what_the_page_will_and_no_more(tmp_path: Path, written: list[P
         assert b"secret" not in b"".join(page.files.values())
 
 
-def test_a_run_that_fails_or_is_killed_leaves_nothing_that_misleads(
+def test_a_failed_or_killed_run_leaves_no_misleading_preview(
     tmp_path: Path, small_corpus: Path, written: list[Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "ws"
@@ -258,7 +258,7 @@ def test_the_file_is_as_large_as_planned(tmp_path: Path, demo: pl.DataFrame, wri
         assert len(page.text.encode()) == pytest.approx(planned.file_bytes, rel=0.2)
 
 
-def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_preview_that_cannot_be_shown_is_refused_before_reading(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.parquet")
     with pytest.raises(ConfigError, match=r"the backend cuml shows no layout before it is done") as refused:
         latentscale.run(
@@ -276,7 +276,7 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_read(tmp_path: Path)
     assert not (tmp_path / "ws").exists()
 
 
-def test_what_auto_chooses_is_the_same_with_a_preview(
+def test_auto_chooses_the_same_with_a_preview(
     tmp_path: Path, small_corpus: Path, written: list[Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = CpuBackend.layout
@@ -297,7 +297,7 @@ def test_what_auto_chooses_is_the_same_with_a_preview(
     assert len(written) == 1
 
 
-def test_a_refit_is_shown_as_it_will_lie(tmp_path: Path, small_corpus: Path, written: list[Page]) -> None:
+def test_the_preview_of_a_refit_is_aligned(tmp_path: Path, small_corpus: Path, written: list[Page]) -> None:
     out = tmp_path / "ws"
     latentscale.run(str(small_corpus), out=out, progress="quiet", project={"n_epochs": 30}, **SETTINGS)
     workspace = latentscale.open(out)

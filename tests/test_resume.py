@@ -108,7 +108,7 @@ def test_a_run_that_finds_everything_opens_no_shard(finished: Path, place: Path)
     assert again.id == before.id
 
 
-def test_another_map_of_the_same_documents_opens_none_before_it_is_computed(place: Path) -> None:
+def test_another_map_of_the_same_documents_reads_no_shard_before_computing(place: Path) -> None:
     workspace = latentscale.open(place)
     current = workspace.current
     assert current is not None

@@ -47,7 +47,7 @@ def each_file_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "TINY_BYTES", 0)
 
 
-def test_every_document_has_a_row_id_of_its_own(tmp_path: Path, demo: pl.DataFrame) -> None:
+def test_every_document_has_its_own_row_id(tmp_path: Path, demo: pl.DataFrame) -> None:
     workspace = returned(tmp_path, demo.sort("package").head(300))
     shown = points(workspace)
     assert shown["row_id"].n_unique() == len(shown) == 400

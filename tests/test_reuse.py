@@ -106,7 +106,7 @@ def test_none_of_400_documents_is_placed_or_embedded_again(place: Path, log: Pat
     assert len(read_table(ws.store, placement, "reused")) == 400
 
 
-def test_only_what_was_altered_is_embedded_and_placed(place: Path, log: Path, demo: pl.DataFrame) -> None:
+def test_only_changed_documents_are_embedded_and_placed(place: Path, log: Path, demo: pl.DataFrame) -> None:
     latentscale.run(str(place / "corpus"), out=place / "ws", text="text", id="package", **SETTINGS)
     counted(log)
     changed = demo[:200].with_columns(

@@ -106,7 +106,7 @@ def check(workspace: latentscale.Workspace, *, every: int) -> tuple[float, list[
     return found / wanted, counts
 
 
-def test_what_is_like_a_document_stays_true_while_the_map_grows(tmp_path: Path, demo: pl.DataFrame) -> None:
+def test_similar_documents_stay_correct_while_the_map_grows(tmp_path: Path, demo: pl.DataFrame) -> None:
     sections = ["games", "perl", "science", "mail", "fonts", "electronics"]
     documents = demo.filter(pl.col("section").is_in(sections)).sort("package").sample(1_000, seed=1, shuffle=True)
     corpus = tmp_path / "corpus"
@@ -133,7 +133,7 @@ def test_what_is_like_a_document_stays_true_while_the_map_grows(tmp_path: Path, 
     assert counts == [830, 100, 70]
 
 
-def test_lists_are_cut_into_files_that_a_position_leads_to(tmp_path: Path) -> None:
+def test_lists_of_similar_documents_are_found_by_position(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     n, k, p = 1_300, 4, 20_000
     positions = random.permutation(n).astype(np.int64)
@@ -163,6 +163,6 @@ def test_lists_are_cut_into_files_that_a_position_leads_to(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("places", [np.full((3, 2), 3), np.full((3, 2), -1), np.zeros((2, 2))])
-def test_neighbours_that_are_none_are_refused(places: np.ndarray) -> None:
+def test_neighbours_out_of_range_are_refused(places: np.ndarray) -> None:
     with pytest.raises(ShapeError):
         Similar(neighbors=places.astype(np.int64), similarity=np.zeros((3, 2), np.float32)).check(3)

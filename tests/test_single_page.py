@@ -34,9 +34,7 @@ def parts(text: str) -> tuple[str, dict[str, bytes], str]:
     return policy[1], {k: base64.b64decode(v) for k, v in json.loads(files[1]).items()}, script[1]
 
 
-def test_the_file_holds_what_the_page_reads_and_a_policy_that_forbids_the_rest(
-    one: latentscale.Map, tmp_path: Path
-) -> None:
+def test_a_single_file_page_contains_its_data_and_a_strict_policy(one: latentscale.Map, tmp_path: Path) -> None:
     written = one.export(tmp_path / "map.html")
     folder = one.export(tmp_path / "folder")
     policy, files, script = parts(written.read_text(encoding="utf-8"))
@@ -70,7 +68,7 @@ def test_an_html_file_is_a_page_and_nothing_else(one: latentscale.Map, tmp_path:
         one.export(tmp_path / "points.html", what="points")
 
 
-def test_no_file_can_end_the_script_that_holds_it() -> None:
+def test_no_embedded_file_can_end_its_script_element() -> None:
     page = b"".join(single_page("t", {"viewer/</script><b>": b"</script>"})).decode()
     _, files, _ = parts(page)
     assert files == {"viewer/</script><b>": b"</script>"}

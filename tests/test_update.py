@@ -185,7 +185,7 @@ def test_documents_of_a_removed_file_leave_the_map(place: Path, documents: pl.Da
     assert len(check_whole(workspace, documents[:900])) == 900
 
 
-def test_a_renamed_file_keeps_row_ids_and_places(place: Path, documents: pl.DataFrame) -> None:
+def test_a_renamed_file_keeps_row_ids_and_positions(place: Path, documents: pl.DataFrame) -> None:
     workspace = latentscale.open(place / "ws")
     before = points(workspace)
     (place / "corpus" / "b.parquet").rename(place / "corpus" / "z.parquet")
@@ -201,7 +201,7 @@ def test_a_renamed_file_keeps_row_ids_and_places(place: Path, documents: pl.Data
     assert current.quality["drift"]["added"] == 0
 
 
-def test_a_rewritten_file_keeps_what_it_still_holds(place: Path, documents: pl.DataFrame) -> None:
+def test_a_rewritten_file_keeps_its_remaining_documents(place: Path, documents: pl.DataFrame) -> None:
     workspace = latentscale.open(place / "ws")
     before = points(workspace)
     rewritten = pl.concat([documents[1000:], documents[600:900].reverse()])
@@ -212,7 +212,7 @@ def test_a_rewritten_file_keeps_what_it_still_holds(place: Path, documents: pl.D
     assert same_places(before, after) == 800
 
 
-def test_a_changed_text_keeps_its_row_id_and_gets_a_new_place(tmp_path: Path, documents: pl.DataFrame) -> None:
+def test_a_changed_text_keeps_its_row_id_and_gets_a_new_position(tmp_path: Path, documents: pl.DataFrame) -> None:
     corpus, out = tmp_path / "corpus", tmp_path / "ws"
     corpus.mkdir()
     documents[:700].write_parquet(corpus / "a.parquet")
@@ -271,7 +271,7 @@ def test_places_do_not_depend_on_how_documents_arrive(place: Path, documents: pl
     assert one.equals(two)
 
 
-def test_an_update_that_another_overtook_goes_on_from_the_winner(
+def test_an_overtaken_update_continues_from_the_winner(
     place: Path, documents: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from latentscale.pipeline import update as updating
@@ -314,7 +314,7 @@ def test_a_crash_between_the_map_and_head_is_mended_by_the_next_update(place: Pa
     assert (place / "ws" / "viewer" / "manifest.json").read_bytes() == manifest
 
 
-def test_promote_goes_back_and_the_next_update_starts_from_there(place: Path, documents: pl.DataFrame) -> None:
+def test_promote_restores_an_earlier_map_and_updates_start_from_it(place: Path, documents: pl.DataFrame) -> None:
     workspace = latentscale.open(place / "ws")
     first = workspace.current
     assert first is not None
@@ -353,7 +353,7 @@ def test_a_workspace_without_a_map_cannot_grow(tmp_path: Path, small_corpus: Pat
         workspace.update()
 
 
-def test_a_refit_lies_on_the_old_map_and_clusters_keep_their_ids(place: Path, documents: pl.DataFrame) -> None:
+def test_a_refit_is_aligned_to_the_old_map_and_clusters_keep_their_ids(place: Path, documents: pl.DataFrame) -> None:
     workspace = latentscale.open(place / "ws")
     before, first = points(workspace), workspace.current
     assert first is not None

@@ -47,7 +47,7 @@ def test_the_commands_do_import_the_sdk() -> None:
 
 
 @pytest.mark.parametrize("path", modules("explore", "upkeep", "storage"), ids=lambda path: path.stem)
-def test_what_looks_at_a_workspace_is_given_a_store_and_records(path: Path) -> None:
+def test_modules_that_inspect_a_workspace_get_a_store_and_records(path: Path) -> None:
     above = ("latentscale.workspace", "latentscale.map", "latentscale.api", "latentscale.cli", "latentscale.pipeline")
     assert [name for name in imported(path) if name.startswith(above)] == []
 
