@@ -27,7 +27,7 @@ class AddedColumn:
     row_ids : int64 ndarray, shape (n,)
         Ascending; documents not listed have no value.
     values : float32 or int64 ndarray, shape (n,)
-        Numbers; or with ``categories`` category indices, of which those beyond 63 are shown as one.
+        Numbers; or with ``categories`` category indices, of which those beyond 63 share one code.
     categories : sequence of str, optional
         Category names, most frequent first.
     """

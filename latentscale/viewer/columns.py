@@ -175,9 +175,9 @@ class ColumnValues:
         """Whether a type is compatible with the column's kind in an earlier generation."""
         if pa.types.is_null(kind):
             return True
-        whole = pa.types.is_boolean(kind) or pa.types.is_integer(kind)
+        discrete = pa.types.is_boolean(kind) or pa.types.is_integer(kind)
         if self.kind == "categories":
-            return whole or _is_text(kind)
+            return discrete or _is_text(kind)
         if self.kind == "dates":
             return pa.types.is_date(kind) or pa.types.is_timestamp(kind) or _is_text(kind)
         return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)

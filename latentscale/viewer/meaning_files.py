@@ -72,10 +72,10 @@ def _choose_probes(lists: InvertedLists, meaning: Meaning) -> tuple[int, float |
         scores = np.concatenate([best, queries @ meaning.vectors[start : start + 65_536].T], axis=1)
         best = np.partition(scores, -k, axis=1)[:, -k:]
     thresholds = best.min(axis=1) - 1e-6
-    found = lists.nearest(queries, k=k, widths=widths)
+    results = lists.nearest(queries, k=k, widths=widths)
     hits = [
         [int((meaning.vectors[rows] @ query >= threshold).sum()) for rows in rows_by_width]
-        for rows_by_width, query, threshold in zip(found, queries, thresholds, strict=True)
+        for rows_by_width, query, threshold in zip(results, queries, thresholds, strict=True)
     ]
     recalls = np.mean(hits, axis=0) / k
     enough = np.flatnonzero(recalls >= TARGET_RECALL)

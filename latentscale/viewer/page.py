@@ -100,8 +100,8 @@ def page_icon() -> str:
     EnvironmentFailure
         If the site is not built.
     """
-    found = re.search(r'<link rel="icon"[^>]*>', (static_files() / "index.html").read_text(encoding="utf-8"))
-    return found[0] if found else ""
+    match = re.search(r'<link rel="icon"[^>]*>', (static_files() / "index.html").read_text(encoding="utf-8"))
+    return match[0] if match else ""
 
 
 def single_page(title: str, files: Mapping[str, bytes]) -> Iterator[bytes]:
@@ -252,7 +252,7 @@ def write_page(
     generations, title, labels, about, images, picture
         As for ``manifest_bytes``.
     put : callable
-        Writes one whole object: ``put(name, bytes)``.
+        Writes an object: ``put(name, bytes)``.
 
     Raises
     ------
@@ -291,15 +291,15 @@ def page_behind(title: str, address: str) -> bytes:
     ).encode()
 
 
-def page_instead(title: str, said: str, address: str | None) -> bytes:
+def page_instead(title: str, explanation: str, address: str | None) -> bytes:
     """A page that explains what became of the page at its address, and links to ``address`` if there is one.
 
     Served over HTTP it redirects there with the view in the fragment of its own URL; opened as a file it only links.
 
     Parameters
     ----------
-    said : str
-        The explanation, in sentences.
+    explanation : str
+        Sentences.
     address : str or None
         Relative address of a map's page.
 
@@ -325,7 +325,7 @@ def page_instead(title: str, said: str, address: str | None) -> bytes:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="dark light">'
         f"<title>{html.escape(title)}</title></head>"
-        f"<body><h1>{html.escape(title)}</h1><p>{html.escape(said)}</p>{link}{script}</body></html>\n"
+        f"<body><h1>{html.escape(title)}</h1><p>{html.escape(explanation)}</p>{link}{script}</body></html>\n"
     ).encode()
 
 

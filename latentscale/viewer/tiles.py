@@ -49,7 +49,7 @@ def write_tiles(
     ----------
     data : ViewerData
     put : callable
-        Writes one whole object: ``put(name, bytes)``.
+        Writes an object: ``put(name, bytes)``.
     scratch : Path
         An existing folder on a local disk; temporary files are deleted.
     sections : iterable of Section
@@ -170,7 +170,7 @@ def write_labels(labels: pa.Table, put: Callable[[str, bytes], None], *, side: f
     labels : pyarrow.Table
         As ``ViewerData.labels``.
     put : callable
-        Writes one whole object: ``put(name, bytes)``.
+        Writes an object: ``put(name, bytes)``.
     side : float
         Edge of the whole map's square.
     """

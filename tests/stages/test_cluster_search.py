@@ -1,4 +1,4 @@
-"""Clusters that were ordered by their number, and defaults that collapse: the real HDBSCAN on real shapes."""
+"""Requested numbers of clusters, and default clusterings that collapse, with the real HDBSCAN."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST = DensitySettings(min_cluster_size=5, min_samples=5, cluster_selection_met
 
 
 class Fits:
-    """Fits of HDBSCAN on one layout, counted."""
+    """Fits HDBSCAN on one layout and counts the fits."""
 
     def __init__(self, points: np.ndarray[Any, Any]) -> None:
         self.points = points
@@ -40,7 +40,7 @@ def topics() -> np.ndarray[Any, Any]:
 
 @pytest.fixture(scope="module")
 def lump() -> np.ndarray[Any, Any]:
-    """A wide lump with denser spots in it, and two small groups far away: two or three clusters by excess of mass."""
+    """A wide group with denser parts, and two small distant groups: two or three clusters by excess of mass."""
     random = np.random.default_rng(1)
     spots = random.normal(0, 1, (12, 1, 3)) + random.normal(0, 0.3, (12, 150, 3))
     return np.concatenate([spots.reshape(-1, 3), *(random.normal(c, 0.05, (60, 3)) for c in (40, -40))])

@@ -1,4 +1,4 @@
-"""Clusters that were edited stay: lost ones are kept, those to be merged are one, and the tree stays a tree."""
+"""Edited clusters are kept by refits: lost ones are restored, merged ones joined, and the tree stays nested."""
 
 from __future__ import annotations
 

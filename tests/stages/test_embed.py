@@ -1,4 +1,4 @@
-"""Which shards of documents have no vectors."""
+"""Shards of documents without vectors are pending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A staged embedder in a worker: the next shard is prepared and given to the device before the last one is done."""
+"""A staged embedder in a worker: the next shard is prepared and queued before the last one is finished."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def worker_of(
 
 
 def all_in_flight(worker: EmbedWorker, shards: list[Any]) -> list[Any]:
-    """Run shards as the process of a worker does: as one ends, the next one begins."""
+    """Run shards as a worker process does: the next one starts as one ends."""
     pipelined = Pipelined(worker)
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         return list(pool.map(pipelined.run, shards))

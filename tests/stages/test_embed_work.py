@@ -1,4 +1,4 @@
-"""What embedding workers did is measured where they run, and reaches the record, the status and the metrics."""
+"""Work of embedding workers is measured in the workers, and is in the record, the status and the metrics."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_differing_widths_are_refused_naming_both_shards() -> None:
 
 
 class Wrong:
-    """An embedder that answers something else than it was asked for."""
+    """An embedder with invalid results."""
 
     def __init__(self, rows: int, width: int, value: float = 1.0) -> None:
         self._answer = np.full((rows, width), value, np.float32)

@@ -1,4 +1,4 @@
-"""The evidence of a cluster besides its words: values and numbers of columns, and the sibling most like it."""
+"""Evidence of a cluster besides its words: values and numbers of columns, and the most similar sibling."""
 
 from __future__ import annotations
 

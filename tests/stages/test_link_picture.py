@@ -1,4 +1,4 @@
-"""The picture that is shown where the address of a page is shared."""
+"""The link preview image of a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page shows of documents in no cluster."""
+"""Noise on the page: ``publish.noise``."""
 
 from __future__ import annotations
 

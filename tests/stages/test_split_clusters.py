@@ -1,4 +1,4 @@
-"""Clusters that were split, and documents that were moved: the rest stays as it was, and a refit does it again."""
+"""Split clusters and moved documents: the rest is unchanged, and refits repeat the edits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns that are added to a page: the files and entries that publishing would have written."""
+"""Columns added to an exported page: files and entries equal those that publishing writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first view shows the body of a map, whatever lies far from it."""
+"""The initial view shows the body of a map and ignores outliers."""
 
 from __future__ import annotations
 

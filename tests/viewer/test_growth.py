@@ -1,4 +1,4 @@
-"""A map that grows: each update is a small generation whose colours, codes and labels continue those before."""
+"""Maps that grow by updates: each generation keeps the colours, codes and labels of earlier ones."""
 
 from __future__ import annotations
 

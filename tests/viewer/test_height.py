@@ -1,4 +1,4 @@
-"""Heights in the files of the page: every document once, in steps, beside tiles that stay as they were."""
+"""Heights in the files of the page: every document once, quantised, with unchanged tiles."""
 
 from __future__ import annotations
 

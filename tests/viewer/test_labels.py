@@ -1,4 +1,4 @@
-"""Labels never overlap at any zoom, and clusters keep their family's hue."""
+"""Labels do not overlap at any zoom, and clusters have the hue of their parent."""
 
 from __future__ import annotations
 

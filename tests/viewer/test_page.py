@@ -1,4 +1,4 @@
-"""The public page is written manifest last, and small."""
+"""The public page: its manifest is written last, and it is small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures drawn in Python have the colours of the page, which reads the same file."""
+"""Pictures drawn in Python have the colours of the page, which uses the same file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every point is in one tile, at its place, whatever the map looks like."""
+"""Every point is in one tile, at its position, for any map."""
 
 from __future__ import annotations
 

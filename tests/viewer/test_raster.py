@@ -1,4 +1,4 @@
-"""The picture of all documents, that lies under a sample of them."""
+"""The density raster of all documents, drawn behind a sample of points."""
 
 from __future__ import annotations
 

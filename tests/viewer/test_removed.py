@@ -1,4 +1,4 @@
-"""Rows that left the map: where they stand, what they counted for, and how little of a generation is read for it."""
+"""Removed rows: their positions and counts, and the files that are read to find them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N = 40_000
 
 
 class Reader:
-    """``read`` of a generation's folder, and what was read."""
+    """``read`` of a generation's folder, which records the names read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

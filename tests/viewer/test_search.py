@@ -1,4 +1,4 @@
-"""The index of words: what is a word, who has it, and what it costs."""
+"""Full-text index: tokenising, postings, and bytes read by a query."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def build(columns: dict[str, list[str | None]], fields: dict[str, str | None], s
 
 
 def read(files: Files) -> dict[str, tuple[int, np.ndarray, np.ndarray]]:
-    """By word: how many documents have it, the places that are kept, and their weights."""
+    """Decode per word: its number of documents, the kept positions, and their weights."""
     found: dict[str, tuple[int, np.ndarray, np.ndarray]] = {}
     shard = 0
     listed = files.get("first.parquet")
@@ -171,7 +171,7 @@ def test_spilling_to_disk_gives_the_same_index(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_query_of_a_million_documents_reads_at_most_200_kilobytes(tmp_path: Path) -> None:
-    """The four largest shards and the list of all, by the sizes of an index of 20,000 documents."""
+    """Bytes of the four largest shards and of the list of shards, estimated from an index of 20,000 documents."""
     random = np.random.default_rng(3)
     # Zipf's law, as in texts: the most frequent words are in nearly all documents.
     texts: list[str | None] = [" ".join(f"v{w}" for w in random.zipf(1.3, 50) % 200_000) for _ in range(20_000)]

@@ -1,4 +1,4 @@
-"""Sections: what a feature writes into each generation, and the map's quality, which is one."""
+"""Sections: files and entries of features in each generation, such as the map's quality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of text whose every value is a date are columns of dates on the page; any other stays text."""
+"""Text columns in which every value is a date are date columns on the page."""
 
 from __future__ import annotations
 

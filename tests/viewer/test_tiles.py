@@ -1,4 +1,4 @@
-"""What write_tiles leaves: readable by any parquet reader, complete, and the same bytes every time."""
+"""Output of write_tiles: complete, deterministic, readable by any parquet reader."""
 
 from __future__ import annotations
 
