@@ -1,4 +1,4 @@
-"""Drift: silent about more of the same, loud about something else, and never about a handful."""
+"""Drift: not reported for similar documents or a handful, reported for different ones."""
 
 from __future__ import annotations
 

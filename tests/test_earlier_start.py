@@ -1,4 +1,4 @@
-"""Maps whose layouts start from those of an earlier map: refits, maps beside the current one, and what is refused."""
+"""Layouts that start from those of an earlier map: refits, additional maps, and invalid requests."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def moved(before: pl.DataFrame, after: pl.DataFrame) -> float:
     return float(np.median(np.hypot(both["x"] - both["x_after"], both["y"] - both["y_after"]))) / size
 
 
-def alike(before: pl.DataFrame, after: pl.DataFrame) -> float:
+def height_correlation(before: pl.DataFrame, after: pl.DataFrame) -> float:
     """Correlation of the heights of the documents that are on both maps."""
     both = before.join(after, on="row_id", suffix="_after")
     return float(np.corrcoef(both["z"], both["z_after"])[0, 1])
@@ -97,7 +97,7 @@ def test_a_refit_that_starts_from_the_map_looks_like_it(grown: tuple[Path, laten
     for record, documents in ((flat, 600), (deep, 450), (high, 600)):
         assert record.request["earlier"] == earlier
         assert record.choices["init"] == f"{earlier}: {documents} documents start where they were"
-    assert alike(before, points(refitted)) > 0.5
+    assert height_correlation(before, points(refitted)) > 0.5
     # What was made is found again: by the same refit, by a stage of it, and without the new setting.
     assert workspace.update(refit=True).id == refitted.id
     again = workspace.run_stages(["label.max_keyphrases=9"], until="publish")

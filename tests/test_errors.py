@@ -1,4 +1,4 @@
-"""Messages have an end, whatever a corpus holds."""
+"""Messages are bounded for any content of a corpus."""
 
 from __future__ import annotations
 

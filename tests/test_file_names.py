@@ -1,4 +1,4 @@
-"""Names of files as a person types them."""
+"""File names as typed by users."""
 
 from __future__ import annotations
 

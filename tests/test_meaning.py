@@ -1,4 +1,4 @@
-"""Vectors of documents as files of the page: what is found in them, what is said of it, and who is refused."""
+"""Semantic search on the page: results, reported recall, and models that are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a corpus to a map: every row once, the same request free, a changed one beside it."""
+"""From a corpus to a map: every row once, repeated requests are reused, changed ones make new artifacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The preview of a map that is being laid out: what it shows and hides, that the map is the same, and how it ends."""
+"""The preview of a map during its layout: its content, its end, and that it does not change the map."""
 
 from __future__ import annotations
 

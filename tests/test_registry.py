@@ -1,4 +1,4 @@
-"""The registries: names, where they are, and that each line leads to what it says."""
+"""The registries: every name resolves to its object, and nothing is imported early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents that are left out, or taken alone: they stay out in updates, and everything else stays what it was."""
+"""Excluded and selected documents: updates keep to the selection, and everything else is unchanged."""
 
 from __future__ import annotations
 

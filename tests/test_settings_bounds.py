@@ -1,4 +1,4 @@
-"""Each number among the settings has bounds, and the values within them are computed with no warning."""
+"""Every numeric setting has bounds, and values within them compute without warnings."""
 
 from __future__ import annotations
 

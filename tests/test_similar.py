@@ -1,4 +1,4 @@
-"""The documents that the page lists as similar to one: those whose vectors are nearest, after updates too."""
+"""Similar documents on the page are those with the nearest vectors, also after updates."""
 
 from __future__ import annotations
 

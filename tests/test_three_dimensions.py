@@ -1,4 +1,4 @@
-"""A map of three dimensions: the flat map with a height, through run, update, verify, the tables and the page."""
+"""Three-dimensional maps, the 2-D map with a height, in run, update, verify, the tables and the page."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def topics() -> np.ndarray[Any, Any]:
 
 
 @pytest.fixture(scope="module")
-def lump() -> np.ndarray[Any, Any]:
+def two_scale_groups() -> np.ndarray[Any, Any]:
     """A wide group with denser parts, and two small distant groups: two or three clusters by excess of mass."""
     random = np.random.default_rng(1)
     spots = random.normal(0, 1, (12, 1, 3)) + random.normal(0, 0.3, (12, 150, 3))
@@ -64,8 +64,8 @@ def test_an_unreachable_number_of_clusters_is_reported(topics):
     assert found.notes[-1].startswith("cluster.levels asks for about 900 clusters of at least 5 documents")
 
 
-def test_a_collapsed_default_clustering_is_replaced_and_reported(lump):
-    fits = Fits(lump)
+def test_a_collapsed_default_clustering_is_replaced_and_reported(two_scale_groups):
+    fits = Fits(two_scale_groups)
     first = DensitySettings(min_cluster_size=15, min_samples=10, cluster_selection_method="eom")
     default = fits(first)
     assert collapse(default) is not None

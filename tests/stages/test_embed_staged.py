@@ -99,7 +99,7 @@ def worker_of(
     return EmbedWorker(workspace.store, spec, request), list(snapshot.shards), workspace.store
 
 
-def all_in_flight(worker: EmbedWorker, shards: list[Any]) -> list[Any]:
+def run_pipelined(worker: EmbedWorker, shards: list[Any]) -> list[Any]:
     """Run shards as a worker process does: the next one starts as one ends."""
     pipelined = Pipelined(worker)
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
@@ -120,7 +120,7 @@ def test_the_next_shard_is_queued_before_the_device_finishes_the_last(corpus, tm
     assert is_staged(staged)
     assert not is_staged(Plain())
     worker, shards, store = worker_of(corpus, tmp_path / "staged", staged, monkeypatch)
-    receipts = all_in_flight(worker, shards)
+    receipts = run_pipelined(worker, shards)
     assert [one.key for one in receipts] == [one.key for one in shards]
     events = staged.events
     for number in range(SHARDS - 1):
@@ -130,7 +130,7 @@ def test_the_next_shard_is_queued_before_the_device_finishes_the_last(corpus, tm
     for number in range(SHARDS - IN_FLIGHT):
         assert events.index(f"finished {number}") < events.index(f"prepared {number + IN_FLIGHT}")
     plain, again, other = worker_of(corpus, tmp_path / "plain", Plain(), monkeypatch)
-    expected = all_in_flight(plain, again)
+    expected = run_pipelined(plain, again)
     assert objects(store) == objects(other)
     assert len(objects(store)) == 2 * SHARDS
     assert [one.kept() for one in receipts] == [one.kept() for one in expected]

@@ -523,7 +523,7 @@ def test_the_demo_corpus_is_read_by_its_name(run: Callable[..., Run]):
 # ----------------------------------------------------------------------------------------------------- what is refused
 
 
-def refused(action: Callable[[], Any], kind: type[Exception] = CorpusError) -> str:
+def error_of(action: Callable[[], Any], kind: type[Exception] = CorpusError) -> str:
     with pytest.raises(kind) as error:
         action()
     message = str(error.value)
@@ -534,22 +534,22 @@ def refused(action: Callable[[], Any], kind: type[Exception] = CorpusError) -> s
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
 def test_a_missing_column_is_reported_with_the_nearest_name(tmp_path: Path, run: Callable[..., Run], kind: str):
     path = write(tmp_path / f"a.{kind}", ROWS)
-    message = refused(lambda: run(path, text="txt"))
+    message = error_of(lambda: run(path, text="txt"))
     assert "has no column 'txt'" in message
     assert "text, id, score, lang" in message
     assert "Did you mean 'text'?" in message
-    assert "has no column 'idd'" in refused(lambda: run(path, text="text", id="idd"))
+    assert "has no column 'idd'" in error_of(lambda: run(path, text="text", id="idd"))
 
 
 def test_a_corpus_without_a_text_setting_lists_its_columns(tmp_path: Path, run: Callable[..., Run]):
-    message = refused(lambda: run(write(tmp_path / "a.csv", [{"body": "x", "title": "y"}])))
+    message = error_of(lambda: run(write(tmp_path / "a.csv", [{"body": "x", "title": "y"}])))
     assert "which column" in message
     assert "body, title" in message
 
 
 def test_a_text_column_of_another_type_is_refused(tmp_path: Path, run: Callable[..., Run]):
-    assert "is of type int64" in refused(lambda: run(write(tmp_path / "a.parquet", ROWS), text="id"))
-    assert "holds int, not text" in refused(lambda: run(write(tmp_path / "a.jsonl", ROWS), text="id"))
+    assert "is of type int64" in error_of(lambda: run(write(tmp_path / "a.parquet", ROWS), text="id"))
+    assert "holds int, not text" in error_of(lambda: run(write(tmp_path / "a.jsonl", ROWS), text="id"))
 
 
 def test_text_may_be_dictionary_encoded_or_large(tmp_path: Path, run: Callable[..., Run]):
@@ -562,7 +562,7 @@ def test_text_may_be_dictionary_encoded_or_large(tmp_path: Path, run: Callable[.
 def test_a_truncated_parquet_is_refused(tmp_path: Path, run: Callable[..., Run]):
     path = write(tmp_path / "a.parquet", ROWS)
     path.write_bytes(path.read_bytes()[:-20])
-    message = refused(lambda: run(path, text="text"))
+    message = error_of(lambda: run(path, text="text"))
     assert "a.parquet is not a complete parquet file" in message
 
 
@@ -570,24 +570,24 @@ def test_a_truncated_parquet_is_refused(tmp_path: Path, run: Callable[..., Run])
 def test_a_truncated_compressed_file_is_refused(tmp_path: Path, run: Callable[..., Run], kind: str):
     path = write(tmp_path / f"a.jsonl.{kind}", [{"text": f"{i * 7919 % 10_007}"} for i in range(5_000)])
     path.write_bytes(path.read_bytes()[:-500])
-    assert "damaged or cut short" in refused(lambda: run(path, text="text"))
+    assert "damaged or cut short" in error_of(lambda: run(path, text="text"))
 
 
 def test_a_file_whose_format_contradicts_its_name_is_refused(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_bytes(gzip.compress(b"text\nx\n"))
-    assert "what it holds is gzip" in refused(lambda: run(tmp_path / "a.csv", text="text"))
+    assert "what it holds is gzip" in error_of(lambda: run(tmp_path / "a.csv", text="text"))
     (tmp_path / "b.csv.gz").write_bytes(b"text\nx\n")
-    assert "damaged" in refused(lambda: run(tmp_path / "b.csv.gz", text="text"))
+    assert "damaged" in error_of(lambda: run(tmp_path / "b.csv.gz", text="text"))
 
 
 def test_a_header_that_is_not_utf8_is_refused_with_a_hint(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_bytes(b"caf\xe9,text\n1,x\n")
-    assert "corpus.encoding" in refused(lambda: run(tmp_path / "a.csv", text="text"))
+    assert "corpus.encoding" in error_of(lambda: run(tmp_path / "a.csv", text="text"))
 
 
 def test_a_wrong_delimiter_in_the_settings_is_refused_with_the_right_one(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_text("id;text\n1;hello\n")
-    assert "';'" in refused(lambda: run(tmp_path / "a.csv", text="text", delimiter="|"))
+    assert "';'" in error_of(lambda: run(tmp_path / "a.csv", text="text", delimiter="|"))
     assert run(tmp_path / "a.csv", text="text").texts() == ["hello"]
 
 
@@ -597,12 +597,12 @@ def test_a_corpus_without_rows_is_refused(tmp_path: Path, run: Callable[..., Run
     (tmp_path / "c.txt").write_text("")
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "d.parquet")
     for name in ("a.csv", "b.jsonl", "c.txt", "d.parquet"):
-        assert "no rows" in refused(lambda name=name: run(tmp_path / name, text="text"))
+        assert "no rows" in error_of(lambda name=name: run(tmp_path / name, text="text"))
 
 
 def test_a_json_array_is_refused_by_name(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.jsonl").write_text(json.dumps([{"text": "a"}, {"text": "b"}], indent=1))
-    message = refused(run(tmp_path / "a.jsonl", text="text").limits)
+    message = error_of(run(tmp_path / "a.jsonl", text="text").limits)
     assert "rows are rejected" in message
     assert "Each line must be one JSON object" in message
 
@@ -617,7 +617,7 @@ def test_an_empty_file_among_others_is_accepted(tmp_path: Path, run: Callable[..
 
 def test_thousands_of_different_keys_are_refused(tmp_path: Path, run: Callable[..., Run]):
     rows = [{"text": "a", f"key {i}": 1} for i in range(3_000)]
-    message = refused(lambda: run(write(tmp_path / "a.jsonl", rows), text="text"))
+    message = error_of(lambda: run(write(tmp_path / "a.jsonl", rows), text="text"))
     assert "3,001 columns, more than ingest.max_columns = 2,000" in message
     assert "a.jsonl" in message
 
@@ -625,7 +625,7 @@ def test_thousands_of_different_keys_are_refused(tmp_path: Path, run: Callable[.
 def test_too_many_rejects_end_the_run_with_their_positions(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_text("id,text\n" + "".join(f"{i},fine\n" if i % 5 else f"{i}\n" for i in range(50)))
     made = run(tmp_path / "a.csv", text="text")
-    message = refused(made.limits, RejectLimitError)
+    message = error_of(made.limits, RejectLimitError)
     assert "10 of 50 rows (20.0%)" in message
     assert "a.csv:2 ragged" in message
     run(tmp_path / "a.csv", text="text", max_reject_fraction=0.3).limits()
@@ -633,27 +633,27 @@ def test_too_many_rejects_end_the_run_with_their_positions(tmp_path: Path, run: 
 
 def test_a_file_in_another_encoding_is_refused_with_a_hint(tmp_path: Path, run: Callable[..., Run]):
     (tmp_path / "a.csv").write_bytes(b"text\n" + b"caf\xe9\n" * 10 + b"plain\n" * 10)
-    message = refused(run(tmp_path / "a.csv", text="text").limits, RejectLimitError)
+    message = error_of(run(tmp_path / "a.csv", text="text").limits, RejectLimitError)
     assert "a.csv:2 undecodable" in message
     assert "corpus.encoding" in message
 
 
 def test_a_corpus_of_blank_texts_is_refused_with_the_reason(tmp_path: Path, run: Callable[..., Run]):
     made = run(write(tmp_path / "a.parquet", [{"text": " "}] * 3), text="text")
-    assert "all 3 rows are rejected: 3 blank_text" in refused(made.limits)
+    assert "all 3 rows are rejected: 3 blank_text" in error_of(made.limits)
 
 
 def test_a_condition_that_matches_nothing_is_refused(tmp_path: Path, run: Callable[..., Run]):
     made = run(write(tmp_path / "a.parquet", ROWS), text="text", where="lang = 'xx'")
-    assert "leaves out 3" in refused(made.limits)
+    assert "leaves out 3" in error_of(made.limits)
 
 
 def test_bad_vectors_are_refused_with_their_row(tmp_path: Path, run: Callable[..., Run]):
     good = {"text": "a", "v": [0.1, 0.2]}
     for bad in ([0.1, float("nan")], [0.1]):
         path = write(tmp_path / "a.parquet", [good, {"text": "b", "v": bad}])
-        assert "row 1" in refused(lambda path=path: run(path, text="text", vectors="v"))
-    assert "vectors are lists" in refused(lambda: run(write(tmp_path / "b.csv", ROWS), text="text", vectors="score"))
+        assert "row 1" in error_of(lambda path=path: run(path, text="text", vectors="v"))
+    assert "vectors are lists" in error_of(lambda: run(write(tmp_path / "b.csv", ROWS), text="text", vectors="score"))
     made = run(write(tmp_path / "c.jsonl", [good, good]), text="text", vectors="v")
     assert [row["v"] for row in made.documents()] == [[0.1, 0.2]] * 2
     assert made.receipts[0].vector_width == 2
@@ -663,7 +663,7 @@ def test_vectors_of_all_files_must_have_the_same_width(tmp_path: Path, run: Call
     write(tmp_path / "a.parquet", [{"text": "a", "v": [0.1, 0.2]}])
     write(tmp_path / "b.jsonl", [{"text": "b", "v": [0.1, 0.2, 0.3]}])
     made = run([tmp_path / "a.parquet", tmp_path / "b.jsonl"], text="text", vectors="v")
-    assert "different widths: 2, 3" in refused(made.limits)
+    assert "different widths: 2, 3" in error_of(made.limits)
 
 
 # -------------------------------------------------------------------------------------------------------- from Python

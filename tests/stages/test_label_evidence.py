@@ -37,7 +37,7 @@ def documents(rows: int = 360) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evidence") / "ws"
     ls.run(
         documents(),
@@ -50,8 +50,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_distinctive_columns_of_a_cluster_have_a_lift_with_its_interval(made: Path) -> None:
-    ws = ls.open(made)
+def test_distinctive_columns_of_a_cluster_have_a_lift_with_its_interval(workspace_folder: Path) -> None:
+    ws = ls.open(workspace_folder)
     labels, points = ws.the_map().labels(), ws.the_map().points().collect()
     for row in labels.filter(pl.col("layer") == 0).to_dicts():
         inside = points.filter(pl.col("cluster") == row["cluster"])
@@ -68,13 +68,13 @@ def test_distinctive_columns_of_a_cluster_have_a_lift_with_its_interval(made: Pa
             assert (year["column"], year["median"]) == ("year", str(sorted(inside["year"])[(len(inside) - 1) // 2]))
             assert 0.6 < year["low"] < year["above"] < year["high"] <= 1
     record = ws.artifact(ws.the_map().record.request["labels"])
-    kept = pl.read_parquet(made / record.folder / "labels*.parquet")
+    kept = pl.read_parquet(workspace_folder / record.folder / "labels*.parquet")
     assert "secret" in {one["column"] for row in kept["columns"] for one in row}
 
 
-def test_the_page_shows_distinctive_columns_and_the_most_similar_cluster(made: Path) -> None:
-    ws = ls.open(made)
-    folder = made / ws.the_map().record.folder / "viewer"
+def test_the_page_shows_distinctive_columns_and_the_most_similar_cluster(workspace_folder: Path) -> None:
+    ws = ls.open(workspace_folder)
+    folder = workspace_folder / ws.the_map().record.folder / "viewer"
     entries = json.loads((folder / "labels.json").read_text())["clusters"]
     details = json.loads((folder / "clusters.json").read_text())
     rows = {(row["layer"], row["cluster"]): row for row in ws.the_map().labels().to_dicts()}

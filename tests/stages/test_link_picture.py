@@ -23,7 +23,7 @@ URL = "https://example.org/maps/viewer/"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
+def workspace_folder(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
     folder = tmp_path_factory.mktemp("links")
     demo.head(400).write_parquet(folder / "a.parquet")
     out = folder / "made"
@@ -35,17 +35,17 @@ def made(tmp_path_factory: pytest.TempPathFactory, demo: pl.DataFrame) -> Path:
 
 
 @pytest.fixture
-def record(made: Path) -> Record:
-    return latentscale.open(made).the_map().record
+def record(workspace_folder: Path) -> Record:
+    return latentscale.open(workspace_folder).the_map().record
 
 
-def meta(page: str) -> dict[str, str]:
+def meta_properties(page: str) -> dict[str, str]:
     return dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)"', page))
 
 
-def test_the_page_names_the_link_picture_by_its_absolute_address(made: Path) -> None:
-    said = meta((made / "viewer/index.html").read_text())
-    path = made / "viewer/link.png"
+def test_the_page_names_the_link_picture_by_its_absolute_address(workspace_folder: Path) -> None:
+    said = meta_properties((workspace_folder / "viewer/index.html").read_text())
+    path = workspace_folder / "viewer/link.png"
     assert re.fullmatch(re.escape(URL) + r"link\.png\?[0-9a-f]{10}", said["og:image"])
     assert said["og:url"] == URL
     assert said["og:title"] == "A &quot;map&quot; &amp; more"
@@ -61,10 +61,10 @@ def test_the_page_names_the_link_picture_by_its_absolute_address(made: Path) -> 
     assert coloured[:, :60].sum() == 0
 
 
-def test_the_picture_depends_on_map_and_title(made: Path, record: Record) -> None:
+def test_the_picture_depends_on_map_and_title(workspace_folder: Path, record: Record) -> None:
     title = 'A "map" & more'
-    assert draw_link_picture(record, title) == (made / "viewer/link.png").read_bytes()
-    named = meta((made / "viewer/index.html").read_text())["og:image"]
+    assert draw_link_picture(record, title) == (workspace_folder / "viewer/link.png").read_bytes()
+    named = meta_properties((workspace_folder / "viewer/index.html").read_text())["og:image"]
     assert named == f"{URL}{link_picture_address(record, title)}"
     assert named != f"{URL}{link_picture_address(record, 'Another')}"
 
@@ -87,7 +87,7 @@ def test_the_picture_is_redrawn_only_if_its_content_changes(record: Record, tmp_
 
 def test_without_an_address_the_picture_is_relative_to_the_page(record: Record, tmp_path: Path) -> None:
     write_public_page(Store(str(tmp_path)), record, folder="one")
-    said = meta((tmp_path / "one/index.html").read_text())
+    said = meta_properties((tmp_path / "one/index.html").read_text())
     assert re.fullmatch(r"\./link\.png\?[0-9a-f]{10}", said["og:image"])
     assert "og:url" not in said
     assert (tmp_path / "one/link.png").is_file()
@@ -125,6 +125,6 @@ def test_a_title_with_characters_missing_in_the_font_is_omitted(record: Record) 
     assert hashlib.sha256(draw_link_picture(record, "Map")).hexdigest() not in pictures
 
 
-def test_a_single_file_page_has_no_link_picture(made: Path, tmp_path: Path) -> None:
-    latentscale.open(made).the_map().export(tmp_path / "map.html", what="page")
+def test_a_single_file_page_has_no_link_picture(workspace_folder: Path, tmp_path: Path) -> None:
+    latentscale.open(workspace_folder).the_map().export(tmp_path / "map.html", what="page")
     assert "link.png" not in (tmp_path / "map.html").read_text()

@@ -41,13 +41,13 @@ def edit_of(documents: np.ndarray[Any, Any], **changes: Any) -> ClusterEdit:
     return ClusterEdit(layer=0, label="c", size=len(documents), members=tuple(chosen), **changes)
 
 
-def cluster_anew(points: Any, count: int | None) -> Clustering:
+def recluster(points: Any, count: int | None) -> Clustering:
     return kmeans(points, n_clusters=count, seed=0, threads=1)
 
 
 def split(labels: Any, edits: list[ClusterEdit], earlier: Parts = NONE, layers: Any = LAYERS) -> Any:
     anchors = anchors_of(edits, refit=False)
-    return split_edited(clustering_of(labels), layers, ROWS, anchors, vectors(), earlier, cluster_anew)
+    return split_edited(clustering_of(labels), layers, ROWS, anchors, vectors(), earlier, recluster)
 
 
 @pytest.mark.parametrize("wanted", [3, "auto"])
@@ -115,7 +115,7 @@ def test_a_split_cluster_that_a_refit_loses_is_kept_as_a_whole_and_its_parts_are
 def test_identical_documents_are_not_split() -> None:
     same = np.ones((200, 8), np.float32)
     anchors = anchors_of([edit_of(np.arange(100), split=3)], refit=False)
-    found, _, parts = split_edited(clustering_of(CLUSTERS), LAYERS, ROWS, anchors, same, NONE, cluster_anew)
+    found, _, parts = split_edited(clustering_of(CLUSTERS), LAYERS, ROWS, anchors, same, NONE, recluster)
     np.testing.assert_array_equal(found.labels, CLUSTERS)
     assert parts.paths == []
     assert "parts" not in found.details

@@ -29,18 +29,18 @@ def decoded(pyramid: Pyramid, *, fine: bool = False) -> np.ndarray:
         corner = np.array(pyramid.origin) + np.array([tile.x, tile.y]) * edge
         code = pyramid.codes[part].astype(np.int64)
         assert (np.diff(code) >= 0).all()
-        steps = np.stack([even_bits(code), even_bits(code >> 1)], axis=1)
+        steps = np.stack([deinterleave(code), deinterleave(code >> 1)], axis=1)
         within = 0.5
         if fine and tile.z < FINE_LEVELS:
             more = pyramid.fine[part].astype(np.int64)
             levels = 2.0 ** (FINE_LEVELS - tile.z)
             assert more.max() < levels**2
-            within = (np.stack([even_bits(more), even_bits(more >> 1)], axis=1) + 0.5) / levels
+            within = (np.stack([deinterleave(more), deinterleave(more >> 1)], axis=1) + 0.5) / levels
         positions[part] = corner + (steps + within) / 65536 * edge
     return positions
 
 
-def even_bits(code: np.ndarray) -> np.ndarray:
+def deinterleave(code: np.ndarray) -> np.ndarray:
     return sum(((code >> (2 * bit)) & 1) << bit for bit in range(16))
 
 

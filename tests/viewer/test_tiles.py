@@ -34,7 +34,7 @@ def written(
     return folder, write_tiles(data, synthetic.Disk(folder), scratch=tmp_path_factory.mktemp("scratch"))
 
 
-def even_bits(code: np.ndarray) -> np.ndarray:
+def deinterleave(code: np.ndarray) -> np.ndarray:
     return sum(((code >> (2 * bit)) & 1) << bit for bit in range(16))
 
 
@@ -64,7 +64,7 @@ def test_tiles_contain_every_point_of_the_map_with_its_cluster(
         assert (np.diff(code) >= 0).all()
         edge = entry["side"] / 2**z
         corner = np.array(entry["origin"]) + np.array([x, y]) * edge
-        places.append(corner + (np.stack([even_bits(code), even_bits(code >> 1)], 1) + 0.5) / 65536 * edge)
+        places.append(corner + (np.stack([deinterleave(code), deinterleave(code >> 1)], 1) + 0.5) / 65536 * edge)
         clusters.append(table["cluster"].to_numpy())
     got = np.column_stack([np.concatenate(places), np.concatenate(clusters)])
     # Through ids/, which say at which position each document stands.
