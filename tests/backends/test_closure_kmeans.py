@@ -1,4 +1,4 @@
-"""Spherical K-means with hundreds of centroids: labels, starts, and what it gives up beside plain rounds."""
+"""Spherical K-means with hundreds of centroids: labels, initialisation, and loss compared with plain rounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""densMAP: the map keeps how densely documents lie in the embedding, and neighbourhoods beside it."""
+"""densMAP: the map preserves densities in the embedding as well as neighbourhoods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A third dimension: the flat layout stays, its documents get a height, and new documents one of their neighbours'."""
+"""A third dimension: the 2-D layout is unchanged, and new documents get the height of a neighbour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each kind of file that the page reads, missing, cut off, or another one: told by name and asked for again."""
+"""Every kind of file that the page reads, missing, truncated or replaced: reported by name and requested again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At the closest zoom: points where they lie, what is around them with them, and files that are missing."""
+"""Maximum zoom: positions of points, their surroundings, and missing files."""
 
 from __future__ import annotations
 

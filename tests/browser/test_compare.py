@@ -1,4 +1,4 @@
-"""Two maps side by side: what is chosen in one is in the other, and what changed is listed."""
+"""Two maps side by side: choices are shared, and changes are listed."""
 
 from __future__ import annotations
 

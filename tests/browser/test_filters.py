@@ -1,4 +1,4 @@
-"""Filters on several columns at once: what passes is lit, counted exactly, and kept in the link."""
+"""Filters on several columns: documents are highlighted, counted exactly, and kept in the link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first picture: there before deck.gl's script is asked for, and the same as what deck.gl draws."""
+"""The first picture is drawn before deck.gl's script is requested, and equals what deck.gl draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hostile corpus through the whole pipeline: markup in texts, column names, labels and title stays text."""
+"""A hostile corpus through the whole pipeline: markup in texts, column names, labels and title remains text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the page looks where there is little room, nothing to show, or more than one thing to say."""
+"""Appearance of the page in small windows, without content, and with several messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: what is drawn, read, chosen and shared."""
+"""The page in a real browser: drawing, reading documents, choosing and sharing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The preview of a map, opened as a file: what it says, how it reads itself again, and that it leads to the map."""
+"""The preview of a map, opened as a file: its content, reloading, and the link to the map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A map that is turned in space: its way there and back, what is pointed at, and what its link keeps."""
+"""A rotated 3-D map: transitions, hovering, and its link."""
 
 from __future__ import annotations
 

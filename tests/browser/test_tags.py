@@ -1,4 +1,4 @@
-"""Tags and exports of a real map: what the page saves, the command line and DuckDB read."""
+"""Tags and exports of a real map: files saved by the page are read by the command line and DuckDB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page says of itself is so: counts, what is missing and why, themes, addresses."""
+"""Statements of the page are correct: counts, missing files with reasons, themes, URLs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each bad input: exit code 2, at most six lines that say what, where and what next, and nothing left behind."""
+"""Invalid input: exit code 2, at most six lines with problem, place and hint, and nothing left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands around a map: what they print and write."""
+"""The commands on a map: their output and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Duplicates of a map: what they are, after an update too, and a run without them."""
+"""Duplicates of a map, also after an update, and a run without them."""
 
 from __future__ import annotations
 

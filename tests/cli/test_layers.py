@@ -1,4 +1,4 @@
-"""The command line stands on the SDK alone, and what looks at a workspace stands below the SDK."""
+"""The command line calls only the SDK, and modules that inspect a workspace are below the SDK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first contact with a Ray cluster: what cannot be reached or given is refused, before Ray is started."""
+"""Connecting to a Ray cluster: unreachable clusters and impossible requests are refused before Ray starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local engine: its processes, their deaths, and what runs without them."""
+"""The local engine: worker processes, their deaths, and tasks without processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stages ask for, what clusters have, and which settings are refused."""
+"""Resources requested by stages and available in clusters, and settings that are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two maps of the same documents: what moved, what stayed near, what became of the clusters."""
+"""Comparing two maps of the same documents: displacement, neighbours and clusters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kill -9 while an embedding service is paid: nothing but what was in flight is paid twice."""
+"""kill -9 while an embedding service is paid: only in-flight requests are paid twice."""
 
 from __future__ import annotations
 

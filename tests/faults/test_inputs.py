@@ -1,4 +1,4 @@
-"""Inputs that change under a run: what was listed is read, or the run says that it is not there any more."""
+"""Inputs that change during a run: the listed version is read, or the run reports that it is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of several types in one column keep what they are."""
+"""Columns with values of several types preserve the values."""
 
 from __future__ import annotations
 

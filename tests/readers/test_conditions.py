@@ -1,4 +1,4 @@
-"""SQL conditions: of one row and its columns, whatever they look like, and nothing is opened for them."""
+"""SQL conditions use the columns of one row only, and open no file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files within files: compressed ones, members of archives, and what expands beyond all bounds."""
+"""Files within files: compression, members of archives, and decompression bombs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CSV as it is commonly written: found out and said, or set."""
+"""Dialects of CSV: detected and reported, or configured."""
 
 from __future__ import annotations
 

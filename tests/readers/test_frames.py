@@ -1,4 +1,4 @@
-"""Data from Python: what Arrow has a type for keeps it, the rest is text, and what cannot be stored is named."""
+"""Data from Python: Arrow types are kept, other values become text or are refused by column."""
 
 from __future__ import annotations
 

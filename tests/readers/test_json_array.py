@@ -1,4 +1,4 @@
-"""Files of JSON that are no JSON lines: arrays, objects one after the other, and what is neither."""
+"""JSON files other than JSON lines: arrays, concatenated objects, and invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of LanceDB: every row that is there, at the version that was listed."""
+"""Tables of LanceDB: every row, at the listed version."""
 
 from __future__ import annotations
 

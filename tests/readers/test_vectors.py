@@ -1,4 +1,4 @@
-"""Vectors that are text, or in a file of NumPy beside the table."""
+"""Vectors as text, or in a NumPy file next to the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors in a parquet file beside a table: row by row, read once, and refused where they are of other rows."""
+"""Vectors in a parquet file next to a table: matched row by row, read once, and refused if they do not match."""
 
 from __future__ import annotations
 

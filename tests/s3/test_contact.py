@@ -1,4 +1,4 @@
-"""A problem with a store is reported before anything is loaded, in time, with what to do."""
+"""Problems of a store are reported with hints, in time, before anything is loaded."""
 
 from __future__ import annotations
 

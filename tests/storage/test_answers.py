@@ -1,4 +1,4 @@
-"""Answers of a service are found by their texts, and what workers spend adds up to no more than the limit."""
+"""Stored answers of a service are found by their texts, and workers together never exceed the cost limit."""
 
 from __future__ import annotations
 

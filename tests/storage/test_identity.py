@@ -1,4 +1,4 @@
-"""Identity in buckets on scratch and stored runs, beside the same join in memory that it replaced."""
+"""Identity by hash buckets and stored runs, compared with an in-memory join."""
 
 from __future__ import annotations
 

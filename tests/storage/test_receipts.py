@@ -1,4 +1,4 @@
-"""Tables of receipts: written once, read once; the listing stays the truth."""
+"""Tables of receipts: written and read once, with the listing as the authority."""
 
 from __future__ import annotations
 

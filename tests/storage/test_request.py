@@ -1,4 +1,4 @@
-"""Requests: what is asked for, field by field; a setting that comes later changes no id."""
+"""Requests list their fields; a setting that is added later changes no id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that the processes of a machine share: whole or not there, written by one, and gone in the end."""
+"""Files shared by the processes of a machine: complete or absent, written by one, and deleted at the end."""
 
 from __future__ import annotations
 

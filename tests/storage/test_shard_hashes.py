@@ -1,4 +1,4 @@
-"""The hashes of one shard: which rows have one, and what becomes of their objects."""
+"""Hashes of one shard: which rows have one, and the lifetime of their objects."""
 
 from __future__ import annotations
 

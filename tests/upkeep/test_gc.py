@@ -1,4 +1,4 @@
-"""`latentscale gc` deletes what nothing needs, and nothing else."""
+"""`latentscale gc` deletes only unreferenced objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of hashed ids: `gc` keeps those that an update reads, `verify` finds what is wrong with one."""
+"""Runs of hashed ids: `gc` keeps those that updates read, `verify` finds damaged ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lease says who works on a workspace; it ends with its run, however that ends."""
+"""A lease names who works on a workspace; it ends with its run, however that ends."""
 
 from __future__ import annotations
 

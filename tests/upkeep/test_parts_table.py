@@ -1,4 +1,4 @@
-"""A workspace whose maps list their parts in a table: it grows, goes back and is verified; none of it is garbage."""
+"""Workspaces whose maps list their parts in a table: updates, promotion, verify and gc."""
 
 from __future__ import annotations
 

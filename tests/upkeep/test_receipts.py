@@ -1,4 +1,4 @@
-"""Receipts save work: `verify` finds one that is not what was written, `gc` deletes those that nothing uses."""
+"""Receipts: `verify` finds modified ones, `gc` deletes unused ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`latentscale repair` makes again what can be computed, under the same names, and says what is lost."""
+"""`latentscale repair` rebuilds what can be computed, under the same names, and reports what is lost."""
 
 from __future__ import annotations
 

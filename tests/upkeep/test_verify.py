@@ -1,4 +1,4 @@
-"""`latentscale verify` finds whatever is not as it was written, names the object and says what to do."""
+"""`latentscale verify` finds every modification, names the object and gives a hint."""
 
 from __future__ import annotations
 
