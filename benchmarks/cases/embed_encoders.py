@@ -29,8 +29,8 @@ def run(context: Context) -> Result:
     fresh(write_texts, source=corpus.path, column=corpus.text, path=texts)
     _, exported = fresh(export, out=folder / "model")
     variants: dict[str, tuple[Any, dict[str, Any]]] = {
-        "sentence-transformers, fp32, arrival order": (reference, {"whole": "no"}),
-        "sentence-transformers, fp32, all rows at once": (reference, {"whole": "yes"}),
+        "sentence-transformers, fp32, arrival order": (reference, {"at_once": "no"}),
+        "sentence-transformers, fp32, all rows at once": (reference, {"at_once": "yes"}),
         "transformers, fp32": (embedder, {}),
         "onnx, fp32": (onnx, {"model": folder / "model", "precision": "fp32"}),
         "onnx, int8": (onnx, {"model": folder / "model", "precision": "int8"}),
@@ -112,7 +112,7 @@ def write_texts(source: str, column: str, path: str) -> dict[str, Any]:
     return {}
 
 
-def reference(texts: str, out: str, whole: str) -> dict[str, Any]:
+def reference(texts: str, out: str, at_once: str) -> dict[str, Any]:
     """Run ``SentenceTransformer.encode`` on batches in arrival order, or on all texts."""
     import numpy as np
     import torch
@@ -124,7 +124,7 @@ def reference(texts: str, out: str, whole: str) -> dict[str, Any]:
     model.max_seq_length = TOKENS
     rows: list[str] = json.loads(Path(texts).read_text(encoding="utf-8"))
     model.encode(rows[:BATCH])
-    step = len(rows) if whole == "yes" else BATCH
+    step = len(rows) if at_once == "yes" else BATCH
     cpu, wall = own_cpu_seconds(), time.perf_counter()
     vectors = [
         model.encode(rows[start : start + step], batch_size=BATCH, show_progress_bar=False)

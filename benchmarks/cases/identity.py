@@ -45,7 +45,7 @@ def run(context: Context) -> Result:
                 rows.append({"what": f"{documents // 1000:,} thousand, {what}: {method}", **measured})
             assert len(digests) == 1, "both methods give the same identities"
     small, large = sizes
-    first, again = "first ingest", "update by 1 % new, 1 % again"
+    first, later = "first ingest", "update by 1 % new, 1 % again"
     return Result(
         title="Which documents are the same by an id column: a join in buckets beside one in memory.",
         parameters={"documents": large, "shards": _shards(large), "share_new": SHARE, "share_again": SHARE},
@@ -56,7 +56,7 @@ def run(context: Context) -> Result:
                 value=peaks["in buckets", what, large] / peaks["in buckets", what, small],
                 limit=1.5,
             )
-            for what in (first, again)
+            for what in (first, later)
         ]
         + [
             Target(
@@ -64,7 +64,7 @@ def run(context: Context) -> Result:
                 value=peaks["in buckets", what, large] / peaks["in memory", what, large],
                 limit=0.25,
             )
-            for what in (first, again)
+            for what in (first, later)
         ]
         + [
             Target(
@@ -72,7 +72,7 @@ def run(context: Context) -> Result:
                 value=cpu["in buckets", what, large] / cpu["in memory", what, large],
                 limit=limit,
             )
-            for what, limit in ((first, 2.0), (again, 1.0))
+            for what, limit in ((first, 2.0), (later, 1.0))
         ],
         notes=[
             "Shards of about 17 thousand rows that hold an id of 16 characters and nothing else, on a disk. Before MB "

@@ -76,7 +76,7 @@ def write_vectors(path: Path, text: str, vectors: str) -> dict[str, Any]:
 
     if not Path(vectors).exists():
         embedder, texts = StaticEmbedder(), pl.read_parquet(path)[text]
-        parts = [embedder.embed(texts[at : at + 50_000].to_list()) for at in range(0, len(texts), 50_000)]
+        parts = [embedder.embed(texts[start : start + 50_000].to_list()) for start in range(0, len(texts), 50_000)]
         np.save(vectors, unit_rows(np.concatenate([part.vectors[part.embeddable] for part in parts])))
     return {}
 

@@ -120,15 +120,17 @@ def score(folder: str, *, has_classes: bool) -> dict[str, Any]:
     from latentscale.storage.artifacts import read_table
 
     workspace = ls.open(Path(folder) / "workspace")
-    clusters, labels = (next(one for one in workspace.artifacts if one.kind == kind) for kind in ("clusters", "labels"))
-    found = read_clusters(workspace.store, clusters)
+    clusters, labels = (
+        next(item for item in workspace.artifacts if item.kind == kind) for kind in ("clusters", "labels")
+    )
+    clustering = read_clusters(workspace.store, clusters)
     table = [row for row in read_table(workspace.store, labels, "labels").to_pylist() if row["layer"] == 0]
-    place = Path(folder)
-    given = json.loads((place / "clusters.json").read_text(encoding="utf-8"))
+    path = Path(folder)
+    corpus = json.loads((path / "clusters.json").read_text(encoding="utf-8"))
     names = {OURS: [row["label"] for row in table]}
-    if (place / "bertopic.json").exists():
-        theirs = json.loads((place / "bertopic.json").read_text())
-        names[BERTOPIC] = [theirs[str(row["cluster"])] for row in table]
+    if (path / "bertopic.json").exists():
+        bertopic_labels = json.loads((path / "bertopic.json").read_text())
+        names[BERTOPIC] = [bertopic_labels[str(row["cluster"])] for row in table]
     embedding = workspace.artifact(clusters.request["embedding"])
     embedder = opened_embedder(read_spec(embedding.choices["spec"]), "cpu")
 
@@ -136,36 +138,36 @@ def score(folder: str, *, has_classes: bool) -> dict[str, Any]:
         vectors = embedder.embed(list(texts))
         return vectors.vectors, vectors.embeddable
 
-    wanted = [(0, row["cluster"]) for row in table]
-    near = nearest_siblings(found, wanted, [list(range(len(wanted)))])
+    cluster_keys = [(0, row["cluster"]) for row in table]
+    siblings = nearest_siblings(clustering, cluster_keys, [list(range(len(cluster_keys)))])
     random = np.random.default_rng(0)
-    samples = [np.flatnonzero(found.cluster == cluster) for _, cluster in wanted]
-    samples = [random.choice(one, min(20, len(one)), replace=False) for one in samples]
-    held_out = HeldOutTest([embed([given["texts"][at] for at in one])[0] for one in samples], near, embed)
-    words = [{sense_of(word) for word in _WORDS.findall(text)} for text in given["texts"]]
+    samples = [np.flatnonzero(clustering.cluster == cluster) for _, cluster in cluster_keys]
+    samples = [random.choice(item, min(20, len(item)), replace=False) for item in samples]
+    held_out = HeldOutTest([embed([corpus["texts"][i] for i in item])[0] for item in samples], siblings, embed)
+    words = [{sense_of(word) for word in _WORDS.findall(text)} for text in corpus["texts"]]
     figures: dict[str, Any] = {}
     for name, texts in names.items():
-        inside, outside = [], []
+        inside_shares, outside_shares = [], []
         for row, label in zip(table, texts, strict=True):
-            own = set(sense_of(label).split())
-            has = np.fromiter((not own.isdisjoint(one) for one in words), np.bool_, len(words))
-            here = found.cluster == row["cluster"]
-            inside.append(has[here].mean())
-            outside.append(has[~here].mean())
-        tried = held_out.try_labels(texts, range(len(texts)))
+            label_words = set(sense_of(label).split())
+            covered = np.fromiter((not label_words.isdisjoint(item) for item in words), np.bool_, len(words))
+            members = clustering.cluster == row["cluster"]
+            inside_shares.append(covered[members].mean())
+            outside_shares.append(covered[~members].mean())
+        tested = held_out.try_labels(texts, range(len(texts)))
         figures[name] = {
             "clusters": len(table),
             "unique": len({sense_of(text) for text in texts}) / len(texts),
-            "inside": float(np.mean(inside)),
-            "outside": float(np.mean(outside)),
-            "held_out": float(np.mean([one.share for one in tried.values()])),
+            "inside": float(np.mean(inside_shares)),
+            "outside": float(np.mean(outside_shares)),
+            "held_out": float(np.mean([item.share for item in tested.values()])),
         }
     if has_classes:
-        known = pl.read_parquet(place / "texts.parquet")["known"].to_list()
-        of_text = dict(zip(pl.read_parquet(place / "texts.parquet")["text"].to_list(), known, strict=True))
-        pairs = pl.DataFrame({"cluster": given["clusters"], "known": [of_text[text] for text in given["texts"]]})
+        known = pl.read_parquet(path / "texts.parquet")["known"].to_list()
+        of_text = dict(zip(pl.read_parquet(path / "texts.parquet")["text"].to_list(), known, strict=True))
+        pairs = pl.DataFrame({"cluster": corpus["clusters"], "known": [of_text[text] for text in corpus["texts"]]})
         purity = pairs.group_by("cluster", "known").len().group_by("cluster").agg(pl.col("len").max())["len"].sum()
-        for one in figures.values():
-            one["purity"] = purity / len(pairs)
-    largest = sorted(range(len(table)), key=lambda at: -table[at]["size"])[:SHOWN]
-    return {"figures": figures, "pairs": [[texts[at] for texts in names.values()] for at in largest]}
+        for item in figures.values():
+            item["purity"] = purity / len(pairs)
+    largest = sorted(range(len(table)), key=lambda i: -table[i]["size"])[:SHOWN]
+    return {"figures": figures, "pairs": [[texts[i] for texts in names.values()] for i in largest]}

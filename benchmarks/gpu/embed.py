@@ -108,7 +108,7 @@ class Comparison:
         import tokenizers
         import transformers
 
-        found: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "python": platform.python_version(),
             "torch": self.torch.__version__,
             "transformers": transformers.__version__,
@@ -118,33 +118,33 @@ class Comparison:
             "characters": sum(map(len, self.texts)),
         }
         if not self.quick:
-            found["gpu"] = self.torch.cuda.get_device_name(0)
-            found["memory_gib"] = round(self.torch.cuda.mem_get_info()[1] / 2**30, 1)
-        return found
+            facts["gpu"] = self.torch.cuda.get_device_name(0)
+            facts["memory_gib"] = round(self.torch.cuda.mem_get_info()[1] / 2**30, 1)
+        return facts
 
     def matrix_limit(self) -> dict[str, Any]:
         """Measure the rate of large matrix products."""
-        found: dict[str, Any] = {}
+        rates: dict[str, Any] = {}
         size = 512 if self.quick else 8_192
         for name, dtype in (("bf16", self.torch.bfloat16), ("fp16", self.torch.float16), ("fp32", self.torch.float32)):
             a, b = (self.torch.randn(size, size, device=self.device, dtype=dtype) for _ in range(2))
             count = 2 if self.quick else 10
             seconds = self._best(lambda a=a, b=b, count=count: [a @ b for _ in range(count)])
-            found[f"{name}_tflops"] = round(2 * size**3 * count / seconds / 1e12, 1)
-        return found
+            rates[f"{name}_tflops"] = round(2 * size**3 * count / seconds / 1e12, 1)
+        return rates
 
     def against_bare(self, folder: Path, precision: str) -> dict[str, Any]:
         """Measure tokens/s of the embedder and of the bare loop on the same batches."""
         embedder = self._open(folder, precision=precision)
         embedder.embed(self.texts[: len(self.texts) // 4])
-        done: list[Any] = []
-        seconds = self._best(lambda: done.append(embedder.embed(self.texts)))
+        results: list[Any] = []
+        seconds = self._best(lambda: results.append(embedder.embed(self.texts)))
         name = f"{folder.name} {precision}"
-        self.vectors[name] = done[-1].vectors
+        self.vectors[name] = results[-1].vectors
         work = embedder.work
         batches = self._ready(embedder)
         tokens = sum(int(lengths.sum()) for _, lengths in batches)
-        padded = sum(one.numel() for one, _ in batches)
+        padded = sum(tokens_of_batch.numel() for tokens_of_batch, _ in batches)
         bare = self._best(lambda: self._bare_loop(embedder, batches))
         flops = self._flops(folder, batches)
         limit = self.found.get("matrix_limit", {}).get(f"{precision}_tflops")
@@ -169,15 +169,19 @@ class Comparison:
         """Compare with fp32, and the GPU with the CPU."""
         import numpy as np
 
-        whole = self.vectors["minilm fp32"]
-        found: dict[str, Any] = {}
+        reference = self.vectors["minilm fp32"]
+        agreement: dict[str, Any] = {}
         for precision in ("fp16", "bf16"):
-            cosine = np.einsum("ij,ij->i", whole, self.vectors[f"minilm {precision}"])
-            found[precision] = {"mean": round(float(cosine.mean()), 7), "worst": round(float(cosine.min()), 7)}
-        some = list(range(0, len(self.texts), max(1, len(self.texts) // 64)))[:64]
-        host = self._open(self.model, precision="fp32", device="cpu").embed([self.texts[row] for row in some]).vectors
-        found["fp32_with_processor_worst_difference"] = float(np.abs(host - whole[some]).max())
-        return found
+            cosine = np.einsum("ij,ij->i", reference, self.vectors[f"minilm {precision}"])
+            agreement[precision] = {"mean": round(float(cosine.mean()), 7), "worst": round(float(cosine.min()), 7)}
+        sample_rows = list(range(0, len(self.texts), max(1, len(self.texts) // 64)))[:64]
+        host = (
+            self._open(self.model, precision="fp32", device="cpu")
+            .embed([self.texts[row] for row in sample_rows])
+            .vectors
+        )
+        agreement["fp32_with_processor_worst_difference"] = float(np.abs(host - reference[sample_rows]).max())
+        return agreement
 
     def waiting(self) -> dict[str, Any]:
         """Measure how long the device was idle between batches, by events on its own clock."""
@@ -218,19 +222,19 @@ class Comparison:
         embedder = self._open(self.model, precision="bf16")
         embedder.embed(self.texts[:2_000])
         before = embedder.work.batches
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             self.torch.cuda.set_sync_debug_mode("warn")
             try:
                 embedder.embed(self.texts[:8_000])
             finally:
                 self.torch.cuda.set_sync_debug_mode("default")
-        places: dict[str, int] = {}
-        for one in said:
-            if "synchroniz" in str(one.message).lower():
-                where = f"{Path(one.filename).name}:{one.lineno}"
-                places[where] = places.get(where, 0) + 1
-        return {"batches": embedder.work.batches - before, "synchronisations": places}
+        locations: dict[str, int] = {}
+        for warning in caught:
+            if "synchroniz" in str(warning.message).lower():
+                location = f"{Path(warning.filename).name}:{warning.lineno}"
+                locations[location] = locations.get(location, 0) + 1
+        return {"batches": embedder.work.batches - before, "synchronisations": locations}
 
     def out_of_memory(self) -> dict[str, Any]:
         """Check that a batch budget that exceeds the memory is halved, and that the vectors are equal."""
@@ -314,13 +318,13 @@ class Comparison:
         from latentscale.embedders.encoder.feed import Tally
 
         budget = embedder.work.batch_tokens
-        cut = embedder._documents.batches(self.texts, Tally(len(self.texts)), budget=lambda: budget)
-        return [(one.tokens, one.lengths) for one in map(embedder._pinned, cut)]
+        batches = embedder._documents.batches(self.texts, Tally(len(self.texts)), budget=lambda: budget)
+        return [(batch.tokens, batch.lengths) for batch in map(embedder._pinned, batches)]
 
     def _bare_loop(self, embedder: Any, batches: list[tuple[Any, Any]]) -> Any:
         """Encode prepared batches as written by hand: copy, encode, mean, normalise; one copy back at the end."""
         torch, encoder = self.torch, embedder._model._encoder
-        kept: list[Any] = []
+        vectors: list[Any] = []
         with torch.inference_mode():
             for tokens, lengths in batches:
                 ids = tokens.to(self.device, non_blocking=True).long()
@@ -330,8 +334,8 @@ class Comparison:
                 hidden = encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
                 share = mask[:, :, None].to(hidden.dtype)
                 mean = (hidden * share).sum(1, dtype=torch.float32) / share.sum(1, dtype=torch.float32)
-                kept.append(torch.nn.functional.normalize(mean, dim=1))
-            return torch.cat(kept).cpu()
+                vectors.append(torch.nn.functional.normalize(mean, dim=1))
+            return torch.cat(vectors).cpu()
 
     def _flops(self, folder: Path, batches: list[tuple[Any, Any]]) -> float:
         """Count the operations of the matrix products of a BERT-like encoder, for tokens that are not padding."""
@@ -396,9 +400,12 @@ def main() -> int:
     comparison = Comparison(options.data, quick=options.quick)
     comparison.run()
     options.out.mkdir(parents=True, exist_ok=True)
-    found = {"rehearsal": options.quick, "seconds": round(time.perf_counter() - comparison.began, 1)} | comparison.found
-    (options.out / "embed.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return int(any("failed" in one for one in comparison.found.values()))
+    results = {
+        "rehearsal": options.quick,
+        "seconds": round(time.perf_counter() - comparison.began, 1),
+    } | comparison.found
+    (options.out / "embed.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return int(any("failed" in part for part in comparison.found.values()))
 
 
 if __name__ == "__main__":

@@ -123,36 +123,36 @@ class Million:
         """Measure the seconds within functions of a module, synchronising after each call."""
         seconds: dict[str, float] = {}
 
-        def waited(name: str, right: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*given: Any, **named: Any) -> Any:
+        def synchronised(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
                 self.wait()
                 began = time.perf_counter()
-                answer = right(*given, **named)
+                answer = function(*args, **kwargs)
                 self.wait()
                 seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - began, 4)
                 return answer
 
             return call
 
-        rights = {name: getattr(module, name) for name in names}
-        for name, right in rights.items():
-            setattr(module, name, waited(name, right))
+        functions = {name: getattr(module, name) for name in names}
+        for name, function in functions.items():
+            setattr(module, name, synchronised(name, function))
         try:
             yield seconds
         finally:
-            for name, right in rights.items():
-                setattr(module, name, right)
+            for name, function in functions.items():
+                setattr(module, name, function)
 
     @contextlib.contextmanager
     def constants(self, module: Any, **values: Any) -> Generator[None]:
         """Replace constants of a module temporarily."""
-        before = {name: getattr(module, name) for name in values}
+        originals = {name: getattr(module, name) for name in values}
         try:
             for name, value in values.items():
                 setattr(module, name, value)
             yield
         finally:
-            for name, value in before.items():
+            for name, value in originals.items():
                 setattr(module, name, value)
 
     def run(self) -> None:
@@ -231,17 +231,17 @@ class Million:
         """Compute the graph of the real rows twice, and compare it with a search of all columns in float32."""
         neighbors = _module("neighbors")
 
-        first, _ = self.timed(lambda: self._search(self.real))
-        again, graph = self.timed(lambda: self._search(self.real))
+        first_call, _ = self.timed(lambda: self._search(self.real))
+        second_call, graph = self.timed(lambda: self._search(self.real))
         with self.torch.inference_mode(), neighbors.exact_products():
             matrix = neighbors.Matrix(self.real, self.device, copies=None, half=False)
             rows = matrix.rows(0, len(self.real))
-            found = neighbors._of_all_columns(matrix, rows, wide=K + 9, half=False)
-            indices, distances = neighbors._measure_block(matrix, rows, 0, found, k=K)
+            candidates = neighbors._of_all_columns(matrix, rows, wide=K + 9, half=False)
+            indices, distances = neighbors._measure_block(matrix, rows, 0, candidates, k=K)
         self.real_graph = graph
         return {
-            "first_call": first["seconds"],
-            **again,
+            "first_call": first_call["seconds"],
+            **second_call,
             "recall": graph.recall,
             "details": graph.details,
             "indices_equal": float((graph.indices == indices).mean()),
@@ -288,14 +288,16 @@ class Million:
     def _placed(self, edges: Any, rows: Any, dimensions: int, min_dist: float) -> Any:
         from latentscale.backends.torch.layout import layout
 
-        given: dict[str, Any] = {"n_components": dimensions, "min_dist": min_dist, "deterministic": True}
-        return layout(edges, rows, device=self.device, **given, **LAYOUT)[0]
+        options: dict[str, Any] = {"n_components": dimensions, "min_dist": min_dist, "deterministic": True}
+        return layout(edges, rows, device=self.device, **options, **LAYOUT)[0]
 
-    def _figures(self, rows: Any, places: Any, sample: int) -> dict[str, Any]:
+    def _figures(self, rows: Any, coordinates: Any, sample: int) -> dict[str, Any]:
         from latentscale.backends.torch.faithfulness import faithfulness
 
-        facts, found = self.timed(lambda: faithfulness(rows, places, k=K, sample=sample, seed=0, device=self.device))
-        return facts | {"trustworthiness": found.trustworthiness, "preservation": found.preservation}
+        facts, result = self.timed(
+            lambda: faithfulness(rows, coordinates, k=K, sample=sample, seed=0, device=self.device)
+        )
+        return facts | {"trustworthiness": result.trustworthiness, "preservation": result.preservation}
 
     def real_map(self) -> dict[str, Any]:
         """Compute the map of the real rows, whose figures can be compared with those of the cpu backend on them."""
@@ -314,18 +316,18 @@ class Million:
         """Compute the tree of the 5-D layout twice."""
         from latentscale.backends.torch.spanning import spanning_tree
 
-        def made() -> Any:
+        def make_tree() -> Any:
             return spanning_tree(self.deep, min_samples=MIN_SAMPLES, device=self.device)
 
-        facts, self.ways = self.stage("tree", made)
-        again, ways = self.timed(made)
+        facts, self.ways = self.stage("tree", make_tree)
+        second_call, ways = self.timed(make_tree)
         np.savez(
             self.options.out / "tree.npz",
             ends=self.ways[:, :2].astype(np.int32),
             lengths=self.ways[:, 2].astype(np.float32),
         )
         return facts | {
-            "again": again["seconds"],
+            "again": second_call["seconds"],
             "same_bits_again": ways.tobytes() == self.ways.tobytes(),
             "length": float(self.ways[:, 2].sum()),
         }
@@ -340,7 +342,7 @@ class Million:
 
         _ = hdbscan
         linkage, hierarchy = self.stage("linkage", lambda: single_linkage(self.ways))
-        chosen, found = self.stage(
+        selection, result = self.stage(
             "clusters",
             lambda: stable_clusters(
                 hierarchy,
@@ -349,7 +351,7 @@ class Million:
                 cluster_selection_epsilon=0.0,
             ),
         )
-        return {"linkage": linkage, "clusters": chosen, "count": int(found[0].max()) + 1}
+        return {"linkage": linkage, "clusters": selection, "count": int(result[0].max()) + 1}
 
     def tree_on_processors(self) -> dict[str, Any]:
         """Compute the same tree with the cpu backend on all processors, if numba is installed."""
@@ -371,21 +373,21 @@ class Million:
         from latentscale.backends.torch.spanning import spanning_tree
 
         random = np.random.default_rng(0)
-        found: dict[str, Any] = {}
+        seconds: dict[str, Any] = {}
         for rows in (10_000, 30_000, 100_000, 300_000):
             if rows < len(self.deep):
-                some = self.deep[random.choice(len(self.deep), rows, replace=False)]
+                subset = self.deep[random.choice(len(self.deep), rows, replace=False)]
                 facts, _ = self.timed(
-                    lambda some=some: spanning_tree(some, min_samples=MIN_SAMPLES, device=self.device)
+                    lambda subset=subset: spanning_tree(subset, min_samples=MIN_SAMPLES, device=self.device)
                 )
-                found[str(rows)] = facts["seconds"]
-        return found
+                seconds[str(rows)] = facts["seconds"]
+        return seconds
 
     def tree_parts(self) -> dict[str, Any]:
         """Profile the tree, with several block sizes."""
         blocks, spanning = _module("blocks"), _module("spanning")
 
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for size in (64, 32, 128):
             with (
                 self.constants(blocks, _BLOCK=size),
@@ -396,8 +398,8 @@ class Million:
                 facts, _ = self.timed(
                     lambda: spanning.spanning_tree(self.deep, min_samples=MIN_SAMPLES, device=self.device)
                 )
-            found[f"blocks of {size}"] = facts | {"parts": seconds | inner | rounds}
-        return found
+            results[f"blocks of {size}"] = facts | {"parts": seconds | inner | rounds}
+        return results
 
     def tree_of_components(self) -> dict[str, Any]:
         """Compute the tree of the million's first five principal components, as in benchmarks/gpu/clusters.py."""
@@ -425,9 +427,9 @@ class Million:
         with self.torch.inference_mode(), neighbors.exact_products(), self.constants(neighbors, _SEARCHED_ON=()):
             moved, (matrix, asking) = self.timed(lambda: self._asked(ASKING, half=half))
             with self.parts(neighbors, "_maxima", "_threshold", "_again", "_of_all_columns") as inner:
-                facts, found = self.timed(lambda: neighbors._candidates(matrix, asking, k=K, half=half))
+                facts, candidates = self.timed(lambda: neighbors._candidates(matrix, asking, k=K, half=half))
             measured, _ = self.timed(
-                lambda: neighbors._measure_block(matrix, matrix.rows(0, len(asking)), 0, found, k=K)
+                lambda: neighbors._measure_block(matrix, matrix.rows(0, len(asking)), 0, candidates, k=K)
             )
         return {
             "asking": len(asking),
@@ -442,7 +444,7 @@ class Million:
         neighbors = _module("neighbors")
 
         half = self.device.type == "cuda"
-        found: dict[str, Any] = {}
+        seconds: dict[str, Any] = {}
         # Groups, rows and columns of a tile; the third fits the cache of an H100.
         sizes = [(16, 8_192, 16_384), (32, 8_192, 16_384), (16, 2_048, 8_192), (16, 4_096, 16_384), (8, 8_192, 16_384)]
         with self.torch.inference_mode(), neighbors.exact_products(), self.constants(neighbors, _SEARCHED_ON=()):
@@ -450,15 +452,15 @@ class Million:
             for group, rows, columns in sizes:
                 with self.constants(neighbors, _GROUP=group, _ROWS=rows, _COLUMNS=columns):
                     facts, _ = self.timed(lambda: neighbors._candidates(matrix, asking, k=K, half=half))
-                found[f"groups of {group}, {rows} × {columns}"] = facts["seconds"]
-            few = asking[: len(asking) // 8]
-            facts, _ = self.timed(lambda: neighbors._of_all_columns(matrix, few, wide=K + 9, half=half))
-            found["all columns, eight times"] = round(8 * facts["seconds"], 3)
+                seconds[f"groups of {group}, {rows} × {columns}"] = facts["seconds"]
+            fewer_queries = asking[: len(asking) // 8]
+            facts, _ = self.timed(lambda: neighbors._of_all_columns(matrix, fewer_queries, wide=K + 9, half=half))
+            seconds["all columns, eight times"] = round(8 * facts["seconds"], 3)
             if half:
                 matrix, asking = self._asked(ASKING // 4, half=False)
                 facts, _ = self.timed(lambda: neighbors._candidates(matrix, asking, k=K, half=False))
-                found["float32, groups of 16, four times"] = round(4 * facts["seconds"], 3)
-        return found
+                seconds["float32, groups of 16, four times"] = round(4 * facts["seconds"], 3)
+        return seconds
 
     def operations(self) -> dict[str, Any]:
         """Time single operations on a tile of 8,192 × 16,384 products, in milliseconds."""
@@ -471,9 +473,9 @@ class Million:
             tile = a @ b.T
             groups = tile.view(len(a), 16, -1)
             limit = groups.amax(1).amax(1) - 0.05
-            some = torch.randint(len(b), (min(20_000, 20 * len(a)), 16), device=self.device)
-            asked = a[torch.randint(len(a), (len(some),), device=self.device)][:, :, None]
-            held = b[some]
+            columns_of_groups = torch.randint(len(b), (min(20_000, 20 * len(a)), 16), device=self.device)
+            query_rows = a[torch.randint(len(a), (len(columns_of_groups),), device=self.device)][:, :, None]
+            gathered = b[columns_of_groups]
             work: dict[str, Callable[[], Any]] = {
                 "product": lambda: a @ b.T,
                 "largest of 16, apart": lambda: tile.view(len(a), 16, -1).amax(1),
@@ -485,11 +487,11 @@ class Million:
                 "topk of 512": lambda: tile[:, :512].contiguous().topk(24, dim=1),
                 "compare": lambda: tile >= limit[:, None],
                 "compare and find": lambda: (tile >= limit[:, None]).view(-1).nonzero(),
-                "gather 16 rows": lambda: b[some],
-                "products of gathered rows": lambda: torch.bmm(held, asked),
-                "products of gathered rows, by sums": lambda: (held * asked.mT).sum(2),
+                "gather 16 rows": lambda: b[columns_of_groups],
+                "products of gathered rows": lambda: torch.bmm(gathered, query_rows),
+                "products of gathered rows, by sums": lambda: (gathered * query_rows.mT).sum(2),
             }
-            return {name: self._milliseconds(one) for name, one in work.items()}
+            return {name: self._milliseconds(operation) for name, operation in work.items()}
 
     def _milliseconds(self, work: Callable[[], Any], repeats: int = 5) -> float:
         work()
