@@ -67,7 +67,7 @@ def written_objects(folder: Path, corpus: Path, *, id: str | None) -> dict[str, 
 @pytest.mark.parametrize("id", [None, "id"])
 def test_workers_leave_what_the_driver_would(tmp_path: Path, id: str | None, request: pytest.FixtureRequest) -> None:
     here = written_objects(tmp_path / "here", write_corpus(tmp_path / "a" / "corpus"), id=id)
-    request.getfixturevalue("by_workers")
+    request.getfixturevalue("hashing_only_in_workers")
     there = written_objects(tmp_path / "there", write_corpus(tmp_path / "b" / "corpus"), id=id)
     assert sorted(there) == sorted(here)
     assert [name for name in here if here[name] != there[name]] == []
